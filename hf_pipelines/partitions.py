@@ -1,0 +1,252 @@
+"""Weeks, days and sessions: the only place where partitions are defined.
+
+Lives here: the weekly and the daily partitions definition of a market, its trading sessions, and the
+arithmetic between a session, its week and the weeks around it. Does not live here: assets, data, clocks.
+
+Dagster concept: partitions definitions and partition mappings. A **week** runs from Sunday to Sunday in the
+market's time zone and is named by its first Sunday. A bar belongs to the week of its `session`, never of its
+`ts` (the Saturday bar of a 24/7 market closes on Sunday 00:00).
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import date, datetime, timedelta
+from functools import cached_property, lru_cache
+from typing import TYPE_CHECKING
+from zoneinfo import ZoneInfo
+
+import dagster as dg
+
+if TYPE_CHECKING:
+    from exchange_calendars import ExchangeCalendar
+
+KEY_FORMAT = "%Y-%m-%d"
+SATURDAY_CRON = "0 0 * * 6"
+
+# A market without an end needs holidays known ahead of time: exchanges publish about two years of them.
+CALENDAR_YEARS_AHEAD = 2
+
+
+def week_start(session: date) -> date:
+    """First day (Sunday) of the week that `session` lies in.
+
+    Examples
+    --------
+    >>> week_start(date(2013, 3, 1)), week_start(date(2013, 2, 24))
+    (datetime.date(2013, 2, 24), datetime.date(2013, 2, 24))
+    """
+    return session - timedelta(days=(session.weekday() + 1) % 7)
+
+
+def week_key(session: date) -> str:
+    """Partition key of the week that `session` lies in."""
+    return week_start(session).strftime(KEY_FORMAT)
+
+
+def parse_key(key: str) -> date:
+    """Date that a weekly or daily partition key names.
+
+    Raises
+    ------
+    ValueError
+        If `key` is not of the form YYYY-MM-DD.
+    """
+    try:
+        parsed = datetime.strptime(key, KEY_FORMAT).date()
+    except ValueError as e:
+        raise ValueError(f"`partition key` must be a date YYYY-MM-DD, was {key[:40]!r}.") from e
+    if parsed.strftime(KEY_FORMAT) != key:
+        raise ValueError(f"`partition key` must be a date YYYY-MM-DD, was {key[:40]!r}.")
+    return parsed
+
+
+def shift_week(key: str, weeks: int) -> str:
+    """Key of the week `weeks` after (or, if negative, before) the week `key`."""
+    return (parse_key(key) + timedelta(weeks=weeks)).strftime(KEY_FORMAT)
+
+
+@lru_cache(maxsize=32)
+def load_calendar(name: str, start: date, end: date) -> "ExchangeCalendar":
+    """Exchange calendar `name` over exactly [start, end]; the library's default begins 20 years ago.
+
+    Raises
+    ------
+    ValueError
+        If no calendar has that name.
+    """
+    import exchange_calendars
+
+    if name not in exchange_calendars.get_calendar_names():
+        raise ValueError(
+            f"`calendar` must be a name known to exchange_calendars, was {name!r}; for example XNYS, XLON or 24/7."
+        )
+    # Sunday-start weeks reach past the last session, and month-end flags need the session after it.
+    return exchange_calendars.get_calendar(name, start=start.isoformat(), end=end.isoformat())
+
+
+@dataclass(frozen=True)
+class MarketPartitions:
+    """Sessions, weeks and days of one market, shared by its strategies.
+
+    Parameters
+    ----------
+    calendar_name : str
+        Name in `exchange_calendars`, such as "XNYS".
+    timezone : str
+        IANA name of the market's time zone; weeks and days begin at its midnight.
+    start : date
+        First day with data. Rounded down to its Sunday.
+    end : date or None
+        Last session with data, None for a market that goes on. Rounded up to the Sunday after it.
+    """
+
+    calendar_name: str
+    timezone: str
+    start: date
+    end: date | None = None
+
+    def __post_init__(self) -> None:
+        if self.end is not None and self.end < self.start:
+            raise ValueError(f"`end` must not be before `start` {self.start}, was {self.end}.")
+
+    @cached_property
+    def first_week(self) -> date:
+        return week_start(self.start)
+
+    @cached_property
+    def end_sunday(self) -> date | None:
+        """Sunday after the last session, None for a market that goes on."""
+        return None if self.end is None else week_start(self.end) + timedelta(weeks=1)
+
+    @cached_property
+    def calendar(self) -> "ExchangeCalendar":
+        last = self.end or date(date.today().year + CALENDAR_YEARS_AHEAD, 1, 1)
+        return load_calendar(self.calendar_name, self.first_week, last + timedelta(days=31))
+
+    @cached_property
+    def sessions(self) -> tuple[date, ...]:
+        """Every session of the calendar from the first week on, a month past the end included."""
+        return tuple(ts.date() for ts in self.calendar.sessions)
+
+    @cached_property
+    def _session_set(self) -> frozenset[date]:
+        return frozenset(self.sessions)
+
+    @cached_property
+    def weekly(self) -> dg.WeeklyPartitionsDefinition:
+        """One partition a week; the week under way exists (a model must serve it)."""
+        return dg.WeeklyPartitionsDefinition(
+            start_date=self.first_week.isoformat(),
+            end_date=self.end_sunday.isoformat() if self.end_sunday else None,
+            timezone=self.timezone,
+            end_offset=1,
+        )
+
+    @cached_property
+    def daily(self) -> dg.TimeWindowPartitionsDefinition:
+        """One partition a session, and one a Sunday.
+
+        Saturdays and holidays are excluded unless they trade. Sundays stay: with the first day of a week
+        excluded, Dagster 1.13 maps every week also to the previous Friday. A run for a Sunday without a
+        session fails naming the next session.
+        """
+        holidays = [
+            datetime(day.year, day.month, day.day, tzinfo=ZoneInfo(self.timezone))
+            for day in self._weekday_holidays()
+        ]
+        saturdays = [] if any(day.weekday() == 5 for day in self.sessions) else [SATURDAY_CRON]
+        return dg.TimeWindowPartitionsDefinition(
+            start=self.first_week.isoformat(),
+            end=self.end_sunday.isoformat() if self.end_sunday else None,
+            fmt=KEY_FORMAT,
+            timezone=self.timezone,
+            cron_schedule="0 0 * * *",
+            end_offset=1,
+            exclusions=saturdays + holidays or None,
+        )
+
+    def _weekday_holidays(self) -> list[date]:
+        first, last = self.first_week, self.sessions[-1]
+        days = (first + timedelta(days=i) for i in range((last - first).days + 1))
+        return [day for day in days if day.weekday() < 5 and day not in self._session_set]
+
+    def is_session(self, day: date) -> bool:
+        return day in self._session_set
+
+    def sessions_between(self, first: date, last: date) -> list[date]:
+        """Sessions in [first, last]."""
+        return [day for day in self.sessions if first <= day <= last]
+
+    def sessions_of_week(self, key: str) -> list[date]:
+        """Sessions of the week `key` that the market has (none after its end)."""
+        sunday = parse_key(key)
+        last = sunday + timedelta(days=6)
+        return self.sessions_between(sunday, min(last, self.end) if self.end else last)
+
+    def next_session(self, day: date) -> date:
+        """First session after `day`."""
+        from bisect import bisect_right
+
+        return self.sessions[bisect_right(self.sessions, day)]
+
+    def session_open(self, day: date) -> datetime:
+        """Opening time of the session, UTC."""
+        self.require_session(day)
+        opened: datetime = self.calendar.session_open(day.isoformat()).to_pydatetime()
+        return opened
+
+    def session_close(self, day: date) -> datetime:
+        """Closing time of the session, UTC."""
+        self.require_session(day)
+        closed: datetime = self.calendar.session_close(day.isoformat()).to_pydatetime()
+        return closed
+
+    @cached_property
+    def hours(self) -> dict[date, tuple[datetime, datetime]]:
+        """Opening and closing time (UTC) of every session."""
+        opens, closes = self.calendar.opens, self.calendar.closes
+        return {
+            ts.date(): (opened.to_pydatetime(), closed.to_pydatetime())
+            for ts, opened, closed in zip(opens.index, opens, closes, strict=True)
+        }
+
+    def require_session(self, day: date) -> None:
+        """Refuse a day on which the market does not trade.
+
+        Raises
+        ------
+        ValueError
+            Naming the next session.
+        """
+        if not self.is_session(day):
+            raise ValueError(
+                f"`day` must be a session of {self.calendar_name}, was {day} ({day:%A}); "
+                f"the next session is {self.next_session(day)}."
+            )
+
+    def week_begin(self, key: str) -> datetime:
+        """Instant at which the week `key` begins, time-zone aware."""
+        sunday = parse_key(key)
+        return datetime(sunday.year, sunday.month, sunday.day, tzinfo=ZoneInfo(self.timezone))
+
+    def weeks_around(self, key: str, *, first: int, last: int) -> list[str]:
+        """Keys of the weeks `first`..`last` relative to `key` (both inclusive), those that exist.
+
+        The window is clipped at the market's first week, as Dagster's mapping does: a caller that needs all
+        of it compares the length with `last - first + 1`.
+        """
+        keys = [shift_week(key, offset) for offset in range(first, last + 1)]
+        return [each for each in keys if self.first_week <= parse_key(each)]
+
+    def weeks_between(self, first: date, last: date) -> list[str]:
+        """Keys of all weeks from the one of `first` to the one of `last`."""
+        count = (week_start(last) - week_start(first)).days // 7
+        return [shift_week(week_key(first), offset) for offset in range(count + 1)]
+
+
+def group_by_week(sessions: Sequence[date]) -> dict[str, list[date]]:
+    """Sessions by the key of their week, in order."""
+    weeks: dict[str, list[date]] = {}
+    for session in sessions:
+        weeks.setdefault(week_key(session), []).append(session)
+    return weeks

@@ -1,0 +1,207 @@
+"""Long frames to the dense arrays an engine loops over.
+
+Lives here: `TradingPanel`, the checks every engine relies on, and the one place where bars and weights are
+aligned. Not here: what happens to an order (`reference.py`), what is reported (`result.py`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
+
+BAR_COLUMNS = ("symbol", "session", "ts", "open", "close", "split_ratio", "dividend")
+WEIGHT_COLUMNS = ("symbol", "session", "ts", "weight")
+SHOWN_OFFENDERS = 5
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class TradingPanel:
+    """Target weights and bars on one grid of `n_bars` timestamps by `n_symbols` columns.
+
+    The grid begins at the first decision (nothing can happen before it) and ends with the last bar given. Its
+    columns are the symbols that appear in the weights, sorted.
+
+    Attributes
+    ----------
+    symbols : Series of shape (n_symbols,)
+    session, ts : Series of shape (n_bars,)
+        Session date and close time of each row, ascending.
+    is_decision : bool array of shape (n_bars,)
+        Rows for which the weights hold targets.
+    weights : array of shape (n_bars, n_symbols)
+        Signed fractions of equity; on a decision row a symbol without a weight is 0.0: the rows of one ts
+        are the whole target. Meaningless on other rows.
+    open, close : array of shape (n_bars, n_symbols)
+        Raw prices. NaN where the symbol has no bar.
+    split_ratio, dividend : array of shape (n_bars, n_symbols)
+        Events effective on the row; 1.0 and 0.0 where there is none.
+    """
+
+    symbols: pl.Series
+    session: pl.Series
+    ts: pl.Series
+    is_decision: NDArray[np.bool_]
+    weights: Floats
+    open: Floats
+    close: Floats
+    split_ratio: Floats
+    dividend: Floats
+
+    @property
+    def elapsed_days(self) -> NDArray[np.int64]:
+        """Calendar days from the row before to each row, shape (n_bars,); 0 for the first."""
+        days = self.session.to_physical().to_numpy().astype(np.int64)
+        return np.diff(days, prepend=days[0])
+
+
+def build_trading_panel(weights: pl.DataFrame, bars: pl.DataFrame) -> TradingPanel:
+    """Align target weights and bars.
+
+    Parameters
+    ----------
+    weights : DataFrame
+        `symbol, session, ts, weight`. Rows of one `ts` are one decision, taken at that bar's close.
+    bars : DataFrame
+        The bars contract; bars that trade together share their `ts`. Rows whose `role` is not "member", of
+        symbols without a weight, or before the first decision, are not used; every member bar counts for
+        the grid's timestamps.
+
+    Returns
+    -------
+    TradingPanel
+
+    Raises
+    ------
+    ValueError
+        If a frame is empty or lacks a column, a key (symbol, ts) is given twice, a weight is not finite, a
+        price or event of a used bar is not possible, or a weight other than zero has no bar to be sized
+        with.
+    """
+    _check_columns("weights", weights, WEIGHT_COLUMNS)
+    _check_columns("bars", bars, BAR_COLUMNS)
+    if "role" in bars.columns:
+        bars = bars.filter(pl.col("role") == "member")
+    bars = bars.filter(pl.col("ts") >= weights["ts"].min())
+    calendar = bars.group_by("ts").agg(pl.col("session").first()).sort("ts").with_row_index("row")
+    symbols = weights["symbol"].unique().sort()
+    _check_decisions_have_bars(weights, calendar)
+
+    bars, bar_cells = _locate("bars", bars, calendar, symbols)
+    weights, weight_cells = _locate("weights", weights, calendar, symbols)
+    _check_values(weights, bars)
+    shape = (calendar.height, len(symbols))
+    panel = TradingPanel(
+        symbols=symbols,
+        session=calendar["session"],
+        ts=calendar["ts"],
+        is_decision=calendar["ts"].is_in(weights["ts"].unique().implode()).to_numpy(),
+        weights=_scatter(weights["weight"], weight_cells, shape, empty=0.0),
+        open=_scatter(bars["open"], bar_cells, shape, empty=np.nan),
+        close=_scatter(bars["close"], bar_cells, shape, empty=np.nan),
+        split_ratio=_scatter_events(bars["split_ratio"], bar_cells, shape, empty=1.0),
+        dividend=_scatter_events(bars["dividend"], bar_cells, shape, empty=0.0),
+    )
+    _check_weights_have_bars(panel)
+    return panel
+
+
+def _locate(
+    name: str, frame: pl.DataFrame, calendar: pl.DataFrame, symbols: pl.Series
+) -> tuple[pl.DataFrame, NDArray[np.int64]]:
+    """Rows of `frame` that are on the grid, and the flat position of each."""
+    column = pl.col("symbol").cast(pl.Enum(symbols), strict=False).to_physical().cast(pl.Int64)
+    placed = frame.with_columns(column.alias("column")).join(
+        calendar.select("ts", "row"), on="ts", how="left", maintain_order="left"
+    )
+    placed = placed.filter(pl.col("column").is_not_null())
+    cell = pl.col("row").cast(pl.Int64) * len(symbols) + pl.col("column")
+    cells = placed.select(cell).to_series().to_numpy()
+    is_taken = np.zeros(calendar.height * len(symbols), dtype=np.bool_)
+    is_taken[cells] = True
+    if int(is_taken.sum()) != len(cells):
+        _refuse_duplicates(name, placed)
+    return placed, cells
+
+
+def _scatter(values: pl.Series, cells: NDArray[np.int64], shape: tuple[int, int], *, empty: float) -> Floats:
+    dense = np.full(shape[0] * shape[1], empty)
+    dense[cells] = values.cast(pl.Float64).to_numpy()
+    return dense.reshape(shape)
+
+
+def _scatter_events(
+    values: pl.Series, cells: NDArray[np.int64], shape: tuple[int, int], *, empty: float
+) -> Floats:
+    """As `_scatter`, writing only the few bars on which something happened."""
+    happened = (values != empty).arg_true()
+    return _scatter(values.gather(happened), cells[happened.to_numpy()], shape, empty=empty)
+
+
+def _check_columns(name: str, frame: pl.DataFrame, columns: tuple[str, ...]) -> None:
+    missing = sorted(set(columns) - set(frame.columns))
+    if missing:
+        raise ValueError(f"`{name}` must have the columns {list(columns)}, lacked {missing}.")
+    if frame.is_empty():
+        raise ValueError(f"`{name}` must have at least one row, was empty.")
+
+
+def _check_decisions_have_bars(weights: pl.DataFrame, calendar: pl.DataFrame) -> None:
+    orphans = weights.select(pl.col("ts").unique()).join(calendar, on="ts", how="anti").sort("ts")
+    if not orphans.is_empty():
+        raise ValueError(
+            "`weights` must be decided at the close of a member bar, "
+            f"was not for {orphans.height} ts: {_shown(orphans['ts'])}; load the bars of those sessions."
+        )
+
+
+def _check_values(weights: pl.DataFrame, bars: pl.DataFrame) -> None:
+    rules = (
+        ("weight", weights, pl.col("weight").is_finite(), "be finite; 0.0 is no position"),
+        ("open", bars, pl.col("open").is_finite() & (pl.col("open") > 0), "be finite and above zero"),
+        ("close", bars, pl.col("close").is_finite() & (pl.col("close") > 0), "be finite and above zero"),
+        (
+            "split_ratio",
+            bars,
+            pl.col("split_ratio").is_finite() & (pl.col("split_ratio") > 0),
+            "be finite and above zero; 1.0 is no split",
+        ),
+        (
+            "dividend",
+            bars,
+            pl.col("dividend").is_finite() & (pl.col("dividend") >= 0),
+            "be finite and not negative; 0.0 is no dividend",
+        ),
+    )
+    for name, frame, is_valid, rule in rules:
+        bad = frame.filter(~is_valid.fill_null(False))
+        if not bad.is_empty():
+            rows = bad.select(pl.format("{} {} ({})", "symbol", "ts", name)).to_series()
+            raise ValueError(f"`{name}` must {rule}, was not in {bad.height} rows: {_shown(rows)}.")
+
+
+def _check_weights_have_bars(panel: TradingPanel) -> None:
+    rows, columns = np.nonzero((panel.weights != 0.0) & np.isnan(panel.close))
+    if len(rows):
+        offenders = pl.Series(
+            [f"{panel.symbols[int(j)]} {panel.session[int(i)]}" for i, j in zip(rows, columns, strict=True)]
+        )
+        raise ValueError(
+            "`weights` must be zero where the symbol has no bar to size the position with, "
+            f"was not for {len(offenders)}: {_shown(offenders)}."
+        )
+
+
+def _refuse_duplicates(name: str, frame: pl.DataFrame) -> None:
+    is_repeated = pl.struct("symbol", "ts").is_duplicated()
+    repeated = frame.filter(is_repeated).select(pl.format("{} {}", "symbol", "ts")).to_series().unique()
+    raise ValueError(f"`{name}` must have each (symbol, ts) once, repeated: {_shown(repeated)}.")
+
+
+def _shown(values: pl.Series) -> str:
+    shown = ", ".join(str(value) for value in values.sort().head(SHOWN_OFFENDERS))
+    return shown if len(values) <= SHOWN_OFFENDERS else f"{shown}, ..."

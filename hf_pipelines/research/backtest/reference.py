@@ -1,0 +1,280 @@
+"""The reference engine: an exact cash ledger, one pass over the bars, compiled by numba.
+
+Lives here: when an order is sized and filled, and how corporate events, costs and missing bars are booked.
+Not here: aligning frames (`panel.py`), reporting (`result.py`). The other engines are held to this one.
+
+A decision at the close of bar t becomes share counts at once: weight * equity_t / close_t, fractions of a
+share allowed. They are filled on bar t + 1, at that bar's open or close. The target is complete: a symbol
+held but not named is sold. Between decisions the shares are left alone. On each bar, in this order:
+
+1. Borrow is paid for the shorts held since the last bar, on their last close, for each calendar day.
+2. Shares held, and shares ordered the evening before, are multiplied by `split_ratio`.
+3. The dividend is paid on the shares held overnight: a buyer at this open gets none, a short pays.
+4. Orders are filled, fees and slippage paid. A symbol without a bar cannot trade: its order is dropped (and
+counted),
+   the position kept, until a later decision.
+5. Equity is cash plus shares at the close; a symbol without a bar is worth its last close.
+
+Cash may go below zero, by leverage or by a gap between the close that sized an order and the price that
+filled it. No order is refused and no interest is charged. Equity at or below zero ends the simulation with
+an error.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import polars as pl
+from numba import njit
+from numpy.typing import NDArray
+
+from hf_pipelines.research.backtest.panel import Floats, build_trading_panel
+from hf_pipelines.research.backtest.result import BacktestResult, Fill, Ledger, build_result
+from hf_pipelines.research.costs import Costs
+
+DEFAULT_INITIAL_CASH = 1_000_000.0
+# An order below this fraction of equity is the rounding of weight * equity / close, not a wish to trade:
+# without it a fully invested buy and hold would "trade" a billionth of a cent a day.
+ROUNDING_ORDER = 1e-12
+
+
+def run_backtest(
+    weights: pl.DataFrame,
+    bars: pl.DataFrame,
+    costs: Costs,
+    *,
+    periods_per_year: float,
+    initial_cash: float = DEFAULT_INITIAL_CASH,
+    fill: Fill = "next_open",
+) -> BacktestResult:
+    """Simulate an account that follows target weights.
+
+    Parameters
+    ----------
+    weights : DataFrame
+        `symbol, session, ts, weight`: signed fractions of equity. The rows of one `ts` are a complete
+        target, decided at that bar's close: a symbol left out is 0.0. A `ts` without rows is no decision:
+        shares are held. A decision on the last bar is never filled.
+    bars : DataFrame
+        The bars contract, raw prices. The account starts at the first decision and runs to the last member
+        bar; cut the bars to end it sooner.
+    costs : Costs
+    periods_per_year : float
+        Bars in a year, to annualise with.
+    initial_cash : float, default 1,000,000
+        Currency of the prices.
+    fill : {"next_open", "next_close"}, default "next_open"
+        Price of the bar after the decision that fills it.
+
+    Returns
+    -------
+    BacktestResult
+
+    Raises
+    ------
+    ValueError
+        If an argument is out of range, the frames break their contract (see `build_trading_panel`), or the
+        account is ruined (equity at or below zero).
+    """
+    panel = build_trading_panel(weights, bars)
+    ledger = simulate(
+        weights=panel.weights,
+        open=panel.open,
+        close=panel.close,
+        split_ratio=panel.split_ratio,
+        dividend=panel.dividend,
+        costs=costs,
+        initial_cash=initial_cash,
+        fill=fill,
+        is_decision=panel.is_decision,
+        elapsed_days=panel.elapsed_days,
+    )
+    return build_result(ledger, panel, costs, fill=fill, periods_per_year=periods_per_year)
+
+
+def simulate(
+    *,
+    weights: Floats,
+    open: Floats,
+    close: Floats,
+    split_ratio: Floats,
+    dividend: Floats,
+    costs: Costs,
+    initial_cash: float = DEFAULT_INITIAL_CASH,
+    fill: Fill = "next_open",
+    is_decision: NDArray[np.bool_] | None = None,
+    elapsed_days: NDArray[np.int64] | None = None,
+) -> Ledger:
+    """Keep the account on arrays already aligned: the core of `run_backtest`, for sweeps.
+
+    Prices and events are taken as valid: `build_trading_panel` checks them.
+
+    Parameters
+    ----------
+    weights : array of shape (n_bars, n_symbols)
+        Target decided at the close of each row, finite; must be 0.0 where `close` is NaN.
+    open, close : array of shape (n_bars, n_symbols)
+        Raw prices, both NaN where the symbol has no bar.
+    split_ratio, dividend : array of shape (n_bars, n_symbols)
+        Effective on the row; 1.0 and 0.0 where there is no event.
+    costs : Costs
+    initial_cash : float, default 1,000,000
+    fill : {"next_open", "next_close"}, default "next_open"
+    is_decision : bool array of shape (n_bars,), optional
+        Rows of `weights` to act on. All of them by default.
+    elapsed_days : int array of shape (n_bars,), optional
+        Calendar days since the row before. Needed only for a borrow fee.
+
+    Returns
+    -------
+    Ledger
+
+    Raises
+    ------
+    ValueError
+        If shapes differ, a weight is not finite or is other than zero without a close, `initial_cash` or
+        `fill` is out of range, `elapsed_days` is missing, or the account is ruined.
+    """
+    shape = weights.shape
+    if is_decision is None:
+        is_decision = np.ones(shape[0], dtype=np.bool_)
+    if elapsed_days is None:
+        if costs.borrow_bps_per_year:
+            raise ValueError("`elapsed_days` must be given when `borrow_bps_per_year` is not zero, was None.")
+        elapsed_days = np.zeros(shape[0], dtype=np.int64)
+    arrays = {"open": open, "close": close, "split_ratio": split_ratio, "dividend": dividend}
+    _check_arguments(shape, arrays, is_decision, elapsed_days, initial_cash=initial_cash, fill=fill)
+
+    filled_shares = np.zeros(shape)
+    account, unfilled_orders, unsized_orders = _keep_account(
+        _dense(weights),
+        is_decision,
+        _dense(open if fill == "next_open" else close),
+        _dense(close),
+        _dense(split_ratio),
+        _dense(dividend),
+        elapsed_days * costs.borrow_rate_per_day,
+        costs.fee_rate + costs.slippage_rate,
+        float(initial_cash),
+        filled_shares,
+    )
+    equity, cash, net_value, short_value, traded_value, borrow, dividends = account
+    if unsized_orders:
+        raise ValueError(
+            "`weights` must be finite, and zero where the symbol has no close to size the order with, "
+            f"was not for {unsized_orders} orders."
+        )
+    _check_solvent(equity)
+    return Ledger(
+        equity=equity,
+        cash=cash,
+        net_value=net_value,
+        gross_value=net_value + 2.0 * short_value,
+        traded_value=traded_value,
+        fees=traded_value * costs.fee_rate,
+        slippage=traded_value * costs.slippage_rate,
+        borrow=borrow,
+        dividends=dividends,
+        filled_shares=filled_shares,
+        unfilled_orders=int(unfilled_orders),
+    )
+
+
+@njit(cache=True)
+def _keep_account(  # type: ignore[no-untyped-def]  # compiled: see `simulate` for the types
+    weights,
+    is_decision,
+    fill_price,
+    close,
+    split_ratio,
+    dividend,
+    borrow_rate,
+    cost_rate,
+    initial_cash,
+    filled_shares,
+):
+    """One pass over the bars; fills `filled_shares` and returns seven series and how many orders could not be filled, or sized."""
+    n_bars, n_symbols = weights.shape
+    account = np.zeros((7, n_bars))
+    shares = np.zeros(n_symbols)
+    last_close = np.full(n_symbols, np.nan)
+    cash = equity = initial_cash
+    short_value = 0.0
+    unfilled_orders = unsized_orders = 0
+    for t in range(n_bars):
+        has_order = t > 0 and is_decision[t - 1]
+        borrow = borrow_rate[t] * short_value
+        cash -= borrow
+        rounding = ROUNDING_ORDER * equity
+        net_value = short_value = traded_value = dividends = 0.0
+        for j in range(n_symbols):
+            held = shares[j]
+            target = held
+            if has_order:
+                weight = weights[t - 1, j]
+                target = weight * equity / close[t - 1, j] if weight != 0.0 else 0.0
+                if np.isnan(target):
+                    unsized_orders += 1
+            if np.isnan(close[t, j]):
+                if target != held and abs(target - held) * last_close[j] > rounding:
+                    unfilled_orders += 1
+            else:
+                held *= split_ratio[t, j]
+                target *= split_ratio[t, j]
+                dividends += held * dividend[t, j]
+                if target != held:
+                    notional = (target - held) * fill_price[t, j]
+                    if abs(notional) > rounding:
+                        cash -= notional
+                        traded_value += abs(notional)
+                        filled_shares[t, j] = target - held
+                        held = target
+                shares[j] = held
+                last_close[j] = close[t, j]
+            if held != 0.0:
+                value = held * last_close[j]
+                net_value += value
+                short_value -= min(value, 0.0)
+        cash += dividends - cost_rate * traded_value
+        equity = cash + net_value
+        account[0, t], account[1, t], account[2, t], account[3, t] = equity, cash, net_value, short_value
+        account[4, t], account[5, t], account[6, t] = traded_value, borrow, dividends
+    return account, unfilled_orders, unsized_orders
+
+
+def _dense(values: Floats) -> Floats:
+    # One layout and dtype: numba would compile the loop again for each other one.
+    return np.ascontiguousarray(values, dtype=np.float64)
+
+
+def _check_arguments(
+    shape: tuple[int, ...],
+    arrays: dict[str, Floats],
+    is_decision: NDArray[np.bool_],
+    elapsed_days: NDArray[np.int64],
+    *,
+    initial_cash: float,
+    fill: str,
+) -> None:
+    if len(shape) != 2 or 0 in shape:
+        raise ValueError(f"`weights` must be (n_bars, n_symbols) and not empty, had shape {shape}.")
+    for name, values in arrays.items():
+        if values.shape != shape:
+            raise ValueError(f"`{name}` must have the shape of `weights` {shape}, was {values.shape}.")
+    for name, series in {"is_decision": is_decision, "elapsed_days": elapsed_days}.items():
+        if series.shape != shape[:1]:
+            raise ValueError(f"`{name}` must have one value a row {shape[:1]}, had shape {series.shape}.")
+    if not (math.isfinite(initial_cash) and initial_cash > 0.0):
+        raise ValueError(f"`initial_cash` must be finite and above zero, was {initial_cash}.")
+    if fill not in ("next_open", "next_close"):
+        raise ValueError(f"`fill` must be one of ['next_open', 'next_close'], was {fill!r}.")
+
+
+def _check_solvent(equity: Floats) -> None:
+    bad = np.flatnonzero(~(equity > 0.0))
+    if len(bad):
+        raise ValueError(
+            f"`equity` must stay above zero, was {equity[bad[0]]:.2f} after bar {bad[0]} of {len(equity)}; "
+            "lower the leverage."
+        )

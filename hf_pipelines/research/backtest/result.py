@@ -1,0 +1,245 @@
+"""What a backtest hands back, whichever engine ran it.
+
+Lives here: `Ledger` (an engine's raw account), `BacktestResult` (the frames people read) and the way from
+one to the other. Not here: how an account is kept (`reference.py`), what a metric means (`metrics.py`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import polars as pl
+
+from hf_pipelines.research import metrics
+from hf_pipelines.research.backtest.panel import Floats, TradingPanel
+from hf_pipelines.research.costs import Costs
+
+Fill = Literal["next_open", "next_close"]
+"""Where a decision at the close of bar t is filled: at the open, or the close, of bar t + 1. Never on t."""
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Ledger:
+    """The account after each bar, in currency; arrays of shape (n_bars,) unless said otherwise.
+
+    Identities, exact up to rounding: `equity = cash + net_value`, and the change of `equity` is the gain on
+    the shares held + `dividends` - `fees` - `slippage` - `borrow`.
+
+    Attributes
+    ----------
+    equity, cash : array
+        At the close, after the bar's fills. Cash may be negative: no order is refused.
+    net_value, gross_value : array
+        Sum of the values of the positions, signed and absolute.
+    traded_value : array
+        Sum of the absolute notionals filled on the bar.
+    fees, slippage, borrow : array
+        Paid on the bar, not negative.
+    dividends : array
+        Received on the bar; negative when paid on short positions.
+    filled_shares : array of shape (n_bars, n_symbols)
+        Signed shares bought on the bar; 0.0 where nothing was filled.
+    unfilled_orders : int
+        Orders dropped because the symbol had no bar to fill them on.
+    """
+
+    equity: Floats
+    cash: Floats
+    net_value: Floats
+    gross_value: Floats
+    traded_value: Floats
+    fees: Floats
+    slippage: Floats
+    borrow: Floats
+    dividends: Floats
+    filled_shares: Floats
+    unfilled_orders: int
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class BacktestResult:
+    """A simulated account: where it stood, what it traded, how it fell, and the numbers that sum it up.
+
+    Attributes
+    ----------
+    equity : DataFrame
+        A row a bar from the first decision to the last bar. `session`, `ts`; `equity`, `cash` in currency
+        at the close; `gross_exposure`, `net_exposure` as fractions of equity; `turnover`, the traded
+        notional (both sides) over the equity it was decided on; `fees`, `slippage`, `borrow` paid and
+        `dividends` received (negative: paid on shorts) on that bar, in currency; `drawdown`, a positive
+        fraction of the peak.
+    trades : DataFrame
+        A row a fill, in order of time, then symbol. `symbol`; `session`, `ts` of the bar filled on (`ts` is
+        that bar's close, also for a fill at its open); `decision_session`; `shares` signed, fractional
+        allowed; `price` of the bar, before slippage; `notional` = shares * price; `fee`, `slippage` in
+        currency.
+    drawdowns : DataFrame
+        A row an episode below a peak, in order of time. `start`, the session of the peak; `trough`; `end`,
+        the first session at or above the peak again, null when open; `depth`, a positive fraction;
+        `sessions` from `start` to `end` or to the last bar.
+    metrics : mapping
+        Fractions and counts, NaN where undefined: see `summarise`.
+    """
+
+    equity: pl.DataFrame
+    trades: pl.DataFrame
+    drawdowns: pl.DataFrame
+    metrics: Mapping[str, float]
+
+
+def build_result(
+    ledger: Ledger, panel: TradingPanel, costs: Costs, *, fill: Fill, periods_per_year: float
+) -> BacktestResult:
+    """Lay an engine's account out in frames.
+
+    Parameters
+    ----------
+    ledger : Ledger
+        What the engine computed on `panel`.
+    panel : TradingPanel
+    costs : Costs
+        As charged in `ledger`.
+    fill : {"next_open", "next_close"}
+        As used by the engine.
+    periods_per_year : float
+        Bars in a year, to annualise with.
+
+    Returns
+    -------
+    BacktestResult
+
+    Raises
+    ------
+    ValueError
+        If `periods_per_year` is not above zero, or equity was not above zero throughout.
+    """
+    equity = equity_frame(ledger, panel)
+    trades = trades_frame(ledger, panel, costs, fill=fill)
+    return BacktestResult(
+        equity=equity,
+        trades=trades,
+        drawdowns=drawdowns_frame(equity),
+        metrics=summarise(equity, ledger, n_trades=trades.height, periods_per_year=periods_per_year),
+    )
+
+
+def equity_frame(ledger: Ledger, panel: TradingPanel) -> pl.DataFrame:
+    """`BacktestResult.equity` of a ledger."""
+    return pl.DataFrame(
+        {
+            "session": panel.session,
+            "ts": panel.ts,
+            "equity": ledger.equity,
+            "cash": ledger.cash,
+            "gross_exposure": ledger.gross_value / ledger.equity,
+            "net_exposure": ledger.net_value / ledger.equity,
+            "turnover": metrics.turnover(ledger.traded_value, ledger.equity),
+            "fees": ledger.fees,
+            "slippage": ledger.slippage,
+            "borrow": ledger.borrow,
+            "dividends": ledger.dividends,
+            "drawdown": metrics.drawdown(ledger.equity),
+        }
+    )
+
+
+def trades_frame(ledger: Ledger, panel: TradingPanel, costs: Costs, *, fill: Fill) -> pl.DataFrame:
+    """`BacktestResult.trades` of a ledger."""
+    rows, columns = np.nonzero(ledger.filled_shares)
+    prices = panel.open if fill == "next_open" else panel.close
+    shares, price = ledger.filled_shares[rows, columns], prices[rows, columns]
+    notional = shares * price
+    return pl.DataFrame(
+        {
+            "symbol": panel.symbols.gather(columns),
+            "session": panel.session.gather(rows),
+            "ts": panel.ts.gather(rows),
+            # An order lives for one bar, so the decision was taken on the bar before the fill.
+            "decision_session": panel.session.gather(rows - 1),
+            "shares": shares,
+            "price": price,
+            "notional": notional,
+            "fee": np.abs(notional) * costs.fee_rate,
+            "slippage": np.abs(notional) * costs.slippage_rate,
+        }
+    )
+
+
+def drawdowns_frame(equity: pl.DataFrame) -> pl.DataFrame:
+    """Episodes below a peak, from the `session` and `drawdown` columns of an equity frame."""
+    fall, session = equity["drawdown"].to_numpy(), equity["session"]
+    is_below = np.concatenate([[False], fall > 0.0, [False]])
+    # A run of rows below the peak: the row before it is the peak, the row after it the recovery.
+    first = np.flatnonzero(is_below[1:] & ~is_below[:-1])
+    after = np.flatnonzero(~is_below[1:] & is_below[:-1])
+    trough = np.array(
+        [start + int(fall[start:stop].argmax()) for start, stop in zip(first, after, strict=True)], np.int64
+    )
+    last = np.minimum(after, len(fall) - 1)
+    ordinal = session.rank("dense").cast(pl.Int64)
+    end = session.gather(last).set(pl.Series(after == len(fall)), None)
+    return pl.DataFrame(
+        {
+            "start": session.gather(first - 1),
+            "trough": session.gather(trough),
+            "end": end,
+            "depth": fall[trough],
+            "sessions": ordinal.gather(last) - ordinal.gather(first - 1),
+        }
+    )
+
+
+def summarise(
+    equity: pl.DataFrame, ledger: Ledger, *, n_trades: int, periods_per_year: float
+) -> dict[str, float]:
+    """Metrics of a backtest.
+
+    Parameters
+    ----------
+    equity : DataFrame
+        As `BacktestResult.equity`.
+    ledger : Ledger
+        The account it was made from.
+    n_trades : int
+        Fills.
+    periods_per_year : float
+        Bars in a year.
+
+    Returns
+    -------
+    dict
+        Return and risk, from bar returns: `total_return`, `annual_return`, `annual_volatility`,
+        `sharpe_ratio`, `max_drawdown`, `hit_rate`. Activity: `turnover_per_year` (both sides),
+        `mean_gross_exposure`, `n_bars`, `n_trades`, `unfilled_orders`. As fractions of the initial cash:
+        `costs_total` (fees + slippage + borrow), `fees_total`, `slippage_total`, `borrow_total`,
+        `dividends_total`, `min_cash` (negative: money was borrowed). NaN where the data leaves a number
+        undefined, e.g. the Sharpe ratio of an account that never traded.
+    """
+    values = equity["equity"].to_numpy()
+    returns = metrics.returns_of(values)
+    initial = values[0]
+    totals = {
+        "fees_total": ledger.fees.sum() / initial,
+        "slippage_total": ledger.slippage.sum() / initial,
+        "borrow_total": ledger.borrow.sum() / initial,
+    }
+    summary = {
+        "total_return": metrics.total_return(values),
+        "annual_return": metrics.annual_return(values, periods_per_year=periods_per_year),
+        "annual_volatility": metrics.annual_volatility(returns, periods_per_year=periods_per_year),
+        "sharpe_ratio": metrics.sharpe_ratio(returns, periods_per_year=periods_per_year),
+        "max_drawdown": metrics.max_drawdown(values),
+        "hit_rate": metrics.hit_rate(returns),
+        # Nothing can be traded on the first bar: it is no period of its own.
+        "turnover_per_year": equity["turnover"].to_numpy().sum() / max(len(returns), 1) * periods_per_year,
+        "mean_gross_exposure": equity["gross_exposure"].to_numpy().mean(),
+        "costs_total": sum(totals.values()),
+        **totals,
+        "dividends_total": ledger.dividends.sum() / initial,
+        "min_cash": ledger.cash.min() / initial,
+    }
+    counts = {"n_bars": len(values), "n_trades": n_trades, "unfilled_orders": ledger.unfilled_orders}
+    return {name: float(value) for name, value in {**summary, **counts}.items()}

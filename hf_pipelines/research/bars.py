@@ -1,0 +1,298 @@
+"""Bars: the contract every price enters by, and corporate actions.
+
+Lives here: the columns of a bars frame, its one validator, and the adjustment for splits and dividends.
+Does not live here: reading files (resources) and anything computed from several bars (features).
+
+A **bar** is one symbol's OHLCV ending at `ts` (close time, UTC), raw as traded. `split_ratio` and `dividend`
+are the events effective on that very session, never a cumulative factor: a cumulative factor embeds the future
+and rewrites history at each dividend.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import date, datetime
+
+import polars as pl
+
+SYMBOL_PATTERN = r"^[A-Z0-9^][A-Z0-9.^_-]{0,31}$"
+PRICE_COLUMNS = ("open", "high", "low", "close")
+SOURCE_SCHEMA: dict[str, pl.DataType] = {
+    "symbol": pl.String(),
+    "session": pl.Date(),
+    "ts": pl.Datetime("us", "UTC"),
+    "open": pl.Float64(),
+    "high": pl.Float64(),
+    "low": pl.Float64(),
+    "close": pl.Float64(),
+    "volume": pl.Float64(),
+    "split_ratio": pl.Float64(),
+    "dividend": pl.Float64(),
+}
+BARS_SCHEMA: dict[str, pl.DataType] = {**SOURCE_SCHEMA, "role": pl.String()}
+KEY_COLUMNS = ("symbol", "session", "ts")
+
+# Consecutive sessions with the very same open, high, low, close: a feed that repeats itself.
+STALE_SESSIONS = 3
+
+# A ratio of prices at or above this is a split, below it a dividend: no cash dividend is a third of the price.
+SPLIT_RATIO_FLOOR = 1.25
+
+
+@dataclass(frozen=True)
+class CheckedBars:
+    """Bars that passed the edge, and what did not.
+
+    Attributes
+    ----------
+    bars : DataFrame
+        Contract `BARS_SCHEMA`, sorted by (symbol, ts).
+    quarantined : DataFrame
+        The refused rows as they came, with a column `reason`.
+    n_unknown : int
+        Rows of symbols outside the universe, left out.
+    """
+
+    bars: pl.DataFrame
+    quarantined: pl.DataFrame
+    n_unknown: int
+
+
+def price_factor() -> pl.Expr:
+    """Backward factor of each bar: prices BEFORE the bar times this are comparable with it.
+
+    A bar with total return r_j = split_ratio_j * (close_j + dividend_j) / close_{j-1} - 1 has the factor
+    close_j / (split_ratio_j * (close_j + dividend_j)), 1 on a session without an event. It is known at `ts`.
+    """
+    close = pl.col("close")
+    return (close / (pl.col("split_ratio") * (close + pl.col("dividend")))).alias("price_factor")
+
+
+def adjust(bars: pl.DataFrame, as_of: datetime) -> pl.DataFrame:
+    """Total-return prices as seen at `as_of`: events inside the window read, nothing later.
+
+    Parameters
+    ----------
+    bars : DataFrame
+        Contract `BARS_SCHEMA`, raw.
+    as_of : datetime
+        Time-zone aware; bars after it are left out.
+
+    Returns
+    -------
+    DataFrame
+        The same columns; the last bar of each symbol keeps its raw prices, earlier prices are scaled by the
+        splits and dividends after them, earlier volumes by the splits alone.
+
+    Notes
+    -----
+    Dividends are reinvested at the close of the ex-date, so close-to-close changes are exact total returns.
+    """
+    factor_after = pl.col("price_factor").cum_prod(reverse=True).shift(-1, fill_value=1.0).over("symbol")
+    split_after = pl.col("split_ratio").cum_prod(reverse=True).shift(-1, fill_value=1.0).over("symbol")
+    return (
+        bars.filter(pl.col("ts") <= as_of)
+        .sort("symbol", "ts")
+        .with_columns(price_factor())
+        .with_columns(*(pl.col(name) * factor_after for name in PRICE_COLUMNS), pl.col("volume") * split_after)
+        .drop("price_factor")
+    )
+
+
+def derive_events(prices: pl.DataFrame) -> pl.DataFrame:
+    """Splits and dividends hidden in a vendor's `adj_close` column.
+
+    Parameters
+    ----------
+    prices : DataFrame
+        Columns symbol, session, close (raw) and adj_close (adjusted for all later events, rounded to cents).
+
+    Returns
+    -------
+    DataFrame
+        `prices` without adj_close, with `split_ratio` and `dividend` (cash a share) effective on each session.
+
+    Notes
+    -----
+    The vendor scales earlier prices by (1 - dividend / close_{j-1}) on an ex-date, hence
+    adj_j / adj_{j-1} = close_j * split_j / (close_{j-1} - dividend_j). A change smaller than what rounding two
+    adjusted prices to cents can make is no event.
+    """
+    previous_close = pl.col("close").shift(1).over("symbol")
+    previous_adjusted = pl.col("adj_close").shift(1).over("symbol")
+    ratio = (pl.col("adj_close") / previous_adjusted) / (pl.col("close") / previous_close)
+    rounding = 0.005 / pl.col("adj_close") + 0.005 / previous_adjusted + 0.005 / pl.col("close")
+    is_event = ((ratio - 1.0).abs() > 2.0 * rounding + 1e-4).fill_null(False)
+    is_split = is_event & ((ratio > SPLIT_RATIO_FLOOR) | (ratio < 1.0 / SPLIT_RATIO_FLOOR))
+    # Splits are small whole-number ratios (2:1, 3:2, 1:10): halves and, below one, inverse whole numbers.
+    split = pl.when(ratio > 1.0).then((ratio * 2.0).round() / 2.0).otherwise(1.0 / (1.0 / ratio).round())
+    dividend = (previous_close * (1.0 - 1.0 / ratio)).round(4)
+    return (
+        prices.sort("symbol", "session")
+        .with_columns(
+            split_ratio=pl.when(is_split).then(split).otherwise(1.0),
+            dividend=pl.when(is_event & ~is_split & (ratio > 1.0)).then(dividend).otherwise(0.0),
+        )
+        .drop("adj_close")
+    )
+
+
+def check_structure(
+    raw: pl.DataFrame, *, source: str, hours: Mapping[date, tuple[datetime, datetime]], now: datetime
+) -> pl.DataFrame:
+    """Refuse a frame that cannot be bars at all; every fault of structure is reported at once.
+
+    Parameters
+    ----------
+    raw : DataFrame
+        As read from a source.
+    source : str
+        Name of the file or package, for the message.
+    hours : mapping of date to (open, close)
+        Sessions of the calendar with their opening and closing times in UTC.
+    now : datetime
+        Wall clock, time-zone aware.
+
+    Returns
+    -------
+    DataFrame
+        The columns of `SOURCE_SCHEMA` in its order and types.
+
+    Raises
+    ------
+    ValueError
+        Missing or extra columns, wrong types, time-zone-naive or future timestamps, sessions not in the
+        calendar, timestamps outside their session, symbols outside the allow-list.
+    """
+    faults = _column_faults(raw)
+    if not faults:
+        raw = raw.select(pl.col(name).cast(dtype) for name, dtype in SOURCE_SCHEMA.items())
+        faults = _value_faults(raw, hours=hours, now=now)
+    if faults:
+        raise ValueError(f"`bars` must follow the bars contract, {source} does not: {'; '.join(faults)}.")
+    return raw
+
+
+def _column_faults(raw: pl.DataFrame) -> list[str]:
+    faults = []
+    if missing := sorted(set(SOURCE_SCHEMA) - set(raw.columns)):
+        faults.append(f"missing columns {_shown(missing)}")
+    if extra := sorted(set(raw.columns) - set(SOURCE_SCHEMA)):
+        faults.append(f"unknown columns {_shown(extra)}")
+    for name, dtype in SOURCE_SCHEMA.items():
+        if name not in raw.columns:
+            continue
+        was = raw.schema[name]
+        if name == "ts":
+            if not isinstance(was, pl.Datetime) or was.time_zone is None:
+                faults.append(f"`ts` must be a timestamp with a time zone, was {was}")
+        elif not (was.is_numeric() if dtype.is_numeric() else was == dtype):
+            faults.append(f"`{name}` must be of type {dtype}, was {was}")
+    return faults
+
+
+def _value_faults(
+    raw: pl.DataFrame, *, hours: Mapping[date, tuple[datetime, datetime]], now: datetime
+) -> list[str]:
+    faults = []
+    if keyless := raw.filter(pl.any_horizontal(pl.col(*KEY_COLUMNS).is_null())).height:
+        faults.append(f"{keyless} rows have no symbol, session or ts")
+    symbols = raw.filter(~pl.col("symbol").str.contains(SYMBOL_PATTERN))["symbol"].unique().to_list()
+    if symbols:
+        faults.append(f"symbols must match {SYMBOL_PATTERN}, were {_shown(sorted(map(repr, symbols)))}")
+    days = raw["session"].drop_nulls().unique().to_list()
+    if strangers := sorted(day for day in days if day not in hours):
+        faults.append(f"sessions must be in the market's calendar, were {_shown(strangers)}")
+    known = pl.DataFrame(
+        {"session": days, "opens": [hours.get(d, (None, None))[0] for d in days],
+         "closes": [hours.get(d, (None, None))[1] for d in days]},
+        schema={"session": pl.Date, "opens": pl.Datetime("us", "UTC"), "closes": pl.Datetime("us", "UTC")},
+    )  # fmt: skip
+    timed = raw.join(known, on="session", how="inner")
+    outside = timed.filter((pl.col("ts") <= pl.col("opens")) | (pl.col("ts") > pl.col("closes")))
+    if outside.height:
+        first = outside.row(0, named=True)
+        faults.append(
+            f"`ts` must lie in its session (after the open, not after the close), was {first['ts']} "
+            f"for {first['symbol']} {first['session']} ({outside.height} rows)"
+        )
+    if future := raw.filter(pl.col("ts") > now).height:
+        faults.append(f"`ts` must not be after now ({now:%Y-%m-%d %H:%M} UTC), was for {future} rows")
+    return faults
+
+
+def validate_bars(
+    raw: pl.DataFrame, *, universe: Mapping[str, str], source: str, max_faulty_share: float = 0.2
+) -> CheckedBars:
+    """Quarantine faulty symbol-sessions and keep the rest.
+
+    Parameters
+    ----------
+    raw : DataFrame
+        Passed by `check_structure`.
+    universe : mapping of symbol to role
+        "member" or "reference". Other symbols are counted and left out.
+    source : str
+        Name of the file or package, for the message.
+    max_faulty_share : float
+        Above this share of faulty symbol-sessions the whole source is refused.
+
+    Raises
+    ------
+    ValueError
+        If the share of faulty symbol-sessions is above `max_faulty_share`.
+    """
+    known = raw.filter(pl.col("symbol").is_in(list(universe)))
+    reasons = known.with_columns(reason=_row_fault()).filter(pl.col("reason").is_not_null())
+    faulty = reasons.group_by("symbol", "session").agg(pl.col("reason").first())
+    n_total = known.select("symbol", "session").unique().height
+    if n_total and faulty.height / n_total > max_faulty_share:
+        worst = faulty.sort("symbol", "session").row(0, named=True)
+        raise ValueError(
+            f"`bars` must have at most {max_faulty_share:.0%} faulty symbol-sessions, {source} has {faulty.height} of "
+            f"{n_total} (first: {worst['symbol']} {worst['session']}: {worst['reason']}); mend the file."
+        )
+    roles = pl.DataFrame({"symbol": list(universe), "role": list(universe.values())}, schema_overrides={"role": pl.String})
+    bars = known.join(faulty, on=["symbol", "session"], how="anti").join(roles, on="symbol", how="left")
+    return CheckedBars(
+        bars=bars.select(*BARS_SCHEMA).sort("symbol", "ts"),
+        quarantined=known.join(faulty, on=["symbol", "session"], how="inner").sort("symbol", "ts"),
+        n_unknown=raw.height - known.height,
+    )
+
+
+def _row_fault() -> pl.Expr:
+    """First fault of a row in words, null for a sound row."""
+    numbers = (*PRICE_COLUMNS, "volume", "split_ratio", "dividend")
+    low, high = pl.col("low"), pl.col("high")
+    is_outside = pl.any_horizontal((pl.col(name) < low) | (pl.col(name) > high) for name in ("open", "close"))
+    return (
+        pl.when(pl.struct("symbol", "ts").is_duplicated()).then(pl.lit("duplicate"))
+        .when(pl.any_horizontal(~pl.col(name).is_finite().fill_null(False) for name in numbers))
+        .then(pl.lit("missing, NaN or infinite value"))
+        .when(pl.any_horizontal(pl.col(name) <= 0.0 for name in PRICE_COLUMNS)).then(pl.lit("price not positive"))
+        .when(high < low).then(pl.lit("high below low"))
+        .when(is_outside).then(pl.lit("open or close outside [low, high]"))
+        .when(pl.col("volume") < 0.0).then(pl.lit("negative volume"))
+        .when(pl.col("split_ratio") <= 0.0).then(pl.lit("split ratio not positive"))
+        .when(pl.col("dividend") < 0.0).then(pl.lit("negative dividend"))
+    )  # fmt: skip
+
+
+def missing_bars(bars: pl.DataFrame, expected: pl.DataFrame) -> pl.DataFrame:
+    """Rows of `expected` (columns symbol, session) that have no bar, sorted by (session, symbol)."""
+    return expected.join(bars, on=["symbol", "session"], how="anti").sort("session", "symbol")
+
+
+def stale_bars(bars: pl.DataFrame) -> pl.DataFrame:
+    """Bars at which a symbol has shown the same four prices for `STALE_SESSIONS` bars in a row."""
+    same = pl.all_horizontal(pl.col(name) == pl.col(name).shift(1).over("symbol") for name in PRICE_COLUMNS)
+    streak = same.cast(pl.Int32).rolling_sum(STALE_SESSIONS - 1).over("symbol")
+    return bars.sort("symbol", "ts").filter(streak.fill_null(0) >= STALE_SESSIONS - 1).select(*KEY_COLUMNS)
+
+
+def _shown(values: list[object] | list[str] | list[date]) -> str:
+    """At most five offenders, in words."""
+    more = f" and {len(values) - 5} more" if len(values) > 5 else ""
+    return ", ".join(str(value) for value in values[:5]) + more

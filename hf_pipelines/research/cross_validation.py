@@ -1,0 +1,322 @@
+"""Cross-validation and the final fit: everything that is fitted sees its fold's training rows and nothing
+else.
+
+Lives here: out-of-fold predictions, their metrics, the fit on the whole matrix, importances. Not here: which
+rows make a fold (`splitters`), what an estimator is (`learners`), what a metric means (`metrics`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import polars as pl
+
+from hf_pipelines.research.bars import KEY_COLUMNS
+from hf_pipelines.research.learners import (
+    LEARNERS,
+    Estimator,
+    ParamValue,
+    build_estimator,
+    feature_array,
+    predict_frame,
+    resolve_params,
+)
+from hf_pipelines.research.matrix import feature_names, sample_weights
+from hf_pipelines.research.metrics import (
+    classification_metrics,
+    mean_information_coefficient,
+    regression_metrics,
+)
+from hf_pipelines.research.targets import Target
+
+
+class Splitter(Protocol):
+    """What `cross_validate` needs of a splitter: scikit-learn's `split`, given a training matrix as `X`."""
+
+    def split(
+        self, X: object, y: object = None, groups: object = None
+    ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Yield row numbers of training and test set, fold by fold."""
+
+
+@dataclass(frozen=True)
+class CrossValidation:
+    """Out-of-fold predictions of one configuration and what they are worth.
+
+    Attributes
+    ----------
+    predictions : DataFrame
+        Sorted by (fold, ts, symbol): `symbol`, `session`, `ts`, `fold` (Int32), `trained_until` (largest
+        `label_end` of the fold's training rows), the columns of `predict_frame`, `y`, `target`. A (symbol,
+        ts) occurs once per test block that holds it.
+    fold_metrics : DataFrame
+        One row per fold: `fold`, `n_train`, `n_test`, `train_start`, `train_end`, `trained_until`,
+        `test_start`, `test_end` (ts of first and last rows), then the metrics.
+    metrics : dict of str to float
+        The same metrics over `latest_predictions`, all folds pooled. Classification: `log_loss`, `accuracy`,
+        `balanced_accuracy`, `baseline_log_loss` (always predicting the training shares of the classes: what
+        the model has to beat). Regression: `r2`, `rmse`. Both: `information_coefficient`, the mean over
+        sessions.
+    """
+
+    predictions: pl.DataFrame
+    fold_metrics: pl.DataFrame
+    metrics: dict[str, float]
+
+
+@dataclass(frozen=True)
+class _Fold:
+    number: int
+    train: np.ndarray
+    test: np.ndarray
+
+
+def cross_validate(
+    matrix: pl.DataFrame,
+    *,
+    learner: str,
+    params: Mapping[str, ParamValue] | None = None,
+    splitter: Splitter,
+    target: Target,
+    weighting: str,
+    seed: int,
+    n_jobs: int = 1,
+) -> CrossValidation:
+    """Fit and test a learner fold by fold.
+
+    Folds run side by side on `n_jobs` threads and each fit uses one thread, so a loaded machine slows it down
+    no more than its share; the result is the same for any `n_jobs`. A caller's `joblib.parallel_config` is
+    respected.
+
+    Parameters
+    ----------
+    matrix : DataFrame
+        From `build_matrix`.
+    learner : str
+        A key of `LEARNERS`, of the target's task.
+    params : mapping, optional
+        Hyper-parameters that differ from the learner's defaults.
+    splitter : Splitter
+        Yields the folds, e.g. `PurgedWalkForward`.
+    target : Target
+        What the matrix was built for.
+    weighting : {"none", "class_balance"}
+        Sample weights, estimated anew from each fold's training rows. The matrix's own `weight` column is not
+        read: class shares over the whole matrix know the labels of the test rows.
+    seed : int
+        Seed of every fit.
+    n_jobs : int
+        Folds at a time.
+
+    Raises
+    ------
+    ValueError
+        If learner and target do not fit, a hyper-parameter is unknown, or training rows of a fold lack a
+        class.
+    TypeError
+        If a hyper-parameter is of the wrong type.
+    """
+    from joblib import Parallel, delayed
+
+    _check_task(learner, target)
+    resolve_params(learner, params)
+    folds = [_Fold(number, train, test) for number, (train, test) in enumerate(splitter.split(matrix))]
+    y = matrix["y"].to_numpy()
+    _check_classes({f"fold {fold.number}": y[fold.train] for fold in folds}, target)
+    X = feature_array(matrix, feature_names(matrix))
+
+    def run(fold: _Fold) -> pl.DataFrame:
+        weight = sample_weights(y[fold.train], weighting=weighting, target=target)
+        estimator = build_estimator(learner, params=params, seed=seed, n_threads=1)
+        _fit(estimator, X[fold.train], y[fold.train], learner=learner, weight=weight)
+        return _predict_fold(estimator, matrix, fold=fold, target=target)
+
+    with _one_blas_thread():
+        results = Parallel(n_jobs=n_jobs, prefer="threads")(delayed(run)(fold) for fold in folds)
+    predictions = pl.concat(results)
+    shares = np.array([_class_shares(y[fold.train], target) for fold in folds])
+    return CrossValidation(
+        predictions=predictions,
+        fold_metrics=pl.DataFrame(
+            [
+                {**_describe(matrix, fold), **_score(of_fold, target=target, class_shares=shares)}
+                for fold, of_fold in zip(folds, results, strict=True)
+            ]
+        ),
+        metrics=_score(latest_predictions(predictions), target=target, class_shares=shares),
+    )
+
+
+def latest_predictions(predictions: pl.DataFrame) -> pl.DataFrame:
+    """One prediction per symbol and bar: where test blocks overlap, that of the model trained the latest.
+
+    Parameters
+    ----------
+    predictions : DataFrame
+        Out-of-fold predictions: `symbol`, `ts`, `fold`, `trained_until` and anything else.
+
+    Returns
+    -------
+    DataFrame
+        The same columns, sorted by (ts, symbol), each (symbol, ts) once.
+
+    Raises
+    ------
+    ValueError
+        If a fold predicts the same (symbol, ts) twice.
+    """
+    repeated = predictions.filter(pl.struct("symbol", "ts", "fold").is_duplicated())
+    if repeated.height:
+        folds = repeated["fold"].unique().sort().to_list()
+        raise ValueError(
+            f"`predictions` must hold a symbol and ts once per fold, was repeated in folds {folds[:5]}."
+        )
+    by_age = predictions.sort("ts", "symbol", "trained_until", "fold")
+    return by_age.unique(["symbol", "ts"], keep="last", maintain_order=True)
+
+
+def fit_final(
+    matrix: pl.DataFrame,
+    *,
+    learner: str,
+    params: Mapping[str, ParamValue] | None = None,
+    target: Target,
+    seed: int,
+    n_threads: int = 1,
+) -> Estimator:
+    """Fit a learner on the whole training matrix with the matrix's own weights.
+
+    Parameters
+    ----------
+    matrix : DataFrame
+        From `build_matrix`. The estimator takes features in the order of `feature_names(matrix)`: keep that
+        list.
+    learner, params, target, seed
+        As in `cross_validate`.
+    n_threads : int
+        Threads of the fit; the result does not depend on it.
+
+    Returns
+    -------
+    Estimator
+        Fitted; save it with `LEARNERS[learner].save`.
+
+    Raises
+    ------
+    ValueError, TypeError
+        As `cross_validate`.
+    """
+    _check_task(learner, target)
+    y = matrix["y"].to_numpy()
+    _check_classes({"the matrix": y}, target)
+    estimator = build_estimator(learner, params=params, seed=seed, n_threads=n_threads)
+    X = feature_array(matrix, feature_names(matrix))
+    _fit(estimator, X, y, learner=learner, weight=matrix["weight"].to_numpy())
+    return estimator
+
+
+def feature_importances(estimator: Estimator, names: Sequence[str]) -> dict[str, float]:
+    """How much a fitted estimator uses each feature, largest first, adding up to 1 (all 0 if it uses none).
+
+    Trees: average gain of the splits on the feature. Linear: size of the coefficient on the standardised
+    feature. Both describe the fit, not skill out of sample.
+
+    Raises
+    ------
+    ValueError
+        If `names` are not as many as the features fitted.
+    """
+    if hasattr(estimator, "feature_importances_"):
+        size = np.asarray(estimator.feature_importances_, dtype=np.float64)
+    else:
+        size = np.abs(np.asarray(estimator[-1].coef_, dtype=np.float64)).ravel()
+    if len(names) != len(size):
+        raise ValueError(f"`names` must be the {len(size)} features fitted, was {len(names)} of them.")
+    share = size / size.sum() if size.sum() > 0 else np.zeros(len(size))
+    # Equal shares in alphabetical order, so that a chart does not change from run to run.
+    return dict(sorted(zip(names, share.tolist(), strict=True), key=lambda item: (-item[1], item[0])))
+
+
+def _fit(estimator: Estimator, X: np.ndarray, y: np.ndarray, *, learner: str, weight: np.ndarray) -> None:
+    with _one_blas_thread():
+        estimator.fit(X, y, **{LEARNERS[learner].weight_argument: weight})
+
+
+def _one_blas_thread() -> AbstractContextManager[object]:
+    # A sum split over more threads rounds differently: the bits of a linear fit would depend on the machine.
+    from threadpoolctl import threadpool_limits
+
+    limits: AbstractContextManager[object] = threadpool_limits(limits=1, user_api="blas")
+    return limits
+
+
+def _predict_fold(estimator: Estimator, matrix: pl.DataFrame, *, fold: _Fold, target: Target) -> pl.DataFrame:
+    rows = matrix[fold.test]
+    predicted = predict_frame(estimator, rows, features=feature_names(matrix), classes=target.classes)
+    trained_until = matrix["label_end"][fold.train].max()
+    return predicted.with_columns(y=rows["y"], target=rows["target"]).select(
+        *KEY_COLUMNS,
+        pl.lit(fold.number, dtype=pl.Int32).alias("fold"),
+        pl.lit(trained_until, dtype=matrix.schema["label_end"]).alias("trained_until"),
+        pl.exclude(KEY_COLUMNS),
+    )
+
+
+def _describe(matrix: pl.DataFrame, fold: _Fold) -> dict[str, object]:
+    train_ts, test_ts = matrix["ts"][fold.train], matrix["ts"][fold.test]
+    return {
+        "fold": fold.number,
+        "n_train": len(fold.train),
+        "n_test": len(fold.test),
+        "train_start": train_ts.min(),
+        "train_end": train_ts.max(),
+        "trained_until": matrix["label_end"][fold.train].max(),
+        "test_start": test_ts.min(),
+        "test_end": test_ts.max(),
+    }
+
+
+def _score(predictions: pl.DataFrame, *, target: Target, class_shares: np.ndarray) -> dict[str, float]:
+    y = predictions["y"].to_numpy()
+    rank_skill = {"information_coefficient": mean_information_coefficient(predictions)}
+    if not target.is_classification:
+        return {**regression_metrics(y, predictions["prediction"].to_numpy()), **rank_skill}
+    probability = predictions.select(f"probability_{name}" for name in target.classes).to_numpy()
+    # Always predicting the shares of the fold's training rows.
+    baseline = classification_metrics(y, class_shares[predictions["fold"].to_numpy()])
+    return {**classification_metrics(y, probability), "baseline_log_loss": baseline["log_loss"], **rank_skill}
+
+
+def _class_shares(y: np.ndarray, target: Target) -> np.ndarray:
+    return (
+        np.bincount(y.astype(np.int64), minlength=len(target.classes)) / len(y)
+        if target.classes
+        else np.empty(0)
+    )
+
+
+def _check_task(learner: str, target: Target) -> None:
+    resolve_params(learner)
+    task = "classification" if target.is_classification else "regression"
+    if LEARNERS[learner].task != task:
+        fitting = sorted(name for name, entry in LEARNERS.items() if entry.task == task)
+        raise ValueError(
+            f"`learner` must be for {task} with target {target.name!r}, was {learner!r}; use {fitting}."
+        )
+
+
+def _check_classes(y_by_place: Mapping[str, np.ndarray], target: Target) -> None:
+    lacking = [
+        f"{place} lacks {[name for code, name in enumerate(target.classes) if code not in y]}"
+        for place, y in y_by_place.items()
+        if set(range(len(target.classes))) - set(y.tolist())
+    ]
+    if target.is_classification and lacking:
+        raise ValueError(
+            f"training rows must hold every class of target {target.name!r}, was not so: {'; '.join(lacking[:5])}; "
+            "bring its thresholds closer to the returns or widen the training window."
+        )

@@ -1,0 +1,30 @@
+"""Features: what a model may know at the close of a bar.
+
+`registry.py` names them all and computes them; a group is a module (`technical`, `cross_asset`, `temporal`);
+`panel.py` and `windows.py` are what the groups stand on.
+"""
+
+from __future__ import annotations
+
+from hf_pipelines.research.features.panel import Panel, build_panel
+from hf_pipelines.research.features.registry import (
+    FEATURES,
+    Feature,
+    compute_features,
+    feature_frame,
+    group_names,
+)
+from hf_pipelines.research.features.windows import paired, window_kernel, windowed
+
+__all__ = [
+    "FEATURES",
+    "Feature",
+    "Panel",
+    "build_panel",
+    "compute_features",
+    "feature_frame",
+    "group_names",
+    "paired",
+    "window_kernel",
+    "windowed",
+]

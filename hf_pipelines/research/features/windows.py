@@ -1,0 +1,176 @@
+"""Window kernels: the adapters that turn one window of bars into one feature value, row after row.
+
+Here: the decorator for kernels, and the two drivers that slide a kernel over a panel. A kernel sees exactly
+its last `lookback_bars` bars, prices adjusted for total return as seen from the last of them, so it can
+neither look ahead nor depend on where the loaded frame begins. Not here: the kernels themselves (one module a
+group) and their names (`registry.py`).
+
+numba caches a kernel by the time stamp of its own file only: a function that a kernel calls lives in the same
+file.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any, TypeVar, cast
+
+import numpy as np
+from numba import njit, types
+
+from hf_pipelines.research.features.panel import FloatArray, Panel
+
+Window = FloatArray
+Kernel = TypeVar("Kernel", bound=Callable[..., Any])
+
+# Read-only: a window without corporate actions is a view of the panel, and no kernel may write into that.
+_WINDOW = types.Array(types.float64, 1, "C", readonly=True)
+_OFFSETS = types.Array(types.int64, 1, "C", readonly=True)
+_BAR_KERNEL = types.float64(_WINDOW, _WINDOW, _WINDOW, _WINDOW, _WINDOW)
+_PAIR_KERNEL = types.float64(_WINDOW, _WINDOW)
+
+
+def window_kernel(function: Kernel) -> Kernel:
+    """Compile `function` on first use and keep it on disk; a division by zero gives inf or NaN, not an error.
+
+    Parameters
+    ----------
+    function : callable
+        `(open, high, low, close, volume) -> float` for `windowed`, `(close, benchmark) -> float` for
+        `paired`, over read-only float64 windows, oldest bar first.
+
+    Returns
+    -------
+    callable
+        The same function, compiled by numba.
+    """
+    return cast(Kernel, njit(cache=True, nogil=True, error_model="numpy")(function))
+
+
+def windowed(kernel: Callable[..., float], lookback_bars: int) -> Callable[[Panel], FloatArray]:
+    """Make a feature of a kernel over the last `lookback_bars` bars of each symbol.
+
+    Parameters
+    ----------
+    kernel : callable
+        `(open, high, low, close, volume) -> float`, decorated with `window_kernel`. Prices are total-return
+        adjusted and volume is split adjusted inside the window, both as seen from its last bar.
+    lookback_bars : int
+        Length of the window in bars, the current one included, at least 1.
+
+    Returns
+    -------
+    callable
+        `compute(panel) -> array of shape (n_rows,)`, NaN where the symbol has fewer than `lookback_bars`
+        bars.
+    """
+
+    @functools.wraps(kernel)
+    def compute(panel: Panel) -> FloatArray:
+        cast(Any, kernel).compile(_BAR_KERNEL)
+        values = _bar_driver()(
+            kernel, panel.starts, panel.open, panel.high, panel.low, panel.close, panel.volume,
+            panel.price_factor, panel.split_ratio, lookback_bars,
+        )  # fmt: skip
+        return cast(FloatArray, values)
+
+    return compute
+
+
+def paired(kernel: Callable[..., float], lookback_bars: int) -> Callable[[Panel], FloatArray]:
+    """Make a feature of a kernel over each symbol's closes and the benchmark's closes of the same bars.
+
+    Parameters
+    ----------
+    kernel : callable
+        `(close, benchmark) -> float`, decorated with `window_kernel`. Both windows are total-return adjusted
+        as seen from their last bar.
+    lookback_bars : int
+        Length of the window in bars of the symbol, the current one included, at least 1.
+
+    Returns
+    -------
+    callable
+        `compute(panel) -> array of shape (n_rows,)`, NaN where the symbol has fewer than `lookback_bars` bars
+        or the benchmark lacks one of them.
+    """
+
+    @functools.wraps(kernel)
+    def compute(panel: Panel) -> FloatArray:
+        cast(Any, kernel).compile(_PAIR_KERNEL)
+        values = _pair_driver()(
+            kernel, panel.starts, panel.close, panel.price_factor,
+            panel.benchmark_close, panel.benchmark_factor, lookback_bars,
+        )  # fmt: skip
+        return cast(FloatArray, values)
+
+    return compute
+
+
+def _slide_bars(  # type: ignore[no-untyped-def]
+    kernel, starts, open_, high, low, close, volume, price_factor, split_ratio, lookback_bars
+):
+    values = np.full(close.size, np.nan)
+    window = np.empty((5, lookback_bars))
+    for symbol in range(starts.size - 1):
+        event = starts[symbol]  # The symbol's latest bar with a corporate action.
+        for last in range(starts[symbol], starts[symbol + 1]):
+            if price_factor[last] != 1.0 or split_ratio[last] != 1.0:
+                event = last
+            first = last - lookback_bars + 1
+            if first < starts[symbol]:
+                continue
+            # An event changes the bars BEFORE it: on the window's first bar it changes nothing.
+            if event <= first:
+                here = slice(first, last + 1)
+                values[last] = kernel(open_[here], high[here], low[here], close[here], volume[here])
+                continue
+            price, shares = 1.0, 1.0
+            for row in range(last, first - 1, -1):
+                bar = row - first
+                window[0, bar] = open_[row] * price
+                window[1, bar] = high[row] * price
+                window[2, bar] = low[row] * price
+                window[3, bar] = close[row] * price
+                window[4, bar] = volume[row] * shares
+                price *= price_factor[row]
+                shares *= split_ratio[row]
+            values[last] = kernel(window[0], window[1], window[2], window[3], window[4])
+    return values
+
+
+def _slide_pairs(  # type: ignore[no-untyped-def]
+    kernel, starts, close, price_factor, benchmark_close, benchmark_factor, lookback_bars
+):
+    values = np.full(close.size, np.nan)
+    window = np.empty((2, lookback_bars))
+    for symbol in range(starts.size - 1):
+        gap = starts[symbol] - 1  # The symbol's latest bar without a benchmark.
+        for last in range(starts[symbol], starts[symbol + 1]):
+            if np.isnan(benchmark_close[last]):
+                gap = last
+            first = last - lookback_bars + 1
+            if first < starts[symbol] or gap >= first:
+                continue
+            own, other = 1.0, 1.0
+            for row in range(last, first - 1, -1):
+                window[0, row - first] = close[row] * own
+                window[1, row - first] = benchmark_close[row] * other
+                own *= price_factor[row]
+                other *= benchmark_factor[row]
+            values[last] = kernel(window[0], window[1])
+    return values
+
+
+@functools.cache
+def _bar_driver() -> Any:
+    # The kernel comes as a first-class function: one compiled driver serves every kernel. Compiled on first
+    # use, since loading the code location imports this module.
+    signature = types.float64[::1](types.FunctionType(_BAR_KERNEL), _OFFSETS, *[_WINDOW] * 7, types.int64)
+    return njit(signature, cache=True, nogil=True)(_slide_bars)
+
+
+@functools.cache
+def _pair_driver() -> Any:
+    signature = types.float64[::1](types.FunctionType(_PAIR_KERNEL), _OFFSETS, *[_WINDOW] * 4, types.int64)
+    return njit(signature, cache=True, nogil=True)(_slide_pairs)

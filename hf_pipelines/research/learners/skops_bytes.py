@@ -1,0 +1,100 @@
+"""skops bytes of a scikit-learn estimator: the same estimator gives the same bytes, and only named types come
+back.
+
+Two things skops itself does not do. It names parts by memory address and stamps the time, so equal models
+differ as files: here they are renumbered. And it trusts a long list of scikit-learn, scipy and numpy types by
+default: here the caller lists every type by name, and the file is refused before skops reads it.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Iterator
+from itertools import count
+from typing import Any
+from zipfile import ZIP_STORED, BadZipFile, ZipFile, ZipInfo
+
+from hf_pipelines.research.learners.learner import Estimator
+
+# Node kinds that hold data or set attributes; the others call functions or methods named in the file.
+DATA_LOADERS = frozenset(
+    {"ObjectNode", "DictNode", "ListNode", "TupleNode", "JsonNode", "NdArrayNode", "TypeNode"}
+)
+
+
+def dump(estimator: Estimator) -> bytes:
+    """Save an estimator; equal estimators give equal bytes."""
+    import skops.io
+
+    buffer = io.BytesIO()
+    with ZipFile(io.BytesIO(skops.io.dumps(estimator))) as source, ZipFile(buffer, "w", ZIP_STORED) as copy:
+        schema = json.loads(source.read("schema.json"))
+        for number, node in zip(count(), _nodes(schema)):
+            node["__id__"] = number
+            if "file" in node:
+                content = source.read(node["file"])
+                node["file"] = f"{number}.npy"
+                copy.writestr(_undated(node["file"]), content)
+        copy.writestr(_undated("schema.json"), json.dumps(schema))
+    return buffer.getvalue()
+
+
+def load(data: bytes, *, trusted_types: frozenset[str]) -> Estimator:
+    """Load an estimator made of nothing but `trusted_types`.
+
+    Parameters
+    ----------
+    data : bytes
+        From `dump`.
+    trusted_types : frozenset of str
+        Full names, as "sklearn.pipeline.Pipeline". No type is trusted beyond these.
+
+    Raises
+    ------
+    ValueError
+        If the bytes are not a skops archive, are compressed, or hold another type or a node that calls code.
+    """
+    import skops.io
+
+    offenders = sorted(set(_foreign_parts(_read_schema(data), trusted_types)))
+    if offenders:
+        raise ValueError(
+            f"`data` must hold trusted types only, was found to hold {offenders[:5]}; do not load it."
+        )
+    return skops.io.loads(data, trusted=[])
+
+
+def _read_schema(data: bytes) -> Any:
+    try:
+        with ZipFile(io.BytesIO(data)) as archive:
+            # We write without compression: a compressed member is not ours and may unpack to any size.
+            if any(member.compress_type != ZIP_STORED for member in archive.infolist()):
+                raise ValueError(
+                    "`data` must be an uncompressed skops archive, was compressed; do not load it."
+                )
+            return json.loads(archive.read("schema.json"))
+    except (BadZipFile, KeyError, json.JSONDecodeError) as e:
+        raise ValueError(f"`data` must be a skops archive, was {len(data)} bytes of something else.") from e
+
+
+def _nodes(tree: Any) -> Iterator[dict[str, Any]]:
+    if isinstance(tree, dict) and "__loader__" in tree:
+        yield tree
+    if isinstance(tree, (dict, list)):
+        for child in tree.values() if isinstance(tree, dict) else tree:
+            yield from _nodes(child)
+
+
+def _foreign_parts(schema: Any, trusted_types: frozenset[str]) -> Iterator[str]:
+    for node in _nodes(schema):
+        if node["__loader__"] not in DATA_LOADERS:
+            yield str(node["__loader__"])
+        type_name = f"{node.get('__module__')}.{node.get('__class__')}"
+        if type_name not in trusted_types:
+            yield type_name
+
+
+def _undated(name: str) -> ZipInfo:
+    # ZipInfo's default date is 1980-01-01: the time of saving must not reach the hash.
+    return ZipInfo(name)

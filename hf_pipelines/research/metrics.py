@@ -1,0 +1,398 @@
+"""Numbers that judge an equity curve or a set of predictions.
+
+Lives here: one function per quantity, fractions in and out. A quantity that the data leaves undefined (no
+volatility, one class only) is NaN and the docstring says when; input that makes no sense raises. Not here:
+tables and curves (`backtest/result.py`), tests against luck (`overfitting.py`).
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import polars as pl
+from numpy.typing import ArrayLike, NDArray
+
+# A standard deviation this small beside the mean is the rounding of constant returns, not risk.
+ROUNDING_VOLATILITY = 1e-12
+
+
+def returns_of(equity: ArrayLike) -> NDArray[np.float64]:
+    """Return of each step of an equity curve.
+
+    Parameters
+    ----------
+    equity : array of shape (n,)
+        Account values, ascending in time, finite and above zero.
+
+    Returns
+    -------
+    array of shape (n - 1,)
+        Fractions: `equity[t + 1] / equity[t] - 1`.
+
+    Raises
+    ------
+    ValueError
+        If `equity` is empty, or holds a value that is not finite or not above zero.
+    """
+    values = _checked_equity(equity)
+    return values[1:] / values[:-1] - 1.0
+
+
+def total_return(equity: ArrayLike) -> float:
+    """Return from the first to the last value of `equity`, a fraction; 0.0 for a single value.
+
+    Raises
+    ------
+    ValueError
+        As `returns_of`.
+    """
+    values = _checked_equity(equity)
+    return float(values[-1] / values[0] - 1.0)
+
+
+def annual_return(equity: ArrayLike, *, periods_per_year: float) -> float:
+    """Compound growth rate a year.
+
+    Parameters
+    ----------
+    equity : array of shape (n,)
+        Account values at the end of each period.
+    periods_per_year : float
+        Steps of `equity` in a year, e.g. the sessions in a year of the market's calendar.
+
+    Returns
+    -------
+    float
+        Fraction a year. NaN when `equity` has one value: no time has passed.
+
+    Raises
+    ------
+    ValueError
+        As `returns_of`, or if `periods_per_year` is not above zero.
+    """
+    values = _checked_equity(equity)
+    _check_periods(periods_per_year)
+    if len(values) == 1:
+        return math.nan
+    years = (len(values) - 1) / periods_per_year
+    # A few good days annualised may exceed the largest float: infinity is then the answer.
+    with np.errstate(over="ignore"):
+        return float(np.expm1(np.log(values[-1] / values[0]) / years))
+
+
+def annual_volatility(returns: ArrayLike, *, periods_per_year: float) -> float:
+    """Sample standard deviation (n - 1) of `returns`, times the root of `periods_per_year`.
+
+    NaN for fewer than two returns.
+
+    Raises
+    ------
+    ValueError
+        If a return is not finite or `periods_per_year` is not above zero.
+    """
+    values = _checked_returns(returns)
+    _check_periods(periods_per_year)
+    if len(values) < 2:
+        return math.nan
+    return float(np.std(values, ddof=1) * math.sqrt(periods_per_year))
+
+
+def sharpe_ratio(returns: ArrayLike, *, periods_per_year: float) -> float:
+    """Mean over standard deviation of `returns`, annualised.
+
+    The risk-free rate is taken as zero: subtract it from `returns` to have Sharpe's excess returns.
+
+    Parameters
+    ----------
+    returns : array of shape (n,)
+        One fraction a period.
+    periods_per_year : float
+        Periods in a year; the ratio is scaled by its square root, which assumes returns that are not
+        autocorrelated.
+
+    Returns
+    -------
+    float
+        NaN when undefined: fewer than two returns, or all of them equal (a strategy that never trades).
+
+    Raises
+    ------
+    ValueError
+        If a return is not finite or `periods_per_year` is not above zero.
+
+    References
+    ----------
+    Sharpe (1994), "The Sharpe Ratio", J. Portfolio Management 21(1). Lo (2002), "The Statistics of Sharpe
+    Ratios", Financial Analysts Journal 58(4), for the scaling.
+
+    Examples
+    --------
+    >>> round(sharpe_ratio([0.01, 0.03], periods_per_year=4), 4)
+    2.8284
+    """
+    values = _checked_returns(returns)
+    volatility = annual_volatility(values, periods_per_year=periods_per_year)
+    mean = float(np.mean(values)) if len(values) else math.nan
+    if math.isnan(volatility) or volatility <= ROUNDING_VOLATILITY * abs(mean):
+        return math.nan
+    return mean * periods_per_year / volatility
+
+
+def drawdown(equity: ArrayLike) -> NDArray[np.float64]:
+    """Distance below the highest value so far.
+
+    Parameters
+    ----------
+    equity : array of shape (n,)
+        Account values, ascending in time, finite and above zero.
+
+    Returns
+    -------
+    array of shape (n,)
+        Positive fractions of the peak: 0.2 is 20 % below it, 0.0 is at a new high.
+
+    Raises
+    ------
+    ValueError
+        As `returns_of`.
+
+    Examples
+    --------
+    >>> drawdown([100.0, 120.0, 90.0, 120.0]).tolist()
+    [0.0, 0.0, 0.25, 0.0]
+    """
+    values = _checked_equity(equity)
+    return 1.0 - values / np.maximum.accumulate(values)
+
+
+def max_drawdown(equity: ArrayLike) -> float:
+    """Largest `drawdown` of `equity`, a positive fraction; 0.0 when it never fell.
+
+    Raises
+    ------
+    ValueError
+        As `returns_of`.
+    """
+    return float(drawdown(equity).max())
+
+
+def turnover(traded_value: ArrayLike, equity: ArrayLike) -> NDArray[np.float64]:
+    """Traded notional of each period as a fraction of the equity it was decided on.
+
+    Two-sided: replacing the whole of one position by another is 2.0.
+
+    Parameters
+    ----------
+    traded_value : array of shape (n,)
+        Sum of absolute notionals of the fills in each period, in currency. The first is zero: nothing was
+        decided.
+    equity : array of shape (n,)
+        Account values at the end of each period.
+
+    Returns
+    -------
+    array of shape (n,)
+        `traded_value[t] / equity[t - 1]`, and 0.0 for the first.
+
+    Raises
+    ------
+    ValueError
+        If the shapes differ, a trade is in the first period, or as `returns_of`.
+    """
+    values = _checked_equity(equity)
+    traded = np.asarray(traded_value, dtype=np.float64)
+    if traded.shape != values.shape:
+        raise ValueError(f"`traded_value` must match `equity` {values.shape}, had shape {traded.shape}.")
+    if traded[0] != 0.0:
+        raise ValueError(f"`traded_value` must be zero in the first period, was {traded[0]}.")
+    fractions = np.zeros(len(values))
+    fractions[1:] = traded[1:] / values[:-1]
+    return fractions
+
+
+def hit_rate(returns: ArrayLike) -> float:
+    """Share of the returns other than zero that are above zero.
+
+    Zero returns are sessions without a position, so they count for neither side. NaN when all are zero or
+    there are none.
+
+    Raises
+    ------
+    ValueError
+        If a return is not finite.
+    """
+    values = _checked_returns(returns)
+    moved = values[values != 0.0]
+    return float(np.mean(moved > 0.0)) if len(moved) else math.nan
+
+
+def information_coefficient(
+    predictions: pl.DataFrame, *, prediction: str = "prediction", target: str = "target"
+) -> pl.DataFrame:
+    """Rank correlation between predictions and outcomes across the symbols of each session.
+
+    Spearman's coefficient: ties share their average rank. Rows where either value is null or NaN are left
+    out.
+
+    Parameters
+    ----------
+    predictions : DataFrame
+        Columns `session`, and the two named below.
+    prediction, target : str
+        Columns holding the predicted and the realised value.
+
+    Returns
+    -------
+    DataFrame
+        `session`, `information_coefficient` (in [-1, 1]), `n_symbols`; sorted by session, one row per
+        session that has usable rows. NaN where undefined: fewer than two symbols, or all predictions or all
+        targets equal.
+
+    Raises
+    ------
+    ValueError
+        If a column is missing.
+
+    References
+    ----------
+    Grinold & Kahn (1999), Active Portfolio Management, ch. 6.
+    """
+    missing = sorted({"session", prediction, target} - set(predictions.columns))
+    if missing:
+        raise ValueError(f"`predictions` must have the columns {missing}, had {predictions.columns}.")
+    pair = pl.col(prediction, target).cast(pl.Float64).fill_nan(None)
+    usable = predictions.select("session", pair).drop_nulls()
+    coefficient = pl.corr(pl.col(prediction).rank("average"), pl.col(target).rank("average"))
+    return (
+        usable.group_by("session")
+        .agg(coefficient.fill_null(math.nan).alias("information_coefficient"), pl.len().alias("n_symbols"))
+        .sort("session")
+    )
+
+
+def mean_information_coefficient(
+    predictions: pl.DataFrame, *, prediction: str = "prediction", target: str = "target"
+) -> float:
+    """Mean of `information_coefficient` over the sessions where it is defined; NaN if there are none.
+
+    Raises
+    ------
+    ValueError
+        As `information_coefficient`.
+    """
+    by_session = information_coefficient(predictions, prediction=prediction, target=target)
+    mean = by_session["information_coefficient"].fill_nan(None).mean()
+    return math.nan if mean is None else float(mean)  # type: ignore[arg-type]  # a mean of floats
+
+
+def classification_metrics(y: ArrayLike, probability: ArrayLike) -> dict[str, float]:
+    """How good predicted class probabilities are.
+
+    Parameters
+    ----------
+    y : array of shape (n,)
+        Class codes 0 .. n_classes - 1.
+    probability : array of shape (n, n_classes)
+        One row of probabilities a sample, columns in the order of the codes.
+
+    Returns
+    -------
+    dict
+        `log_loss` (nats, lower is better), `accuracy`, and `balanced_accuracy`: the mean recall over the
+        classes that occur in `y`. The predicted class is the most probable one, the first of equals.
+
+    Raises
+    ------
+    ValueError
+        If there are no samples, the shapes disagree, a code is outside the columns, or a probability is not
+        finite.
+    """
+    from sklearn import metrics as sk
+
+    codes = np.asarray(y).astype(np.int64)
+    p = np.asarray(probability, dtype=np.float64)
+    _check_classification(codes, p)
+    predicted = p.argmax(axis=1)
+    classes = np.arange(p.shape[1])
+    return {
+        "log_loss": float(sk.log_loss(codes, p, labels=classes)),
+        "accuracy": float(sk.accuracy_score(codes, predicted)),
+        # Macro recall over the classes present: scikit-learn's `balanced_accuracy_score`, which warns when
+        # a class is predicted that the fold does not hold.
+        "balanced_accuracy": float(
+            sk.recall_score(codes, predicted, labels=np.unique(codes), average="macro", zero_division=0.0)
+        ),
+    }
+
+
+def regression_metrics(y: ArrayLike, prediction: ArrayLike) -> dict[str, float]:
+    """How close predicted values are.
+
+    Parameters
+    ----------
+    y, prediction : array of shape (n,)
+        Realised and predicted values, same unit.
+
+    Returns
+    -------
+    dict
+        `r2` (1.0 is perfect, 0.0 the mean of `y`; NaN when `y` has no variance) and `rmse` in the unit of
+        `y`.
+
+    Raises
+    ------
+    ValueError
+        If there are no samples, the shapes differ, or a value is not finite.
+    """
+    from sklearn import metrics as sk
+
+    actual, predicted = np.asarray(y, dtype=np.float64), np.asarray(prediction, dtype=np.float64)
+    if actual.shape != predicted.shape or actual.ndim != 1 or not len(actual):
+        raise ValueError(f"`prediction` must match a non-empty `y` {actual.shape}, was {predicted.shape}.")
+    if not (np.isfinite(actual).all() and np.isfinite(predicted).all()):
+        raise ValueError("`y` and `prediction` must be finite.")
+    has_variance = bool((actual != actual[0]).any())
+    return {
+        "r2": float(sk.r2_score(actual, predicted)) if has_variance else math.nan,
+        "rmse": float(sk.root_mean_squared_error(actual, predicted)),
+    }
+
+
+def _checked_equity(equity: ArrayLike) -> NDArray[np.float64]:
+    values = np.asarray(equity, dtype=np.float64)
+    if values.ndim != 1 or not len(values):
+        raise ValueError(f"`equity` must be a non-empty series, had shape {values.shape}.")
+    bad = np.flatnonzero(~np.isfinite(values) | (values <= 0.0))
+    if len(bad):
+        value = values[bad[0]]
+        raise ValueError(f"`equity` must be finite and above zero, was {value} at position {bad[0]}.")
+    return values
+
+
+def _checked_returns(returns: ArrayLike) -> NDArray[np.float64]:
+    values = np.asarray(returns, dtype=np.float64)
+    bad = np.flatnonzero(~np.isfinite(values))
+    if len(bad):
+        raise ValueError(f"`returns` must be finite, was {values[bad[0]]} at position {bad[0]}.")
+    return values
+
+
+def _check_periods(periods_per_year: float) -> None:
+    if not (math.isfinite(periods_per_year) and periods_per_year > 0.0):
+        raise ValueError(f"`periods_per_year` must be finite and above zero, was {periods_per_year}.")
+
+
+def _check_classification(codes: NDArray[np.int64], probability: NDArray[np.float64]) -> None:
+    if probability.ndim != 2 or codes.shape != probability.shape[:1] or not len(codes):
+        raise ValueError(
+            "`probability` must be (n, n_classes) for a non-empty `y`, "
+            f"was {probability.shape} for {codes.shape}."
+        )
+    if codes.min() < 0 or codes.max() >= probability.shape[1]:
+        raise ValueError(
+            f"`y` must hold codes 0..{probability.shape[1] - 1}, held {codes.min()}..{codes.max()}; "
+            "give `probability` a column for each class."
+        )
+    if not np.isfinite(probability).all():
+        raise ValueError("`probability` must be finite.")

@@ -1,0 +1,159 @@
+"""Replay: does a stored value stay the same when everything after its time is cut off?
+
+Here: the pure parts of the replay check, which picks times, cuts the inputs, and compares bit by bit. The
+caller recomputes in between, through the very code that made the stored values. Not here: reading what is
+stored.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+
+@dataclass(frozen=True)
+class Difference:
+    """One value that replay does not confirm; None where a side has no such row, column or value."""
+
+    feature: str
+    symbol: str
+    ts: datetime
+    stored: object
+    recomputed: object
+
+    def __str__(self) -> str:
+        return (
+            f"{self.feature} of {self.symbol} at {self.ts.isoformat()}: "
+            f"stored={_shown(self.stored)} recomputed={_shown(self.recomputed)}"
+        )
+
+
+def pick_replay_ts(frame: pl.DataFrame, *, seed: int, n: int) -> list[datetime]:
+    """Choose the times at which to replay a partition.
+
+    Parameters
+    ----------
+    frame : DataFrame
+        The stored partition, with `symbol` and `ts`.
+    seed : int
+        Of the random choice.
+    n : int
+        How many times to return, at least 1. More come back if more are always included.
+
+    Returns
+    -------
+    list of datetime
+        Ascending. Always the first and the last `ts`, and the first `ts` of each symbol that starts inside
+        the partition (a late listing: where a leak through a fill or a warm-up shows); the rest at random.
+
+    Raises
+    ------
+    ValueError
+        If `n` is below 1 or the frame is empty.
+    """
+    if n < 1:
+        raise ValueError(f"`n` must be at least 1, was {n}.")
+    if frame.is_empty():
+        raise ValueError("`frame` must hold at least one row, was empty; there is nothing to replay.")
+    times = frame["ts"].unique().sort()
+    listings = frame.group_by("symbol").agg(pl.col("ts").min())["ts"]
+    always = pl.concat([times.head(1), times.tail(1), listings]).unique()
+    others = times.filter(~times.is_in(always.implode())).to_list()
+    extra = min(max(n - always.len(), 0), len(others))
+    chosen = np.random.default_rng(seed).permutation(len(others))[:extra]
+    return sorted([*always.to_list(), *(others[at] for at in chosen)])
+
+
+def cut(frame: pl.DataFrame, at: datetime) -> pl.DataFrame:
+    """Rows known at `at`: those with `available_at`, or `ts` if there is no such column, at or before it."""
+    known_at = "available_at" if "available_at" in frame.columns else "ts"
+    return frame.filter(pl.col(known_at) <= at)
+
+
+def compare_replay(
+    stored: pl.DataFrame,
+    recomputed: pl.DataFrame,
+    *,
+    at: datetime,
+    keys: Sequence[str] = ("symbol", "ts"),
+) -> list[Difference]:
+    """Compare two frames bit by bit at one time.
+
+    Parameters
+    ----------
+    stored, recomputed : DataFrame
+        What was published, and what comes out with the inputs cut at `at`. Only rows with `ts` equal to `at`
+        count.
+    at : datetime
+        Time-zone aware.
+    keys : sequence of str
+        Columns that identify a row, with "symbol" and "ts" among them.
+
+    Returns
+    -------
+    list of Difference
+        Sorted by symbol, then by column; empty if replay confirms every value. Floats must agree in every
+        bit, NaN agrees with NaN. A row or column that only one frame has is a difference in each of its
+        values.
+
+    Raises
+    ------
+    ValueError
+        If a column has another type in `recomputed`, or a key is repeated.
+    """
+    left, right = (frame.filter(pl.col("ts") == at) for frame in (stored, recomputed))
+    _check_comparable(left, right, keys=keys)
+    names = sorted((set(left.columns) | set(right.columns)) - set(keys))
+    both = _mark(left, "stored", keys=keys).join(
+        _mark(right, "recomputed", keys=keys), on=list(keys), how="full", coalesce=True
+    )
+    both = both.sort(keys)
+    differences = [found for name in names for found in _compare_column(both, name)]
+    return sorted(differences, key=lambda found: (found.symbol, found.feature))
+
+
+def _check_comparable(left: pl.DataFrame, right: pl.DataFrame, *, keys: Sequence[str]) -> None:
+    for name in sorted(set(left.columns) & set(right.columns)):
+        if left.schema[name] != right.schema[name]:
+            raise ValueError(
+                f"`recomputed` must hold {name} as `stored` does, {left.schema[name]}, was {right.schema[name]}."
+            )
+    for frame in (left, right):
+        if frame.select(keys).is_duplicated().any():
+            raise ValueError(f"`stored` and `recomputed` must hold each {tuple(keys)} once, one has repeats.")
+
+
+def _mark(frame: pl.DataFrame, side: str, *, keys: Sequence[str]) -> pl.DataFrame:
+    renamed = {name: f"{side}.{name}" for name in frame.columns if name not in keys}
+    return frame.rename(renamed).with_columns(pl.lit(True).alias(f"{side}."))
+
+
+def _compare_column(both: pl.DataFrame, name: str) -> list[Difference]:
+    left, right = (
+        both[f"{side}.{name}"] if f"{side}.{name}" in both.columns else pl.Series([None] * both.height)
+        for side in ("stored", "recomputed")
+    )
+    same_presence = both["stored."].is_not_null() == both["recomputed."].is_not_null()
+    is_same = _is_same(left, right) & same_presence.to_numpy()
+    return [
+        Difference(name, both["symbol"][row], both["ts"][row], stored=left[row], recomputed=right[row])
+        for row in np.flatnonzero(~is_same).tolist()
+    ]
+
+
+def _is_same(left: pl.Series, right: pl.Series) -> npt.NDArray[np.bool_]:
+    if left.dtype != right.dtype or not left.dtype.is_float():
+        return left.eq_missing(right).to_numpy()
+    ours, theirs = left.to_numpy(), right.to_numpy()
+    bits = np.dtype(f"u{ours.dtype.itemsize}")
+    is_same_bits = (ours.view(bits) == theirs.view(bits)) | (np.isnan(ours) & np.isnan(theirs))
+    return np.asarray(is_same_bits & (left.is_null() == right.is_null()).to_numpy())
+
+
+def _shown(value: object) -> str:
+    return "(none)" if value is None else repr(value)

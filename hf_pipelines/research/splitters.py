@@ -1,0 +1,172 @@
+"""Splitters: which rows a fold trains on and which it is tested on, without letting a label reach its test
+block.
+
+Lives here: objects with scikit-learn's `split(X, y, groups)`. Not here: fitting and scoring
+(`cross_validation`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import polars as pl
+
+TIME_COLUMNS = ["session", "ts", "label_start", "label_end"]
+
+
+@dataclass(frozen=True)
+class PurgedWalkForward:
+    """Test blocks of consecutive sessions at the end of the data, each trained only on labels known before
+    it.
+
+    A row belongs to a fold's training set if its `label_end` lies strictly before the first bar of the
+    session `embargo_sessions` ahead of the test block. That is the purge and the embargo in one: with an
+    embargo of 0 every training label is known before the first test bar, and each embargo session moves that
+    line one session back. Splitting is by session: rows of one session never stand on both sides.
+
+    Parameters
+    ----------
+    n_splits : int
+        Number of folds, at least 1.
+    test_sessions : int, optional
+        Sessions in each test block. Left out: n_sessions // (n_splits + 1), as in scikit-learn's
+        `TimeSeriesSplit`.
+    step_sessions : int, optional
+        Sessions from one test block to the next. Left out: `test_sessions`; smaller makes the blocks overlap.
+    min_train_sessions : int
+        Sessions a training set must still have after the purge and the embargo.
+    max_train_sessions : int, optional
+        Keep only the last so many sessions of each training set (rolling window). Left out: all (expanding).
+    embargo_sessions : int
+        Sessions between the end of the last training label and the test block.
+
+    References
+    ----------
+    López de Prado (2018), "Advances in Financial Machine Learning", ch. 7. There the embargo follows the test
+    block, for training sets that go on after it; a walk-forward trains on the past only, so ours lies before
+    the block.
+
+    Examples
+    --------
+    >>> from datetime import date, datetime
+    >>> day = pl.Series([datetime(2024, 1, d) for d in range(1, 7)])
+    >>> times = pl.DataFrame({"session": day.dt.date(), "ts": day, "label_start": day, "label_end": day})
+    >>> [(train.tolist(), test.tolist()) for train, test in PurgedWalkForward(n_splits=2).split(times)]
+    [([0, 1], [2, 3]), ([0, 1, 2, 3], [4, 5])]
+    """
+
+    n_splits: int = 5
+    test_sessions: int | None = None
+    step_sessions: int | None = None
+    min_train_sessions: int = 1
+    max_train_sessions: int | None = None
+    embargo_sessions: int = 0
+
+    def __post_init__(self) -> None:
+        """Check the numbers that need no data."""
+        at_least_one = (
+            "n_splits",
+            "test_sessions",
+            "step_sessions",
+            "min_train_sessions",
+            "max_train_sessions",
+        )
+        for name in at_least_one:
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ValueError(f"`{name}` must be at least 1, was {value}.")
+        if self.embargo_sessions < 0:
+            raise ValueError(f"`embargo_sessions` must not be negative, was {self.embargo_sessions}.")
+        if self.max_train_sessions is not None and self.max_train_sessions < self.min_train_sessions:
+            raise ValueError(
+                f"`max_train_sessions` must be at least `min_train_sessions` ({self.min_train_sessions}), "
+                f"was {self.max_train_sessions}."
+            )
+
+    def get_n_splits(self, X: object = None, y: object = None, groups: object = None) -> int:
+        """Return the number of folds; the arguments are scikit-learn's and not read."""
+        return self.n_splits
+
+    def split(
+        self, X: object, y: object = None, groups: object = None
+    ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Yield the row numbers of each fold's training and test set, folds in order of time.
+
+        Parameters
+        ----------
+        X : DataFrame or array of shape (n_rows, n_features)
+            A training matrix; or any array, with the times given as `groups`.
+        y : object
+            Not read.
+        groups : DataFrame of n_rows rows, optional
+            `session`, `ts`, `label_start`, `label_end` of the rows of `X`, in any order of time. Left out:
+            `X` itself is the frame that holds them.
+
+        Yields
+        ------
+        train, test : ndarray of int64
+            Ascending row numbers.
+
+        Raises
+        ------
+        TypeError
+            If neither `groups` nor `X` is a polars frame.
+        ValueError
+            If a time column is missing, a label ends before it starts or starts before its bar closes, or
+            there are too few sessions for a fold.
+        """
+        times = _check_times(X if groups is None else groups)
+        sessions, code = np.unique(times["session"].to_numpy(), return_inverse=True)
+        ts, label_end = times["ts"].to_numpy(), times["label_end"].to_numpy()
+        # A row's session ranks its place; the first bar of a session is when its block begins.
+        first_ts = np.full(len(sessions), ts.max() if len(ts) else np.datetime64("NaT"), dtype=ts.dtype)
+        np.minimum.at(first_ts, code, ts)
+        for fold, (start, stop) in enumerate(self._test_blocks(len(sessions))):
+            known_before = first_ts[start - self.embargo_sessions]
+            train = np.flatnonzero((code < start) & (label_end < known_before))
+            train = self._window(train, code=code)
+            n_train_sessions = len(np.unique(code[train]))
+            if n_train_sessions < self.min_train_sessions:
+                raise ValueError(
+                    f"`min_train_sessions` must be left to train on before {sessions[start]} (fold {fold}), was "
+                    f"{n_train_sessions} of {self.min_train_sessions}; load more history or ask for fewer or "
+                    "shorter test blocks."
+                )
+            yield train, np.flatnonzero((code >= start) & (code < stop))
+
+    def _test_blocks(self, n_sessions: int) -> list[tuple[int, int]]:
+        test = self.test_sessions or n_sessions // (self.n_splits + 1)
+        step = self.step_sessions or test
+        first = n_sessions - test - (self.n_splits - 1) * step
+        if test < 1 or first - self.embargo_sessions < self.min_train_sessions:
+            raise ValueError(
+                f"`n_splits` blocks of {max(test, 1)} sessions must leave {self.min_train_sessions} to train on and "
+                f"{self.embargo_sessions} of embargo, was {self.n_splits} with {n_sessions} sessions; load more "
+                "history or ask for fewer or shorter test blocks."
+            )
+        return [(first + fold * step, first + fold * step + test) for fold in range(self.n_splits)]
+
+    def _window(self, train: np.ndarray, *, code: np.ndarray) -> np.ndarray:
+        if self.max_train_sessions is None or not len(train):
+            return train
+        return train[code[train] > code[train].max() - self.max_train_sessions]
+
+
+def _check_times(times: object) -> pl.DataFrame:
+    if not isinstance(times, pl.DataFrame):
+        raise TypeError(
+            f"`groups` must be a polars DataFrame with {TIME_COLUMNS} unless `X` is one, was {type(times).__name__}."
+        )
+    missing = sorted(set(TIME_COLUMNS) - set(times.columns))
+    if missing:
+        raise ValueError(f"`groups` must have the columns {TIME_COLUMNS}, was without {missing}.")
+    label_start = pl.col("label_start")
+    is_ordered = (pl.col("ts") <= label_start) & (label_start <= pl.col("label_end"))
+    n_broken = times.height - int(times.select(is_ordered.sum()).item())
+    if n_broken:
+        raise ValueError(
+            f"`groups` must satisfy ts <= label_start <= label_end, was not so in {n_broken} rows."
+        )
+    return times.select(TIME_COLUMNS)

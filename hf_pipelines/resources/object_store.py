@@ -1,0 +1,177 @@
+"""Object store: one folder on disk or one prefix of a bucket, by whole objects.
+
+Lives here: opening a store, checking keys, put / get / list with errors that name the object. Does not live here:
+what the objects mean (`partition_store`).
+
+Every put is one buffered request: atomic on disk (rename) and on S3, so a reader never sees half an object.
+"""
+
+import re
+from dataclasses import dataclass
+from datetime import timedelta
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+# One path segment: what our asset keys, partitions, hashes and attachment names are made of.
+SEGMENT_PATTERN = re.compile(r"^[A-Za-z0-9_][A-Za-z0-9_.=^-]{0,127}$")
+MAX_KEY_LENGTH = 512
+
+# Bounded: an outage fails the step within half a minute, Dagster's own retry comes after that.
+RETRY = {
+    "max_retries": 4,
+    "backoff": {"base": 2, "init_backoff": timedelta(milliseconds=200), "max_backoff": timedelta(seconds=5)},
+    "retry_timeout": timedelta(seconds=30),
+}
+
+
+class ObjectMissingError(FileNotFoundError):
+    """No object has that key."""
+
+
+class ObjectExistsError(FileExistsError):
+    """A create-only put found an object under its key."""
+
+
+class StorageUnavailableError(OSError):
+    """The store could not be read or written."""
+
+
+def check_key(key: str) -> str:
+    """Refuse a key that could leave the root or confuse a file system.
+
+    Raises
+    ------
+    ValueError
+        For absolute paths, `..`, NUL, empty or overlong segments and characters outside the allow-list.
+    """
+    segments = key.split("/")
+    if len(key) > MAX_KEY_LENGTH or not all(SEGMENT_PATTERN.match(s) and ".." not in s for s in segments):
+        raise ValueError(
+            f"`key` must be segments of letters, digits and _.=^- joined by '/', at most {MAX_KEY_LENGTH} characters, "
+            f"was {key[:80]!r}."
+        )
+    return key
+
+
+@dataclass(frozen=True)
+class ObjectStore:
+    """Whole objects under one root.
+
+    Parameters
+    ----------
+    uri : str
+        A folder or `s3://bucket/prefix`.
+    endpoint : str or None
+        Endpoint of an S3 service other than AWS. Keys come from AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY.
+    """
+
+    uri: str
+    endpoint: str | None = None
+
+    def put(self, key: str, payload: bytes, *, create_only: bool = False) -> None:
+        """Write one object whole.
+
+        Raises
+        ------
+        ObjectExistsError
+            If `create_only` and the key is taken.
+        StorageUnavailableError
+            If it could not be written; what was there before is untouched.
+        """
+        import obstore
+        from obstore.exceptions import AlreadyExistsError, BaseError
+
+        try:
+            obstore.put(
+                _open(self.uri, self.endpoint), check_key(key), payload, mode="create" if create_only else "overwrite", use_multipart=False
+            )
+        except AlreadyExistsError as e:
+            raise ObjectExistsError(f"`{key}` must not exist yet, was there already in {self.uri}.") from e
+        except (BaseError, OSError) as e:
+            raise self._unavailable("written", key, e) from e
+
+    def get(self, key: str) -> bytes:
+        """Read one object whole.
+
+        Raises
+        ------
+        ObjectMissingError
+            If no object has that key.
+        StorageUnavailableError
+            If it could not be read.
+        """
+        import obstore
+        from obstore.exceptions import BaseError
+
+        try:
+            return bytes(obstore.get(_open(self.uri, self.endpoint), check_key(key)).bytes())
+        except FileNotFoundError as e:
+            raise ObjectMissingError(f"`{key}` must exist in {self.uri}, was missing.") from e
+        except (BaseError, OSError) as e:
+            raise self._unavailable("read", key, e) from e
+
+    def exists(self, key: str) -> bool:
+        import obstore
+
+        try:
+            obstore.head(_open(self.uri, self.endpoint), check_key(key))
+        except FileNotFoundError:
+            return False
+        return True
+
+    def keys(self, prefix: str) -> list[str]:
+        """Keys below `prefix`, sorted."""
+        return self._keys(check_key(prefix))
+
+    def all_keys(self) -> list[str]:
+        """Every key below the root, sorted."""
+        return self._keys(None)
+
+    def _keys(self, prefix: str | None) -> list[str]:
+        import obstore
+        from obstore.exceptions import BaseError
+
+        try:
+            pages = obstore.list(_open(self.uri, self.endpoint), prefix=prefix)
+            return sorted(entry["path"] for page in pages for entry in page)
+        except (BaseError, OSError) as e:
+            raise self._unavailable("listed", prefix or "/", e) from e
+
+    def address(self, key: str) -> str:
+        """Full path or URL of an object, for people and other tools."""
+        return f"{self.uri.rstrip('/')}/{key}"
+
+    def _unavailable(self, done: str, key: str, cause: Exception) -> StorageUnavailableError:
+        reason = str(cause).split("\n\nDebug source:")[0].strip()[:300]
+        return StorageUnavailableError(f"`{key}` must be {done} in {self.uri}, was refused: {reason}")
+
+
+# Opening costs a TLS client; one per root and process is enough.
+@lru_cache(maxsize=32)
+def _open(uri: str, endpoint: str | None) -> Any:
+    return _open_s3(uri, endpoint) if uri.startswith("s3://") else _open_local(uri)
+
+
+def _open_local(uri: str) -> Any:
+    from obstore.store import LocalStore
+
+    root = Path(uri).expanduser().resolve()
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+    except OSError as e:
+        raise StorageUnavailableError(
+            f"`HF_STORAGE_URI` must be a folder that can be written, was {uri} ({e.strerror}); "
+            "set it to another folder or an s3://bucket/prefix."
+        ) from e
+    return LocalStore(prefix=str(root), mkdir=True)
+
+
+def _open_s3(uri: str, endpoint: str | None) -> Any:
+    from obstore.store import S3Store
+
+    bucket, _, prefix = uri.removeprefix("s3://").partition("/")
+    options: dict[str, Any] = {"retry_config": RETRY, "prefix": prefix or None}
+    if endpoint:
+        options |= {"endpoint": endpoint, "client_options": {"allow_http": True, "timeout": "30s"}}
+    return S3Store(bucket, **options)

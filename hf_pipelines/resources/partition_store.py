@@ -1,0 +1,422 @@
+"""Partition store: one Parquet object a partition, with a memory.
+
+Lives here: what a stored partition is (content, footer, attachments), how it is published, read back and kept.
+Does not live here: Dagster (`parquet_io_manager`), and whether a partition is up to date (`currency`).
+
+Layout below the root::
+
+    <asset path>/<partition>.parquet                         current content, readable by any tool
+    _attached/<asset path>/<partition>/<sha256>.<name>       objects that belong to a partition (models, trades)
+    _versions/<asset path>/<partition>/<sha256>.parquet      earlier contents
+    _rejected/<asset path>/<partition>/<sha256>.parquet      what failed a guard, never current
+
+The Parquet footer (key `hf_pipelines`) carries the content hash, where it came from and the verdicts of its guards.
+Whoever reads a partition recomputes the hash: a truncated, foreign or edited file is refused by name.
+"""
+
+import io
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field
+from hashlib import sha256
+
+import polars as pl
+
+from hf_pipelines.research.content_hash import content_hash, session_hashes
+from hf_pipelines.resources.object_store import ObjectExistsError, ObjectMissingError, ObjectStore
+
+FOOTER_KEY = "hf_pipelines"
+FOOTER_VERSION = 1
+
+# A 0.9 MB Parquet file can hold 1.6 GB of zeros: more cells than this are refused before decoding.
+MAX_CELLS = 400_000_000
+
+# Columns that say when a row was made, not what it says: outside the content hash.
+VOLATILE_COLUMNS = ("created_at", "issue_kind")
+
+
+class StoredPartitionError(ValueError):
+    """A stored object is not the partition it should be: truncated, foreign or edited."""
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What a guard found for one partition, bound to the very content it looked at.
+
+    Attributes
+    ----------
+    passed : bool
+    content_hash : str
+        The content that was looked at; a verdict is void for any other.
+    n_compared : int
+        Values compared.
+    findings : tuple of str
+        At most five, in words; empty if passed.
+    """
+
+    passed: bool
+    content_hash: str
+    n_compared: int
+    findings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Footer:
+    """What the Parquet footer says of a partition.
+
+    Attributes
+    ----------
+    inputs : mapping of asset path to (partition to content hash)
+        What it was built from. A key `<partition>#<session>` holds that session's hash alone.
+    session_hashes : mapping of ISO date to content hash
+        One for each session in the frame.
+    attachments : mapping of name to sha256
+    facts : mapping of str to JSON value
+        What else a reader may want: model family, MLflow run, metrics.
+    """
+
+    asset: str
+    partition: str
+    content_hash: str
+    code_version: str
+    run_id: str
+    created_at: str
+    rows: int
+    available_at: tuple[str, str] | None
+    inputs: Mapping[str, Mapping[str, str]]
+    session_hashes: Mapping[str, str]
+    verdicts: Mapping[str, Verdict]
+    attachments: Mapping[str, str]
+    facts: Mapping[str, object]
+    version: int = FOOTER_VERSION
+
+    def to_json(self) -> str:
+        return json.dumps(asdict(self), sort_keys=True)
+
+    @staticmethod
+    def from_json(text: str) -> "Footer":
+        fields = json.loads(text)
+        verdicts = {
+            name: Verdict(**{**verdict, "findings": tuple(verdict["findings"])})
+            for name, verdict in fields.pop("verdicts").items()
+        }
+        bounds = fields.pop("available_at")
+        return Footer(**fields, verdicts=verdicts, available_at=tuple(bounds) if bounds else None)
+
+
+@dataclass(frozen=True)
+class Content:
+    """What an asset wants to publish as one partition.
+
+    Attributes
+    ----------
+    frame : DataFrame
+    attachments : mapping of name (such as "model.ubj") to bytes
+        Stored beside the frame, listed with their hashes in its footer.
+    inputs : see `Footer.inputs`
+    facts : see `Footer.facts`
+    has_session_hashes : bool
+        Whether the footer holds one hash a session, for readers that depend on single sessions.
+    """
+
+    frame: pl.DataFrame
+    attachments: Mapping[str, bytes] = field(default_factory=dict)
+    inputs: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    facts: Mapping[str, object] = field(default_factory=dict)
+    has_session_hashes: bool = False
+
+    def content_hash(self) -> str:
+        return content_hash(self.frame, without=VOLATILE_COLUMNS, attachments=_hashes(self.attachments))
+
+
+@dataclass(frozen=True)
+class Stored:
+    """A partition read back: its frame and its footer."""
+
+    frame: pl.DataFrame
+    footer: Footer
+
+
+@dataclass(frozen=True)
+class Published:
+    """What a publish did.
+
+    Attributes
+    ----------
+    outcome : str
+        "new", "changed", "unchanged" (same content), or "shadow" (an issued partition is never rewritten).
+    differences : DataFrame or None
+        For a shadow: the rows that differ from what was issued.
+    """
+
+    footer: Footer
+    outcome: str
+    address: str
+    differences: pl.DataFrame | None = None
+
+
+def _hashes(attachments: Mapping[str, bytes]) -> dict[str, str]:
+    return {name: sha256(payload).hexdigest() for name, payload in attachments.items()}
+
+
+@dataclass(frozen=True)
+class PartitionStore:
+    """Partitions of assets in an object store."""
+
+    objects: ObjectStore
+
+    def key(self, asset: str, partition: str) -> str:
+        """Key of a partition's current content."""
+        return f"{asset}/{partition}.parquet"
+
+    def publish(
+        self,
+        asset: str,
+        partition: str,
+        content: Content,
+        *,
+        code_version: str,
+        run_id: str,
+        created_at: str,
+        verdicts: Mapping[str, Verdict] | None = None,
+        issue: bool = False,
+    ) -> Published:
+        """Make `content` the current content of a partition, whole or not at all.
+
+        Attachments and the old content are stored first, the partition's own object last.
+
+        Parameters
+        ----------
+        issue : bool
+            Create-only: if the partition exists it stays as it is, and differing content goes to `_versions/`.
+
+        Raises
+        ------
+        ValueError
+            If a verdict has not passed or belongs to another content.
+        StorageUnavailableError
+            If the store cannot be written; the old content is intact.
+        """
+        footer = self._footer(
+            asset, partition, content, code_version=code_version, run_id=run_id, created_at=created_at, verdicts=verdicts
+        )
+        for name, verdict in footer.verdicts.items():
+            if not verdict.passed or verdict.content_hash != footer.content_hash:
+                raise ValueError(
+                    f"`{asset}` {partition} must have a passed {name} verdict for content {footer.content_hash[:12]}, was "
+                    f"{'passed' if verdict.passed else 'failed'} for {verdict.content_hash[:12]}."
+                )
+        payload = encode(content.frame, footer)
+        for name, attached in content.attachments.items():
+            self.objects.put(self.attachment_key(footer, name), attached)
+        if issue:
+            return self._issue(footer, content, payload)
+        old = self.footer(asset, partition)
+        if old is not None and old.content_hash != footer.content_hash:
+            self._archive(old)
+        self.objects.put(self.key(asset, partition), payload)
+        outcome = "new" if old is None else "unchanged" if old.content_hash == footer.content_hash else "changed"
+        return Published(footer, outcome, self.objects.address(self.key(asset, partition)))
+
+    def _issue(self, footer: Footer, content: Content, payload: bytes) -> Published:
+        key = self.key(footer.asset, footer.partition)
+        try:
+            self.objects.put(key, payload, create_only=True)
+        except ObjectExistsError:
+            issued = self.read(footer.asset, footer.partition)
+            if issued.footer.content_hash == footer.content_hash:
+                return Published(issued.footer, "unchanged", self.objects.address(key))
+            shadow = self.version_key(footer)
+            self.objects.put(shadow, payload)
+            differences = compare_issues(issued.frame, content.frame)
+            return Published(footer, "shadow", self.objects.address(shadow), differences)
+        return Published(footer, "new", self.objects.address(key))
+
+    def reject(
+        self,
+        asset: str,
+        partition: str,
+        content: Content,
+        *,
+        code_version: str,
+        run_id: str,
+        created_at: str,
+        verdicts: Mapping[str, Verdict],
+    ) -> str:
+        """Keep what failed a guard for a person to look at; returns its address. It is never current."""
+        footer = self._footer(
+            asset, partition, content, code_version=code_version, run_id=run_id, created_at=created_at, verdicts=verdicts
+        )
+        key = f"_rejected/{asset}/{partition}/{footer.content_hash}.parquet"
+        self.objects.put(key, encode(content.frame, footer))
+        return self.objects.address(key)
+
+    def read(self, asset: str, partition: str) -> Stored:
+        """Current content of a partition, verified.
+
+        Raises
+        ------
+        ObjectMissingError
+            If the partition was never published.
+        StoredPartitionError
+            If the object is truncated, foreign, edited or too large.
+        """
+        return decode(self.objects.get(self.key(asset, partition)), asset=asset, partition=partition)
+
+    def footer(self, asset: str, partition: str) -> Footer | None:
+        """Footer of a partition's current content, None if there is none."""
+        try:
+            payload = self.objects.get(self.key(asset, partition))
+        except ObjectMissingError:
+            return None
+        return read_footer(payload, asset=asset, partition=partition)
+
+    def attachment_key(self, footer: Footer, name: str) -> str:
+        return f"_attached/{footer.asset}/{footer.partition}/{footer.attachments[name]}.{name}"
+
+    def read_attachment(self, footer: Footer, name: str) -> bytes:
+        """Bytes of an attachment, checked against the footer's sha256 before anyone parses them.
+
+        Raises
+        ------
+        StoredPartitionError
+            If the bytes are not those that were published.
+        """
+        key = self.attachment_key(footer, name)
+        payload = self.objects.get(key)
+        if (was := sha256(payload).hexdigest()) != footer.attachments[name]:
+            raise StoredPartitionError(
+                f"`{key}` must have sha256 {footer.attachments[name][:12]}, was {was[:12]}; "
+                f"it was changed after it was published: materialise {footer.asset} {footer.partition} again."
+            )
+        return payload
+
+    def partitions(self, asset: str) -> list[str]:
+        """Keys of the partitions that have current content, sorted."""
+        depth = asset.count("/") + 2
+        names = (key for key in self.objects.keys(asset) if key.count("/") + 1 == depth)
+        return [name.rsplit("/", 1)[1].removesuffix(".parquet") for name in names if name.endswith(".parquet")]
+
+    def versions(self, asset: str, partition: str) -> list[str]:
+        """Content hashes of the earlier contents that are kept."""
+        return [
+            key.rsplit("/", 1)[1].removesuffix(".parquet") for key in self.objects.keys(f"_versions/{asset}/{partition}")
+        ]
+
+    def version_key(self, footer: Footer) -> str:
+        return f"_versions/{footer.asset}/{footer.partition}/{footer.content_hash}.parquet"
+
+    def _archive(self, old: Footer) -> None:
+        self.objects.put(self.version_key(old), self.objects.get(self.key(old.asset, old.partition)))
+
+    def _footer(
+        self,
+        asset: str,
+        partition: str,
+        content: Content,
+        *,
+        code_version: str,
+        run_id: str,
+        created_at: str,
+        verdicts: Mapping[str, Verdict] | None,
+    ) -> Footer:
+        frame = content.frame
+        known = "available_at" if "available_at" in frame.columns else "ts" if "ts" in frame.columns else None
+        bounds = None
+        if known is not None and frame.height:
+            bounds = (str(frame[known].min()), str(frame[known].max()))
+        return Footer(
+            asset=asset,
+            partition=partition,
+            content_hash=content.content_hash(),
+            code_version=code_version,
+            run_id=run_id,
+            created_at=created_at,
+            rows=frame.height,
+            available_at=bounds,
+            inputs=content.inputs,
+            session_hashes=session_hashes(frame) if content.has_session_hashes else {},
+            verdicts=dict(verdicts or {}),
+            attachments=_hashes(content.attachments),
+            facts=content.facts,
+        )
+
+
+def encode(frame: pl.DataFrame, footer: Footer) -> bytes:
+    """Parquet bytes of a frame with its footer."""
+    buffer = io.BytesIO()
+    frame.write_parquet(buffer, compression="zstd", metadata={FOOTER_KEY: footer.to_json()})
+    return buffer.getvalue()
+
+
+def read_footer(payload: bytes, *, asset: str, partition: str) -> Footer:
+    """Footer of Parquet bytes.
+
+    Raises
+    ------
+    StoredPartitionError
+        If the bytes are no Parquet file of ours, or one of another partition.
+    """
+    try:
+        text = pl.read_parquet_metadata(io.BytesIO(payload)).get(FOOTER_KEY)
+    except (pl.exceptions.ComputeError, OSError) as e:
+        raise _not_ours(asset, partition, f"{len(payload)} bytes that are no whole Parquet file") from e
+    if text is None:
+        raise _not_ours(asset, partition, "a Parquet file written by something else")
+    footer = Footer.from_json(text)
+    if (footer.asset, footer.partition) != (asset, partition):
+        raise _not_ours(asset, partition, f"a copy of {footer.asset} {footer.partition}")
+    return footer
+
+
+def decode(payload: bytes, *, asset: str, partition: str) -> Stored:
+    """Frame and footer of Parquet bytes, the content hash checked.
+
+    Raises
+    ------
+    StoredPartitionError
+        If the bytes are truncated, foreign, edited or too large.
+    """
+    footer = read_footer(payload, asset=asset, partition=partition)
+    width = len(pl.read_parquet_schema(io.BytesIO(payload)))
+    if footer.rows * width > MAX_CELLS:
+        raise _not_ours(asset, partition, f"{footer.rows} rows x {width} columns, above {MAX_CELLS} cells")
+    try:
+        frame = pl.read_parquet(io.BytesIO(payload), n_rows=footer.rows + 1)
+    except (pl.exceptions.ComputeError, OSError) as e:
+        raise _not_ours(asset, partition, "a Parquet file whose data are damaged") from e
+    found = content_hash(frame, without=VOLATILE_COLUMNS, attachments=footer.attachments)
+    if found != footer.content_hash:
+        raise _not_ours(asset, partition, f"content {found[:12]} under a footer for {footer.content_hash[:12]}")
+    return Stored(frame, footer)
+
+
+def _not_ours(asset: str, partition: str, was: str) -> StoredPartitionError:
+    return StoredPartitionError(
+        f"`{asset}/{partition}.parquet` must be the file that was published, was {was}; "
+        f"materialise {asset} {partition} again or restore a version."
+    )
+
+
+def compare_issues(issued: pl.DataFrame, recomputed: pl.DataFrame) -> pl.DataFrame:
+    """Rows of two signal frames that differ: symbol, weight_issued, weight_recomputed and the predictions."""
+    names = ("weight", "prediction")
+    joined = issued.select("symbol", *names).join(
+        recomputed.select("symbol", *names), on="symbol", how="full", suffix="_recomputed", coalesce=True
+    )
+    differs = pl.any_horizontal(pl.col(name).ne_missing(pl.col(f"{name}_recomputed")) for name in names)
+    return joined.filter(differs).rename({name: f"{name}_issued" for name in names}).sort("symbol")
+
+
+def merge_inputs(*maps: Mapping[str, Mapping[str, str]]) -> dict[str, dict[str, str]]:
+    """One input map out of several."""
+    merged: dict[str, dict[str, str]] = {}
+    for each in maps:
+        for asset, hashes in each.items():
+            merged.setdefault(asset, {}).update(hashes)
+    return merged
+
+
+def missing_partitions(store: PartitionStore, asset: str, partitions: Iterable[str]) -> list[str]:
+    """Those of `partitions` that have no current content."""
+    return [each for each in partitions if not store.objects.exists(store.key(asset, each))]
