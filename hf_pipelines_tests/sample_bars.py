@@ -67,3 +67,29 @@ def _walk(returns: np.ndarray, rng: np.random.Generator, *, has_events: bool) ->
     columns = {"open": open_, "high": np.maximum(high, np.maximum(open_, close)), "low": low, "close": close}
     volume = np.round(rng.lognormal(13.0, 0.4, n)) * np.cumprod(split_ratio)
     return pl.DataFrame({**columns, "volume": volume, "split_ratio": split_ratio, "dividend": dividend})
+
+
+def bars_of(
+    symbol: str,
+    close: list[float],
+    *,
+    role: str = "member",
+    days: list[date] | None = None,
+    **columns: list[float],
+) -> pl.DataFrame:
+    """Bars of one symbol by hand: open, high and low are the close unless given, volume is 1, no events."""
+    n = len(close)
+    days = days or weekdays(n)
+    defaults = {name: close for name in ("open", "high", "low", "close")}
+    defaults |= {"volume": [1.0] * n, "split_ratio": [1.0] * n, "dividend": [0.0] * n}
+    return pl.DataFrame(
+        {
+            **{name: pl.Series(values, dtype=pl.Float64) for name, values in (defaults | columns).items()},
+            "symbol": [symbol] * n,
+            "session": pl.Series(days, dtype=pl.Date),
+            "ts": pl.Series(
+                [datetime.combine(day, CLOSE_TIME) for day in days], dtype=pl.Datetime("us", "UTC")
+            ),
+            "role": [role] * n,
+        }
+    ).select(*BARS_SCHEMA)

@@ -1,5 +1,4 @@
-"""Cross-validation and the final fit: everything that is fitted sees its fold's training rows and nothing
-else.
+"""Cross-validation and the final fit: what is fitted sees its fold's training rows and nothing else.
 
 Lives here: out-of-fold predictions, their metrics, the fit on the whole matrix, importances. Not here: which
 rows make a fold (`splitters`), what an estimator is (`learners`), what a metric means (`metrics`).
@@ -145,7 +144,8 @@ def cross_validate(
             [
                 {**_describe(matrix, fold), **_score(of_fold, target=target, class_shares=shares)}
                 for fold, of_fold in zip(folds, results, strict=True)
-            ]
+            ],
+            schema_overrides={"fold": pl.Int32},
         ),
         metrics=_score(latest_predictions(predictions), target=target, class_shares=shares),
     )
@@ -315,8 +315,8 @@ def _check_classes(y_by_place: Mapping[str, np.ndarray], target: Target) -> None
         for place, y in y_by_place.items()
         if set(range(len(target.classes))) - set(y.tolist())
     ]
-    if target.is_classification and lacking:
+    if lacking:
         raise ValueError(
-            f"training rows must hold every class of target {target.name!r}, was not so: {'; '.join(lacking[:5])}; "
-            "bring its thresholds closer to the returns or widen the training window."
+            f"training rows must hold every class of target {target.name!r}, was not so: "
+            f"{'; '.join(lacking[:5])}; bring its thresholds closer to the returns or widen the window."
         )

@@ -79,7 +79,9 @@ def build_matrix(
     _refuse(complete, names, pl.all().is_infinite().any(), "be finite", "repair its formula")
     _refuse(complete, names, pl.all().min() == pl.all().max(), "vary over the rows", "leave it out")
     weight = sample_weights(complete["y"].to_numpy(), weighting=weighting, target=target)
-    return complete.with_columns(weight=pl.Series(weight)).select(*MATRIX_COLUMNS, *names).sort("ts", "symbol")
+    return (
+        complete.with_columns(weight=pl.Series(weight)).select(*MATRIX_COLUMNS, *names).sort("ts", "symbol")
+    )
 
 
 def join_features(groups: Sequence[pl.DataFrame]) -> pl.DataFrame:
@@ -96,7 +98,9 @@ def join_features(groups: Sequence[pl.DataFrame]) -> pl.DataFrame:
         raise ValueError("`features` must hold at least one feature column, was empty.")
     repeated = sorted({name for name in names if names.count(name) > 1 or name in MATRIX_COLUMNS})
     if repeated:
-        raise ValueError(f"`features` must name each feature once and none like a matrix column, was {repeated[:5]}.")
+        raise ValueError(
+            f"`features` must name each feature once and none like a matrix column, was {repeated[:5]}."
+        )
     for group in groups:
         _check_keys(group, "features")
     joined = reduce(lambda left, right: left.join(right, on=KEY_COLUMNS, how="inner"), groups)
@@ -133,7 +137,9 @@ def sample_weights(y: np.ndarray, *, weighting: str, target: Target) -> np.ndarr
     if weighting == "none":
         return np.ones(len(y))
     if not target.is_classification:
-        raise ValueError(f"`weighting` must be 'none' for target {target.name!r}, was {weighting!r}; it has no classes.")
+        raise ValueError(
+            f"`weighting` must be 'none' for target {target.name!r}, was {weighting!r}; it has no classes."
+        )
     _, code, n_of_class = np.unique(y, return_inverse=True, return_counts=True)
     return np.asarray(len(y) / (len(n_of_class) * n_of_class[code]), dtype=np.float64)
 
@@ -149,7 +155,9 @@ def _member_labels(bars: pl.DataFrame, *, joined: pl.DataFrame, target: Target) 
     _check_keys(bars, "bars")
     n_barless = joined.join(bars, on=KEY_COLUMNS, how="anti").height
     if n_barless:
-        raise ValueError(f"`bars` must cover every row of `features`, was short of {n_barless}; read the same weeks.")
+        raise ValueError(
+            f"`bars` must cover every row of `features`, was short of {n_barless}; read the same weeks."
+        )
     return build_labels(bars.filter(pl.col("role") == "member"), target)
 
 
@@ -160,10 +168,10 @@ def _check_keys(frame: pl.DataFrame, label: str) -> None:
         raise ValueError(f"`{label}` must hold one row per symbol and ts, was duplicated for {repeated[:5]}.")
 
 
-def _require_columns(frame: pl.DataFrame, needed: list[str], label: str) -> None:
+def _require_columns(frame: pl.DataFrame, needed: Sequence[str], label: str) -> None:
     missing = sorted(set(needed) - set(frame.columns))
     if missing:
-        raise ValueError(f"`{label}` must have the columns {needed}, was without {missing}.")
+        raise ValueError(f"`{label}` must have the columns {list(needed)}, was without {missing}.")
 
 
 def _check_cutoff(cutoff: datetime | None) -> None:
@@ -177,4 +185,6 @@ def _refuse(frame: pl.DataFrame, names: list[str], is_bad: pl.Expr, rule: str, r
     verdict = frame.select(names).select(is_bad).row(0, named=True)
     offenders = sorted(name for name, bad in verdict.items() if bad)
     if offenders:
-        raise ValueError(f"each feature must {rule}, was not so for {len(offenders)}: {offenders[:5]}; {remedy}.")
+        raise ValueError(
+            f"each feature must {rule}, was not so for {len(offenders)}: {offenders[:5]}; {remedy}."
+        )

@@ -7,6 +7,7 @@ safe in the threads of a run. Not here: how a figure is embedded or stored.
 from __future__ import annotations
 
 import io
+import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
@@ -43,7 +44,7 @@ def equity_png(result: BacktestResult) -> bytes:
     top, bottom = figure.subplots(2, 1, sharex=True, height_ratios=[3, 1])
     top.plot(session, equity, color=EQUITY_COLOUR, linewidth=1.2)
     top.set_ylabel("Equity")
-    top.yaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
+    top.yaxis.set_major_formatter(StrMethodFormatter("{x:,.10g}"))
     top.set_title(_headline(result.metrics), loc="left", fontsize=10)
     bottom.fill_between(session, result.equity["drawdown"].to_numpy(), color=DRAWDOWN_COLOUR, linewidth=0)
     bottom.set_ylim(bottom=0.0)
@@ -85,6 +86,7 @@ def importances_png(names: Sequence[str], values: Sequence[float]) -> bytes:
     figure = _figure(width=7.0, height=0.9 + 0.24 * len(ranked))
     axes = figure.subplots()
     axes.barh([name for name, _ in ranked], [value for _, value in ranked], color=EQUITY_COLOUR, height=0.7)
+    axes.margins(y=0.01)
     axes.invert_yaxis()
     axes.set_xlabel("Importance")
     hidden = len(names) - len(ranked)
@@ -109,9 +111,14 @@ def _declutter(axes: Axes) -> None:
 
 
 def _headline(metrics: Mapping[str, float]) -> str:
-    return (
-        f"Return {metrics['annual_return']:.1%} a year, volatility {metrics['annual_volatility']:.1%}, "
-        f"Sharpe {metrics['sharpe_ratio']:.2f}, largest drawdown {metrics['max_drawdown']:.1%}"
+    return ", ".join(
+        f"{label} {'undefined' if math.isnan(metrics[name]) else format(metrics[name], style)}"
+        for label, name, style in (
+            ("Annual return", "annual_return", ".1%"),
+            ("volatility", "annual_volatility", ".1%"),
+            ("Sharpe", "sharpe_ratio", ".2f"),
+            ("largest drawdown", "max_drawdown", ".1%"),
+        )
     )
 
 

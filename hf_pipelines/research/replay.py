@@ -121,7 +121,7 @@ def _check_comparable(left: pl.DataFrame, right: pl.DataFrame, *, keys: Sequence
     for name in sorted(set(left.columns) & set(right.columns)):
         if left.schema[name] != right.schema[name]:
             raise ValueError(
-                f"`recomputed` must hold {name} as `stored` does, {left.schema[name]}, was {right.schema[name]}."
+                f"`recomputed` must hold {name} as {left.schema[name]}, was {right.schema[name]}."
             )
     for frame in (left, right):
         if frame.select(keys).is_duplicated().any():

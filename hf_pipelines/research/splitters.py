@@ -1,5 +1,4 @@
-"""Splitters: which rows a fold trains on and which it is tested on, without letting a label reach its test
-block.
+"""Splitters: which rows a fold trains on and which it is tested on, no label reaching into its test.
 
 Lives here: objects with scikit-learn's `split(X, y, groups)`. Not here: fitting and scoring
 (`cross_validation`).
@@ -18,8 +17,7 @@ TIME_COLUMNS = ["session", "ts", "label_start", "label_end"]
 
 @dataclass(frozen=True)
 class PurgedWalkForward:
-    """Test blocks of consecutive sessions at the end of the data, each trained only on labels known before
-    it.
+    """Walk-forward folds by session, each trained only on labels known before its test block begins.
 
     A row belongs to a fold's training set if its `label_end` lies strictly before the first bar of the
     session `embargo_sessions` ahead of the test block. That is the purge and the embargo in one: with an
@@ -130,9 +128,9 @@ class PurgedWalkForward:
             n_train_sessions = len(np.unique(code[train]))
             if n_train_sessions < self.min_train_sessions:
                 raise ValueError(
-                    f"`min_train_sessions` must be left to train on before {sessions[start]} (fold {fold}), was "
-                    f"{n_train_sessions} of {self.min_train_sessions}; load more history or ask for fewer or "
-                    "shorter test blocks."
+                    f"`min_train_sessions` ({self.min_train_sessions}) must be left to train on before "
+                    f"{sessions[start]} in fold {fold}, was {n_train_sessions}; load more history or ask for "
+                    "fewer or shorter test blocks."
                 )
             yield train, np.flatnonzero((code >= start) & (code < stop))
 
@@ -142,22 +140,24 @@ class PurgedWalkForward:
         first = n_sessions - test - (self.n_splits - 1) * step
         if test < 1 or first - self.embargo_sessions < self.min_train_sessions:
             raise ValueError(
-                f"`n_splits` blocks of {max(test, 1)} sessions must leave {self.min_train_sessions} to train on and "
-                f"{self.embargo_sessions} of embargo, was {self.n_splits} with {n_sessions} sessions; load more "
-                "history or ask for fewer or shorter test blocks."
+                f"`n_splits` blocks of {max(test, 1)} sessions must leave {self.min_train_sessions} to train "
+                f"on and {self.embargo_sessions} of embargo, was {self.n_splits} with {n_sessions} sessions; "
+                "load more history or ask for fewer or shorter test blocks."
             )
         return [(first + fold * step, first + fold * step + test) for fold in range(self.n_splits)]
 
     def _window(self, train: np.ndarray, *, code: np.ndarray) -> np.ndarray:
         if self.max_train_sessions is None or not len(train):
             return train
-        return train[code[train] > code[train].max() - self.max_train_sessions]
+        is_recent = code[train] > code[train].max() - self.max_train_sessions
+        return np.asarray(train[is_recent])
 
 
 def _check_times(times: object) -> pl.DataFrame:
     if not isinstance(times, pl.DataFrame):
         raise TypeError(
-            f"`groups` must be a polars DataFrame with {TIME_COLUMNS} unless `X` is one, was {type(times).__name__}."
+            f"`groups` must be a polars DataFrame with {TIME_COLUMNS} unless `X` is one, "
+            f"was {type(times).__name__}."
         )
     missing = sorted(set(TIME_COLUMNS) - set(times.columns))
     if missing:

@@ -232,6 +232,23 @@ class PartitionStore:
             return Published(footer, "shadow", self.objects.address(shadow), differences)
         return Published(footer, "new", self.objects.address(key))
 
+    def point_to_latest(self, asset: str) -> None:
+        """Name the newest issue of an asset in `<asset>/latest.json`, for readers that want no listing."""
+        newest = self.partitions(asset)[-1]
+        payload = self.objects.get(self.key(asset, newest))
+        issued = decode(payload, asset=asset, partition=newest)
+        row = issued.frame.row(0, named=True)
+        latest = {
+            "day": newest,
+            "path": self.key(asset, newest),
+            "sha256": sha256(payload).hexdigest(),
+            "content_hash": issued.footer.content_hash,
+            "model": row["model_version"],
+            "issue_kind": row["issue_kind"],
+            "schema_version": issued.footer.facts["schema_version"],
+        }
+        self.objects.put(f"{asset}/latest.json", json.dumps(latest, indent=1).encode())
+
     def reject(
         self,
         asset: str,

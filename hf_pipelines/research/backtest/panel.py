@@ -6,6 +6,7 @@ aligned. Not here: what happens to an order (`reference.py`), what is reported (
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -113,19 +114,18 @@ def build_trading_panel(weights: pl.DataFrame, bars: pl.DataFrame) -> TradingPan
 def _locate(
     name: str, frame: pl.DataFrame, calendar: pl.DataFrame, symbols: pl.Series
 ) -> tuple[pl.DataFrame, NDArray[np.int64]]:
-    """Rows of `frame` that are on the grid, and the flat position of each."""
-    column = pl.col("symbol").cast(pl.Enum(symbols), strict=False).to_physical().cast(pl.Int64)
-    placed = frame.with_columns(column.alias("column")).join(
-        calendar.select("ts", "row"), on="ts", how="left", maintain_order="left"
-    )
-    placed = placed.filter(pl.col("column").is_not_null())
-    cell = pl.col("row").cast(pl.Int64) * len(symbols) + pl.col("column")
-    cells = placed.select(cell).to_series().to_numpy()
+    """Rows of `frame` whose symbol is on the grid, and the flat position of each."""
+    column = frame["symbol"].cast(pl.Enum(symbols), strict=False).to_physical()
+    if column.null_count():
+        frame, column = frame.filter(column.is_not_null()), column.drop_nulls()
+    # Each ts is in the calendar, so the first entry not below it is itself; faster than a join.
+    row = np.searchsorted(calendar["ts"].to_physical().to_numpy(), frame["ts"].to_physical().to_numpy())
+    cells = row * len(symbols) + column.to_numpy()
     is_taken = np.zeros(calendar.height * len(symbols), dtype=np.bool_)
     is_taken[cells] = True
     if int(is_taken.sum()) != len(cells):
-        _refuse_duplicates(name, placed)
-    return placed, cells
+        _refuse_duplicates(name, frame)
+    return frame, cells
 
 
 def _scatter(values: pl.Series, cells: NDArray[np.int64], shape: tuple[int, int], *, empty: float) -> Floats:
@@ -155,7 +155,7 @@ def _check_decisions_have_bars(weights: pl.DataFrame, calendar: pl.DataFrame) ->
     if not orphans.is_empty():
         raise ValueError(
             "`weights` must be decided at the close of a member bar, "
-            f"was not for {orphans.height} ts: {_shown(orphans['ts'])}; load the bars of those sessions."
+            f"was not for {orphans.height} ts: {_shown(orphans['ts'].to_list())}; load the bars of those sessions."
         )
 
 
@@ -180,16 +180,18 @@ def _check_values(weights: pl.DataFrame, bars: pl.DataFrame) -> None:
     for name, frame, is_valid, rule in rules:
         bad = frame.filter(~is_valid.fill_null(False))
         if not bad.is_empty():
-            rows = bad.select(pl.format("{} {} ({})", "symbol", "ts", name)).to_series()
-            raise ValueError(f"`{name}` must {rule}, was not in {bad.height} rows: {_shown(rows)}.")
+            rows = [
+                f"{symbol} {ts} ({value})" for symbol, ts, value in bad.select("symbol", "ts", name).rows()
+            ]
+            raise ValueError(f"`{name}` must {rule}, was not in {len(rows)} rows: {_shown(rows)}.")
 
 
 def _check_weights_have_bars(panel: TradingPanel) -> None:
     rows, columns = np.nonzero((panel.weights != 0.0) & np.isnan(panel.close))
     if len(rows):
-        offenders = pl.Series(
-            [f"{panel.symbols[int(j)]} {panel.session[int(i)]}" for i, j in zip(rows, columns, strict=True)]
-        )
+        offenders = [
+            f"{panel.symbols[int(j)]} {panel.session[int(i)]}" for i, j in zip(rows, columns, strict=True)
+        ]
         raise ValueError(
             "`weights` must be zero where the symbol has no bar to size the position with, "
             f"was not for {len(offenders)}: {_shown(offenders)}."
@@ -197,11 +199,11 @@ def _check_weights_have_bars(panel: TradingPanel) -> None:
 
 
 def _refuse_duplicates(name: str, frame: pl.DataFrame) -> None:
-    is_repeated = pl.struct("symbol", "ts").is_duplicated()
-    repeated = frame.filter(is_repeated).select(pl.format("{} {}", "symbol", "ts")).to_series().unique()
-    raise ValueError(f"`{name}` must have each (symbol, ts) once, repeated: {_shown(repeated)}.")
+    repeated = frame.filter(pl.struct("symbol", "ts").is_duplicated()).select("symbol", "ts").unique()
+    keys = [f"{symbol} {ts}" for symbol, ts in repeated.rows()]
+    raise ValueError(f"`{name}` must have each (symbol, ts) once, repeated: {_shown(keys)}.")
 
 
-def _shown(values: pl.Series) -> str:
-    shown = ", ".join(str(value) for value in values.sort().head(SHOWN_OFFENDERS))
-    return shown if len(values) <= SHOWN_OFFENDERS else f"{shown}, ..."
+def _shown(offenders: Sequence[object]) -> str:
+    shown = ", ".join(sorted(map(str, offenders))[:SHOWN_OFFENDERS])
+    return shown if len(offenders) <= SHOWN_OFFENDERS else f"{shown}, ..."

@@ -194,7 +194,11 @@ def _keep_account(  # type: ignore[no-untyped-def]  # compiled: see `simulate` f
     initial_cash,
     filled_shares,
 ):
-    """One pass over the bars; fills `filled_shares` and returns seven series and how many orders could not be filled, or sized."""
+    """Keep the account in one pass over the bars, writing `filled_shares`.
+
+    Returns the series in the order `simulate` unpacks them, and how many orders could not be filled, and
+    how many not be sized.
+    """
     n_bars, n_symbols = weights.shape
     account = np.zeros((7, n_bars))
     shares = np.zeros(n_symbols)

@@ -1,7 +1,7 @@
 """Cross-asset features: a symbol against the market's benchmark, over the same bars.
 
-Here: pair kernels over the total-return closes of a symbol and of the benchmark, as `paired` in `windows.py` feeds
-them. Not here: lining up the two series (`panel.py`).
+Here: pair kernels over the total-return closes of a symbol and of the benchmark, as `paired` in `windows.py`
+feeds them. Not here: lining up the two series (`panel.py`).
 """
 
 from __future__ import annotations

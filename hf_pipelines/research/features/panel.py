@@ -124,7 +124,7 @@ def _check_bars(bars: pl.DataFrame) -> None:
     wrong = bars.filter(~follows.fill_null(True))
     if wrong.height:
         shown = [f"{row[0]} {row[1]:%Y-%m-%d %H:%M}" for row in wrong.select("symbol", "ts").head(5).rows()]
-        raise ValueError(f"`bars` must be sorted by (symbol, ts) without repeats, was not at {shown}; sort them.")
+        raise ValueError(f"`bars` must be sorted by (symbol, ts) without repeats, was not at {shown}.")
 
 
 def _column(bars: pl.DataFrame, name: str) -> FloatArray:
@@ -151,7 +151,7 @@ def _next_session(session: DateArray, sessions: Iterable[date] | None) -> DateAr
         shown = [str(day) for day in np.unique(outside)[:5]]
         raise ValueError(
             f"`sessions` must hold every session of the bars and one after the last, was not so for {shown}; "
-            "build the calendar with an end after the last bar."
+            "build the calendar around the bars."
         )
     return np.asarray(calendar[after])
 

@@ -57,7 +57,8 @@ class Feature:
     def __post_init__(self) -> None:
         if not 1 <= self.lookback_bars <= MAX_LOOKBACK_BARS:
             raise ValueError(
-                f"`lookback_bars` must be from 1 to {MAX_LOOKBACK_BARS}, was {self.lookback_bars} for {self.name}."
+                f"`lookback_bars` must be from 1 to {MAX_LOOKBACK_BARS}, "
+                f"was {self.lookback_bars} for {self.name}."
             )
 
 
@@ -108,13 +109,11 @@ def feature_frame(
     panel: Panel, features: Sequence[Feature], *, earliest: Mapping[date, date] | None = None
 ) -> pl.DataFrame:
     """Compute `features`, registered or not, on a panel; see `compute_features`."""
-    columns = [
-        np.where(_has_history(panel, feature, earliest), feature.compute(panel), np.nan) for feature in features
-    ]
-    return panel.keys.with_columns(
-        pl.Series(feature.name, column, dtype=pl.Float32)
-        for feature, column in zip(features, columns, strict=True)
-    )
+    columns = []
+    for feature in features:
+        values = np.where(_has_history(panel, feature, earliest), feature.compute(panel), np.nan)
+        columns.append(pl.Series(feature.name, values.astype(np.float32)))
+    return panel.keys.with_columns(columns)
 
 
 def group_names(group: str) -> tuple[str, ...]:

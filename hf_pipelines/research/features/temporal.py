@@ -32,16 +32,16 @@ def quarter(panel: Panel) -> FloatArray:
 def day_of_year(panel: Panel) -> FloatArray:
     """Day of the session in its year, 1 (1 January) to 366."""
     new_year = panel.session.astype("datetime64[Y]").astype("datetime64[D]")
-    return ((panel.session - new_year).astype(np.int64) + 1).astype(np.float64)
+    return np.asarray((panel.session - new_year).astype(np.int64) + 1, dtype=np.float64)
 
 
 def is_month_end(panel: Panel) -> FloatArray:
     """1 if the calendar's next session lies in another month, else 0; NaN if the panel has no calendar."""
-    is_last = (_months(panel.session) != _months(panel.next_session)).astype(np.float64)
+    is_last = np.asarray(_months(panel.session) != _months(panel.next_session), dtype=np.float64)
     is_last[np.isnat(panel.next_session)] = np.nan
     return is_last
 
 
 def _months(days: DateArray) -> npt.NDArray[np.int64]:
     """Months since January 1970."""
-    return days.astype("datetime64[M]").astype(np.int64)
+    return np.asarray(days.astype("datetime64[M]"), dtype=np.int64)

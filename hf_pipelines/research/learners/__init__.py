@@ -68,8 +68,9 @@ def resolve_params(learner: str, params: Mapping[str, ParamValue] | None = None)
         raise ValueError(f"`params` of {learner!r} must be among {sorted(defaults)}, was {unknown[:5]}.")
     for name, value in given.items():
         expected = type(defaults[name])
-        is_whole_float = expected is float and type(value) is int
-        if type(value) is not expected and not is_whole_float:
+        if expected is float and type(value) is int:
+            given[name] = float(value)
+        elif type(value) is not expected:
             raise TypeError(f"`{name}` of {learner!r} must be {expected.__name__}, was {value!r}.")
     return {**defaults, **given}
 

@@ -37,8 +37,7 @@ TRUSTED_TYPES = frozenset(
 
 
 def build(params: Mapping[str, ParamValue], seed: int, n_threads: int) -> Estimator:
-    """Make an unfitted Pipeline(StandardScaler, Ridge); its solver is direct, so seed and threads have no
-    effect."""
+    """Make an unfitted Pipeline(StandardScaler, Ridge); a direct solver, so seed and threads do nothing."""
     from sklearn.linear_model import Ridge
     from sklearn.pipeline import Pipeline
     from sklearn.preprocessing import StandardScaler

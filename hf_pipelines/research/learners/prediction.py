@@ -71,9 +71,10 @@ def feature_array(frame: pl.DataFrame, features: Sequence[str]) -> np.ndarray:
 def _class_columns(
     estimator: Estimator, X: np.ndarray, *, is_known: np.ndarray, classes: Sequence[str]
 ) -> dict[str, pl.Series]:
-    if list(estimator.classes_) != list(range(len(classes))):
+    codes = np.asarray(estimator.classes_).tolist()
+    if codes != list(range(len(classes))):
         raise ValueError(
-            f"`classes` must name the codes {list(estimator.classes_)} of the estimator, was {list(classes)}."
+            f"`classes` must name the codes {codes} of the estimator, was {list(classes)}."
         )
     probability = np.full((len(X), len(classes)), np.nan)
     if is_known.any():

@@ -1,5 +1,4 @@
-"""skops bytes of a scikit-learn estimator: the same estimator gives the same bytes, and only named types come
-back.
+"""skops bytes of an estimator: equal estimators give equal bytes, and only named types come back.
 
 Two things skops itself does not do. It names parts by memory address and stamps the time, so equal models
 differ as files: here they are renumbered. And it trusts a long list of scikit-learn, scipy and numpy types by

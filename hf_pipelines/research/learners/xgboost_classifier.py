@@ -48,8 +48,7 @@ def save(estimator: Estimator) -> bytes:
 
 
 def load(data: bytes) -> Estimator:
-    """Return a classifier that predicts; its hyper-parameters are not in the bytes, so it is not for
-    refitting.
+    """Return a classifier that predicts; not for refitting, as hyper-parameters are not in the bytes.
 
     Damaged bytes can crash the process inside XGBoost: check their sha256 before.
     """

@@ -79,7 +79,7 @@ def _load_index() -> pl.DataFrame:
     table = sp500.load()
     raw = pl.DataFrame(
         {
-            "session": table.index.date,
+            "session": table.index.date.tolist(),
             **{name.lower(): table[name].to_numpy() for name in ("Open", "High", "Low", "Close", "Volume")},
         }
     )

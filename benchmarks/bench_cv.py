@@ -1,0 +1,141 @@
+"""Cost of our cross-validation and final fit against bare XGBoost on the same folds.
+
+Three ways, one after the other in every round so that a busy machine slows all of them: ours; bare XGBoost with the
+same thread plan (one fold a thread); bare XGBoost fold after fold with all threads. Prints the fastest and the
+median of each and the ratio of ours to the faster bare way; exits 1 if predictions differ or the ratio is too high.
+
+    python benchmarks/bench_cv.py [rounds]
+"""
+
+from __future__ import annotations
+
+import os
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from datetime import date, datetime, timedelta
+
+import numpy as np
+import polars as pl
+from joblib import Parallel, delayed
+from xgboost import XGBClassifier
+
+from hf_pipelines.research.cross_validation import cross_validate, fit_final
+from hf_pipelines.research.learners import resolve_params
+from hf_pipelines.research.matrix import feature_names, sample_weights
+from hf_pipelines.research.splitters import PurgedWalkForward
+from hf_pipelines.research.targets import build_target
+
+SYMBOLS, SESSIONS, FEATURES, SEED = 5, 740, 33, 7
+MAX_RATIO = 1.15
+LEARNER = "xgboost_classifier"
+TARGET = build_target("direction", horizon_bars=5)
+SPLITTER = PurgedWalkForward(n_splits=5, test_sessions=60, embargo_sessions=5)
+N_CORES = os.cpu_count() or 1
+
+
+def synthetic_matrix() -> pl.DataFrame:
+    """3,700 rows of 33 noise features, three balanced classes, labels of five days."""
+    rng = np.random.default_rng(SEED)
+    days = [date(2010, 1, 1) + timedelta(days=day) for day in range(SESSIONS)]
+    keys = pl.DataFrame({"session": days}).join(pl.DataFrame({"symbol": list("ABCDE")}), how="cross")
+    target = rng.normal(0.0, 0.02, keys.height)
+    y = np.digitize(target, [-0.01, 0.01]).astype(np.float64)
+    ts = pl.col("session").cast(pl.Datetime("us", "UTC"))
+    features = rng.normal(size=(keys.height, FEATURES)).astype(np.float32)
+    return keys.select(
+        "symbol",
+        "session",
+        ts=ts,
+        label_start=ts + timedelta(days=1),
+        label_end=ts + timedelta(days=5),
+        target=pl.Series(target),
+        y=pl.Series(y),
+        weight=pl.Series(sample_weights(y, weighting="class_balance", target=TARGET)),
+        **{f"feature_{number:02d}": pl.Series(features[:, number]) for number in range(FEATURES)},
+    )
+
+
+MATRIX = synthetic_matrix()
+X = np.ascontiguousarray(MATRIX.select(feature_names(MATRIX)).to_numpy())
+Y = MATRIX["y"].to_numpy()
+FOLDS = list(SPLITTER.split(MATRIX))
+
+
+def bare_fit(train: np.ndarray, *, n_threads: int) -> XGBClassifier:
+    weight = sample_weights(Y[train], weighting="class_balance", target=TARGET)
+    estimator = XGBClassifier(**resolve_params(LEARNER), random_state=SEED, n_jobs=n_threads)
+    return estimator.fit(X[train], Y[train], sample_weight=weight)
+
+
+def bare_fold(train: np.ndarray, test: np.ndarray, *, n_threads: int) -> np.ndarray:
+    return np.asarray(bare_fit(train, n_threads=n_threads).predict_proba(X[test]))
+
+
+def bare_one_fold_a_thread() -> np.ndarray:
+    work = (delayed(bare_fold)(train, test, n_threads=1) for train, test in FOLDS)
+    return np.concatenate(Parallel(n_jobs=N_CORES, prefer="threads")(work))
+
+
+def bare_all_threads() -> np.ndarray:
+    return np.concatenate([bare_fold(train, test, n_threads=N_CORES) for train, test in FOLDS])
+
+
+def our_cross_validation() -> np.ndarray:
+    result = cross_validate(
+        MATRIX,
+        learner=LEARNER,
+        splitter=SPLITTER,
+        target=TARGET,
+        weighting="class_balance",
+        seed=SEED,
+        n_jobs=N_CORES,
+    )
+    return result.predictions.select(f"probability_{name}" for name in TARGET.classes).to_numpy()
+
+
+def our_final_fit() -> np.ndarray:
+    estimator = fit_final(MATRIX, learner=LEARNER, target=TARGET, seed=SEED, n_threads=N_CORES)
+    return np.asarray(estimator.predict_proba(X))
+
+
+def bare_final_fit() -> np.ndarray:
+    return np.asarray(bare_fit(np.arange(len(Y)), n_threads=N_CORES).predict_proba(X))
+
+
+def compare(title: str, ways: dict[str, Callable[[], np.ndarray]], *, rounds: int) -> bool:
+    """Time the ways in turn; the first is ours. True if it agrees and costs little more than the best other."""
+    seconds: dict[str, list[float]] = {name: [] for name in ways}
+    results = {name: way() for name, way in ways.items()}
+    for _ in range(rounds):
+        for name, way in ways.items():
+            start = time.perf_counter()
+            way()
+            seconds[name].append(time.perf_counter() - start)
+    ours, *others = ways
+    difference = max(float(np.abs(results[ours] - results[name]).max()) for name in others)
+    print(f"{title}: {rounds} rounds on {N_CORES} cores, largest difference of a probability {difference:.1e}")
+    for name, values in seconds.items():
+        ratio = min(seconds[ours]) / min(values)
+        print(f"  {name:32} min {min(values):6.3f} s  median {statistics.median(values):6.3f} s  ours/this {ratio:.3f}")
+    worst = min(seconds[ours]) / min(min(seconds[name]) for name in others)
+    return difference < 1e-6 and worst <= MAX_RATIO
+
+
+def main() -> int:
+    """Run both comparisons; 0 if both hold."""
+    rounds = int(sys.argv[1]) if len(sys.argv) > 1 else 5
+    print(f"{datetime.now():%Y-%m-%d %H:%M}  {len(Y)} rows x {FEATURES} features, {len(FOLDS)} folds")
+    cross_validation = {
+        "cross_validate": our_cross_validation,
+        "bare, one fold a thread": bare_one_fold_a_thread,
+        "bare, all threads, in turn": bare_all_threads,
+    }
+    is_good = compare("cross-validation", cross_validation, rounds=rounds)
+    final = {"fit_final": our_final_fit, "bare, all threads": bare_final_fit}
+    return 0 if compare("final fit", final, rounds=rounds) & is_good else 1
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,59 @@
+"""Automation: the weekly retrain job of a strategy and its schedule.
+
+Lives here: which assets are retrained together, and when. Does not live here: the assets (`strategy_stages`).
+
+Dagster concept: partitioned job and schedule. On Sunday 02:00 in the market's time zone the week that begins is
+requested. Missed ticks are not caught up by Dagster.
+"""
+
+from datetime import datetime
+from zoneinfo import ZoneInfo
+
+import dagster as dg
+from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
+
+from hf_pipelines.components.strategy_stages import RETRAINED, StrategyPlan
+from hf_pipelines.partitions import week_key
+
+RETRAIN_CRON = "0 2 * * 0"
+
+
+def retrain_job(plan: StrategyPlan) -> UnresolvedAssetJobDefinition:
+    """Job `<strategy>_retrain`: everything of a week from the training matrix to the fitted model and its backtest."""
+    keys = [dg.AssetKey([plan.name, stage]) for stage in RETRAINED]
+    return dg.define_asset_job(
+        name=f"{plan.name}_retrain",
+        selection=dg.AssetSelection.assets(*keys),
+        partitions_def=plan.market.partitions.weekly,
+        description=f"Train, test and backtest {plan.name} for one week, from data strictly before it.",
+    )
+
+
+def retrain_schedule(plan: StrategyPlan, job: UnresolvedAssetJobDefinition) -> dg.ScheduleDefinition:
+    """Request the week that begins, every Sunday 02:00 in the market's time zone."""
+    partitions = plan.market.partitions
+
+    @dg.schedule(
+        name=f"{plan.name}_weekly_retrain",
+        job=job,
+        cron_schedule=RETRAIN_CRON,
+        execution_timezone=partitions.timezone,
+        default_status=dg.DefaultScheduleStatus.STOPPED if partitions.end else dg.DefaultScheduleStatus.RUNNING,
+        description="Retrain for the week that begins. Off by default for a market whose data have an end.",
+    )
+    def schedule(context: dg.ScheduleEvaluationContext) -> dg.RunRequest | dg.SkipReason:
+        local = context.scheduled_execution_time.astimezone(ZoneInfo(partitions.timezone))
+        return request_week(plan, local)
+
+    return schedule
+
+
+def request_week(plan: StrategyPlan, local: datetime) -> dg.RunRequest | dg.SkipReason:
+    """Run request for the week that `local` (in the market's time zone) lies in."""
+    key = week_key(local.date())
+    end = plan.market.partitions.end_sunday
+    if key < plan.market.partitions.first_week.isoformat() or (end is not None and key >= end.isoformat()):
+        return dg.SkipReason(
+            f"{plan.market.name} has sessions from {plan.market.start} to {plan.market.end}: there is no week {key}."
+        )
+    return dg.RunRequest(run_key=f"{plan.name}:{key}", partition_key=key)

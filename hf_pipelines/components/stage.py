@@ -1,0 +1,402 @@
+"""Stage: the one shape that every asset of the pipeline has.
+
+Lives here: reading inputs, calling the computation, running checks before publishing, and turning all that into one
+Dagster asset. Does not live here: what is computed (`research`), how it is stored (`resources`).
+
+Dagster concept: asset factory. A run covers one partition or a range of them; guards run per partition before anything
+is published, and a partition that fails one is never current.
+"""
+
+import hashlib
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from typing import Any, Protocol
+
+import dagster as dg
+
+from hf_pipelines.partitions import MarketPartitions, parse_key, week_key
+from hf_pipelines.resources.currency import CurrencyChecker
+from hf_pipelines.resources.parquet_io_manager import (
+    GUARDS_KEY,
+    ISSUE_KEY,
+    OPTIONAL_KEY,
+    Loaded,
+    Publication,
+    describe_faults,
+)
+from hf_pipelines.resources.partition_store import Content, Verdict
+
+
+class StageCompute(Protocol):
+    """Computes the content of every partition of a run."""
+
+    def __call__(self, run: "StageRun", inputs: Mapping[str, Loaded]) -> "Computed": ...
+
+
+class Track(Protocol):
+    """Follows a run of an asset in an experiment tracker."""
+
+    def __call__(self, context: dg.AssetExecutionContext) -> AbstractContextManager["Tracker"]: ...
+
+
+class Tracker(Protocol):
+    """Tracker runs, one a partition, open while the asset is computed."""
+
+    runs: Mapping[str, str]
+
+    def log(self, partition: str, content: Content) -> None: ...
+
+
+@dataclass(frozen=True)
+class StageInput:
+    """A window of an upstream asset, in weeks relative to the week of the partition made.
+
+    Attributes
+    ----------
+    name : str
+        How the computation calls it.
+    asset : str
+        Asset path.
+    first_week, last_week : int
+        0 is the week itself, negative weeks lie before it.
+    guards : tuple of str
+        Verdicts that each partition read must carry.
+    is_optional : bool
+        Whether partitions may be missing.
+    """
+
+    name: str
+    asset: str
+    first_week: int = 0
+    last_week: int = 0
+    guards: tuple[str, ...] = ()
+    is_optional: bool = False
+
+    def asset_in(self) -> dg.AssetIn:
+        mapping = dg.TimeWindowPartitionMapping(
+            start_offset=self.first_week, end_offset=self.last_week, allow_nonexistent_upstream_partitions=True
+        )
+        return dg.AssetIn(
+            key=dg.AssetKey(self.asset.split("/")),
+            partition_mapping=mapping,
+            metadata={GUARDS_KEY: self.guards, OPTIONAL_KEY: self.is_optional},
+        )
+
+
+@dataclass(frozen=True)
+class StageRun:
+    """What a computation may know of the run it is part of.
+
+    Attributes
+    ----------
+    partitions : tuple of str
+        Partition keys to compute.
+    now : datetime
+        Wall clock at the start of the step, UTC.
+    log : object
+        Dagster's logger.
+    tracked : mapping of partition to str
+        Run of the experiment tracker, where there is one.
+    """
+
+    partitions: tuple[str, ...]
+    now: datetime
+    log: Any
+    tracked: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Computed:
+    """Contents by partition, and in words why others have none; metadata is shown in the UI.
+
+    Partitions in `skipped` name no session: over a range they need no content.
+    """
+
+    contents: Mapping[str, Content]
+    failures: Mapping[str, str] = field(default_factory=dict)
+    metadata: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    skipped: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What a check found: passed, how many values it compared, and at most five faults in words."""
+
+    passed: bool
+    n_compared: int
+    findings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class StageCheck:
+    """A check of a stage's content, made before it is published.
+
+    Attributes
+    ----------
+    is_guard : bool
+        A partition that fails a guard is not published; other checks only report.
+    severity : AssetCheckSeverity
+        How a report is shown.
+    """
+
+    name: str
+    description: str
+    evaluate: Callable[[StageRun, Mapping[str, Loaded], str, Content], Finding]
+    is_guard: bool = False
+    severity: dg.AssetCheckSeverity = dg.AssetCheckSeverity.ERROR
+
+
+@dataclass(frozen=True)
+class Stage:
+    """Everything that makes one asset; `build_asset` turns it into Dagster's."""
+
+    asset: str
+    description: str
+    kinds: frozenset[str]
+    partitions: dg.PartitionsDefinition
+    inputs: tuple[StageInput, ...]
+    compute: StageCompute
+    code_version: str
+    checks: tuple[StageCheck, ...] = ()
+    is_issue: bool = False
+    is_range_run: bool = True
+    track: Track | None = None
+    column_schema: dg.TableSchema | None = None
+    listing: Callable[[str], Mapping[str, str]] | None = None
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def key(self) -> dg.AssetKey:
+        return dg.AssetKey(self.asset.split("/"))
+
+    def build_asset(self) -> dg.AssetsDefinition:
+        """The Dagster asset."""
+
+        @dg.asset(
+            key=self.key,
+            ins={each.name: each.asset_in() for each in self.inputs},
+            group_name=self.asset.split("/")[0],
+            description=self.description,
+            kinds=set(self.kinds),
+            partitions_def=self.partitions,
+            code_version=self.code_version,
+            check_specs=[
+                dg.AssetCheckSpec(check.name, asset=self.key, description=check.description) for check in self.checks
+            ],
+            backfill_policy=dg.BackfillPolicy.single_run() if self.is_range_run else dg.BackfillPolicy.multi_run(1),
+            required_resource_keys={"clock", "io_manager"} | ({"mlflow"} if self.track else set()),
+            metadata={ISSUE_KEY: self.is_issue, **self.metadata}
+            | ({"dagster/column_schema": self.column_schema} if self.column_schema else {}),
+            output_required=False,
+        )
+        def body(context: dg.AssetExecutionContext, **inputs: Loaded) -> Iterator[Any]:
+            yield from self._execute(context, inputs)
+
+        return body
+
+    def build_currency_check(self) -> dg.AssetChecksDefinition:
+        """Check `is_current`: is what is stored what would be computed now?"""
+
+        @dg.asset_check(
+            asset=self.key,
+            name="is_current",
+            description="What is stored was made by this code from inputs that have not changed since (content hashes).",
+            required_resource_keys={"io_manager"},
+        )
+        def is_current(context: dg.AssetCheckExecutionContext) -> dg.AssetCheckResult:
+            store = context.resources.io_manager.storage.store()
+            graph = context.repository_def.asset_graph
+            versions = {
+                "/".join(key.path): graph.get(key).code_version or "" for key in graph.materializable_asset_keys
+            }
+            checker = CurrencyChecker(store, versions, {self.asset: self.listing} if self.listing else {})
+            keys = _partitions_of_run(context.run.tags, self.partitions) or store.partitions(self.asset)
+            judged = {key: checker.is_current(self.asset, key) for key in keys if checker.footer(self.asset, key)}
+            found = {key: Finding(each.is_current, 1, (each.reason,)) for key, each in judged.items()}
+            return _check_result("is_current", dg.AssetCheckSeverity.WARN, found)
+
+        return is_current
+
+    def _execute(self, context: dg.AssetExecutionContext, inputs: Mapping[str, Loaded]) -> Iterator[Any]:
+        run = StageRun(
+            partitions=tuple(context.partition_keys), now=context.resources.clock.now(), log=context.log
+        )
+        with self.track(context) if self.track else nullcontext(None) as tracker:
+            if tracker is not None:
+                run = replace(run, tracked=tracker.runs)
+            publication, results = self._check(run, inputs, self.compute(run, inputs))
+            if publication.is_whole:
+                yield dg.Output(publication, data_version=_data_version(publication))
+            else:
+                self._publish_part(context, publication)
+            yield from results
+            if tracker is not None:
+                for key, content in publication.contents.items():
+                    tracker.log(key, content)
+            if publication.rejected or publication.failures:
+                raise dg.Failure(describe_faults(self.asset, publication), allow_retries=False)
+
+    def _publish_part(self, context: dg.AssetExecutionContext, publication: Publication) -> None:
+        """Publish the sound partitions of a run; an Output would report the others as materialised too."""
+        step = context.get_step_execution_context()
+        for key, note in context.resources.io_manager.publish(step, self.key, publication).items():
+            context.log_event(dg.AssetMaterialization(self.key, partition=key, metadata=note))
+
+    def _check(
+        self, run: StageRun, inputs: Mapping[str, Loaded], computed: Computed
+    ) -> tuple[Publication, list[dg.AssetCheckResult]]:
+        verdicts: dict[str, dict[str, Verdict]] = {}
+        rejected: dict[str, Content] = {}
+        found: dict[str, dict[str, Finding]] = {check.name: {} for check in self.checks}
+        for key, content in computed.contents.items():
+            digest = content.content_hash()
+            for check in self.checks:
+                finding = check.evaluate(run, inputs, key, content)
+                found[check.name][key] = finding
+                if check.is_guard:
+                    verdict = Verdict(finding.passed, digest, finding.n_compared, finding.findings)
+                    verdicts.setdefault(key, {})[check.name] = verdict
+                    if not finding.passed:
+                        rejected[key] = content
+        publication = Publication(
+            contents={key: content for key, content in computed.contents.items() if key not in rejected},
+            rejected=rejected,
+            failures=computed.failures,
+            skipped=computed.skipped,
+            verdicts=verdicts,
+            metadata=computed.metadata,
+        )
+        return publication, [
+            _check_result(check.name, check.severity, found[check.name]) for check in self.checks
+        ]
+
+
+def _partitions_of_run(tags: Mapping[str, str], partitions: dg.PartitionsDefinition) -> list[str]:
+    """Partition keys that a run is about, by its tags; empty if it names none."""
+    if one := tags.get("dagster/partition"):
+        return [one]
+    first, last = tags.get("dagster/asset_partition_range_start"), tags.get("dagster/asset_partition_range_end")
+    if first is None or last is None:
+        return []
+    return list(partitions.get_partition_keys_in_range(dg.PartitionKeyRange(first, last)))
+
+
+def _check_result(
+    name: str, severity: dg.AssetCheckSeverity, found: Mapping[str, Finding]
+) -> dg.AssetCheckResult:
+    failed = {key: finding for key, finding in sorted(found.items()) if not finding.passed}
+    rows = [
+        dg.TableRecord({"partition": key, "finding": "; ".join(finding.findings)[:500]})
+        for key, finding in list(failed.items())[:50]
+    ]
+    metadata: dict[str, Any] = {
+        "partitions": len(found),
+        "partitions_failed": len(failed),
+        "values_compared": sum(finding.n_compared for finding in found.values()),
+    }
+    if rows:
+        metadata["failed"] = dg.MetadataValue.table(rows)
+    first = next(iter(failed.items()), None)
+    description = "" if first is None else f"{first[0]}: {'; '.join(first[1].findings)[:300]}"
+    return dg.AssetCheckResult(
+        check_name=name,
+        passed=not failed,
+        severity=severity,
+        description=description or None,
+        metadata=metadata,
+    )
+
+
+def _data_version(publication: Publication) -> dg.DataVersion | None:
+    """Content hash of a single partition; a range would stamp one version on all, so it gets none of ours."""
+    if len(publication.contents) != 1:
+        return None
+    return dg.DataVersion(next(iter(publication.contents.values())).content_hash())
+
+
+def each_partition(
+    compute_one: Callable[[StageRun, Mapping[str, Loaded], str], tuple[Content, Mapping[str, Any]]],
+    *,
+    is_needed: Callable[[str], bool] = lambda key: True,
+) -> StageCompute:
+    """A computation that looks at one partition at a time; over a range one bad partition does not stop the rest.
+
+    Parameters
+    ----------
+    compute_one : callable
+        Raises ValueError for a partition that cannot be computed.
+    is_needed : callable
+        Over a range, partitions for which it is false are skipped.
+    """
+
+    def compute(run: StageRun, inputs: Mapping[str, Loaded]) -> Computed:
+        if len(run.partitions) == 1:
+            (key,) = run.partitions
+            content, notes = compute_one(run, inputs, key)
+            return Computed({key: content}, metadata={key: notes})
+        contents, failures, metadata = {}, {}, {}
+        needed = [key for key in run.partitions if is_needed(key)]
+        for number, key in enumerate(needed, start=1):
+            try:
+                contents[key], metadata[key] = compute_one(run, inputs, key)
+            except ValueError as e:
+                failures[key] = str(e)
+            run.log.info(f"{key}: {number} of {len(needed)} partitions computed")
+        return Computed(contents, failures, metadata, tuple(sorted(set(run.partitions) - set(needed))))
+
+    return compute
+
+
+def replay_guard(
+    compute: Callable[[StageRun, Mapping[str, Loaded], str], Any],
+    *,
+    compared: Callable[[Content], Any] | None = None,
+    n_times: int = 3,
+) -> StageCheck:
+    """The look-ahead guard: recompute with every input cut at the row's time, and compare bits.
+
+    Parameters
+    ----------
+    compute : callable
+        The asset's own computation for one partition, returning the frame to compare.
+    compared : callable, optional
+        Which part of the content to compare; default its frame.
+    n_times : int
+        Times replayed in each partition at least; the first, the last and late listings are always among them.
+    """
+    from hf_pipelines.research.replay import compare_replay, pick_replay_ts
+
+    def evaluate(run: StageRun, inputs: Mapping[str, Loaded], key: str, content: Content) -> Finding:
+        stored = content.frame if compared is None else compared(content)
+        if not stored.height:
+            return Finding(True, 0)
+        seed = int(hashlib.sha256(f"{key}:{stored.height}".encode()).hexdigest()[:8], 16)
+        differences: list[str] = []
+        n_compared = 0
+        for at in pick_replay_ts(stored, seed=seed, n=n_times):
+            recomputed = compute(run, {name: loaded.cut(at) for name, loaded in inputs.items()}, key)
+            differences += [str(each) for each in compare_replay(stored, recomputed, at=at)]
+            n_compared += stored.filter(stored["ts"] == at).height * (stored.width - 3)
+        return Finding(not differences, n_compared, tuple(differences[:5]))
+
+    return StageCheck(
+        name="replay",
+        description=(
+            "No look-ahead: values recomputed from inputs cut at their own time are the same bits. Run before "
+            "publishing; a partition that fails is never current."
+        ),
+        evaluate=evaluate,
+        is_guard=True,
+    )
+
+
+def week_of_key(key: str) -> str:
+    """Week that a weekly or daily partition key lies in."""
+    return week_key(parse_key(key))
+
+
+def window(partitions: MarketPartitions, stage_input: StageInput, key: str) -> list[str]:
+    """Weekly keys of an input that one partition reads, clipped at the market's first week."""
+    return partitions.weeks_around(week_of_key(key), first=stage_input.first_week, last=stage_input.last_week)

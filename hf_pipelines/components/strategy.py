@@ -1,0 +1,262 @@
+"""Strategy: one YAML file gives a chain of assets from training matrix to signals, with its schedule and checks.
+
+Lives here: the YAML of a strategy and the definitions made of it. Does not live here: the assets' bodies
+(`strategy_stages`), and maths (`research`).
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import dagster as dg
+from pydantic import Field, field_validator, model_validator
+
+from hf_pipelines.components.automation import retrain_job, retrain_schedule
+from hf_pipelines.components.market import NAME_PATTERN, Market
+from hf_pipelines.components.strategy_stages import StrategyPlan, build_stages
+from hf_pipelines.research.backtest import ENGINES
+from hf_pipelines.research.costs import Costs
+from hf_pipelines.research.features.registry import FEATURES
+from hf_pipelines.research.learners import LEARNERS, resolve_params
+from hf_pipelines.research.signals import RULES
+from hf_pipelines.research.splitters import PurgedWalkForward
+from hf_pipelines.research.targets import TARGETS, build_target
+
+ParamValue = bool | int | float | str
+
+
+class TargetSpec(dg.Model, dg.Resolvable):
+    """What is predicted: a key of TARGETS, a horizon, and the kind's parameters."""
+
+    type: str
+    horizon_bars: int
+    params: Mapping[str, float] = Field(default_factory=dict)
+
+
+class TrainingSpec(dg.Model, dg.Resolvable):
+    """Which rows a model is trained on: the trailing weeks, and how they are weighted."""
+
+    weeks: int = 156
+    minimum_rows: int = 250
+    weighting: Literal["none", "class_balance"] = "none"
+
+
+class CrossValidationSpec(dg.Model, dg.Resolvable):
+    """Purged, embargoed walk-forward over sessions."""
+
+    n_splits: int = 5
+    test_sessions: int | None = None
+    step_sessions: int | None = None
+    min_train_sessions: int = 60
+    max_train_sessions: int | None = None
+    embargo_sessions: int = 1
+
+
+class LearnerSpec(dg.Model, dg.Resolvable):
+    """A key of LEARNERS, its hyper-parameters and the seed of its fits."""
+
+    type: str
+    params: Mapping[str, ParamValue] = Field(default_factory=dict)
+    seed: int = 0
+
+
+class SignalSpec(dg.Model, dg.Resolvable):
+    """A key of RULES and its parameters."""
+
+    type: str
+    params: Mapping[str, ParamValue] = Field(default_factory=dict)
+
+
+class BacktestSpec(dg.Model, dg.Resolvable):
+    """Engine, fills and costs of the simulated account."""
+
+    engine: str = "reference"
+    fill: Literal["next_open", "next_close"] = "next_open"
+    initial_cash_usd: float = 1_000_000.0
+    fee_bps: float = 1.0
+    slippage_bps: float = 2.0
+    borrow_bps_per_year: float = 0.0
+
+
+class Strategy(dg.Component, dg.Model, dg.Resolvable):
+    """From features to signals, by one YAML file.
+
+    Attributes
+    ----------
+    name : str
+        First part of its asset keys, and its group.
+    market : str
+        Folder name below `defs/markets`.
+    features : list of str
+        Groups (`technical`) or single features (`technical/rsi_14`) of the market.
+    max_model_age_weeks : int
+        How many weeks old a model may be to make signals; 0 takes the model of the day's week only.
+    track_record_weeks : int
+        Trailing weeks that `track_record` looks at.
+    """
+
+    name: str
+    description: str = ""
+    market: str
+    features: Sequence[str]
+    target: TargetSpec
+    training: TrainingSpec = Field(default_factory=TrainingSpec)
+    cross_validation: CrossValidationSpec = Field(default_factory=CrossValidationSpec)
+    learner: LearnerSpec
+    signal: SignalSpec
+    backtest: BacktestSpec = Field(default_factory=BacktestSpec)
+    max_model_age_weeks: int = 0
+    track_record_weeks: int = 52
+
+    @field_validator("name")
+    @classmethod
+    def _check_name(cls, name: str) -> str:
+        if not re.match(NAME_PATTERN, name):
+            raise ValueError(f"`name` must match {NAME_PATTERN}, was {name[:80]!r}.")
+        return name
+
+    @field_validator("features")
+    @classmethod
+    def _check_features(cls, features: Sequence[str]) -> Sequence[str]:
+        groups = {feature.group for feature in FEATURES.values()}
+        known = groups | {f"{feature.group}/{name}" for name, feature in FEATURES.items()}
+        if unknown := sorted(set(features) - known):
+            of_group = sorted(each for each in known if each.startswith(f"{unknown[0].split('/')[0]}/"))
+            raise ValueError(
+                f"`features` must be among {', '.join(sorted(groups))} or one of {', '.join(of_group or sorted(known))}, "
+                f"was {', '.join(unknown[:5])}."
+            )
+        return features
+
+    @field_validator("target")
+    @classmethod
+    def _check_target(cls, target: TargetSpec) -> TargetSpec:
+        _require_known("target", target.type, TARGETS)
+        build_target(target.type, horizon_bars=target.horizon_bars, params=target.params)
+        return target
+
+    @field_validator("learner")
+    @classmethod
+    def _check_learner(cls, learner: LearnerSpec) -> LearnerSpec:
+        _require_known("learner", learner.type, LEARNERS)
+        try:
+            resolve_params(learner.type, learner.params)
+        except TypeError as e:
+            raise ValueError(str(e)) from e
+        return learner
+
+    @field_validator("signal")
+    @classmethod
+    def _check_signal(cls, signal: SignalSpec) -> SignalSpec:
+        _require_known("signal", signal.type, RULES)
+        rule = RULES[signal.type]
+        _require_known(f"params of {signal.type}", list(signal.params), rule.defaults)
+        rule.check({**rule.defaults, **signal.params})
+        return signal
+
+    @field_validator("backtest")
+    @classmethod
+    def _check_backtest(cls, backtest: BacktestSpec) -> BacktestSpec:
+        _require_known("engine", backtest.engine, ENGINES)
+        Costs(
+            fee_bps=backtest.fee_bps,
+            slippage_bps=backtest.slippage_bps,
+            borrow_bps_per_year=backtest.borrow_bps_per_year,
+        )
+        return backtest
+
+    @model_validator(mode="after")
+    def _check_numbers(self) -> "Strategy":
+        for name, value, least in (
+            ("training.weeks", self.training.weeks, 1),
+            ("training.minimum_rows", self.training.minimum_rows, 1),
+            ("max_model_age_weeks", self.max_model_age_weeks, 0),
+            ("track_record_weeks", self.track_record_weeks, 1),
+        ):
+            if value < least:
+                raise ValueError(f"`{name}` must be at least {least}, was {value}.")
+        PurgedWalkForward(**self.cross_validation.model_dump())
+        task = LEARNERS[self.learner.type].task
+        if (task == "classification") != bool(TARGETS[self.target.type].classes):
+            raise ValueError(
+                f"`learner` must fit the target {self.target.type!r}, was {self.learner.type!r} for {task}."
+            )
+        return self
+
+    def plan(self, market: Market) -> StrategyPlan:
+        """Everything the assets' bodies need, in research's own types."""
+        groups = dict.fromkeys(each.split("/")[0] for each in self.features)
+        return StrategyPlan(
+            name=self.name,
+            market=market,
+            feature_names={group: self._names_of(group) for group in groups},
+            target=build_target(self.target.type, horizon_bars=self.target.horizon_bars, params=self.target.params),
+            train_weeks=self.training.weeks,
+            minimum_rows=self.training.minimum_rows,
+            weighting=self.training.weighting,
+            splitter=PurgedWalkForward(**self.cross_validation.model_dump()),
+            learner=self.learner.type,
+            params=dict(self.learner.params),
+            seed=self.learner.seed,
+            rule=self.signal.type,
+            rule_params=dict(self.signal.params),
+            engine=self.backtest.engine,
+            fill=self.backtest.fill,
+            initial_cash=self.backtest.initial_cash_usd,
+            costs=Costs(
+                fee_bps=self.backtest.fee_bps,
+                slippage_bps=self.backtest.slippage_bps,
+                borrow_bps_per_year=self.backtest.borrow_bps_per_year,
+            ),
+            max_model_age_weeks=self.max_model_age_weeks,
+            track_record_weeks=self.track_record_weeks,
+        )
+
+    def _names_of(self, group: str) -> tuple[str, ...]:
+        of_group = [name for name, feature in FEATURES.items() if feature.group == group]
+        if group in self.features:
+            return tuple(of_group)
+        return tuple(name for name in of_group if f"{group}/{name}" in self.features)
+
+    def build_defs(self, context: dg.ComponentLoadContext) -> dg.Definitions:
+        market = self._load_market(context)
+        plan = self.plan(market)
+        stages = build_stages(plan)
+        job = retrain_job(plan)
+        return dg.Definitions(
+            assets=[stage.build_asset() for stage in stages],
+            asset_checks=[stage.build_currency_check() for stage in stages],
+            jobs=[job],
+            schedules=[retrain_schedule(plan, job)],
+        )
+
+    def _load_market(self, context: dg.ComponentLoadContext) -> Market:
+        folder = context.defs_module_path / "markets"
+        known = sorted(each.parent.name for each in folder.glob("*/defs.yaml"))
+        if self.market not in known:
+            raise ValueError(
+                f"{_line_of(context.path, 'market')}: `market` must be one of {', '.join(known)}, was {self.market!r}."
+            )
+        market = context.load_component(f"markets/{self.market}", expected_type=Market)
+        groups = {each.split("/")[0] for each in self.features}
+        if unknown := sorted(groups - set(market.feature_groups)):
+            raise ValueError(
+                f"{_line_of(context.path, 'features')}: `features` must be among the groups of market {self.market} "
+                f"({', '.join(market.feature_groups)}), was {', '.join(unknown)}."
+            )
+        return market
+
+
+def _require_known(field: str, names: str | list[str], registry: Mapping[str, Any]) -> None:
+    given = [names] if isinstance(names, str) else names
+    if unknown := sorted(set(given) - set(registry)):
+        raise ValueError(f"`{field}` must be among {', '.join(sorted(registry))}, was {', '.join(unknown[:5])}.")
+
+
+def _line_of(folder: Path, field: str) -> str:
+    """File and line of a field in a component's YAML."""
+    path = folder / "defs.yaml" if folder.is_dir() else folder
+    lines = path.read_text().splitlines()
+    number = next((i for i, line in enumerate(lines, start=1) if line.strip().startswith(f"{field}:")), 1)
+    return f"{path}:{number}"

@@ -1,0 +1,257 @@
+"""Parquet IO manager: how assets read and publish partitions, on disk and on S3 alike.
+
+Lives here: the translation between Dagster's contexts and the partition store, guards before publishing, metadata of
+each partition. Does not live here: the layout of the store (`partition_store`), what is computed (`research`).
+
+Dagster concept: IO manager. A run over a range of partitions is one call with a `Publication` of many contents; each
+is published on its own, and gets its own metadata.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from typing import Any
+
+import dagster as dg
+import polars as pl
+from dagster._core.execution.context.system import StepExecutionContext
+
+from hf_pipelines.research.replay import cut
+from hf_pipelines.resources import settings
+from hf_pipelines.resources.object_store import ObjectMissingError, ObjectStore
+from hf_pipelines.resources.partition_store import Content, PartitionStore, Published, Stored, Verdict
+
+# Metadata keys that tell the IO manager about an asset or an input.
+GUARDS_KEY = "hf/guards"
+ISSUE_KEY = "hf/issue"
+OPTIONAL_KEY = "hf/optional"
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """Partitions of one upstream asset, verified.
+
+    Attributes
+    ----------
+    asset : str
+        Asset path.
+    parts : mapping of partition key to Stored
+    store : PartitionStore
+        Where they were read, for their attachments.
+    known_at : datetime or None
+        Rows that became available later are left out of every frame; None leaves none out.
+    """
+
+    asset: str
+    parts: Mapping[str, Stored]
+    store: PartitionStore
+    known_at: datetime | None = None
+
+    def frame(self, keys: Sequence[str] | None = None) -> pl.DataFrame:
+        """Rows of the given partitions (default: all), sorted by (symbol, ts) where there are such columns.
+
+        Raises
+        ------
+        ValueError
+            If one of the partitions is not there.
+        """
+        wanted = sorted(self.parts) if keys is None else keys
+        self.require(wanted)
+        frame = pl.concat([self.parts[key].frame for key in wanted], how="vertical")
+        if self.known_at is not None and "ts" in frame.columns:
+            frame = cut(frame, self.known_at)
+        return frame.sort("symbol", "ts") if {"symbol", "ts"} <= set(frame.columns) else frame
+
+    def require(self, keys: Sequence[str]) -> None:
+        """Refuse a window with partitions that were never published."""
+        if missing := [key for key in keys if key not in self.parts]:
+            raise _missing(self.asset, missing)
+
+    def hashes(self, keys: Sequence[str]) -> dict[str, dict[str, str]]:
+        """What the footer of a partition built from these should list as its inputs."""
+        return {self.asset: {key: self.parts[key].footer.content_hash for key in keys}}
+
+    def session_hash(self, key: str, session: str) -> dict[str, dict[str, str]]:
+        """Input of a partition that depends on one session of an upstream partition."""
+        return {self.asset: {f"{key}#{session}": self.parts[key].footer.session_hashes[session]}}
+
+    def attachment(self, key: str, name: str) -> bytes:
+        """Bytes attached to a partition, their sha256 checked."""
+        return self.store.read_attachment(self.parts[key].footer, name)
+
+    def cut(self, at: datetime) -> "Loaded":
+        """The same partitions as they were known at `at`."""
+        return replace(self, known_at=at)
+
+
+@dataclass(frozen=True)
+class Publication:
+    """What a run of an asset wants to publish.
+
+    Attributes
+    ----------
+    contents : mapping of partition key to Content
+        Those that passed their guards.
+    rejected : mapping of partition key to Content
+        Those that did not: kept under `_rejected/`, never current.
+    failures : mapping of partition key to str
+        Why a partition has no content at all, in words.
+    skipped : tuple of partition keys
+        Keys that name no session and need no content.
+    verdicts : mapping of partition key to (guard name to Verdict)
+    metadata : mapping of partition key to metadata shown in the UI
+    """
+
+    contents: Mapping[str, Content]
+    rejected: Mapping[str, Content] = field(default_factory=dict)
+    failures: Mapping[str, str] = field(default_factory=dict)
+    skipped: tuple[str, ...] = ()
+    verdicts: Mapping[str, Mapping[str, Verdict]] = field(default_factory=dict)
+    metadata: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether every partition of the run can be published."""
+        return not (self.rejected or self.failures or self.skipped)
+
+
+class Storage(dg.ConfigurableResource):
+    """Where partitions are stored.
+
+    Parameters
+    ----------
+    uri : str or None
+        A folder or `s3://bucket/prefix`; None for HF_STORAGE_URI or its default.
+    endpoint : str or None
+        S3 service other than AWS; None for HF_S3_ENDPOINT.
+    """
+
+    uri: str | None = None
+    endpoint: str | None = None
+
+    def store(self) -> PartitionStore:
+        return PartitionStore(
+            ObjectStore(self.uri or settings.storage_uri(), self.endpoint or settings.s3_endpoint())
+        )
+
+
+class ParquetIOManager(dg.ConfigurableIOManager):
+    """One Parquet object a partition, published whole after its guards have passed."""
+
+    storage: dg.ResourceDependency[Storage]
+
+    def load_input(self, context: dg.InputContext) -> Loaded:
+        """Read, verify and return the upstream partitions that the mapping names.
+
+        Raises
+        ------
+        ValueError
+            If a partition is missing, damaged, or lacks a passed verdict for exactly its content.
+        """
+        store = self.storage.store()
+        asset = "/".join(context.asset_key.path)
+        facts = context.definition_metadata or {}
+        keys = sorted(context.asset_partition_keys)
+        parts, missing = {}, []
+        for key in keys:
+            try:
+                parts[key] = store.read(asset, key)
+            except ObjectMissingError:
+                missing.append(key)
+        if missing and not facts.get(OPTIONAL_KEY):
+            raise _missing(asset, missing)
+        for guard in facts.get(GUARDS_KEY, ()):
+            require_verdict(parts, asset, guard)
+        return Loaded(asset, parts, store)
+
+    def handle_output(self, context: dg.OutputContext, publication: Publication) -> None:
+        """Publish every content of a run that computed all of its partitions."""
+        step = context.step_context
+        for key, note in self.publish(step, context.asset_key, publication).items():
+            step.add_asset_metadata(note, asset_key=context.asset_key, partition_key=key)
+
+    def publish(
+        self, step: StepExecutionContext, asset_key: dg.AssetKey, publication: Publication
+    ) -> dict[str, dict[str, Any]]:
+        """Publish what passed, keep what was rejected, and return the metadata of each published partition.
+
+        Raises
+        ------
+        StorageUnavailableError
+            If the store cannot be written; every partition has its old content or the new one.
+        """
+        store = self.storage.store()
+        asset = "/".join(asset_key.path)
+        node = step.job_def.asset_layer.get(asset_key)
+        stamp = {
+            "code_version": node.code_version or "",
+            "run_id": step.run_id,
+            "created_at": datetime.now(UTC).isoformat(timespec="seconds"),
+        }
+        is_issue = bool(node.metadata.get(ISSUE_KEY))
+        notes: dict[str, dict[str, Any]] = {}
+        for key, content in publication.contents.items():
+            verdicts = publication.verdicts.get(key, {})
+            published = store.publish(asset, key, content, **stamp, verdicts=verdicts, issue=is_issue)
+            notes[key] = {**_notes(published, verdicts), **publication.metadata.get(key, {})}
+        if is_issue and publication.contents:
+            store.point_to_latest(asset)
+        for key, content in publication.rejected.items():
+            store.reject(asset, key, content, **stamp, verdicts=publication.verdicts[key])
+        return notes
+
+
+def require_verdict(parts: Mapping[str, Stored], asset: str, guard: str) -> None:
+    """Refuse partitions without a passed verdict of `guard` for exactly the content they hold.
+
+    Raises
+    ------
+    ValueError
+    """
+    for key, part in parts.items():
+        verdict = part.footer.verdicts.get(guard)
+        if verdict is None or not verdict.passed or verdict.content_hash != part.footer.content_hash:
+            was = "none" if verdict is None else "failed" if not verdict.passed else "for another content"
+            raise ValueError(
+                f"`{asset}` {key} must carry a passed {guard} verdict for its content "
+                f"{part.footer.content_hash[:12]}, was {was}; materialise {asset} {key} again."
+            )
+
+
+def _missing(asset: str, keys: list[str]) -> ValueError:
+    shown = ", ".join(keys[:5]) + (f" and {len(keys) - 5} more" if len(keys) > 5 else "")
+    return ValueError(
+        f"`{asset}` must be published for {shown}, was missing; materialise it first: "
+        f"hfp materialise {asset} --from {keys[0]} --to {keys[-1]}"
+    )
+
+
+def _notes(published: Published, verdicts: Mapping[str, Verdict]) -> dict[str, Any]:
+    footer = published.footer
+    notes: dict[str, Any] = {
+        "rows": footer.rows,
+        "content_hash": footer.content_hash,
+        "outcome": published.outcome,
+        "path": dg.MetadataValue.path(published.address),
+    }
+    if footer.available_at:
+        notes["available_at"] = footer.available_at[1]
+    for name, verdict in verdicts.items():
+        notes[name] = f"passed: {verdict.n_compared:,} values compared"
+    if published.differences is not None:
+        table = published.differences.write_csv(float_precision=6)
+        notes["differences_from_issue"] = dg.MetadataValue.md(f"```\n{table}```")
+    return notes
+
+
+def describe_faults(asset: str, publication: Publication) -> str:
+    """Why partitions of a run were not published, for the failure of its step."""
+    faults = dict(publication.failures)
+    for key, verdicts in publication.verdicts.items():
+        if key in publication.rejected:
+            failed = {name: verdict for name, verdict in verdicts.items() if not verdict.passed}
+            found = [f"{name}: {finding}" for name, verdict in failed.items() for finding in verdict.findings]
+            faults[key] = f"rejected by {'; '.join(found[:5])} (its bytes are kept under _rejected/{asset}/{key})"
+    shown = [f"{key}: {fault}" for key, fault in sorted(faults.items())[:5]]
+    more = f"\n... and {len(faults) - 5} more" if len(faults) > 5 else ""
+    return f"{asset} was not published for {len(faults)} partition(s).\n" + "\n".join(shown) + more

@@ -1,0 +1,104 @@
+"""The panel: layout, calendar and the alignment of the benchmark."""
+
+from datetime import date, timedelta
+
+import numpy as np
+import polars as pl
+import pytest
+
+from hf_pipelines.research.features.panel import build_panel
+from hf_pipelines_tests.sample_bars import REFERENCE, bars_of, random_bars, weekdays
+
+
+def _with_reference(
+    member: pl.DataFrame, *, without: tuple[int, ...] = (), **columns: list[float]
+) -> pl.DataFrame:
+    n = 5
+    reference = bars_of(REFERENCE, [10.0, 11.0, 12.0, 13.0, 14.0], role="reference", **columns)
+    return pl.concat([member, reference[[row for row in range(n) if row not in without]]]).sort(
+        "symbol", "ts"
+    )
+
+
+def test_build_panel_keeps_member_rows_with_offsets_per_symbol():
+    bars = random_bars(symbols=3, sessions=20, late_bars=4)
+    panel = build_panel(bars, None)
+    assert panel.starts.tolist() == [0, 20, 36, 48]
+    assert panel.keys["symbol"].unique().sort().to_list() == ["S000", "S001", "S002"]
+    assert panel.close.tolist() == bars.filter(pl.col("role") == "member")["close"].to_list()
+
+
+def test_build_panel_price_factor_is_one_exactly_without_event_and_hand_computed_with():
+    panel = build_panel(
+        bars_of("A", [3.3, 7.7, 9.0, 44.0], split_ratio=[1, 1, 1, 2], dividend=[0, 0, 1.0, 0.5]), None
+    )
+    assert panel.price_factor.tolist() == [1.0, 1.0, 0.9, pytest.approx(44.0 / (2 * 44.5))]
+
+
+def test_build_panel_next_session_comes_from_the_calendar_across_a_gap():
+    days = [date(2024, 3, 27), date(2024, 3, 28)]
+    panel = build_panel(bars_of("A", [1.0, 2.0], days=days), [*days, date(2024, 4, 1)])
+    assert panel.next_session.tolist() == [date(2024, 3, 28), date(2024, 4, 1)]
+
+
+def test_build_panel_without_calendar_has_no_next_session():
+    assert np.isnat(build_panel(random_bars(sessions=5), None).next_session).all()
+
+
+def test_build_panel_arrays_are_read_only():
+    panel = build_panel(random_bars(sessions=5), None)
+    arrays = [value for value in vars(panel).values() if isinstance(value, np.ndarray)]
+    assert len(arrays) == 13
+    assert not any(array.flags.writeable for array in arrays)
+
+
+def test_benchmark_close_is_nan_where_its_session_is_missing():
+    panel = build_panel(_with_reference(bars_of("A", [1.0] * 5), without=(2,)), None)
+    np.testing.assert_array_equal(panel.benchmark_close, [10.0, 11.0, np.nan, 13.0, 14.0])
+
+
+def test_benchmark_close_is_nan_when_it_closes_after_the_symbol():
+    bars = _with_reference(bars_of("A", [1.0] * 5))
+    later = pl.when(pl.col("role") == "reference").then(pl.col("ts") + timedelta(minutes=1)).otherwise("ts")
+    assert np.isnan(build_panel(bars.with_columns(ts=later), None).benchmark_close).all()
+
+
+def test_benchmark_factor_collects_events_of_sessions_the_symbol_skipped():
+    member = bars_of("A", [1.0] * 5)[[0, 1, 4]]
+    bars = _with_reference(member, split_ratio=[1, 1, 2, 1, 1], dividend=[0, 0, 0, 0, 1.0])
+    panel = build_panel(bars, None)
+    assert panel.benchmark_factor.tolist() == [1.0, 1.0, pytest.approx(0.5 * 14.0 / 15.0)]
+
+
+def test_benchmark_must_be_named_among_several_references():
+    bars = _with_reference(bars_of("A", [1.0] * 5))
+    both = pl.concat([bars, bars_of("^VIX", [5.0] * 5, role="reference")])
+    with pytest.raises(ValueError, match=r"`benchmark` must be one of .*\^INDEX.*\^VIX"):
+        build_panel(both, None)
+    assert build_panel(both, None, benchmark="^VIX").benchmark_close.tolist() == [5.0] * 5
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        pytest.param(lambda bars: bars.drop("dividend"), r"columns .* without \['dividend'\]", id="column"),
+        pytest.param(lambda bars: bars.reverse(), "sorted by", id="order"),
+        pytest.param(lambda bars: pl.concat([bars[:1], bars]), "without repeats", id="repeat"),
+    ],
+)
+def test_build_panel_refuses_malformed_bars(damage, message):
+    with pytest.raises(ValueError, match=message):
+        build_panel(damage(random_bars(sessions=5)), None)
+
+
+@pytest.mark.parametrize(
+    ("sessions", "message"),
+    [
+        pytest.param(weekdays(5), "one after the last, was not so for .'2020-01-10'", id="no next session"),
+        pytest.param(weekdays(6)[1:], "every session .*'2020-01-06'", id="begins late"),
+        pytest.param(weekdays(6)[::-1], "ascending", id="descending"),
+    ],
+)
+def test_build_panel_refuses_a_calendar_that_does_not_cover_the_bars(sessions, message):
+    with pytest.raises(ValueError, match=message):
+        build_panel(random_bars(sessions=5), sessions)

@@ -1,0 +1,93 @@
+"""Saved linear models: the same bytes for the same model, and nothing foreign comes back out of them."""
+
+import functools
+import io
+import json
+import operator
+import zipfile
+
+import numpy as np
+import pytest
+import skops.io
+from sklearn.linear_model import LinearRegression, Ridge
+from sklearn.pipeline import Pipeline
+from sklearn.preprocessing import FunctionTransformer, StandardScaler
+
+from hf_pipelines.research.learners import LEARNERS, skops_bytes
+
+X = np.random.default_rng(0).normal(size=(50, 3)).astype(np.float32)
+load_ridge = LEARNERS["ridge"].load
+
+
+def ridge_bytes() -> bytes:
+    return skops_bytes.dump(Pipeline([("scale", StandardScaler()), ("ridge", Ridge())]).fit(X, X[:, 0]))
+
+
+def rewritten(data: bytes, *, compression: int = zipfile.ZIP_STORED, **schema_changes: object) -> bytes:
+    """The same archive with top-level entries of its schema replaced."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(io.BytesIO(data)) as source, zipfile.ZipFile(buffer, "w", compression) as copy:
+        for name in source.namelist():
+            content = source.read(name)
+            if name == "schema.json":
+                content = json.dumps({**json.loads(content), **schema_changes}).encode()
+            copy.writestr(name, content)
+    return buffer.getvalue()
+
+
+def test_dump_equal_fits_give_equal_bytes():
+    assert ridge_bytes() == ridge_bytes()
+
+
+def test_dump_plain_skops_would_differ():
+    model = Ridge().fit(X, X[:, 0])
+    assert skops.io.dumps(model) != skops.io.dumps(Ridge().fit(X, X[:, 0]))
+    assert skops_bytes.dump(model) == skops_bytes.dump(Ridge().fit(X, X[:, 0]))
+
+
+def test_dump_is_read_by_skops_itself():
+    np.testing.assert_array_equal(skops.io.loads(ridge_bytes()).predict(X), load_ridge(ridge_bytes()).predict(X))
+
+
+@pytest.mark.parametrize(
+    ("estimator", "offender"),
+    [
+        pytest.param(LinearRegression().fit(X, X[:, 0]), "LinearRegression", id="type that skops trusts"),
+        pytest.param(FunctionTransformer(np.exp), "FunctionTransformer", id="function by name"),
+        pytest.param(Ridge(alpha=operator.attrgetter("a")), "OperatorFuncNode", id="operator"),
+        pytest.param(Ridge(alpha=functools.partial(print)), "PartialNode", id="partial"),
+        pytest.param(Ridge(alpha=StandardScaler().fit), "MethodNode", id="bound method"),
+    ],
+)
+def test_load_foreign_part_is_refused_by_name(estimator, offender):
+    with pytest.raises(ValueError, match=rf"must hold trusted types only.*{offender}.*do not load"):
+        load_ridge(skops_bytes.dump(estimator))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        pytest.param({"__module__": "subprocess", "__class__": "Popen"}, id="type"),
+        pytest.param({"__loader__": "FunctionNode"}, id="loader"),
+        pytest.param({"__loader__": "ReduceNode"}, id="reduce"),
+    ],
+)
+def test_load_tampered_schema_is_refused(change):
+    offender = change.get("__class__", change.get("__loader__"))
+    with pytest.raises(ValueError, match=rf"was found to hold .*{offender}"):
+        load_ridge(rewritten(ridge_bytes(), **change))
+
+
+def test_load_compressed_archive_is_refused():
+    with pytest.raises(ValueError, match="was compressed"):
+        load_ridge(rewritten(ridge_bytes(), compression=zipfile.ZIP_DEFLATED))
+
+
+def test_load_untouched_archive_rewritten_is_accepted():
+    load_ridge(rewritten(ridge_bytes()))
+
+
+@pytest.mark.parametrize("data", [b"", b"not a zip", ridge_bytes()[:-40]], ids=["empty", "text", "truncated"])
+def test_load_something_else_is_refused(data):
+    with pytest.raises(ValueError, match="must be a skops archive"):
+        load_ridge(data)

@@ -1,0 +1,310 @@
+"""Cross-validation: everything fitted inside the fold, numbers that an independent library confirms."""
+
+from datetime import date
+
+import numpy as np
+import polars as pl
+import pytest
+from polars.testing import assert_frame_equal
+from scipy.stats import spearmanr
+from sklearn import metrics as sk
+from sklearn.linear_model import Ridge
+from sklearn.preprocessing import StandardScaler
+from sklearn.utils.class_weight import compute_sample_weight
+from xgboost import XGBClassifier
+
+from hf_pipelines.research.cross_validation import (
+    cross_validate,
+    feature_importances,
+    fit_final,
+    latest_predictions,
+)
+from hf_pipelines.research.learners import LEARNERS, resolve_params
+from hf_pipelines.research.matrix import build_matrix, feature_names
+from hf_pipelines.research.splitters import PurgedWalkForward
+from hf_pipelines.research.targets import build_target
+from hf_pipelines_tests.sample_matrix import close_of, plain_bars, random_matrix
+
+RETURN = build_target("forward_return", horizon_bars=3)
+DIRECTION = build_target("direction", horizon_bars=3)
+TARGET_OF = {"ridge": RETURN, "xgboost_classifier": DIRECTION}
+QUICK = {"ridge": {}, "xgboost_classifier": {"n_estimators": 15, "max_depth": 3}}
+SPLITTER = PurgedWalkForward(n_splits=3, test_sessions=12, embargo_sessions=1)
+KEYS = ["symbol", "session", "ts"]
+
+each_learner = pytest.mark.parametrize("learner", sorted(LEARNERS))
+
+
+def validate(matrix, learner, *, splitter=SPLITTER, weighting="none", n_jobs=1, params=None):
+    return cross_validate(
+        matrix,
+        learner=learner,
+        params=QUICK[learner] if params is None else params,
+        splitter=splitter,
+        target=TARGET_OF[learner],
+        weighting=weighting,
+        seed=5,
+        n_jobs=n_jobs,
+    )
+
+
+def features_of(matrix: pl.DataFrame) -> np.ndarray:
+    return np.ascontiguousarray(matrix.select(feature_names(matrix)).to_numpy())
+
+
+def test_cross_validate_scaler_and_ridge_are_fitted_on_training_rows_alone():
+    matrix = random_matrix(RETURN)
+    predictions = validate(matrix, "ridge").predictions
+    X, y = features_of(matrix), matrix["y"].to_numpy()
+    for fold, (train, test) in enumerate(SPLITTER.split(matrix)):
+        scaler = StandardScaler().fit(X[train])
+        ridge = Ridge(alpha=1.0, solver="cholesky").fit(scaler.transform(X[train]), y[train])
+        expected = ridge.predict(scaler.transform(X[test]))
+        np.testing.assert_allclose(predictions.filter(fold=fold)["prediction"], expected, rtol=1e-5, atol=1e-8)
+
+
+def test_cross_validate_class_weights_come_from_training_rows_alone():
+    matrix = random_matrix(DIRECTION)
+    predictions = validate(matrix, "xgboost_classifier", weighting="class_balance").predictions
+    X, y = features_of(matrix), matrix["y"].to_numpy()
+    params = resolve_params("xgboost_classifier", QUICK["xgboost_classifier"])
+    for fold, (train, test) in enumerate(SPLITTER.split(matrix)):
+        bare = XGBClassifier(**params, random_state=5, n_jobs=1)
+        bare.fit(X[train], y[train], sample_weight=compute_sample_weight("balanced", y[train]))
+        ours = predictions.filter(fold=fold).select("probability_down", "probability_flat", "probability_up")
+        np.testing.assert_allclose(ours.to_numpy(), bare.predict_proba(X[test]), rtol=0, atol=1e-7)
+
+
+@each_learner
+@pytest.mark.parametrize("weighting", ["none", "class_balance"])
+def test_cross_validate_later_rows_changed_same_bits_in_earlier_folds(learner, weighting):
+    target = TARGET_OF[learner]
+    if weighting != "none" and not target.is_classification:
+        weighting = "none"
+    matrix = random_matrix(target)
+    whole = validate(matrix, learner, weighting=weighting)
+    # From the last bar of the first test block on: other labels, other features.
+    after = whole.fold_metrics["test_end"][0]
+    is_later = pl.col("ts") > after
+    changed = matrix.with_columns(
+        y=pl.when(is_later).then(2.0 - pl.col("y")).otherwise("y"),
+        **{name: pl.when(is_later).then(-3 * pl.col(name)).otherwise(name) for name in feature_names(matrix)},
+    )
+    again = validate(changed, learner, weighting=weighting)
+    assert_frame_equal(again.predictions.filter(fold=0), whole.predictions.filter(fold=0), check_exact=True)
+    assert not again.predictions.filter(fold=2).equals(whole.predictions.filter(fold=2))
+
+
+@each_learner
+def test_cross_validate_labels_of_test_rows_never_reach_their_predictions(learner):
+    matrix = random_matrix(TARGET_OF[learner])
+    whole = validate(matrix, learner)
+    for fold, (_, test) in enumerate(SPLITTER.split(matrix)):
+        y = matrix["y"].to_numpy().copy()
+        y[test] = 2.0 - y[test]
+        again = validate(matrix.with_columns(y=pl.Series(y)), learner).predictions.filter(fold=fold)
+        expected = whole.predictions.filter(fold=fold)
+        assert_frame_equal(again.drop("y"), expected.drop("y"), check_exact=True)
+
+
+@each_learner
+def test_cross_validate_any_number_of_jobs_gives_the_same_bits(learner):
+    matrix = random_matrix(TARGET_OF[learner])
+    one, three = validate(matrix, learner, n_jobs=1), validate(matrix, learner, n_jobs=3)
+    assert_frame_equal(one.predictions, three.predictions, check_exact=True)
+    assert_frame_equal(one.fold_metrics, three.fold_metrics, check_exact=True)
+    assert one.metrics == three.metrics
+
+
+def memory_of_neighbours(*, is_purged: bool) -> float:
+    """Skill on pure random walks of a model whose only features are the symbol and the date.
+
+    Such a model can only repeat the labels of the neighbouring days: with labels of 20 days, those overlap.
+    """
+    target = build_target("direction", horizon_bars=20, params={"lower": 0.0, "upper": 0.0})
+    rng = np.random.default_rng(1)
+    walks = 100.0 * np.exp(np.cumsum(rng.normal(0.0, 0.02, size=(8, 260)), axis=1))
+    bars = plain_bars({f"S{number}": walk.tolist() for number, walk in enumerate(walks)})
+    place = {"is_" + symbol: (pl.col("symbol") == symbol).cast(pl.Float32) for symbol in bars["symbol"].unique().sort()}
+    day = (pl.col("session") - date(2024, 1, 1)).dt.total_days().cast(pl.Float32)
+    features = bars.select(*KEYS, day=day, **place)
+    matrix = build_matrix(features, bars=bars, target=target, cutoff=None, minimum_rows=100)
+    # Two classes: a random walk never stands still.
+    matrix = matrix.with_columns(y=pl.col("y") / 2.0)
+    two_sided = type(target)(name="direction", horizon_bars=20, classes=("down", "up"), params=target.params)
+    if not is_purged:
+        matrix = matrix.with_columns(label_start="ts", label_end="ts")
+    result = cross_validate(
+        matrix,
+        learner="xgboost_classifier",
+        params={"n_estimators": 40, "max_depth": 6, "subsample": 1.0, "colsample_bytree": 1.0, "min_child_weight": 1},
+        splitter=PurgedWalkForward(n_splits=30, test_sessions=1, step_sessions=4),
+        target=two_sided,
+        weighting="none",
+        seed=0,
+        n_jobs=2,
+    )
+    return result.metrics["accuracy"]
+
+
+def test_cross_validate_overlapping_labels_show_skill_only_when_not_purged():
+    assert memory_of_neighbours(is_purged=False) > 0.75
+    assert abs(memory_of_neighbours(is_purged=True) - 0.5) < 0.12
+
+
+def test_cross_validate_classification_metrics_agree_with_sklearn_and_scipy():
+    result = validate(random_matrix(DIRECTION, skill=0.8), "xgboost_classifier")
+    predictions = result.predictions
+    probability = predictions.select("probability_down", "probability_flat", "probability_up").to_numpy()
+    y = predictions["y"].to_numpy()
+    assert result.metrics["log_loss"] == pytest.approx(sk.log_loss(y, probability, labels=[0, 1, 2]))
+    assert result.metrics["accuracy"] == pytest.approx(sk.accuracy_score(y, probability.argmax(axis=1)))
+    expected = sk.balanced_accuracy_score(y, probability.argmax(axis=1))
+    assert result.metrics["balanced_accuracy"] == pytest.approx(expected)
+    by_session = [spearmanr(part["prediction"], part["target"])[0] for _, part in predictions.group_by("session")]
+    assert result.metrics["information_coefficient"] == pytest.approx(np.mean(by_session))
+    # The planted signal is found, and the baseline is what it is measured against.
+    assert result.metrics["log_loss"] < result.metrics["baseline_log_loss"]
+    assert result.metrics["information_coefficient"] > 0.2
+
+
+def test_cross_validate_baseline_is_the_entropy_of_constant_training_shares():
+    matrix = random_matrix(DIRECTION)
+    result = validate(matrix, "xgboost_classifier")
+    y = matrix["y"].to_numpy().astype(int)
+    for fold, (train, test) in enumerate(SPLITTER.split(matrix)):
+        shares = np.array([(y[train] == code).mean() for code in range(3)])
+        expected = -np.log(shares[y[test]]).mean()
+        assert result.fold_metrics["baseline_log_loss"][fold] == pytest.approx(expected)
+
+
+def test_cross_validate_regression_metrics_agree_with_sklearn():
+    result = validate(random_matrix(RETURN), "ridge")
+    y, prediction = result.predictions["y"].to_numpy(), result.predictions["prediction"].to_numpy()
+    assert result.metrics["r2"] == pytest.approx(sk.r2_score(y, prediction))
+    assert result.metrics["rmse"] == pytest.approx(sk.root_mean_squared_error(y, prediction))
+    assert set(result.metrics) == {"r2", "rmse", "information_coefficient"}
+
+
+def test_cross_validate_fold_metrics_describe_the_rows_of_each_fold():
+    # 90 sessions of 4 symbols leave 87 with a label; blocks are the last three times 12.
+    folds = validate(random_matrix(RETURN), "ridge").fold_metrics
+    assert folds["fold"].to_list() == [0, 1, 2]
+    assert folds["n_test"].to_list() == [48, 48, 48]
+    # First block starts at session 51: less one of embargo and three of label, strictly before: 0..46.
+    assert folds["n_train"].to_list() == [4 * 47, 4 * 59, 4 * 71]
+    assert folds["train_start"][0] == close_of(1)
+    assert folds["train_end"][0] == close_of(16, month=2)
+    assert folds["trained_until"][0] == close_of(19, month=2)
+    assert folds["test_start"][0] == close_of(21, month=2)
+    assert folds["test_end"][0] == close_of(3, month=3)
+
+
+def test_cross_validate_predictions_hold_each_test_row_with_its_outcome():
+    matrix = random_matrix(RETURN)
+    predictions = validate(matrix, "ridge").predictions
+    expected = ["fold", "trained_until", "prediction", "confidence", "y", "target"]
+    assert predictions.columns == [*KEYS, *expected]
+    assert predictions.schema["fold"] == pl.Int32
+    assert (predictions["trained_until"] < predictions["ts"]).all()
+    outcome = predictions.select(*KEYS, "y", "target").join(matrix, on=[*KEYS, "y", "target"], how="semi")
+    assert outcome.height == predictions.height == 3 * 48
+
+
+def test_latest_predictions_overlapping_blocks_keeps_the_latest_trained():
+    splitter = PurgedWalkForward(n_splits=3, test_sessions=12, step_sessions=5)
+    predictions = validate(random_matrix(RETURN), "ridge", splitter=splitter).predictions
+    latest = latest_predictions(predictions)
+    assert predictions.height == 3 * 48 and latest.height == 4 * (12 + 5 + 5)
+    assert latest.n_unique(["symbol", "ts"]) == latest.height
+    by_fold = latest.group_by("fold").agg(pl.col("session").n_unique()).sort("fold").rows()
+    assert by_fold == [(0, 5), (1, 5), (2, 12)]
+    assert latest.join(predictions, on=latest.columns, how="semi").height == latest.height
+
+
+def test_latest_predictions_repeated_in_a_fold_raises():
+    predictions = validate(random_matrix(RETURN), "ridge").predictions
+    with pytest.raises(ValueError, match=r"once per fold, was repeated in folds \[0\]"):
+        latest_predictions(pl.concat([predictions, predictions[:1]]))
+
+
+def test_cross_validate_overlapping_blocks_count_each_row_once_in_the_metrics():
+    splitter = PurgedWalkForward(n_splits=3, test_sessions=12, step_sessions=5)
+    result = validate(random_matrix(RETURN), "ridge", splitter=splitter)
+    latest = latest_predictions(result.predictions)
+    assert result.metrics["r2"] == pytest.approx(sk.r2_score(latest["y"], latest["prediction"]))
+
+
+def test_cross_validate_fold_without_a_class_raises_naming_it():
+    matrix = random_matrix(DIRECTION)
+    early = pl.col("session") < date(2024, 2, 20)
+    matrix = matrix.with_columns(y=pl.when(early & (pl.col("y") == 1)).then(0.0).otherwise("y"))
+    with pytest.raises(ValueError, match=r"every class.*fold 0 lacks \['flat'\]; bring its thresholds closer"):
+        validate(matrix, "xgboost_classifier")
+
+
+def test_fit_final_matrix_without_a_class_raises_naming_it():
+    matrix = random_matrix(DIRECTION).filter(pl.col("y") != 2)
+    with pytest.raises(ValueError, match=r"the matrix lacks \['up'\]"):
+        fit_final(matrix, learner="xgboost_classifier", target=DIRECTION, seed=0)
+
+
+@pytest.mark.parametrize(
+    ("learner", "target", "known"),
+    [("ridge", DIRECTION, "xgboost_classifier"), ("xgboost_classifier", RETURN, "ridge")],
+    ids=["regressor on classes", "classifier on returns"],
+)
+def test_cross_validate_learner_of_other_task_raises_naming_one_that_fits(learner, target, known):
+    matrix = random_matrix(target)
+    message = f"`learner` must be for .*was '{learner}'; use .*{known}"
+    with pytest.raises(ValueError, match=message):
+        cross_validate(matrix, learner=learner, splitter=SPLITTER, target=target, weighting="none", seed=0)
+    with pytest.raises(ValueError, match=message):
+        fit_final(matrix, learner=learner, target=target, seed=0)
+
+
+def test_fit_final_uses_all_rows_and_the_weights_of_the_matrix():
+    matrix = random_matrix(DIRECTION)
+    weight = compute_sample_weight("balanced", matrix["y"])
+    params = resolve_params("xgboost_classifier", QUICK["xgboost_classifier"])
+    bare = XGBClassifier(**params, random_state=5, n_jobs=1)
+    bare.fit(features_of(matrix), matrix["y"].to_numpy(), sample_weight=weight)
+    ours = fit_final(
+        matrix.with_columns(weight=pl.Series(weight)),
+        learner="xgboost_classifier",
+        params=QUICK["xgboost_classifier"],
+        target=DIRECTION,
+        seed=5,
+    )
+    np.testing.assert_array_equal(ours.predict_proba(features_of(matrix)), bare.predict_proba(features_of(matrix)))
+
+
+@each_learner
+def test_fit_final_any_number_of_threads_saves_the_same_bytes(learner):
+    matrix = random_matrix(TARGET_OF[learner])
+    fits = [
+        fit_final(
+            matrix, learner=learner, params=QUICK[learner], target=TARGET_OF[learner], seed=5, n_threads=n_threads
+        )
+        for n_threads in (1, 2, 4)
+    ]
+    assert len({LEARNERS[learner].save(estimator) for estimator in fits}) == 1
+
+
+@each_learner
+def test_feature_importances_find_the_planted_feature_and_survive_saving(learner):
+    matrix = random_matrix(TARGET_OF[learner], sessions=250, skill=0.8)
+    estimator = fit_final(matrix, learner=learner, params=QUICK[learner], target=TARGET_OF[learner], seed=5)
+    names = feature_names(matrix)
+    importances = feature_importances(estimator, names)
+    assert next(iter(importances)) == "feature_0" and sorted(importances) == names
+    assert sum(importances.values()) == pytest.approx(1.0)
+    assert list(importances.values()) == sorted(importances.values(), reverse=True)
+    entry = LEARNERS[learner]
+    assert feature_importances(entry.load(entry.save(estimator)), names) == importances
+
+
+def test_feature_importances_wrong_number_of_names_raises():
+    estimator = fit_final(random_matrix(RETURN), learner="ridge", target=RETURN, seed=0)
+    with pytest.raises(ValueError, match="`names` must be the 5 features fitted, was 2"):
+        feature_importances(estimator, ["a", "b"])

@@ -1,0 +1,212 @@
+import math
+import statistics
+from collections.abc import Callable
+from datetime import date
+
+import numpy as np
+import polars as pl
+import pytest
+from numpy.typing import ArrayLike
+
+from hf_pipelines.research import metrics
+
+EQUITY = [100.0, 110.0, 88.0, 99.0, 121.0]
+
+
+def random_equity(seed: int, n: int = 300) -> np.ndarray:
+    return 1e6 * np.cumprod(1 + np.random.default_rng(seed).normal(0.0004, 0.01, n))
+
+
+def test_returns_of_gives_simple_returns() -> None:
+    assert metrics.returns_of(EQUITY).tolist() == pytest.approx([0.1, -0.2, 0.125, 2 / 9])
+
+
+def test_total_and_annual_return_match_hand_computation() -> None:
+    assert metrics.total_return(EQUITY) == pytest.approx(0.21)
+    # Four half-years are two years: 1.1 squared is 1.21.
+    assert metrics.annual_return(EQUITY, periods_per_year=2) == pytest.approx(0.1)
+
+
+def test_annual_return_beyond_the_largest_float_is_infinite() -> None:
+    assert metrics.annual_return([1.0, 1e6], periods_per_year=100_000) == math.inf
+
+
+def test_sharpe_ratio_matches_hand_computation() -> None:
+    # Mean 0.02, sample deviation 0.02: 1.0 a period, 16 after a year of 256.
+    assert metrics.sharpe_ratio([0.0, 0.02, 0.04], periods_per_year=256) == pytest.approx(16.0)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_sharpe_ratio_agrees_with_exact_arithmetic(seed: int) -> None:
+    # The statistics module sums fractions exactly.
+    returns = metrics.returns_of(random_equity(seed)).tolist()
+    expected = statistics.mean(returns) / statistics.stdev(returns) * math.sqrt(252)
+    assert metrics.sharpe_ratio(returns, periods_per_year=252) == pytest.approx(expected, rel=1e-12)
+
+
+@pytest.mark.parametrize(
+    "returns",
+    [[], [0.01], [0.0, 0.0, 0.0], [0.001] * 1000, [-0.3, -0.3, -0.3]],
+    ids=["none", "one", "zeros", "constant", "constant_loss"],
+)
+def test_sharpe_ratio_without_volatility_is_nan(returns: list[float]) -> None:
+    assert math.isnan(metrics.sharpe_ratio(returns, periods_per_year=252))
+
+
+def test_drawdown_is_positive_fraction_of_running_peak() -> None:
+    assert metrics.drawdown(EQUITY).tolist() == pytest.approx([0.0, 0.0, 0.2, 0.1, 0.0])
+    assert metrics.max_drawdown(EQUITY) == pytest.approx(0.2)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_max_drawdown_agrees_with_every_pair_of_sessions(seed: int) -> None:
+    equity = random_equity(seed, n=120)
+    worst = max(1 - equity[j] / equity[i] for i in range(120) for j in range(i, 120))
+    assert metrics.max_drawdown(equity) == pytest.approx(worst)
+
+
+def test_max_drawdown_of_rising_equity_is_zero() -> None:
+    assert metrics.max_drawdown([1.0, 2.0, 3.0]) == 0.0
+
+
+def test_turnover_divides_by_equity_of_the_decision() -> None:
+    assert metrics.turnover([0.0, 50.0, 22.0], [100.0, 110.0, 120.0]).tolist() == [0.0, 0.5, 0.2]
+
+
+def test_turnover_with_trade_on_first_period_raises() -> None:
+    with pytest.raises(ValueError, match="`traded_value` must be zero in the first period, was 5.0"):
+        metrics.turnover([5.0, 0.0], [100.0, 100.0])
+
+
+def test_hit_rate_leaves_flat_sessions_out() -> None:
+    assert metrics.hit_rate([0.0, 0.1, -0.1, 0.2, 0.0]) == pytest.approx(2 / 3)
+    assert math.isnan(metrics.hit_rate([0.0, 0.0]))
+
+
+@pytest.mark.parametrize(
+    "metric",
+    [metrics.returns_of, metrics.total_return, metrics.drawdown, metrics.max_drawdown],
+    ids=lambda metric: metric.__name__,
+)
+@pytest.mark.parametrize("equity", [[], [100.0, math.nan], [100.0, 0.0], [100.0, -5.0]], ids=str)
+def test_equity_metric_of_impossible_equity_raises(
+    metric: Callable[[ArrayLike], object], equity: list[float]
+) -> None:
+    with pytest.raises(ValueError, match="`equity` must be"):
+        metric(equity)
+
+
+@pytest.mark.parametrize("periods", [0, -252, math.nan])
+def test_sharpe_ratio_with_impossible_periods_per_year_raises(periods: float) -> None:
+    with pytest.raises(ValueError, match="`periods_per_year` must be finite and above zero"):
+        metrics.sharpe_ratio([0.01, 0.02], periods_per_year=periods)
+
+
+def predictions_of(
+    prediction: list[float | None], target: list[float | None], *, day: int = 1
+) -> pl.DataFrame:
+    schema = {"session": pl.Date, "prediction": pl.Float64, "target": pl.Float64}
+    return pl.DataFrame(
+        {"session": [date(2024, 1, day)] * len(target), "prediction": prediction, "target": target},
+        schema=schema,
+    )
+
+
+def test_information_coefficient_matches_hand_computation() -> None:
+    # Ranks 1 2 3 4 against 2 1 4 3: 1 - 6 * 4 / (4 * 15) = 0.6, however far apart the values are.
+    frame = predictions_of([1.0, 2.0, 3.0, 400.0], [0.2, 0.1, 0.9, 0.3])
+    assert metrics.information_coefficient(frame).row(0)[1:] == (pytest.approx(0.6), 4)
+
+
+def test_information_coefficient_agrees_with_scipy_under_ties() -> None:
+    from scipy.stats import spearmanr
+
+    rng = np.random.default_rng(5)
+    days = [
+        predictions_of(rng.integers(0, 6, 30).astype(float).tolist(), rng.normal(size=30).tolist(), day=day)
+        for day in (1, 2, 3)
+    ]
+    ours = metrics.information_coefficient(pl.concat(days))["information_coefficient"].to_list()
+    theirs = [spearmanr(day["prediction"], day["target"]).statistic for day in days]
+    assert ours == pytest.approx(theirs)
+
+
+@pytest.mark.parametrize(
+    ("prediction", "target"),
+    [([1.0], [1.0]), ([2.0, 2.0, 2.0], [0.1, 0.2, 0.3]), ([0.1, 0.2], [5.0, 5.0])],
+    ids=["one_symbol", "equal_predictions", "equal_targets"],
+)
+def test_information_coefficient_undefined_is_nan_and_left_out_of_the_mean(
+    prediction: list[float | None], target: list[float | None]
+) -> None:
+    undefined = predictions_of(prediction, target)
+    assert math.isnan(metrics.information_coefficient(undefined)["information_coefficient"].item())
+    assert math.isnan(metrics.mean_information_coefficient(undefined))
+    defined = predictions_of([1.0, 2.0], [1.0, 2.0], day=2)
+    assert metrics.mean_information_coefficient(pl.concat([undefined, defined])) == pytest.approx(1.0)
+
+
+def test_information_coefficient_ignores_rows_without_value() -> None:
+    frame = predictions_of([1.0, 2.0, math.nan, 4.0], [1.0, 2.0, 9.0, None])
+    assert metrics.information_coefficient(frame).row(0)[1:] == (pytest.approx(1.0), 2)
+
+
+def test_information_coefficient_without_column_raises() -> None:
+    with pytest.raises(ValueError, match=r"`predictions` must have the columns \['y'\]"):
+        metrics.information_coefficient(predictions_of([1.0], [1.0]), target="y")
+
+
+def test_classification_metrics_match_hand_computation() -> None:
+    result = metrics.classification_metrics(
+        [0, 0, 0, 1], [[0.8, 0.2, 0.0], [0.5, 0.5, 0.0], [0.1, 0.9, 0.0], [0.3, 0.6, 0.1]]
+    )
+
+    assert result["accuracy"] == 0.75
+    # Recall 2/3 of class 0 and 1 of class 1; class 2 does not occur.
+    assert result["balanced_accuracy"] == pytest.approx(5 / 6)
+    assert result["log_loss"] == pytest.approx(-np.mean(np.log([0.8, 0.5, 0.1, 0.6])))
+
+
+@pytest.mark.filterwarnings("ignore:y_pred contains classes not in y_true")
+def test_classification_metrics_balanced_accuracy_agrees_with_sklearn_when_a_class_is_absent() -> None:
+    from sklearn.metrics import balanced_accuracy_score
+
+    rng = np.random.default_rng(0)
+    y, probability = rng.integers(0, 2, 200), rng.dirichlet([1, 1, 1], 200)
+    ours = metrics.classification_metrics(y, probability)["balanced_accuracy"]
+    assert ours == pytest.approx(balanced_accuracy_score(y, probability.argmax(axis=1)))
+
+
+@pytest.mark.parametrize(
+    ("y", "probability", "message"),
+    [
+        ([], np.empty((0, 3)), "non-empty"),
+        ([0, 1], [[0.5, 0.5]], r"was \(1, 2\) for \(2,\)"),
+        ([0, 2], [[0.5, 0.5], [0.5, 0.5]], r"`y` must hold codes 0..1, held 0..2"),
+        ([0], [[math.nan, 0.5]], "`probability` must be finite"),
+    ],
+    ids=["empty", "shapes", "code", "nan"],
+)
+def test_classification_metrics_with_bad_input_raises(
+    y: ArrayLike, probability: ArrayLike, message: str
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        metrics.classification_metrics(y, probability)
+
+
+def test_regression_metrics_match_hand_computation() -> None:
+    # Squared errors 1 + 0 + 1 = 2, variance sum 2: nothing explained.
+    result = metrics.regression_metrics([1.0, 2.0, 3.0], [2.0, 2.0, 2.0])
+    assert result["r2"] == pytest.approx(0.0)
+    assert result["rmse"] == pytest.approx(math.sqrt(2 / 3))
+
+
+def test_regression_metrics_of_constant_target_has_no_r2() -> None:
+    result = metrics.regression_metrics([1.0, 1.0], [1.0, 2.0])
+    assert math.isnan(result["r2"])
+    assert result["rmse"] == pytest.approx(math.sqrt(0.5))
+
+
+def test_regression_metrics_with_nan_raises() -> None:
+    with pytest.raises(ValueError, match="`y` and `prediction` must be finite"):
+        metrics.regression_metrics([1.0, 2.0], [1.0, math.nan])

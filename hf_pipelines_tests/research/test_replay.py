@@ -1,0 +1,217 @@
+"""Replay: planted leaks are caught, clean features never raise an alarm."""
+
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+
+import numpy as np
+import polars as pl
+import pytest
+
+from hf_pipelines.research.features import (
+    FEATURES,
+    Feature,
+    Panel,
+    build_panel,
+    compute_features,
+    feature_frame,
+)
+from hf_pipelines.research.replay import Difference, compare_replay, cut, pick_replay_ts
+from hf_pipelines_tests.sample_bars import bars_of, random_bars, weekdays
+
+Recompute = Callable[[pl.DataFrame], pl.DataFrame]
+
+
+def _replay(
+    stored: pl.DataFrame, bars: pl.DataFrame, recompute: Recompute, *, seed: int, n: int
+) -> list[Difference]:
+    found = []
+    for at in pick_replay_ts(stored, seed=seed, n=n):
+        found += compare_replay(stored, recompute(cut(bars, at)), at=at)
+    return found
+
+
+def _by_symbol(panel: Panel, change: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
+    """Apply `change` to each symbol's closes."""
+    return np.concatenate([change(close) for close in np.split(panel.close, panel.starts[1:-1])])
+
+
+def _tomorrow(close: np.ndarray) -> np.ndarray:
+    return np.append(close[1:], np.nan) / close - 1
+
+
+def _centred(close: np.ndarray) -> np.ndarray:
+    padded = np.pad(close, 2, mode="edge")
+    return close / np.convolve(padded, np.ones(5) / 5, mode="valid")
+
+
+def _standardised(close: np.ndarray) -> np.ndarray:
+    return (close - close.mean()) / (close.std() + 1e-9)
+
+
+def _filled_backward(close: np.ndarray) -> np.ndarray:
+    sparse = pl.Series(np.where(np.arange(close.size) % 5 == 4, close, np.nan)).fill_nan(None)
+    return sparse.fill_null(strategy="backward").fill_null(np.nan).to_numpy()
+
+
+LEAKS = {
+    "tomorrow's return": _tomorrow,
+    "centred window": _centred,
+    "full-sample z-score": _standardised,
+    "backward fill": _filled_backward,
+}
+
+
+@pytest.mark.parametrize("change", LEAKS.values(), ids=LEAKS.keys())
+def test_replay_catches_a_planted_leak(change):
+    def recompute(bars: pl.DataFrame) -> pl.DataFrame:
+        leak = Feature("leak", "planted", lambda panel: _by_symbol(panel, change), 1, ("close",), "planted")
+        return feature_frame(build_panel(bars, None), [leak, FEATURES["roc_5"]])
+
+    for seed in range(10):
+        bars = random_bars(sessions=60, seed=seed, late_bars=10)
+        found = _replay(recompute(bars), bars, recompute, seed=seed, n=8)
+        assert {difference.feature for difference in found} == {"leak"}
+
+
+def test_replay_catches_todays_high_used_at_the_open():
+    def recompute(bars: pl.DataFrame) -> pl.DataFrame:
+        # Stamped with the open, 6.5 hours before the bar it reads is known.
+        at_open = bars.filter(pl.col("role") == "member").with_columns(ts=pl.col("ts") - timedelta(hours=6.5))
+        return at_open.select(
+            "symbol", "session", "ts", range=(pl.col("high") / pl.col("open")).cast(pl.Float32)
+        )
+
+    bars = random_bars(sessions=60)
+    found = _replay(recompute(bars), bars, recompute, seed=0, n=5)
+    assert len([difference for difference in found if difference.feature == "range"]) == 3 * 5
+    assert all(difference.recomputed is None for difference in found)
+
+
+def test_replay_catches_a_reference_row_used_before_it_is_available():
+    reference = pl.DataFrame(
+        {"session": weekdays(60), "short_interest": np.random.default_rng(0).random(60)}
+    ).with_columns(available_at=pl.col("session").cast(pl.Datetime("us", "UTC")) + timedelta(days=8))
+    bars = random_bars(sessions=60)
+
+    def stamped_with_the_period_not_with_its_publication(known: pl.DataFrame) -> pl.DataFrame:
+        return bars.select("symbol", "ts", "session").join(
+            known.drop("available_at"), on="session", how="left"
+        )
+
+    stored = stamped_with_the_period_not_with_its_publication(reference)
+    at = stored["ts"][30]
+    found = compare_replay(
+        stored, stamped_with_the_period_not_with_its_publication(cut(reference, at)), at=at
+    )
+    assert {difference.feature for difference in found} == {"short_interest"}
+
+
+def test_replay_raises_no_alarm_over_100_clean_series_for_all_registered_features():
+    sessions = weekdays(151)
+    for seed in range(100):
+        bars = random_bars(symbols=2, sessions=150, seed=seed, late_bars=145 if seed % 2 else 0)
+
+        def recompute(known: pl.DataFrame) -> pl.DataFrame:
+            return compute_features(known, list(FEATURES), sessions=sessions)
+
+        stored = recompute(bars).filter(pl.col("session") >= sessions[140])
+        assert _replay(stored, bars, recompute, seed=seed, n=4) == []
+
+
+def test_pick_replay_ts_includes_both_ends_and_every_late_listing():
+    frame = random_bars(symbols=3, sessions=50, late_bars=7).filter(pl.col("role") == "member")
+    times = frame["ts"].unique().sort()
+    for seed in range(20):
+        picked = pick_replay_ts(frame, seed=seed, n=6)
+        assert len(picked) == 6 and picked == sorted(set(picked))
+        assert {times[0], times[7], times[14], times[49]} <= set(picked)
+
+
+def test_pick_replay_ts_is_the_same_for_a_seed_and_reaches_every_session_over_seeds():
+    frame = random_bars(sessions=20)
+    assert pick_replay_ts(frame, seed=3, n=5) == pick_replay_ts(frame.reverse(), seed=3, n=5)
+    assert len({ts for seed in range(60) for ts in pick_replay_ts(frame, seed=seed, n=5)}) == 20
+
+
+@pytest.mark.parametrize(("n", "expected"), [(1, 2), (2, 2), (5, 5), (99, 10)])
+def test_pick_replay_ts_returns_n_within_what_there_is(n, expected):
+    assert len(pick_replay_ts(random_bars(sessions=10), seed=0, n=n)) == expected
+
+
+def test_pick_replay_ts_refuses_nothing_to_choose_from():
+    with pytest.raises(ValueError, match="`n` must be at least 1, was 0"):
+        pick_replay_ts(random_bars(sessions=10), seed=0, n=0)
+    with pytest.raises(ValueError, match="`frame` must hold at least one row"):
+        pick_replay_ts(random_bars(sessions=10).clear(), seed=0, n=1)
+
+
+AT = datetime(2020, 1, 7, 21, tzinfo=UTC)
+
+
+def _frame(*rows: tuple[str, datetime, float | None]) -> pl.DataFrame:
+    schema = {"symbol": pl.String, "ts": pl.Datetime("us", "UTC"), "x": pl.Float32}
+    return pl.DataFrame(rows, schema=schema, orient="row")
+
+
+@pytest.mark.parametrize(
+    ("stored", "recomputed", "is_same"),
+    [
+        pytest.param(1.0, 1.0, True, id="equal"),
+        pytest.param(float("nan"), float("nan"), True, id="nan"),
+        pytest.param(1.0, float(np.nextafter(np.float32(1), np.float32(2))), False, id="last bit"),
+        pytest.param(0.0, -0.0, False, id="minus zero"),
+        pytest.param(1.0, float("nan"), False, id="lost"),
+        pytest.param(None, float("nan"), False, id="null is not nan"),
+        pytest.param(None, None, True, id="null"),
+    ],
+)
+def test_compare_replay_compares_every_bit(stored, recomputed, is_same):
+    found = compare_replay(_frame(("A", AT, stored)), _frame(("A", AT, recomputed)), at=AT)
+    assert (found == []) is is_same
+
+
+def test_compare_replay_looks_at_one_time_only():
+    later = AT + timedelta(days=1)
+    stored = _frame(("A", AT, 1.0), ("A", later, 2.0))
+    assert compare_replay(stored, _frame(("A", AT, 1.0), ("A", later, 3.0)), at=AT) == []
+
+
+def test_compare_replay_reports_missing_and_extra_rows_sorted_by_symbol():
+    found = compare_replay(
+        _frame(("B", AT, 1.0), ("C", AT, 5.0)), _frame(("A", AT, 2.0), ("C", AT, 5.0)), at=AT
+    )
+    assert found == [Difference("x", "A", AT, None, 2.0), Difference("x", "B", AT, 1.0, None)]
+
+
+def test_compare_replay_reports_a_missing_row_of_nulls():
+    assert len(compare_replay(_frame(("A", AT, None)), _frame(), at=AT)) == 1
+
+
+def test_compare_replay_reports_missing_and_extra_columns():
+    stored = _frame(("A", AT, 1.0))
+    found = compare_replay(stored, stored.rename({"x": "y"}), at=AT)
+    assert [(each.feature, each.stored, each.recomputed) for each in found] == [
+        ("x", 1.0, None),
+        ("y", None, 1.0),
+    ]
+
+
+def test_compare_replay_refuses_another_type_and_repeated_keys():
+    stored = _frame(("A", AT, 1.0))
+    with pytest.raises(ValueError, match="`recomputed` must hold x as Float32, was Float64"):
+        compare_replay(stored, stored.cast({"x": pl.Float64}), at=AT)
+    with pytest.raises(ValueError, match="once, one has repeats"):
+        compare_replay(stored, pl.concat([stored, stored]), at=AT)
+
+
+def test_difference_reads_as_a_sentence():
+    assert str(Difference("rsi_14", "AAPL", AT, 55.5, None)) == (
+        "rsi_14 of AAPL at 2020-01-07T21:00:00+00:00: stored=55.5 recomputed=(none)"
+    )
+
+
+def test_cut_goes_by_available_at_before_ts():
+    bars = bars_of("A", [1.0, 2.0, 3.0])
+    assert cut(bars, bars["ts"][1]).height == 2
+    late = bars.with_columns(available_at=pl.col("ts") + timedelta(days=1))
+    assert cut(late, bars["ts"][1]).height == 1
