@@ -54,7 +54,7 @@ def to_frames(market: Market) -> tuple[pl.DataFrame, pl.DataFrame]:
     session = pl.date_range(date(2000, 1, 1), date(2000, 1, 1) + timedelta(days=n_bars - 1), eager=True)
     ts = (session.cast(pl.Datetime("us")) + timedelta(hours=21)).dt.replace_time_zone("UTC")
     symbol = pl.Series([f"S{j:04d}" for j in range(n_symbols)])
-    row, column = np.tile(np.arange(n_bars), n_symbols), np.repeat(np.arange(n_symbols), n_bars)
+    row, column = (np.tile(np.arange(n_bars), n_symbols), np.repeat(np.arange(n_symbols), n_bars))
     keys = {"symbol": symbol.gather(column), "session": session.gather(row), "ts": ts.gather(row)}
     values = {name: np.ravel(array.T) for name, array in market.items()}
     weights = pl.DataFrame({**keys, "weight": values.pop("weights")})

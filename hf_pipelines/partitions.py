@@ -10,7 +10,7 @@ market's time zone and is named by its first Sunday. A bar belongs to the week o
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import date, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING
 from zoneinfo import ZoneInfo
@@ -225,9 +225,9 @@ class MarketPartitions:
             )
 
     def week_begin(self, key: str) -> datetime:
-        """Instant at which the week `key` begins, time-zone aware."""
+        """Instant (UTC) at which the week `key` begins: midnight of its Sunday in the market's time zone."""
         sunday = parse_key(key)
-        return datetime(sunday.year, sunday.month, sunday.day, tzinfo=ZoneInfo(self.timezone))
+        return datetime(sunday.year, sunday.month, sunday.day, tzinfo=ZoneInfo(self.timezone)).astimezone(UTC)
 
     def weeks_around(self, key: str, *, first: int, last: int) -> list[str]:
         """Keys of the weeks `first`..`last` relative to `key` (both inclusive), those that exist.

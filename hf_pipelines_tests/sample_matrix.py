@@ -34,7 +34,13 @@ def close_of(day: int, *, month: int = 1, year: int = 2024) -> datetime:
 
 
 def random_matrix(
-    target: Target, *, symbols: int = 4, sessions: int = 90, n_features: int = 5, skill: float = 0.5, seed: int = 0
+    target: Target,
+    *,
+    symbols: int = 4,
+    sessions: int = 90,
+    n_features: int = 5,
+    skill: float = 0.5,
+    seed: int = 0,
 ) -> pl.DataFrame:
     """Matrix of random walks whose `feature_0` mixes the coming bar's return (share `skill`) with noise."""
     rng = np.random.default_rng(seed)

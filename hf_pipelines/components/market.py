@@ -180,11 +180,19 @@ class Market(dg.Component, dg.Model, dg.Resolvable):
         """Source files of a week as the source shows them now."""
         return self.data_source.listing(self.partitions.sessions_of_week(key))
 
+    @cached_property
+    def stages(self) -> tuple[Stage, ...]:
+        """Every asset of the market, in flow order."""
+        return (self.bars_stage(), *(self.features_stage(group) for group in self.feature_groups))
+
+    @cached_property
+    def code_versions(self) -> dict[str, str]:
+        return {stage.asset: stage.code_version for stage in self.stages}
+
     def build_defs(self, context: dg.ComponentLoadContext) -> dg.Definitions:
-        stages = [self.bars_stage(), *(self.features_stage(group) for group in self.feature_groups)]
         return dg.Definitions(
-            assets=[stage.build_asset() for stage in stages],
-            asset_checks=[stage.build_currency_check() for stage in stages],
+            assets=[stage.build_asset() for stage in self.stages],
+            asset_checks=[stage.build_currency_check(self.code_versions) for stage in self.stages],
         )
 
     def bars_stage(self) -> Stage:
@@ -269,7 +277,7 @@ class Market(dg.Component, dg.Model, dg.Resolvable):
         return Content(
             frame=merged.bars,
             attachments={"quarantine.csv": quarantined.write_csv().encode()} if quarantined.height else {},
-            inputs={f"{self.name}/source": {file.name: file.sha256 for file, _, _ in used}},
+            sources={file.name: file.sha256 for file, _, _ in used},
             facts={
                 "expected": expected.height,
                 "quarantined": _named(quarantined.select("symbol", "session", "reason").unique(maintain_order=True)),

@@ -81,7 +81,7 @@ class StageInput:
         return dg.AssetIn(
             key=dg.AssetKey(self.asset.split("/")),
             partition_mapping=mapping,
-            metadata={GUARDS_KEY: self.guards, OPTIONAL_KEY: self.is_optional},
+            metadata={GUARDS_KEY: list(self.guards), OPTIONAL_KEY: self.is_optional},
         )
 
 
@@ -196,8 +196,14 @@ class Stage:
 
         return body
 
-    def build_currency_check(self) -> dg.AssetChecksDefinition:
-        """Check `is_current`: is what is stored what would be computed now?"""
+    def build_currency_check(self, code_versions: Mapping[str, str]) -> dg.AssetChecksDefinition:
+        """Check `is_current`: is what is stored what would be computed now?
+
+        Parameters
+        ----------
+        code_versions : mapping of asset path to code version
+            Of this asset and of all that lie upstream of it.
+        """
 
         @dg.asset_check(
             asset=self.key,
@@ -207,11 +213,7 @@ class Stage:
         )
         def is_current(context: dg.AssetCheckExecutionContext) -> dg.AssetCheckResult:
             store = context.resources.io_manager.storage.store()
-            graph = context.repository_def.asset_graph
-            versions = {
-                "/".join(key.path): graph.get(key).code_version or "" for key in graph.materializable_asset_keys
-            }
-            checker = CurrencyChecker(store, versions, {self.asset: self.listing} if self.listing else {})
+            checker = CurrencyChecker(store, code_versions, {self.asset: self.listing} if self.listing else {})
             keys = _partitions_of_run(context.run.tags, self.partitions) or store.partitions(self.asset)
             judged = {key: checker.is_current(self.asset, key) for key in keys if checker.footer(self.asset, key)}
             found = {key: Finding(each.is_current, 1, (each.reason,)) for key, each in judged.items()}

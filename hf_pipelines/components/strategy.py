@@ -223,10 +223,11 @@ class Strategy(dg.Component, dg.Model, dg.Resolvable):
         market = self._load_market(context)
         plan = self.plan(market)
         stages = build_stages(plan)
+        versions = {**market.code_versions, **{stage.asset: stage.code_version for stage in stages}}
         job = retrain_job(plan)
         return dg.Definitions(
             assets=[stage.build_asset() for stage in stages],
-            asset_checks=[stage.build_currency_check() for stage in stages],
+            asset_checks=[stage.build_currency_check(versions) for stage in stages],
             jobs=[job],
             schedules=[retrain_schedule(plan, job)],
         )

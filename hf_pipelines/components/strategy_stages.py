@@ -9,7 +9,7 @@ import io
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import UTC, date, datetime
+from datetime import date, datetime
 from functools import partial
 from time import perf_counter
 from typing import Any
@@ -299,7 +299,7 @@ def fitted_model(plan: StrategyPlan) -> Stage:
                 "strategy": [plan.name],
                 "week": [key],
                 "learner": [plan.learner],
-                "as_of": [partitions.week_begin(key).astimezone(UTC)],
+                "as_of": [partitions.week_begin(key)],
                 "created_at": [run.now],
                 "trained_until": [train["label_end"].max()],
                 "n_rows": [train.height],

@@ -347,7 +347,7 @@ def regression_metrics(y: ArrayLike, prediction: ArrayLike) -> dict[str, float]:
     """
     from sklearn import metrics as sk
 
-    actual, predicted = np.asarray(y, dtype=np.float64), np.asarray(prediction, dtype=np.float64)
+    actual, predicted = (np.asarray(y, dtype=np.float64), np.asarray(prediction, dtype=np.float64))
     if actual.shape != predicted.shape or actual.ndim != 1 or not len(actual):
         raise ValueError(f"`prediction` must match a non-empty `y` {actual.shape}, was {predicted.shape}.")
     if not (np.isfinite(actual).all() and np.isfinite(predicted).all()):

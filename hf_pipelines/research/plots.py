@@ -39,7 +39,7 @@ def equity_png(result: BacktestResult) -> bytes:
     """
     from matplotlib.ticker import PercentFormatter, StrMethodFormatter
 
-    session, equity = result.equity["session"].to_numpy(), result.equity["equity"].to_numpy()
+    session, equity = (result.equity["session"].to_numpy(), result.equity["equity"].to_numpy())
     figure = _figure(width=8.0, height=4.8)
     top, bottom = figure.subplots(2, 1, sharex=True, height_ratios=[3, 1])
     top.plot(session, equity, color=EQUITY_COLOUR, linewidth=1.2)

@@ -73,19 +73,12 @@ class CurrencyChecker:
         if expected is not None and footer.code_version != expected:
             return Currency(False, f"made by code {footer.code_version[:12]}, the code is now {expected[:12]}")
         if asset in self.listings:
-            return self._judge_listing(footer, self.listings[asset](partition))
+            return _judge_listing(footer, self.listings[asset](partition))
         for upstream, hashes in footer.inputs.items():
             for name, recorded in hashes.items():
                 found = self._judge_input(upstream, name, recorded)
                 if not found.is_current:
                     return found
-        return Currency(True)
-
-    def _judge_listing(self, footer: Footer, listing: Mapping[str, str]) -> Currency:
-        recorded = {name: sha for files in footer.inputs.values() for name, sha in files.items()}
-        changed = sorted(name for name in {*recorded, *listing} if recorded.get(name) != listing.get(name))
-        if changed:
-            return Currency(False, f"source files added, changed or gone: {', '.join(changed[:5])}")
         return Currency(True)
 
     def _judge_input(self, asset: str, name: str, recorded: str) -> Currency:
@@ -100,3 +93,11 @@ class CurrencyChecker:
         if not upstream.is_current and not session:
             return Currency(False, f"input {asset} {partition} is out of date: {upstream.reason}")
         return Currency(True)
+
+
+def _judge_listing(footer: Footer, listing: Mapping[str, str]) -> Currency:
+    names = {*footer.sources, *listing}
+    changed = sorted(name for name in names if footer.sources.get(name) != listing.get(name))
+    if changed:
+        return Currency(False, f"source files added, changed or gone: {', '.join(changed[:5])}")
+    return Currency(True)

@@ -16,7 +16,7 @@ Whoever reads a partition recomputes the hash: a truncated, foreign or edited fi
 
 import io
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from hashlib import sha256
 
@@ -68,6 +68,8 @@ class Footer:
     ----------
     inputs : mapping of asset path to (partition to content hash)
         What it was built from. A key `<partition>#<session>` holds that session's hash alone.
+    sources : mapping of file name to sha256
+        What it was read from outside the store.
     session_hashes : mapping of ISO date to content hash
         One for each session in the frame.
     attachments : mapping of name to sha256
@@ -84,6 +86,7 @@ class Footer:
     rows: int
     available_at: tuple[str, str] | None
     inputs: Mapping[str, Mapping[str, str]]
+    sources: Mapping[str, str]
     session_hashes: Mapping[str, str]
     verdicts: Mapping[str, Verdict]
     attachments: Mapping[str, str]
@@ -113,7 +116,7 @@ class Content:
     frame : DataFrame
     attachments : mapping of name (such as "model.ubj") to bytes
         Stored beside the frame, listed with their hashes in its footer.
-    inputs : see `Footer.inputs`
+    inputs, sources : see `Footer`
     facts : see `Footer.facts`
     has_session_hashes : bool
         Whether the footer holds one hash a session, for readers that depend on single sessions.
@@ -122,6 +125,7 @@ class Content:
     frame: pl.DataFrame
     attachments: Mapping[str, bytes] = field(default_factory=dict)
     inputs: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    sources: Mapping[str, str] = field(default_factory=dict)
     facts: Mapping[str, object] = field(default_factory=dict)
     has_session_hashes: bool = False
 
@@ -352,6 +356,7 @@ class PartitionStore:
             rows=frame.height,
             available_at=bounds,
             inputs=content.inputs,
+            sources=content.sources,
             session_hashes=session_hashes(frame) if content.has_session_hashes else {},
             verdicts=dict(verdicts or {}),
             attachments=_hashes(content.attachments),
@@ -423,17 +428,3 @@ def compare_issues(issued: pl.DataFrame, recomputed: pl.DataFrame) -> pl.DataFra
     )
     differs = pl.any_horizontal(pl.col(name).ne_missing(pl.col(f"{name}_recomputed")) for name in names)
     return joined.filter(differs).rename({name: f"{name}_issued" for name in names}).sort("symbol")
-
-
-def merge_inputs(*maps: Mapping[str, Mapping[str, str]]) -> dict[str, dict[str, str]]:
-    """One input map out of several."""
-    merged: dict[str, dict[str, str]] = {}
-    for each in maps:
-        for asset, hashes in each.items():
-            merged.setdefault(asset, {}).update(hashes)
-    return merged
-
-
-def missing_partitions(store: PartitionStore, asset: str, partitions: Iterable[str]) -> list[str]:
-    """Those of `partitions` that have no current content."""
-    return [each for each in partitions if not store.objects.exists(store.key(asset, each))]

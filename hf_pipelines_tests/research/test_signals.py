@@ -30,12 +30,16 @@ def weights_of(predictions: pl.DataFrame, rule: str, **params: object) -> dict[s
 
 def random_predictions(*, symbols: int = 7, sessions: int = 40, seed: int = 0) -> pl.DataFrame:
     rng = np.random.default_rng(seed)
-    keys = plain_bars({f"S{number}": [1.0] * sessions for number in range(symbols)}).select("symbol", "session", "ts")
+    keys = plain_bars({f"S{number}": [1.0] * sessions for number in range(symbols)}).select(
+        "symbol", "session", "ts"
+    )
     share = rng.dirichlet([1.0, 1.0, 1.0], size=keys.height)
     # Rounded, so that ties occur.
     prediction = np.where(rng.random(keys.height) < 0.2, NAN, np.round(rng.normal(size=keys.height), 1))
     return keys.with_columns(
-        prediction=pl.Series(prediction), probability_down=pl.Series(share[:, 0]), probability_up=pl.Series(share[:, 2])
+        prediction=pl.Series(prediction),
+        probability_down=pl.Series(share[:, 0]),
+        probability_up=pl.Series(share[:, 2]),
     )
 
 
@@ -56,7 +60,10 @@ def test_probability_threshold_low_threshold_follows_the_larger_side():
 
 
 def test_probability_threshold_unknown_member_counts_but_gets_nothing():
-    assert weights_of(probabilities(A=(0.9, 0.1), B=(NAN, NAN)), "probability_threshold") == {"A": 0.5, "B": 0.0}
+    assert weights_of(probabilities(A=(0.9, 0.1), B=(NAN, NAN)), "probability_threshold") == {
+        "A": 0.5,
+        "B": 0.0,
+    }
 
 
 def test_rank_long_short_takes_both_ends_dollar_neutral():
@@ -90,7 +97,9 @@ def test_rank_long_short_unknown_member_is_neither_best_nor_worst():
 @pytest.mark.parametrize("rule", sorted(RULES))
 def test_every_rule_gives_each_row_a_finite_weight_within_the_gross(rule):
     predictions = random_predictions()
-    weights = apply_rule(predictions.sample(fraction=1.0, shuffle=True, seed=1), rule=rule, params={"max_gross": 0.8})
+    weights = apply_rule(
+        predictions.sample(fraction=1.0, shuffle=True, seed=1), rule=rule, params={"max_gross": 0.8}
+    )
     keys = ["symbol", "session", "ts"]
     assert_frame_equal(weights.select(keys), predictions.select(keys).sort("ts", "symbol"))
     assert weights.schema["weight"] == pl.Float64 and weights["weight"].is_finite().all()

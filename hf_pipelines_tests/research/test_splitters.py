@@ -17,7 +17,10 @@ MIDNIGHT = datetime(2024, 1, 1)
 
 def times_of(days: list[int], *, label_days: int = 0, hours: list[int] | None = None) -> pl.DataFrame:
     """One row per entry of `days`; its label covers the `label_days` days after it."""
-    ts = [MIDNIGHT + timedelta(days=day, hours=hour) for day, hour in zip(days, hours or [21] * len(days), strict=True)]
+    ts = [
+        MIDNIGHT + timedelta(days=day, hours=hour)
+        for day, hour in zip(days, hours or [21] * len(days), strict=True)
+    ]
     return pl.DataFrame(
         {
             "session": [moment.date() for moment in ts],
@@ -33,7 +36,7 @@ def folds(splitter: PurgedWalkForward, times: pl.DataFrame) -> list[tuple[list[i
 
 
 def test_walk_forward_ten_sessions_purges_by_label_interval():
-    # A label of 2 days made on day 5 ends on day 7, the first test day: too late by a moment. Day 4 is the last.
+    # A label of 2 days made on day 4 ends with the first test bar (day 6), too late: day 3 is the last.
     splitter = PurgedWalkForward(n_splits=2, test_sessions=2)
     assert folds(splitter, times_of(list(range(10)), label_days=2)) == [
         ([0, 1, 2, 3], [6, 7]),
@@ -51,12 +54,19 @@ def test_walk_forward_with_embargo_leaves_gap_beyond_the_purge():
 
 def test_walk_forward_rolling_keeps_the_last_sessions_left_by_the_purge():
     splitter = PurgedWalkForward(n_splits=2, test_sessions=2, max_train_sessions=3)
-    assert folds(splitter, times_of(list(range(10)), label_days=2)) == [([1, 2, 3], [6, 7]), ([3, 4, 5], [8, 9])]
+    assert folds(splitter, times_of(list(range(10)), label_days=2)) == [
+        ([1, 2, 3], [6, 7]),
+        ([3, 4, 5], [8, 9]),
+    ]
 
 
 def test_walk_forward_smaller_step_makes_test_blocks_overlap():
     splitter = PurgedWalkForward(n_splits=3, test_sessions=3, step_sessions=1)
-    assert [test for _, test in folds(splitter, times_of(list(range(8))))] == [[3, 4, 5], [4, 5, 6], [5, 6, 7]]
+    assert [test for _, test in folds(splitter, times_of(list(range(8))))] == [
+        [3, 4, 5],
+        [4, 5, 6],
+        [5, 6, 7],
+    ]
 
 
 def test_walk_forward_long_label_of_a_halted_symbol_is_purged():
@@ -97,7 +107,9 @@ def test_walk_forward_labels_of_no_length_agrees_with_sklearn(n_splits, gap, max
 def panels(draw):
     n_sessions = draw(st.integers(12, 40))
     n_rows = draw(st.integers(n_sessions, 3 * n_sessions))
-    extra = draw(st.lists(st.integers(0, n_sessions - 1), min_size=n_rows - n_sessions, max_size=n_rows - n_sessions))
+    extra = draw(
+        st.lists(st.integers(0, n_sessions - 1), min_size=n_rows - n_sessions, max_size=n_rows - n_sessions)
+    )
     days = draw(st.permutations(list(range(n_sessions)) + extra))
     label_days = draw(st.lists(st.integers(1, 6), min_size=n_rows, max_size=n_rows))
     times = times_of(list(days))
@@ -132,7 +144,11 @@ def test_walk_forward_any_panel_keeps_labels_out_of_test(
         assert "load more history" in str(e)
         return
     assert len(found) == n_splits
-    ts, label_end, session = times["ts"].to_numpy(), times["label_end"].to_numpy(), times["session"].to_numpy()
+    ts, label_end, session = (
+        times["ts"].to_numpy(),
+        times["label_end"].to_numpy(),
+        times["session"].to_numpy(),
+    )
     for train, test in found:
         assert len(train) and len(test)
         assert (np.diff(train) > 0).all() and (np.diff(test) > 0).all()
@@ -153,7 +169,7 @@ def test_walk_forward_within_sklearn_takes_times_as_groups():
         cv=PurgedWalkForward(n_splits=3, test_sessions=2),
         scoring="neg_mean_absolute_error",
     )
-    # Means of days 0..4, 0..6 and 0..8 (the label of the last day before a block is purged) against the block.
+    # Means of days 0..4, 0..6 and 0..8 (the last day before a block is purged) against the block's days.
     assert scores.tolist() == pytest.approx([-(6.5 - 2.0), -(8.5 - 3.0), -(10.5 - 4.0)])
 
 
@@ -165,7 +181,9 @@ def test_walk_forward_within_sklearn_takes_times_as_groups():
         pytest.param({"step_sessions": -1}, "`step_sessions` must be at least 1", id="backwards"),
         pytest.param({"embargo_sessions": -1}, "`embargo_sessions` must not be negative", id="embargo"),
         pytest.param(
-            {"min_train_sessions": 9, "max_train_sessions": 3}, "`max_train_sessions` must be at least", id="crossed"
+            {"min_train_sessions": 9, "max_train_sessions": 3},
+            "`max_train_sessions` must be at least",
+            id="crossed",
         ),
     ],
 )
@@ -182,7 +200,9 @@ def test_walk_forward_too_few_sessions_raises_with_the_numbers():
 
 def test_walk_forward_purge_leaving_too_little_names_the_fold():
     splitter = PurgedWalkForward(n_splits=1, test_sessions=2, min_train_sessions=5)
-    with pytest.raises(ValueError, match=r"\(5\) must be left to train on before 2024-01-09 in fold 0, was 4"):
+    with pytest.raises(
+        ValueError, match=r"\(5\) must be left to train on before 2024-01-09 in fold 0, was 4"
+    ):
         list(splitter.split(times_of(list(range(10)), label_days=4)))
 
 

@@ -180,10 +180,9 @@ def _check_values(weights: pl.DataFrame, bars: pl.DataFrame) -> None:
     for name, frame, is_valid, rule in rules:
         bad = frame.filter(~is_valid.fill_null(False))
         if not bad.is_empty():
-            rows = [
-                f"{symbol} {ts} ({value})" for symbol, ts, value in bad.select("symbol", "ts", name).rows()
-            ]
-            raise ValueError(f"`{name}` must {rule}, was not in {len(rows)} rows: {_shown(rows)}.")
+            offenders = bad.select("symbol", "ts", name).rows()
+            shown = _shown([f"{symbol} {ts} ({value})" for symbol, ts, value in offenders])
+            raise ValueError(f"`{name}` must {rule}, was not in {len(offenders)} rows: {shown}.")
 
 
 def _check_weights_have_bars(panel: TradingPanel) -> None:

@@ -242,7 +242,7 @@ def _keep_account(  # type: ignore[no-untyped-def]  # compiled: see `simulate` f
                 short_value -= min(value, 0.0)
         cash += dividends - cost_rate * traded_value
         equity = cash + net_value
-        account[0, t], account[1, t], account[2, t], account[3, t] = equity, cash, net_value, short_value
+        account[0, t], account[1, t], account[2, t], account[3, t] = (equity, cash, net_value, short_value)
         account[4, t], account[5, t], account[6, t] = traded_value, borrow, dividends
     return account, unfilled_orders, unsized_orders
 

@@ -73,9 +73,7 @@ def _class_columns(
 ) -> dict[str, pl.Series]:
     codes = np.asarray(estimator.classes_).tolist()
     if codes != list(range(len(classes))):
-        raise ValueError(
-            f"`classes` must name the codes {codes} of the estimator, was {list(classes)}."
-        )
+        raise ValueError(f"`classes` must name the codes {codes} of the estimator, was {list(classes)}.")
     probability = np.full((len(X), len(classes)), np.nan)
     if is_known.any():
         known = np.asarray(estimator.predict_proba(X[is_known]), dtype=np.float64)

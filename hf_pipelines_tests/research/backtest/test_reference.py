@@ -68,12 +68,12 @@ def test_run_backtest_two_symbols_with_costs_matches_hand_ledger(two_symbols: pl
 
 
 def test_run_backtest_next_close_fills_at_close_of_next_bar(two_symbols: pl.DataFrame) -> None:
-    result = run(decisions({0: {"A": 0.5, "B": -0.5}}), two_symbols, fill="next_close")
+    result = run(decisions({0: {"A": 0.5, "B": -0.25}}), two_symbols, fill="next_close")
 
-    # 50 A at 12 and -25 B at 22, decided at 10 and 20.
+    # 50 A at 12 and -12.5 B at 22, decided at 10 and 20.
     assert result.trades["price"].to_list() == [12.0, 22.0]
-    assert result.equity["cash"].to_list() == [1000.0, 950.0, 950.0, 950.0]
-    assert result.equity["equity"].to_list() == pytest.approx([1000.0, 1000.0, 1000.0, 1150.0])
+    assert result.equity["cash"].to_list() == [1000.0, 675.0, 675.0, 675.0]
+    assert result.equity["equity"].to_list() == pytest.approx([1000.0, 1000.0, 975.0, 1100.0])
 
 
 def test_run_backtest_without_decision_holds_shares_and_zero_weights_go_flat(
@@ -175,10 +175,10 @@ def test_run_backtest_missing_bar_drops_order_and_keeps_position() -> None:
 
 
 def test_run_backtest_constant_full_weight_without_costs_trades_once() -> None:
-    close = [10.0, 10.7, 9.1, 11.3, 12.9, 7.7]
-    bars = symbol_bars("A", open=[10.0, *close[:-1]], close=close)
+    close = (30.0 * np.exp(np.cumsum(np.random.default_rng(0).normal(0, 0.02, 100)))).tolist()
+    bars = symbol_bars("A", open=[close[0], *close[:-1]], close=close)
 
-    result = run(decisions({i: {"A": 1.0} for i in range(6)}), bars)
+    result = run(decisions({i: {"A": 1.0} for i in range(100)}), bars, cash=1234.56)
 
     # weight * equity / close is off by rounding each day, which is no order.
     assert result.trades.height == 1

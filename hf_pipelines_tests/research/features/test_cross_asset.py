@@ -72,6 +72,16 @@ def test_cross_asset_with_a_flat_series_gives_the_stated_value(own, index, expec
     assert np.isfinite(last["relative_strength_60"])
 
 
+def test_cross_asset_against_a_benchmark_that_only_pays_out_is_nan():
+    # It falls by just its dividends: its total returns are rounding, and no line can be fitted to that.
+    paid = [0.13 if bar % 9 == 5 else 0.0 for bar in range(61)]
+    index = (60.01 - np.cumsum(paid)).round(2).tolist()
+    moving = bars_of("A", [100.0 + bar % 7 for bar in range(61)])
+    bars = pl.concat([moving, bars_of(REFERENCE, index, role="reference", dividend=paid)])
+    last = compute_features(bars, NAMES).row(-1, named=True)
+    assert np.isnan(last["benchmark_correlation_60"]) and np.isnan(last["benchmark_beta_60"])
+
+
 def test_cross_asset_without_reference_bars_is_nan_when_asked_for_by_name():
     features = compute_features(random_bars(has_reference=False), NAMES)
     assert all(features[name].is_nan().all() for name in NAMES)

@@ -70,6 +70,17 @@ def test_benchmark_factor_collects_events_of_sessions_the_symbol_skipped():
     assert panel.benchmark_factor.tolist() == [1.0, 1.0, pytest.approx(0.5 * 14.0 / 15.0)]
 
 
+def test_benchmark_factor_applies_an_event_once_to_two_bars_of_the_same_session():
+    day = [weekdays(1)[0]] * 2
+    member = bars_of("A", [1.0, 2.0], days=day).with_columns(
+        ts=pl.col("ts") + pl.Series([0, 60]).cast(pl.Duration("us"))
+    )
+    reference = bars_of(REFERENCE, [10.0], role="reference", split_ratio=[2.0])
+    panel = build_panel(pl.concat([member, reference]), None)
+    assert panel.benchmark_close.tolist() == [10.0, 10.0]
+    assert panel.benchmark_factor.tolist() == [0.5, 1.0]
+
+
 def test_benchmark_must_be_named_among_several_references():
     bars = _with_reference(bars_of("A", [1.0] * 5))
     both = pl.concat([bars, bars_of("^VIX", [5.0] * 5, role="reference")])

@@ -68,6 +68,12 @@ def test_roc_counts_a_dividend_as_return():
     assert _last("roc_5", [100.0] * 5 + [94.0], dividend=[0.0] * 5 + [5.0]) == pytest.approx(-0.01)
 
 
+def test_obv_counts_a_fall_by_just_the_dividend_as_no_change():
+    # Adjusting 60.01 for the 0.13 that were paid gives 59.88 but for the last bit.
+    assert 60.01 * (59.88 / (59.88 + 0.13)) != 59.88
+    assert _last("obv_slope_20", [60.01] * 10 + [59.88] * 10, dividend=[0.0] * 10 + [0.13] + [0.0] * 9) == 0.0
+
+
 def _ema(values: pd.Series, span: int) -> pd.Series:
     return values.ewm(span=span, adjust=False).mean()
 

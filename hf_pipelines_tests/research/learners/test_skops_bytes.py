@@ -24,7 +24,7 @@ def ridge_bytes() -> bytes:
 
 
 def rewritten(data: bytes, *, compression: int = zipfile.ZIP_STORED, **schema_changes: object) -> bytes:
-    """The same archive with top-level entries of its schema replaced."""
+    """Copy the archive with top-level entries of its schema replaced."""
     buffer = io.BytesIO()
     with zipfile.ZipFile(io.BytesIO(data)) as source, zipfile.ZipFile(buffer, "w", compression) as copy:
         for name in source.namelist():
@@ -46,7 +46,9 @@ def test_dump_plain_skops_would_differ():
 
 
 def test_dump_is_read_by_skops_itself():
-    np.testing.assert_array_equal(skops.io.loads(ridge_bytes()).predict(X), load_ridge(ridge_bytes()).predict(X))
+    np.testing.assert_array_equal(
+        skops.io.loads(ridge_bytes()).predict(X), load_ridge(ridge_bytes()).predict(X)
+    )
 
 
 @pytest.mark.parametrize(
