@@ -385,7 +385,10 @@ def read_footer(payload: bytes, *, asset: str, partition: str) -> Footer:
         raise _not_ours(asset, partition, f"{len(payload)} bytes that are no whole Parquet file") from e
     if text is None:
         raise _not_ours(asset, partition, "a Parquet file written by something else")
-    footer = Footer.from_json(text)
+    try:
+        footer = Footer.from_json(text)
+    except (KeyError, TypeError, ValueError) as e:
+        raise _not_ours(asset, partition, f"a file whose footer is not of version {FOOTER_VERSION}") from e
     if (footer.asset, footer.partition) != (asset, partition):
         raise _not_ours(asset, partition, f"a copy of {footer.asset} {footer.partition}")
     return footer

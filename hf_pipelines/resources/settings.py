@@ -44,3 +44,23 @@ def mlflow_uri() -> str:
 def dagster_home() -> Path:
     """Folder of the Dagster instance that our own commands use."""
     return Path(os.environ.get("DAGSTER_HOME") or data_dir() / "dagster_home")
+
+
+def postgres_url() -> str | None:
+    """Address of the PostgreSQL database that keeps Dagster's runs and events, None for SQLite.
+
+    SQLAlchemy 2.1 takes `postgresql://` for another driver than the one installed: it is named.
+    """
+    url = os.environ.get("HF_POSTGRES_URL")
+    return url.replace("postgresql://", "postgresql+psycopg2://", 1) if url else None
+
+
+def prepare_dagster_home() -> Path:
+    """Create the folder of the Dagster instance with the project's dagster.yaml in it, and set DAGSTER_HOME."""
+    home = dagster_home()
+    home.mkdir(parents=True, exist_ok=True)
+    link, source = home / "dagster.yaml", PACKAGE_ROOT.parent / "dagster.yaml"
+    if source.exists() and not link.exists():
+        link.symlink_to(source)
+    os.environ["DAGSTER_HOME"] = str(home)
+    return home

@@ -170,6 +170,15 @@ def test_compare_replay_compares_every_bit(stored, recomputed, is_same):
     assert (found == []) is is_same
 
 
+def test_compare_replay_takes_every_nan_for_the_same():
+    stored = _frame(("A", AT, 1.0))
+    nans = [
+        pl.Series("x", np.array([bits], dtype=np.uint32).view(np.float32))
+        for bits in (0x7FC00000, 0xFFC00001)
+    ]
+    assert compare_replay(stored.with_columns(nans[0]), stored.with_columns(nans[1]), at=AT) == []
+
+
 def test_compare_replay_looks_at_one_time_only():
     later = AT + timedelta(days=1)
     stored = _frame(("A", AT, 1.0), ("A", later, 2.0))

@@ -155,7 +155,8 @@ def _check_decisions_have_bars(weights: pl.DataFrame, calendar: pl.DataFrame) ->
     if not orphans.is_empty():
         raise ValueError(
             "`weights` must be decided at the close of a member bar, "
-            f"was not for {orphans.height} ts: {_shown(orphans['ts'].to_list())}; load the bars of those sessions."
+            f"was not for {orphans.height} ts: {_shown(orphans['ts'].to_list())}; "
+            "load the bars of those sessions."
         )
 
 

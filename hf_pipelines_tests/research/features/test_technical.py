@@ -68,6 +68,13 @@ def test_roc_counts_a_dividend_as_return():
     assert _last("roc_5", [100.0] * 5 + [94.0], dividend=[0.0] * 5 + [5.0]) == pytest.approx(-0.01)
 
 
+def test_adx_of_bars_that_widen_alike_on_both_sides_is_zero():
+    high = [round(100 + 0.1 * bar, 2) for bar in range(120)]
+    low = [round(60 - 0.1 * bar, 2) for bar in range(120)]
+    assert len(set(np.diff(high) + np.diff(low))) > 1, "ties must be inexact for the test to mean something"
+    assert _last("adx_14", [80.0] * 120, high=high, low=low) == 0.0
+
+
 def test_obv_counts_a_fall_by_just_the_dividend_as_no_change():
     # Adjusting 60.01 for the 0.13 that were paid gives 59.88 but for the last bit.
     assert 60.01 * (59.88 / (59.88 + 0.13)) != 59.88

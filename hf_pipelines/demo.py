@@ -1,0 +1,158 @@
+"""Demo: the whole pipeline on real bars, from the sample to signals, with a printed account of it.
+
+Lives here: which weeks the demo makes and how its result is told. Does not live here: the pipeline.
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from time import perf_counter
+
+import polars as pl
+
+from hf_pipelines.partitions import shift_week
+from hf_pipelines.resources.object_store import ObjectMissingError
+from hf_pipelines.runs import Pipeline
+
+MARKET = "us_tech"
+GROUPS = ("technical", "cross_asset", "temporal")
+STRATEGIES = ("tech_direction", "tech_ranking")
+RETRAINED = ("training_matrix", "cv_results", "fitted_model", "backtest")
+
+# The last weeks of the sample: enough for several weekly models, few enough for two minutes on two cores.
+LAST_WEEK, LAST_DAY = "2013-02-24", "2013-03-01"
+MODEL_WEEKS = 5
+TRAIN_WEEKS = 156
+LOOKBACK_WEEKS = 28
+
+# Below this Sharpe ratio a result of so few years is not told apart from luck.
+WORTH_A_LOOK = 1.0
+
+
+@dataclass
+class Demo:
+    """One pass of the demo: what is current is not made again."""
+
+    pipeline: Pipeline
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    def run(self) -> None:
+        """Make what is missing and print what came out."""
+        began = perf_counter()
+        first_model = shift_week(LAST_WEEK, 1 - MODEL_WEEKS)
+        first_features = shift_week(first_model, -TRAIN_WEEKS)
+        print(f"Real daily bars of AAPL, FB, GOOG, IBM, MSFT and the S&P 500, to {LAST_DAY}.\n", flush=True)
+        self._make("bars", [f"{MARKET}/bars"], shift_week(first_features, -LOOKBACK_WEEKS), LAST_WEEK)
+        for group in GROUPS:
+            self._make(f"features/{group}", [f"{MARKET}/features/{group}"], first_features, LAST_WEEK)
+        for strategy in STRATEGIES:
+            for back in range(MODEL_WEEKS - 1, -1, -1):
+                week = shift_week(LAST_WEEK, -back)
+                self._make("models", [f"{strategy}/{stage}" for stage in RETRAINED], week, week)
+            self._make("signals", [f"{strategy}/signals"], first_model, LAST_DAY)
+            self._make("track_record", [f"{strategy}/track_record"], LAST_WEEK, LAST_WEEK)
+        for strategy in STRATEGIES:
+            print(self._account(strategy))
+        print(self._closing(perf_counter() - began))
+
+    def _make(self, stage: str, assets: Sequence[str], first: str, last: str) -> None:
+        checker = self.pipeline.checker()
+        keys = self._needed(assets[-1], first, last)
+        stale = [
+            key for key in keys if not all(checker.is_current(asset, key).is_current for asset in assets)
+        ]
+        label = f"{assets[0].split('/')[0]}: {', '.join(asset.split('/', 1)[1] for asset in assets)}"
+        shown = first if first == last else f"{first} to {last}"
+        if not stale:
+            print(f"  {label:<70} {shown:<24} {'is current':>12}", flush=True)
+            return
+        print(f"  {label:<70} {shown:<24} ", end="", flush=True)
+        seconds = self.pipeline.materialise(assets, stale[0], stale[-1])
+        self.seconds[stage] = self.seconds.get(stage, 0.0) + seconds
+        print(f"{len(stale):>4} in {seconds:4.1f} s", flush=True)
+
+    def _needed(self, asset: str, first: str, last: str) -> list[str]:
+        keys = self.pipeline.partition_keys(asset, first, last)
+        if not asset.endswith("/signals"):
+            return keys
+        # Sundays have a partition (a library fact) but no session.
+        sessions = set(self._sessions())
+        return [key for key in keys if key in sessions]
+
+    def _sessions(self) -> list[str]:
+        last_weeks = self.pipeline.partition_keys(f"{MARKET}/bars", shift_week(LAST_WEEK, 1 - MODEL_WEEKS), LAST_WEEK)
+        frames = [self.pipeline.store.read(f"{MARKET}/bars", week).frame["session"] for week in last_weeks]
+        return [day.isoformat() for day in pl.concat(frames).unique().sort()]
+
+    def _account(self, strategy: str) -> str:
+        store = self.pipeline.store
+        cross_validation = store.read(f"{strategy}/cv_results", LAST_WEEK).footer.facts["metrics"]
+        backtest = store.read(f"{strategy}/backtest", LAST_WEEK)
+        metrics: dict[str, float] = backtest.footer.facts["metrics"]  # type: ignore[assignment]
+        equity = backtest.frame
+        latest = json.loads(store.objects.get(f"{strategy}/signals/latest.json"))
+        issue = store.read(f"{strategy}/signals", latest["day"]).frame
+        lines = [
+            "",
+            f"== {strategy} " + "=" * (76 - len(strategy)),
+            f"Out of fold, week {LAST_WEEK}: " + ", ".join(f"{k} {v:.4f}" for k, v in cross_validation.items()),  # type: ignore[attr-defined]
+            f"Backtest of the out-of-fold predictions, {equity['session'][0]} to {equity['session'][-1]}, next-open fills:",
+            "  " + _performance(metrics),
+            "  " + _verdict(metrics, cross_validation),  # type: ignore[arg-type]
+            *self._track_record(strategy),
+            f"Latest signals, {latest['day']} ({latest['issue_kind']}, model of as_of {issue['model_as_of'][0]:%Y-%m-%d}):",
+        ]
+        for row in issue.iter_rows(named=True):
+            lines.append(
+                f"  {row['symbol']:<6} weight {row['weight']:+.3f}   prediction {row['prediction']:+.4f}   "
+                f"confidence {row['confidence']:.2f}"
+            )
+        return "\n".join(lines)
+
+    def _track_record(self, strategy: str) -> list[str]:
+        try:
+            record = self.pipeline.store.read(f"{strategy}/track_record", LAST_WEEK)
+        except ObjectMissingError:
+            return []
+        facts: dict[str, dict[str, float]] = record.footer.facts["records"]  # type: ignore[assignment]
+        lines = []
+        for kind, metrics in sorted(facts.items()):
+            label = "issued live" if kind == "live" else "backfilled (simulated), not issued live"
+            days = record.frame.filter(pl.col("record") == kind)["session"]
+            lines += [
+                f"Point-in-time walk-forward {days.min()} to {days.max()}, each day by the model of its week, {label}:",
+                "  " + _performance(metrics),
+            ]
+        return lines
+
+    def _closing(self, seconds: float) -> str:
+        stages = ", ".join(f"{name} {took:.1f}" for name, took in self.seconds.items()) or "nothing was out of date"
+        return "\n".join(
+            [
+                "",
+                f"Seconds per stage: {stages}; {seconds:.1f} in all.",
+                f"Stored in {self.pipeline.store.objects.uri} (Parquet; any tool reads it).",
+                "Look at it: make ui, then http://127.0.0.1:3000",
+            ]
+        )
+
+
+def _performance(metrics: dict[str, float]) -> str:
+    def percent(name: str) -> str:
+        return f"{metrics[name]:+.1%}" if name in metrics else "undefined"
+
+    sharpe = f"{metrics['sharpe_ratio']:.2f}" if "sharpe_ratio" in metrics else "undefined"
+    return (
+        f"return {percent('total_return')}, Sharpe {sharpe}, max drawdown {metrics['max_drawdown']:.1%}, "
+        f"turnover {metrics['turnover_per_year']:.1f} a year, costs {metrics['costs_total']:.2%} of the initial cash"
+    )
+
+
+def _verdict(metrics: dict[str, float], cross_validation: dict[str, float]) -> str:
+    if "sharpe_ratio" not in metrics or metrics["total_return"] <= 0.0:
+        return "It earns nothing after costs."
+    if metrics["sharpe_ratio"] < WORTH_A_LOOK:
+        return "It earns less than luck alone may give over so few years: no evidence of skill."
+    if cross_validation.get("log_loss", 0.0) > cross_validation.get("baseline_log_loss", float("inf")):
+        return "It earned, yet its probabilities are worse than constant ones: no evidence of skill."
+    return "It earned; one backtest is one draw, and the trials behind it are not yet counted here."

@@ -1,0 +1,104 @@
+"""Runs: materialising assets in this process, on the same instance that the web UI shows.
+
+Lives here: what `hfp` and the demo need to launch a run and to know what is out of date. Does not live here: what the
+assets do (`components`).
+"""
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from time import perf_counter
+
+import dagster as dg
+
+from hf_pipelines.definitions import defs
+from hf_pipelines.partitions import parse_key
+from hf_pipelines.resources import settings
+from hf_pipelines.resources.currency import CurrencyChecker
+from hf_pipelines.resources.parquet_io_manager import Storage
+from hf_pipelines.resources.partition_store import PartitionStore
+
+
+class RunFailedError(RuntimeError):
+    """A run failed; the message is what its first failed step said."""
+
+
+@dataclass(frozen=True)
+class Pipeline:
+    """The project's definitions, its store and its Dagster instance."""
+
+    definitions: dg.Definitions
+    instance: dg.DagsterInstance
+    store: PartitionStore
+
+    @staticmethod
+    def open() -> "Pipeline":
+        """Open the instance below DAGSTER_HOME and the configured store."""
+        settings.prepare_dagster_home()
+        # A command prints its own lines; the runs' logs are in the instance.
+        logging.getLogger("dagster").setLevel(logging.CRITICAL)
+        return Pipeline(defs(), dg.DagsterInstance.get(), Storage().store())
+
+    def assets(self) -> list[str]:
+        keys = self.definitions.resolve_asset_graph().materializable_asset_keys
+        return sorted("/".join(key.path) for key in keys)
+
+    def checker(self) -> CurrencyChecker:
+        """What is current, judged anew."""
+        graph = self.definitions.resolve_asset_graph()
+        versions = {"/".join(key.path): graph.get(key).code_version or "" for key in graph.materializable_asset_keys}
+        return CurrencyChecker(self.store, versions)
+
+    def partition_keys(self, asset: str, first: str, last: str) -> list[str]:
+        """Partition keys of an asset from `first` to `last`.
+
+        Raises
+        ------
+        ValueError
+            If the asset is unknown or the keys are none of its partitions.
+        """
+        known = self.assets()
+        if asset not in known:
+            raise ValueError(f"`asset` must be one of {', '.join(known)}, was {asset[:80]!r}.")
+        definition = self.definitions.resolve_asset_graph().get(dg.AssetKey(asset.split("/"))).partitions_def
+        keys = definition.get_partition_keys() if definition else []
+        for name, key in (("from", first), ("to", last)):
+            parse_key(key)
+            if key not in keys:
+                raise ValueError(
+                    f"`{name}` must be a partition of {asset} from {keys[0]} to {keys[-1]}, was {key}."
+                )
+        return [key for key in keys if first <= key <= last]
+
+    def materialise(self, assets: Sequence[str], first: str, last: str) -> float:
+        """Materialise assets over a range of partitions in one run; returns its seconds.
+
+        Raises
+        ------
+        RunFailedError
+            With what the first failed step said.
+        """
+        began = perf_counter()
+        job = self.definitions.resolve_implicit_global_asset_job_def()
+        tags = {"dagster/asset_partition_range_start": first, "dagster/asset_partition_range_end": last}
+        result = job.execute_in_process(
+            instance=self.instance,
+            asset_selection=[dg.AssetKey(asset.split("/")) for asset in assets],
+            partition_key=first if first == last else None,
+            tags=None if first == last else tags,
+            raise_on_error=False,
+            run_config={"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}},
+        )
+        if not result.success:
+            raise RunFailedError(_cause(result))
+        return perf_counter() - began
+
+
+def _cause(result: dg.ExecuteInProcessResult) -> str:
+    for event in result.all_events:
+        if event.is_step_failure:
+            error = event.step_failure_data.error
+            while error is not None and error.cause is not None:
+                error = error.cause
+            return error.message.strip() if error else "the step failed without a message"
+    return "the run failed before its first step; see its logs in the web UI"
