@@ -112,9 +112,7 @@ def main() -> int:
     expected = equity_of(vectorbt_portfolio(market))
     dense = simulate(**market, costs=COSTS, initial_cash=INITIAL_CASH).equity
     frames = run_backtest(weights, bars, COSTS, periods_per_year=252, initial_cash=INITIAL_CASH).equity
-    difference = max(
-        np.abs(dense / expected - 1.0).max(), np.abs(frames["equity"].to_numpy() / expected - 1.0).max()
-    )
+    difference = max(np.abs(dense / expected - 1.0).max(), np.abs(frames["equity"].to_numpy() / expected - 1.0).max())
 
     seconds: dict[str, list[float]] = {name: [] for name in calls}
     for _ in range(arguments.rounds):

@@ -86,10 +86,7 @@ def main() -> int:
         times = [_seconds(run) for _ in range(options.rounds)]
         each = min(times) / len(features)
         _show(group, times, f"{len(features)} features, {each:.3f} s each")
-    times = [
-        _seconds(lambda: compute_features(bars, list(FEATURES), sessions=sessions))
-        for _ in range(options.rounds)
-    ]
+    times = [_seconds(lambda: compute_features(bars, list(FEATURES), sessions=sessions)) for _ in range(options.rounds)]
     _show("all, from bars", times)
     return _compare_with_pandas(bars, rounds=options.rounds)
 

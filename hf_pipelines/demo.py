@@ -58,9 +58,7 @@ class Demo:
     def _make(self, stage: str, assets: Sequence[str], first: str, last: str) -> None:
         checker = self.pipeline.checker()
         keys = self._needed(assets[-1], first, last)
-        stale = [
-            key for key in keys if not all(checker.is_current(asset, key).is_current for asset in assets)
-        ]
+        stale = [key for key in keys if not all(checker.is_current(asset, key).is_current for asset in assets)]
         label = f"{assets[0].split('/')[0]}: {', '.join(asset.split('/', 1)[1] for asset in assets)}"
         shown = first if first == last else f"{first} to {last}"
         if not stale:
@@ -118,9 +116,9 @@ class Demo:
         lines = []
         for kind, metrics in sorted(facts.items()):
             label = "issued live" if kind == "live" else "backfilled (simulated), not issued live"
-            days = record.frame.filter(pl.col("record") == kind)["session"]
+            days = record.frame.filter(pl.col("record") == kind)["session"].to_list()
             lines += [
-                f"Point-in-time walk-forward {days.min()} to {days.max()}, each day by the model of its week, {label}:",
+                f"Point-in-time walk-forward {days[0]} to {days[-1]}, each day by the model of its week, {label}:",
                 "  " + _performance(metrics),
             ]
         return lines

@@ -8,6 +8,7 @@ market's time zone and is named by its first Sunday. A bar belongs to the week o
 `ts` (the Saturday bar of a 24/7 market closes on Sunday 00:00).
 """
 
+from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
@@ -151,10 +152,9 @@ class MarketPartitions:
         session fails naming the next session.
         """
         holidays = [
-            datetime(day.year, day.month, day.day, tzinfo=ZoneInfo(self.timezone))
-            for day in self._weekday_holidays()
+            datetime(day.year, day.month, day.day, tzinfo=ZoneInfo(self.timezone)) for day in self._weekday_holidays()
         ]
-        saturdays = [] if any(day.weekday() == 5 for day in self.sessions) else [SATURDAY_CRON]
+        saturdays: list[str] = [] if any(day.weekday() == 5 for day in self.sessions) else [SATURDAY_CRON]
         return dg.TimeWindowPartitionsDefinition(
             start=self.first_week.isoformat(),
             end=self.end_sunday.isoformat() if self.end_sunday else None,
@@ -162,7 +162,7 @@ class MarketPartitions:
             timezone=self.timezone,
             cron_schedule="0 0 * * *",
             end_offset=1,
-            exclusions=saturdays + holidays or None,
+            exclusions=[*saturdays, *holidays] or None,
         )
 
     def _weekday_holidays(self) -> list[date]:
@@ -175,7 +175,7 @@ class MarketPartitions:
 
     def sessions_between(self, first: date, last: date) -> list[date]:
         """Sessions in [first, last]."""
-        return [day for day in self.sessions if first <= day <= last]
+        return list(self.sessions[bisect_left(self.sessions, first) : bisect_right(self.sessions, last)])
 
     def sessions_of_week(self, key: str) -> list[date]:
         """Sessions of the week `key` that the market has (none after its end)."""
@@ -185,8 +185,6 @@ class MarketPartitions:
 
     def next_session(self, day: date) -> date:
         """First session after `day`."""
-        from bisect import bisect_right
-
         return self.sessions[bisect_right(self.sessions, day)]
 
     def session_open(self, day: date) -> datetime:

@@ -65,9 +65,7 @@ class Pipeline:
         for name, key in (("from", first), ("to", last)):
             parse_key(key)
             if key not in keys:
-                raise ValueError(
-                    f"`{name}` must be a partition of {asset} from {keys[0]} to {keys[-1]}, was {key}."
-                )
+                raise ValueError(f"`{name}` must be a partition of {asset} from {keys[0]} to {keys[-1]}, was {key}.")
         return [key for key in keys if first <= key <= last]
 
     def materialise(self, assets: Sequence[str], first: str, last: str) -> float:

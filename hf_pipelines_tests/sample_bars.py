@@ -87,9 +87,7 @@ def bars_of(
             **{name: pl.Series(values, dtype=pl.Float64) for name, values in (defaults | columns).items()},
             "symbol": [symbol] * n,
             "session": pl.Series(days, dtype=pl.Date),
-            "ts": pl.Series(
-                [datetime.combine(day, CLOSE_TIME) for day in days], dtype=pl.Datetime("us", "UTC")
-            ),
+            "ts": pl.Series([datetime.combine(day, CLOSE_TIME) for day in days], dtype=pl.Datetime("us", "UTC")),
             "role": [role] * n,
         }
     ).select(*BARS_SCHEMA)

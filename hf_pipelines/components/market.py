@@ -7,7 +7,7 @@ what a bar or a feature is (`research`), where bars come from (`resources.market
 import math
 import re
 from collections.abc import Mapping, Sequence
-from datetime import date, datetime
+from datetime import date, datetime, timedelta
 from functools import cached_property
 from time import perf_counter
 from typing import Any, Literal
@@ -25,10 +25,9 @@ from hf_pipelines.components.stage import (
     StageInput,
     StageRun,
     replay_guard,
-    week_of_key,
     window,
 )
-from hf_pipelines.partitions import MarketPartitions, parse_key, shift_week, week_key, week_start
+from hf_pipelines.partitions import MarketPartitions, parse_key, week_key, week_start
 from hf_pipelines.research.bars import (
     BARS_SCHEMA,
     SYMBOL_PATTERN,
@@ -197,7 +196,9 @@ class Market(dg.Component, dg.Model, dg.Resolvable):
 
     def bars_stage(self) -> Stage:
         """`<market>/bars`: raw prices and corporate-action events, checked."""
-        fields = self.model_dump(include={"universe", "benchmark", "calendar", "start", "known_gaps", "max_faulty_share"})
+        fields = self.model_dump(
+            include={"universe", "benchmark", "calendar", "start", "known_gaps", "max_faulty_share"}
+        )
         return Stage(
             asset=self.bars_asset,
             description=(
@@ -234,7 +235,8 @@ class Market(dg.Component, dg.Model, dg.Resolvable):
             for key in run.partitions
         }
         files = self.data_source.read([day for days in closed.values() for day in days])
-        passed, faults = [], {}
+        passed: list[tuple[SourceFile, CheckedBars]] = []
+        faults: dict[str, list[str]] = {}
         for file in files:
             try:
                 passed.append((file, self._check_file(file, run.now)))
@@ -379,8 +381,7 @@ class Market(dg.Component, dg.Model, dg.Resolvable):
         frame = bars.frame(needed)
         first_day = parse_key(needed[0])
         earliest = {
-            day: parse_key(shift_week(week_key(day), bars_input.first_week))
-            for day in frame["session"].unique().to_list()
+            day: week_start(day) + timedelta(weeks=bars_input.first_week) for day in frame["session"].unique().to_list()
         }
         last_day = max(parse_key(keys[-1]), parse_key(needed[-1]))
         last_session = self.partitions.sessions_between(first_day, shift_date(last_day))[-1]
@@ -453,5 +454,3 @@ def _column_schema(descriptions: Mapping[str, str], types: Mapping[str, Any]) ->
             for name, description in descriptions.items()
         ]
     )
-
-

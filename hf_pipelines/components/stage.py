@@ -222,9 +222,7 @@ class Stage:
         return is_current
 
     def _execute(self, context: dg.AssetExecutionContext, inputs: Mapping[str, Loaded]) -> Iterator[Any]:
-        run = StageRun(
-            partitions=tuple(context.partition_keys), now=context.resources.clock.now(), log=context.log
-        )
+        run = StageRun(partitions=tuple(context.partition_keys), now=context.resources.clock.now(), log=context.log)
         with self.track(context) if self.track else nullcontext(None) as tracker:
             if tracker is not None:
                 run = replace(run, tracked=tracker.runs)
@@ -270,9 +268,7 @@ class Stage:
             verdicts=verdicts,
             metadata=computed.metadata,
         )
-        return publication, [
-            _check_result(check.name, check.severity, found[check.name]) for check in self.checks
-        ]
+        return publication, [_check_result(check.name, check.severity, found[check.name]) for check in self.checks]
 
 
 def _partitions_of_run(tags: Mapping[str, str], partitions: dg.PartitionsDefinition) -> list[str]:
@@ -285,9 +281,7 @@ def _partitions_of_run(tags: Mapping[str, str], partitions: dg.PartitionsDefinit
     return list(partitions.get_partition_keys_in_range(dg.PartitionKeyRange(first, last)))
 
 
-def _check_result(
-    name: str, severity: dg.AssetCheckSeverity, found: Mapping[str, Finding]
-) -> dg.AssetCheckResult:
+def _check_result(name: str, severity: dg.AssetCheckSeverity, found: Mapping[str, Finding]) -> dg.AssetCheckResult:
     failed = {key: finding for key, finding in sorted(found.items()) if not finding.passed}
     rows = [
         dg.TableRecord({"partition": key, "finding": "; ".join(finding.findings)[:500]})

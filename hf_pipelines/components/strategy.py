@@ -152,7 +152,8 @@ class Strategy(dg.Component, dg.Model, dg.Resolvable):
         _require_known("signal", signal.type, RULES)
         rule = RULES[signal.type]
         _require_known(f"params of {signal.type}", list(signal.params), rule.defaults)
-        rule.check({**rule.defaults, **signal.params})
+        params: dict[str, Any] = {**rule.defaults, **signal.params}
+        rule.check(params)
         return signal
 
     @field_validator("backtest")

@@ -135,7 +135,7 @@ def training_matrix(plan: StrategyPlan) -> Stage:
             minimum_rows=plan.minimum_rows,
             weighting=plan.weighting,
         )
-        hashes = {}
+        hashes: dict[str, dict[str, str]] = {}
         for stage_input in (bars, *features):
             hashes |= inputs[stage_input.name].hashes(weeks)
         metadata = {
@@ -144,7 +144,7 @@ def training_matrix(plan: StrategyPlan) -> Stage:
             "first_session": str(matrix["session"].min()),
             "last_label_end": str(matrix["label_end"].max()),
             "members_per_session": matrix.height / matrix["session"].n_unique(),
-            "mean_target": float(matrix["target"].mean() or 0.0),
+            "mean_target": float(matrix["target"].to_numpy().mean()),
         }
         return Content(matrix, inputs=hashes), metadata
 
@@ -152,9 +152,7 @@ def training_matrix(plan: StrategyPlan) -> Stage:
         joined = join_features(_feature_frames(plan, inputs, window(partitions, bars, key)))
         return joined.filter(~pl.any_horizontal(pl.col(plan.all_features).is_nan()))
 
-    def labels_end_before_week(
-        run: StageRun, inputs: Mapping[str, Loaded], key: str, content: Content
-    ) -> Finding:
+    def labels_end_before_week(run: StageRun, inputs: Mapping[str, Loaded], key: str, content: Content) -> Finding:
         late = content.frame.filter(pl.col("label_end") >= partitions.week_begin(key))
         shown = tuple(
             f"{row['symbol']} {row['session']} has label_end {row['label_end']}" for row in late.head(5).to_dicts()
@@ -182,7 +180,9 @@ def training_matrix(plan: StrategyPlan) -> Stage:
             },
         ),
         checks=(
-            replay_guard(recompute_features, compared=lambda content: content.frame.select(*KEY_COLUMNS, *plan.all_features)),
+            replay_guard(
+                recompute_features, compared=lambda content: content.frame.select(*KEY_COLUMNS, *plan.all_features)
+            ),
             StageCheck(
                 "labels_end_before_week",
                 "Every training row's label ended before the week that the model serves.",
@@ -307,9 +307,7 @@ def fitted_model(plan: StrategyPlan) -> Stage:
                 "features": [",".join(names)],
                 "classes": [",".join(plan.target.classes)],
             },
-            schema_overrides={
-                name: pl.Datetime("us", "UTC") for name in ("as_of", "created_at", "trained_until")
-            },
+            schema_overrides={name: pl.Datetime("us", "UTC") for name in ("as_of", "created_at", "trained_until")},
         )
         content = Content(
             card,
@@ -453,7 +451,10 @@ def backtest(plan: StrategyPlan) -> Stage:
         ),
         checks=(
             StageCheck(
-                "fills_after_decisions", "No trade is filled on or before the bar that decided it.", _fills_late, is_guard=True
+                "fills_after_decisions",
+                "No trade is filled on or before the bar that decided it.",
+                _fills_late,
+                is_guard=True,
             ),
         ),
     )
@@ -474,7 +475,8 @@ def _fills_late(run: StageRun, inputs: Mapping[str, Loaded], key: str, content: 
     trades = pl.read_parquet(io.BytesIO(content.attachments["trades.parquet"]))
     early = trades.filter(pl.col("session") <= pl.col("decision_session"))
     shown = tuple(
-        f"{row['symbol']} decided {row['decision_session']}, filled {row['session']}" for row in early.head(5).to_dicts()
+        f"{row['symbol']} decided {row['decision_session']}, filled {row['session']}"
+        for row in early.head(5).to_dicts()
     )
     return Finding(early.is_empty(), trades.height, shown)
 

@@ -192,9 +192,7 @@ def _column_faults(raw: pl.DataFrame) -> list[str]:
     return faults
 
 
-def _value_faults(
-    raw: pl.DataFrame, *, hours: Mapping[date, tuple[datetime, datetime]], now: datetime
-) -> list[str]:
+def _value_faults(raw: pl.DataFrame, *, hours: Mapping[date, tuple[datetime, datetime]], now: datetime) -> list[str]:
     faults = []
     if keyless := raw.filter(pl.any_horizontal(pl.col(*KEY_COLUMNS).is_null())).height:
         faults.append(f"{keyless} rows have no symbol, session or ts")
@@ -253,7 +251,9 @@ def validate_bars(
             f"`bars` must have at most {max_faulty_share:.0%} faulty symbol-sessions, {source} has {faulty.height} of "
             f"{n_total} (first: {worst['symbol']} {worst['session']}: {worst['reason']}); mend the file."
         )
-    roles = pl.DataFrame({"symbol": list(universe), "role": list(universe.values())}, schema_overrides={"role": pl.String})
+    roles = pl.DataFrame(
+        {"symbol": list(universe), "role": list(universe.values())}, schema_overrides={"role": pl.String}
+    )
     bars = known.join(faulty, on=["symbol", "session"], how="anti").join(roles, on="symbol", how="left")
     return CheckedBars(
         bars=bars.select(*BARS_SCHEMA).sort("symbol", "ts"),

@@ -89,8 +89,8 @@ def _blocks(frame: pl.DataFrame) -> list[np.ndarray]:
     Floats of one type form one matrix: a frame of 200 features is hashed in one pass, not in 200.
     """
     blocks = []
-    for dtype in (pl.Float32, pl.Float64):
-        names = [name for name, each in frame.schema.items() if each == dtype]
+    for width in (pl.Float32(), pl.Float64()):
+        names = [name for name, each in frame.schema.items() if each == width]
         if names:
             values = frame.select(names).fill_null(0.0).to_numpy() + 0.0
             blocks.append(np.where(np.isnan(values), np.nan, values).astype(values.dtype))

@@ -36,9 +36,7 @@ from hf_pipelines.research.targets import Target
 class Splitter(Protocol):
     """What `cross_validate` needs of a splitter: scikit-learn's `split`, given a training matrix as `X`."""
 
-    def split(
-        self, X: object, y: object = None, groups: object = None
-    ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    def split(self, X: object, y: object = None, groups: object = None) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """Yield row numbers of training and test set, fold by fold."""
 
 
@@ -172,9 +170,7 @@ def latest_predictions(predictions: pl.DataFrame) -> pl.DataFrame:
     repeated = predictions.filter(pl.struct("symbol", "ts", "fold").is_duplicated())
     if repeated.height:
         folds = repeated["fold"].unique().sort().to_list()
-        raise ValueError(
-            f"`predictions` must hold a symbol and ts once per fold, was repeated in folds {folds[:5]}."
-        )
+        raise ValueError(f"`predictions` must hold a symbol and ts once per fold, was repeated in folds {folds[:5]}.")
     by_age = predictions.sort("ts", "symbol", "trained_until", "fold")
     return by_age.unique(["symbol", "ts"], keep="last", maintain_order=True)
 
@@ -292,11 +288,7 @@ def _score(predictions: pl.DataFrame, *, target: Target, class_shares: np.ndarra
 
 
 def _class_shares(y: np.ndarray, target: Target) -> np.ndarray:
-    return (
-        np.bincount(y.astype(np.int64), minlength=len(target.classes)) / len(y)
-        if target.classes
-        else np.empty(0)
-    )
+    return np.bincount(y.astype(np.int64), minlength=len(target.classes)) / len(y) if target.classes else np.empty(0)
 
 
 def _check_task(learner: str, target: Target) -> None:
@@ -304,9 +296,7 @@ def _check_task(learner: str, target: Target) -> None:
     task = "classification" if target.is_classification else "regression"
     if LEARNERS[learner].task != task:
         fitting = sorted(name for name, entry in LEARNERS.items() if entry.task == task)
-        raise ValueError(
-            f"`learner` must be for {task} with target {target.name!r}, was {learner!r}; use {fitting}."
-        )
+        raise ValueError(f"`learner` must be for {task} with target {target.name!r}, was {learner!r}; use {fitting}.")
 
 
 def _check_classes(y_by_place: Mapping[str, np.ndarray], target: Target) -> None:

@@ -79,9 +79,7 @@ def build_matrix(
     _refuse(complete, names, pl.all().is_infinite().any(), "be finite", "repair its formula")
     _refuse(complete, names, pl.all().min() == pl.all().max(), "vary over the rows", "leave it out")
     weight = sample_weights(complete["y"].to_numpy(), weighting=weighting, target=target)
-    return (
-        complete.with_columns(weight=pl.Series(weight)).select(*MATRIX_COLUMNS, *names).sort("ts", "symbol")
-    )
+    return complete.with_columns(weight=pl.Series(weight)).select(*MATRIX_COLUMNS, *names).sort("ts", "symbol")
 
 
 def join_features(groups: Sequence[pl.DataFrame]) -> pl.DataFrame:
@@ -98,9 +96,7 @@ def join_features(groups: Sequence[pl.DataFrame]) -> pl.DataFrame:
         raise ValueError("`features` must hold at least one feature column, was empty.")
     repeated = sorted({name for name in names if names.count(name) > 1 or name in MATRIX_COLUMNS})
     if repeated:
-        raise ValueError(
-            f"`features` must name each feature once and none like a matrix column, was {repeated[:5]}."
-        )
+        raise ValueError(f"`features` must name each feature once and none like a matrix column, was {repeated[:5]}.")
     for group in groups:
         _check_keys(group, "features")
     joined = reduce(lambda left, right: left.join(right, on=KEY_COLUMNS, how="inner"), groups)
@@ -155,9 +151,7 @@ def _member_labels(bars: pl.DataFrame, *, joined: pl.DataFrame, target: Target) 
     _check_keys(bars, "bars")
     n_barless = joined.join(bars, on=KEY_COLUMNS, how="anti").height
     if n_barless:
-        raise ValueError(
-            f"`bars` must cover every row of `features`, was short of {n_barless}; read the same weeks."
-        )
+        raise ValueError(f"`bars` must cover every row of `features`, was short of {n_barless}; read the same weeks.")
     return build_labels(bars.filter(pl.col("role") == "member"), target)
 
 
@@ -185,6 +179,4 @@ def _refuse(frame: pl.DataFrame, names: list[str], is_bad: pl.Expr, rule: str, r
     verdict = frame.select(names).select(is_bad).row(0, named=True)
     offenders = sorted(name for name, bad in verdict.items() if bad)
     if offenders:
-        raise ValueError(
-            f"each feature must {rule}, was not so for {len(offenders)}: {offenders[:5]}; {remedy}."
-        )
+        raise ValueError(f"each feature must {rule}, was not so for {len(offenders)}: {offenders[:5]}; {remedy}.")

@@ -386,8 +386,7 @@ def _check_periods(periods_per_year: float) -> None:
 def _check_classification(codes: NDArray[np.int64], probability: NDArray[np.float64]) -> None:
     if probability.ndim != 2 or codes.shape != probability.shape[:1] or not len(codes):
         raise ValueError(
-            "`probability` must be (n, n_classes) for a non-empty `y`, "
-            f"was {probability.shape} for {codes.shape}."
+            f"`probability` must be (n, n_classes) for a non-empty `y`, was {probability.shape} for {codes.shape}."
         )
     if codes.min() < 0 or codes.max() >= probability.shape[1]:
         raise ValueError(

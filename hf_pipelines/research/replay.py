@@ -15,6 +15,8 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
+from hf_pipelines.research.content_hash import content_hash
+
 
 @dataclass(frozen=True)
 class Difference:
@@ -98,7 +100,7 @@ def compare_replay(
     -------
     list of Difference
         Sorted by symbol, then by column; empty if replay confirms every value. Floats must agree in every
-        bit, NaN agrees with NaN. A row or column that only one frame has is a difference in each of its
+        bit, as in a content hash: NaN agrees with NaN, -0.0 with 0.0. A row or column that only one frame has is a difference in each of its
         values.
 
     Raises
@@ -108,6 +110,9 @@ def compare_replay(
     """
     left, right = (frame.filter(pl.col("ts") == at) for frame in (stored, recomputed))
     _check_comparable(left, right, keys=keys)
+    # Nearly every replay confirms: one hash of each side says so ten times sooner than column by column.
+    if content_hash(left.sort(keys)) == content_hash(right.sort(keys)):
+        return []
     names = sorted((set(left.columns) | set(right.columns)) - set(keys))
     both = _mark(left, "stored", keys=keys).join(
         _mark(right, "recomputed", keys=keys), on=list(keys), how="full", coalesce=True
@@ -120,9 +125,7 @@ def compare_replay(
 def _check_comparable(left: pl.DataFrame, right: pl.DataFrame, *, keys: Sequence[str]) -> None:
     for name in sorted(set(left.columns) & set(right.columns)):
         if left.schema[name] != right.schema[name]:
-            raise ValueError(
-                f"`recomputed` must hold {name} as {left.schema[name]}, was {right.schema[name]}."
-            )
+            raise ValueError(f"`recomputed` must hold {name} as {left.schema[name]}, was {right.schema[name]}.")
     for frame in (left, right):
         if frame.select(keys).is_duplicated().any():
             raise ValueError(f"`stored` and `recomputed` must hold each {tuple(keys)} once, one has repeats.")
@@ -150,9 +153,8 @@ def _is_same(left: pl.Series, right: pl.Series) -> npt.NDArray[np.bool_]:
     if left.dtype != right.dtype or not left.dtype.is_float():
         return left.eq_missing(right).to_numpy()
     ours, theirs = left.to_numpy(), right.to_numpy()
-    bits = np.dtype(f"u{ours.dtype.itemsize}")
-    is_same_bits = (ours.view(bits) == theirs.view(bits)) | (np.isnan(ours) & np.isnan(theirs))
-    return np.asarray(is_same_bits & (left.is_null() == right.is_null()).to_numpy())
+    is_equal = (ours == theirs) | (np.isnan(ours) & np.isnan(theirs))
+    return np.asarray(is_equal & (left.is_null() == right.is_null()).to_numpy())
 
 
 def _shown(value: object) -> str:

@@ -45,9 +45,7 @@ class Rule:
     formula: str
 
 
-def apply_rule(
-    predictions: pl.DataFrame, *, rule: str, params: Mapping[str, RuleValue] | None = None
-) -> pl.DataFrame:
+def apply_rule(predictions: pl.DataFrame, *, rule: str, params: Mapping[str, RuleValue] | None = None) -> pl.DataFrame:
     """Turn predictions into target weights.
 
     Parameters

@@ -87,9 +87,7 @@ class PurgedWalkForward:
         """Return the number of folds; the arguments are scikit-learn's and not read."""
         return self.n_splits
 
-    def split(
-        self, X: object, y: object = None, groups: object = None
-    ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    def split(self, X: object, y: object = None, groups: object = None) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """Yield the row numbers of each fold's training and test set, folds in order of time.
 
         Parameters
@@ -156,8 +154,7 @@ class PurgedWalkForward:
 def _check_times(times: object) -> pl.DataFrame:
     if not isinstance(times, pl.DataFrame):
         raise TypeError(
-            f"`groups` must be a polars DataFrame with {TIME_COLUMNS} unless `X` is one, "
-            f"was {type(times).__name__}."
+            f"`groups` must be a polars DataFrame with {TIME_COLUMNS} unless `X` is one, was {type(times).__name__}."
         )
     missing = sorted(set(TIME_COLUMNS) - set(times.columns))
     if missing:
@@ -166,7 +163,5 @@ def _check_times(times: object) -> pl.DataFrame:
     is_ordered = (pl.col("ts") <= label_start) & (label_start <= pl.col("label_end"))
     n_broken = times.height - int(times.select(is_ordered.sum()).item())
     if n_broken:
-        raise ValueError(
-            f"`groups` must satisfy ts <= label_start <= label_end, was not so in {n_broken} rows."
-        )
+        raise ValueError(f"`groups` must satisfy ts <= label_start <= label_end, was not so in {n_broken} rows.")
     return times.select(TIME_COLUMNS)

@@ -77,9 +77,7 @@ def build_target(name: str, *, horizon_bars: int, params: Mapping[str, float] | 
     kind, given = TARGETS[name], dict(params or {})
     unknown = sorted(set(given) - set(kind.defaults))
     if unknown:
-        raise ValueError(
-            f"`params` must be among {sorted(kind.defaults)} for target {name!r}, was {unknown[:5]}."
-        )
+        raise ValueError(f"`params` must be among {sorted(kind.defaults)} for target {name!r}, was {unknown[:5]}.")
     _check_horizon(horizon_bars)
     filled = {**kind.defaults, **given}
     # Written so that a NaN threshold fails too.

@@ -4,11 +4,12 @@ Lives here: `now`, as a resource, so that a test can set it. Does not live here:
 """
 
 from datetime import UTC, datetime
+from typing import Any
 
 import dagster as dg
 
 
-class Clock(dg.ConfigurableResource):
+class Clock(dg.ConfigurableResource[Any]):
     """Wall clock, or a fixed instant.
 
     Parameters

@@ -30,7 +30,7 @@ class TrackingUnavailableError(ConnectionError):
     """The tracking server or database could not be reached."""
 
 
-class MLflowTracking(dg.ConfigurableResource):
+class MLflowTracking(dg.ConfigurableResource[Any]):
     """MLflow, by explicit runs.
 
     Parameters
@@ -151,9 +151,7 @@ def _experiment_id(client: Any, name: str) -> str:
         return str(client.get_experiment_by_name(name).experiment_id)
 
 
-def _open_child(
-    client: Any, experiment_id: str, *, strategy: str, asset: str, partition: str, root: str
-) -> str:
+def _open_child(client: Any, experiment_id: str, *, strategy: str, asset: str, partition: str, root: str) -> str:
     parent = _find_or_create(
         client, experiment_id, f"{strategy} {partition}", {"hf.strategy": strategy, "hf.week": partition}
     )

@@ -84,7 +84,11 @@ class ObjectStore:
 
         try:
             obstore.put(
-                _open(self.uri, self.endpoint), check_key(key), payload, mode="create" if create_only else "overwrite", use_multipart=False
+                _open(self.uri, self.endpoint),
+                check_key(key),
+                payload,
+                mode="create" if create_only else "overwrite",
+                use_multipart=False,
             )
         except AlreadyExistsError as e:
             raise ObjectExistsError(f"`{key}` must not exist yet, was there already in {self.uri}.") from e

@@ -115,7 +115,7 @@ class Publication:
         return not (self.rejected or self.failures or self.skipped)
 
 
-class Storage(dg.ConfigurableResource):
+class Storage(dg.ConfigurableResource[Any]):
     """Where partitions are stored.
 
     Parameters
@@ -130,9 +130,7 @@ class Storage(dg.ConfigurableResource):
     endpoint: str | None = None
 
     def store(self) -> PartitionStore:
-        return PartitionStore(
-            ObjectStore(self.uri or settings.storage_uri(), self.endpoint or settings.s3_endpoint())
-        )
+        return PartitionStore(ObjectStore(self.uri or settings.storage_uri(), self.endpoint or settings.s3_endpoint()))
 
 
 class ParquetIOManager(dg.ConfigurableIOManager):

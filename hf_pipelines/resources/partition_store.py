@@ -202,7 +202,13 @@ class PartitionStore:
             If the store cannot be written; the old content is intact.
         """
         footer = self._footer(
-            asset, partition, content, code_version=code_version, run_id=run_id, created_at=created_at, verdicts=verdicts
+            asset,
+            partition,
+            content,
+            code_version=code_version,
+            run_id=run_id,
+            created_at=created_at,
+            verdicts=verdicts,
         )
         for name, verdict in footer.verdicts.items():
             if not verdict.passed or verdict.content_hash != footer.content_hash:
@@ -266,7 +272,13 @@ class PartitionStore:
     ) -> str:
         """Keep what failed a guard for a person to look at; returns its address. It is never current."""
         footer = self._footer(
-            asset, partition, content, code_version=code_version, run_id=run_id, created_at=created_at, verdicts=verdicts
+            asset,
+            partition,
+            content,
+            code_version=code_version,
+            run_id=run_id,
+            created_at=created_at,
+            verdicts=verdicts,
         )
         key = f"_rejected/{asset}/{partition}/{footer.content_hash}.parquet"
         self.objects.put(key, encode(content.frame, footer))
@@ -321,7 +333,8 @@ class PartitionStore:
     def versions(self, asset: str, partition: str) -> list[str]:
         """Content hashes of the earlier contents that are kept."""
         return [
-            key.rsplit("/", 1)[1].removesuffix(".parquet") for key in self.objects.keys(f"_versions/{asset}/{partition}")
+            key.rsplit("/", 1)[1].removesuffix(".parquet")
+            for key in self.objects.keys(f"_versions/{asset}/{partition}")
         ]
 
     def version_key(self, footer: Footer) -> str:

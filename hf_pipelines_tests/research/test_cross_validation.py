@@ -60,9 +60,7 @@ def test_cross_validate_scaler_and_ridge_are_fitted_on_training_rows_alone():
         scaler = StandardScaler().fit(X[train])
         ridge = Ridge(alpha=1.0, solver="cholesky").fit(scaler.transform(X[train]), y[train])
         expected = ridge.predict(scaler.transform(X[test]))
-        np.testing.assert_allclose(
-            predictions.filter(fold=fold)["prediction"], expected, rtol=1e-5, atol=1e-8
-        )
+        np.testing.assert_allclose(predictions.filter(fold=fold)["prediction"], expected, rtol=1e-5, atol=1e-8)
 
 
 def test_cross_validate_class_weights_come_from_training_rows_alone():
@@ -127,10 +125,7 @@ def memory_of_neighbours(*, is_purged: bool) -> float:
     rng = np.random.default_rng(1)
     walks = 100.0 * np.exp(np.cumsum(rng.normal(0.0, 0.02, size=(8, 260)), axis=1))
     bars = plain_bars({f"S{number}": walk.tolist() for number, walk in enumerate(walks)})
-    place = {
-        "is_" + symbol: (pl.col("symbol") == symbol).cast(pl.Float32)
-        for symbol in bars["symbol"].unique().sort()
-    }
+    place = {"is_" + symbol: (pl.col("symbol") == symbol).cast(pl.Float32) for symbol in bars["symbol"].unique().sort()}
     day = (pl.col("session") - date(2024, 1, 1)).dt.total_days().cast(pl.Float32)
     features = bars.select(*KEYS, day=day, **place)
     matrix = build_matrix(features, bars=bars, target=target, cutoff=None, minimum_rows=100)
@@ -172,9 +167,7 @@ def test_cross_validate_classification_metrics_agree_with_sklearn_and_scipy():
     assert result.metrics["accuracy"] == pytest.approx(sk.accuracy_score(y, probability.argmax(axis=1)))
     expected = sk.balanced_accuracy_score(y, probability.argmax(axis=1))
     assert result.metrics["balanced_accuracy"] == pytest.approx(expected)
-    by_session = [
-        spearmanr(part["prediction"], part["target"])[0] for _, part in predictions.group_by("session")
-    ]
+    by_session = [spearmanr(part["prediction"], part["target"])[0] for _, part in predictions.group_by("session")]
     assert result.metrics["information_coefficient"] == pytest.approx(np.mean(by_session))
     # The planted signal is found, and the baseline is what it is measured against.
     assert result.metrics["log_loss"] < result.metrics["baseline_log_loss"]
@@ -252,9 +245,7 @@ def test_cross_validate_fold_without_a_class_raises_naming_it():
     matrix = random_matrix(DIRECTION)
     early = pl.col("session") < date(2024, 2, 20)
     matrix = matrix.with_columns(y=pl.when(early & (pl.col("y") == 1)).then(0.0).otherwise("y"))
-    with pytest.raises(
-        ValueError, match=r"every class.*fold 0 lacks \['flat'\]; bring its thresholds closer"
-    ):
+    with pytest.raises(ValueError, match=r"every class.*fold 0 lacks \['flat'\]; bring its thresholds closer"):
         validate(matrix, "xgboost_classifier")
 
 
@@ -291,9 +282,7 @@ def test_fit_final_uses_all_rows_and_the_weights_of_the_matrix():
         target=DIRECTION,
         seed=5,
     )
-    np.testing.assert_array_equal(
-        ours.predict_proba(features_of(matrix)), bare.predict_proba(features_of(matrix))
-    )
+    np.testing.assert_array_equal(ours.predict_proba(features_of(matrix)), bare.predict_proba(features_of(matrix)))
 
 
 @each_learner

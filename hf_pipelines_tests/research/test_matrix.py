@@ -60,9 +60,7 @@ def test_build_matrix_with_cutoff_ignores_everything_from_the_cutoff_on():
     cutoff = close_of(4)
     known_bars = BARS.filter(pl.col("ts") < cutoff)
     known_features = numbered().filter(pl.col("ts") < cutoff)
-    assert_frame_equal(
-        build(numbered(), cutoff=cutoff), build(known_features, bars=known_bars, cutoff=cutoff)
-    )
+    assert_frame_equal(build(numbered(), cutoff=cutoff), build(known_features, bars=known_bars, cutoff=cutoff))
 
 
 def test_build_matrix_drops_rows_with_an_unknown_feature():
@@ -76,9 +74,7 @@ def test_build_matrix_null_feature_counts_as_unknown():
 
 
 def test_build_matrix_drops_reference_symbols():
-    bars = BARS.with_columns(
-        role=pl.when(pl.col("symbol") == "B").then(pl.lit("reference")).otherwise("role")
-    )
+    bars = BARS.with_columns(role=pl.when(pl.col("symbol") == "B").then(pl.lit("reference")).otherwise("role"))
     assert build(numbered(), bars=bars)["symbol"].unique().to_list() == ["A"]
 
 
@@ -104,17 +100,11 @@ def test_feature_names_are_the_columns_after_the_fixed_ones():
     [
         pytest.param([], "at least one feature column", id="no groups"),
         pytest.param(BARS.select("symbol", "session", "ts"), "at least one feature column", id="no features"),
-        pytest.param(
-            numbered().drop("session"), r"`features` must have the columns.*without \['session'\]", id="key"
-        ),
+        pytest.param(numbered().drop("session"), r"`features` must have the columns.*without \['session'\]", id="key"),
         pytest.param([numbered(), numbered()], r"name each feature once.*\['x'\]", id="same feature twice"),
         pytest.param(numbered("target"), r"none like a matrix column.*\['target'\]", id="reserved name"),
-        pytest.param(
-            pl.concat([numbered(), numbered()[:1]]), r"one row per symbol and ts.*\['A'\]", id="duplicate"
-        ),
-        pytest.param(
-            [numbered(), numbered("z")[:-2]], r"same rows in every group, was \[10, 8\]", id="short group"
-        ),
+        pytest.param(pl.concat([numbered(), numbered()[:1]]), r"one row per symbol and ts.*\['A'\]", id="duplicate"),
+        pytest.param([numbered(), numbered("z")[:-2]], r"same rows in every group, was \[10, 8\]", id="short group"),
     ],
 )
 def test_join_features_malformed_groups_raise(features, message):
@@ -163,20 +153,12 @@ def test_build_matrix_nothing_before_cutoff_raises():
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        pytest.param(
-            {"bars": BARS.drop("role", "close")}, r"`bars` must have.*\['close', 'role'\]", id="columns"
-        ),
-        pytest.param(
-            {"bars": pl.concat([BARS, BARS[:1]])}, r"`bars` must hold one row per.*\['A'\]", id="duplicate"
-        ),
-        pytest.param(
-            {"bars": BARS[:-3]}, "`bars` must cover every row of `features`, was short of 3", id="short"
-        ),
+        pytest.param({"bars": BARS.drop("role", "close")}, r"`bars` must have.*\['close', 'role'\]", id="columns"),
+        pytest.param({"bars": pl.concat([BARS, BARS[:1]])}, r"`bars` must hold one row per.*\['A'\]", id="duplicate"),
+        pytest.param({"bars": BARS[:-3]}, "`bars` must cover every row of `features`, was short of 3", id="short"),
         pytest.param({"cutoff": datetime(2024, 1, 4)}, "`cutoff` must carry a time zone", id="naive cutoff"),
         pytest.param({"weighting": "heavy"}, "`weighting` must be one of.*'heavy'", id="weighting"),
-        pytest.param(
-            {"weighting": "class_balance"}, "must be 'none' for target 'forward_return'", id="no classes"
-        ),
+        pytest.param({"weighting": "class_balance"}, "must be 'none' for target 'forward_return'", id="no classes"),
     ],
 )
 def test_build_matrix_bad_argument_raises(change, message):

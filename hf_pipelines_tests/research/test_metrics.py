@@ -89,9 +89,7 @@ def test_hit_rate_leaves_flat_sessions_out() -> None:
     ids=lambda metric: metric.__name__,
 )
 @pytest.mark.parametrize("equity", [[], [100.0, math.nan], [100.0, 0.0], [100.0, -5.0]], ids=str)
-def test_equity_metric_of_impossible_equity_raises(
-    metric: Callable[[ArrayLike], object], equity: list[float]
-) -> None:
+def test_equity_metric_of_impossible_equity_raises(metric: Callable[[ArrayLike], object], equity: list[float]) -> None:
     with pytest.raises(ValueError, match="`equity` must be"):
         metric(equity)
 
@@ -102,9 +100,7 @@ def test_sharpe_ratio_with_impossible_periods_per_year_raises(periods: float) ->
         metrics.sharpe_ratio([0.01, 0.02], periods_per_year=periods)
 
 
-def predictions_of(
-    prediction: list[float | None], target: list[float | None], *, day: int = 1
-) -> pl.DataFrame:
+def predictions_of(prediction: list[float | None], target: list[float | None], *, day: int = 1) -> pl.DataFrame:
     schema = {"session": pl.Date, "prediction": pl.Float64, "target": pl.Float64}
     return pl.DataFrame(
         {"session": [date(2024, 1, day)] * len(target), "prediction": prediction, "target": target},
@@ -187,9 +183,7 @@ def test_classification_metrics_balanced_accuracy_agrees_with_sklearn_when_a_cla
     ],
     ids=["empty", "shapes", "code", "nan"],
 )
-def test_classification_metrics_with_bad_input_raises(
-    y: ArrayLike, probability: ArrayLike, message: str
-) -> None:
+def test_classification_metrics_with_bad_input_raises(y: ArrayLike, probability: ArrayLike, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         metrics.classification_metrics(y, probability)
 

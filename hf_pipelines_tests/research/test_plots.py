@@ -50,9 +50,7 @@ def test_importances_png_draws_longest_bar_on_top() -> None:
     image = pixels(plots.importances_png(["small", "large", "middle"], [1.0, 3.0, 2.0]))
 
     widths = coloured(image, plots.EQUITY_COLOUR).sum(axis=1)
-    bars = [
-        widths[rows].max() for rows in np.split(np.arange(len(widths)), np.flatnonzero(np.diff(widths)) + 1)
-    ]
+    bars = [widths[rows].max() for rows in np.split(np.arange(len(widths)), np.flatnonzero(np.diff(widths)) + 1)]
     lengths = [width for width in bars if width > 0]
     assert lengths == sorted(lengths, reverse=True)
     assert lengths[0] == pytest.approx(3 * lengths[-1], rel=0.02)

@@ -30,9 +30,7 @@ def weights_of(predictions: pl.DataFrame, rule: str, **params: object) -> dict[s
 
 def random_predictions(*, symbols: int = 7, sessions: int = 40, seed: int = 0) -> pl.DataFrame:
     rng = np.random.default_rng(seed)
-    keys = plain_bars({f"S{number}": [1.0] * sessions for number in range(symbols)}).select(
-        "symbol", "session", "ts"
-    )
+    keys = plain_bars({f"S{number}": [1.0] * sessions for number in range(symbols)}).select("symbol", "session", "ts")
     share = rng.dirichlet([1.0, 1.0, 1.0], size=keys.height)
     # Rounded, so that ties occur.
     prediction = np.where(rng.random(keys.height) < 0.2, NAN, np.round(rng.normal(size=keys.height), 1))
@@ -97,9 +95,7 @@ def test_rank_long_short_unknown_member_is_neither_best_nor_worst():
 @pytest.mark.parametrize("rule", sorted(RULES))
 def test_every_rule_gives_each_row_a_finite_weight_within_the_gross(rule):
     predictions = random_predictions()
-    weights = apply_rule(
-        predictions.sample(fraction=1.0, shuffle=True, seed=1), rule=rule, params={"max_gross": 0.8}
-    )
+    weights = apply_rule(predictions.sample(fraction=1.0, shuffle=True, seed=1), rule=rule, params={"max_gross": 0.8})
     keys = ["symbol", "session", "ts"]
     assert_frame_equal(weights.select(keys), predictions.select(keys).sort("ts", "symbol"))
     assert weights.schema["weight"] == pl.Float64 and weights["weight"].is_finite().all()

@@ -17,10 +17,7 @@ MIDNIGHT = datetime(2024, 1, 1)
 
 def times_of(days: list[int], *, label_days: int = 0, hours: list[int] | None = None) -> pl.DataFrame:
     """One row per entry of `days`; its label covers the `label_days` days after it."""
-    ts = [
-        MIDNIGHT + timedelta(days=day, hours=hour)
-        for day, hour in zip(days, hours or [21] * len(days), strict=True)
-    ]
+    ts = [MIDNIGHT + timedelta(days=day, hours=hour) for day, hour in zip(days, hours or [21] * len(days), strict=True)]
     return pl.DataFrame(
         {
             "session": [moment.date() for moment in ts],
@@ -107,9 +104,7 @@ def test_walk_forward_labels_of_no_length_agrees_with_sklearn(n_splits, gap, max
 def panels(draw):
     n_sessions = draw(st.integers(12, 40))
     n_rows = draw(st.integers(n_sessions, 3 * n_sessions))
-    extra = draw(
-        st.lists(st.integers(0, n_sessions - 1), min_size=n_rows - n_sessions, max_size=n_rows - n_sessions)
-    )
+    extra = draw(st.lists(st.integers(0, n_sessions - 1), min_size=n_rows - n_sessions, max_size=n_rows - n_sessions))
     days = draw(st.permutations(list(range(n_sessions)) + extra))
     label_days = draw(st.lists(st.integers(1, 6), min_size=n_rows, max_size=n_rows))
     times = times_of(list(days))
@@ -200,9 +195,7 @@ def test_walk_forward_too_few_sessions_raises_with_the_numbers():
 
 def test_walk_forward_purge_leaving_too_little_names_the_fold():
     splitter = PurgedWalkForward(n_splits=1, test_sessions=2, min_train_sessions=5)
-    with pytest.raises(
-        ValueError, match=r"\(5\) must be left to train on before 2024-01-09 in fold 0, was 4"
-    ):
+    with pytest.raises(ValueError, match=r"\(5\) must be left to train on before 2024-01-09 in fold 0, was 4"):
         list(splitter.split(times_of(list(range(10)), label_days=4)))
 
 

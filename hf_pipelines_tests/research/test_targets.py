@@ -19,8 +19,7 @@ def walk(n_bars: int, *, seed: int = 0) -> list[float]:
 def with_event(bars: pl.DataFrame, session: date, **values: float) -> pl.DataFrame:
     on_day = pl.col("session") == session
     return bars.with_columns(
-        pl.when(on_day).then(pl.lit(value)).otherwise(pl.col(name)).alias(name)
-        for name, value in values.items()
+        pl.when(on_day).then(pl.lit(value)).otherwise(pl.col(name)).alias(name) for name, value in values.items()
     )
 
 
@@ -75,9 +74,7 @@ def test_forward_return_two_symbols_never_mixes_them():
 
 
 def test_forward_return_with_halt_counts_bars_of_the_symbol():
-    bars = plain_bars({"A": [100.0, 1.0, 1.0, 120.0, 150.0]}).filter(
-        ~pl.col("session").dt.day().is_in([2, 3])
-    )
+    bars = plain_bars({"A": [100.0, 1.0, 1.0, 120.0, 150.0]}).filter(~pl.col("session").dt.day().is_in([2, 3]))
     labels = forward_return(bars, 1)
     assert labels["target"].to_list() == pytest.approx([0.2, 0.25])
     assert labels["label_end"].to_list() == [close_of(4), close_of(5)]
@@ -110,9 +107,7 @@ def test_forward_return_other_bars_cut_off_same_bits(horizon_bars):
 
 def test_forward_return_order_of_rows_does_not_matter():
     bars = plain_bars({"A": walk(20), "B": walk(20, seed=1)})
-    assert_frame_equal(
-        forward_return(bars.sample(fraction=1.0, shuffle=True, seed=0), 3), forward_return(bars, 3)
-    )
+    assert_frame_equal(forward_return(bars.sample(fraction=1.0, shuffle=True, seed=0), 3), forward_return(bars, 3))
 
 
 @pytest.mark.parametrize("close", [0.0, float("nan"), None])

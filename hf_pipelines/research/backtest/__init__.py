@@ -68,7 +68,5 @@ class Engine:
 
 ENGINES: dict[str, Engine] = {
     engine.name: engine
-    for engine in (
-        Engine(name="reference", run=run_backtest, summary="Exact cash ledger, compiled by numba."),
-    )
+    for engine in (Engine(name="reference", run=run_backtest, summary="Exact cash ledger, compiled by numba."),)
 }

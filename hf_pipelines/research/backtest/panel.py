@@ -134,9 +134,7 @@ def _scatter(values: pl.Series, cells: NDArray[np.int64], shape: tuple[int, int]
     return dense.reshape(shape)
 
 
-def _scatter_events(
-    values: pl.Series, cells: NDArray[np.int64], shape: tuple[int, int], *, empty: float
-) -> Floats:
+def _scatter_events(values: pl.Series, cells: NDArray[np.int64], shape: tuple[int, int], *, empty: float) -> Floats:
     """As `_scatter`, writing only the few bars on which something happened."""
     happened = (values != empty).arg_true()
     return _scatter(values.gather(happened), cells[happened.to_numpy()], shape, empty=empty)
@@ -189,9 +187,7 @@ def _check_values(weights: pl.DataFrame, bars: pl.DataFrame) -> None:
 def _check_weights_have_bars(panel: TradingPanel) -> None:
     rows, columns = np.nonzero((panel.weights != 0.0) & np.isnan(panel.close))
     if len(rows):
-        offenders = [
-            f"{panel.symbols[int(j)]} {panel.session[int(i)]}" for i, j in zip(rows, columns, strict=True)
-        ]
+        offenders = [f"{panel.symbols[int(j)]} {panel.session[int(i)]}" for i, j in zip(rows, columns, strict=True)]
         raise ValueError(
             "`weights` must be zero where the symbol has no bar to size the position with, "
             f"was not for {len(offenders)}: {_shown(offenders)}."

@@ -192,9 +192,7 @@ def drawdowns_frame(equity: pl.DataFrame) -> pl.DataFrame:
     )
 
 
-def summarise(
-    equity: pl.DataFrame, ledger: Ledger, *, n_trades: int, periods_per_year: float
-) -> dict[str, float]:
+def summarise(equity: pl.DataFrame, ledger: Ledger, *, n_trades: int, periods_per_year: float) -> dict[str, float]:
     """Metrics of a backtest.
 
     Parameters

@@ -67,9 +67,7 @@ class Panel:
     benchmark_factor: FloatArray
 
 
-def build_panel(
-    bars: pl.DataFrame, sessions: Iterable[date] | None, *, benchmark: str | None = None
-) -> Panel:
+def build_panel(bars: pl.DataFrame, sessions: Iterable[date] | None, *, benchmark: str | None = None) -> Panel:
     """Lay out the member rows of `bars` for feature functions.
 
     Parameters

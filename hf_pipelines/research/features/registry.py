@@ -57,8 +57,7 @@ class Feature:
     def __post_init__(self) -> None:
         if not 1 <= self.lookback_bars <= MAX_LOOKBACK_BARS:
             raise ValueError(
-                f"`lookback_bars` must be from 1 to {MAX_LOOKBACK_BARS}, "
-                f"was {self.lookback_bars} for {self.name}."
+                f"`lookback_bars` must be from 1 to {MAX_LOOKBACK_BARS}, was {self.lookback_bars} for {self.name}."
             )
 
 
@@ -110,8 +109,12 @@ def feature_frame(
 ) -> pl.DataFrame:
     """Compute `features`, registered or not, on a panel; see `compute_features`."""
     columns = []
+    has_history: dict[int, npt.NDArray[np.bool_]] = {}
     for feature in features:
-        values = np.where(_has_history(panel, feature, earliest), feature.compute(panel), np.nan)
+        bars = feature.lookback_bars
+        if bars not in has_history:
+            has_history[bars] = _has_history(panel, bars, earliest)
+        values = np.where(has_history[bars], feature.compute(panel), np.nan)
         columns.append(pl.Series(feature.name, values.astype(np.float32)))
     return panel.keys.with_columns(columns)
 
@@ -146,11 +149,9 @@ def _select(bars: pl.DataFrame, names: Iterable[str] | None, *, has_calendar: bo
     return features
 
 
-def _has_history(
-    panel: Panel, feature: Feature, earliest: Mapping[date, date] | None
-) -> npt.NDArray[np.bool_]:
+def _has_history(panel: Panel, lookback_bars: int, earliest: Mapping[date, date] | None) -> npt.NDArray[np.bool_]:
     """Whether a row's window lies in the panel and does not begin before the session it may read from."""
-    first = np.arange(panel.close.size) - (feature.lookback_bars - 1)
+    first = np.arange(panel.close.size) - (lookback_bars - 1)
     inside = first >= np.repeat(panel.starts[:-1], np.diff(panel.starts))
     if earliest is None:
         return inside
@@ -181,9 +182,7 @@ def _cross_asset(name: str, kernel: Callable[..., float], *, bars: int, formula:
     return Feature(name, "cross_asset", paired(kernel, bars), bars, ("close", "benchmark"), formula)
 
 
-def _temporal(
-    name: str, compute: Callable[[Panel], FloatArray], *, inputs: tuple[Input, ...], formula: str
-) -> Feature:
+def _temporal(name: str, compute: Callable[[Panel], FloatArray], *, inputs: tuple[Input, ...], formula: str) -> Feature:
     return Feature(name, "temporal", compute, 1, inputs, formula)
 
 

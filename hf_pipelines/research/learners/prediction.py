@@ -51,9 +51,7 @@ def predict_frame(
     """
     missing = sorted({*KEY_COLUMNS, *features} - set(frame.columns))
     if missing:
-        raise ValueError(
-            f"`frame` must have every feature the estimator was fitted on, was without {missing[:5]}."
-        )
+        raise ValueError(f"`frame` must have every feature the estimator was fitted on, was without {missing[:5]}.")
     X = feature_array(frame, features)
     is_known = ~np.isnan(X).any(axis=1)
     keys = frame.select(KEY_COLUMNS)

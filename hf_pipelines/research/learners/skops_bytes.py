@@ -17,9 +17,7 @@ from zipfile import ZIP_STORED, BadZipFile, ZipFile, ZipInfo
 from hf_pipelines.research.learners.learner import Estimator
 
 # Node kinds that hold data or set attributes; the others call functions or methods named in the file.
-DATA_LOADERS = frozenset(
-    {"ObjectNode", "DictNode", "ListNode", "TupleNode", "JsonNode", "NdArrayNode", "TypeNode"}
-)
+DATA_LOADERS = frozenset({"ObjectNode", "DictNode", "ListNode", "TupleNode", "JsonNode", "NdArrayNode", "TypeNode"})
 
 
 def dump(estimator: Estimator) -> bytes:
@@ -58,9 +56,7 @@ def load(data: bytes, *, trusted_types: frozenset[str]) -> Estimator:
 
     offenders = sorted(set(_foreign_parts(_read_schema(data), trusted_types)))
     if offenders:
-        raise ValueError(
-            f"`data` must hold trusted types only, was found to hold {offenders[:5]}; do not load it."
-        )
+        raise ValueError(f"`data` must hold trusted types only, was found to hold {offenders[:5]}; do not load it.")
     return skops.io.loads(data, trusted=[])
 
 
@@ -69,9 +65,7 @@ def _read_schema(data: bytes) -> Any:
         with ZipFile(io.BytesIO(data)) as archive:
             # We write without compression: a compressed member is not ours and may unpack to any size.
             if any(member.compress_type != ZIP_STORED for member in archive.infolist()):
-                raise ValueError(
-                    "`data` must be an uncompressed skops archive, was compressed; do not load it."
-                )
+                raise ValueError("`data` must be an uncompressed skops archive, was compressed; do not load it.")
             return json.loads(archive.read("schema.json"))
     except (BadZipFile, KeyError, json.JSONDecodeError) as e:
         raise ValueError(f"`data` must be a skops archive, was {len(data)} bytes of something else.") from e

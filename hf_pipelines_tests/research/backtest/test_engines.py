@@ -18,9 +18,7 @@ def test_engine_is_registered_under_its_name(name: str) -> None:
 
 @each_engine
 def test_engine_sizes_at_the_close_and_fills_at_the_next_open(name: str) -> None:
-    bars = symbol_bars(
-        "A", open=[10, 11, 13, 12], close=[10, 12, 13, 14], split_ratio={3: 0.5}, dividend={2: 1}
-    )
+    bars = symbol_bars("A", open=[10, 11, 13, 12], close=[10, 12, 13, 14], split_ratio={3: 0.5}, dividend={2: 1})
 
     result = ENGINES[name].run(
         decisions({0: {"A": 0.5}}), bars, Costs(fee_bps=100), periods_per_year=250, initial_cash=1000.0

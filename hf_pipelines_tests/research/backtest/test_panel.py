@@ -61,9 +61,7 @@ def test_build_trading_panel_does_not_depend_on_row_order() -> None:
         ("dividend", None, "`dividend` must be finite and not negative; 0.0 is no dividend"),
     ],
 )
-def test_build_trading_panel_with_impossible_bar_raises(
-    column: str, value: float | None, message: str
-) -> None:
+def test_build_trading_panel_with_impossible_bar_raises(column: str, value: float | None, message: str) -> None:
     is_target = (pl.col("symbol") == "A") & (pl.col("session") == sessions(2)[1])
     bars = two_symbols().with_columns(pl.when(is_target).then(value).otherwise(pl.col(column)).alias(column))
 
@@ -100,7 +98,5 @@ def test_build_trading_panel_with_impossible_weights_raises(weights: pl.DataFram
 def test_build_trading_panel_with_repeated_bar_raises() -> None:
     bars = pl.concat([two_symbols(), two_symbols().head(1)])
 
-    with pytest.raises(
-        ValueError, match=r"`bars` must have each \(symbol, ts\) once, repeated: A 2024-01-04"
-    ):
+    with pytest.raises(ValueError, match=r"`bars` must have each \(symbol, ts\) once, repeated: A 2024-01-04"):
         build_trading_panel(decisions({0: {"A": 1.0}}), bars)

@@ -124,9 +124,7 @@ def test_run_backtest_dividend_goes_to_overnight_holder_and_is_paid_by_short() -
 
 
 def test_run_backtest_dividend_on_split_day_is_per_new_share() -> None:
-    bars = symbol_bars(
-        "A", open=[100, 100, 49], close=[100, 100, 49], split_ratio={2: 2.0}, dividend={2: 1.0}
-    )
+    bars = symbol_bars("A", open=[100, 100, 49], close=[100, 100, 49], split_ratio={2: 2.0}, dividend={2: 1.0})
 
     result = run(decisions({0: {"A": 1.0}}), bars)
 
@@ -236,9 +234,7 @@ def test_run_backtest_fully_invested_follows_total_return_product() -> None:
 
     result = run(decisions({i: {"A": 1.0} for i in range(7)}), bars)
 
-    returns = [
-        bars["split_ratio"][i] * (close[i] + bars["dividend"][i]) / close[i - 1] - 1 for i in range(2, 7)
-    ]
+    returns = [bars["split_ratio"][i] * (close[i] + bars["dividend"][i]) / close[i - 1] - 1 for i in range(2, 7)]
     # Cash from a dividend is invested one bar later: it misses one return, a hundredth of a percent here.
     assert result.metrics["total_return"] == pytest.approx(np.prod(1 + np.array(returns)) - 1, abs=5e-4)
 

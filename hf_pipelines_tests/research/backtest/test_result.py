@@ -49,9 +49,7 @@ def test_run_backtest_metrics_match_hand_computation() -> None:
     # Half of the cash buys 50 shares of 10; the price then goes 10, 12, 9, 12.
     bars = symbol_bars("A", open=[10, 10, 12, 9, 12], close=[10, 10, 12, 9, 12], dividend={4: 1.0})
 
-    result = run_backtest(
-        decisions({0: {"A": 0.5}}), bars, Costs(fee_bps=100), periods_per_year=4, initial_cash=1000.0
-    )
+    result = run_backtest(decisions({0: {"A": 0.5}}), bars, Costs(fee_bps=100), periods_per_year=4, initial_cash=1000.0)
 
     equity = np.array([1000.0, 995.0, 1095.0, 945.0, 1145.0])
     returns = equity[1:] / equity[:-1] - 1

@@ -19,9 +19,7 @@ def _total_returns(bars: pl.DataFrame, symbol: str) -> np.ndarray:
 def test_cross_asset_agrees_with_numpy_on_total_returns():
     bars = random_bars(symbols=1, sessions=61, seed=8).with_columns(
         # A benchmark that pays: an exchange-traded fund, not an index.
-        dividend=pl.when((pl.col("role") == "reference") & (pl.col("ts").rank() > 40))
-        .then(0.5)
-        .otherwise("dividend")
+        dividend=pl.when((pl.col("role") == "reference") & (pl.col("ts").rank() > 40)).then(0.5).otherwise("dividend")
     )
     own, other = _total_returns(bars, "S000"), _total_returns(bars, REFERENCE)
     last = compute_features(bars, NAMES).row(-1, named=True)
@@ -33,9 +31,7 @@ def test_cross_asset_agrees_with_numpy_on_total_returns():
 
 def test_cross_asset_of_the_benchmark_itself_is_one_one_zero():
     bars = random_bars(symbols=1, sessions=80)
-    twin = bars.filter(pl.col("role") == "reference").with_columns(
-        symbol=pl.lit("TWIN"), role=pl.lit("member")
-    )
+    twin = bars.filter(pl.col("role") == "reference").with_columns(symbol=pl.lit("TWIN"), role=pl.lit("member"))
     both = pl.concat([bars.filter(pl.col("role") == "reference"), twin]).sort("symbol", "ts")
     last = compute_features(both, NAMES).row(-1, named=True)
     assert [last[name] for name in NAMES] == pytest.approx([1.0, 1.0, 0.0], abs=1e-7)

@@ -10,14 +10,10 @@ from hf_pipelines.research.features.panel import build_panel
 from hf_pipelines_tests.sample_bars import REFERENCE, bars_of, random_bars, weekdays
 
 
-def _with_reference(
-    member: pl.DataFrame, *, without: tuple[int, ...] = (), **columns: list[float]
-) -> pl.DataFrame:
+def _with_reference(member: pl.DataFrame, *, without: tuple[int, ...] = (), **columns: list[float]) -> pl.DataFrame:
     n = 5
     reference = bars_of(REFERENCE, [10.0, 11.0, 12.0, 13.0, 14.0], role="reference", **columns)
-    return pl.concat([member, reference[[row for row in range(n) if row not in without]]]).sort(
-        "symbol", "ts"
-    )
+    return pl.concat([member, reference[[row for row in range(n) if row not in without]]]).sort("symbol", "ts")
 
 
 def test_build_panel_keeps_member_rows_with_offsets_per_symbol():
@@ -29,9 +25,7 @@ def test_build_panel_keeps_member_rows_with_offsets_per_symbol():
 
 
 def test_build_panel_price_factor_is_one_exactly_without_event_and_hand_computed_with():
-    panel = build_panel(
-        bars_of("A", [3.3, 7.7, 9.0, 44.0], split_ratio=[1, 1, 1, 2], dividend=[0, 0, 1.0, 0.5]), None
-    )
+    panel = build_panel(bars_of("A", [3.3, 7.7, 9.0, 44.0], split_ratio=[1, 1, 1, 2], dividend=[0, 0, 1.0, 0.5]), None)
     assert panel.price_factor.tolist() == [1.0, 1.0, 0.9, pytest.approx(44.0 / (2 * 44.5))]
 
 

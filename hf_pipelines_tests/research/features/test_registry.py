@@ -96,9 +96,7 @@ SCALINGS: dict[str, tuple[str, ...]] = {
 @pytest.mark.parametrize("symbol", ["S000", REFERENCE])
 @pytest.mark.parametrize(("what", "factor"), [("prices", 0.37), ("volumes", 13.0)])
 def test_every_feature_is_unchanged_by_the_scale_of_prices_and_volumes(bars, features, symbol, what, factor):
-    scaled = bars.with_columns(
-        pl.col(SCALINGS[what]) * pl.when(pl.col("symbol") == symbol).then(factor).otherwise(1.0)
-    )
+    scaled = bars.with_columns(pl.col(SCALINGS[what]) * pl.when(pl.col("symbol") == symbol).then(factor).otherwise(1.0))
     changed = compute_features(scaled, NAMES, sessions=SESSIONS)
     for name in NAMES:
         np.testing.assert_allclose(changed[name], features[name], rtol=1e-6, atol=1e-9, err_msg=name)
@@ -111,15 +109,11 @@ def _spike(bars: pl.DataFrame) -> pl.DataFrame:
 
 NASTY: dict[str, Callable[[pl.DataFrame], pl.DataFrame]] = {
     "as generated": lambda bars: bars,
-    "constant": lambda bars: bars.with_columns(
-        pl.col("open", "high", "low", "close") * 0 + 88.99, dividend=0.0
-    ),
+    "constant": lambda bars: bars.with_columns(pl.col("open", "high", "low", "close") * 0 + 88.99, dividend=0.0),
     "no volume": lambda bars: bars.with_columns(volume=pl.lit(0.0)),
     "a cent": lambda bars: bars.with_columns(pl.col("open", "high", "low", "close") * 0 + 0.01),
     "spikes of a million": _spike,
-    "huge": lambda bars: bars.with_columns(
-        pl.col("open", "high", "low", "close", "volume", "dividend") * 1e12
-    ),
+    "huge": lambda bars: bars.with_columns(pl.col("open", "high", "low", "close", "volume", "dividend") * 1e12),
 }
 UNDEFINED = {"obv_slope_20", "volume_ratio_20", "benchmark_correlation_60", "benchmark_beta_60"}
 
@@ -210,15 +204,9 @@ def test_compute_features_with_a_gap_counts_bars_not_days():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        pytest.param(
-            {"names": ["rsi_15", "roc_5"]}, r"`names` must be among .*was \['rsi_15'\]", id="unknown"
-        ),
-        pytest.param(
-            {"names": ["is_month_end"]}, "`sessions` must be given for .'is_month_end'", id="calendar"
-        ),
-        pytest.param(
-            {"earliest": {date(2020, 1, 6): date(2020, 1, 6)}}, "`earliest` must name every", id="earliest"
-        ),
+        pytest.param({"names": ["rsi_15", "roc_5"]}, r"`names` must be among .*was \['rsi_15'\]", id="unknown"),
+        pytest.param({"names": ["is_month_end"]}, "`sessions` must be given for .'is_month_end'", id="calendar"),
+        pytest.param({"earliest": {date(2020, 1, 6): date(2020, 1, 6)}}, "`earliest` must name every", id="earliest"),
     ],
 )
 def test_compute_features_refuses_what_it_cannot_compute(bars, arguments, message):

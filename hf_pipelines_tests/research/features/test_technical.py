@@ -28,14 +28,10 @@ def _last(name: str, close: list[float], **columns: list[float]) -> float:
         pytest.param("roc_5", RISING[:6], 106 / 101 - 1, id="roc_5"),
         pytest.param("roc_20", RISING[:21], 121 / 101 - 1, id="roc_20"),
         pytest.param("sma_gap_5", [1.0, 2.0, 3.0, 4.0, 5.0], 2 / 3, id="sma_gap_5"),
-        pytest.param(
-            "volatility_10", OSCILLATION[:11], math.log(1.1) * math.sqrt(10 / 9), id="volatility_10"
-        ),
+        pytest.param("volatility_10", OSCILLATION[:11], math.log(1.1) * math.sqrt(10 / 9), id="volatility_10"),
         # 19 bars at 100 and one at 120: mean 101, population variance (19 * 1 + 361) / 20 = 19.
         pytest.param("bollinger_width_20", [100.0] * 19 + [120.0], 4 * math.sqrt(19) / 101, id="width"),
-        pytest.param(
-            "bollinger_position_20", [100.0] * 19 + [120.0], 0.5 + 19 / (4 * math.sqrt(19)), id="position"
-        ),
+        pytest.param("bollinger_position_20", [100.0] * 19 + [120.0], 0.5 + 19 / (4 * math.sqrt(19)), id="position"),
         pytest.param("rsi_14", RISING, 100.0, id="rsi only gains"),
         pytest.param("rsi_14", RISING[::-1], 0.0, id="rsi only losses"),
         # On-balance volume rises by one bar's volume a bar.
@@ -209,9 +205,7 @@ FLAT = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize(
-    "price", [pytest.param(88.99, id="as traded"), pytest.param(0.1 + 0.2, id="not exact")]
-)
+@pytest.mark.parametrize("price", [pytest.param(88.99, id="as traded"), pytest.param(0.1 + 0.2, id="not exact")])
 def test_technical_with_constant_prices_gives_the_stated_value(price):
     last = compute_features(bars_of("A", [price] * 120), NAMES).row(-1, named=True)
     assert {name: last[name] for name in NAMES} == pytest.approx(FLAT, abs=1e-7)

@@ -30,9 +30,7 @@ def test_is_month_end_follows_the_calendar_over_a_holiday_by_hand():
 
 def test_is_month_end_counts_december_against_january():
     days = [date(2024, 12, 31)]
-    features = compute_features(
-        bars_of("A", [1.0], days=days), ["is_month_end"], sessions=[*days, date(2025, 1, 2)]
-    )
+    features = compute_features(bars_of("A", [1.0], days=days), ["is_month_end"], sessions=[*days, date(2025, 1, 2)])
     assert features["is_month_end"].to_list() == [1.0]
 
 

@@ -23,10 +23,7 @@ def _fingerprint(open_, high, low, close, volume):
     total = 0.0
     for bar in range(close.size):
         weight = bar + 1.0
-        total += (
-            weight * (open_[bar] + 2 * high[bar] + 3 * low[bar] + 5 * close[bar])
-            + weight * volume[bar] * 1e-6
-        )
+        total += weight * (open_[bar] + 2 * high[bar] + 3 * low[bar] + 5 * close[bar]) + weight * volume[bar] * 1e-6
     return total
 
 

@@ -76,9 +76,7 @@ def test_learner_saved_and_loaded_predicts_the_same_bits(name):
 @each_learner
 def test_learner_same_seed_saves_the_same_bytes_on_any_threads(name):
     save = LEARNERS[name].save
-    assert (
-        save(fitted(name, n_threads=1)) == save(fitted(name, n_threads=1)) == save(fitted(name, n_threads=2))
-    )
+    assert save(fitted(name, n_threads=1)) == save(fitted(name, n_threads=1)) == save(fitted(name, n_threads=2))
 
 
 @each_learner
@@ -91,9 +89,7 @@ def test_learner_weights_change_the_fit(name):
 @each_learner
 def test_build_estimator_unknown_parameter_raises_naming_the_known(name):
     known = sorted(LEARNERS[name].defaults)
-    with pytest.raises(
-        ValueError, match=rf"`params` of '{name}' must be among .*{known[0]}.*was \['depht', 'x'\]"
-    ):
+    with pytest.raises(ValueError, match=rf"`params` of '{name}' must be among .*{known[0]}.*was \['depht', 'x'\]"):
         build_estimator(name, params={"x": 1, "depht": 4}, seed=0)
 
 
@@ -103,9 +99,7 @@ def test_xgboost_other_seed_gives_other_trees():
 
 
 def test_resolve_params_unknown_learner_raises_naming_the_known():
-    with pytest.raises(
-        ValueError, match=r"`learner` must be one of \['ridge', 'xgboost_classifier'\], was 'forest'"
-    ):
+    with pytest.raises(ValueError, match=r"`learner` must be one of \['ridge', 'xgboost_classifier'\], was 'forest'"):
         resolve_params("forest")
 
 

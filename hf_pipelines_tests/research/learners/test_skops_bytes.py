@@ -46,9 +46,7 @@ def test_dump_plain_skops_would_differ():
 
 
 def test_dump_is_read_by_skops_itself():
-    np.testing.assert_array_equal(
-        skops.io.loads(ridge_bytes()).predict(X), load_ridge(ridge_bytes()).predict(X)
-    )
+    np.testing.assert_array_equal(skops.io.loads(ridge_bytes()).predict(X), load_ridge(ridge_bytes()).predict(X))
 
 
 @pytest.mark.parametrize(

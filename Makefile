@@ -1,0 +1,40 @@
+# Every target sets up what it needs: a fresh clone and `make demo` are enough.
+PYTHON ?= python3.11
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+
+# dg compares the active environment with the project's.
+export VIRTUAL_ENV := $(abspath $(VENV))
+
+.PHONY: demo test lint ui bench clean
+
+demo: $(STAMP)
+	$(BIN)/hfp demo
+
+test: $(STAMP) lint
+	$(BIN)/python -m pytest -q
+
+lint: $(STAMP)
+	$(BIN)/ruff check hf_pipelines hf_pipelines_tests benchmarks
+	$(BIN)/ruff format --check hf_pipelines hf_pipelines_tests benchmarks
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/dg check yaml
+	$(BIN)/dg check defs
+
+ui: demo
+	$(BIN)/hfp ui
+
+bench: $(STAMP)
+	@for script in benchmarks/bench_*.py; do echo "== $$script"; $(BIN)/python $$script || exit 1; done
+
+$(STAMP): pyproject.toml constraints.txt
+	@command -v $(PYTHON) >/dev/null 2>&1 || { echo "hf_pipelines needs Python 3.11, no $(PYTHON) was found; install it or run: make PYTHON=/path/to/python3.11"; exit 1; }
+	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(None if v[:2] == (3, 11) else "hf_pipelines needs Python 3.11, %s is %d.%d; run: make PYTHON=/path/to/python3.11" % (sys.executable, v[0], v[1]))'
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	@touch $(STAMP)
+
+clean:
+	rm -rf $(VENV) data
