@@ -9,7 +9,6 @@ market's time zone and is named by its first Sunday. A bar belongs to the week o
 """
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from functools import cached_property, lru_cache
@@ -17,6 +16,7 @@ from typing import TYPE_CHECKING
 from zoneinfo import ZoneInfo
 
 import dagster as dg
+import polars as pl
 
 if TYPE_CHECKING:
     from exchange_calendars import ExchangeCalendar
@@ -37,6 +37,18 @@ def week_start(session: date) -> date:
     (datetime.date(2013, 2, 24), datetime.date(2013, 2, 24))
     """
     return session - timedelta(days=(session.weekday() + 1) % 7)
+
+
+def week_end(session: date) -> date:
+    """Last day (Saturday) of the week that `session` lies in."""
+    return week_start(session) + timedelta(days=6)
+
+
+def week_of_session() -> pl.Expr:
+    """Key of the week of each row's `session`, as a column `week`."""
+    session = pl.col("session")
+    sunday = session - pl.duration(days=session.dt.weekday() % 7)
+    return sunday.dt.strftime(KEY_FORMAT).alias("week")
 
 
 def week_key(session: date) -> str:
@@ -180,7 +192,7 @@ class MarketPartitions:
     def sessions_of_week(self, key: str) -> list[date]:
         """Sessions of the week `key` that the market has (none after its end)."""
         sunday = parse_key(key)
-        last = sunday + timedelta(days=6)
+        last = week_end(sunday)
         return self.sessions_between(sunday, min(last, self.end) if self.end else last)
 
     def next_session(self, day: date) -> date:
@@ -240,11 +252,3 @@ class MarketPartitions:
         """Keys of all weeks from the one of `first` to the one of `last`."""
         count = (week_start(last) - week_start(first)).days // 7
         return [shift_week(week_key(first), offset) for offset in range(count + 1)]
-
-
-def group_by_week(sessions: Sequence[date]) -> dict[str, list[date]]:
-    """Sessions by the key of their week, in order."""
-    weeks: dict[str, list[date]] = {}
-    for session in sessions:
-        weeks.setdefault(week_key(session), []).append(session)
-    return weeks

@@ -5,6 +5,7 @@ assets do (`components`).
 """
 
 import logging
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from time import perf_counter
@@ -37,6 +38,7 @@ class Pipeline:
         settings.prepare_dagster_home()
         # A command prints its own lines; the runs' logs are in the instance.
         logging.getLogger("dagster").setLevel(logging.CRITICAL)
+        os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")
         return Pipeline(defs(), dg.DagsterInstance.get(), Storage().store())
 
     def assets(self) -> list[str]:

@@ -396,3 +396,13 @@ def week_of_key(key: str) -> str:
 def window(partitions: MarketPartitions, stage_input: StageInput, key: str) -> list[str]:
     """Weekly keys of an input that one partition reads, clipped at the market's first week."""
     return partitions.weeks_around(week_of_key(key), first=stage_input.first_week, last=stage_input.last_week)
+
+
+def column_schema(descriptions: Mapping[str, str], types: Mapping[str, Any]) -> dg.TableSchema:
+    """Columns with their types and what they mean, for the catalogue."""
+    return dg.TableSchema(
+        columns=[
+            dg.TableColumn(name, type=str(types[name]), description=description or None)
+            for name, description in descriptions.items()
+        ]
+    )

@@ -1,0 +1,176 @@
+"""`<market>/bars`: raw prices and corporate-action events, checked at the edge.
+
+Lives here: reading a market's source for weeks, what is published, quarantined or refused, and the checks on it. Does
+not live here: what a bar is (`research.bars`), where files lie (`resources.market_data`).
+"""
+
+from collections.abc import Mapping
+from datetime import date, datetime
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import dagster as dg
+import polars as pl
+
+from hf_pipelines.components.code_version import code_version
+from hf_pipelines.components.stage import Computed, Finding, Stage, StageCheck, StageRun, column_schema
+from hf_pipelines.partitions import week_key
+from hf_pipelines.research.bars import (
+    BARS_SCHEMA,
+    CheckedBars,
+    check_structure,
+    missing_bars,
+    stale_bars,
+    validate_bars,
+)
+from hf_pipelines.resources.market_data import SourceFile
+from hf_pipelines.resources.parquet_io_manager import Loaded
+from hf_pipelines.resources.partition_store import Content
+
+if TYPE_CHECKING:
+    from hf_pipelines.components.market import Market
+
+
+def bars_stage(market: "Market") -> Stage:
+    """`<market>/bars`: raw prices and corporate-action events, checked."""
+    fields = market.model_dump(include={"universe", "benchmark", "calendar", "start", "known_gaps", "max_faulty_share"})
+    return Stage(
+        asset=market.bars_asset,
+        description=(
+            f"Bars of {', '.join([*market.members][:8])} and the benchmark {market.benchmark}: raw prices as traded, with the "
+            "splits and dividends effective on each session. Known at `ts`, tradable from the next bar."
+        ),
+        kinds=frozenset({"polars", "parquet"}),
+        partitions=market.partitions.weekly,
+        inputs=(),
+        compute=partial(_compute_bars, market),
+        code_version=code_version(check_structure, validate_bars, fields=fields),
+        checks=(
+            StageCheck("no_faulty_rows", "No symbol-session had to be quarantined.", _judge("quarantined")),
+            StageCheck(
+                "complete",
+                "Every session of the calendar has a bar of every member.",
+                _judge("missing"),
+                severity=dg.AssetCheckSeverity.WARN,
+            ),
+            StageCheck(
+                "fresh_prices",
+                "No symbol repeats the same four prices for three sessions.",
+                _judge("stale"),
+                severity=dg.AssetCheckSeverity.WARN,
+            ),
+        ),
+        column_schema=column_schema({name: "" for name in BARS_SCHEMA}, BARS_SCHEMA),
+        listing=market.bars_listing,
+    )
+
+
+def _compute_bars(market: "Market", run: StageRun, inputs: Mapping[str, Loaded]) -> Computed:
+    closed = {
+        key: [day for day in market.partitions.sessions_of_week(key) if market.partitions.hours[day][1] <= run.now]
+        for key in run.partitions
+    }
+    files = market.data_source.read([day for days in closed.values() for day in days])
+    passed: list[tuple[SourceFile, CheckedBars]] = []
+    faults: dict[str, list[str]] = {}
+    for file in files:
+        try:
+            passed.append((file, _check_file(market, file, run.now)))
+        except ValueError as e:
+            for key in {week_key(day) for day in file.sessions}:
+                faults.setdefault(key, []).append(str(e))
+    contents, metadata = {}, {}
+    for key, days in closed.items():
+        if key in faults:
+            continue
+        content = _bars_content(market, key, days, passed)
+        if content.frame.is_empty() and key not in market.known_gaps:
+            faults[key] = [_explain_no_bars(market, key, days)]
+            continue
+        contents[key], metadata[key] = content, _bars_metadata(content)
+    return Computed(contents, {key: "; ".join(each) for key, each in faults.items()}, metadata)
+
+
+def _check_file(market: "Market", file: SourceFile, now: datetime) -> CheckedBars:
+    if file.frame is None:
+        raise ValueError(file.fault)
+    raw = check_structure(file.frame, source=file.name, hours=market.partitions.hours, now=now)
+    return validate_bars(raw, universe=market.roles, source=file.name, max_faulty_share=market.max_faulty_share)
+
+
+def _bars_content(market: "Market", key: str, days: list[date], files: list[tuple[SourceFile, CheckedBars]]) -> Content:
+    of_week = pl.col("session").is_in(days)
+    used = [(file, checked.bars.filter(of_week), checked.quarantined.filter(of_week)) for file, checked in files]
+    used = [each for each in used if each[1].height or each[2].height or set(each[0].sessions) <= set(days)]
+    empty = pl.DataFrame(schema=BARS_SCHEMA)
+    # Two files may carry the same symbol and session: nobody knows which is right, so both are quarantined.
+    merged = validate_bars(
+        pl.concat([empty, *(bars for _, bars, _ in used)]).drop("role"),
+        universe=market.roles,
+        source=key,
+        max_faulty_share=1.0,
+    )
+    quarantined = pl.concat([*(q for _, _, q in used if q.height), merged.quarantined])
+    expected = _expected(market, days)
+    missing = missing_bars(merged.bars, expected)
+    stale = stale_bars(merged.bars)
+    return Content(
+        frame=merged.bars,
+        attachments={"quarantine.csv": quarantined.write_csv().encode()} if quarantined.height else {},
+        sources={file.name: file.sha256 for file, _, _ in used},
+        facts={
+            "expected": expected.height,
+            "quarantined": _named(quarantined.select("symbol", "session", "reason").unique(maintain_order=True)),
+            "missing": _named(missing),
+            "stale": _named(stale.select("symbol", "session")),
+        },
+        has_session_hashes=True,
+    )
+
+
+def _expected(market: "Market", days: list[date]) -> pl.DataFrame:
+    rows = [
+        (symbol, day)
+        for day in days
+        for symbol, (since, until) in market.members.items()
+        if since <= day and (until is None or day <= until)
+    ]
+    rows += [(market.benchmark, day) for day in days]
+    return pl.DataFrame(rows, schema={"symbol": pl.String, "session": pl.Date}, orient="row")
+
+
+def _explain_no_bars(market: "Market", key: str, days: list[date]) -> str:
+    if not days:
+        return f"`bars` must have a closed session in week {key}, had none yet; run it after the first close."
+    return (
+        f"`bars` must have rows for the {len(days)} sessions of week {key}, the source had none; wait for its "
+        "files, or name the week in `known_gaps` of the market."
+    )
+
+
+def _judge(fact: str) -> Any:
+    """A check that reports what the validator noted under `fact`."""
+
+    def evaluate(run: StageRun, inputs: Mapping[str, Loaded], key: str, content: Content) -> Finding:
+        noted: list[str] = content.facts[fact]  # type: ignore[assignment]
+        expected: int = content.facts["expected"]  # type: ignore[assignment]
+        summary = (f"{len(noted)} of {expected} symbol-sessions: {', '.join(noted[:5])}",) if noted else ()
+        return Finding(not noted, expected, summary)
+
+    return evaluate
+
+
+def _named(rows: pl.DataFrame) -> list[str]:
+    return [" ".join(str(value) for value in row) for row in rows.iter_rows()]
+
+
+def _bars_metadata(content: Content) -> dict[str, Any]:
+    frame = content.frame
+    members = frame.filter(pl.col("role") == "member")
+    return {
+        "symbols": frame["symbol"].n_unique(),
+        "sessions": frame["session"].n_unique(),
+        "members_per_session": members.height / max(members["session"].n_unique(), 1),
+        "quarantined": len(content.facts["quarantined"]),  # type: ignore[arg-type]
+        "missing": len(content.facts["missing"]),  # type: ignore[arg-type]
+    }

@@ -1,0 +1,127 @@
+"""`<market>/features/<group>`: one float32 column a feature, replayed before it is published.
+
+Lives here: which weeks of bars a group reads, and cutting a range into weeks. Does not live here: the features
+(`research.features`).
+"""
+
+import math
+from collections.abc import Mapping
+from datetime import timedelta
+from time import perf_counter
+from typing import TYPE_CHECKING, Any
+
+import polars as pl
+
+from hf_pipelines.components.code_version import code_version
+from hf_pipelines.components.stage import Computed, Stage, StageInput, StageRun, column_schema, replay_guard, window
+from hf_pipelines.partitions import parse_key, week_end, week_of_session, week_start
+from hf_pipelines.research.features.registry import FEATURES, compute_features, group_names
+from hf_pipelines.resources.parquet_io_manager import Loaded
+from hf_pipelines.resources.partition_store import Content
+
+if TYPE_CHECKING:
+    from hf_pipelines.components.market import Market
+
+# A year has 252 sessions in 52.18 weeks; fewer a week are assumed so that holidays do not shorten a window.
+SESSIONS_PER_WEEK = 4.5
+
+
+def feature_weeks(market: "Market", group: str) -> int:
+    """Weeks before a week that its features read."""
+    longest = max(FEATURES[name].lookback_bars for name in group_names(group))
+    return 0 if longest == 1 else math.ceil(longest / SESSIONS_PER_WEEK) + 1
+
+
+def features_stage(market: "Market", group: str) -> Stage:
+    """`<market>/features/<group>`: one float32 column a feature."""
+    features = [FEATURES[name] for name in group_names(group)]
+    bars = StageInput("bars", market.bars_asset, first_week=-feature_weeks(market, group), is_optional=True)
+
+    def compute(run: StageRun, inputs: Mapping[str, Loaded]) -> Computed:
+        return _compute_features(market, run, inputs["bars"], group, bars)
+
+    def recompute(run: StageRun, inputs: Mapping[str, Loaded], key: str) -> pl.DataFrame:
+        return _features_of(market, [key], inputs["bars"], group, bars)
+
+    return Stage(
+        asset=market.features_asset(group),
+        description=(
+            f"Features of group {group}, one float32 column each, over the members of {market.name}. Each value is a "
+            "function of exactly its last lookback bars; NaN until a symbol has them."
+        ),
+        kinds=frozenset({"polars", "numba", "parquet"}),
+        partitions=market.partitions.weekly,
+        inputs=(bars,),
+        compute=compute,
+        code_version=code_version(
+            compute_features,
+            *(feature.compute for feature in features),
+            fields={
+                "features": [(each.name, each.lookback_bars, each.inputs) for each in features],
+                "benchmark": market.benchmark,
+                "calendar": market.calendar,
+            },
+        ),
+        checks=(replay_guard(recompute),),
+        column_schema=column_schema(
+            {each.name: f"{each.formula} ({each.lookback_bars} bars)" for each in features},
+            {each.name: pl.Float32() for each in features},
+        ),
+    )
+
+
+def _compute_features(market: "Market", run: StageRun, bars: Loaded, group: str, bars_input: StageInput) -> Computed:
+    began = perf_counter()
+    ready, failures = [], {}
+    for key in run.partitions:
+        try:
+            bars.require(window(market.partitions, bars_input, key))
+            ready.append(key)
+        except ValueError as e:
+            failures[key] = str(e)
+    if not ready:
+        return Computed({}, failures)
+    frame = _features_of(market, ready, bars, group, bars_input)
+    by_week = frame.with_columns(week_of_session()).partition_by("week", as_dict=True, include_key=False)
+    empty = frame.clear()
+    seconds = (perf_counter() - began) / len(ready)
+    contents = {
+        key: Content(
+            by_week.get((key,), empty),
+            inputs=bars.hashes(window(market.partitions, bars_input, key)),
+            has_session_hashes=True,
+        )
+        for key in ready
+    }
+    metadata = {key: {**_features_metadata(each.frame), "compute_s": seconds} for key, each in contents.items()}
+    return Computed(contents, failures, metadata)
+
+
+def _features_of(market: "Market", keys: list[str], bars: Loaded, group: str, bars_input: StageInput) -> pl.DataFrame:
+    """Features of the given weeks, each week computed from its own window of weeks whatever else is loaded."""
+    needed = sorted({week for key in keys for week in window(market.partitions, bars_input, key)})
+    frame = bars.frame(needed)
+    first_day = parse_key(needed[0])
+    earliest = {
+        day: week_start(day) + timedelta(weeks=bars_input.first_week) for day in frame["session"].unique().to_list()
+    }
+    read = market.partitions.sessions_between(first_day, week_end(parse_key(needed[-1])))
+    # Month-end flags look at the calendar's next session, which is known ahead of time.
+    sessions = [*read, market.partitions.next_session(read[-1])]
+    features = compute_features(
+        frame, group_names(group), sessions=sessions, earliest=earliest, benchmark=market.benchmark
+    )
+    return features.filter(week_of_session().is_in(keys))
+
+
+def _features_metadata(frame: pl.DataFrame) -> dict[str, Any]:
+    names = [name for name, dtype in frame.schema.items() if dtype == pl.Float32]
+    if not frame.height:
+        return {"symbols": 0, "members_per_session": 0.0, "null_share": 0.0}
+    is_complete = ~pl.any_horizontal(pl.col(names).is_nan())
+    nulls = frame.select(pl.col(names).is_nan().mean()).row(0)
+    return {
+        "symbols": frame["symbol"].n_unique(),
+        "members_per_session": frame.filter(is_complete).height / frame["session"].n_unique(),
+        "null_share": sum(nulls) / len(nulls),
+    }
