@@ -9,6 +9,7 @@ Layout below the root::
     _attached/<asset path>/<partition>/<sha256>.<name>       objects that belong to a partition (models, trades)
     _versions/<asset path>/<partition>/<sha256>.parquet      earlier contents
     _rejected/<asset path>/<partition>/<sha256>.parquet      what failed a guard, never current
+    _damaged/<asset path>/<partition>/<sha256>.parquet       truncated or foreign objects that a publish replaced
 
 The Parquet footer (key `hf_pipelines`) carries the content hash, where it came from and the verdicts of its guards.
 Whoever reads a partition recomputes the hash: a truncated, foreign or edited file is refused by name.
@@ -17,7 +18,7 @@ Whoever reads a partition recomputes the hash: a truncated, foreign or edited fi
 import io
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from hashlib import sha256
 
 import polars as pl
@@ -92,6 +93,10 @@ class Footer:
     attachments: Mapping[str, str]
     facts: Mapping[str, object]
     version: int = FOOTER_VERSION
+
+    def origin(self) -> tuple[object, ...]:
+        """What the content was made from and by, and how it was judged."""
+        return (self.code_version, self.inputs, self.sources, self.verdicts, self.attachments)
 
     def to_json(self) -> str:
         return json.dumps(asdict(self), sort_keys=True)
@@ -216,17 +221,36 @@ class PartitionStore:
                     f"`{asset}` {partition} must have a passed {name} verdict for content {footer.content_hash[:12]}, was "
                     f"{'passed' if verdict.passed else 'failed'} for {verdict.content_hash[:12]}."
                 )
-        payload = encode(content.frame, footer)
         for name, attached in content.attachments.items():
             self.objects.put(self.attachment_key(footer, name), attached)
         if issue:
-            return self._issue(footer, content, payload)
-        old = self.footer(asset, partition)
-        if old is not None and old.content_hash != footer.content_hash:
-            self._archive(old)
-        self.objects.put(self.key(asset, partition), payload)
-        outcome = "new" if old is None else "unchanged" if old.content_hash == footer.content_hash else "changed"
-        return Published(footer, outcome, self.objects.address(self.key(asset, partition)))
+            return self._issue(footer, content, encode(content.frame, footer))
+        address = self.objects.address(self.key(asset, partition))
+        old = self._previous(asset, partition)
+        if old is None or old.footer.content_hash != footer.content_hash:
+            if old is not None:
+                self._archive(old.footer)
+            self.objects.put(self.key(asset, partition), encode(content.frame, footer))
+            return Published(footer, "new" if old is None else "changed", address)
+        if old.footer.origin() == footer.origin():
+            return Published(old.footer, "unchanged", address)
+        # Same content from other inputs: when it was first made stays on record.
+        footer = replace(footer, created_at=old.footer.created_at)
+        self.objects.put(self.key(asset, partition), encode(old.frame, footer))
+        return Published(footer, "unchanged", address)
+
+    def _previous(self, asset: str, partition: str) -> Stored | None:
+        """Current content, None if there is none; a damaged object is moved out of the way, not lost."""
+        key = self.key(asset, partition)
+        try:
+            payload = self.objects.get(key)
+        except ObjectMissingError:
+            return None
+        try:
+            return decode(payload, asset=asset, partition=partition)
+        except StoredPartitionError:
+            self.objects.put(f"_damaged/{asset}/{partition}/{sha256(payload).hexdigest()}.parquet", payload)
+            return None
 
     def _issue(self, footer: Footer, content: Content, payload: bytes) -> Published:
         key = self.key(footer.asset, footer.partition)
