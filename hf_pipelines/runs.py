@@ -96,9 +96,10 @@ class Pipeline:
 
 def _cause(result: dg.ExecuteInProcessResult) -> str:
     for event in result.all_events:
-        if event.is_step_failure:
-            error = event.step_failure_data.error
-            while error is not None and error.cause is not None:
+        if event.is_step_failure and (error := event.step_failure_data.error) is not None:
+            # Dagster wraps what a step raised; what lies behind that is for the traceback in the web UI.
+            while (error.cls_name or "").startswith("Dagster") and error.cause is not None:
                 error = error.cause
-            return error.message.strip() if error else "the step failed without a message"
+            _, _, text = error.message.partition(": ")
+            return (text or error.message).strip()
     return "the run failed before its first step; see its logs in the web UI"
