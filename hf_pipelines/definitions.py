@@ -17,8 +17,11 @@ def defs() -> dg.Definitions:
     parallelism.
     """
     storage = Storage()
+    tree = dg.ComponentTree.for_project(Path(__file__).parent)
     return dg.Definitions.merge(
-        dg.load_from_defs_folder(path_within_project=Path(__file__).parent),
+        # `dg.load_from_defs_folder` would also import every installed component library to list it: a second.
+        tree.build_defs(tree.defs_module_path),
+        dg.Definitions(component_tree=tree),
         dg.Definitions(
             resources={
                 "storage": storage,

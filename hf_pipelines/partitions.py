@@ -196,8 +196,19 @@ class MarketPartitions:
         return self.sessions_between(sunday, min(last, self.end) if self.end else last)
 
     def next_session(self, day: date) -> date:
-        """First session after `day`."""
-        return self.sessions[bisect_right(self.sessions, day)]
+        """First session after `day`.
+
+        Raises
+        ------
+        ValueError
+            If the calendar ends before it.
+        """
+        after = bisect_right(self.sessions, day)
+        if after == len(self.sessions):
+            raise ValueError(
+                f"`day` must be before the last known session of {self.calendar_name}, {self.sessions[-1]}, was {day}."
+            )
+        return self.sessions[after]
 
     def session_open(self, day: date) -> datetime:
         """Opening time of the session, UTC."""

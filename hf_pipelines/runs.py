@@ -12,16 +12,24 @@ from time import perf_counter
 
 import dagster as dg
 
+from hf_pipelines.components import Market
 from hf_pipelines.definitions import defs
 from hf_pipelines.partitions import parse_key
 from hf_pipelines.resources import settings
 from hf_pipelines.resources.currency import CurrencyChecker
 from hf_pipelines.resources.parquet_io_manager import Storage
 from hf_pipelines.resources.partition_store import PartitionStore
+from hf_pipelines.resources.settings import PACKAGE_ROOT
 
 
 class RunFailedError(RuntimeError):
     """A run failed; the message is what its first failed step said."""
+
+
+def load_market(name: str) -> Market:
+    """Market component of a folder below `defs/markets`."""
+    tree = dg.ComponentTree.for_project(PACKAGE_ROOT.parent)
+    return tree.load_component(f"markets/{name}", expected_type=Market)
 
 
 @dataclass(frozen=True)

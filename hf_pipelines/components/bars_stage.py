@@ -123,6 +123,7 @@ def _bars_content(market: "Market", key: str, days: list[date], files: list[tupl
             "quarantined": _named(quarantined.select("symbol", "session", "reason").unique(maintain_order=True)),
             "missing": _named(missing),
             "stale": _named(stale.select("symbol", "session")),
+            "unknown_rows": sum(checked.n_unknown for file, checked in files if set(file.sessions) <= set(days)),
         },
         has_session_hashes=True,
     )
@@ -173,4 +174,5 @@ def _bars_metadata(content: Content) -> dict[str, Any]:
         "members_per_session": members.height / max(members["session"].n_unique(), 1),
         "quarantined": len(content.facts["quarantined"]),  # type: ignore[arg-type]
         "missing": len(content.facts["missing"]),  # type: ignore[arg-type]
+        "unknown_rows": content.facts["unknown_rows"],
     }

@@ -34,19 +34,16 @@ def code_version(*roots: Any, fields: Mapping[str, Any]) -> str:
 
 
 def _sources(roots: tuple[Any, ...]) -> Iterator[str]:
-    waiting, seen = list(roots), set()
-    packages = {_package(_function(root)) for root in roots}
+    waiting: list[Any] = list(roots)
+    seen: set[int] = set()
+    packages = {_package(found) for root in roots if (found := _function(root)) is not None}
     while waiting:
         each = waiting.pop()
-        if isinstance(each, functools.partial):
-            yield json.dumps([each.args, each.keywords], sort_keys=True, default=str)
-            waiting.append(each.func)
-            continue
         found = _function(each)
         if found is None or id(found) in seen or _package(found) not in packages:
             continue
         seen.add(id(found))
-        yield f"{found.__module__}.{found.__qualname__}\n{inspect.getsource(found)}"
+        yield f"{found.__module__}.{found.__qualname__}\n{_source(found)}"
         if isinstance(found, FunctionType):
             waiting.extend(_called(found))
             # What a closure holds (a kernel and its window) is part of what it computes.
@@ -57,15 +54,22 @@ def _sources(roots: tuple[Any, ...]) -> Iterator[str]:
                     waiting.append(cell.cell_contents)
 
 
+@functools.cache
+def _source(found: FunctionType | type) -> str:
+    # By its code: `inspect` follows `__wrapped__` away from the wrapper itself.
+    return inspect.getsource(found.__code__ if isinstance(found, FunctionType) else found)
+
+
 def _function(value: Any) -> Any:
-    """The plain function or class behind `value`, None for anything else."""
-    value = getattr(value, "py_func", value)
-    value = getattr(value, "__wrapped__", value)
-    return value if isinstance(value, FunctionType | type) else None
+    """The function or class that `value` is or stands for: compiled (numba) or cached; None for anything else."""
+    if isinstance(value, FunctionType | type):
+        return value
+    inner = (getattr(value, name, None) for name in ("py_func", "__wrapped__"))
+    return next((each for each in inner if isinstance(each, FunctionType)), None)
 
 
-def _package(found: Any) -> str | None:
-    return None if found is None else found.__module__.split(".")[0]
+def _package(found: FunctionType | type) -> str:
+    return found.__module__.split(".")[0]
 
 
 def _called(function: FunctionType) -> Iterator[Any]:

@@ -18,7 +18,7 @@ from hf_pipelines.components.features_stage import features_stage
 from hf_pipelines.components.stage import (
     Stage,
 )
-from hf_pipelines.partitions import MarketPartitions, parse_key
+from hf_pipelines.partitions import MarketPartitions, parse_key, week_key
 from hf_pipelines.research.bars import (
     SYMBOL_PATTERN,
 )
@@ -93,7 +93,7 @@ class Market(dg.Component, dg.Model, dg.Resolvable):
     @field_validator("name")
     @classmethod
     def _check_name(cls, name: str) -> str:
-        if not re.match(NAME_PATTERN, name):
+        if not re.fullmatch(NAME_PATTERN, name):
             raise ValueError(f"`name` must match {NAME_PATTERN}, was {name[:80]!r}.")
         return name
 
@@ -107,14 +107,16 @@ class Market(dg.Component, dg.Model, dg.Resolvable):
 
     @model_validator(mode="after")
     def _check_symbols(self) -> "Market":
-        symbols = [*self.members, self.benchmark]
-        if bad := sorted(repr(each[:80]) for each in symbols if not re.match(SYMBOL_PATTERN, each)):
+        symbols = [*(each.symbol for each in self.universe), self.benchmark]
+        if bad := sorted(repr(each[:80]) for each in symbols if not re.fullmatch(SYMBOL_PATTERN, each)):
             raise ValueError(f"`universe` must hold symbols like {SYMBOL_PATTERN}, was {', '.join(bad[:5])}.")
         if len(set(symbols)) < len(symbols):
             raise ValueError("`universe` must hold each symbol once and not the benchmark, was with a repetition.")
         for day in (self.start, self.end, *self.known_gaps):
             if day is not None:
                 parse_key(day)
+        if strays := sorted(day for day in self.known_gaps if week_key(parse_key(day)) != day):
+            raise ValueError(f"`known_gaps` must name weeks by their Sundays, was {', '.join(strays[:5])}.")
         return self
 
     @cached_property

@@ -198,7 +198,7 @@ def _value_faults(raw: pl.DataFrame, *, hours: Mapping[date, tuple[datetime, dat
         faults.append(f"{keyless} rows have no symbol, session or ts")
     symbols = raw.filter(~pl.col("symbol").str.contains(SYMBOL_PATTERN))["symbol"].unique().to_list()
     if symbols:
-        faults.append(f"symbols must match {SYMBOL_PATTERN}, were {_shown(sorted(map(repr, symbols)))}")
+        faults.append(f"symbols must match {SYMBOL_PATTERN}, were {_shown(sorted(repr(symbol[:40]) for symbol in symbols))}")
     days = raw["session"].drop_nulls().unique().to_list()
     if strangers := sorted(day for day in days if day not in hours):
         faults.append(f"sessions must be in the market's calendar, were {_shown(strangers)}")
@@ -268,7 +268,7 @@ def _row_fault() -> pl.Expr:
     low, high = pl.col("low"), pl.col("high")
     is_outside = pl.any_horizontal((pl.col(name) < low) | (pl.col(name) > high) for name in ("open", "close"))
     return (
-        pl.when(pl.struct("symbol", "ts").is_duplicated()).then(pl.lit("duplicate"))
+        pl.when(pl.struct("symbol", "session").is_duplicated()).then(pl.lit("duplicate"))
         .when(pl.any_horizontal(~pl.col(name).is_finite().fill_null(False) for name in numbers))
         .then(pl.lit("missing, NaN or infinite value"))
         .when(pl.any_horizontal(pl.col(name) <= 0.0 for name in PRICE_COLUMNS)).then(pl.lit("price not positive"))

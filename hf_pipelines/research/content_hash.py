@@ -44,32 +44,33 @@ def content_hash(
     True
     """
     kept = frame.select(name for name in frame.columns if name not in without)
-    return _digest(kept.schema, _blocks(kept), slice(None), kept.height, attachments or {})
+    return _digest(kept.schema, _blocks(kept), _nulls(kept), slice(None), attachments or {})
 
 
 def session_hashes(frame: pl.DataFrame) -> dict[str, str]:
     """Content hash of each session's rows, by ISO date; empty for a frame without a `session`."""
     if "session" not in frame.columns:
         return {}
-    blocks = _blocks(frame)
+    blocks, nulls = _blocks(frame), _nulls(frame)
     days = frame["session"].to_numpy()
     hashes = {}
     for day in np.unique(days):
         rows = np.flatnonzero(days == day)
-        hashes[str(day)] = _digest(frame.schema, blocks, rows, rows.size, {})
+        hashes[str(day)] = _digest(frame.schema, blocks, nulls, rows, {})
     return hashes
 
 
 def _digest(
     schema: pl.Schema,
     blocks: list[np.ndarray],
+    nulls: np.ndarray,
     rows: slice | np.ndarray,
-    n_rows: int,
     attachments: Mapping[str, str],
 ) -> str:
+    nulls = nulls[rows]
     header = {
         "columns": [[name, str(dtype)] for name, dtype in schema.items()],
-        "rows": n_rows,
+        "rows": nulls.shape[0],
         "attachments": sorted(attachments.items()),
     }
     digest = hashlib.sha256(json.dumps(header, sort_keys=True).encode())
@@ -80,6 +81,11 @@ def _digest(
             digest.update(b"".join(part))
         else:
             digest.update(np.ascontiguousarray(part).tobytes())
+    # Only the columns with a null among these very rows: other rows must not change the hash of a session.
+    nullable = np.flatnonzero(nulls.any(axis=0))
+    if nullable.size:
+        digest.update(np.ascontiguousarray(nulls[:, nullable]).tobytes())
+        digest.update(nullable.astype("<i8").tobytes())
     return digest.hexdigest()
 
 
@@ -95,13 +101,14 @@ def _blocks(frame: pl.DataFrame) -> list[np.ndarray]:
             values = frame.select(names).fill_null(0.0).to_numpy() + 0.0
             blocks.append(np.where(np.isnan(values), np.nan, values).astype(values.dtype))
     for name, dtype in frame.schema.items():
-        if not dtype.is_float():
+        if dtype not in (pl.Float32, pl.Float64):
             blocks.append(_plain_block(frame[name], dtype))
-    nullable = [name for name in frame.columns if frame[name].null_count()]
-    if nullable:
-        blocks.append(frame.select(pl.col(nullable).is_null()).to_numpy())
-        blocks.append(np.tile(np.array([frame.columns.index(name) for name in nullable]), (frame.height, 1)))
     return blocks
+
+
+def _nulls(frame: pl.DataFrame) -> np.ndarray:
+    """Matrix like the frame, true where a value is null."""
+    return frame.select(pl.all().is_null()).to_numpy()
 
 
 def _plain_block(column: pl.Series, dtype: pl.DataType) -> np.ndarray:

@@ -7,7 +7,7 @@ data versions (a courtesy: a range stamps one on all its partitions), and what t
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
-from hf_pipelines.resources.partition_store import Footer, PartitionStore
+from hf_pipelines.resources.partition_store import Footer, PartitionStore, StoredPartitionError
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,10 @@ class CurrencyChecker:
         return self._footers[key]
 
     def _judge(self, asset: str, partition: str) -> Currency:
-        footer = self.footer(asset, partition)
+        try:
+            footer = self.footer(asset, partition)
+        except StoredPartitionError as e:
+            return Currency(False, str(e))
         if footer is None:
             return Currency(False, "never published")
         expected = self.code_versions.get(asset)
@@ -83,7 +86,10 @@ class CurrencyChecker:
 
     def _judge_input(self, asset: str, name: str, recorded: str) -> Currency:
         partition, _, session = name.partition("#")
-        footer = self.footer(asset, partition)
+        try:
+            footer = self.footer(asset, partition)
+        except StoredPartitionError as e:
+            return Currency(False, f"input {asset} {partition} is damaged: {e}")
         if footer is None:
             return Currency(False, f"input {asset} {partition} is gone")
         now = footer.session_hashes.get(session) if session else footer.content_hash

@@ -1,18 +1,23 @@
 """MLflow tracking: one run for each (asset partition, root Dagster run), always ended.
 
-Lives here: finding, opening and ending tracker runs. Does not live here: what is logged (`components.strategy`).
+Lives here: finding, opening and ending tracker runs. Does not live here: what is logged (`components.strategy_stages`).
 
-dagster-mlflow's resource ties one MLflow run to one Dagster run and leaves it RUNNING when assets are materialised,
-and its parallel steps race to create two. Ours are found by tags: a retry (a new Dagster run with the same root)
-re-attaches to the run it left. dagster-mlflow's class still does the connection and the experiment.
+Dagster concept: resource. dagster-mlflow's class makes the connection and the experiment; its `_setup` is left out. That
+one makes a run the active one of the whole process, leaves it RUNNING when assets are materialised, and lets parallel
+steps create two. Ours are found by tags and named in every call, so no run is active: a retry (a new Dagster run with
+the same root) re-attaches to the run it left.
 """
 
 import os
-import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+import re
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from functools import lru_cache
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
+from urllib.parse import unquote, urlsplit
 
 import dagster as dg
 
@@ -24,10 +29,20 @@ HTTP_SETTINGS = {
     "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "1",
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
 }
+CONNECT_TIMEOUT_S = 10
+
+# Creating a fresh schema takes about five seconds; whoever waits longer than this waits for something broken.
+LOCK_TIMEOUT_S = 120
+
+# MLflow's connection keeps its address and experiment in globals while it is made.
+_CONNECTING = threading.Lock()
+
+# MLflow refuses longer values.
+MAX_PARAM_LENGTH = 6000
 
 
 class TrackingUnavailableError(ConnectionError):
-    """The tracking server or database could not be reached."""
+    """The tracking server or database could not be used."""
 
 
 class MLflowTracking(dg.ConfigurableResource[Any]):
@@ -42,7 +57,8 @@ class MLflowTracking(dg.ConfigurableResource[Any]):
     uri: str | None = None
 
     def tracking_uri(self) -> str:
-        return self.uri or settings.mlflow_uri()
+        # SQLAlchemy 2.1 takes `postgresql://` for another driver than the one installed.
+        return (self.uri or settings.mlflow_uri()).replace("postgresql://", "postgresql+psycopg2://", 1)
 
     def client(self) -> Any:
         """An MLflow client whose server has answered.
@@ -50,51 +66,86 @@ class MLflowTracking(dg.ConfigurableResource[Any]):
         Raises
         ------
         TrackingUnavailableError
-            If it does not answer.
+            If it does not answer, within seconds.
         """
-        for name, value in HTTP_SETTINGS.items():
-            os.environ.setdefault(name, value)
         from mlflow import MlflowClient
-        from mlflow.exceptions import MlflowException
 
-        uri = self.tracking_uri()
-        if uri.startswith("sqlite:///"):
-            initialise_schema(uri)
-        try:
-            client = MlflowClient(tracking_uri=uri)
+        with self._connecting():
+            client = MlflowClient(tracking_uri=self.tracking_uri())
             client.search_experiments(max_results=1)
-        except (MlflowException, OSError) as e:
-            raise TrackingUnavailableError(
-                f"`HF_MLFLOW_URI` must answer, {uri.split('@')[-1]} did not ({_first_line(e)}); start the server or unset it."
-            ) from e
         return client
 
     @contextmanager
     def partition_runs(
-        self, *, experiment: str, asset: str, partitions: list[str], root_run_id: str
+        self, *, experiment: str, asset: str, partitions: Sequence[str], root_run_id: str
     ) -> Iterator["PartitionRuns"]:
-        """Tracker runs of the partitions of one step, FINISHED or FAILED when the block ends."""
-        client = self.client()
-        experiment_id = _experiment_id(client, experiment)
-        runs = {
-            key: _open_child(client, experiment_id, strategy=experiment, asset=asset, partition=key, root=root_run_id)
-            for key in partitions
-        }
+        """Tracker runs of the partitions of one step, FINISHED or FAILED when the block ends.
+
+        Raises
+        ------
+        TrackingUnavailableError
+            If the server does not answer, before the block begins or after it.
+        """
+        uri = self.tracking_uri()
+        with self._connecting():
+            connection = _connect(uri, experiment, job=asset, run_id=root_run_id)
+        client, experiment_id = connection.tracking_client, str(connection.experiment.experiment_id)
+        runs = PartitionRuns(client, uri)
         status = "FAILED"
         try:
-            yield PartitionRuns(client, runs)
+            with _answering(uri, _unusable(uri)), _alone(uri):
+                for key in partitions:
+                    runs.open(experiment_id, strategy=experiment, asset=asset, partition=key, root=root_run_id)
+            yield runs
             status = "FINISHED"
         finally:
-            for run_id in runs.values():
-                _end(client, run_id, status)
+            runs.end(status)
+
+    def end_runs_of(self, root_run_id: str) -> list[str]:
+        """End as FAILED the runs that a killed process of one root Dagster run left RUNNING; returns their ids.
+
+        Raises
+        ------
+        TrackingUnavailableError
+        """
+        client, uri = self.client(), self.tracking_uri()
+        with _answering(uri, _unusable(uri)):
+            experiments = [each.experiment_id for each in client.search_experiments(max_results=1000)]
+            query = f"tags.`hf.root_run_id` = '{root_run_id}' and attributes.status = 'RUNNING'"
+            left = [str(run.info.run_id) for run in client.search_runs(experiments, query)]
+            for run_id in left:
+                client.set_terminated(run_id, status="FAILED")
+        return left
+
+    @contextmanager
+    def _connecting(self) -> Iterator[None]:
+        uri = self.tracking_uri()
+        for name, value in HTTP_SETTINGS.items():
+            os.environ.setdefault(name, value)
+        # A fresh SQLite file that four processes initialise at once breaks: its schema is made by one, alone.
+        alone = _alone(uri) if uri.startswith("sqlite:") else nullcontext()
+        with _answering(uri, _unusable(uri)), alone:
+            _probe_database(uri)
+            yield
 
 
 class PartitionRuns:
     """Open tracker runs by partition."""
 
-    def __init__(self, client: Any, runs: Mapping[str, str]) -> None:
+    def __init__(self, client: Any, uri: str) -> None:
         self.client = client
-        self.runs = runs
+        self.uri = uri
+        self.runs: dict[str, str] = {}
+
+    def open(self, experiment_id: str, *, strategy: str, asset: str, partition: str, root: str) -> None:
+        """Find or create the run of (asset, partition, root) below the one of (strategy, week), and start it."""
+        week = {"hf.strategy": strategy, "hf.week": partition}
+        parent = _find_or_create(self.client, experiment_id, f"{strategy} {partition}", week)
+        # A parent only groups its children: it has nothing to wait for.
+        self.client.set_terminated(parent, status="FINISHED")
+        tags = {"hf.asset": asset, "hf.partition": partition, "hf.root_run_id": root, "mlflow.parentRunId": parent}
+        self.runs[partition] = _find_or_create(self.client, experiment_id, f"{asset} {partition}", tags)
+        self.client.update_run(self.runs[partition], status="RUNNING")
 
     def log(
         self, partition: str, *, params: Mapping[str, Any], metrics: Mapping[str, float], tags: Mapping[str, str]
@@ -107,72 +158,145 @@ class PartitionRuns:
             If the server has gone away; what was published is safe, and a retry logs again.
         """
         from mlflow.entities import Metric, Param, RunTag
-        from mlflow.exceptions import MlflowException
 
-        now = int(time.time() * 1000)
-        try:
+        with _answering(self.uri, self._unlogged(f"log {partition}")):
+            # MLflow keeps every (metric, time): the run's own start makes a retry's point the same point.
+            began = self.client.get_run(self.runs[partition]).info.start_time
             self.client.log_batch(
                 self.runs[partition],
-                metrics=[Metric(name, value, now, 0) for name, value in metrics.items()],
-                params=[Param(name, str(value)[:6000]) for name, value in params.items()],
+                metrics=[Metric(name, value, began, 0) for name, value in metrics.items()],
+                params=[Param(name, str(value)[:MAX_PARAM_LENGTH]) for name, value in params.items()],
                 tags=[RunTag(name, value) for name, value in tags.items()],
             )
-        except (MlflowException, OSError) as e:
-            raise TrackingUnavailableError(
-                f"`MLflow` must answer to log {partition}, did not ({_first_line(e)}); the model is published, "
-                "re-execute the run to log it."
-            ) from e
+
+    def end(self, status: str) -> None:
+        """End every run.
+
+        Raises
+        ------
+        TrackingUnavailableError
+            If the server has gone away, unless `status` is FAILED: then the failure that led here is the one to tell.
+        """
+        for partition, run_id in self.runs.items():
+            try:
+                with _answering(self.uri, self._unlogged(f"end the run of {partition}")):
+                    self.client.set_terminated(run_id, status=status)
+            except TrackingUnavailableError as e:
+                if status != "FAILED":
+                    raise
+                dg.get_dagster_logger().warning(f"{e} Run {run_id} stays RUNNING until then.")
+
+    def _unlogged(self, deed: str) -> Callable[[str], str]:
+        return lambda reason: (
+            f"`HF_MLFLOW_URI` must answer to {deed}, {redact(self.uri)} did not ({reason}); "
+            "what was published is safe, re-execute the run to log it."
+        )
 
 
-def initialise_schema(uri: str) -> None:
-    """Create MLflow's tables once, alone: four processes that find an empty file at once break it."""
+def redact(uri: str) -> str:
+    """An address without its user, password and query, for messages.
+
+    Examples
+    --------
+    >>> redact("postgresql+psycopg2://quant:s3cret@db:5432/mlflow?sslmode=require")
+    'postgresql+psycopg2://***@db:5432/mlflow'
+    """
+    return re.sub(r"://.*@", "://***@", uri.split("?")[0])
+
+
+def _unusable(uri: str) -> Callable[[str], str]:
+    return lambda reason: (
+        f"`HF_MLFLOW_URI` must be a tracking server or database that answers, {redact(uri)} did not ({reason}); "
+        "start it, correct the address or unset it for SQLite."
+    )
+
+
+@contextmanager
+def _answering(uri: str, message: Callable[[str], str]) -> Iterator[None]:
+    """Turn what a server or database that cannot be used raises into one error without secrets."""
+    from mlflow.exceptions import MlflowException
+    from sqlalchemy.exc import SQLAlchemyError
+
+    try:
+        yield
+    except TrackingUnavailableError:
+        raise
+    except (MlflowException, SQLAlchemyError, OSError) as e:
+        # Not chained: Dagster stores the whole chain, and the causes quote the address with its password.
+        raise TrackingUnavailableError(message(_reason(e, uri))) from None
+
+
+def _reason(error: Exception, uri: str) -> str:
+    text = re.sub(r"://\S*@", "://***@", str(error).split("\n")[0])
+    try:
+        password = urlsplit(uri).password
+    except ValueError:
+        password = None
+    for secret in {password, unquote(password or "")} - {None, ""}:
+        text = text.replace(str(secret), "***")
+    return text[:300]
+
+
+def _alone(uri: str) -> AbstractContextManager[Any]:
+    """One process of this machine at a time: MLflow has no create-if-absent."""
     from filelock import FileLock
 
-    path = Path(uri.removeprefix("sqlite:///"))
+    is_file = uri.startswith("sqlite:///")
+    path = Path(uri.removeprefix("sqlite:///").split("?")[0]) if is_file else settings.data_dir() / "mlflow"
     path.parent.mkdir(parents=True, exist_ok=True)
-    if path.exists() and path.stat().st_size > 0:
+    lock: AbstractContextManager[Any] = FileLock(f"{path}.lock", timeout=LOCK_TIMEOUT_S)
+    return lock
+
+
+def _probe_database(uri: str) -> None:
+    """Try a database server once: MLflow itself would try for a hundred seconds."""
+    if uri.startswith(("http:", "https:", "sqlite:")) or "://" not in uri:
         return
-    from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
+    from sqlalchemy import create_engine
 
-    with FileLock(f"{path}.lock"):
-        SqlAlchemyStore(uri, str(path.parent / "mlflow_artifacts"))
-
-
-def _experiment_id(client: Any, name: str) -> str:
-    from mlflow.exceptions import MlflowException
-
-    found = client.get_experiment_by_name(name)
-    if found is not None:
-        return str(found.experiment_id)
+    is_postgres = uri.startswith("postgresql")
+    engine = create_engine(uri, connect_args={"connect_timeout": CONNECT_TIMEOUT_S} if is_postgres else {})
     try:
-        return str(client.create_experiment(name))
-    except MlflowException:
-        # Another step created it in between.
-        return str(client.get_experiment_by_name(name).experiment_id)
+        engine.connect().close()
+    finally:
+        engine.dispose()
 
 
-def _open_child(client: Any, experiment_id: str, *, strategy: str, asset: str, partition: str, root: str) -> str:
-    parent = _find_or_create(
-        client, experiment_id, f"{strategy} {partition}", {"hf.strategy": strategy, "hf.week": partition}
+def _connect(uri: str, experiment: str, *, job: str, run_id: str) -> Any:
+    """dagster-mlflow's connection with its experiment."""
+    from mlflow import MlflowClient
+
+    if uri.startswith("sqlite:///"):
+        client = MlflowClient(tracking_uri=uri)
+        # Without a location MLflow would put artifacts below the working folder of whoever comes first.
+        folder = Path(uri.removeprefix("sqlite:///")).resolve().parent / "mlflow_artifacts" / experiment
+        if client.get_experiment_by_name(experiment) is None:
+            client.create_experiment(experiment, artifact_location=folder.as_uri())
+    context = SimpleNamespace(
+        log=dg.get_dagster_logger(),
+        dagster_run=SimpleNamespace(job_name=job),
+        run_id=run_id,
+        resource_config={"experiment_name": experiment, "mlflow_tracking_uri": uri},
     )
-    _end(client, parent, "FINISHED")
-    tags = {"hf.asset": asset, "hf.partition": partition, "hf.root_run_id": root, "mlflow.parentRunId": parent}
-    child = _find_or_create(client, experiment_id, f"{asset} {partition}", tags)
-    client.update_run(child, status="RUNNING")
-    return child
+    with _CONNECTING:
+        return _explicit_runs()(context)
+
+
+@lru_cache(maxsize=1)
+def _explicit_runs() -> Any:
+    """dagster-mlflow's class without an active run; made here because importing it imports mlflow (1.7 s)."""
+    from dagster_mlflow.resources import MlFlow
+
+    class ExplicitRuns(MlFlow):  # type: ignore[misc]
+        def _setup(self) -> None:
+            """Open no run: `PartitionRuns` does, by tags."""
+
+    return ExplicitRuns
 
 
 def _find_or_create(client: Any, experiment_id: str, name: str, tags: Mapping[str, str]) -> str:
     query = " and ".join(f"tags.`{key}` = '{value}'" for key, value in tags.items())
-    found = client.search_runs([experiment_id], query, max_results=1)
+    found = client.search_runs([experiment_id], query, max_results=1, order_by=["attributes.start_time ASC"])
     if found:
         return str(found[0].info.run_id)
     return str(client.create_run(experiment_id, run_name=name, tags=dict(tags)).info.run_id)
-
-
-def _end(client: Any, run_id: str, status: str) -> None:
-    client.set_terminated(run_id, status=status)
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).split("\n")[0][:200]

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 # One path segment: what our asset keys, partitions, hashes and attachment names are made of.
-SEGMENT_PATTERN = re.compile(r"^[A-Za-z0-9_][A-Za-z0-9_.=^-]{0,127}$")
+SEGMENT_PATTERN = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.=^-]{0,127}")
 MAX_KEY_LENGTH = 512
 
 # Bounded: an outage fails the step within half a minute, Dagster's own retry comes after that.
@@ -46,7 +46,7 @@ def check_key(key: str) -> str:
         For absolute paths, `..`, NUL, empty or overlong segments and characters outside the allow-list.
     """
     segments = key.split("/")
-    if len(key) > MAX_KEY_LENGTH or not all(SEGMENT_PATTERN.match(s) and ".." not in s for s in segments):
+    if len(key) > MAX_KEY_LENGTH or not all(SEGMENT_PATTERN.fullmatch(s) and ".." not in s for s in segments):
         raise ValueError(
             f"`key` must be segments of letters, digits and _.=^- joined by '/', at most {MAX_KEY_LENGTH} characters, "
             f"was {key[:80]!r}."
@@ -116,12 +116,22 @@ class ObjectStore:
             raise self._unavailable("read", key, e) from e
 
     def exists(self, key: str) -> bool:
+        """Whether there is an object under a key.
+
+        Raises
+        ------
+        StorageUnavailableError
+            If the store did not answer.
+        """
         import obstore
+        from obstore.exceptions import BaseError
 
         try:
             obstore.head(_open(self.uri, self.endpoint), check_key(key))
         except FileNotFoundError:
             return False
+        except (BaseError, OSError) as e:
+            raise self._unavailable("looked up", key, e) from e
         return True
 
     def keys(self, prefix: str) -> list[str]:

@@ -12,7 +12,9 @@ Layout below the root::
     _damaged/<asset path>/<partition>/<sha256>.parquet       truncated or foreign objects that a publish replaced
 
 The Parquet footer (key `hf_pipelines`) carries the content hash, where it came from and the verdicts of its guards.
-Whoever reads a partition recomputes the hash: a truncated, foreign or edited file is refused by name.
+The footer also holds a seal, the SHA-256 of all other bytes of the file: whoever reads a partition checks it before any
+parser sees the bytes (an edited Parquet file can abort the process) and recomputes the content hash after. A truncated,
+foreign or edited file is refused by name.
 """
 
 import io
@@ -28,6 +30,12 @@ from hf_pipelines.resources.object_store import ObjectExistsError, ObjectMissing
 
 FOOTER_KEY = "hf_pipelines"
 FOOTER_VERSION = 1
+
+# Where the seal stands in the bytes of a file: 64 hexadecimal digits after this mark.
+SEAL_KEY = "hf_pipelines_seal"
+SEAL_MARK = b"hf_pipelines:sha256="
+SEAL_LENGTH = 64
+PARQUET_MAGIC = b"PAR1"
 
 # A 0.9 MB Parquet file can hold 1.6 GB of zeros: more cells than this are refused before decoding.
 MAX_CELLS = 400_000_000
@@ -404,8 +412,30 @@ class PartitionStore:
 def encode(frame: pl.DataFrame, footer: Footer) -> bytes:
     """Parquet bytes of a frame with its footer."""
     buffer = io.BytesIO()
-    frame.write_parquet(buffer, compression="zstd", metadata={FOOTER_KEY: footer.to_json()})
-    return buffer.getvalue()
+    blank = SEAL_MARK.decode() + "0" * SEAL_LENGTH
+    frame.write_parquet(buffer, compression="zstd", metadata={FOOTER_KEY: footer.to_json(), SEAL_KEY: blank})
+    payload = buffer.getvalue()
+    at = payload.rfind(SEAL_MARK) + len(SEAL_MARK)
+    return payload[:at] + _seal(payload, at) + payload[at + SEAL_LENGTH :]
+
+
+def _seal(payload: bytes, at: int) -> bytes:
+    """SHA-256 of everything but the seal, which stands at `at`."""
+    digest = sha256(payload[:at])
+    digest.update(payload[at + SEAL_LENGTH :])
+    return digest.hexdigest().encode()
+
+
+def _check_seal(payload: bytes, *, asset: str, partition: str) -> None:
+    """Refuse bytes that are not exactly those of a file of ours, without parsing them."""
+    if not (payload.startswith(PARQUET_MAGIC) and payload.endswith(PARQUET_MAGIC)):
+        raise _not_ours(asset, partition, f"{len(payload)} bytes that are no whole Parquet file")
+    found = payload.rfind(SEAL_MARK)
+    if found < 0:
+        raise _not_ours(asset, partition, "a Parquet file written by something else")
+    at = found + len(SEAL_MARK)
+    if payload[at : at + SEAL_LENGTH] != _seal(payload, at):
+        raise _not_ours(asset, partition, "a file whose bytes were changed after it was written")
 
 
 def read_footer(payload: bytes, *, asset: str, partition: str) -> Footer:
@@ -416,13 +446,11 @@ def read_footer(payload: bytes, *, asset: str, partition: str) -> Footer:
     StoredPartitionError
         If the bytes are no Parquet file of ours, or one of another partition.
     """
+    _check_seal(payload, asset=asset, partition=partition)
+    text = pl.read_parquet_metadata(io.BytesIO(payload))[FOOTER_KEY]
     try:
-        text = pl.read_parquet_metadata(io.BytesIO(payload)).get(FOOTER_KEY)
-    except (pl.exceptions.ComputeError, OSError) as e:
-        raise _not_ours(asset, partition, f"{len(payload)} bytes that are no whole Parquet file") from e
-    if text is None:
-        raise _not_ours(asset, partition, "a Parquet file written by something else")
-    try:
+        if (version := json.loads(text)["version"]) != FOOTER_VERSION:
+            raise ValueError(f"`version` must be {FOOTER_VERSION}, was {version!r}.")
         footer = Footer.from_json(text)
     except (KeyError, TypeError, ValueError) as e:
         raise _not_ours(asset, partition, f"a file whose footer is not of version {FOOTER_VERSION}") from e
@@ -443,10 +471,7 @@ def decode(payload: bytes, *, asset: str, partition: str) -> Stored:
     width = len(pl.read_parquet_schema(io.BytesIO(payload)))
     if footer.rows * width > MAX_CELLS:
         raise _not_ours(asset, partition, f"{footer.rows} rows x {width} columns, above {MAX_CELLS} cells")
-    try:
-        frame = pl.read_parquet(io.BytesIO(payload), n_rows=footer.rows + 1)
-    except (pl.exceptions.ComputeError, OSError) as e:
-        raise _not_ours(asset, partition, "a Parquet file whose data are damaged") from e
+    frame = pl.read_parquet(io.BytesIO(payload), n_rows=footer.rows + 1)
     found = content_hash(frame, without=VOLATILE_COLUMNS, attachments=footer.attachments)
     if found != footer.content_hash:
         raise _not_ours(asset, partition, f"content {found[:12]} under a footer for {footer.content_hash[:12]}")

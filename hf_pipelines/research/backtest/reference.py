@@ -11,8 +11,7 @@ held but not named is sold. Between decisions the shares are left alone. On each
 2. Shares held, and shares ordered the evening before, are multiplied by `split_ratio`.
 3. The dividend is paid on the shares held overnight: a buyer at this open gets none, a short pays.
 4. Orders are filled, fees and slippage paid. A symbol without a bar cannot trade: its order is dropped (and
-counted),
-   the position kept, until a later decision.
+   counted), the position kept, until a later decision.
 5. Equity is cash plus shares at the close; a symbol without a bar is worth its last close.
 
 Cash may go below zero, by leverage or by a gap between the close that sized an order and the price that
@@ -22,11 +21,12 @@ an error.
 
 from __future__ import annotations
 
+import functools
 import math
+from typing import Any
 
 import numpy as np
 import polars as pl
-from numba import njit
 from numpy.typing import NDArray
 
 from hf_pipelines.research.backtest.panel import Floats, build_trading_panel
@@ -147,7 +147,7 @@ def simulate(
     _check_arguments(shape, arrays, is_decision, elapsed_days, initial_cash=initial_cash, fill=fill)
 
     filled_shares = np.zeros(shape)
-    account, unfilled_orders, unsized_orders = _keep_account(
+    account, unfilled_orders, unsized_orders = _compiled()(
         _dense(weights),
         is_decision,
         _dense(open if fill == "next_open" else close),
@@ -181,7 +181,14 @@ def simulate(
     )
 
 
-@njit(cache=True)
+@functools.cache
+def _compiled() -> Any:
+    # Compiled on first use: loading the code location imports this module.
+    from numba import njit
+
+    return njit(cache=True)(_keep_account)
+
+
 def _keep_account(  # type: ignore[no-untyped-def]  # compiled: see `simulate` for the types
     weights,
     is_decision,

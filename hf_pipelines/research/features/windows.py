@@ -16,18 +16,40 @@ from collections.abc import Callable
 from typing import Any, TypeVar, cast
 
 import numpy as np
-from numba import njit, types
 
 from hf_pipelines.research.features.panel import FloatArray, Panel
 
 Window = FloatArray
 Kernel = TypeVar("Kernel", bound=Callable[..., Any])
 
-# Read-only: a window without corporate actions is a view of the panel, and no kernel may write into that.
-_WINDOW = types.Array(types.float64, 1, "C", readonly=True)
-_OFFSETS = types.Array(types.int64, 1, "C", readonly=True)
-_BAR_KERNEL = types.float64(_WINDOW, _WINDOW, _WINDOW, _WINDOW, _WINDOW)
-_PAIR_KERNEL = types.float64(_WINDOW, _WINDOW)
+
+class LazyKernel:
+    """A function that numba compiles on first use: importing numba costs a quarter of a second.
+
+    numba meets it as a global of other kernels and asks for its type; a call from Python runs compiled too.
+    """
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        """Keep `function` as `py_func`, the name numba has for it."""
+        functools.update_wrapper(self, function)
+        self.py_func = function
+
+    @functools.cached_property
+    def dispatcher(self) -> Any:
+        """The function under numba; a division by zero gives inf or NaN, not an error."""
+        from numba import njit
+
+        return njit(cache=True, nogil=True, error_model="numpy")(self.py_func)
+
+    @property
+    def _numba_type_(self) -> Any:
+        from numba import types
+
+        return types.Dispatcher(self.dispatcher)
+
+    def __call__(self, *windows: Any) -> Any:
+        """Run the compiled function."""
+        return self.dispatcher(*windows)
 
 
 def window_kernel(function: Kernel) -> Kernel:
@@ -42,9 +64,9 @@ def window_kernel(function: Kernel) -> Kernel:
     Returns
     -------
     callable
-        The same function, compiled by numba.
+        The same function, compiled by numba on first use.
     """
-    return cast(Kernel, njit(cache=True, nogil=True, error_model="numpy")(function))
+    return cast(Kernel, LazyKernel(function))
 
 
 def windowed(kernel: Callable[..., float], lookback_bars: int) -> Callable[[Panel], FloatArray]:
@@ -67,9 +89,11 @@ def windowed(kernel: Callable[..., float], lookback_bars: int) -> Callable[[Pane
 
     @functools.wraps(kernel)
     def compute(panel: Panel) -> FloatArray:
-        cast(Any, kernel).compile(_BAR_KERNEL)
-        values = _bar_driver()(
-            kernel, panel.starts, panel.open, panel.high, panel.low, panel.close, panel.volume,
+        driver, signature = _bar_driver()
+        dispatcher = cast(Any, kernel).dispatcher
+        dispatcher.compile(signature)
+        values = driver(
+            dispatcher, panel.starts, panel.open, panel.high, panel.low, panel.close, panel.volume,
             panel.price_factor, panel.split_ratio, lookback_bars,
         )  # fmt: skip
         return cast(FloatArray, values)
@@ -97,9 +121,11 @@ def paired(kernel: Callable[..., float], lookback_bars: int) -> Callable[[Panel]
 
     @functools.wraps(kernel)
     def compute(panel: Panel) -> FloatArray:
-        cast(Any, kernel).compile(_PAIR_KERNEL)
-        values = _pair_driver()(
-            kernel, panel.starts, panel.close, panel.price_factor,
+        driver, signature = _pair_driver()
+        dispatcher = cast(Any, kernel).dispatcher
+        dispatcher.compile(signature)
+        values = driver(
+            dispatcher, panel.starts, panel.close, panel.price_factor,
             panel.benchmark_close, panel.benchmark_factor, lookback_bars,
         )  # fmt: skip
         return cast(FloatArray, values)
@@ -163,14 +189,24 @@ def _slide_pairs(  # type: ignore[no-untyped-def]
 
 
 @functools.cache
-def _bar_driver() -> Any:
-    # The kernel comes as a first-class function: one compiled driver serves every kernel. Compiled on first
-    # use, since loading the code location imports this module.
-    signature = types.float64[::1](types.FunctionType(_BAR_KERNEL), _OFFSETS, *[_WINDOW] * 7, types.int64)
-    return njit(signature, cache=True, nogil=True)(_slide_bars)
+def _bar_driver() -> tuple[Any, Any]:
+    """Compiled `_slide_bars` and the signature of its kernels."""
+    return _driver(_slide_bars, n_windows=5, n_columns=7)
 
 
 @functools.cache
-def _pair_driver() -> Any:
-    signature = types.float64[::1](types.FunctionType(_PAIR_KERNEL), _OFFSETS, *[_WINDOW] * 4, types.int64)
-    return njit(signature, cache=True, nogil=True)(_slide_pairs)
+def _pair_driver() -> tuple[Any, Any]:
+    """Compiled `_slide_pairs` and the signature of its kernels."""
+    return _driver(_slide_pairs, n_windows=2, n_columns=4)
+
+
+def _driver(slide: Callable[..., Any], *, n_windows: int, n_columns: int) -> tuple[Any, Any]:
+    from numba import njit, types
+
+    # Read-only: a window without corporate actions is a view of the panel, and no kernel may write into that.
+    window = types.Array(types.float64, 1, "C", readonly=True)
+    offsets = types.Array(types.int64, 1, "C", readonly=True)
+    kernel = types.float64(*[window] * n_windows)
+    # The kernel comes as a first-class function: one compiled driver serves every kernel.
+    signature = types.float64[::1](types.FunctionType(kernel), offsets, *[window] * n_columns, types.int64)
+    return njit(signature, cache=True, nogil=True)(slide), kernel

@@ -17,8 +17,10 @@ from hf_pipelines.research.bars import SOURCE_SCHEMA
 from hf_pipelines.resources.market_data import SourceFile
 from hf_pipelines.resources.object_store import ObjectStore
 
-FILE_PATTERN = re.compile(r"^(\d{4}-\d{2}-\d{2})[A-Za-z0-9_.-]*\.(parquet|csv)$")
-MAX_FILE_ROWS = 5_000_000
+FILE_PATTERN = re.compile(r"(\d{4}-\d{2}-\d{2})(?!.*\.\.)[A-Za-z0-9_.-]{0,100}\.(parquet|csv)")
+
+# One session of 5,000 symbols has 5,000 daily bars: more cells than this are no session of bars.
+MAX_FILE_CELLS = 50_000_000
 
 
 @dataclass(frozen=True)
@@ -41,7 +43,7 @@ class FilesSource:
 
     def _names(self, sessions: Sequence[date]) -> list[tuple[str, date]]:
         wanted = {day.isoformat(): day for day in sessions}
-        matches = ((name, FILE_PATTERN.match(name)) for name in self.objects.all_keys())
+        matches = ((name, FILE_PATTERN.fullmatch(name)) for name in self.objects.all_keys())
         return sorted((name, wanted[match[1]]) for name, match in matches if match and match[1] in wanted)
 
     def _read(self, name: str, day: date) -> SourceFile:
@@ -51,19 +53,28 @@ class FilesSource:
         try:
             frame = _parse_csv(payload) if name.endswith(".csv") else _parse_parquet(payload)
             _check_session(frame, day)
-        except (pl.exceptions.PolarsError, OSError, ValueError) as e:
-            reason = str(e).split("\n")[0][:300]
+        except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError, ValueError, TypeError) as e:
+            reason = " ".join(str(e).split())[:300]
             return SourceFile(name, digest, None, (day,), f"`{address}` must be a table of bars, was not: {reason}")
         return SourceFile(name, digest, frame, (day,))
 
 
 def _parse_parquet(payload: bytes) -> pl.DataFrame:
-    return pl.read_parquet(io.BytesIO(payload), n_rows=MAX_FILE_ROWS)
+    """Read with pyarrow, which refuses damaged bytes where polars' own reader can abort the process."""
+    from pyarrow import parquet
+
+    file = parquet.ParquetFile(io.BytesIO(payload))
+    _check_cells(file.metadata.num_rows, file.metadata.num_columns)
+    table = file.read()
+    table.validate(full=True)
+    # Metadata say nothing that the contract needs, and polars does not take all that pyarrow takes.
+    return pl.DataFrame(table.replace_schema_metadata())
 
 
 def _parse_csv(payload: bytes) -> pl.DataFrame:
     """Parse every column by the contract; a value that does not parse names its row."""
-    raw = pl.read_csv(payload, infer_schema_length=0, n_rows=MAX_FILE_ROWS)
+    raw = pl.read_csv(payload, infer_schema_length=0)
+    _check_cells(raw.height, raw.width)
     for name, dtype in SOURCE_SCHEMA.items():
         if name not in raw.columns or dtype == pl.String:
             continue
@@ -87,6 +98,11 @@ def _parse_column(column: pl.Series, dtype: pl.DataType) -> pl.Series:
             return column.str.replace(r"(Z|[+-]\d\d:?\d\d)$", "").str.to_datetime(strict=False)
         return column.str.to_datetime("%+", time_unit="us", time_zone="UTC", strict=False)
     return column.cast(dtype, strict=False)
+
+
+def _check_cells(n_rows: int, n_columns: int) -> None:
+    if n_rows * n_columns > MAX_FILE_CELLS:
+        raise ValueError(f"`file` must hold at most {MAX_FILE_CELLS} cells, was {n_rows} rows x {n_columns} columns")
 
 
 def _check_session(frame: pl.DataFrame, day: date) -> None:
