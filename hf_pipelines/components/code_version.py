@@ -8,6 +8,7 @@ import functools
 import hashlib
 import inspect
 import json
+import linecache
 from collections.abc import Iterator, Mapping
 from types import CodeType, FunctionType, ModuleType
 from typing import Any
@@ -56,8 +57,16 @@ def _sources(roots: tuple[Any, ...]) -> Iterator[str]:
 
 @functools.cache
 def _source(found: FunctionType | type) -> str:
-    # By its code: `inspect` follows `__wrapped__` away from the wrapper itself.
-    return inspect.getsource(found.__code__ if isinstance(found, FunctionType) else found)
+    if isinstance(found, type):
+        return inspect.getsource(found)
+    # The lines of its code: `inspect.getsource` tokenizes them, and follows `__wrapped__` away from a wrapper.
+    code = found.__code__
+    return "".join(linecache.getlines(code.co_filename)[code.co_firstlineno - 1 : _last_line(code)])
+
+
+def _last_line(code: CodeType) -> int:
+    nested = (_last_line(constant) for constant in code.co_consts if isinstance(constant, CodeType))
+    return max([code.co_firstlineno, *nested, *(line for _, _, line in code.co_lines() if line is not None)])
 
 
 def _function(value: Any) -> Any:

@@ -198,7 +198,9 @@ def _value_faults(raw: pl.DataFrame, *, hours: Mapping[date, tuple[datetime, dat
         faults.append(f"{keyless} rows have no symbol, session or ts")
     symbols = raw.filter(~pl.col("symbol").str.contains(SYMBOL_PATTERN))["symbol"].unique().to_list()
     if symbols:
-        faults.append(f"symbols must match {SYMBOL_PATTERN}, were {_shown(sorted(repr(symbol[:40]) for symbol in symbols))}")
+        faults.append(
+            f"symbols must match {SYMBOL_PATTERN}, were {_shown(sorted(repr(symbol[:40]) for symbol in symbols))}"
+        )
     days = raw["session"].drop_nulls().unique().to_list()
     if strangers := sorted(day for day in days if day not in hours):
         faults.append(f"sessions must be in the market's calendar, were {_shown(strangers)}")
