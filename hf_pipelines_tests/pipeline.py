@@ -147,6 +147,12 @@ class Project:
     def partitions(self) -> MarketPartitions:
         return market_of(self.market).partitions
 
+    @property
+    def weeks(self) -> list[str]:
+        """Keys of every week that has sessions."""
+        partitions = self.partitions
+        return partitions.weeks_between(partitions.start, partitions.end or partitions.start)
+
     def checker(self) -> CurrencyChecker:
         market = market_of(self.market)
         return CurrencyChecker(self.store, self.code_versions, {market.bars_asset: market.bars_listing})
