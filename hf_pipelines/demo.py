@@ -21,7 +21,7 @@ RETRAINED = ("training_matrix", "cv_results", "fitted_model", "backtest")
 
 # The last weeks of the sample: enough for several weekly models, few enough for two minutes on two cores.
 LAST_WEEK, LAST_DAY = "2013-02-24", "2013-03-01"
-MODEL_WEEKS = 5
+MODEL_WEEKS = 4
 TRAIN_WEEKS = 156
 LOOKBACK_WEEKS = 28
 

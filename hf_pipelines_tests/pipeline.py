@@ -22,7 +22,7 @@ from hf_pipelines.partitions import MarketPartitions
 from hf_pipelines.research.bars import SOURCE_SCHEMA
 from hf_pipelines.resources.clock import Clock
 from hf_pipelines.resources.currency import CurrencyChecker
-from hf_pipelines.resources.mlflow_tracking import MLflowTracking, initialise_schema
+from hf_pipelines.resources.mlflow_tracking import MLflowTracking
 from hf_pipelines.resources.parquet_io_manager import ParquetIOManager, Storage
 from hf_pipelines.resources.partition_store import PartitionStore
 from hf_pipelines_tests.sample_bars import REFERENCE, random_bars
@@ -84,7 +84,7 @@ class Project:
     _loaded: dg.Definitions | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
-        self.folder.mkdir(parents=True, exist_ok=True)
+        (self.folder / "instance").mkdir(parents=True, exist_ok=True)
         self.instance = dg.DagsterInstance.local_temp(str(self.folder / "instance"))
         self.rewrite()
         if self.mlflow_template is not None:
@@ -132,8 +132,9 @@ class Project:
                 # The instant is given with each run.
                 "clock": Clock.configure_at_launch(),
             }
+            tree = dg.ComponentTree.for_project(self.folder / self.package)
             self._loaded = dg.Definitions.merge(
-                dg.load_from_defs_folder(path_within_project=self.folder / self.package),
+                tree.build_defs(tree.defs_module_path),
                 dg.Definitions(resources=resources, executor=dg.in_process_executor),
             )
         return self._loaded
@@ -224,7 +225,7 @@ def market_of(attributes: Mapping[str, Any]) -> Market:
 
 def prepare_mlflow(path: Path) -> Path:
     """An empty tracking database; copying it is faster than making its tables."""
-    initialise_schema(f"sqlite:///{path}")
+    MLflowTracking(uri=f"sqlite:///{path}").client()
     return path
 
 
