@@ -1,0 +1,239 @@
+"""Weeks, days and sessions: hand-computed dates, and both directions of Dagster's mapping over 13 years."""
+
+from datetime import UTC, date, datetime, timedelta
+from zoneinfo import ZoneInfo
+
+import dagster as dg
+import pytest
+from dagster._core.definitions.partitions.context import partition_loading_context
+
+from hf_pipelines.partitions import MarketPartitions, parse_key, shift_week, week_key, week_start
+
+NEW_YORK = "America/New_York"
+US = MarketPartitions("XNYS", NEW_YORK, date(2000, 3, 1), date(2013, 3, 1))
+
+
+@pytest.mark.parametrize(
+    ("day", "sunday"),
+    [
+        pytest.param(date(2013, 2, 24), date(2013, 2, 24), id="sunday"),
+        pytest.param(date(2013, 2, 25), date(2013, 2, 24), id="monday"),
+        pytest.param(date(2013, 3, 2), date(2013, 2, 24), id="saturday"),
+        pytest.param(date(2013, 3, 3), date(2013, 3, 3), id="next-sunday"),
+        pytest.param(date(2013, 1, 1), date(2012, 12, 30), id="new-year"),
+        pytest.param(date(2012, 2, 29), date(2012, 2, 26), id="leap-day"),
+    ],
+)
+def test_week_start_of_each_weekday_is_its_sunday(day, sunday):
+    assert week_start(day) == sunday
+    assert week_key(day) == sunday.isoformat()
+
+
+@pytest.mark.parametrize(
+    "key", ["2013-2-24", "2013-02-30", "20130224", "../../x", "", "2013-02-24\n", "2013-02-24\0", "2" * 300]
+)
+def test_parse_key_of_foreign_text_names_the_form(key):
+    with pytest.raises(ValueError, match="`partition key` must be a date YYYY-MM-DD, was") as caught:
+        parse_key(key)
+    assert len(str(caught.value)) < 150
+
+
+def test_shift_week_across_year_and_dst_moves_whole_weeks():
+    assert shift_week("2013-01-06", -1) == "2012-12-30"
+    assert shift_week("2013-03-03", 1) == "2013-03-10"
+
+
+@pytest.mark.parametrize(
+    ("calendar", "start", "end", "weeks"),
+    [
+        pytest.param("XNYS", date(2013, 2, 20), date(2013, 3, 1), ["2013-02-17", "2013-02-24"], id="mid-week"),
+        pytest.param("XNYS", date(2013, 2, 17), date(2013, 2, 24), ["2013-02-17", "2013-02-24"], id="both-sunday"),
+        pytest.param("XNYS", date(2013, 2, 23), date(2013, 3, 2), ["2013-02-17", "2013-02-24"], id="both-saturday"),
+        pytest.param("XNYS", date(2013, 2, 25), date(2013, 2, 25), ["2013-02-24"], id="one-monday"),
+        pytest.param("24/7", date(2013, 2, 23), date(2013, 3, 2), ["2013-02-17", "2013-02-24"], id="always-saturday"),
+        pytest.param("24/7", date(2013, 2, 24), date(2013, 3, 3), ["2013-02-24", "2013-03-03"], id="always-sunday"),
+    ],
+)
+def test_weekly_of_any_start_and_end_holds_first_and_last_session(calendar, start, end, weeks):
+    market = MarketPartitions(calendar, NEW_YORK if calendar == "XNYS" else "UTC", start, end)
+    assert market.weekly.get_partition_keys() == weeks
+    sessions = market.sessions_between(start, end)
+    days = set(market.daily.get_partition_keys())
+    assert {week_key(day) for day in sessions} <= set(weeks)
+    assert {day.isoformat() for day in sessions} <= days
+    assert sessions[-1] in market.sessions_of_week(week_key(sessions[-1]))
+
+
+def test_weekly_of_the_sample_market_runs_from_its_sunday_to_its_last_week():
+    weeks = US.weekly.get_partition_keys()
+    # 2000-02-27 to 2013-02-24 are 4,746 days: 678 weeks and the first.
+    assert (weeks[0], weeks[-1], len(weeks)) == ("2000-02-27", "2013-02-24", 679)
+
+
+def test_end_before_start_is_refused():
+    with pytest.raises(ValueError, match="`end` must not be before `start` 2013-03-01, was 2013-02-28"):
+        MarketPartitions("XNYS", NEW_YORK, date(2013, 3, 1), date(2013, 2, 28))
+
+
+def test_sessions_of_last_week_stop_at_the_end():
+    market = MarketPartitions("XNYS", NEW_YORK, date(2013, 2, 20), date(2013, 2, 27))
+    assert market.sessions_of_week("2013-02-24") == [date(2013, 2, 25), date(2013, 2, 26), date(2013, 2, 27)]
+
+
+def test_saturday_session_of_always_open_market_belongs_to_its_own_week():
+    market = MarketPartitions("24/7", "UTC", date(2013, 2, 20), date(2013, 3, 2))
+    saturday = date(2013, 3, 2)
+    # Its bar closes on the Sunday that begins the next week.
+    assert market.session_close(saturday) == datetime(2013, 3, 3, tzinfo=UTC)
+    assert week_key(saturday) == "2013-02-24"
+    assert saturday in market.sessions_of_week("2013-02-24")
+    assert "2013-03-02" in market.daily.get_partition_keys()
+
+
+def test_daily_leaves_out_saturdays_and_holidays_but_keeps_sundays():
+    days = US.daily.get_partition_keys()
+    weekdays = {date.fromisoformat(day).weekday() for day in days}
+    assert weekdays == {0, 1, 2, 3, 4, 6}
+    # Christmas, New Year, Good Friday, and the hurricane of 2012.
+    for holiday in ("2012-12-25", "2013-01-01", "2012-04-06", "2012-10-29", "2012-10-30"):
+        assert holiday not in days
+    sundays = [day for day in days if date.fromisoformat(day).weekday() == 6]
+    assert sundays == US.weekly.get_partition_keys()
+    sessions = [day.isoformat() for day in US.sessions if date(2000, 2, 27) <= day <= date(2013, 3, 1)]
+    assert sorted({*sessions, *sundays}) == days
+
+
+def test_daily_and_weekly_mapping_agree_in_both_directions_for_13_years():
+    mapping = dg.TimeWindowPartitionMapping()
+    days = US.daily.get_partition_keys()
+    by_week: dict[str, set[str]] = {}
+    for day in days:
+        by_week.setdefault(week_key(date.fromisoformat(day)), set()).add(day)
+    for week in US.weekly.get_partition_keys():
+        ours = by_week[week]
+        up = mapping.get_upstream_mapped_partitions_result_for_partitions(
+            US.daily.subset_with_partition_keys(ours), US.daily, US.weekly
+        )
+        assert set(up.partitions_subset.get_partition_keys()) == {week}
+        down = mapping.get_downstream_partitions_for_partitions(
+            US.weekly.subset_with_partition_keys([week]), US.weekly, US.daily
+        )
+        assert set(down.get_partition_keys()) == ours
+
+
+@pytest.mark.parametrize(
+    ("day", "week"),
+    [("2013-01-05", None), ("2013-01-04", "2012-12-30"), ("2013-01-06", "2013-01-06"), ("2013-01-07", "2013-01-06")],
+)
+def test_mapping_of_one_day_reads_the_model_of_its_week(day, week):
+    if week is None:
+        assert day not in US.daily.get_partition_keys()
+        return
+    up = dg.TimeWindowPartitionMapping().get_upstream_mapped_partitions_result_for_partitions(
+        US.daily.subset_with_partition_keys([day]), US.daily, US.weekly
+    )
+    assert list(up.partitions_subset.get_partition_keys()) == [week]
+
+
+def test_saturday_of_always_open_market_reads_the_model_of_its_week():
+    market = MarketPartitions("24/7", "UTC", date(2012, 12, 1), date(2013, 1, 31))
+    up = dg.TimeWindowPartitionMapping().get_upstream_mapped_partitions_result_for_partitions(
+        market.daily.subset_with_partition_keys(["2013-01-05"]), market.daily, market.weekly
+    )
+    assert list(up.partitions_subset.get_partition_keys()) == ["2012-12-30"]
+
+
+def test_training_window_of_three_weeks_ends_before_its_week():
+    window = dg.TimeWindowPartitionMapping(start_offset=-3, end_offset=-1, allow_nonexistent_upstream_partitions=True)
+    up = window.get_upstream_mapped_partitions_result_for_partitions(
+        US.weekly.subset_with_partition_keys(["2013-01-06"]), US.weekly, US.weekly
+    )
+    assert list(up.partitions_subset.get_partition_keys()) == ["2012-12-16", "2012-12-23", "2012-12-30"]
+    assert US.weeks_around("2013-01-06", first=-3, last=-1) == ["2012-12-16", "2012-12-23", "2012-12-30"]
+
+
+def test_weeks_around_the_first_week_is_clipped_as_the_mapping_is():
+    window = dg.TimeWindowPartitionMapping(start_offset=-3, end_offset=-1, allow_nonexistent_upstream_partitions=True)
+    up = window.get_upstream_mapped_partitions_result_for_partitions(
+        US.weekly.subset_with_partition_keys(["2000-03-12"]), US.weekly, US.weekly
+    )
+    assert list(up.partitions_subset.get_partition_keys()) == ["2000-02-27", "2000-03-05"]
+    assert US.weeks_around("2000-03-12", first=-3, last=-1) == ["2000-02-27", "2000-03-05"]
+
+
+@pytest.mark.parametrize(
+    ("now", "week", "day"),
+    [
+        pytest.param("2013-01-06T00:30", "2013-01-06", "2013-01-06", id="sunday-just-begun"),
+        pytest.param("2013-01-05T23:30", "2012-12-30", "2013-01-06", id="saturday-night"),
+        pytest.param("2013-01-09T12:00", "2013-01-06", "2013-01-09", id="wednesday"),
+    ],
+)
+def test_weekly_and_daily_without_end_hold_the_week_and_day_under_way(now, week, day):
+    # On a Saturday, which has no partition, Dagster counts the Sunday to come as the day under way.
+    market = MarketPartitions("XNYS", NEW_YORK, date(2012, 12, 3))
+    instant = datetime.fromisoformat(now).replace(tzinfo=ZoneInfo(NEW_YORK))
+    with partition_loading_context(instant):
+        assert market.weekly.get_partition_keys()[-1] == week
+        assert market.daily.get_partition_keys()[-1] == day
+
+
+@pytest.mark.parametrize(
+    ("week", "hours_utc", "n_hours"),
+    [
+        pytest.param("2013-03-03", 5, 168, id="before-dst"),
+        pytest.param("2013-03-10", 5, 167, id="dst-begins"),
+        pytest.param("2013-03-17", 4, 168, id="after-dst"),
+        pytest.param("2012-11-04", 4, 169, id="dst-ends"),
+    ],
+)
+def test_week_begin_around_dst_is_local_midnight(week, hours_utc, n_hours):
+    market = MarketPartitions("XNYS", NEW_YORK, date(2012, 1, 3), date(2013, 12, 31))
+    begin = market.week_begin(week)
+    assert begin == datetime.fromisoformat(f"{week}T0{hours_utc}:00:00+00:00")
+    assert (market.week_begin(shift_week(week, 1)) - begin) == timedelta(hours=n_hours)
+    assert market.weekly.time_window_for_partition_key(week).start == begin
+
+
+def test_session_close_of_half_day_is_one_in_the_afternoon():
+    closed = US.session_close(date(2012, 11, 23))
+    assert closed == datetime(2012, 11, 23, 18, tzinfo=UTC)
+    assert closed.astimezone(ZoneInfo(NEW_YORK)).hour == 13
+    assert US.hours[date(2012, 11, 23)] == (datetime(2012, 11, 23, 14, 30, tzinfo=UTC), closed)
+
+
+def test_session_close_in_summer_and_winter_follows_new_york():
+    assert US.session_close(date(2012, 7, 2)) == datetime(2012, 7, 2, 20, tzinfo=UTC)
+    assert US.session_close(date(2012, 12, 3)) == datetime(2012, 12, 3, 21, tzinfo=UTC)
+    assert US.session_open(date(2012, 7, 2)) == datetime(2012, 7, 2, 13, 30, tzinfo=UTC)
+
+
+@pytest.mark.parametrize(
+    ("day", "name", "next_session"),
+    [
+        (date(2013, 1, 6), "Sunday", "2013-01-07"),
+        (date(2012, 12, 30), "Sunday", "2012-12-31"),
+        (date(2013, 1, 20), "Sunday", "2013-01-22"),
+        (date(2013, 1, 1), "Tuesday", "2013-01-02"),
+    ],
+)
+def test_require_session_on_a_day_without_trading_names_the_next_session(day, name, next_session):
+    message = rf"`day` must be a session of XNYS, was {day} \({name}\); the next session is {next_session}"
+    with pytest.raises(ValueError, match=message):
+        US.require_session(day)
+
+
+def test_next_session_past_the_known_calendar_is_refused():
+    with pytest.raises(ValueError, match="`day` must be before the last known session of XNYS"):
+        US.next_session(date(2030, 1, 1))
+
+
+def test_calendar_of_unknown_name_is_refused():
+    with pytest.raises(ValueError, match="`calendar` must be a name known to exchange_calendars, was 'NOWHERE'"):
+        _ = MarketPartitions("NOWHERE", "UTC", date(2013, 1, 1), date(2013, 1, 31)).sessions
+
+
+def test_calendar_reaches_back_to_the_first_week_of_a_long_market():
+    # The library's own default begins 20 years before today.
+    assert US.sessions[0] == date(2000, 2, 28)
+    assert US.next_session(date(2013, 3, 1)) == date(2013, 3, 4)
