@@ -10,6 +10,7 @@ from time import perf_counter
 
 import polars as pl
 
+from hf_pipelines.components.strategy_stages import RETRAINED
 from hf_pipelines.partitions import shift_week
 from hf_pipelines.resources.object_store import ObjectMissingError
 from hf_pipelines.runs import Pipeline
@@ -17,7 +18,6 @@ from hf_pipelines.runs import Pipeline
 MARKET = "us_tech"
 GROUPS = ("technical", "cross_asset", "temporal")
 STRATEGIES = ("tech_direction", "tech_ranking")
-RETRAINED = ("training_matrix", "cv_results", "fitted_model", "backtest")
 
 # The last weeks of the sample: enough for several weekly models, few enough for two minutes on two cores.
 LAST_WEEK, LAST_DAY = "2013-02-24", "2013-03-01"

@@ -1,0 +1,84 @@
+"""`<strategy>/backtest`: the account that follows the out-of-fold predictions."""
+
+import io
+from collections.abc import Mapping
+from time import perf_counter
+from typing import Any
+
+import polars as pl
+
+from hf_pipelines.components.code_version import code_version
+from hf_pipelines.components.stage import (
+    Finding,
+    Stage,
+    StageCheck,
+    StageInput,
+    StageRun,
+    each_partition,
+    window,
+)
+from hf_pipelines.components.strategy_stages.display import backtest_metadata, numeric, parquet_bytes
+from hf_pipelines.components.strategy_stages.plan import StrategyPlan, single, trade, trading_fields
+from hf_pipelines.research.backtest import ENGINES
+from hf_pipelines.research.cross_validation import latest_predictions
+from hf_pipelines.research.signals import RULES, apply_rule
+from hf_pipelines.resources.parquet_io_manager import Loaded
+from hf_pipelines.resources.partition_store import Content
+
+
+def backtest(plan: StrategyPlan) -> Stage:
+    """`<strategy>/backtest`: the out-of-fold predictions, traded."""
+    partitions = plan.market.partitions
+    cross_validation = StageInput("cv_results", plan.asset("cv_results"), guards=("out_of_fold",))
+    bars = plan.bars_input(-plan.train_weeks, -1)
+
+    def compute(run: StageRun, inputs: Mapping[str, Loaded], key: str) -> tuple[Content, Mapping[str, Any]]:
+        began = perf_counter()
+        weeks = window(partitions, bars, key)
+        predictions = latest_predictions(single(inputs["cv_results"], key).frame)
+        weights = apply_rule(predictions, rule=plan.rule, params=plan.rule_params)
+        result = trade(plan, weights, inputs["bars"].frame(weeks))
+        content = Content(
+            result.equity,
+            attachments={
+                "trades.parquet": parquet_bytes(result.trades),
+                "drawdowns.parquet": parquet_bytes(result.drawdowns),
+            },
+            inputs={**inputs["cv_results"].hashes([key]), **inputs["bars"].hashes(weeks)},
+            facts={"metrics": numeric(result.metrics)},
+        )
+        return content, {**backtest_metadata(result), "backtest_s": perf_counter() - began}
+
+    return Stage(
+        asset=plan.asset("backtest"),
+        description=(
+            "Account that follows the out-of-fold predictions: decided at the close, filled at the next bar, with costs. "
+            "Equity by session; trades and drawdowns are attached."
+        ),
+        kinds=frozenset({"numba", "parquet"}),
+        partitions=partitions.weekly,
+        inputs=(cross_validation, bars),
+        compute=each_partition(compute),
+        is_range_run=False,
+        code_version=code_version(
+            ENGINES[plan.engine].run, apply_rule, RULES[plan.rule].weigh, fields=trading_fields(plan)
+        ),
+        checks=(
+            StageCheck(
+                "fills_after_decisions",
+                "No trade is filled on or before the bar that decided it.",
+                _fills_late,
+                is_guard=True,
+            ),
+        ),
+    )
+
+
+def _fills_late(run: StageRun, inputs: Mapping[str, Loaded], key: str, content: Content) -> Finding:
+    trades = pl.read_parquet(io.BytesIO(content.attachments["trades.parquet"]))
+    early = trades.filter(pl.col("session") <= pl.col("decision_session"))
+    shown = tuple(
+        f"{row['symbol']} decided {row['decision_session']}, filled {row['session']}"
+        for row in early.head(5).to_dicts()
+    )
+    return Finding(early.is_empty(), trades.height, shown)

@@ -1,0 +1,42 @@
+"""Display: how frames, metrics and pictures are shown in the web UI or attached to a partition.
+
+Lives here: metadata values. Does not live here: the plots themselves (`research.plots`).
+"""
+
+import base64
+import io
+from typing import Any
+
+import dagster as dg
+import polars as pl
+
+from hf_pipelines.research.backtest import BacktestResult
+
+
+def parquet_bytes(frame: pl.DataFrame) -> bytes:
+    buffer = io.BytesIO()
+    frame.write_parquet(buffer, compression="zstd")
+    return buffer.getvalue()
+
+
+def numeric(metrics: Any) -> dict[str, float]:
+    """Metrics as plain floats; undefined ones (NaN) are left out, never shown as a number."""
+    return {name: float(value) for name, value in metrics.items() if value == value}
+
+
+def picture(png: bytes) -> dg.MarkdownMetadataValue:
+    return dg.MetadataValue.md(f"![picture](data:image/png;base64,{base64.b64encode(png).decode()})")
+
+
+def markdown_table(frame: pl.DataFrame) -> str:
+    lines = ["| " + " | ".join(frame.columns) + " |", "|" + "---|" * frame.width]
+    for row in frame.iter_rows():
+        cells = (f"{value:.4g}" if isinstance(value, float) else str(value) for value in row)
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def backtest_metadata(result: BacktestResult) -> dict[str, Any]:
+    from hf_pipelines.research.plots import equity_png
+
+    return {**numeric(result.metrics), "equity": picture(equity_png(result))}

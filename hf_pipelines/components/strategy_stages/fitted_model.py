@@ -1,0 +1,166 @@
+"""`<strategy>/fitted_model`: the model that serves a week, its card, and its run in the experiment tracker."""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from functools import partial
+from time import perf_counter
+from typing import Any
+
+import dagster as dg
+import polars as pl
+
+from hf_pipelines.components.code_version import code_version
+from hf_pipelines.components.stage import (
+    Finding,
+    Stage,
+    StageCheck,
+    StageInput,
+    StageRun,
+    each_partition,
+)
+from hf_pipelines.components.strategy_stages.display import numeric, picture
+from hf_pipelines.components.strategy_stages.plan import StrategyPlan, learner_fields, learner_functions, single
+from hf_pipelines.research.cross_validation import feature_importances, fit_final
+from hf_pipelines.research.learners import LEARNERS, resolve_params
+from hf_pipelines.research.matrix import feature_names
+from hf_pipelines.resources.parquet_io_manager import Loaded
+from hf_pipelines.resources.partition_store import Content
+
+
+def fitted_model(plan: StrategyPlan) -> Stage:
+    """`<strategy>/fitted_model`: the model of a week, in its library's own format, with its card."""
+    partitions = plan.market.partitions
+    matrix = StageInput("training_matrix", plan.asset("training_matrix"), guards=("replay",))
+    cross_validation = StageInput("cv_results", plan.asset("cv_results"), guards=("out_of_fold",))
+    learner = LEARNERS[plan.learner]
+
+    def compute(run: StageRun, inputs: Mapping[str, Loaded], key: str) -> tuple[Content, Mapping[str, Any]]:
+        began = perf_counter()
+        train = single(inputs["training_matrix"], key).frame
+        estimator = fit_final(
+            train,
+            learner=plan.learner,
+            params=plan.params,
+            target=plan.target,
+            seed=plan.seed,
+            n_threads=1,
+        )
+        names = feature_names(train)
+        importances = feature_importances(estimator, names)
+        artifact = learner.save(estimator)
+        metrics = single(inputs["cv_results"], key).footer.facts["metrics"]
+        card = pl.DataFrame(
+            {
+                "strategy": [plan.name],
+                "week": [key],
+                "learner": [plan.learner],
+                "as_of": [partitions.week_begin(key)],
+                "created_at": [run.now],
+                "trained_until": [train["label_end"].max()],
+                "n_rows": [train.height],
+                "features": [",".join(names)],
+                "classes": [",".join(plan.target.classes)],
+            },
+            schema_overrides={name: pl.Datetime("us", "UTC") for name in ("as_of", "created_at", "trained_until")},
+        )
+        content = Content(
+            card,
+            attachments={model_name(plan): artifact},
+            inputs={**inputs["training_matrix"].hashes([key]), **inputs["cv_results"].hashes([key])},
+            facts={
+                "params": resolve_params(plan.learner, plan.params),
+                "metrics": metrics,
+                "importances": importances,
+                "mlflow_run_id": run.tracked.get(key, ""),
+            },
+        )
+        return content, _model_metadata(content, importances, seconds=perf_counter() - began)
+
+    def serves_its_week(run: StageRun, inputs: Mapping[str, Loaded], key: str, content: Content) -> Finding:
+        row = content.frame.row(0, named=True)
+        is_past = row["trained_until"] < row["as_of"]
+        fault = () if is_past else (f"trained until {row['trained_until']}, serves from {row['as_of']}",)
+        return Finding(is_past, 1, fault)
+
+    return Stage(
+        asset=plan.asset("fitted_model"),
+        description=(
+            "The model that serves the week, fitted on the whole training matrix. The Parquet row is its card; the "
+            "native artifact is attached and its sha256 checked before it is parsed."
+        ),
+        kinds=frozenset({LEARNERS[plan.learner].family, "mlflow"}),
+        partitions=partitions.weekly,
+        inputs=(matrix, cross_validation),
+        compute=each_partition(compute),
+        is_range_run=False,
+        code_version=code_version(fit_final, *learner_functions(plan), fields=learner_fields(plan)),
+        checks=(
+            StageCheck(
+                "trained_before_week",
+                "Every label the model learned from ended before the week it serves.",
+                serves_its_week,
+                is_guard=True,
+            ),
+        ),
+        track=partial(_track_model, plan),
+    )
+
+
+def model_name(plan: StrategyPlan) -> str:
+    """Name of the model's artifact among the attachments."""
+    return f"model.{LEARNERS[plan.learner].extension}"
+
+
+def _model_metadata(content: Content, importances: Mapping[str, float], *, seconds: float) -> dict[str, Any]:
+    from hf_pipelines.research.plots import importances_png
+
+    row = content.frame.row(0, named=True)
+    (artifact,) = content.attachments.values()
+    return {
+        "train_rows": row["n_rows"],
+        "fit_s": seconds,
+        "artifact_kb": len(artifact) / 1024,
+        "as_of": str(row["as_of"]),
+        "trained_until": str(row["trained_until"]),
+        "mlflow_run_id": content.facts["mlflow_run_id"],
+        **numeric(content.facts["metrics"]),
+        "importances": picture(importances_png(list(importances), list(importances.values()))),
+    }
+
+
+class _ModelTracker:
+    """Logs a fitted model to its open tracker run."""
+
+    def __init__(self, runs: Any, plan: StrategyPlan) -> None:
+        self.partition_runs = runs
+        self.runs = runs.runs
+        self.plan = plan
+
+    def log(self, partition: str, content: Content) -> None:
+        digest = content.content_hash()
+        (name,) = content.attachments
+        row = content.frame.row(0, named=True)
+        self.partition_runs.log(
+            partition,
+            params={"learner": self.plan.learner, **content.facts["params"]},  # type: ignore[dict-item]
+            metrics=numeric(content.facts["metrics"]),
+            tags={
+                "hf.content_hash": digest,
+                "hf.artifact": name,
+                "hf.as_of": row["as_of"].isoformat(),
+                "hf.issued": row["created_at"].isoformat(),
+                "hf.inputs": ",".join(each for hashes in content.inputs.values() for each in hashes.values()),
+            },
+        )
+
+
+@contextmanager
+def _track_model(plan: StrategyPlan, context: dg.AssetExecutionContext) -> Iterator[_ModelTracker]:
+    run = context.run
+    with context.resources.mlflow.partition_runs(
+        experiment=plan.name,
+        asset=plan.asset("fitted_model"),
+        partitions=list(context.partition_keys),
+        root_run_id=run.root_run_id or run.run_id,
+    ) as runs:
+        yield _ModelTracker(runs, plan)

@@ -1,0 +1,115 @@
+"""Strategy plan: a strategy in research's own types, and what its stages share.
+
+Lives here: `StrategyPlan` and the few calls that several stages make. Does not live here: the YAML (`strategy`).
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import polars as pl
+
+from hf_pipelines.components.market import Market
+from hf_pipelines.components.stage import (
+    StageInput,
+)
+from hf_pipelines.research.backtest import ENGINES, BacktestResult, Fill
+from hf_pipelines.research.bars import KEY_COLUMNS
+from hf_pipelines.research.costs import Costs
+from hf_pipelines.research.learners import LEARNERS, ParamValue, resolve_params
+from hf_pipelines.research.splitters import PurgedWalkForward
+from hf_pipelines.research.targets import Target
+from hf_pipelines.resources.parquet_io_manager import Loaded
+from hf_pipelines.resources.partition_store import Stored
+
+
+@dataclass(frozen=True)
+class StrategyPlan:
+    """A strategy in research's own types; made by `Strategy.plan`."""
+
+    name: str
+    market: Market
+    feature_names: Mapping[str, tuple[str, ...]]
+    target: Target
+    train_weeks: int
+    minimum_rows: int
+    weighting: str
+    splitter: PurgedWalkForward
+    learner: str
+    params: Mapping[str, ParamValue]
+    seed: int
+    rule: str
+    rule_params: Mapping[str, Any]
+    engine: str
+    fill: Fill
+    initial_cash: float
+    costs: Costs
+    max_model_age_weeks: int
+    track_record_weeks: int
+
+    def asset(self, stage: str) -> str:
+        return f"{self.name}/{stage}"
+
+    @property
+    def all_features(self) -> list[str]:
+        return [name for names in self.feature_names.values() for name in names]
+
+    def feature_inputs(self, first_week: int, last_week: int) -> tuple[StageInput, ...]:
+        return tuple(
+            StageInput(
+                f"features_{group}",
+                self.market.features_asset(group),
+                first_week=first_week,
+                last_week=last_week,
+                guards=("replay",),
+                is_optional=True,
+            )
+            for group in self.feature_names
+        )
+
+    def bars_input(self, first_week: int, last_week: int) -> StageInput:
+        return StageInput("bars", self.market.bars_asset, first_week=first_week, last_week=last_week, is_optional=True)
+
+
+def feature_frames(plan: StrategyPlan, inputs: Mapping[str, Loaded], weeks: Sequence[str]) -> list[pl.DataFrame]:
+    return [
+        inputs[f"features_{group}"].frame(weeks).select(*KEY_COLUMNS, *names)
+        for group, names in plan.feature_names.items()
+    ]
+
+
+def single(loaded: Loaded, key: str) -> Stored:
+    loaded.require([key])
+    return loaded.parts[key]
+
+
+def learner_functions(plan: StrategyPlan) -> tuple[Any, ...]:
+    learner = LEARNERS[plan.learner]
+    return (learner.build, learner.save)
+
+
+def learner_fields(plan: StrategyPlan) -> dict[str, Any]:
+    return {
+        "learner": [plan.learner, resolve_params(plan.learner, plan.params), plan.seed],
+        "splitter": str(plan.splitter),
+        "weighting": plan.weighting,
+    }
+
+
+def trading_fields(plan: StrategyPlan) -> dict[str, Any]:
+    return {
+        "rule": [plan.rule, dict(plan.rule_params)],
+        "engine": [plan.engine, plan.fill, plan.initial_cash],
+        "costs": str(plan.costs),
+    }
+
+
+def trade(plan: StrategyPlan, weights: pl.DataFrame, bars: pl.DataFrame) -> BacktestResult:
+    return ENGINES[plan.engine].run(
+        weights,
+        bars,
+        plan.costs,
+        periods_per_year=plan.market.periods_per_year,
+        initial_cash=plan.initial_cash,
+        fill=plan.fill,
+    )

@@ -1,0 +1,189 @@
+"""`<strategy>/signals`: target weights of one session, one immutable issue a day."""
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+
+import dagster as dg
+import polars as pl
+
+from hf_pipelines.components.code_version import code_version
+from hf_pipelines.components.stage import (
+    Finding,
+    Stage,
+    StageCheck,
+    StageInput,
+    StageRun,
+    each_partition,
+    replay_guard,
+    week_of_key,
+)
+from hf_pipelines.components.strategy_stages.display import markdown_table
+from hf_pipelines.components.strategy_stages.fitted_model import model_name
+from hf_pipelines.components.strategy_stages.plan import StrategyPlan, feature_frames
+from hf_pipelines.partitions import parse_key
+from hf_pipelines.research.bars import KEY_COLUMNS
+from hf_pipelines.research.learners import LEARNERS, predict_frame
+from hf_pipelines.research.matrix import join_features
+from hf_pipelines.research.signals import RULES, apply_rule
+from hf_pipelines.resources.parquet_io_manager import Loaded
+from hf_pipelines.resources.partition_store import Content, Stored
+
+SIGNALS_SCHEMA_VERSION = 1
+
+
+def signals(plan: StrategyPlan) -> Stage:
+    """`<strategy>/signals`: target weights of one session, one immutable issue a day."""
+    partitions = plan.market.partitions
+    features = plan.feature_inputs(0, 0)
+    models = StageInput(
+        "fitted_model",
+        plan.asset("fitted_model"),
+        first_week=-plan.max_model_age_weeks,
+        guards=("trained_before_week",),
+        is_optional=True,
+    )
+
+    def compute(run: StageRun, inputs: Mapping[str, Loaded], key: str) -> tuple[Content, Mapping[str, Any]]:
+        session = parse_key(key)
+        partitions.require_session(session)
+        model = _model_for(plan, inputs["fitted_model"], key)
+        weights = _signal_frame(plan, inputs, key, model, now=run.now)
+        week = week_of_key(key)
+        hashes = inputs["fitted_model"].hashes([model.footer.partition])
+        for each in features:
+            hashes |= inputs[each.name].session_hash(week, key)
+        taken = weights.filter(pl.col("weight") != 0.0)
+        metadata = {
+            "members": weights.height,
+            "positions": taken.height,
+            "gross_exposure": float(weights["weight"].abs().sum()),
+            "net_exposure": float(weights["weight"].sum()),
+            "issue_kind": weights["issue_kind"][0],
+            "model_week": model.footer.partition,
+            "preview": dg.MetadataValue.md(
+                markdown_table(weights.select("symbol", "weight", "prediction", "confidence"))
+            ),
+        }
+        return Content(weights, inputs=hashes, facts={"schema_version": SIGNALS_SCHEMA_VERSION}), metadata
+
+    def recompute(run: StageRun, inputs: Mapping[str, Loaded], key: str) -> pl.DataFrame:
+        model = _model_for(plan, inputs["fitted_model"], key)
+        return _comparable(_signal_frame(plan, inputs, key, model, now=run.now))
+
+    def model_is_older(run: StageRun, inputs: Mapping[str, Loaded], key: str, content: Content) -> Finding:
+        late = content.frame.filter(pl.col("model_as_of") > pl.col("as_of"))
+        return Finding(
+            late.is_empty(),
+            content.frame.height,
+            tuple(f"model as of {row['model_as_of']} decided {row['as_of']}" for row in late.head(1).to_dicts()),
+        )
+
+    return Stage(
+        asset=plan.asset("signals"),
+        description=(
+            "Target weights decided at the session's close by the model of its week. Written once: a later recomputation "
+            "is kept beside it with a table of differences. `issue_kind` is live if issued before the next open."
+        ),
+        kinds=frozenset({LEARNERS[plan.learner].family, "parquet"}),
+        partitions=partitions.daily,
+        inputs=(*features, models),
+        compute=each_partition(compute, is_needed=lambda key: partitions.is_session(parse_key(key))),
+        code_version=code_version(
+            apply_rule,
+            RULES[plan.rule].weigh,
+            predict_frame,
+            fields={"rule": [plan.rule, dict(plan.rule_params)], "max_model_age_weeks": plan.max_model_age_weeks},
+        ),
+        checks=(
+            replay_guard(recompute, compared=lambda content: _comparable(content.frame)),
+            StageCheck(
+                "model_known_before", "The model's `as_of` is not after the decision.", model_is_older, is_guard=True
+            ),
+        ),
+        is_issue=True,
+    )
+
+
+def _model_for(plan: StrategyPlan, models: Loaded, key: str) -> Stored:
+    """Newest model that may serve a session.
+
+    Raises
+    ------
+    ValueError
+        If there is none of the weeks allowed.
+    """
+    week = week_of_key(key)
+    close = plan.market.partitions.session_close(parse_key(key))
+    allowed = plan.market.partitions.weeks_around(week, first=-plan.max_model_age_weeks, last=0)
+    ready = [each for each in allowed if each in models.parts]
+    if not ready:
+        raise ValueError(
+            f"`{plan.asset('fitted_model')}` must have a model of week {week} for the signals of {key}, had none; "
+            f"retrain it: hfp retrain {plan.name} --week {week}"
+        )
+    model = models.parts[ready[-1]]
+    as_of = model.frame["as_of"][0]
+    if as_of > close:
+        raise ValueError(
+            f"`as_of` of the model of week {ready[-1]} must not be after the decision at {close}, was {as_of}."
+        )
+    return model
+
+
+def _signal_frame(
+    plan: StrategyPlan, inputs: Mapping[str, Loaded], key: str, model: Stored, *, now: datetime
+) -> pl.DataFrame:
+    session, week = parse_key(key), week_of_key(key)
+    joined = join_features(
+        [frame.filter(pl.col("session") == session) for frame in feature_frames(plan, inputs, [week])]
+    )
+    if joined.is_empty():
+        raise ValueError(
+            f"`features` of {plan.market.name} must hold session {key}, had no row of it; materialise bars and features "
+            f"of week {week} first."
+        )
+    members = joined.filter(~pl.any_horizontal(pl.col(plan.all_features).is_nan()))
+    if members.is_empty():
+        raise ValueError(
+            f"`features` of {plan.market.name} must be complete for a symbol on {key}, were for none of {joined.height}; "
+            "the longest lookback reaches before the first bar."
+        )
+    estimator = LEARNERS[plan.learner].load(inputs["fitted_model"].attachment(model.footer.partition, model_name(plan)))
+    classes = [each for each in model.frame["classes"][0].split(",") if each]
+    predictions = predict_frame(estimator, members, features=model.frame["features"][0].split(","), classes=classes)
+    weights = apply_rule(predictions, rule=plan.rule, params=plan.rule_params)
+    partitions = plan.market.partitions
+    close = partitions.session_close(session)
+    next_open = partitions.session_open(partitions.next_session(session))
+    created = model.frame["created_at"][0]
+    kind = issue_kind(now=now, decision=close, next_open=next_open, model_created_at=created)
+    return (
+        predictions.join(weights, on=KEY_COLUMNS, how="left")
+        .select(*KEY_COLUMNS, "weight", "prediction", "confidence")
+        .with_columns(
+            model_version=pl.lit(model.footer.content_hash),
+            model_as_of=pl.lit(model.frame["as_of"][0]),
+            as_of=pl.lit(close).cast(pl.Datetime("us", "UTC")),
+            created_at=pl.lit(now).cast(pl.Datetime("us", "UTC")),
+            issue_kind=pl.lit(kind),
+        )
+        .sort("symbol")
+    )
+
+
+def issue_kind(*, now: datetime, decision: datetime, next_open: datetime, model_created_at: datetime) -> str:
+    """Whether a signal could have been traded.
+
+    Returns
+    -------
+    str
+        "live" if it is issued after its close and before the next session's open by a model that existed at the
+        decision; else "backfill".
+    """
+    is_live = decision <= now < next_open and model_created_at < decision
+    return "live" if is_live else "backfill"
+
+
+def _comparable(frame: pl.DataFrame) -> pl.DataFrame:
+    return frame.select(*KEY_COLUMNS, "weight", "prediction", "confidence")

@@ -1,0 +1,68 @@
+"""`<strategy>/track_record`: the signals as issued, as they performed."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import polars as pl
+
+from hf_pipelines.components.code_version import code_version
+from hf_pipelines.components.stage import (
+    Stage,
+    StageInput,
+    StageRun,
+    each_partition,
+    week_of_key,
+    window,
+)
+from hf_pipelines.components.strategy_stages.display import backtest_metadata, numeric
+from hf_pipelines.components.strategy_stages.plan import StrategyPlan, trade, trading_fields
+from hf_pipelines.research.backtest import ENGINES
+from hf_pipelines.research.bars import KEY_COLUMNS
+from hf_pipelines.resources.parquet_io_manager import Loaded
+from hf_pipelines.resources.partition_store import Content
+
+
+def track_record(plan: StrategyPlan) -> Stage:
+    """`<strategy>/track_record`: the signals as issued, as they performed."""
+    partitions = plan.market.partitions
+    issued = StageInput(
+        "signals", plan.asset("signals"), first_week=-plan.track_record_weeks, last_week=-1, is_optional=True
+    )
+    bars = plan.bars_input(-plan.track_record_weeks, -1)
+
+    def compute(run: StageRun, inputs: Mapping[str, Loaded], key: str) -> tuple[Content, Mapping[str, Any]]:
+        weeks = window(partitions, bars, key)
+        days = [day.isoformat() for week in weeks for day in partitions.sessions_of_week(week)]
+        held = [day for day in days if day in inputs["signals"].parts]
+        if not held:
+            raise ValueError(
+                f"`{plan.asset('signals')}` must hold an issue in the {plan.track_record_weeks} weeks before {key}, had none; "
+                "materialise signals first."
+            )
+        signals_frame = inputs["signals"].frame(held)
+        traded = [week for week in weeks if week >= week_of_key(held[0])]
+        bars_frame = inputs["bars"].frame(traded)
+        frames: list[pl.DataFrame] = []
+        records: dict[str, dict[str, float]] = {}
+        metadata: dict[str, Any] = {"issues": len(held)}
+        for (kind,), of_kind in sorted(signals_frame.partition_by("issue_kind", as_dict=True).items()):
+            result = trade(plan, of_kind.select(*KEY_COLUMNS, "weight"), bars_frame)
+            frames.append(result.equity.with_columns(record=pl.lit(kind)))
+            records[kind] = numeric(result.metrics)
+            metadata |= {f"{kind}_{name}": value for name, value in backtest_metadata(result).items()}
+            metadata[f"{kind}_issues"] = of_kind["session"].n_unique()
+        hashes = {**inputs["signals"].hashes(held), **inputs["bars"].hashes(traded)}
+        return Content(pl.concat(frames), inputs=hashes, facts={"records": records}), metadata
+
+    return Stage(
+        asset=plan.asset("track_record"),
+        description=(
+            f"Account that followed the signals issued in the {plan.track_record_weeks} weeks before the week, live and "
+            "backfilled issues apart: the point-in-time walk-forward, each day by the model of its week."
+        ),
+        kinds=frozenset({"numba", "parquet"}),
+        partitions=partitions.weekly,
+        inputs=(issued, bars),
+        compute=each_partition(compute),
+        code_version=code_version(ENGINES[plan.engine].run, fields=trading_fields(plan)),
+    )

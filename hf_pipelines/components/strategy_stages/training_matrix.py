@@ -1,0 +1,110 @@
+"""`<strategy>/training_matrix`: what a model may learn from, every label ended before the week it serves."""
+
+from collections.abc import Mapping
+from datetime import date
+from typing import Any
+
+import polars as pl
+
+from hf_pipelines.components.code_version import code_version
+from hf_pipelines.components.stage import (
+    Finding,
+    Stage,
+    StageCheck,
+    StageRun,
+    each_partition,
+    replay_guard,
+    window,
+)
+from hf_pipelines.components.strategy_stages.plan import StrategyPlan, feature_frames
+from hf_pipelines.research.bars import KEY_COLUMNS
+from hf_pipelines.research.matrix import build_matrix, join_features
+from hf_pipelines.research.targets import TARGETS
+from hf_pipelines.resources.parquet_io_manager import Loaded
+from hf_pipelines.resources.partition_store import Content
+
+
+def training_matrix(plan: StrategyPlan) -> Stage:
+    """`<strategy>/training_matrix`: X, y, label interval and weight of the trailing weeks."""
+    partitions = plan.market.partitions
+    bars = plan.bars_input(-plan.train_weeks, -1)
+    features = plan.feature_inputs(-plan.train_weeks, -1)
+
+    def compute(run: StageRun, inputs: Mapping[str, Loaded], key: str) -> tuple[Content, Mapping[str, Any]]:
+        weeks = window(partitions, bars, key)
+        if len(weeks) < plan.train_weeks:
+            raise ValueError(
+                f"`training.weeks` must lie inside the data of {plan.market.name}, which begin in week "
+                f"{partitions.first_week}, was {plan.train_weeks} weeks before {key}; "
+                f"the first week with a whole window is {_first_whole_week(plan)}."
+            )
+        matrix = build_matrix(
+            feature_frames(plan, inputs, weeks),
+            bars=inputs["bars"].frame(weeks),
+            target=plan.target,
+            cutoff=partitions.week_begin(key),
+            minimum_rows=plan.minimum_rows,
+            weighting=plan.weighting,
+        )
+        hashes: dict[str, dict[str, str]] = {}
+        for stage_input in (bars, *features):
+            hashes |= inputs[stage_input.name].hashes(weeks)
+        metadata = {
+            "symbols": matrix["symbol"].n_unique(),
+            "features": len(plan.all_features),
+            "first_session": str(matrix["session"].min()),
+            "last_label_end": str(matrix["label_end"].max()),
+            "members_per_session": matrix.height / matrix["session"].n_unique(),
+            "mean_target": float(matrix["target"].to_numpy().mean()),
+        }
+        return Content(matrix, inputs=hashes), metadata
+
+    def recompute_features(run: StageRun, inputs: Mapping[str, Loaded], key: str) -> pl.DataFrame:
+        joined = join_features(feature_frames(plan, inputs, window(partitions, bars, key)))
+        return joined.filter(~pl.any_horizontal(pl.col(plan.all_features).is_nan()))
+
+    def labels_end_before_week(run: StageRun, inputs: Mapping[str, Loaded], key: str, content: Content) -> Finding:
+        late = content.frame.filter(pl.col("label_end") >= partitions.week_begin(key))
+        shown = tuple(
+            f"{row['symbol']} {row['session']} has label_end {row['label_end']}" for row in late.head(5).to_dicts()
+        )
+        return Finding(late.is_empty(), content.frame.height, shown)
+
+    return Stage(
+        asset=plan.asset("training_matrix"),
+        description=(
+            f"Training rows of the {plan.train_weeks} weeks before the week: features known at `ts`, "
+            f"{plan.target.name} over {plan.target.horizon_bars} bars, `label_end` strictly before the week."
+        ),
+        kinds=frozenset({"polars", "parquet"}),
+        partitions=partitions.weekly,
+        inputs=(bars, *features),
+        compute=each_partition(compute),
+        is_range_run=False,
+        code_version=code_version(
+            build_matrix,
+            TARGETS[plan.target.name].encode,
+            fields={
+                "features": plan.feature_names,
+                "target": [plan.target.name, plan.target.horizon_bars, dict(plan.target.params)],
+                "training": [plan.train_weeks, plan.minimum_rows, plan.weighting],
+            },
+        ),
+        checks=(
+            replay_guard(
+                recompute_features, compared=lambda content: content.frame.select(*KEY_COLUMNS, *plan.all_features)
+            ),
+            StageCheck(
+                "labels_end_before_week",
+                "Every training row's label ended before the week that the model serves.",
+                labels_end_before_week,
+                is_guard=True,
+            ),
+        ),
+    )
+
+
+def _first_whole_week(plan: StrategyPlan) -> str:
+    partitions = plan.market.partitions
+    keys = partitions.weeks_between(partitions.first_week, partitions.end or date.today())
+    return keys[plan.train_weeks] if len(keys) > plan.train_weeks else "none yet"
