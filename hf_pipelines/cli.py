@@ -5,7 +5,6 @@ Lives here: words on the command line. Does not live here: anything they do.
 
 import argparse
 import os
-import subprocess
 import sys
 import warnings
 from collections.abc import Sequence
@@ -107,10 +106,8 @@ def _ui(options: argparse.Namespace) -> None:
         sys.executable, "-m", "dagster", "dev", "-w", str(root / "workspace.yaml"),
         "-h", "127.0.0.1", "-p", str(options.port),
     ]  # fmt: skip
-    try:
-        subprocess.run(command, cwd=root, env=os.environ, check=False)
-    except KeyboardInterrupt:
-        print("stopped")
+    # In this process' place: whoever stops `hfp ui`, by Ctrl-C or by its pid, stops the servers with it.
+    os.execve(sys.executable, command, os.environ)
 
 
 if __name__ == "__main__":

@@ -30,6 +30,20 @@ from hf_pipelines.resources.partition_store import Content
 if TYPE_CHECKING:
     from hf_pipelines.components.market import Market
 
+COLUMN_DESCRIPTIONS = {
+    "symbol": "member of the universe, or the benchmark",
+    "session": "trading day of the calendar, in the market's time zone",
+    "ts": "close of the bar, UTC: its values are known from then on",
+    "open": "raw price as traded, never adjusted",
+    "high": "raw price as traded, never adjusted",
+    "low": "raw price as traded, never adjusted",
+    "close": "raw price as traded, never adjusted",
+    "volume": "units traded, never adjusted",
+    "split_ratio": "new units for one old, effective on this very session; 1 if none",
+    "dividend": "cash a unit, effective on this very session; 0 if none",
+    "role": "member (traded) or reference (the benchmark: never in ranks, matrices or weights)",
+}
+
 
 def bars_stage(market: "Market") -> Stage:
     """`<market>/bars`: raw prices and corporate-action events, checked."""
@@ -60,7 +74,7 @@ def bars_stage(market: "Market") -> Stage:
                 severity=dg.AssetCheckSeverity.WARN,
             ),
         ),
-        column_schema=column_schema({name: "" for name in BARS_SCHEMA}, BARS_SCHEMA),
+        column_schema=column_schema(COLUMN_DESCRIPTIONS, BARS_SCHEMA),
         listing=market.bars_listing,
     )
 

@@ -2,9 +2,11 @@
 
 Lives here: the choice between the two by environment, so that one dagster.yaml serves both worlds. Does not live here:
 the project's data (`partition_store`).
+
+Dagster concept: instance storage. dagster.yaml names this class and holds no address: the password stays in the
+environment of the processes that Dagster starts, and out of the arguments that it gives them.
 """
 
-import os
 from typing import Any
 
 from dagster._core.storage.base_storage import DagsterStorage
@@ -12,6 +14,7 @@ from dagster._core.storage.sqlite_storage import DagsterSqliteStorage
 from dagster._serdes import ConfigurableClass, ConfigurableClassData
 
 from hf_pipelines.resources import settings
+from hf_pipelines.resources.object_store import StorageUnavailableError
 
 
 class InstanceStorage(DagsterStorage, ConfigurableClass):
@@ -27,10 +30,35 @@ class InstanceStorage(DagsterStorage, ConfigurableClass):
     @classmethod
     def from_config_value(cls, inst_data: ConfigurableClassData | None, config_value: Any) -> Any:
         if url := settings.postgres_url():
-            from dagster_postgres import DagsterPostgresStorage
-
-            return DagsterPostgresStorage(url, inst_data=inst_data)
+            return _postgres(url, inst_data)
         # Without DAGSTER_HOME `dagster dev` works in a temporary folder; what it ran should not be lost with it.
         home = settings.dagster_home()
-        os.makedirs(home, exist_ok=True)
+        try:
+            home.mkdir(parents=True, exist_ok=True)
+        except OSError as e:
+            raise StorageUnavailableError(
+                f"`DAGSTER_HOME` must be a folder that can be written, was {home} ({e.strerror}); set another one."
+            ) from e
         return DagsterSqliteStorage.from_local(str(home / "storage"), inst_data=inst_data)
+
+
+def _postgres(url: str, inst_data: ConfigurableClassData | None) -> Any:
+    from dagster_postgres import DagsterPostgresStorage
+    from dagster_postgres.utils import DagsterPostgresException
+    from sqlalchemy.engine import make_url
+    from sqlalchemy.exc import ArgumentError, SQLAlchemyError
+
+    shown = "an address that cannot be read"
+    try:
+        address = make_url(url)
+        shown = f"{address.host or 'localhost'}:{address.port or 5432}/{address.database}"
+        return DagsterPostgresStorage(url, inst_data=inst_data)
+    except ArgumentError:
+        reason = "its form is postgresql://user:password@host:port/database"
+    except (SQLAlchemyError, DagsterPostgresException) as e:
+        reason = str(e.__cause__ or e).strip().split("\n")[0][:200]
+    # Not chained: Dagster stores the whole chain, and a cause may quote the address with its password.
+    raise StorageUnavailableError(
+        f"`HF_POSTGRES_URL` must be a PostgreSQL database that answers, {shown} did not ({reason}); "
+        "start it, correct the address or unset it for SQLite."
+    ) from None

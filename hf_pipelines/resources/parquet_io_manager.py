@@ -9,7 +9,7 @@ is published on its own, and gets its own metadata.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
 import dagster as dg
@@ -18,6 +18,7 @@ from dagster._core.execution.context.system import StepExecutionContext
 
 from hf_pipelines.research.replay import cut
 from hf_pipelines.resources import settings
+from hf_pipelines.resources.clock import Clock
 from hf_pipelines.resources.object_store import ObjectMissingError, ObjectStore
 from hf_pipelines.resources.partition_store import Content, PartitionStore, Published, Stored, Verdict
 
@@ -184,14 +185,16 @@ class ParquetIOManager(dg.ConfigurableIOManager):
         stamp = {
             "code_version": node.code_version or "",
             "run_id": step.run_id,
-            "created_at": datetime.now(UTC).isoformat(timespec="seconds"),
+            "created_at": Clock().now().isoformat(timespec="seconds"),
         }
         is_issue = bool(node.metadata.get(ISSUE_KEY))
         notes: dict[str, dict[str, Any]] = {}
         for key, content in publication.contents.items():
             verdicts = publication.verdicts.get(key, {})
             published = store.publish(asset, key, content, **stamp, verdicts=verdicts, issue=is_issue)
-            notes[key] = {**_notes(published, verdicts), **publication.metadata.get(key, {})}
+            # The UI keeps the order: results come first, where and how they are stored last.
+            results = {name: _shown(value) for name, value in publication.metadata.get(key, {}).items()}
+            notes[key] = {**results, **_notes(published, verdicts)}
         if is_issue and publication.contents:
             store.point_to_latest(asset)
         for key, content in publication.rejected.items():
@@ -224,6 +227,11 @@ def _missing(asset: str, keys: list[str]) -> ValueError:
     )
 
 
+def _shown(value: Any) -> Any:
+    """A number as the UI shows it: to six digits, the rest hides the magnitude."""
+    return float(f"{value:.6g}") if isinstance(value, float) else value
+
+
 def _notes(published: Published, verdicts: Mapping[str, Verdict]) -> dict[str, Any]:
     footer = published.footer
     notes: dict[str, Any] = {
@@ -235,7 +243,7 @@ def _notes(published: Published, verdicts: Mapping[str, Verdict]) -> dict[str, A
     if footer.available_at:
         notes["available_at"] = footer.available_at[1]
     for name, verdict in verdicts.items():
-        notes[name] = f"passed: {verdict.n_compared:,} values compared"
+        notes[name] = f"passed, values compared: {verdict.n_compared:,}"
     if published.differences is not None:
         table = published.differences.write_csv(float_precision=6)
         notes["differences_from_issue"] = dg.MetadataValue.md(f"```\n{table}```")

@@ -21,7 +21,10 @@ from hf_pipelines_tests.sample_bars import bars_of
 
 DAYS = [date(2020, 1, 6) + timedelta(days=offset) for offset in range(5)]
 HOURS = {
-    day: (datetime(day.year, day.month, day.day, 14, 30, tzinfo=UTC), datetime(day.year, day.month, day.day, 21, tzinfo=UTC))
+    day: (
+        datetime(day.year, day.month, day.day, 14, 30, tzinfo=UTC),
+        datetime(day.year, day.month, day.day, 21, tzinfo=UTC),
+    )
     for day in DAYS
 }
 NOW = datetime(2020, 1, 12, tzinfo=UTC)
@@ -84,7 +87,9 @@ def test_check_structure_of_shuffled_columns_other_unit_and_zone_gives_the_contr
             id="text-session",
         ),
         pytest.param(
-            lambda raw: raw.with_columns(symbol=pl.lit(7)), "`symbol` must be of type String, was Int32", id="int-symbol"
+            lambda raw: raw.with_columns(symbol=pl.lit(7)),
+            "`symbol` must be of type String, was Int32",
+            id="int-symbol",
         ),
         pytest.param(
             lambda raw: raw.with_columns(volume=pl.lit(True)),
@@ -160,8 +165,10 @@ def test_check_structure_of_future_bars_counts_them():
 
 
 def test_check_structure_of_many_column_faults_reports_all_at_once():
-    raw = raw_bars().drop("low").with_columns(
-        pl.col("ts").dt.replace_time_zone(None), pl.col("open").cast(pl.String), vwap=1.0
+    raw = (
+        raw_bars()
+        .drop("low")
+        .with_columns(pl.col("ts").dt.replace_time_zone(None), pl.col("open").cast(pl.String), vwap=1.0)
     )
     message = structure_error(raw)
     for fault in ("missing columns low", "unknown columns vwap", "`ts` must be a timestamp", "`open` must be of type"):
@@ -315,9 +322,7 @@ def test_adjust_of_a_split_and_a_dividend_by_hand():
     ],
 )
 def test_adjust_as_of_a_time_knows_no_later_event(last, closes):
-    bars = bars_of(
-        "AAA", [100.0, 51.0, 50.0], days=DAYS[:3], split_ratio=[1.0, 2.0, 1.0], dividend=[0.0, 0.0, 1.0]
-    )
+    bars = bars_of("AAA", [100.0, 51.0, 50.0], days=DAYS[:3], split_ratio=[1.0, 2.0, 1.0], dividend=[0.0, 0.0, 1.0])
     as_of = HOURS[DAYS[last]][1]
     adjusted = adjust(bars, as_of)
     assert adjusted["close"].to_list() == pytest.approx(closes, rel=1e-15)
@@ -420,7 +425,9 @@ def test_adjust_of_the_sample_has_the_returns_of_its_adjusted_close(symbol):
     ours = adjust(bars, datetime(2014, 1, 1, tzinfo=UTC))["close"].to_numpy()
     ours_return, vendor_return = ours[1:] / ours[:-1] - 1.0, adjusted_close[1:] / adjusted_close[:-1] - 1.0
     # The vendor takes the dividend off the previous close, we add it to this close: they differ by this much.
-    convention = close[1:] * split[1:] / (close[:-1] - dividend[1:]) - (close[1:] + dividend[1:]) * split[1:] / close[:-1]
+    convention = (
+        close[1:] * split[1:] / (close[:-1] - dividend[1:]) - (close[1:] + dividend[1:]) * split[1:] / close[:-1]
+    )
     # What rounding two adjusted prices to cents can make, and twice that: a smaller change is taken for no event.
     rounding = 2.0 * (0.005 / adjusted_close[1:] + 0.005 / adjusted_close[:-1] + 0.005 / close[1:]) + 1e-4
     assert np.all(np.abs(vendor_return - ours_return - convention) <= 1.5 * rounding * (1.0 + np.abs(vendor_return)))

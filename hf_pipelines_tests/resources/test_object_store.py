@@ -89,7 +89,9 @@ def test_keys_lists_whole_segments_only_and_sorted(objects):
 def test_put_below_a_root_under_a_file_names_the_setting(tmp_path):
     (tmp_path / "file").write_text("not a folder")
     objects = ObjectStore(str(tmp_path / "file" / "root"))
-    with pytest.raises(StorageUnavailableError, match="`HF_STORAGE_URI` must be a folder that can be written, was .*file/root"):
+    with pytest.raises(
+        StorageUnavailableError, match="`HF_STORAGE_URI` must be a folder that can be written, was .*file/root"
+    ):
         objects.put("a", b"x")
     assert (tmp_path / "file").read_text() == "not a folder"
 

@@ -37,7 +37,9 @@ BARS = random_bars(symbols=3, sessions=5)
 STAMP = {"code_version": "code-1", "run_id": "run-1", "created_at": "2020-01-12T07:00:00+00:00"}
 
 
-def publish(store: PartitionStore, frame: pl.DataFrame = BARS, *, partition: str = WEEK, **options: object) -> Published:
+def publish(
+    store: PartitionStore, frame: pl.DataFrame = BARS, *, partition: str = WEEK, **options: object
+) -> Published:
     return store.publish(ASSET, partition, Content(frame, has_session_hashes=True), **STAMP | options)
 
 
@@ -214,14 +216,18 @@ def test_read_of_a_foreign_parquet_file_refuses_it_by_name(store, writer):
 
         parquet.write_table(BARS.to_arrow(), path_of(store))
     for read in (store.read, store.footer):
-        with pytest.raises(StoredPartitionError, match=f"`{KEY}` must be .* was a Parquet file written by something else"):
+        with pytest.raises(
+            StoredPartitionError, match=f"`{KEY}` must be .* was a Parquet file written by something else"
+        ):
             read(ASSET, WEEK)
 
 
 def test_read_of_a_file_copied_under_another_name_refuses_it(store):
     publish(store)
     path_of(store, f"{ASSET}/2020-01-12.parquet").write_bytes(path_of(store).read_bytes())
-    with pytest.raises(StoredPartitionError, match=r"`us_tech/bars/2020-01-12.parquet` must .* was a copy of us_tech/bars 2020-01-05"):
+    with pytest.raises(
+        StoredPartitionError, match=r"`us_tech/bars/2020-01-12.parquet` must .* was a copy of us_tech/bars 2020-01-05"
+    ):
         store.read(ASSET, "2020-01-12")
 
 

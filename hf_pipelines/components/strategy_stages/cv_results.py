@@ -46,10 +46,10 @@ def cv_results(plan: StrategyPlan) -> Stage:
             n_jobs=FOLDS_AT_A_TIME,
         )
         metadata = {
+            "fold_metrics": dg.MetadataValue.md(markdown_table(result.fold_metrics)),
+            **result.metrics,
             "folds": result.fold_metrics.height,
             "fit_s": perf_counter() - began,
-            **result.metrics,
-            "fold_metrics": dg.MetadataValue.md(markdown_table(result.fold_metrics)),
         }
         content = Content(
             result.predictions,

@@ -39,4 +39,4 @@ def markdown_table(frame: pl.DataFrame) -> str:
 def backtest_metadata(result: BacktestResult) -> dict[str, Any]:
     from hf_pipelines.research.plots import equity_png
 
-    return {**numeric(result.metrics), "equity": picture(equity_png(result))}
+    return {"equity": picture(equity_png(result)), **numeric(result.metrics)}

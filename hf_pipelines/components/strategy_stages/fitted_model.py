@@ -117,14 +117,14 @@ def _model_metadata(content: Content, importances: Mapping[str, float], *, secon
     row = content.frame.row(0, named=True)
     (artifact,) = content.attachments.values()
     return {
+        "importances": picture(importances_png(list(importances), list(importances.values()))),
+        **numeric(content.facts["metrics"]),
         "train_rows": row["n_rows"],
         "fit_s": seconds,
         "artifact_kb": len(artifact) / 1024,
         "as_of": str(row["as_of"]),
         "trained_until": str(row["trained_until"]),
         "mlflow_run_id": content.facts["mlflow_run_id"],
-        **numeric(content.facts["metrics"]),
-        "importances": picture(importances_png(list(importances), list(importances.values()))),
     }
 
 

@@ -101,6 +101,7 @@ def trading_fields(plan: StrategyPlan) -> dict[str, Any]:
         "rule": [plan.rule, dict(plan.rule_params)],
         "engine": [plan.engine, plan.fill, plan.initial_cash],
         "costs": str(plan.costs),
+        "periods_per_year": plan.market.periods_per_year,
     }
 
 

@@ -42,6 +42,7 @@ def signals(plan: StrategyPlan) -> Stage:
         first_week=-plan.max_model_age_weeks,
         guards=("trained_before_week",),
         is_optional=True,
+        offsets_a_week=7,
     )
 
     def compute(run: StageRun, inputs: Mapping[str, Loaded], key: str) -> tuple[Content, Mapping[str, Any]]:
@@ -55,15 +56,15 @@ def signals(plan: StrategyPlan) -> Stage:
             hashes |= inputs[each.name].session_hash(week, key)
         taken = weights.filter(pl.col("weight") != 0.0)
         metadata = {
+            "preview": dg.MetadataValue.md(
+                markdown_table(weights.select("symbol", "weight", "prediction", "confidence"))
+            ),
             "members": weights.height,
             "positions": taken.height,
             "gross_exposure": float(weights["weight"].abs().sum()),
             "net_exposure": float(weights["weight"].sum()),
             "issue_kind": weights["issue_kind"][0],
             "model_week": model.footer.partition,
-            "preview": dg.MetadataValue.md(
-                markdown_table(weights.select("symbol", "weight", "prediction", "confidence"))
-            ),
         }
         return Content(weights, inputs=hashes, facts={"schema_version": SIGNALS_SCHEMA_VERSION}), metadata
 

@@ -29,7 +29,9 @@ def read_one(source: FilesSource, *, day: date = DAY) -> SourceFile:
     return file
 
 
-def csv_row(symbol: str = "AAA", session: str = "2013-02-25", ts: str = "2013-02-25T21:00:00Z", close: str = "10") -> str:
+def csv_row(
+    symbol: str = "AAA", session: str = "2013-02-25", ts: str = "2013-02-25T21:00:00Z", close: str = "10"
+) -> str:
     return f"{symbol},{session},{ts},10,10,10,{close},1000,1,0\n"
 
 
@@ -54,7 +56,14 @@ def test_read_of_a_csv_file_gives_the_types_of_the_contract(source, tmp_path):
 def test_read_takes_every_file_of_the_sessions_asked_for_and_no_other(source, tmp_path):
     for name in ("2013-02-25.csv", "2013-02-25-late.csv", "2013-02-25.v2.csv", "2013-02-26.csv", "2013-02-27.csv"):
         (tmp_path / name).write_text(HEADER + csv_row(session=name[:10]))
-    for name in ("notes.csv", "2013-02-25.txt", "2013-02-25.csv.tmp", "x2013-02-25.csv", "2013-02-25..csv", "2013-2-25.csv"):
+    for name in (
+        "notes.csv",
+        "2013-02-25.txt",
+        "2013-02-25.csv.tmp",
+        "x2013-02-25.csv",
+        "2013-02-25..csv",
+        "2013-2-25.csv",
+    ):
         (tmp_path / name).write_text("not for us")
     (tmp_path / f"2013-02-25{'x' * 150}.csv").write_text("not for us")
     (tmp_path / "2013-02-25").mkdir()
@@ -74,7 +83,9 @@ def test_read_of_no_file_is_empty(source):
     [
         pytest.param(csv_row(close="ten"), "row 3: `close` must be of type Float64, was 'ten'", id="price"),
         pytest.param(csv_row(close="1,5"), "found more fields than defined", id="comma"),
-        pytest.param(csv_row(session="25.02.2013"), "row 3: `session` must be of type Date, was '25.02.2013'", id="day"),
+        pytest.param(
+            csv_row(session="25.02.2013"), "row 3: `session` must be of type Date, was '25.02.2013'", id="day"
+        ),
         pytest.param(
             csv_row(ts="2013-02-25T25:00:00Z"),
             "row 3: `ts` must be of type Datetime(time_unit='us', time_zone='UTC'), was '2013-02-25T25:00:00Z'",

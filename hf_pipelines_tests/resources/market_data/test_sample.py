@@ -56,7 +56,7 @@ def test_read_of_every_session_keeps_the_contract_without_a_fault(whole):
     [
         ("AAPL", date(2000, 3, 1), 3270),
         ("FB", date(2012, 5, 18), 196),
-        ("GOOG", date(2004, 8, 19), 2147),
+        ("GOOG", date(2004, 8, 19), 2148),
         ("IBM", date(2000, 3, 1), 3270),
         ("MSFT", date(2000, 3, 1), 3270),
         ("SPX", date(2000, 3, 1), 3270),

@@ -1,0 +1,530 @@
+"""A market's bars through Dagster: published, quarantined, refused, late, and what the checks say of it."""
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import date
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import polars as pl
+import pytest
+import yaml
+from pydantic import ValidationError
+
+import hf_pipelines.defs
+from hf_pipelines.components.market import FilesSourceSpec, Market, UniverseMember
+from hf_pipelines.partitions import week_key
+from hf_pipelines.research.bars import SOURCE_SCHEMA
+from hf_pipelines.resources.clock import Clock
+from hf_pipelines.resources.parquet_io_manager import ParquetIOManager, Storage
+from hf_pipelines.resources.partition_store import PartitionStore, StoredPartitionError
+
+MEMBERS = ("AAA", "BBB", "CCC", "DDD", "EEE")
+BENCHMARK = "^IDX"
+AFTER = "2013-03-09T12:00:00+00:00"
+
+# Monday 2013-02-18 is a holiday.
+WEEKS = ["2013-02-17", "2013-02-24", "2013-03-03"]
+
+
+@dataclass
+class SmallMarket:
+    """Five members and a benchmark over three weeks, fed from session files in a folder."""
+
+    folder: Path
+    market: Market
+
+    @property
+    def store(self) -> PartitionStore:
+        return self.storage.store()
+
+    @property
+    def storage(self) -> Storage:
+        return Storage(uri=str(self.folder / "store"))
+
+    @cached_property
+    def instance(self) -> dg.DagsterInstance:
+        return dg.DagsterInstance.ephemeral()
+
+    def arrive(self, bars: pl.DataFrame, *, suffix: str = ".parquet") -> None:
+        """Lay out one file a session."""
+        for (day,), of_day in bars.partition_by("session", as_dict=True).items():
+            of_day.write_parquet(self.folder / "source" / f"{day}{suffix}")
+
+    def run(self, first: str, last: str | None = None, *, now: str = AFTER) -> dg.ExecuteInProcessResult:
+        return self._execute(partition_key=None if last else first, tags=_range_tags(first, last), now=now)
+
+    def check_only(self) -> dg.AssetCheckEvaluation:
+        """The check `is_current` alone, over all that is stored."""
+        key = dg.AssetCheckKey(dg.AssetKey(["small", "bars"]), "is_current")
+        result = self._execute(selection=dg.AssetSelection.checks(key), now=AFTER)
+        (evaluation,) = result.get_asset_check_evaluations()
+        return evaluation
+
+    def _execute(self, *, now: str, **options: Any) -> dg.ExecuteInProcessResult:
+        stage = self.market.stages[0]
+        return dg.materialize(
+            [stage.build_asset(), stage.build_currency_check(self.market.code_versions)],
+            resources={"io_manager": ParquetIOManager(storage=self.storage), "clock": Clock(fixed=now)},
+            instance=self.instance,
+            raise_on_error=False,
+            run_config={"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}},
+            **options,
+        )
+
+    def bars(self, week: str) -> pl.DataFrame:
+        return self.store.read("small/bars", week).frame
+
+    def recorded(self) -> set[str]:
+        """Weeks that Dagster holds as materialised."""
+        return self.instance.get_materialized_partitions(dg.AssetKey(["small", "bars"]))
+
+
+def _range_tags(first: str, last: str | None) -> dict[str, str]:
+    if last is None:
+        return {}
+    return {"dagster/asset_partition_range_start": first, "dagster/asset_partition_range_end": last}
+
+
+def build_market(folder: Path, **attributes: Any) -> Market:
+    fields: dict[str, Any] = {
+        "name": "small",
+        "universe": [UniverseMember(symbol=symbol) for symbol in MEMBERS],
+        "benchmark": BENCHMARK,
+        "calendar": "XNYS",
+        "timezone": "America/New_York",
+        "source": FilesSourceSpec(type="files", uri=str(folder / "source")),
+        "start": "2013-02-19",
+        "end": "2013-03-08",
+        "feature_groups": [],
+    }
+    return Market(**fields | attributes)
+
+
+@pytest.fixture
+def small(tmp_path: Path) -> SmallMarket:
+    return small_market(tmp_path)
+
+
+def small_market(folder: Path, **attributes: Any) -> SmallMarket:
+    (folder / "source").mkdir()
+    return SmallMarket(folder, build_market(folder, **attributes))
+
+
+def session_bars(weeks: Iterable[str] = WEEKS, symbols: Iterable[str] = (*MEMBERS, BENCHMARK)) -> pl.DataFrame:
+    """Sound bars; symbol number i closes at 10 x (i + 1) plus the day of the month."""
+    partitions = build_market(Path("/nowhere")).partitions
+    rows = []
+    for day in (day for week in weeks for day in partitions.sessions_of_week(week)):
+        for number, symbol in enumerate(symbols):
+            close = 10.0 * (number + 1) + day.day
+            rows.append((symbol, day, partitions.hours[day][1], close, close + 1, close - 1, close, 1000.0, 1.0, 0.0))
+    return pl.DataFrame(rows, schema=SOURCE_SCHEMA, orient="row")
+
+
+def of(symbol: str, day: date) -> pl.Expr:
+    return (pl.col("symbol") == symbol) & (pl.col("session") == day)
+
+
+def checks(result: dg.ExecuteInProcessResult) -> dict[str, dg.AssetCheckEvaluation]:
+    return {each.check_name: each for each in result.get_asset_check_evaluations()}
+
+
+def failure(result: dg.ExecuteInProcessResult) -> str:
+    assert not result.success
+    (failed,) = [event for event in result.all_events if event.is_step_failure]
+    error = failed.step_failure_data.error
+    while error.cause is not None:
+        error = error.cause
+    return error.message
+
+
+def metadata(result: dg.ExecuteInProcessResult) -> dict[str, dict[str, Any]]:
+    made = [event.materialization for event in result.get_asset_materialization_events()]
+    return {each.partition: {name: value.value for name, value in each.metadata.items()} for each in made}
+
+
+# --- sound weeks
+
+
+def test_bars_of_one_week_are_published_with_roles_and_metadata(small):
+    small.arrive(session_bars())
+    result = small.run("2013-02-24")
+    assert result.success
+    assert {name: each.passed for name, each in checks(result).items()} == {
+        "no_faulty_rows": True,
+        "complete": True,
+        "fresh_prices": True,
+        "is_current": True,
+    }
+    bars = small.bars("2013-02-24")
+    assert bars.drop("role").equals(session_bars(["2013-02-24"]).sort("symbol", "ts"))
+    assert bars.filter(pl.col("role") == "reference")["symbol"].unique().to_list() == [BENCHMARK]
+    assert bars.filter(pl.col("role") == "member")["symbol"].unique().sort().to_list() == list(MEMBERS)
+    noted = metadata(result)["2013-02-24"]
+    assert (noted["rows"], noted["symbols"], noted["sessions"], noted["members_per_session"]) == (30, 6, 5, 5.0)
+    assert (noted["quarantined"], noted["missing"], noted["outcome"]) == (0, 0, "new")
+    assert noted["content_hash"] == small.store.footer("small/bars", "2013-02-24").content_hash
+    assert small.recorded() == {"2013-02-24"}
+    assert small.store.partitions("small/bars") == ["2013-02-24"]
+
+
+def test_bars_of_a_range_have_the_hashes_of_single_runs_and_their_own_metadata(small, tmp_path):
+    small.arrive(session_bars())
+    result = small.run(WEEKS[0], WEEKS[-1])
+    assert result.success
+    # Four sessions in the week of the holiday.
+    assert {week: noted["rows"] for week, noted in metadata(result).items()} == dict(
+        zip(WEEKS, (24, 30, 30), strict=True)
+    )
+    in_range = {week: small.store.footer("small/bars", week) for week in WEEKS}
+    (tmp_path / "other").mkdir()
+    alone = small_market(tmp_path / "other")
+    alone.arrive(session_bars())
+    for week in WEEKS:
+        assert alone.run(week).success
+        footer = alone.store.footer("small/bars", week)
+        assert (footer.content_hash, footer.session_hashes) == (
+            in_range[week].content_hash,
+            in_range[week].session_hashes,
+        )
+        assert footer.sources == in_range[week].sources
+    assert sorted(in_range["2013-02-17"].sources) == [f"2013-02-{day}.parquet" for day in (19, 20, 21, 22)]
+
+
+def test_bars_of_a_range_then_an_identical_single_run_leave_nothing_out_of_date(small):
+    small.arrive(session_bars())
+    small.run(WEEKS[0], WEEKS[-1])
+    again = small.run("2013-02-24")
+    assert metadata(again)["2013-02-24"]["outcome"] == "unchanged"
+    assert small.store.versions("small/bars", "2013-02-24") == []
+    found = small.check_only()
+    assert found.passed
+    assert found.metadata["partitions"].value == 3
+
+
+def test_bars_of_the_week_under_way_hold_the_closed_sessions_only(small):
+    small.arrive(session_bars())
+    # Wednesday 2013-02-27, an hour before the close.
+    result = small.run("2013-02-24", now="2013-02-27T20:00:00+00:00")
+    assert result.success
+    assert small.bars("2013-02-24")["session"].unique().sort().to_list() == [date(2013, 2, 25), date(2013, 2, 26)]
+    assert checks(result)["complete"].passed
+    later = small.run("2013-02-24", now="2013-02-27T21:00:00+00:00")
+    assert metadata(later)["2013-02-24"]["outcome"] == "changed"
+    assert small.bars("2013-02-24")["session"].max() == date(2013, 2, 27)
+
+
+def test_bars_before_the_first_close_of_the_week_say_so(small):
+    small.arrive(session_bars())
+    message = failure(small.run("2013-02-24", now="2013-02-25T12:00:00+00:00"))
+    assert "`bars` must have a closed session in week 2013-02-24, had none yet" in message
+
+
+# --- faulty rows
+
+
+def test_bars_with_a_faulty_row_quarantine_it_and_publish_the_rest(small):
+    day = date(2013, 2, 26)
+    bars = session_bars().with_columns(volume=pl.when(of("BBB", day)).then(-1.0).otherwise(pl.col("volume")))
+    small.arrive(bars)
+    result = small.run("2013-02-24")
+    assert result.success
+    found = checks(result)
+    assert not found["no_faulty_rows"].passed
+    assert found["no_faulty_rows"].severity == dg.AssetCheckSeverity.ERROR
+    assert "1 of 30 symbol-sessions: BBB 2013-02-26 negative volume" in found["no_faulty_rows"].description
+    assert found["no_faulty_rows"].metadata["partitions_failed"].value == 1
+    expected = session_bars(["2013-02-24"]).filter(~of("BBB", day)).sort("symbol", "ts")
+    assert small.bars("2013-02-24").drop("role").equals(expected)
+    footer = small.store.footer("small/bars", "2013-02-24")
+    assert footer.facts["quarantined"] == ["BBB 2013-02-26 negative volume"]
+    kept = pl.read_csv(small.store.read_attachment(footer, "quarantine.csv"))
+    assert kept.select("symbol", "session", "volume", "reason").rows() == [
+        ("BBB", "2013-02-26", -1.0, "negative volume")
+    ]
+    assert metadata(result)["2013-02-24"]["quarantined"] == 1
+
+
+def test_bars_of_two_files_with_the_same_symbol_session_quarantine_both_rows(small):
+    small.arrive(session_bars())
+    day = date(2013, 2, 26)
+    small.arrive(session_bars(["2013-02-24"]).filter(of("BBB", day)).with_columns(close=46.5), suffix="-late.parquet")
+    result = small.run("2013-02-24")
+    assert checks(result)["no_faulty_rows"].description.endswith("1 of 30 symbol-sessions: BBB 2013-02-26 duplicate")
+    assert small.bars("2013-02-24").filter(of("BBB", day)).is_empty()
+    assert small.bars("2013-02-24").height == 29
+    footer = small.store.footer("small/bars", "2013-02-24")
+    assert pl.read_csv(small.store.read_attachment(footer, "quarantine.csv"))["close"].sort().to_list() == [46.0, 46.5]
+    assert "2013-02-26-late.parquet" in footer.sources
+
+
+def test_bars_of_unknown_symbols_are_left_out_and_counted(small):
+    small.arrive(session_bars(symbols=(*MEMBERS, BENCHMARK, "ZZZ")))
+    result = small.run("2013-02-24")
+    assert checks(result)["no_faulty_rows"].passed
+    assert "ZZZ" not in small.bars("2013-02-24")["symbol"].unique().to_list()
+    assert metadata(result)["2013-02-24"]["unknown_rows"] == 5
+
+
+# --- refused files
+
+
+def test_bars_with_a_refused_file_fail_its_week_and_publish_the_others(small):
+    small.arrive(session_bars())
+    bad = session_bars(["2013-02-24"]).filter(pl.col("session") == date(2013, 2, 27))
+    small.arrive(bad.with_columns(pl.col("ts").dt.replace_time_zone(None), vwap=1.0))
+    result = small.run(WEEKS[0], WEEKS[-1])
+    message = failure(result)
+    assert "small/bars was not published for 1 partition(s)." in message
+    assert "2013-02-24: `bars` must follow the bars contract, 2013-02-27.parquet does not" in message
+    assert "unknown columns vwap" in message
+    assert "`ts` must be a timestamp with a time zone" in message
+    assert small.store.partitions("small/bars") == ["2013-02-17", "2013-03-03"] == sorted(small.recorded())
+    assert set(metadata(result)) == {"2013-02-17", "2013-03-03"}
+    assert checks(result)["no_faulty_rows"].passed
+
+
+def test_bars_with_a_refused_file_keep_the_week_that_was_published(small):
+    small.arrive(session_bars())
+    small.run("2013-02-24")
+    before = small.store.footer("small/bars", "2013-02-24")
+    (small.folder / "source" / "2013-02-27.parquet").write_bytes(b"not parquet")
+    address = small.folder / "source" / "2013-02-27.parquet"
+    assert f"2013-02-24: `{address}` must be a table of bars, was not: " in failure(small.run("2013-02-24"))
+    assert small.store.footer("small/bars", "2013-02-24") == before
+
+
+@pytest.mark.parametrize("symbol", ["../../x", "AAA\0", "A" * 300, "aaa"])
+def test_bars_with_a_symbol_outside_the_allow_list_are_refused(small, symbol):
+    bars = session_bars(["2013-02-24"])
+    small.arrive(bars.with_columns(symbol=pl.when(pl.col("symbol") == "AAA").then(pl.lit(symbol)).otherwise("symbol")))
+    message = failure(small.run("2013-02-24"))
+    assert "symbols must match" in message
+    assert repr(symbol[:40]) in message
+    assert small.store.objects.all_keys() == []
+
+
+def test_bars_above_the_faulty_share_are_refused(small):
+    day = date(2013, 2, 26)
+    is_bad = of("AAA", day) | of("BBB", day)
+    small.arrive(session_bars().with_columns(close=pl.when(is_bad).then(float("nan")).otherwise("close")))
+    # Two of the six symbol-sessions of that file.
+    message = failure(small.run("2013-02-24"))
+    assert "`bars` must have at most 20% faulty symbol-sessions, 2013-02-26.parquet has 2 of 6" in message
+    small.market = build_market(small.folder, max_faulty_share=0.34)
+    assert small.run("2013-02-24").success
+    assert small.bars("2013-02-24").height == 28
+
+
+# --- missing and stale
+
+
+def test_bars_with_four_of_five_members_warn_with_numbers(small):
+    small.arrive(session_bars().filter(~of("DDD", date(2013, 2, 28)), ~of(BENCHMARK, date(2013, 3, 1))))
+    result = small.run("2013-02-24")
+    assert result.success
+    found = checks(result)["complete"]
+    assert not found.passed
+    assert found.severity == dg.AssetCheckSeverity.WARN
+    assert found.description == "2013-02-24: 2 of 30 symbol-sessions: DDD 2013-02-28, ^IDX 2013-03-01"
+    assert metadata(result)["2013-02-24"]["missing"] == 2
+    assert metadata(result)["2013-02-24"]["members_per_session"] == pytest.approx(24 / 5)
+
+
+def test_bars_with_a_missing_session_warn_with_each_symbol(small):
+    small.arrive(session_bars().filter(pl.col("session") != date(2013, 2, 26)))
+    found = checks(small.run("2013-02-24"))["complete"]
+    assert not found.passed
+    assert "6 of 30 symbol-sessions: AAA 2013-02-26, BBB 2013-02-26" in found.description
+
+
+def test_bars_of_a_member_are_expected_from_its_listing_to_its_end_only(tmp_path):
+    universe = [
+        *(UniverseMember(symbol=symbol) for symbol in MEMBERS[:3]),
+        UniverseMember(symbol="DDD", since="2013-02-27"),
+        UniverseMember(symbol="EEE", until="2013-02-25"),
+    ]
+    small = small_market(tmp_path, universe=universe)
+    is_listed = (pl.col("symbol") != "DDD") | (pl.col("session") >= date(2013, 2, 27))
+    is_alive = (pl.col("symbol") != "EEE") | (pl.col("session") <= date(2013, 2, 25))
+    small.arrive(session_bars().filter(is_listed, is_alive))
+    found = checks(small.run("2013-02-24"))["complete"]
+    assert found.passed
+    # Four symbols on five sessions, DDD on three, EEE on one.
+    assert found.metadata["values_compared"].value == 24
+
+
+def test_bars_that_repeat_themselves_warn_with_symbol_and_day(small):
+    frozen = {
+        name: pl.when(pl.col("symbol") == "CCC").then(50.0).otherwise(name) for name in ("open", "high", "low", "close")
+    }
+    small.arrive(session_bars().with_columns(**frozen))
+    found = checks(small.run("2013-02-24"))["fresh_prices"]
+    assert not found.passed
+    assert found.severity == dg.AssetCheckSeverity.WARN
+    assert found.description == "2013-02-24: 3 of 30 symbol-sessions: CCC 2013-02-27, CCC 2013-02-28, CCC 2013-03-01"
+
+
+# --- weeks without bars
+
+
+def test_bars_of_a_week_without_files_fail_and_leave_the_others(small):
+    small.arrive(session_bars(["2013-02-17", "2013-03-03"]))
+    message = failure(small.run(WEEKS[0], WEEKS[-1]))
+    assert "2013-02-24: `bars` must have rows for the 5 sessions of week 2013-02-24, the source had none" in message
+    assert "known_gaps" in message
+    assert sorted(small.recorded()) == ["2013-02-17", "2013-03-03"]
+
+
+def test_bars_of_a_known_gap_are_published_empty(tmp_path):
+    small = small_market(tmp_path, known_gaps=["2013-02-24"])
+    small.arrive(session_bars(["2013-02-17", "2013-03-03"]))
+    result = small.run(WEEKS[0], WEEKS[-1])
+    assert result.success
+    gap = small.bars("2013-02-24")
+    assert gap.is_empty()
+    assert gap.schema == small.bars("2013-02-17").schema
+    assert metadata(result)["2013-02-24"]["rows"] == 0
+
+
+# --- late files
+
+
+def test_bars_after_a_late_file_are_out_of_date_then_changed_and_the_old_version_is_kept(small):
+    is_late = pl.col("symbol").is_in(["DDD", "EEE"]) & (pl.col("session") == date(2013, 2, 26))
+    small.arrive(session_bars().filter(~is_late))
+    small.run(WEEKS[0], WEEKS[-1])
+    old = small.store.footer("small/bars", "2013-02-24")
+    assert small.check_only().passed
+
+    small.arrive(session_bars().filter(is_late), suffix="-late.parquet")
+    stale = small.check_only()
+    assert not stale.passed
+    assert stale.severity == dg.AssetCheckSeverity.WARN
+    assert stale.metadata["partitions_failed"].value == 1
+    assert stale.description == "2013-02-24: source files added, changed or gone: 2013-02-26-late.parquet"
+
+    result = small.run("2013-02-24")
+    assert metadata(result)["2013-02-24"]["outcome"] == "changed"
+    assert small.bars("2013-02-24").drop("role").equals(session_bars(["2013-02-24"]).sort("symbol", "ts"))
+    assert small.store.versions("small/bars", "2013-02-24") == [old.content_hash]
+    assert small.check_only().passed
+    new = small.store.footer("small/bars", "2013-02-24")
+    changed = [day for day in new.session_hashes if new.session_hashes[day] != old.session_hashes[day]]
+    assert changed == ["2013-02-26"]
+
+
+def test_bars_made_by_other_settings_are_out_of_date(small):
+    small.arrive(session_bars())
+    small.run("2013-02-24")
+    small.market = build_market(small.folder, max_faulty_share=0.5)
+    found = small.check_only()
+    assert not found.passed
+    assert "2013-02-24: made by code" in found.description
+
+
+def test_bars_edited_in_the_store_are_refused_by_name_and_healed_by_a_rerun(small):
+    small.arrive(session_bars())
+    small.run("2013-02-24")
+    path = Path(small.store.objects.address("small/bars/2013-02-24.parquet"))
+    payload = bytearray(path.read_bytes())
+    payload[300] ^= 1
+    path.write_bytes(payload)
+    with pytest.raises(
+        StoredPartitionError, match="`small/bars/2013-02-24.parquet` must be the file that was published"
+    ):
+        small.bars("2013-02-24")
+    assert small.run("2013-02-24").success
+    assert small.bars("2013-02-24").height == 30
+
+
+# --- us_tech
+
+
+@pytest.fixture(scope="module")
+def us_tech() -> Market:
+    path = Path(hf_pipelines.defs.__path__[0]) / "markets" / "us_tech" / "defs.yaml"
+    return Market.resolve_from_yaml(yaml.safe_dump(yaml.safe_load(path.read_text())["attributes"]))
+
+
+def test_bars_of_us_tech_in_the_week_of_apples_split_show_it(us_tech, tmp_path):
+    stage = us_tech.stages[0]
+    storage = Storage(uri=str(tmp_path))
+    result = dg.materialize(
+        [stage.build_asset(), stage.build_currency_check(us_tech.code_versions)],
+        resources={"io_manager": ParquetIOManager(storage=storage), "clock": Clock(fixed=AFTER)},
+        partition_key="2005-02-27",
+        instance=dg.DagsterInstance.ephemeral(),
+        run_config={"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}},
+    )
+    assert all(each.passed for each in checks(result).values())
+    bars = storage.store().read("us_tech/bars", "2005-02-27").frame
+    split = bars.filter(pl.col("split_ratio") != 1.0)
+    assert split.select("symbol", "session", "split_ratio", "close").rows() == [("AAPL", date(2005, 2, 28), 2.0, 44.86)]
+    # FB was not listed, so nothing is missing; the index is the reference.
+    roles = dict(bars.select("symbol", "role").unique().rows())
+    assert roles == {"AAPL": "member", "GOOG": "member", "IBM": "member", "MSFT": "member", "SPX": "reference"}
+
+
+def test_us_tech_has_partitions_for_its_first_and_last_session(us_tech):
+    weeks = us_tech.partitions.weekly.get_partition_keys()
+    assert week_key(date(2000, 3, 1)) == weeks[0]
+    assert week_key(date(2013, 3, 1)) == weeks[-1]
+
+
+# --- YAML
+
+
+@pytest.mark.parametrize(
+    ("attributes", "message"),
+    [
+        pytest.param({"name": "../../x"}, "`name` must match", id="name"),
+        pytest.param({"name": "small\n"}, "`name` must match", id="name-newline"),
+        pytest.param(
+            {"universe": [UniverseMember(symbol="../../x")]},
+            r"`universe` must hold symbols like .*'../../x'",
+            id="symbol",
+        ),
+        pytest.param({"benchmark": "AAA\n"}, "`universe` must hold symbols like", id="benchmark-newline"),
+        pytest.param({"universe": [UniverseMember(symbol="A" * 300)]}, "`universe` must hold symbols like", id="300"),
+        pytest.param(
+            {"universe": [UniverseMember(symbol="AAA"), UniverseMember(symbol="AAA")]},
+            "`universe` must hold each symbol once",
+            id="twice",
+        ),
+        pytest.param(
+            {"benchmark": "AAA"}, "`universe` must hold each symbol once and not the benchmark", id="benchmark"
+        ),
+        pytest.param({"start": "01.03.2000"}, "`partition key` must be a date YYYY-MM-DD", id="start"),
+        pytest.param(
+            {"known_gaps": ["2013-02-25"]}, "`known_gaps` must name weeks by their Sundays, was 2013-02-25", id="gap"
+        ),
+        pytest.param(
+            {"feature_groups": ["astrology"]}, "`feature_groups` must be among .*technical.*, was astrology", id="group"
+        ),
+        pytest.param({"timeframe": "1h"}, "Input should be '1d'", id="timeframe"),
+    ],
+)
+def test_market_with_a_bad_attribute_names_it(tmp_path, attributes, message):
+    with pytest.raises(ValidationError, match=message):
+        build_market(tmp_path, **attributes)
+
+
+def test_market_file_source_with_a_relative_folder_lies_in_the_data_folder(tmp_path, monkeypatch):
+    monkeypatch.setenv("HF_DATA_DIR", str(tmp_path))
+    market = build_market(tmp_path, source=FilesSourceSpec(type="files", uri="arrivals"))
+    (tmp_path / "arrivals").mkdir()
+    (tmp_path / "arrivals" / "2013-02-25.csv").write_text("symbol\n")
+    assert list(market.bars_listing("2013-02-24")) == ["2013-02-25.csv"]
+
+
+def test_bars_footer_facts_are_plain_json(small):
+    small.arrive(session_bars())
+    small.run("2013-02-24")
+    facts = small.store.footer("small/bars", "2013-02-24").facts
+    assert json.loads(json.dumps(facts)) == facts
+    assert facts == {"expected": 30, "quarantined": [], "missing": [], "stale": [], "unknown_rows": 0}
