@@ -5,6 +5,7 @@ Lives here: words on the command line. Does not live here: anything they do.
 
 import argparse
 import os
+import signal
 import sys
 import warnings
 from collections.abc import Sequence
@@ -107,6 +108,8 @@ def _ui(options: argparse.Namespace) -> None:
         "-h", "127.0.0.1", "-p", str(options.port),
     ]  # fmt: skip
     # In this process' place: whoever stops `hfp ui`, by Ctrl-C or by its pid, stops the servers with it.
+    # A shell's `&` leaves SIGINT ignored, and Dagster then ignores SIGTERM as well.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
     os.execve(sys.executable, command, os.environ)
 
 

@@ -1,5 +1,6 @@
 """The front door: everything in `defs/`, with the resources it runs on."""
 
+import warnings
 from pathlib import Path
 
 import dagster as dg
@@ -18,9 +19,14 @@ def defs() -> dg.Definitions:
     """
     storage = Storage()
     tree = dg.ComponentTree.for_project(Path(__file__).parent)
+    # `dg.load_from_defs_folder` would also import every installed component library to list it: a second. Like it, no
+    # warning for each argument of Dagster's that may still change: its version is pinned.
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", dg.BetaWarning)
+        warnings.simplefilter("ignore", dg.PreviewWarning)
+        loaded = tree.build_defs(tree.defs_module_path)
     return dg.Definitions.merge(
-        # `dg.load_from_defs_folder` would also import every installed component library to list it: a second.
-        tree.build_defs(tree.defs_module_path),
+        loaded,
         dg.Definitions(component_tree=tree),
         dg.Definitions(
             resources={

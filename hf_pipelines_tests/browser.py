@@ -5,25 +5,19 @@ asserted (`test_browser`).
 """
 
 import json
-import os
 import shutil
-import signal
-import socket
-import subprocess
 import sys
 import tempfile
-import time
-import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
 
 from playwright.sync_api import Page, sync_playwright
 
-PROJECT = Path(__file__).resolve().parents[1]
+from hf_pipelines_tests.servers import free_port, serving
+
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 
 # No request leaves the machine, and a sandbox is not available to root.
@@ -38,30 +32,6 @@ CHROMIUM_ARGUMENTS = [
     "--disable-sync",
 ]
 
-# Loading the code location and the first page take a few seconds on a quiet machine.
-STARTUP_S = 60.0
-STOP_S = 15.0
-POLL_S = 0.2
-
-Answer = TypeVar("Answer")
-
-
-def wait_for(look: Callable[[], Answer | None], *, what: str, timeout_s: float) -> Answer:
-    """What `look` answers once it answers something true.
-
-    Raises
-    ------
-    TimeoutError
-        If it never does within `timeout_s`.
-    """
-    deadline = time.monotonic() + timeout_s
-    while True:
-        if answer := look():
-            return answer
-        if time.monotonic() > deadline:
-            raise TimeoutError(f"`{what}` must happen within {timeout_s:.0f} s, did not.")
-        time.sleep(POLL_S)
-
 
 @dataclass(frozen=True)
 class WebServer:
@@ -69,73 +39,35 @@ class WebServer:
 
     url: str
     data_dir: Path
-    log: Path
-
-    def query(self, text: str, **variables: Any) -> dict[str, Any]:
-        """Answer of the web server's GraphQL endpoint, which the UI itself asks."""
-        body = json.dumps({"query": text, "variables": variables}).encode()
-        request = urllib.request.Request(f"{self.url}/graphql", body, {"Content-Type": "application/json"})
-        with urllib.request.urlopen(request, timeout=10) as answer:
-            return dict(json.load(answer)["data"])
-
-    def is_ready(self) -> bool:
-        """Whether the code location is loaded."""
-        try:
-            answer = self.query("{ repositoriesOrError { ... on RepositoryConnection { nodes { name } } } }")
-        except (urllib.error.URLError, ConnectionError, TimeoutError):
-            return False
-        return bool(answer["repositoriesOrError"].get("nodes"))
 
 
 @contextmanager
 def web_server(data_dir: Path) -> Iterator[WebServer]:
-    """`hfp ui` on a free port of 127.0.0.1, with everything it starts stopped at the end."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    data_dir.mkdir(parents=True, exist_ok=True)
-    log = data_dir / "ui.log"
-    environment = {key: value for key, value in os.environ.items() if not key.startswith(("DAGSTER", "HF_"))}
-    with log.open("w") as output:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "hf_pipelines.cli", "ui", "--port", str(port)],
-            cwd=PROJECT,
-            env=environment | {"HF_DATA_DIR": str(data_dir)},
-            stdout=output,
-            stderr=subprocess.STDOUT,
-            # Its own group: the webserver, the daemon and the code server are stopped with it.
-            start_new_session=True,
-        )
-    server = WebServer(f"http://127.0.0.1:{port}", data_dir, log)
-    try:
-        wait_for(server.is_ready, what=f"web UI, see {log}", timeout_s=STARTUP_S)
+    """`hfp ui` on a free port of 127.0.0.1, ready to launch runs; everything it starts is stopped at the end."""
+    server = WebServer(f"http://127.0.0.1:{free_port()}", data_dir)
+    command = [sys.executable, "-m", "hf_pipelines.cli", "ui", "--port", server.url.rsplit(":", 1)[1]]
+    environment = {
+        "HF_DATA_DIR": str(data_dir),
+        "HF_STORAGE_URI": str(data_dir / "storage"),
+        "HF_MLFLOW_URI": f"sqlite:///{data_dir / 'mlflow.db'}",
+        "HF_POSTGRES_URL": "",
+        "DAGSTER_HOME": str(data_dir / "dagster_home"),
+    }
+    with serving(command, log=data_dir / "ui.log", is_ready=lambda: _is_loaded(server), env=environment, cwd=data_dir):
         yield server
-    finally:
-        _stop_group(process)
 
 
-def _stop_group(process: "subprocess.Popen[bytes]") -> None:
-    """Ask a process group to end as Ctrl-C does, then end what is left of it."""
-    for number in (signal.SIGINT, signal.SIGKILL):
-        try:
-            os.killpg(process.pid, number)
-        except ProcessLookupError:
-            break
-        try:
-            wait_for(lambda: _is_gone(process), what="end of the web UI", timeout_s=STOP_S)
-            break
-        except TimeoutError:
-            continue
-    process.wait(timeout=STOP_S)
-
-
-def _is_gone(process: "subprocess.Popen[bytes]") -> bool:
-    process.poll()
+def _is_loaded(server: WebServer) -> bool:
+    """Whether the web server answers and has loaded the code location."""
+    question = {"query": "{ repositoriesOrError { ... on RepositoryConnection { nodes { name } } } }"}
+    request = urllib.request.Request(
+        f"{server.url}/graphql", json.dumps(question).encode(), {"Content-Type": "application/json"}
+    )
     try:
-        os.killpg(process.pid, 0)
-    except ProcessLookupError:
-        return True
-    return False
+        with urllib.request.urlopen(request, timeout=10) as answer:
+            return bool(json.load(answer)["data"]["repositoriesOrError"].get("nodes"))
+    except OSError:
+        return False
 
 
 @contextmanager
@@ -153,3 +85,16 @@ def browser_page(*, width: int = 1440, height: int = 900) -> Iterator[Page]:
             yield context.pages[0]
         finally:
             context.close()
+
+
+def materialize(page: Page, server: WebServer, asset: str, partition: str) -> None:
+    """Press Materialize on the page of an asset, choose one partition, launch, and go to the run's page."""
+    page.goto(f"{server.url}/assets/{asset}")
+    page.get_by_role("button", name="Materialize").first.click()
+    chosen = page.get_by_placeholder("ex: ")
+    chosen.fill(partition)
+    chosen.press("Tab")
+    page.get_by_role("button", name="Launch 1 run").click()
+    # The toast "Launched run ..." has the only control called exactly View.
+    page.get_by_text("View", exact=True).click()
+    page.wait_for_url("**/runs/*")

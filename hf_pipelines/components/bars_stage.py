@@ -85,19 +85,24 @@ def _compute_bars(market: "Market", run: StageRun, inputs: Mapping[str, Loaded])
         for key in run.partitions
     }
     files = market.data_source.read([day for days in closed.values() for day in days])
-    passed: list[tuple[SourceFile, CheckedBars]] = []
+    # By week: a range of years has thousands of session files, of which a week needs five.
+    passed: dict[str, list[tuple[SourceFile, CheckedBars]]] = {}
     faults: dict[str, list[str]] = {}
     for file in files:
+        of_file = {week_key(day) for day in file.sessions}
         try:
-            passed.append((file, _check_file(market, file, run.now)))
+            checked = _check_file(market, file, run.now)
         except ValueError as e:
-            for key in {week_key(day) for day in file.sessions}:
+            for key in of_file:
                 faults.setdefault(key, []).append(str(e))
+            continue
+        for key in of_file:
+            passed.setdefault(key, []).append((file, checked))
     contents, metadata = {}, {}
     for key, days in closed.items():
         if key in faults:
             continue
-        content = _bars_content(market, key, days, passed)
+        content = _bars_content(market, key, days, passed.get(key, []))
         if content.frame.is_empty() and key not in market.known_gaps:
             faults[key] = [_explain_no_bars(market, key, days)]
             continue

@@ -193,7 +193,7 @@ class Stage:
             ],
             backfill_policy=dg.BackfillPolicy.single_run() if self.is_range_run else dg.BackfillPolicy.multi_run(1),
             required_resource_keys={"clock", "io_manager"} | ({"mlflow"} if self.track else set()),
-            metadata={ISSUE_KEY: self.is_issue, **self.metadata}
+            metadata={**({ISSUE_KEY: True} if self.is_issue else {}), **self.metadata}
             | ({"dagster/column_schema": self.column_schema} if self.column_schema else {}),
             output_required=False,
         )

@@ -48,14 +48,20 @@ def _postgres(url: str, inst_data: ConfigurableClassData | None) -> Any:
     from sqlalchemy.engine import make_url
     from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
-    shown = "an address that cannot be read"
     try:
         address = make_url(url)
-        shown = f"{address.host or 'localhost'}:{address.port or 5432}/{address.database}"
+        is_postgres = address.get_backend_name() == "postgresql"
+    except (ArgumentError, ValueError):
+        is_postgres = False
+    if not is_postgres:
+        # The value is not quoted: whatever it is, it may hold a password.
+        raise StorageUnavailableError(
+            "`HF_POSTGRES_URL` must be like postgresql://user:password@host:5432/database, was something else."
+        )
+    try:
         return DagsterPostgresStorage(url, inst_data=inst_data)
-    except ArgumentError:
-        reason = "its form is postgresql://user:password@host:port/database"
     except (SQLAlchemyError, DagsterPostgresException) as e:
+        shown = f"{address.host or 'localhost'}:{address.port or 5432}/{address.database}"
         reason = str(e.__cause__ or e).strip().split("\n")[0][:200]
     # Not chained: Dagster stores the whole chain, and a cause may quote the address with its password.
     raise StorageUnavailableError(

@@ -141,11 +141,15 @@ class PartitionRuns:
         """Find or create the run of (asset, partition, root) below the one of (strategy, week), and start it."""
         week = {"hf.strategy": strategy, "hf.week": partition}
         parent = _find_or_create(self.client, experiment_id, f"{strategy} {partition}", week)
-        # A parent only groups its children: it has nothing to wait for.
-        self.client.set_terminated(parent, status="FINISHED")
-        tags = {"hf.asset": asset, "hf.partition": partition, "hf.root_run_id": root, "mlflow.parentRunId": parent}
-        self.runs[partition] = _find_or_create(self.client, experiment_id, f"{asset} {partition}", tags)
-        self.client.update_run(self.runs[partition], status="RUNNING")
+        if parent.status != "FINISHED":
+            # A parent only groups its children: it has nothing to wait for.
+            self.client.set_terminated(parent.run_id, status="FINISHED")
+        of_child = {"hf.asset": asset, "hf.partition": partition, "hf.root_run_id": root}
+        tags = {**of_child, "mlflow.parentRunId": parent.run_id}
+        child = _find_or_create(self.client, experiment_id, f"{asset} {partition}", tags)
+        self.runs[partition] = str(child.run_id)
+        if child.status != "RUNNING":
+            self.client.update_run(child.run_id, status="RUNNING")
 
     def log(
         self, partition: str, *, params: Mapping[str, Any], metrics: Mapping[str, float], tags: Mapping[str, str]
@@ -294,9 +298,8 @@ def _explicit_runs() -> Any:
     return ExplicitRuns
 
 
-def _find_or_create(client: Any, experiment_id: str, name: str, tags: Mapping[str, str]) -> str:
+def _find_or_create(client: Any, experiment_id: str, name: str, tags: Mapping[str, str]) -> Any:
+    """Id and status of the run with these tags; a new one is RUNNING."""
     query = " and ".join(f"tags.`{key}` = '{value}'" for key, value in tags.items())
     found = client.search_runs([experiment_id], query, max_results=1, order_by=["attributes.start_time ASC"])
-    if found:
-        return str(found[0].info.run_id)
-    return str(client.create_run(experiment_id, run_name=name, tags=dict(tags)).info.run_id)
+    return found[0].info if found else client.create_run(experiment_id, run_name=name, tags=dict(tags)).info

@@ -61,7 +61,11 @@ def backtest(plan: StrategyPlan) -> Stage:
         compute=each_partition(compute),
         is_range_run=False,
         code_version=code_version(
-            ENGINES[plan.engine].run, apply_rule, RULES[plan.rule].weigh, fields=trading_fields(plan)
+            ENGINES[plan.engine].run,
+            latest_predictions,
+            apply_rule,
+            RULES[plan.rule].weigh,
+            fields={**trading_fields(plan), "rule": [plan.rule, dict(plan.rule_params)]},
         ),
         checks=(
             StageCheck(

@@ -82,7 +82,10 @@ def cv_results(plan: StrategyPlan) -> Stage:
         compute=each_partition(compute),
         is_range_run=False,
         code_version=code_version(
-            cross_validate, PurgedWalkForward, *learner_functions(plan), fields=learner_fields(plan)
+            cross_validate,
+            PurgedWalkForward,
+            *learner_functions(plan),
+            fields={**learner_fields(plan), "splitter": str(plan.splitter), "weighting": plan.weighting},
         ),
         checks=(
             StageCheck(

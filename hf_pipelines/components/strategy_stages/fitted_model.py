@@ -93,7 +93,9 @@ def fitted_model(plan: StrategyPlan) -> Stage:
         inputs=(matrix, cross_validation),
         compute=each_partition(compute),
         is_range_run=False,
-        code_version=code_version(fit_final, *learner_functions(plan), fields=learner_fields(plan)),
+        code_version=code_version(
+            fit_final, *learner_functions(plan), fields={**learner_fields(plan), "timezone": plan.market.timezone}
+        ),
         checks=(
             StageCheck(
                 "trained_before_week",

@@ -89,16 +89,11 @@ def learner_functions(plan: StrategyPlan) -> tuple[Any, ...]:
 
 
 def learner_fields(plan: StrategyPlan) -> dict[str, Any]:
-    return {
-        "learner": [plan.learner, resolve_params(plan.learner, plan.params), plan.seed],
-        "splitter": str(plan.splitter),
-        "weighting": plan.weighting,
-    }
+    return {"learner": [plan.learner, resolve_params(plan.learner, plan.params), plan.seed]}
 
 
 def trading_fields(plan: StrategyPlan) -> dict[str, Any]:
     return {
-        "rule": [plan.rule, dict(plan.rule_params)],
         "engine": [plan.engine, plan.fill, plan.initial_cash],
         "costs": str(plan.costs),
         "periods_per_year": plan.market.periods_per_year,

@@ -91,10 +91,16 @@ def signals(plan: StrategyPlan) -> Stage:
         inputs=(*features, models),
         compute=each_partition(compute, is_needed=lambda key: partitions.is_session(parse_key(key))),
         code_version=code_version(
+            join_features,
+            predict_frame,
+            LEARNERS[plan.learner].load,
             apply_rule,
             RULES[plan.rule].weigh,
-            predict_frame,
-            fields={"rule": [plan.rule, dict(plan.rule_params)], "max_model_age_weeks": plan.max_model_age_weeks},
+            fields={
+                "features": plan.feature_names,
+                "rule": [plan.rule, dict(plan.rule_params)],
+                "max_model_age_weeks": plan.max_model_age_weeks,
+            },
         ),
         checks=(
             replay_guard(recompute, compared=lambda content: _comparable(content.frame)),

@@ -64,5 +64,7 @@ def track_record(plan: StrategyPlan) -> Stage:
         partitions=partitions.weekly,
         inputs=(issued, bars),
         compute=each_partition(compute),
-        code_version=code_version(ENGINES[plan.engine].run, fields=trading_fields(plan)),
+        code_version=code_version(
+            ENGINES[plan.engine].run, fields={**trading_fields(plan), "weeks": plan.track_record_weeks}
+        ),
     )

@@ -88,6 +88,7 @@ def training_matrix(plan: StrategyPlan) -> Stage:
                 "features": plan.feature_names,
                 "target": [plan.target.name, plan.target.horizon_bars, dict(plan.target.params)],
                 "training": [plan.train_weeks, plan.minimum_rows, plan.weighting],
+                "timezone": plan.market.timezone,
             },
         ),
         checks=(

@@ -1,0 +1,62 @@
+"""Screenshots of the README: the web UI over the demo's data (run `make demo` first).
+
+    HF_DATA_DIR=data .venv/bin/python docs/screenshots.py
+
+Needs a Chromium on the PATH, like the browser tests.
+"""
+
+import io
+import sys
+from pathlib import Path
+from urllib.parse import quote
+
+from PIL import Image
+from playwright.sync_api import Page, expect
+
+DOCS = Path(__file__).resolve().parent
+sys.path.insert(0, str(DOCS.parent))
+
+from hf_pipelines.resources import settings  # noqa: E402
+from hf_pipelines_tests.browser import browser_page, web_server  # noqa: E402
+
+GROUPS = ("tech_direction", "tech_ranking", "us_tech")
+STRATEGY = "tech_direction"
+
+# A palette is enough for an interface and a third of the bytes.
+COLOURS = 128
+WIDTH = 1400
+
+
+def main() -> None:
+    with web_server(settings.data_dir()) as server:
+        # Large enough for the whole graph at the smallest zoom.
+        with browser_page(width=2000, height=1500) as page:
+            expanded = quote(",".join(f"global@global:{group}" for group in GROUPS))
+            page.goto(f"{server.url}/asset-groups/?expanded={expanded}")
+            expect(page.get_by_text("track_record").first).to_be_visible(timeout=30_000)
+            page.get_by_text("Hide navigation").click()
+            page.get_by_role("img", name="zoom_out").click()
+            page.get_by_text("tech_ranking").last.wait_for()
+            _keep(page, "asset_graph")
+        with browser_page(width=1400, height=1000) as page:
+            page.goto(f"{server.url}/assets/{STRATEGY}/signals")
+            expect(page.get_by_text("preview", exact=True)).to_be_visible(timeout=30_000)
+            _keep(page, "signals")
+            page.goto(f"{server.url}/assets/{STRATEGY}/backtest")
+            page.get_by_text("[Show Markdown]").first.click()
+            expect(page.get_by_role("img", name="picture")).to_be_visible(timeout=30_000)
+            _keep(page, "backtest")
+
+
+def _keep(page: Page, name: str) -> None:
+    page.wait_for_load_state("networkidle")
+    picture = Image.open(io.BytesIO(page.screenshot())).convert("RGB")
+    if picture.width > WIDTH:
+        picture = picture.resize((WIDTH, round(picture.height * WIDTH / picture.width)), Image.Resampling.LANCZOS)
+    path = DOCS / f"{name}.png"
+    picture.quantize(COLOURS).save(path, optimize=True)
+    print(f"{path.name}: {path.stat().st_size / 1000:.0f} kB")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,287 @@
+"""Replay through Dagster: planted leaks never become current, sound partitions beside them do."""
+
+import re
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import datetime, timedelta
+from importlib import import_module
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+
+from hf_pipelines.research.features import FEATURES, Feature, Panel
+from hf_pipelines.resources.partition_store import Content, Verdict, encode
+from hf_pipelines_tests.conftest import FIRST_SESSION
+from hf_pipelines_tests.pipeline import Project, files_market, session_bars, sessions_from
+
+# The package names its functions as its modules: these are the modules, into which faults are planted.
+MATRIX = import_module("hf_pipelines.components.strategy_stages.training_matrix")
+SIGNALS = import_module("hf_pipelines.components.strategy_stages.signals")
+
+LEAKY = "small/features/leaky"
+WEEK = "2012-02-12"
+
+
+def _by_symbol(panel: Panel, change: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
+    """Apply `change` to each symbol's closes."""
+    return np.concatenate([change(close) for close in np.split(panel.close, panel.starts[1:-1])])
+
+
+def _clean(panel: Panel) -> np.ndarray:
+    return panel.close / panel.open - 1.0
+
+
+def _tomorrow(panel: Panel) -> np.ndarray:
+    return _by_symbol(panel, lambda close: np.append(close[1:], np.nan) / close - 1.0)
+
+
+def _centred(panel: Panel) -> np.ndarray:
+    return _by_symbol(panel, lambda x: x / np.convolve(np.pad(x, 2, mode="edge"), np.ones(5) / 5, mode="valid"))
+
+
+def _standardised(panel: Panel) -> np.ndarray:
+    return _by_symbol(panel, lambda close: (close - close.mean()) / (close.std() + 1e-9))
+
+
+def _filled_backward(panel: Panel) -> np.ndarray:
+    # Known on Thursdays only, as a weekly figure is, and filled back to the days before.
+    is_thursday = (panel.session.astype(np.int64) + 3) % 7 == 3
+    sparse = pl.Series(np.where(is_thursday, panel.close, np.nan)).fill_nan(None)
+    filled = pl.DataFrame({"symbol": panel.keys["symbol"], "x": sparse}).with_columns(
+        pl.col("x").fill_null(strategy="backward").over("symbol")
+    )
+    return filled["x"].fill_null(np.nan).to_numpy() / panel.close
+
+
+def _high_at_the_open(panel: Panel) -> np.ndarray:
+    """What is traded at an open was decided at the close before it, and knows nothing of that session's high."""
+    high = np.concatenate([np.append(each[1:], np.nan) for each in np.split(panel.high, panel.starts[1:-1])])
+    return high / panel.close - 1.0
+
+
+LEAKS = {
+    "tomorrow's return": _tomorrow,
+    "centred window": _centred,
+    "full-sample z-score": _standardised,
+    "backward fill": _filled_backward,
+    "today's high at the open": _high_at_the_open,
+}
+
+
+def _plant(project: Project, compute: Callable[[Panel], np.ndarray]) -> None:
+    FEATURES["leak"] = Feature("leak", "leaky", compute, 6, ("close",), "planted")
+    project.rewrite({**project.market, "feature_groups": ["quick", "leaky"]})
+
+
+@pytest.fixture
+def leaky(small_project: Project, tmp_path: Path, registry: dict[str, Feature]) -> Project:
+    """The small project with a group `leaky` that is clean so far and published for every week."""
+    project = small_project.copy(tmp_path / "project")
+    _plant(project, _clean)
+    project.make(LEAKY, "2012-02-05", "2012-04-01")
+    return project
+
+
+@pytest.mark.parametrize("leak", LEAKS.values(), ids=LEAKS.keys())
+def test_features_with_a_planted_leak_are_rejected_before_publishing(leak, small_project, tmp_path, registry):
+    project = small_project.copy(tmp_path / "project")
+    _plant(project, _clean)
+    project.make(LEAKY, WEEK)
+    before = project.store.objects.get(f"{LEAKY}/{WEEK}.parquet")
+
+    _plant(project, leak)
+    run = project.run([LEAKY, "small/features/quick"], WEEK)
+
+    assert not run.success
+    # What was current stays so to the last byte, and nothing new is reported as materialised.
+    assert project.store.objects.get(f"{LEAKY}/{WEEK}.parquet") == before
+    assert set(run.materialised) == {"small/features/quick"}
+    assert "made by code" in project.out_of_date(LEAKY)[f"{LEAKY} {WEEK}"]
+    verdict = run.checks[LEAKY, "replay"]
+    assert not verdict.passed and run.checks["small/features/quick", "replay"].passed
+    named = re.search(r"leak of (S\d{3}) at (\S+): stored=(\S+) recomputed=(\S+)", verdict.description)
+    symbol, ts, stored, recomputed = named.groups()
+    assert named.group(0) in run.message and stored != recomputed
+    (kept,) = project.store.objects.keys(f"_rejected/{LEAKY}")
+    rejected = pl.read_parquet(Path(project.store.objects.address(kept)))
+    row = rejected.filter(pl.col("symbol") == symbol, pl.col("ts") == datetime.fromisoformat(ts))
+    assert [repr(value) for value in row["leak"]] == [stored]
+
+
+def test_features_over_a_range_reject_only_the_weeks_in_which_a_leak_shows(leaky):
+    def only_in_march(panel: Panel) -> np.ndarray:
+        is_march = panel.session.astype("datetime64[M]") == np.datetime64("2012-03")
+        return np.where(is_march, _tomorrow(panel), _clean(panel) * 2.0)
+
+    before = leaky.hashes(LEAKY)
+    _plant(leaky, only_in_march)
+    run = leaky.run(LEAKY, "2012-02-05", "2012-04-01")
+
+    # The week of 26 February holds 1 and 2 March, that of 25 March ends on the 30th.
+    rejected = {"2012-02-26", "2012-03-04", "2012-03-11", "2012-03-18", "2012-03-25"}
+    published = {"2012-02-05", "2012-02-12", "2012-02-19", "2012-04-01"}
+    after = leaky.hashes(LEAKY)
+    assert not run.success
+    assert {key.split("/")[-2] for key in leaky.store.objects.keys(f"_rejected/{LEAKY}")} == rejected
+    assert {key for key in after if after[key] != before[key]} == published
+    assert set(run.materialised[LEAKY]) == published
+    assert set(leaky.out_of_date(LEAKY)) == {f"{LEAKY} {week}" for week in rejected}
+    verdict = run.checks[LEAKY, "replay"]
+    assert (verdict.metadata["partitions"].value, verdict.metadata["partitions_failed"].value) == (9, 5)
+    assert {record.data["partition"] for record in verdict.metadata["failed"].records} == rejected
+
+
+def test_features_raise_no_alarm_on_100_random_clean_series(tmp_path, mlflow_template):
+    sessions = sessions_from(FIRST_SESSION, 32)
+    # Each series begins a session after the one before: late listings in every week replayed.
+    bars = session_bars(sessions, symbols=100, seed=11, late_bars=1)
+    market = files_market(tmp_path / "source", bars, groups=["technical", "cross_asset", "temporal"])
+    project = Project(tmp_path, market, mlflow_template=mlflow_template)
+    weeks = project.weeks
+    project.make("small/bars", weeks[0], weeks[-1])
+    groups = [f"small/features/{group}" for group in market["feature_groups"]]
+
+    run = project.make(groups, weeks[-2], weeks[-1])
+    first = project.make(groups, weeks[10])
+
+    compared = {}
+    for group in groups:
+        assert run.checks[group, "replay"].passed and first.checks[group, "replay"].passed
+        compared[group] = run.checks[group, "replay"].metadata["values_compared"].value
+    # Two weeks, at least three times each, 100 series.
+    assert compared["small/features/technical"] >= 2 * 3 * 100 * 28
+    newest = project.store.read("small/features/technical", weeks[-1]).frame
+    assert newest["symbol"].n_unique() == 100 and not newest["roc_5"].is_nan().any()
+
+
+@pytest.fixture
+def copied(small_project: Project, tmp_path: Path) -> Project:
+    return small_project.copy(tmp_path / "project")
+
+
+def test_training_matrix_refuses_features_published_without_a_verdict(copied):
+    asset = "small/features/quick"
+    stored = copied.store.read(asset, "2012-03-04")
+    forged = stored.frame.with_columns(pl.col("quick_roc_2").shift(-1, fill_value=0.0).over("symbol"))
+    stamp = {"code_version": stored.footer.code_version, "run_id": "by hand", "created_at": stored.footer.created_at}
+    copied.store.publish(asset, "2012-03-04", Content(forged, has_session_hashes=True), **stamp)
+
+    run = copied.run("ranking/training_matrix", "2012-04-01")
+
+    assert not run.success and copied.store.partitions("ranking/training_matrix") == []
+    assert f"`{asset}` 2012-03-04 must carry a passed replay verdict for its content" in run.message
+    assert "was none" in run.message
+
+
+@pytest.mark.parametrize(
+    ("passed", "of_other_content", "expected"),
+    [
+        pytest.param(True, True, "was for another content", id="of another content"),
+        pytest.param(False, False, "was failed", id="failed"),
+    ],
+)
+def test_training_matrix_refuses_features_with_a_forged_verdict(copied, passed, of_other_content, expected):
+    asset, week = "small/features/quick", "2012-03-04"
+    stored = copied.store.read(asset, week)
+    forged = stored.frame.with_columns(pl.col("quick_roc_2").shift(-1, fill_value=0.0).over("symbol"))
+    content = Content(forged, inputs=stored.footer.inputs, has_session_hashes=True)
+    looked_at = stored.footer.content_hash if of_other_content else content.content_hash()
+    verdicts = {"replay": Verdict(passed, looked_at, 9)}
+    stamp = {"code_version": stored.footer.code_version, "run_id": "by hand", "created_at": stored.footer.created_at}
+    # The store itself refuses; whoever writes past it is met by the reader.
+    with pytest.raises(ValueError, match="must have a passed replay verdict for content"):
+        copied.store.publish(asset, week, content, verdicts=verdicts, **stamp)
+    footer = replace(stored.footer, content_hash=content.content_hash(), verdicts=verdicts)
+    copied.store.objects.put(f"{asset}/{week}.parquet", encode(forged, footer))
+
+    run = copied.run("ranking/training_matrix", "2012-04-01")
+
+    assert not run.success and copied.store.partitions("ranking/training_matrix") == []
+    assert expected in run.message
+
+
+def test_fitted_model_and_signals_refuse_inputs_without_a_verdict(copied):
+    copied.retrain("ranking", "2012-04-01")
+    for asset, reader, key, guard in (
+        ("ranking/fitted_model", "ranking/signals", "2012-04-05", "trained_before_week"),
+        ("small/features/quick", "ranking/signals", "2012-04-05", "replay"),
+        ("ranking/cv_results", "ranking/backtest", "2012-04-01", "out_of_fold"),
+        ("ranking/training_matrix", "ranking/fitted_model", "2012-04-01", "replay"),
+    ):
+        stored = copied.store.read(asset, "2012-04-01")
+        path = f"{asset}/2012-04-01.parquet"
+        original = copied.store.objects.get(path)
+        copied.store.objects.put(path, encode(stored.frame, replace(stored.footer, verdicts={})))
+        run = copied.run(reader, key)
+        assert not run.success
+        assert f"`{asset}` 2012-04-01 must carry a passed {guard} verdict" in run.message
+        copied.store.objects.put(path, original)
+    assert copied.run("ranking/signals", "2012-04-05").success
+
+
+def test_training_matrix_that_changes_features_with_later_rows_is_rejected(copied, monkeypatch):
+    build = MATRIX.build_matrix
+
+    def standardise_over_the_whole_matrix(*args, **options):
+        matrix = build(*args, **options)
+        x = pl.col("quick_roc_5")
+        return matrix.with_columns(((x - x.mean()) / x.std()).cast(pl.Float32))
+
+    monkeypatch.setattr(MATRIX, "build_matrix", standardise_over_the_whole_matrix)
+    run = copied.run("ranking/training_matrix", "2012-04-01")
+
+    assert not run.success and copied.store.partitions("ranking/training_matrix") == []
+    assert not run.checks["ranking/training_matrix", "replay"].passed
+    assert re.search(r"quick_roc_5 of S00\d at 2012-\S+: stored=\S+ recomputed=\S+", run.message)
+    assert len(copied.store.objects.keys("_rejected/ranking/training_matrix")) == 1
+
+
+def test_training_matrix_with_labels_of_its_own_week_is_rejected(copied, monkeypatch):
+    build = MATRIX.build_matrix
+
+    def keep_labels_that_end_later(*args, cutoff, **options):
+        return build(*args, cutoff=None, **options).with_columns(label_end=pl.col("label_end") + timedelta(days=4))
+
+    monkeypatch.setattr(MATRIX, "build_matrix", keep_labels_that_end_later)
+    run = copied.run("ranking/training_matrix", "2012-04-01")
+
+    assert not run.success and copied.store.partitions("ranking/training_matrix") == []
+    verdict = run.checks["ranking/training_matrix", "labels_end_before_week"]
+    assert not verdict.passed and re.search(r"S00\d 2012-03-\d\d has label_end 2012-04-0\d", verdict.description)
+
+
+def test_signals_that_read_a_later_session_of_their_week_are_rejected(copied, monkeypatch):
+    copied.retrain("ranking", "2012-04-01")
+    frames = SIGNALS.feature_frames
+
+    def shift_to_tomorrow(*args):
+        tomorrow = pl.col("quick_roc_2", "quick_roc_5", "quick_gap_5")
+        return [frame.with_columns(tomorrow.shift(-1).over("symbol").fill_null(tomorrow)) for frame in frames(*args)]
+
+    monkeypatch.setattr(SIGNALS, "feature_frames", shift_to_tomorrow)
+    run = copied.run("ranking/signals", "2012-04-02", "2012-04-05")
+
+    # Thursday 5 April is the last session before Good Friday: there is no later one to read.
+    assert not run.success
+    assert copied.store.partitions("ranking/signals") == ["2012-04-05"]
+    assert set(run.materialised["ranking/signals"]) == {"2012-04-05"}
+    assert re.search(r"prediction of S00\d at 2012-04-02T20:00:00\+00:00: stored=\S+ recomputed=\S+", run.message)
+    rejected = {key.split("/")[-2] for key in copied.store.objects.keys("_rejected/ranking/signals")}
+    assert rejected == {"2012-04-02", "2012-04-03", "2012-04-04"}
+
+
+def test_signals_that_cannot_be_made_of_what_was_known_are_rejected(copied, monkeypatch):
+    copied.retrain("ranking", "2012-04-01")
+    frames = SIGNALS.feature_frames
+
+    def only_tomorrow(*args):
+        columns = pl.col("quick_roc_2", "quick_roc_5", "quick_gap_5")
+        return [frame.with_columns(columns.shift(-1).over("symbol").fill_null(np.nan)) for frame in frames(*args)]
+
+    monkeypatch.setattr(SIGNALS, "feature_frames", only_tomorrow)
+    run = copied.run("ranking/signals", "2012-04-02", "2012-04-04")
+
+    assert not run.success and copied.store.partitions("ranking/signals") == []
+    assert not run.checks["ranking/signals", "replay"].passed

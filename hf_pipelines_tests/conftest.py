@@ -1,0 +1,79 @@
+"""Fixtures of the tests that run Dagster: an environment of their own, registries that are put back."""
+
+from collections.abc import Iterator
+from datetime import date
+from pathlib import Path
+
+import pytest
+
+from hf_pipelines.research.features import FEATURES, Feature, technical, windowed
+from hf_pipelines_tests.pipeline import (
+    Project,
+    files_market,
+    prepare_mlflow,
+    ridge_strategy,
+    session_bars,
+    sessions_from,
+)
+
+FIRST_SESSION = date(2012, 1, 3)
+
+# Weeks of the small market: enough for models of ten weeks and for some weeks that they serve.
+SMALL_WEEKS = 18
+
+
+def quick_features() -> list[Feature]:
+    """A group of three features whose longest window is six bars, so that small markets are enough."""
+    return [
+        Feature("quick_roc_2", "quick", windowed(technical.rate_of_change, 3), 3, ("close",), "change over 2 bars"),
+        Feature("quick_roc_5", "quick", windowed(technical.rate_of_change, 6), 6, ("close",), "change over 5 bars"),
+        Feature("quick_gap_5", "quick", windowed(technical.sma_gap, 5), 5, ("close",), "distance from the mean of 5"),
+    ]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def data_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Nothing that a test runs may write to the project's own data folder."""
+    folder = tmp_path_factory.mktemp("data")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("HF_DATA_DIR", str(folder))
+        patch.setenv("DAGSTER_DISABLE_TELEMETRY", "yes")
+        for name in ("HF_STORAGE_URI", "HF_S3_ENDPOINT", "HF_MLFLOW_URI", "HF_POSTGRES_URL", "DAGSTER_HOME"):
+            patch.delenv(name, raising=False)
+        yield folder
+
+
+@pytest.fixture
+def registry() -> Iterator[dict[str, Feature]]:
+    """The registry of features, put back as it was after the test."""
+    before = dict(FEATURES)
+    yield FEATURES
+    FEATURES.clear()
+    FEATURES.update(before)
+
+
+@pytest.fixture(scope="module")
+def quick() -> Iterator[list[Feature]]:
+    """The group `quick`, registered while a module of tests runs."""
+    features = quick_features()
+    FEATURES.update({feature.name: feature for feature in features})
+    yield features
+    for feature in features:
+        del FEATURES[feature.name]
+
+
+@pytest.fixture(scope="session")
+def mlflow_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return prepare_mlflow(tmp_path_factory.mktemp("mlflow") / "mlflow.db")
+
+
+@pytest.fixture(scope="module")
+def small_project(tmp_path_factory: pytest.TempPathFactory, quick: list[Feature], mlflow_template: Path) -> Project:
+    """Four random symbols over 18 weeks, bars and features published; tests copy it."""
+    folder = tmp_path_factory.mktemp("small")
+    bars = session_bars(sessions_from(FIRST_SESSION, SMALL_WEEKS), seed=1)
+    market = files_market(folder / "source", bars, groups=["quick"])
+    project = Project(folder, market, [ridge_strategy()], mlflow_template=mlflow_template)
+    weeks = project.weeks
+    project.make(["small/bars", "small/features/quick"], weeks[0], weeks[-1])
+    return project

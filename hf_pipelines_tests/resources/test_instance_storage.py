@@ -1,0 +1,190 @@
+"""Dagster's own storage on a real PostgreSQL and on SQLite, chosen by environment; `dagster dev` in a bare checkout."""
+
+import json
+import os
+import urllib.request
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import pytest
+import yaml
+from dagster._core.errors import DagsterInvalidConfigError
+from dagster._core.instance.config import dagster_instance_config
+
+from hf_pipelines.resources import settings
+from hf_pipelines.resources.instance_storage import InstanceStorage
+from hf_pipelines.resources.object_store import StorageUnavailableError
+from hf_pipelines_tests.checkout import REPOSITORY, WEEK, Checkout, built_checkout
+from hf_pipelines_tests.servers import BIN, answers, free_port, postgres_server, serving
+
+pytestmark = pytest.mark.servers
+
+BARS = dg.AssetKey(["us_tech", "bars"])
+
+
+def materialisations(instance: dg.DagsterInstance, key: dg.AssetKey) -> dict[str, str]:
+    """Content hash by partition, of every materialisation that an instance has recorded."""
+    records = instance.fetch_materializations(key, limit=1000).records
+    made = [record.asset_materialization for record in records]
+    return {str(each.partition): str(each.metadata["content_hash"].value) for each in made if each}
+
+
+def sqlite_files(folder: Path) -> list[Path]:
+    return [path for path in folder.rglob("*") if path.is_file() and path.read_bytes()[:15] == b"SQLite format 3"]
+
+
+def test_instance_with_postgres_url_keeps_runs_and_materialisations_there_and_nothing_in_sqlite(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with postgres_server(tmp_path) as postgres:
+        checkout = Checkout(built_checkout().checkout.root, tmp_path / "data", env={"HF_POSTGRES_URL": postgres.url})
+        checkout.succeed("materialise", "us_tech/bars", "--from", WEEK)
+
+        monkeypatch.setenv("HF_POSTGRES_URL", postgres.url)
+        monkeypatch.setenv("HF_DATA_DIR", str(tmp_path / "other"))
+        monkeypatch.delenv("DAGSTER_HOME", raising=False)
+        settings.prepare_dagster_home()
+        with dg.DagsterInstance.get() as instance:
+            (run,) = instance.get_runs()
+            assert (run.status, run.tags["dagster/partition"]) == (dg.DagsterRunStatus.SUCCESS, WEEK)
+            footer = checkout.store().footer("us_tech/bars", WEEK)
+            assert footer is not None
+            assert footer.run_id == run.run_id
+            assert materialisations(instance, BARS) == {WEEK: footer.content_hash}
+            # What Dagster hands to the processes it starts names a class: no address, no password.
+            assert postgres.password not in dg.serialize_value(instance.get_ref())
+        assert (checkout.data / "storage" / "us_tech" / "bars" / f"{WEEK}.parquet").is_file()
+        assert sqlite_files(tmp_path) == []
+
+        wrong = postgres.url.replace(postgres.password, "wr0ng-pa55")
+        refused = Checkout(checkout.root, tmp_path / "data", env={"HF_POSTGRES_URL": wrong}).hfp(
+            "current", "us_tech/bars"
+        )
+    assert refused.returncode == 1
+    assert refused.stderr.splitlines()[-1].startswith(
+        f"hfp: `HF_POSTGRES_URL` must be a PostgreSQL database that answers, 127.0.0.1:{postgres.port}/hf did not"
+    )
+    assert "wr0ng-pa55" not in refused.stderr
+
+
+def test_instance_without_postgres_url_keeps_runs_in_sqlite_below_dagster_home(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("HF_POSTGRES_URL", raising=False)
+    monkeypatch.setenv("DAGSTER_HOME", str(tmp_path / "home"))
+    settings.prepare_dagster_home()
+
+    @dg.asset
+    def probe() -> None: ...
+
+    with dg.DagsterInstance.get() as instance:
+        assert dg.materialize([probe], instance=instance).success
+        assert len(instance.get_runs()) == 1
+    assert {path.name for path in sqlite_files(tmp_path / "home")} >= {"runs.db", "index.db"}
+    with dg.DagsterInstance.get() as again:
+        assert len(again.get_runs()) == 1
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        pytest.param("mysql://hf:hunter2@localhost/hf", id="another database"),
+        pytest.param("postgresql://hf:hunter2@localhost:port/hf", id="no port"),
+        pytest.param("hunter2", id="no address"),
+    ],
+)
+def test_instance_with_malformed_postgres_url_is_refused_without_quoting_it(
+    url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_POSTGRES_URL", url)
+    with pytest.raises(StorageUnavailableError, match="must be like postgresql://user:password@host") as caught:
+        InstanceStorage.from_config_value(None, {})
+    assert "hunter2" not in str(caught.value)
+
+
+def test_instance_whose_home_is_a_file_is_refused_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "home").touch()
+    monkeypatch.delenv("HF_POSTGRES_URL", raising=False)
+    monkeypatch.setenv("DAGSTER_HOME", str(tmp_path / "home"))
+    with pytest.raises(StorageUnavailableError, match="`DAGSTER_HOME` must be a folder that can be written"):
+        InstanceStorage.from_config_value(None, {})
+
+
+def test_dagster_yaml_is_taken_key_by_key_and_an_unknown_key_is_refused(tmp_path: Path) -> None:
+    text = (REPOSITORY / "dagster.yaml").read_text()
+    (tmp_path / "dagster.yaml").write_text(text)
+    with dg.DagsterInstance.from_config(str(tmp_path)) as instance:
+        queue, pools = instance.get_concurrency_config().run_queue_config, instance.get_concurrency_config().pool_config
+        assert queue is not None
+        assert queue.max_concurrent_runs == 2
+        assert (pools.default_pool_limit, pools.pool_granularity.value if pools.pool_granularity else "") == (1, "run")
+        assert instance.run_monitoring_enabled
+        assert instance.run_monitoring_max_runtime_seconds == 6 * 3600
+        assert instance.get_settings("run_monitoring")["free_slots_after_run_end_seconds"] == 60
+        assert (instance.run_retries_enabled, instance.run_retries_max_retries) == (True, 1)
+        assert not instance.run_retries_retry_on_asset_or_op_failure
+        assert not instance.telemetry_enabled
+        assert not instance.nux_enabled
+
+    for place in ((), ("run_monitoring",), ("concurrency", "pools")):
+        content: Any = yaml.safe_load(text)
+        node = content
+        for name in place:
+            node = node[name]
+        node["no_such_key"] = 1
+        (tmp_path / "dagster.yaml").write_text(yaml.safe_dump(content))
+        with pytest.raises(DagsterInvalidConfigError, match="no_such_key"):
+            dagster_instance_config(str(tmp_path))
+
+
+def graphql(address: str, query: str) -> Any:
+    request = urllib.request.Request(
+        f"{address}/graphql", json.dumps({"query": query}).encode(), {"Content-Type": "application/json"}
+    )
+    with urllib.request.urlopen(request, timeout=60) as answer:
+        return json.load(answer)["data"]
+
+
+def test_dagster_dev_without_dagster_home_loads_the_checkout_and_shows_what_hfp_ran(tmp_path: Path) -> None:
+    checkout = built_checkout().checkout.copy_of_data(tmp_path / "data")
+    port = free_port()
+    address = f"http://127.0.0.1:{port}"
+    # As a user types it in the repository's root: no workspace, no home.
+    command = [str(BIN / "dagster"), "dev", "-h", "127.0.0.1", "-p", str(port)]
+    environment = {**checkout.environment(), "DAGSTER_HOME": ""}
+    unset = {name: "" for name in os.environ if name.startswith("HF_") and name not in environment}
+    with serving(
+        command,
+        log=tmp_path / "dev.log",
+        is_ready=lambda: answers(f"{address}/server_info"),
+        env={**environment, **unset},
+        cwd=checkout.root,
+    ):
+        found = graphql(
+            address,
+            "{ workspaceOrError { ... on Workspace { locationEntries { name locationOrLoadError { __typename } } } }"
+            " assetNodes { assetKey { path } } runsOrError { ... on Runs { results { status } } } }",
+        )
+    assert found["workspaceOrError"]["locationEntries"] == [
+        {"name": "hf_pipelines", "locationOrLoadError": {"__typename": "RepositoryLocation"}}
+    ]
+    assets = {"/".join(node["assetKey"]["path"]) for node in found["assetNodes"]}
+    assert {"us_tech/bars", "short_trees/signals", "short_ranking/fitted_model"} <= assets
+    # Bars, features, and for each of two strategies its models and its signals.
+    assert [run["status"] for run in found["runsOrError"]["results"]] == ["SUCCESS"] * 6
+    # Dagster's temporary home is gone with it, and held nothing.
+    assert list(checkout.root.glob(".tmp_dagster_home_*")) == []
+
+
+def test_built_checkout_keeps_its_runs_in_the_data_folder() -> None:
+    home = built_checkout().checkout.data / "dagster_home" / "storage"
+    with dg.DagsterInstance.from_ref(_ref(home)) as instance:
+        kept = {key: each for key, each in built_checkout().hashes.items() if key.startswith("us_tech/bars/")}
+        assert {f"us_tech/bars/{key}": each for key, each in materialisations(instance, BARS).items()} == kept
+
+
+def _ref(home: Path) -> Any:
+    from dagster._core.instance.ref import InstanceRef
+
+    return InstanceRef.from_dir(str(home.parent), overrides={"storage": {"sqlite": {"base_dir": str(home)}}})
