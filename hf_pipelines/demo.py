@@ -28,6 +28,9 @@ LOOKBACK_WEEKS = 28
 # Below this Sharpe ratio a result of so few years is not told apart from luck.
 WORTH_A_LOOK = 1.0
 
+# A Sharpe ratio of a few weeks, annualised, is a number without a meaning: it is not shown.
+SHARPE_SESSIONS = 60
+
 
 @dataclass
 class Demo:
@@ -95,7 +98,7 @@ class Demo:
             f"== {strategy} " + "=" * (76 - len(strategy)),
             f"Out of fold, week {LAST_WEEK}: " + ", ".join(f"{k} {v:.4f}" for k, v in cross_validation.items()),  # type: ignore[attr-defined]
             f"Backtest of the out-of-fold predictions, {equity['session'][0]} to {equity['session'][-1]}, next-open fills:",
-            "  " + _performance(metrics),
+            "  " + _performance(metrics, sessions=equity.height),
             "  " + _verdict(metrics, cross_validation),  # type: ignore[arg-type]
             *self._track_record(strategy),
             f"Latest signals, {latest['day']} ({latest['issue_kind']}, model of as_of {issue['model_as_of'][0]:%Y-%m-%d}):",
@@ -119,7 +122,7 @@ class Demo:
             days = record.frame.filter(pl.col("record") == kind)["session"].to_list()
             lines += [
                 f"Point-in-time walk-forward {days[0]} to {days[-1]}, each day by the model of its week, {label}:",
-                "  " + _performance(metrics),
+                "  " + _performance(metrics, sessions=len(days)),
             ]
         return lines
 
@@ -135,13 +138,15 @@ class Demo:
         )
 
 
-def _performance(metrics: dict[str, float]) -> str:
+def _performance(metrics: dict[str, float], *, sessions: int) -> str:
     def percent(name: str) -> str:
         return f"{metrics[name]:+.1%}" if name in metrics else "undefined"
 
-    sharpe = f"{metrics['sharpe_ratio']:.2f}" if "sharpe_ratio" in metrics else "undefined"
+    sharpe = f"Sharpe {metrics['sharpe_ratio']:.2f}" if "sharpe_ratio" in metrics else "Sharpe undefined"
+    if sessions < SHARPE_SESSIONS:
+        sharpe = f"{sessions} sessions (too few for a Sharpe ratio)"
     return (
-        f"return {percent('total_return')}, Sharpe {sharpe}, max drawdown {metrics['max_drawdown']:.1%}, "
+        f"return {percent('total_return')}, {sharpe}, max drawdown {metrics['max_drawdown']:.1%}, "
         f"turnover {metrics['turnover_per_year']:.1f} a year, costs {metrics['costs_total']:.2%} of the initial cash"
     )
 
