@@ -5,6 +5,7 @@ from pathlib import Path
 
 import dagster as dg
 
+from hf_pipelines.components.automation import end_tracker_runs
 from hf_pipelines.resources.clock import Clock
 from hf_pipelines.resources.mlflow_tracking import MLflowTracking
 from hf_pipelines.resources.parquet_io_manager import ParquetIOManager, Storage
@@ -35,6 +36,7 @@ def defs() -> dg.Definitions:
                 "mlflow": MLflowTracking(),
                 "clock": Clock(),
             },
+            sensors=[end_tracker_runs],
             executor=dg.in_process_executor,
         ),
     )

@@ -1,4 +1,4 @@
-"""Automation: the weekly retrain job of a strategy and its schedule.
+"""Automation: the weekly retrain job of a strategy and its schedule, and what follows a run that was killed.
 
 Lives here: which assets are retrained together, and when. Does not live here: the assets (`strategy_stages`).
 
@@ -14,6 +14,7 @@ from dagster._core.definitions.unresolved_asset_job_definition import Unresolved
 
 from hf_pipelines.components.strategy_stages import RETRAINED, StrategyPlan
 from hf_pipelines.partitions import week_key
+from hf_pipelines.resources.mlflow_tracking import MLflowTracking
 
 RETRAIN_CRON = "0 2 * * 0"
 
@@ -57,3 +58,15 @@ def request_week(plan: StrategyPlan, local: datetime) -> dg.RunRequest | dg.Skip
             f"{plan.market.name} has sessions from {plan.market.start} to {plan.market.end}: there is no week {key}."
         )
     return dg.RunRequest(run_key=f"{plan.name}:{key}", partition_key=key)
+
+
+@dg.run_failure_sensor(
+    name="end_tracker_runs",
+    default_status=dg.DefaultSensorStatus.RUNNING,
+    description="End as FAILED the MLflow runs that a killed run left RUNNING; a run that fails by itself ends its own.",
+)
+def end_tracker_runs(context: dg.RunFailureSensorContext, mlflow: MLflowTracking) -> None:
+    """After every failed run; a retry re-attaches to the tracker run and ends it anew."""
+    run = context.dagster_run
+    for run_id in mlflow.end_runs_of(run.root_run_id or run.run_id):
+        context.log.info(f"MLflow run {run_id} of {run.run_id} was left RUNNING: ended as FAILED")

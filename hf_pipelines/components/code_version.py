@@ -20,7 +20,8 @@ def code_version(*roots: Any, fields: Mapping[str, Any]) -> str:
     Parameters
     ----------
     roots : functions, compiled functions or classes
-        Every function of the same package that they call, by name, counts too; other packages are pinned elsewhere.
+        Every function of the same package that they call and every constant they read, by name, count too; other
+        packages are pinned elsewhere.
     fields : mapping
         JSON values.
 
@@ -37,19 +38,24 @@ def code_version(*roots: Any, fields: Mapping[str, Any]) -> str:
 def _sources(roots: tuple[Any, ...]) -> Iterator[str]:
     waiting: list[Any] = list(roots)
     seen: set[int] = set()
-    packages = {_package(found) for root in roots if (found := _function(root)) is not None}
+    packages = {_package(found) for root in roots if (found := _function(_unwrapped(root))) is not None}
     while waiting:
         each = waiting.pop()
+        if isinstance(each, functools.partial):
+            yield f"partial: {each.args!r} {sorted(each.keywords.items())!r}"
+            each = _unwrapped(each)
         found = _function(each)
         if found is None or id(found) in seen or _package(found) not in packages:
             continue
         seen.add(id(found))
         yield f"{found.__module__}.{found.__qualname__}\n{_source(found)}"
         if isinstance(found, FunctionType):
-            waiting.extend(_called(found))
+            called = dict(_called(found))
+            yield from (f"{name} = {value!r}" for name, value in called.items() if _is_constant(value))
+            waiting.extend(called.values())
             # What a closure holds (a kernel and its window) is part of what it computes.
             for cell in found.__closure__ or ():
-                if isinstance(cell.cell_contents, int | float | str | tuple):
+                if _is_constant(cell.cell_contents):
                     yield f"{found.__qualname__}: {cell.cell_contents!r}"
                 else:
                     waiting.append(cell.cell_contents)
@@ -69,6 +75,17 @@ def _last_line(code: CodeType) -> int:
     return max([code.co_firstlineno, *nested, *(line for _, _, line in code.co_lines() if line is not None)])
 
 
+def _is_constant(value: Any) -> bool:
+    """Whether `value` is part of what a function computes and reads the same in every process."""
+    if isinstance(value, tuple):
+        return all(map(_is_constant, value))
+    return isinstance(value, bool | int | float | str)
+
+
+def _unwrapped(value: Any) -> Any:
+    return value.func if isinstance(value, functools.partial) else value
+
+
 def _function(value: Any) -> Any:
     """The function or class that `value` is or stands for: compiled (numba) or cached; None for anything else."""
     if isinstance(value, FunctionType | type):
@@ -81,14 +98,15 @@ def _package(found: FunctionType | type) -> str:
     return found.__module__.split(".")[0]
 
 
-def _called(function: FunctionType) -> Iterator[Any]:
+def _called(function: FunctionType) -> Iterator[tuple[str, Any]]:
+    """What a function finds by name outside itself: functions, classes, constants."""
     names = set(_names(function.__code__))
     for name in sorted(names & set(function.__globals__)):
         value = function.__globals__[name]
         if isinstance(value, ModuleType):
-            yield from (vars(value)[each] for each in sorted(names & set(vars(value))))
+            yield from ((f"{name}.{each}", vars(value)[each]) for each in sorted(names & set(vars(value))))
         else:
-            yield value
+            yield name, value
 
 
 def _names(code: CodeType) -> Iterator[str]:

@@ -8,16 +8,18 @@ import re
 from collections.abc import Sequence
 from datetime import date
 from functools import cached_property
-from typing import Literal
+from typing import Literal, Self
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import dagster as dg
-from pydantic import Field, field_validator, model_validator
+from pydantic import BaseModel, Field, field_validator, model_validator
 
 from hf_pipelines.components.bars_stage import bars_stage
 from hf_pipelines.components.features_stage import features_stage
 from hf_pipelines.components.stage import (
     Stage,
 )
+from hf_pipelines.components.yaml_lines import naming_lines
 from hf_pipelines.partitions import MarketPartitions, parse_key, week_key
 from hf_pipelines.research.bars import (
     SYMBOL_PATTERN,
@@ -90,12 +92,28 @@ class Market(dg.Component, dg.Model, dg.Resolvable):
     max_faulty_share: float = 0.2
     periods_per_year: float = 252.0
 
+    @classmethod
+    def load(cls, attributes: BaseModel | None, context: dg.ComponentLoadContext) -> Self:
+        with naming_lines(context.path):
+            return super().load(attributes, context)
+
     @field_validator("name")
     @classmethod
     def _check_name(cls, name: str) -> str:
         if not re.fullmatch(NAME_PATTERN, name):
             raise ValueError(f"`name` must match {NAME_PATTERN}, was {name[:80]!r}.")
         return name
+
+    @field_validator("timezone")
+    @classmethod
+    def _check_timezone(cls, timezone: str) -> str:
+        try:
+            ZoneInfo(timezone)
+        except (ZoneInfoNotFoundError, ValueError) as e:
+            raise ValueError(
+                f"`timezone` must be an IANA name such as America/New_York or UTC, was {timezone[:80]!r}."
+            ) from e
+        return timezone
 
     @field_validator("feature_groups")
     @classmethod
@@ -111,12 +129,24 @@ class Market(dg.Component, dg.Model, dg.Resolvable):
         if bad := sorted(repr(each[:80]) for each in symbols if not re.fullmatch(SYMBOL_PATTERN, each)):
             raise ValueError(f"`universe` must hold symbols like {SYMBOL_PATTERN}, was {', '.join(bad[:5])}.")
         if len(set(symbols)) < len(symbols):
-            raise ValueError("`universe` must hold each symbol once and not the benchmark, was with a repetition.")
-        for day in (self.start, self.end, *self.known_gaps):
-            if day is not None:
-                parse_key(day)
+            repeated = sorted({each for each in symbols if symbols.count(each) > 1})
+            raise ValueError(
+                f"`universe` must hold each symbol once and not the benchmark, was with a repetition of {', '.join(repeated[:5])}."
+            )
+        if isinstance(self.source, SampleSourceSpec):
+            # The packages' symbols are known; a file may bring any.
+            SampleSource(tuple(symbols), {})
+        for field, days in (
+            ("start", [self.start]),
+            ("end", [self.end]),
+            ("known_gaps", self.known_gaps),
+            ("universe", [day for each in self.universe for day in (each.since, each.until)]),
+        ):
+            _require_dates(field, [day for day in days if day is not None])
         if strays := sorted(day for day in self.known_gaps if week_key(parse_key(day)) != day):
             raise ValueError(f"`known_gaps` must name weeks by their Sundays, was {', '.join(strays[:5])}.")
+        # Built by the partitions anyway: an unknown name is told where it was written.
+        self.partitions.calendar  # noqa: B018
         return self
 
     @cached_property
@@ -175,3 +205,11 @@ class Market(dg.Component, dg.Model, dg.Resolvable):
             assets=[stage.build_asset() for stage in self.stages],
             asset_checks=[stage.build_currency_check(self.code_versions) for stage in self.stages],
         )
+
+
+def _require_dates(field: str, days: Sequence[str]) -> None:
+    for day in days:
+        try:
+            parse_key(day)
+        except ValueError as e:
+            raise ValueError(f"`{field}` must be a date YYYY-MM-DD, was {day[:40]!r}.") from e

@@ -6,15 +6,15 @@ Lives here: the YAML of a strategy and the definitions made of it. Does not live
 
 import re
 from collections.abc import Mapping, Sequence
-from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import dagster as dg
-from pydantic import Field, field_validator, model_validator
+from pydantic import BaseModel, Field, field_validator, model_validator
 
 from hf_pipelines.components.automation import retrain_job, retrain_schedule
 from hf_pipelines.components.market import NAME_PATTERN, Market
 from hf_pipelines.components.strategy_stages import StrategyPlan, build_stages
+from hf_pipelines.components.yaml_lines import line_of, naming_lines
 from hf_pipelines.research.backtest import ENGINES
 from hf_pipelines.research.costs import Costs
 from hf_pipelines.research.features.registry import FEATURES
@@ -109,6 +109,11 @@ class Strategy(dg.Component, dg.Model, dg.Resolvable):
     max_model_age_weeks: int = 0
     track_record_weeks: int = 52
 
+    @classmethod
+    def load(cls, attributes: BaseModel | None, context: dg.ComponentLoadContext) -> Self:
+        with naming_lines(context.path):
+            return super().load(attributes, context)
+
     @field_validator("name")
     @classmethod
     def _check_name(cls, name: str) -> str:
@@ -120,6 +125,8 @@ class Strategy(dg.Component, dg.Model, dg.Resolvable):
     @classmethod
     def _check_features(cls, features: Sequence[str]) -> Sequence[str]:
         groups = {feature.group for feature in FEATURES.values()}
+        if not features:
+            raise ValueError(f"`features` must name at least one group of {', '.join(sorted(groups))}, was empty.")
         known = groups | {f"{feature.group}/{name}" for name, feature in FEATURES.items()}
         if unknown := sorted(set(features) - known):
             of_group = sorted(each for each in known if each.startswith(f"{unknown[0].split('/')[0]}/"))
@@ -238,13 +245,13 @@ class Strategy(dg.Component, dg.Model, dg.Resolvable):
         known = sorted(each.parent.name for each in folder.glob("*/defs.yaml"))
         if self.market not in known:
             raise ValueError(
-                f"{_line_of(context.path, 'market')}: `market` must be one of {', '.join(known)}, was {self.market!r}."
+                f"{line_of(context.path, 'market')}: `market` must be one of {', '.join(known)}, was {self.market!r}."
             )
         market = context.load_component(f"markets/{self.market}", expected_type=Market)
         groups = {each.split("/")[0] for each in self.features}
         if unknown := sorted(groups - set(market.feature_groups)):
             raise ValueError(
-                f"{_line_of(context.path, 'features')}: `features` must be among the groups of market {self.market} "
+                f"{line_of(context.path, 'features')}: `features` must be among the groups of market {self.market} "
                 f"({', '.join(market.feature_groups)}), was {', '.join(unknown)}."
             )
         return market
@@ -254,11 +261,3 @@ def _require_known(field: str, names: str | list[str], registry: Mapping[str, An
     given = [names] if isinstance(names, str) else names
     if unknown := sorted(set(given) - set(registry)):
         raise ValueError(f"`{field}` must be among {', '.join(sorted(registry))}, was {', '.join(unknown[:5])}.")
-
-
-def _line_of(folder: Path, field: str) -> str:
-    """File and line of a field in a component's YAML."""
-    path = folder / "defs.yaml" if folder.is_dir() else folder
-    lines = path.read_text().splitlines()
-    number = next((i for i, line in enumerate(lines, start=1) if line.strip().startswith(f"{field}:")), 1)
-    return f"{path}:{number}"

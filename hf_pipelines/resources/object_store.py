@@ -157,6 +157,9 @@ class ObjectStore:
         return f"{self.uri.rstrip('/')}/{key}"
 
     def _unavailable(self, done: str, key: str, cause: Exception) -> StorageUnavailableError:
+        if isinstance(cause, StorageUnavailableError):
+            # The root itself could not be opened: that says it all.
+            return StorageUnavailableError(str(cause))
         reason = str(cause).split("\n\nDebug source:")[0].strip()[:300]
         return StorageUnavailableError(f"`{key}` must be {done} in {self.uri}, was refused: {reason}")
 

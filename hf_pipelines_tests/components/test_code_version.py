@@ -19,7 +19,8 @@ from hf_pipelines_tests.pipeline import Project, ridge_strategy, trees_strategy
 WEEK, DAY = "2012-04-08", "2012-04-11"
 
 SOURCE = """
-SCALE = 2.0
+SHIFT = 1.0
+OTHER = 2.0
 
 def helper(panel):
     return panel.close * 1.0
@@ -28,7 +29,7 @@ def other(panel):
     return panel.open
 
 def change(panel):
-    return helper(panel) - 1.0
+    return helper(panel) - SHIFT
 
 def over(bars):
     def compute(panel):
@@ -53,7 +54,9 @@ def _load(folder: Path, source: str, *, name: str = "planted") -> ModuleType:
     ("edit", "is_other"),
     [
         pytest.param(("panel.close * 1.0", "panel.close * 1.5"), True, id="a function it calls"),
-        pytest.param(("helper(panel) - 1.0", "helper(panel) - 2.0"), True, id="its own body"),
+        pytest.param(("helper(panel) - SHIFT", "helper(panel) + SHIFT"), True, id="its own body"),
+        pytest.param(("SHIFT = 1.0", "SHIFT = 1.5"), True, id="a constant it reads"),
+        pytest.param(("OTHER = 2.0", "OTHER = 2.5"), False, id="another constant"),
         pytest.param(("return panel.open", "return panel.low"), False, id="another function of the module"),
         pytest.param(("def over(bars):", "# A remark.\ndef over(bars):"), False, id="a remark elsewhere"),
     ],

@@ -14,6 +14,7 @@ from typing import Any
 import dagster as dg
 import pytest
 
+from hf_pipelines.components.automation import end_tracker_runs
 from hf_pipelines.research.learners import LEARNERS
 from hf_pipelines.resources.mlflow_tracking import MLflowTracking, TrackingUnavailableError
 from hf_pipelines_tests.checkout import WEEK, built_checkout
@@ -81,7 +82,7 @@ def test_partition_runs_whose_block_raises_end_failed_and_a_retry_finishes_the_s
     tracking: MLflowTracking,
 ) -> None:
     with pytest.raises(ZeroDivisionError):
-        with tracking.partition_runs(experiment="raises", asset=ASSET, partitions=[WEEK], root_run_id="r") as runs:
+        with tracking.partition_runs(experiment="raises", asset=ASSET, partitions=[WEEK], root_run_id="r"):
             assert runs_of(tracking, "raises")[1][0].info.status == "RUNNING"
             raise ZeroDivisionError
     (child,) = runs_of(tracking, "raises")[1]
@@ -263,3 +264,43 @@ def test_fitted_model_whose_server_is_killed_in_mid_fit_is_published_and_a_retry
             for name, value in before.facts["metrics"].items()
             if value == value  # type: ignore[attr-defined]
         }
+
+
+def test_fitted_model_that_cannot_be_published_ends_its_tracker_run_failed(
+    small_project: Project, tmp_path: Path
+) -> None:
+    project = small_project.copy(tmp_path / "project")
+    week = project.weeks[12]
+    project.make(["ranking/training_matrix", "ranking/cv_results"], week)
+    # A folder where the partition's file belongs: no write, not even root's, can replace it.
+    (project.folder / "storage" / "ranking" / "fitted_model" / f"{week}.parquet" / "taken").mkdir(parents=True)
+    failed = project.run("ranking/fitted_model", week)
+    assert not failed.success
+    assert f"ranking/fitted_model/{week}.parquet" in failed.message
+    tracking = MLflowTracking(uri=f"sqlite:///{project.folder / 'mlflow.db'}")
+    assert [run.info.status for run in runs_of(tracking, "ranking")[1]] == ["FAILED"]
+
+
+def test_end_tracker_runs_after_a_failed_run_ends_what_it_left_running(tracking: MLflowTracking) -> None:
+    @dg.op
+    def killed() -> None:
+        raise RuntimeError
+
+    @dg.job
+    def training() -> None:
+        killed()
+
+    with dg.DagsterInstance.ephemeral() as instance:
+        result = training.execute_in_process(instance=instance, raise_on_error=False)
+        context = dg.build_run_status_sensor_context(
+            sensor_name="end_tracker_runs",
+            dagster_event=result.get_run_failure_event(),
+            dagster_instance=instance,
+            dagster_run=result.dagster_run,
+        ).for_run_failure()
+        left = tracking.partition_runs(
+            experiment="sensor", asset="sensor/fitted_model", partitions=[WEEK], root_run_id=result.run_id
+        )
+        with left:
+            end_tracker_runs(context, mlflow=tracking)
+            assert [run.info.status for run in runs_of(tracking, "sensor")[1]] == ["FAILED"]

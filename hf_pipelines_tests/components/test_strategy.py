@@ -1,0 +1,299 @@
+"""Strategies through Dagster: invariants on real bars, and clear words where a window or a feature is no good."""
+
+import io
+from collections.abc import Mapping
+from dataclasses import replace
+from datetime import date, timedelta
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+import yaml
+
+from hf_pipelines.research.backtest import ENGINES
+from hf_pipelines.research.features import Feature
+from hf_pipelines_tests.pipeline import Project, ridge_strategy
+
+US_TECH = Path(__file__).resolve().parents[2] / "hf_pipelines" / "defs" / "markets" / "us_tech" / "defs.yaml"
+TECHNICAL = "us_tech/features/technical"
+
+# AAPL split 2:1 on Monday 28 February 2005: raw closes 88.99 and 44.86.
+SPLIT_DAY, DAY_BEFORE = date(2005, 2, 28), date(2005, 2, 25)
+MODEL_WEEK = "2005-04-10"
+CV = import_module("hf_pipelines.components.strategy_stages.cv_results")
+
+
+def _split_strategy() -> dict[str, Any]:
+    """Four members, two long and two short: AAPL is held on every session."""
+    return ridge_strategy(
+        "holder",
+        market="us_tech",
+        features=["technical/roc_5", "technical/roc_20", "technical/volume_ratio_20", "technical/volatility_20"],
+        training={"weeks": 12, "minimum_rows": 100},
+        cross_validation={"n_splits": 4, "min_train_sessions": 8},
+        signal={"type": "rank_long_short", "params": {"n_long": 2, "n_short": 2}},
+    )
+
+
+@pytest.fixture(scope="module")
+def real(tmp_path_factory, mlflow_template) -> Project:
+    """The sample's real bars around the split of 2005 and around the listing of FB in 2012."""
+    folder = tmp_path_factory.mktemp("real")
+    market = {**yaml.safe_load(US_TECH.read_text())["attributes"], "feature_groups": ["technical"]}
+    project = Project(folder, market, [_split_strategy()], mlflow_template=mlflow_template)
+    project.make("us_tech/bars", "2004-06-06", MODEL_WEEK)
+    project.make(TECHNICAL, "2005-01-16", MODEL_WEEK)
+    project.retrain("holder", MODEL_WEEK)
+    project.make("holder/signals", "2005-04-11", "2005-04-15")
+    project.make("us_tech/bars", "2012-04-15", "2012-11-18")
+    project.make(TECHNICAL, "2012-10-28", "2012-11-18")
+    return project
+
+
+@pytest.fixture(scope="module")
+def aapl() -> pl.DataFrame:
+    """AAPL as the package holds it, with the vendor's own adjusted close."""
+    from bokeh_sampledata import stocks
+
+    raw = pl.DataFrame(stocks.AAPL).with_columns(pl.col("date").str.to_date())
+    return raw.sort("date").with_row_index("bar")
+
+
+def _features(project: Project, *weeks: str) -> pl.DataFrame:
+    return pl.concat([project.store.read(TECHNICAL, week).frame for week in weeks])
+
+
+def test_features_do_not_jump_at_a_real_split(real, aapl):
+    bar = aapl.filter(pl.col("date") == SPLIT_DAY)["bar"].item()
+    close, adjusted, volume = (aapl[name].to_numpy() for name in ("close", "adj_close", "volume"))
+    assert (close[bar - 1], close[bar]) == (88.99, 44.86)
+    row = _features(real, "2005-02-27").filter(pl.col("symbol") == "AAPL", pl.col("session") == SPLIT_DAY)
+    # By the vendor's adjusted close, rounded to cents: +2.2 %, where raw prices say -48.9 %.
+    assert row["roc_5"].item() == pytest.approx(adjusted[bar] / adjusted[bar - 5] - 1.0, abs=2e-3)
+    assert close[bar] / close[bar - 5] - 1.0 < -0.45
+    # Twenty sessions of volume in shares of today: those before the split count twice.
+    in_new_shares = np.append(2.0 * volume[bar - 19 : bar], volume[bar])
+    assert row["volume_ratio_20"].item() == pytest.approx(volume[bar] / in_new_shares.mean(), rel=1e-6)
+
+    weeks = [f"{date(2005, 2, 6) + timedelta(weeks=number)}" for number in range(7)]
+    of_aapl = _features(real, *weeks).filter(pl.col("symbol") == "AAPL")
+    # A day that halves would stand out for a month: volatility would be above 10 % a day.
+    assert of_aapl["volatility_20"].max() < 0.04 and of_aapl["roc_20"].abs().max() < 0.4
+
+
+@pytest.mark.parametrize("week", ["2005-01-16", "2005-02-27", "2012-11-04"], ids=["first made", "split", "FB enters"])
+def test_features_of_real_bars_are_the_same_alone_and_in_a_range(real, week):
+    before = real.hashes(TECHNICAL)[week]
+    run = real.make(TECHNICAL, week)
+    assert run.materialised[TECHNICAL][week]["outcome"] == "unchanged"
+    assert real.hashes(TECHNICAL)[week] == before and real.store.versions(TECHNICAL, week) == []
+
+
+def test_labels_do_not_jump_at_a_real_split(real, aapl):
+    matrix = real.store.read("holder/training_matrix", MODEL_WEEK).frame.filter(pl.col("symbol") == "AAPL")
+    adjusted = dict(aapl.select("date", "adj_close").iter_rows())
+    sessions = sorted(adjusted)
+    labelled = matrix.filter(pl.col("session").is_between(date(2005, 2, 17), date(2005, 3, 8)))
+    assert labelled.height == 13
+    for session, target in labelled.select("session", "target").iter_rows():
+        later = sessions[sessions.index(session) + 2]
+        assert target == pytest.approx(adjusted[later] / adjusted[session] - 1.0, abs=1e-3)
+    assert matrix["target"].abs().max() < 0.15
+
+
+def test_backtest_equity_does_not_jump_at_a_real_split(real):
+    """An account kept by hand from the trades alone: shares double on the split, and every session agrees."""
+    stored = real.store.read("holder/backtest", MODEL_WEEK)
+    trades = pl.read_parquet(io.BytesIO(real.store.read_attachment(stored.footer, "trades.parquet")))
+    weeks = [key for key in real.store.partitions("us_tech/bars") if "2005-01-16" <= key < MODEL_WEEK]
+    bars = pl.concat([real.store.read("us_tech/bars", week).frame for week in weeks])
+    cash, shares, equity = 1_000_000.0, {}, {}
+    for session in stored.frame["session"]:
+        today = {row["symbol"]: row for row in bars.filter(pl.col("session") == session).iter_rows(named=True)}
+        for symbol in shares:
+            shares[symbol] *= today[symbol]["split_ratio"]
+            cash += shares[symbol] * today[symbol]["dividend"]
+        for trade in trades.filter(pl.col("session") == session).iter_rows(named=True):
+            shares[trade["symbol"]] = shares.get(trade["symbol"], 0.0) + trade["shares"]
+            cash -= trade["shares"] * trade["price"] + trade["fee"] + trade["slippage"]
+        equity[session] = cash + sum(held * today[symbol]["close"] for symbol, held in shares.items())
+    assert list(equity.values()) == pytest.approx(stored.frame["equity"].to_list(), rel=1e-9)
+
+    # AAPL was held over the split: a quarter of the account, long or short; unadjusted it would move by 12 %.
+    assert SPLIT_DAY in equity
+    before = trades.filter(pl.col("symbol") == "AAPL", pl.col("session") < SPLIT_DAY)["shares"].sum()
+    assert abs(before) * 88.99 / equity[DAY_BEFORE] == pytest.approx(0.25, abs=0.05)
+    assert abs(equity[SPLIT_DAY] / equity[DAY_BEFORE] - 1.0) < 0.02
+
+
+def test_training_labels_end_before_the_week_that_the_model_serves(real):
+    matrix = real.store.read("holder/training_matrix", MODEL_WEEK).frame
+    begin = real.partitions.week_begin(MODEL_WEEK)
+    assert (matrix["label_end"] < begin).all() and (matrix["label_start"] > matrix["ts"]).all()
+    # Friday 8 April closes the last label of two bars, that of Wednesday.
+    assert str(matrix["label_end"].max()) == "2005-04-08 20:00:00+00:00"
+    assert matrix["session"].max() == date(2005, 4, 6)
+    # Twelve weeks with three holidays hold 57 sessions; the last two have no label yet.
+    assert matrix["session"].n_unique() == 57 - 2
+    card = real.store.read("holder/fitted_model", MODEL_WEEK).frame
+    assert (card["trained_until"] < card["as_of"]).all() and card["as_of"].item() == begin
+
+
+def test_predictions_are_made_by_folds_that_knew_only_what_had_ended(real):
+    predictions = real.store.read("holder/cv_results", MODEL_WEEK).frame
+    assert (predictions["trained_until"] < predictions["ts"]).all()
+    assert predictions["fold"].n_unique() == 4
+    assert not predictions.select("symbol", "ts").is_duplicated().any()
+
+
+def test_fills_follow_their_decisions_by_one_session(real):
+    stored = real.store.read("holder/backtest", MODEL_WEEK)
+    trades = pl.read_parquet(io.BytesIO(real.store.read_attachment(stored.footer, "trades.parquet")))
+    assert trades.height > 100
+    for decided, filled in trades.select("decision_session", "session").unique().iter_rows():
+        assert filled == real.partitions.next_session(decided)
+
+
+def test_the_benchmark_is_stored_as_reference_and_never_traded(real):
+    bars = real.store.read("us_tech/bars", "2005-04-03").frame
+    assert dict(bars.select("symbol", "role").unique().iter_rows())["SPX"] == "reference"
+    members = {"AAPL", "GOOG", "IBM", "MSFT"}
+    for asset, key in (
+        (TECHNICAL, "2005-04-03"),
+        ("holder/training_matrix", MODEL_WEEK),
+        ("holder/cv_results", MODEL_WEEK),
+        ("holder/signals", "2005-04-11"),
+    ):
+        assert set(real.store.read(asset, key).frame["symbol"]) == members, asset
+    footer = real.store.footer("holder/backtest", MODEL_WEEK)
+    trades = pl.read_parquet(io.BytesIO(real.store.read_attachment(footer, "trades.parquet")))
+    assert set(trades["symbol"]) == members
+
+
+def test_members_per_session_show_when_a_late_listing_enters(real):
+    """FB's first bar is of 18 May 2012; the longest window of the group has 120 bars."""
+    listed = real.partitions.sessions_between(date(2012, 5, 18), date(2012, 12, 1))
+    entry = listed[119]
+    assert entry == date(2012, 11, 8)
+    features = _features(real, "2012-10-28", "2012-11-04", "2012-11-11", "2012-11-18")
+    names = [name for name, dtype in features.schema.items() if dtype == pl.Float32]
+    complete = features.filter(~pl.any_horizontal(pl.col(names).is_nan()))
+    assert complete.filter(pl.col("symbol") == "FB")["session"].min() == entry
+    run = real.make(TECHNICAL, "2012-10-28", "2012-11-18")
+    noted = {week: note["members_per_session"] for week, note in run.materialised[TECHNICAL].items()}
+    # Thursday 8 November: two of the week's five sessions have five members.
+    assert noted == {"2012-10-28": 4.0, "2012-11-04": 4.4, "2012-11-11": 5.0, "2012-11-18": 5.0}
+
+
+@pytest.fixture
+def project(small_project: Project, tmp_path: Path) -> Project:
+    return small_project.copy(tmp_path / "project")
+
+
+def test_a_window_before_the_data_is_refused_naming_the_first_week_with_a_whole_one(project):
+    run = project.run("ranking/training_matrix", project.weeks[9])
+    assert not run.success and project.store.partitions("ranking/training_matrix") == []
+    assert "`training.weeks` must lie inside the data of small, which begin in week 2012-01-01" in run.message
+    assert "was 10 weeks before 2012-03-04" in run.message
+    assert "the first week with a whole window is 2012-03-11" in run.message
+    assert project.run("ranking/training_matrix", "2012-03-11").success
+
+
+def test_fewer_rows_than_the_minimum_are_refused_with_both_numbers(project):
+    project.rewrite(strategies=[ridge_strategy(training={"weeks": 10, "minimum_rows": 5000})])
+    run = project.run("ranking/training_matrix", "2012-04-01")
+    assert not run.success and project.store.partitions("ranking/training_matrix") == []
+    assert "must give at least 5000 labelled rows before 2012-04-01 04:00:00+00:00" in run.message
+    # Four symbols over the 49 sessions of ten weeks, less two each that have no label yet.
+    assert f"was {4 * (49 - 2)} (of {4 * 49} rows, {4 * (49 - 2)} labelled)" in run.message
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "expected"),
+    [
+        pytest.param("quick_constant", 1.0, "each feature must vary over the rows, was not so for 1", id="constant"),
+        pytest.param(
+            "quick_unknown", np.nan, "each feature must have a value in some row, was not so for 1", id="all NaN"
+        ),
+    ],
+)
+def test_a_feature_without_information_is_named(project, registry, name, value, expected):
+    registry[name] = Feature(name, "quick", lambda panel: np.full(panel.close.size, value), 1, ("close",), "planted")
+    project.reload()
+    project.make("small/features/quick", project.weeks[0], "2012-03-25")
+    run = project.run("ranking/training_matrix", "2012-04-01")
+    assert not run.success and project.store.partitions("ranking/training_matrix") == []
+    assert f"{expected}: ['{name}']" in run.message
+
+
+def test_missing_weeks_of_bars_are_named_with_the_command_that_makes_them(project):
+    for week in ("2012-02-05", "2012-02-19"):
+        Path(project.store.objects.address(f"small/bars/{week}.parquet")).unlink()
+    expected = (
+        "`small/bars` must be published for 2012-02-05, 2012-02-19, was missing; materialise it first: "
+        "hfp materialise small/bars --from 2012-02-05 --to 2012-02-19"
+    )
+    for asset, week in (("ranking/training_matrix", "2012-04-01"), ("small/features/quick", "2012-02-19")):
+        run = project.run(asset, week)
+        assert not run.success and expected in run.message, asset
+    # And after that command both run.
+    project.make("small/bars", "2012-02-05", "2012-02-19")
+    assert project.run("ranking/training_matrix", "2012-04-01").success
+    assert project.out_of_date() == {}
+
+
+def test_a_market_without_bars_for_a_week_is_told_apart_from_a_known_gap(project):
+    week = "2012-02-05"
+    source = Path(project.market["source"]["uri"])
+    mirrored = project.folder / "source"
+    mirrored.mkdir()
+    for path in source.glob("*.parquet"):
+        if not "2012-02-05" <= path.stem <= "2012-02-11":
+            (mirrored / path.name).write_bytes(path.read_bytes())
+    market: Mapping[str, Any] = {**project.market, "source": {"type": "files", "uri": str(mirrored)}}
+    project.rewrite(market)
+    before = project.store.objects.get(f"small/bars/{week}.parquet")
+    run = project.run("small/bars", week)
+    assert (
+        not run.success and "must have rows for the 5 sessions of week 2012-02-05, the source had none" in run.message
+    )
+    assert project.store.objects.get(f"small/bars/{week}.parquet") == before
+    project.rewrite({**market, "known_gaps": [week]})
+    assert project.run("small/bars", week).success
+    assert project.store.read("small/bars", week).frame.height == 0
+    # The weeks after it are computed over the gap.
+    assert project.run("small/features/quick", "2012-02-12", "2012-02-19").success
+
+
+def test_a_backtest_that_fills_on_the_bar_that_decided_is_rejected(project, monkeypatch):
+    engine = ENGINES["reference"]
+
+    def fill_at_once(*args: Any, **options: Any) -> Any:
+        result = engine.run(*args, **options)
+        return replace(result, trades=result.trades.with_columns(session=pl.col("decision_session")))
+
+    project.make([f"ranking/{stage}" for stage in ("training_matrix", "cv_results")], "2012-04-01")
+    monkeypatch.setitem(ENGINES, "reference", replace(engine, run=fill_at_once))
+    run = project.run("ranking/backtest", "2012-04-01")
+    assert not run.success and project.store.partitions("ranking/backtest") == []
+    verdict = run.checks["ranking/backtest", "fills_after_decisions"]
+    assert not verdict.passed and "decided 2012-0" in verdict.description
+    assert len(project.store.objects.keys("_rejected/ranking/backtest")) == 1
+
+
+def test_cv_results_of_a_fold_that_knew_later_labels_are_rejected(project, monkeypatch):
+    cross_validate = CV.cross_validate
+
+    def know_a_week_more(*args: Any, **options: Any) -> Any:
+        result = cross_validate(*args, **options)
+        later = result.predictions.with_columns(pl.col("trained_until") + timedelta(days=7))
+        return replace(result, predictions=later)
+
+    project.make("ranking/training_matrix", "2012-04-01")
+    monkeypatch.setattr(CV, "cross_validate", know_a_week_more)
+    run = project.run("ranking/cv_results", "2012-04-01")
+    assert not run.success and project.store.partitions("ranking/cv_results") == []
+    assert "but knew labels until" in run.checks["ranking/cv_results", "out_of_fold"].description

@@ -1,0 +1,229 @@
+"""Bad input: a fault in YAML is told with file, line and the names that are known."""
+
+import re
+import shutil
+import sys
+from pathlib import Path
+
+import dagster as dg
+import pytest
+
+from hf_pipelines.components.yaml_lines import line_of
+from hf_pipelines.research.features import FEATURES
+from hf_pipelines.research.learners import LEARNERS
+from hf_pipelines.research.signals import RULES
+from hf_pipelines.research.targets import TARGETS
+
+DEFS = Path(__file__).resolve().parents[1] / "hf_pipelines" / "defs"
+MARKET, DIRECTION, RANKING = (
+    "markets/us_tech/defs.yaml",
+    "strategies/tech_direction/defs.yaml",
+    "strategies/tech_ranking/defs.yaml",
+)
+FEATURES_LINE = "features: [technical, cross_asset, temporal]"
+
+CASES = [
+    pytest.param(
+        DIRECTION, FEATURES_LINE, "features: [technical/rsi_15]",
+        ["`features` must be among", "technical/rsi_14", "was technical/rsi_15"], id="unknown feature",
+    ),
+    pytest.param(
+        DIRECTION, FEATURES_LINE, "features: [fundamentals]",
+        ["cross_asset, technical, temporal", "was fundamentals"], id="unknown feature group",
+    ),
+    pytest.param(
+        DIRECTION, FEATURES_LINE, "features: []",
+        ["must name at least one group of cross_asset, technical, temporal"], id="no features",
+    ),
+    pytest.param(
+        DIRECTION, "type: xgboost_classifier", "type: xgboost",
+        [f"`learner` must be among {', '.join(sorted(LEARNERS))}, was xgboost"], id="unknown learner",
+    ),
+    pytest.param(
+        DIRECTION, "max_depth: 6", "max_dept: 6",
+        ["`params` of 'xgboost_classifier' must be among", "'max_depth'", "was ['max_dept']"], id="unknown learner param",
+    ),
+    pytest.param(
+        DIRECTION, "max_depth: 6", "max_depth: six", ["`max_depth` of 'xgboost_classifier' must be int", "'six'"],
+        id="learner param of another type",
+    ),
+    pytest.param(
+        DIRECTION, "type: direction", "type: up_down",
+        [f"`target` must be among {', '.join(sorted(TARGETS))}, was up_down"], id="unknown target",
+    ),
+    pytest.param(
+        DIRECTION, "{upper: 0.01, lower: -0.01}", "{above: 0.01}",
+        ["`params` must be among ['lower', 'upper']", "was ['above']"], id="unknown target param",
+    ),
+    pytest.param(
+        DIRECTION, "type: probability_threshold", "type: threshold",
+        [f"`signal` must be among {', '.join(sorted(RULES))}, was threshold"], id="unknown rule",
+    ),
+    pytest.param(
+        DIRECTION, "threshold: 0.55, long", "treshold: 0.55, long",
+        ["must be among long_short, max_gross, threshold, was treshold"], id="unknown rule param",
+    ),
+    pytest.param(
+        DIRECTION, "threshold: 0.55, long", "threshold: 55, long",
+        ["`threshold` must be above 0 and at most 1, was 55"], id="rule param out of bounds",
+    ),
+    pytest.param(
+        DIRECTION, "market: us_tech", "market: us_teck", ["`market` must be one of us_tech, was 'us_teck'"],
+        id="unknown market",
+    ),
+    pytest.param(
+        DIRECTION, "weeks: 156", "weeks: 0", ["`training.weeks` must be at least 1, was 0"], id="window of no weeks",
+    ),
+    pytest.param(
+        RANKING, "type: ridge\n    params: {alpha: 100.0}", "type: xgboost_classifier",
+        ["`learner` must fit the target 'forward_return'", "was 'xgboost_classifier' for classification"],
+        id="classifier for a return",
+    ),
+    pytest.param(
+        MARKET, "calendar: XNYS", "calendar: NYSE_X",
+        ["`calendar` must be a name known to exchange_calendars, was 'NYSE_X'", "XNYS"], id="unknown calendar",
+    ),
+    pytest.param(
+        MARKET, "{symbol: IBM}", "{symbol: ../../x}", ["`universe` must hold symbols like", "'../../x'"],
+        id="symbol that is a path",
+    ),
+    pytest.param(
+        MARKET, "{symbol: IBM}", '{symbol: "A\\0B"}', ["`universe` must hold symbols like", r"'A\x00B'"],
+        id="symbol with NUL",
+    ),
+    pytest.param(
+        MARKET, "{symbol: IBM}", "{symbol: " + "A" * 300 + "}", ["`universe` must hold symbols like", "'" + "A" * 80],
+        id="symbol of 300 characters",
+    ),
+    pytest.param(
+        MARKET, "{symbol: IBM}", "{symbol: AAPL}",
+        ["`universe` must hold each symbol once", "repetition of AAPL"], id="symbol twice",
+    ),
+    pytest.param(
+        MARKET, "{symbol: IBM}", "{symbol: SPX}",
+        ["`universe` must hold each symbol once and not the benchmark", "SPX"], id="benchmark as a member",
+    ),
+    pytest.param(
+        MARKET, "{symbol: IBM}", "{symbol: IBN}",
+        ["`universe` must be among AAPL, FB, GOOG, IBM, MSFT, SPX", "was IBN"], id="unknown symbol of the sample",
+    ),
+    pytest.param(
+        MARKET, "feature_groups: [technical, cross_asset, temporal]", "feature_groups: [technical, news]",
+        ["`feature_groups` must be among cross_asset, technical, temporal, was news"], id="unknown group of a market",
+    ),
+    pytest.param(
+        MARKET, 'start: "2000-03-01"', 'start: "1 March 2000"', ["`start` must be a date YYYY-MM-DD", "1 March 2000"],
+        id="start that is no date",
+    ),
+    pytest.param(
+        MARKET, "timezone: America/New_York", "timezone: America/New_Yrk",
+        ["`timezone` must be an IANA name", "'America/New_Yrk'"], id="unknown time zone",
+    ),
+]  # fmt: skip
+
+
+def _load(folder: Path, file: str, old: str, new: str) -> Path:
+    """Load a copy of the project's defs in which one passage differs; returns the file."""
+    package = f"copied_{abs(hash(str(folder)))}"
+    shutil.copytree(DEFS, folder / package / "defs", ignore=shutil.ignore_patterns("__pycache__"))
+    (folder / package / "__init__.py").touch()
+    (folder / "pyproject.toml").write_text(
+        '[tool.dg]\ndirectory_type = "project"\n[tool.dg.project]\n'
+        f'root_module = "{package}"\nregistry_modules = ["hf_pipelines.components.*"]\n'
+    )
+    path = folder / package / "defs" / file
+    text = path.read_text()
+    assert text.count(old) >= 1, f"{file} has no {old!r}"
+    path.write_text(text.replace(old, new, 1))
+    sys.path.insert(0, str(folder))
+    try:
+        tree = dg.ComponentTree.for_project(folder / package)
+        tree.build_defs(tree.defs_module_path)
+    finally:
+        sys.path.remove(str(folder))
+    return path
+
+
+def _messages(error: BaseException | None) -> str:
+    found = []
+    while error is not None:
+        found.append(str(error))
+        error = error.__cause__
+    return "\n".join(found)
+
+
+def _expect_fault(folder: Path, file: str, old: str, new: str) -> tuple[str, int]:
+    """Message of loading the edited defs, and the line that it names in the edited file."""
+    with pytest.raises(Exception) as caught:  # noqa: B017, PT011
+        _load(folder, file, old, new)
+    message = _messages(caught.value)
+    named = re.search(rf"{re.escape(file)}:(\d+)", message)
+    assert named, message
+    return message, int(named[1])
+
+
+@pytest.mark.parametrize(("file", "old", "new", "expected"), CASES)
+def test_defs_with_a_fault_name_file_line_and_what_is_known(tmp_path, file, old, new, expected):
+    message, line = _expect_fault(tmp_path, file, old, new)
+    for part in expected:
+        assert part in message
+    (path,) = tmp_path.glob(f"*/defs/{file}")
+    lines = path.read_text().splitlines()
+    faulty = next(number for number, each in enumerate(lines, start=1) if new.split("\n")[0] in each)
+    # The line itself, or the field it belongs to a few lines above; a repeated symbol is told where it stands first.
+    assert faulty - 4 <= line <= faulty
+
+
+def test_defs_whose_learner_does_not_fit_the_target_name_the_learner_s_line(tmp_path):
+    message, line = _expect_fault(tmp_path, RANKING, "type: forward_return", "type: direction")
+    assert "`learner` must fit the target 'direction', was 'ridge' for regression" in message
+    (path,) = tmp_path.glob(f"*/defs/{RANKING}")
+    assert path.read_text().splitlines()[line - 1] in ("  learner:", "    type: ridge")
+
+
+def test_defs_without_a_fault_load_from_a_copy(tmp_path):
+    assert _load(tmp_path, DIRECTION, "seed: 7", "seed: 8").exists()
+
+
+def test_defs_with_a_group_that_the_market_lacks_name_the_strategy_s_line_and_the_market_s_groups(tmp_path):
+    with pytest.raises(Exception) as caught:  # noqa: B017, PT011
+        _load(
+            tmp_path,
+            MARKET,
+            "feature_groups: [technical, cross_asset, temporal]",
+            "feature_groups: [technical, temporal]",
+        )
+    message = _messages(caught.value)
+    assert f"{DIRECTION}:7: `features` must be among the groups of market us_tech (technical, temporal)" in message
+    assert "was cross_asset" in message
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "line"),
+    [
+        pytest.param("name: tech_direction", "nam: tech_direction", 4, id="unknown field"),
+        pytest.param("horizon_bars: 5", "horizon_bars: five", 8, id="field of another type"),
+        pytest.param("fee_bps: 1.0", "fee_pct: 1.0", 32, id="unknown nested field"),
+    ],
+)
+def test_defs_with_a_wrong_field_name_file_and_line(tmp_path, old, new, line):
+    message, _ = _expect_fault(tmp_path, DIRECTION, old, new)
+    assert f"{DIRECTION}:{line}" in message
+
+
+def test_every_known_feature_is_listed_for_an_unknown_one(tmp_path):
+    message, _ = _expect_fault(tmp_path, DIRECTION, FEATURES_LINE, "features: [technical/none]")
+    assert all(f"technical/{name}" in message for name, feature in FEATURES.items() if feature.group == "technical")
+
+
+def test_line_of_finds_nested_fields_and_the_value_refused(tmp_path):
+    (tmp_path / "defs.yaml").write_text(
+        "type: x\nattributes:\n  name: a\n  training:\n    weeks: 0\n  learner:\n    type: tree\n    params:\n      depth: 6\n"
+    )
+    place = str(tmp_path / "defs.yaml")
+    assert line_of(tmp_path, "training.weeks") == f"{place}:5"
+    assert line_of(tmp_path, "", "`training.weeks` must be at least 1, was 0.") == f"{place}:5"
+    assert line_of(tmp_path, "learner", "`params` must be among ['max_depth'], was ['depth'].") == f"{place}:9"
+    assert line_of(tmp_path, "learner", "`learner` must be among ridge, was tree.") == f"{place}:7"
+    assert line_of(tmp_path, "learner") == f"{place}:6"
+    assert line_of(tmp_path, "absent") == f"{place}:1"
