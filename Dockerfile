@@ -7,7 +7,6 @@ RUN apt-get update \
     && rm -rf /var/lib/apt/lists/*
 
 ENV PYTHONUNBUFFERED=1 \
-    PYTHONDONTWRITEBYTECODE=1 \
     PYTHONWARNINGS=ignore \
     DAGSTER_HOME=/opt/dagster/home \
     HF_DATA_DIR=/opt/data \

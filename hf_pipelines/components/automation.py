@@ -25,7 +25,6 @@ def retrain_job(plan: StrategyPlan) -> UnresolvedAssetJobDefinition:
     return dg.define_asset_job(
         name=f"{plan.name}_retrain",
         selection=dg.AssetSelection.assets(*keys),
-        partitions_def=plan.market.partitions.weekly,
         description=f"Train, test and backtest {plan.name} for one week, from data strictly before it.",
     )
 

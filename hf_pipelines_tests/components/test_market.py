@@ -499,7 +499,7 @@ def test_us_tech_has_partitions_for_its_first_and_last_session(us_tech):
         pytest.param(
             {"benchmark": "AAA"}, "`universe` must hold each symbol once and not the benchmark", id="benchmark"
         ),
-        pytest.param({"start": "01.03.2000"}, "`partition key` must be a date YYYY-MM-DD", id="start"),
+        pytest.param({"start": "01.03.2000"}, "`start` must be a date YYYY-MM-DD", id="start"),
         pytest.param(
             {"known_gaps": ["2013-02-25"]}, "`known_gaps` must name weeks by their Sundays, was 2013-02-25", id="gap"
         ),

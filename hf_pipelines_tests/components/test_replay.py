@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 from importlib import import_module
 from pathlib import Path
 
+import dagster as dg
 import numpy as np
 import polars as pl
 import pytest
@@ -101,6 +102,9 @@ def test_features_with_a_planted_leak_are_rejected_before_publishing(leak, small
     assert "made by code" in project.out_of_date(LEAKY)[f"{LEAKY} {WEEK}"]
     verdict = run.checks[LEAKY, "replay"]
     assert not verdict.passed and run.checks["small/features/quick", "replay"].passed
+    check = dg.AssetCheckKey(dg.AssetKey(LEAKY.split("/")), "replay")
+    recorded = project.instance.event_log_storage.get_latest_asset_check_execution_by_key([check])[check]
+    assert recorded.status.value == "FAILED"
     named = re.search(r"leak of (S\d{3}) at (\S+): stored=(\S+) recomputed=(\S+)", verdict.description)
     symbol, ts, stored, recomputed = named.groups()
     assert named.group(0) in run.message and stored != recomputed

@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from datetime import date
 from pathlib import Path
 
 import polars as pl
@@ -32,6 +33,9 @@ STRATEGIES = ("ranking", "direction")
 def _market(folder: Path) -> dict:
     # Five symbols, each listed eight sessions after the one before: the last in the middle of week six.
     bars = session_bars(sessions_from(FIRST_SESSION, WEEKS), symbols=5, seed=3, late_bars=8)
+    # The second is halted for three weeks: its last six bars then reach further back than the weeks that a week reads.
+    is_halted = (pl.col("symbol") == "S001") & pl.col("session").is_between(date(2012, 2, 21), date(2012, 3, 9))
+    bars = bars.filter(~is_halted)
     return files_market(folder, bars, groups=["quick", "temporal"])
 
 
@@ -124,6 +128,14 @@ def test_features_of_a_late_listing_are_the_same_alone_and_in_a_range(ranged):
         assert own["session"][0] == day
         # Six bars for the change over five: five values are unknown.
         assert own["quick_roc_5"].is_nan().to_list()[:7] == [True] * 5 + [False] * 2
+
+
+def test_features_after_a_halt_are_unknown_until_their_own_weeks_hold_the_window(ranged):
+    weeks = [week for week in ranged.weeks if week >= "2012-03-11"]
+    features = pl.concat([ranged.store.read("small/features/quick", week).frame for week in weeks])
+    halted = features.filter(pl.col("symbol") == "S001").sort("ts")
+    assert halted["session"][0] == date(2012, 3, 12)
+    assert halted["quick_roc_5"].is_nan().to_list()[:7] == [True] * 5 + [False] * 2
 
 
 def test_stage_over_a_range_publishes_sound_partitions_and_names_the_others(tmp_path, quick, mlflow_template):
