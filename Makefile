@@ -27,7 +27,7 @@ ui: demo
 	$(BIN)/hfp ui
 
 bench: $(STAMP)
-	@for script in benchmarks/bench_*.py; do echo "== $$script"; $(BIN)/python $$script || exit 1; done
+	@for script in benchmarks/bench_*.py; do echo "== $$script"; PYTHONPATH=. $(BIN)/python $$script || exit 1; done
 
 $(STAMP): pyproject.toml constraints.txt
 	@command -v $(PYTHON) >/dev/null 2>&1 || { echo "hf_pipelines needs Python 3.11, no $(PYTHON) was found; install it or run: make PYTHON=/path/to/python3.11"; exit 1; }
