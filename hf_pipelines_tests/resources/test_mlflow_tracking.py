@@ -117,36 +117,39 @@ def test_partition_runs_in_eight_threads_on_two_stores_do_not_mix(
 
 
 OPEN_AT_ONCE = """
-import os, sys, time
-from pathlib import Path
-import dagster_mlflow
+import multiprocessing, sys
+import dagster_mlflow  # imported once, before the processes part
 from hf_pipelines.resources.mlflow_tracking import MLflowTracking
-uri, folder, name = sys.argv[1:]
-Path(folder, name).touch()
-deadline = time.monotonic() + 60
-while len(os.listdir(folder)) < 4 and time.monotonic() < deadline:
-    time.sleep(0.01)
-tracking = MLflowTracking(uri=uri)
-with tracking.partition_runs(experiment="fresh", asset="fresh/fitted_model", partitions=["w"], root_run_id=name) as runs:
-    runs.log("w", params={}, metrics={"n": 1.0}, tags={})
+
+def follow(number):
+    tracking = MLflowTracking(uri=sys.argv[1])
+    together.wait(60)
+    names = {"experiment": "fresh", "asset": "fresh/fitted_model", "partitions": ["w"], "root_run_id": f"root-{number}"}
+    with tracking.partition_runs(**names) as runs:
+        runs.log("w", params={}, metrics={"n": 1.0}, tags={})
+
+fork = multiprocessing.get_context("fork")
+together = fork.Barrier(4)
+processes = [fork.Process(target=follow, args=(number,)) for number in range(4)]
+for process in processes:
+    process.start()
+for process in processes:
+    process.join(120)
+print([process.exitcode for process in processes])
 """
 
 
 def test_partition_runs_of_four_processes_on_a_fresh_store_share_one_schema_and_one_parent(tmp_path: Path) -> None:
-    uri, together = f"sqlite:///{tmp_path / 'mlflow.db'}", tmp_path / "together"
-    together.mkdir()
-    processes = [
-        subprocess.Popen(
-            [sys.executable, "-W", "ignore", "-c", OPEN_AT_ONCE, uri, str(together), f"root-{n}"],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            cwd=tmp_path,
-        )
-        for n in range(4)
-    ]
-    outputs = [process.communicate(timeout=120)[0] for process in processes]
-    assert [process.returncode for process in processes] == [0, 0, 0, 0], "\n".join(outputs)
+    uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", OPEN_AT_ONCE, uri],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        timeout=180,
+        check=False,
+    )
+    assert done.stdout.strip() == "[0, 0, 0, 0]", done.stderr
 
     parents, children = runs_of(MLflowTracking(uri=uri), "fresh")
     assert (len(parents), len(children)) == (1, 4)
