@@ -6,6 +6,7 @@ assets do (`components`).
 
 import logging
 import os
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from time import perf_counter
@@ -99,6 +100,10 @@ class Pipeline:
         )
         if not result.success:
             raise RunFailedError(_cause(result))
+        for each in result.get_asset_check_evaluations():
+            if not each.passed:
+                asset = "/".join(each.asset_key.path)
+                print(f"{each.severity.value}: check {each.check_name} of {asset}: {each.description}", file=sys.stderr)
         return perf_counter() - began
 
 

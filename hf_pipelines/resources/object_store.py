@@ -167,7 +167,11 @@ class ObjectStore:
 # Opening costs a TLS client; one per root and process is enough.
 @lru_cache(maxsize=32)
 def _open(uri: str, endpoint: str | None) -> Any:
-    return _open_s3(uri, endpoint) if uri.startswith("s3://") else _open_local(uri)
+    if uri.startswith("s3://"):
+        return _open_s3(uri, endpoint)
+    if "://" in uri:
+        raise StorageUnavailableError(f"`HF_STORAGE_URI` must be a folder or s3://bucket/prefix, was {uri}.")
+    return _open_local(uri)
 
 
 def _open_local(uri: str) -> Any:

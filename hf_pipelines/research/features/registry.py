@@ -261,4 +261,12 @@ _ALL = (
               formula="1 to 366"),
 )  # fmt: skip
 
-FEATURES: dict[str, Feature] = {feature.name: feature for feature in _ALL}
+
+def _by_name(features: Sequence[Feature]) -> dict[str, Feature]:
+    names = [feature.name for feature in features]
+    if repeated := sorted({name for name in names if names.count(name) > 1}):
+        raise ValueError(f"`FEATURES` must name each feature once, was repeated for {repeated[:5]}.")
+    return {feature.name: feature for feature in features}
+
+
+FEATURES: dict[str, Feature] = _by_name(_ALL)
