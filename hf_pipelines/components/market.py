@@ -34,6 +34,13 @@ from hf_pipelines.resources.object_store import ObjectStore
 NAME_PATTERN = r"^[a-z][a-z0-9_]{0,62}$"
 
 
+def checked_name(name: str) -> str:
+    """Refuse a name that cannot be the first part of asset keys, of a market or a strategy."""
+    if not re.fullmatch(NAME_PATTERN, name):
+        raise ValueError(f"`name` must match {NAME_PATTERN}, was {name[:80]!r}.")
+    return name
+
+
 class UniverseMember(dg.Model, dg.Resolvable):
     """A symbol and the sessions on which it belongs to the universe."""
 
@@ -100,9 +107,7 @@ class Market(dg.Component, dg.Model, dg.Resolvable):
     @field_validator("name")
     @classmethod
     def _check_name(cls, name: str) -> str:
-        if not re.fullmatch(NAME_PATTERN, name):
-            raise ValueError(f"`name` must match {NAME_PATTERN}, was {name[:80]!r}.")
-        return name
+        return checked_name(name)
 
     @field_validator("timezone")
     @classmethod

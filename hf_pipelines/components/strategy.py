@@ -4,7 +4,6 @@ Lives here: the YAML of a strategy and the definitions made of it. Does not live
 (`strategy_stages`), and maths (`research`).
 """
 
-import re
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal, Self
 
@@ -12,7 +11,7 @@ import dagster as dg
 from pydantic import BaseModel, Field, field_validator, model_validator
 
 from hf_pipelines.components.automation import retrain_job, retrain_schedule
-from hf_pipelines.components.market import NAME_PATTERN, Market
+from hf_pipelines.components.market import Market, checked_name
 from hf_pipelines.components.strategy_stages import StrategyPlan, build_stages
 from hf_pipelines.components.yaml_lines import line_of, naming_lines
 from hf_pipelines.research.backtest import ENGINES
@@ -117,9 +116,7 @@ class Strategy(dg.Component, dg.Model, dg.Resolvable):
     @field_validator("name")
     @classmethod
     def _check_name(cls, name: str) -> str:
-        if not re.match(NAME_PATTERN, name):
-            raise ValueError(f"`name` must match {NAME_PATTERN}, was {name[:80]!r}.")
-        return name
+        return checked_name(name)
 
     @field_validator("features")
     @classmethod
