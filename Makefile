@@ -7,7 +7,7 @@ STAMP := $(VENV)/.installed
 # dg compares the active environment with the project's.
 export VIRTUAL_ENV := $(abspath $(VENV))
 
-.PHONY: demo test lint ui bench clean
+.PHONY: demo test lint ui stack bench clean
 
 demo: $(STAMP)
 	$(BIN)/hfp demo
@@ -25,6 +25,9 @@ lint: $(STAMP)
 
 ui: demo
 	$(BIN)/hfp ui
+
+stack: $(STAMP)
+	$(BIN)/hfp stack
 
 bench: $(STAMP)
 	@for script in benchmarks/bench_*.py; do echo "== $$script"; PYTHONPATH=. $(BIN)/python $$script || exit 1; done

@@ -4,8 +4,6 @@ Lives here: words on the command line. Does not live here: anything they do.
 """
 
 import argparse
-import os
-import signal
 import sys
 import warnings
 from collections.abc import Sequence
@@ -15,15 +13,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Entry point; returns the exit status."""
     warnings.filterwarnings("ignore", message=".*currently in (beta|preview).*")
     options = _parser().parse_args(arguments)
-    from hf_pipelines.resources.object_store import StorageUnavailableError
-    from hf_pipelines.runs import RunFailedError
-
     try:
-        options.run(options)
-    except (ValueError, RunFailedError, StorageUnavailableError) as e:
+        # A command that has more to say than "done" returns its exit status.
+        return options.run(options) or 0
+    except _expected_failures() as e:
         print(f"hfp: {e}", file=sys.stderr)
         return 1
-    return 0
+
+
+def _expected_failures() -> tuple[type[Exception], ...]:
+    """What is told in one line; imported when it happened, since the servers' supervisor needs none of the pipeline."""
+    from hf_pipelines.resources.object_store import StorageUnavailableError
+    from hf_pipelines.runs import RunFailedError
+    from hf_pipelines.serving.supervisor import ServiceFailedError
+
+    return (ValueError, RunFailedError, StorageUnavailableError, ServiceFailedError)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -42,15 +46,36 @@ def _parser() -> argparse.ArgumentParser:
     retrain = commands.add_parser("retrain", help="train, test and backtest a strategy for one week")
     retrain.add_argument("strategy")
     retrain.add_argument("--week", required=True, help="its Sunday, YYYY-MM-DD")
+    retrain.add_argument("--to", dest="last", help="last of several weeks (default: the one)")
     retrain.set_defaults(run=_retrain)
+
+    status = commands.add_parser("status", help="say what each market and strategy has, what is late, and what failed")
+    status.add_argument("--json", action="store_true", help="for programs")
+    status.add_argument("--strict", action="store_true", help="end with status 2 if something is late")
+    status.set_defaults(run=_status)
 
     current = commands.add_parser("current", help="say which stored partitions of an asset are out of date, and why")
     current.add_argument("asset")
     current.set_defaults(run=_current)
 
+    feed = commands.add_parser("feed", help="lay real sessions of the sample into the landing folder of a market")
+    feed.add_argument("market", help="a market with a source of type files, such as us_tech_feed")
+    feed.add_argument(
+        "--init", action="store_true", help="lay down the history that its strategies need, where missing"
+    )
+    feed.add_argument("--until", help="last session of the history, YYYY-MM-DD (default: a quarter before the end)")
+    feed.add_argument("--sessions", type=int, help="how many sessions to feed, after the last one that is there")
+    feed.set_defaults(run=_feed)
+
     ui = commands.add_parser("ui", help="start the Dagster web UI and daemon on 127.0.0.1")
     ui.add_argument("--port", type=int, default=3000)
+    ui.add_argument("--read-only", action="store_true", help="viewer mode: nothing can be launched or changed")
     ui.set_defaults(run=_ui)
+
+    stack = commands.add_parser("stack", help="start PostgreSQL, S3, MLflow, web UI and daemon on 127.0.0.1")
+    for name, port in (("web", 3000), ("mlflow", 5000), ("postgres", 5432), ("s3", 9000)):
+        stack.add_argument(f"--{name}-port", type=int, default=port, help=f"(default: {port})")
+    stack.set_defaults(run=_stack)
     return parser
 
 
@@ -78,9 +103,22 @@ def _retrain(options: argparse.Namespace) -> None:
 
     pipeline = Pipeline.open()
     assets = [f"{options.strategy}/{stage}" for stage in RETRAINED]
-    pipeline.partition_keys(assets[0], options.week, options.week)
-    seconds = pipeline.materialise(assets, options.week, options.week)
-    print(f"{options.strategy}: model of week {options.week} in {seconds:.1f} s")
+    keys = pipeline.partition_keys(assets[0], options.week, options.last or options.week)
+    if not keys:
+        raise ValueError(f"`to` must not be before `week` {options.week}, was {options.last}.")
+    seconds = pipeline.materialise(assets, keys[0], keys[-1])
+    shown = f"model of week {keys[0]}" if len(keys) == 1 else f"models of {len(keys)} weeks, {keys[0]} to {keys[-1]},"
+    print(f"{options.strategy}: {shown} in {seconds:.1f} s")
+
+
+def _status(options: argparse.Namespace) -> int:
+    import json
+
+    from hf_pipelines.runs import Pipeline
+
+    status = Pipeline.open().status()
+    print(json.dumps(status.to_json(), indent=1) if options.json else "\n".join(status.lines()))
+    return 2 if options.strict and status.late else 0
 
 
 def _current(options: argparse.Namespace) -> None:
@@ -97,20 +135,30 @@ def _current(options: argparse.Namespace) -> None:
     print(f"{options.asset}: {len(keys) - len(stale)} of {len(keys)} stored partitions are current")
 
 
-def _ui(options: argparse.Namespace) -> None:
-    from hf_pipelines.resources import settings
+def _feed(options: argparse.Namespace) -> None:
+    from hf_pipelines.feed import Feed
 
-    home = settings.prepare_dagster_home()
-    root = settings.PACKAGE_ROOT.parent
-    print(f"Dagster web UI on http://127.0.0.1:{options.port} (instance in {home}); Ctrl-C stops it.", flush=True)
-    command = [
-        sys.executable, "-m", "dagster", "dev", "-w", str(root / "workspace.yaml"),
-        "-h", "127.0.0.1", "-p", str(options.port),
-    ]  # fmt: skip
-    # In this process' place: whoever stops `hfp ui`, by Ctrl-C or by its pid, stops the servers with it.
-    # A shell's `&` leaves SIGINT ignored, and Dagster then ignores SIGTERM as well.
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
-    os.execve(sys.executable, command, os.environ)
+    if not options.init and options.sessions is None:
+        raise ValueError("`feed` must be given --init, --sessions or both, was neither.")
+    if options.until and not options.init:
+        raise ValueError(f"`until` must come with --init: it ends the history, was {options.until} alone.")
+    feed = Feed.open(options.market)
+    if options.init:
+        print(feed.lay_history(options.until), flush=True)
+    if options.sessions is not None:
+        print(feed.lay_next(options.sessions), flush=True)
+
+
+def _ui(options: argparse.Namespace) -> None:
+    from hf_pipelines.serving.stack import run_ui
+
+    run_ui(options.port, is_read_only=options.read_only)
+
+
+def _stack(options: argparse.Namespace) -> None:
+    from hf_pipelines.serving.stack import Ports, run_stack
+
+    run_stack(Ports(options.web_port, options.mlflow_port, options.postgres_port, options.s3_port))
 
 
 if __name__ == "__main__":

@@ -195,6 +195,10 @@ class MarketPartitions:
         last = week_end(sunday)
         return self.sessions_between(sunday, min(last, self.end) if self.end else last)
 
+    def closed_sessions(self, key: str, now: datetime) -> list[date]:
+        """Sessions of the week `key` that have closed at `now`."""
+        return [day for day in self.sessions_of_week(key) if self.hours[day][1] <= now]
+
     def next_session(self, day: date) -> date:
         """First session after `day`.
 

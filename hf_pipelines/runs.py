@@ -10,16 +10,23 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from time import perf_counter
+from uuid import uuid4
 
 import dagster as dg
 
 from hf_pipelines.components import Market
+from hf_pipelines.components.operations.cause import first_failure
+from hf_pipelines.components.operations.incidents import load_book
+from hf_pipelines.components.operations.standing import Watched
+from hf_pipelines.components.operations.status import Status
 from hf_pipelines.definitions import defs
 from hf_pipelines.partitions import parse_key
 from hf_pipelines.resources import settings
+from hf_pipelines.resources.clock import Clock
 from hf_pipelines.resources.currency import CurrencyChecker
 from hf_pipelines.resources.parquet_io_manager import Storage
 from hf_pipelines.resources.partition_store import PartitionStore
+from hf_pipelines.resources.run_launcher import in_process_tags
 from hf_pipelines.resources.settings import PACKAGE_ROOT
 
 
@@ -60,6 +67,15 @@ class Pipeline:
         versions = {"/".join(key.path): graph.get(key).code_version or "" for key in graph.materializable_asset_keys}
         return CurrencyChecker(self.store, versions)
 
+    def status(self) -> Status:
+        """What markets and strategies have now, what is late, and which incidents are open."""
+        now, late_after = Clock().now(), settings.late_after()
+        tree = self.definitions.component_tree
+        if tree is None:
+            raise ValueError("`definitions` must be made of a component tree, were not.")
+        standing = Watched.of(tree).read(self.store, now)
+        return Status(standing, standing.late(now, late_after), load_book(self.instance).open, late_after, now)
+
     def partition_keys(self, asset: str, first: str, last: str) -> list[str]:
         """Partition keys of an asset from `first` to `last`.
 
@@ -88,31 +104,24 @@ class Pipeline:
             With what the first failed step said.
         """
         began = perf_counter()
+        run_id = str(uuid4())
         job = self.definitions.resolve_implicit_global_asset_job_def()
-        tags = {"dagster/asset_partition_range_start": first, "dagster/asset_partition_range_end": last}
+        tags = in_process_tags(run_id)
+        if first != last:
+            tags |= {"dagster/asset_partition_range_start": first, "dagster/asset_partition_range_end": last}
         result = job.execute_in_process(
             instance=self.instance,
             asset_selection=[dg.AssetKey(asset.split("/")) for asset in assets],
             partition_key=first if first == last else None,
-            tags=None if first == last else tags,
+            tags=tags,
+            run_id=run_id,
             raise_on_error=False,
             run_config={"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}},
         )
         if not result.success:
-            raise RunFailedError(_cause(result))
+            raise RunFailedError(first_failure(result.all_events)[1])
         for each in result.get_asset_check_evaluations():
             if not each.passed:
                 asset = "/".join(each.asset_key.path)
                 print(f"{each.severity.value}: check {each.check_name} of {asset}: {each.description}", file=sys.stderr)
         return perf_counter() - began
-
-
-def _cause(result: dg.ExecuteInProcessResult) -> str:
-    for event in result.all_events:
-        if event.is_step_failure and (error := event.step_failure_data.error) is not None:
-            # Dagster wraps what a step raised; what lies behind that is for the traceback in the web UI.
-            while (error.cls_name or "").startswith("Dagster") and error.cause is not None:
-                error = error.cause
-            _, _, text = error.message.partition(": ")
-            return (text or error.message).strip()
-    return "the run failed before its first step; see its logs in the web UI"

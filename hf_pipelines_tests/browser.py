@@ -9,7 +9,7 @@ import shutil
 import sys
 import tempfile
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -71,14 +71,14 @@ def _is_loaded(server: WebServer) -> bool:
 
 
 @contextmanager
-def browser_page(*, width: int = 1440, height: int = 900) -> Iterator[Page]:
-    """A page of a fresh Chromium, closed at the end."""
+def browser_page(*, width: int = 1440, height: int = 900, arguments: Sequence[str] = ()) -> Iterator[Page]:
+    """A page of a fresh Chromium, started with further `arguments`, closed at the end."""
     with sync_playwright() as playwright, tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile:
         context = playwright.chromium.launch_persistent_context(
             profile,
             executable_path=CHROMIUM,
             headless=True,
-            args=CHROMIUM_ARGUMENTS,
+            args=[*CHROMIUM_ARGUMENTS, *arguments],
             viewport={"width": width, "height": height},
         )
         try:

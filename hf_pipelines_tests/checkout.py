@@ -95,7 +95,7 @@ class Checkout:
             start_new_session=True,
         )
 
-    def run(self, command: Sequence[str], *, timeout_s: float = 120.0) -> "subprocess.CompletedProcess[str]":
+    def run(self, command: Sequence[str], *, timeout_s: float = 600.0) -> "subprocess.CompletedProcess[str]":
         return subprocess.run(
             command,
             cwd=self.root,

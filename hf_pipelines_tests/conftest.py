@@ -38,7 +38,14 @@ def data_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("HF_DATA_DIR", str(folder))
         patch.setenv("DAGSTER_DISABLE_TELEMETRY", "yes")
-        for name in ("HF_STORAGE_URI", "HF_S3_ENDPOINT", "HF_MLFLOW_URI", "HF_POSTGRES_URL", "DAGSTER_HOME"):
+        for name in (
+            "HF_STORAGE_URI",
+            "HF_LANDING_URI",
+            "HF_S3_ENDPOINT",
+            "HF_MLFLOW_URI",
+            "HF_POSTGRES_URL",
+            "DAGSTER_HOME",
+        ):
             patch.delenv(name, raising=False)
         yield folder
 

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -171,7 +171,8 @@ class Project:
 
     def checker(self) -> CurrencyChecker:
         market = market_of(self.market)
-        return CurrencyChecker(self.store, self.code_versions, {market.bars_asset: market.bars_listing})
+        listing = partial(market.bars_listing, now=Clock().now())
+        return CurrencyChecker(self.store, self.code_versions, {market.bars_asset: listing})
 
     def run(self, assets: str | Iterable[str], first: str, last: str | None = None, *, now: str | None = None) -> Run:
         """Materialise assets for one partition, or over a range of them in one run."""

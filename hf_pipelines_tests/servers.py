@@ -30,12 +30,14 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def wait_until(is_true: Callable[[], bool], what: str, *, timeout_s: float = START_TIMEOUT_S) -> None:
-    """Poll until `is_true`; AssertionError naming `what` after the deadline."""
+def wait_until(
+    is_true: Callable[[], bool], what: str, *, timeout_s: float = START_TIMEOUT_S, every_s: float = 0.02
+) -> None:
+    """Poll until `is_true`; AssertionError naming `what` after the deadline. Whom one asks may need an `every_s`."""
     deadline = time.monotonic() + timeout_s
     while not is_true():
         assert time.monotonic() < deadline, f"no {what} within {timeout_s:.0f} s"
-        time.sleep(0.02)
+        time.sleep(every_s)
 
 
 def answers(url: str) -> bool:

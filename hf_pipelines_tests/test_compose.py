@@ -2,6 +2,7 @@
 own check. No container engine is needed: commands and environment are taken from the file, with ports of this machine.
 """
 
+import copy
 import json
 import re
 import shutil
@@ -10,11 +11,15 @@ import urllib.error
 import urllib.request
 from collections.abc import Mapping
 from contextlib import ExitStack
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+import boto3
 import pytest
 import yaml
+from jsonschema import ValidationError
+from jsonschema.validators import validator_for
 
 from hf_pipelines.resources.object_store import ObjectStore
 from hf_pipelines.resources.partition_store import PartitionStore
@@ -24,13 +29,6 @@ from hf_pipelines_tests.servers import BIN, free_port, postgres_server, s3_serve
 OURS = ("code_server", "webserver", "daemon", "mlflow")
 OTHERS = ("postgres", "minio", "create_bucket")
 
-# Keys of a service that the compose specification knows, of those we have a use for.
-SERVICE_KEYS = {
-    "build", "command", "depends_on", "entrypoint", "environment", "healthcheck", "image", "ports", "restart",
-    "stop_grace_period", "volumes",
-}  # fmt: skip
-HEALTH_KEYS = {"test", "interval", "timeout", "retries", "start_period"}
-CONDITIONS = {"service_healthy", "service_completed_successfully"}
 VARIABLE = re.compile(r"(?<!\$)\$\{([A-Z_]+)(:[-?])?([^}]*)\}")
 
 
@@ -60,11 +58,43 @@ def interpolated(text: str, environment: Mapping[str, str]) -> str:
     return VARIABLE.sub(value, text).replace("$$", "$")
 
 
+def check_by_specification(content: Mapping[str, Any]) -> None:
+    """Raise for what the published schema of compose files does not allow."""
+    schema = json.loads((files("check_jsonschema") / "builtin_schemas/vendor/compose-spec.json").read_text())
+    kind = validator_for(schema)
+    kind.check_schema(schema)
+    kind(schema).validate(content)
+
+
+def test_compose_file_follows_the_published_schema() -> None:
+    check_by_specification(compose())
+
+
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        (("services", "webserver", "healthchek"), {"test": ["CMD", "true"]}),
+        (("services", "webserver", "ports"), "127.0.0.1:3000:3000"),
+        (("services", "webserver", "healthcheck", "start_peroid"), "60s"),
+        (("services", "webserver", "depends_on", "postgres"), {"condition": "service_ready"}),
+        (("volums",), {}),
+    ],
+    ids=["misspelt key", "ports no list", "misspelt key of a check", "unknown condition", "misspelt section"],
+)
+def test_compose_file_with_a_planted_fault_breaks_the_schema(path: tuple[str, ...], value: object) -> None:
+    content = copy.deepcopy(compose())
+    place = content
+    for key in path[:-1]:
+        place = place[key]
+    place[path[-1]] = value
+    with pytest.raises(ValidationError):
+        check_by_specification(content)
+
+
 @pytest.mark.parametrize("name", [*OURS, *OTHERS])
 def test_compose_service_is_pinned_restarted_checked_and_closed_to_the_network(name: str) -> None:
     content = compose()
     service = content["services"][name]
-    assert set(service) <= SERVICE_KEYS
     image, _, tag = service["image"].rpartition(":")
     assert image
     assert re.fullmatch(r"[\w.-]*\d[\w.-]*", tag), f"{name} has no fixed version: {service['image']}"
@@ -72,13 +102,12 @@ def test_compose_service_is_pinned_restarted_checked_and_closed_to_the_network(n
     assert service["restart"] == ("on-failure:5" if name == "create_bucket" else "unless-stopped")
     if name != "create_bucket":
         health = service["healthcheck"]
-        assert set(health) == HEALTH_KEYS
+        assert set(health) == {"test", "interval", "timeout", "retries", "start_period"}
         assert health["test"][0] == "CMD"
         assert all(re.fullmatch(r"\d+(s|m)", health[each]) for each in ("interval", "timeout", "start_period"))
     assert all(port.startswith("127.0.0.1:") for port in service.get("ports", []))
     for other, rule in service.get("depends_on", {}).items():
         assert other in content["services"]
-        assert rule["condition"] in CONDITIONS
         assert rule["condition"] == "service_completed_successfully" or "healthcheck" in content["services"][other]
     for volume in service.get("volumes", []):
         source = volume.split(":")[0]
@@ -118,7 +147,22 @@ def test_env_example_names_every_variable_of_the_compose_file_and_of_the_setting
     example = (REPOSITORY / ".env.example").read_text()
     used = {match[0] for text in texts(compose()) for match in VARIABLE.findall(text)}
     settings = (REPOSITORY / "hf_pipelines" / "resources" / "settings.py").read_text()
-    used |= set(re.findall(r'environ(?:\.get)?[\[(]"([A-Z_]+)"', settings))
+    read = set(re.findall(r'environ(?:\.get)?[\[(]"([A-Z0-9_]+)"', settings))
+    table = {
+        name for row in re.findall(r"^\| ([A-Z][A-Z0-9_, ]+) \|", settings, re.MULTILINE) for name in row.split(", ")
+    }
+    assert read <= table
+    used |= table
+    # Beside settings.py only these name variables: Dagster's EnvVar, and the guard's hosts.
+    elsewhere = {
+        name
+        for path in (REPOSITORY / "hf_pipelines").rglob("*.py")
+        if "serving/s" not in str(path)
+        for name in re.findall(
+            r'(?:environ(?:\.get)?[\[(]|EnvVar\(|_if_set\()"((?:HF|AWS)_[A-Z0-9_]+)"', path.read_text()
+        )
+    }
+    assert {"AWS_SECRET_ACCESS_KEY", "HF_MLFLOW_URI", "HF_UI_HOSTS"} <= elsewhere <= table
     assert {"POSTGRES_PASSWORD", "MINIO_ROOT_PASSWORD", "HF_STORAGE_URI", "HF_POSTGRES_URL"} <= used
     assert {name for name in used if name not in example} == set()
     # A copy of it lets nobody in: what must be filled in is empty.
@@ -149,9 +193,10 @@ class Deployment:
         self.services = compose()["services"]
         self.variables = variables
         self.moved = moved
-        home = folder / "home"
-        home.mkdir()
-        shutil.copy(REPOSITORY / "dagster.yaml", home)
+        self.homes = {name: folder / f"home_{name}" for name in OURS}
+        for home in self.homes.values():
+            home.mkdir()
+            shutil.copy(REPOSITORY / "dagster.yaml", home)
         workspace = yaml.safe_load((REPOSITORY / "deploy" / "workspace.yaml").read_text())
         (server,) = (each["grpc_server"] for each in workspace["load_from"])
         assert server["port"] == int(self.argument("code_server", "--port"))
@@ -170,7 +215,8 @@ class Deployment:
         return text
 
     def environment(self, name: str) -> dict[str, str]:
-        of_image = {"DAGSTER_HOME": str(self.folder / "home"), "HF_DATA_DIR": str(self.folder / "data")}
+        # As containers they share nothing that the file does not say.
+        of_image = {"DAGSTER_HOME": str(self.homes[name]), "HF_DATA_DIR": str(self.folder / f"data_{name}")}
         declared = {key: self.adapted(value) for key, value in self.services[name]["environment"].items()}
         return (
             {"PATH": f"{BIN}:/usr/bin:/bin", "HOME": str(self.folder), "PYTHONWARNINGS": "ignore"} | of_image | declared
@@ -222,6 +268,7 @@ mutation Launch($params: ExecutionParams!) {
   }
 }
 """
+LOG = "query Log($key: [String!]!) { capturedLogs(logKey: $key) { stderr } }"
 STATUS = "query Status($id: ID!) { runOrError(runId: $id) { ... on Run { status } } }"
 
 
@@ -295,3 +342,12 @@ def test_compose_services_become_healthy_by_their_own_checks_and_materialise_a_w
         footer = PartitionStore(ObjectStore("s3://hf-pipelines/storage", s3.endpoint)).footer("us_tech/bars", WEEK)
         assert footer is not None
         assert footer.run_id == run_id
+
+        # What the run printed lies in the bucket, and the web server, which shares no folder with it, shows it.
+        client = boto3.client("s3", endpoint_url=s3.endpoint)
+        prefix = "storage/_compute_logs/storage/"
+        stored = client.list_objects_v2(Bucket="hf-pipelines", Prefix=f"{prefix}{run_id}/compute_logs/")["Contents"]
+        (log,) = [each["Key"] for each in stored if each["Key"].endswith(".err")]
+        shown = deployment.graphql(LOG, key=log.removeprefix(prefix).removesuffix(".err").split("/"))["capturedLogs"]
+        assert f"{run_id}" in shown["stderr"]
+        assert "STEP_SUCCESS" in shown["stderr"]

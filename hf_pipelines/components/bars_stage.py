@@ -75,15 +75,14 @@ def bars_stage(market: "Market") -> Stage:
             ),
         ),
         column_schema=column_schema(COLUMN_DESCRIPTIONS, BARS_SCHEMA),
+        pool=market.name,
         listing=market.bars_listing,
+        is_listing_live=market.is_fed,
     )
 
 
 def _compute_bars(market: "Market", run: StageRun, inputs: Mapping[str, Loaded]) -> Computed:
-    closed = {
-        key: [day for day in market.partitions.sessions_of_week(key) if market.partitions.hours[day][1] <= run.now]
-        for key in run.partitions
-    }
+    closed = {key: market.partitions.closed_sessions(key, run.now) for key in run.partitions}
     files = market.data_source.read([day for days in closed.values() for day in days])
     # By week: a range of years has thousands of session files, of which a week needs five.
     passed: dict[str, list[tuple[SourceFile, CheckedBars]]] = {}

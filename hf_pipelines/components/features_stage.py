@@ -63,6 +63,7 @@ def features_stage(market: "Market", group: str) -> Stage:
             },
         ),
         checks=(replay_guard(recompute),),
+        pool=market.name,
         column_schema=column_schema(
             {each.name: f"{each.formula} ({each.lookback_bars} bars)" for each in features},
             {each.name: pl.Float32() for each in features},
@@ -108,10 +109,14 @@ def _features_of(market: "Market", keys: list[str], bars: Loaded, group: str, ba
     read = market.partitions.sessions_between(first_day, week_end(parse_key(needed[-1])))
     # Month-end flags look at the calendar's next session, which is known ahead of time.
     sessions = [*read, market.partitions.next_session(read[-1])]
-    features = compute_features(
-        frame, group_names(group), sessions=sessions, earliest=earliest, benchmark=market.benchmark
+    return compute_features(
+        frame,
+        group_names(group),
+        sessions=sessions,
+        earliest=earliest,
+        benchmark=market.benchmark,
+        wanted=[day for key in keys for day in market.partitions.sessions_of_week(key)],
     )
-    return features.filter(week_of_session().is_in(keys))
 
 
 def _features_metadata(frame: pl.DataFrame) -> dict[str, Any]:

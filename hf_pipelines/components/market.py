@@ -6,7 +6,7 @@ Lives here: the YAML of a market and the definitions made of it. Does not live h
 
 import re
 from collections.abc import Sequence
-from datetime import date
+from datetime import date, datetime
 from functools import cached_property
 from typing import Literal, Self
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
@@ -14,6 +14,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 import dagster as dg
 from pydantic import BaseModel, Field, field_validator, model_validator
 
+from hf_pipelines.components.automation.arrivals import arrivals_sensor, market_job
 from hf_pipelines.components.bars_stage import bars_stage
 from hf_pipelines.components.features_stage import features_stage
 from hf_pipelines.components.stage import (
@@ -182,19 +183,41 @@ class Market(dg.Component, dg.Model, dg.Resolvable):
     def features_asset(self, group: str) -> str:
         return f"{self.name}/features/{group}"
 
+    @property
+    def update_job(self) -> str:
+        """Name of the job that makes bars and features."""
+        return f"{self.name}_update"
+
     @cached_property
     def data_source(self) -> MarketDataSource:
         if isinstance(self.source, SampleSourceSpec):
             return SampleSource((*self.members, self.benchmark), self.partitions.hours)
+        return self.landing
+
+    @cached_property
+    def landing(self) -> FilesSource:
+        """Where the session files of a market that is fed arrive."""
+        if not isinstance(self.source, FilesSourceSpec):
+            raise ValueError(f"`source` of {self.name} must be of type files, was {self.source.type}.")
         uri = self.source.uri
-        # A relative folder lies in the data folder, wherever a command was started.
+        # A relative folder lies in the data folder or where the deployment says, wherever a command was started.
         if "://" not in uri and not uri.startswith("/"):
-            uri = str(settings.data_dir() / uri)
+            uri = f"{settings.landing_uri()}/{uri}"
         return FilesSource(ObjectStore(uri, self.source.endpoint or settings.s3_endpoint()))
 
-    def bars_listing(self, key: str) -> dict[str, str]:
-        """Source files of a week as the source shows them now."""
-        return self.data_source.listing(self.partitions.sessions_of_week(key))
+    @property
+    def is_fed(self) -> bool:
+        """Whether files arrive in a landing folder while the pipeline runs."""
+        return isinstance(self.source, FilesSourceSpec)
+
+    def bars_listing(self, key: str, now: datetime) -> dict[str, str]:
+        """Source files of the sessions of a week that have closed at `now`, as the source shows them."""
+        return self.data_source.listing(self.partitions.closed_sessions(key, now))
+
+    def early_files(self, key: str, now: datetime) -> dict[str, str]:
+        """Source files of sessions of a week that have not closed at `now`."""
+        closed = set(self.partitions.closed_sessions(key, now))
+        return self.data_source.listing([day for day in self.partitions.sessions_of_week(key) if day not in closed])
 
     @cached_property
     def stages(self) -> tuple[Stage, ...]:
@@ -206,9 +229,12 @@ class Market(dg.Component, dg.Model, dg.Resolvable):
         return {stage.asset: stage.code_version for stage in self.stages}
 
     def build_defs(self, context: dg.ComponentLoadContext) -> dg.Definitions:
+        job = market_job(self)
         return dg.Definitions(
             assets=[stage.build_asset() for stage in self.stages],
             asset_checks=[stage.build_currency_check(self.code_versions) for stage in self.stages],
+            jobs=[job],
+            sensors=[arrivals_sensor(self, job)] if self.is_fed else [],
         )
 
 

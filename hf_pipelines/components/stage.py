@@ -8,16 +8,18 @@ is published, and a partition that fails one is never current.
 """
 
 import hashlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from datetime import datetime
+from functools import partial
 from typing import Any, Protocol
 
 import dagster as dg
 
 from hf_pipelines.partitions import MarketPartitions, parse_key, week_key
 from hf_pipelines.resources.currency import CurrencyChecker
+from hf_pipelines.resources.outages import waiting_out
 from hf_pipelines.resources.parquet_io_manager import (
     GUARDS_KEY,
     ISSUE_KEY,
@@ -26,7 +28,19 @@ from hf_pipelines.resources.parquet_io_manager import (
     Publication,
     describe_faults,
 )
-from hf_pipelines.resources.partition_store import Content, Verdict
+from hf_pipelines.resources.partition_store import Content, StoredPartitionError, Verdict
+
+# Run tag: which partitions of a run's range are wanted, joined by commas; without it all of them.
+WANTED_TAG = "hf/partitions"
+
+# How often a week is read again because its source files changed meanwhile, before giving up.
+MAX_REREADS = 5
+
+
+class Listing(Protocol):
+    """Names and sha256 of the source files that a partition is made from at this time."""
+
+    def __call__(self, key: str, now: datetime) -> Mapping[str, str]: ...
 
 
 class StageCompute(Protocol):
@@ -156,7 +170,18 @@ class StageCheck:
 
 @dataclass(frozen=True)
 class Stage:
-    """Everything that makes one asset; `build_asset` turns it into Dagster's."""
+    """Everything that makes one asset; `build_asset` turns it into Dagster's.
+
+    Attributes
+    ----------
+    pool : str or None
+        Runs that publish assets of one pool wait for each other.
+    listing : callable or None
+        For an asset fed from outside.
+    is_listing_live : bool
+        Whether source files may arrive while a run reads them: then what was read is compared with the listing before
+        and after publishing, so that of two runs the older one never takes a day away.
+    """
 
     asset: str
     description: str
@@ -170,7 +195,9 @@ class Stage:
     is_range_run: bool = True
     track: Track | None = None
     column_schema: dg.TableSchema | None = None
-    listing: Callable[[str], Mapping[str, str]] | None = None
+    pool: str | None = None
+    listing: Listing | None = None
+    is_listing_live: bool = False
     metadata: Mapping[str, Any] = field(default_factory=dict)
 
     @property
@@ -188,6 +215,7 @@ class Stage:
             kinds=set(self.kinds),
             partitions_def=self.partitions,
             code_version=self.code_version,
+            pool=self.pool,
             check_specs=[
                 dg.AssetCheckSpec(check.name, asset=self.key, description=check.description) for check in self.checks
             ],
@@ -198,7 +226,8 @@ class Stage:
             output_required=False,
         )
         def body(context: dg.AssetExecutionContext, **inputs: Loaded) -> Iterator[Any]:
-            yield from self._execute(context, inputs)
+            with waiting_out(context.get_step_execution_context()):
+                yield from self._execute(context, inputs)
 
         return body
 
@@ -215,11 +244,16 @@ class Stage:
             asset=self.key,
             name="is_current",
             description="What is stored was made by this code from inputs that have not changed since (content hashes).",
-            required_resource_keys={"io_manager"},
+            required_resource_keys={"clock", "io_manager"},
         )
         def is_current(context: dg.AssetCheckExecutionContext) -> dg.AssetCheckResult:
+            with waiting_out(context.get_step_execution_context()):
+                return judge(context)
+
+        def judge(context: dg.AssetCheckExecutionContext) -> dg.AssetCheckResult:
             store = context.resources.io_manager.storage.store()
-            checker = CurrencyChecker(store, code_versions, {self.asset: self.listing} if self.listing else {})
+            listings = {self.asset: partial(self.listing, now=context.resources.clock.now())} if self.listing else {}
+            checker = CurrencyChecker(store, code_versions, listings)
             stored = store.partitions(self.asset)
             asked = _partitions_of_run(context.run.tags, self.partitions) or stored
             judged = {key: checker.is_current(self.asset, key) for key in sorted({*asked} & {*stored})}
@@ -229,19 +263,99 @@ class Stage:
         return is_current
 
     def _execute(self, context: dg.AssetExecutionContext, inputs: Mapping[str, Loaded]) -> Iterator[Any]:
-        run = StageRun(partitions=tuple(context.partition_keys), now=context.resources.clock.now(), log=context.log)
+        wanted = _wanted(context.run.tags, context.partition_keys)
+        run = StageRun(partitions=wanted, now=context.resources.clock.now(), log=context.log)
         with self.track(context) if self.track else nullcontext(None) as tracker:
             if tracker is not None:
                 run = replace(run, tracked=tracker.runs)
-            publication, results = self._check(run, inputs, self.compute(run, inputs))
-            if publication.is_whole:
+            publication, results = self._check(run, inputs, self._compute_settled(context, run, inputs))
+            if publication.is_whole and len(wanted) == len(context.partition_keys):
                 yield dg.Output(publication, data_version=_data_version(publication))
             else:
                 self._publish_part(context, publication)
+            self._publish_moved(context, run, inputs, publication)
             yield from results
             if tracker is not None:
                 for key, content in publication.contents.items():
                     tracker.log(key, content)
+            if publication.rejected or publication.failures:
+                raise dg.Failure(describe_faults(self.asset, publication), allow_retries=False)
+
+    def _compute_settled(
+        self, context: dg.AssetExecutionContext, run: StageRun, inputs: Mapping[str, Loaded]
+    ) -> Computed:
+        """Compute, and again for partitions whose source files changed meanwhile; none may lose a file it had."""
+        computed = self.compute(run, inputs)
+        for _ in range(MAX_REREADS):
+            moved = self._moved(run, computed.contents)
+            if not moved:
+                break
+            run.log.warning(f"source files of {', '.join(moved[:5])} changed while they were read: reading again")
+            again = self.compute(replace(run, partitions=moved), inputs)
+            computed = replace(
+                computed,
+                contents={
+                    **{key: each for key, each in computed.contents.items() if key not in moved},
+                    **again.contents,
+                },
+                failures={**computed.failures, **again.failures},
+                metadata={**computed.metadata, **again.metadata},
+            )
+        else:
+            raise ValueError(
+                f"`source` of {self.asset} must rest for the time of a run, changed {MAX_REREADS} times while it was read; "
+                "run it when the files have arrived."
+            )
+        return self._without_losses(context, computed)
+
+    def _moved(self, run: StageRun, contents: Mapping[str, Content]) -> tuple[str, ...]:
+        """Partitions whose source files are no longer those that were read."""
+        if self.listing is None or not self.is_listing_live:
+            return ()
+        return tuple(
+            key for key, each in contents.items() if dict(self.listing(key, now=run.now)) != dict(each.sources)
+        )
+
+    def _without_losses(self, context: dg.AssetExecutionContext, computed: Computed) -> Computed:
+        """Refuse partitions that would be made without a file that their current content was made from."""
+        if self.listing is None or not self.is_listing_live:
+            return computed
+        store = context.resources.io_manager.storage.store()
+        lost: dict[str, str] = {}
+        for key, content in computed.contents.items():
+            try:
+                current = store.footer(self.asset, key)
+            except StoredPartitionError:
+                # A damaged object is replaced, whatever it was made from.
+                continue
+            gone = sorted(set(current.sources) - set(content.sources)) if current else []
+            if gone:
+                lost[key] = (
+                    f"`source` must still hold {', '.join(gone[:5])}, which {self.asset} {key} was made from, was without; "
+                    "put the file back, or an empty one of the same name if its rows must go."
+                )
+        return replace(
+            computed,
+            contents={key: each for key, each in computed.contents.items() if key not in lost},
+            failures={**computed.failures, **lost},
+        )
+
+    def _publish_moved(
+        self,
+        context: dg.AssetExecutionContext,
+        run: StageRun,
+        inputs: Mapping[str, Loaded],
+        publication: Publication,
+    ) -> None:
+        """Publish anew what a file that arrived between the last look and the publish belongs to."""
+        for _ in range(MAX_REREADS):
+            moved = self._moved(run, publication.contents)
+            if not moved:
+                return
+            run.log.warning(f"source files of {', '.join(moved[:5])} changed while they were published: once more")
+            again = replace(run, partitions=moved)
+            publication, _results = self._check(again, inputs, self._compute_settled(context, again, inputs))
+            self._publish_part(context, publication)
             if publication.rejected or publication.failures:
                 raise dg.Failure(describe_faults(self.asset, publication), allow_retries=False)
 
@@ -286,6 +400,14 @@ def _partitions_of_run(tags: Mapping[str, str], partitions: dg.PartitionsDefinit
     if first is None or last is None:
         return []
     return list(partitions.get_partition_keys_in_range(dg.PartitionKeyRange(first, last)))
+
+
+def _wanted(tags: Mapping[str, str], keys: Sequence[str]) -> tuple[str, ...]:
+    """Partitions of a run's range that it is to make."""
+    if WANTED_TAG not in tags:
+        return tuple(keys)
+    wanted = set(tags[WANTED_TAG].split(","))
+    return tuple(key for key in keys if key in wanted)
 
 
 def _check_result(name: str, severity: dg.AssetCheckSeverity, found: Mapping[str, Finding]) -> dg.AssetCheckResult:

@@ -10,7 +10,8 @@ from typing import Any, Literal, Self
 import dagster as dg
 from pydantic import BaseModel, Field, field_validator, model_validator
 
-from hf_pipelines.components.automation import retrain_job, retrain_schedule
+from hf_pipelines.components.automation.following import following_sensor, signals_job
+from hf_pipelines.components.automation.retraining import retrain_job, retrain_schedule
 from hf_pipelines.components.market import Market, checked_name
 from hf_pipelines.components.strategy_stages import StrategyPlan, build_stages
 from hf_pipelines.components.yaml_lines import line_of, naming_lines
@@ -229,12 +230,13 @@ class Strategy(dg.Component, dg.Model, dg.Resolvable):
         plan = self.plan(market)
         stages = build_stages(plan)
         versions = {**market.code_versions, **{stage.asset: stage.code_version for stage in stages}}
-        job = retrain_job(plan)
+        retrain, issue = retrain_job(plan), signals_job(plan)
         return dg.Definitions(
             assets=[stage.build_asset() for stage in stages],
             asset_checks=[stage.build_currency_check(versions) for stage in stages],
-            jobs=[job],
-            schedules=[retrain_schedule(plan, job)],
+            jobs=[retrain, issue],
+            schedules=[retrain_schedule(plan, retrain)],
+            sensors=[following_sensor(plan, retrain, issue)],
         )
 
     def _load_market(self, context: dg.ComponentLoadContext) -> Market:

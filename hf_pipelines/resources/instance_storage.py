@@ -43,10 +43,11 @@ class InstanceStorage(DagsterStorage, ConfigurableClass):
 
 
 def _postgres(url: str, inst_data: ConfigurableClassData | None) -> Any:
-    from dagster_postgres import DagsterPostgresStorage
     from dagster_postgres.utils import DagsterPostgresException
     from sqlalchemy.engine import make_url
     from sqlalchemy.exc import ArgumentError, SQLAlchemyError
+
+    from hf_pipelines.resources.patient_postgres import PatientPostgresStorage
 
     try:
         address = make_url(url)
@@ -59,7 +60,7 @@ def _postgres(url: str, inst_data: ConfigurableClassData | None) -> Any:
             "`HF_POSTGRES_URL` must be like postgresql://user:password@host:5432/database, was something else."
         )
     try:
-        return DagsterPostgresStorage(url, inst_data=inst_data)
+        return PatientPostgresStorage(url, inst_data=inst_data)
     except (SQLAlchemyError, DagsterPostgresException) as e:
         shown = f"{address.host or 'localhost'}:{address.port or 5432}/{address.database}"
         reason = str(e.__cause__ or e).strip().split("\n")[0][:200]

@@ -24,10 +24,12 @@ import dagster as dg
 from hf_pipelines.resources import settings
 
 # A tracking server that is down must fail the step in seconds, not after MLflow's default of several minutes.
-HTTP_SETTINGS = {
+CLIENT_SETTINGS = {
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
     "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "1",
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
+    # It prints the address of each run that ends, with the user and password of HF_MLFLOW_URI.
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
 }
 CONNECT_TIMEOUT_S = 10
 
@@ -120,7 +122,7 @@ class MLflowTracking(dg.ConfigurableResource[Any]):
     @contextmanager
     def _connecting(self) -> Iterator[None]:
         uri = self.tracking_uri()
-        for name, value in HTTP_SETTINGS.items():
+        for name, value in CLIENT_SETTINGS.items():
             os.environ.setdefault(name, value)
         # A fresh SQLite file that four processes initialise at once breaks: its schema is made by one, alone.
         alone = _alone(uri) if uri.startswith("sqlite:") else nullcontext()

@@ -17,12 +17,20 @@ from typing import Any
 SEGMENT_PATTERN = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.=^-]{0,127}")
 MAX_KEY_LENGTH = 512
 
+# A request that will be refused again: all of 4xx but "too slow" and "too many".
+FINAL_STATUS = re.compile(r"status code: 4(?!08|29)\d\d")
+RETRY_DETAILS = re.compile(r" in [\d.]+\w+, after (\d+) retries, max_retries: \d+, retry_timeout: \w+ ")
+
 # Bounded: an outage fails the step within half a minute, Dagster's own retry comes after that.
 RETRY = {
     "max_retries": 4,
     "backoff": {"base": 2, "init_backoff": timedelta(milliseconds=200), "max_backoff": timedelta(seconds=5)},
     "retry_timeout": timedelta(seconds=30),
 }
+
+# One request that is not answered; the next one is not begun after RETRY's timeout.
+REQUEST_TIMEOUT = timedelta(seconds=30)
+CONNECT_TIMEOUT = timedelta(seconds=5)
 
 
 class ObjectMissingError(FileNotFoundError):
@@ -35,6 +43,10 @@ class ObjectExistsError(FileExistsError):
 
 class StorageUnavailableError(OSError):
     """The store could not be read or written."""
+
+
+class StorageOutageError(StorageUnavailableError):
+    """The store did not answer as it should, and may in a minute: a server that is away, busy or broken."""
 
 
 def check_key(key: str) -> str:
@@ -134,21 +146,25 @@ class ObjectStore:
             raise self._unavailable("looked up", key, e) from e
         return True
 
-    def keys(self, prefix: str) -> list[str]:
-        """Keys below `prefix`, sorted."""
-        return self._keys(check_key(prefix))
+    def keys(self, prefix: str, *, after: str | None = None) -> list[str]:
+        """Keys below `prefix` (those that sort after `after`), sorted."""
+        return sorted(self._entries(check_key(prefix), after))
 
     def all_keys(self) -> list[str]:
         """Every key below the root, sorted."""
-        return self._keys(None)
+        return sorted(self._entries(None))
 
-    def _keys(self, prefix: str | None) -> list[str]:
+    def tags(self, prefix: str) -> dict[str, str]:
+        """Keys below `prefix` with the store's own tag of each object, which changes whenever it is written."""
+        return self._entries(check_key(prefix))
+
+    def _entries(self, prefix: str | None, after: str | None = None) -> dict[str, str]:
         import obstore
         from obstore.exceptions import BaseError
 
         try:
-            pages = obstore.list(_open(self.uri, self.endpoint), prefix=prefix)
-            return sorted(entry["path"] for page in pages for entry in page)
+            pages = obstore.list(_open(self.uri, self.endpoint), prefix=prefix, offset=after)
+            return {entry["path"]: str(entry["e_tag"]) for page in pages for entry in page}
         except (BaseError, OSError) as e:
             raise self._unavailable("listed", prefix or "/", e) from e
 
@@ -160,8 +176,18 @@ class ObjectStore:
         if isinstance(cause, StorageUnavailableError):
             # The root itself could not be opened: that says it all.
             return StorageUnavailableError(str(cause))
-        reason = str(cause).split("\n\nDebug source:")[0].strip()[:300]
-        return StorageUnavailableError(f"`{key}` must be {done} in {self.uri}, was refused: {reason}")
+        # A full disk, a missing bucket and a user without rights stay as they are until a person acts.
+        is_outage = self.uri.startswith("s3://") and not FINAL_STATUS.search(str(cause))
+        error = StorageOutageError if is_outage else StorageUnavailableError
+        return error(f"`{key}` must be {done} in {self.uri}, was refused: {_reason(cause)}")
+
+
+def _reason(cause: Exception) -> str:
+    """What a store said, in one line; obstore keeps the system's own word for it in the debug part."""
+    said, _, debug = str(cause).partition("\n\nDebug source:")
+    said = RETRY_DETAILS.sub(r" after \1 retries ", " ".join(said.split()))[:500]
+    words = re.findall(r'(?:message|error): "([^"]+)"', debug) or re.findall(r"HttpError \{\s+kind: (\w+)", debug)
+    return f"{said} ({words[-1]})" if words else said
 
 
 # Opening costs a TLS client; one per root and process is enough.
@@ -192,7 +218,8 @@ def _open_s3(uri: str, endpoint: str | None) -> Any:
     from obstore.store import S3Store
 
     bucket, _, prefix = uri.removeprefix("s3://").partition("/")
-    options: dict[str, Any] = {"retry_config": RETRY, "prefix": prefix or None}
+    client = {"timeout": REQUEST_TIMEOUT, "connect_timeout": CONNECT_TIMEOUT}
+    options: dict[str, Any] = {"retry_config": RETRY, "prefix": prefix or None, "client_options": client}
     if endpoint:
-        options |= {"endpoint": endpoint, "client_options": {"allow_http": True, "timeout": "30s"}}
+        options |= {"endpoint": endpoint, "client_options": {**client, "allow_http": True}}
     return S3Store(bucket, **options)

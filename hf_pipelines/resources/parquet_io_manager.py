@@ -20,6 +20,7 @@ from hf_pipelines.research.replay import cut
 from hf_pipelines.resources import settings
 from hf_pipelines.resources.clock import Clock
 from hf_pipelines.resources.object_store import ObjectMissingError, ObjectStore
+from hf_pipelines.resources.outages import waiting_out
 from hf_pipelines.resources.partition_store import Content, PartitionStore, Published, Stored, Verdict
 
 # Metadata keys that tell the IO manager about an asset or an input.
@@ -147,6 +148,10 @@ class ParquetIOManager(dg.ConfigurableIOManager):
         ValueError
             If a partition is missing, damaged, or lacks a passed verdict for exactly its content.
         """
+        with waiting_out(context.step_context):
+            return self._load(context)
+
+    def _load(self, context: dg.InputContext) -> Loaded:
         store = self.storage.store()
         asset = "/".join(context.asset_key.path)
         facts = context.definition_metadata or {}
@@ -166,7 +171,9 @@ class ParquetIOManager(dg.ConfigurableIOManager):
     def handle_output(self, context: dg.OutputContext, publication: Publication) -> None:
         """Publish every content of a run that computed all of its partitions."""
         step = context.step_context
-        for key, note in self.publish(step, context.asset_key, publication).items():
+        with waiting_out(step):
+            notes = self.publish(step, context.asset_key, publication)
+        for key, note in notes.items():
             step.add_asset_metadata(note, asset_key=context.asset_key, partition_key=key)
 
     def publish(
@@ -260,4 +267,7 @@ def describe_faults(asset: str, publication: Publication) -> str:
             faults[key] = f"rejected by {'; '.join(found[:5])} (its bytes are kept under _rejected/{asset}/{key})"
     shown = [f"{key}: {fault}" for key, fault in sorted(faults.items())[:5]]
     more = f"\n... and {len(faults) - 5} more" if len(faults) > 5 else ""
-    return f"{asset} was not published for {len(faults)} partition(s).\n" + "\n".join(shown) + more
+    keys = sorted(faults)
+    command = f"hfp materialise {asset} --from {keys[0]}" + (f" --to {keys[-1]}" if len(keys) > 1 else "")
+    todo = f"{asset} was not published for {len(faults)} partition(s): correct what is named below, then run {command}"
+    return "\n".join([todo, *shown]) + more

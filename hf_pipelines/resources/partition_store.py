@@ -358,9 +358,17 @@ class PartitionStore:
 
     def partitions(self, asset: str) -> list[str]:
         """Keys of the partitions that have current content, sorted."""
+        return sorted(self.tags(asset))
+
+    def tags(self, asset: str) -> dict[str, str]:
+        """Partitions that have current content, with a tag that changes whenever one is written: one listing."""
         depth = asset.count("/") + 2
-        names = (key for key in self.objects.keys(asset) if key.count("/") + 1 == depth)
-        return [name.rsplit("/", 1)[1].removesuffix(".parquet") for name in names if name.endswith(".parquet")]
+        found = {key: tag for key, tag in self.objects.tags(asset).items() if key.count("/") + 1 == depth}
+        return {
+            key.rsplit("/", 1)[1].removesuffix(".parquet"): tag
+            for key, tag in found.items()
+            if key.endswith(".parquet")
+        }
 
     def versions(self, asset: str, partition: str) -> list[str]:
         """Content hashes of the earlier contents that are kept."""

@@ -7,15 +7,28 @@ clear text (object stores read their own AWS_* variables).
 |---|---|---|
 | HF_DATA_DIR | `<project>/data` | folder of everything the project writes |
 | HF_STORAGE_URI | `<HF_DATA_DIR>/storage` | a folder or `s3://bucket/prefix` for the assets' Parquet files |
+| HF_LANDING_URI | `<HF_DATA_DIR>` | a folder or `s3://bucket/prefix` that relative addresses of `files` sources lie in |
 | HF_S3_ENDPOINT | none | endpoint of an S3 service other than AWS, such as `http://127.0.0.1:9000` |
 | HF_MLFLOW_URI | SQLite in `<HF_DATA_DIR>` | MLflow tracking server or SQLAlchemy address |
+| HF_TICK_SECONDS | 15 | how often the sensors look for new files and features |
 | HF_POSTGRES_URL | none | Dagster keeps its runs there instead of in SQLite |
+| HF_WEBHOOK_URL | none | notifications are posted there as JSON besides being logged; the address is a secret |
+| HF_UI_URL | `http://127.0.0.1:3000` | where the web UI is reached, for the links in notifications |
+| HF_UI_HOSTS | none | names besides 127.0.0.1 and localhost under which the web UI answers, by commas |
+| HF_LATE_HOURS | 6 | hours after which bars, models and signals that are not there are late |
+| DAGSTER_HOME | `<HF_DATA_DIR>/dagster_home` | folder of the Dagster instance |
+| AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_SESSION_TOKEN | the machine's role | keys of the object store |
+| AWS_REGION, AWS_DEFAULT_REGION | AWS' own | region of the bucket; boto3 reads the second, obstore both |
 """
 
 import os
+from datetime import timedelta
 from pathlib import Path
 
 PACKAGE_ROOT = Path(__file__).resolve().parents[1]
+
+# Ten days: what is not missed by then is missed by nobody.
+MAX_LATE_HOURS = 240
 
 
 def data_dir() -> Path:
@@ -31,6 +44,11 @@ def storage_uri() -> str:
     return os.environ.get("HF_STORAGE_URI") or str(data_dir() / "storage")
 
 
+def landing_uri() -> str:
+    """Where relative addresses of `files` sources lie: a folder or `s3://bucket/prefix`."""
+    return (os.environ.get("HF_LANDING_URI") or str(data_dir())).rstrip("/")
+
+
 def s3_endpoint() -> str | None:
     """Endpoint of an S3 service other than AWS, None for AWS itself."""
     return os.environ.get("HF_S3_ENDPOINT") or None
@@ -39,6 +57,20 @@ def s3_endpoint() -> str | None:
 def mlflow_uri() -> str:
     """MLflow tracking server or SQLAlchemy address."""
     return os.environ.get("HF_MLFLOW_URI") or f"sqlite:///{data_dir() / 'mlflow.db'}"
+
+
+def tick_seconds() -> int:
+    """Seconds between two looks of a sensor.
+
+    Raises
+    ------
+    ValueError
+        If HF_TICK_SECONDS is no positive whole number.
+    """
+    text = os.environ.get("HF_TICK_SECONDS") or "15"
+    if not text.isdigit() or int(text) < 1:
+        raise ValueError(f"`HF_TICK_SECONDS` must be a whole number of seconds from 1 on, was {text[:20]!r}.")
+    return int(text)
 
 
 def dagster_home() -> Path:
@@ -53,6 +85,34 @@ def postgres_url() -> str | None:
     """
     url = os.environ.get("HF_POSTGRES_URL")
     return url.replace("postgresql://", "postgresql+psycopg2://", 1) if url else None
+
+
+def webhook_url() -> str | None:
+    """Where notifications are posted, None for the log alone. It may hold a token: never log it."""
+    return os.environ.get("HF_WEBHOOK_URL") or None
+
+
+def ui_url() -> str:
+    """Where operators reach the web UI."""
+    return (os.environ.get("HF_UI_URL") or "http://127.0.0.1:3000").rstrip("/")
+
+
+def late_after() -> timedelta:
+    """How long after it is due something that is not there is late.
+
+    Raises
+    ------
+    ValueError
+        If the variable is no number of hours.
+    """
+    text = os.environ.get("HF_LATE_HOURS") or "6"
+    try:
+        hours = float(text)
+    except ValueError:
+        hours = -1.0
+    if not 0.0 <= hours <= MAX_LATE_HOURS:
+        raise ValueError(f"`HF_LATE_HOURS` must be a number from 0 to {MAX_LATE_HOURS}, was {text[:40]!r}.")
+    return timedelta(hours=hours)
 
 
 def prepare_dagster_home() -> Path:

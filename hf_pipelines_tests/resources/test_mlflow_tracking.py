@@ -14,7 +14,7 @@ from typing import Any
 import dagster as dg
 import pytest
 
-from hf_pipelines.components.automation import end_tracker_runs
+from hf_pipelines.components.automation.retraining import end_tracker_runs
 from hf_pipelines.research.learners import LEARNERS
 from hf_pipelines.resources.mlflow_tracking import MLflowTracking, TrackingUnavailableError
 from hf_pipelines_tests.checkout import WEEK, built_checkout

@@ -108,6 +108,7 @@ def signals(plan: StrategyPlan) -> Stage:
                 "model_known_before", "The model's `as_of` is not after the decision.", model_is_older, is_guard=True
             ),
         ),
+        pool=plan.name,
         is_issue=True,
     )
 

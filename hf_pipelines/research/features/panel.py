@@ -19,6 +19,7 @@ from hf_pipelines.research.bars import BARS_SCHEMA, KEY_COLUMNS, price_factor
 FloatArray = npt.NDArray[np.float64]
 OffsetArray = npt.NDArray[np.int64]
 DateArray = npt.NDArray[np.datetime64]
+BoolArray = npt.NDArray[np.bool_]
 
 _COLUMNS = ("open", "high", "low", "close", "volume", "split_ratio", "dividend")
 
@@ -49,6 +50,8 @@ class Panel:
     benchmark_factor : float64 array of shape (n_rows,)
         The benchmark's `price_factor` since the symbol's bar before: closes of the benchmark before the row
         are multiplied with it. NaN where `benchmark_close` is NaN.
+    is_wanted : bool array of shape (n_rows,)
+        Rows whose values are asked for; the others are only read, and a feature may leave them NaN.
     """
 
     keys: pl.DataFrame
@@ -65,9 +68,16 @@ class Panel:
     next_session: DateArray
     benchmark_close: FloatArray
     benchmark_factor: FloatArray
+    is_wanted: BoolArray
 
 
-def build_panel(bars: pl.DataFrame, sessions: Iterable[date] | None, *, benchmark: str | None = None) -> Panel:
+def build_panel(
+    bars: pl.DataFrame,
+    sessions: Iterable[date] | None,
+    *,
+    benchmark: str | None = None,
+    wanted: Iterable[date] | None = None,
+) -> Panel:
     """Lay out the member rows of `bars` for feature functions.
 
     Parameters
@@ -80,6 +90,8 @@ def build_panel(bars: pl.DataFrame, sessions: Iterable[date] | None, *, benchmar
         no feature needs the calendar: `next_session` is then NaT.
     benchmark : str, optional
         The reference symbol to line up with the members. Needed only if `bars` hold more than one.
+    wanted : iterable of date, optional
+        Sessions whose values are asked for. Default: all.
 
     Returns
     -------
@@ -105,6 +117,7 @@ def build_panel(bars: pl.DataFrame, sessions: Iterable[date] | None, *, benchmar
         next_session=_next_session(session, sessions),
         benchmark_close=close,
         benchmark_factor=factor,
+        is_wanted=np.full(session.shape, True) if wanted is None else members["session"].is_in([*wanted]).to_numpy(),
         **column,
     )
     for value in vars(panel).values():

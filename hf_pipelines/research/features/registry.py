@@ -19,7 +19,7 @@ import numpy.typing as npt
 import polars as pl
 
 from hf_pipelines.research.features import cross_asset, technical, temporal
-from hf_pipelines.research.features.panel import FloatArray, Panel, build_panel
+from hf_pipelines.research.features.panel import DateArray, FloatArray, Panel, build_panel
 from hf_pipelines.research.features.windows import paired, windowed
 
 Input = Literal["open", "high", "low", "close", "volume", "benchmark", "session", "next_session"]
@@ -68,8 +68,9 @@ def compute_features(
     sessions: Iterable[date] | None = None,
     earliest: Mapping[date, date] | None = None,
     benchmark: str | None = None,
+    wanted: Iterable[date] | None = None,
 ) -> pl.DataFrame:
-    """Compute features for every member row of `bars`.
+    """Compute features for the member rows of `bars`.
 
     Parameters
     ----------
@@ -86,11 +87,14 @@ def compute_features(
         alone.
     benchmark : str, optional
         The reference symbol to compare with. Needed only if `bars` hold more than one.
+    wanted : iterable of date, optional
+        Sessions whose values are returned; the other bars are only read. A week of values reads half a year of
+        bars, so this is most of the work. Default: all.
 
     Returns
     -------
     DataFrame
-        `symbol`, `session`, `ts` and one Float32 column a feature in registry order; member rows only, in the
+        `symbol`, `session`, `ts` and one Float32 column a feature in registry order; wanted member rows only, in the
         order of `bars`. NaN where the symbol, or the benchmark at its sessions, lacks history, and where the
         feature's formula says so.
 
@@ -101,7 +105,8 @@ def compute_features(
         if `build_panel` refuses the bars or the sessions.
     """
     features = _select(bars, names, has_calendar=sessions is not None)
-    return feature_frame(build_panel(bars, sessions, benchmark=benchmark), features, earliest=earliest)
+    panel = build_panel(bars, sessions, benchmark=benchmark, wanted=wanted)
+    return feature_frame(panel, features, earliest=earliest)
 
 
 def feature_frame(
@@ -109,14 +114,16 @@ def feature_frame(
 ) -> pl.DataFrame:
     """Compute `features`, registered or not, on a panel; see `compute_features`."""
     columns = []
+    rows = np.flatnonzero(panel.is_wanted)
+    readable_from = _readable_from(panel.session[rows], earliest)
     has_history: dict[int, npt.NDArray[np.bool_]] = {}
     for feature in features:
         bars = feature.lookback_bars
         if bars not in has_history:
-            has_history[bars] = _has_history(panel, bars, earliest)
-        values = np.where(has_history[bars], feature.compute(panel), np.nan)
+            has_history[bars] = _has_history(panel, rows, bars, readable_from)
+        values = np.where(has_history[bars], feature.compute(panel)[rows], np.nan)
         columns.append(pl.Series(feature.name, values.astype(np.float32)))
-    return panel.keys.with_columns(columns)
+    return panel.keys[rows].with_columns(columns)
 
 
 def group_names(group: str) -> tuple[str, ...]:
@@ -149,17 +156,25 @@ def _select(bars: pl.DataFrame, names: Iterable[str] | None, *, has_calendar: bo
     return features
 
 
-def _has_history(panel: Panel, lookback_bars: int, earliest: Mapping[date, date] | None) -> npt.NDArray[np.bool_]:
-    """Whether a row's window lies in the panel and does not begin before the session it may read from."""
-    first = np.arange(panel.close.size) - (lookback_bars - 1)
-    inside = first >= np.repeat(panel.starts[:-1], np.diff(panel.starts))
+def _readable_from(session: DateArray, earliest: Mapping[date, date] | None) -> DateArray | None:
+    """First session that each row may read from; None if the whole panel may be read."""
     if earliest is None:
-        return inside
-    sessions, at = np.unique(panel.session, return_inverse=True)
+        return None
+    sessions, at = np.unique(session, return_inverse=True)
     if missing := [day for day in sessions.tolist() if day not in earliest]:
         raise ValueError(f"`earliest` must name every session of the bars, was without {missing[:5]}.")
-    allowed = np.array([earliest[day] for day in sessions.tolist()], dtype="datetime64[D]")[at]
-    return inside & (panel.session[np.maximum(first, 0)] >= allowed)
+    return np.array([earliest[day] for day in sessions.tolist()], dtype="datetime64[D]")[at]
+
+
+def _has_history(
+    panel: Panel, rows: npt.NDArray[np.intp], lookback_bars: int, readable_from: DateArray | None
+) -> npt.NDArray[np.bool_]:
+    """Whether a row's window lies in the panel and does not begin before the session it may read from."""
+    first = rows - (lookback_bars - 1)
+    inside = first >= np.repeat(panel.starts[:-1], np.diff(panel.starts))[rows]
+    if readable_from is None:
+        return inside
+    return inside & (panel.session[np.maximum(first, 0)] >= readable_from)
 
 
 _CLOSE: tuple[Input, ...] = ("close",)

@@ -84,7 +84,7 @@ def windowed(kernel: Callable[..., float], lookback_bars: int) -> Callable[[Pane
     -------
     callable
         `compute(panel) -> array of shape (n_rows,)`, NaN where the symbol has fewer than `lookback_bars`
-        bars.
+        bars, and in rows that are not wanted.
     """
 
     @functools.wraps(kernel)
@@ -94,7 +94,7 @@ def windowed(kernel: Callable[..., float], lookback_bars: int) -> Callable[[Pane
         dispatcher.compile(signature)
         values = driver(
             dispatcher, panel.starts, panel.open, panel.high, panel.low, panel.close, panel.volume,
-            panel.price_factor, panel.split_ratio, lookback_bars,
+            panel.price_factor, panel.split_ratio, panel.is_wanted, lookback_bars,
         )  # fmt: skip
         return cast(FloatArray, values)
 
@@ -116,7 +116,7 @@ def paired(kernel: Callable[..., float], lookback_bars: int) -> Callable[[Panel]
     -------
     callable
         `compute(panel) -> array of shape (n_rows,)`, NaN where the symbol has fewer than `lookback_bars` bars
-        or the benchmark lacks one of them.
+        or the benchmark lacks one of them, and in rows that are not wanted.
     """
 
     @functools.wraps(kernel)
@@ -126,7 +126,7 @@ def paired(kernel: Callable[..., float], lookback_bars: int) -> Callable[[Panel]
         dispatcher.compile(signature)
         values = driver(
             dispatcher, panel.starts, panel.close, panel.price_factor,
-            panel.benchmark_close, panel.benchmark_factor, lookback_bars,
+            panel.benchmark_close, panel.benchmark_factor, panel.is_wanted, lookback_bars,
         )  # fmt: skip
         return cast(FloatArray, values)
 
@@ -134,7 +134,7 @@ def paired(kernel: Callable[..., float], lookback_bars: int) -> Callable[[Panel]
 
 
 def _slide_bars(  # type: ignore[no-untyped-def]
-    kernel, starts, open_, high, low, close, volume, price_factor, split_ratio, lookback_bars
+    kernel, starts, open_, high, low, close, volume, price_factor, split_ratio, is_wanted, lookback_bars
 ):
     values = np.full(close.size, np.nan)
     window = np.empty((5, lookback_bars))
@@ -144,7 +144,7 @@ def _slide_bars(  # type: ignore[no-untyped-def]
             if price_factor[last] != 1.0 or split_ratio[last] != 1.0:
                 event = last
             first = last - lookback_bars + 1
-            if first < starts[symbol]:
+            if first < starts[symbol] or not is_wanted[last]:
                 continue
             # An event changes the bars BEFORE it: on the window's first bar it changes nothing.
             if event <= first:
@@ -166,7 +166,7 @@ def _slide_bars(  # type: ignore[no-untyped-def]
 
 
 def _slide_pairs(  # type: ignore[no-untyped-def]
-    kernel, starts, close, price_factor, benchmark_close, benchmark_factor, lookback_bars
+    kernel, starts, close, price_factor, benchmark_close, benchmark_factor, is_wanted, lookback_bars
 ):
     values = np.full(close.size, np.nan)
     window = np.empty((2, lookback_bars))
@@ -176,7 +176,7 @@ def _slide_pairs(  # type: ignore[no-untyped-def]
             if np.isnan(benchmark_close[last]):
                 gap = last
             first = last - lookback_bars + 1
-            if first < starts[symbol] or gap >= first:
+            if first < starts[symbol] or gap >= first or not is_wanted[last]:
                 continue
             own, other = 1.0, 1.0
             for row in range(last, first - 1, -1):
@@ -208,5 +208,6 @@ def _driver(slide: Callable[..., Any], *, n_windows: int, n_columns: int) -> tup
     offsets = types.Array(types.int64, 1, "C", readonly=True)
     kernel = types.float64(*[window] * n_windows)
     # The kernel comes as a first-class function: one compiled driver serves every kernel.
-    signature = types.float64[::1](types.FunctionType(kernel), offsets, *[window] * n_columns, types.int64)
+    wanted = types.Array(types.boolean, 1, "C", readonly=True)
+    signature = types.float64[::1](types.FunctionType(kernel), offsets, *[window] * n_columns, wanted, types.int64)
     return njit(signature, cache=True, nogil=True)(slide), kernel

@@ -1,26 +1,86 @@
 """Source `files`: a folder or S3 prefix into which one Parquet or CSV file a session arrives.
 
 A file is named by its session, `2013-02-25.parquet` or `2013-02-25-late.csv`, holds any number of symbols and the
-columns of the bars contract. Times of a CSV are ISO 8601 with an offset (`2013-02-25T21:00:00Z`).
+columns of the bars contract. Times of a CSV are ISO 8601 with an offset (`2013-02-25T21:00:00Z`). The same bytes under
+a second name of the same session are a duplicate and left out.
+
+Lives here: which files hold a session, reading them, and what has changed in the folder (`scan`). Does not live here:
+listing a folder (`landing`), and who asks (`components`).
 """
 
 import io
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass
-from datetime import date
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import date, datetime
 from hashlib import sha256
+from itertools import takewhile
+from typing import Any
 
 import polars as pl
 
+from hf_pipelines.partitions import shift_week, week_key
 from hf_pipelines.research.bars import SOURCE_SCHEMA
 from hf_pipelines.resources.market_data import SourceFile
-from hf_pipelines.resources.object_store import ObjectStore
+from hf_pipelines.resources.market_data.landing import LandedObject, Landing
+from hf_pipelines.resources.object_store import ObjectMissingError, ObjectStore
 
 FILE_PATTERN = re.compile(r"(\d{4}-\d{2}-\d{2})(?!.*\.\.)[A-Za-z0-9_.-]{0,100}\.(parquet|csv)")
+DAY_PATTERN = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
+
+# A name may begin with digits that are no day of a market: weeks are counted within these years.
+FIRST_YEAR, LAST_YEAR = 1900, 2199
 
 # One session of 5,000 symbols has 5,000 daily bars: more cells than this are no session of bars.
 MAX_FILE_CELLS = 50_000_000
+
+# A batch of files arrives one after the other: while one is younger, others may follow.
+SETTLE_S = 2.0
+
+# Fewer sessions than this are looked up one prefix each; a request lists as many objects as four years of sessions.
+PREFIX_SESSIONS = 10
+
+MAX_STRAYS, MAX_STRAY_LENGTH = 5, 80
+FINGERPRINT_LENGTH = 16
+
+
+@dataclass(frozen=True)
+class Scan:
+    """What a look at a part of the folder saw.
+
+    Attributes
+    ----------
+    fingerprints : mapping of week to digest
+        Over names, sizes and ETags (on disk: times) of the session files of each week that lies wholly in the part.
+    next_key : str
+        Where the next scan begins; "" once the end was reached.
+    is_settling : bool
+        A session file is younger than SETTLE_S: the batch may still be arriving. A file from the future (a clock
+        was set back) has settled: it would settle for ever otherwise.
+    n_objects : int
+        Objects looked at.
+    strays : tuple of str
+        At most five names that are no session file.
+    """
+
+    fingerprints: Mapping[str, str]
+    next_key: str
+    is_settling: bool
+    n_objects: int
+    strays: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class _Part:
+    """Objects of a stretch of the folder, and the stretch in which every week is whole."""
+
+    objects: Sequence[LandedObject]
+    start_after: str
+    next_key: str
+
+    def holds(self, week: str) -> bool:
+        """Whether every file of `week` lies in the part: files of a week come after its Sunday's date."""
+        return self.start_after <= week and (not self.next_key or shift_week(week, 1) <= self.next_key)
 
 
 @dataclass(frozen=True)
@@ -31,23 +91,121 @@ class FilesSource:
     ----------
     objects : ObjectStore
         The folder or prefix.
+    s3 : boto3 client, optional
+        What to list an S3 prefix with, such as `S3Resource.get_client()` of dagster-aws; default one made from the
+        environment.
     """
 
     objects: ObjectStore
+    s3: Any = field(default=None, compare=False)
+
+    @property
+    def folder(self) -> Landing:
+        """Where the files lie, for listing."""
+        return Landing(self.objects.uri, self.objects.endpoint, self.s3)
 
     def listing(self, sessions: Sequence[date]) -> dict[str, str]:
-        return {name: sha256(self.objects.get(name)).hexdigest() for name, _ in self._names(sessions)}
+        return {name: sha256(payload).hexdigest() for name, _, payload in self._payloads(sessions)}
 
     def read(self, sessions: Sequence[date]) -> list[SourceFile]:
-        return [self._read(name, day) for name, day in self._names(sessions)]
+        return [self._read(name, day, payload) for name, day, payload in self._payloads(sessions)]
+
+    def sessions(self) -> list[date]:
+        """Sessions that have a file, ascending: by the names of the whole folder."""
+        return sorted({day for name in self.folder.names() if (day := session_of_name(name)) is not None})
+
+    def scan(self, *, start_after: str = "", limit: int = 5000, recent_from: date | None = None, now: datetime) -> Scan:
+        """Look at a part of the folder, by names and times alone.
+
+        Parameters
+        ----------
+        start_after : str
+            `next_key` of the scan before, "" to begin anew.
+        limit : int
+            Objects looked at, at least 1; one more week is read to its end if it alone holds more.
+        recent_from : date, optional
+            The weeks from the one of this day on are looked at as well (`limit` objects of them).
+        now : datetime
+            With a time zone.
+
+        Raises
+        ------
+        StorageUnavailableError
+            If the folder cannot be listed.
+        """
+        if limit < 1:
+            raise ValueError(f"`limit` must be at least 1, was {limit}.")
+        parts = [self._part(start_after, limit)]
+        if recent_from is not None:
+            recent = week_key(recent_from)
+            if parts[0].next_key or start_after > recent:
+                parts.append(self._part(recent, limit))
+        weeks: dict[str, dict[str, LandedObject]] = {}
+        for part in parts:
+            for week, of_week in _by_week(part.objects).items():
+                if part.holds(week):
+                    weeks[week] = of_week
+        looked_at = {each.name: each for part in parts for each in part.objects}
+        ages = [
+            (now - each.modified).total_seconds()
+            for each in looked_at.values()
+            if session_of_name(each.name) is not None
+        ]
+        strays = [_printable(name) for name in looked_at if session_of_name(name) is None]
+        return Scan(
+            fingerprints={week: _fingerprint(of_week) for week, of_week in sorted(weeks.items())},
+            next_key=parts[0].next_key,
+            is_settling=any(0.0 <= age < SETTLE_S for age in ages),
+            n_objects=len(looked_at),
+            strays=tuple(strays[:MAX_STRAYS]),
+        )
+
+    def _part(self, start_after: str, limit: int) -> _Part:
+        """At most `limit` objects, ending where a week ends."""
+        objects, is_end = self.folder.objects(start_after=start_after, limit=limit)
+        if is_end or not objects:
+            return _Part(objects, start_after, "")
+        last = objects[-1].name
+        # Strays of a week count as its own here: they lie between its files.
+        dated = (day for each in reversed(objects) if (day := _leading_day(each.name)) is not None)
+        week = next((week_key(day) for day in dated), None)
+        if week is None or shift_week(week, 1) <= last:
+            return _Part(objects, start_after, last)
+        if week > start_after:
+            return _Part(objects, start_after, week)
+        following = shift_week(week, 1)
+        while not is_end and last < following:
+            more, is_end = self.folder.objects(start_after=last, limit=limit)
+            objects += [each for each in more if each.name < following]
+            last = more[-1].name if more else following
+        return _Part(objects, start_after, following)
+
+    def _payloads(self, sessions: Sequence[date]) -> Iterator[tuple[str, date, bytes]]:
+        """Name, session and bytes of each file, without duplicates; the shortest name of a session comes first."""
+        seen: set[tuple[date, bytes]] = set()
+        for name, day in sorted(self._names(sessions), key=lambda each: (each[1], len(each[0]), each[0])):
+            try:
+                payload = self.objects.get(name)
+            except ObjectMissingError:
+                # Gone since it was listed: whoever asks again will not find it either.
+                continue
+            content = (day, sha256(payload).digest())
+            if content not in seen:
+                seen.add(content)
+                yield name, day, payload
 
     def _names(self, sessions: Sequence[date]) -> list[tuple[str, date]]:
         wanted = {day.isoformat(): day for day in sessions}
-        matches = ((name, FILE_PATTERN.fullmatch(name)) for name in self.objects.all_keys())
-        return sorted((name, wanted[match[1]]) for name, match in matches if match and match[1] in wanted)
+        if len(wanted) <= PREFIX_SESSIONS:
+            names = [name for key in wanted for name in self.folder.names(prefix=key)]
+        else:
+            first, last = min(wanted), max(wanted)
+            of_range = self.folder.names(start_after=first)
+            names = list(takewhile(lambda name: name[: len(last)] <= last, of_range))
+        matches = ((name, FILE_PATTERN.fullmatch(name)) for name in names)
+        return [(name, wanted[match[1]]) for name, match in matches if match and match[1] in wanted]
 
-    def _read(self, name: str, day: date) -> SourceFile:
-        payload = self.objects.get(name)
+    def _read(self, name: str, day: date, payload: bytes) -> SourceFile:
         digest = sha256(payload).hexdigest()
         address = self.objects.address(name)
         try:
@@ -57,6 +215,39 @@ class FilesSource:
             reason = " ".join(str(e).split())[:300]
             return SourceFile(name, digest, None, (day,), f"`{address}` must be a table of bars, was not: {reason}")
         return SourceFile(name, digest, frame, (day,))
+
+
+def session_of_name(name: str) -> date | None:
+    """Session that a file's name says it holds; None for a name that is no session file's."""
+    return _leading_day(name) if FILE_PATTERN.fullmatch(name) else None
+
+
+def _leading_day(name: str) -> date | None:
+    if not DAY_PATTERN.match(name):
+        return None
+    try:
+        day = date.fromisoformat(name[:10])
+    except ValueError:
+        return None
+    return day if FIRST_YEAR <= day.year <= LAST_YEAR else None
+
+
+def _by_week(objects: Sequence[LandedObject]) -> dict[str, dict[str, LandedObject]]:
+    weeks: dict[str, dict[str, LandedObject]] = {}
+    for each in objects:
+        if (day := session_of_name(each.name)) is not None:
+            weeks.setdefault(week_key(day), {})[each.name] = each
+    return weeks
+
+
+def _fingerprint(of_week: Mapping[str, LandedObject]) -> str:
+    lines = [f"{name}\0{each.size}\0{each.stamp}" for name, each in sorted(of_week.items())]
+    return sha256("\n".join(lines).encode()).hexdigest()[:FINGERPRINT_LENGTH]
+
+
+def _printable(name: str) -> str:
+    """A name of any bytes, as a log can show it."""
+    return (name if name.isprintable() else ascii(name)[1:-1])[:MAX_STRAY_LENGTH]
 
 
 def _parse_parquet(payload: bytes) -> pl.DataFrame:

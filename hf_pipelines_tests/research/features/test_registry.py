@@ -79,6 +79,23 @@ def test_every_feature_over_a_range_with_earliest_equals_each_week_alone(bars):
         assert all(_bits(alone[name]) == _bits(together[name]) for name in NAMES)
 
 
+def test_every_feature_of_wanted_sessions_has_the_bits_of_all_sessions(bars, features):
+    week = SESSIONS[300:305]
+    wanted = compute_features(bars, NAMES, sessions=SESSIONS, wanted=week)
+    same = features.filter(pl.col("session").is_in(week))
+    assert wanted.height == 10
+    assert wanted.select(KEYS).equals(same.select(KEYS))
+    assert all(_bits(wanted[name]) == _bits(same[name]) for name in NAMES)
+
+
+@pytest.mark.parametrize("name", ["rsi_14", "benchmark_beta_60"])
+def test_window_features_compute_nothing_for_sessions_that_are_not_wanted(bars, name):
+    panel = build_panel(bars, SESSIONS, wanted=SESSIONS[300:305])
+    values = FEATURES[name].compute(panel)
+    assert np.isfinite(values).sum() == 10
+    assert np.isnan(values[~panel.is_wanted]).all()
+
+
 @pytest.mark.parametrize("at", np.random.default_rng(4).integers(5, 479, 6).tolist())
 def test_every_feature_with_the_future_cut_off_keeps_its_bits(bars, features, at):
     past = compute_features(bars.filter(pl.col("session") <= SESSIONS[at]), NAMES, sessions=SESSIONS)

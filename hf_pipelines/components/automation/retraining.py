@@ -1,9 +1,9 @@
-"""Automation: the weekly retrain job of a strategy and its schedule, and what follows a run that was killed.
+"""Retraining: the weekly retrain job of a strategy and its schedule, and what follows a run that was killed.
 
 Lives here: which assets are retrained together, and when. Does not live here: the assets (`strategy_stages`).
 
 Dagster concept: partitioned job and schedule. On Sunday 02:00 in the market's time zone the week that begins is
-requested. Missed ticks are not caught up by Dagster.
+requested. Missed ticks are not caught up by Dagster: the sensor on data time does that (`following`).
 """
 
 from datetime import datetime
@@ -12,9 +12,15 @@ from zoneinfo import ZoneInfo
 import dagster as dg
 from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
 
+from hf_pipelines.components.automation.following import retrain_work
+from hf_pipelines.components.automation.work import Ledger
 from hf_pipelines.components.strategy_stages import RETRAINED, StrategyPlan
 from hf_pipelines.partitions import week_key
+from hf_pipelines.resources.clock import Clock
+from hf_pipelines.resources.currency import CurrencyChecker
 from hf_pipelines.resources.mlflow_tracking import MLflowTracking
+from hf_pipelines.resources.parquet_io_manager import Storage
+from hf_pipelines.resources.partition_store import PartitionStore
 
 RETRAIN_CRON = "0 2 * * 0"
 
@@ -41,26 +47,37 @@ def retrain_schedule(plan: StrategyPlan, job: UnresolvedAssetJobDefinition) -> d
         default_status=dg.DefaultScheduleStatus.STOPPED if partitions.end else dg.DefaultScheduleStatus.RUNNING,
         description="Retrain for the week that begins. Off by default for a market whose data have an end.",
     )
-    def schedule(context: dg.ScheduleEvaluationContext) -> dg.RunRequest | dg.SkipReason:
+    def schedule(
+        context: dg.ScheduleEvaluationContext, storage: Storage, clock: Clock
+    ) -> dg.RunRequest | dg.SkipReason:
         local = context.scheduled_execution_time.astimezone(ZoneInfo(partitions.timezone))
-        return request_week(plan, local)
+        return request_week(plan, local, storage.store(), Ledger(context.instance, clock.now()))
 
     return schedule
 
 
-def request_week(plan: StrategyPlan, local: datetime) -> dg.RunRequest | dg.SkipReason:
-    """Run request for the week that `local` (in the market's time zone) lies in."""
+def request_week(
+    plan: StrategyPlan, local: datetime, store: PartitionStore, ledger: Ledger
+) -> dg.RunRequest | dg.SkipReason:
+    """Run request for the week that `local` (in the market's time zone) lies in, unless it is made or being made."""
     key = week_key(local.date())
     end = plan.market.partitions.end_sunday
     if key < plan.market.partitions.first_week.isoformat() or (end is not None and key >= end.isoformat()):
         return dg.SkipReason(
             f"{plan.market.name} has sessions from {plan.market.start} to {plan.market.end}: there is no week {key}."
         )
-    return dg.RunRequest(run_key=f"{plan.name}:{key}", partition_key=key)
+    work = retrain_work(plan, store, key)
+    if (run_id := ledger.under_way(work.job)) is not None:
+        return dg.SkipReason(f"run {run_id[:8]} of {work.job} is under way.")
+    if CurrencyChecker(store, {}).is_current(plan.asset("fitted_model"), key).is_current:
+        return dg.SkipReason(f"the model of week {key} is made from what is stored now.")
+    return dg.RunRequest(run_key=f"{plan.name}:{key}", partition_key=key, tags=work.request(1).tags)
 
 
 @dg.run_failure_sensor(
     name="end_tracker_runs",
+    # Runs of `hfp` belong to no code location.
+    monitor_all_code_locations=True,
     default_status=dg.DefaultSensorStatus.RUNNING,
     description="End as FAILED the MLflow runs that a killed run left RUNNING; a run that fails by itself ends its own.",
 )

@@ -1,0 +1,238 @@
+"""Arrivals: market data that arrives becomes bars and features, with no hand on it.
+
+Lives here: the sensor of a market whose files land in a folder or bucket. Does not live here: reading files
+(`resources.market_data`), what makes a partition current (`resources.currency`), models and signals (`following`).
+
+Dagster concept: sensor. A tick compares what has landed and what is stored, and asks for what differs: it holds no
+truth of its own. Its cursor only says which weeks were compared already; a lost cursor costs one longer tick.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING
+
+import dagster as dg
+from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
+
+from hf_pipelines.components.automation.work import Ledger, Standing, Work, digest, read_cursor
+from hf_pipelines.components.features_stage import feature_weeks
+from hf_pipelines.partitions import parse_key, shift_week
+from hf_pipelines.resources import settings
+from hf_pipelines.resources.clock import Clock
+from hf_pipelines.resources.currency import CurrencyChecker
+from hf_pipelines.resources.parquet_io_manager import Storage
+from hf_pipelines.resources.partition_store import PartitionStore, StoredPartitionError
+
+if TYPE_CHECKING:
+    from hf_pipelines.components.market import Market
+
+# Objects looked at in one tick, besides those of the last weeks, which every tick looks at.
+SCAN_LIMIT = 5_000
+RECENT = timedelta(weeks=3)
+
+# Weeks compared in one tick: five years.
+WEEKS_A_TICK = 260
+
+
+def market_job(market: "Market") -> UnresolvedAssetJobDefinition:
+    """Job `<market>_update`: bars and features of weeks."""
+    keys = [dg.AssetKey(stage.asset.split("/")) for stage in market.stages]
+    return dg.define_asset_job(
+        name=market.update_job,
+        selection=dg.AssetSelection.assets(*keys),
+        description=f"Bars of {market.name} from its source, and the features built on them.",
+    )
+
+
+def arrivals_sensor(market: "Market", job: UnresolvedAssetJobDefinition) -> dg.SensorDefinition:
+    """Ask for the weeks whose files are not those that their bars were made from, and for the features after them."""
+
+    @dg.sensor(
+        name=f"{market.name}_arrivals",
+        job=job,
+        minimum_interval_seconds=settings.tick_seconds(),
+        default_status=dg.DefaultSensorStatus.RUNNING,
+        description=(
+            f"Watches {market.landing.objects.uri}: new and revised session files become bars, and features that are out of date "
+            "with their bars are made again. A broken file fails its own week and is tried again when it changes."
+        ),
+    )
+    def sensor(context: dg.SensorEvaluationContext, storage: Storage, clock: Clock) -> dg.SensorResult:
+        now = clock.now()
+        found = Arrivals(market, storage.store(), Ledger(context.instance, now), now).tick(context.cursor)
+        for line in found.notes:
+            context.log.info(line)
+        return dg.SensorResult(
+            run_requests=found.requests,
+            skip_reason=None if found.requests else dg.SkipReason("; ".join(found.notes) or "nothing new has arrived"),
+            cursor=found.cursor,
+        )
+
+    return sensor
+
+
+@dataclass(frozen=True)
+class Tick:
+    """What a tick asks for, what it remembers, and what it says."""
+
+    requests: list[dg.RunRequest]
+    cursor: str
+    notes: tuple[str, ...] = ()
+
+
+@dataclass
+class Arrivals:
+    """One tick over the landing folder and the store of a market."""
+
+    market: "Market"
+    store: PartitionStore
+    ledger: Ledger
+    now: datetime
+    notes: list[str] = field(default_factory=list)
+
+    def tick(self, cursor: str | None) -> Tick:
+        """Compare, ask, remember.
+
+        The cursor holds `files`: week to fingerprint of its files when bars were last found to be made from them (or
+        to be refused), `bars`: week to the tag of the bars that features were last compared with, and `next`: where
+        the scan of the folder goes on.
+        """
+        known = read_cursor(cursor)
+        files, bars = dict(known.get("files", {})), dict(known.get("bars", {}))
+        recent = max(files, default=None)
+        scan = self.market.landing.scan(
+            start_after=known.get("next", ""),
+            limit=SCAN_LIMIT,
+            recent_from=parse_key(recent) - RECENT if recent else None,
+            now=self.now,
+        )
+        if scan.strays:
+            self.notes.append(f"no session file, left alone: {', '.join(scan.strays)}")
+        if scan.is_settling:
+            # Half a batch would be issued as if it were all: the rest is seconds away.
+            return self._done([], "files are still arriving", files, bars, known.get("next", ""))
+        if (run_id := self.ledger.under_way(self.market.update_job)) is not None:
+            return self._done([], f"run {run_id[:8]} is under way", files, bars, known.get("next", ""))
+        requests = self._request_bars(scan.fingerprints, files)
+        # Features wait for the bars that are about to change.
+        requests = requests or self._request_features(bars)
+        return self._done(requests, None, files, bars, scan.next_key)
+
+    def _done(
+        self,
+        requests: list[dg.RunRequest],
+        note: str | None,
+        files: Mapping[str, str],
+        bars: Mapping[str, str],
+        next_key: str,
+    ) -> Tick:
+        cursor = json.dumps({"files": files, "bars": bars, "next": next_key}, sort_keys=True)
+        return Tick(requests, cursor, (*self.notes, *([note] if note else [])))
+
+    def _request_bars(self, fingerprints: Mapping[str, str], handled: dict[str, str]) -> list[dg.RunRequest]:
+        """Ask for weeks whose files changed; note in `handled` those that need nothing or are settled."""
+        market = self.market
+        changed = [week for week, print_ in sorted(fingerprints.items()) if handled.get(week) != print_]
+        unequal: dict[str, dict[str, str]] = {}
+        for week in changed[-WEEKS_A_TICK:]:
+            listing = market.bars_listing(week, self.now)
+            sources = self._sources(week)
+            if not sources.items() >= listing.items():
+                unequal[week] = listing
+                continue
+            if gone := sorted(set(sources) - set(listing)):
+                self.notes.append(f"files of week {week} are gone, its bars stay: {', '.join(gone[:5])}")
+            # A file that came before the close of its session is taken after it, though it does not change.
+            if not market.early_files(week, self.now):
+                handled[week] = fingerprints[week]
+        if not unequal:
+            return []
+        works = [self._bars_work(unequal)]
+        if self.ledger.standing(works[0])[0] is Standing.SETTLED:
+            # It was tried and failed: one by one, so that no broken week holds back another.
+            works = [self._bars_work({week: listing}) for week, listing in unequal.items()]
+        for work in works:
+            if self.ledger.standing(work)[0] is Standing.SETTLED:
+                for week in work.partitions:
+                    handled[week] = fingerprints[week]
+                self.notes.append(f"bars of {', '.join(work.partitions[:5])} failed and wait for their files to change")
+        return self.ledger.due(works)
+
+    def _sources(self, week: str) -> Mapping[str, str]:
+        """What the bars of a week were made from; nothing if there are none, or none that can be read."""
+        try:
+            footer = self.store.footer(self.market.bars_asset, week)
+        except StoredPartitionError as e:
+            self.notes.append(f"{e} It is made anew.")
+            return {}
+        return footer.sources if footer else {}
+
+    def _bars_work(self, listings: Mapping[str, Mapping[str, str]]) -> Work:
+        """One run: a single week with its features, several weeks of bars alone (a broken one must not stop the rest)."""
+        market, weeks = self.market, tuple(sorted(listings))
+        stored = self.store.tags(market.bars_asset)
+        groups: list[str] = []
+        if len(weeks) == 1:
+            groups = [
+                market.features_asset(group)
+                for group in market.feature_groups
+                if not self._missing_bars(group, weeks[0], {*stored, weeks[0]})
+            ]
+        names = [name for listing in listings.values() for name in listing]
+        return Work(
+            job=market.update_job,
+            assets=(market.bars_asset, *groups),
+            partitions=weeks,
+            state=digest(listings, {week: stored.get(week) for week in weeks}),
+            because=f"new or revised files, the last of {len(names)}: {max(names)}",
+        )
+
+    def _request_features(self, handled: dict[str, str]) -> list[dg.RunRequest]:
+        """Ask for features of weeks whose bars changed, and of the later weeks that look back on them."""
+        market = self.market
+        tags = self.store.tags(market.bars_asset)
+        changed = [week for week, tag in sorted(tags.items()) if handled.get(week) != tag][:WEEKS_A_TICK]
+        if not changed:
+            return []
+        checker = CurrencyChecker(self.store, {})
+        needed: dict[str, set[str]] = {}
+        for group in market.feature_groups:
+            asset, lookback = market.features_asset(group), feature_weeks(market, group)
+            reached = {shift_week(week, ahead) for week in changed for ahead in range(lookback + 1)} & set(tags)
+            for week in sorted(reached):
+                if not self._missing_bars(group, week, set(tags)) and not checker.is_current(asset, week).is_current:
+                    needed.setdefault(week, set()).add(asset)
+        work = self._features_work(needed, checker) if needed else None
+        if work is not None and self.ledger.standing(work)[0] is not Standing.SETTLED:
+            return self.ledger.due([work])
+        if work is not None:
+            self.notes.append(f"features of {', '.join(work.partitions[:5])} failed and wait for their bars to change")
+        handled.update({week: tags[week] for week in changed})
+        return []
+
+    def _features_work(self, needed: Mapping[str, set[str]], checker: CurrencyChecker) -> Work:
+        market, weeks = self.market, tuple(sorted(needed))
+        assets = tuple(sorted(set().union(*needed.values())))
+        longest = max(feature_weeks(market, group) for group in market.feature_groups)
+        read = sorted({each for week in weeks for each in market.partitions.weeks_around(week, first=-longest, last=0)})
+        footers = {week: checker.footer(market.bars_asset, week) for week in read}
+        return Work(
+            job=market.update_job,
+            assets=assets,
+            partitions=weeks,
+            state=digest(
+                {week: footer.content_hash for week, footer in footers.items() if footer},
+                {asset: {week: tags.get(week) for week in weeks} for asset, tags in self._tags(assets).items()},
+            ),
+            because="features are out of date with their bars",
+        )
+
+    def _tags(self, assets: Sequence[str]) -> dict[str, dict[str, str]]:
+        return {asset: self.store.tags(asset) for asset in assets}
+
+    def _missing_bars(self, group: str, week: str, stored: set[str]) -> list[str]:
+        """Weeks of bars that features of a week need and that are not there."""
+        read = self.market.partitions.weeks_around(week, first=-feature_weeks(self.market, group), last=0)
+        return [each for each in read if each not in stored]

@@ -1,0 +1,250 @@
+"""Following: a strategy follows its market, from new features to a model of the week and signals of the day.
+
+Lives here: the sensor of a strategy. Does not live here: bars and features (`arrivals`), the Sunday schedule
+(`retraining`), how a model or a signal is made (`strategy_stages`).
+
+Dagster concept: sensor on data time. Which week is the newest is read from the bars, never from the wall clock: a
+missed Sunday, late data and a replayed feed are all the same to it. A week that has begun by the data and has no model,
+or one made from inputs that changed since, is asked for once a state; weeks before it are never asked for by themselves.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date, datetime, timedelta
+from functools import cached_property
+
+import dagster as dg
+from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
+
+from hf_pipelines.components.automation.arrivals import Tick
+from hf_pipelines.components.automation.work import Ledger, Standing, Work, digest, read_cursor
+from hf_pipelines.components.strategy_stages import RETRAINED, StrategyPlan
+from hf_pipelines.partitions import parse_key, shift_week
+from hf_pipelines.resources import settings
+from hf_pipelines.resources.clock import Clock
+from hf_pipelines.resources.currency import CurrencyChecker
+from hf_pipelines.resources.parquet_io_manager import Storage
+from hf_pipelines.resources.partition_store import PartitionStore
+
+# The Sunday schedule asks at 02:00; what it asked for is there to be seen ten minutes later.
+AFTER_SCHEDULE = timedelta(hours=2, minutes=10)
+
+# A fresh cursor begins with the signals of these weeks; older ones are for a backfill.
+FRESH_WEEKS = 2
+
+
+def signals_job(plan: StrategyPlan) -> UnresolvedAssetJobDefinition:
+    """Job `<strategy>_issue`: signals of sessions."""
+    return dg.define_asset_job(
+        name=f"{plan.name}_issue",
+        selection=dg.AssetSelection.assets(dg.AssetKey([plan.name, "signals"])),
+        description=f"Issue the signals of {plan.name}, once a session.",
+    )
+
+
+def following_sensor(
+    plan: StrategyPlan, retrain: UnresolvedAssetJobDefinition, issue: UnresolvedAssetJobDefinition
+) -> dg.SensorDefinition:
+    """Ask for the model of the newest week, then for the signals of sessions that have features and no issue."""
+
+    @dg.sensor(
+        name=f"{plan.name}_follows",
+        jobs=[retrain, issue],
+        minimum_interval_seconds=settings.tick_seconds(),
+        default_status=dg.DefaultSensorStatus.RUNNING,
+        description=(
+            f"Follows {plan.market.name}: the model of the newest week when it is missing or its inputs changed, then the "
+            "signals of sessions that have features and no issue. Earlier weeks without a model are left to a backfill."
+        ),
+    )
+    def sensor(context: dg.SensorEvaluationContext, storage: Storage, clock: Clock) -> dg.SensorResult:
+        now = clock.now()
+        found = Following(plan, storage.store(), Ledger(context.instance, now), now).tick(context.cursor)
+        for line in found.notes:
+            context.log.info(line)
+        return dg.SensorResult(
+            run_requests=found.requests,
+            skip_reason=None if found.requests else dg.SkipReason("; ".join(found.notes) or "nothing new to follow"),
+            cursor=found.cursor,
+        )
+
+    return sensor
+
+
+def newest_week(plan: StrategyPlan, store: PartitionStore) -> str | None:
+    """Week that begins after the last session that has bars, in data time; None without bars or after the market's end."""
+    market = plan.market
+    stored = store.partitions(market.bars_asset)
+    if not stored:
+        return None
+    footer = store.footer(market.bars_asset, stored[-1])
+    sessions = market.partitions.sessions_of_week(stored[-1])
+    is_over = footer is None or not sessions or sessions[-1].isoformat() in footer.session_hashes
+    week = shift_week(stored[-1], 1) if is_over else stored[-1]
+    end = market.partitions.end_sunday
+    return None if end is not None and parse_key(week) >= end else week
+
+
+def retrain_work(plan: StrategyPlan, store: PartitionStore, week: str) -> Work:
+    """Retraining a strategy for a week, from the features and bars that are stored now."""
+    tags = {asset: store.tags(asset) for asset in (plan.market.bars_asset, *_feature_assets(plan))}
+    weeks = plan.market.partitions.weeks_around(week, first=-plan.train_weeks, last=-1)
+    return Work(
+        job=f"{plan.name}_retrain",
+        assets=tuple(plan.asset(stage) for stage in RETRAINED),
+        partitions=(week,),
+        state=digest({asset: {each: of_asset.get(each) for each in weeks} for asset, of_asset in tags.items()}),
+        because=f"week {week} has begun",
+    )
+
+
+def _feature_assets(plan: StrategyPlan) -> list[str]:
+    return [plan.market.features_asset(group) for group in plan.feature_names]
+
+
+@dataclass
+class Following:
+    """One tick over the store of a strategy and its market."""
+
+    plan: StrategyPlan
+    store: PartitionStore
+    ledger: Ledger
+    now: datetime
+
+    def tick(self, cursor: str | None) -> Tick:
+        """Compare, ask, remember.
+
+        The cursor holds `model`: digest of the newest week and of all that its model is made from, when it was last
+        found to need nothing; `weeks`: week to digest of the features and models its signals were last compared with.
+        """
+        known = read_cursor(cursor)
+        model, weeks = known.get("model", ""), known.get("weeks")
+        market = self.plan.market
+        if (run_id := self.ledger.under_way(market.update_job)) is not None:
+            return _tick([], model, weeks, f"waits for run {run_id[:8]} of {market.update_job}")
+        week = newest_week(self.plan, self.store)
+        notes = []
+        if week is not None and (state := self._model_state(week)) != model:
+            standing, requests, note = self._request_model(week)
+            if standing is not Standing.SETTLED:
+                # Signals of the week wait for its model.
+                return _tick(requests, model, weeks, note)
+            model = state
+            notes.append(note)
+        requests, weeks, note = self._request_signals(weeks)
+        return _tick(requests, model, weeks, *notes, note)
+
+    @cached_property
+    def _feature_tags(self) -> dict[str, dict[str, str]]:
+        return {asset: self.store.tags(asset) for asset in _feature_assets(self.plan)}
+
+    @cached_property
+    def _model_tags(self) -> dict[str, str]:
+        return self.store.tags(self.plan.asset("fitted_model"))
+
+    @cached_property
+    def _checker(self) -> CurrencyChecker:
+        """Looks at inputs alone: a new release of our code does not by itself retrain what is in use."""
+        return CurrencyChecker(self.store, {})
+
+    def _model_state(self, week: str) -> str:
+        work = retrain_work(self.plan, self.store, week)
+        return digest(week, work.state, self._model_tags.get(week), self._is_early(week))
+
+    def _is_early(self, week: str) -> bool:
+        return self.now < self.plan.market.partitions.week_begin(week) + AFTER_SCHEDULE
+
+    def _request_model(self, week: str) -> tuple[Standing, list[dg.RunRequest], str]:
+        """Where the model of the newest week stands; SETTLED if there is nothing to ask for."""
+        asset = self.plan.asset("fitted_model")
+        if self._is_early(week):
+            return Standing.SETTLED, [], f"week {week} has not begun"
+        if week in self._model_tags and self._checker.is_current(asset, week).is_current:
+            return Standing.SETTLED, [], f"{asset} {week} is current"
+        if (reason := self._not_ready(week)) is not None:
+            return Standing.SETTLED, [], f"no model of week {week} yet: {reason}"
+        work = retrain_work(self.plan, self.store, week)
+        # A model that failed for this state is not asked for again by it; nor one that succeeded.
+        standing, attempt = self.ledger.standing(work)
+        if standing is Standing.DUE and (run_id := self.ledger.under_way(work.job)) is not None:
+            return Standing.UNDER_WAY, [], f"waits for run {run_id[:8]} of {work.job}"
+        requests = [work.request(attempt)] if standing is Standing.DUE else []
+        if standing is Standing.SETTLED:
+            return standing, [], f"no model of week {week} from what is stored now: its run failed; see it, or retrain it"
+        return standing, requests, f"model of week {week} is {standing.value}"
+
+    def _not_ready(self, week: str) -> str | None:
+        """Why a model of a week cannot be trained now."""
+        plan = self.plan
+        window = plan.market.partitions.weeks_around(week, first=-plan.train_weeks, last=-1)
+        if len(window) < plan.train_weeks:
+            return f"its {plan.train_weeks} weeks of training begin before the market"
+        for asset in _feature_assets(plan):
+            if missing := [each for each in window if each not in self._feature_tags[asset]]:
+                return f"{asset} has no {missing[0]}" + (f" and {len(missing) - 1} more" if len(missing) > 1 else "")
+            for each in window:
+                found = self._checker.is_current(asset, each)
+                if not found.is_current:
+                    return f"{asset} {each} is out of date: {found.reason}"
+        return None
+
+    def _request_signals(self, handled: Mapping[str, str] | None) -> tuple[list[dg.RunRequest], dict[str, str], str]:
+        """Ask for sessions that have features and no issue, in weeks whose features or models changed."""
+        states = self._signal_states()
+        if handled is None:
+            handled = {week: state for week, state in states.items() if week not in sorted(states)[-FRESH_WEEKS:]}
+        seen = {week: state for week, state in states.items() if handled.get(week) == state}
+        days, remaining = self._unissued([week for week in states if week not in seen])
+        if not days:
+            return [], {**seen, **{week: states[week] for week in states if week not in remaining}}, ""
+        work = Work(
+            job=f"{self.plan.name}_issue",
+            assets=(self.plan.asset("signals"),),
+            partitions=tuple(days),
+            state=digest({week: states[week] for week in states if week not in seen}),
+            because=f"features of {days[-1]} and no issue of it",
+        )
+        standing, attempt = self.ledger.standing(work)
+        if standing is Standing.DUE:
+            return [work.request(attempt)], seen, f"signals of {', '.join(days[:5])}"
+        if standing is Standing.UNDER_WAY:
+            return [], seen, f"signals of {', '.join(days[:5])} are under way"
+        return [], {**states}, f"signals of {', '.join(days[:5])} failed and wait for their features or model to change"
+
+    def _signal_states(self) -> dict[str, str]:
+        """Weeks that have features and a model to serve them, with a digest of both."""
+        ages = range(-self.plan.max_model_age_weeks, 1)
+        weeks = set.intersection(*(set(tags) for tags in self._feature_tags.values()))
+        states = {}
+        for week in sorted(weeks):
+            models = {each: tag for age in ages if (tag := self._model_tags.get(each := shift_week(week, age)))}
+            if models:
+                states[week] = digest([tags[week] for tags in self._feature_tags.values()], models)
+        return states
+
+    def _unissued(self, weeks: Sequence[str]) -> tuple[list[str], set[str]]:
+        """Sessions of weeks that can be issued now, and the weeks that must be looked at again."""
+        if not weeks:
+            return [], set()
+        issued = set(self.store.partitions(self.plan.asset("signals")))
+        days: list[str] = []
+        remaining = set()
+        for week in weeks:
+            judged = [self._checker.is_current(asset, week).is_current for asset in self._feature_tags]
+            if not all(judged):
+                # They are about to be made again from bars that changed.
+                remaining.add(week)
+                continue
+            footers = [self._checker.footer(asset, week) for asset in self._feature_tags]
+            sessions = set.intersection(*(set(footer.session_hashes) if footer else set() for footer in footers))
+            days += sorted(sessions - issued)
+        return [day for day in days if self._has_closed(parse_key(day))], remaining
+
+    def _has_closed(self, day: date) -> bool:
+        partitions = self.plan.market.partitions
+        return partitions.is_session(day) and partitions.hours[day][1] <= self.now
+
+
+def _tick(requests: list[dg.RunRequest], model: str, weeks: Mapping[str, str] | None, *notes: str) -> Tick:
+    return Tick(requests, json.dumps({"model": model, "weeks": weeks}, sort_keys=True), tuple(filter(None, notes)))

@@ -1,0 +1,193 @@
+"""Work: what automation asks for, told apart by the state that asks for it.
+
+Lives here: `Work`, and `Ledger`, which knows from Dagster's runs whether a work is due, under way or settled. Does not
+live here: which work there is (`arrivals`, `following`).
+
+Dagster concept: run requests. Every run carries the key of its work as a tag, so that a restarted daemon, a tick that
+died before its cursor was saved, or a second sensor finds it again.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from enum import Enum
+from functools import cached_property
+from typing import Any
+
+import dagster as dg
+from dagster._core.storage.dagster_run import FINISHED_STATUSES, RunRecord
+from dagster._core.storage.tags import WILL_RETRY_TAG
+
+from hf_pipelines.components.stage import WANTED_TAG
+from hf_pipelines.resources.outages import OUTAGES
+
+WORK_TAG = "hf/work"
+ATTEMPT_TAG = "hf/attempt"
+
+# After a failure that did not lie in the data; a killed run is re-executed by Dagster at once.
+BACKOFF = (timedelta(minutes=1), timedelta(minutes=5), timedelta(minutes=25))
+
+# A run that Dagster said it would re-execute, and did not within this time, is not waited for.
+RETRY_PATIENCE = timedelta(minutes=10)
+
+# What a step raises when a server or disk was at fault: asking again may help.
+TRANSIENT_ERRORS = (
+    "StorageOutageError",
+    "StorageUnavailableError",
+    "TrackingUnavailableError",
+    "OperationalError",
+    "DagsterPostgresException",
+)
+
+
+class Standing(Enum):
+    """Whether a work needs to be asked for."""
+
+    DUE = "due"
+    UNDER_WAY = "under way"
+    SETTLED = "settled"
+
+
+@dataclass(frozen=True)
+class Work:
+    """A run that automation wants.
+
+    Attributes
+    ----------
+    job : str
+    assets : tuple of str
+        Asset paths.
+    partitions : tuple of str
+        Sorted partition keys; they need not follow each other.
+    state : str
+        What it would be made from. The same work is asked for again only when this has changed.
+    because : str
+        In words, for the run's tags and the sensor's log.
+    """
+
+    job: str
+    assets: tuple[str, ...]
+    partitions: tuple[str, ...]
+    state: str
+    because: str
+
+    @cached_property
+    def key(self) -> str:
+        return digest(self.job, self.assets, self.partitions, self.state)
+
+    def request(self, attempt: int) -> dg.RunRequest:
+        """One run over all partitions, told which of its range are wanted."""
+        first, last = self.partitions[0], self.partitions[-1]
+        tags = {WORK_TAG: self.key, ATTEMPT_TAG: str(attempt), "hf/because": self.because[:500]}
+        selection = [dg.AssetKey(asset.split("/")) for asset in self.assets]
+        if first == last:
+            return dg.RunRequest(
+                run_key=f"{self.key}:{attempt}",
+                job_name=self.job,
+                partition_key=first,
+                tags=tags,
+                asset_selection=selection,
+            )
+        span = {"dagster/asset_partition_range_start": first, "dagster/asset_partition_range_end": last}
+        return dg.RunRequest(
+            run_key=f"{self.key}:{attempt}",
+            job_name=self.job,
+            tags={**tags, **span, WANTED_TAG: ",".join(self.partitions)},
+            asset_selection=selection,
+        )
+
+
+def digest(*parts: Any) -> str:
+    """Short digest of JSON-able values.
+
+    Examples
+    --------
+    >>> digest("a", ["b"]) == digest("a", ("b",)) != digest("a", "b")
+    True
+    """
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
+
+
+@dataclass(frozen=True)
+class Ledger:
+    """What has become of works that were asked for.
+
+    Parameters
+    ----------
+    instance : DagsterInstance
+    now : datetime
+        Wall clock, UTC.
+    """
+
+    instance: dg.DagsterInstance
+    now: datetime
+
+    def standing(self, work: Work) -> tuple[Standing, int]:
+        """Where a work stands, and the number of the attempt that would be next."""
+        records = self.instance.get_run_records(dg.RunsFilter(tags={WORK_TAG: work.key}))
+        if not records:
+            return Standing.DUE, 1
+        if any(self._is_under_way(each, records) for each in records):
+            return Standing.UNDER_WAY, 0
+        newest = records[0]
+        attempts = max(int(each.dagster_run.tags.get(ATTEMPT_TAG, "1")) for each in records)
+        if newest.dagster_run.status is not dg.DagsterRunStatus.FAILURE or attempts > len(BACKOFF):
+            return Standing.SETTLED, 0
+        if not self._is_transient(newest):
+            return Standing.SETTLED, 0
+        if self._ended(newest) + BACKOFF[attempts - 1] > self.now:
+            return Standing.UNDER_WAY, 0
+        return Standing.DUE, attempts + 1
+
+    def under_way(self, job: str) -> str | None:
+        """Run of a job that has not ended, or whose re-execution by Dagster is still to come."""
+        records = self.instance.get_run_records(dg.RunsFilter(job_name=job), limit=5)
+        return next((each.dagster_run.run_id for each in records if self._is_under_way(each, records)), None)
+
+    def due(self, works: Sequence[Work]) -> list[dg.RunRequest]:
+        """Requests for the works that are due."""
+        standings = {work: self.standing(work) for work in works}
+        return [work.request(attempt) for work, (standing, attempt) in standings.items() if standing is Standing.DUE]
+
+    def _is_under_way(self, record: RunRecord, others: Sequence[RunRecord]) -> bool:
+        run = record.dagster_run
+        if run.status not in FINISHED_STATUSES:
+            return True
+        if run.status is not dg.DagsterRunStatus.FAILURE or run.tags.get(WILL_RETRY_TAG) != "true":
+            return False
+        is_followed = any(each.dagster_run.parent_run_id == run.run_id for each in others)
+        return not is_followed and self._ended(record) + RETRY_PATIENCE > self.now
+
+    def _ended(self, record: RunRecord) -> datetime:
+        return datetime.fromtimestamp(record.end_time or record.create_timestamp.timestamp(), tz=self.now.tzinfo)
+
+    def _is_transient(self, record: RunRecord) -> bool:
+        """Whether a run failed by a server, a disk or a kill, and not by what it read."""
+        failures = self.instance.get_records_for_run(
+            record.dagster_run.run_id, of_type=dg.DagsterEventType.STEP_FAILURE
+        ).records
+        for each in failures:
+            event = each.event_log_entry.dagster_event
+            error = event.step_failure_data.error if event else None
+            if TRANSIENT_ERRORS.isdisjoint(_class_names(error)):
+                return False
+        return True
+
+
+def _class_names(error: Any) -> list[str]:
+    names = []
+    while error is not None:
+        names.append(error.cls_name or "")
+        error = error.cause
+    return names
+
+
+def read_cursor(text: str | None) -> Mapping[str, Any]:
+    """A sensor's cursor; one of another release is begun anew, since what is stored decides."""
+    try:
+        found = json.loads(text or "{}")
+    except ValueError:
+        return {}
+    return found if isinstance(found, dict) else {}

@@ -1,0 +1,27 @@
+"""Cause: what the first failed step of a run said, for the command line and the notifications alike.
+
+Lives here: finding it among the events of a run. Does not live here: who is told.
+"""
+
+from collections.abc import Iterable
+
+import dagster as dg
+
+NO_STEP = "the run failed before its first step; see its logs in the web UI"
+
+
+def first_failure(events: Iterable[dg.DagsterEvent]) -> tuple[str | None, str]:
+    """Key of the first failed step, and what it said; without one, what the end of the run said.
+
+    Dagster wraps what a step raised; what lies behind that is for the traceback in the web UI.
+    """
+    ending = NO_STEP
+    for event in events:
+        if event.is_step_failure and (error := event.step_failure_data.error) is not None:
+            while (error.cls_name or "").startswith("Dagster") and error.cause is not None:
+                error = error.cause
+            _, _, text = error.message.partition(": ")
+            return event.step_key, (text or error.message).strip()
+        if event.is_run_failure and event.message:
+            ending = event.message.strip()
+    return None, ending

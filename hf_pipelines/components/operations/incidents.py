@@ -1,0 +1,232 @@
+"""Incidents: what went wrong, told once when it opens and once when it has healed.
+
+Lives here: the book of open incidents and of messages still to be delivered, and the rules by which one is opened or
+healed. Does not live here: noticing (`ended_runs`, `lateness`), delivering (`resources.notifier`), when (`watch`).
+
+An incident waits for pairs of (asset, partition). What is already waited for opens no second one: a run over 500 weeks
+is one incident, and so is the run that fails again after it. It has healed when nothing is waited for any more.
+
+The book is one value in the instance's own database, beside the runs it is about: it can be read whenever a sensor can
+be evaluated, also while the store is away, and a restart finds it. A message is written there before it is sent and
+crossed out after: a crash in between sends it again under the same id, none is lost (at least once).
+"""
+
+import hashlib
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from datetime import datetime, timedelta
+from typing import Any
+
+import dagster as dg
+
+from hf_pipelines.resources.notifier import Notification
+
+BOOK_KEY = "hf_pipelines/incidents"
+BOOK_VERSION = 1
+
+# What nobody has healed in a quarter is no longer waited for; the runs are still in the web UI.
+FORGOTTEN_AFTER = timedelta(days=90)
+
+# A message is read on a phone.
+MAX_CAUSE = 700
+
+# If a receiver is away for so long, the oldest of more messages than this are crossed out (the log had them).
+MAX_PENDING = 500
+
+Pair = tuple[str, str]
+
+
+@dataclass(frozen=True)
+class Incident:
+    """Something that went wrong and has not healed.
+
+    Attributes
+    ----------
+    kind : str
+        "run", "check" or "late".
+    check : str
+        Name of the check, "" for other kinds.
+    waiting : tuple of (asset, partition)
+        What has to be made (or pass) before it has healed.
+    """
+
+    id: str
+    kind: str
+    asset: str
+    partition: str
+    check: str
+    severity: str
+    cause: str
+    remedy: str
+    url: str
+    opened_at: str
+    waiting: tuple[Pair, ...]
+
+    def message(self, event: str, cause: str, at: datetime) -> Notification:
+        return Notification(
+            id=self.id,
+            event=event,
+            kind=self.kind,
+            asset=self.asset,
+            partition=self.partition,
+            severity=self.severity,
+            cause=cause,
+            remedy=self.remedy,
+            url=self.url,
+            at=_stamp(at),
+        )
+
+
+@dataclass(frozen=True)
+class Pending:
+    """A message that was not delivered to every place yet."""
+
+    message: Notification
+    is_logged: bool = False
+
+
+@dataclass
+class Book:
+    """Open incidents, messages to deliver, and which ended runs have been looked at.
+
+    Attributes
+    ----------
+    runs_until : str
+        Time (ISO 8601) up to which every ended run has been looked at; "" before the first tick.
+    seen_runs : mapping of run id to time
+        Runs looked at that ended shortly before `runs_until`.
+    awaited_runs : list of run id
+        Failed runs that Dagster said it would run again.
+    refusals : int
+        How often in a row the webhook took nothing.
+    retry_at : str
+        Before then it is not tried again.
+    """
+
+    open: list[Incident] = field(default_factory=list)
+    pending: list[Pending] = field(default_factory=list)
+    runs_until: str = ""
+    seen_runs: dict[str, str] = field(default_factory=dict)
+    awaited_runs: list[str] = field(default_factory=list)
+    refusals: int = 0
+    retry_at: str = ""
+
+    def waiting(self, kind: str, check: str = "") -> set[Pair]:
+        """Everything that open incidents of a kind wait for."""
+        return {pair for each in self.open if (each.kind, each.check) == (kind, check) for pair in each.waiting}
+
+    def open_incident(
+        self,
+        kind: str,
+        pairs: Sequence[Pair],
+        *,
+        cause: str,
+        remedy: str,
+        url: str,
+        now: datetime,
+        check: str = "",
+        partition: str | None = None,
+        severity: str = "ERROR",
+        can_heal: bool = True,
+        seed: str = "",
+    ) -> Incident | None:
+        """Open an incident for those pairs that no open one of its kind waits for; None if there are none.
+
+        Parameters
+        ----------
+        partition : str, optional
+            What is shown; default the partitions of the first asset.
+        can_heal : bool
+            Whether what is waited for can ever come; if not, it is told once and not kept.
+        seed : str
+            What makes its id differ from that of an earlier incident of the same pairs, such as the run.
+        """
+        known = self.waiting(kind, check)
+        new = [pair for pair in pairs if pair not in known]
+        if not new:
+            return None
+        asset = new[0][0]
+        text = json.dumps([kind, check, new, seed or _stamp(now)])
+        incident = Incident(
+            id=hashlib.sha256(text.encode()).hexdigest()[:16],
+            kind=kind,
+            asset=asset,
+            partition=span([key for each, key in new if each == asset]) if partition is None else partition,
+            check=check,
+            severity=severity,
+            cause=cause[:MAX_CAUSE],
+            remedy=remedy,
+            url=url,
+            opened_at=_stamp(now),
+            waiting=tuple(new),
+        )
+        if can_heal:
+            self.open.append(incident)
+        self._tell(incident.message("opened", incident.cause, now))
+        return incident
+
+    def heal(self, kind: str, pairs: Iterable[Pair], *, cause: str, now: datetime, check: str = "") -> None:
+        """Wait no longer for pairs; incidents that wait for nothing have healed."""
+        done = set(pairs)
+        if not done:
+            return
+        remaining = []
+        for each in self.open:
+            if (each.kind, each.check) != (kind, check) or not done.intersection(each.waiting):
+                remaining.append(each)
+                continue
+            left = tuple(pair for pair in each.waiting if pair not in done)
+            if left:
+                remaining.append(replace(each, waiting=left))
+            else:
+                self._tell(each.message("healed", cause, now))
+        self.open = remaining
+
+    def forget_old(self, now: datetime) -> None:
+        """Drop incidents that nobody healed for a quarter."""
+        oldest = _stamp(now - FORGOTTEN_AFTER)
+        self.open = [each for each in self.open if each.opened_at >= oldest]
+
+    def _tell(self, message: Notification) -> None:
+        self.pending = [*self.pending, Pending(message)][-MAX_PENDING:]
+
+    def to_json(self) -> str:
+        return json.dumps({"version": BOOK_VERSION, **asdict(self)}, sort_keys=True)
+
+    @staticmethod
+    def from_json(text: str) -> "Book":
+        fields: dict[str, Any] = json.loads(text)
+        fields.pop("version")
+        incidents = [
+            Incident(**{**each, "waiting": tuple((asset, key) for asset, key in each["waiting"])})
+            for each in fields.pop("open")
+        ]
+        pending = [Pending(Notification(**each["message"]), each["is_logged"]) for each in fields.pop("pending")]
+        return Book(open=incidents, pending=pending, **fields)
+
+
+def load_book(instance: dg.DagsterInstance) -> Book:
+    """The book as it was written last; an empty one at first."""
+    text = instance.daemon_cursor_storage.get_cursor_values({BOOK_KEY}).get(BOOK_KEY)
+    return Book.from_json(text) if text else Book()
+
+
+def save_book(instance: dg.DagsterInstance, book: Book) -> None:
+    instance.daemon_cursor_storage.set_cursor_values({BOOK_KEY: book.to_json()})
+
+
+def span(partitions: Sequence[str]) -> str:
+    """Partitions in a few words.
+
+    Examples
+    --------
+    >>> span(["2013-02-24"]), span(["2013-01-06", "2013-02-24", "2013-02-17"])
+    ('2013-02-24', '2013-01-06..2013-02-24 (3)')
+    """
+    keys = sorted(set(partitions))
+    return keys[0] if len(keys) == 1 else f"{keys[0]}..{keys[-1]} ({len(keys)})"
+
+
+def _stamp(at: datetime) -> str:
+    return at.isoformat(timespec="seconds")

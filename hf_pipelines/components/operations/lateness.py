@@ -1,0 +1,315 @@
+"""Lateness: what should be there by now and is not, for `hfp status`, the notifications and the checks alike.
+
+Lives here: the one decision, a pure function of what is stored, the calendar and the time. Does not live here: reading
+the store (`standing`), telling anybody (`watch`), making it (`automation`).
+
+A lamp that always burns is not looked at. So a market without bars owes nothing; one whose `end` has passed is judged by
+its data (a replay has no today); only the newest sessions are judged; and weeks that never had a model are listed as
+gaps, not called late.
+"""
+
+from bisect import bisect_right
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import date, datetime, timedelta
+from zoneinfo import ZoneInfo
+
+from hf_pipelines.partitions import KEY_FORMAT, MarketPartitions, parse_key, shift_week, week_key
+
+# Four weeks: what is older is history, and for a person to look at.
+JUDGED_SESSIONS = 20
+
+
+@dataclass(frozen=True)
+class MarketStanding:
+    """What a market has.
+
+    Attributes
+    ----------
+    bars_asset : str
+    first_session : date or None
+        First session that has bars; None for a market that was never used.
+    bars : mapping of session to datetime
+        Sessions of the newest weeks that have bars, and when they first had (UTC).
+    bars_weeks : tuple of str
+        Every week that has bars.
+    known_gaps : frozenset of str
+        Weeks that owe no bars.
+    landing : str or None
+        Folder or prefix into which its files arrive, None if it is not fed by files.
+    """
+
+    name: str
+    bars_asset: str
+    partitions: MarketPartitions
+    first_session: date | None = None
+    bars: Mapping[date, datetime] = field(default_factory=dict)
+    bars_weeks: tuple[str, ...] = ()
+    known_gaps: frozenset[str] = frozenset()
+    landing: str | None = None
+
+    @property
+    def last_session(self) -> date | None:
+        return max(self.bars, default=None)
+
+
+@dataclass(frozen=True)
+class StrategyStanding:
+    """What a strategy has.
+
+    Attributes
+    ----------
+    models : mapping of week to datetime or None
+        Every week that has a model, and when it was made (UTC) where that matters.
+    issued : frozenset of date
+        Sessions of the newest weeks whose signals were issued.
+    last_issued : date or None
+        Newest session of all whose signals were issued.
+    max_model_age_weeks : int
+        How many weeks old a model may be to serve a session.
+    """
+
+    name: str
+    market: MarketStanding
+    models: Mapping[str, datetime | None] = field(default_factory=dict)
+    issued: frozenset[date] = frozenset()
+    last_issued: date | None = None
+    max_model_age_weeks: int = 0
+
+    @property
+    def model_asset(self) -> str:
+        return f"{self.name}/fitted_model"
+
+    @property
+    def signals_asset(self) -> str:
+        return f"{self.name}/signals"
+
+    def serving(self, session: date) -> list[str]:
+        """Weeks whose models may serve a session, the oldest first."""
+        week = week_key(session)
+        allowed = (shift_week(week, -age) for age in range(self.max_model_age_weeks, -1, -1))
+        return [each for each in allowed if each in self.models]
+
+
+@dataclass(frozen=True)
+class Expectation:
+    """Something that has to be there by a time.
+
+    Attributes
+    ----------
+    asset, partition : str
+        The partition is the session for bars and signals, the week for models.
+    due : datetime
+        From then on it is late (UTC).
+    is_met : bool
+    why : str
+        In words, why it is expected and since when.
+    remedy : str
+        What to do if it does not come by itself.
+    """
+
+    asset: str
+    partition: str
+    due: datetime
+    is_met: bool
+    why: str
+    remedy: str
+
+
+@dataclass(frozen=True)
+class Late:
+    """Something that should be there and is not."""
+
+    asset: str
+    partition: str
+    why: str
+    remedy: str
+
+
+@dataclass(frozen=True)
+class Gap:
+    """A week without a model between weeks that have one; a backfill fills it, nothing asks for it."""
+
+    asset: str
+    partition: str
+    remedy: str
+
+
+def find_late(
+    markets: Iterable[MarketStanding],
+    strategies: Iterable[StrategyStanding],
+    *,
+    now: datetime,
+    late_after: timedelta,
+) -> list[Late]:
+    """Everything that is late, by asset and partition.
+
+    Parameters
+    ----------
+    markets, strategies : what they have
+    now : datetime
+        Wall clock, UTC.
+    late_after : timedelta
+        Patience: how long after something could be there it is late.
+    """
+    found = expectations(markets, strategies, now=now, late_after=late_after)
+    late = [each for each in found if not each.is_met and each.due <= now]
+    return [Late(each.asset, each.partition, each.why, each.remedy) for each in late]
+
+
+def expectations(
+    markets: Iterable[MarketStanding],
+    strategies: Iterable[StrategyStanding],
+    *,
+    now: datetime,
+    late_after: timedelta,
+) -> list[Expectation]:
+    """Everything that is judged, met or not, by asset and partition."""
+    found: list[Expectation] = []
+    for market in markets:
+        found += _of_bars(market, now, late_after)
+    for strategy in strategies:
+        found += [*_of_model(strategy, late_after), *_of_signals(strategy, now, late_after)]
+    return sorted(found, key=lambda each: (each.asset, each.partition))
+
+
+def find_gaps(strategy: StrategyStanding) -> list[Gap]:
+    """Weeks since the first model that have bars, have passed, and have no model of their own."""
+    newest = newest_week(strategy.market)
+    first = min(strategy.models, default=None)
+    if first is None:
+        return []
+    weeks = [each for each in strategy.market.bars_weeks if first < each and each != newest]
+    return [
+        Gap(strategy.model_asset, week, f"hfp retrain {strategy.name} --week {week}")
+        for week in weeks
+        if week not in strategy.models
+    ]
+
+
+def judged_sessions(market: MarketStanding, now: datetime) -> Sequence[date]:
+    """The newest sessions: up to the last one that closed, or that has bars where the market's end has passed."""
+    partitions = market.partitions
+    if is_live(partitions, now):
+        closed = [day for day in _window(partitions, _local_date(partitions, now)) if partitions.hours[day][1] <= now]
+        return closed[-JUDGED_SESSIONS:]
+    return [] if market.last_session is None else _window(partitions, market.last_session)[-JUDGED_SESSIONS:]
+
+
+def is_live(partitions: MarketPartitions, now: datetime) -> bool:
+    """Whether the market goes on: it has no end, or one that lies ahead."""
+    return partitions.end is None or _local_date(partitions, now) <= partitions.end
+
+
+def newest_week(market: MarketStanding) -> str | None:
+    """Week that has begun by the data: the one after the last week whose last session has bars; None after the end."""
+    last = market.last_session
+    if last is None:
+        return None
+    week, sessions = week_key(last), market.partitions.sessions_of_week(week_key(last))
+    newest = shift_week(week, 1) if sessions and sessions[-1] in market.bars else week
+    end = market.partitions.end_sunday
+    return None if end is not None and parse_key(newest) >= end else newest
+
+
+def _window(partitions: MarketPartitions, last: date) -> Sequence[date]:
+    """A few more sessions than are judged, up to `last`."""
+    after = bisect_right(partitions.sessions, last)
+    return partitions.sessions[max(after - JUDGED_SESSIONS - 2, 0) : after]
+
+
+def _local_date(partitions: MarketPartitions, now: datetime) -> date:
+    return now.astimezone(ZoneInfo(partitions.timezone)).date()
+
+
+def _of_bars(market: MarketStanding, now: datetime, late_after: timedelta) -> Iterator[Expectation]:
+    if market.first_session is None:
+        return
+    hours = market.partitions.hours
+    live = is_live(market.partitions, now)
+    for session in judged_sessions(market, now):
+        if session < market.first_session or week_key(session) in market.known_gaps:
+            continue
+        if live:
+            since, why = hours[session][1], f"it closed at {_shown(hours[session][1])} and has no bars"
+        else:
+            later = min((day for day in market.bars if day > session), default=None)
+            if later is None:
+                # The newest session that has bars: a replay owes nothing after it.
+                continue
+            since, why = market.bars[later], f"{later} has bars since {_shown(market.bars[later])} and it has none"
+        yield Expectation(
+            asset=market.bars_asset,
+            partition=session.isoformat(),
+            due=since + late_after,
+            is_met=session in market.bars,
+            why=f"session {session}: {why}",
+            remedy=_bars_remedy(market, session),
+        )
+
+
+def _bars_remedy(market: MarketStanding, session: date) -> str:
+    if market.landing is not None:
+        return f"put its file ({session}.parquet or .csv) into {market.landing}; it is taken from there by itself"
+    week = week_key(session)
+    return f"hfp materialise {market.bars_asset} --from {week} --to {week}"
+
+
+def _of_model(strategy: StrategyStanding, late_after: timedelta) -> Iterator[Expectation]:
+    week = newest_week(strategy.market)
+    # What was never trained is not in use.
+    if week is None or not (strategy.models or strategy.last_issued):
+        return
+    begin = strategy.market.partitions.week_begin(week)
+    before = max((day for day in strategy.market.bars if day < parse_key(week)), default=None)
+    complete = begin if before is None else max(begin, strategy.market.bars[before])
+    yield Expectation(
+        asset=strategy.model_asset,
+        partition=week,
+        due=complete + late_after,
+        is_met=week in strategy.models,
+        why=f"week {week} could be trained for since {_shown(complete)} and has no model",
+        remedy=f"hfp retrain {strategy.name} --week {week}",
+    )
+
+
+def _of_signals(strategy: StrategyStanding, now: datetime, late_after: timedelta) -> Iterator[Expectation]:
+    market = strategy.market
+    for session in judged_sessions(market, now):
+        if session not in market.bars or not _owes_signals(strategy, session):
+            continue
+        closed = market.partitions.hours[session][1]
+        serving = strategy.serving(session)
+        made = strategy.models[serving[-1]] if serving else None
+        since = max(each for each in (closed, market.bars[session], made) if each is not None)
+        if serving:
+            why = "it has bars and a model, and no signals"
+            remedy = f"hfp materialise {strategy.signals_asset} --from {session} --to {session}"
+        else:
+            why = f"it has bars, and no signals since week {week_key(session)} has no model"
+            remedy = f"hfp retrain {strategy.name} --week {week_key(session)}"
+        yield Expectation(
+            asset=strategy.signals_asset,
+            partition=session.isoformat(),
+            due=since + late_after,
+            is_met=session in strategy.issued,
+            why=f"session {session}: since {_shown(since)} {why}",
+            remedy=remedy,
+        )
+
+
+def _owes_signals(strategy: StrategyStanding, session: date) -> bool:
+    """Whether the strategy was in use on a session.
+
+    It has a model to serve it; or it issued signals for an earlier session; or its models end before the newest week
+    that has bars. A week that is trained for in hindsight, years back, does not put the weeks after it in use.
+    """
+    if strategy.serving(session) or any(day < session for day in strategy.issued):
+        return True
+    last = strategy.market.last_session
+    is_newest = last is not None and week_key(session) == week_key(last)
+    return is_newest and min(strategy.models, default="9") < week_key(session)
+
+
+def _shown(at: datetime) -> str:
+    return f"{at:{KEY_FORMAT} %H:%M} UTC"

@@ -1,0 +1,205 @@
+"""Standing: what markets and strategies have in the store, read for the decision on what is late.
+
+Lives here: listings and footers, looked at once for each content. Does not live here: the decision (`lateness`).
+
+A tick of the watch costs one listing a market and two a strategy: footers are kept in memory by the tag that the store
+gives each object, and change with it.
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta
+from functools import lru_cache
+
+import dagster as dg
+
+from hf_pipelines.components.market import Market
+from hf_pipelines.components.operations.lateness import (
+    Late,
+    MarketStanding,
+    StrategyStanding,
+    find_late,
+    judged_sessions,
+)
+from hf_pipelines.components.strategy import Strategy
+from hf_pipelines.partitions import parse_key, week_key
+from hf_pipelines.resources.object_store import ObjectMissingError
+from hf_pipelines.resources.partition_store import Footer, PartitionStore, StoredPartitionError, read_footer
+
+# Twenty sessions span six weeks at most, holidays included; two more for calendars with longer ones.
+READ_WEEKS = 8
+
+
+@dataclass(frozen=True)
+class WatchedStrategy:
+    """A strategy, as far as lateness is concerned."""
+
+    name: str
+    market: Market
+    max_model_age_weeks: int
+
+
+@dataclass(frozen=True)
+class Watched:
+    """Every market and strategy of the project."""
+
+    markets: tuple[Market, ...]
+    strategies: tuple[WatchedStrategy, ...]
+
+    @staticmethod
+    def of(tree: dg.ComponentTree) -> "Watched":
+        """Those of a component tree, by name."""
+        markets = sorted(tree.get_all_components(of_type=Market), key=lambda each: each.name)
+        strategies = [
+            WatchedStrategy(
+                each.name,
+                tree.load_component(f"markets/{each.market}", expected_type=Market),
+                each.max_model_age_weeks,
+            )
+            for each in tree.get_all_components(of_type=Strategy)
+        ]
+        return Watched(tuple(markets), tuple(sorted(strategies, key=lambda each: each.name)))
+
+    def read(self, store: PartitionStore, now: datetime) -> "Standing":
+        """What they have now.
+
+        Raises
+        ------
+        StorageUnavailableError
+            If the store does not answer.
+        """
+        markets = {each.name: read_market(store, each) for each in self.markets}
+        strategies = [read_strategy(store, each, markets[each.market.name], now) for each in self.strategies]
+        return Standing(tuple(markets.values()), tuple(strategies))
+
+
+@dataclass(frozen=True)
+class Standing:
+    """What all markets and strategies have."""
+
+    markets: tuple[MarketStanding, ...]
+    strategies: tuple[StrategyStanding, ...]
+
+    def late(self, now: datetime, late_after: timedelta) -> list[Late]:
+        return find_late(self.markets, self.strategies, now=now, late_after=late_after)
+
+
+def read_market(store: PartitionStore, market: Market) -> MarketStanding:
+    """Bars of a market."""
+    tags = store.tags(market.bars_asset)
+    weeks = tuple(sorted(tags))
+    bars: dict[date, datetime] = {}
+    for week in weeks[-READ_WEEKS:]:
+        bars |= _first_published(store, market.bars_asset, week, tags[week])
+    return MarketStanding(
+        name=market.name,
+        bars_asset=market.bars_asset,
+        partitions=market.partitions,
+        first_session=_first_session(store, market, weeks, tags),
+        bars=bars,
+        bars_weeks=weeks,
+        known_gaps=frozenset(market.known_gaps),
+        landing=market.landing.objects.uri if market.is_fed else None,
+    )
+
+
+def read_strategy(
+    store: PartitionStore, strategy: WatchedStrategy, market: MarketStanding, now: datetime
+) -> StrategyStanding:
+    """Models and signals of a strategy."""
+    model_asset, signals_asset = f"{strategy.name}/fitted_model", f"{strategy.name}/signals"
+    tags = store.tags(model_asset)
+    judged = judged_sessions(market, now)
+    # A model is of interest where it may serve a session that is judged.
+    oldest = week_key(judged[0] - timedelta(weeks=strategy.max_model_age_weeks)) if judged else None
+    models = {
+        week: _created(store, model_asset, week, tag) if oldest is not None and week >= oldest else None
+        for week, tag in tags.items()
+    }
+    issued = _issued_from(store, signals_asset, judged)
+    return StrategyStanding(
+        name=strategy.name,
+        market=market,
+        models=models,
+        issued=frozenset(issued),
+        last_issued=max(issued, default=None) or _latest_issue(store, signals_asset),
+        max_model_age_weeks=strategy.max_model_age_weeks,
+    )
+
+
+def is_there(store: PartitionStore, asset: str, partition: str) -> bool:
+    """Whether what was late has come: bars of a session, a model of a week, signals of a session."""
+    if not asset.endswith("/bars"):
+        return store.objects.exists(store.key(asset, partition))
+    week = week_key(parse_key(partition))
+    try:
+        footer = store.footer(asset, week)
+    except StoredPartitionError:
+        return False
+    return footer is not None and partition in footer.session_hashes
+
+
+def _first_session(store: PartitionStore, market: Market, weeks: Sequence[str], tags: dict[str, str]) -> date | None:
+    for week in weeks:
+        if sessions := _first_published(store, market.bars_asset, week, tags[week]):
+            return min(sessions)
+    return None
+
+
+def _issued_from(store: PartitionStore, asset: str, judged: Sequence[date]) -> list[date]:
+    """Sessions with an issue, from the first judged one on: one listing, however long the history is."""
+    if not judged:
+        return []
+    before = judged[0] - timedelta(days=1)
+    keys = store.objects.keys(asset, after=store.key(asset, before.isoformat()))
+    names = [key.removeprefix(f"{asset}/") for key in keys if key.endswith(".parquet")]
+    return [parse_key(name.removesuffix(".parquet")) for name in names if "/" not in name]
+
+
+def _latest_issue(store: PartitionStore, asset: str) -> date | None:
+    try:
+        return parse_key(json.loads(store.objects.get(f"{asset}/latest.json"))["day"])
+    except ObjectMissingError:
+        return None
+
+
+@lru_cache(maxsize=4096)
+def _first_published(store: PartitionStore, asset: str, week: str, tag: str) -> dict[date, datetime]:
+    """When each session of a week first had bars: Friday's file publishes Monday again, but does not make it new."""
+    current = _current(store, asset, week)
+    if current is None:
+        return {}
+    earlier = [_earlier(store, asset, week, digest) for digest in store.versions(asset, week)]
+    footers = [current, *(each for each in earlier if each is not None)]
+    return {
+        parse_key(session): min(_time(each) for each in footers if session in each.session_hashes)
+        for session in current.session_hashes
+    }
+
+
+def _earlier(store: PartitionStore, asset: str, partition: str, digest: str) -> Footer | None:
+    """Footer of an earlier content, None if retention took it or it cannot be read."""
+    try:
+        payload = store.objects.get(f"_versions/{asset}/{partition}/{digest}.parquet")
+        return read_footer(payload, asset=asset, partition=partition)
+    except (StoredPartitionError, ObjectMissingError):
+        return None
+
+
+def _current(store: PartitionStore, asset: str, partition: str) -> Footer | None:
+    try:
+        return store.footer(asset, partition)
+    except StoredPartitionError:
+        # Damaged is as good as missing: whoever reads it is refused, and it must be made again.
+        return None
+
+
+@lru_cache(maxsize=4096)
+def _created(store: PartitionStore, asset: str, partition: str, tag: str) -> datetime | None:
+    footer = _current(store, asset, partition)
+    return None if footer is None else _time(footer)
+
+
+def _time(footer: Footer) -> datetime:
+    return datetime.fromisoformat(footer.created_at).astimezone(UTC)

@@ -1,0 +1,135 @@
+"""Status: what `hfp status` prints, from the same decision as the notifications and the checks.
+
+Lives here: the words. Does not live here: the decision (`lateness`), the command line (`cli`).
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from datetime import datetime, timedelta
+from itertools import groupby
+from typing import Any
+
+from hf_pipelines.components.operations.incidents import Incident
+from hf_pipelines.components.operations.lateness import Gap, Late, MarketStanding, StrategyStanding, find_gaps
+from hf_pipelines.components.operations.standing import Standing
+from hf_pipelines.partitions import shift_week
+from hf_pipelines.resources.notifier import KIND_WORDS
+
+NONE = "-"
+
+
+@dataclass(frozen=True)
+class Status:
+    """What markets and strategies have, what is late, and what went wrong."""
+
+    standing: Standing
+    late: Sequence[Late]
+    incidents: Sequence[Incident]
+    late_after: timedelta
+    now: datetime
+
+    def lines(self) -> list[str]:
+        """For a person."""
+        return [*self._table(), *self._late_lines(), *self._gap_lines(), *self._incident_lines()]
+
+    def to_json(self) -> dict[str, Any]:
+        """For a program."""
+        return {
+            "at": self.now.isoformat(timespec="seconds"),
+            "markets": [
+                {"market": each.name, "last_session": _iso(each.last_session)} for each in self.standing.markets
+            ],
+            "strategies": [
+                {
+                    "strategy": each.name,
+                    "market": each.market.name,
+                    "last_model": max(each.models, default=None),
+                    "last_signals": _iso(each.last_issued),
+                }
+                for each in self.standing.strategies
+            ],
+            "late": [asdict(each) for each in self.late],
+            "weeks_without_a_model": [asdict(gap) for each in self.standing.strategies for gap in find_gaps(each)],
+            "open_incidents": [
+                {name: value for name, value in asdict(each).items() if name != "waiting"} for each in self.incidents
+            ],
+        }
+
+    def _table(self) -> list[str]:
+        rows = [("market, strategy", "last session", "last model", "last signals", "")]
+        for market in self.standing.markets:
+            rows.append((market.name, _shown(market.last_session), "", "", self._word(market, [market.bars_asset])))
+            for each in self.standing.strategies:
+                if each.market.name == market.name:
+                    told = self._word(each, [each.model_asset, each.signals_asset])
+                    model = max(each.models, default=NONE)
+                    rows.append((f"  {each.name}", "", model, _shown(each.last_issued), told))
+        widths = [max(len(row[column]) for row in rows) for column in range(4)]
+        return [
+            "  ".join([*(cell.ljust(width) for cell, width in zip(row[:4], widths, strict=True)), row[4]]).rstrip()
+            for row in rows
+        ]
+
+    def _word(self, owner: MarketStanding | StrategyStanding, assets: Sequence[str]) -> str:
+        n_late = {asset: sum(each.asset == asset for each in self.late) for asset in assets}
+        if any(n_late.values()):
+            return ", ".join(f"{n} {asset.split('/')[1]} LATE" for asset, n in n_late.items() if n)
+        if isinstance(owner, MarketStanding):
+            return "on time" if owner.first_session else "nothing stored yet, nothing expected"
+        return "on time" if owner.models or owner.last_issued else "never trained, nothing expected"
+
+    def _late_lines(self) -> list[str]:
+        hours = self.late_after.total_seconds() / 3600
+        if not self.late:
+            return ["", f"Nothing is late (later than {hours:g} h after it could be there)."]
+        lines = ["", f"Late, more than {hours:g} h after it could be there:"]
+        for each in self.late:
+            lines += [f"  {each.asset} {each.partition}", f"    {each.why}", f"    do: {each.remedy}"]
+        return lines
+
+    def _gap_lines(self) -> list[str]:
+        gaps = [gap for each in self.standing.strategies for gap in find_gaps(each)]
+        if not gaps:
+            return []
+        lines = ["", "Weeks without a model, before the newest one; nothing asks for them by itself:"]
+        for asset, of_asset in groupby(gaps, key=lambda gap: gap.asset):
+            for first, last in _stretches(of_asset):
+                until = "" if first == last else f" --to {last}"
+                shown = first if first == last else f"{first} to {last}"
+                lines.append(f"  {asset} {shown}: hfp retrain {asset.split('/')[0]} --week {first}{until}")
+        return lines
+
+    def _incident_lines(self) -> list[str]:
+        # What is late has its own lines above.
+        shown = [each for each in self.incidents if each.kind != "late"]
+        if not shown:
+            return []
+        lines = ["", "Open incidents:"]
+        for each in shown:
+            warning = " (warning)" if each.severity == "WARN" else ""
+            lines += [
+                f"  {each.opened_at} {KIND_WORDS[each.kind]}{warning}: {each.asset} {each.partition}".rstrip(),
+                *(f"    {line}" for line in each.cause.splitlines()[:5]),
+                f"    do: {each.remedy}",
+                f"    {each.url}",
+            ]
+        return lines
+
+
+def _stretches(gaps: Iterable[Gap]) -> list[tuple[str, str]]:
+    """First and last week of each stretch of weeks that follow each other."""
+    found: list[tuple[str, str]] = []
+    for gap in gaps:
+        if found and shift_week(found[-1][1], 1) == gap.partition:
+            found[-1] = (found[-1][0], gap.partition)
+        else:
+            found.append((gap.partition, gap.partition))
+    return found
+
+
+def _iso(day: Any) -> str | None:
+    return None if day is None else day.isoformat()
+
+
+def _shown(day: Any) -> str:
+    return _iso(day) or NONE

@@ -1,0 +1,214 @@
+"""Watch: the sensor that looks, so that nobody has to.
+
+Lives here: one tick over ended runs and what is late, and the delivery of messages. Does not live here: what is late
+(`lateness`), what opens and heals an incident (`incidents`, `ended_runs`), the channel (`resources.notifier`).
+
+Dagster concept: sensor. It asks for no runs; it reports the check `on_time` where its answer has changed. Nothing that a
+receiver or the store does fails a tick: messages wait in the book, and what cannot be read is looked at by the next one.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from time import monotonic
+from typing import Any
+
+import dagster as dg
+
+from hf_pipelines.components.operations.ended_runs import ON_TIME, RunWatch
+from hf_pipelines.components.operations.incidents import Book, Pair, load_book, save_book
+from hf_pipelines.components.operations.lateness import Expectation, Late, expectations, judged_sessions
+from hf_pipelines.components.operations.on_time import assets_of, evaluations, on_time_checks
+from hf_pipelines.components.operations.standing import Standing, Watched, is_there
+from hf_pipelines.resources import settings
+from hf_pipelines.resources.clock import Clock
+from hf_pipelines.resources.notifier import NotDeliveredError, Notifier, check_link
+from hf_pipelines.resources.object_store import StorageUnavailableError
+from hf_pipelines.resources.parquet_io_manager import Storage
+from hf_pipelines.resources.partition_store import PartitionStore
+
+# Twice the pace of the sensors that make things: 30 seconds.
+TICKS_A_LOOK = 2
+
+# A tick has a minute; what is not sent within this part of it is sent by the next one.
+DELIVERY_S = 20.0
+
+# The webhook is tried at the next tick after a failure, then ever more rarely.
+LONGEST_PAUSE = timedelta(minutes=10)
+
+# How far behind the book may be about runs in which nothing happened.
+BOOK_AGE = timedelta(minutes=1)
+
+
+def operations_definitions(tree: dg.ComponentTree) -> dg.Definitions:
+    """Checks `on_time` and the sensor `watch` for every market and strategy of a component tree."""
+    watched = Watched.of(tree)
+    return dg.Definitions(asset_checks=on_time_checks(watched), sensors=[watch_sensor(watched)])
+
+
+def watch_sensor(watched: Watched) -> dg.SensorDefinition:
+    """Sensor `watch`."""
+
+    @dg.sensor(
+        name="watch",
+        minimum_interval_seconds=TICKS_A_LOOK * settings.tick_seconds(),
+        default_status=dg.DefaultSensorStatus.RUNNING,
+        description=(
+            "Notices failed runs, failed checks, and bars, models and signals that are late; tells each incident once, and "
+            "once when it has healed, to the log and to the webhook in HF_WEBHOOK_URL."
+        ),
+    )
+    def watch(
+        context: dg.SensorEvaluationContext, storage: Storage, clock: Clock, notifier: Notifier
+    ) -> dg.SensorResult:
+        now = clock.now()
+        instance = context.instance
+        before = load_book(instance)
+        book = load_book(instance)
+        if context.repository_def is not None:
+            RunWatch(instance, context.repository_def, watched, now).update(book)
+        reported: list[dg.AssetCheckEvaluation] = []
+        try:
+            reported = look_for_late(watched, storage.store(), instance, book, now)
+        except StorageUnavailableError as e:
+            context.log.warning(f"what is late is not known: {e}")
+        book.forget_old(now)
+        if is_news(before, book):
+            save_book(instance, book)
+        Delivery(instance, book, notifier, context.log, now).run()
+        said = f"{len(book.open)} open incidents, {len(book.pending)} messages to deliver"
+        return dg.SensorResult(asset_events=reported, skip_reason=dg.SkipReason(said))
+
+    return watch
+
+
+def is_news(before: Book, book: Book) -> bool:
+    """Whether a book must be written: how far its runs were looked at alone is not worth a write a tick."""
+    if replace(before, runs_until="") != replace(book, runs_until="") or not before.runs_until:
+        return True
+    return datetime.fromisoformat(book.runs_until) - datetime.fromisoformat(before.runs_until) > BOOK_AGE
+
+
+def look_for_late(
+    watched: Watched, store: PartitionStore, instance: dg.DagsterInstance, book: Book, now: datetime
+) -> list[dg.AssetCheckEvaluation]:
+    """Open and heal incidents of what is late; returns the checks whose answer has changed.
+
+    Raises
+    ------
+    StorageUnavailableError
+        If the store does not answer.
+    """
+    standing = watched.read(store, now)
+    expected = expectations(standing.markets, standing.strategies, now=now, late_after=settings.late_after())
+    late = standing.late(now, settings.late_after())
+    _heal_late(book, standing, expected, store, now)
+    _open_late(book, late, now)
+    said = evaluations(late, assets_of(watched))
+    return [each for each in said.values() if _is_changed(instance, each)]
+
+
+def _open_late(book: Book, late: Sequence[Late], now: datetime) -> None:
+    """One incident for what became late of an asset since the last look."""
+    for asset in sorted({each.asset for each in late}):
+        known = book.waiting("late")
+        new = [each for each in late if each.asset == asset and (asset, each.partition) not in known]
+        if new:
+            book.open_incident(
+                "late",
+                [(asset, each.partition) for each in new],
+                cause="; ".join(each.why for each in new[:5]) + ("" if len(new) <= 5 else f"; and {len(new) - 5} more"),
+                remedy=new[-1].remedy,
+                url=check_link(asset, ON_TIME),
+                now=now,
+            )
+
+
+def _heal_late(
+    book: Book, standing: Standing, expected: Iterable[Expectation], store: PartitionStore, now: datetime
+) -> None:
+    """Heal what has come; what is no longer judged is waited for all the same."""
+    unmet = {(each.asset, each.partition) for each in expected if not each.is_met}
+    oldest = _oldest_judged(standing, now)
+    for pair in sorted(book.waiting("late") - unmet):
+        asset, partition = pair
+        if is_there(store, asset, partition):
+            book.heal("late", [pair], cause=f"{asset} {partition} is there", now=now)
+        elif (later := _later_model(standing, pair)) is not None:
+            book.heal("late", [pair], cause=f"{asset} {partition} was not made; {later} has come", now=now)
+        elif not asset.endswith("/fitted_model") and partition >= oldest.get(asset, "9"):
+            book.heal("late", [pair], cause=f"{asset} {partition} is no longer expected", now=now)
+
+
+def _oldest_judged(standing: Standing, now: datetime) -> dict[str, str]:
+    """First session that is judged, by asset."""
+    assets = [(market.bars_asset, market) for market in standing.markets]
+    assets += [(strategy.signals_asset, strategy.market) for strategy in standing.strategies]
+    judged = {asset: judged_sessions(market, now) for asset, market in assets}
+    return {asset: sessions[0].isoformat() for asset, sessions in judged.items() if sessions}
+
+
+def _later_model(standing: Standing, pair: Pair) -> str | None:
+    """Model of a later week: then nobody needs that of an earlier one."""
+    for strategy in standing.strategies:
+        if strategy.model_asset == pair[0]:
+            return max((week for week in strategy.models if week > pair[1]), default=None)
+    return None
+
+
+def _is_changed(instance: dg.DagsterInstance, said: dg.AssetCheckEvaluation) -> bool:
+    """Whether the web UI shows another answer; a check that never ran is not reported while nothing is late."""
+    record = instance.event_log_storage.get_asset_check_summary_records([said.asset_check_key])[said.asset_check_key]
+    last = record.last_completed_check_execution_record
+    if last is None or last.evaluation is None:
+        return not said.passed
+    return (last.evaluation.passed, last.evaluation.description) != (said.passed, said.description)
+
+
+@dataclass
+class Delivery:
+    """Tells what is pending, and crosses out in the book what was delivered."""
+
+    instance: dg.DagsterInstance
+    book: Book
+    notifier: Notifier
+    log: Any
+    now: datetime
+
+    def run(self) -> None:
+        deadline = monotonic() + DELIVERY_S
+        self._log()
+        if not self.notifier.has_webhook():
+            self._cross_out(len(self.book.pending))
+            return
+        if self.book.retry_at > self.now.isoformat():
+            return
+        while self.book.pending and monotonic() < deadline:
+            try:
+                self.notifier.post(self.book.pending[0].message)
+            except NotDeliveredError as e:
+                self._pause(e)
+                return
+            self.book.refusals, self.book.retry_at = 0, ""
+            self._cross_out(1)
+
+    def _log(self) -> None:
+        new = [index for index, each in enumerate(self.book.pending) if not each.is_logged]
+        for index in new:
+            self.notifier.log(self.book.pending[index].message, self.log)
+            self.book.pending[index] = replace(self.book.pending[index], is_logged=True)
+        if new:
+            save_book(self.instance, self.book)
+
+    def _cross_out(self, n_first: int) -> None:
+        if n_first:
+            self.book.pending = self.book.pending[n_first:]
+            save_book(self.instance, self.book)
+
+    def _pause(self, refused: NotDeliveredError) -> None:
+        self.book.refusals += 1
+        wait = min(timedelta(seconds=settings.tick_seconds()) * 2 ** min(self.book.refusals, 16), LONGEST_PAUSE)
+        # The first retry is at the next tick.
+        self.book.retry_at = "" if self.book.refusals == 1 else (self.now + wait).isoformat()
+        save_book(self.instance, self.book)
+        self.log.warning(f"{refused}; {len(self.book.pending)} messages wait, and are sent again later")

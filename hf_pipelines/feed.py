@@ -1,0 +1,202 @@
+"""Feed: real sessions of the sample arrive in the landing folder of a market, so that anyone can watch the sensors work.
+
+Lives here: which sessions come next, how much history a market's strategies need before the first, and laying both
+down. Does not live here: what reacts to it (`components.automation`), what a session file is (`resources.market_data`).
+
+A file is put whole, by one put under its own name that leaves alone what is there: no reader sees half a session, and
+feeding again never rewrites one.
+"""
+
+import io
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date
+from functools import cached_property
+
+import dagster as dg
+import polars as pl
+
+from hf_pipelines.components import Market, Strategy
+from hf_pipelines.components.stage import Stage
+from hf_pipelines.components.strategy_stages import RETRAINED, build_stages
+from hf_pipelines.partitions import parse_key, shift_week, week_key
+from hf_pipelines.resources.market_data.sample import SampleSource
+from hf_pipelines.resources.object_store import ObjectExistsError, StorageOutageError, StorageUnavailableError
+from hf_pipelines.resources.settings import PACKAGE_ROOT
+
+# A quarter of daily arrivals is left to feed: long enough to watch several weekly models.
+FED_WEEKS = 13
+
+
+@dataclass(frozen=True)
+class Feed:
+    """A market that is fed, and the weeks of history that its strategies need before a week they serve."""
+
+    market: Market
+    history_weeks: int
+
+    @staticmethod
+    def open(name: str) -> "Feed":
+        """Market of a folder below `defs/markets`, with the strategies that trade it.
+
+        Raises
+        ------
+        ValueError
+            If there is no such market, its source is not of type `files`, or the sample lacks its symbols.
+        """
+        folder, tree = PACKAGE_ROOT / "defs", dg.ComponentTree.for_project(PACKAGE_ROOT.parent)
+        known = sorted(each.parent.name for each in (folder / "markets").glob("*/defs.yaml"))
+        if name not in known:
+            raise ValueError(f"`market` must be one of {', '.join(known)}, was {name[:80]!r}.")
+        market = tree.load_component(f"markets/{name}", expected_type=Market)
+        if not market.is_fed:
+            raise ValueError(f"`market` must have a source of type files to be fed, {name} has {market.source.type}.")
+        names = sorted(each.parent.name for each in (folder / "strategies").glob("*/defs.yaml"))
+        strategies = [tree.load_component(f"strategies/{each}", expected_type=Strategy) for each in names]
+        feed = Feed(market, history_weeks(market, [each for each in strategies if each.market == name]))
+        feed.sample  # noqa: B018 - a universe that the sample does not know is told here
+        return feed
+
+    @cached_property
+    def sample(self) -> SampleSource:
+        try:
+            return SampleSource((*self.market.members, self.market.benchmark), self.market.partitions.hours)
+        except ValueError as e:
+            raise ValueError(f"`market` must trade symbols of the sample to be fed from it: {e}") from e
+
+    @cached_property
+    def fed_sessions(self) -> tuple[date, ...]:
+        """Sessions of the market that the sample holds, ascending."""
+        partitions = self.market.partitions
+        sessions = partitions.sessions_between(partitions.start, partitions.end or partitions.sessions[-1])
+        held = {day for file in self.sample.read(sessions) if file.frame is not None for day in file.frame["session"]}
+        return tuple(sorted(held))
+
+    def lay_history(self, until: str | None = None) -> str:
+        """Lay down what is missing of the history up to the session `until`; returns what was done, in words.
+
+        Raises
+        ------
+        ValueError
+            If the market has not enough sessions before `until`, or none after it.
+        StorageUnavailableError
+            If the landing folder cannot be written.
+        """
+        last = _parse_until(until) if until else self._default_until()
+        days = self.history(last)
+        present = set(self.market.landing.sessions())
+        laid = self._lay(day for day in days if day not in present)
+        following = next(day for day in self.fed_sessions if day > days[-1])
+        return (
+            f"{self.market.name}: history of {len(days)} sessions from {days[0]} to {days[-1]} in "
+            f"{self.market.landing.objects.uri}, {laid} laid down, {len(days) - laid} there already; "
+            f"the next session is {following}"
+        )
+
+    def lay_next(self, n_sessions: int) -> str:
+        """Lay down the sessions that follow the last one there; returns what was done, in words.
+
+        Raises
+        ------
+        ValueError
+            If there is no history yet, or no session is left.
+        StorageUnavailableError
+            If the landing folder cannot be written.
+        """
+        if n_sessions < 1:
+            raise ValueError(f"`sessions` must be at least 1, was {n_sessions}.")
+        name, uri = self.market.name, self.market.landing.objects.uri
+        known = set(self.fed_sessions)
+        present = [day for day in self.market.landing.sessions() if day in known]
+        if not present:
+            raise ValueError(f"`{uri}` must hold the history of {name}, was empty; lay it down: hfp feed {name} --init")
+        left = [day for day in self.fed_sessions if day > present[-1]]
+        if not left:
+            raise ValueError(
+                f"`sessions` must be left in the sample to be fed, none is: {uri} holds {name} up to its last session "
+                f"{present[-1]}; to begin anew, empty the folder."
+            )
+        days = left[:n_sessions]
+        self._lay(days)
+        short = f" ({n_sessions} were asked for: the sample has no more)" if len(days) < n_sessions else ""
+        fed = str(days[0]) if len(days) == 1 else f"{days[0]} to {days[-1]}"
+        return f"{name}: fed {len(days)} session(s), {fed}{short}; {len(left) - len(days)} left"
+
+    def history(self, until: date) -> list[date]:
+        """Sessions that must be there before the session after `until` can be served."""
+        sessions = self.fed_sessions
+        following = next((day for day in sessions if day > until), None)
+        if following is None or until < sessions[0]:
+            raise ValueError(
+                f"`until` must leave sessions to feed, of which the last is {sessions[-1]}, and be at least "
+                f"{self._first_until()}, was {until}."
+            )
+        first = parse_key(shift_week(week_key(following), -self.history_weeks))
+        if first < self.market.partitions.first_week:
+            raise ValueError(
+                f"`until` must be at least {self._first_until()}: {self.market.name} begins {self.market.start} and its "
+                f"strategies need {self.history_weeks} weeks of history, was {until}."
+            )
+        return [day for day in sessions if first <= day <= until]
+
+    def _default_until(self) -> date:
+        begin = parse_key(shift_week(week_key(self.fed_sessions[-1]), 1 - FED_WEEKS))
+        return max(day for day in self.fed_sessions if day < begin)
+
+    def _first_until(self) -> date:
+        """Last session before the first week that has enough history."""
+        week = shift_week(week_key(self.market.partitions.start), self.history_weeks)
+        return max((day for day in self.fed_sessions if day < parse_key(week)), default=self.fed_sessions[0])
+
+    def _lay(self, days: Iterable[date]) -> int:
+        wanted = list(days)
+        files = self.sample.read(wanted)
+        frames = [file.frame for file in files if file.frame is not None]
+        if not frames:
+            return 0
+        by_session = pl.concat(frames).sort("session", "symbol").partition_by("session", as_dict=True)
+        return sum(self._put(f"{day}.parquet", by_session[(day,)]) for day in sorted(wanted))
+
+    def _put(self, name: str, frame: pl.DataFrame) -> bool:
+        payload = io.BytesIO()
+        frame.write_parquet(payload)
+        landing = self.market.landing.objects
+        try:
+            landing.put(name, payload.getvalue(), create_only=True)
+        except ObjectExistsError:
+            # Somebody else fed it in this very moment.
+            return False
+        except StorageOutageError:
+            raise
+        except StorageUnavailableError as e:
+            raise StorageUnavailableError(
+                f"`{landing.uri}` must be a folder or prefix that can be written, was not; make it one, or change "
+                f"`uri` of market {self.market.name} or HF_LANDING_URI: {e}"
+            ) from e
+        return True
+
+
+def _parse_until(until: str) -> date:
+    try:
+        return parse_key(until)
+    except ValueError as e:
+        raise ValueError(f"`until` must be a date YYYY-MM-DD, was {until[:40]!r}.") from e
+
+
+def history_weeks(market: Market, strategies: Sequence[Strategy]) -> int:
+    """Weeks of bars that must lie before a week, so that models of that week can be trained and give signals.
+
+    The longest way down from what is retrained weekly and from the signals, window by window, to the bars; without
+    strategies that of the features.
+    """
+    by_asset = {stage.asset: stage for stage in market.stages}
+    wanted = [*by_asset]
+    for strategy in strategies:
+        by_asset |= {stage.asset: stage for stage in build_stages(strategy.plan(market))}
+        wanted += [f"{strategy.name}/{stage}" for stage in (*RETRAINED, "signals")]
+    return max(_weeks_down(by_asset, asset) for asset in wanted)
+
+
+def _weeks_down(by_asset: Mapping[str, Stage], asset: str) -> int:
+    inputs = by_asset[asset].inputs
+    return max((-each.first_week + _weeks_down(by_asset, each.asset) for each in inputs), default=0)

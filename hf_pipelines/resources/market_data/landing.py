@@ -1,0 +1,163 @@
+"""Landing: the folder or S3 prefix into which files arrive, listed by name, bounded by prefix and cursor.
+
+Lives here: names, sizes and times of what lies there, one level deep, in the order of their bytes, on disk and on S3
+alike. Does not live here: what a name means and what the bytes hold (`files`), reading them (`object_store`).
+
+On S3 one request lists at most 1,000 objects below the prefix of the address: never the whole bucket, never its
+sub-folders. A disk gives the names of a folder only all at once; sizes and times are asked for those looked at.
+"""
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import lru_cache
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from hf_pipelines.resources.object_store import StorageOutageError, StorageUnavailableError
+
+# Bounded: a tick of a sensor that hangs on a dead endpoint holds up those after it.
+CONNECT_TIMEOUT_S, READ_TIMEOUT_S, MAX_ATTEMPTS = 5, 10, 3
+
+
+@dataclass(frozen=True)
+class LandedObject:
+    """What a listing says of one object.
+
+    Attributes
+    ----------
+    stamp : str
+        Differs whenever the bytes do: the ETag on S3; times of change and of creation on disk, so that a file put in
+        another's place with the other's time is seen.
+    modified : datetime
+        When its bytes were last written, UTC.
+    """
+
+    name: str
+    size: int
+    stamp: str
+    modified: datetime
+
+
+@dataclass(frozen=True)
+class Landing:
+    """One folder on disk or one prefix of a bucket.
+
+    Parameters
+    ----------
+    uri : str
+        A folder or `s3://bucket/prefix`.
+    endpoint : str or None
+        Endpoint of an S3 service other than AWS.
+    s3 : boto3 client, optional
+        Such as `S3Resource.get_client()` of dagster-aws; default one made from the environment.
+    """
+
+    uri: str
+    endpoint: str | None = None
+    s3: Any = None
+
+    def names(self, *, prefix: str = "", start_after: str = "") -> Iterator[str]:
+        """Names that begin with `prefix` and come after `start_after`, ascending; on S3 asked for page by page.
+
+        Raises
+        ------
+        StorageUnavailableError
+            If they cannot be listed.
+        """
+        if self.uri.startswith("s3://"):
+            return (each.name for each in self._s3_objects(prefix, start_after))
+        return iter(self._disk_names(prefix, start_after))
+
+    def objects(self, *, start_after: str = "", limit: int) -> tuple[list[LandedObject], bool]:
+        """At most `limit` objects after `start_after`, ascending, and whether there are none after them.
+
+        Raises
+        ------
+        StorageUnavailableError
+            If they cannot be listed.
+        """
+        if self.uri.startswith("s3://"):
+            found = list(islice(self._s3_objects("", start_after, limit=limit), limit + 1))
+            return found[:limit], len(found) <= limit
+        names = self._disk_names("", start_after)
+        looked_up = (self._stat(name) for name in names[:limit])
+        return [each for each in looked_up if each is not None], len(names) <= limit
+
+    def _disk_names(self, prefix: str, start_after: str) -> list[str]:
+        after = os.fsencode(start_after)
+        try:
+            with os.scandir(self._folder()) as entries:
+                names = [each.name for each in entries if each.name.startswith(prefix) and each.is_file()]
+        except FileNotFoundError:
+            # Nothing has arrived yet.
+            return []
+        except OSError as e:
+            raise self._unavailable(e.strerror or str(e)) from e
+        return sorted((name for name in names if os.fsencode(name) > after), key=os.fsencode)
+
+    def _stat(self, name: str) -> LandedObject | None:
+        try:
+            found = os.stat(os.path.join(self._folder(), name))
+        except FileNotFoundError:
+            # Gone since its name was listed.
+            return None
+        except OSError as e:
+            raise self._unavailable(e.strerror or str(e)) from e
+        stamp = f"{found.st_mtime_ns}:{found.st_ctime_ns}"
+        return LandedObject(name, found.st_size, stamp, datetime.fromtimestamp(found.st_mtime, UTC))
+
+    def _folder(self) -> Path:
+        if "://" in self.uri:
+            raise StorageUnavailableError(f"`uri` must be a folder or s3://bucket/prefix, was {self.uri}.")
+        return Path(self.uri).expanduser().resolve()
+
+    def _s3_objects(self, prefix: str, start_after: str, *, limit: int = 1000) -> Iterator[LandedObject]:
+        from botocore.exceptions import BotoCoreError, ClientError
+
+        bucket, _, folder = self.uri.removeprefix("s3://").partition("/")
+        root = f"{folder.strip('/')}/" if folder.strip("/") else ""
+        request: dict[str, Any] = {
+            "Bucket": bucket,
+            "Prefix": root + prefix,
+            "Delimiter": "/",
+            "MaxKeys": min(limit + 1, 1000),
+        }
+        if start_after:
+            request["StartAfter"] = root + start_after
+        while True:
+            try:
+                page = (self.s3 or _s3_client(self.endpoint)).list_objects_v2(**request)
+            except ClientError as e:
+                status = e.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 500)
+                raise self._unavailable(str(e), is_outage=status >= 500 or status in (408, 429)) from e
+            except BotoCoreError as e:
+                raise self._unavailable(str(e), is_outage=True) from e
+            for each in page.get("Contents", ()):
+                # A console's "folder" is an empty object named like the prefix.
+                if name := each["Key"].removeprefix(root):
+                    yield LandedObject(name, each["Size"], each["ETag"], each["LastModified"].astimezone(UTC))
+            if not page.get("IsTruncated"):
+                return
+            request["ContinuationToken"] = page["NextContinuationToken"]
+
+    def _unavailable(self, reason: str, *, is_outage: bool = False) -> StorageUnavailableError:
+        error = StorageOutageError if is_outage else StorageUnavailableError
+        return error(f"`{self.uri}` must be listed, was refused: {' '.join(reason.split())[:300]}")
+
+
+# Making a client costs a quarter of a second; one an endpoint and process is enough.
+@lru_cache(maxsize=8)
+def _s3_client(endpoint: str | None) -> Any:
+    import boto3
+    from botocore.config import Config
+
+    config = Config(
+        connect_timeout=CONNECT_TIMEOUT_S,
+        read_timeout=READ_TIMEOUT_S,
+        retries={"mode": "standard", "total_max_attempts": MAX_ATTEMPTS},
+    )
+    # The object store reads AWS_REGION, boto3 alone does not.
+    return boto3.client("s3", endpoint_url=endpoint, region_name=os.environ.get("AWS_REGION") or None, config=config)

@@ -1,0 +1,94 @@
+"""Patient PostgreSQL: Dagster's storage, which waits for a database that restarts.
+
+Lives here: how long a process waits for PostgreSQL, and writing an event again whose connection was cut. Does not live
+here: the choice between PostgreSQL and SQLite (`instance_storage`).
+
+Dagster's own storage tries to connect for six seconds and does not repeat a statement: a restart of the database would
+fail every run that writes an event meanwhile, and a longer one could not even record that. An event of which it is not
+known whether it was stored is stored again: an event that is in the log twice does no harm.
+"""
+
+import logging
+import time
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
+
+from dagster import DagsterEvent, EventLogEntry
+from dagster._serdes import ConfigurableClassData
+from dagster_postgres import DagsterPostgresStorage
+from dagster_postgres.event_log import PostgresEventLogStorage
+from dagster_postgres.run_storage import PostgresRunStorage
+from sqlalchemy import event
+from sqlalchemy.exc import OperationalError
+
+T = TypeVar("T")
+
+# A database that restarts is back in seconds, one that moves to another machine in a minute.
+PATIENCE_S = 60.0
+POLL_S = 0.5
+
+
+class PatientPostgresStorage(DagsterPostgresStorage):
+    """Dagster's PostgreSQL storage; only the first connection, which tells a wrong address, is not waited for."""
+
+    def __init__(self, postgres_url: str, inst_data: ConfigurableClassData | None = None) -> None:
+        super().__init__(postgres_url, inst_data=inst_data)
+        self._event_log_storage = _Events(postgres_url, should_autocreate_tables=False)
+        self._run_storage = _Runs(postgres_url, should_autocreate_tables=False)
+        patience = _Patience()
+        for storage in (self._event_log_storage, self._run_storage, self._schedule_storage):
+            event.listen(storage._engine, "do_connect", patience.connect)
+
+
+class _Patience:
+    """Connects within PATIENCE_S of the first refusal; once that is used up, each connection is tried once."""
+
+    def __init__(self) -> None:
+        self.away_since: float | None = None
+
+    def connect(self, dialect: Any, record: Any, arguments: Sequence[Any], options: dict[str, Any]) -> Any:
+        while True:
+            try:
+                connection = dialect.connect(*arguments, **options)
+            except dialect.loaded_dbapi.OperationalError as e:
+                self._wait(e)
+                continue
+            if self.away_since is not None:
+                logging.getLogger(__name__).warning("PostgreSQL answers again.")
+            self.away_since = None
+            return connection
+
+    def _wait(self, refusal: Exception) -> None:
+        """Wait a moment; raise the refusal if the patience is used up."""
+        now = time.monotonic()
+        if self.away_since is None:
+            self.away_since = now
+            logging.getLogger(__name__).warning(
+                f"PostgreSQL of HF_POSTGRES_URL does not answer: waiting for it for up to {PATIENCE_S:.0f} s."
+            )
+        if now - self.away_since > PATIENCE_S:
+            raise refusal
+        time.sleep(POLL_S)
+
+
+def _again_if_cut(write: Callable[[], T]) -> T:
+    """Write, and once more where the database went away in the middle."""
+    try:
+        return write()
+    except OperationalError as e:
+        if not e.connection_invalidated:
+            raise
+    return write()
+
+
+class _Events(PostgresEventLogStorage):
+    def store_event(self, event: EventLogEntry) -> None:
+        _again_if_cut(lambda: super(_Events, self).store_event(event))
+
+    def store_event_batch(self, events: Sequence[EventLogEntry]) -> None:
+        _again_if_cut(lambda: super(_Events, self).store_event_batch(events))
+
+
+class _Runs(PostgresRunStorage):
+    def handle_run_event(self, run_id: str, event: DagsterEvent, *arguments: Any, **options: Any) -> None:
+        _again_if_cut(lambda: super(_Runs, self).handle_run_event(run_id, event, *arguments, **options))

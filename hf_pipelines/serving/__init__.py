@@ -1,0 +1,1 @@
+"""Serving: programs that start our processes. They know settings and resources, never components."""

@@ -1,0 +1,385 @@
+"""Supervisor: services as child processes, started in order, watched, started again, stopped in reverse order.
+
+Lives here: how any service is started, waited for, restarted and stopped, and how those of a killed supervisor are
+found. Does not live here: which services there are (`stack`).
+"""
+
+import ctypes
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.error
+import urllib.request
+import uuid
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import psutil
+from filelock import FileLock, Timeout
+
+# In the environment of every service and of all that it starts: how the next supervisor knows what a killed one left.
+ID_VARIABLE = "HF_STACK_ID"
+
+# Loading the code on a busy machine takes longest.
+START_TIMEOUT_S = 180.0
+STOP_TIMEOUT_S = 10.0
+TICK_S = 0.1
+CHECK_EVERY_S = 0.5
+
+# A service that ends more often than this is broken, not unlucky.
+MAX_RESTARTS = 5
+RESTART_WINDOW_S = 600.0
+FIRST_BACKOFF_S = 1.0
+
+# A log is put aside at a start, not while it is written.
+MAX_LOG_BYTES = 10_000_000
+TAIL_CHARACTERS = 1500
+
+STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+PR_SET_PDEATHSIG = 1
+
+
+class ServiceFailedError(RuntimeError):
+    """A service could not be started, or not be kept alive."""
+
+
+@dataclass(frozen=True)
+class Service:
+    """A program that is kept running.
+
+    Attributes
+    ----------
+    address : str
+        Where it answers, for people.
+    is_healthy : callable
+        Whether it does what it is there for; it is given the time (seconds since 1970) of its start.
+    after : sequence of str
+        Services that must be healthy before it is started.
+    port : int or None
+        Port of 127.0.0.1 that must be free.
+    user : str or None
+        Account it runs under, None for ours.
+    """
+
+    name: str
+    command: Sequence[str]
+    address: str
+    is_healthy: Callable[[float], bool]
+    env: Mapping[str, str] = field(default_factory=dict)
+    after: Sequence[str] = ()
+    port: int | None = None
+    user: str | None = None
+    cwd: Path | None = None
+    stop_signal: signal.Signals = signal.SIGTERM
+
+
+@dataclass
+class _Kept:
+    """What the supervisor knows of a service."""
+
+    service: Service
+    process: subprocess.Popen[bytes] | None = None
+    started_at: float = 0.0
+    is_healthy: bool = False
+    was_healthy: bool = False
+    next_check: float = 0.0
+    not_before: float = 0.0
+    restarts: deque[float] = field(default_factory=deque)
+
+
+class Supervisor:
+    """Keeps services running until it is told to stop.
+
+    Parameters
+    ----------
+    services : sequence of Service
+        In the order in which they are started; they are stopped in reverse.
+    logs : Path
+        Folder of `<service>.log`.
+    run_id : str
+        Value of ID_VARIABLE in the environment of all services.
+    first_backoff_s : float
+        Wait before the first restart of a service; each further one waits twice as long.
+    """
+
+    def __init__(
+        self, services: Sequence[Service], *, logs: Path, run_id: str, first_backoff_s: float = FIRST_BACKOFF_S
+    ) -> None:
+        self._kept = {service.name: _Kept(service) for service in services}
+        self._logs = logs
+        self._run_id = run_id
+        self._first_backoff_s = first_backoff_s
+        self._is_stopping = False
+
+    def run(self, when_ready: Callable[[], None]) -> None:
+        """Start all, call `when_ready`, and keep them running until SIGINT or SIGTERM.
+
+        Raises
+        ------
+        ServiceFailedError
+            If a port is taken, a service does not start, or ends again and again; all others are stopped first.
+        """
+        self._refuse_taken_ports()
+        self._logs.mkdir(parents=True, exist_ok=True)
+        before = {wanted: signal.signal(wanted, self._stop_soon) for wanted in STOPPING}
+        is_ready = False
+        try:
+            while not self._is_stopping:
+                for kept in self._kept.values():
+                    self._advance(kept)
+                if not is_ready and all(kept.is_healthy for kept in self._kept.values()):
+                    is_ready = True
+                    when_ready()
+                time.sleep(TICK_S)
+        finally:
+            self._stop_all()
+            for wanted, handler in before.items():
+                signal.signal(wanted, handler)
+
+    def _stop_soon(self, *_: object) -> None:
+        self._is_stopping = True
+
+    def _advance(self, kept: _Kept) -> None:
+        now = time.monotonic()
+        if self._is_stopping:
+            return
+        if kept.process is None:
+            if now >= kept.not_before and all(self._kept[name].is_healthy for name in kept.service.after):
+                self._spawn(kept)
+        elif kept.process.poll() is not None:
+            self._lost(kept, f"ended with {_ending(kept.process.returncode)}")
+        elif not kept.is_healthy and now >= kept.next_check:
+            kept.next_check = now + CHECK_EVERY_S
+            if kept.service.is_healthy(kept.started_at):
+                kept.is_healthy = kept.was_healthy = True
+                took = time.time() - kept.started_at
+                _say(
+                    kept.service.name,
+                    f"{kept.service.address:<40} pid {kept.process.pid:<8} healthy after {took:.1f} s",
+                )
+            elif time.time() - kept.started_at > START_TIMEOUT_S:
+                self._lost(kept, f"was not healthy within {START_TIMEOUT_S:.0f} s")
+
+    def _spawn(self, kept: _Kept) -> None:
+        service = kept.service
+        log = self._log(service)
+        if log.exists() and log.stat().st_size > MAX_LOG_BYTES:
+            log.replace(log.with_suffix(".log.old"))
+        kept.started_at = time.time()
+        with log.open("ab") as output:
+            kept.process = subprocess.Popen(
+                service.command,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                env={
+                    "PYTHONUNBUFFERED": "1",
+                    "PYTHONWARNINGS": "ignore",
+                    **os.environ,
+                    **service.env,
+                    ID_VARIABLE: self._run_id,
+                },
+                cwd=service.cwd,
+                user=service.user,
+                # Ctrl-C reaches the supervisor alone: it stops the others in order.
+                start_new_session=True,
+                preexec_fn=_die_with_supervisor,
+            )
+
+    def _lost(self, kept: _Kept, how: str) -> None:
+        assert kept.process is not None
+        _kill_group(kept.process)
+        kept.process, kept.is_healthy = None, False
+        name, log, now = kept.service.name, self._log(kept.service), time.monotonic()
+        if not kept.was_healthy:
+            tail = log.read_text(errors="replace")[-TAIL_CHARACTERS:].strip()
+            raise ServiceFailedError(f"{name} must start, {how}; its log {log} ends with:\n{tail}")
+        while kept.restarts and now - kept.restarts[0] > RESTART_WINDOW_S:
+            kept.restarts.popleft()
+        if len(kept.restarts) == MAX_RESTARTS:
+            minutes = RESTART_WINDOW_S / 60
+            raise ServiceFailedError(
+                f"{name} must keep running, {how} for the {MAX_RESTARTS + 1}th time within {minutes:.0f} minutes; read {log}."
+            )
+        wait_s = self._first_backoff_s * 2 ** len(kept.restarts)
+        kept.restarts.append(now)
+        kept.not_before = now + wait_s
+        _say(name, f"{how}; restart {len(kept.restarts)} of {MAX_RESTARTS} in {wait_s:g} s, its log is {log}")
+
+    def _log(self, service: Service) -> Path:
+        return self._logs / f"{service.name}.log"
+
+    def _stop_all(self) -> None:
+        for name, kept in reversed(self._kept.items()):
+            if kept.process is None:
+                continue
+            if kept.process.poll() is None:
+                kept.process.send_signal(kept.service.stop_signal)
+                with suppress(subprocess.TimeoutExpired):
+                    kept.process.wait(STOP_TIMEOUT_S)
+            # Workers that outlived their leader are in its group.
+            _kill_group(kept.process)
+            _say(name, "stopped")
+        stop_left_over(self._run_id)
+
+    def _refuse_taken_ports(self) -> None:
+        listening: dict[int, int] = {}
+        with suppress(psutil.AccessDenied):
+            found = psutil.net_connections("tcp")
+            listening = {each.laddr.port: each.pid or 0 for each in found if each.status == psutil.CONN_LISTEN}
+        taken = [
+            f"{kept.service.name} needs port {kept.service.port}, which {_owner(listening.get(kept.service.port, 0))} holds"
+            for kept in self._kept.values()
+            if kept.service.port is not None and not _is_free(kept.service.port)
+        ]
+        if taken:
+            raise ServiceFailedError(f"ports must be free: {'; '.join(taken)}; stop it or give another port (--help).")
+
+
+@dataclass(frozen=True)
+class Lease:
+    """What one supervisor has for itself.
+
+    Attributes
+    ----------
+    run_id : str
+        Value of ID_VARIABLE in the environment of all it starts.
+    private : Path
+        A folder with a short path (that of a socket has at most 107 bytes) which nobody else may enter.
+    """
+
+    run_id: str
+    private: Path
+
+
+@contextmanager
+def one_supervisor(folder: Path, role: str, command: str) -> Iterator[Lease]:
+    """A lease, while no other supervisor of this role works in `folder`; what a killed one left is stopped and removed.
+
+    Raises
+    ------
+    ServiceFailedError
+        If another one is running.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    # The system frees the lock of a killed process.
+    lock, state = FileLock(folder / f"{role}.lock", timeout=0), folder / f"{role}.json"
+    before = _read(state)
+    try:
+        lock.acquire()
+    except Timeout as e:
+        running = f"`{before.get('command', 'hfp')}` (pid {before.get('pid', 'unknown')})"
+        raise ServiceFailedError(
+            f"`{command}` must be alone in {folder.parent}, {running} is running; stop it or set another HF_DATA_DIR."
+        ) from e
+    try:
+        if left_id := str(before.get("id", "")):
+            if stopped := stop_left_over(left_id):
+                print(f"Stopped what a killed `{before.get('command')}` had left: {', '.join(stopped)}.", flush=True)
+            shutil.rmtree(_private_folder(left_id), ignore_errors=True)
+        lease = Lease(run_id := uuid.uuid4().hex, _private_folder(run_id))
+        state.write_text(json.dumps({"pid": os.getpid(), "id": run_id, "command": command}))
+        lease.private.mkdir(mode=0o700)
+        yield lease
+    finally:
+        # After a failure as well: what was started has been stopped.
+        if state.exists():
+            shutil.rmtree(_private_folder(str(_read(state).get("id"))), ignore_errors=True)
+            state.unlink(missing_ok=True)
+        lock.release()
+
+
+def _private_folder(run_id: str) -> Path:
+    return Path(tempfile.gettempdir()) / f"hf_{run_id}"
+
+
+def stop_left_over(run_id: str) -> list[str]:
+    """Stop every process that carries an id in its environment; returns name and pid of each."""
+    left = [process for process in psutil.process_iter(["name"]) if _carries(process, run_id)]
+    for process in left:
+        with suppress(psutil.NoSuchProcess):
+            # PostgreSQL's fast shutdown is SIGINT.
+            process.send_signal(signal.SIGINT if process.info["name"] == "postgres" else signal.SIGTERM)
+    _, alive = psutil.wait_procs(left, timeout=STOP_TIMEOUT_S)
+    for process in alive:
+        with suppress(psutil.NoSuchProcess):
+            process.kill()
+    psutil.wait_procs(alive, timeout=STOP_TIMEOUT_S)
+    return [f"{process.info['name']} (pid {process.pid})" for process in left]
+
+
+def _carries(process: psutil.Process, run_id: str) -> bool:
+    if process.pid == os.getpid():
+        return False
+    try:
+        return bool(process.environ().get(ID_VARIABLE) == run_id)
+    except (psutil.Error, OSError):
+        return False
+
+
+def answers(url: str) -> bool:
+    """Whether an HTTP server gives any answer below 500."""
+    try:
+        with urllib.request.urlopen(url, timeout=3):
+            return True
+    except urllib.error.HTTPError as e:
+        return e.code < 500
+    except (OSError, ValueError):
+        return False
+
+
+def _read(state: Path) -> dict[str, object]:
+    try:
+        content: dict[str, object] = json.loads(state.read_text())
+    except (OSError, ValueError):
+        return {}
+    return content
+
+
+def _is_free(port: int) -> bool:
+    with socket.socket() as probe:
+        # As servers do: a connection of the last run that is still closing does not count.
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+    return True
+
+
+def _owner(pid: int) -> str:
+    try:
+        return f"{psutil.Process(pid).name()} (pid {pid})" if pid else "another program"
+    except psutil.Error:
+        return "another program"
+
+
+def _ending(status: int) -> str:
+    return f"signal {signal.Signals(-status).name}" if status < 0 else f"exit status {status}"
+
+
+def _kill_group(process: subprocess.Popen[bytes]) -> None:
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+
+
+def _die_with_supervisor() -> None:
+    """In the child: SIGTERM when the supervisor is killed, and Ctrl-C not ignored."""
+    # A shell's `&` leaves SIGINT ignored, and Dagster then ignores SIGTERM as well.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+
+
+def _say(name: str, text: str) -> None:
+    print(f"{name:<12} {text}", flush=True)

@@ -1,0 +1,384 @@
+"""Running: the real code server, daemon and web server of a checkout as processes, asked through GraphQL.
+
+Lives here: starting, killing and restarting them, launching runs and reading what became of them. Does not live here:
+what is asserted. The copy of dagster.yaml polls faster than the project's own, so that tests wait for seconds.
+"""
+
+import json
+import os
+import signal
+import sys
+import urllib.request
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from subprocess import Popen
+from typing import Any
+
+import psutil
+import yaml
+
+from hf_pipelines_tests.checkout import Checkout
+from hf_pipelines_tests.servers import Server, free_port, wait_until
+
+SERVICES = ("code_server", "webserver", "daemon")
+FINISHED = ("SUCCESS", "FAILURE", "CANCELED")
+
+POLL_S = 2
+# Merged into the checkout's dagster.yaml; what is tested is the rest of it.
+FAST: Mapping[str, Any] = {
+    "run_monitoring": {"poll_interval_seconds": POLL_S, "free_slots_after_run_end_seconds": 2},
+    "run_coordinator": {
+        "module": "dagster",
+        "class": "QueuedRunCoordinator",
+        "config": {"dequeue_interval_seconds": 1},
+    },
+}
+
+# How soon a run that crashed is launched anew.
+FAST_ENV = {"DAGSTER_EVENT_LOG_CONSUMER_DAEMON_INTERVAL_SECONDS": "1"}
+
+# Starting is mostly importing; other work on the machine may take most of its cores.
+START_S = 180.0
+RUN_S = 180.0
+
+# Each question costs the web server a tenth of a second of its core.
+ASK_EVERY_S = 0.25
+
+LAUNCH = """
+mutation Launch($params: ExecutionParams!) {
+  launchPipelineExecution(executionParams: $params) {
+    __typename
+    ... on LaunchRunSuccess { run { runId } }
+    ... on Error { message }
+  }
+}
+"""
+REEXECUTE = """
+mutation Reexecute($params: ReexecutionParams!) {
+  launchRunReexecution(reexecutionParams: $params) {
+    __typename
+    ... on LaunchRunSuccess { run { runId } }
+    ... on Error { message }
+  }
+}
+"""
+STATUS = "query Status($id: ID!) { runOrError(runId: $id) { __typename ... on Run { status } } }"
+RUNS = """
+query Runs($filter: RunsFilter, $limit: Int) {
+  runsOrError(filter: $filter, limit: $limit) {
+    __typename
+    ... on Runs { results { runId status creationTime startTime endTime tags { key value } } }
+    ... on Error { message }
+  }
+}
+"""
+EVENTS = """
+query Events($id: ID!, $after: String) {
+  logsForRun(runId: $id, afterCursor: $after) {
+    ... on EventConnection {
+      cursor hasMore
+      events { __typename ... on MessageEvent { message timestamp stepKey eventType } ... on ErrorEvent { error { message } } }
+    }
+  }
+}
+"""
+SENSOR = """
+query Sensor($selector: SensorSelector!) {
+  sensorOrError(sensorSelector: $selector) { __typename ... on Sensor { id } ... on Error { message } }
+}
+"""
+STOP_SENSOR = """
+mutation Stop($id: String!) {
+  stopSensor(id: $id) { __typename ... on Error { message } }
+}
+"""
+LOADED = "{ repositoriesOrError { ... on RepositoryConnection { nodes { name } } } }"
+DAEMONS = "{ instance { daemonHealth { allDaemonStatuses { daemonType required lastHeartbeatTime } } } }"
+
+
+def merged(base: Mapping[str, Any], change: Mapping[str, Any]) -> dict[str, Any]:
+    """Nested mappings, the second's values over the first's."""
+    both = dict(base)
+    for key, value in change.items():
+        old = both.get(key)
+        both[key] = merged(old, value) if isinstance(old, Mapping) and isinstance(value, Mapping) else value
+    return both
+
+
+def is_run_worker(process: psutil.Process) -> bool:
+    """Whether a process below a code server is one that computes a run."""
+    try:
+        command = process.cmdline()
+    except psutil.Error:
+        return False
+    return any("spawn_main" in each for each in command)
+
+
+class Running:
+    """Code server, web server and daemon of a checkout; each leads a process group of its own.
+
+    Parameters
+    ----------
+    checkout : Checkout
+        Its code and its data folder; runs write there.
+    folder : Path
+        Home of the Dagster instance, and the logs.
+    env : mapping
+        Set for all of them, over the checkout's own environment.
+    dagster_yaml : mapping
+        Merged into dagster.yaml over `FAST`.
+    """
+
+    def __init__(
+        self,
+        checkout: Checkout,
+        folder: Path,
+        env: Mapping[str, str] | None = None,
+        *,
+        dagster_yaml: Mapping[str, Any] | None = None,
+    ) -> None:
+        self.checkout = checkout
+        self.folder = folder
+        self.home = folder / "home"
+        self.ports = {"code_server": free_port(), "webserver": free_port()}
+        self.servers: dict[str, Server] = {}
+        self.env = {**checkout.environment(), **FAST_ENV, "DAGSTER_HOME": str(self.home), **(env or {})}
+        self.home.mkdir(parents=True, exist_ok=True)
+        settings = yaml.safe_load((checkout.root / "dagster.yaml").read_text())
+        settings = merged(merged(settings, FAST), dagster_yaml or {})
+        (self.home / "dagster.yaml").write_text(yaml.safe_dump(settings))
+        server = {"host": "127.0.0.1", "port": self.ports["code_server"], "location_name": "hf_pipelines"}
+        (folder / "workspace.yaml").write_text(yaml.safe_dump({"load_from": [{"grpc_server": server}]}))
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.ports['webserver']}"
+
+    def command(self, name: str) -> list[str]:
+        workspace = ["--workspace", str(self.folder / "workspace.yaml")]
+        local = ["--host", "127.0.0.1"]
+        dagster = [sys.executable, "-m"]
+        if name == "code_server":
+            port = ["--port", str(self.ports[name])]
+            target = ["--module-name", "hf_pipelines.definitions", "--location-name", "hf_pipelines"]
+            # Warnings, not each request: the daemon sends one every few seconds.
+            return [*dagster, "dagster", "api", "grpc", *local, *port, *target, "--log-level", "WARNING"]
+        if name == "webserver":
+            return [*dagster, "dagster_webserver", *local, "--port", str(self.ports[name]), *workspace]
+        return [*dagster, "dagster._daemon", "run", *workspace]
+
+    def start(self, *names: str) -> None:
+        """Start services (default: all that are not running), and wait until they answer."""
+        for name in names or [each for each in SERVICES if not self.is_running(each)]:
+            assert not self.is_running(name), f"{name} is running"
+            log = self.folder / f"{name}.log"
+            with log.open("ab") as output:
+                process = Popen(
+                    self.command(name),
+                    cwd=self.checkout.root,
+                    env=self.env,
+                    stdout=output,
+                    stderr=output,
+                    start_new_session=True,
+                )
+            started = self.servers[name] = Server(process, log)
+            began = psutil.Process(process.pid).create_time()
+            # One after the other: the others load the code from the first.
+            wait_until(
+                lambda name=name, started=started, began=began: not started.is_running or self.answers(name, began),
+                f"{name} that answers",
+                timeout_s=START_S,
+                every_s=ASK_EVERY_S,
+            )
+            assert started.is_running, f"{name} ended with {process.returncode}:\n{started.text()[-3000:]}"
+
+    def is_running(self, name: str) -> bool:
+        return name in self.servers and self.servers[name].is_running
+
+    def answers(self, name: str, began: float = 0.0) -> bool:
+        """Whether a service does what it is there for; the daemon: since `began`."""
+        if name == "code_server":
+            # Imported here: it takes seconds, and many tests need none of it.
+            from dagster._core.errors import DagsterUserCodeUnreachableError
+            from dagster._grpc.client import DagsterGrpcClient
+
+            client = DagsterGrpcClient(host="127.0.0.1", port=self.ports[name])
+            with suppress(DagsterUserCodeUnreachableError):
+                client.ping("")
+                return True
+            return False
+        try:
+            if name == "webserver":
+                return bool(self.graphql(LOADED)["repositoriesOrError"].get("nodes"))
+            if not self.is_running("webserver"):
+                return "Instance is configured with the following daemons" in self.servers[name].text()
+            health = self.graphql(DAEMONS)["instance"]["daemonHealth"]["allDaemonStatuses"]
+        except OSError:
+            return False
+        return all((each["lastHeartbeatTime"] or 0.0) >= began for each in health if each["required"])
+
+    def stop_sensors(self, *names: str) -> None:
+        """Turn sensors off that run by default, before the daemon is started."""
+        place = {"repositoryLocationName": "hf_pipelines", "repositoryName": "__repository__"}
+        for name in names:
+            sensor = self.graphql(SENSOR, selector={**place, "sensorName": name})["sensorOrError"]
+            assert sensor["__typename"] == "Sensor", sensor
+            stopped = self.graphql(STOP_SENSOR, id=sensor["id"])["stopSensor"]
+            assert stopped["__typename"] == "StopSensorMutationResult", stopped
+
+    def kill(self, *names: str, with_runs: bool = True) -> None:
+        """SIGKILL to services (default: all that run) and to all they started, runs among them unless told otherwise."""
+        chosen = list(names) or [each for each in SERVICES if self.is_running(each)]
+        victims: list[psutil.Process] = []
+        for name in chosen:
+            with suppress(psutil.NoSuchProcess):
+                leader = psutil.Process(self.servers[name].process.pid)
+                below = leader.children(recursive=True)
+                spared = {} if with_runs else {each.pid: each for each in below if is_run_worker(each)}
+                victims += [each for each in (leader, *below) if each.pid not in spared]
+        # All are found before the first is killed: who loses its parent belongs to nobody.
+        for victim in victims:
+            with suppress(psutil.NoSuchProcess):
+                victim.kill()
+        for name in chosen:
+            self.servers[name].process.wait(30)
+        psutil.wait_procs(victims, timeout=30)
+
+    def stop(self) -> None:
+        """Stop everything, orphaned runs included."""
+        for name in reversed(SERVICES):
+            if name in self.servers:
+                self.servers[name].stop(signal.SIGINT if name == "daemon" else signal.SIGTERM)
+
+    def log(self, name: str) -> str:
+        return self.servers[name].text()
+
+    def graphql(self, query: str, **variables: Any) -> Any:
+        """The data of an answer; AssertionError with the errors of a question that failed."""
+        body = json.dumps({"query": query, "variables": variables}).encode()
+        request = urllib.request.Request(f"{self.url}/graphql", body, {"Content-Type": "application/json"})
+        with urllib.request.urlopen(request, timeout=60) as answer:
+            content = json.load(answer)
+        assert not content.get("errors"), content["errors"]
+        return content["data"]
+
+    def launch(
+        self, assets: Sequence[str], first: str, last: str | None = None, *, tags: Mapping[str, str] | None = None
+    ) -> str:
+        """Run id of a new run over one partition, or over a range of them."""
+        if last is None:
+            partitions = {"dagster/partition": first}
+        else:
+            partitions = {"dagster/asset_partition_range_start": first, "dagster/asset_partition_range_end": last}
+        params = {
+            "selector": {
+                "repositoryLocationName": "hf_pipelines",
+                "repositoryName": "__repository__",
+                "pipelineName": "__ASSET_JOB",
+                "assetSelection": [{"path": asset.split("/")} for asset in assets],
+            },
+            "mode": "default",
+            "executionMetadata": {
+                "tags": [{"key": key, "value": value} for key, value in {**partitions, **(tags or {})}.items()]
+            },
+        }
+        launched = self.graphql(LAUNCH, params=params)["launchPipelineExecution"]
+        assert launched["__typename"] == "LaunchRunSuccess", launched
+        return str(launched["run"]["runId"])
+
+    def reexecute(self, run_id: str) -> str:
+        """Run id of a re-execution of all steps, as the web UI's button does it."""
+        params = {"parentRunId": run_id, "strategy": "ALL_STEPS"}
+        launched = self.graphql(REEXECUTE, params=params)["launchRunReexecution"]
+        assert launched["__typename"] == "LaunchRunSuccess", launched
+        return str(launched["run"]["runId"])
+
+    def status(self, run_id: str) -> str:
+        return str(self.graphql(STATUS, id=run_id)["runOrError"].get("status"))
+
+    def wait_for_status(self, run_id: str, *statuses: str, timeout_s: float = RUN_S) -> str:
+        """Status of a run once it is one of `statuses` (or has ended)."""
+        seen = [""]
+
+        def is_there() -> bool:
+            seen[0] = self.status(run_id)
+            return seen[0] in statuses or seen[0] in FINISHED
+
+        wanted = " or ".join(statuses or FINISHED)
+        wait_until(is_there, f"run {run_id} with status {wanted}", timeout_s=timeout_s, every_s=ASK_EVERY_S)
+        return seen[0]
+
+    def wait_for_run(self, run_id: str, *, timeout_s: float = RUN_S) -> str:
+        """Final status of a run."""
+        return self.wait_for_status(run_id, timeout_s=timeout_s)
+
+    def runs(self, **tags: str) -> list[dict[str, Any]]:
+        """Runs that carry all `tags`, newest first: id, status, tags, and their times in seconds since 1970."""
+        wanted = {"tags": [{"key": key, "value": value} for key, value in tags.items()]}
+        found = self.graphql(RUNS, filter=wanted if tags else None, limit=1000)["runsOrError"]
+        assert found["__typename"] == "Runs", found
+        return [
+            {
+                "id": run["runId"],
+                "status": run["status"],
+                "tags": {each["key"]: each["value"] for each in run["tags"]},
+                "created": run["creationTime"],
+                "started": run["startTime"],
+                "ended": run["endTime"],
+            }
+            for run in found["results"]
+        ]
+
+    def events(self, run_id: str) -> list[dict[str, Any]]:
+        """Events of a run, oldest first: type, step, message, error and time in seconds since 1970."""
+        found: list[dict[str, Any]] = []
+        cursor = None
+        while True:
+            page = self.graphql(EVENTS, id=run_id, after=cursor)["logsForRun"]
+            found += [
+                {
+                    "type": each.get("eventType"),
+                    "step": each.get("stepKey"),
+                    "message": each.get("message") or "",
+                    "error": (each.get("error") or {}).get("message", ""),
+                    "at": float(each.get("timestamp") or 0.0) / 1000.0,
+                }
+                for each in page["events"]
+            ]
+            cursor = page["cursor"]
+            if not page["hasMore"]:
+                return found
+
+    def run_pid(self, run_id: str) -> int:
+        """Process of a run that a code server started; 0 before it has said so."""
+        marker = "Started process for run (pid: "
+        messages = [each["message"] for each in self.events(run_id) if each["message"].startswith(marker)]
+        return int(messages[-1].removeprefix(marker).rstrip(").")) if messages else 0
+
+    def kill_run(self, run_id: str) -> None:
+        """SIGKILL to the process of one run."""
+        wait_until(lambda: self.run_pid(run_id) != 0, f"process of run {run_id}", timeout_s=RUN_S, every_s=ASK_EVERY_S)
+        os.kill(self.run_pid(run_id), signal.SIGKILL)
+
+
+@contextmanager
+def running(
+    checkout: Checkout,
+    folder: Path,
+    env: Mapping[str, str] | None = None,
+    *,
+    dagster_yaml: Mapping[str, Any] | None = None,
+    start: Sequence[str] = SERVICES,
+    without_sensors: Sequence[str] = (),
+) -> Iterator[Running]:
+    """All services started and answering (or those of `start`), some sensors turned off; stopped at the end."""
+    services = Running(checkout, folder, env, dagster_yaml=dagster_yaml)
+    try:
+        for name in start:
+            if name == "daemon":
+                services.stop_sensors(*without_sensors)
+            services.start(name)
+        yield services
+    finally:
+        services.stop()

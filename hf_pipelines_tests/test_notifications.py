@@ -1,0 +1,253 @@
+"""Notifications through the real daemon to a real HTTP server: once per incident, once when healed, none lost.
+
+A market whose files arrive, its arrival sensor and the watch run as they do for a user. The receiver is away for a
+while, and so are daemon and code server.
+"""
+
+import json
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import date
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pytest
+import yaml
+
+from hf_pipelines_tests.checkout import Checkout, make_checkout
+from hf_pipelines_tests.pipeline import TIMEZONE, session_bars, sessions_from
+from hf_pipelines_tests.running import Running, running
+from hf_pipelines_tests.servers import free_port, wait_until
+
+pytestmark = pytest.mark.servers
+
+WAIT_S = 120.0
+TOKEN = "s3cret-t0ken"
+WEEKS = ("2012-01-08", "2012-01-15")
+
+TICKS = """
+{ sensorOrError(sensorSelector: {repositoryName: "__repository__", repositoryLocationName: "hf_pipelines", sensorName: "watch"})
+  { ... on Sensor { sensorState { ticks(limit: 1000) { tickId status error { message } } } } } }
+"""
+CHECK = """
+query Check($asset: [String!]!) {
+  assetCheckExecutions(assetKey: {path: $asset}, checkName: "on_time", limit: 20) {
+    status runId evaluation { description success }
+  }
+}
+"""
+
+
+@dataclass
+class Receiver:
+    """An HTTP server that keeps what is posted to it, and can be away."""
+
+    port: int = field(default_factory=free_port)
+    got: list[dict[str, Any]] = field(default_factory=list)
+    server: ThreadingHTTPServer | None = None
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}/hooks/{TOKEN}"
+
+    def start(self) -> None:
+        got = self.got
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_POST(self) -> None:
+                body = self.rfile.read(int(self.headers["Content-Length"]))
+                got.append({**json.loads(body), "path": self.path, "key": self.headers["Idempotency-Key"]})
+                self.send_response(204)
+                self.end_headers()
+
+            def log_message(self, *arguments: Any) -> None:
+                """Into no test's output."""
+
+        self.server = ThreadingHTTPServer(("127.0.0.1", self.port), Handler)
+        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+
+    def stop(self) -> None:
+        if self.server is not None:
+            self.server.shutdown()
+            self.server.server_close()
+            self.server = None
+
+    def seen(self) -> list[tuple[str, str, str, str]]:
+        return [(each["event"], each["kind"], each["asset"], each["partition"]) for each in self.got]
+
+
+@contextmanager
+def receiving() -> Iterator[Receiver]:
+    receiver = Receiver()
+    receiver.start()
+    try:
+        yield receiver
+    finally:
+        receiver.stop()
+
+
+def fed_checkout(folder: Path, landing: Path, bars: pl.DataFrame) -> Checkout:
+    """The repository with one market more, whose files land in a folder; it needs no history."""
+    checkout = make_checkout(folder, [])
+    symbols = sorted(set(bars["symbol"]) - {"^INDEX"})
+    attributes = {
+        "name": "small",
+        "universe": [{"symbol": each} for each in symbols],
+        "benchmark": "^INDEX",
+        "calendar": "XNYS",
+        "timezone": TIMEZONE,
+        "source": {"type": "files", "uri": str(landing)},
+        "start": str(bars["session"].min()),
+        "end": str(bars["session"].max()),
+        "feature_groups": ["temporal"],
+    }
+    path = checkout.root / "hf_pipelines" / "defs" / "markets" / "small" / "defs.yaml"
+    path.parent.mkdir(parents=True)
+    path.write_text(yaml.safe_dump({"type": "hf_pipelines.components.Market", "attributes": attributes}))
+    return checkout
+
+
+@dataclass
+class Watching:
+    """What runs, where files land, and who is told."""
+
+    services: Running
+    landing: Path
+    bars: pl.DataFrame
+    receiver: Receiver
+
+    def land(self, *days: str) -> None:
+        for day in days:
+            frame = self.bars.filter(pl.col("session") == date.fromisoformat(day))
+            frame.write_parquet(self.landing / "arriving")
+            (self.landing / "arriving").rename(self.landing / f"{day}.parquet")
+
+    def ticks(self) -> list[dict[str, Any]]:
+        return list(self.services.graphql(TICKS)["sensorOrError"]["sensorState"]["ticks"])
+
+    def wait_for_looks(self, n: int = 2) -> None:
+        """Until the watch has looked `n` times more, from the beginning to the end."""
+        before = {each["tickId"] for each in self.ticks()}
+
+        def has_looked() -> bool:
+            ended = [each for each in self.ticks() if each["tickId"] not in before and each["status"] != "STARTED"]
+            return len(ended) > n
+
+        wait_until(has_looked, "looks of the watch", timeout_s=WAIT_S)
+
+    def wait_for_messages(self, n: int) -> None:
+        wait_until(lambda: len(self.receiver.got) >= n, f"{n} messages, got {self.receiver.seen()}", timeout_s=WAIT_S)
+
+    def on_time(self) -> list[dict[str, Any]]:
+        """What the web UI shows of the check on time of the market's bars, the newest first."""
+        return list(self.services.graphql(CHECK, asset=["small", "bars"])["assetCheckExecutions"])
+
+    def status(self, *options: str) -> Any:
+        checkout = Checkout(self.services.checkout.root, self.services.checkout.data, self.services.env)
+        done = checkout.hfp("status", *options)
+        assert done.returncode in (0, 2), done.stderr
+        return done
+
+    def logs(self) -> str:
+        """Everything that the services wrote, the compute logs among it."""
+        folders = (self.services.folder, self.services.checkout.data)
+        files = [each for folder in folders for each in folder.rglob("*") if each.is_file()]
+        return "\n".join(each.read_bytes().decode(errors="replace") for each in files)
+
+
+@pytest.fixture
+def watching(tmp_path: Path) -> Iterator[Watching]:
+    bars = session_bars(sessions_from(date(2012, 1, 9), 2), symbols=2, seed=3)
+    landing = tmp_path / "landing"
+    landing.mkdir()
+    checkout = fed_checkout(tmp_path / "checkout", landing, bars)
+    with receiving() as receiver:
+        env = {
+            "HF_WEBHOOK_URL": receiver.url,
+            "HF_UI_URL": "http://ui.example:3000",
+            "HF_LATE_HOURS": "0",
+            "HF_TICK_SECONDS": "1",
+        }
+        with running(checkout, tmp_path, env) as services:
+            yield Watching(services, landing, bars, receiver)
+
+
+def test_incidents_are_told_once_and_once_when_healed_through_restarts_and_an_absent_receiver(watching):
+    receiver, services = watching.receiver, watching.services
+    watching.land("2012-01-09", "2012-01-10", "2012-01-11", "2012-01-12", "2012-01-13")
+    store = services.checkout.store()
+    wait_until(lambda: store.footer("small/bars", WEEKS[0]) is not None, "bars of the first week", timeout_s=WAIT_S)
+
+    # A broken file: one incident with asset, partition, cause and link.
+    (watching.landing / "2012-01-17.csv").write_text("symbol,session\nS000,2012-01-17\n")
+    watching.wait_for_messages(1)
+    opened = receiver.got[0]
+    assert receiver.seen() == [("opened", "run", "small/bars", WEEKS[1])]
+    (failed,) = [each["id"] for each in services.runs() if each["status"] == "FAILURE"]
+    assert "2012-01-17.csv" in opened["cause"] and WEEKS[1] in opened["cause"]
+    assert opened["url"] == f"http://ui.example:3000/runs/{failed}"
+    assert opened["remedy"].startswith("correct the file that is named")
+    assert opened["path"] == f"/hooks/{TOKEN}" and opened["key"] == f"{opened['id']}-opened"
+
+    # Further looks tell nothing new.
+    watching.wait_for_looks()
+    assert len(receiver.got) == 1
+
+    # The file is corrected while nobody receives; daemon and code server are killed while the message waits.
+    receiver.stop()
+    (watching.landing / "2012-01-17.csv").unlink()
+    watching.land("2012-01-17")
+    log = services.checkout.data / "notifications.jsonl"
+    wait_until(lambda: '"healed"' in log.read_text(), "healed in the log", timeout_s=WAIT_S)
+    services.kill("daemon", "code_server")
+    services.start("code_server", "daemon")
+    watching.wait_for_looks(1)
+    receiver.start()
+    watching.wait_for_messages(2)
+    healed = receiver.got[1]
+    assert (healed["event"], healed["id"], healed["partition"]) == ("healed", opened["id"], WEEKS[1])
+
+    # A day is left out: late as soon as a later one has bars (HF_LATE_HOURS is 0), and all who say so agree.
+    watching.land("2012-01-19")
+    watching.wait_for_messages(3)
+    late = receiver.got[2]
+    assert receiver.seen()[2] == ("opened", "late", "small/bars", "2012-01-18")
+    assert late["url"] == "http://ui.example:3000/assets/small/bars?view=checks&checkDetail=on_time"
+    assert f"2012-01-18.parquet or .csv) into {watching.landing}" in late["remedy"]
+    told = json.loads(watching.status("--json").stdout)
+    assert [(each["asset"], each["partition"], each["why"]) for each in told["late"]] == [
+        ("small/bars", "2012-01-18", late["cause"])
+    ]
+    wait_until(
+        lambda: (
+            watching.on_time()[0]["status"] == "EXECUTION_FAILED" or not watching.on_time()[0]["evaluation"]["success"]
+        ),
+        "check",
+        timeout_s=WAIT_S,
+    )
+    assert watching.on_time()[0]["evaluation"] == {"description": late["cause"], "success": False}
+    strict = watching.status("--strict")
+    assert strict.returncode == 2
+    assert "1 bars LATE" in strict.stdout and late["cause"] in strict.stdout and late["remedy"] in strict.stdout
+    print(strict.stdout)
+
+    watching.land("2012-01-18")
+    watching.wait_for_messages(4)
+    assert receiver.seen()[3] == ("healed", "late", "small/bars", "2012-01-18")
+    wait_until(lambda: watching.on_time()[0]["evaluation"]["success"], "check that passes", timeout_s=WAIT_S)
+
+    # Restarted in peace: nothing is told again. No tick has failed, and nobody wrote down the webhook's address.
+    services.kill("daemon", "code_server")
+    services.start("code_server", "daemon")
+    watching.wait_for_looks()
+    assert [each["id"] for each in receiver.got] == [opened["id"]] * 2 + [late["id"]] * 2
+    assert [each for each in watching.ticks() if each["status"] == "FAILURE"] == []
+    assert json.loads(watching.status("--json").stdout)["open_incidents"] == []
+    assert TOKEN not in watching.logs()
+    # The answer of the check was reported when it changed, not by every look.
+    reported = [each for each in watching.on_time() if not each["runId"]]
+    assert len(reported) <= 4 < len(watching.ticks())
