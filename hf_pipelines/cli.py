@@ -67,6 +67,12 @@ def _parser() -> argparse.ArgumentParser:
     feed.add_argument("--sessions", type=int, help="how many sessions to feed, after the last one that is there")
     feed.set_defaults(run=_feed)
 
+    restore = commands.add_parser("restore", help="make an earlier version of a partition current again")
+    restore.add_argument("asset")
+    restore.add_argument("partition")
+    restore.add_argument("hash", help="content hash of the version, or how it begins")
+    restore.set_defaults(run=_restore)
+
     ui = commands.add_parser("ui", help="start the Dagster web UI and daemon on 127.0.0.1")
     ui.add_argument("--port", type=int, default=3000)
     ui.add_argument("--read-only", action="store_true", help="viewer mode: nothing can be launched or changed")
@@ -147,6 +153,16 @@ def _feed(options: argparse.Namespace) -> None:
         print(feed.lay_history(options.until), flush=True)
     if options.sessions is not None:
         print(feed.lay_next(options.sessions), flush=True)
+
+
+def _restore(options: argparse.Namespace) -> None:
+    from hf_pipelines.resources.parquet_io_manager import Storage
+
+    footer = Storage().store().restore(options.asset, options.partition, options.hash)
+    print(
+        f"{options.asset} {options.partition} is again what was made on {footer.created_at} ({footer.content_hash[:12]})"
+    )
+    print("What was made from it is now out of date: hfp current, or wait for the sensors.")
 
 
 def _ui(options: argparse.Namespace) -> None:

@@ -1,18 +1,18 @@
 """The front door: everything in `defs/`, with the resources it runs on."""
 
-import os
 import warnings
 from pathlib import Path
 
 import dagster as dg
 
+from hf_pipelines.components.automation.housekeeping import housekeeping, housekeeping_schedule
 from hf_pipelines.components.automation.retraining import end_tracker_runs
 from hf_pipelines.components.operations.watch import operations_definitions
-from hf_pipelines.resources import settings
 from hf_pipelines.resources.clock import Clock
 from hf_pipelines.resources.mlflow_tracking import MLflowTracking
 from hf_pipelines.resources.notifier import Notifier
 from hf_pipelines.resources.parquet_io_manager import ParquetIOManager, Storage
+from hf_pipelines.resources.s3_client import S3Client, if_set
 
 
 @dg.definitions
@@ -22,7 +22,7 @@ def defs() -> dg.Definitions:
     The steps of a run share one process: importing the ML stack costs seconds a process. A run is the unit of
     parallelism.
     """
-    storage = Storage()
+    storage, s3 = Storage(), S3Client.from_environment()
     tree = dg.ComponentTree.for_project(Path(__file__).parent)
     # `dg.load_from_defs_folder` would also import every installed component library to list it: a second. Like it, no
     # warning for each argument of Dagster's that may still change: its version is pinned.
@@ -38,37 +38,14 @@ def defs() -> dg.Definitions:
             resources={
                 "storage": storage,
                 "io_manager": ParquetIOManager(storage=storage),
-                "mlflow": MLflowTracking(uri=_if_set("HF_MLFLOW_URI")),
+                "mlflow": MLflowTracking(uri=if_set("HF_MLFLOW_URI")),
                 "clock": Clock(),
                 "notifier": Notifier(),
-                **_s3_resource(),
+                **({"s3": s3} if s3 else {}),
             },
+            jobs=[housekeeping],
+            schedules=[housekeeping_schedule],
             sensors=[end_tracker_runs],
             executor=dg.in_process_executor,
         ),
     )
-
-
-def _if_set(name: str) -> dg.EnvVar | None:
-    """A variable by its name, so that its value shows in no page and no event; None where it is not set."""
-    return dg.EnvVar(name) if os.environ.get(name) else None
-
-
-def _s3_resource() -> dict[str, object]:
-    """dagster-aws' S3 client `s3`, for sensors that list a bucket; only where storage is S3."""
-    if not settings.storage_uri().startswith("s3://"):
-        return {}
-    # Half a second to import, which nobody without S3 should wait for.
-    from dagster_aws.s3 import S3Resource
-
-    region = "AWS_DEFAULT_REGION" if os.environ.get("AWS_DEFAULT_REGION") else "AWS_REGION"
-    s3 = S3Resource(
-        endpoint_url=_if_set("HF_S3_ENDPOINT"),
-        region_name=_if_set(region),
-        # Without them boto3 asks the machine for its role.
-        aws_access_key_id=_if_set("AWS_ACCESS_KEY_ID"),
-        aws_secret_access_key=_if_set("AWS_SECRET_ACCESS_KEY"),
-        aws_session_token=_if_set("AWS_SESSION_TOKEN"),
-        max_attempts=3,
-    )
-    return {"s3": s3}

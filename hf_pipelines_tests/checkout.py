@@ -118,7 +118,7 @@ class Checkout:
 
     def hashes(self, *strategies: str) -> dict[str, str]:
         """Make bars, features and the whole chain of strategies; content hash by `<asset>/<partition>`."""
-        done = self.run([sys.executable, "-m", "hf_pipelines_tests.checkout_chain", *strategies])
+        done = self.run([sys.executable, "-m", "hf_pipelines_tests.checkout_chain", *strategies], timeout_s=600.0)
         assert done.returncode == 0, f"{done.stdout}{done.stderr}"
         found: dict[str, str] = json.loads(done.stdout.splitlines()[-1])
         return found

@@ -7,6 +7,7 @@ import json
 import re
 import shlex
 import signal
+import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -112,6 +113,13 @@ def carriers(run_id: str) -> list[psutil.Process]:
             return False
 
     return [process for process in psutil.process_iter() if is_marked(process)]
+
+
+@contextmanager
+def open_folder() -> Iterator[Path]:
+    """A temporary folder that PostgreSQL's account can reach: a start of pytest closes the folders of all others."""
+    with tempfile.TemporaryDirectory(prefix="hf_stack_", ignore_cleanup_errors=True) as folder:
+        yield Path(folder)
 
 
 @contextmanager

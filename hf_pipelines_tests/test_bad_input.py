@@ -68,7 +68,7 @@ CASES = [
         ["`threshold` must be above 0 and at most 1, was 55"], id="rule param out of bounds",
     ),
     pytest.param(
-        DIRECTION, "market: us_tech", "market: us_teck", ["`market` must be one of us_tech, was 'us_teck'"],
+        DIRECTION, "market: us_tech", "market: us_teck", ["`market` must be one of us_tech, us_tech_feed, was 'us_teck'"],
         id="unknown market",
     ),
     pytest.param(

@@ -159,7 +159,7 @@ def test_env_example_names_every_variable_of_the_compose_file_and_of_the_setting
         for path in (REPOSITORY / "hf_pipelines").rglob("*.py")
         if "serving/s" not in str(path)
         for name in re.findall(
-            r'(?:environ(?:\.get)?[\[(]|EnvVar\(|_if_set\()"((?:HF|AWS)_[A-Z0-9_]+)"', path.read_text()
+            r'(?:environ(?:\.get)?[\[(]|EnvVar\(|if_set\()"((?:HF|AWS)_[A-Z0-9_]+)"', path.read_text()
         )
     }
     assert {"AWS_SECRET_ACCESS_KEY", "HF_MLFLOW_URI", "HF_UI_HOSTS"} <= elsewhere <= table

@@ -13,21 +13,23 @@ from hf_pipelines.definitions import defs
 
 ROOT = Path(__file__).resolve().parents[1]
 
+MARKETS = ("us_tech", "us_tech_feed")
 MARKET_ASSETS = {
-    "us_tech/bars": ["complete", "fresh_prices", "is_current", "no_faulty_rows"],
-    "us_tech/features/cross_asset": ["is_current", "replay"],
-    "us_tech/features/technical": ["is_current", "replay"],
-    "us_tech/features/temporal": ["is_current", "replay"],
+    "bars": ["complete", "fresh_prices", "is_current", "no_faulty_rows", "on_time"],
+    "features/cross_asset": ["is_current", "replay"],
+    "features/technical": ["is_current", "replay"],
+    "features/temporal": ["is_current", "replay"],
 }
 STRATEGY_ASSETS = {
     "training_matrix": ["is_current", "labels_end_before_week", "replay"],
     "cv_results": ["is_current", "out_of_fold"],
-    "fitted_model": ["is_current", "trained_before_week"],
+    "fitted_model": ["is_current", "on_time", "trained_before_week"],
     "backtest": ["fills_after_decisions", "is_current"],
-    "signals": ["is_current", "model_known_before", "replay"],
+    "signals": ["is_current", "model_known_before", "on_time", "replay"],
     "track_record": ["is_current"],
 }
-STRATEGIES = ("tech_direction", "tech_ranking")
+# Each strategy with its market.
+STRATEGIES = {"tech_direction": "us_tech", "tech_direction_feed": "us_tech_feed", "tech_ranking": "us_tech"}
 UPSTREAM = {
     "training_matrix": ["bars", "features"],
     "cv_results": ["training_matrix"],
@@ -37,12 +39,30 @@ UPSTREAM = {
     "track_record": ["bars", "signals"],
 }
 FEATURE_GROUPS = {
-    "tech_direction": ["us_tech/features/cross_asset", "us_tech/features/technical", "us_tech/features/temporal"],
-    "tech_ranking": ["us_tech/features/cross_asset", "us_tech/features/technical"],
+    "tech_direction": ["cross_asset", "technical", "temporal"],
+    "tech_direction_feed": ["cross_asset", "technical", "temporal"],
+    "tech_ranking": ["cross_asset", "technical"],
 }
-JOBS = ["__ASSET_JOB", "tech_direction_retrain", "tech_ranking_retrain"]
-SCHEDULES = ["tech_direction_weekly_retrain", "tech_ranking_weekly_retrain"]
-SENSORS = ["end_tracker_runs"]
+JOBS = [
+    "__ASSET_JOB",
+    "tech_direction_feed_issue",
+    "tech_direction_feed_retrain",
+    "tech_direction_issue",
+    "tech_direction_retrain",
+    "tech_ranking_issue",
+    "tech_ranking_retrain",
+    "us_tech_feed_update",
+    "us_tech_update",
+]
+SCHEDULES = ["tech_direction_feed_weekly_retrain", "tech_direction_weekly_retrain", "tech_ranking_weekly_retrain"]
+SENSORS = [
+    "end_tracker_runs",
+    "tech_direction_feed_follows",
+    "tech_direction_follows",
+    "tech_ranking_follows",
+    "us_tech_feed_arrivals",
+    "watch",
+]
 
 # Code location: two seconds of processor time. On a machine that does other things as well the wall clock may show
 # several times as much, so it has a generous bound of its own.
@@ -66,8 +86,9 @@ def definitions() -> dg.Definitions:
 
 
 def _expected_assets() -> dict[str, list[str]]:
+    of_markets = {f"{name}/{asset}": checks for name in MARKETS for asset, checks in MARKET_ASSETS.items()}
     of_strategies = {f"{name}/{stage}": checks for name in STRATEGIES for stage, checks in STRATEGY_ASSETS.items()}
-    return {**MARKET_ASSETS, **of_strategies}
+    return {**of_markets, **of_strategies}
 
 
 def test_definitions_hold_the_assets_and_checks_of_the_list(definitions):
@@ -91,10 +112,12 @@ def test_definitions_connect_the_assets_of_the_list(definitions):
         key.to_user_string(): sorted(each.to_user_string() for each in graph.get(key).parent_keys)
         for key in graph.materializable_asset_keys
     }
-    expected: dict[str, list[str]] = {"us_tech/bars": []}
-    expected |= {asset: ["us_tech/bars"] for asset in MARKET_ASSETS if "/features/" in asset}
-    for name in STRATEGIES:
-        known = {"bars": ["us_tech/bars"], "features": FEATURE_GROUPS[name]}
+    expected: dict[str, list[str]] = {}
+    for market in MARKETS:
+        expected |= {f"{market}/{asset}": [f"{market}/bars"] for asset in MARKET_ASSETS} | {f"{market}/bars": []}
+    for name, market in STRATEGIES.items():
+        features = [f"{market}/features/{group}" for group in FEATURE_GROUPS[name]]
+        known = {"bars": [f"{market}/bars"], "features": features}
         for stage, upstream in UPSTREAM.items():
             nested = [known.get(each, [f"{name}/{each}"]) for each in upstream]
             expected[f"{name}/{stage}"] = sorted(sum(nested, []))

@@ -146,6 +146,13 @@ class Watching:
         """What the web UI shows of the check on time of the market's bars, the newest first."""
         return list(self.services.graphql(CHECK, asset=["small", "bars"])["assetCheckExecutions"])
 
+    def wait_for_check(self, *, is_passed: bool) -> None:
+        def is_there() -> bool:
+            evaluation = self.on_time()[0]["evaluation"]
+            return evaluation is not None and evaluation["success"] is is_passed
+
+        wait_until(is_there, f"check on time with success {is_passed}", timeout_s=WAIT_S)
+
     def status(self, *options: str) -> Any:
         checkout = Checkout(self.services.checkout.root, self.services.checkout.data, self.services.env)
         done = checkout.hfp("status", *options)
@@ -213,22 +220,22 @@ def test_incidents_are_told_once_and_once_when_healed_through_restarts_and_an_ab
 
     # A day is left out: late as soon as a later one has bars (HF_LATE_HOURS is 0), and all who say so agree.
     watching.land("2012-01-19")
-    watching.wait_for_messages(3)
-    late = receiver.got[2]
-    assert receiver.seen()[2] == ("opened", "late", "small/bars", "2012-01-18")
+    watching.wait_for_messages(4)
+    assert set(receiver.seen()[2:]) == {
+        ("opened", "check", "small/bars", WEEKS[1]),
+        ("opened", "late", "small/bars", "2012-01-18"),
+    }
+    found = {each["kind"]: each for each in receiver.got[2:]}
+    late, check = found["late"], found["check"]
+    assert (check["severity"], late["severity"]) == ("WARN", "ERROR")
+    assert "check complete (a warning)" in check["cause"] and "2012-01-18" in check["cause"]
     assert late["url"] == "http://ui.example:3000/assets/small/bars?view=checks&checkDetail=on_time"
     assert f"2012-01-18.parquet or .csv) into {watching.landing}" in late["remedy"]
     told = json.loads(watching.status("--json").stdout)
     assert [(each["asset"], each["partition"], each["why"]) for each in told["late"]] == [
         ("small/bars", "2012-01-18", late["cause"])
     ]
-    wait_until(
-        lambda: (
-            watching.on_time()[0]["status"] == "EXECUTION_FAILED" or not watching.on_time()[0]["evaluation"]["success"]
-        ),
-        "check",
-        timeout_s=WAIT_S,
-    )
+    watching.wait_for_check(is_passed=False)
     assert watching.on_time()[0]["evaluation"] == {"description": late["cause"], "success": False}
     strict = watching.status("--strict")
     assert strict.returncode == 2
@@ -236,15 +243,18 @@ def test_incidents_are_told_once_and_once_when_healed_through_restarts_and_an_ab
     print(strict.stdout)
 
     watching.land("2012-01-18")
-    watching.wait_for_messages(4)
-    assert receiver.seen()[3] == ("healed", "late", "small/bars", "2012-01-18")
-    wait_until(lambda: watching.on_time()[0]["evaluation"]["success"], "check that passes", timeout_s=WAIT_S)
+    watching.wait_for_messages(6)
+    assert {(each["event"], each["id"]) for each in receiver.got[4:]} == {
+        ("healed", late["id"]),
+        ("healed", check["id"]),
+    }
+    watching.wait_for_check(is_passed=True)
 
     # Restarted in peace: nothing is told again. No tick has failed, and nobody wrote down the webhook's address.
     services.kill("daemon", "code_server")
     services.start("code_server", "daemon")
     watching.wait_for_looks()
-    assert [each["id"] for each in receiver.got] == [opened["id"]] * 2 + [late["id"]] * 2
+    assert len(receiver.got) == len({each["key"] for each in receiver.got}) == 6
     assert [each for each in watching.ticks() if each["status"] == "FAILURE"] == []
     assert json.loads(watching.status("--json").stdout)["open_incidents"] == []
     assert TOKEN not in watching.logs()

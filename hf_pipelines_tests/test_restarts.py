@@ -8,7 +8,7 @@ import json
 import os
 import signal
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
@@ -30,8 +30,6 @@ ONE_RUN = {"concurrency": {"runs": {"max_concurrent_runs": 1}}}
 SETTINGS = yaml.safe_load((REPOSITORY / "dagster.yaml").read_text())
 TWO_POLLS_S = 2 * SETTINGS["run_monitoring"]["poll_interval_seconds"]
 RETRIES = SETTINGS["run_retries"]["max_retries"]
-
-AROUND_EVENT = ("event", "recorded")
 
 WAIT_S = 300.0
 
@@ -57,7 +55,7 @@ class Workplace:
         services = [server.process.pid for server in self.services.servers.values()] if and_all else []
         for number, point in enumerate(points):
             # An attachment is put each time, the partition only when it changes; both come before the event.
-            key = f"(_attached/)?{asset}/{partition}.*" if point in AROUND_EVENT else f"{asset}/{partition}.parquet"
+            key = f"(_attached/)?{asset}/{partition}.*" if point == "event" else f"{asset}/{partition}.parquet"
             fault = {"key": key, "at": point, "kill": services}
             # Renamed when it is whole: nobody reads half of it.
             path = self.faults / f"{number}.new"
@@ -157,34 +155,26 @@ def workplace(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workplace]:
 
 
 @pytest.mark.servers
-@pytest.mark.parametrize(
-    ("points", "is_old"),
-    [
-        pytest.param(["before", "during", "during"], True, id="before and during the write"),
-        pytest.param(["after", "event", "recorded"], False, id="after the write and around its event"),
-    ],
-)
-def test_publish_killed_at_each_step_leaves_a_whole_partition_and_the_last_retry_makes_the_identical_one(
-    points: Sequence[str], is_old: bool, workplace: Workplace
+def test_publish_killed_before_during_and_after_the_write_leaves_a_whole_partition_and_the_last_retry_makes_it_identical(
+    workplace: Workplace,
 ) -> None:
-    assert len(points) == RETRIES
     new = workplace.new[f"{MODEL}/{WEEK}"]
     old = publish_old(workplace.store, MODEL, WEEK, workplace.store)
     assert old != new
-    workplace.plant(*points, asset=MODEL, partition=WEEK)
+    workplace.plant("before", "during", "after", asset=MODEL, partition=WEEK)
     root = workplace.services.launch([MODEL], WEEK)
     found, seconds = [], []
     for number in range(1, RETRIES + 1):
         run_id = workplace.wait_for_failures(root, number)
         found.append(workplace.hash(MODEL, WEEK))
         seconds.append(workplace.seconds_to_failure(run_id))
-    assert found == [old if is_old else new] * RETRIES
+    assert found == [old, old, new]
     assert max(seconds) < TWO_POLLS_S
 
-    last = workplace.wait_for_success(root, failures=RETRIES)
+    workplace.wait_for_success(root, failures=RETRIES)
     footer = workplace.store.read(MODEL, WEEK).footer
-    # What the first attempt had made whole stays on record as its own.
-    assert (footer.content_hash, footer.run_id) == (new, last if is_old else root)
+    # What the third attempt had made whole stays on record as its own.
+    assert (footer.content_hash, footer.run_id) == (new, run_id)
     workplace.wait_for_quiet_tracker()
 
 
@@ -265,10 +255,10 @@ def test_signal_whose_run_is_killed_before_its_event_is_issued_once(workplace: W
 def test_run_whose_code_server_is_killed_is_left_to_end_by_itself_and_can_still_be_terminated(
     workplace: Workplace,
 ) -> None:
-    services, new = workplace.services, workplace.new[f"{MODEL}/{WEEK}"]
-    publish_old(workplace.store, MODEL, WEEK, workplace.store)
-    workplace.plant("stop", asset=MODEL, partition=WEEK)
-    finishing = services.launch([MODEL], WEEK)
+    services, new = workplace.services, workplace.new[f"{BARS}/{WEEK}"]
+    publish_old(workplace.store, BARS, WEEK, workplace.store)
+    workplace.plant("stop", asset=BARS, partition=WEEK)
+    finishing = services.launch([BARS], WEEK)
     process = workplace.wait_for_stopped()
     services.kill("code_server", with_runs=False)
     before = workplace.polls(finishing)
@@ -281,11 +271,11 @@ def test_run_whose_code_server_is_killed_is_left_to_end_by_itself_and_can_still_
     assert services.status(finishing) == "STARTED"
     process.send_signal(signal.SIGCONT)
     workplace.wait_for_success(finishing, failures=0)
-    assert workplace.hash(MODEL, WEEK) == new
+    assert workplace.hash(BARS, WEEK) == new
 
-    old = publish_old(workplace.store, MODEL, WEEK, workplace.store)
-    workplace.plant("stop", asset=MODEL, partition=WEEK)
-    terminated = services.launch([MODEL], WEEK)
+    old = publish_old(workplace.store, BARS, WEEK, workplace.store)
+    workplace.plant("stop", asset=BARS, partition=WEEK)
+    terminated = services.launch([BARS], WEEK)
     process = workplace.wait_for_stopped()
     services.kill("code_server", with_runs=False)
     services.start("code_server")
@@ -295,8 +285,7 @@ def test_run_whose_code_server_is_killed_is_left_to_end_by_itself_and_can_still_
     assert services.wait_for_run(terminated) == "CANCELED"
     assert workplace.attempts(terminated) == {terminated: "CANCELED"}
     wait_until(lambda: not process.is_running(), "end of its process", timeout_s=WAIT_S, every_s=ASK_EVERY_S)
-    assert workplace.hash(MODEL, WEEK) in (old, new)
-    workplace.wait_for_quiet_tracker()
+    assert workplace.hash(BARS, WEEK) in (old, new)
 
 
 @pytest.mark.servers
@@ -308,12 +297,13 @@ def test_command_that_is_killed_is_failed_within_two_polls_and_is_not_announced_
     workplace.plant("before", asset=MODEL, partition=WEEK)
     killed = workplace.checkout.hfp("materialise", MODEL, "--from", WEEK)
     assert killed.returncode == -signal.SIGKILL
+    run_id = workplace.services.runs()[0]["id"]
+    before = workplace.polls(run_id)
     assert workplace.hash(MODEL, WEEK) == old
+    assert workplace.services.wait_for_run(run_id) == "FAILURE"
+    assert workplace.polls(run_id) <= before + 2
     run = workplace.services.runs()[0]
-    assert workplace.services.wait_for_run(run["id"]) == "FAILURE"
-    assert workplace.polls(run["id"]) <= 2
-    run = workplace.services.runs()[0]
-    assert run["tags"]["dagster/will_retry"] == "false"
+    assert (run["id"], run["tags"]["dagster/will_retry"]) == (run_id, "false")
     workplace.wait_for_quiet_tracker()
 
     workplace.checkout.succeed("materialise", MODEL, "--from", WEEK)

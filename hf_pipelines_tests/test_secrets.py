@@ -22,7 +22,7 @@ import pytest
 from hf_pipelines_tests.checkout import DAY, FIRST_BARS, FIRST_FEATURES, GROUPS, WEEK, built_checkout
 from hf_pipelines_tests.hasty import hasty
 from hf_pipelines_tests.servers import free_port, wait_until
-from hf_pipelines_tests.stack_process import START_S, StackProcess, stack_process
+from hf_pipelines_tests.stack_process import START_S, StackProcess, open_folder, stack_process
 
 pytestmark = pytest.mark.servers
 
@@ -115,10 +115,10 @@ def file_texts(folder: Path) -> Iterator[tuple[str, str]]:
             yield place, f"{table.schema.metadata} {table.to_pylist()}"
 
 
-def test_canary_secrets_appear_nowhere_after_a_chain_and_failures_of_every_server(tmp_path: Path) -> None:
-    checkout = hasty(dataclasses.replace(built_checkout().checkout, data=tmp_path / "data"), tmp_path / "hasty")
+def test_canary_secrets_appear_nowhere_after_a_chain_and_failures_of_every_server() -> None:
     printed: list[str] = []
-    with failing_webhook() as (webhook, received):
+    with open_folder() as folder, failing_webhook() as (webhook, received):
+        checkout = hasty(built_checkout().checkout, folder)
         env = {
             "POSTGRES_PASSWORD": CANARY["PostgreSQL"],
             "MINIO_ROOT_PASSWORD": CANARY["S3"],
@@ -172,7 +172,7 @@ def test_canary_secrets_appear_nowhere_after_a_chain_and_failures_of_every_serve
                 *(("webhook", body.decode()) for body in received),
                 *database_texts(variables),
             ]
-        texts += file_texts(tmp_path / "data")
+        texts += file_texts(checkout.data)
 
     # The search sees what it is meant to see: tags in PostgreSQL and in packed snapshots, logs of runs in S3, tables.
     places = {place for place, text in texts if CONTROL in text}

@@ -24,7 +24,7 @@ import pytest
 from hf_pipelines.serving.supervisor import Service, ServiceFailedError, Supervisor
 from hf_pipelines_tests.checkout import DAY, FIRST_BARS, FIRST_FEATURES, GROUPS, RETRAINED, WEEK, built_checkout
 from hf_pipelines_tests.servers import free_port, wait_until
-from hf_pipelines_tests.stack_process import START_S, STOPPED, StackProcess, carriers, stack_process
+from hf_pipelines_tests.stack_process import START_S, STOPPED, StackProcess, carriers, open_folder, stack_process
 
 pytestmark = pytest.mark.servers
 
@@ -40,14 +40,14 @@ CHAIN = (
 
 
 @pytest.fixture(scope="module")
-def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StackProcess]:
-    folder = tmp_path_factory.mktemp("stack")
-    checkout = dataclasses.replace(built_checkout().checkout, data=folder / "data")
-    with stack_process(checkout) as started, pytest.MonkeyPatch.context() as patch:
-        for name, value in started.variables().items():
-            if name.startswith("AWS_"):
-                patch.setenv(name, value)
-        yield started
+def stack() -> Iterator[StackProcess]:
+    with open_folder() as folder, pytest.MonkeyPatch.context() as patch:
+        checkout = dataclasses.replace(built_checkout().checkout, data=folder / "data")
+        with stack_process(checkout) as started:
+            for name, value in started.variables().items():
+                if name.startswith("AWS_"):
+                    patch.setenv(name, value)
+            yield started
 
 
 def status_of(url: str, method: str = "GET") -> int:

@@ -10,7 +10,6 @@ import json
 import socket
 import urllib.error
 import urllib.request
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from http.client import HTTPException
 from threading import Thread
@@ -127,18 +126,10 @@ def run_link(run_id: str) -> str:
     return f"{settings.ui_url()}/runs/{run_id}"
 
 
-def partition_link(asset: str, partition: str) -> str:
-    """Page of a partition of an asset."""
-    return _asset_link(asset, {"view": "partitions", "partition": partition})
-
-
 def check_link(asset: str, check: str) -> str:
     """Page of a check of an asset."""
-    return _asset_link(asset, {"view": "checks", "checkDetail": check})
-
-
-def _asset_link(asset: str, query: Mapping[str, str]) -> str:
-    return f"{settings.ui_url()}/assets/{quote(asset)}?{urlencode(query)}"
+    query = urlencode({"view": "checks", "checkDetail": check})
+    return f"{settings.ui_url()}/assets/{quote(asset)}?{query}"
 
 
 def _post_patiently(notification: Notification, said: list[str]) -> None:

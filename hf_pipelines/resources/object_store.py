@@ -8,7 +8,7 @@ Every put is one buffered request: atomic on disk (rename) and on S3, so a reade
 
 import re
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -156,15 +156,37 @@ class ObjectStore:
 
     def tags(self, prefix: str) -> dict[str, str]:
         """Keys below `prefix` with the store's own tag of each object, which changes whenever it is written."""
-        return self._entries(check_key(prefix))
+        return {key: str(entry["e_tag"]) for key, entry in self._entries(check_key(prefix)).items()}
 
-    def _entries(self, prefix: str | None, after: str | None = None) -> dict[str, str]:
+    def ages(self, prefix: str) -> dict[str, datetime]:
+        """Keys below `prefix` with the time (UTC) at which each was written."""
+        return {key: entry["last_modified"] for key, entry in self._entries(check_key(prefix)).items()}
+
+    def delete(self, key: str) -> None:
+        """Remove one object; nothing happens if there is none.
+
+        Raises
+        ------
+        StorageUnavailableError
+            If the store did not answer.
+        """
+        import obstore
+        from obstore.exceptions import BaseError
+
+        try:
+            obstore.delete(_open(self.uri, self.endpoint), check_key(key))
+        except FileNotFoundError:
+            return
+        except (BaseError, OSError) as e:
+            raise self._unavailable("removed", key, e) from e
+
+    def _entries(self, prefix: str | None, after: str | None = None) -> dict[str, Any]:
         import obstore
         from obstore.exceptions import BaseError
 
         try:
             pages = obstore.list(_open(self.uri, self.endpoint), prefix=prefix, offset=after)
-            return {entry["path"]: str(entry["e_tag"]) for page in pages for entry in page}
+            return {entry["path"]: entry for page in pages for entry in page}
         except (BaseError, OSError) as e:
             raise self._unavailable("listed", prefix or "/", e) from e
 

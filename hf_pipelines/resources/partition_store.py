@@ -377,6 +377,37 @@ class PartitionStore:
             for key in self.objects.keys(f"_versions/{asset}/{partition}")
         ]
 
+    def restore(self, asset: str, partition: str, content_hash: str) -> Footer:
+        """Make an earlier content current again, as it was; what is current now becomes a version.
+
+        Parameters
+        ----------
+        content_hash : str
+            Of the version, or its first characters.
+
+        Raises
+        ------
+        ValueError
+            If no version, or more than one, has that hash, or if the partition is an issued signal.
+        """
+        kept = self.versions(asset, partition)
+        matching = [each for each in kept if each.startswith(content_hash)]
+        if len(matching) != 1 or not content_hash:
+            raise ValueError(
+                f"`hash` must begin exactly one version of {asset} {partition} "
+                f"({', '.join(each[:12] for each in kept) or 'there is none'}), was {content_hash[:64]!r}."
+            )
+        if asset.endswith("/signals"):
+            raise ValueError(
+                f"`asset` must not be issued signals, was {asset}; what was issued stays as it was issued."
+            )
+        payload = self.objects.get(f"_versions/{asset}/{partition}/{matching[0]}.parquet")
+        footer = decode(payload, asset=asset, partition=partition).footer
+        if (current := self._previous(asset, partition)) is not None:
+            self._archive(current.footer)
+        self.objects.put(self.key(asset, partition), payload)
+        return footer
+
     def version_key(self, footer: Footer) -> str:
         return f"_versions/{footer.asset}/{footer.partition}/{footer.content_hash}.parquet"
 

@@ -16,6 +16,8 @@ clear text (object stores read their own AWS_* variables).
 | HF_UI_URL | `http://127.0.0.1:3000` | where the web UI is reached, for the links in notifications |
 | HF_UI_HOSTS | none | names besides 127.0.0.1 and localhost under which the web UI answers, by commas |
 | HF_LATE_HOURS | 6 | hours after which bars, models and signals that are not there are late |
+| HF_KEEP_DAYS | 90 | what is younger is never removed: versions of partitions, Dagster's runs |
+| HF_KEEP_VERSIONS | 10 | so many versions of each partition stay, however old |
 | DAGSTER_HOME | `<HF_DATA_DIR>/dagster_home` | folder of the Dagster instance |
 | AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_SESSION_TOKEN | the machine's role | keys of the object store |
 | AWS_REGION, AWS_DEFAULT_REGION | AWS' own | region of the bucket; boto3 reads the second, obstore both |
@@ -60,16 +62,24 @@ def mlflow_uri() -> str:
 
 
 def tick_seconds() -> int:
-    """Seconds between two looks of a sensor.
+    """Seconds between two looks of a sensor."""
+    return _whole_number("HF_TICK_SECONDS", 15, least=1)
 
-    Raises
-    ------
-    ValueError
-        If HF_TICK_SECONDS is no positive whole number.
-    """
-    text = os.environ.get("HF_TICK_SECONDS") or "15"
-    if not text.isdigit() or int(text) < 1:
-        raise ValueError(f"`HF_TICK_SECONDS` must be a whole number of seconds from 1 on, was {text[:20]!r}.")
+
+def keep_days() -> int:
+    """Age below which nothing is removed."""
+    return _whole_number("HF_KEEP_DAYS", 90, least=1)
+
+
+def keep_versions() -> int:
+    """Versions of a partition that stay, however old."""
+    return _whole_number("HF_KEEP_VERSIONS", 10, least=0)
+
+
+def _whole_number(name: str, default: int, *, least: int) -> int:
+    text = os.environ.get(name) or str(default)
+    if not text.isdecimal() or int(text) < least:
+        raise ValueError(f"`{name}` must be a whole number from {least} on, was {text[:20]!r}.")
     return int(text)
 
 

@@ -299,7 +299,7 @@ def one_supervisor(folder: Path, role: str, command: str) -> Iterator[Lease]:
 
 
 def _private_folder(run_id: str) -> Path:
-    return Path(tempfile.gettempdir()) / f"hf_{run_id}"
+    return Path(tempfile.gettempdir()) / f"hf_{run_id[:16]}"
 
 
 def stop_left_over(run_id: str) -> list[str]:

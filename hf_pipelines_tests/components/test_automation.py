@@ -1,6 +1,8 @@
 """Automation: the weekly schedule asks for the week that begins, across DST, and only while there are data."""
 
+import tempfile
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from zoneinfo import ZoneInfo
 
 import dagster as dg
@@ -8,6 +10,8 @@ import pytest
 from dagster._utils.schedules import schedule_execution_time_iterator
 
 from hf_pipelines.definitions import defs
+from hf_pipelines.resources.clock import Clock
+from hf_pipelines.resources.parquet_io_manager import Storage
 from hf_pipelines_tests.pipeline import RETRAINED, Project
 
 NEW_YORK = ZoneInfo("America/New_York")
@@ -18,9 +22,21 @@ def project_definitions() -> dg.Definitions:
     return defs()
 
 
-def _tick(definitions: dg.Definitions, name: str, at: datetime) -> dg.RunRequest | str:
+@lru_cache(maxsize=1)
+def _home() -> str:
+    """Of an instance on disk: a schedule opens it by its address."""
+    return tempfile.mkdtemp(prefix="schedule_home_")
+
+
+def _tick(definitions: dg.Definitions, name: str, at: datetime, storage: Storage | None = None) -> dg.RunRequest | str:
     """What a tick asks for, or why it asks for nothing."""
-    context = dg.build_schedule_context(scheduled_execution_time=at, repository_def=definitions.get_repository_def())
+    instance = dg.DagsterInstance.from_config(_home())
+    context = dg.build_schedule_context(
+        instance=instance,
+        resources={"storage": storage or Storage(), "clock": Clock(fixed=at.isoformat())},
+        scheduled_execution_time=at,
+        repository_def=definitions.get_repository_def(),
+    )
     evaluated = definitions.resolve_schedule_def(f"{name}_weekly_retrain").evaluate_tick(context)
     return evaluated.run_requests[0] if evaluated.run_requests else evaluated.skip_message
 

@@ -11,7 +11,6 @@ HF_TEST_FAULTS. Each file `<number>.json` in that is one fault, `{"key": <regula
 | `during` | when half of the bytes are written |
 | `after` | right after the put |
 | `event` | when it is about to record the materialisation |
-| `recorded` | right after that |
 | `stop` | it stops before the put, with its number in `stopped`, until somebody continues it |
 """
 
@@ -63,7 +62,7 @@ def plant(folder: Path) -> None:
         done = put(store, key, payload, **options)
         if fault["at"] == "after":
             die(fault)
-        elif fault["at"] in ("event", "recorded"):
+        elif fault["at"] == "event":
             die_at_event(fault)
         return done
 
@@ -74,11 +73,9 @@ def plant(folder: Path) -> None:
 
         def handling(instance, event, **options):
             is_it = event.is_dagster_event and event.dagster_event_type.value == "ASSET_MATERIALIZATION"
-            if is_it and fault["at"] == "event":
-                die(fault)
-            handle(instance, event, **options)
             if is_it:
                 die(fault)
+            handle(instance, event, **options)
 
         DagsterInstance.handle_new_event = handling
 

@@ -171,7 +171,11 @@ class Following:
             return Standing.UNDER_WAY, [], f"waits for run {run_id[:8]} of {work.job}"
         requests = [work.request(attempt)] if standing is Standing.DUE else []
         if standing is Standing.SETTLED:
-            return standing, [], f"no model of week {week} from what is stored now: its run failed; see it, or retrain it"
+            return (
+                standing,
+                [],
+                f"no model of week {week} from what is stored now: its run failed; see it, or retrain it",
+            )
         return standing, requests, f"model of week {week} is {standing.value}"
 
     def _not_ready(self, week: str) -> str | None:

@@ -21,7 +21,6 @@ from dagster._core.storage.dagster_run import FINISHED_STATUSES, RunRecord
 from dagster._core.storage.tags import WILL_RETRY_TAG
 
 from hf_pipelines.components.stage import WANTED_TAG
-from hf_pipelines.resources.outages import OUTAGES
 
 WORK_TAG = "hf/work"
 ATTEMPT_TAG = "hf/attempt"

@@ -108,12 +108,9 @@ class RunWatch:
 
     def update(self, book: Book) -> None:
         """Open and heal incidents."""
-        if not book.runs_until:
-            # What failed before anybody watched is no news.
-            book.runs_until = self.now.isoformat()
-            return
-        # A clock that was set back must not leave the runs of the time in between unseen.
-        until = min(datetime.fromisoformat(book.runs_until), self.now)
+        # What failed long before anybody watched is no news. A clock that was set back must not leave the runs of the
+        # time in between unseen.
+        until = min(datetime.fromisoformat(book.runs_until), self.now) if book.runs_until else self.now
         self._look_again(book)
         ended = self._ended_after(until - OVERLAP, book)
         looked_at = ended[:RUNS_A_TICK]

@@ -37,7 +37,8 @@ MAX_FILE_CELLS = 50_000_000
 # A batch of files arrives one after the other: while one is younger, others may follow.
 SETTLE_S = 2.0
 
-# Fewer sessions than this are looked up one prefix each; a request lists as many objects as four years of sessions.
+# In a bucket fewer sessions than this are looked up one prefix each; a request lists as many objects as four years of
+# sessions.
 PREFIX_SESSIONS = 10
 
 MAX_STRAYS, MAX_STRAY_LENGTH = 5, 80
@@ -196,7 +197,9 @@ class FilesSource:
 
     def _names(self, sessions: Sequence[date]) -> list[tuple[str, date]]:
         wanted = {day.isoformat(): day for day in sessions}
-        if len(wanted) <= PREFIX_SESSIONS:
+        if not wanted:
+            return []
+        if self.folder.is_bucket and len(wanted) <= PREFIX_SESSIONS:
             names = [name for key in wanted for name in self.folder.names(prefix=key)]
         else:
             first, last = min(wanted), max(wanted)

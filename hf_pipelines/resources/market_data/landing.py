@@ -59,6 +59,11 @@ class Landing:
     endpoint: str | None = None
     s3: Any = None
 
+    @property
+    def is_bucket(self) -> bool:
+        """Whether a listing can be asked for by prefix; a disk gives a whole folder whatever is asked."""
+        return self.uri.startswith("s3://")
+
     def names(self, *, prefix: str = "", start_after: str = "") -> Iterator[str]:
         """Names that begin with `prefix` and come after `start_after`, ascending; on S3 asked for page by page.
 
@@ -83,7 +88,9 @@ class Landing:
             found = list(islice(self._s3_objects("", start_after, limit=limit), limit + 1))
             return found[:limit], len(found) <= limit
         names = self._disk_names("", start_after)
-        looked_up = (self._stat(name) for name in names[:limit])
+        # Looked up once: resolving the folder for each of thousands of files is most of the time.
+        folder = self._folder()
+        looked_up = (self._stat(folder, name) for name in names[:limit])
         return [each for each in looked_up if each is not None], len(names) <= limit
 
     def _disk_names(self, prefix: str, start_after: str) -> list[str]:
@@ -98,9 +105,9 @@ class Landing:
             raise self._unavailable(e.strerror or str(e)) from e
         return sorted((name for name in names if os.fsencode(name) > after), key=os.fsencode)
 
-    def _stat(self, name: str) -> LandedObject | None:
+    def _stat(self, folder: Path, name: str) -> LandedObject | None:
         try:
-            found = os.stat(os.path.join(self._folder(), name))
+            found = os.stat(f"{folder}/{name}")
         except FileNotFoundError:
             # Gone since its name was listed.
             return None

@@ -7,20 +7,21 @@ from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from threading import Event, Thread
-from time import perf_counter
+from time import perf_counter, process_time
 from typing import Any
 
 import pytest
 
 from hf_pipelines.partitions import week_key
 from hf_pipelines.resources.market_data.files import SETTLE_S, FilesSource, Scan, session_of_name
-from hf_pipelines.resources.object_store import ObjectStore, StorageUnavailableError
+from hf_pipelines.resources.object_store import ObjectStore, StorageOutageError, StorageUnavailableError
 
 BUCKET = "hf-test"
 LATER = datetime.now(UTC) + timedelta(days=1)
 
-# The sensor's tick may take 1.5 s; a disk answers in a tenth of that.
-MAX_SCAN_S = 1.5
+# Processor time, which tells more than the clock on a machine that does other things as well. That of S3 has the
+# server's share in it, which is in this process: on a quiet machine it is 1 s, where a tick may take 1.5 s.
+MAX_CPU_S = {"disk": 1.0, "s3": 3.0}
 
 
 @dataclass
@@ -265,7 +266,7 @@ def test_scan_with_files_beyond_all_weeks_reports_the_last_week(place):
     assert list(place.source.scan(limit=3, now=LATER).fingerprints) == ["2013-02-24"]
 
 
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", range(3))
 def test_scan_by_parts_of_any_size_reports_each_week_once_and_as_the_whole_does(place, seed):
     rng = random.Random(seed)
     days = rng.sample(sessions(80), 40)
@@ -277,7 +278,8 @@ def test_scan_by_parts_of_any_size_reports_each_week_once_and_as_the_whole_does(
     whole = place.source.scan(now=LATER)
     assert whole.n_objects == len(names)
     assert set(whole.fingerprints) == {week_key(day) for day in days}
-    for limit in (1, 2, 3, 7, 20, 200):
+    # Each is a request on S3.
+    for limit in (7, 40, 200) if place.source.s3 else (1, 2, 3, 7, 20, 200):
         scans = list(walk(place.source, limit=limit))
         reported = [week for scan in scans for week in scan.fingerprints]
         assert len(reported) == len(set(reported))
@@ -305,7 +307,7 @@ def fill_s3(prefix: str, names: list[str]) -> None:
 
 
 def test_scan_of_5000_objects_is_quick_and_takes_one_request_a_thousand(place, tmp_path, request):
-    is_s3 = bool(place.source.s3)
+    is_s3, kind = bool(place.source.s3), request.node.callspec.id
     names = [f"{day}.parquet" for day in sessions(5000, start=date(2000, 1, 3))]
     if is_s3:
         fill_s3(f"{tmp_path.name}/landing", names)
@@ -315,17 +317,13 @@ def test_scan_of_5000_objects_is_quick_and_takes_one_request_a_thousand(place, t
     else:
         for name in names:
             place.put(name, b"x" * 10)
-    seconds = []
-    for _ in range(3):
-        place.requests.clear()
-        began = perf_counter()
-        scan = place.source.scan(now=LATER, recent_from=date(2019, 1, 1))
-        seconds.append(perf_counter() - began)
-        if min(seconds) < MAX_SCAN_S / 2:
-            break
-    print(f"scan of 5,000 objects on {request.node.callspec.id}: {min(seconds):.2f} s, {len(place.requests)} requests")
+    place.requests.clear()
+    began, began_cpu = perf_counter(), process_time()
+    scan = place.source.scan(now=LATER, recent_from=date(2019, 1, 1))
+    wall_s, cpu_s = perf_counter() - began, process_time() - began_cpu
+    print(f"5,000 objects on {kind}: {wall_s:.2f} s, {cpu_s:.2f} s of processor, {len(place.requests)} requests")
     assert (scan.n_objects, len(scan.fingerprints), scan.next_key) == (5000, 1000, "")
-    assert min(seconds) < MAX_SCAN_S
+    assert cpu_s < MAX_CPU_S[kind]
     if is_s3:
         assert len(place.requests) <= 6
         assert all(f"prefix={tmp_path.name}%2Flanding%2F&delimiter=%2F" in each for each in place.requests)
@@ -359,8 +357,10 @@ def test_listing_of_a_week_asks_by_the_prefix_of_each_session_and_of_years_once(
 
 @pytest.mark.parametrize("uri", ["s3://hf-no-such-bucket/landing", "gs://bucket/landing"])
 def test_scan_of_a_place_that_does_not_answer_names_it(s3_endpoint, uri):
-    with pytest.raises(StorageUnavailableError, match=rf"{uri}"):
+    with pytest.raises(StorageUnavailableError, match=rf"{uri}") as caught:
         FilesSource(ObjectStore(uri, s3_endpoint)).scan(now=LATER)
+    # Not an outage: no waiting makes a bucket.
+    assert type(caught.value) is StorageUnavailableError
 
 
 def test_scan_of_an_endpoint_that_does_not_answer_fails_by_name_and_soon(s3_endpoint):
@@ -368,7 +368,7 @@ def test_scan_of_an_endpoint_that_does_not_answer_fails_by_name_and_soon(s3_endp
     source = FilesSource(ObjectStore("s3://bucket/landing", "http://127.0.0.1:9"))
     began = perf_counter()
     for look in (lambda: source.scan(now=LATER), lambda: source.listing([date(2013, 2, 25)])):
-        with pytest.raises(StorageUnavailableError, match="`s3://bucket/landing` must be listed, was refused: "):
+        with pytest.raises(StorageOutageError, match="`s3://bucket/landing` must be listed, was refused: "):
             look()
     assert perf_counter() - began < 30
 

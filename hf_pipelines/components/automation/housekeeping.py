@@ -1,0 +1,44 @@
+"""Housekeeping: what is old and needed by nothing is removed every week.
+
+Lives here: the job and its schedule. Does not live here: what may be removed (`resources.retention`).
+
+Dagster concept: op job and schedule. dagster.yaml purges ticks; runs with their events and versions are ours.
+"""
+
+import dagster as dg
+
+from hf_pipelines.resources import settings
+from hf_pipelines.resources.clock import Clock
+from hf_pipelines.resources.parquet_io_manager import Storage
+from hf_pipelines.resources.retention import Policy, current_footers, prune_runs, prune_versions
+
+CRON = "30 4 * * 6"
+
+
+@dg.op(description="Remove old versions that nothing refers to, and old runs that made nothing that is current.")
+def remove_old(context: dg.OpExecutionContext, storage: Storage, clock: Clock) -> None:
+    """Versions and runs by age and count (HF_KEEP_DAYS, HF_KEEP_VERSIONS)."""
+    policy = Policy(days=settings.keep_days(), versions=settings.keep_versions())
+    store, now = storage.store(), clock.now()
+    assets = ["/".join(key.path) for key in context.instance.all_asset_keys()]
+    footers = current_footers(store, sorted(assets))
+    versions = prune_versions(store, footers, policy, now)
+    runs = prune_runs(context.instance, footers, policy, now)
+    context.log.info(f"removed {len(versions)} versions and {len(runs)} runs older than {policy.days} days")
+    for each in [*versions, *runs][:50]:
+        context.log.info(f"removed {each}")
+
+
+@dg.job(description="Remove what is old and needed by nothing: earlier versions of partitions, finished runs.")
+def housekeeping() -> None:
+    """Once a week."""
+    remove_old()
+
+
+housekeeping_schedule = dg.ScheduleDefinition(
+    name="weekly_housekeeping",
+    job=housekeeping,
+    cron_schedule=CRON,
+    execution_timezone="UTC",
+    default_status=dg.DefaultScheduleStatus.RUNNING,
+)

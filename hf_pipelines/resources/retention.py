@@ -1,0 +1,114 @@
+"""Retention: what may be forgotten, by age and count.
+
+Lives here: removing old versions of partitions and old Dagster runs, and what must stay. Does not live here: when that
+happens (`components.automation.housekeeping`), ticks (dagster.yaml purges them).
+"""
+
+from collections import defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+import dagster as dg
+from dagster._core.storage.dagster_run import FINISHED_STATUSES
+
+from hf_pipelines.resources.partition_store import Footer, PartitionStore, StoredPartitionError, read_footer
+
+# Runs deleted in one go: deleting is a transaction each.
+RUNS_A_TIME = 1_000
+
+KEPT_APART = ("_versions", "_rejected", "_damaged")
+
+
+@dataclass(frozen=True)
+class Policy:
+    """How much is kept.
+
+    Parameters
+    ----------
+    days : int
+        What is younger stays.
+    versions : int
+        The newest versions of each partition stay, however old.
+    """
+
+    days: int
+    versions: int
+
+    def __post_init__(self) -> None:
+        if self.days < 1 or self.versions < 0:
+            raise ValueError(
+                f"`days` must be at least 1 and `versions` at least 0, was {self.days} and {self.versions}."
+            )
+
+
+def current_footers(store: PartitionStore, assets: Iterable[str]) -> list[Footer]:
+    """Footers of everything that is current; what is damaged refers to nothing."""
+    found = []
+    for asset in assets:
+        for partition in store.partitions(asset):
+            try:
+                footer = store.footer(asset, partition)
+            except StoredPartitionError:
+                continue
+            if footer is not None:
+                found.append(footer)
+    return found
+
+
+def prune_versions(store: PartitionStore, footers: Iterable[Footer], policy: Policy, now: datetime) -> list[str]:
+    """Remove versions, rejected and damaged contents that are old, many and referred to by nothing; returns their keys.
+
+    A version that a current partition (a training matrix, a model, an issued signal) was made from stays for ever; so do
+    the versions of issued partitions, which are the record of what would have been issued.
+    """
+    # A signal refers to the very session that it was decided on: `<week>#<session>`.
+    referred = {
+        (asset, *name.partition("#")[::2], digest)
+        for footer in footers
+        for asset, hashes in footer.inputs.items()
+        for name, digest in hashes.items()
+    }
+    removed = []
+    for kind in KEPT_APART:
+        by_partition: dict[tuple[str, str], list[tuple[datetime, str, str]]] = defaultdict(list)
+        for key, written in store.objects.ages(kind).items():
+            asset, partition, name = key.removeprefix(f"{kind}/").rsplit("/", 2)
+            by_partition[asset, partition].append((written, name.removesuffix(".parquet"), key))
+        for (asset, partition), versions in by_partition.items():
+            if asset.endswith("/signals"):
+                continue
+            for written, digest, key in sorted(versions, reverse=True)[policy.versions :]:
+                is_old = written < now - timedelta(days=policy.days)
+                if is_old and referred.isdisjoint(_names_of(store, key, asset, partition, digest)):
+                    store.objects.delete(key)
+                    removed.append(key)
+    return sorted(removed)
+
+
+def _names_of(
+    store: PartitionStore, key: str, asset: str, partition: str, digest: str
+) -> list[tuple[str, str, str, str]]:
+    """What a reader may call a stored content, or a session of it."""
+    names = [(asset, partition, "", digest)]
+    try:
+        footer = read_footer(store.objects.get(key), asset=asset, partition=partition)
+    except StoredPartitionError:
+        return names
+    return names + [(asset, partition, session, each) for session, each in footer.session_hashes.items()]
+
+
+def prune_runs(instance: dg.DagsterInstance, footers: Iterable[Footer], policy: Policy, now: datetime) -> list[str]:
+    """Delete finished Dagster runs with their events; returns their ids.
+
+    A run that made something that is still current stays: its events are what the web UI knows of that partition.
+    """
+    kept = {footer.run_id for footer in footers}
+    wanted = dg.RunsFilter(statuses=list(FINISHED_STATUSES), updated_before=now - timedelta(days=policy.days))
+    removed = []
+    for record in instance.get_run_records(wanted, limit=RUNS_A_TIME, ascending=True):
+        run_id = record.dagster_run.run_id
+        if run_id not in kept:
+            instance.delete_run(run_id)
+            removed.append(run_id)
+    return removed

@@ -1,0 +1,224 @@
+"""Incidents: of real runs on a real instance; opened once, healed once, and nothing lost in between."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+
+import dagster as dg
+import pytest
+
+from hf_pipelines.components.operations.ended_runs import RunWatch
+from hf_pipelines.components.operations.incidents import MAX_CAUSE, Book, load_book, save_book
+from hf_pipelines.components.operations.standing import Watched
+from hf_pipelines.components.operations.watch import Delivery, is_news
+from hf_pipelines.resources.notifier import Notifier
+from hf_pipelines_tests.pipeline import Project, files_market, ridge_strategy, session_bars, sessions_from
+from hf_pipelines_tests.resources.test_notifier import receiver
+
+NOW = datetime(2026, 11, 21, 6, 0, tzinfo=UTC)
+N_WEEKS = 6
+
+
+@dataclass
+class Watching:
+    """A project, and the book of its incidents."""
+
+    project: Project
+    book: Book
+
+    def look(self, *, ahead: timedelta = timedelta(seconds=1)) -> list[str]:
+        """Look at what has ended; returns the new messages in short."""
+        n_before = len(self.book.pending)
+        self.run_watch(datetime.now(UTC) + ahead).update(self.book)
+        # As a restart finds it.
+        self.book = Book.from_json(self.book.to_json())
+        told = [each.message for each in self.book.pending[n_before:]]
+        return [f"{each.event} {each.kind} {each.asset} {each.partition}" for each in told]
+
+    def run_watch(self, now: datetime) -> RunWatch:
+        repository = self.project.definitions.get_repository_def()
+        tree = dg.ComponentTree.for_project(self.project.folder / self.project.package)
+        return RunWatch(self.project.instance, repository, Watched.of(tree), now)
+
+    def break_file(self, day: date) -> None:
+        self.source(day).write_bytes(b"no table")
+
+    def source(self, day: date) -> Path:
+        return self.project.folder / "source" / f"{day}.parquet"
+
+    def new_run(self, *tags: tuple[str, str]) -> dg.DagsterRun:
+        job = self.project.definitions.resolve_implicit_global_asset_job_def()
+        return self.project.instance.create_run_for_job(
+            job,
+            asset_selection=frozenset({dg.AssetKey(["small", "bars"])}),
+            tags={"dagster/partition": self.project.weeks[0], **dict(tags)},
+        )
+
+
+@pytest.fixture
+def watching(tmp_path) -> Watching:
+    bars = session_bars(sessions_from(date(2012, 1, 3), N_WEEKS), symbols=2, seed=1)
+    market = files_market(tmp_path / "source", bars, groups=["temporal"])
+    strategy = ridge_strategy(features=["temporal"])
+    found = Watching(Project(tmp_path, market, [strategy]), Book())
+    found.look(ahead=timedelta(0))
+    return found
+
+
+def days_of(project: Project, weeks: Sequence[int]) -> list[date]:
+    return [project.partitions.sessions_of_week(project.weeks[week])[0] for week in weeks]
+
+
+def test_range_run_that_fails_is_one_incident_that_waits_for_its_broken_weeks_alone(watching):
+    project, weeks = watching.project, watching.project.weeks
+    for day in days_of(project, [1, 2, 4]):
+        watching.break_file(day)
+    assert not project.run("small/bars", weeks[0], weeks[-1]).success
+    assert watching.look() == [f"opened run small/bars {weeks[1]}..{weeks[4]} (3)"]
+    (incident,) = watching.book.open
+    assert incident.waiting == tuple(("small/bars", weeks[week]) for week in (1, 2, 4))
+    assert incident.cause.startswith("small/bars was not published for 3 partition(s)")
+    assert f"{days_of(project, [1])[0]}.parquet" in incident.cause
+    assert len(incident.cause) <= MAX_CAUSE
+    assert watching.look() == []
+
+    # One of them fails again, another is mended: nothing to tell, and one less to wait for.
+    assert not project.run("small/bars", weeks[2]).success
+    watching.source(days_of(project, [1])[0]).unlink()
+    project.make("small/bars", weeks[1])
+    told = watching.look()
+    # Its first day is gone: the check warns of it, in words of its own.
+    assert told == [f"opened check small/bars {weeks[1]}"]
+    assert watching.book.open[0].waiting == (("small/bars", weeks[2]), ("small/bars", weeks[4]))
+    for day in days_of(project, [2, 4]):
+        watching.source(day).unlink()
+    project.make("small/bars", weeks[2], weeks[4])
+    assert watching.look()[0] == f"healed run small/bars {weeks[1]}..{weeks[4]} (3)"
+    assert [each for each in watching.book.open if each.kind == "run"] == []
+
+
+def test_failed_check_is_told_with_its_severity_and_healed_by_a_later_pass_of_its_partition(watching):
+    project, weeks = watching.project, watching.project.weeks
+    day = days_of(project, [1])[0]
+    content = watching.source(day).read_bytes()
+    watching.source(day).unlink()
+    project.make("small/bars", weeks[0], weeks[2])
+    assert watching.look() == [f"opened check small/bars {weeks[1]}"]
+    (incident,) = watching.book.open
+    assert (incident.check, incident.severity) == ("complete", "WARN")
+    assert incident.cause.startswith(f"check complete (a warning): {weeks[1]}: ") and str(day) in incident.cause
+    assert incident.url.endswith("/assets/small/bars?view=checks&checkDetail=complete")
+    # Other weeks pass; that says nothing of this one.
+    project.make("small/bars", weeks[3])
+    assert watching.look() == []
+    watching.source(day).write_bytes(content)
+    project.make("small/bars", weeks[1])
+    assert watching.look() == [f"healed check small/bars {weeks[1]}"]
+
+
+def test_run_that_is_run_again_is_no_incident_unless_it_was_not_run_again_after_all(watching):
+    instance = watching.project.instance
+    retried = watching.new_run(("dagster/will_retry", "true"))
+    given_up = watching.new_run(("dagster/will_retry", "true"))
+    for run in (retried, given_up):
+        instance.report_run_failed(run, "the process of the run is gone")
+    assert watching.look() == [] and len(watching.book.awaited_runs) == 2
+    instance.add_run_tags(retried.run_id, {"dagster/auto_retry_run_id": "another"})
+    instance.add_run_tags(given_up.run_id, {"dagster/will_retry": "false"})
+    assert watching.look() == [f"opened run small/bars {watching.project.weeks[0]}"]
+    assert watching.book.open[0].cause == "the process of the run is gone"
+    assert watching.book.open[0].url.endswith(f"/runs/{given_up.run_id}")
+    assert watching.book.awaited_runs == [] and watching.look() == []
+
+
+def test_run_that_a_person_cancelled_is_no_incident(watching):
+    run = watching.new_run()
+    watching.project.instance.report_run_canceled(run)
+    assert watching.look() == []
+
+
+def test_run_that_can_never_succeed_is_told_and_not_kept(watching):
+    # A Sunday has no signals.
+    assert not watching.project.run("ranking/signals", "2012-01-08").success
+    assert watching.look() == ["opened run ranking/signals 2012-01-08"]
+    assert "the next session is 2012-01-09" in watching.book.pending[-1].message.cause
+    assert watching.book.open == [] and watching.look() == []
+
+
+def test_runs_that_failed_long_before_anybody_watched_are_no_news(watching):
+    watching.project.instance.report_run_failed(watching.new_run(), "before")
+    watching.book = Book()
+    assert watching.look(ahead=timedelta(minutes=3)) == []
+    # A minute before the first look is not long.
+    watching.book = Book()
+    assert watching.look(ahead=timedelta(minutes=1)) == [f"opened run small/bars {watching.project.weeks[0]}"]
+
+
+def test_runs_that_end_after_the_clock_was_set_back_are_seen(watching):
+    watching.book.runs_until = (datetime.now(UTC) + timedelta(days=1)).isoformat()
+    watching.project.instance.report_run_failed(watching.new_run(), "after the jump")
+    assert watching.look() == [f"opened run small/bars {watching.project.weeks[0]}"]
+    assert watching.look() == []
+
+
+def test_book_is_found_as_it_was_written(watching):
+    instance = watching.project.instance
+    watching.book.open_incident("late", [("a/bars", "2013-01-07")], cause="c", remedy="r", url="u", now=NOW)
+    save_book(instance, watching.book)
+    assert load_book(instance) == watching.book
+    assert not is_news(load_book(instance), watching.book)
+
+
+def test_message_whose_delivery_was_not_recorded_is_sent_again_under_the_same_id(watching, monkeypatch, tmp_path):
+    monkeypatch.setenv("HF_DATA_DIR", str(tmp_path))
+    instance, book = watching.project.instance, watching.book
+    book.open_incident("late", [("a/bars", "2013-01-07")], cause="c", remedy="r", url="u", now=NOW)
+    book.heal("late", [("a/bars", "2013-01-07")], cause="it came", now=NOW)
+    save_book(instance, book)
+    crashed = load_book(instance)
+    with receiver(200) as (url, got):
+        monkeypatch.setenv("HF_WEBHOOK_URL", url)
+        Delivery(instance, book, Notifier(), dg.get_dagster_logger(), NOW).run()
+        assert [each["event"] for _, each in got] == ["opened", "healed"] and load_book(instance).pending == []
+        # The process died before the book was written.
+        save_book(instance, crashed)
+        Delivery(instance, load_book(instance), Notifier(), dg.get_dagster_logger(), NOW).run()
+        assert [each for _, each in got[2:]] == [each for _, each in got[:2]]
+        # A look in peace sends nothing.
+        Delivery(instance, load_book(instance), Notifier(), dg.get_dagster_logger(), NOW).run()
+        assert len(got) == 4
+
+
+def test_messages_wait_ever_longer_for_a_receiver_that_is_away_and_arrive_in_order(watching, monkeypatch, tmp_path):
+    monkeypatch.setenv("HF_DATA_DIR", str(tmp_path))
+    monkeypatch.setenv("HF_TICK_SECONDS", "10")
+    instance, book = watching.project.instance, watching.book
+    for day in ("07", "08"):
+        book.open_incident("late", [("a/bars", f"2013-01-{day}")], cause="c", remedy="r", url="u", now=NOW)
+    with receiver(500, 500, 500, 500, 200) as (url, got):
+        monkeypatch.setenv("HF_WEBHOOK_URL", url)
+
+        def deliver(seconds: int) -> int:
+            at = NOW + timedelta(seconds=seconds)
+            Delivery(instance, load_book(instance), Notifier(), dg.get_dagster_logger(), at).run()
+            return len(load_book(instance).pending)
+
+        save_book(instance, book)
+        # Two attempts a tick. The second tick tries at once, the third only after 40 seconds.
+        assert [deliver(0), len(got)] == [2, 2]
+        assert [deliver(30), len(got)] == [2, 4]
+        assert [deliver(60), len(got)] == [2, 4]
+        assert [deliver(71), len(got)] == [0, 6]
+    assert [each["partition"] for _, each in got] == ["2013-01-07"] * 5 + ["2013-01-08"]
+    # Each was logged once, however often it was tried.
+    assert len((tmp_path / "notifications.jsonl").read_text().splitlines()) == 2
+
+
+def test_incident_that_nobody_heals_is_forgotten_after_a_quarter():
+    book = Book()
+    book.open_incident("run", [("a", "1")], cause="c", remedy="r", url="u", now=NOW)
+    book.forget_old(NOW + timedelta(days=89))
+    assert len(book.open) == 1
+    book.forget_old(NOW + timedelta(days=91))
+    assert book.open == [] and len(book.pending) == 1

@@ -1,0 +1,110 @@
+"""Standing: what is read from the store is what was published, and when it first was."""
+
+from datetime import UTC, date, datetime
+
+import polars as pl
+import pytest
+import yaml
+
+from hf_pipelines.components.market import Market
+from hf_pipelines.components.operations.lateness import judged_sessions
+from hf_pipelines.components.operations.standing import WatchedStrategy, is_there, read_market, read_strategy
+from hf_pipelines.resources.object_store import ObjectStore
+from hf_pipelines.resources.partition_store import Content, PartitionStore
+from hf_pipelines_tests.pipeline import TIMEZONE
+from hf_pipelines_tests.sample_bars import bars_of
+
+MARKET = {
+    "name": "m",
+    "universe": [{"symbol": "A"}],
+    "benchmark": "B",
+    "calendar": "XNYS",
+    "timezone": TIMEZONE,
+    "source": {"type": "files", "uri": "landing"},
+    "start": "2012-10-01",
+    "end": "2013-03-01",
+    "feature_groups": ["temporal"],
+    "known_gaps": ["2012-10-28"],
+}
+NOW = datetime(2026, 11, 21, tzinfo=UTC)
+
+
+@pytest.fixture
+def market() -> Market:
+    return Market.resolve_from_yaml(yaml.safe_dump(MARKET))
+
+
+@pytest.fixture
+def store(tmp_path) -> PartitionStore:
+    return PartitionStore(ObjectStore(str(tmp_path / "storage")))
+
+
+def publish(store: PartitionStore, asset: str, key: str, frame: pl.DataFrame, hour: int, **options: bool) -> None:
+    content = Content(frame, has_session_hashes=asset.endswith("/bars"), facts={"schema_version": 1})
+    store.publish(asset, key, content, code_version="1", run_id="r", created_at=at(hour).isoformat(), **options)
+
+
+def at(hour: int) -> datetime:
+    return datetime(2026, 11, 20, hour, tzinfo=UTC)
+
+
+def days(*numbers: int) -> list[date]:
+    return [date(2013, 1, number) for number in numbers]
+
+
+def test_bars_of_a_session_are_as_old_as_their_first_publish(store, market):
+    for hour, sessions in ((6, days(7)), (7, days(7, 8)), (8, days(7, 8, 9))):
+        bars = bars_of("A", [1.0 + index for index in range(len(sessions))], days=sessions)
+        publish(store, "m/bars", "2013-01-06", bars, hour)
+    revised = bars_of("A", [9.0, 2.0, 3.0], days=days(7, 8, 9))
+    publish(store, "m/bars", "2013-01-06", revised, 12)
+    found = read_market(store, market)
+    assert found.bars == dict(zip(days(7, 8, 9), (at(6), at(7), at(8)), strict=True))
+    assert (found.first_session, found.last_session, found.bars_weeks) == (*days(7, 9), ("2013-01-06",))
+    assert found.known_gaps == {"2012-10-28"} and found.landing.endswith("/landing")
+
+
+def test_standing_is_read_again_when_a_partition_has_changed(store, market):
+    publish(store, "m/bars", "2013-01-06", bars_of("A", [1.0], days=days(7)), 6)
+    assert list(read_market(store, market).bars) == days(7)
+    publish(store, "m/bars", "2013-01-06", bars_of("A", [1.0, 2.0], days=days(7, 8)), 7)
+    assert list(read_market(store, market).bars) == days(7, 8)
+
+
+def test_damaged_bars_are_no_bars(store, market):
+    publish(store, "m/bars", "2013-01-06", bars_of("A", [1.0], days=days(7)), 6)
+    store.objects.put("m/bars/2013-01-06.parquet", b"PAR1 nothing PAR1")
+    assert read_market(store, market).bars == {}
+    assert not is_there(store, "m/bars", "2013-01-07")
+
+
+def test_strategy_has_the_issues_of_judged_sessions_and_the_newest_of_all(store, market):
+    for week in market.partitions.weeks_between(date(2012, 12, 3), date(2013, 1, 11)):
+        sessions = market.partitions.sessions_of_week(week)
+        publish(store, "m/bars", week, bars_of("A", [1.0] * len(sessions), days=sessions), 6)
+    publish(store, "s/fitted_model", "2012-12-02", pl.DataFrame({"a": [1]}), 4)
+    publish(store, "s/fitted_model", "2013-01-06", pl.DataFrame({"a": [1]}), 5)
+    issue = pl.DataFrame({"model_version": ["1"], "issue_kind": ["live"]})
+    for day in ("2012-12-05", "2013-01-07", "2013-01-08"):
+        publish(store, "s/signals", day, issue, 7, issue=True)
+    store.point_to_latest("s/signals")
+    standing = read_market(store, market)
+    judged = judged_sessions(standing, NOW)
+    # Eight in January (the first was a holiday), twelve in December (Christmas was one).
+    assert (len(judged), judged[0], judged[-1]) == (20, date(2012, 12, 13), date(2013, 1, 11))
+    found = read_strategy(store, WatchedStrategy("s", market, 0), standing, NOW)
+    # The first issue lies before what is judged, and so does the first model: when it was made is not looked at.
+    assert found.issued == {*days(7, 8)}
+    assert found.last_issued == date(2013, 1, 8)
+    assert found.models == {"2012-12-02": None, "2013-01-06": at(5)}
+    assert is_there(store, "s/signals", "2012-12-05") and not is_there(store, "s/signals", "2012-12-06")
+    assert is_there(store, "m/bars", "2013-01-11") and not is_there(store, "m/bars", "2013-01-14")
+
+
+def test_strategy_that_issued_long_ago_is_known_by_its_newest_issue(store, market):
+    issue = pl.DataFrame({"model_version": ["1"], "issue_kind": ["live"]})
+    publish(store, "s/signals", "2012-10-08", issue, 7, issue=True)
+    store.point_to_latest("s/signals")
+    publish(store, "m/bars", "2013-01-06", bars_of("A", [1.0], days=days(7)), 6)
+    found = read_strategy(store, WatchedStrategy("s", market, 0), read_market(store, market), NOW)
+    assert (found.issued, found.last_issued) == (frozenset(), date(2012, 10, 8))

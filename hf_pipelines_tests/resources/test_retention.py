@@ -1,0 +1,123 @@
+"""Retention and restoring: what nothing needs goes by age and count, what something was made from stays, and comes back."""
+
+import os
+from datetime import UTC, datetime, timedelta
+
+import dagster as dg
+import polars as pl
+import pytest
+
+from hf_pipelines.research.content_hash import session_hashes
+from hf_pipelines.resources.partition_store import Content, PartitionStore
+from hf_pipelines.resources.retention import Policy, current_footers, prune_runs, prune_versions
+from hf_pipelines_tests.sample_bars import random_bars
+
+ASSET, WEEK = "us_tech/bars", "2020-01-05"
+BARS = random_bars(symbols=2, sessions=5)
+STAMP = {"code_version": "code-1", "run_id": "run-1", "created_at": "2020-01-12T07:00:00+00:00"}
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+def revision(number: int) -> pl.DataFrame:
+    return BARS.with_columns(pl.col("volume") + float(number))
+
+
+def publish_revisions(store: PartitionStore, count: int) -> list[str]:
+    """Content hashes of `count` revisions, oldest first, each a day older than the next; the last one is current."""
+    hashes = []
+    for number in range(count):
+        content = Content(revision(number), has_session_hashes=True)
+        hashes.append(store.publish(ASSET, WEEK, content, **STAMP).footer.content_hash)
+    for number, digest in enumerate(hashes[:-1]):
+        written = (NOW - timedelta(days=100 - number)).timestamp()
+        os.utime(store.objects.address(f"_versions/{ASSET}/{WEEK}/{digest}.parquet"), (written, written))
+    return hashes
+
+
+def prune(store: PartitionStore, *assets: str, **policy: int) -> list[str]:
+    return prune_versions(store, current_footers(store, assets), Policy(**policy), NOW)
+
+
+def test_prune_removes_what_is_old_beyond_the_newest_and_nothing_else(store):
+    hashes = publish_revisions(store, 6)
+    removed = prune(store, ASSET, days=50, versions=2)
+    # Five versions, 100 to 96 days old: the two newest stay.
+    assert removed == sorted(f"_versions/{ASSET}/{WEEK}/{digest}.parquet" for digest in hashes[:3])
+    assert set(store.versions(ASSET, WEEK)) == set(hashes[3:5])
+    assert store.read(ASSET, WEEK).footer.content_hash == hashes[5]
+    assert prune(store, ASSET, days=50, versions=2) == []
+
+
+def test_prune_keeps_what_is_young(store):
+    hashes = publish_revisions(store, 6)
+    # 100, 99, 98, 97 and 96 days old.
+    prune(store, ASSET, days=98, versions=0)
+    assert set(store.versions(ASSET, WEEK)) == set(hashes[2:5])
+
+
+def test_prune_keeps_the_version_that_a_matrix_or_the_session_of_an_issued_signal_was_made_from(store):
+    hashes = publish_revisions(store, 4)
+    matrix = Content(pl.DataFrame({"x": [1.0]}), inputs={ASSET: {WEEK: hashes[0]}})
+    store.publish("tech/training_matrix", "2020-01-12", matrix, **STAMP)
+    session, of_session = next(iter(session_hashes(revision(1)).items()))
+    issued = Content(pl.DataFrame({"weight": [0.5]}), inputs={ASSET: {f"{WEEK}#{session}": of_session}})
+    store.publish("tech/signals", session, issued, **STAMP, issue=True)
+    removed = prune(store, ASSET, "tech/training_matrix", "tech/signals", days=10, versions=0)
+    assert removed == [f"_versions/{ASSET}/{WEEK}/{hashes[2]}.parquet"]
+
+
+def test_prune_never_touches_the_record_of_issued_signals(store):
+    for weight in (0.5, 0.25):
+        content = Content(pl.DataFrame({"symbol": ["A"], "weight": [weight]}))
+        published = store.publish("tech/signals", "2020-01-06", content, **STAMP, issue=True)
+    assert published.outcome == "shadow"
+    os.utime(published.address, (0, 0))
+    assert prune(store, "tech/signals", days=1, versions=0) == []
+    assert len(store.versions("tech/signals", "2020-01-06")) == 1
+
+
+@pytest.mark.parametrize("policy", [{"days": 0, "versions": 1}, {"days": 1, "versions": -1}])
+def test_policy_that_would_remove_what_is_in_use_is_refused(policy):
+    with pytest.raises(ValueError, match=r"`days` must be at least 1 and `versions` at least 0"):
+        Policy(**policy)
+
+
+def test_old_runs_go_unless_they_made_what_is_current(store):
+    @dg.op
+    def nothing() -> None:
+        """Ends at once."""
+
+    job = dg.GraphDefinition("nothing_job", node_defs=[nothing]).to_job()
+    with dg.DagsterInstance.ephemeral() as instance:
+        made, idle = (job.execute_in_process(instance=instance).run_id for _ in range(2))
+        store.publish(ASSET, WEEK, Content(BARS), **STAMP | {"run_id": made})
+        footers = current_footers(store, [ASSET])
+        assert prune_runs(instance, footers, Policy(days=1, versions=0), datetime.now(UTC)) == []
+        later = datetime.now(UTC) + timedelta(days=2)
+        assert prune_runs(instance, footers, Policy(days=1, versions=0), later) == [idle]
+        assert [run.run_id for run in instance.get_runs()] == [made]
+
+
+def test_restore_brings_the_bytes_of_a_version_back_and_keeps_what_was_current(store):
+    first, second, third = publish_revisions(store, 3)
+    kept = store.objects.get(f"_versions/{ASSET}/{WEEK}/{first}.parquet")
+    assert store.restore(ASSET, WEEK, first[:10]).content_hash == first
+    assert store.objects.get(store.key(ASSET, WEEK)) == kept
+    assert store.read(ASSET, WEEK).frame.equals(revision(0))
+    assert set(store.versions(ASSET, WEEK)) == {first, second, third}
+
+
+@pytest.mark.parametrize("asked", ["", "zzz"])
+def test_restore_of_an_unknown_version_names_those_that_are_kept(store, asked):
+    first, _ = publish_revisions(store, 2)
+    with pytest.raises(ValueError, match=rf"`hash` must begin exactly one version of {ASSET} {WEEK} \({first[:12]}\)"):
+        store.restore(ASSET, WEEK, asked)
+    assert store.read(ASSET, WEEK).frame.equals(revision(1))
+
+
+def test_restore_of_an_issued_signal_is_refused(store):
+    for weight in (0.5, 0.25):
+        content = Content(pl.DataFrame({"symbol": ["A"], "weight": [weight]}))
+        published = store.publish("tech/signals", "2020-01-06", content, **STAMP, issue=True)
+    with pytest.raises(ValueError, match="what was issued stays as it was issued"):
+        store.restore("tech/signals", "2020-01-06", published.footer.content_hash)
