@@ -22,7 +22,7 @@ def defs() -> dg.Definitions:
     The steps of a run share one process: importing the ML stack costs seconds a process. A run is the unit of
     parallelism.
     """
-    storage, s3 = Storage(), S3Client.from_environment()
+    storage = Storage()
     tree = dg.ComponentTree.for_project(Path(__file__).parent)
     # `dg.load_from_defs_folder` would also import every installed component library to list it: a second. Like it, no
     # warning for each argument of Dagster's that may still change: its version is pinned.
@@ -41,7 +41,7 @@ def defs() -> dg.Definitions:
                 "mlflow": MLflowTracking(uri=if_set("HF_MLFLOW_URI")),
                 "clock": Clock(),
                 "notifier": Notifier(),
-                **({"s3": s3} if s3 else {}),
+                "s3": S3Client.from_environment(),
             },
             jobs=[housekeeping],
             schedules=[housekeeping_schedule],

@@ -291,7 +291,8 @@ class _Writer:
                 symbols = self.script.bars["symbol"].unique().sort().to_list()
                 parts = {"a": symbols[:2], "b": symbols[2:]}
                 files = {
-                    f"{day}-{name}.parquet": self.script.payload(day, symbols=of_part) for name, of_part in parts.items()
+                    f"{day}-{name}.parquet": self.script.payload(day, symbols=of_part)
+                    for name, of_part in parts.items()
                 }
                 self.entries.append((float(number), Arrival(("in two parts",), files)))
                 continue

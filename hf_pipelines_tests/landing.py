@@ -146,7 +146,7 @@ def make_landing(
     return Landing(checkout, landing, bars)
 
 
-def settle(services: Running, *, quiet_ticks: int = 2, timeout_s: float = 240.0) -> None:
+def settle(services: Running, *, quiet_ticks: int = 2, timeout_s: float = 600.0) -> None:
     """Wait until every sensor has ticked `quiet_ticks` times in a row without asking for a run, and no run is left."""
     began = time.time()
 

@@ -24,6 +24,7 @@ from hf_pipelines.resources.object_store import ObjectStore
 from hf_pipelines.resources.partition_store import PartitionStore
 from hf_pipelines_tests.arrival_script import ArrivalScript
 from hf_pipelines_tests.landing import GROUPS, MARKET, STRATEGY
+from hf_pipelines_tests.pipeline import prepare_mlflow
 
 SENSORS = (f"{MARKET}_arrivals", f"{STRATEGY}_follows")
 STAGES = ("training_matrix", "cv_results", "fitted_model", "backtest", "signals")
@@ -71,6 +72,8 @@ class PeacefulPlay:
         from hf_pipelines.definitions import defs
 
         self.definitions = defs()
+        self.repository = self.definitions.get_repository_def()
+        self.resources = self.repository.get_top_level_resources()
         self.instance = dg.DagsterInstance.ephemeral()
         self.cursors: dict[str, str | None] = dict.fromkeys(SENSORS)
         self.run_keys: set[str] = set()
@@ -98,7 +101,11 @@ class PeacefulPlay:
     def _tick(self, name: str) -> bool:
         """One tick of a sensor and the runs it asks for; whether there was one."""
         context = dg.build_sensor_context(
-            instance=self.instance, cursor=self.cursors[name], definitions=self.definitions, sensor_name=name
+            instance=self.instance,
+            cursor=self.cursors[name],
+            repository_def=self.repository,
+            resources={each: self.resources[each] for each in ("storage", "clock")},
+            sensor_name=name,
         )
         tick = self.definitions.resolve_sensor_def(name).evaluate_tick(context)
         self.cursors[name] = tick.cursor
@@ -131,12 +138,18 @@ def main() -> None:
     parser.add_argument("out", type=Path)
     given = parser.parse_args()
     script = ArrivalScript(given.weeks, given.seed, given.symbols)
+    data, base = settings.data_dir(), given.out.with_suffix(".base")
+    base.mkdir()
+    # Its tables take longer to make than most of what follows.
+    data.mkdir()
+    shutil.copy(prepare_mlflow(base / "mlflow.db"), data)
     play = PeacefulPlay()
     with given.out.open("w") as out:
         for number, state in enumerate(play.play(script)):
             if number == 0:
                 # Where the other play begins.
-                shutil.copytree(settings.data_dir(), given.out.with_suffix(".base"))
+                for name in ("storage", "landing"):
+                    shutil.copytree(data / name, base / name)
             print(json.dumps(state, sort_keys=True), file=out, flush=True)
 
 

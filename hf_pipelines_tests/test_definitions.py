@@ -45,6 +45,7 @@ FEATURE_GROUPS = {
 }
 JOBS = [
     "__ASSET_JOB",
+    "housekeeping",
     "tech_direction_feed_issue",
     "tech_direction_feed_retrain",
     "tech_direction_issue",
@@ -54,7 +55,12 @@ JOBS = [
     "us_tech_feed_update",
     "us_tech_update",
 ]
-SCHEDULES = ["tech_direction_feed_weekly_retrain", "tech_direction_weekly_retrain", "tech_ranking_weekly_retrain"]
+SCHEDULES = [
+    "tech_direction_feed_weekly_retrain",
+    "tech_direction_weekly_retrain",
+    "tech_ranking_weekly_retrain",
+    "weekly_housekeeping",
+]
 SENSORS = [
     "end_tracker_runs",
     "tech_direction_feed_follows",

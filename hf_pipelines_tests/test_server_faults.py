@@ -8,6 +8,7 @@ import os
 import shutil
 import signal
 import subprocess
+import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
@@ -148,7 +149,8 @@ class Stack:
 @pytest.fixture(scope="module")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     folder = tmp_path_factory.mktemp("faults")
-    folder.chmod(0o755)
+    # Not below pytest's folder: another session of pytest that starts closes that to all other users.
+    database_folder = Path(tempfile.mkdtemp(prefix="pg_data_"))
     landing = make_landing(folder, weeks=24, symbols=2)
     hurry(landing.checkout.root)
     landing.deliver_settled(landing.sessions)
@@ -159,7 +161,7 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     with (
         s3_server(folder) as s3,
         faulty(s3.endpoint, folder) as proxy,
-        postgres_server(folder) as postgres,
+        postgres_server(database_folder) as postgres,
         pytest.MonkeyPatch.context() as patch,
     ):
         for name, value in s3.env.items():
@@ -174,9 +176,10 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
         }
         sensors = [ARRIVALS, f"{STRATEGY}_follows"]
         with running(landing.checkout, folder / "instance", env, without_sensors=sensors) as services:
-            database = Database(postgres, folder / "postgres")
+            database = Database(postgres, database_folder / "postgres")
             direct = PartitionStore(ObjectStore(uri, s3.endpoint))
             yield Stack(landing, services, proxy, database, direct, undisturbed)
+    shutil.rmtree(database_folder)
 
 
 @pytest.mark.servers

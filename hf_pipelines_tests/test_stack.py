@@ -88,11 +88,12 @@ def test_stack_object_store_without_the_access_key_refuses_to_read_write_and_res
 
 def test_stack_second_supervisor_on_the_same_data_is_refused_with_the_first_ones_pid(stack: StackProcess) -> None:
     assert stack.process is not None
-    before = len(stack.processes())
     second = stack.checkout.run(stack.arguments())
     assert second.returncode == 1
     assert f"`hfp stack` (pid {stack.process.pid}) is running" in second.stderr
-    assert len(stack.processes()) >= before > 0
+    # The first one's services are untouched.
+    assert all(psutil.pid_exists(pid) for pid in stack.pids().values())
+    assert all(stack.n_healthy(name) == 1 for name in SERVICES)
 
 
 def test_stack_chain_through_its_daemon_has_the_hashes_of_the_embedded_default(stack: StackProcess) -> None:

@@ -1,6 +1,6 @@
 """S3 client: dagster-aws' client of the object store, for sensors that list a bucket.
 
-Lives here: when it is there, and where its keys come from. Does not live here: reading and publishing assets
+Lives here: where its keys come from. Does not live here: reading and publishing assets
 (`object_store`), the client itself (dagster-aws, boto3).
 
 Dagster concept: resource with `EnvVar`. Pages and events show the names of variables, never what they hold.
@@ -10,8 +10,6 @@ import os
 from typing import Any
 
 import dagster as dg
-
-from hf_pipelines.resources import settings
 
 # Instead of boto3's five: a sensor's tick should fail while somebody may still look.
 MAX_ATTEMPTS = 3
@@ -40,10 +38,8 @@ class S3Client(dg.ConfigurableResource[Any]):
         return S3Resource(max_attempts=MAX_ATTEMPTS, **given).get_client()
 
     @staticmethod
-    def from_environment() -> "S3Client | None":
-        """The client of the configured storage; None where that is a folder."""
-        if not settings.storage_uri().startswith("s3://"):
-            return None
+    def from_environment() -> "S3Client":
+        """The client that the environment describes; nothing is asked of it where no bucket is configured."""
         # boto3 knows the first name, obstore both.
         region = "AWS_DEFAULT_REGION" if os.environ.get("AWS_DEFAULT_REGION") else "AWS_REGION"
         return S3Client(

@@ -34,6 +34,10 @@ def publish_revisions(store: PartitionStore, count: int) -> list[str]:
     return hashes
 
 
+def issue_of(weight: float) -> Content:
+    return Content(pl.DataFrame({"symbol": ["A"], "weight": [weight], "prediction": [0.1], "confidence": [0.6]}))
+
+
 def prune(store: PartitionStore, *assets: str, **policy: int) -> list[str]:
     return prune_versions(store, current_footers(store, assets), Policy(**policy), NOW)
 
@@ -68,8 +72,7 @@ def test_prune_keeps_the_version_that_a_matrix_or_the_session_of_an_issued_signa
 
 def test_prune_never_touches_the_record_of_issued_signals(store):
     for weight in (0.5, 0.25):
-        content = Content(pl.DataFrame({"symbol": ["A"], "weight": [weight]}))
-        published = store.publish("tech/signals", "2020-01-06", content, **STAMP, issue=True)
+        published = store.publish("tech/signals", "2020-01-06", issue_of(weight), **STAMP, issue=True)
     assert published.outcome == "shadow"
     os.utime(published.address, (0, 0))
     assert prune(store, "tech/signals", days=1, versions=0) == []
@@ -117,7 +120,6 @@ def test_restore_of_an_unknown_version_names_those_that_are_kept(store, asked):
 
 def test_restore_of_an_issued_signal_is_refused(store):
     for weight in (0.5, 0.25):
-        content = Content(pl.DataFrame({"symbol": ["A"], "weight": [weight]}))
-        published = store.publish("tech/signals", "2020-01-06", content, **STAMP, issue=True)
+        published = store.publish("tech/signals", "2020-01-06", issue_of(weight), **STAMP, issue=True)
     with pytest.raises(ValueError, match="what was issued stays as it was issued"):
         store.restore("tech/signals", "2020-01-06", published.footer.content_hash)

@@ -9,7 +9,7 @@ truth of its own. Its cursor only says which weeks were compared already; a lost
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
@@ -20,9 +20,8 @@ from hf_pipelines.components.automation.work import Ledger, Standing, Work, dige
 from hf_pipelines.components.features_stage import feature_weeks
 from hf_pipelines.partitions import parse_key, shift_week
 from hf_pipelines.resources import settings
-from hf_pipelines.resources.clock import Clock
 from hf_pipelines.resources.currency import CurrencyChecker
-from hf_pipelines.resources.parquet_io_manager import Storage
+from hf_pipelines.resources.market_data.files import FilesSource
 from hf_pipelines.resources.partition_store import PartitionStore, StoredPartitionError
 
 if TYPE_CHECKING:
@@ -31,6 +30,9 @@ if TYPE_CHECKING:
 # Objects looked at in one tick, besides those of the last weeks, which every tick looks at.
 SCAN_LIMIT = 5_000
 RECENT = timedelta(weeks=3)
+
+# A file that is written again and again settles never: after so many ticks it is taken as it is.
+PATIENCE_TICKS = 20
 
 # Weeks compared in one tick: five years.
 WEEKS_A_TICK = 260
@@ -48,10 +50,12 @@ def market_job(market: "Market") -> UnresolvedAssetJobDefinition:
 
 def arrivals_sensor(market: "Market", job: UnresolvedAssetJobDefinition) -> dg.SensorDefinition:
     """Ask for the weeks whose files are not those that their bars were made from, and for the features after them."""
+    is_bucket = market.landing.folder.is_bucket
 
     @dg.sensor(
         name=f"{market.name}_arrivals",
         job=job,
+        required_resource_keys={"clock", "storage"} | ({"s3"} if is_bucket else set()),
         minimum_interval_seconds=settings.tick_seconds(),
         default_status=dg.DefaultSensorStatus.RUNNING,
         description=(
@@ -59,9 +63,11 @@ def arrivals_sensor(market: "Market", job: UnresolvedAssetJobDefinition) -> dg.S
             "with their bars are made again. A broken file fails its own week and is tried again when it changes."
         ),
     )
-    def sensor(context: dg.SensorEvaluationContext, storage: Storage, clock: Clock) -> dg.SensorResult:
-        now = clock.now()
-        found = Arrivals(market, storage.store(), Ledger(context.instance, now), now).tick(context.cursor)
+    def sensor(context: dg.SensorEvaluationContext) -> dg.SensorResult:
+        resources = context.resources
+        now, store = resources.clock.now(), resources.storage.store()
+        source = replace(market.landing, s3=resources.s3.get_client()) if is_bucket else market.landing
+        found = Arrivals(market, source, store, Ledger(context.instance, now), now).tick(context.cursor)
         for line in found.notes:
             context.log.info(line)
         return dg.SensorResult(
@@ -87,6 +93,7 @@ class Arrivals:
     """One tick over the landing folder and the store of a market."""
 
     market: "Market"
+    source: FilesSource
     store: PartitionStore
     ledger: Ledger
     now: datetime
@@ -97,12 +104,12 @@ class Arrivals:
 
         The cursor holds `files`: week to fingerprint of its files when bars were last found to be made from them (or
         to be refused), `bars`: week to the tag of the bars that features were last compared with, and `next`: where
-        the scan of the folder goes on.
+        the scan of the folder goes on; `waited`: ticks in a row that found files still arriving.
         """
         known = read_cursor(cursor)
         files, bars = dict(known.get("files", {})), dict(known.get("bars", {}))
         recent = max(files, default=None)
-        scan = self.market.landing.scan(
+        scan = self.source.scan(
             start_after=known.get("next", ""),
             limit=SCAN_LIMIT,
             recent_from=parse_key(recent) - RECENT if recent else None,
@@ -110,9 +117,10 @@ class Arrivals:
         )
         if scan.strays:
             self.notes.append(f"no session file, left alone: {', '.join(scan.strays)}")
-        if scan.is_settling:
+        waited = known.get("waited", 0)
+        if scan.is_settling and waited < PATIENCE_TICKS:
             # Half a batch would be issued as if it were all: the rest is seconds away.
-            return self._done([], "files are still arriving", files, bars, known.get("next", ""))
+            return self._done([], "files are still arriving", files, bars, known.get("next", ""), waited + 1)
         if (run_id := self.ledger.under_way(self.market.update_job)) is not None:
             return self._done([], f"run {run_id[:8]} is under way", files, bars, known.get("next", ""))
         requests = self._request_bars(scan.fingerprints, files)
@@ -127,8 +135,9 @@ class Arrivals:
         files: Mapping[str, str],
         bars: Mapping[str, str],
         next_key: str,
+        waited: int = 0,
     ) -> Tick:
-        cursor = json.dumps({"files": files, "bars": bars, "next": next_key}, sort_keys=True)
+        cursor = json.dumps({"files": files, "bars": bars, "next": next_key, "waited": waited}, sort_keys=True)
         return Tick(requests, cursor, (*self.notes, *([note] if note else [])))
 
     def _request_bars(self, fingerprints: Mapping[str, str], handled: dict[str, str]) -> list[dg.RunRequest]:

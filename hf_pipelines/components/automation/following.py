@@ -86,7 +86,7 @@ def newest_week(plan: StrategyPlan, store: PartitionStore) -> str | None:
     return None if end is not None and parse_key(week) >= end else week
 
 
-def retrain_work(plan: StrategyPlan, store: PartitionStore, week: str) -> Work:
+def retrain_work(plan: StrategyPlan, store: PartitionStore, week: str, because: str = "") -> Work:
     """Retraining a strategy for a week, from the features and bars that are stored now."""
     tags = {asset: store.tags(asset) for asset in (plan.market.bars_asset, *_feature_assets(plan))}
     weeks = plan.market.partitions.weeks_around(week, first=-plan.train_weeks, last=-1)
@@ -95,7 +95,7 @@ def retrain_work(plan: StrategyPlan, store: PartitionStore, week: str) -> Work:
         assets=tuple(plan.asset(stage) for stage in RETRAINED),
         partitions=(week,),
         state=digest({asset: {each: of_asset.get(each) for each in weeks} for asset, of_asset in tags.items()}),
-        because=f"week {week} has begun",
+        because=because or f"week {week} has begun",
     )
 
 
@@ -164,7 +164,8 @@ class Following:
             return Standing.SETTLED, [], f"{asset} {week} is current"
         if (reason := self._not_ready(week)) is not None:
             return Standing.SETTLED, [], f"no model of week {week} yet: {reason}"
-        work = retrain_work(self.plan, self.store, week)
+        because = f"the inputs of the model of week {week} changed" if week in self._model_tags else ""
+        work = retrain_work(self.plan, self.store, week, because)
         # A model that failed for this state is not asked for again by it; nor one that succeeded.
         standing, attempt = self.ledger.standing(work)
         if standing is Standing.DUE and (run_id := self.ledger.under_way(work.job)) is not None:

@@ -21,6 +21,7 @@ from dagster._core.storage.dagster_run import FINISHED_STATUSES, RunRecord
 from dagster._core.storage.tags import WILL_RETRY_TAG
 
 from hf_pipelines.components.stage import WANTED_TAG
+from hf_pipelines.resources.outages import OUTAGES
 
 WORK_TAG = "hf/work"
 ATTEMPT_TAG = "hf/attempt"
@@ -32,13 +33,12 @@ BACKOFF = (timedelta(minutes=1), timedelta(minutes=5), timedelta(minutes=25))
 RETRY_PATIENCE = timedelta(minutes=10)
 
 # What a step raises when a server or disk was at fault: asking again may help.
-TRANSIENT_ERRORS = (
-    "StorageOutageError",
+TRANSIENT_ERRORS = {
+    *(error.__name__ for error in OUTAGES),
     "StorageUnavailableError",
-    "TrackingUnavailableError",
     "OperationalError",
     "DagsterPostgresException",
-)
+}
 
 
 class Standing(Enum):
