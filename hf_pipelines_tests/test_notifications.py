@@ -137,7 +137,7 @@ class Watching:
             ended = [each for each in self.ticks() if each["tickId"] not in before and each["status"] != "STARTED"]
             return len(ended) > n
 
-        wait_until(has_looked, "looks of the watch", timeout_s=WAIT_S)
+        wait_until(has_looked, "looks of the watch", timeout_s=WAIT_S, every_s=0.5)
 
     def wait_for_messages(self, n: int) -> None:
         wait_until(lambda: len(self.receiver.got) >= n, f"{n} messages, got {self.receiver.seen()}", timeout_s=WAIT_S)
@@ -151,7 +151,7 @@ class Watching:
             evaluation = self.on_time()[0]["evaluation"]
             return evaluation is not None and evaluation["success"] is is_passed
 
-        wait_until(is_there, f"check on time with success {is_passed}", timeout_s=WAIT_S)
+        wait_until(is_there, f"check on time with success {is_passed}", timeout_s=WAIT_S, every_s=0.5)
 
     def status(self, *options: str) -> Any:
         checkout = Checkout(self.services.checkout.root, self.services.checkout.data, self.services.env)
@@ -187,7 +187,12 @@ def test_incidents_are_told_once_and_once_when_healed_through_restarts_and_an_ab
     receiver, services = watching.receiver, watching.services
     watching.land("2012-01-09", "2012-01-10", "2012-01-11", "2012-01-12", "2012-01-13")
     store = services.checkout.store()
-    wait_until(lambda: store.footer("small/bars", WEEKS[0]) is not None, "bars of the first week", timeout_s=WAIT_S)
+    wait_until(
+        lambda: store.footer("small/bars", WEEKS[0]) is not None,
+        "bars of the first week",
+        timeout_s=WAIT_S,
+        every_s=0.2,
+    )
 
     # A broken file: one incident with asset, partition, cause and link.
     (watching.landing / "2012-01-17.csv").write_text("symbol,session\nS000,2012-01-17\n")
@@ -197,7 +202,7 @@ def test_incidents_are_told_once_and_once_when_healed_through_restarts_and_an_ab
     (failed,) = [each["id"] for each in services.runs() if each["status"] == "FAILURE"]
     assert "2012-01-17.csv" in opened["cause"] and WEEKS[1] in opened["cause"]
     assert opened["url"] == f"http://ui.example:3000/runs/{failed}"
-    assert opened["remedy"].startswith("correct the file that is named")
+    assert opened["remedy"].startswith("correct or add the file")
     assert opened["path"] == f"/hooks/{TOKEN}" and opened["key"] == f"{opened['id']}-opened"
 
     # Further looks tell nothing new.

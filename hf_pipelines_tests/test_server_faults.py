@@ -34,7 +34,7 @@ MODEL = "short_trees/fitted_model"
 
 # How long a sensor's tick may take; Dagster's default is a minute.
 TICK_TIMEOUT_S = 8
-WAIT_S = 240.0
+WAIT_S = 400.0
 
 BACKFILL = """
 mutation Backfill($params: LaunchBackfillParams!) {

@@ -21,7 +21,7 @@ from time import time
 import psutil
 import pytest
 
-from hf_pipelines.serving.supervisor import Service, ServiceFailedError, Supervisor
+from hf_pipelines.serving.supervisor import Service, ServiceFailedError, Supervisor, one_supervisor
 from hf_pipelines_tests.checkout import DAY, FIRST_BARS, FIRST_FEATURES, GROUPS, RETRAINED, WEEK, built_checkout
 from hf_pipelines_tests.servers import free_port, wait_until
 from hf_pipelines_tests.stack_process import START_S, STOPPED, StackProcess, carriers, open_folder, stack_process
@@ -179,26 +179,27 @@ def test_ui_on_a_taken_port_says_who_holds_it_and_starts_nothing(tmp_path: Path)
 
 def test_ui_read_only_runs_beside_an_operators_and_launches_nothing(tmp_path: Path) -> None:
     data = tmp_path / "data"
-    # As if an operator's supervisor were at work: its lock is held by this process.
-    (data / "stack").mkdir(parents=True)
     checkout = dataclasses.replace(built_checkout().checkout, data=data)
     viewer = StackProcess(checkout)
-    command = checkout.command("ui", "--read-only", "--port", str(viewer.ports["webserver"]))
     viewer.starts = 1
-    with viewer.output.open("wb") as output:
-        viewer.process = subprocess.Popen(
+    command = checkout.command("ui", "--read-only", "--port", str(viewer.ports["webserver"]))
+    # The operator's supervisor is this process.
+    with one_supervisor(data / "stack", "operator", "hfp ui"), viewer.output.open("wb") as output:
+        refused = checkout.hfp("ui")
+        assert refused.returncode == 1
+        assert f"`hfp ui` (pid {os.getpid()}) is running" in refused.stderr
+        process = viewer.process = subprocess.Popen(
             command, cwd=checkout.root, env=viewer.env, stdout=output, stderr=subprocess.STDOUT, start_new_session=True
         )
-    process = viewer.process
-    try:
-        wait_until(lambda: process.poll() is not None or "Ctrl-C" in viewer.printed, "viewer", timeout_s=START_S)
-        assert set(viewer.pids()) == {"code_server", "webserver"}
-        with pytest.raises(urllib.error.HTTPError) as refused:
-            viewer.launch(["us_tech/bars"], WEEK)
-        assert refused.value.code == 405
-        assert viewer.runs() == []
-    finally:
-        assert viewer.stop() == 0
+        try:
+            wait_until(lambda: process.poll() is not None or "Ctrl-C" in viewer.printed, "viewer", timeout_s=START_S)
+            assert set(viewer.pids()) == {"code_server", "webserver"}
+            with pytest.raises(urllib.error.HTTPError) as error:
+                viewer.launch(["us_tech/bars"], WEEK)
+            assert "sent to a read-only UI must be a query" in error.value.read().decode()
+            assert viewer.runs() == []
+        finally:
+            assert viewer.stop() == 0
 
 
 # A service of a few bytes: it is healthy once it has written its file, and ends after the given seconds.

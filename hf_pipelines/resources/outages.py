@@ -43,14 +43,14 @@ def waiting_out(step: StepExecutionContext) -> Iterator[None]:
     try:
         yield
     except OUTAGES as e:
-        n_before = step.previous_attempt_count
+        n_before, said = step.previous_attempt_count, str(e).rstrip(".")
         if n_before >= len(WAITS_S):
             # Not chained: the causes of a tracking error quote its address with the password.
             raise type(e)(
-                f"{e}; tried {n_before + 1} times. See that it answers, then re-execute this run: what is published is whole."
+                f"{said}; tried {n_before + 1} times. See that it answers, then re-execute this run: what is published is whole."
             ) from None
         wait_s = WAITS_S[n_before] * random.uniform(1 - JITTER, 1 + JITTER)
-        message = f"{e}; waiting {wait_s:.1f} s, then retry {n_before + 1} of {len(WAITS_S)} of {step.step.key}"
+        message = f"{said}; waiting {wait_s:.1f} s, then retry {n_before + 1} of {len(WAITS_S)} of {step.step.key}"
         step.log.warning(message)
         # `hfp` shows no run logs: without handlers Python prints this line to stderr.
         logging.getLogger(__name__).warning(message)

@@ -11,6 +11,7 @@ known whether it was stored is stored again: an event that is in the log twice d
 import logging
 import time
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from typing import Any, TypeVar
 
 from dagster import DagsterEvent, EventLogEntry
@@ -18,8 +19,9 @@ from dagster._serdes import ConfigurableClassData
 from dagster_postgres import DagsterPostgresStorage
 from dagster_postgres.event_log import PostgresEventLogStorage
 from dagster_postgres.run_storage import PostgresRunStorage
-from sqlalchemy import event
+from sqlalchemy import create_engine, event
 from sqlalchemy.exc import OperationalError
+from sqlalchemy.pool import NullPool
 
 T = TypeVar("T")
 
@@ -29,13 +31,21 @@ POLL_S = 0.5
 
 
 class PatientPostgresStorage(DagsterPostgresStorage):
-    """Dagster's PostgreSQL storage; only the first connection, which tells a wrong address, is not waited for."""
+    """Dagster's PostgreSQL storage; only a process' first connection, which tells a wrong address, is not waited for.
+
+    A code server opens its storage anew every few seconds, and no longer looks after its runs once that fails.
+    """
 
     def __init__(self, postgres_url: str, inst_data: ConfigurableClassData | None = None) -> None:
+        patience = _patience(postgres_url)
+        if patience.has_connected:
+            engine = create_engine(postgres_url, poolclass=NullPool)
+            event.listen(engine, "do_connect", patience.connect)
+            engine.connect().close()
         super().__init__(postgres_url, inst_data=inst_data)
+        patience.has_connected = True
         self._event_log_storage = _Events(postgres_url, should_autocreate_tables=False)
         self._run_storage = _Runs(postgres_url, should_autocreate_tables=False)
-        patience = _Patience()
         for storage in (self._event_log_storage, self._run_storage, self._schedule_storage):
             event.listen(storage._engine, "do_connect", patience.connect)
 
@@ -44,6 +54,7 @@ class _Patience:
     """Connects within PATIENCE_S of the first refusal; once that is used up, each connection is tried once."""
 
     def __init__(self) -> None:
+        self.has_connected = False
         self.away_since: float | None = None
 
     def connect(self, dialect: Any, record: Any, arguments: Sequence[Any], options: dict[str, Any]) -> Any:
@@ -69,6 +80,12 @@ class _Patience:
         if now - self.away_since > PATIENCE_S:
             raise refusal
         time.sleep(POLL_S)
+
+
+@lru_cache(maxsize=8)
+def _patience(url: str) -> _Patience:
+    """One for all storages of a database in a process."""
+    return _Patience()
 
 
 def _again_if_cut(write: Callable[[], T]) -> T:

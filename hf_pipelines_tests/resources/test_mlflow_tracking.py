@@ -16,8 +16,10 @@ import pytest
 
 from hf_pipelines.components.automation.retraining import end_tracker_runs
 from hf_pipelines.research.learners import LEARNERS
+from hf_pipelines.resources import outages
 from hf_pipelines.resources.mlflow_tracking import MLflowTracking, TrackingUnavailableError
 from hf_pipelines_tests.checkout import WEEK, built_checkout
+from hf_pipelines_tests.hasty import hasty
 from hf_pipelines_tests.pipeline import Project
 from hf_pipelines_tests.servers import free_port, mlflow_server, wait_until
 
@@ -209,6 +211,7 @@ def test_fitted_model_with_mlflow_out_of_reach_fails_before_computing_and_keeps_
         return learner.build(*arguments)
 
     monkeypatch.setitem(LEARNERS, "ridge", dataclasses.replace(learner, build=build))
+    monkeypatch.setattr(outages, "WAITS_S", (0.0,))
     away = MLflowTracking(uri=f"http://quant:{SECRET}@127.0.0.1:{free_port()}")
     loaded = project.definitions
     project._loaded = dg.Definitions(
@@ -232,7 +235,8 @@ def test_fitted_model_whose_server_is_killed_in_mid_fit_is_published_and_a_retry
 ) -> None:
     folder, port = tmp_path / "server", free_port()
     uri = f"http://127.0.0.1:{port}"
-    checkout = built_checkout().checkout.copy_of_data(tmp_path / "data", HF_MLFLOW_URI=uri)
+    copy = built_checkout().checkout.copy_of_data(tmp_path / "data", HF_MLFLOW_URI=uri)
+    checkout = dataclasses.replace(hasty(copy, tmp_path / "hasty"), data=copy.data)
     before = checkout.store().footer("short_trees/fitted_model", WEEK)
     assert before is not None
     (checkout.data / "storage" / "short_trees" / "fitted_model" / f"{WEEK}.parquet").unlink()
@@ -247,7 +251,11 @@ def test_fitted_model_whose_server_is_killed_in_mid_fit_is_published_and_a_retry
         output, errors = process.communicate(timeout=120)
     report = json.loads(output.splitlines()[-1])
     assert not report["success"], errors
-    assert "what was published is safe, re-execute the run to log it" in report["messages"][0]
+    assert "did not" in report["messages"][0]
+    assert (
+        "tried 4 times. See that it answers, then re-execute this run: what is published is whole"
+        in report["messages"][0]
+    )
     after = checkout.store().footer("short_trees/fitted_model", WEEK)
     assert after is not None
     # The fit went on to its end after the kill, and its model was published: the one that an undisturbed run made.

@@ -29,8 +29,10 @@ ATTEMPT_TAG = "hf/attempt"
 # After a failure that did not lie in the data; a killed run is re-executed by Dagster at once.
 BACKOFF = (timedelta(minutes=1), timedelta(minutes=5), timedelta(minutes=25))
 
-# A run that Dagster said it would re-execute, and did not within this time, is not waited for.
+# A run that Dagster said it would re-execute, and did not within this time, is not waited for. It says so a moment after
+# the run has failed.
 RETRY_PATIENCE = timedelta(minutes=10)
+UNSAID_PATIENCE = timedelta(seconds=30)
 
 # What a step raises when a server or disk was at fault: asking again may help.
 TRANSIENT_ERRORS = {
@@ -154,10 +156,12 @@ class Ledger:
         run = record.dagster_run
         if run.status not in FINISHED_STATUSES:
             return True
-        if run.status is not dg.DagsterRunStatus.FAILURE or run.tags.get(WILL_RETRY_TAG) != "true":
+        will_retry = run.tags.get(WILL_RETRY_TAG)
+        if run.status is not dg.DagsterRunStatus.FAILURE or will_retry == "false":
             return False
         is_followed = any(each.dagster_run.parent_run_id == run.run_id for each in others)
-        return not is_followed and self._ended(record) + RETRY_PATIENCE > self.now
+        patience = RETRY_PATIENCE if will_retry == "true" else UNSAID_PATIENCE
+        return not is_followed and self._ended(record) + patience > self.now
 
     def _ended(self, record: RunRecord) -> datetime:
         return datetime.fromtimestamp(record.end_time or record.create_timestamp.timestamp(), tz=self.now.tzinfo)

@@ -239,7 +239,7 @@ class RunWatch:
                 self._failing(ended, each),
                 partition=span(keys),
                 cause=f"check {each.check_name}{' (a warning)' if warns else ''}: {each.description or 'it failed'}",
-                remedy=f"look at its table, mend the input, then: {self._remedy(asset, keys)}",
+                remedy=f"look at its table, then: {self._remedy(asset, keys)}",
                 url=check_link(asset, each.check_name),
                 now=self.now,
                 check=each.check_name,
@@ -290,7 +290,7 @@ class RunWatch:
         owner, _, stage = asset.partition("/")
         markets = {each.name: each for each in self.watched.markets}
         if stage == "bars" and owner in markets and markets[owner].is_fed:
-            return "correct the file that is named, it is taken again by itself"
+            return "correct or add the file concerned, it is taken by itself"
         if stage in RETRAINED and len(set(keys)) == 1 and keys[0]:
             return f"hfp retrain {owner} --week {keys[0]}"
         known = [key for key in keys if key]

@@ -4,11 +4,9 @@ from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 
 import pytest
-import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hf_pipelines.components.automation.following import newest_week as newest_week_to_train
 from hf_pipelines.components.operations.lateness import (
     JUDGED_SESSIONS,
     Late,
@@ -20,10 +18,7 @@ from hf_pipelines.components.operations.lateness import (
     judged_sessions,
     newest_week,
 )
-from hf_pipelines.components.operations.standing import read_market
-from hf_pipelines.components.strategy import Strategy
-from hf_pipelines.partitions import MarketPartitions, shift_week, week_key
-from hf_pipelines_tests.pipeline import market_of, ridge_strategy
+from hf_pipelines.partitions import MarketPartitions, week_key
 
 SIX_HOURS = timedelta(hours=6)
 START = date(2026, 9, 1)
@@ -258,19 +253,6 @@ def test_complete_history_is_never_late_and_removing_one_session_makes_exactly_t
     assert late_of(hole, strategy_on(hole), now=now) == [("m/bars", gone.isoformat())]
     unissued = replace(strategy, issued=strategy.issued - {gone})
     assert late_of(market, unissued, now=now) == [("s/signals", gone.isoformat())]
-
-
-def test_newest_week_is_the_one_that_automation_trains(small_project):
-    store, attributes = small_project.store, small_project.market
-    going_on = {key: value for key, value in attributes.items() if key != "end"}
-    strategy = Strategy.resolve_from_yaml(yaml.safe_dump(ridge_strategy()))
-    found = []
-    for each in (attributes, going_on):
-        market = market_of(each)
-        standing = read_market(store, market)
-        assert newest_week(standing) == newest_week_to_train(strategy.plan(market), store)
-        found.append(newest_week(standing))
-    assert found == [None, shift_week(store.partitions("small/bars")[-1], 1)]
 
 
 def test_judged_sessions_of_a_market_that_never_closes_are_the_last_twenty_days():

@@ -6,12 +6,15 @@ import polars as pl
 import pytest
 import yaml
 
+from hf_pipelines.components.automation.following import newest_week as newest_week_to_train
 from hf_pipelines.components.market import Market
-from hf_pipelines.components.operations.lateness import judged_sessions
+from hf_pipelines.components.operations.lateness import judged_sessions, newest_week
 from hf_pipelines.components.operations.standing import WatchedStrategy, is_there, read_market, read_strategy
+from hf_pipelines.components.strategy import Strategy
+from hf_pipelines.partitions import week_key
 from hf_pipelines.resources.object_store import ObjectStore
 from hf_pipelines.resources.partition_store import Content, PartitionStore
-from hf_pipelines_tests.pipeline import TIMEZONE
+from hf_pipelines_tests.pipeline import TIMEZONE, ridge_strategy
 from hf_pipelines_tests.sample_bars import bars_of
 
 MARKET = {
@@ -108,3 +111,22 @@ def test_strategy_that_issued_long_ago_is_known_by_its_newest_issue(store, marke
     publish(store, "m/bars", "2013-01-06", bars_of("A", [1.0], days=days(7)), 6)
     found = read_strategy(store, WatchedStrategy("s", market, 0), read_market(store, market), NOW)
     assert (found.issued, found.last_issued) == (frozenset(), date(2012, 10, 8))
+
+
+@pytest.mark.parametrize(
+    ("end", "last", "newest"),
+    [
+        pytest.param("2013-03-01", date(2013, 1, 9), "2013-01-06", id="in the week"),
+        pytest.param("2013-03-01", date(2013, 1, 11), "2013-01-13", id="the week is over"),
+        # A Friday before a holiday on Monday.
+        pytest.param("2013-03-01", date(2013, 1, 18), "2013-01-20", id="a holiday follows"),
+        pytest.param("2013-01-11", date(2013, 1, 11), None, id="the market has ended"),
+        pytest.param(None, date(2013, 1, 11), "2013-01-13", id="the market goes on"),
+    ],
+)
+def test_newest_week_is_the_one_that_automation_trains(store, end, last, newest):
+    market = Market.resolve_from_yaml(yaml.safe_dump({**MARKET, "end": end}))
+    strategy = Strategy.resolve_from_yaml(yaml.safe_dump(ridge_strategy(market="m", features=["temporal"])))
+    sessions = [day for day in market.partitions.sessions_of_week(week_key(last)) if day <= last]
+    publish(store, "m/bars", week_key(last), bars_of("A", [1.0] * len(sessions), days=sessions), 6)
+    assert newest_week(read_market(store, market)) == newest_week_to_train(strategy.plan(market), store) == newest

@@ -1,0 +1,219 @@
+"""Ticks of the two sensors on a small market: what is asked for in each state of the landing folder and the store."""
+
+import json
+import os
+import time
+from datetime import UTC, datetime, timedelta
+
+import dagster as dg
+import polars as pl
+import pytest
+import yaml
+
+from hf_pipelines.components.automation.arrivals import PATIENCE_TICKS, Arrivals, Tick
+from hf_pipelines.components.automation.following import Following, newest_week
+from hf_pipelines.components.automation.work import Ledger
+from hf_pipelines.components.strategy import Strategy
+from hf_pipelines_tests.pipeline import Project, market_of
+
+LATER = datetime(2030, 1, 1, tzinfo=UTC)
+BARS, FEATURES = "small/bars", "small/features/quick"
+
+
+class Ticking:
+    """A copy of the small project whose sensors tick in this process, each with its cursor."""
+
+    def __init__(self, project: Project, source) -> None:
+        self.project = project
+        self.market = market_of({**project.market, "source": {"type": "files", "uri": str(source)}})
+        self.source = source
+        strategy = Strategy.resolve_from_yaml(yaml.safe_dump(dict(project.strategies[0])))
+        self.plan = strategy.plan(self.market)
+        self.cursors: dict[str, str | None] = {"arrivals": None, "follows": None}
+
+    def arrivals(self, now: datetime = LATER, *, run: bool = True) -> Tick:
+        ledger = Ledger(self.project.instance, now)
+        tick = Arrivals(self.market, self.market.landing, self.project.store, ledger, now).tick(
+            self.cursors["arrivals"]
+        )
+        return self._after("arrivals", tick, run)
+
+    def follows(self, now: datetime = LATER, *, run: bool = True) -> Tick:
+        tick = Following(self.plan, self.project.store, Ledger(self.project.instance, now), now).tick(
+            self.cursors["follows"]
+        )
+        return self._after("follows", tick, run)
+
+    def _after(self, name: str, tick: Tick, run: bool) -> Tick:
+        self.cursors[name] = tick.cursor
+        for request in tick.requests if run else ():
+            self.project.definitions.resolve_job_def(request.job_name).execute_in_process(
+                instance=self.project.instance,
+                partition_key=request.partition_key,
+                asset_selection=request.asset_selection,
+                tags=dict(request.tags),
+                raise_on_error=False,
+            )
+        return tick
+
+    def write(self, day, frame: pl.DataFrame | None, name: str = "{day}.parquet", age_s: float = 60.0) -> None:
+        path = self.source / name.format(day=day)
+        if frame is None:
+            path.unlink()
+            return
+        frame.write_parquet(path)
+        os.utime(path, (time.time() - age_s, time.time() - age_s))
+
+
+def asked(tick: Tick) -> list[tuple[list[str], str]]:
+    """Assets and partitions of the requests."""
+    return [
+        (
+            ["/".join(key.path) for key in request.asset_selection],
+            request.partition_key or request.tags["hf/partitions"],
+        )
+        for request in tick.requests
+    ]
+
+
+@pytest.fixture
+def ticking(small_project, tmp_path):
+    """The market as it is after its history: 18 weeks of bars and features, models of none."""
+    import shutil
+
+    source = tmp_path / "source"
+    shutil.copytree(small_project.folder / "source", source)
+    project = small_project.copy(tmp_path / "project")
+    project.rewrite({**project.market, "source": {"type": "files", "uri": str(source)}})
+    found = Ticking(project, source)
+    assert asked(found.arrivals()) == []
+    return found
+
+
+def bars_of(ticking: Ticking, day) -> pl.DataFrame:
+    return pl.read_parquet(ticking.source / f"{day}.parquet")
+
+
+def test_files_put_back_and_changed_again_are_asked_for_each_time(ticking):
+    day = ticking.market.partitions.sessions_of_week(ticking.project.weeks[8])[0]
+    first = bars_of(ticking, day)
+    second = first.with_columns(volume=pl.col("volume") + 1.0)
+    weeks = ticking.project.weeks
+    for frame in (second, first, second, first):
+        ticking.write(day, frame, age_s=60.0 + time.time() % 50)
+        assert asked(ticking.arrivals()) == [([BARS, FEATURES], weeks[8])]
+        # The next week looks back on it; a window of six bars is taken to reach three weeks back.
+        assert asked(ticking.arrivals()) == [([FEATURES], ",".join(weeks[9:12]))]
+        assert asked(ticking.arrivals()) == []
+
+
+def test_file_before_the_close_of_its_session_is_taken_after_it_though_it_did_not_change(ticking):
+    week = ticking.project.weeks[-1]
+    day = ticking.market.partitions.sessions_of_week(week)[-1]
+    close = ticking.market.partitions.session_close(day)
+    ticking.write(day, bars_of(ticking, day).with_columns(volume=pl.col("volume") + 1.0))
+    assert asked(ticking.arrivals(close - timedelta(minutes=1))) == []
+    assert asked(ticking.arrivals(close - timedelta(seconds=1))) == []
+    assert asked(ticking.arrivals(close)) == [([BARS, FEATURES], week)]
+
+
+def test_file_that_is_gone_takes_nothing_away_and_is_said(ticking):
+    day = ticking.market.partitions.sessions_of_week(ticking.project.weeks[5])[1]
+    before = ticking.project.hashes(BARS)
+    ticking.write(day, None)
+    tick = ticking.arrivals()
+    assert asked(tick) == []
+    assert tick.notes == (f"files of week {ticking.project.weeks[5]} are gone, its bars stay: {day}.parquet",)
+    assert ticking.project.hashes(BARS) == before
+
+
+def test_files_still_arriving_are_waited_for_but_not_for_ever(ticking):
+    day = ticking.market.partitions.sessions_of_week(ticking.project.weeks[5])[1]
+    ticking.write(day, bars_of(ticking, day).with_columns(volume=pl.col("volume") + 1.0), age_s=1.0)
+    modified = datetime.fromtimestamp((ticking.source / f"{day}.parquet").stat().st_mtime, tz=UTC)
+    now = modified + timedelta(seconds=1)
+    waited = [ticking.arrivals(now) for _ in range(PATIENCE_TICKS)]
+    assert {tick.notes for tick in waited} == {("files are still arriving",)}
+    assert asked(ticking.arrivals(now)) == [([BARS, FEATURES], ticking.project.weeks[5])]
+
+
+def test_lost_cursor_and_a_new_instance_ask_for_nothing_that_is_current(ticking):
+    ticking.cursors["arrivals"] = None
+    ticking.project.instance = dg.DagsterInstance.ephemeral()
+    assert asked(ticking.arrivals()) == []
+    ticking.cursors["arrivals"] = "of another release"
+    assert asked(ticking.arrivals()) == []
+
+
+def test_broken_weeks_are_tried_together_then_alone_then_left_until_they_change(ticking):
+    weeks = ticking.project.weeks
+    days = {week: ticking.market.partitions.sessions_of_week(week)[0] for week in (weeks[4], weeks[7], weeks[9])}
+    good = {week: bars_of(ticking, day) for week, day in days.items()}
+    for week in (weeks[4], weeks[7]):
+        ticking.write(days[week], good[week].drop("close"))
+    ticking.write(days[weeks[9]], good[weeks[9]].with_columns(volume=pl.col("volume") + 1.0))
+    assert asked(ticking.arrivals()) == [([BARS], f"{weeks[4]},{weeks[7]},{weeks[9]}")]
+    assert asked(ticking.arrivals()) == [([BARS], f"{weeks[4]},{weeks[7]}")]
+    assert asked(ticking.arrivals()) == [([BARS, FEATURES], weeks[4]), ([BARS, FEATURES], weeks[7])]
+    # The sound week was not held back; now its features, and nothing more for the broken ones.
+    assert asked(ticking.arrivals()) == [([FEATURES], ",".join(weeks[9:13]))]
+    assert asked(ticking.arrivals()) == []
+    ticking.write(days[weeks[4]], good[weeks[4]])
+    # As it was: bars are made of these very files already.
+    assert asked(ticking.arrivals()) == []
+    ticking.write(days[weeks[7]], good[weeks[7]].with_columns(volume=pl.col("volume") + 2.0))
+    assert asked(ticking.arrivals()) == [([BARS, FEATURES], weeks[7])]
+
+
+def test_newest_week_is_the_one_after_the_last_session_that_has_bars(ticking):
+    weeks = ticking.project.weeks
+    # The market of the fixture ends with its last week: there is no week after it.
+    assert newest_week(ticking.plan, ticking.project.store) is None
+    objects = ticking.project.store.objects
+    objects.delete(f"{BARS}/{weeks[-1]}.parquet")
+    assert newest_week(ticking.plan, ticking.project.store) == weeks[-1]
+    for week in weeks:
+        objects.delete(f"{BARS}/{week}.parquet")
+    assert newest_week(ticking.plan, ticking.project.store) is None
+
+
+def test_model_of_the_newest_week_only_is_asked_for_once_and_its_signals_after_it(ticking):
+    weeks, store = ticking.project.weeks, ticking.project.store
+    newest = weeks[-1]
+    # The last week has bars of no session yet: its files are laid back after the model.
+    days = [f"{day}" for day in ticking.market.partitions.sessions_of_week(newest)]
+    kept = {day: bars_of(ticking, day) for day in days}
+    for day in days:
+        ticking.write(day, None)
+    for asset in (BARS, FEATURES):
+        store.objects.delete(f"{asset}/{newest}.parquet")
+    begin = ticking.market.partitions.week_begin(newest)
+    early = ticking.follows(begin + timedelta(hours=2))
+    assert (asked(early), early.notes) == ([], (f"week {newest} has not begun",))
+    stages = [f"ranking/{stage}" for stage in ("training_matrix", "cv_results", "fitted_model", "backtest")]
+    assert asked(ticking.follows(begin + timedelta(hours=2, minutes=10), run=False)) == [(stages, newest)]
+    # A tick that died before its cursor was saved asks the same run key; Dagster knows it.
+    keys = {request.run_key for _ in range(2) for request in ticking.follows(run=False).requests}
+    assert len(keys) == 1
+    assert asked(ticking.follows()) == [(stages, newest)]
+    assert asked(ticking.follows()) == []
+    assert store.partitions("ranking/fitted_model") == [newest]
+
+    for day, frame in kept.items():
+        ticking.write(day, frame, age_s=30.0)
+    assert asked(ticking.arrivals()) == [([BARS, FEATURES], newest)]
+    assert store.partitions(BARS)[-1] == newest
+    assert asked(ticking.follows()) == [(["ranking/signals"], ",".join(days))]
+    assert store.partitions("ranking/signals") == days
+    assert asked(ticking.follows()) == []
+
+
+def test_strategy_waits_for_features_that_are_out_of_date_and_says_for_which(ticking):
+    weeks, store = ticking.project.weeks, ticking.project.store
+    for asset in (BARS, FEATURES):
+        store.objects.delete(f"{asset}/{weeks[-1]}.parquet")
+    store.objects.delete(f"{FEATURES}/{weeks[-3]}.parquet")
+    tick = ticking.follows()
+    assert asked(tick) == []
+    assert tick.notes == (f"no model of week {weeks[-1]} yet: {FEATURES} has no {weeks[-3]}",)
+    assert json.loads(tick.cursor)["weeks"] == {}

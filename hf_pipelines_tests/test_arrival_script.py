@@ -1,0 +1,52 @@
+"""The script of a soak: the same by its seed, every session once, and nothing broken left behind."""
+
+from collections import Counter
+
+import pytest
+
+from hf_pipelines_tests.arrival_script import TROUBLES, Arrival, ArrivalScript, Need
+
+SEEDS = range(4)
+
+
+@pytest.fixture(scope="module", params=SEEDS, ids=lambda seed: f"seed {seed}")
+def script(request: pytest.FixtureRequest) -> ArrivalScript:
+    return ArrivalScript(weeks=13, seed=request.param)
+
+
+def laid_down(arrivals: list[Arrival]) -> dict[str, bytes]:
+    found: dict[str, bytes] = {}
+    for arrival in arrivals:
+        found |= arrival.files
+    return found
+
+
+def test_script_of_the_same_seed_is_the_same_and_of_another_seed_another(script):
+    assert ArrivalScript(weeks=13, seed=script.seed).arrivals == script.arrivals
+    assert ArrivalScript(weeks=13, seed=script.seed + 100).arrivals != script.arrivals
+
+
+def test_script_sends_every_session_once_and_again_only_where_it_is_revised(script):
+    sent = Counter(day for each in script.arrivals if not each.is_noise for day in each.sessions)
+    revised = sum(kind.startswith("revised") for each in script.arrivals for kind in each.kinds)
+    assert set(sent) >= set(script.days) and set(sent) >= set(script.missing_from_history) - {script.days[0]}
+    assert sum(sent[day] for day in script.days) + sum(sent[day] for day in set(sent) - set(script.days)) == (
+        len(script.days) + revised + len(set(sent) & set(script.missing_from_history))
+    )
+
+
+def test_script_with_its_noise_ends_with_the_files_of_the_one_without(script):
+    noisy = laid_down(script.arrivals)
+    peaceful = laid_down([each for each in script.arrivals if not each.is_noise])
+    history = script.history.files
+    copies = {name for name in noisy if name.endswith("-again.parquet")}
+    assert {**history, **{name: each for name, each in noisy.items() if name not in copies}} == {**history, **peaceful}
+    # A copy that differed from its original would be a second file of the session.
+    assert all(noisy[name] == {**history, **noisy}[name.replace("-again", "")] for name in copies)
+
+
+def test_script_of_a_quarter_has_every_trouble_and_waits_before_the_past_changes(script):
+    kinds = Counter(kind for each in script.arrivals for kind in each.kinds)
+    assert set(kinds) >= {"daily", "broken", "duplicate", "in two parts", *TROUBLES}
+    changed = [each for each in script.arrivals if set(each.kinds) & set(TROUBLES)]
+    assert {each.need for each in changed} == {Need.REST}
