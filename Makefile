@@ -7,7 +7,7 @@ STAMP := $(VENV)/.installed
 # dg compares the active environment with the project's.
 export VIRTUAL_ENV := $(abspath $(VENV))
 
-.PHONY: demo test lint ui stack bench clean
+.PHONY: demo test lint ui stack bench soak clean
 
 demo: $(STAMP)
 	$(BIN)/hfp demo
@@ -31,6 +31,12 @@ stack: $(STAMP)
 
 bench: $(STAMP)
 	@for script in benchmarks/bench_*.py; do echo "== $$script"; PYTHONPATH=. $(BIN)/python $$script || exit 1; done
+
+# Weeks of arrivals with restarts, broken and duplicate files, against the same in peace: make soak WEEKS=52 SEED=3
+WEEKS ?= 52
+SEED ?= 0
+soak: $(STAMP)
+	$(BIN)/python -m hf_pipelines_tests.soak --weeks $(WEEKS) --seed $(SEED)
 
 $(STAMP): pyproject.toml constraints.txt
 	@command -v $(PYTHON) >/dev/null 2>&1 || { echo "hf_pipelines needs Python 3.11, no $(PYTHON) was found; install it or run: make PYTHON=/path/to/python3.11"; exit 1; }

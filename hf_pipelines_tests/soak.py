@@ -65,9 +65,20 @@ REST_S, LOOK_EVERY_S = 300.0, 0.3
 N_SHOWN = 5
 
 
+# A run that Dagster announced to retry and did not, and one whose retry failed because the code server was away, are
+# asked for again by the sensors: in production after minutes.
+RETRY_PATIENCE_S, BACKOFFS_S = 15, (5, 15, 45)
+HURRY = f"""
+RETRY_PATIENCE = timedelta(seconds={RETRY_PATIENCE_S})
+BACKOFF = tuple(timedelta(seconds=each) for each in {BACKOFFS_S})
+"""
+
+
 def make_place(folder: Path, script: ArrivalScript) -> Checkout:
-    """A checkout whose only market is fed from its data folder."""
+    """A checkout whose only market is fed from its data folder, and whose sensors lose their patience in seconds."""
     checkout = make_checkout(folder / "checkout", [FOLLOWER], data=folder / "noisy")
+    with (checkout.root / "hf_pipelines" / "components" / "automation" / "work.py").open("a") as module:
+        module.write(HURRY)
     markets = checkout.root / "hf_pipelines" / "defs" / "markets"
     shutil.rmtree(markets)
     attributes = {
@@ -161,18 +172,16 @@ class Runs:
 
     def unfinished(self) -> list[DagsterRun]:
         """Runs that have not ended, and those that will be launched again."""
-        runs = self.newest()
-        retried = {each.parent_run_id for each in runs}
-        return [
-            each
-            for each in runs
-            if each.status not in FINISHED_STATUSES
-            or (
-                each.status is DagsterRunStatus.FAILURE
-                and each.tags.get(WILL_RETRY_TAG) == "true"
-                and each.run_id not in retried
-            )
-        ]
+        records = self.storage.run_storage.get_run_records(limit=40)
+        followed = {each.dagster_run.parent_run_id for each in records}
+        found = []
+        for record in records:
+            run = record.dagster_run
+            is_announced = run.status is DagsterRunStatus.FAILURE and run.tags.get(WILL_RETRY_TAG) == "true"
+            is_awaited = time.time() - (record.end_time or 0.0) < RETRY_PATIENCE_S
+            if run.status not in FINISHED_STATUSES or (is_announced and is_awaited and run.run_id not in followed):
+                found.append(run)
+        return found
 
     def is_refused(self, run: DagsterRun) -> bool:
         """Whether a run failed by what it read, and not by a kill."""

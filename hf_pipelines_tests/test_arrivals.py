@@ -46,8 +46,7 @@ def test_history_that_lands_at_once_is_one_run_of_bars_one_of_features_and_the_n
     assert landing.store.partitions(MODEL) == [landing.weeks[HISTORY_WEEKS]]
     assert landing.issues() == []
     assert new_runs(services, []) == [
-        (f"new or revised files, the last of {len(landing.sessions_of(*range(HISTORY_WEEKS)))}: "
-         f"{landing.sessions_of(HISTORY_WEEKS - 1)[-1]}.parquet", "SUCCESS"),
+        (f"new or revised files in {HISTORY_WEEKS} week(s), the last {weeks[-1]}", "SUCCESS"),
         ("features are out of date with their bars", "SUCCESS"),
         (f"week {landing.weeks[HISTORY_WEEKS]} has begun", "SUCCESS"),
     ]  # fmt: skip

@@ -10,18 +10,18 @@ truth of its own. Its cursor only says which weeks were compared already; a lost
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import datetime, timedelta
-from typing import TYPE_CHECKING
+from datetime import date, datetime, timedelta
+from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
 
 from hf_pipelines.components.automation.work import Ledger, Standing, Work, digest, read_cursor
 from hf_pipelines.components.features_stage import feature_weeks
-from hf_pipelines.partitions import parse_key, shift_week
+from hf_pipelines.partitions import parse_key, shift_week, week_key
 from hf_pipelines.resources import settings
 from hf_pipelines.resources.currency import CurrencyChecker
-from hf_pipelines.resources.market_data.files import FilesSource
+from hf_pipelines.resources.market_data.files import FilesSource, session_of_name
 from hf_pipelines.resources.partition_store import PartitionStore, StoredPartitionError
 
 if TYPE_CHECKING:
@@ -34,8 +34,10 @@ RECENT = timedelta(weeks=3)
 # A file that is written again and again settles never: after so many ticks it is taken as it is.
 PATIENCE_TICKS = 20
 
-# Weeks compared in one tick: five years.
+# Weeks of features compared in one tick: five years. Weeks whose files are read and compared in one tick: each file is
+# a request to a bucket.
 WEEKS_A_TICK = 260
+WEEKS_READ_A_TICK = 60
 
 
 def market_job(market: "Market") -> UnresolvedAssetJobDefinition:
@@ -144,9 +146,15 @@ class Arrivals:
         """Ask for weeks whose files changed; note in `handled` those that need nothing or are settled."""
         market = self.market
         changed = [week for week, print_ in sorted(fingerprints.items()) if handled.get(week) != print_]
-        unequal: dict[str, dict[str, str]] = {}
-        for week in changed[-WEEKS_A_TICK:]:
-            listing = market.bars_listing(week, self.now)
+        stored = self.store.tags(market.bars_asset)
+        # A week without bars is asked for as it lies there, unread, once all its sessions have closed.
+        unequal: dict[str, Any] = {
+            week: {"files": fingerprints[week]}
+            for week in changed
+            if week not in stored and len(self._closed(week)) == len(market.partitions.sessions_of_week(week)) > 0
+        }
+        compared = [week for week in changed if week not in unequal][-WEEKS_READ_A_TICK:]
+        for week, listing in self._listings(compared).items():
             sources = self._sources(week)
             if not sources.items() >= listing.items():
                 unequal[week] = listing
@@ -169,6 +177,17 @@ class Arrivals:
                 self.notes.append(f"bars of {', '.join(work.partitions[:5])} failed and wait for their files to change")
         return self.ledger.due(works)
 
+    def _closed(self, week: str) -> list[date]:
+        return self.market.partitions.closed_sessions(week, self.now)
+
+    def _listings(self, weeks: Sequence[str]) -> dict[str, dict[str, str]]:
+        """Files of the closed sessions of weeks with their hashes; the folder is listed once for all of them."""
+        found: dict[str, dict[str, str]] = {week: {} for week in weeks}
+        for name, sha256 in self.source.listing([day for week in weeks for day in self._closed(week)]).items():
+            if (day := session_of_name(name)) is not None:
+                found[week_key(day)][name] = sha256
+        return found
+
     def _sources(self, week: str) -> Mapping[str, str]:
         """What the bars of a week were made from; nothing if there are none, or none that can be read."""
         try:
@@ -178,7 +197,7 @@ class Arrivals:
             return {}
         return footer.sources if footer else {}
 
-    def _bars_work(self, listings: Mapping[str, Mapping[str, str]]) -> Work:
+    def _bars_work(self, listings: Mapping[str, Any]) -> Work:
         """One run: a single week with its features, several weeks of bars alone (a broken one must not stop the rest)."""
         market, weeks = self.market, tuple(sorted(listings))
         stored = self.store.tags(market.bars_asset)
@@ -189,13 +208,12 @@ class Arrivals:
                 for group in market.feature_groups
                 if not self._missing_bars(group, weeks[0], {*stored, weeks[0]})
             ]
-        names = [name for listing in listings.values() for name in listing]
         return Work(
             job=market.update_job,
             assets=(market.bars_asset, *groups),
             partitions=weeks,
             state=digest(listings, {week: stored.get(week) for week in weeks}),
-            because=f"new or revised files, the last of {len(names)}: {max(names)}",
+            because=f"new or revised files in {len(weeks)} week(s), the last {weeks[-1]}",
         )
 
     def _request_features(self, handled: dict[str, str]) -> list[dg.RunRequest]:

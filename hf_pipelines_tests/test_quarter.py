@@ -1,0 +1,97 @@
+"""A quarter of arrivals with restarts, broken and duplicate files ends as the same arrivals in peace."""
+
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from hf_pipelines.resources.object_store import ObjectStore
+from hf_pipelines.resources.partition_store import Content, PartitionStore
+from hf_pipelines_tests.arrival_script import TROUBLES, ArrivalScript
+from hf_pipelines_tests.peaceful import ASSETS, StateReader
+from hf_pipelines_tests.soak import (
+    BARS,
+    MODEL,
+    RESTARTS,
+    SIGNALS,
+    Report,
+    differences,
+    issue_differences,
+    lost_sessions,
+    soak,
+    source_differences,
+)
+
+WEEKS, SEED = 13, 1
+SCRIPT = ArrivalScript(WEEKS, SEED)
+
+
+@dataclass(frozen=True)
+class Quarter:
+    report: Report
+    peaceful: PartitionStore
+    noisy: PartitionStore
+
+
+@pytest.fixture(scope="module")
+def quarter(tmp_path_factory: pytest.TempPathFactory) -> Quarter:
+    folder = tmp_path_factory.mktemp("quarter")
+    report = soak(folder, weeks=WEEKS, seed=SEED, say=print)
+    stores = [PartitionStore(ObjectStore(str(folder / name / "storage"))) for name in ("peaceful", "noisy")]
+    return Quarter(report, *stores)
+
+
+@pytest.fixture
+def altered(quarter: Quarter, tmp_path: Path) -> Iterator[PartitionStore]:
+    """A copy of what the noisy play has stored, to be altered."""
+    shutil.copytree(quarter.noisy.objects.uri, tmp_path / "storage")
+    return PartitionStore(ObjectStore(str(tmp_path / "storage")))
+
+
+@pytest.mark.servers
+def test_quarter_with_restarts_broken_and_duplicate_files_ends_with_the_hashes_and_weights_of_peace(quarter):
+    report = quarter.report
+    assert report.is_equal, report.text()
+    assert report.n_restarts >= 6 and set(RESTARTS) <= set(report.faults), report.text()
+    assert set(report.arrivals) >= {"daily", "in two parts", "broken", "mended", "duplicate", *TROUBLES}
+    assert report.runs.keys() <= {"SUCCESS", "killed", "refused its input"}, report.text()
+    # Every session of the quarter has features and a model of its week: one issue each, and a model a week.
+    assert report.n_issued == len(SCRIPT.days)
+    assert len(quarter.noisy.partitions(MODEL)) == WEEKS + 1
+    assert all(quarter.noisy.partitions(asset) for asset in ASSETS)
+
+
+@pytest.mark.servers
+def test_comparison_finds_a_lost_issue_an_old_partition_a_changed_weight_and_a_file_that_was_not_taken(
+    quarter, altered
+):
+    state = StateReader(quarter.peaceful).state()
+    assert differences(state, StateReader(altered).state()) == []
+    assert lost_sessions(altered) == issue_differences(quarter.peaceful, altered) == []
+    assert source_differences(altered, SCRIPT) == []
+
+    lost, changed = f"{SCRIPT.days[-1]}", f"{SCRIPT.days[0]}"
+    altered.objects.delete(altered.key(SIGNALS, lost))
+    assert lost_sessions(altered) == [lost]
+
+    week = next(key for key in altered.partitions(BARS) if altered.versions(BARS, key))
+    version = f"_versions/{BARS}/{week}/{altered.versions(BARS, week)[0]}.parquet"
+    altered.objects.put(altered.key(BARS, week), altered.objects.get(version))
+    found = differences(state, StateReader(altered).state())
+    assert [each.split(":")[0] for each in found] == [f"{SIGNALS}/{lost}", f"{BARS}/{week}"]
+    assert source_differences(altered, SCRIPT) != []
+
+    altered.objects.delete(altered.key(SIGNALS, changed))
+    issued = quarter.noisy.read(SIGNALS, changed)
+    altered.publish(
+        SIGNALS,
+        changed,
+        Content(issued.frame.with_columns(weight=-pl.col("weight"))),
+        code_version=issued.footer.code_version,
+        run_id="",
+        created_at="",
+    )
+    assert issue_differences(quarter.peaceful, altered) == [f"weights of {changed} differ"]
