@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Page, expect
 
+from hf_pipelines.partitions import shift_week
 from hf_pipelines.resources.object_store import ObjectMissingError, ObjectStore
 from hf_pipelines.resources.partition_store import PartitionStore, Stored
 from hf_pipelines_tests.browser import CHROMIUM, WebServer, browser_page, materialize, web_server
@@ -19,7 +20,7 @@ pytestmark = [
 ]
 
 # From the click to the end of the run: dequeued by the daemon, started in a process of its own.
-RUN_S = 60.0
+RUN_S = 120.0
 
 WEEK, SESSIONS = "2013-02-24", [date(2013, 2, 25 + i) for i in range(4)] + [date(2013, 3, 1)]
 EARLIER_WEEK = "2005-02-20"
@@ -47,9 +48,9 @@ def test_materialize_of_a_week_in_the_browser_publishes_its_bars(server: WebServ
     assert sorted(frame["symbol"].unique()) == ["AAPL", "FB", "GOOG", "IBM", "MSFT", "SPX"]
 
     page.goto(f"{server.url}/assets/us_tech/bars?view=checks")
-    for check in ("complete", "fresh_prices", "is_current", "no_faulty_rows"):
+    for check in ("complete", "fresh_prices", "is_current", "no_faulty_rows", "on_time"):
         expect(page.get_by_text(check, exact=True).first).to_be_visible()
-    expect(page.get_by_text("Succeeded", exact=True)).to_have_count(4)
+    expect(page.get_by_text("Succeeded", exact=True)).to_have_count(5)
 
 
 def test_materialize_without_the_bars_it_needs_shows_the_command_in_the_browser(server: WebServer, page: Page) -> None:
@@ -63,6 +64,23 @@ def test_materialize_without_the_bars_it_needs_shows_the_command_in_the_browser(
     expect(page.get_by_text(command).first).to_be_visible()
     with pytest.raises(ObjectMissingError):
         _stored(server.data_dir, "us_tech/features/technical", EARLIER_WEEK)
+
+
+def test_backfill_of_several_weeks_launched_in_the_browser_finishes(server: WebServer, page: Page) -> None:
+    weeks = [shift_week(WEEK, -back) for back in range(4, 0, -1)]
+    page.goto(f"{server.url}/assets/us_tech/bars")
+    page.get_by_role("button", name="Materialize").first.click()
+    chosen = page.get_by_placeholder("ex: ")
+    chosen.fill(f"[{weeks[0]}...{weeks[-1]}]")
+    chosen.press("Tab")
+    page.get_by_role("button", name="Launch backfill").click()
+    page.get_by_text("View", exact=True).click()
+    page.wait_for_url("**/runs/b/*")
+    # The daemon looks at backfills twice a minute, also to see that one has ended.
+    expect(page.get_by_text("Completed", exact=True).first).to_be_visible(timeout=3 * RUN_S * 1000)
+    assert [_stored(server.data_dir, "us_tech/bars", week).frame["session"].n_unique() for week in weeks] == [5, 5, 5, 4]
+    # One run made all of them; Washington's birthday is in the last.
+    assert len({_stored(server.data_dir, "us_tech/bars", week).footer.run_id for week in weeks}) == 1
 
 
 def _stored(data_dir: Path, asset: str, partition: str) -> Stored:

@@ -192,7 +192,10 @@ def test_backfill_whose_code_server_restarts_publishes_each_week_once_with_the_u
     assert launched["__typename"] == "LaunchBackfillSuccess", launched
     # Weeks that do not follow each other are a run each.
     wait_until(lambda: bool(stack.store.partitions(BARS)), "first week", timeout_s=WAIT_S, every_s=0.5)
-    services.kill("code_server")
+    # Its runs go on: another process takes the code server's place, as when new code is deployed.
+    services.kill("code_server", with_runs=False)
+    # The daemon looks at the queue, and at the backfill, in vain.
+    wait_until(lambda: "re-submitting the run into the queue" in engine_events(), "failed launch", timeout_s=WAIT_S, every_s=1.0)
     services.start("code_server")
 
     def has_ended() -> bool:

@@ -7,6 +7,7 @@ Dagster concept: instance storage. dagster.yaml names this class and holds no ad
 environment of the processes that Dagster starts, and out of the arguments that it gives them.
 """
 
+import os
 from typing import Any
 
 from dagster._core.storage.base_storage import DagsterStorage
@@ -15,6 +16,9 @@ from dagster._serdes import ConfigurableClass, ConfigurableClassData
 
 from hf_pipelines.resources import settings
 from hf_pipelines.resources.object_store import StorageUnavailableError
+
+# A backfill that is looked at while the code server restarts waits for it; by default it fails and ends its runs.
+WAIT_FOR_CODE = "DAGSTER_BACKFILL_RETRY_DEFINITION_CHANGED_ERROR"
 
 
 class InstanceStorage(DagsterStorage, ConfigurableClass):
@@ -29,6 +33,8 @@ class InstanceStorage(DagsterStorage, ConfigurableClass):
 
     @classmethod
     def from_config_value(cls, inst_data: ConfigurableClassData | None, config_value: Any) -> Any:
+        # Read by Dagster's daemon, and nowhere to be set in dagster.yaml.
+        os.environ.setdefault(WAIT_FOR_CODE, "1")
         if url := settings.postgres_url():
             return _postgres(url, inst_data)
         # Without DAGSTER_HOME `dagster dev` works in a temporary folder; what it ran should not be lost with it.

@@ -211,6 +211,9 @@ class Following:
             because=f"features of {days[-1]} and no issue of it",
         )
         standing, attempt = self.ledger.standing(work)
+        if standing is Standing.DUE and (run_id := self.ledger.under_way(work.job)) is not None:
+            # It may be about to issue the same sessions, from what was stored before.
+            return [], seen, f"signals of {', '.join(days[:5])}: waits for run {run_id[:8]} of {work.job}"
         if standing is Standing.DUE:
             return [work.request(attempt)], seen, f"signals of {', '.join(days[:5])}"
         if standing is Standing.UNDER_WAY:
