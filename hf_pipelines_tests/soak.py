@@ -35,6 +35,7 @@ from dagster._core.storage.dagster_run import FINISHED_STATUSES
 from dagster._core.storage.sqlite_storage import DagsterSqliteStorage
 from dagster._core.storage.tags import WILL_RETRY_TAG
 
+from hf_pipelines.partitions import week_key
 from hf_pipelines.resources.object_store import ObjectStore
 from hf_pipelines.resources.partition_store import VOLATILE_COLUMNS, PartitionStore
 from hf_pipelines_tests.arrival_script import Arrival, ArrivalScript, Need
@@ -57,8 +58,9 @@ LONGEST_DELAY_S, LONGEST_DOWNTIME_S = 1.5, 2.0
 # The vendor's day is at most as long as this.
 LONGEST_DAY_S = 1.0
 
-# A run is at work sooner or later, or the play is over; a broken file is noticed, or mended before anybody looked.
-AT_WORK_S, NOTICED_S = 60.0, 30.0
+# A run is at work sooner or later, or the play is over; what arrived is noticed, or others come before anybody looked.
+AT_WORK_S, NOTICED_S = 60.0, 15.0
+AWAITED_SHARE = 0.6
 LAUNCHING = {DagsterRunStatus.STARTING, DagsterRunStatus.NOT_STARTED}
 
 REST_S, LOOK_EVERY_S = 300.0, 0.3
@@ -308,12 +310,14 @@ class NoisyPlay:
         self.report.arrivals.update(arrival.kinds)
         day = f"{arrival.sessions[-1]}" if len(arrival.files) == 1 else f"{len(arrival.files)} files"
         self.say(f"{number + 1:4d} of {len(self.script.arrivals)}: {', '.join(arrival.kinds)} {day}")
-        if "broken" in arrival.kinds and self.rng.random() < 0.5:
-            began = time.time()
-            with suppress(AssertionError):
+        began, is_awaited = time.time(), self.rng.random() < AWAITED_SHARE
+        with suppress(AssertionError):
+            if is_awaited and "broken" in arrival.kinds:
                 wait_until(lambda: self._is_noticed(began), "failure", timeout_s=NOTICED_S, every_s=LOOK_EVERY_S)
-        else:
-            _let_pass(self.rng.uniform(0, LONGEST_DAY_S))
+            elif is_awaited and arrival.need is Need.MODEL:
+                wait_until(lambda: self._is_taken(arrival), "new bars", timeout_s=NOTICED_S, every_s=LOOK_EVERY_S)
+            else:
+                _let_pass(self.rng.uniform(0, LONGEST_DAY_S))
 
     def _is_noticed(self, since: float) -> bool:
         records = self.runs.storage.run_storage.get_run_records(limit=5)
@@ -321,6 +325,10 @@ class NoisyPlay:
             each.dagster_run.status is DagsterRunStatus.FAILURE and each.create_timestamp.timestamp() >= since
             for each in records
         )
+
+    def _is_taken(self, arrival: Arrival) -> bool:
+        footers = [self.reader.store.footer(BARS, week_key(day)) for day in arrival.sessions]
+        return set(arrival.files) <= {name for footer in footers if footer for name in footer.sources}
 
     def _wait_for(self, need: Need, number: int) -> None:
         """Wait until what is stored is what the peaceful play had after `number` arrivals."""

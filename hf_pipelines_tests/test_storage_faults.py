@@ -322,6 +322,7 @@ def test_features_of_faulty_data_are_not_tried_again(
     assert (kinds.count("STEP_FAILURE"), kinds.count("STEP_UP_FOR_RETRY")) == (1, 0)
 
 
+@pytest.mark.servers
 def test_step_that_is_interrupted_while_it_waits_ends_at_once(tmp_path: Path) -> None:
     """Whoever ends a waiting run does not wait with it."""
     checkout = built_checkout().checkout

@@ -19,7 +19,9 @@ from dagster._serdes import ConfigurableClassData
 from dagster_postgres import DagsterPostgresStorage
 from dagster_postgres.event_log import PostgresEventLogStorage
 from dagster_postgres.run_storage import PostgresRunStorage
+from dagster_postgres.schedule_storage import PostgresScheduleStorage
 from sqlalchemy import create_engine, event
+from sqlalchemy.engine import Engine
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.pool import NullPool
 
@@ -46,6 +48,7 @@ class PatientPostgresStorage(DagsterPostgresStorage):
         patience.has_connected = True
         self._event_log_storage = _Events(postgres_url, should_autocreate_tables=False)
         self._run_storage = _Runs(postgres_url, should_autocreate_tables=False)
+        self._schedule_storage = _Schedules(postgres_url, should_autocreate_tables=False)
         for storage in (self._event_log_storage, self._run_storage, self._schedule_storage):
             event.listen(storage._engine, "do_connect", patience.connect)
 
@@ -98,7 +101,18 @@ def _again_if_cut(write: Callable[[], T]) -> T:
     return write()
 
 
-class _Events(PostgresEventLogStorage):
+class _Pinging:
+    """A web server keeps connections: after a restart of the database its pages would fail once for each."""
+
+    _engine: Engine
+
+    def optimize_for_webserver(self, *arguments: Any, **options: Any) -> None:
+        super().optimize_for_webserver(*arguments, **options)  # type: ignore[misc]
+        # Dagster makes this engine itself, and takes no options for it.
+        self._engine.pool._pre_ping = True
+
+
+class _Events(_Pinging, PostgresEventLogStorage):
     def store_event(self, event: EventLogEntry) -> None:
         _again_if_cut(lambda: super(_Events, self).store_event(event))
 
@@ -106,6 +120,10 @@ class _Events(PostgresEventLogStorage):
         _again_if_cut(lambda: super(_Events, self).store_event_batch(events))
 
 
-class _Runs(PostgresRunStorage):
+class _Runs(_Pinging, PostgresRunStorage):
     def handle_run_event(self, run_id: str, event: DagsterEvent, *arguments: Any, **options: Any) -> None:
         _again_if_cut(lambda: super(_Runs, self).handle_run_event(run_id, event, *arguments, **options))
+
+
+class _Schedules(_Pinging, PostgresScheduleStorage):
+    """Nothing of its own."""

@@ -224,24 +224,30 @@ class Arrivals:
         if not changed:
             return []
         checker = CurrencyChecker(self.store, {})
-        needed: dict[str, set[str]] = {}
+        needed: dict[str, list[str]] = {}
         for group in market.feature_groups:
             asset, lookback = market.features_asset(group), feature_weeks(market, group)
             reached = {shift_week(week, ahead) for week in changed for ahead in range(lookback + 1)} & set(tags)
-            for week in sorted(reached):
-                if not self._missing_bars(group, week, set(tags)) and not checker.is_current(asset, week).is_current:
-                    needed.setdefault(week, set()).add(asset)
-        work = self._features_work(needed, checker) if needed else None
-        if work is not None and self.ledger.standing(work)[0] is not Standing.SETTLED:
-            return self.ledger.due([work])
-        if work is not None:
+            ready = [week for week in sorted(reached) if not self._missing_bars(group, week, set(tags))]
+            if stale := [week for week in ready if not checker.is_current(asset, week).is_current]:
+                needed[asset] = stale
+        works = self._features_works(needed, checker)
+        if any(self.ledger.standing(work)[0] is not Standing.SETTLED for work in works):
+            return self.ledger.due(works)
+        for work in works:
             self.notes.append(f"features of {', '.join(work.partitions[:5])} failed and wait for their bars to change")
         handled.update({week: tags[week] for week in changed})
         return []
 
-    def _features_work(self, needed: Mapping[str, set[str]], checker: CurrencyChecker) -> Work:
-        market, weeks = self.market, tuple(sorted(needed))
-        assets = tuple(sorted(set().union(*needed.values())))
+    def _features_works(self, needed: Mapping[str, list[str]], checker: CurrencyChecker) -> list[Work]:
+        """One run for all groups that need the same weeks: one that looks back further may not be ready as early."""
+        by_weeks: dict[tuple[str, ...], list[str]] = {}
+        for asset, weeks in needed.items():
+            by_weeks.setdefault(tuple(weeks), []).append(asset)
+        return [self._features_work(tuple(assets), weeks, checker) for weeks, assets in by_weeks.items()]
+
+    def _features_work(self, assets: tuple[str, ...], weeks: tuple[str, ...], checker: CurrencyChecker) -> Work:
+        market = self.market
         longest = max(feature_weeks(market, group) for group in market.feature_groups)
         read = sorted({each for week in weeks for each in market.partitions.weeks_around(week, first=-longest, last=0)})
         footers = {week: checker.footer(market.bars_asset, week) for week in read}
