@@ -78,9 +78,10 @@ def test_backfill_of_several_weeks_launched_in_the_browser_finishes(server: WebS
     page.wait_for_url("**/runs/b/*")
     # The daemon looks at backfills twice a minute, also to see that one has ended.
     expect(page.get_by_text("100% completed")).to_be_visible(timeout=3 * RUN_S * 1000)
-    assert [_stored(server.data_dir, "us_tech/bars", week).frame["session"].n_unique() for week in weeks] == [5, 5, 5, 4]
-    # One run made all of them; Washington's birthday is in the last.
-    assert len({_stored(server.data_dir, "us_tech/bars", week).footer.run_id for week in weeks}) == 1
+    stored = [_stored(server.data_dir, "us_tech/bars", week) for week in weeks]
+    # Washington's birthday is in the last; one run made all of them.
+    assert [each.frame["session"].n_unique() for each in stored] == [5, 5, 5, 4]
+    assert len({each.footer.run_id for each in stored}) == 1
 
 
 def _stored(data_dir: Path, asset: str, partition: str) -> Stored:

@@ -1,5 +1,6 @@
 """Automation: the weekly schedule asks for the week that begins, across DST, and only while there are data."""
 
+import contextvars
 import tempfile
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
@@ -30,6 +31,13 @@ def _home() -> str:
 
 def _tick(definitions: dg.Definitions, name: str, at: datetime, storage: Storage | None = None) -> dg.RunRequest | str:
     """What a tick asks for, or why it asks for nothing."""
+    # In a context of its own: an instance leaves its storage behind in the context, and dies.
+    return contextvars.copy_context().run(_tick_here, definitions, name, at, storage)
+
+
+def _tick_here(
+    definitions: dg.Definitions, name: str, at: datetime, storage: Storage | None = None
+) -> dg.RunRequest | str:
     instance = dg.DagsterInstance.from_config(_home())
     context = dg.build_schedule_context(
         instance=instance,
