@@ -9,6 +9,7 @@ import os
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from time import perf_counter
 from uuid import uuid4
 
@@ -65,16 +66,20 @@ class Pipeline:
         """What is current, judged anew."""
         graph = self.definitions.resolve_asset_graph()
         versions = {"/".join(key.path): graph.get(key).code_version or "" for key in graph.materializable_asset_keys}
-        return CurrencyChecker(self.store, versions)
+        listings = {each.bars_asset: partial(each.bars_listing, now=Clock().now()) for each in self._watched().markets}
+        return CurrencyChecker(self.store, versions, listings)
 
     def status(self) -> Status:
         """What markets and strategies have now, what is late, and which incidents are open."""
         now, late_after = Clock().now(), settings.late_after()
+        standing = self._watched().read(self.store, now)
+        return Status(standing, standing.late(now, late_after), load_book(self.instance).open, late_after, now)
+
+    def _watched(self) -> Watched:
         tree = self.definitions.component_tree
         if tree is None:
             raise ValueError("`definitions` must be made of a component tree, were not.")
-        standing = Watched.of(tree).read(self.store, now)
-        return Status(standing, standing.late(now, late_after), load_book(self.instance).open, late_after, now)
+        return Watched.of(tree)
 
     def partition_keys(self, asset: str, first: str, last: str) -> list[str]:
         """Partition keys of an asset from `first` to `last`.

@@ -137,7 +137,18 @@ class CheckedRunLauncher(DefaultRunLauncher):
             return _running("its code server has it")
         if found is None and has_run is None:
             return _running("its process is on another machine, whose code server does not answer or cannot tell")
+        if has_run is None and self._is_first_miss(run):
+            # Failed while its code server is away too, a run is not executed again: nobody could start it.
+            return _running(f"{found}, and its code server does not answer: it has until the next look")
         return _gone(found or "its code server does not have it any more")
+
+    def _is_first_miss(self, run: DagsterRun) -> bool:
+        """Whether a launched run is missed for the first time by this process."""
+        missed: set[str] = self.__dict__.setdefault("_missed", set())
+        if _code_server(run) is None or run.run_id in missed:
+            return False
+        missed.add(run.run_id)
+        return True
 
     def terminate(self, run_id: str) -> bool:
         """End a run, also one that no code server has: its own process, if it is on this machine, is interrupted."""

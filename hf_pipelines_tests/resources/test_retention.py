@@ -7,9 +7,13 @@ import dagster as dg
 import polars as pl
 import pytest
 
+from hf_pipelines.components.automation.housekeeping import housekeeping
 from hf_pipelines.research.content_hash import session_hashes
+from hf_pipelines.resources.clock import Clock
+from hf_pipelines.resources.parquet_io_manager import Storage
 from hf_pipelines.resources.partition_store import Content, PartitionStore
 from hf_pipelines.resources.retention import Policy, current_footers, prune_runs, prune_versions
+from hf_pipelines_tests.pipeline import QUIET
 from hf_pipelines_tests.sample_bars import random_bars
 
 ASSET, WEEK = "us_tech/bars", "2020-01-05"
@@ -123,3 +127,15 @@ def test_restore_of_an_issued_signal_is_refused(store):
         published = store.publish("tech/signals", "2020-01-06", issue_of(weight), **STAMP, issue=True)
     with pytest.raises(ValueError, match="what was issued stays as it was issued"):
         store.restore("tech/signals", "2020-01-06", published.footer.content_hash)
+
+
+def test_housekeeping_job_prunes_what_its_settings_allow(store, monkeypatch):
+    monkeypatch.setenv("HF_KEEP_DAYS", "98")
+    monkeypatch.setenv("HF_KEEP_VERSIONS", "0")
+    hashes = publish_revisions(store, 5)
+    with dg.DagsterInstance.ephemeral() as instance:
+        instance.report_runless_asset_event(dg.AssetMaterialization(ASSET.split("/"), partition=WEEK))
+        resources = {"storage": Storage(uri=store.objects.uri), "clock": Clock(fixed=NOW.isoformat())}
+        assert housekeeping.execute_in_process(instance=instance, resources=resources, run_config=QUIET).success
+    # 100, 99, 98 and 97 days old.
+    assert set(store.versions(ASSET, WEEK)) == set(hashes[2:4])
