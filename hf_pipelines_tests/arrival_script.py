@@ -30,7 +30,7 @@ from hf_pipelines_tests.sample_bars import REFERENCE
 # What happens to the past in a moment of trouble, and weeks that a moment stands for.
 TROUBLES = ("late", "revised", "long past", "out of order", "late and broken first", "revised this week")
 TROUBLES_A_MOMENT = 2
-WEEKS_A_MOMENT = 2.5
+WEEKS_A_MOMENT = 3.25
 
 # Sessions from one of these to the next, on average.
 SESSIONS_A_SPLIT, SESSIONS_A_BROKEN, SESSIONS_A_DUPLICATE, SESSIONS_AN_OUTAGE = 21, 25, 12, 60
@@ -210,15 +210,20 @@ class _Writer:
         kinds: list[str] = []
         for number in self.script._moments:
             files: dict[str, bytes] = {}
-            done = []
+            done: list[str] = []
+            unfit: list[str] = []
             while len(done) < TROUBLES_A_MOMENT:
                 if not kinds:
                     kinds = self.rng.sample(TROUBLES, len(TROUBLES))
                 kind = kinds.pop()
                 made = self._make_trouble(kind, number, missing)
-                if made and not set(made) & set(files):
-                    files |= made
-                    done.append(kind)
+                if not made or set(made) & set(files):
+                    unfit.append(kind)
+                    continue
+                files |= made
+                done.append(kind)
+            # What did not fit here comes first the next time.
+            kinds += unfit
             self.entries.append((number + 0.5, Arrival(tuple(sorted(done)), files)))
 
     def _make_trouble(self, kind: str, number: int, missing: list[date]) -> dict[str, bytes]:

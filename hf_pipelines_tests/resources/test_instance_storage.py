@@ -122,7 +122,7 @@ def test_dagster_yaml_is_taken_key_by_key_and_an_unknown_key_is_refused(tmp_path
         assert instance.run_monitoring_enabled
         assert instance.run_monitoring_max_runtime_seconds == 6 * 3600
         assert instance.get_settings("run_monitoring")["free_slots_after_run_end_seconds"] == 60
-        assert (instance.run_retries_enabled, instance.run_retries_max_retries) == (True, 1)
+        assert (instance.run_retries_enabled, instance.run_retries_max_retries) == (True, 3)
         assert not instance.run_retries_retry_on_asset_or_op_failure
         assert not instance.telemetry_enabled
         assert not instance.nux_enabled
