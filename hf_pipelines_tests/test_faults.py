@@ -1,6 +1,7 @@
 """Faults: runs killed with SIGKILL, full disks, roots that cannot be written, damaged files. Nothing is lost."""
 
 import dataclasses
+import json
 import os
 import random
 import signal
@@ -67,21 +68,21 @@ def test_bars_killed_in_mid_publish_leave_each_week_old_or_new_and_a_retry_gives
         # Reading recomputes each hash: half a file would be refused.
         return {key: store.read(BARS, key).footer.content_hash for key in store.partitions(BARS)}
 
-    moments, done = random.Random(2), []
-    for _ in range(KILLS):
-        changed = len(list((checkout.data / "storage" / "_versions" / BARS).glob("*")))
-        kill_when(
-            checkout,
-            arguments,
-            lambda before=changed: len(list((checkout.data / "storage" / "_versions" / BARS).glob("*"))) > before,
-            moments.uniform(0.0, 0.1),
-        )
+    # The planted fault dies at the put of one week: later in the range each time, at another point of it.
+    faults = tmp_path / "faults"
+    faults.mkdir()
+    paths = [str(Path(__file__).parent / "planted"), checkout.environment()["PYTHONPATH"]]
+    dying = dataclasses.replace(checkout, env={"HF_TEST_FAULTS": str(faults), "PYTHONPATH": os.pathsep.join(paths)})
+    weeks, done = sorted(new), []
+    chosen = sorted(random.Random(2).sample(range(1, len(weeks) - 1), 3))
+    for number, point in zip(chosen, ("before", "during", "after"), strict=True):
+        fault = {"key": f"{BARS}/{weeks[number]}\\.parquet", "at": point, "kill": []}
+        (faults / "0.json").write_text(json.dumps(fault))
+        assert dying.hfp(*arguments).returncode < 0, "a signal must have ended it"
         found = hashes()
         assert {key: found[key] in (old[key], new[key]) for key in new} == dict.fromkeys(new, True)
         done.append(sum(found[key] == new[key] for key in new))
-    # The kills fell between the first week and the last.
-    assert done == sorted(done)
-    assert 0 <= done[0] < len(new)
+    assert done == [chosen[0], chosen[1], chosen[2] + 1]
 
     checkout.succeed(*arguments)
     assert hashes() == new

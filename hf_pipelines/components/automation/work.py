@@ -31,7 +31,7 @@ BACKOFF = (timedelta(minutes=1), timedelta(minutes=5), timedelta(minutes=25))
 
 # A run that Dagster said it would re-execute, and did not within this time, is not waited for. It says so a moment after
 # the run has failed.
-RETRY_PATIENCE = timedelta(minutes=10)
+RETRY_PATIENCE = timedelta(minutes=2)
 UNSAID_PATIENCE = timedelta(seconds=30)
 
 # What a step raises when a server or disk was at fault: asking again may help.
