@@ -78,6 +78,7 @@ def bars_stage(market: "Market") -> Stage:
         pool=market.name,
         listing=market.bars_listing,
         is_listing_live=market.is_fed,
+        known_gaps=frozenset(market.known_gaps),
     )
 
 

@@ -181,6 +181,8 @@ class Stage:
     is_listing_live : bool
         Whether source files may arrive while a run reads them: then what was read is compared with the listing before
         and after publishing, so that of two runs the older one never takes a day away.
+    known_gaps : frozenset of str
+        Partitions that the operator has declared to be empty: they may lose the files they were made from.
     """
 
     asset: str
@@ -198,6 +200,7 @@ class Stage:
     pool: str | None = None
     listing: Listing | None = None
     is_listing_live: bool = False
+    known_gaps: frozenset[str] = frozenset()
     metadata: Mapping[str, Any] = field(default_factory=dict)
 
     @property
@@ -323,6 +326,8 @@ class Stage:
         store = context.resources.io_manager.storage.store()
         lost: dict[str, str] = {}
         for key, content in computed.contents.items():
+            if key in self.known_gaps and content.frame.is_empty():
+                continue
             try:
                 current = store.footer(self.asset, key)
             except StoredPartitionError:
