@@ -203,6 +203,12 @@ def test_model_of_the_newest_week_only_is_asked_for_once_and_its_signals_after_i
         ticking.write(day, frame, age_s=30.0)
     assert asked(ticking.arrivals()) == [([BARS, FEATURES], newest)]
     assert store.partitions(BARS)[-1] == newest
+    # While one run issues, no other is asked for, whatever has changed meanwhile.
+    instance = ticking.project.instance
+    job = ticking.project.definitions.resolve_job_def("ranking_issue")
+    issuing = instance.create_run_for_job(job, status=dg.DagsterRunStatus.STARTED)
+    assert asked(ticking.follows()) == []
+    instance.report_run_canceled(issuing)
     assert asked(ticking.follows()) == [(["ranking/signals"], ",".join(days))]
     assert store.partitions("ranking/signals") == days
     assert asked(ticking.follows()) == []
