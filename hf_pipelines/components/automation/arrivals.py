@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import dagster as dg
 from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
 
-from hf_pipelines.components.automation.work import Ledger, Standing, Work, digest, read_cursor
+from hf_pipelines.components.automation.work import Ledger, Standing, Tick, Work, digest, read_cursor
 from hf_pipelines.components.features_stage import feature_weeks
 from hf_pipelines.partitions import parse_key, shift_week, week_key
 from hf_pipelines.resources import settings
@@ -70,24 +70,9 @@ def arrivals_sensor(market: "Market", job: UnresolvedAssetJobDefinition) -> dg.S
         now, store = resources.clock.now(), resources.storage.store()
         source = replace(market.landing, s3=resources.s3.get_client()) if is_bucket else market.landing
         found = Arrivals(market, source, store, Ledger(context.instance, now), now).tick(context.cursor)
-        for line in found.notes:
-            context.log.info(line)
-        return dg.SensorResult(
-            run_requests=found.requests,
-            skip_reason=None if found.requests else dg.SkipReason("; ".join(found.notes) or "nothing new has arrived"),
-            cursor=found.cursor,
-        )
+        return found.result(context, idle="nothing new has arrived")
 
     return sensor
-
-
-@dataclass(frozen=True)
-class Tick:
-    """What a tick asks for, what it remembers, and what it says."""
-
-    requests: list[dg.RunRequest]
-    cursor: str
-    notes: tuple[str, ...] = ()
 
 
 @dataclass
@@ -166,10 +151,10 @@ class Arrivals:
                 handled[week] = fingerprints[week]
         if not unequal:
             return []
-        works = [self._bars_work(unequal)]
+        works = [self._bars_work(unequal, stored)]
         if self.ledger.standing(works[0])[0] is Standing.SETTLED:
             # It was tried and failed: one by one, so that no broken week holds back another.
-            works = [self._bars_work({week: listing}) for week, listing in unequal.items()]
+            works = [self._bars_work({week: listing}, stored) for week, listing in unequal.items()]
         for work in works:
             if self.ledger.standing(work)[0] is Standing.SETTLED:
                 for week in work.partitions:
@@ -197,10 +182,9 @@ class Arrivals:
             return {}
         return footer.sources if footer else {}
 
-    def _bars_work(self, listings: Mapping[str, Any]) -> Work:
+    def _bars_work(self, listings: Mapping[str, Any], stored: Mapping[str, str]) -> Work:
         """One run: a single week with its features, several weeks of bars alone (a broken one must not stop the rest)."""
         market, weeks = self.market, tuple(sorted(listings))
-        stored = self.store.tags(market.bars_asset)
         groups: list[str] = []
         if len(weeks) == 1:
             groups = [

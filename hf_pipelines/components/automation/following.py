@@ -17,8 +17,7 @@ from functools import cached_property
 import dagster as dg
 from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
 
-from hf_pipelines.components.automation.arrivals import Tick
-from hf_pipelines.components.automation.work import Ledger, Standing, Work, digest, read_cursor
+from hf_pipelines.components.automation.work import Ledger, Standing, Tick, Work, digest, read_cursor
 from hf_pipelines.components.strategy_stages import RETRAINED, StrategyPlan
 from hf_pipelines.partitions import parse_key, shift_week
 from hf_pipelines.resources import settings
@@ -61,13 +60,7 @@ def following_sensor(
     def sensor(context: dg.SensorEvaluationContext, storage: Storage, clock: Clock) -> dg.SensorResult:
         now = clock.now()
         found = Following(plan, storage.store(), Ledger(context.instance, now), now).tick(context.cursor)
-        for line in found.notes:
-            context.log.info(line)
-        return dg.SensorResult(
-            run_requests=found.requests,
-            skip_reason=None if found.requests else dg.SkipReason("; ".join(found.notes) or "nothing new to follow"),
-            cursor=found.cursor,
-        )
+        return found.result(context, idle="nothing new to follow")
 
     return sensor
 

@@ -1,6 +1,6 @@
 """Work: what automation asks for, told apart by the state that asks for it.
 
-Lives here: `Work`, and `Ledger`, which knows from Dagster's runs whether a work is due, under way or settled. Does not
+Lives here: `Work`, the `Tick` that asks for it, and `Ledger`, which knows from Dagster's runs whether a work is due, under way or settled. Does not
 live here: which work there is (`arrivals`, `following`).
 
 Dagster concept: run requests. Every run carries the key of its work as a tag, so that a restarted daemon, a tick that
@@ -97,6 +97,25 @@ class Work:
             job_name=self.job,
             tags={**tags, **span, WANTED_TAG: ",".join(self.partitions)},
             asset_selection=selection,
+        )
+
+
+@dataclass(frozen=True)
+class Tick:
+    """What a tick asks for, what it remembers, and what it says."""
+
+    requests: list[dg.RunRequest]
+    cursor: str
+    notes: tuple[str, ...] = ()
+
+    def result(self, context: dg.SensorEvaluationContext, *, idle: str) -> dg.SensorResult:
+        """Dagster's form of it; `idle` is said where there is nothing to ask for and nothing to say."""
+        for line in self.notes:
+            context.log.info(line)
+        return dg.SensorResult(
+            run_requests=self.requests,
+            skip_reason=None if self.requests else dg.SkipReason("; ".join(self.notes) or idle),
+            cursor=self.cursor,
         )
 
 

@@ -10,9 +10,9 @@ import polars as pl
 import pytest
 import yaml
 
-from hf_pipelines.components.automation.arrivals import PATIENCE_TICKS, Arrivals, Tick
+from hf_pipelines.components.automation.arrivals import PATIENCE_TICKS, Arrivals
 from hf_pipelines.components.automation.following import Following, newest_week
-from hf_pipelines.components.automation.work import Ledger
+from hf_pipelines.components.automation.work import Ledger, Tick
 from hf_pipelines.components.strategy import Strategy
 from hf_pipelines_tests.pipeline import Project, market_of
 
