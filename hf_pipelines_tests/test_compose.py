@@ -24,6 +24,7 @@ from jsonschema.validators import validator_for
 from hf_pipelines.resources.object_store import ObjectStore
 from hf_pipelines.resources.partition_store import PartitionStore
 from hf_pipelines_tests.checkout import REPOSITORY, WEEK
+from hf_pipelines_tests.running import LAUNCH, STATUS
 from hf_pipelines_tests.servers import BIN, free_port, postgres_server, s3_server, serving, wait_until
 
 OURS = ("code_server", "webserver", "daemon", "mlflow")
@@ -259,17 +260,7 @@ class Deployment:
             return json.load(answer)["data"]
 
 
-LAUNCH = """
-mutation Launch($params: ExecutionParams!) {
-  launchPipelineExecution(executionParams: $params) {
-    __typename
-    ... on LaunchRunSuccess { run { runId } }
-    ... on Error { message }
-  }
-}
-"""
 LOG = "query Log($key: [String!]!) { capturedLogs(logKey: $key) { stderr } }"
-STATUS = "query Status($id: ID!) { runOrError(runId: $id) { ... on Run { status } } }"
 
 
 @pytest.mark.servers
