@@ -16,6 +16,9 @@ from hf_pipelines_tests.pipeline import (
     sessions_from,
 )
 
+# Not modules of this process: other processes find them on their PYTHONPATH when they start.
+collect_ignore_glob = ["*/sitecustomize.py"]
+
 FIRST_SESSION = date(2012, 1, 3)
 
 # Weeks of the small market: enough for models of ten weeks and for some weeks that they serve.
