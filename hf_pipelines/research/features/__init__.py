@@ -6,10 +6,10 @@
 
 from __future__ import annotations
 
+from hf_pipelines.research.features.feature import Feature
 from hf_pipelines.research.features.panel import Panel, build_panel
 from hf_pipelines.research.features.registry import (
     FEATURES,
-    Feature,
     compute_features,
     feature_frame,
     group_names,

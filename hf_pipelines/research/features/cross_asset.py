@@ -7,10 +7,12 @@ feeds them. Not here: lining up the two series (`panel.py`).
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 
-from hf_pipelines.research.features.windows import Window, window_kernel
+from hf_pipelines.research.features.feature import Feature
+from hf_pipelines.research.features.windows import Window, paired, window_kernel
 
 # A standard deviation of returns below this is rounding of a constant price, not movement.
 _FLAT_RETURNS = 1e-12
@@ -48,3 +50,17 @@ def _moments(close: Window, benchmark: Window) -> tuple[float, float, float]:
     own -= np.mean(own)
     other -= np.mean(other)
     return np.mean(own * other), np.mean(own * own), np.mean(other * other)  # type: ignore[return-value]
+
+
+def _feature(name: str, kernel: Callable[..., float], *, bars: int, formula: str, source: str = "") -> Feature:
+    return Feature(name, "cross_asset", paired(kernel, bars), bars, ("close", "benchmark"), formula, source)
+
+
+FEATURES = (
+    _feature("benchmark_correlation_60", correlation, bars=61,
+                 formula="corr(60 returns, 60 benchmark returns)"),
+    _feature("benchmark_beta_60", beta, bars=61,
+                 formula="cov(returns, benchmark returns) / var(benchmark returns), 60 of each"),
+    _feature("relative_strength_60", relative_strength, bars=61,
+                 formula="growth over 60 bars / benchmark growth - 1"),
+)  # fmt: skip

@@ -19,10 +19,12 @@ Key to Stock Market Profits (OBV); Lane (1984), "Lane's Stochastics", Stocks & C
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 
-from hf_pipelines.research.features.windows import Window, window_kernel
+from hf_pipelines.research.features.feature import Feature, Input
+from hf_pipelines.research.features.windows import Window, window_kernel, windowed
 
 # A price difference below this share of the price is rounding of the adjustment, not movement.
 _FLAT = 1e-10
@@ -223,3 +225,79 @@ def _stochastic(high: Window, low: Window, close: Window) -> float:
     if highest - lowest <= _FLAT * close[-1]:
         return 50.0
     return float(100.0 * (close[-1] - lowest) / (highest - lowest))
+
+
+_CLOSE: tuple[Input, ...] = ("close",)
+_RANGE: tuple[Input, ...] = ("high", "low", "close")
+_FLOW: tuple[Input, ...] = ("close", "volume")
+
+# Wilder's average of span 14 forgets to 0.2 % in 85 bars after its first 14; ADX takes such an average twice.
+_RSI_BARS, _ATR_BARS, _ADX_BARS = 100, 100, 120
+# An exponential average forgets to 0.01 % in 4.6 times its span.
+_EMA_12_BARS, _EMA_26_BARS = 60, 120
+
+
+def _feature(
+    name: str, kernel: Callable[..., float], *, bars: int, inputs: tuple[Input, ...], formula: str, source: str = ""
+) -> Feature:
+    return Feature(name, "technical", windowed(kernel, bars), bars, inputs, formula, source)
+
+
+FEATURES = (
+    _feature("rsi_14", rsi_14, bars=_RSI_BARS, inputs=_CLOSE,
+               formula="100 * gain / (gain + loss), Wilder averages of 14"),
+    _feature("macd_line", macd_line, bars=_EMA_26_BARS, inputs=_CLOSE,
+               formula="(ema(12) - ema(26)) / close"),
+    _feature("macd_signal", macd_signal, bars=_EMA_26_BARS, inputs=_CLOSE,
+               formula="ema(ema(12) - ema(26), 9) / close"),
+    _feature("macd_histogram", macd_histogram, bars=_EMA_26_BARS, inputs=_CLOSE,
+               formula="macd_line - macd_signal"),
+    _feature("roc_5", rate_of_change, bars=6, inputs=_CLOSE,
+               formula="close / close[5 bars ago] - 1"),
+    _feature("roc_10", rate_of_change, bars=11, inputs=_CLOSE,
+               formula="close / close[10 bars ago] - 1"),
+    _feature("roc_20", rate_of_change, bars=21, inputs=_CLOSE,
+               formula="close / close[20 bars ago] - 1"),
+    _feature("stochastic_k", stochastic_k, bars=14, inputs=_RANGE,
+               formula="100 * (close - min(low, 14)) / (max(high, 14) - min(low, 14))"),
+    _feature("stochastic_d", stochastic_d, bars=16, inputs=_RANGE,
+               formula="mean(stochastic_k, 3)"),
+    _feature("sma_gap_5", sma_gap, bars=5, inputs=_CLOSE,
+               formula="close / mean(close, 5) - 1"),
+    _feature("sma_gap_10", sma_gap, bars=10, inputs=_CLOSE,
+               formula="close / mean(close, 10) - 1"),
+    _feature("sma_gap_20", sma_gap, bars=20, inputs=_CLOSE,
+               formula="close / mean(close, 20) - 1"),
+    _feature("sma_gap_50", sma_gap, bars=50, inputs=_CLOSE,
+               formula="close / mean(close, 50) - 1"),
+    _feature("ema_gap_12", ema_gap_12, bars=_EMA_12_BARS, inputs=_CLOSE,
+               formula="close / ema(close, 12) - 1"),
+    _feature("ema_gap_26", ema_gap_26, bars=_EMA_26_BARS, inputs=_CLOSE,
+               formula="close / ema(close, 26) - 1"),
+    _feature("adx_14", adx_14, bars=_ADX_BARS, inputs=_RANGE,
+               formula="wilder(100 * |+DI - -DI| / (+DI + -DI), 14)"),
+    _feature("atr_14", atr_14, bars=_ATR_BARS, inputs=_RANGE,
+               formula="wilder(true range, 14) / close"),
+    _feature("bollinger_width_20", bollinger_width, bars=20, inputs=_CLOSE,
+               formula="4 * std(close, 20) / mean(close, 20)"),
+    _feature("bollinger_position_20", bollinger_position, bars=20, inputs=_CLOSE,
+               formula="0.5 + (close - mean(close, 20)) / (4 * std(close, 20))"),
+    _feature("volatility_10", volatility, bars=11, inputs=_CLOSE,
+               formula="sample std of 10 log returns, per bar"),
+    _feature("volatility_20", volatility, bars=21, inputs=_CLOSE,
+               formula="sample std of 20 log returns, per bar"),
+    _feature("volatility_60", volatility, bars=61, inputs=_CLOSE,
+               formula="sample std of 60 log returns, per bar"),
+    _feature("obv_slope_20", obv_slope, bars=20, inputs=_FLOW,
+               formula="slope(on-balance volume, 20) / mean(volume, 20)"),
+    _feature("volume_ratio_20", volume_ratio, bars=20, inputs=("volume",),
+               formula="volume / mean(volume, 20)"),
+    _feature("high_distance_20", high_distance, bars=20, inputs=("high", "close"),
+               formula="close / max(high, 20) - 1"),
+    _feature("high_distance_60", high_distance, bars=60, inputs=("high", "close"),
+               formula="close / max(high, 60) - 1"),
+    _feature("low_distance_20", low_distance, bars=20, inputs=("low", "close"),
+               formula="close / min(low, 20) - 1"),
+    _feature("low_distance_60", low_distance, bars=60, inputs=("low", "close"),
+               formula="close / min(low, 60) - 1"),
+)  # fmt: skip

@@ -5,9 +5,12 @@ Here: whole-column functions of a panel's `session` and `next_session`. Not here
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import numpy.typing as npt
 
+from hf_pipelines.research.features.feature import Feature, Input
 from hf_pipelines.research.features.panel import DateArray, FloatArray, Panel
 
 # 1970-01-01, day 0 of datetime64[D], was a Thursday: weekday 3 counted from Monday.
@@ -45,3 +48,21 @@ def is_month_end(panel: Panel) -> FloatArray:
 def _months(days: DateArray) -> npt.NDArray[np.int64]:
     """Months since January 1970."""
     return np.asarray(days.astype("datetime64[M]"), dtype=np.int64)
+
+
+def _feature(name: str, compute: Callable[[Panel], FloatArray], *, inputs: tuple[Input, ...], formula: str) -> Feature:
+    return Feature(name, "temporal", compute, 1, inputs, formula)
+
+
+FEATURES = (
+    _feature("day_of_week", day_of_week, inputs=("session",),
+              formula="0 Monday to 6 Sunday"),
+    _feature("month", month, inputs=("session",),
+              formula="1 to 12"),
+    _feature("quarter", quarter, inputs=("session",),
+              formula="1 to 4"),
+    _feature("is_month_end", is_month_end, inputs=("session", "next_session"),
+              formula="1 if the next session is in another month"),
+    _feature("day_of_year", day_of_year, inputs=("session",),
+              formula="1 to 366"),
+)  # fmt: skip

@@ -42,7 +42,7 @@ def test_build_panel_without_calendar_has_no_next_session():
 def test_build_panel_arrays_are_read_only():
     panel = build_panel(random_bars(sessions=5), None)
     arrays = [value for value in vars(panel).values() if isinstance(value, np.ndarray)]
-    assert len(arrays) == 14
+    assert len(arrays) == 20
     assert not any(array.flags.writeable for array in arrays)
 
 

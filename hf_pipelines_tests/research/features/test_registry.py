@@ -15,7 +15,7 @@ from hf_pipelines.research.features import (
     feature_frame,
     group_names,
 )
-from hf_pipelines.research.features.registry import MAX_LOOKBACK_BARS
+from hf_pipelines.research.features.feature import MAX_LOOKBACK_BARS
 from hf_pipelines_tests.sample_bars import REFERENCE, bars_of, random_bars, weekdays
 
 NAMES = list(FEATURES)
@@ -232,8 +232,8 @@ def test_compute_features_refuses_what_it_cannot_compute(bars, arguments, messag
 
 
 def test_feature_with_a_lookback_beyond_the_projects_reach_is_refused():
-    with pytest.raises(ValueError, match="`lookback_bars` must be from 1 to 120, was 121 for wide"):
-        Feature("wide", "technical", FEATURES["roc_5"].compute, 121, ("close",), "close")
+    with pytest.raises(ValueError, match="`lookback_bars` must be from 1 to 300, was 301 for wide"):
+        Feature("wide", "technical", FEATURES["roc_5"].compute, 301, ("close",), "close")
 
 
 def test_group_names_refuses_an_unknown_group():
