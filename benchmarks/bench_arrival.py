@@ -28,7 +28,7 @@ import yaml
 from benchmarks.session_files import MarketBars, add_data_argument, last_weeks, shares_500
 from hf_pipelines.partitions import week_key
 from hf_pipelines_tests.checkout import Checkout, make_checkout
-from hf_pipelines_tests.pipeline import market_of, write_sessions
+from hf_pipelines_tests.pipeline import market_of, shipped_features, write_sessions
 from hf_pipelines_tests.running import FINISHED, Running, running
 from hf_pipelines_tests.servers import wait_until
 
@@ -74,7 +74,7 @@ def build(folder: Path, market: MarketBars, history: pl.DataFrame) -> tuple[Chec
     for other in [*markets.iterdir(), *strategies.iterdir()]:
         if other.is_dir() and other.name != STRATEGY["name"]:
             shutil.rmtree(other)
-    attributes = market.market(landing, name=MARKET, groups=GROUPS)
+    attributes = market.market(landing, name=MARKET, features=shipped_features(*GROUPS))
     (markets / MARKET).mkdir()
     text = yaml.safe_dump({"type": "hf_pipelines.components.Market", "attributes": attributes})
     (markets / MARKET / "defs.yaml").write_text(text)

@@ -26,7 +26,7 @@ from hf_pipelines.resources.clock import Clock
 from hf_pipelines.resources.object_store import ObjectMissingError, ObjectStore
 from hf_pipelines.resources.parquet_io_manager import Loaded
 from hf_pipelines.resources.partition_store import PartitionStore, Stored, Verdict
-from hf_pipelines_tests.pipeline import Project, market_of, write_sessions
+from hf_pipelines_tests.pipeline import Project, market_of, shipped_features, write_sessions
 
 GROUPS = ("technical", "cross_asset", "temporal")
 MARKET = "us_shares"
@@ -93,7 +93,7 @@ def bench(market: MarketBars, folder: Path, *, rounds: int) -> bool:
     """Print the table; true if orchestration is at most half."""
     files = folder / "landing"
     write_sessions(files, market.bars)
-    attributes = market.market(files, name=MARKET, groups=GROUPS)
+    attributes = market.market(files, name=MARKET, features=shipped_features(*GROUPS))
     stages = market_of(attributes).stages
     runs = {"bars": stages[:1], "features": stages[1:]}
     bare: dict[str, list[Cost]] = {name: [] for name in runs}

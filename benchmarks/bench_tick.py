@@ -30,7 +30,7 @@ from hf_pipelines.components.market import Market
 from hf_pipelines.partitions import MarketPartitions
 from hf_pipelines.resources.object_store import ObjectStore
 from hf_pipelines.resources.partition_store import PartitionStore
-from hf_pipelines_tests.pipeline import TIMEZONE, files_market, market_of, session_bars
+from hf_pipelines_tests.pipeline import TIMEZONE, files_market, market_of, session_bars, shipped_features
 from hf_pipelines_tests.servers import s3_server
 
 MAX_TICK_S = 1.5
@@ -63,7 +63,7 @@ def fill(folder: Path, n_files: int) -> tuple[dict[str, Any], bytes, str]:
     partitions = MarketPartitions("XNYS", TIMEZONE, FIRST, date(2025, 12, 31))
     days = partitions.sessions_between(FIRST, date(2025, 12, 31))[: n_files + 1]
     bars = session_bars(days, symbols=2, seed=3)
-    attributes = files_market(folder / "landing", bars, groups=["temporal"], name="landed")
+    attributes = files_market(folder / "landing", bars, features=shipped_features("temporal"), name="landed")
     newest = folder / "landing" / f"{days[-1]}.parquet"
     payload = newest.read_bytes()
     newest.unlink()

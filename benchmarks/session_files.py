@@ -9,7 +9,7 @@ The folder is beside the project, never in it: `--data FOLDER` or HF_BENCH_DATA.
 
 import argparse
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
 from pathlib import Path
@@ -50,7 +50,7 @@ class MarketBars:
     def symbols(self) -> list[str]:
         return sorted({*self.bars["symbol"].unique()} - {self.benchmark})
 
-    def market(self, folder: Path, *, name: str, groups: tuple[str, ...]) -> dict[str, Any]:
+    def market(self, folder: Path, *, name: str, features: Sequence[str]) -> dict[str, Any]:
         """YAML attributes of a market that reads its session files from `folder`."""
         return {
             "name": name,
@@ -61,7 +61,7 @@ class MarketBars:
             "source": {"type": "files", "uri": str(folder)},
             "start": str(self.sessions[0]),
             "end": str(self.sessions[-1]),
-            "feature_groups": list(groups),
+            "features": list(features),
         }
 
 

@@ -82,7 +82,7 @@ def small_project(tmp_path_factory: pytest.TempPathFactory, quick: list[Feature]
     """Four random symbols over 18 weeks, bars and features published; tests copy it."""
     folder = tmp_path_factory.mktemp("small")
     bars = session_bars(sessions_from(FIRST_SESSION, SMALL_WEEKS), seed=1)
-    market = files_market(folder / "source", bars, groups=["quick"])
+    market = files_market(folder / "source", bars, features=["quick"])
     project = Project(folder, market, [ridge_strategy()], mlflow_template=mlflow_template)
     weeks = project.weeks
     project.make(["small/bars", "small/features/quick"], weeks[0], weeks[-1])

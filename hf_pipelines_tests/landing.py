@@ -20,7 +20,14 @@ from hf_pipelines.partitions import MarketPartitions
 from hf_pipelines.resources.market_data.files import SETTLE_S
 from hf_pipelines.resources.partition_store import PartitionStore
 from hf_pipelines_tests.checkout import Checkout, make_checkout
-from hf_pipelines_tests.pipeline import TIMEZONE, files_market, ridge_strategy, session_bars, sessions_from
+from hf_pipelines_tests.pipeline import (
+    TIMEZONE,
+    files_market,
+    ridge_strategy,
+    session_bars,
+    sessions_from,
+    shipped_features,
+)
 from hf_pipelines_tests.running import Running
 from hf_pipelines_tests.servers import wait_until
 
@@ -133,7 +140,10 @@ def make_landing(
     bars = session_bars(sessions_from(FIRST_SESSION, weeks), seed=seed, symbols=symbols)
     checkout = make_checkout(folder / "checkout", strategies, data=folder / "data")
     landing = folder / "landing"
-    attributes = {**files_market(landing, bars.clear(), groups=GROUPS, name=MARKET), **(market or {})}
+    attributes = {
+        **files_market(landing, bars.clear(), features=shipped_features(*GROUPS), name=MARKET),
+        **(market or {}),
+    }
     members = bars.filter(pl.col("symbol").str.starts_with("S"))["symbol"].unique().sort().to_list()
     attributes |= {
         "universe": [{"symbol": symbol} for symbol in members],

@@ -28,7 +28,15 @@ from hf_pipelines.resources.partition_store import PartitionStore
 from hf_pipelines_tests.sample_bars import REFERENCE, random_bars
 
 TIMEZONE = "America/New_York"
+US_TECH = Path(__file__).resolve().parents[1] / "hf_pipelines" / "defs" / "markets" / "us_tech" / "defs.yaml"
 RETRAINED = ("training_matrix", "cv_results", "fitted_model", "backtest")
+
+
+def shipped_features(*groups: str) -> list[str]:
+    """What the market `us_tech` stores of some feature groups: no window is longer than 120 bars."""
+    stored = yaml.safe_load(US_TECH.read_text())["attributes"]["features"]
+    return [each for each in stored if each.split("/")[0] in groups]
+
 
 PROJECT_FILE = """\
 [tool.dg]
@@ -277,7 +285,7 @@ def sessions_from(start: date, weeks: int) -> list[date]:
 
 
 def files_market(
-    folder: Path, bars: pl.DataFrame, *, groups: Sequence[str], name: str = "small", **attributes: Any
+    folder: Path, bars: pl.DataFrame, *, features: Sequence[str], name: str = "small", **attributes: Any
 ) -> dict[str, Any]:
     """Write `bars` as session files; return the YAML attributes of a market that reads them."""
     write_sessions(folder, bars)
@@ -291,7 +299,7 @@ def files_market(
         "source": {"type": "files", "uri": str(folder)},
         "start": str(bars["session"].min()),
         "end": str(bars["session"].max()),
-        "feature_groups": list(groups),
+        "features": list(features),
         **attributes,
     }
 

@@ -42,7 +42,7 @@ from hf_pipelines_tests.arrival_script import Arrival, ArrivalScript, Need
 from hf_pipelines_tests.checkout import Checkout, make_checkout
 from hf_pipelines_tests.landing import FOLLOWER, GROUPS, MARKET, STRATEGY, settle
 from hf_pipelines_tests.peaceful import StateReader
-from hf_pipelines_tests.pipeline import TIMEZONE
+from hf_pipelines_tests.pipeline import TIMEZONE, shipped_features
 from hf_pipelines_tests.running import Running, is_run_worker
 from hf_pipelines_tests.sample_bars import REFERENCE
 from hf_pipelines_tests.servers import postgres_server, wait_until
@@ -92,7 +92,7 @@ def make_place(folder: Path, script: ArrivalScript) -> Checkout:
         "source": {"type": "files", "uri": f"landing/{MARKET}"},
         "start": str(script.all_sessions[0]),
         "end": str(script.all_sessions[-1]),
-        "feature_groups": list(GROUPS),
+        "features": shipped_features(*GROUPS),
     }
     place = markets / MARKET / "defs.yaml"
     place.parent.mkdir(parents=True)

@@ -29,11 +29,11 @@ CASES = [
     ),
     pytest.param(
         DIRECTION, FEATURES_LINE, "features: [fundamentals]",
-        ["cross_asset, technical, temporal", "was fundamentals"], id="unknown feature group",
+        ["cross_asset", "technical, temporal", "was fundamentals"], id="unknown feature group",
     ),
     pytest.param(
         DIRECTION, FEATURES_LINE, "features: []",
-        ["must name at least one group of cross_asset, technical, temporal"], id="no features",
+        ["`features` must name at least one group or feature, was empty"], id="no features",
     ),
     pytest.param(
         DIRECTION, "type: xgboost_classifier", "type: xgboost",
@@ -108,8 +108,8 @@ CASES = [
         ["`universe` must be among AAPL, FB, GOOG, IBM, MSFT, SPX", "was IBN"], id="unknown symbol of the sample",
     ),
     pytest.param(
-        MARKET, "feature_groups: [technical, cross_asset, temporal]", "feature_groups: [technical, news]",
-        ["`feature_groups` must be among cross_asset, technical, temporal, was news"], id="unknown group of a market",
+        MARKET, "technical/rsi_14, ", "astrology, ",
+        ["`features` must be among", "cross_asset", "technical, temporal", "was astrology"], id="unknown group of a market",
     ),
     pytest.param(
         MARKET, 'start: "2000-03-01"', 'start: "1 March 2000"', ["`start` must be a date YYYY-MM-DD", "1 March 2000"],
@@ -190,8 +190,8 @@ def test_defs_with_a_group_that_the_market_lacks_name_the_strategy_s_line_and_th
         _load(
             tmp_path,
             MARKET,
-            "feature_groups: [technical, cross_asset, temporal]",
-            "feature_groups: [technical, temporal]",
+            "cross_asset/benchmark_correlation_60, cross_asset/benchmark_beta_60, cross_asset/relative_strength_60,",
+            "",
         )
     message = _messages(caught.value)
     assert f"{DIRECTION}:7: `features` must be among the groups of market us_tech (technical, temporal)" in message

@@ -19,7 +19,7 @@ import pytest
 import yaml
 
 from hf_pipelines_tests.checkout import Checkout, make_checkout
-from hf_pipelines_tests.pipeline import TIMEZONE, session_bars, sessions_from
+from hf_pipelines_tests.pipeline import TIMEZONE, session_bars, sessions_from, shipped_features
 from hf_pipelines_tests.running import Running, running
 from hf_pipelines_tests.servers import free_port, wait_until
 
@@ -103,7 +103,7 @@ def fed_checkout(folder: Path, landing: Path, bars: pl.DataFrame) -> Checkout:
         "source": {"type": "files", "uri": str(landing)},
         "start": str(bars["session"].min()),
         "end": str(bars["session"].max()),
-        "feature_groups": ["temporal"],
+        "features": shipped_features("temporal"),
     }
     path = checkout.root / "hf_pipelines" / "defs" / "markets" / "small" / "defs.yaml"
     path.parent.mkdir(parents=True)

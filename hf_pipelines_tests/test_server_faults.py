@@ -372,7 +372,7 @@ def test_week_in_which_the_clocks_change_has_models_sessions_and_signals_at_the_
     change = date.fromisoformat(sunday)
     first = date.fromordinal(change.toordinal() - 7 * 11)
     bars = session_bars(sessions_from(first, 13), seed=5)
-    market = files_market(tmp_path / "source", bars, groups=["quick"])
+    market = files_market(tmp_path / "source", bars, features=["quick"])
     project = Project(tmp_path / "project", market, [ridge_strategy()], mlflow_template=mlflow_template)
     weeks = project.weeks
     before, after = [each for each in weeks if each < sunday][-1], [each for each in weeks if each > sunday][0]

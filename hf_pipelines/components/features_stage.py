@@ -15,7 +15,7 @@ import polars as pl
 from hf_pipelines.components.code_version import code_version
 from hf_pipelines.components.stage import Computed, Stage, StageInput, StageRun, column_schema, replay_guard, window
 from hf_pipelines.partitions import parse_key, week_end, week_of_session, week_start
-from hf_pipelines.research.features.registry import FEATURES, compute_features, group_names
+from hf_pipelines.research.features.registry import FEATURES, compute_features
 from hf_pipelines.resources.parquet_io_manager import Loaded
 from hf_pipelines.resources.partition_store import Content
 
@@ -28,13 +28,13 @@ SESSIONS_PER_WEEK = 4.5
 
 def feature_weeks(market: "Market", group: str) -> int:
     """Weeks before a week that its features read."""
-    longest = max(FEATURES[name].lookback_bars for name in group_names(group))
+    longest = max(FEATURES[name].lookback_bars for name in market.feature_groups[group])
     return 0 if longest == 1 else math.ceil(longest / SESSIONS_PER_WEEK) + 1
 
 
 def features_stage(market: "Market", group: str) -> Stage:
     """`<market>/features/<group>`: one float32 column a feature."""
-    features = [FEATURES[name] for name in group_names(group)]
+    features = [FEATURES[name] for name in market.feature_groups[group]]
     bars = StageInput("bars", market.bars_asset, first_week=-feature_weeks(market, group), is_optional=True)
 
     def compute(run: StageRun, inputs: Mapping[str, Loaded]) -> Computed:
@@ -111,7 +111,7 @@ def _features_of(market: "Market", keys: list[str], bars: Loaded, group: str, ba
     sessions = [*read, market.partitions.next_session(read[-1])]
     return compute_features(
         frame,
-        group_names(group),
+        market.feature_groups[group],
         sessions=sessions,
         earliest=earliest,
         benchmark=market.benchmark,

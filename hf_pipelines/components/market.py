@@ -25,7 +25,7 @@ from hf_pipelines.partitions import MarketPartitions, parse_key, week_key
 from hf_pipelines.research.bars import (
     SYMBOL_PATTERN,
 )
-from hf_pipelines.research.features.registry import FEATURES
+from hf_pipelines.research.features.registry import names_by_group
 from hf_pipelines.resources import settings
 from hf_pipelines.resources.market_data import MarketDataSource
 from hf_pipelines.resources.market_data.files import FilesSource
@@ -78,7 +78,8 @@ class Market(dg.Component, dg.Model, dg.Resolvable):
     source : `type: sample` or `type: files` with `uri`
     start, end : str
         ISO dates of the first and last session; without `end` the market goes on.
-    feature_groups : list of str
+    features : list of str
+        Groups, such as `technical`, and single features, such as `technical/rsi_14`: what is computed and stored.
     known_gaps : list of str
         Weeks (their Sundays) without data, in which an empty `bars` is right.
     max_faulty_share : float
@@ -95,7 +96,7 @@ class Market(dg.Component, dg.Model, dg.Resolvable):
     source: SampleSourceSpec | FilesSourceSpec
     start: str
     end: str | None = None
-    feature_groups: Sequence[str]
+    features: Sequence[str]
     known_gaps: Sequence[str] = Field(default_factory=list)
     max_faulty_share: float = 0.2
     periods_per_year: float = 252.0
@@ -121,13 +122,11 @@ class Market(dg.Component, dg.Model, dg.Resolvable):
             ) from e
         return timezone
 
-    @field_validator("feature_groups")
+    @field_validator("features")
     @classmethod
-    def _check_groups(cls, groups: Sequence[str]) -> Sequence[str]:
-        known = sorted({feature.group for feature in FEATURES.values()})
-        if unknown := sorted(set(groups) - set(known)):
-            raise ValueError(f"`feature_groups` must be among {', '.join(known)}, was {', '.join(unknown)}.")
-        return groups
+    def _check_features(cls, features: Sequence[str]) -> Sequence[str]:
+        names_by_group(features)
+        return features
 
     @model_validator(mode="after")
     def _check_symbols(self) -> "Market":
@@ -166,6 +165,11 @@ class Market(dg.Component, dg.Model, dg.Resolvable):
     @cached_property
     def roles(self) -> dict[str, str]:
         return {**dict.fromkeys(self.members, "member"), self.benchmark: "reference"}
+
+    @cached_property
+    def feature_groups(self) -> dict[str, tuple[str, ...]]:
+        """Names of the features of each group that the market stores."""
+        return names_by_group(self.features)
 
     @cached_property
     def partitions(self) -> MarketPartitions:

@@ -17,7 +17,7 @@ from hf_pipelines.components.strategy_stages import StrategyPlan, build_stages
 from hf_pipelines.components.yaml_lines import line_of, naming_lines
 from hf_pipelines.research.backtest import ENGINES
 from hf_pipelines.research.costs import Costs
-from hf_pipelines.research.features.registry import FEATURES
+from hf_pipelines.research.features.registry import names_by_group
 from hf_pipelines.research.learners import LEARNERS, resolve_params
 from hf_pipelines.research.signals import RULES
 from hf_pipelines.research.splitters import PurgedWalkForward
@@ -122,16 +122,9 @@ class Strategy(dg.Component, dg.Model, dg.Resolvable):
     @field_validator("features")
     @classmethod
     def _check_features(cls, features: Sequence[str]) -> Sequence[str]:
-        groups = {feature.group for feature in FEATURES.values()}
         if not features:
-            raise ValueError(f"`features` must name at least one group of {', '.join(sorted(groups))}, was empty.")
-        known = groups | {f"{feature.group}/{name}" for name, feature in FEATURES.items()}
-        if unknown := sorted(set(features) - known):
-            of_group = sorted(each for each in known if each.startswith(f"{unknown[0].split('/')[0]}/"))
-            raise ValueError(
-                f"`features` must be among {', '.join(sorted(groups))} or one of {', '.join(of_group or sorted(known))}, "
-                f"was {', '.join(unknown[:5])}."
-            )
+            raise ValueError("`features` must name at least one group or feature, was empty.")
+        names_by_group(features)
         return features
 
     @field_validator("target")
@@ -192,11 +185,15 @@ class Strategy(dg.Component, dg.Model, dg.Resolvable):
 
     def plan(self, market: Market) -> StrategyPlan:
         """Everything the assets' bodies need, in research's own types."""
-        groups = dict.fromkeys(each.split("/")[0] for each in self.features)
+        selected = names_by_group(self.features)
         return StrategyPlan(
             name=self.name,
             market=market,
-            feature_names={group: self._names_of(group) for group in groups},
+            # A whole group is what the market stores of it.
+            feature_names={
+                group: tuple(name for name in market.feature_groups[group] if name in names)
+                for group, names in selected.items()
+            },
             target=build_target(self.target.type, horizon_bars=self.target.horizon_bars, params=self.target.params),
             train_weeks=self.training.weeks,
             minimum_rows=self.training.minimum_rows,
@@ -218,12 +215,6 @@ class Strategy(dg.Component, dg.Model, dg.Resolvable):
             max_model_age_weeks=self.max_model_age_weeks,
             track_record_weeks=self.track_record_weeks,
         )
-
-    def _names_of(self, group: str) -> tuple[str, ...]:
-        of_group = [name for name, feature in FEATURES.items() if feature.group == group]
-        if group in self.features:
-            return tuple(of_group)
-        return tuple(name for name in of_group if f"{group}/{name}" in self.features)
 
     def build_defs(self, context: dg.ComponentLoadContext) -> dg.Definitions:
         market = self._load_market(context)
@@ -247,11 +238,13 @@ class Strategy(dg.Component, dg.Model, dg.Resolvable):
                 f"{line_of(context.path, 'market')}: `market` must be one of {', '.join(known)}, was {self.market!r}."
             )
         market = context.load_component(f"markets/{self.market}", expected_type=Market)
-        groups = {each.split("/")[0] for each in self.features}
-        if unknown := sorted(groups - set(market.feature_groups)):
+        stored = {f"{group}/{name}" for group, names in market.feature_groups.items() for name in names}
+        if unknown := sorted(set(self.features) - stored - set(market.feature_groups)):
+            groups = {each.split("/")[0] for each in unknown}
+            near = sorted(each for each in stored if each.split("/")[0] in groups)
             raise ValueError(
                 f"{line_of(context.path, 'features')}: `features` must be among the groups of market {self.market} "
-                f"({', '.join(market.feature_groups)}), was {', '.join(unknown)}."
+                f"({', '.join(market.feature_groups)}){' or ' * bool(near)}{', '.join(near)}, was {', '.join(unknown)}."
             )
         return market
 

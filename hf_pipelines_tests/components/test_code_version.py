@@ -14,7 +14,7 @@ from hf_pipelines.components.code_version import code_version
 from hf_pipelines.research.features import FEATURES
 from hf_pipelines.research.learners import LEARNERS
 from hf_pipelines.research.signals import RULES
-from hf_pipelines_tests.pipeline import Project, ridge_strategy, trees_strategy
+from hf_pipelines_tests.pipeline import Project, ridge_strategy, shipped_features, trees_strategy
 
 WEEK, DAY = "2012-04-08", "2012-04-11"
 
@@ -87,7 +87,7 @@ def chain(small_project: Project, tmp_path_factory) -> Project:
     """Two groups; one strategy on `quick`, one on `temporal`, each with a model and a signal."""
     project = small_project.copy(tmp_path_factory.mktemp("chain") / "project")
     dates = ridge_strategy("calendar", features=["temporal/day_of_week", "temporal/day_of_year"])
-    project.rewrite({**project.market, "feature_groups": ["quick", "temporal"]}, [ridge_strategy(), dates])
+    project.rewrite({**project.market, "features": ["quick", *shipped_features("temporal")]}, [ridge_strategy(), dates])
     project.make("small/features/temporal", project.weeks[0], project.weeks[-1])
     for strategy in ("ranking", "calendar"):
         project.retrain(strategy, WEEK)
@@ -142,7 +142,9 @@ def versions_after(small_project: Project, tmp_path: Path):
     """Which assets' versions an edit of YAML changes."""
     strategy = ridge_strategy()
     project = small_project.copy(tmp_path / "project")
-    project.rewrite({**project.market, "feature_groups": ["quick", "cross_asset"]}, [strategy, trees_strategy()])
+    project.rewrite(
+        {**project.market, "features": ["quick", *shipped_features("cross_asset")]}, [strategy, trees_strategy()]
+    )
     before = project.code_versions
 
     def change(*, market: dict | None = None, strategy_fields: dict | None = None) -> set[str]:

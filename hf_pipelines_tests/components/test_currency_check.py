@@ -22,7 +22,7 @@ def long_project(tmp_path_factory, quick, mlflow_template) -> Project:
     """Two symbols over 110 weeks with models of two years."""
     folder = tmp_path_factory.mktemp("long")
     bars = session_bars(sessions_from(FIRST_SESSION, WEEKS), symbols=2, seed=9)
-    market = files_market(folder / "source", bars, groups=["quick"])
+    market = files_market(folder / "source", bars, features=["quick"])
     strategy = ridge_strategy(training={"weeks": TRAIN_WEEKS, "minimum_rows": 100})
     project = Project(folder, market, [strategy], mlflow_template=mlflow_template)
     weeks = project.weeks

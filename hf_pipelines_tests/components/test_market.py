@@ -99,7 +99,7 @@ def build_market(folder: Path, **attributes: Any) -> Market:
         "source": FilesSourceSpec(type="files", uri=str(folder / "source")),
         "start": "2013-02-19",
         "end": "2013-03-08",
-        "feature_groups": [],
+        "features": [],
     }
     return Market(**fields | attributes)
 
@@ -503,9 +503,7 @@ def test_us_tech_has_partitions_for_its_first_and_last_session(us_tech):
         pytest.param(
             {"known_gaps": ["2013-02-25"]}, "`known_gaps` must name weeks by their Sundays, was 2013-02-25", id="gap"
         ),
-        pytest.param(
-            {"feature_groups": ["astrology"]}, "`feature_groups` must be among .*technical.*, was astrology", id="group"
-        ),
+        pytest.param({"features": ["astrology"]}, "`features` must be among .*technical.*, was astrology", id="group"),
         pytest.param({"timeframe": "1h"}, "Input should be '1d'", id="timeframe"),
     ],
 )

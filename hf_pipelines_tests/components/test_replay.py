@@ -15,7 +15,7 @@ import pytest
 from hf_pipelines.research.features import FEATURES, Feature, Panel
 from hf_pipelines.resources.partition_store import Content, Verdict, encode
 from hf_pipelines_tests.conftest import FIRST_SESSION
-from hf_pipelines_tests.pipeline import Project, files_market, session_bars, sessions_from
+from hf_pipelines_tests.pipeline import Project, files_market, session_bars, sessions_from, shipped_features
 
 # The package names its functions as its modules: these are the modules, into which faults are planted.
 MATRIX = import_module("hf_pipelines.components.strategy_stages.training_matrix")
@@ -73,7 +73,7 @@ LEAKS = {
 
 def _plant(project: Project, compute: Callable[[Panel], np.ndarray]) -> None:
     FEATURES["leak"] = Feature("leak", "leaky", compute, 6, ("close",), "planted")
-    project.rewrite({**project.market, "feature_groups": ["quick", "leaky"]})
+    project.rewrite({**project.market, "features": ["quick", "leaky"]})
 
 
 @pytest.fixture
@@ -141,11 +141,11 @@ def test_features_raise_no_alarm_on_100_random_clean_series(tmp_path, mlflow_tem
     sessions = sessions_from(FIRST_SESSION, 32)
     # Each series begins a session after the one before: late listings in every week replayed.
     bars = session_bars(sessions, symbols=100, seed=11, late_bars=1)
-    market = files_market(tmp_path / "source", bars, groups=["technical", "cross_asset", "temporal"])
+    market = files_market(tmp_path / "source", bars, features=shipped_features("technical", "cross_asset", "temporal"))
     project = Project(tmp_path, market, mlflow_template=mlflow_template)
     weeks = project.weeks
     project.make("small/bars", weeks[0], weeks[-1])
-    groups = [f"small/features/{group}" for group in market["feature_groups"]]
+    groups = [f"small/features/{group}" for group in ("technical", "cross_asset", "temporal")]
 
     run = project.make(groups, weeks[-2], weeks[-1])
     first = project.make(groups, weeks[10])

@@ -10,7 +10,7 @@ import pytest
 
 from hf_pipelines.components.strategy_stages import issue_kind
 from hf_pipelines.resources.partition_store import Content, Verdict
-from hf_pipelines_tests.pipeline import Project, ridge_strategy, trees_strategy
+from hf_pipelines_tests.pipeline import Project, ridge_strategy, shipped_features, trees_strategy
 
 WEEK, SUNDAY = "2012-04-08", "2012-04-08"
 # Wednesday of the week; its close is 20:00 UTC, the next open 13:30 UTC on Thursday.
@@ -240,7 +240,7 @@ def test_signals_name_the_newest_issue_in_latest_json(project):
 def test_signals_need_every_feature_group_of_the_session(small_project, tmp_path, registry):
     project = small_project.copy(tmp_path / "project")
     strategy = ridge_strategy(features=["quick", "temporal/day_of_week"])
-    project.rewrite({**project.market, "feature_groups": ["quick", "temporal"]}, [strategy])
+    project.rewrite({**project.market, "features": ["quick", *shipped_features("temporal")]}, [strategy])
     project.make("small/features/temporal", project.weeks[0], "2012-04-01")
     project.retrain("ranking", WEEK)
 

@@ -19,6 +19,7 @@ from hf_pipelines_tests.pipeline import (
     ridge_strategy,
     session_bars,
     sessions_from,
+    shipped_features,
     trees_strategy,
     write_sessions,
 )
@@ -36,7 +37,7 @@ def _market(folder: Path) -> dict:
     # The second is halted for three weeks: its last six bars then reach further back than the weeks that a week reads.
     is_halted = (pl.col("symbol") == "S001") & pl.col("session").is_between(date(2012, 2, 21), date(2012, 3, 9))
     bars = bars.filter(~is_halted)
-    return files_market(folder, bars, groups=["quick", "temporal"])
+    return files_market(folder, bars, features=["quick", *shipped_features("temporal")])
 
 
 def _strategies() -> list[dict]:
@@ -140,7 +141,7 @@ def test_features_after_a_halt_are_unknown_until_their_own_weeks_hold_the_window
 
 def test_stage_over_a_range_publishes_sound_partitions_and_names_the_others(tmp_path, quick, mlflow_template):
     bars = session_bars(sessions_from(FIRST_SESSION, 6), symbols=3, seed=5)
-    market = files_market(tmp_path / "source", bars, groups=["quick"])
+    market = files_market(tmp_path / "source", bars, features=["quick"])
     project = Project(tmp_path, market, mlflow_template=mlflow_template)
     weeks = project.weeks
     broken = bars.filter(pl.col("session") == pl.lit("2012-01-18").str.to_date()).drop("close")

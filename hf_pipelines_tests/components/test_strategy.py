@@ -15,9 +15,8 @@ import yaml
 
 from hf_pipelines.research.backtest import ENGINES
 from hf_pipelines.research.features import Feature
-from hf_pipelines_tests.pipeline import Project, ridge_strategy
+from hf_pipelines_tests.pipeline import US_TECH, Project, ridge_strategy, shipped_features
 
-US_TECH = Path(__file__).resolve().parents[2] / "hf_pipelines" / "defs" / "markets" / "us_tech" / "defs.yaml"
 TECHNICAL = "us_tech/features/technical"
 
 # AAPL split 2:1 on Monday 28 February 2005: raw closes 88.99 and 44.86.
@@ -42,7 +41,7 @@ def _split_strategy() -> dict[str, Any]:
 def real(tmp_path_factory, mlflow_template) -> Project:
     """The sample's real bars around the split of 2005 and around the listing of FB in 2012."""
     folder = tmp_path_factory.mktemp("real")
-    market = {**yaml.safe_load(US_TECH.read_text())["attributes"], "feature_groups": ["technical"]}
+    market = {**yaml.safe_load(US_TECH.read_text())["attributes"], "features": shipped_features("technical")}
     project = Project(folder, market, [_split_strategy()], mlflow_template=mlflow_template)
     project.make("us_tech/bars", "2004-06-06", MODEL_WEEK)
     project.make(TECHNICAL, "2005-01-16", MODEL_WEEK)

@@ -127,6 +127,35 @@ def _blocks(features: Sequence[Feature]) -> list[tuple[Together | None, list[Fea
     return [(block[0].together, block) for block in blocks.values()]
 
 
+def names_by_group(selected: Sequence[str]) -> dict[str, tuple[str, ...]]:
+    """Features of a selection of groups (`technical`) and of single features (`technical/rsi_14`).
+
+    Returns
+    -------
+    dict of group to names
+        Groups in the order of their first mention, names in registry order.
+
+    Raises
+    ------
+    ValueError
+        If the selection names no registered group or feature.
+    """
+    groups = {feature.group for feature in FEATURES.values()}
+    known = groups | {f"{feature.group}/{name}" for name, feature in FEATURES.items()}
+    if unknown := sorted(set(selected) - known):
+        of_group = sorted(each for each in known if each.startswith(f"{unknown[0].split('/')[0]}/"))
+        near = f" or one of {', '.join(of_group)}" if of_group else ""
+        raise ValueError(f"`features` must be among {', '.join(sorted(groups))}{near}, was {', '.join(unknown[:5])}.")
+    return {
+        group: tuple(
+            name
+            for name, feature in FEATURES.items()
+            if feature.group == group and (group in selected or f"{group}/{name}" in selected)
+        )
+        for group in dict.fromkeys(each.split("/")[0] for each in selected)
+    }
+
+
 def group_names(group: str) -> tuple[str, ...]:
     """Names of a group's features in registry order.
 

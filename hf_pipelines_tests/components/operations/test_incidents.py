@@ -13,7 +13,14 @@ from hf_pipelines.components.operations.incidents import MAX_CAUSE, Book, load_b
 from hf_pipelines.components.operations.standing import Watched
 from hf_pipelines.components.operations.watch import Delivery, is_news
 from hf_pipelines.resources.notifier import Notifier
-from hf_pipelines_tests.pipeline import Project, files_market, ridge_strategy, session_bars, sessions_from
+from hf_pipelines_tests.pipeline import (
+    Project,
+    files_market,
+    ridge_strategy,
+    session_bars,
+    sessions_from,
+    shipped_features,
+)
 from hf_pipelines_tests.resources.test_notifier import receiver
 
 NOW = datetime(2026, 11, 21, 6, 0, tzinfo=UTC)
@@ -59,7 +66,7 @@ class Watching:
 @pytest.fixture
 def watching(tmp_path) -> Watching:
     bars = session_bars(sessions_from(date(2012, 1, 3), N_WEEKS), symbols=2, seed=1)
-    market = files_market(tmp_path / "source", bars, groups=["temporal"])
+    market = files_market(tmp_path / "source", bars, features=shipped_features("temporal"))
     strategy = ridge_strategy(features=["temporal"])
     found = Watching(Project(tmp_path, market, [strategy]), Book())
     found.look(ahead=timedelta(0))

@@ -14,7 +14,7 @@ from hf_pipelines.components.strategy import Strategy
 from hf_pipelines.partitions import week_key
 from hf_pipelines.resources.object_store import ObjectStore
 from hf_pipelines.resources.partition_store import Content, PartitionStore
-from hf_pipelines_tests.pipeline import TIMEZONE, ridge_strategy
+from hf_pipelines_tests.pipeline import TIMEZONE, ridge_strategy, shipped_features
 from hf_pipelines_tests.sample_bars import bars_of
 
 MARKET = {
@@ -26,7 +26,7 @@ MARKET = {
     "source": {"type": "files", "uri": "landing"},
     "start": "2012-10-01",
     "end": "2013-03-01",
-    "feature_groups": ["temporal"],
+    "features": shipped_features("temporal"),
     "known_gaps": ["2012-10-28"],
 }
 NOW = datetime(2026, 11, 21, tzinfo=UTC)
