@@ -13,7 +13,7 @@ demo: $(STAMP)
 	$(BIN)/hfp demo
 
 test: $(STAMP) lint
-	$(BIN)/python -m pytest -q --numprocesses 2 --dist loadfile
+	$(BIN)/python -m pytest -q --numprocesses 3 --dist loadfile --no-loadscope-reorder
 
 lint: $(STAMP)
 	$(BIN)/ruff check hf_pipelines hf_pipelines_tests benchmarks

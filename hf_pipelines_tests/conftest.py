@@ -25,6 +25,12 @@ FIRST_SESSION = date(2012, 1, 3)
 SMALL_WEEKS = 18
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Files that start servers first, the simulated quarter before all: no long file is left to run alone at the end."""
+    slow = {item.path for item in items if item.get_closest_marker("servers")}
+    items.sort(key=lambda item: (item.path.name != "test_quarter.py", item.path not in slow))
+
+
 def quick_features() -> list[Feature]:
     """A group of three features whose longest window is six bars, so that small markets are enough."""
     return [

@@ -172,7 +172,8 @@ def test_dagster_dev_without_dagster_home_loads_the_checkout_and_shows_what_hfp_
     assets = {"/".join(node["assetKey"]["path"]) for node in found["assetNodes"]}
     assert {"us_tech/bars", "short_trees/signals", "short_ranking/fitted_model"} <= assets
     # Bars, features, and for each of two strategies its models and its signals.
-    assert [run["status"] for run in found["runsOrError"]["results"]] == ["SUCCESS"] * 6
+    # The newest first: sensors of the `dagster dev` that is asked may have started more.
+    assert [run["status"] for run in found["runsOrError"]["results"]][-6:] == ["SUCCESS"] * 6
     # Dagster's temporary home is gone with it, and held nothing.
     assert list(checkout.root.glob(".tmp_dagster_home_*")) == []
 
