@@ -1,15 +1,19 @@
-"""Time of each feature group for 500 symbols x 1,000 bars, and some features against pandas' rolling windows.
+"""Speed and memory of the features: groups, growth, and pandas beside them.
 
 Run: `python -m benchmarks.bench_features [--symbols 500] [--bars 1000] [--rounds 3]`. Ours and pandas' runs
 are interleaved; minimum and median wall seconds are printed. pandas is given prices that are already adjusted
-for events, work that ours includes. Exits with 1 if the two disagree.
+for events, work that ours includes. Each figure with a limit says whether it is kept. Exits with 1 if ours and pandas
+disagree.
 """
 
 import argparse
 import statistics
+import subprocess
 import sys
 from collections.abc import Callable
+from datetime import date
 from functools import partial
+from pathlib import Path
 from time import perf_counter
 
 import numpy as np
@@ -17,7 +21,7 @@ import pandas as pd
 import polars as pl
 
 from hf_pipelines.research.bars import adjust
-from hf_pipelines.research.features import FEATURES, build_panel, compute_features, feature_frame, group_names
+from hf_pipelines.research.features import FEATURES, Feature, build_panel, compute_features, feature_frame
 from hf_pipelines_tests.sample_bars import random_bars, weekdays
 
 Grouped = Callable[[pd.DataFrame], pd.Series]
@@ -65,30 +69,134 @@ def _show(name: str, times: list[float], note: str = "") -> None:
     print(f"{name:<28} min {min(times):7.3f} s   median {statistics.median(times):7.3f} s   {note}")
 
 
+def _rolling_hurst(close: np.ndarray) -> float:
+    """What is usually given to `rolling(120).apply`: the formula of `hurst_exponent_120` in numpy."""
+    price, lags = np.log(close), np.array([1, 2, 4, 8, 16])
+    drift = (price[-1] - price[0]) / (price.size - 1)
+    squares = [np.mean((price[lag:] - price[:-lag] - lag * drift) ** 2) for lag in lags]
+    return np.polyfit(np.log(lags), np.log(squares), 1)[0] / 2
+
+
+def _rolling_regime(close: np.ndarray) -> float:
+    """What is usually given to `rolling(272).apply`: the formula of `volatility_regime_252` in pandas."""
+    volatility = np.log(pd.Series(close)).diff().rolling(20).std()
+    return (volatility.rank(pct=True).iloc[-1] * 252 - 0.5) / 252
+
+
+ROLLING_APPLY = {"hurst_exponent_120": _rolling_hurst, "volatility_regime_252": _rolling_regime}
+
+
+def _kept(value: float, limit: float, *, at_least: bool = False) -> str:
+    return f"limit {limit:g}: {'kept' if (value >= limit if at_least else value <= limit) else 'MISSED'}"
+
+
 def main() -> int:
     """Print the table; 1 if a value differs from pandas'."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--symbols", type=int, default=500)
     parser.add_argument("--bars", type=int, default=1000)
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--memory", action="store_true", help="print the peak of one call over 1,000 x 1,260, and end")
     options = parser.parse_args()
+    if options.memory:
+        _measure_memory(1000, 1260)
+        return 0
 
     bars = random_bars(symbols=options.symbols, sessions=options.bars)
-    sessions = weekdays(options.bars + 1)
-    compute_features(bars[:500], list(FEATURES), sessions=sessions)  # Compile or load from the cache.
+    sessions = _calendar(options.bars)
+    features = _fed_features()  # Compiled or loaded from the cache thereby.
     panel = build_panel(bars, sessions)
     print(f"{panel.close.size:,} rows, {int((panel.price_factor != 1).sum()):,} corporate actions")
 
     _show("build_panel", [_seconds(lambda: build_panel(bars, sessions)) for _ in range(options.rounds)])
-    for group in ("technical", "cross_asset", "temporal"):
-        features = [FEATURES[name] for name in group_names(group)]
-        run = partial(feature_frame, panel, features)
-        times = [_seconds(run) for _ in range(options.rounds)]
-        each = min(times) / len(features)
-        _show(group, times, f"{len(features)} features, {each:.3f} s each")
-    times = [_seconds(lambda: compute_features(bars, list(FEATURES), sessions=sessions)) for _ in range(options.rounds)]
+    for group, own in features.items():
+        times = [_seconds(partial(feature_frame, panel, own)) for _ in range(options.rounds)]
+        each = min(times) / len(own) / panel.close.size
+        _show(group, times, f"{len(own)} features, {each * 1e9:.1f} ns a value")
+    times = [_seconds(lambda: compute_features(bars, sessions=sessions)) for _ in range(options.rounds)]
     _show("all, from bars", times)
-    return _compare_with_pandas(bars, rounds=options.rounds)
+    _show_growth(rounds=options.rounds)
+    subprocess.run([sys.executable, "-m", "benchmarks.bench_features", "--memory"], check=True)
+    return int(
+        _compare_with_rolling_apply(bars, rounds=options.rounds) + _compare_with_pandas(bars, rounds=options.rounds)
+    )
+
+
+def _calendar(n_bars: int) -> list[date]:
+    """The sessions of `random_bars`, a month before and one after."""
+    return weekdays(n_bars + 25 + 1, start=date(2019, 12, 2))
+
+
+def _fed_features() -> dict[str, list[Feature]]:
+    """Features by group that bars, a benchmark and a calendar can feed."""
+    columns = compute_features(random_bars(symbols=2, sessions=320), sessions=_calendar(320)).columns
+    fed: dict[str, list[Feature]] = {}
+    for name in columns[3:]:
+        fed.setdefault(FEATURES[name].group, []).append(FEATURES[name])
+    return fed
+
+
+def _show_growth(*, rounds: int) -> None:
+    """Exponent of time in symbols and in bars: 1 if twice the bars take twice the time."""
+    shapes = {
+        "symbols": [(symbols, 1260) for symbols in (50, 100, 200, 400)],
+        "bars": [(50, bars) for bars in (1260, 2520, 5040, 10080)],
+    }
+    for what, sizes in shapes.items():
+        runs = []
+        for symbols, n_bars in sizes:
+            bars, sessions = random_bars(symbols=symbols, sessions=n_bars), _calendar(n_bars)
+            runs.append(partial(compute_features, bars, sessions=sessions))
+        times = [[_seconds(run) for run in runs] for _ in range(rounds)]
+        best = np.min(times, axis=0)
+        exponent = np.polyfit(np.log([symbols * n_bars for symbols, n_bars in sizes]), np.log(best), 1)[0]
+        shown = ", ".join(f"{seconds:.2f}" for seconds in best)
+        print(f"{'growth in ' + what:<28} exponent {exponent:.3f}   ({shown} s)   {_kept(exponent, 1.05)}")
+
+
+def _measure_memory(symbols: int, n_bars: int) -> None:
+    bars, sessions = random_bars(symbols=symbols, sessions=n_bars), _calendar(n_bars)
+    compute_features(bars[: 2 * n_bars], sessions=sessions)
+    before = _resident()
+    Path("/proc/self/clear_refs").write_text("5")  # The peak starts anew.
+    features = compute_features(bars, sessions=sessions)
+    peak, output = _resident("VmHWM") - before, features.estimated_size()
+    ratio = peak / output
+    shape = f"{symbols:,} x {n_bars:,}, {features.width} columns"
+    print(
+        f"{'peak memory':<28} {peak / 1e6:,.0f} MB for an output of {output / 1e6:,.0f} MB ({shape}): {ratio:.2f}   {_kept(ratio, 2.0)}"
+    )
+
+
+def _resident(field: str = "VmRSS") -> int:
+    line = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith(field))
+    return int(line.split()[1]) * 1024
+
+
+def _compare_with_rolling_apply(bars: pl.DataFrame, *, rounds: int) -> int:
+    """Ours over all rows, theirs over the first symbol's: microseconds a row."""
+    members = bars.filter(pl.col("role") == "member")
+    panel = build_panel(members, None)
+    first = adjust(members, members["ts"].max()).filter(pl.col("symbol") == pl.col("symbol").first())
+    close = first["close"].to_pandas()
+    worst = 0.0
+    for name, function in ROLLING_APPLY.items():
+        window = FEATURES[name].lookback_bars
+        rolling = close.rolling(window)
+        ours, theirs = [], []
+        for _ in range(rounds):
+            ours.append(_seconds(partial(FEATURES[name].compute, panel)))
+            theirs.append(_seconds(partial(rolling.apply, function, raw=True)))
+        computed = [int((np.diff(panel.starts) - window + 1).clip(0).sum()), close.size - window + 1]
+        ours_us, theirs_us = min(ours) / computed[0] * 1e6, min(theirs) / computed[1] * 1e6
+        ratio = theirs_us / ours_us
+        print(
+            f"{name:<28} {ours_us:.3f} us a row, rolling.apply {theirs_us:.1f}: {ratio:,.0f}x   {_kept(ratio, 200, at_least=True)}"
+        )
+        difference = np.abs(FEATURES[name].compute(panel)[: close.size] - rolling.apply(function, raw=True).to_numpy())
+        worst = max(worst, float(np.nanmax(difference)))
+    print(f"largest absolute difference from rolling.apply: {worst:.1e}")
+    return int(not worst < 1e-6)
 
 
 def _compare_with_pandas(bars: pl.DataFrame, *, rounds: int) -> int:

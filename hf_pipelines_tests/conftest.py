@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from hf_pipelines.research.features import FEATURES, Feature, technical, windowed
+from hf_pipelines.research.features import FEATURES, Feature, technical
+from hf_pipelines.research.features.windows import alone, swept
 from hf_pipelines_tests.pipeline import (
     Project,
     files_market,
@@ -33,10 +34,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 def quick_features() -> list[Feature]:
     """A group of three features whose longest window is six bars, so that small markets are enough."""
+    kernels = {
+        "quick_roc_2": (technical.rate_of_change, 3, "change over 2 bars"),
+        "quick_roc_5": (technical.rate_of_change, 6, "change over 5 bars"),
+        "quick_gap_5": (technical.sma_gap, 5, "distance from the mean of 5"),
+    }
     return [
-        Feature("quick_roc_2", "quick", windowed(technical.rate_of_change, 3), 3, ("close",), "change over 2 bars"),
-        Feature("quick_roc_5", "quick", windowed(technical.rate_of_change, 6), 6, ("close",), "change over 5 bars"),
-        Feature("quick_gap_5", "quick", windowed(technical.sma_gap, 5), 5, ("close",), "distance from the mean of 5"),
+        Feature(name, "quick", alone(swept(kernel, bars, [name], inputs=["close"]), name), bars, ("close",), formula)
+        for name, (kernel, bars, formula) in kernels.items()
     ]
 
 

@@ -5,14 +5,18 @@ Does not live here: reading files (resources) and anything computed from several
 
 A **bar** is one symbol's OHLCV ending at `ts` (close time, UTC), raw as traded. `split_ratio` and `dividend`
 are the events effective on that very session, never a cumulative factor: a cumulative factor embeds the future
-and rewrites history at each dividend.
+and rewrites history at each dividend. Of several bars of a session the first one carries them.
+
+A session of a timeframe below a day has one bar for each step of the market's clock and one that ends at the close:
+hourly bars of a session from 9:30 to 16:00 end at 10:00, 11:00, ..., 16:00, the first after half an hour (`BarGrid`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import date, datetime
+from datetime import date, datetime, timedelta
+from typing import Literal
 
 import polars as pl
 
@@ -33,11 +37,90 @@ SOURCE_SCHEMA: dict[str, pl.DataType] = {
 BARS_SCHEMA: dict[str, pl.DataType] = {**SOURCE_SCHEMA, "role": pl.String()}
 KEY_COLUMNS = ("symbol", "session", "ts")
 
+# How long a bar lasts; a daily bar lasts its session, however long that is.
+TIMEFRAMES: dict[str, timedelta] = {
+    "1m": timedelta(minutes=1),
+    "5m": timedelta(minutes=5),
+    "1h": timedelta(hours=1),
+    "1d": timedelta(days=1),
+}
+
+Timeframe = Literal["1m", "5m", "1h", "1d"]
+BarsEnd = Literal["clock", "open"]
+
+# Opening and closing time (UTC) of each session.
+SessionHours = Mapping[date, tuple[datetime, datetime]]
+
 # Consecutive sessions with the very same open, high, low, close: a feed that repeats itself.
 STALE_SESSIONS = 3
 
 # A ratio of prices at or above this is a split, below it a dividend: no cash dividend is a third of the price.
 SPLIT_RATIO_FLOOR = 1.25
+
+
+@dataclass(frozen=True)
+class BarGrid:
+    """When the bars of a session end.
+
+    Attributes
+    ----------
+    timeframe : str
+        Name in `TIMEFRAMES`.
+    timezone : str
+        IANA name of the market's clock.
+    bars_end : str
+        "clock": at the multiples of the step on the market's clock (10:00, 11:00, ...); "open": whole steps after the
+        open (10:30, 11:30, ...). Both with a last bar that ends at the close, however short.
+    """
+
+    timeframe: Timeframe = "1d"
+    timezone: str = "UTC"
+    bars_end: BarsEnd = "clock"
+
+    @property
+    def step(self) -> timedelta:
+        return TIMEFRAMES[self.timeframe]
+
+    @property
+    def is_daily(self) -> bool:
+        return self.timeframe == "1d"
+
+    def ends(self, hours: SessionHours) -> pl.DataFrame:
+        """Close time of every bar that the sessions should have: columns session, ts, sorted.
+
+        Examples
+        --------
+        >>> from datetime import UTC
+        >>> half_day = {date(2012, 11, 23): (datetime(2012, 11, 23, 14, 30, tzinfo=UTC), datetime(2012, 11, 23, 18, tzinfo=UTC))}
+        >>> BarGrid("1h", "America/New_York").ends(half_day)["ts"].dt.strftime("%H:%M").to_list()
+        ['15:00', '16:00', '17:00', '18:00']
+        """
+        table = _hours_table(hours)
+        if self.is_daily:
+            return table.select("session", ts="closes")
+        opens, closes, step = pl.col("opens"), pl.col("closes"), self.step
+        first = opens + step
+        if self.bars_end == "clock":
+            # On the market's own clock: half an hour off UTC in India, and midnight moves with summer time.
+            local = opens.dt.convert_time_zone(self.timezone)
+            first = local.dt.truncate(step).dt.convert_time_zone("UTC") + step
+        inner = pl.datetime_ranges(first, closes, interval=step, closed="left")
+        ends = pl.concat_list(inner, closes)
+        return table.with_columns(ts=ends).select("session", "ts").explode("ts").sort("session", "ts")
+
+
+DAILY = BarGrid()
+
+
+def _hours_table(hours: SessionHours) -> pl.DataFrame:
+    return pl.DataFrame(
+        {
+            "session": list(hours),
+            "opens": [opens for opens, _ in hours.values()],
+            "closes": [closes for _, closes in hours.values()],
+        },
+        schema={"session": pl.Date, "opens": pl.Datetime("us", "UTC"), "closes": pl.Datetime("us", "UTC")},
+    ).sort("session")
 
 
 @dataclass(frozen=True)
@@ -139,7 +222,7 @@ def derive_events(prices: pl.DataFrame) -> pl.DataFrame:
 
 
 def check_structure(
-    raw: pl.DataFrame, *, source: str, hours: Mapping[date, tuple[datetime, datetime]], now: datetime
+    raw: pl.DataFrame, *, source: str, hours: SessionHours, now: datetime, grid: BarGrid = DAILY
 ) -> pl.DataFrame:
     """Refuse a frame that cannot be bars at all; every fault of structure is reported at once.
 
@@ -153,6 +236,8 @@ def check_structure(
         Sessions of the calendar with their opening and closing times in UTC.
     now : datetime
         Wall clock, time-zone aware.
+    grid : BarGrid
+        When bars end. A daily bar may end before the close of its session; other bars end on the grid.
 
     Returns
     -------
@@ -163,12 +248,12 @@ def check_structure(
     ------
     ValueError
         Missing or extra columns, wrong types, time-zone-naive or future timestamps, sessions not in the
-        calendar, timestamps outside their session, symbols outside the allow-list.
+        calendar, timestamps outside their session or off the grid, symbols outside the allow-list.
     """
     faults = _column_faults(raw)
     if not faults:
         raw = raw.select(pl.col(name).cast(dtype) for name, dtype in SOURCE_SCHEMA.items())
-        faults = _value_faults(raw, hours=hours, now=now)
+        faults = _value_faults(raw, hours=hours, now=now, grid=grid)
     if faults:
         raise ValueError(f"`bars` must follow the bars contract, {source} does not: {'; '.join(faults)}.")
     return raw
@@ -192,7 +277,7 @@ def _column_faults(raw: pl.DataFrame) -> list[str]:
     return faults
 
 
-def _value_faults(raw: pl.DataFrame, *, hours: Mapping[date, tuple[datetime, datetime]], now: datetime) -> list[str]:
+def _value_faults(raw: pl.DataFrame, *, hours: SessionHours, now: datetime, grid: BarGrid) -> list[str]:
     faults = []
     if keyless := raw.filter(pl.any_horizontal(pl.col(*KEY_COLUMNS).is_null())).height:
         faults.append(f"{keyless} rows have no symbol, session or ts")
@@ -204,12 +289,8 @@ def _value_faults(raw: pl.DataFrame, *, hours: Mapping[date, tuple[datetime, dat
     days = raw["session"].drop_nulls().unique().to_list()
     if strangers := sorted(day for day in days if day not in hours):
         faults.append(f"sessions must be in the market's calendar, were {_shown(strangers)}")
-    known = pl.DataFrame(
-        {"session": days, "opens": [hours.get(d, (None, None))[0] for d in days],
-         "closes": [hours.get(d, (None, None))[1] for d in days]},
-        schema={"session": pl.Date, "opens": pl.Datetime("us", "UTC"), "closes": pl.Datetime("us", "UTC")},
-    )  # fmt: skip
-    timed = raw.join(known, on="session", how="inner")
+    known = {day: hours[day] for day in days if day in hours}
+    timed = raw.join(_hours_table(known), on="session", how="inner")
     outside = timed.filter((pl.col("ts") <= pl.col("opens")) | (pl.col("ts") > pl.col("closes")))
     if outside.height:
         first = outside.row(0, named=True)
@@ -217,13 +298,24 @@ def _value_faults(raw: pl.DataFrame, *, hours: Mapping[date, tuple[datetime, dat
             f"`ts` must lie in its session (after the open, not after the close), was {first['ts']} "
             f"for {first['symbol']} {first['session']} ({outside.height} rows)"
         )
+    elif not grid.is_daily and (off := timed.join(grid.ends(known), on=["session", "ts"], how="anti")).height:
+        first = off.row(0, named=True)
+        faults.append(
+            f"`ts` must be the end of a bar of {grid.timeframe} (by the {grid.bars_end}, `bars_end` of the market), "
+            f"was {first['ts']} for {first['symbol']} {first['session']} ({off.height} rows)"
+        )
     if future := raw.filter(pl.col("ts") > now).height:
         faults.append(f"`ts` must not be after now ({now:%Y-%m-%d %H:%M} UTC), was for {future} rows")
     return faults
 
 
 def validate_bars(
-    raw: pl.DataFrame, *, universe: Mapping[str, str], source: str, max_faulty_share: float = 0.2
+    raw: pl.DataFrame,
+    *,
+    universe: Mapping[str, str],
+    source: str,
+    max_faulty_share: float = 0.2,
+    grid: BarGrid = DAILY,
 ) -> CheckedBars:
     """Quarantine faulty symbol-sessions and keep the rest.
 
@@ -237,6 +329,8 @@ def validate_bars(
         Name of the file or package, for the message.
     max_faulty_share : float
         Above this share of faulty symbol-sessions the whole source is refused.
+    grid : BarGrid
+        Daily bars: one a symbol-session. Others: several, of which the first alone may carry an event.
 
     Raises
     ------
@@ -244,7 +338,7 @@ def validate_bars(
         If the share of faulty symbol-sessions is above `max_faulty_share`.
     """
     known = raw.filter(pl.col("symbol").is_in(list(universe)))
-    reasons = known.with_columns(reason=_row_fault()).filter(pl.col("reason").is_not_null())
+    reasons = known.with_columns(reason=_row_fault(grid)).filter(pl.col("reason").is_not_null())
     faulty = reasons.group_by("symbol", "session").agg(pl.col("reason").first())
     n_total = known.select("symbol", "session").unique().height
     if n_total and faulty.height / n_total > max_faulty_share:
@@ -264,13 +358,16 @@ def validate_bars(
     )
 
 
-def _row_fault() -> pl.Expr:
+def _row_fault(grid: BarGrid) -> pl.Expr:
     """First fault of a row in words, null for a sound row."""
+    one_bar = ("symbol", "session") if grid.is_daily else ("symbol", "session", "ts")
+    has_event = (pl.col("split_ratio") != 1.0) | (pl.col("dividend") != 0.0)
+    is_later_bar = pl.col("ts") > pl.col("ts").min().over("symbol", "session")
     numbers = (*PRICE_COLUMNS, "volume", "split_ratio", "dividend")
     low, high = pl.col("low"), pl.col("high")
     is_outside = pl.any_horizontal((pl.col(name) < low) | (pl.col(name) > high) for name in ("open", "close"))
     return (
-        pl.when(pl.struct("symbol", "session").is_duplicated()).then(pl.lit("duplicate"))
+        pl.when(pl.struct(one_bar).is_duplicated()).then(pl.lit("duplicate"))
         .when(pl.any_horizontal(~pl.col(name).is_finite().fill_null(False) for name in numbers))
         .then(pl.lit("missing, NaN or infinite value"))
         .when(pl.any_horizontal(pl.col(name) <= 0.0 for name in PRICE_COLUMNS)).then(pl.lit("price not positive"))
@@ -279,16 +376,26 @@ def _row_fault() -> pl.Expr:
         .when(pl.col("volume") < 0.0).then(pl.lit("negative volume"))
         .when(pl.col("split_ratio") <= 0.0).then(pl.lit("split ratio not positive"))
         .when(pl.col("dividend") < 0.0).then(pl.lit("negative dividend"))
+        .when(has_event & is_later_bar & (not grid.is_daily)).then(pl.lit("event not on the first bar of its session"))
     )  # fmt: skip
 
 
 def missing_bars(bars: pl.DataFrame, expected: pl.DataFrame) -> pl.DataFrame:
-    """Rows of `expected` (columns symbol, session) that have no bar, sorted by (session, symbol)."""
-    return expected.join(bars, on=["symbol", "session"], how="anti").sort("session", "symbol")
+    """Rows of `expected` (columns symbol, session, and ts where a session has several bars) that have no bar.
+
+    Sorted by session, then by symbol.
+    """
+    return expected.join(bars, on=expected.columns, how="anti").sort("session", "symbol")
 
 
 def stale_bars(bars: pl.DataFrame) -> pl.DataFrame:
-    """Bars at which a symbol has shown the same four prices for `STALE_SESSIONS` bars in a row."""
+    """Last bars of sessions by which a symbol has shown the same four prices for `STALE_SESSIONS` in a row.
+
+    Several bars of a session count as one: within an hour of little trade prices do repeat.
+    """
+    bars = bars.sort("symbol", "ts").group_by("symbol", "session", maintain_order=True).agg(
+        pl.col("ts", "close").last(), pl.col("open").first(), pl.col("high").max(), pl.col("low").min()
+    )  # fmt: skip
     same = pl.all_horizontal(pl.col(name) == pl.col(name).shift(1).over("symbol") for name in PRICE_COLUMNS)
     streak = same.cast(pl.Int32).rolling_sum(STALE_SESSIONS - 1).over("symbol")
     return bars.sort("symbol", "ts").filter(streak.fill_null(0) >= STALE_SESSIONS - 1).select(*KEY_COLUMNS)

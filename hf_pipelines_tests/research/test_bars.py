@@ -10,6 +10,8 @@ import pytest
 from hf_pipelines.research.bars import (
     BARS_SCHEMA,
     SOURCE_SCHEMA,
+    BarGrid,
+    CheckedBars,
     adjust,
     check_structure,
     derive_events,
@@ -433,3 +435,112 @@ def test_adjust_of_the_sample_has_the_returns_of_its_adjusted_close(symbol):
     assert np.all(np.abs(vendor_return - ours_return - convention) <= 1.5 * rounding * (1.0 + np.abs(vendor_return)))
     assert np.log(ours[-1] / ours[0]) == pytest.approx(np.log(adjusted_close[-1] / adjusted_close[0]), abs=0.02)
     assert np.abs(ours_return).max() < 0.6
+
+
+# --- bars of less than a day
+
+
+def utc(text: str) -> datetime:
+    return datetime.fromisoformat(text).replace(tzinfo=UTC)
+
+
+# New York in winter, the Friday after Thanksgiving 2012, Bombay, and a market that never closes.
+MARKET_HOURS = {
+    "new-york": {date(2012, 11, 26): (utc("2012-11-26 14:30"), utc("2012-11-26 21:00"))},
+    "half-day": {date(2012, 11, 23): (utc("2012-11-23 14:30"), utc("2012-11-23 18:00"))},
+    "bombay": {date(2012, 11, 26): (utc("2012-11-26 03:45"), utc("2012-11-26 10:00"))},
+    "always": {date(2012, 11, 24): (utc("2012-11-24 00:00"), utc("2012-11-25 00:00"))},
+}
+ZONES = {"new-york": "America/New_York", "half-day": "America/New_York", "bombay": "Asia/Kolkata", "always": "UTC"}
+
+
+@pytest.mark.parametrize(
+    ("place", "timeframe", "bars_end", "count", "first", "last_but_one"),
+    [
+        ("new-york", "1h", "clock", 7, "15:00", "20:00"),
+        ("new-york", "1h", "open", 7, "15:30", "20:30"),
+        ("new-york", "5m", "clock", 78, "14:35", "20:55"),
+        ("new-york", "1m", "clock", 390, "14:31", "20:59"),
+        ("half-day", "1h", "clock", 4, "15:00", "17:00"),
+        ("half-day", "1h", "open", 4, "15:30", "17:30"),
+        ("half-day", "1m", "open", 210, "14:31", "17:59"),
+        # 9:15 to 15:30 in Bombay, half an hour off UTC: the clock's hours end at half past there.
+        ("bombay", "1h", "clock", 7, "04:30", "09:30"),
+        ("bombay", "1h", "open", 7, "04:45", "09:45"),
+        ("always", "1h", "clock", 24, "01:00", "23:00"),
+        ("always", "1m", "clock", 1440, "00:01", "23:59"),
+    ],
+)
+def test_bar_grid_ends_are_full_steps_and_the_close(place, timeframe, bars_end, count, first, last_but_one):
+    hours = MARKET_HOURS[place]
+    ends = BarGrid(timeframe, ZONES[place], bars_end).ends(hours)
+    ((day, (_, close)),) = hours.items()
+    assert ends["session"].unique().to_list() == [day]
+    times = ends["ts"].dt.strftime("%H:%M").to_list()
+    assert (ends.height, times[0], times[-2], ends["ts"][-1]) == (count, first, last_but_one, close)
+    assert ends["ts"].is_sorted() and ends["ts"].is_unique().all()
+
+
+def test_bar_grid_of_a_day_ends_at_the_close_of_each_session():
+    hours = {**MARKET_HOURS["new-york"], **MARKET_HOURS["half-day"]}
+    assert BarGrid().ends(hours).rows() == [(day, hours[day][1]) for day in sorted(hours)]
+
+
+def hourly(symbol: str = "AAA", **columns: list[float]) -> pl.DataFrame:
+    """Four sound hourly bars of the half day."""
+    ends = BarGrid("1h", "America/New_York").ends(MARKET_HOURS["half-day"])
+    values = {"open": 10.0, "high": 11.0, "low": 9.0, "close": 10.0, "volume": 1.0, "split_ratio": 1.0, "dividend": 0.0}
+    frame = ends.with_columns(symbol=pl.lit(symbol), **{name: pl.lit(value) for name, value in values.items()})
+    return frame.with_columns(**{name: pl.Series(each) for name, each in columns.items()}).select(*SOURCE_SCHEMA)
+
+
+def check(bars: pl.DataFrame, bars_end: str = "clock") -> pl.DataFrame:
+    grid = BarGrid("1h", "America/New_York", bars_end)
+    return check_structure(bars, source="hours", hours=MARKET_HOURS["half-day"], now=utc("2013-01-01"), grid=grid)
+
+
+def test_check_structure_of_hours_off_the_grid_names_the_first_of_them():
+    assert check(hourly()).height == 4
+    with pytest.raises(ValueError, match=r"must be the end of a bar of 1h \(by the open.*AAA 2012-11-23 \(3 rows\)"):
+        check(hourly(), bars_end="open")
+    off = hourly().with_columns(ts=pl.col("ts") - timedelta(minutes=1))
+    with pytest.raises(ValueError, match=r"must be the end of a bar of 1h \(by the clock.*14:59:00.*\(4 rows\)"):
+        check(off)
+
+
+def validate(bars: pl.DataFrame) -> CheckedBars:
+    grid = BarGrid("1h", "America/New_York")
+    return validate_bars(bars, universe={"AAA": "member"}, source="hours", max_faulty_share=1.0, grid=grid)
+
+
+def test_validate_bars_of_hours_keeps_several_bars_a_session_and_refuses_one_twice():
+    assert validate(hourly()).bars.height == 4
+    twice = validate(pl.concat([hourly(), hourly()[:1]]))
+    assert twice.bars.is_empty()
+    assert twice.quarantined["reason"].unique().to_list() == ["duplicate"]
+
+
+def test_validate_bars_of_hours_refuses_an_event_that_is_repeated_on_later_bars():
+    first = validate(hourly(split_ratio=[2.0, 1.0, 1.0, 1.0]))
+    assert first.bars["split_ratio"].to_list() == [2.0, 1.0, 1.0, 1.0]
+    repeated = validate(hourly(split_ratio=[2.0] * 4))
+    assert repeated.bars.is_empty()
+    assert "event not on the first bar of its session" in repeated.quarantined["reason"].to_list()
+
+
+def test_stale_bars_of_hours_compare_sessions_and_not_the_bars_within():
+    # Four equal hours of one session are a quiet day; three sessions of the same four prices are a feed that repeats.
+    assert stale_bars(hourly()).is_empty()
+    days = [date(2012, 11, 23) + timedelta(days=each) for each in range(3)]
+    moved = [
+        hourly().with_columns(session=pl.lit(day), ts=pl.col("ts") + timedelta(days=each))
+        for each, day in enumerate(days)
+    ]
+    stale = stale_bars(pl.concat(moved))
+    assert stale.select("symbol", "session").rows() == [("AAA", days[2])]
+
+
+def test_missing_bars_of_hours_are_named_one_by_one():
+    grid = BarGrid("1h", "America/New_York")
+    expected = grid.ends(MARKET_HOURS["half-day"]).with_columns(symbol=pl.lit("AAA")).select("symbol", "session", "ts")
+    assert missing_bars(hourly()[1:3], expected)["ts"].dt.strftime("%H:%M").to_list() == ["15:00", "18:00"]

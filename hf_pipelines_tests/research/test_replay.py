@@ -1,7 +1,7 @@
 """Replay: planted leaks are caught, clean features never raise an alarm."""
 
 from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 
 import numpy as np
 import polars as pl
@@ -16,7 +16,8 @@ from hf_pipelines.research.features import (
     feature_frame,
 )
 from hf_pipelines.research.replay import Difference, compare_replay, cut, pick_replay_ts
-from hf_pipelines_tests.sample_bars import bars_of, random_bars, weekdays
+from hf_pipelines_tests.sample_bars import REFERENCE, bars_of, random_bars, weekdays
+from hf_pipelines_tests.sample_references import random_references, session_opens
 
 Recompute = Callable[[pl.DataFrame], pl.DataFrame]
 
@@ -99,15 +100,30 @@ def test_replay_catches_a_reference_row_used_before_it_is_available():
 
 
 def test_replay_raises_no_alarm_over_100_clean_series_for_all_registered_features():
-    sessions = weekdays(151)
-    for seed in range(100):
-        bars = random_bars(symbols=2, sessions=150, seed=seed, late_bars=145 if seed % 2 else 0)
+    calendar = weekdays(231, start=date(2019, 11, 4))
+    sessions = [day for day in calendar if day >= date(2020, 1, 6)]
+    symbols = [f"S00{i}" for i in range(5)]
+    references = random_references(symbols, start=sessions[0], end=sessions[149], seed=3)
+    for seed in range(20):
+        bars = random_bars(symbols=5, sessions=150, seed=seed, late_bars=36 if seed % 2 else 0)
+        index = bars.filter(pl.col("role") == "reference").with_columns(symbol=pl.lit("^VOL"))
+        bars = pl.concat([bars, index]).sort("symbol", "ts")
 
         def recompute(known: pl.DataFrame) -> pl.DataFrame:
-            return compute_features(known, list(FEATURES), sessions=sessions)
+            return compute_features(
+                known,
+                list(FEATURES),
+                sessions=calendar,
+                planned_holidays=[],
+                benchmark=REFERENCE,
+                volatility_index="^VOL",
+                sectors=dict.fromkeys(symbols, "oil"),
+                opens=session_opens(sessions),
+                references={name: cut(table, known["ts"].max()) for name, table in references.items()},
+                wanted=sessions[140:150],
+            )
 
-        stored = recompute(bars).filter(pl.col("session") >= sessions[140])
-        assert _replay(stored, bars, recompute, seed=seed, n=4) == []
+        assert _replay(recompute(bars), bars, recompute, seed=seed, n=4) == []
 
 
 def test_pick_replay_ts_includes_both_ends_and_every_late_listing():

@@ -21,7 +21,8 @@ from hf_pipelines.research.features.panel import FloatArray, Panel
 
 Input = Literal[
     "open", "high", "low", "close", "volume", "benchmark", "volatility_index", "sector", "universe",
-    "session", "next_session", "calendar", "fundamentals", "insider_trades", "short_interest", "news",
+    "session", "next_session", "calendar", "planned_holidays", "fundamentals", "insider_trades", "short_interest", "news",
+    "session_open",
 ]  # fmt: skip
 
 # What a market has to store before a value of week W: its longest window must fit into the weeks it reads.
@@ -53,8 +54,12 @@ class Feature:
         Bars without which the value is NaN. Default: `lookback_bars`. With fewer, `compute` reads what there is
         from `panel.first_readable` on.
     together : callable, optional
-        `together(panel, names) -> arrays of shape (n_rows,)`, one a name in their order: features that share
-        their work and are computed in one call. `compute` gives the same for one name.
+        `together(panel, names) -> arrays of shape (n_rows,)`, or (n_wanted,) for the wanted rows alone, one a
+        name in their order: features that share their work and are computed in one call. `compute` gives the
+        same for one name.
+    reference_days : int, optional
+        Days of reference tables that a value reads: rows that became available earlier than this before the
+        row's session change nothing.
     """
 
     name: str
@@ -66,6 +71,7 @@ class Feature:
     source: str = ""
     min_bars: int | None = None
     together: Callable[[Panel, Sequence[str]], Columns] | None = None
+    reference_days: int = 0
 
     def __post_init__(self) -> None:
         if not 1 <= self.lookback_bars <= MAX_LOOKBACK_BARS:

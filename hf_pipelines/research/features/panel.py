@@ -51,6 +51,9 @@ class Panel:
         given.
     calendar : datetime64[D] array
         The calendar's sessions, ascending; empty if none was given.
+    planned_holidays : datetime64[D] array
+        Weekdays without a session that were known years ahead, ascending; empty if none were given. Other
+        closures (a storm, a state funeral) show only as days that `calendar` lacks, known once they are past.
     session_open : datetime64[us] array of shape (n_rows,)
         When the row's session opened, UTC: what was available before counts for it. NaT if not given.
     is_member : bool array of shape (n_rows,)
@@ -85,6 +88,7 @@ class Panel:
     session: DateArray
     next_session: DateArray
     calendar: DateArray
+    planned_holidays: DateArray
     session_open: npt.NDArray[np.datetime64]
     is_member: BoolArray
     sector: CodeArray
@@ -107,6 +111,7 @@ def build_panel(
     membership: pl.DataFrame | None = None,
     sectors: Mapping[str, str] | None = None,
     references: Mapping[str, pl.DataFrame] | None = None,
+    planned_holidays: Iterable[date] | None = None,
 ) -> Panel:
     """Lay out the member rows of `bars` for feature functions.
 
@@ -134,6 +139,9 @@ def build_panel(
     sectors : mapping of symbol to sector, optional
     references : mapping of name to DataFrame, optional
         Point-in-time tables with `symbol` and `available_at` (UTC).
+    planned_holidays : iterable of date, optional
+        Every day between the first and the last of `sessions` on which the market is closed by a rule known
+        years ahead, in any order; days of a weekend are left out. Never a closure announced later.
 
     Returns
     -------
@@ -143,7 +151,7 @@ def build_panel(
     ------
     ValueError
         If `bars` lack a column, are not sorted or repeat a key; if `sessions` are not ascending or do not
-        cover the bars; if it is not clear which reference is the benchmark.
+        cover the bars; if a planned holiday is a session; if it is not clear which reference is the benchmark.
     """
     _check_bars(bars)
     members = bars.filter(pl.col("role") == "member")
@@ -162,6 +170,7 @@ def build_panel(
         first_readable=_first_readable(starts, session, earliest),
         next_session=_next_session(session, calendar),
         calendar=np.array([], dtype="datetime64[D]") if calendar is None else calendar,
+        planned_holidays=_planned_holidays(planned_holidays, calendar),
         session_open=_session_open(members, opens),
         is_member=is_member,
         sector=_sector_codes(members, sectors),
@@ -207,6 +216,14 @@ def _checked_calendar(sessions: Iterable[date]) -> DateArray:
     if (np.diff(calendar).astype(np.int64) <= 0).any():
         raise ValueError("`sessions` must be ascending without repeats, was not; sort the sessions.")
     return calendar
+
+
+def _planned_holidays(holidays: Iterable[date] | None, calendar: DateArray | None) -> DateArray:
+    days = np.unique(np.array(list(holidays or ()), dtype="datetime64[D]"))
+    if calendar is not None and (wrong := np.intersect1d(days, calendar)).size:
+        shown = [str(day) for day in wrong[:5]]
+        raise ValueError(f"`planned_holidays` must not be sessions, was so for {shown}; take them from one calendar.")
+    return np.asarray(days[np.is_busday(days)])
 
 
 def _next_session(session: DateArray, calendar: DateArray | None) -> DateArray:

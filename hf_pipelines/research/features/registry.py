@@ -12,8 +12,18 @@ from datetime import date, datetime
 import numpy as np
 import polars as pl
 
-from hf_pipelines.research.features import cross_asset, technical, temporal
-from hf_pipelines.research.features.feature import Columns, Feature, Input
+from hf_pipelines.research.features import (
+    alpha158,
+    alternative,
+    cross_asset,
+    cross_section,
+    fundamental,
+    sentiment,
+    statistical,
+    technical,
+    temporal,
+)
+from hf_pipelines.research.features.feature import MAX_LOOKBACK_BARS, Columns, Feature, Input
 from hf_pipelines.research.features.panel import Panel, build_panel
 
 Together = Callable[[Panel, Sequence[str]], Columns]
@@ -24,8 +34,10 @@ _TABLES: tuple[Input, ...] = ("fundamentals", "insider_trades", "short_interest"
 _REQUIRED_FOR: dict[Input, str] = {
     "next_session": "sessions",
     "calendar": "sessions",
+    "planned_holidays": "planned_holidays",
     "volatility_index": "volatility_index",
     "sector": "sectors",
+    "session_open": "opens",
     **dict.fromkeys(_TABLES, "references"),
 }
 
@@ -43,6 +55,7 @@ def compute_features(
     membership: pl.DataFrame | None = None,
     sectors: Mapping[str, str] | None = None,
     references: Mapping[str, pl.DataFrame] | None = None,
+    planned_holidays: Iterable[date] | None = None,
 ) -> pl.DataFrame:
     """Compute features for the member rows of `bars`.
 
@@ -64,7 +77,7 @@ def compute_features(
     wanted : iterable of date, optional
         Sessions whose values are returned; the other bars are only read. A week of values reads half a year of
         bars, so this is most of the work. Default: all.
-    opens, volatility_index, membership, sectors, references : optional
+    opens, volatility_index, membership, sectors, references, planned_holidays : optional
         See `build_panel`. Without one of them, features that need it are left out unless named.
 
     Returns
@@ -82,11 +95,13 @@ def compute_features(
     """
     tables = references or {}
     fed: dict[Input, bool] = {
-        "benchmark": bool((bars["role"] == "reference").any()),
+        "benchmark": bool(((bars["role"] == "reference") & (bars["symbol"] != (volatility_index or ""))).any()),
         "next_session": sessions is not None,
         "calendar": sessions is not None,
+        "planned_holidays": sessions is not None and planned_holidays is not None,
         "volatility_index": volatility_index is not None,
         "sector": bool(sectors),
+        "session_open": opens is not None,
         **{item: item in tables for item in _TABLES},
     }
     features = _select(names, fed)
@@ -101,6 +116,7 @@ def compute_features(
         membership=membership,
         sectors=sectors,
         references=references,
+        planned_holidays=planned_holidays,
     )
     return feature_frame(panel, features)
 
@@ -109,12 +125,15 @@ def feature_frame(panel: Panel, features: Sequence[Feature]) -> pl.DataFrame:
     """Compute `features`, registered or not, on a panel; see `compute_features`."""
     rows = np.flatnonzero(panel.is_wanted)
     n_bars = rows - panel.first_readable[rows] + 1
+    shortest = n_bars.min(initial=MAX_LOOKBACK_BARS)
     computed: dict[str, pl.Series] = {}
     for together, block in _blocks(features):
         names = [feature.name for feature in block]
         columns = [feature.compute(panel) for feature in block] if together is None else together(panel, names)
         for feature, values in zip(block, columns, strict=True):
-            known = np.where(n_bars >= feature.required_bars, values[rows], np.nan)
+            known = values if values.size == rows.size else values[rows]
+            if feature.required_bars > shortest:
+                known = np.where(n_bars >= feature.required_bars, known, np.nan)
             computed[feature.name] = pl.Series(feature.name, known.astype(np.float32, copy=False))
     return panel.keys[rows].with_columns(computed[feature.name] for feature in features)
 
@@ -194,6 +213,6 @@ def _by_name(features: Sequence[Feature]) -> dict[str, Feature]:
 
 
 # A group is a module that ends with its table; the order here is the order of columns.
-GROUPS = (technical, cross_asset, temporal)
+GROUPS = (technical, statistical, alpha158, cross_asset, cross_section, temporal, fundamental, alternative, sentiment)
 
 FEATURES: dict[str, Feature] = _by_name([feature for group in GROUPS for feature in group.FEATURES])

@@ -42,7 +42,7 @@ def test_build_panel_without_calendar_has_no_next_session():
 def test_build_panel_arrays_are_read_only():
     panel = build_panel(random_bars(sessions=5), None)
     arrays = [value for value in vars(panel).values() if isinstance(value, np.ndarray)]
-    assert len(arrays) == 20
+    assert len(arrays) == 21
     assert not any(array.flags.writeable for array in arrays)
 
 
@@ -81,6 +81,41 @@ def test_benchmark_must_be_named_among_several_references():
     with pytest.raises(ValueError, match=r"`benchmark` must be one of .*\^INDEX.*\^VIX"):
         build_panel(both, None)
     assert build_panel(both, None, benchmark="^VIX").benchmark_close.tolist() == [5.0] * 5
+
+
+def test_volatility_close_follows_its_own_reference_and_leaves_the_benchmark_alone():
+    index = bars_of("^VIX", [5.0, 6.0, 7.0, 8.0], days=weekdays(4), role="reference")
+    bars = pl.concat([_with_reference(bars_of("A", [1.0] * 5)), index])
+    panel = build_panel(bars, None, volatility_index="^VIX")
+    np.testing.assert_array_equal(panel.volatility_close, [5.0, 6.0, 7.0, 8.0, np.nan])
+    assert panel.benchmark_close.tolist() == [10.0, 11.0, 12.0, 13.0, 14.0]
+
+
+def test_is_member_holds_both_ends_of_each_spell_and_nothing_else():
+    days = weekdays(6)
+    spells = pl.DataFrame({"symbol": ["A", "A"], "since": [days[1], days[4]], "until": [days[2], None]})
+    bars = pl.concat([bars_of("A", [1.0] * 6), bars_of("B", [1.0] * 6)])
+    panel = build_panel(bars, None, membership=spells, wanted=days[2:5])
+    assert panel.is_member.tolist() == [False, True, True, False, True, True] + [False] * 6
+    assert panel.is_wanted.tolist() == [False, False, True, False, True, False] + [False] * 6
+
+
+def test_sector_codes_do_not_depend_on_which_symbols_are_loaded():
+    sectors = {"A": "oil", "B": "banks", "C": "cars"}
+    bars = pl.concat([bars_of(symbol, [1.0]) for symbol in "ABD"])
+    assert build_panel(bars, None, sectors=sectors).sector.tolist() == [2, 0, -1]
+    assert build_panel(bars[:1], None, sectors=sectors).sector.tolist() == [2]
+    assert build_panel(bars, None).sector.tolist() == [-1, -1, -1]
+
+
+def test_planned_holidays_are_sorted_weekdays_and_never_sessions():
+    days = [date(2024, 7, 4), date(2024, 3, 30), date(2024, 3, 29)]
+    assert build_panel(random_bars(sessions=5), None, planned_holidays=days).planned_holidays.tolist() == [
+        date(2024, 3, 29),
+        date(2024, 7, 4),
+    ]
+    with pytest.raises(ValueError, match="`planned_holidays` must not be sessions, was so for .'2020-01-08'"):
+        build_panel(random_bars(sessions=5), weekdays(6), planned_holidays=[date(2020, 1, 8)])
 
 
 @pytest.mark.parametrize(

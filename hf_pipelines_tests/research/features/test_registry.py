@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from datetime import date
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -10,6 +11,7 @@ import pytest
 from hf_pipelines.research.features import (
     FEATURES,
     Feature,
+    Panel,
     build_panel,
     compute_features,
     feature_frame,
@@ -17,20 +19,65 @@ from hf_pipelines.research.features import (
 )
 from hf_pipelines.research.features.feature import MAX_LOOKBACK_BARS
 from hf_pipelines_tests.sample_bars import REFERENCE, bars_of, random_bars, weekdays
+from hf_pipelines_tests.sample_references import random_references, scaled_references, session_opens
 
-NAMES = list(FEATURES)
 KEYS = ["symbol", "session", "ts"]
-SESSIONS = weekdays(801)
+VOLATILITY_INDEX = "^VOL"
+# One weekday in 41 is a holiday, planned; the calendar begins two months before the first bar.
+PLANNED_HOLIDAYS = weekdays(880, start=date(2019, 11, 4))[7::41]
+CALENDAR = [day for day in weekdays(880, start=date(2019, 11, 4)) if day not in PLANNED_HOLIDAYS]
+SESSIONS = [day for day in CALENDAR if day >= date(2020, 1, 6)]
+
+# What features may need besides bars. S002 belongs to the universe in two spells.
+GIVEN: dict[str, Any] = {
+    "sessions": CALENDAR,
+    "planned_holidays": PLANNED_HOLIDAYS,
+    "benchmark": REFERENCE,
+    "volatility_index": VOLATILITY_INDEX,
+    "sectors": {"S000": "oil", "S001": "oil", "S002": "oil"},
+    "membership": pl.DataFrame(
+        {
+            "symbol": ["S000", "S001", "S002", "S002"],
+            "since": [SESSIONS[0], SESSIONS[0], SESSIONS[0], SESSIONS[330]],
+            "until": [None, None, SESSIONS[250], None],
+        }
+    ),
+    "opens": session_opens(CALENDAR),
+    "references": random_references(["S000", "S001", "S002"], start=CALENDAR[0], end=CALENDAR[600], seed=8),
+}
+FED = {"open", "high", "low", "close", "volume", "benchmark", "volatility_index", "sector", "universe", "session"}
+FED |= {"next_session", "calendar", "planned_holidays", "session_open"} | set(GIVEN["references"])
+NAMES = [name for name, feature in FEATURES.items() if FED.issuperset(feature.inputs)]
 
 
 @pytest.fixture(scope="module")
 def bars() -> pl.DataFrame:
-    return random_bars(symbols=2, sessions=480, seed=21)
+    """Three members, the benchmark and the volatility index; S002 skips one session in 23."""
+    bars = random_bars(symbols=3, sessions=500, seed=21)
+    days = bars.filter(pl.col("symbol") == "S000")["session"].to_list()
+    level = 20.0 * np.exp(np.random.default_rng(5).normal(0.0, 0.05, 500).cumsum())
+    index = bars_of(VOLATILITY_INDEX, level.round(2).tolist(), role="reference", days=days)
+    is_missing = (pl.col("symbol") == "S002") & pl.col("session").is_in(SESSIONS[11::23])
+    return pl.concat([bars, index]).filter(pl.col("session").is_in(SESSIONS) & ~is_missing).sort("symbol", "ts")
+
+
+def _compute(bars: pl.DataFrame, names: list[str] = NAMES, **arguments: Any) -> pl.DataFrame:
+    return compute_features(bars, names, **(GIVEN | arguments))
+
+
+def _panel(bars: pl.DataFrame, **arguments: Any) -> Panel:
+    return build_panel(bars, **(GIVEN | arguments))
+
+
+def _n_bars(features: pl.DataFrame, bars: pl.DataFrame) -> pl.Series:
+    """Bars of its symbol that `bars` hold up to each row of `features`."""
+    counted = bars.select(*KEYS, n_bars=pl.int_range(pl.len()).over("symbol") + 1)
+    return features.select(KEYS).join(counted, on=KEYS, how="left", maintain_order="left")["n_bars"]
 
 
 @pytest.fixture(scope="module")
 def features(bars: pl.DataFrame) -> pl.DataFrame:
-    return compute_features(bars, NAMES, sessions=SESSIONS)
+    return _compute(bars)
 
 
 def _bits(column: pl.Series) -> list[int]:
@@ -45,52 +92,55 @@ def _from(frame: pl.DataFrame, first: int) -> pl.DataFrame:
 
 @pytest.fixture(scope="module")
 def short(bars: pl.DataFrame) -> pl.DataFrame:
-    """Features of the last 180 sessions, computed from nothing before them."""
-    return compute_features(_from(bars, 300), NAMES, sessions=SESSIONS)
+    """Features of the last 340 sessions, computed from nothing before them."""
+    return _compute(_from(bars, 150))
 
 
-@pytest.mark.parametrize("extra", [0, 1, 7, 300])
+@pytest.mark.parametrize("extra", [0, 1, 7, 150])
 def test_every_feature_with_extra_leading_bars_keeps_its_bits(bars, short, extra):
-    longer = _from(compute_features(_from(bars, 300 - extra), NAMES, sessions=SESSIONS), 300)
+    longer = _from(_compute(_from(bars, 150 - extra)), 150)
+    n_bars = _n_bars(short, _from(bars, 150))
     for name in NAMES:
-        known = short[name].is_not_nan()
-        assert known.sum() == 2 * (180 - FEATURES[name].lookback_bars + 1), name
-        assert _bits(longer[name].filter(known)) == _bits(short[name].filter(known)), name
+        assert short[name].filter(n_bars < FEATURES[name].required_bars).is_nan().all(), name
+        whole = n_bars >= FEATURES[name].lookback_bars
+        assert whole.sum() > 0 and not short[name].filter(whole).is_nan().any(), name
+        assert _bits(longer[name].filter(whole)) == _bits(short[name].filter(whole)), name
 
 
-@pytest.mark.parametrize("extra", [1, 7, 300])
+@pytest.mark.parametrize("extra", [1, 7, 150])
 def test_every_feature_with_earliest_comes_out_as_if_nothing_was_loaded_before(bars, short, extra):
-    earliest = {day: SESSIONS[300] for day in SESSIONS}
-    longer = compute_features(_from(bars, 300 - extra), NAMES, sessions=SESSIONS, earliest=earliest)
+    earliest = {day: min(day, SESSIONS[150]) for day in SESSIONS}
+    longer = _compute(_from(bars, 150 - extra), earliest=earliest)
     for name in NAMES:
-        assert _bits(_from(longer, 300)[name]) == _bits(short[name]), name
+        assert _bits(_from(longer, 150)[name]) == _bits(short[name]), name
 
 
 def test_every_feature_over_a_range_with_earliest_equals_each_week_alone(bars):
-    weeks = [weekdays(5, start=SESSIONS[first]) for first in range(200, 300, 5)]
+    weeks = [SESSIONS[first : first + 5] for first in range(400, 450, 5)]
+    # Each week may read as many sessions as some features have in their windows, and fewer than others have.
     reach = {day: SESSIONS[SESSIONS.index(week[0]) - 125] for week in weeks for day in week}
     earliest = {day: reach.get(day, day) for day in SESSIONS}
-    whole = compute_features(bars, NAMES, sessions=SESSIONS, earliest=earliest)
+    whole = _compute(bars, earliest=earliest)
     for week in weeks:
         loaded = bars.filter(pl.col("session").is_between(reach[week[0]], week[-1]))
-        alone = compute_features(loaded, NAMES, sessions=SESSIONS).filter(pl.col("session").is_in(week))
+        alone = _compute(loaded, wanted=week)
         together = whole.filter(pl.col("session").is_in(week))
         assert alone.select(KEYS).equals(together.select(KEYS))
         assert all(_bits(alone[name]) == _bits(together[name]) for name in NAMES)
 
 
 def test_every_feature_of_wanted_sessions_has_the_bits_of_all_sessions(bars, features):
-    week = SESSIONS[300:305]
-    wanted = compute_features(bars, NAMES, sessions=SESSIONS, wanted=week)
+    week = SESSIONS[330:335]
+    wanted = _compute(bars, wanted=week)
     same = features.filter(pl.col("session").is_in(week))
-    assert wanted.height == 10
+    assert wanted.height == 14
     assert wanted.select(KEYS).equals(same.select(KEYS))
     assert all(_bits(wanted[name]) == _bits(same[name]) for name in NAMES)
 
 
 @pytest.mark.parametrize("name", ["rsi_14", "benchmark_beta_60"])
 def test_window_features_compute_nothing_for_sessions_that_are_not_wanted(bars, name):
-    panel = build_panel(bars, SESSIONS, wanted=SESSIONS[300:305])
+    panel = _panel(bars, wanted=SESSIONS[300:305])
     values = FEATURES[name].compute(panel)
     assert np.isfinite(values).sum() == 10
     assert np.isnan(values[~panel.is_wanted]).all()
@@ -98,7 +148,7 @@ def test_window_features_compute_nothing_for_sessions_that_are_not_wanted(bars, 
 
 @pytest.mark.parametrize("at", np.random.default_rng(4).integers(5, 479, 6).tolist())
 def test_every_feature_with_the_future_cut_off_keeps_its_bits(bars, features, at):
-    past = compute_features(bars.filter(pl.col("session") <= SESSIONS[at]), NAMES, sessions=SESSIONS)
+    past = _compute(bars.filter(pl.col("session") <= SESSIONS[at]))
     stored = features.filter(pl.col("session") <= SESSIONS[at])
     for name in NAMES:
         assert _bits(past[name]) == _bits(stored[name]), name
@@ -114,7 +164,8 @@ SCALINGS: dict[str, tuple[str, ...]] = {
 @pytest.mark.parametrize(("what", "factor"), [("prices", 0.37), ("volumes", 13.0)])
 def test_every_feature_is_unchanged_by_the_scale_of_prices_and_volumes(bars, features, symbol, what, factor):
     scaled = bars.with_columns(pl.col(SCALINGS[what]) * pl.when(pl.col("symbol") == symbol).then(factor).otherwise(1.0))
-    changed = compute_features(scaled, NAMES, sessions=SESSIONS)
+    references = scaled_references(GIVEN["references"], what, symbol=symbol, factor=factor)
+    changed = _compute(scaled, references=references)
     for name in NAMES:
         np.testing.assert_allclose(changed[name], features[name], rtol=1e-6, atol=1e-9, err_msg=name)
 
@@ -132,17 +183,24 @@ NASTY: dict[str, Callable[[pl.DataFrame], pl.DataFrame]] = {
     "spikes of a million": _spike,
     "huge": lambda bars: bars.with_columns(pl.col("open", "high", "low", "close", "volume", "dividend") * 1e12),
 }
-UNDEFINED = {"obv_slope_20", "volume_ratio_20", "benchmark_correlation_60", "benchmark_beta_60"}
+# Where a docstring says NaN: nothing was traded, or nothing moved and a ratio has no meaning.
+FLAT = {"benchmark_correlation_60", "benchmark_beta_60", "sector_correlation_60", "sector_beta_60"}
+FLAT |= {"residual_momentum_252_21"} | {name for name in NAMES if name.startswith("zscore_")}
+FLAT |= {name for name in NAMES if FEATURES[name].group == "alpha158" and name.startswith(("RSQR", "CORR", "CORD"))}
+UNDEFINED: dict[str, set[str]] = {
+    "constant": FLAT,
+    "a cent": FLAT,
+    "no volume": {name for name in NAMES if "volume" in FEATURES[name].inputs},
+}
 
 
-@pytest.mark.parametrize("damage", NASTY.values(), ids=NASTY.keys())
+@pytest.mark.parametrize("damage", NASTY)
 def test_every_feature_is_never_infinite_and_nan_only_where_stated(bars, damage):
-    features = compute_features(damage(bars), NAMES, sessions=SESSIONS)
-    history = pl.int_range(pl.len()).over("symbol") + 1
-    for name in NAMES:
-        values = features.filter(history >= FEATURES[name].lookback_bars)[name]
-        assert not values.is_infinite().any(), name
-        assert name in UNDEFINED or not values.is_nan().any(), name
+    features = _compute(NASTY[damage](bars))
+    history = _n_bars(features, bars)
+    known = {name: features.filter(history >= FEATURES[name].required_bars)[name] for name in NAMES}
+    assert [name for name, values in known.items() if values.is_infinite().any()] == []
+    assert {name for name, values in known.items() if values.is_nan().any()} <= UNDEFINED.get(damage, set())
 
 
 @pytest.mark.parametrize("feature", FEATURES.values(), ids=FEATURES.keys())
@@ -152,25 +210,25 @@ def test_every_feature_is_described(feature):
     assert FEATURES[feature.name] is feature
 
 
-@pytest.mark.parametrize("feature", FEATURES.values(), ids=FEATURES.keys())
-def test_every_feature_returns_float64_of_the_panel_with_nan_before_its_lookback(feature, bars):
-    panel = build_panel(bars, SESSIONS)
+@pytest.mark.parametrize("name", NAMES)
+def test_every_feature_returns_float64_of_the_panel_with_nan_before_its_lookback(name, bars):
+    feature, panel = FEATURES[name], _panel(bars)
     values = feature.compute(panel)
     assert values.dtype == np.float64 and values.shape == panel.close.shape
     for first in panel.starts[:-1]:
-        assert np.isnan(values[first : first + feature.lookback_bars - 1]).all()
+        assert np.isnan(values[first : first + feature.required_bars - 1]).all()
 
 
-@pytest.mark.parametrize("feature", FEATURES.values(), ids=FEATURES.keys())
-def test_every_feature_reads_only_its_declared_inputs(feature, bars):
+@pytest.mark.parametrize("name", NAMES)
+def test_every_feature_reads_only_its_declared_inputs(name, bars):
     rng = np.random.default_rng(0)
-    columns = {"open", "high", "low", "close", "volume"} - set(feature.inputs)
+    columns = {"open", "high", "low", "close", "volume"} - set(FEATURES[name].inputs)
     # Other numbers in the columns it does not name; events are part of what a price means.
     disturbed = bars.with_columns(
-        pl.col(name) * pl.Series(rng.uniform(0.5, 2.0, bars.height)) for name in columns if name != "close"
+        pl.col(each) * pl.Series(rng.uniform(0.5, 2.0, bars.height)) for each in sorted(columns) if each != "close"
     )
-    ours, theirs = (compute_features(each, [feature.name], sessions=SESSIONS) for each in (bars, disturbed))
-    assert _bits(ours[feature.name]) == _bits(theirs[feature.name])
+    ours, theirs = (_compute(each, [name]) for each in (bars, disturbed))
+    assert _bits(ours[name]) == _bits(theirs[name])
 
 
 def test_impure_features_are_caught_by_leading_bars(bars):
@@ -184,7 +242,7 @@ def test_impure_features_are_caught_by_leading_bars(bars):
         Feature("running_sum", "planted", running_sum, 1, ("volume",), "sum since the frame's first row"),
         Feature("short", "planted", too_short_a_lookback, 5, ("close",), "reads 21 bars, declares 5"),
     ]
-    base, longer = (feature_frame(build_panel(_from(bars, n), None), planted) for n in (300, 200))
+    base, longer = (feature_frame(_panel(_from(bars, n)), planted) for n in (300, 200))
     for feature in planted:
         assert _bits(base[feature.name]) != _bits(_from(longer, 300)[feature.name])
 
@@ -192,23 +250,39 @@ def test_impure_features_are_caught_by_leading_bars(bars):
 def test_compute_features_returns_keys_and_float32_columns_in_registry_order(features):
     assert features.columns == [*KEYS, *NAMES]
     assert all(features.schema[name] == pl.Float32 for name in NAMES)
-    assert features["symbol"].unique().sort().to_list() == ["S000", "S001"]
+    assert features["symbol"].unique().sort().to_list() == ["S000", "S001", "S002"]
 
 
 def test_compute_features_orders_named_columns_like_the_registry(bars):
-    assert compute_features(bars, ["roc_5", "rsi_14"]).columns == [*KEYS, "rsi_14", "roc_5"]
+    assert _compute(bars, ["roc_5", "rsi_14"]).columns == [*KEYS, "rsi_14", "roc_5"]
 
 
-def test_compute_features_by_default_gives_what_the_arguments_can_feed(bars):
-    members = bars.filter(pl.col("role") == "member")
-    temporal = [name for name in group_names("temporal") if name != "is_month_end"]
-    assert compute_features(members).columns == [*KEYS, *group_names("technical"), *temporal]
-    assert set(NAMES) - set(compute_features(bars).columns) == {"is_month_end"}
-    assert compute_features(bars, sessions=SESSIONS).columns == [*KEYS, *NAMES]
+@pytest.mark.parametrize(
+    "lacking", [None, "sessions", "planned_holidays", "volatility_index", "sectors", "opens", "references"]
+)
+def test_compute_features_by_default_gives_what_the_arguments_can_feed(bars, lacking):
+    lost = {
+        "sessions": {"next_session", "calendar", "planned_holidays"},
+        "planned_holidays": {"planned_holidays"},
+        "volatility_index": {"volatility_index"},
+        "sectors": {"sector"},
+        "opens": {"session_open"},
+        "references": {"fundamentals", "insider_trades", "short_interest", "news"},
+    }.get(lacking, set())
+    left = bars if lacking != "volatility_index" else bars.filter(pl.col("symbol") != VOLATILITY_INDEX)
+    given = GIVEN if lacking is None else GIVEN | {lacking: None}
+    columns = compute_features(left, **given).columns
+    assert columns == [*KEYS, *(name for name in NAMES if lost.isdisjoint(FEATURES[name].inputs))]
+
+
+def test_compute_features_of_members_alone_leaves_out_what_bars_cannot_feed(bars):
+    columns = set(compute_features(bars.filter(pl.col("role") == "member")).columns)
+    assert {"rsi_14", "rank_return_5", "day_of_week"} <= columns
+    assert columns.isdisjoint({"benchmark_beta_60", "is_month_end", "sector_beta_60", "volatility_index_level"})
 
 
 def test_compute_features_of_no_members_gives_no_rows(bars):
-    empty = compute_features(bars.filter(pl.col("role") == "reference"), NAMES, sessions=SESSIONS)
+    empty = _compute(bars.filter(pl.col("role") == "reference"))
     assert empty.shape == (0, len(KEYS) + len(NAMES))
 
 
@@ -223,7 +297,13 @@ def test_compute_features_with_a_gap_counts_bars_not_days():
     [
         pytest.param({"names": ["rsi_15", "roc_5"]}, r"`names` must be among .*was \['rsi_15'\]", id="unknown"),
         pytest.param({"names": ["is_month_end"]}, "`sessions` must be given for .'is_month_end'", id="calendar"),
-        pytest.param({"earliest": {date(2020, 1, 6): date(2020, 1, 6)}}, "`earliest` must name every", id="earliest"),
+        pytest.param({"names": ["sector_beta_60"]}, "`sectors` must be given for", id="sectors"),
+        pytest.param({"names": ["days_to_holiday"], "sessions": CALENDAR}, "`planned_holidays` must be", id="holidays"),
+        pytest.param(
+            {"benchmark": REFERENCE, "earliest": {date(2020, 1, 6): date(2020, 1, 6)}},
+            "`earliest` must name every",
+            id="earliest",
+        ),
     ],
 )
 def test_compute_features_refuses_what_it_cannot_compute(bars, arguments, message):
@@ -237,5 +317,5 @@ def test_feature_with_a_lookback_beyond_the_projects_reach_is_refused():
 
 
 def test_group_names_refuses_an_unknown_group():
-    with pytest.raises(ValueError, match="cross_asset.*technical.*temporal.*was 'fundamental'"):
-        group_names("fundamental")
+    with pytest.raises(ValueError, match="cross_asset.*technical.*temporal.*was 'astrology'"):
+        group_names("astrology")

@@ -1,4 +1,4 @@
-"""Technical features: numbers by hand, agreement with pandas, and what happens when nothing moves."""
+"""Technical features: numbers by hand, agreement with TA-Lib and numpy over the same window, edge cases."""
 
 import math
 from collections.abc import Callable
@@ -8,9 +8,11 @@ import numpy as np
 import pandas as pd
 import polars as pl
 import pytest
+import talib
 
 from hf_pipelines.research.bars import adjust
 from hf_pipelines.research.features import FEATURES, compute_features, group_names
+from hf_pipelines_tests.research.features.stocknet import stocknet_bars_with_events
 from hf_pipelines_tests.sample_bars import bars_of, random_bars
 
 NAMES = group_names("technical")
@@ -39,6 +41,19 @@ def _last(name: str, close: list[float], **columns: list[float]) -> float:
         pytest.param("obv_slope_20", RISING[:20][::-1], -1.0, id="obv falling"),
         pytest.param("high_distance_20", [200.0] + [150.0] * 19, -0.25, id="high_distance_20"),
         pytest.param("low_distance_20", [100.0] + [150.0] * 19, 0.5, id="low_distance_20"),
+        pytest.param("high_distance_252", [200.0] + [150.0] * 251, -0.25, id="high_distance_252"),
+        pytest.param("low_distance_252", [100.0] + [150.0] * 251, 0.5, id="low_distance_252"),
+        pytest.param("williams_r_14", [100.0] * 12 + [120.0, 115.0], -25.0, id="williams_r"),
+        # Mean 101, mean absolute deviation (19 * 1 + 19) / 20 = 1.9.
+        pytest.param("cci_20", [100.0] * 19 + [120.0], 19 / (0.015 * 1.9), id="cci"),
+        # Flow up 102, down 101, and 12 bars that did not move: 102 of 203.
+        pytest.param("mfi_14", [101.0, 102.0, *[101.0] * 13], 100 * 102 / 203, id="mfi"),
+        pytest.param("aroon_up_25", [100.0] * 16 + [110.0] + [105.0] * 9, 100 * 16 / 25, id="aroon_up"),
+        pytest.param("aroon_down_25", [100.0] * 16 + [110.0] + [105.0] * 9, 100 * 15 / 25, id="aroon_down"),
+        pytest.param("aroon_oscillator_25", [100.0] * 16 + [110.0] + [105.0] * 9, 4.0, id="aroon_oscillator"),
+        pytest.param("sma_gap_100", [1.0] * 99 + [2.0], 2 / 1.01 - 1, id="sma_gap_100"),
+        # The last close weighs 2 / 6, the others were 100.
+        pytest.param("ema_gap_5", [100.0] * 23 + [130.0], 130 / 110 - 1, id="ema_gap_5"),
     ],
 )
 def test_technical_hand_computed(name, close, expected):
@@ -77,144 +92,317 @@ def test_obv_counts_a_fall_by_just_the_dividend_as_no_change():
     assert _last("obv_slope_20", [60.01] * 10 + [59.88] * 10, dividend=[0.0] * 10 + [0.13] + [0.0] * 9) == 0.0
 
 
-def _ema(values: pd.Series, span: int) -> pd.Series:
-    return values.ewm(span=span, adjust=False).mean()
+def test_volume_features_hand_computed():
+    close, volume = [100.0] * 19 + [110.0], [100.0] * 19 + [300.0]
+    # Mean 110, variance (19 * 10^2 + 190^2) / 20 = 1900.
+    assert _last("volume_zscore_20", close, volume=volume) == pytest.approx(190 / math.sqrt(1900))
+    assert _last("vwap_gap_20", close, volume=volume) == pytest.approx(110 / ((1900 * 100 + 300 * 110) / 2200) - 1)
 
 
-def _wilder(values: pd.Series) -> pd.Series:
-    values = values.dropna().reset_index(drop=True)
-    seeded = pd.concat([pd.Series([values[:14].mean()]), values[14:]])
-    return seeded.ewm(alpha=1 / 14, adjust=False).mean()
+def test_amihud_illiquidity_hand_computed_leaves_out_bars_without_volume():
+    # Dollar volumes of the returns: 18 x 100, one of 330; a bar without volume in between that moved the price.
+    close = [100.0] * 19 + [100.0, 110.0]
+    volume = [1.0] * 5 + [0.0] + [1.0] * 14 + [3.0]
+    usual = (18 * 100 + 330) / 19
+    assert _last("amihud_illiquidity_20", close, volume=volume) == pytest.approx(0.1 / 330 * usual / 19)
 
 
-def _macd(w: pd.DataFrame) -> pd.Series:
-    return _ema(w.close, 12) - _ema(w.close, 26)
+def test_range_volatilities_hand_computed():
+    # Every bar opens and closes where the one before closed, with a range of a tenth in logarithms on each side.
+    close, up = [100.0] * 21, math.exp(0.1)
+    columns = {"high": [100.0 * up] * 21, "low": [100.0 / up] * 21}
+    assert _last("parkinson_volatility_20", close, **columns) == pytest.approx(0.2 / math.sqrt(4 * math.log(2)))
+    assert _last("garman_klass_volatility_20", close, **columns) == pytest.approx(0.2 / math.sqrt(2))
+    # Rogers-Satchell: 0.1 * 0.1 + 0.1 * 0.1 a bar; nights and bodies do not vary.
+    share = 0.34 / (1.34 + 21 / 19)
+    assert _last("yang_zhang_volatility_20", close, **columns) == pytest.approx(math.sqrt((1 - share) * 0.02))
+    # Nights of +-0.1 by turns and nothing else: sample variance 0.01 * 20 / 19.
+    close = [100.0 * up ** (bar % 2) for bar in range(21)]
+    assert _last("yang_zhang_volatility_20", close) == pytest.approx(0.1 * math.sqrt(20 / 19))
 
 
-def _rsi(w: pd.DataFrame) -> float:
-    change = w.close.diff()
-    strength = _wilder(change.clip(lower=0)).iloc[-1] / _wilder(-change.clip(upper=0)).iloc[-1]
-    return 100 - 100 / (1 + strength)
+def test_candle_hand_computed():
+    bar = {"open": [100.0, 104.0], "high": [101.0, 110.0], "low": [99.0, 100.0]}
+    expected = {
+        "overnight_gap": 0.04, "bar_range": 10 / 102, "candle_body": -0.2, "candle_upper_shadow": 0.6,
+        "candle_lower_shadow": 0.2,
+    }  # fmt: skip
+    assert {name: _last(name, [100.0, 102.0], **bar) for name in expected} == pytest.approx(expected)
 
 
-def _true_range(w: pd.DataFrame) -> pd.Series:
-    before = w.close.shift()
-    ranges = pd.concat([w.high - w.low, (w.high - before).abs(), (w.low - before).abs()], axis=1)
-    return ranges.max(axis=1)[1:]
+def test_overnight_gap_counts_a_dividend_as_return():
+    # The night took 100 to 95 and paid 5; the day took it back to 100, at which the dividend is reinvested.
+    gap = _last("overnight_gap", [100.0, 100.0], open=[100.0, 95.0], dividend=[0.0, 5.0])
+    assert gap == pytest.approx(95 / (100 * 100 / 105) - 1)
 
 
-def _adx(w: pd.DataFrame) -> float:
-    up, down = w.high.diff(), -w.low.diff()
-    average_range = _wilder(_true_range(w))
-    plus = 100 * _wilder(up.where((up > down + 1e-9) & (up > 0), 0.0)[1:]) / average_range
-    minus = 100 * _wilder(down.where((down > up + 1e-9) & (down > 0), 0.0)[1:]) / average_range
-    return _wilder(100 * (plus - minus).abs() / (plus + minus)).iloc[-1]
+def test_directional_and_keltner_hand_computed():
+    high, low = [c + 1 for c in RISING], [c - 1 for c in RISING]
+    # Highs rise by 1 of a true range of 2.
+    assert _last("plus_di_14", RISING, high=high, low=low) == pytest.approx(50.0)
+    assert _last("minus_di_14", RISING, high=high, low=low) == 0.0
+    # An exponential average lags a straight line by (span - 1) / 2 = 9.5 bars, less what 100 bars have not forgotten.
+    lag = 9.5 * (1 - (19 / 21) ** 99)
+    assert _last("keltner_position_20", RISING, high=high, low=low) == pytest.approx(0.5 + lag / 8, rel=1e-6)
 
 
-def _stochastic(w: pd.DataFrame) -> pd.Series:
-    low = w.low.rolling(14).min()
-    return 100 * (w.close - low) / (w.high.rolling(14).max() - low)
+Window = pd.DataFrame
 
 
-def _obv_slope(w: pd.DataFrame) -> float:
-    change = w.close.diff().fillna(0)
-    balance = (np.sign(change.where(change.abs() > 1e-9, 0)) * w.volume).cumsum()
-    return np.polyfit(np.arange(20), balance, 1)[0] / w.volume.mean()
+def _arrays(w: Window, *names: str) -> list[np.ndarray]:
+    return [w[name].to_numpy() for name in names]
 
 
-def _volatility(w: pd.DataFrame) -> float:
+def _hlc(w: Window) -> list[np.ndarray]:
+    return _arrays(w, "high", "low", "close")
+
+
+def _led(close: np.ndarray, bars: int) -> np.ndarray:
+    """The window behind copies of its first close: TA-Lib's average of those is where ours starts."""
+    return np.concatenate([np.full(bars, close[0]), close])
+
+
+def _ema(w: Window, span: int) -> float:
+    return talib.EMA(_led(w.close.to_numpy(), span - 1), span)[-1]
+
+
+def _macd(w: Window, which: int) -> float:
+    return talib.MACD(_led(w.close.to_numpy(), 25 + 8), 12, 26, 9)[which][-1] / w.close.iloc[-1]
+
+
+def _stochastic(w: Window, days: int) -> float:
+    return talib.STOCHF(*_hlc(w), 14, days, 0)[1][-1]
+
+
+def _directional(w: Window, *, like_talib: bool = False) -> tuple[float, float, float]:
+    """ADX, +DI, -DI from Wilder sums that start with all 14 changes, or with 13 carried on as TA-Lib does."""
+    high, low, close = _hlc(w)
+    up, down = np.diff(high), -np.diff(low)
+    tie = 0.0 if like_talib else 1e-9
+    moves = np.array([
+        np.where((up > down + tie) & (up > 0), up, 0.0), np.where((down > up + tie) & (down > 0), down, 0.0),
+        talib.TRANGE(high, low, close)[1:],
+    ])  # fmt: skip
+    total = moves[:, :13].sum(axis=1)
+    total = total - total / 14 + moves[:, 13] if like_talib else total + moves[:, 13]
+    strength = [100 * abs(total[0] - total[1]) / (total[0] + total[1])]
+    for move in moves[:, 14:].T:
+        total = total - total / 14 + move
+        strength.append(100 * abs(total[0] - total[1]) / (total[0] + total[1]))
+    adx = np.mean(strength[:14])
+    for each in strength[14:]:
+        adx = (adx * 13 + each) / 14
+    return adx, 100 * total[0] / total[2], 100 * total[1] / total[2]
+
+
+def _bollinger(w: Window) -> tuple[float, float]:
+    upper, middle, lower = (band[-1] for band in talib.BBANDS(w.close.to_numpy(), 20, 2, 2, 0))
+    return (upper - lower) / middle, (w.close.iloc[-1] - lower) / (upper - lower)
+
+
+def _yang_zhang(w: Window) -> float:
+    before, now = w.close.shift()[1:], w[1:]
+    night, body = np.log(now.open / before), np.log(now.close / now.open)
+    up, down = np.log(now.high / now.open), np.log(now.low / now.open)
+    share = 0.34 / (1.34 + 21 / 19)
+    return math.sqrt(night.var() + share * body.var() + (1 - share) * (up * (up - body) + down * (down - body)).mean())
+
+
+def _garman_klass(w: Window) -> float:
+    spread, body = np.log(w.high / w.low), np.log(w.close / w.open)
+    return math.sqrt((spread**2 / 2 - (2 * math.log(2) - 1) * body**2).mean())
+
+
+def _amihud(w: Window) -> float:
+    money = (w.close * w.volume)[1:]
+    return (w.close.pct_change()[1:].abs() / (money / money.mean())).mean()
+
+
+def _vwap(w: Window) -> float:
+    return np.average(talib.TYPPRICE(*_hlc(w)), weights=w.volume)
+
+
+def _volatility(w: Window) -> float:
     return np.log(w.close).diff().std()
 
 
-PANDAS: dict[str, Callable[[pd.DataFrame], float]] = {
-    "rsi_14": _rsi,
-    "macd_line": lambda w: _macd(w).iloc[-1] / w.close.iloc[-1],
-    "macd_signal": lambda w: _ema(_macd(w), 9).iloc[-1] / w.close.iloc[-1],
-    "macd_histogram": lambda w: (_macd(w) - _ema(_macd(w), 9)).iloc[-1] / w.close.iloc[-1],
-    "roc_5": lambda w: w.close.pct_change(5).iloc[-1],
-    "roc_10": lambda w: w.close.pct_change(10).iloc[-1],
-    "roc_20": lambda w: w.close.pct_change(20).iloc[-1],
-    "stochastic_k": lambda w: _stochastic(w).iloc[-1],
-    "stochastic_d": lambda w: _stochastic(w).rolling(3).mean().iloc[-1],
-    "sma_gap_5": lambda w: (w.close / w.close.rolling(5).mean()).iloc[-1] - 1,
-    "sma_gap_10": lambda w: (w.close / w.close.rolling(10).mean()).iloc[-1] - 1,
-    "sma_gap_20": lambda w: (w.close / w.close.rolling(20).mean()).iloc[-1] - 1,
-    "sma_gap_50": lambda w: (w.close / w.close.rolling(50).mean()).iloc[-1] - 1,
-    "ema_gap_12": lambda w: (w.close / _ema(w.close, 12)).iloc[-1] - 1,
-    "ema_gap_26": lambda w: (w.close / _ema(w.close, 26)).iloc[-1] - 1,
-    "adx_14": _adx,
-    "atr_14": lambda w: _wilder(_true_range(w)).iloc[-1] / w.close.iloc[-1],
-    "bollinger_width_20": lambda w: 4 * w.close.std(ddof=0) / w.close.mean(),
-    "bollinger_position_20": lambda w: 0.5 + (w.close.iloc[-1] - w.close.mean()) / (4 * w.close.std(ddof=0)),
+INDEPENDENT: dict[str, Callable[[Window], float]] = {
+    "rsi_14": lambda w: talib.RSI(w.close.to_numpy(), 14)[-1],
+    "macd_line": lambda w: _macd(w, 0),
+    "macd_signal": lambda w: _macd(w, 1),
+    "macd_histogram": lambda w: _macd(w, 2),
+    **{f"roc_{n}": lambda w, n=n: talib.ROC(w.close.to_numpy(), n)[-1] / 100 for n in (5, 10, 20)},
+    "stochastic_k": lambda w: _stochastic(w, 1),
+    "stochastic_d": lambda w: _stochastic(w, 3),
+    "williams_r_14": lambda w: talib.WILLR(*_hlc(w), 14)[-1],
+    "cci_20": lambda w: talib.CCI(*_hlc(w), 20)[-1],
+    "mfi_14": lambda w: talib.MFI(*_hlc(w), w.volume.to_numpy(), 14)[-1],
+    **{
+        f"sma_gap_{n}": lambda w, n=n: w.close.iloc[-1] / talib.SMA(w.close.to_numpy(), n)[-1] - 1
+        for n in (5, 10, 20, 50, 100, 200)
+    },
+    **{f"ema_gap_{n}": lambda w, n=n: w.close.iloc[-1] / _ema(w, n) - 1 for n in (5, 10, 12, 20, 26, 50, 100, 200)},
+    "adx_14": lambda w: _directional(w)[0],
+    "plus_di_14": lambda w: _directional(w)[1],
+    "minus_di_14": lambda w: _directional(w)[2],
+    "aroon_up_25": lambda w: talib.AROON(*_hlc(w)[:2], 25)[1][-1],
+    "aroon_down_25": lambda w: talib.AROON(*_hlc(w)[:2], 25)[0][-1],
+    "aroon_oscillator_25": lambda w: talib.AROONOSC(*_hlc(w)[:2], 25)[-1],
+    "atr_14": lambda w: talib.ATR(*_hlc(w), 14)[-1] / w.close.iloc[-1],
+    "bollinger_width_20": lambda w: _bollinger(w)[0],
+    "bollinger_position_20": lambda w: _bollinger(w)[1],
+    "keltner_position_20": lambda w: 0.5 + (w.close.iloc[-1] - _ema(w, 20)) / (4 * talib.ATR(*_hlc(w), 10)[-1]),
     "volatility_10": _volatility,
     "volatility_20": _volatility,
     "volatility_60": _volatility,
-    "obv_slope_20": _obv_slope,
+    "parkinson_volatility_20": lambda w: math.sqrt((np.log(w.high / w.low) ** 2).mean() / (4 * math.log(2))),
+    "garman_klass_volatility_20": _garman_klass,
+    "yang_zhang_volatility_20": _yang_zhang,
+    "obv_slope_20": lambda w: (
+        talib.LINEARREG_SLOPE(talib.OBV(*_arrays(w, "close", "volume")), 20)[-1] / w.volume.mean()
+    ),
+    "vwap_gap_20": lambda w: w.close.iloc[-1] / _vwap(w) - 1,
     "volume_ratio_20": lambda w: w.volume.iloc[-1] / w.volume.mean(),
-    "high_distance_20": lambda w: w.close.iloc[-1] / w.high.max() - 1,
-    "high_distance_60": lambda w: w.close.iloc[-1] / w.high.max() - 1,
-    "low_distance_20": lambda w: w.close.iloc[-1] / w.low.min() - 1,
-    "low_distance_60": lambda w: w.close.iloc[-1] / w.low.min() - 1,
+    "volume_zscore_20": lambda w: (w.volume.iloc[-1] - w.volume.mean()) / w.volume.std(ddof=0),
+    "amihud_illiquidity_20": _amihud,
+    **{f"high_distance_{n}": lambda w, n=n: w.close.iloc[-1] / talib.MAX(w.high.to_numpy(), n)[-1] - 1
+       for n in (20, 60, 252)},
+    **{f"low_distance_{n}": lambda w, n=n: w.close.iloc[-1] / talib.MIN(w.low.to_numpy(), n)[-1] - 1
+       for n in (20, 60, 252)},
+    "overnight_gap": lambda w: w.open.iloc[-1] / w.close.iloc[0] - 1,
+    "bar_range": lambda w: (w.high - w.low).iloc[0] / w.close.iloc[0],
+    "candle_body": lambda w: (w.close - w.open).iloc[0] / (w.high - w.low).iloc[0],
+    "candle_upper_shadow": lambda w: (w.high - w[["open", "close"]].max(axis=1)).iloc[0] / (w.high - w.low).iloc[0],
+    "candle_lower_shadow": lambda w: (w[["open", "close"]].min(axis=1) - w.low).iloc[0] / (w.high - w.low).iloc[0],
+}  # fmt: skip
+
+
+def _in_whole_units() -> pl.DataFrame:
+    """Prices in whole units of about 100: closes, highs and lows are often equal."""
+    bars = random_bars(symbols=2, sessions=420, seed=12, has_events=False)
+    first = pl.col("close").first().over("symbol")
+    prices = [(pl.col(name) / first * 100).round() for name in ("open", "high", "low", "close")]
+    return bars.with_columns(prices)
+
+
+SOURCES: dict[str, Callable[[], pl.DataFrame]] = {
+    "random": lambda: random_bars(symbols=2, sessions=420, seed=11),
+    "ties": _in_whole_units,
+    "real": lambda: stocknet_bars_with_events("AAPL", "XOM"),
 }
 
 
-@pytest.fixture(scope="module")
-def adjusted_windows() -> list[tuple[dict[str, float], pd.DataFrame]]:
-    """Rows of features, each with 120 bars that `bars.adjust` sees from that row."""
-    bars = random_bars(symbols=2, sessions=180, seed=11)
+@pytest.fixture(scope="module", params=SOURCES)
+def adjusted_windows(request) -> list[tuple[dict[str, float], Window]]:
+    """Rows of features, each with 300 bars that `bars.adjust` sees from that row."""
+    bars = SOURCES[request.param]()
     features = compute_features(bars, NAMES)
     found = []
-    for symbol in ("S000", "S001"):
+    for symbol in features["symbol"].unique().sort():
         own = bars.filter(pl.col("symbol") == symbol)
-        assert (own["dividend"] > 0).any()
-        for ts in own["ts"].gather(range(119, 180, 6)):
+        assert request.param == "ties" or (own["dividend"] > 0).any()
+        for ts in own["ts"].gather(range(299, own.height, 7)):
             row = features.row(by_predicate=(pl.col("symbol") == symbol) & (pl.col("ts") == ts), named=True)
-            window = adjust(own, ts).tail(120).select("open", "high", "low", "close", "volume")
+            window = adjust(own, ts).tail(300).select("open", "high", "low", "close", "volume")
             found.append((row, window.to_pandas()))
     return found
 
 
-def test_pandas_formulas_cover_every_technical_feature():
-    assert set(PANDAS) == set(NAMES)
+def test_independent_formulas_cover_every_technical_feature():
+    assert set(INDEPENDENT) == set(NAMES)
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_technical_agrees_with_pandas_on_adjusted_bars(name, adjusted_windows):
+def test_technical_agrees_with_talib_or_numpy_on_adjusted_bars(name, adjusted_windows):
     bars = FEATURES[name].lookback_bars
-    expected = [PANDAS[name](window.tail(bars).reset_index(drop=True)) for _, window in adjusted_windows]
-    np.testing.assert_allclose([row[name] for row, _ in adjusted_windows], expected, rtol=2e-6, atol=1e-9)
+    with np.errstate(invalid="ignore"):
+        rows = [(row[name], INDEPENDENT[name](w.tail(bars).reset_index(drop=True))) for row, w in adjusted_windows]
+    ours, theirs = np.array(rows).T
+    if name.startswith("candle"):
+        # A bar without a range has no candle: numpy says NaN, we say 0.
+        assert (ours[np.isnan(theirs)] == 0.0).all()
+        theirs = np.nan_to_num(theirs)
+    np.testing.assert_allclose(ours, theirs, rtol=2e-6, atol=2e-6 * max(np.abs(theirs).max(), 1e-3))
 
 
-@pytest.mark.parametrize("name", ["rsi_14", "atr_14", "adx_14", "ema_gap_12", "ema_gap_26", "macd_line"])
+def test_ema_differs_from_talib_on_the_same_window_by_the_weight_of_the_seed(adjusted_windows):
+    for name, span in {f"ema_gap_{n}": n for n in (5, 26, 100)}.items():
+        bars = FEATURES[name].lookback_bars
+        row, window = adjusted_windows[0]
+        close = window.close.to_numpy()[-bars:]
+        ours = close[-1] / (1 + row[name])
+        theirs = talib.EMA(close, span)[-1]
+        seed = close[:span].mean() - _ema(window.tail(bars)[:span].reset_index(drop=True), span)
+        assert theirs - ours == pytest.approx(seed * (1 - 2 / (span + 1)) ** (bars - span), abs=2e-7 * close[-1])
+
+
+def test_adx_and_di_differ_from_talib_on_the_same_window_by_the_first_fourteen_changes_alone(adjusted_windows):
+    for _, window in adjusted_windows[::5]:
+        window = window.tail(120)
+        theirs = [indicator(*_hlc(window), 14)[-1] for indicator in (talib.ADX, talib.PLUS_DI, talib.MINUS_DI)]
+        assert _directional(window, like_talib=True) == pytest.approx(theirs, rel=1e-6)
+        # What is left of that after 106 more changes, in points of 100.
+        assert _directional(window) == pytest.approx(theirs, abs=0.05)
+
+
+@pytest.mark.parametrize("name", ["rsi_14", "atr_14", "adx_14", "ema_gap_12", "ema_gap_26", "ema_gap_50", "macd_line"])
 def test_recursive_windows_are_long_enough_to_agree_with_the_whole_history(name):
     bars = random_bars(symbols=1, sessions=600, seed=5, has_events=False, has_reference=False)
     history = bars.select("open", "high", "low", "close", "volume").to_pandas()
     value = compute_features(bars, [name])[name][-1]
     spread = compute_features(bars, [name])[name].drop_nans().std()
     # In units of how much the feature itself varies: 2 % of that is nothing a model could see.
-    assert abs(value - PANDAS[name](history)) < 0.02 * spread
+    assert abs(value - INDEPENDENT[name](history)) < 0.02 * spread
 
 
-FLAT = {
-    "rsi_14": 50.0, "macd_line": 0.0, "macd_signal": 0.0, "macd_histogram": 0.0, "roc_5": 0.0, "roc_10": 0.0,
-    "roc_20": 0.0, "stochastic_k": 50.0, "stochastic_d": 50.0, "sma_gap_5": 0.0, "sma_gap_10": 0.0,
-    "sma_gap_20": 0.0, "sma_gap_50": 0.0, "ema_gap_12": 0.0, "ema_gap_26": 0.0, "adx_14": 0.0, "atr_14": 0.0,
-    "bollinger_width_20": 0.0, "bollinger_position_20": 0.5, "volatility_10": 0.0, "volatility_20": 0.0,
-    "volatility_60": 0.0, "obv_slope_20": 0.0, "volume_ratio_20": 1.0, "high_distance_20": 0.0,
-    "high_distance_60": 0.0, "low_distance_20": 0.0, "low_distance_60": 0.0,
+MIDDLES = {
+    "rsi_14": 50.0, "stochastic_k": 50.0, "stochastic_d": 50.0, "williams_r_14": -50.0, "mfi_14": 50.0,
+    "aroon_up_25": 100.0, "aroon_down_25": 100.0, "bollinger_position_20": 0.5, "keltner_position_20": 0.5,
+    "volume_ratio_20": 1.0,
 }  # fmt: skip
 
 
 @pytest.mark.parametrize("price", [pytest.param(88.99, id="as traded"), pytest.param(0.1 + 0.2, id="not exact")])
 def test_technical_with_constant_prices_gives_the_stated_value(price):
-    last = compute_features(bars_of("A", [price] * 120), NAMES).row(-1, named=True)
-    assert {name: last[name] for name in NAMES} == pytest.approx(FLAT, abs=1e-7)
+    last = compute_features(bars_of("A", [price] * 300), NAMES).row(-1, named=True)
+    assert {name: last[name] for name in NAMES} == pytest.approx(dict.fromkeys(NAMES, 0.0) | MIDDLES, abs=1e-7)
+
+
+def test_technical_with_a_price_that_falls_by_just_its_dividends_gives_the_stated_value():
+    close, dividend = [60.01] * 300, [0.0] * 300
+    for bar in range(10, 300, 20):
+        dividend[bar] = 0.13
+        close[bar:] = [round(close[bar] - 0.13, 2)] * (300 - bar)
+    # Four prices alike: the total return of every bar is 0, but for the last bit.
+    last = compute_features(bars_of("A", close, dividend=dividend), NAMES).row(-1, named=True)
+    assert {name: last[name] for name in NAMES} == pytest.approx(dict.fromkeys(NAMES, 0.0) | MIDDLES, abs=1e-7)
 
 
 def test_technical_without_any_volume_is_nan_only_for_volume_features():
-    bars = random_bars(symbols=1, sessions=150, has_reference=False).with_columns(volume=pl.lit(0.0))
+    bars = random_bars(symbols=1, sessions=310, has_reference=False).with_columns(volume=pl.lit(0.0))
     last = compute_features(bars, NAMES).row(-1, named=True)
-    assert {name for name in NAMES if math.isnan(last[name])} == {"obv_slope_20", "volume_ratio_20"}
+    volume_features = {"obv_slope_20", "vwap_gap_20", "volume_ratio_20", "volume_zscore_20", "amihud_illiquidity_20"}
+    assert {name for name in NAMES if math.isnan(last[name])} == volume_features
+    assert last["mfi_14"] == 50.0
+
+
+def test_technical_of_a_symbol_with_one_bar_is_nan_but_for_its_candle():
+    only = compute_features(bars_of("A", [100.0], high=[110.0], low=[90.0]), NAMES).row(0, named=True)
+    known = {name for name in NAMES if not math.isnan(only[name])}
+    assert known == {"bar_range", "candle_body", "candle_upper_shadow", "candle_lower_shadow"}
+
+
+@pytest.mark.parametrize("factor", [1e-8, 1e8])
+def test_technical_at_tiny_and_huge_prices_and_volumes_gives_the_usual_values(factor):
+    bars = random_bars(symbols=1, sessions=330, seed=6, has_reference=False)
+    usual = compute_features(bars, NAMES)
+    prices = bars.with_columns(pl.col("open", "high", "low", "close", "dividend") * factor)
+    volumes = bars.with_columns(pl.col("volume") * factor)
+    for name in NAMES:
+        for scaled in (prices, volumes):
+            values = compute_features(scaled, [name])[name]
+            assert not values.is_infinite().any()
+            np.testing.assert_allclose(values, usual[name], rtol=1e-5, atol=1e-7, err_msg=name)
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,175 @@
+"""The contract of a feature, as a check that anyone can run on their own.
+
+Here: `contract_breaches`, which plays what a leak, a growing window or a unit would be betrayed by, and says in words
+which rule is broken and where. Not here: the registered features (a test runs this over every one of them), replay of
+stored partitions (`research/replay.py`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from datetime import date, datetime
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from hf_pipelines.research.features.feature import Feature
+from hf_pipelines.research.features.panel import build_panel
+from hf_pipelines.research.features.registry import feature_frame
+from hf_pipelines.research.replay import cut
+
+# Relative: what a float32 keeps of a number that was computed in another unit.
+SCALE_TOLERANCE = 1e-5
+N_CUTS = 6
+
+_PRICES = ("open", "high", "low", "close", "dividend")
+_COLUMNS = ("open", "high", "low", "close", "volume")
+
+
+def contract_breaches(feature: Feature, bars: pl.DataFrame, *, seed: int = 0, **given: Any) -> list[str]:
+    """Which rules of the contract a feature breaks on some bars.
+
+    Parameters
+    ----------
+    feature : Feature
+        Registered or not.
+    bars : DataFrame
+        Contract `BARS_SCHEMA`, sorted by (symbol, ts); at least `lookback_bars` + 40 sessions, corporate actions
+        and symbols that begin late welcome.
+    seed : int
+        Of the sessions at which the future is cut off and of the disturbances.
+    **given
+        Further arguments of `build_panel` (`sessions`, `benchmark`, `references`...).
+
+    Returns
+    -------
+    list of str
+        One sentence a broken rule, with the first value that betrays it; empty for a sound feature.
+
+    Raises
+    ------
+    ValueError
+        If the bars are too short to judge by.
+
+    Notes
+    -----
+    The rules: the same twice; no look-ahead (values stay when everything after their session is cut off); a window
+    of `lookback_bars` (values stay when older bars are cut off); dimensionless; only declared inputs; finite or NaN;
+    some value. Reference tables are cut with the future. A rule that holds on these bars may break on others.
+    """
+    sessions = bars["session"].unique().sort().to_list()
+    needed = feature.lookback_bars + 40
+    if len(sessions) < needed:
+        raise ValueError(
+            f"`bars` must hold at least {needed} sessions to judge {feature.name}, was {len(sessions)}; give more history."
+        )
+    rng = np.random.default_rng(seed)
+
+    def values(of: pl.DataFrame, **changed: Any) -> pl.DataFrame:
+        return feature_frame(build_panel(of, **{"sessions": None, **given, **changed}), [feature])
+
+    whole = values(bars)
+    name = feature.name
+    breaches = [
+        *_differing(whole, values(bars), name, "give the same twice"),
+        *_look_ahead(bars, whole, feature, sessions, values, given, rng),
+        *_long_window(bars, whole, feature, sessions, values),
+        *_units(bars, whole, name, values),
+        *_undeclared(bars, whole, feature, values, rng),
+    ]
+    column = whole[name]
+    if column.is_infinite().any():
+        at = whole.filter(column.is_infinite()).row(0, named=True)
+        breaches.append(f"`{name}` must be finite or NaN, was {at[name]} for {at['symbol']} on {at['session']}.")
+    if column.is_nan().all():
+        breaches.append(f"`{name}` must have a value on some row of {len(sessions)} sessions, was NaN on all.")
+    return breaches
+
+
+Values = Callable[..., pl.DataFrame]
+
+
+def _look_ahead(
+    bars: pl.DataFrame,
+    whole: pl.DataFrame,
+    feature: Feature,
+    sessions: list[date],
+    values: Values,
+    given: Mapping[str, Any],
+    rng: np.random.Generator,
+) -> Iterator[str]:
+    first = min(feature.required_bars, len(sessions) - 2)
+    days = rng.choice(len(sessions) - 1 - first, size=min(N_CUTS, len(sessions) - 1 - first), replace=False) + first
+    for at in sorted(days.tolist()):
+        day = sessions[at]
+        known = bars.filter(pl.col("session") <= day)
+        changed = _cut_references(given, max(known["ts"].to_list()))
+        rule = "not look ahead of its session"
+        found = list(_differing(whole.filter(pl.col("session") <= day), values(known, **changed), feature.name, rule))
+        if found:
+            yield f"{found[0]} (everything after {day} was cut off)"
+            return
+
+
+def _cut_references(given: Mapping[str, Any], at: datetime) -> dict[str, Any]:
+    references = given.get("references")
+    return {} if not references else {"references": {name: cut(table, at) for name, table in references.items()}}
+
+
+def _long_window(
+    bars: pl.DataFrame, whole: pl.DataFrame, feature: Feature, sessions: list[date], values: Values
+) -> Iterator[str]:
+    first = sessions[len(sessions) - feature.lookback_bars - 39]
+    short = values(bars.filter(pl.col("session") >= first))
+    # Rows whose window lies within what is left.
+    rows = pl.int_range(pl.len()).over("symbol") >= feature.lookback_bars - 1
+    judged = short.filter(rows)
+    rule = f"read only its last {feature.lookback_bars} bars (`lookback_bars`)"
+    expected = whole.join(judged.select("symbol", "ts"), on=["symbol", "ts"], how="semi")
+    for breach in _differing(expected, judged, feature.name, rule):
+        yield f"{breach} (bars before {first} were cut off)"
+
+
+def _units(bars: pl.DataFrame, whole: pl.DataFrame, name: str, values: Values) -> Iterator[str]:
+    symbol = whole["symbol"][0] if whole.height else None
+    for what, columns in (("prices", _PRICES), ("volumes", ("volume",))):
+        factor = pl.when(pl.col("symbol") == symbol).then(0.37).otherwise(1.0)
+        scaled = values(bars.with_columns(pl.col(columns) * factor))
+        ours, theirs = whole[name].to_numpy().astype(np.float64), scaled[name].to_numpy().astype(np.float64)
+        near = np.isclose(ours, theirs, rtol=SCALE_TOLERANCE, atol=1e-7, equal_nan=True)
+        if not near.all():
+            at = int(np.flatnonzero(~near)[0])
+            row = whole.row(at, named=True)
+            yield (
+                f"`{name}` must be dimensionless, was {ours[at]:.6g} and {theirs[at]:.6g} for {row['symbol']} on "
+                f"{row['session']} with the {what} of {symbol} multiplied by 0.37; divide by a price or a usual volume."
+            )
+
+
+def _undeclared(
+    bars: pl.DataFrame, whole: pl.DataFrame, feature: Feature, values: Values, rng: np.random.Generator
+) -> Iterator[str]:
+    for column in sorted(set(_COLUMNS) - set(feature.inputs) - {"close"}):
+        noise = pl.Series(rng.uniform(0.5, 2.0, bars.height))
+        disturbed = values(bars.with_columns(pl.col(column) * noise))
+        for breach in _differing(
+            whole, disturbed, feature.name, f"read only its `inputs` ({', '.join(feature.inputs)})"
+        ):
+            yield f"{breach} (other numbers in `{column}`)"
+
+
+def _differing(expected: pl.DataFrame, found: pl.DataFrame, name: str, rule: str) -> Iterator[str]:
+    """The first row whose value differs in a bit."""
+    ours, theirs = expected[name].to_numpy(), found[name].to_numpy()
+    if ours.size != theirs.size:
+        yield f"`{name}` must {rule}, gave {theirs.size} rows for {ours.size}."
+        return
+    differs = ~((ours == theirs) | (np.isnan(ours) & np.isnan(theirs)))
+    if differs.any():
+        at = int(np.flatnonzero(differs)[0])
+        row = expected.row(at, named=True)
+        yield (
+            f"`{name}` must {rule}, was {ours[at]:.6g} and then {theirs[at]:.6g} for {row['symbol']} on {row['session']}; "
+            f"{int(differs.sum())} of {differs.size} values differ"
+        )

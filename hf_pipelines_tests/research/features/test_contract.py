@@ -1,0 +1,116 @@
+"""The contract check: every named leak is caught by its rule, sound features never are."""
+
+from collections.abc import Callable
+
+import numpy as np
+import polars as pl
+import pytest
+
+from hf_pipelines.research.features import FEATURES, Feature, Panel
+from hf_pipelines.research.features.contract import contract_breaches
+from hf_pipelines_tests.sample_bars import random_bars
+
+Change = Callable[[np.ndarray], np.ndarray]
+
+
+@pytest.fixture(scope="module")
+def bars() -> pl.DataFrame:
+    return random_bars(symbols=3, sessions=160, seed=12, late_bars=7)
+
+
+def _planted(change: Change, *, lookback_bars: int = 21, inputs: tuple[str, ...] = ("close",)) -> Feature:
+    """A feature that changes the returns of each symbol; without events, returns are dimensionless."""
+
+    def compute(panel: Panel) -> np.ndarray:
+        values = np.full(panel.close.shape, np.nan)
+        for first, end in zip(panel.starts[:-1], panel.starts[1:], strict=True):
+            price = panel.close[first:end] * np.cumprod(1.0 / panel.price_factor[first:end])
+            values[first + 1 : end] = change(price[1:] / price[:-1] - 1.0)
+        return values
+
+    return Feature("leak", "planted", compute, lookback_bars, inputs, "planted")  # type: ignore[arg-type]
+
+
+def _shifted(returns: np.ndarray) -> np.ndarray:
+    return np.append(returns[1:], np.nan)
+
+
+def _centred(returns: np.ndarray) -> np.ndarray:
+    return np.convolve(returns, np.full(5, 0.2), mode="same")
+
+
+def _full_sample_z(returns: np.ndarray) -> np.ndarray:
+    return (returns - returns.mean()) / returns.std()
+
+
+def _backward_filled(returns: np.ndarray) -> np.ndarray:
+    holed = np.where(np.arange(returns.size) % 3 == 0, np.nan, returns)
+    return pl.Series(holed).fill_nan(None).fill_null(strategy="backward").to_numpy()
+
+
+def _smoothed(returns: np.ndarray) -> np.ndarray:
+    forward = pl.Series(returns).ewm_mean(span=5).to_numpy()
+    return pl.Series(forward[::-1]).ewm_mean(span=5).to_numpy()[::-1]
+
+
+def _same_bar_label(returns: np.ndarray) -> np.ndarray:
+    return np.sign(_shifted(returns))
+
+
+LEAKS: dict[str, Change] = {
+    "shift(-1)": _shifted,
+    "centred window": _centred,
+    "full-sample z-score": _full_sample_z,
+    "backward fill": _backward_filled,
+    "two-sided filter": _smoothed,
+    "same-bar label": _same_bar_label,
+}
+
+
+@pytest.mark.parametrize("leak", LEAKS)
+def test_contract_names_look_ahead_of_a_planted_leak(leak, bars):
+    breaches = contract_breaches(_planted(LEAKS[leak]), bars)
+    assert any("must not look ahead of its session" in each for each in breaches), breaches
+
+
+def test_contract_names_a_window_longer_than_declared(bars):
+    breaches = contract_breaches(_planted(lambda returns: pl.Series(returns).ewm_mean(span=20).to_numpy()), bars)
+    assert len(breaches) == 1 and "must read only its last 21 bars (`lookback_bars`)" in breaches[0]
+
+
+def test_contract_names_a_feature_with_a_unit_and_what_to_do(bars):
+    price = Feature("leak", "planted", lambda panel: panel.close.copy(), 1, ("close",), "the price itself")
+    (breach,) = contract_breaches(price, bars)
+    first = bars["close"][0]
+    assert breach.startswith(f"`leak` must be dimensionless, was {first:.6g} and {0.37 * first:.6g} for S000")
+    assert "with the prices of S000 multiplied by 0.37; divide by a price" in breach
+
+
+def test_contract_names_an_input_that_is_not_declared(bars):
+    spread = Feature("leak", "planted", lambda panel: panel.high / panel.low - 1.0, 1, ("close",), "range")
+    breaches = contract_breaches(spread, bars)
+    assert [("(other numbers in `high`)" in each, "(other numbers in `low`)" in each) for each in breaches] == [
+        (True, False),
+        (False, True),
+    ]
+
+
+def test_contract_names_infinity_and_a_feature_without_any_value(bars):
+    def infinite(panel: Panel) -> np.ndarray:
+        return np.full(panel.close.shape, np.inf)
+
+    (breach,) = contract_breaches(Feature("leak", "planted", infinite, 1, ("close",), "inf"), bars)
+    assert "must be finite or NaN, was inf for S000" in breach
+    (breach,) = contract_breaches(_planted(lambda returns: returns * np.nan), bars)
+    assert "must have a value on some row of 160 sessions, was NaN on all" in breach
+
+
+def test_contract_refuses_bars_that_are_too_short_to_judge_by(bars):
+    short = bars.filter(pl.col("session") < bars["session"].unique().sort()[60])
+    with pytest.raises(ValueError, match="`bars` must hold at least 61 sessions to judge leak, was 60; give more"):
+        contract_breaches(_planted(lambda returns: returns), short)
+
+
+@pytest.mark.parametrize("name", ["roc_5", "rsi_14", "bollinger_width_20", "volume_ratio_20", "obv_slope_20"])
+def test_contract_finds_nothing_in_sound_features(name, bars):
+    assert contract_breaches(FEATURES[name], bars) == []
