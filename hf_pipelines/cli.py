@@ -6,7 +6,7 @@ Lives here: words on the command line. Does not live here: anything they do.
 import argparse
 import sys
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -23,11 +23,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _expected_failures() -> tuple[type[Exception], ...]:
     """What is told in one line; imported when it happened, since the servers' supervisor needs none of the pipeline."""
-    from hf_pipelines.resources.object_store import StorageUnavailableError
+    from hf_pipelines.resources.object_store import ObjectMissingError, StorageUnavailableError
     from hf_pipelines.runs import RunFailedError
     from hf_pipelines.serving.supervisor import ServiceFailedError
 
-    return (ValueError, RunFailedError, StorageUnavailableError, ServiceFailedError)
+    return (ValueError, RunFailedError, ObjectMissingError, StorageUnavailableError, ServiceFailedError)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -66,6 +66,27 @@ def _parser() -> argparse.ArgumentParser:
     feed.add_argument("--until", help="last session of the history, YYYY-MM-DD (default: a quarter before the end)")
     feed.add_argument("--sessions", type=int, help="how many sessions to feed, after the last one that is there")
     feed.set_defaults(run=_feed)
+
+    versions = commands.add_parser("versions", help="list the contents of an asset that are kept, and what needs them")
+    versions.add_argument("asset")
+    versions.add_argument("partition", nargs="?", help="(default: all of them)")
+    versions.set_defaults(run=_versions)
+
+    verify = commands.add_parser("verify", help="recompute the hashes of the stored bytes; status 1 if one differs")
+    verify.add_argument("asset", nargs="?", help="(default: the whole store)")
+    verify.set_defaults(run=_verify)
+
+    diff = commands.add_parser("diff", help="say which rows differ between two contents of a partition")
+    diff.add_argument("asset")
+    diff.add_argument("partition")
+    diff.add_argument("old", metavar="hash1", help="content hash, how it begins, or `current`")
+    diff.add_argument("new", metavar="hash2", nargs="?", default="current", help="(default: current)")
+    diff.add_argument("--rows", type=int, default=20, help="how many rows of each kind are shown (default: 20)")
+    diff.set_defaults(run=_diff)
+
+    features = commands.add_parser("features", help="list the registered features with formula, lookback and source")
+    features.add_argument("pattern", nargs="?", help="a word or regular expression, looked for in all of that")
+    features.set_defaults(run=_features)
 
     restore = commands.add_parser("restore", help="make an earlier version of a partition current again")
     restore.add_argument("asset")
@@ -156,13 +177,44 @@ def _feed(options: argparse.Namespace) -> None:
 
 
 def _restore(options: argparse.Namespace) -> None:
-    from hf_pipelines.resources.parquet_io_manager import Storage
+    from hf_pipelines.resources.parquet_io_manager import open_store
+    from hf_pipelines.store_commands import restore_lines
 
-    footer = Storage().store().restore(options.asset, options.partition, options.hash)
-    print(
-        f"{options.asset} {options.partition} is again what was made on {footer.created_at} ({footer.content_hash[:12]})"
-    )
-    print("What was made from it is now out of date: hfp current, or wait for the sensors.")
+    _print(restore_lines(open_store(), options.asset, options.partition, options.hash))
+
+
+def _versions(options: argparse.Namespace) -> None:
+    from hf_pipelines.resources.parquet_io_manager import open_store
+    from hf_pipelines.store_commands import versions_lines
+
+    _print(versions_lines(open_store(), options.asset, options.partition))
+
+
+def _verify(options: argparse.Namespace) -> int:
+    from hf_pipelines.resources.parquet_io_manager import open_store
+    from hf_pipelines.store_commands import say_progress, verify_store
+
+    return 1 if verify_store(open_store(), options.asset, print, say_progress) else 0
+
+
+def _diff(options: argparse.Namespace) -> None:
+    from hf_pipelines.resources.parquet_io_manager import open_store
+    from hf_pipelines.store_commands import diff_lines
+
+    if options.rows < 0:
+        raise ValueError(f"`rows` must be at least 0, was {options.rows}.")
+    _print(diff_lines(open_store(), options.asset, options.partition, options.old, options.new, options.rows))
+
+
+def _features(options: argparse.Namespace) -> None:
+    from hf_pipelines.store_commands import features_lines
+
+    _print(features_lines(options.pattern))
+
+
+def _print(lines: Iterable[str]) -> None:
+    for line in lines:
+        print(line)
 
 
 def _ui(options: argparse.Namespace) -> None:

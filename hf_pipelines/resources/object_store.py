@@ -21,6 +21,8 @@ MAX_KEY_LENGTH = 512
 FINAL_STATUS = re.compile(r"status code: 4(?!08|29)\d\d")
 RETRY_DETAILS = re.compile(r" in [\d.]+\w+, after (\d+) retries, max_retries: \d+, retry_timeout: \w+ ")
 
+NO_RANGE = re.compile(r"non-partial response|status code: 416|InvalidRange|Range Not Satisfiable", re.IGNORECASE)
+
 # Bounded: an outage fails the step within half a minute, Dagster's own retry comes after that.
 RETRY = {
     "max_retries": 4,
@@ -122,6 +124,73 @@ class ObjectStore:
 
         try:
             return bytes(obstore.get(_open(self.uri, self.endpoint), check_key(key)).bytes())
+        except FileNotFoundError as e:
+            raise ObjectMissingError(f"`{key}` must exist in {self.uri}, was missing.") from e
+        except (BaseError, OSError) as e:
+            raise self._unavailable("read", key, e) from e
+
+    def get_unless(self, key: str, tag: str | None) -> tuple[bytes | None, str | None]:
+        """Read one object whole with its tag, in one request; (None, tag) if its tag is still `tag`.
+
+        Raises
+        ------
+        ObjectMissingError
+            If no object has that key.
+        StorageUnavailableError
+            If it could not be read.
+        """
+        import obstore
+        from obstore.exceptions import BaseError, NotModifiedError
+
+        try:
+            found = obstore.get(
+                _open(self.uri, self.endpoint), check_key(key), options={"if_none_match": tag} if tag else {}
+            )
+            return bytes(found.bytes()), found.meta["e_tag"]
+        except NotModifiedError:
+            return None, tag
+        except FileNotFoundError as e:
+            raise ObjectMissingError(f"`{key}` must exist in {self.uri}, was missing.") from e
+        except (BaseError, OSError) as e:
+            raise self._unavailable("read", key, e) from e
+
+    def get_end(self, key: str, n_bytes: int) -> tuple[bytes, int]:
+        """Last bytes of an object, at most `n_bytes`, and its size, in one request.
+
+        Raises
+        ------
+        ObjectMissingError
+            If no object has that key.
+        StorageUnavailableError
+            If it could not be read.
+        """
+        import obstore
+        from obstore.exceptions import BaseError
+
+        try:
+            found = obstore.get(_open(self.uri, self.endpoint), check_key(key), options={"range": {"suffix": n_bytes}})
+            return bytes(found.bytes()), int(found.meta["size"])
+        except FileNotFoundError as e:
+            raise ObjectMissingError(f"`{key}` must exist in {self.uri}, was missing.") from e
+        except (BaseError, OSError) as e:
+            if NO_RANGE.search(str(e)):
+                # An empty object has no last bytes: S3 refuses the range, others give the whole.
+                whole = self.get(key)
+                return whole[-n_bytes:], len(whole)
+            raise self._unavailable("read", key, e) from e
+
+    def get_range(self, key: str, first: int, end: int) -> bytes:
+        """Bytes of an object from `first` to before `end`, in one request.
+
+        Raises
+        ------
+        ObjectMissingError, StorageUnavailableError
+        """
+        import obstore
+        from obstore.exceptions import BaseError
+
+        try:
+            return bytes(obstore.get_range(_open(self.uri, self.endpoint), check_key(key), start=first, end=end))
         except FileNotFoundError as e:
             raise ObjectMissingError(f"`{key}` must exist in {self.uri}, was missing.") from e
         except (BaseError, OSError) as e:

@@ -22,6 +22,7 @@ from hf_pipelines.resources.clock import Clock
 from hf_pipelines.resources.object_store import ObjectMissingError, ObjectStore
 from hf_pipelines.resources.outages import waiting_out
 from hf_pipelines.resources.partition_store import Content, PartitionStore, Published, Stored, Verdict
+from hf_pipelines.resources.read_cache import ReadCache
 
 # Metadata keys that tell the IO manager about an asset or an input.
 GUARDS_KEY = "hf/guards"
@@ -67,7 +68,7 @@ class Loaded:
     def require(self, keys: Sequence[str]) -> None:
         """Refuse a window with partitions that were never published."""
         if missing := [key for key in keys if key not in self.parts]:
-            raise _missing(self.asset, missing)
+            raise missing_error(self.asset, missing)
 
     def hashes(self, keys: Sequence[str]) -> dict[str, dict[str, str]]:
         """What the footer of a partition built from these should list as its inputs."""
@@ -132,7 +133,14 @@ class Storage(dg.ConfigurableResource[Any]):
     endpoint: str | None = None
 
     def store(self) -> PartitionStore:
-        return PartitionStore(ObjectStore(self.uri or settings.storage_uri(), self.endpoint or settings.s3_endpoint()))
+        return open_store(self.uri, self.endpoint)
+
+
+def open_store(uri: str | None = None, endpoint: str | None = None) -> PartitionStore:
+    """The configured store, with copies on this machine if it is a bucket and HF_CACHE_DIR is set."""
+    objects = ObjectStore(uri or settings.storage_uri(), endpoint or settings.s3_endpoint())
+    folder = settings.cache_dir() if objects.uri.startswith("s3://") else None
+    return PartitionStore(objects, ReadCache(folder, settings.cache_bytes()) if folder else None)
 
 
 class ParquetIOManager(dg.ConfigurableIOManager):
@@ -163,7 +171,7 @@ class ParquetIOManager(dg.ConfigurableIOManager):
             except ObjectMissingError:
                 missing.append(key)
         if missing and not facts.get(OPTIONAL_KEY):
-            raise _missing(asset, missing)
+            raise missing_error(asset, missing)
         for guard in facts.get(GUARDS_KEY, ()):
             require_verdict(parts, asset, guard)
         return Loaded(asset, parts, store)
@@ -226,7 +234,8 @@ def require_verdict(parts: Mapping[str, Stored], asset: str, guard: str) -> None
             )
 
 
-def _missing(asset: str, keys: list[str]) -> ValueError:
+def missing_error(asset: str, keys: Sequence[str]) -> ValueError:
+    """Partitions that were never published, with the command that makes them."""
     shown = ", ".join(keys[:5]) + (f" and {len(keys) - 5} more" if len(keys) > 5 else "")
     return ValueError(
         f"`{asset}` must be published for {shown}, was missing; materialise it first: "

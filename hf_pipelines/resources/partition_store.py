@@ -20,25 +20,37 @@ foreign or edited file is refused by name.
 import io
 import json
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field, replace
+from functools import cached_property
 from hashlib import sha256
 
 import polars as pl
 
-from hf_pipelines.research.content_hash import content_hash, session_hashes
+from hf_pipelines.research.content_hash import content_and_session_hashes, content_hash
 from hf_pipelines.resources.object_store import ObjectExistsError, ObjectMissingError, ObjectStore
+from hf_pipelines.resources.read_cache import ReadCache
+from hf_pipelines.resources.seals import PARQUET_MAGIC, SEAL_LENGTH, SEAL_MARK, is_sealed, seal_of
 
 FOOTER_KEY = "hf_pipelines"
 FOOTER_VERSION = 1
 
-# Where the seal stands in the bytes of a file: 64 hexadecimal digits after this mark.
+# The footer's entry that holds the seal (`seals`).
 SEAL_KEY = "hf_pipelines_seal"
-SEAL_MARK = b"hf_pipelines:sha256="
-SEAL_LENGTH = 64
-PARQUET_MAGIC = b"PAR1"
 
-# A 0.9 MB Parquet file can hold 1.6 GB of zeros: more cells than this are refused before decoding.
+# A 0.9 MB Parquet file can hold 1.6 GB of zeros: more cells than this are refused before decoding, and more bytes (a
+# cell may be a text of any length).
 MAX_CELLS = 400_000_000
+MAX_BYTES = 8 * MAX_CELLS
+
+# Parquet's own footer of 200 columns and ours fit in.
+PEEKED_BYTES = 64 * 1024
+
+# Folder of earlier contents.
+VERSIONS = "_versions"
+
+# Stands for a hash that is still being computed while the file is written.
+PENDING = "0" * 64
 
 # Columns that say when a row was made, not what it says: outside the content hash.
 VOLATILE_COLUMNS = ("created_at", "issue_kind")
@@ -142,8 +154,16 @@ class Content:
     facts: Mapping[str, object] = field(default_factory=dict)
     has_session_hashes: bool = False
 
+    @cached_property
+    def hashes(self) -> tuple[str, dict[str, str]]:
+        """Content hash, and one hash a session where they are wanted; computed once."""
+        attachments = _hashes(self.attachments)
+        if self.has_session_hashes:
+            return content_and_session_hashes(self.frame, without=VOLATILE_COLUMNS, attachments=attachments)
+        return content_hash(self.frame, without=VOLATILE_COLUMNS, attachments=attachments), {}
+
     def content_hash(self) -> str:
-        return content_hash(self.frame, without=VOLATILE_COLUMNS, attachments=_hashes(self.attachments))
+        return self.hashes[0]
 
 
 @dataclass(frozen=True)
@@ -178,9 +198,16 @@ def _hashes(attachments: Mapping[str, bytes]) -> dict[str, str]:
 
 @dataclass(frozen=True)
 class PartitionStore:
-    """Partitions of assets in an object store."""
+    """Partitions of assets in an object store.
+
+    Parameters
+    ----------
+    cache : ReadCache or None
+        Copies of objects on this machine; every read still asks the store whether they are current.
+    """
 
     objects: ObjectStore
+    cache: ReadCache | None = None
 
     def key(self, asset: str, partition: str) -> str:
         """Key of a partition's current content."""
@@ -214,7 +241,7 @@ class PartitionStore:
         StorageUnavailableError
             If the store cannot be written; the old content is intact.
         """
-        footer = self._footer(
+        pending = _pending_footer(
             asset,
             partition,
             content,
@@ -223,6 +250,11 @@ class PartitionStore:
             created_at=created_at,
             verdicts=verdicts,
         )
+        held = None if issue else self._held(self.key(asset, partition))
+        if held is None:
+            footer, payload = _encode_while_hashing(content, pending)
+        else:
+            footer, payload = _with_hashes(pending, content), b""
         for name, verdict in footer.verdicts.items():
             if not verdict.passed or verdict.content_hash != footer.content_hash:
                 raise ValueError(
@@ -232,32 +264,50 @@ class PartitionStore:
         for name, attached in content.attachments.items():
             self.objects.put(self.attachment_key(footer, name), attached)
         if issue:
-            return self._issue(footer, content, encode(content.frame, footer))
+            return self._issue(footer, content, payload)
         address = self.objects.address(self.key(asset, partition))
-        old = self._previous(asset, partition)
-        if old is None or old.footer.content_hash != footer.content_hash:
-            if old is not None:
-                self._archive(old.footer)
-            self.objects.put(self.key(asset, partition), encode(content.frame, footer))
-            return Published(footer, "new" if old is None else "changed", address)
-        if old.footer.origin() == footer.origin():
-            return Published(old.footer, "unchanged", address)
-        # Same content from other inputs: when it was first made stays on record.
-        footer = replace(footer, created_at=old.footer.created_at)
-        self.objects.put(self.key(asset, partition), encode(old.frame, footer))
-        return Published(footer, "unchanged", address)
+        if held is None:
+            self.objects.put(self.key(asset, partition), payload)
+            return Published(footer, "new", address)
+        return self._replace(held, footer, content)
 
-    def _previous(self, asset: str, partition: str) -> Stored | None:
-        """Current content, None if there is none; a damaged object is moved out of the way, not lost."""
-        key = self.key(asset, partition)
+    def _held(self, key: str) -> bytes | None:
         try:
-            payload = self.objects.get(key)
+            return self.objects.get(key)
         except ObjectMissingError:
             return None
+
+    def _replace(self, held: bytes, footer: Footer, content: Content) -> Published:
+        """Publish over the bytes that are current."""
+        key = self.key(footer.asset, footer.partition)
+        address = self.objects.address(key)
+        old = self._previous(held, footer.asset, footer.partition, unless_changed=footer.content_hash)
+        if old is None or old.content_hash != footer.content_hash:
+            if old is not None:
+                self.objects.put(self.version_key(old), held)
+            self.objects.put(key, encode(content.frame, footer))
+            return Published(footer, "new" if old is None else "changed", address)
+        if old.origin() == footer.origin():
+            return Published(old, "unchanged", address)
+        # Same content from other inputs: when it was first made stays on record.
+        footer = replace(footer, created_at=old.created_at)
+        self.objects.put(key, encode(decode(held, asset=old.asset, partition=old.partition).frame, footer))
+        return Published(footer, "unchanged", address)
+
+    def _previous(self, held: bytes, asset: str, partition: str, *, unless_changed: str = "") -> Footer | None:
+        """Footer of the current content, None if it is damaged; a damaged object is moved out of the way, not lost.
+
+        The seal is always checked, the rows only where they would stay: if their hash is `unless_changed`.
+        """
         try:
-            return decode(payload, asset=asset, partition=partition)
+            footer = read_footer(held, asset=asset, partition=partition)
+            return (
+                decode(held, asset=asset, partition=partition).footer
+                if footer.content_hash == unless_changed
+                else footer
+            )
         except StoredPartitionError:
-            self.objects.put(f"_damaged/{asset}/{partition}/{sha256(payload).hexdigest()}.parquet", payload)
+            self.objects.put(f"_damaged/{asset}/{partition}/{sha256(held).hexdigest()}.parquet", held)
             return None
 
     def _issue(self, footer: Footer, content: Content, payload: bytes) -> Published:
@@ -303,7 +353,7 @@ class PartitionStore:
         verdicts: Mapping[str, Verdict],
     ) -> str:
         """Keep what failed a guard for a person to look at; returns its address. It is never current."""
-        footer = self._footer(
+        pending = _pending_footer(
             asset,
             partition,
             content,
@@ -312,8 +362,9 @@ class PartitionStore:
             created_at=created_at,
             verdicts=verdicts,
         )
+        footer, payload = _encode_while_hashing(content, pending)
         key = f"_rejected/{asset}/{partition}/{footer.content_hash}.parquet"
-        self.objects.put(key, encode(content.frame, footer))
+        self.objects.put(key, payload)
         return self.objects.address(key)
 
     def read(self, asset: str, partition: str) -> Stored:
@@ -326,15 +377,41 @@ class PartitionStore:
         StoredPartitionError
             If the object is truncated, foreign, edited or too large.
         """
-        return decode(self.objects.get(self.key(asset, partition)), asset=asset, partition=partition)
+        return decode(self.payload(asset, partition), asset=asset, partition=partition)
+
+    def payload(self, asset: str, partition: str) -> bytes:
+        """Bytes of a partition's current content, out of the cache if the store says that they are still the same.
+
+        Raises
+        ------
+        ObjectMissingError
+            If the partition was never published.
+        """
+        key = self.key(asset, partition)
+        return self.objects.get(key) if self.cache is None else self.cache.get(self.objects, key)
 
     def footer(self, asset: str, partition: str) -> Footer | None:
         """Footer of a partition's current content, None if there is none."""
         try:
-            payload = self.objects.get(self.key(asset, partition))
+            payload = self.payload(asset, partition)
         except ObjectMissingError:
             return None
         return read_footer(payload, asset=asset, partition=partition)
+
+    def peek(self, key: str, *, asset: str, partition: str) -> Footer:
+        """Footer of a stored content by its key, from the end of the file alone: its seal is not checked.
+
+        Raises
+        ------
+        ObjectMissingError
+            If there is no such object.
+        StoredPartitionError
+            If it is no file of ours.
+        """
+        end, size = self.objects.get_end(key, PEEKED_BYTES)
+        if len(end) < min(size, footer_bytes(end)):
+            end = self.objects.get(key)
+        return parse_footer(end, asset=asset, partition=partition)
 
     def attachment_key(self, footer: Footer, name: str) -> str:
         return f"_attached/{footer.asset}/{footer.partition}/{footer.attachments[name]}.{name}"
@@ -374,7 +451,7 @@ class PartitionStore:
         """Content hashes of the earlier contents that are kept."""
         return [
             key.rsplit("/", 1)[1].removesuffix(".parquet")
-            for key in self.objects.keys(f"_versions/{asset}/{partition}")
+            for key in self.objects.keys(f"{VERSIONS}/{asset}/{partition}")
         ]
 
     def restore(self, asset: str, partition: str, content_hash: str) -> Footer:
@@ -401,80 +478,104 @@ class PartitionStore:
             raise ValueError(
                 f"`asset` must not be issued signals, was {asset}; what was issued stays as it was issued."
             )
-        payload = self.objects.get(f"_versions/{asset}/{partition}/{matching[0]}.parquet")
+        payload = self.objects.get(f"{VERSIONS}/{asset}/{partition}/{matching[0]}.parquet")
         footer = decode(payload, asset=asset, partition=partition).footer
-        if (current := self._previous(asset, partition)) is not None:
-            self._archive(current.footer)
+        held = self._held(self.key(asset, partition))
+        if held is not None and (current := self._previous(held, asset, partition)) is not None:
+            self.objects.put(self.version_key(current), held)
         self.objects.put(self.key(asset, partition), payload)
         return footer
 
     def version_key(self, footer: Footer) -> str:
-        return f"_versions/{footer.asset}/{footer.partition}/{footer.content_hash}.parquet"
+        return f"{VERSIONS}/{footer.asset}/{footer.partition}/{footer.content_hash}.parquet"
 
-    def _archive(self, old: Footer) -> None:
-        self.objects.put(self.version_key(old), self.objects.get(self.key(old.asset, old.partition)))
 
-    def _footer(
-        self,
-        asset: str,
-        partition: str,
-        content: Content,
-        *,
-        code_version: str,
-        run_id: str,
-        created_at: str,
-        verdicts: Mapping[str, Verdict] | None,
-    ) -> Footer:
-        frame = content.frame
-        known = "available_at" if "available_at" in frame.columns else "ts" if "ts" in frame.columns else None
-        bounds = None
-        if known is not None and frame.height:
-            bounds = (str(frame[known].min()), str(frame[known].max()))
-        return Footer(
-            asset=asset,
-            partition=partition,
-            content_hash=content.content_hash(),
-            code_version=code_version,
-            run_id=run_id,
-            created_at=created_at,
-            rows=frame.height,
-            available_at=bounds,
-            inputs=content.inputs,
-            sources=content.sources,
-            session_hashes=session_hashes(frame) if content.has_session_hashes else {},
-            verdicts=dict(verdicts or {}),
-            attachments=_hashes(content.attachments),
-            facts=content.facts,
-        )
+def _pending_footer(
+    asset: str,
+    partition: str,
+    content: Content,
+    *,
+    code_version: str,
+    run_id: str,
+    created_at: str,
+    verdicts: Mapping[str, Verdict] | None,
+) -> Footer:
+    """Footer of a content whose hashes are still to come."""
+    frame = content.frame
+    known = "available_at" if "available_at" in frame.columns else "ts" if "ts" in frame.columns else None
+    bounds = None
+    if known is not None and frame.height:
+        bounds = (str(frame[known].min()), str(frame[known].max()))
+    has_sessions = content.has_session_hashes and "session" in frame.columns
+    return Footer(
+        asset=asset,
+        partition=partition,
+        content_hash=PENDING,
+        code_version=code_version,
+        run_id=run_id,
+        created_at=created_at,
+        rows=frame.height,
+        available_at=bounds,
+        inputs=content.inputs,
+        sources=content.sources,
+        session_hashes={str(day): PENDING for day in frame["session"].unique().sort()} if has_sessions else {},
+        verdicts=dict(verdicts or {}),
+        attachments=_hashes(content.attachments),
+        facts=content.facts,
+    )
+
+
+def _with_hashes(pending: Footer, content: Content) -> Footer:
+    digest, of_sessions = content.hashes
+    return replace(pending, content_hash=digest, session_hashes=of_sessions)
+
+
+def _encode_while_hashing(content: Content, pending: Footer) -> tuple[Footer, bytes]:
+    """Footer and Parquet bytes of a content; the hashes are computed while the file is written, on another core."""
+    with ThreadPoolExecutor(1) as writer:
+        writing = writer.submit(_write, content.frame, pending)
+        footer = _with_hashes(pending, content)
+        buffer = writing.result()
+    put, over = footer.to_json(), pending.to_json()
+    # Hashes are of one length: the finished footer takes the very place of the pending one.
+    return footer, _seal(buffer, put=put, over=over) if len(put) == len(over) else encode(content.frame, footer)
 
 
 def encode(frame: pl.DataFrame, footer: Footer) -> bytes:
     """Parquet bytes of a frame with its footer."""
+    return _seal(_write(frame, footer))
+
+
+def _write(frame: pl.DataFrame, footer: Footer) -> io.BytesIO:
     buffer = io.BytesIO()
     blank = SEAL_MARK.decode() + "0" * SEAL_LENGTH
     frame.write_parquet(buffer, compression="zstd", metadata={FOOTER_KEY: footer.to_json(), SEAL_KEY: blank})
-    payload = buffer.getvalue()
-    at = payload.rfind(SEAL_MARK) + len(SEAL_MARK)
-    return payload[:at] + _seal(payload, at) + payload[at + SEAL_LENGTH :]
+    return buffer
 
 
-def _seal(payload: bytes, at: int) -> bytes:
-    """SHA-256 of everything but the seal, which stands at `at`."""
-    digest = sha256(payload[:at])
-    digest.update(payload[at + SEAL_LENGTH :])
-    return digest.hexdigest().encode()
+def _seal(buffer: io.BytesIO, *, put: str = "", over: str = "") -> bytes:
+    """Bytes of a written file with its seal; in its footer the text `over` is replaced by `put`, of equal length."""
+    with buffer.getbuffer() as view:
+        ends = len(view) - 8
+        begins = ends - int.from_bytes(view[ends : ends + 4], "little")
+        tail = bytes(view[begins:ends])
+        old, new = over.encode(), put.encode()
+        if old:
+            at = begins + tail.rindex(old)
+            view[at : at + len(new)] = new
+        at = begins + tail.rindex(SEAL_MARK) + len(SEAL_MARK)
+        view[at : at + SEAL_LENGTH] = seal_of(view, at)
+    return buffer.getvalue()
 
 
 def _check_seal(payload: bytes, *, asset: str, partition: str) -> None:
     """Refuse bytes that are not exactly those of a file of ours, without parsing them."""
     if not (payload.startswith(PARQUET_MAGIC) and payload.endswith(PARQUET_MAGIC)):
-        raise _not_ours(asset, partition, f"{len(payload)} bytes that are no whole Parquet file")
-    found = payload.rfind(SEAL_MARK)
-    if found < 0:
-        raise _not_ours(asset, partition, "a Parquet file written by something else")
-    at = found + len(SEAL_MARK)
-    if payload[at : at + SEAL_LENGTH] != _seal(payload, at):
-        raise _not_ours(asset, partition, "a file whose bytes were changed after it was written")
+        raise not_ours(asset, partition, f"{len(payload)} bytes that are no whole Parquet file")
+    if SEAL_MARK not in payload:
+        raise not_ours(asset, partition, "a Parquet file written by something else")
+    if not is_sealed(payload):
+        raise not_ours(asset, partition, "a file whose bytes were changed after it was written")
 
 
 def read_footer(payload: bytes, *, asset: str, partition: str) -> Footer:
@@ -486,15 +587,53 @@ def read_footer(payload: bytes, *, asset: str, partition: str) -> Footer:
         If the bytes are no Parquet file of ours, or one of another partition.
     """
     _check_seal(payload, asset=asset, partition=partition)
-    text = pl.read_parquet_metadata(io.BytesIO(payload))[FOOTER_KEY]
+    return parse_footer(payload, asset=asset, partition=partition)
+
+
+def footer_bytes(end: bytes) -> int:
+    """Length of Parquet's own footer, mark included, from the last bytes of a file; 0 if they end no Parquet file."""
+    return 8 + int.from_bytes(end[-8:-4], "little") if end.endswith(PARQUET_MAGIC) else 0
+
+
+def _footer_text(end: bytes) -> str:
+    """Our text in Parquet's footer: in Thrift's compact form a name is followed by a type, a length and the text.
+
+    Years of weekly files are many footers, and parsing what Parquet says of 200 columns costs more than ours.
+    """
+    name = FOOTER_KEY.encode()
+    mark = bytes([len(name)]) + name + b"\x18"
+    at = end.rfind(mark, len(end) - footer_bytes(end)) + len(mark)
+    length = shift = 0
+    while at >= len(mark) and shift < 32:
+        byte = end[at]
+        length |= (byte & 0x7F) << shift
+        at, shift = at + 1, shift + 7
+        if byte < 0x80:
+            return end[at : at + length].decode()
+    return pl.read_parquet_metadata(io.BytesIO(end))[FOOTER_KEY]
+
+
+def parse_footer(end: bytes, *, asset: str, partition: str) -> Footer:
+    """Footer of the last bytes of a Parquet file, its seal unchecked: for readers that do not fetch the whole file.
+
+    Raises
+    ------
+    StoredPartitionError
+        If they are not the end of a Parquet file of ours, or of one of another partition.
+    """
+    if not 8 < footer_bytes(end) <= len(end):
+        raise not_ours(asset, partition, "bytes that are no whole Parquet file")
+    if end.rfind(SEAL_MARK, len(end) - footer_bytes(end)) < 0:
+        raise not_ours(asset, partition, "a Parquet file written by something else")
     try:
+        text = _footer_text(end)
         if (version := json.loads(text)["version"]) != FOOTER_VERSION:
             raise ValueError(f"`version` must be {FOOTER_VERSION}, was {version!r}.")
         footer = Footer.from_json(text)
-    except (KeyError, TypeError, ValueError) as e:
-        raise _not_ours(asset, partition, f"a file whose footer is not of version {FOOTER_VERSION}") from e
+    except (KeyError, IndexError, TypeError, ValueError, pl.exceptions.PolarsError) as e:
+        raise not_ours(asset, partition, f"a file whose footer is not of version {FOOTER_VERSION}") from e
     if (footer.asset, footer.partition) != (asset, partition):
-        raise _not_ours(asset, partition, f"a copy of {footer.asset} {footer.partition}")
+        raise not_ours(asset, partition, f"a copy of {footer.asset} {footer.partition}")
     return footer
 
 
@@ -507,17 +646,37 @@ def decode(payload: bytes, *, asset: str, partition: str) -> Stored:
         If the bytes are truncated, foreign, edited or too large.
     """
     footer = read_footer(payload, asset=asset, partition=partition)
-    width = len(pl.read_parquet_schema(io.BytesIO(payload)))
-    if footer.rows * width > MAX_CELLS:
-        raise _not_ours(asset, partition, f"{footer.rows} rows x {width} columns, above {MAX_CELLS} cells")
+    check_size(payload, footer)
     frame = pl.read_parquet(io.BytesIO(payload), n_rows=footer.rows + 1)
     found = content_hash(frame, without=VOLATILE_COLUMNS, attachments=footer.attachments)
     if found != footer.content_hash:
-        raise _not_ours(asset, partition, f"content {found[:12]} under a footer for {footer.content_hash[:12]}")
+        raise not_ours(asset, partition, f"content {found[:12]} under a footer for {footer.content_hash[:12]}")
     return Stored(frame, footer)
 
 
-def _not_ours(asset: str, partition: str, was: str) -> StoredPartitionError:
+def check_size(payload: bytes | memoryview, footer: Footer) -> None:
+    """Refuse a file that would fill the memory, before it is decoded.
+
+    Raises
+    ------
+    StoredPartitionError
+        If it holds, or says that it holds, more than MAX_CELLS cells or MAX_BYTES bytes.
+    """
+    import pyarrow
+    from pyarrow import parquet
+
+    found = parquet.read_metadata(pyarrow.BufferReader(payload))
+    rows = max(footer.rows, found.num_rows)
+    if rows * found.num_columns > MAX_CELLS:
+        raise not_ours(
+            footer.asset, footer.partition, f"{rows} rows x {found.num_columns} columns, above {MAX_CELLS} cells"
+        )
+    n_bytes = sum(found.row_group(each).total_byte_size for each in range(found.num_row_groups))
+    if n_bytes > MAX_BYTES:
+        raise not_ours(footer.asset, footer.partition, f"{n_bytes} bytes when decoded, above {MAX_BYTES}")
+
+
+def not_ours(asset: str, partition: str, was: str) -> StoredPartitionError:
     return StoredPartitionError(
         f"`{asset}/{partition}.parquet` must be the file that was published, was {was}; "
         f"materialise {asset} {partition} again or restore a version."

@@ -12,12 +12,13 @@ from datetime import datetime, timedelta
 import dagster as dg
 from dagster._core.storage.dagster_run import FINISHED_STATUSES
 
-from hf_pipelines.resources.partition_store import Footer, PartitionStore, StoredPartitionError, read_footer
+from hf_pipelines.resources.lineage import find_references
+from hf_pipelines.resources.partition_store import VERSIONS, Footer, PartitionStore, StoredPartitionError
 
 # Runs deleted in one go: deleting is a transaction each.
 RUNS_A_TIME = 1_000
 
-KEPT_APART = ("_versions", "_rejected", "_damaged")
+KEPT_APART = (VERSIONS, "_rejected", "_damaged")
 
 
 @dataclass(frozen=True)
@@ -59,16 +60,11 @@ def current_footers(store: PartitionStore, assets: Iterable[str]) -> list[Footer
 def prune_versions(store: PartitionStore, footers: Iterable[Footer], policy: Policy, now: datetime) -> list[str]:
     """Remove versions, rejected and damaged contents that are old, many and referred to by nothing; returns their keys.
 
-    A version that a current partition (a training matrix, a model, an issued signal) was made from stays for ever; so do
-    the versions of issued partitions, which are the record of what would have been issued.
+    A version that a current partition (a training matrix, a model, an issued signal) was made from stays for ever, and so
+    does what that version was made from; so do the versions of issued partitions, which are the record of what would have
+    been issued.
     """
-    # A signal refers to the very session that it was decided on: `<week>#<session>`.
-    referred = {
-        (asset, *name.partition("#")[::2], digest)
-        for footer in footers
-        for asset, hashes in footer.inputs.items()
-        for name, digest in hashes.items()
-    }
+    referred = find_references(store, footers)
     removed = []
     for kind in KEPT_APART:
         by_partition: dict[tuple[str, str], list[tuple[datetime, str, str]]] = defaultdict(list)
@@ -79,23 +75,11 @@ def prune_versions(store: PartitionStore, footers: Iterable[Footer], policy: Pol
             if asset.endswith("/signals"):
                 continue
             for written, digest, key in sorted(versions, reverse=True)[policy.versions :]:
-                is_old = written < now - timedelta(days=policy.days)
-                if is_old and referred.isdisjoint(_names_of(store, key, asset, partition, digest)):
+                is_referred = kind == VERSIONS and (asset, partition, digest) in referred
+                if written < now - timedelta(days=policy.days) and not is_referred:
                     store.objects.delete(key)
                     removed.append(key)
     return sorted(removed)
-
-
-def _names_of(
-    store: PartitionStore, key: str, asset: str, partition: str, digest: str
-) -> list[tuple[str, str, str, str]]:
-    """What a reader may call a stored content, or a session of it."""
-    names = [(asset, partition, "", digest)]
-    try:
-        footer = read_footer(store.objects.get(key), asset=asset, partition=partition)
-    except StoredPartitionError:
-        return names
-    return names + [(asset, partition, session, each) for session, each in footer.session_hashes.items()]
 
 
 def prune_runs(instance: dg.DagsterInstance, footers: Iterable[Footer], policy: Policy, now: datetime) -> list[str]:

@@ -16,6 +16,8 @@ clear text (object stores read their own AWS_* variables).
 | HF_UI_URL | `http://127.0.0.1:3000` | where the web UI is reached, for the links in notifications |
 | HF_UI_HOSTS | none | names besides 127.0.0.1 and localhost under which the web UI answers, by commas |
 | HF_LATE_HOURS | 6 | hours after which bars, models and signals that are not there are late |
+| HF_CACHE_DIR | none | folder of copies of what was read from a bucket; without it every read fetches |
+| HF_CACHE_MB | 2000 | size above which the least recently used copies go |
 | HF_KEEP_DAYS | 90 | what is younger is never removed: versions of partitions, Dagster's runs |
 | HF_KEEP_VERSIONS | 10 | so many versions of each partition stay, however old |
 | DAGSTER_HOME | `<HF_DATA_DIR>/dagster_home` | folder of the Dagster instance |
@@ -74,6 +76,17 @@ def keep_days() -> int:
 def keep_versions() -> int:
     """Versions of a partition that stay, however old."""
     return _whole_number("HF_KEEP_VERSIONS", 10, least=0)
+
+
+def cache_dir() -> Path | None:
+    """Folder of copies of what was read from a bucket, None for no copies."""
+    configured = os.environ.get("HF_CACHE_DIR")
+    return Path(configured).expanduser().resolve() if configured else None
+
+
+def cache_bytes() -> int:
+    """Size above which the least recently used copies go."""
+    return _whole_number("HF_CACHE_MB", 2000, least=1) * 1_000_000
 
 
 def _whole_number(name: str, default: int, *, least: int) -> int:

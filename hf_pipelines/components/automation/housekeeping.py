@@ -9,6 +9,7 @@ import dagster as dg
 
 from hf_pipelines.resources import settings
 from hf_pipelines.resources.clock import Clock
+from hf_pipelines.resources.lineage import stored_partitions
 from hf_pipelines.resources.parquet_io_manager import Storage
 from hf_pipelines.resources.retention import Policy, current_footers, prune_runs, prune_versions
 
@@ -20,8 +21,8 @@ def remove_old(context: dg.OpExecutionContext, storage: Storage, clock: Clock) -
     """Versions and runs by age and count (HF_KEEP_DAYS, HF_KEEP_VERSIONS)."""
     policy = Policy(days=settings.keep_days(), versions=settings.keep_versions())
     store, now = storage.store(), clock.now()
-    assets = ["/".join(key.path) for key in context.instance.all_asset_keys()]
-    footers = current_footers(store, sorted(assets))
+    # What is stored, not what Dagster remembers: a lost database must not unlock what a model was made from.
+    footers = current_footers(store, stored_partitions(store))
     versions = prune_versions(store, footers, policy, now)
     runs = prune_runs(context.instance, footers, policy, now)
     context.log.info(f"removed {len(versions)} versions and {len(runs)} runs older than {policy.days} days")

@@ -1,0 +1,213 @@
+"""Store commands: what `hfp versions`, `verify`, `diff`, `restore` and `features` print.
+
+Lives here: the words and tables of those commands. Does not live here: the command line (`cli`), what is looked up
+(`resources.lineage`, `resources.verification`, `research.differences`, the registry of features).
+"""
+
+import difflib
+import re
+import shutil
+import sys
+import textwrap
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from time import monotonic
+
+import polars as pl
+
+from hf_pipelines.research.differences import FrameDifference, compare_frames
+from hf_pipelines.resources.lineage import CURRENT, Kept, list_kept, read_content, require_stored
+from hf_pipelines.resources.partition_store import Footer, PartitionStore
+from hf_pipelines.resources.verification import Looked, Mismatch, verify
+
+HASH_SHOWN = 12
+NAMES_SHOWN = 5
+ROW_SHOWN = 240
+
+# Between two lines of progress.
+PROGRESS_EVERY_S = 2.0
+
+# Whose references keep a version; the others are on the way to them.
+LASTING = ("training_matrix", "fitted_model", "signals")
+
+Say = Callable[[str], None]
+
+
+def plain(text: object) -> str:
+    """A text from storage without what a terminal would obey."""
+    return "".join(each if each.isprintable() else "?" for each in str(text))
+
+
+def versions_lines(store: PartitionStore, asset: str, partition: str | None) -> Iterator[str]:
+    """Current and kept contents of an asset or a partition, with their lineage and what refers to them."""
+    partitions = require_stored(store, asset, partition)
+    for name, kept in list_kept(store, asset, partitions).items():
+        yield f"{asset} {name}: {len(kept) - 1} earlier version{'' if len(kept) == 2 else 's'} kept"
+        for each in kept:
+            yield from _kept_lines(each)
+
+
+def _kept_lines(kept: Kept) -> Iterator[str]:
+    mark = "current" if kept.is_current else "version"
+    footer = kept.footer
+    if footer is None:
+        yield f"  {mark} DAMAGED: {plain(kept.fault)}"
+        return
+    yield f"  {mark} {footer.content_hash}"
+    yield (
+        f"    made {plain(footer.created_at)} by run {plain(footer.run_id)}, code {plain(footer.code_version)[:HASH_SHOWN]}, "
+        f"{footer.rows:,} rows"
+    )
+    for upstream, hashes in sorted(footer.inputs.items()):
+        yield f"    from {plain(upstream)}: {_some([f'{name} {digest[:HASH_SHOWN]}' for name, digest in hashes.items()])}"
+    if footer.sources:
+        sources = [f"{name} {digest[:HASH_SHOWN]}" for name, digest in sorted(footer.sources.items())]
+        yield f"    from files: {_some(sources)}"
+    by_asset: dict[str, list[str]] = {}
+    for reader in kept.readers:
+        by_asset.setdefault(reader.asset, []).append(reader.partition)
+    for reader_asset in sorted(by_asset, key=lambda name: (not name.endswith(LASTING), name)):
+        yield f"    read by {plain(reader_asset)}: {_some(sorted(set(by_asset[reader_asset])))}"
+
+
+def _some(names: Sequence[str]) -> str:
+    shown = [plain(name) for name in names]
+    if len(shown) <= NAMES_SHOWN:
+        return ", ".join(shown)
+    return f"{', '.join(shown[:2])} ... {', '.join(shown[-2:])} ({len(shown)} in all)"
+
+
+def verify_store(store: PartitionStore, asset: str | None, say: Say, progress: Say) -> list[Mismatch]:
+    """Look at every object; says each mismatch when it is found, and the sum."""
+    if asset is not None:
+        require_stored(store, asset)
+    found: list[Mismatch] = []
+    n_bytes, looked, told = 0, Looked(0, 0, 0, ()), monotonic()
+    for looked in verify(store, asset):
+        n_bytes += looked.n_bytes
+        found.extend(looked.mismatches)
+        for each in looked.mismatches:
+            say(plain(f"MISMATCH {each}"))
+        if monotonic() - told >= PROGRESS_EVERY_S:
+            told = monotonic()
+            progress(f"{looked.number:,} of {looked.of:,} objects, {n_bytes / 1e6:,.0f} MB, mismatches: {len(found)}")
+    say(f"{looked.number:,} objects, {n_bytes / 1e6:,.1f} MB: {len(found) or 'no'} mismatch{'es' * (len(found) != 1)}")
+    return found
+
+
+def diff_lines(
+    store: PartitionStore, asset: str, partition: str, old: str, new: str, n_shown: int = 20
+) -> Iterator[str]:
+    """What changed between two contents of a partition."""
+    before, after = (read_content(store, asset, partition, which) for which in (old, new))
+    first, second = before.footer, after.footer
+    yield f"{asset} {partition}: {first.content_hash[:HASH_SHOWN]} -> {second.content_hash[:HASH_SHOWN]}"
+    yield from _footer_differences(first, second)
+    found = compare_frames(before.frame, after.frame)
+    if found.is_empty:
+        yield f"  the same {before.frame.height:,} rows"
+        return
+    yield from _frame_differences(found, n_shown)
+
+
+def _footer_differences(old: Footer, new: Footer) -> Iterator[str]:
+    if old.code_version != new.code_version:
+        yield f"  code {plain(old.code_version)[:HASH_SHOWN]} -> {plain(new.code_version)[:HASH_SHOWN]}"
+    changed = _changed_names(old.sources, new.sources)
+    if changed:
+        yield f"  files added, changed or gone: {_some(changed)}"
+    for asset in sorted({*old.inputs, *new.inputs}):
+        if changed := _changed_names(old.inputs.get(asset, {}), new.inputs.get(asset, {})):
+            yield f"  inputs of {plain(asset)} added, changed or gone: {_some(changed)}"
+    if changed := _changed_names(old.attachments, new.attachments):
+        yield f"  attachments added, changed or gone: {_some(changed)}"
+
+
+def _changed_names(old: Mapping[str, str], new: Mapping[str, str]) -> list[str]:
+    return sorted(name for name in {*old, *new} if old.get(name) != new.get(name))
+
+
+def _frame_differences(found: FrameDifference, n_shown: int) -> Iterator[str]:
+    for sign, names in (("+", found.columns_added), ("-", found.columns_removed)):
+        if names:
+            yield f"  {sign} columns: {', '.join(plain(name) for name in names)}"
+    yield (
+        f"  rows added: {found.added.height:,}, removed: {found.removed.height:,}, "
+        f"changed: {found.changed.select(found.keys).n_unique() if found.changed.height else 0:,}"
+    )
+    if found.counts:
+        ranked = sorted(found.counts.items(), key=lambda item: -item[1])
+        shown = ", ".join(f"{plain(name)} {count:,}" for name, count in ranked[: 2 * NAMES_SHOWN])
+        yield f"  values changed by column: {shown}{' ...' * (len(ranked) > 2 * NAMES_SHOWN)}"
+    for sign, frame in (("+", found.added), ("-", found.removed)):
+        yield from _rows(sign, frame, n_shown)
+    keys = [*found.keys]
+    for row in found.changed.head(n_shown).iter_rows(named=True):
+        named = " ".join(plain(row[key]) for key in keys)
+        yield f"  ~ {named}: {plain(row['column'])} {plain(row['old'])} -> {plain(row['new'])}"
+    if found.changed.height > n_shown:
+        yield f"  ... and {found.changed.height - n_shown:,} more changed values (--rows shows more)"
+
+
+def _rows(sign: str, frame: pl.DataFrame, n_shown: int) -> Iterator[str]:
+    for row in frame.head(n_shown).iter_rows(named=True):
+        cells = [f"{plain(name)}={plain(value)}" for name, value in row.items()]
+        yield f"  {sign} {' '.join(cells)[:ROW_SHOWN]}"
+    if frame.height > n_shown:
+        yield f"  ... and {frame.height - n_shown:,} more rows {'added' if sign == '+' else 'removed'}"
+
+
+def restore_lines(store: PartitionStore, asset: str, partition: str, digest: str) -> Iterator[str]:
+    """Make an earlier content current again."""
+    require_kept(store, asset, partition)
+    footer = store.restore(asset, partition, digest)
+    yield f"{asset} {partition} is again what was made on {plain(footer.created_at)} ({footer.content_hash[:HASH_SHOWN]})"
+    yield "What was made from it is now out of date: hfp current, or wait for the sensors."
+
+
+def require_kept(store: PartitionStore, asset: str, partition: str) -> None:
+    """Refuse a partition of which nothing is stored, current or earlier."""
+    if not store.versions(asset, partition):
+        require_stored(store, asset, partition)
+
+
+def features_lines(pattern: str | None, width: int | None = None) -> Iterator[str]:
+    """Registered features of which group, name, formula, inputs or source match.
+
+    Raises
+    ------
+    ValueError
+        If none matches, or the pattern is no regular expression.
+    """
+    from hf_pipelines.research.features.registry import FEATURES
+
+    try:
+        wanted = re.compile(pattern or "", re.IGNORECASE)
+    except re.error as e:
+        raise ValueError(f"`pattern` must be a word or a regular expression, was {pattern!r} ({e}).") from e
+    width = max(width or shutil.get_terminal_size().columns, 24)
+    found = [
+        each
+        for each in FEATURES.values()
+        if any(
+            wanted.search(text)
+            for text in (f"{each.group}/{each.name}", each.formula, ", ".join(each.inputs), each.source)
+        )
+    ]
+    if not found:
+        near = difflib.get_close_matches(pattern or "", list(FEATURES), n=NAMES_SHOWN, cutoff=0.4)
+        hint = f" (near it: {', '.join(near)})" if near else ""
+        raise ValueError(f"`pattern` must match a feature{hint}, was {pattern!r}.")
+    for each in found:
+        yield from textwrap.wrap(f"{each.group}/{each.name}  {each.lookback_bars} bars", width)
+        for label, text in (("formula", each.formula), ("inputs", ", ".join(each.inputs)), ("source", each.source)):
+            if text:
+                yield from textwrap.wrap(f"{label}: {text}", width, initial_indent="    ", subsequent_indent="      ")
+    yield f"{len(found)} of {len(FEATURES)} features"
+
+
+def say_progress(line: str) -> None:
+    """A line for who waits, apart from what the command answers."""
+    print(line, file=sys.stderr, flush=True)
+
+
+__all__ = ["CURRENT", "diff_lines", "features_lines", "restore_lines", "say_progress", "verify_store", "versions_lines"]

@@ -1,0 +1,321 @@
+"""The commands on the store: versions, verify, diff, restore, features; and retention that follows what was made of what."""
+
+import os
+import random
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from hf_pipelines.cli import main
+from hf_pipelines.research.content_hash import session_hashes
+from hf_pipelines.research.differences import compare_frames
+from hf_pipelines.research.features.registry import FEATURES
+from hf_pipelines.resources.currency import CurrencyChecker
+from hf_pipelines.resources.lineage import find_references, list_kept, stored_partitions
+from hf_pipelines.resources.object_store import ObjectStore
+from hf_pipelines.resources.partition_store import Content, Footer, PartitionStore
+from hf_pipelines.resources.retention import Policy, current_footers, prune_versions
+from hf_pipelines_tests.sample_bars import random_bars
+
+BARS, FEATURES_ASSET, MATRIX, MODEL, SIGNALS = (
+    "us_tech/bars", "us_tech/features/technical", "tech/training_matrix", "tech/fitted_model", "tech/signals",
+)  # fmt: skip
+WEEK, NEXT_WEEK, DAY = "2020-01-05", "2020-01-12", "2020-01-10"
+FRAME = random_bars(symbols=2, sessions=5)
+STAMP = {"code_version": "code-1", "run_id": "run-1", "created_at": "2020-01-12T07:00:00+00:00"}
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+@pytest.fixture
+def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> PartitionStore:
+    """The store that the commands find."""
+    monkeypatch.setenv("HF_DATA_DIR", str(tmp_path))
+    monkeypatch.setenv("HF_STORAGE_URI", str(tmp_path / "store"))
+    return PartitionStore(ObjectStore(str(tmp_path / "store")))
+
+
+def put(
+    store: PartitionStore, asset: str, partition: str, number: float, inputs: dict[str, dict[str, str]] | None = None
+) -> Footer:
+    """Publish rows that differ from those of every other number."""
+    frame = FRAME.with_columns(pl.col("volume") + number)
+    content = Content(frame, inputs=inputs or {}, has_session_hashes=True)
+    return store.publish(asset, partition, content, **STAMP, issue=asset.endswith("/signals")).footer
+
+
+def chain(store: PartitionStore) -> dict[str, list[Footer]]:
+    """Bars with four contents, features of the first and of the last, a matrix of the first features, and its model."""
+    bars = [put(store, BARS, WEEK, number) for number in range(3)]
+    # The first features were made from the first bars, and are an earlier version by now.
+    features = [put(store, FEATURES_ASSET, WEEK, 10, {BARS: {WEEK: bars[0].content_hash}})]
+    matrix = put(store, MATRIX, NEXT_WEEK, 20, {FEATURES_ASSET: {WEEK: features[0].content_hash}})
+    model = put(store, MODEL, NEXT_WEEK, 30, {MATRIX: {NEXT_WEEK: matrix.content_hash}})
+    bars.append(put(store, BARS, WEEK, 3))
+    features.append(put(store, FEATURES_ASSET, WEEK, 11, {BARS: {WEEK: bars[3].content_hash}}))
+    return {BARS: bars, FEATURES_ASSET: features, MATRIX: [matrix], MODEL: [model]}
+
+
+def age_everything(store: PartitionStore) -> None:
+    old = (NOW - timedelta(days=400)).timestamp()
+    for key in store.objects.all_keys():
+        os.utime(store.objects.address(key), (old, old))
+
+
+def prune(store: PartitionStore) -> list[str]:
+    footers = current_footers(store, stored_partitions(store))
+    return prune_versions(store, footers, Policy(days=1, versions=0), NOW)
+
+
+# --- retention
+
+
+def test_prune_keeps_the_bars_behind_the_features_behind_a_matrix_and_nothing_else(store):
+    made = chain(store)
+    age_everything(store)
+    unused = sorted(store.version_key(footer) for footer in made[BARS][1:3])
+    assert prune(store) == unused
+    assert store.versions(BARS, WEEK) == [made[BARS][0].content_hash]
+    assert store.versions(FEATURES_ASSET, WEEK) == [made[FEATURES_ASSET][0].content_hash]
+
+
+def test_prune_follows_an_issued_signal_to_the_session_of_the_features_and_the_model_it_was_decided_on(store):
+    made = chain(store)
+    session, of_session = next(iter(made[FEATURES_ASSET][0].session_hashes.items()))
+    inputs = {
+        FEATURES_ASSET: {f"{WEEK}#{session}": of_session},
+        MODEL: {NEXT_WEEK: made[MODEL][0].content_hash},
+    }
+    put(store, SIGNALS, DAY, 40, inputs)
+    # The model and its matrix are replaced: only the signal still needs the first ones.
+    matrix = put(store, MATRIX, NEXT_WEEK, 21, {FEATURES_ASSET: {WEEK: made[FEATURES_ASSET][1].content_hash}})
+    put(store, MODEL, NEXT_WEEK, 31, {MATRIX: {NEXT_WEEK: matrix.content_hash}})
+    age_everything(store)
+    prune(store)
+    assert store.versions(MODEL, NEXT_WEEK) == [made[MODEL][0].content_hash]
+    assert store.versions(MATRIX, NEXT_WEEK) == [made[MATRIX][0].content_hash]
+    assert store.versions(FEATURES_ASSET, WEEK) == [made[FEATURES_ASSET][0].content_hash]
+    assert store.versions(BARS, WEEK) == [made[BARS][0].content_hash]
+    assert session_hashes(FRAME.with_columns(pl.col("volume") + 10))[session] == of_session
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_prune_of_random_histories_leaves_every_reference_readable(store, seed):
+    rng = random.Random(seed)
+    footers = [put(store, BARS, WEEK, 0)]
+    for number in range(1, 25):
+        upstream = {BARS: None, FEATURES_ASSET: BARS, MATRIX: FEATURES_ASSET, MODEL: MATRIX}
+        asset = rng.choice(list(upstream))
+        known = [each for each in footers if each.asset == upstream[asset]]
+        chosen = [rng.choice(known)] if known else []
+        inputs = {each.asset: {each.partition: each.content_hash} for each in chosen}
+        footers.append(put(store, asset, WEEK, number, inputs))
+    by_id = {(each.asset, each.partition, each.content_hash): each for each in footers}
+    age_everything(store)
+    prune(store)
+    held = {
+        (asset, WEEK, digest)
+        for asset in stored_partitions(store)
+        for digest in (store.footer(asset, WEEK).content_hash, *store.versions(asset, WEEK))
+    }
+    needed, waiting = set(), current_footers(store, stored_partitions(store))
+    while waiting:
+        for asset, hashes in waiting.pop().inputs.items():
+            for partition, digest in hashes.items():
+                needed.add((asset, partition, digest))
+                waiting.append(by_id[asset, partition, digest])
+    current = {(asset, WEEK, store.footer(asset, WEEK).content_hash) for asset in stored_partitions(store)}
+    assert held == needed | current
+
+
+def test_unchanged_recomputation_stores_nothing_and_leaves_what_depends_on_it_current(store):
+    bars = put(store, BARS, WEEK, 0)
+    put(store, FEATURES_ASSET, WEEK, 1, {BARS: {WEEK: bars.content_hash}})
+    before = store.objects.tags("us_tech")
+    content = Content(FRAME.with_columns(pl.col("volume") + 0.0), has_session_hashes=True)
+    again = store.publish(BARS, WEEK, content, **STAMP | {"run_id": "run-2", "created_at": "2021-01-01"})
+    assert again.outcome == "unchanged"
+    assert store.objects.tags("us_tech") == before
+    versions = {BARS: "code-1", FEATURES_ASSET: "code-1"}
+    assert CurrencyChecker(store, versions).is_current(FEATURES_ASSET, WEEK).is_current
+    put(store, BARS, WEEK, 5)
+    assert not CurrencyChecker(store, versions).is_current(FEATURES_ASSET, WEEK).is_current
+
+
+def test_references_name_readers_of_current_and_of_earlier_contents(store):
+    made = chain(store)
+    references = find_references(store, current_footers(store, stored_partitions(store)))
+    readers = {key: [each.asset for each in found] for key, found in references.items()}
+    assert readers == {
+        (BARS, WEEK, made[BARS][0].content_hash): [FEATURES_ASSET],
+        (BARS, WEEK, made[BARS][3].content_hash): [FEATURES_ASSET],
+        (FEATURES_ASSET, WEEK, made[FEATURES_ASSET][0].content_hash): [MATRIX],
+        (MATRIX, NEXT_WEEK, made[MATRIX][0].content_hash): [MODEL],
+    }
+
+
+# --- commands
+
+
+def test_versions_show_contents_lineage_and_who_needs_them(store, capsys):
+    made = chain(store)
+    assert main(["versions", FEATURES_ASSET, WEEK]) == 0
+    first, second = made[FEATURES_ASSET]
+    assert capsys.readouterr().out.splitlines() == [
+        f"{FEATURES_ASSET} {WEEK}: 1 earlier version kept",
+        f"  current {second.content_hash}",
+        "    made 2020-01-12T07:00:00+00:00 by run run-1, code code-1, 15 rows",
+        f"    from {BARS}: {WEEK} {made[BARS][3].content_hash[:12]}",
+        f"  version {first.content_hash}",
+        "    made 2020-01-12T07:00:00+00:00 by run run-1, code code-1, 15 rows",
+        f"    from {BARS}: {WEEK} {made[BARS][0].content_hash[:12]}",
+        f"    read by {MATRIX}: {NEXT_WEEK}",
+    ]
+
+
+def test_versions_of_a_damaged_version_say_so(store):
+    made = chain(store)
+    Path(store.objects.address(store.version_key(made[BARS][1]))).write_bytes(b"PAR1")
+    kept = list_kept(store, BARS, [WEEK])[WEEK]
+    assert [each.footer is None for each in kept].count(True) == 1
+    assert kept[0].is_current
+
+
+@pytest.mark.parametrize("command", ["versions", "verify", "diff", "restore"])
+def test_command_on_an_unknown_asset_or_partition_names_those_near(store, capsys, command):
+    chain(store)
+    rest = {"versions": [], "verify": [], "diff": ["a", "b"], "restore": ["a"]}[command]
+    partition = [] if command == "verify" else [WEEK]
+    assert main([command, "us_teck/bars", *partition, *rest]) == 1
+    assert f"near it: {BARS}" in capsys.readouterr().err
+    if partition:
+        assert main([command, BARS, "2020-01-06", *rest]) == 1
+        assert f"near it: {WEEK}" in capsys.readouterr().err
+
+
+def test_verify_of_a_sound_store_says_how_much_it_looked_at(store, capsys):
+    chain(store)
+    store.publish(MODEL, WEEK, Content(FRAME, {"model.ubj": b"trees"}), **STAMP)
+    n_bytes = sum(len(store.objects.get(key)) for key in store.objects.all_keys())
+    assert main(["verify"]) == 0
+    assert capsys.readouterr().out == f"10 objects, {n_bytes / 1e6:,.1f} MB: no mismatches\n"
+
+
+def damage(path: Path) -> None:
+    payload = path.read_bytes()
+    path.write_bytes(payload[:200] + bytes([payload[200] ^ 1]) + payload[201:])
+
+
+def test_verify_names_every_mismatch_with_path_and_hashes(store, capsys):
+    made = chain(store)
+    model = store.publish(MODEL, WEEK, Content(FRAME, {"model.ubj": b"trees"}), **STAMP).footer
+    current, version = store.key(BARS, WEEK), store.version_key(made[BARS][1])
+    artifact, copied = store.attachment_key(model, "model.ubj"), store.version_key(made[BARS][2])
+    damage(Path(store.objects.address(current)))
+    Path(store.objects.address(version)).write_bytes(b"truncated")
+    Path(store.objects.address(artifact)).write_bytes(b"other")
+    # A sound file under the name of another content.
+    store.objects.put(copied, store.objects.get(store.version_key(made[BARS][0])))
+    assert main(["verify"]) == 1
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[-1].endswith("4 mismatches")
+    found = {key: line for key in (current, version, artifact, copied) for line in lines if f"/{key}:" in line}
+    assert len(found) == len(lines) - 1 == 4
+    assert "seal of" in found[current]
+    assert "no whole Parquet file" in found[version]
+    assert f"expected {model.attachments['model.ubj']}" in found[artifact]
+    assert found[copied].endswith(f"expected {made[BARS][2].content_hash}, found {made[BARS][0].content_hash}")
+    assert main(["verify", MATRIX]) == 0
+    assert main(["verify", BARS]) == 1
+
+
+def test_verify_of_a_partition_without_its_attachment_names_it(store, capsys):
+    model = store.publish(MODEL, WEEK, Content(FRAME, {"model.ubj": b"trees"}), **STAMP).footer
+    store.objects.delete(store.attachment_key(model, "model.ubj"))
+    assert main(["verify", MODEL]) == 1
+    assert "found nothing" in capsys.readouterr().out
+
+
+def test_diff_shows_rows_added_removed_and_changed_with_old_and_new(store, capsys):
+    old = FRAME.sort("symbol", "ts")
+    row = old.row(3, named=True)
+    same_row = (pl.col("symbol") == row["symbol"]) & (pl.col("session") == row["session"])
+    new = old.with_columns(close=pl.when(same_row).then(123.5).otherwise("close"))[1:]
+    new = pl.concat([new, old[:1].with_columns(symbol=pl.lit("ZZZ"))])
+    first = store.publish(BARS, WEEK, Content(old, sources={"a.csv": "1"}), **STAMP).footer
+    second = store.publish(BARS, WEEK, Content(new, sources={"a.csv": "2"}), **STAMP).footer
+    assert main(["diff", BARS, WEEK, first.content_hash[:8]]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == f"{BARS} {WEEK}: {first.content_hash[:12]} -> {second.content_hash[:12]}"
+    assert "  files added, changed or gone: a.csv" in lines
+    assert "  rows added: 1, removed: 1, changed: 1" in lines
+    assert "  values changed by column: close 1" in lines
+    assert f"  ~ {row['symbol']} {row['session']} {row['ts']}: close {row['close']} -> 123.5" in lines
+    assert [line[2:15] for line in lines if line[2] in "+-"] == ["+ symbol=ZZZ ", f"- symbol={old['symbol'][0]}"]
+    assert main(["diff", BARS, WEEK, "current", "current"]) == 0
+    assert capsys.readouterr().out.endswith("the same 15 rows\n")
+
+
+def test_diff_of_an_unknown_hash_names_those_that_are_kept(store, capsys):
+    made = chain(store)
+    assert main(["diff", BARS, WEEK, "zzz"]) == 1
+    said = capsys.readouterr().err
+    assert f"{made[BARS][3].content_hash[:12]} (current)" in said
+    assert made[BARS][0].content_hash[:12] in said
+
+
+def test_compare_frames_counts_nan_null_types_and_rows_without_a_name():
+    old = pl.DataFrame({"symbol": ["A", "B", None], "x": [float("nan"), None, 1.0], "gone": [1, 2, 3]})
+    new = pl.DataFrame({"symbol": ["A", "B", None], "x": [float("nan"), float("nan"), 1.0], "come": [1, 2, 3]})
+    found = compare_frames(old, new)
+    assert found.changed.rows() == [("B", "x", None, "NaN")]
+    assert (found.columns_added, found.columns_removed, found.counts) == (("come",), ("gone",), {"x": 1})
+    unnamed = compare_frames(pl.DataFrame({"v": [1, 1, 2]}), pl.DataFrame({"v": [1, 3]}))
+    assert (unnamed.keys, unnamed.changed.rows(), unnamed.removed.rows()) == (("row",), [(1, "v", "1", "3")], [(2, 2)])
+    assert compare_frames(old, old).is_empty
+
+
+def test_restore_by_command_brings_a_version_back_and_says_what_follows(store, capsys):
+    made = chain(store)
+    assert main(["restore", BARS, WEEK, made[BARS][1].content_hash[:10]]) == 0
+    assert store.footer(BARS, WEEK).content_hash == made[BARS][1].content_hash
+    assert "is now out of date" in capsys.readouterr().out
+    assert main(["restore", BARS, WEEK, "zzz"]) == 1
+
+
+def test_output_of_commands_holds_nothing_that_a_terminal_obeys(store, capsys):
+    store.publish(BARS, WEEK, Content(FRAME), **STAMP | {"run_id": "\x1b[2Jrun"})
+    assert main(["versions", BARS]) == 0
+    assert "\x1b" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("pattern", "expected"),
+    [
+        pytest.param("rsi_14", "technical/rsi_14", id="name"),
+        pytest.param("^temporal/", "temporal/day_of_week", id="group"),
+        pytest.param("WILDER", "technical/rsi_14", id="source"),
+    ],
+)
+def test_features_lists_what_matches_in_registry_order(capsys, pattern, expected):
+    assert main(["features", pattern]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    names = [line.split()[0].split("/")[1] for line in lines[:-1] if not line.startswith(" ")]
+    assert expected.split("/")[1] in names
+    assert names == [name for name in FEATURES if name in names]
+    assert lines[-1] == f"{len(names)} of {len(FEATURES)} features"
+
+
+def test_features_fits_a_narrow_terminal_and_lists_all_without_a_pattern(capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "40")
+    assert main(["features"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert max(len(line) for line in lines) <= 40
+    assert sum(not line.startswith(" ") for line in lines) >= len(FEATURES) + 1
+
+
+@pytest.mark.parametrize(("pattern", "said"), [("rsi_15", "near it: rsi_14"), ("(", "must be a word or a regular")])
+def test_features_without_a_match_name_those_near(capsys, pattern, said):
+    assert main(["features", pattern]) == 1
+    assert said in capsys.readouterr().err
