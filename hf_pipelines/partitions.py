@@ -27,6 +27,12 @@ SATURDAY_CRON = "0 0 * * 6"
 # A market without an end needs holidays known ahead of time: exchanges publish about two years of them.
 CALENDAR_YEARS_AHEAD = 2
 
+# How far a value may look around its session in the calendar: the distance to a holiday, the month before.
+SURROUNDING_DAYS = 42
+
+# Years by which a calendar's usual year and session are told: the same for a market of three weeks and of 30 years.
+USUAL_YEARS = (2015, 2019)
+
 
 def week_start(session: date) -> date:
     """First day (Sunday) of the week that `session` lies in.
@@ -97,6 +103,23 @@ def load_calendar(name: str, start: date, end: date) -> "ExchangeCalendar":
     return exchange_calendars.get_calendar(name, start=start.isoformat(), end=end.isoformat())
 
 
+@lru_cache(maxsize=32)
+def usual_sessions(calendar_name: str) -> tuple[int, tuple[date, datetime, datetime]]:
+    """Sessions a year of a calendar, rounded, and its newest session of usual length: day, open and close (UTC).
+
+    Examples
+    --------
+    >>> usual_sessions("XNYS")[0], usual_sessions("24/7")[0]
+    (252, 365)
+    """
+    first, last = USUAL_YEARS
+    calendar = load_calendar(calendar_name, date(first, 1, 1), date(last, 12, 31))
+    lengths = calendar.closes - calendar.opens
+    day = lengths[lengths == lengths.mode()[0]].index[-1]
+    opened, closed = calendar.session_open(day).to_pydatetime(), calendar.session_close(day).to_pydatetime()
+    return round(len(calendar.sessions) / (last - first + 1)), (day.date(), opened, closed)
+
+
 @dataclass(frozen=True)
 class MarketPartitions:
     """Sessions, weeks and days of one market, shared by its strategies.
@@ -133,12 +156,21 @@ class MarketPartitions:
 
     @cached_property
     def calendar(self) -> "ExchangeCalendar":
+        around = timedelta(days=SURROUNDING_DAYS)
+        return load_calendar(self.calendar_name, self.first_week - around, self._last_known_day + around)
+
+    @cached_property
+    def _last_known_day(self) -> date:
         last = self.end or date(date.today().year + CALENDAR_YEARS_AHEAD, 1, 1)
-        return load_calendar(self.calendar_name, self.first_week, last + timedelta(days=31))
+        return last + timedelta(days=31)
 
     @cached_property
     def sessions(self) -> tuple[date, ...]:
         """Every session of the calendar from the first week on, a month past the end included."""
+        return tuple(day for day in self._all_sessions if self.first_week <= day <= self._last_known_day)
+
+    @cached_property
+    def _all_sessions(self) -> tuple[date, ...]:
         return tuple(ts.date() for ts in self.calendar.sessions)
 
     @cached_property
@@ -159,7 +191,7 @@ class MarketPartitions:
     def daily(self) -> dg.TimeWindowPartitionsDefinition:
         """One partition a session, and one a Sunday.
 
-        Saturdays and holidays are excluded unless they trade. Sundays stay: with the first day of a week
+        A market that never closes has a session every day, Sundays too. Elsewhere Saturdays and holidays are excluded unless they trade. Sundays stay: with the first day of a week
         excluded, Dagster 1.13 maps every week also to the previous Friday. A run for a Sunday without a
         session fails naming the next session.
         """
@@ -188,6 +220,11 @@ class MarketPartitions:
     def sessions_between(self, first: date, last: date) -> list[date]:
         """Sessions in [first, last]."""
         return list(self.sessions[bisect_left(self.sessions, first) : bisect_right(self.sessions, last)])
+
+    def sessions_around(self, first: date, last: date) -> list[date]:
+        """Sessions in [first, last] and `SURROUNDING_DAYS` before and after, also those before the market's start."""
+        around, days = timedelta(days=SURROUNDING_DAYS), self._all_sessions
+        return list(days[bisect_left(days, first - around) : bisect_right(days, last + around)])
 
     def sessions_of_week(self, key: str) -> list[date]:
         """Sessions of the week `key` that the market has (none after its end)."""
@@ -233,7 +270,41 @@ class MarketPartitions:
         return {
             ts.date(): (opened.to_pydatetime(), closed.to_pydatetime())
             for ts, opened, closed in zip(opens.index, opens, closes, strict=True)
+            if self.is_session(ts.date())
         }
+
+    def opens_between(self, first: date, last: date) -> dict[date, datetime]:
+        """Opening time (UTC) of each session in [first, last]."""
+        return {day: self.hours[day][0] for day in self.sessions_between(first, last)}
+
+    def planned_holidays_between(self, first: date, last: date) -> list[date]:
+        """Weekdays in [first, last] on which the market is closed by a rule known years ahead.
+
+        A closure announced later (a hurricane, a day of mourning) is none of them; neither is a moving feast that
+        exchange_calendars lists day by day instead of by a rule.
+        """
+        rules = self.calendar.regular_holidays
+        days = [] if rules is None else [ts.date() for ts in rules.holidays(first.isoformat(), last.isoformat())]
+        return sorted(day for day in days if day.weekday() < 5 and not self.is_session(day))
+
+    def require_weeks(self) -> None:
+        """Refuse a time zone in which a week begins while a session of the week before still trades.
+
+        The model of a week is trained on all sessions of the weeks before it: a Saturday that ends after the Sunday
+        began would be known too early.
+
+        Raises
+        ------
+        ValueError
+            Naming the session.
+        """
+        day = next((day for day in self.sessions if day.weekday() == 5), None)
+        if day is not None and self.hours[day][1] > (begins := self.week_begin(shift_week(week_key(day), 1))):
+            raise ValueError(
+                f"`timezone` must be one in which Saturday's session has closed when Sunday begins, was {self.timezone}: "
+                f"the session {day} of {self.calendar_name} closes at {self.hours[day][1]:%Y-%m-%d %H:%M} UTC, the next week "
+                f"begins at {begins:%Y-%m-%d %H:%M} UTC; use UTC."
+            )
 
     def require_session(self, day: date) -> None:
         """Refuse a day on which the market does not trade.

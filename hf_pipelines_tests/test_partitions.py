@@ -7,7 +7,7 @@ import dagster as dg
 import pytest
 from dagster._core.definitions.partitions.context import partition_loading_context
 
-from hf_pipelines.partitions import MarketPartitions, parse_key, shift_week, week_key, week_start
+from hf_pipelines.partitions import MarketPartitions, parse_key, shift_week, usual_sessions, week_key, week_start
 
 NEW_YORK = "America/New_York"
 US = MarketPartitions("XNYS", NEW_YORK, date(2000, 3, 1), date(2013, 3, 1))
@@ -234,3 +234,86 @@ def test_calendar_reaches_back_to_the_first_week_of_a_long_market():
     # The library's own default begins 20 years before today.
     assert US.sessions[0] == date(2000, 2, 28)
     assert US.next_session(date(2013, 3, 1)) == date(2013, 3, 4)
+
+
+# --- markets that are open at other times
+
+
+ALWAYS = MarketPartitions("24/7", "UTC", date(2012, 1, 1), date(2013, 12, 31))
+FX = MarketPartitions("24/5", "UTC", date(2012, 1, 2), date(2013, 12, 31))
+
+
+@pytest.mark.parametrize(
+    ("market", "n_days"), [pytest.param(ALWAYS, 7, id="24/7"), pytest.param(FX, 6, id="24/5 and its Sundays")]
+)
+def test_daily_and_weekly_mapping_of_other_calendars_agree_in_both_directions(market, n_days):
+    mapping = dg.TimeWindowPartitionMapping()
+    days = market.daily.get_partition_keys()
+    by_week: dict[str, set[str]] = {}
+    for day in days:
+        by_week.setdefault(week_key(date.fromisoformat(day)), set()).add(day)
+    weeks = market.weekly.get_partition_keys()
+    assert sorted(by_week) == weeks
+    for week in weeks:
+        assert len(by_week[week]) == n_days
+        up = mapping.get_upstream_mapped_partitions_result_for_partitions(
+            market.daily.subset_with_partition_keys(by_week[week]), market.daily, market.weekly
+        )
+        assert set(up.partitions_subset.get_partition_keys()) == {week}
+        down = mapping.get_downstream_partitions_for_partitions(
+            market.weekly.subset_with_partition_keys([week]), market.weekly, market.daily
+        )
+        assert set(down.get_partition_keys()) == by_week[week]
+
+
+def test_sessions_of_a_week_that_never_closes_are_its_seven_days_sunday_first():
+    sessions = ALWAYS.sessions_of_week("2013-02-24")
+    assert [day.weekday() for day in sessions] == [6, 0, 1, 2, 3, 4, 5]
+    # All of them close before the next week's Sunday has begun to trade: the last one at that very moment.
+    assert ALWAYS.hours[sessions[-1]][1] == ALWAYS.week_begin("2013-03-03") == datetime(2013, 3, 3, tzinfo=UTC)
+    assert FX.sessions_of_week("2013-02-24") == [date(2013, 2, 25) + timedelta(days=each) for each in range(5)]
+
+
+@pytest.mark.parametrize(
+    ("calendar", "zone", "is_right"),
+    [
+        ("24/7", "UTC", True),
+        ("24/7", "America/New_York", True),
+        ("24/7", "Europe/Berlin", False),
+        ("24/5", "Asia/Tokyo", True),
+        ("XTKS", "Asia/Tokyo", True),
+    ],
+)
+def test_require_weeks_refuses_a_zone_in_which_sunday_begins_before_saturday_closed(calendar, zone, is_right):
+    market = MarketPartitions(calendar, zone, date(2013, 1, 1), date(2013, 6, 30))
+    if is_right:
+        market.require_weeks()
+    else:
+        with pytest.raises(ValueError, match="`timezone` must be one in which Saturday's session has closed"):
+            market.require_weeks()
+
+
+def test_opens_between_follow_summer_time():
+    # New York set its clocks forward on Sunday 2013-03-10.
+    market = MarketPartitions("XNYS", NEW_YORK, date(2013, 1, 2), date(2013, 6, 30))
+    assert market.opens_between(date(2013, 3, 8), date(2013, 3, 11)) == {
+        date(2013, 3, 8): datetime(2013, 3, 8, 14, 30, tzinfo=UTC),
+        date(2013, 3, 11): datetime(2013, 3, 11, 13, 30, tzinfo=UTC),
+    }
+
+
+def test_planned_holidays_of_2012_are_the_exchanges_nine_and_not_the_hurricane():
+    found = US.planned_holidays_between(date(2012, 1, 1), date(2012, 12, 31))
+    # New Year's Day 2012 fell on a Sunday: kept on Monday.
+    days = ["01-02", "01-16", "02-20", "04-06", "05-28", "07-04", "09-03", "11-22", "12-25"]
+    assert [day.isoformat() for day in found] == [f"2012-{day}" for day in days]
+    assert not US.is_session(date(2012, 10, 29)) and date(2012, 10, 29) not in found
+    assert ALWAYS.planned_holidays_between(date(2012, 1, 1), date(2012, 12, 31)) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "sessions", "hours"), [("XNYS", 252, 6.5), ("24/7", 365, 24.0), ("24/5", 261, 24.0), ("XLON", 253, 8.5)]
+)
+def test_usual_sessions_are_those_of_five_years(name, sessions, hours):
+    n_sessions, (_, opened, closed) = usual_sessions(name)
+    assert (n_sessions, (closed - opened).total_seconds() / 3600) == (sessions, hours)

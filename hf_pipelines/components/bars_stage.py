@@ -39,19 +39,20 @@ COLUMN_DESCRIPTIONS = {
     "low": "raw price as traded, never adjusted",
     "close": "raw price as traded, never adjusted",
     "volume": "units traded, never adjusted",
-    "split_ratio": "new units for one old, effective on this very session; 1 if none",
-    "dividend": "cash a unit, effective on this very session; 0 if none",
-    "role": "member (traded) or reference (the benchmark: never in ranks, matrices or weights)",
+    "split_ratio": "new units for one old, effective on this very session (on its first bar); 1 if none",
+    "dividend": "cash a unit, effective on this very session (on its first bar); 0 if none",
+    "role": "member (traded) or reference (the benchmark and the volatility index: never in ranks, matrices or weights)",
 }
 
 
 def bars_stage(market: "Market") -> Stage:
     """`<market>/bars`: raw prices and corporate-action events, checked."""
-    fields = market.model_dump(include={"universe", "benchmark", "calendar", "start", "known_gaps", "max_faulty_share"})
+    of_bars = {"universe", "benchmark", "volatility_index", "timeframe", "bars_end", "calendar", "start", "known_gaps"}
+    fields = market.model_dump(include={*of_bars, "max_faulty_share"})
     return Stage(
         asset=market.bars_asset,
         description=(
-            f"Bars of {', '.join([*market.members][:8])} and the benchmark {market.benchmark}: raw prices as traded, with the "
+            f"Bars ({market.timeframe}) of {', '.join([*market.members][:8])} and the benchmark {market.benchmark}: raw prices as traded, with the "
             "splits and dividends effective on each session. Known at `ts`, tradable from the next bar."
         ),
         kinds=frozenset({"polars", "parquet"}),
@@ -63,7 +64,7 @@ def bars_stage(market: "Market") -> Stage:
             StageCheck("no_faulty_rows", "No symbol-session had to be quarantined.", _judge("quarantined")),
             StageCheck(
                 "complete",
-                "Every session of the calendar, up to the last one that came, has a bar of every member.",
+                "Every session of the calendar, up to the last one that came, has all its bars of every member.",
                 _judge("missing"),
                 severity=dg.AssetCheckSeverity.WARN,
             ),
@@ -113,8 +114,10 @@ def _compute_bars(market: "Market", run: StageRun, inputs: Mapping[str, Loaded])
 def _check_file(market: "Market", file: SourceFile, now: datetime) -> CheckedBars:
     if file.frame is None:
         raise ValueError(file.fault)
-    raw = check_structure(file.frame, source=file.name, hours=market.partitions.hours, now=now)
-    return validate_bars(raw, universe=market.roles, source=file.name, max_faulty_share=market.max_faulty_share)
+    raw = check_structure(file.frame, source=file.name, hours=market.partitions.hours, now=now, grid=market.bar_grid)
+    return validate_bars(
+        raw, universe=market.roles, source=file.name, max_faulty_share=market.max_faulty_share, grid=market.bar_grid
+    )
 
 
 def _bars_content(market: "Market", key: str, days: list[date], files: list[tuple[SourceFile, CheckedBars]]) -> Content:
@@ -128,12 +131,14 @@ def _bars_content(market: "Market", key: str, days: list[date], files: list[tupl
         universe=market.roles,
         source=key,
         max_faulty_share=1.0,
+        grid=market.bar_grid,
     )
     quarantined = pl.concat([*(q for _, _, q in used if q.height), merged.quarantined])
     # A session after the last one that came is not missing but yet to come: the check `on_time` says when it is late.
     last = max(merged.bars["session"].to_list(), default=None)
     expected = _expected(market, [day for day in days if last is None or day <= last])
-    missing = missing_bars(merged.bars, expected)
+    bars_expected = expected if market.bar_grid.is_daily else _each_bar(market, expected)
+    missing = missing_bars(merged.bars, bars_expected)
     stale = stale_bars(merged.bars)
     return Content(
         frame=merged.bars,
@@ -142,7 +147,7 @@ def _bars_content(market: "Market", key: str, days: list[date], files: list[tupl
         facts={
             "expected": expected.height,
             "quarantined": _named(quarantined.select("symbol", "session", "reason").unique(maintain_order=True)),
-            "missing": _named(missing),
+            "missing": _named(missing) if market.bar_grid.is_daily else _counted(missing, bars_expected),
             "stale": _named(stale.select("symbol", "session")),
             "unknown_rows": sum(checked.n_unknown for file, checked in files if set(file.sessions) <= set(days)),
         },
@@ -151,14 +156,31 @@ def _bars_content(market: "Market", key: str, days: list[date], files: list[tupl
 
 
 def _expected(market: "Market", days: list[date]) -> pl.DataFrame:
-    rows = [
-        (symbol, day)
-        for day in days
-        for symbol, (since, until) in market.members.items()
-        if since <= day and (until is None or day <= until)
-    ]
-    rows += [(market.benchmark, day) for day in days]
-    return pl.DataFrame(rows, schema={"symbol": pl.String, "session": pl.Date}, orient="row")
+    """Symbol-sessions that should have bars: those of members while they are members, and of the references."""
+    spells = market.membership.vstack(_always(market))
+    sessions = pl.DataFrame({"session": days}, schema={"session": pl.Date})
+    inside = (pl.col("session") >= pl.col("since")) & (pl.col("session") <= pl.col("until")).fill_null(True)
+    return spells.join(sessions, how="cross").filter(inside).select("symbol", "session")
+
+
+def _always(market: "Market") -> pl.DataFrame:
+    references = [symbol for symbol, role in market.roles.items() if role == "reference"]
+    rows = [(symbol, date.min, None) for symbol in references]
+    return pl.DataFrame(rows, schema=market.membership.schema, orient="row")
+
+
+def _each_bar(market: "Market", expected: pl.DataFrame) -> pl.DataFrame:
+    days = expected["session"].unique().to_list()
+    ends = market.bar_grid.ends({day: market.partitions.hours[day] for day in days})
+    return expected.join(ends, on="session", how="inner")
+
+
+def _counted(missing: pl.DataFrame, expected: pl.DataFrame) -> list[str]:
+    """One line a symbol-session: a session of minutes lacks hundreds of bars."""
+    of_session = expected.group_by("symbol", "session").len("n_expected")
+    counts = missing.group_by("symbol", "session").len("n_missing").join(of_session, on=["symbol", "session"])
+    rows = counts.sort("session", "symbol").select("symbol", "session", "n_missing", "n_expected").iter_rows()
+    return [f"{symbol} {session} ({n} of {n_all} bars)" for symbol, session, n, n_all in rows]
 
 
 def _explain_no_bars(market: "Market", key: str, days: list[date]) -> str:
@@ -192,7 +214,7 @@ def _bars_metadata(content: Content) -> dict[str, Any]:
     return {
         "symbols": frame["symbol"].n_unique(),
         "sessions": frame["session"].n_unique(),
-        "members_per_session": members.height / max(members["session"].n_unique(), 1),
+        "members_per_session": members.select("symbol", "session").n_unique() / max(members["session"].n_unique(), 1),
         "quarantined": len(content.facts["quarantined"]),  # type: ignore[arg-type]
         "missing": len(content.facts["missing"]),  # type: ignore[arg-type]
         "unknown_rows": content.facts["unknown_rows"],

@@ -16,32 +16,46 @@ from hf_pipelines.components.code_version import code_version
 from hf_pipelines.components.stage import Computed, Stage, StageInput, StageRun, column_schema, replay_guard, window
 from hf_pipelines.partitions import parse_key, week_end, week_of_session, week_start
 from hf_pipelines.research.features.registry import FEATURES, compute_features
+from hf_pipelines.research.references import REFERENCES
 from hf_pipelines.resources.parquet_io_manager import Loaded
 from hf_pipelines.resources.partition_store import Content
 
 if TYPE_CHECKING:
     from hf_pipelines.components.market import Market
 
-# A year has 252 sessions in 52.18 weeks; fewer a week are assumed so that holidays do not shorten a window.
+# A usual year has 252 sessions in 52.18 weeks; fewer a week are assumed so that holidays do not shorten a window.
 SESSIONS_PER_WEEK = 4.5
+USUAL_SESSIONS = 252
 
 
 def feature_weeks(market: "Market", group: str) -> int:
     """Weeks before a week that its features read."""
     longest = max(FEATURES[name].lookback_bars for name in market.feature_groups[group])
-    return 0 if longest == 1 else math.ceil(longest / SESSIONS_PER_WEEK) + 1
+    bars_per_week = market.usual_bars_per_year / USUAL_SESSIONS * SESSIONS_PER_WEEK
+    return 0 if longest == 1 else math.ceil(longest / bars_per_week) + 1
+
+
+def reference_weeks(market: "Market", group: str) -> int:
+    """Weeks before a week whose reference tables its features read."""
+    return math.ceil(max(FEATURES[name].reference_days for name in market.feature_groups[group]) / 7) + 1
 
 
 def features_stage(market: "Market", group: str) -> Stage:
     """`<market>/features/<group>`: one float32 column a feature."""
     features = [FEATURES[name] for name in market.feature_groups[group]]
     bars = StageInput("bars", market.bars_asset, first_week=-feature_weeks(market, group), is_optional=True)
+    tables = tuple(
+        StageInput(table, market.reference_asset(table), first_week=-reference_weeks(market, group), is_optional=True)
+        for table in REFERENCES
+        if any(table in each.inputs for each in features)
+    )
+    read = (bars, *tables)
 
     def compute(run: StageRun, inputs: Mapping[str, Loaded]) -> Computed:
-        return _compute_features(market, run, inputs["bars"], group, bars)
+        return _compute_features(market, run, inputs, group, read)
 
     def recompute(run: StageRun, inputs: Mapping[str, Loaded], key: str) -> pl.DataFrame:
-        return _features_of(market, [key], inputs["bars"], group, bars)
+        return _features_of(market, [key], inputs, group, read)
 
     return Stage(
         asset=market.features_asset(group),
@@ -51,15 +65,14 @@ def features_stage(market: "Market", group: str) -> Stage:
         ),
         kinds=frozenset({"polars", "numba", "parquet"}),
         partitions=market.partitions.weekly,
-        inputs=(bars,),
+        inputs=read,
         compute=compute,
         code_version=code_version(
             compute_features,
             *(feature.compute for feature in features),
             fields={
                 "features": [(each.name, each.lookback_bars, each.inputs) for each in features],
-                "benchmark": market.benchmark,
-                "calendar": market.calendar,
+                **_fields(market, {item for each in features for item in each.inputs}),
             },
         ),
         checks=(replay_guard(recompute),),
@@ -71,25 +84,32 @@ def features_stage(market: "Market", group: str) -> Stage:
     )
 
 
-def _compute_features(market: "Market", run: StageRun, bars: Loaded, group: str, bars_input: StageInput) -> Computed:
+def _compute_features(
+    market: "Market", run: StageRun, inputs: Mapping[str, Loaded], group: str, read: tuple[StageInput, ...]
+) -> Computed:
     began = perf_counter()
     ready, failures = [], {}
     for key in run.partitions:
         try:
-            bars.require(window(market.partitions, bars_input, key))
+            for each in read:
+                inputs[each.name].require(window(market.partitions, each, key))
             ready.append(key)
         except ValueError as e:
             failures[key] = str(e)
     if not ready:
         return Computed({}, failures)
-    frame = _features_of(market, ready, bars, group, bars_input)
+    frame = _features_of(market, ready, inputs, group, read)
     by_week = frame.with_columns(week_of_session()).partition_by("week", as_dict=True, include_key=False)
     empty = frame.clear()
     seconds = (perf_counter() - began) / len(ready)
     contents = {
         key: Content(
             by_week.get((key,), empty),
-            inputs=bars.hashes(window(market.partitions, bars_input, key)),
+            inputs={
+                asset: hashes
+                for each in read
+                for asset, hashes in inputs[each.name].hashes(window(market.partitions, each, key)).items()
+            },
             has_session_hashes=True,
         )
         for key in ready
@@ -98,25 +118,46 @@ def _compute_features(market: "Market", run: StageRun, bars: Loaded, group: str,
     return Computed(contents, failures, metadata)
 
 
-def _features_of(market: "Market", keys: list[str], bars: Loaded, group: str, bars_input: StageInput) -> pl.DataFrame:
+def _features_of(
+    market: "Market", keys: list[str], inputs: Mapping[str, Loaded], group: str, read: tuple[StageInput, ...]
+) -> pl.DataFrame:
     """Features of the given weeks, each week computed from its own window of weeks whatever else is loaded."""
-    needed = sorted({week for key in keys for week in window(market.partitions, bars_input, key)})
-    frame = bars.frame(needed)
-    first_day = parse_key(needed[0])
-    earliest = {
-        day: week_start(day) + timedelta(weeks=bars_input.first_week) for day in frame["session"].unique().to_list()
+    weeks = {
+        each.name: sorted({week for key in keys for week in window(market.partitions, each, key)}) for each in read
     }
-    read = market.partitions.sessions_between(first_day, week_end(parse_key(needed[-1])))
-    # Month-end flags look at the calendar's next session, which is known ahead of time.
-    sessions = [*read, market.partitions.next_session(read[-1])]
+    bars, needed = read[0], weeks["bars"]
+    frame = inputs["bars"].frame(needed)
+    first_day = parse_key(needed[0])
+    earliest = {day: week_start(day) + timedelta(weeks=bars.first_week) for day in frame["session"].unique().to_list()}
+    last_day = week_end(parse_key(needed[-1]))
+    # The calendar is known ahead of time, and holds days before the market's first.
+    sessions = market.partitions.sessions_around(first_day, last_day)
     return compute_features(
         frame,
         market.feature_groups[group],
         sessions=sessions,
+        planned_holidays=market.partitions.planned_holidays_between(sessions[0], sessions[-1]),
         earliest=earliest,
+        opens=market.partitions.opens_between(first_day, last_day),
         benchmark=market.benchmark,
+        volatility_index=market.volatility_index,
+        membership=market.membership,
+        sectors=market.sectors,
+        references={each.name: inputs[each.name].frame(weeks[each.name]) for each in read[1:]},
         wanted=[day for key in keys for day in market.partitions.sessions_of_week(key)],
     )
+
+
+def _fields(market: "Market", inputs: set[str]) -> dict[str, Any]:
+    """What else of the market's YAML a group's values depend on."""
+    spells = [[str(value) for value in spell] for spell in market.membership.rows()]
+    return {
+        "benchmark": market.benchmark,
+        "calendar": market.calendar,
+        "universe": spells,
+        **({"volatility_index": market.volatility_index} if "volatility_index" in inputs else {}),
+        **({"sectors": sorted(market.sectors.items())} if "sector" in inputs else {}),
+    }
 
 
 def _features_metadata(frame: pl.DataFrame) -> dict[str, Any]:

@@ -12,26 +12,39 @@ from typing import Literal, Self
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import dagster as dg
+import polars as pl
 from pydantic import BaseModel, Field, field_validator, model_validator
 
 from hf_pipelines.components.automation.arrivals import arrivals_sensor, market_job
 from hf_pipelines.components.bars_stage import bars_stage
 from hf_pipelines.components.features_stage import features_stage
+from hf_pipelines.components.reference_stage import reference_stage
 from hf_pipelines.components.stage import (
     Stage,
 )
 from hf_pipelines.components.yaml_lines import naming_lines
-from hf_pipelines.partitions import MarketPartitions, parse_key, week_key
+from hf_pipelines.partitions import MarketPartitions, parse_key, usual_sessions, week_key
 from hf_pipelines.research.bars import (
     SYMBOL_PATTERN,
+    BarGrid,
+    BarsEnd,
+    Timeframe,
 )
-from hf_pipelines.research.features.registry import names_by_group
+from hf_pipelines.research.features.registry import FEATURES, names_by_group
+from hf_pipelines.research.references import REFERENCES
+from hf_pipelines.research.sentiment import Scorer, lexicon_scores
 from hf_pipelines.resources import settings
 from hf_pipelines.resources.market_data import MarketDataSource
 from hf_pipelines.resources.market_data.files import FilesSource
+from hf_pipelines.resources.market_data.http import HttpSource
+from hf_pipelines.resources.market_data.lean import LeanSource
+from hf_pipelines.resources.market_data.references import ReferenceFiles, ReferenceService, ReferenceSource
 from hf_pipelines.resources.market_data.sample import SampleSource
+from hf_pipelines.resources.market_data.yfinance import YFinanceSource
 from hf_pipelines.resources.object_store import ObjectStore
+from hf_pipelines.resources.sentiment import FinbertScorer
 
+LEXICON = "lexicon"
 NAME_PATTERN = r"^[a-z][a-z0-9_]{0,62}$"
 
 
@@ -43,11 +56,17 @@ def checked_name(name: str) -> str:
 
 
 class UniverseMember(dg.Model, dg.Resolvable):
-    """A symbol and the sessions on which it belongs to the universe."""
+    """A symbol and the sessions on which it belongs to the universe, both ends included.
+
+    A symbol that left and came back stands there once for each spell. It names one security for ever, under whatever
+    tickers that was traded: the source knows those (`lean` has map files). A ticker that passed to another company
+    is another member (`FB.1` until 2003, `FB` since 2012).
+    """
 
     symbol: str
     since: str | None = None
     until: str | None = None
+    sector: str | None = None
 
 
 class SampleSourceSpec(dg.Model, dg.Resolvable):
@@ -64,6 +83,39 @@ class FilesSourceSpec(dg.Model, dg.Resolvable):
     endpoint: str | None = None
 
 
+class HttpSourceSpec(dg.Model, dg.Resolvable):
+    """A market data service; `api_key_env` names the environment variable that holds its key."""
+
+    type: Literal["http"]
+    base_url: str
+    api_key_env: str | None = None
+    timeout_s: float = 30.0
+
+
+class YFinanceSourceSpec(dg.Model, dg.Resolvable):
+    """Yahoo Finance through the package yfinance (extra `yfinance`)."""
+
+    type: Literal["yfinance"]
+
+
+class LeanSourceSpec(dg.Model, dg.Resolvable):
+    """A folder or S3 prefix of Lean's raw prices, with the tables of its factor files and map files."""
+
+    type: Literal["lean"]
+    uri: str
+    prices: str
+    factors: str | None = None
+    maps: str | None = None
+    endpoint: str | None = None
+
+
+class ReferenceSpec(dg.Model, dg.Resolvable):
+    """Where the rows of a reference table come from."""
+
+    table: str
+    source: FilesSourceSpec | HttpSourceSpec
+
+
 class Market(dg.Component, dg.Model, dg.Resolvable):
     """One universe + timeframe + calendar + source, with its bars and feature datasets.
 
@@ -72,14 +124,27 @@ class Market(dg.Component, dg.Model, dg.Resolvable):
     name : str
         First part of its asset keys, and its group.
     universe : list
-        Members: `symbol`, and `since` and `until` where it is not always one.
+        Members: `symbol`, and `since` and `until` where it is not always one; `sector` if known.
     benchmark : str
         Stored with role `reference`; never in ranks, matrices or weights.
-    source : `type: sample` or `type: files` with `uri`
+    volatility_index : str
+        Symbol of a volatility index such as the VIX, stored with role `reference` too.
+    timeframe : 1m, 5m, 1h or 1d
+        How long a bar lasts.
+    bars_end : clock or open
+        Whether bars below a day end at full steps of the market's clock, or whole steps after the open.
+    source : mapping
+        `type` is sample, files, http, yfinance or lean, with what that needs.
+    periods_per_year : float
+        Bars a year, to annualise by; by default those of the calendar and the timeframe.
     start, end : str
         ISO dates of the first and last session; without `end` the market goes on.
     features : list of str
         Groups, such as `technical`, and single features, such as `technical/rsi_14`: what is computed and stored.
+    references : list
+        `table` (fundamentals, insider_trades, short_interest or news) and its `source`, `type: files` or `type: http`.
+    news_scorer : str
+        `lexicon`, or the folder or hub name of a FinBERT checkpoint (extra `finbert`).
     known_gaps : list of str
         Weeks (their Sundays) without data, in which an empty `bars` is right.
     max_faulty_share : float
@@ -90,16 +155,20 @@ class Market(dg.Component, dg.Model, dg.Resolvable):
     description: str = ""
     universe: Sequence[UniverseMember]
     benchmark: str
-    timeframe: Literal["1d"] = "1d"
+    volatility_index: str | None = None
+    timeframe: Timeframe = "1d"
+    bars_end: BarsEnd = "clock"
     calendar: str
     timezone: str
-    source: SampleSourceSpec | FilesSourceSpec
+    source: SampleSourceSpec | FilesSourceSpec | HttpSourceSpec | YFinanceSourceSpec | LeanSourceSpec
     start: str
     end: str | None = None
     features: Sequence[str]
+    references: Sequence[ReferenceSpec] = Field(default_factory=list)
+    news_scorer: str = LEXICON
     known_gaps: Sequence[str] = Field(default_factory=list)
     max_faulty_share: float = 0.2
-    periods_per_year: float = 252.0
+    periods_per_year: float = 0.0
 
     @classmethod
     def load(cls, attributes: BaseModel | None, context: dg.ComponentLoadContext) -> Self:
@@ -130,14 +199,10 @@ class Market(dg.Component, dg.Model, dg.Resolvable):
 
     @model_validator(mode="after")
     def _check_symbols(self) -> "Market":
-        symbols = [*(each.symbol for each in self.universe), self.benchmark]
+        references = [self.benchmark, *([self.volatility_index] if self.volatility_index else [])]
+        symbols = [*(each.symbol for each in self.universe), *references]
         if bad := sorted(repr(each[:80]) for each in symbols if not re.fullmatch(SYMBOL_PATTERN, each)):
             raise ValueError(f"`universe` must hold symbols like {SYMBOL_PATTERN}, was {', '.join(bad[:5])}.")
-        if len(set(symbols)) < len(symbols):
-            repeated = sorted({each for each in symbols if symbols.count(each) > 1})
-            raise ValueError(
-                f"`universe` must hold each symbol once and not the benchmark, was with a repetition of {', '.join(repeated[:5])}."
-            )
         if isinstance(self.source, SampleSourceSpec):
             # The packages' symbols are known; a file may bring any.
             SampleSource(tuple(symbols), {})
@@ -150,21 +215,100 @@ class Market(dg.Component, dg.Model, dg.Resolvable):
             _require_dates(field, [day for day in days if day is not None])
         if strays := sorted(day for day in self.known_gaps if week_key(parse_key(day)) != day):
             raise ValueError(f"`known_gaps` must name weeks by their Sundays, was {', '.join(strays[:5])}.")
+        if repeated := sorted({*self._overlapping(), *(each for each in references if symbols.count(each) > 1)}):
+            raise ValueError(
+                "`universe` must hold each symbol once and not the benchmark, or in spells that do not overlap, was with a "
+                f"repetition of {', '.join(repeated[:5])}."
+            )
+        tables = [each.table for each in self.references]
+        if wrong := sorted({each for each in tables if each not in REFERENCES or tables.count(each) > 1}):
+            raise ValueError(
+                f"`references` must name each of {', '.join(REFERENCES)} at most once, was {', '.join(wrong)}."
+            )
+        self._require_fed()
+        sectors = {(each.symbol, each.sector) for each in self.universe if each.sector is not None}
+        if len(sectors) > len(self.sectors):
+            raise ValueError("`universe` must give a symbol one `sector` in all its spells, was with several.")
         # Built by the partitions anyway: an unknown name is told where it was written.
-        self.partitions.calendar  # noqa: B018
+        self.partitions.require_weeks()
+        if self.periods_per_year == 0.0:
+            self.periods_per_year = self.usual_bars_per_year
+        if isinstance(self.source, HttpSourceSpec):
+            # Built now for the same reason.
+            self.data_source  # noqa: B018
         return self
+
+    def _require_fed(self) -> None:
+        """Refuse features whose inputs the market does not have."""
+        lacking: dict[str, str] = {table: f"a source of `{table}` in `references`" for table in REFERENCES}
+        lacking = {table: remedy for table, remedy in lacking.items() if table not in self.reference_tables}
+        if not self.sectors:
+            lacking["sector"] = "a `sector` of its members in `universe`"
+        if self.volatility_index is None:
+            lacking["volatility_index"] = "a `volatility_index`"
+        for group, names in self.feature_groups.items():
+            for name in names:
+                if hungry := sorted(set(FEATURES[name].inputs) & set(lacking)):
+                    raise ValueError(
+                        f"`features` must be fed by the market, was {group}/{name} without {hungry[0]}; add "
+                        f"{lacking[hungry[0]]} or leave it out."
+                    )
+
+    def _overlapping(self) -> set[str]:
+        spells = self.membership.sort("symbol", "since")
+        ends_before = pl.col("until").shift().over("symbol") < pl.col("since")
+        is_first = pl.col("since").shift().over("symbol").is_null()
+        backwards = pl.col("until") < pl.col("since")
+        wrong = spells.filter((~is_first & ~ends_before.fill_null(False)) | backwards.fill_null(False))
+        return set(wrong["symbol"].to_list())
+
+    @cached_property
+    def usual_bars_per_year(self) -> float:
+        """Bars of a symbol in a year by calendar and timeframe, half days counted as whole ones."""
+        n_sessions, (day, opened, closed) = usual_sessions(self.calendar)
+        return float(n_sessions * self.bar_grid.ends({day: (opened, closed)}).height)
 
     @cached_property
     def members(self) -> dict[str, tuple[date, date | None]]:
-        """First and last day of each member of the universe."""
-        return {
-            each.symbol: (parse_key(each.since or self.start), parse_key(each.until) if each.until else None)
-            for each in self.universe
+        """First and last day of each member of the universe, from its first spell to its last."""
+        spells = self.membership.sort("symbol", "since").group_by("symbol", maintain_order=True)
+        spans = {
+            symbol: (since, until) for symbol, since, until in spells.agg(pl.first("since"), pl.last("until")).rows()
         }
+        return {each.symbol: spans[each.symbol] for each in self.universe}
+
+    @cached_property
+    def membership(self) -> pl.DataFrame:
+        """Spells in the universe: columns symbol, since, until; both ends included, `until` null while it lasts."""
+        rows = [
+            (each.symbol, parse_key(each.since or self.start), parse_key(each.until) if each.until else None)
+            for each in self.universe
+        ]
+        return pl.DataFrame(rows, schema={"symbol": pl.String, "since": pl.Date, "until": pl.Date}, orient="row")
+
+    @cached_property
+    def sectors(self) -> dict[str, str]:
+        """Sector of each member that has one."""
+        return {each.symbol: each.sector for each in self.universe if each.sector is not None}
+
+    @property
+    def planned_holidays(self) -> list[date]:
+        """Weekdays from the first week to the end of the known calendar that are holidays by rule."""
+        return self.partitions.planned_holidays_between(self.partitions.first_week, self.partitions.sessions[-1])
+
+    @cached_property
+    def bar_grid(self) -> BarGrid:
+        return BarGrid(self.timeframe, self.timezone, self.bars_end)
+
+    @property
+    def symbols(self) -> tuple[str, ...]:
+        """Members and references."""
+        return tuple(self.roles)
 
     @cached_property
     def roles(self) -> dict[str, str]:
-        return {**dict.fromkeys(self.members, "member"), self.benchmark: "reference"}
+        references = [self.benchmark, *([self.volatility_index] if self.volatility_index else [])]
+        return {**dict.fromkeys(self.members, "member"), **dict.fromkeys(references, "reference")}
 
     @cached_property
     def feature_groups(self) -> dict[str, tuple[str, ...]]:
@@ -187,6 +331,14 @@ class Market(dg.Component, dg.Model, dg.Resolvable):
     def features_asset(self, group: str) -> str:
         return f"{self.name}/features/{group}"
 
+    @cached_property
+    def reference_tables(self) -> dict[str, FilesSourceSpec | HttpSourceSpec]:
+        """Source of each reference table of the market."""
+        return {each.table: each.source for each in self.references}
+
+    def reference_asset(self, table: str) -> str:
+        return f"{self.name}/{table}"
+
     @property
     def update_job(self) -> str:
         """Name of the job that makes bars and features."""
@@ -194,8 +346,25 @@ class Market(dg.Component, dg.Model, dg.Resolvable):
 
     @cached_property
     def data_source(self) -> MarketDataSource:
-        if isinstance(self.source, SampleSourceSpec):
-            return SampleSource((*self.members, self.benchmark), self.partitions.hours)
+        source = self.source
+        match source:
+            case SampleSourceSpec():
+                return SampleSource(self.symbols, self.partitions.hours)
+            case HttpSourceSpec():
+                return self._service(source)
+            case YFinanceSourceSpec():
+                return YFinanceSource(self.symbols, self.partitions.hours, self.bar_grid)
+            case LeanSourceSpec():
+                objects = ObjectStore(self._address(source.uri), source.endpoint or settings.s3_endpoint())
+                return LeanSource(
+                    objects,
+                    self.symbols,
+                    self.partitions.hours,
+                    self.bar_grid,
+                    prices=source.prices,
+                    factors=source.factors,
+                    maps=source.maps,
+                )
         return self.landing
 
     @cached_property
@@ -203,11 +372,38 @@ class Market(dg.Component, dg.Model, dg.Resolvable):
         """Where the session files of a market that is fed arrive."""
         if not isinstance(self.source, FilesSourceSpec):
             raise ValueError(f"`source` of {self.name} must be of type files, was {self.source.type}.")
-        uri = self.source.uri
+        return FilesSource(ObjectStore(self._address(self.source.uri), self.source.endpoint or settings.s3_endpoint()))
+
+    def reference_source(self, table: str) -> ReferenceSource:
+        """Where the rows of a reference table come from."""
+        source = self.reference_tables[table]
+        if isinstance(source, HttpSourceSpec):
+            return ReferenceService(self._service(source))
+        return ReferenceFiles(
+            FilesSource(ObjectStore(self._address(source.uri), source.endpoint or settings.s3_endpoint()))
+        )
+
+    def is_reference_fed(self, table: str) -> bool:
+        """Whether files of a reference table arrive while the pipeline runs."""
+        return isinstance(self.reference_tables[table], FilesSourceSpec)
+
+    @cached_property
+    def scorer(self) -> Scorer:
+        """What reads the sentiment of news."""
+        return lexicon_scores if self.news_scorer == LEXICON else FinbertScorer(self.news_scorer)
+
+    def _service(self, source: HttpSourceSpec) -> HttpSource:
+        return HttpSource(
+            source.base_url,
+            self.symbols,
+            timeframe=self.timeframe,
+            api_key_env=source.api_key_env,
+            timeout_s=source.timeout_s,
+        )
+
+    def _address(self, uri: str) -> str:
         # A relative folder lies in the data folder or where the deployment says, wherever a command was started.
-        if "://" not in uri and not uri.startswith("/"):
-            uri = f"{settings.landing_uri()}/{uri}"
-        return FilesSource(ObjectStore(uri, self.source.endpoint or settings.s3_endpoint()))
+        return uri if "://" in uri or uri.startswith("/") else f"{settings.landing_uri()}/{uri}"
 
     @property
     def is_fed(self) -> bool:
@@ -226,7 +422,11 @@ class Market(dg.Component, dg.Model, dg.Resolvable):
     @cached_property
     def stages(self) -> tuple[Stage, ...]:
         """Every asset of the market, in flow order."""
-        return (bars_stage(self), *(features_stage(self, group) for group in self.feature_groups))
+        return (
+            bars_stage(self),
+            *(reference_stage(self, table) for table in self.reference_tables),
+            *(features_stage(self, group) for group in self.feature_groups),
+        )
 
     @cached_property
     def code_versions(self) -> dict[str, str]:

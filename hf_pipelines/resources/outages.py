@@ -16,10 +16,11 @@ from contextlib import contextmanager
 import dagster as dg
 from dagster._core.execution.context.system import StepExecutionContext
 
+from hf_pipelines.resources.market_data import MarketDataOutageError
 from hf_pipelines.resources.mlflow_tracking import TrackingUnavailableError
 from hf_pipelines.resources.object_store import StorageOutageError
 
-OUTAGES = (StorageOutageError, TrackingUnavailableError)
+OUTAGES = (StorageOutageError, TrackingUnavailableError, MarketDataOutageError)
 
 # A restarted server or an outage of a minute heals by itself: even with the shortest jitter these add up to 68 s, and
 # the attempts themselves come on top.
@@ -27,6 +28,9 @@ WAITS_S = (5.0, 20.0, 60.0)
 
 # Steps that failed together should not come back together.
 JITTER = 0.2
+
+# A service may ask to be left alone; longer than this a run does not wait.
+LONGEST_WAIT_S = 300.0
 
 
 @contextmanager
@@ -37,7 +41,7 @@ def waiting_out(step: StepExecutionContext) -> Iterator[None]:
     ------
     RetryRequested
         After the wait.
-    StorageOutageError, TrackingUnavailableError
+    StorageOutageError, TrackingUnavailableError, MarketDataOutageError
         When the waits are used up: which server, which key, and the cause.
     """
     try:
@@ -50,6 +54,7 @@ def waiting_out(step: StepExecutionContext) -> Iterator[None]:
                 f"{said}; tried {n_before + 1} times. See that it answers, then re-execute this run: what is published is whole."
             ) from None
         wait_s = WAITS_S[n_before] * random.uniform(1 - JITTER, 1 + JITTER)
+        wait_s = max(wait_s, min(getattr(e, "retry_after_s", 0.0), LONGEST_WAIT_S))
         message = f"{said}; waiting {wait_s:.1f} s, then retry {n_before + 1} of {len(WAITS_S)} of {step.step.key}"
         step.log.warning(message)
         # `hfp` shows no run logs: without handlers Python prints this line to stderr.

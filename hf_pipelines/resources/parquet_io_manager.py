@@ -61,7 +61,7 @@ class Loaded:
         wanted = sorted(self.parts) if keys is None else keys
         self.require(wanted)
         frame = pl.concat([self.parts[key].frame for key in wanted], how="vertical")
-        if self.known_at is not None and "ts" in frame.columns:
+        if self.known_at is not None and not {"ts", "available_at"}.isdisjoint(frame.columns):
             frame = cut(frame, self.known_at)
         return frame.sort("symbol", "ts") if {"symbol", "ts"} <= set(frame.columns) else frame
 

@@ -15,7 +15,7 @@ import yaml
 from pydantic import ValidationError
 
 import hf_pipelines.defs
-from hf_pipelines.components.market import FilesSourceSpec, Market, UniverseMember
+from hf_pipelines.components.market import FilesSourceSpec, HttpSourceSpec, Market, UniverseMember
 from hf_pipelines.partitions import week_key
 from hf_pipelines.research.bars import SOURCE_SCHEMA
 from hf_pipelines.resources.clock import Clock
@@ -504,12 +504,106 @@ def test_us_tech_has_partitions_for_its_first_and_last_session(us_tech):
             {"known_gaps": ["2013-02-25"]}, "`known_gaps` must name weeks by their Sundays, was 2013-02-25", id="gap"
         ),
         pytest.param({"features": ["astrology"]}, "`features` must be among .*technical.*, was astrology", id="group"),
-        pytest.param({"timeframe": "1h"}, "Input should be '1d'", id="timeframe"),
+        pytest.param({"timeframe": "2h"}, "Input should be '1m', '5m', '1h' or '1d'", id="timeframe"),
+        pytest.param(
+            {
+                "universe": [
+                    UniverseMember(symbol="AAA", until="2013-02-25"),
+                    UniverseMember(symbol="AAA", since="2013-02-25"),
+                ]
+            },
+            "in spells that do not overlap, was with a repetition of AAA",
+            id="spells-overlap",
+        ),
+        pytest.param(
+            {"universe": [UniverseMember(symbol="AAA", since="2013-02-26", until="2013-02-25")]},
+            "in spells that do not overlap, was with a repetition of AAA",
+            id="spell-backwards",
+        ),
+        pytest.param(
+            {
+                "universe": [
+                    UniverseMember(symbol="AAA", until="2013-02-25", sector="energy"),
+                    UniverseMember(symbol="AAA", since="2013-02-26", sector="banks"),
+                ]
+            },
+            "`universe` must give a symbol one `sector`",
+            id="two-sectors",
+        ),
+        pytest.param({"volatility_index": "AAA"}, "was with a repetition of AAA", id="volatility-index-as-a-member"),
+        pytest.param(
+            {"source": HttpSourceSpec(type="http", base_url="https://user:pw@host")},
+            "`base_url` must hold no user, password",
+            id="password-in-address",
+        ),
+        pytest.param(
+            {"calendar": "24/7", "timezone": "Asia/Tokyo"},
+            "`timezone` must be one in which Saturday's session has closed when Sunday begins, was Asia/Tokyo",
+            id="week-begins-too-early",
+        ),
     ],
 )
 def test_market_with_a_bad_attribute_names_it(tmp_path, attributes, message):
     with pytest.raises(ValidationError, match=message):
         build_market(tmp_path, **attributes)
+
+
+def test_market_with_spells_sectors_and_volatility_index_tells_each(tmp_path):
+    market = build_market(
+        tmp_path,
+        universe=[
+            UniverseMember(symbol="AAA", until="2013-02-20", sector="banks"),
+            UniverseMember(symbol="BBB", sector="energy"),
+            UniverseMember(symbol="AAA", since="2013-03-01", sector="banks"),
+            UniverseMember(symbol="CCC"),
+        ],
+        volatility_index="^VIX",
+    )
+    start = date(2013, 2, 19)
+    assert market.membership.rows() == [
+        ("AAA", start, date(2013, 2, 20)), ("BBB", start, None), ("AAA", date(2013, 3, 1), None), ("CCC", start, None)
+    ]  # fmt: skip
+    assert list(market.members) == ["AAA", "BBB", "CCC"]
+    assert market.members["AAA"] == (start, None)
+    assert market.sectors == {"AAA": "banks", "BBB": "energy"}
+    assert market.roles == {
+        "AAA": "member", "BBB": "member", "CCC": "member", BENCHMARK: "reference", "^VIX": "reference"
+    }  # fmt: skip
+    # Good Friday 2013 lies after the end but is known; the hurricane of 2012 lies before the start and never was planned.
+    assert market.planned_holidays[:2] == [date(2013, 2, 18), date(2013, 3, 29)]
+
+
+def test_bars_of_a_member_that_left_and_came_back_are_expected_in_its_spells_only(tmp_path):
+    universe = [
+        UniverseMember(symbol="AAA", until="2013-02-25"),
+        UniverseMember(symbol="AAA", since="2013-03-01"),
+        UniverseMember(symbol="BBB"),
+    ]
+    small = small_market(tmp_path, universe=universe)
+    bars = session_bars(["2013-02-24"], ("AAA", "BBB", BENCHMARK))
+    is_away = pl.col("session").is_between(date(2013, 2, 26), date(2013, 2, 28)) & (pl.col("symbol") == "AAA")
+    small.arrive(bars.filter(~is_away))
+    found = checks(small.run("2013-02-24"))["complete"]
+    # AAA on Monday and on Friday, BBB and the benchmark on five sessions.
+    assert (found.passed, found.metadata["values_compared"].value) == (True, 12)
+
+
+@pytest.mark.parametrize(
+    ("attributes", "periods"),
+    [
+        ({}, 252.0),
+        ({"timeframe": "1h"}, 252.0 * 7),
+        ({"timeframe": "1h", "bars_end": "open"}, 252.0 * 7),
+        ({"timeframe": "5m"}, 252.0 * 78),
+        ({"timeframe": "1m"}, 252.0 * 390),
+        ({"calendar": "24/7", "timezone": "UTC"}, 365.0),
+        ({"calendar": "24/7", "timezone": "UTC", "timeframe": "1h"}, 365.0 * 24),
+        ({"calendar": "24/5", "timezone": "UTC"}, 261.0),
+        ({"periods_per_year": 250.0}, 250.0),
+    ],
+)
+def test_market_periods_per_year_are_those_of_calendar_and_timeframe(tmp_path, attributes, periods):
+    assert build_market(tmp_path, **attributes).periods_per_year == periods
 
 
 def test_market_file_source_with_a_relative_folder_lies_in_the_data_folder(tmp_path, monkeypatch):

@@ -194,7 +194,7 @@ class Arrivals:
             ]
         return Work(
             job=market.update_job,
-            assets=(market.bars_asset, *groups),
+            assets=(market.bars_asset, *(market.reference_asset(table) for table in market.reference_tables), *groups),
             partitions=weeks,
             state=digest(listings, {week: stored.get(week) for week in weeks}),
             because=f"new or revised files in {len(weeks)} week(s), the last {weeks[-1]}",

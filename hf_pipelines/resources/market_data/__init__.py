@@ -7,9 +7,12 @@ like (`research.bars`), who asks for which week (`components.market`).
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date
+from itertools import groupby
 from typing import Protocol
 
 import polars as pl
+
+from hf_pipelines.partitions import week_key
 
 
 @dataclass(frozen=True)
@@ -37,6 +40,22 @@ class SourceFile:
     fault: str | None = None
 
 
+class MarketDataOutageError(OSError):
+    """A service did not answer as it should, and may in a minute: it is away, busy or broken.
+
+    Attributes
+    ----------
+    retry_after_s : float
+        How long it asked to be left alone.
+    """
+
+    retry_after_s: float = 0.0
+
+
+class MarketDataRefusedError(ValueError):
+    """A service refused what it was asked for, and will again: a wrong key, address or symbol."""
+
+
 class MarketDataSource(Protocol):
     """Where bars come from."""
 
@@ -47,3 +66,8 @@ class MarketDataSource(Protocol):
     def read(self, sessions: Sequence[date]) -> list[SourceFile]:
         """The files that hold bars of these sessions; rows of other sessions are left out."""
         ...
+
+
+def by_week(sessions: Sequence[date]) -> dict[str, list[date]]:
+    """Sessions of each week, ascending."""
+    return {key: list(days) for key, days in groupby(sorted(set(sessions)), key=week_key)}

@@ -8,7 +8,6 @@ Lives here: which files hold a session, reading them, and what has changed in th
 listing a folder (`landing`), and who asks (`components`).
 """
 
-import io
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -23,6 +22,7 @@ from hf_pipelines.partitions import shift_week, week_key
 from hf_pipelines.research.bars import SOURCE_SCHEMA
 from hf_pipelines.resources.market_data import SourceFile
 from hf_pipelines.resources.market_data.landing import LandedObject, Landing
+from hf_pipelines.resources.market_data.tables import check_cells, parse_parquet
 from hf_pipelines.resources.object_store import ObjectMissingError, ObjectStore
 
 FILE_PATTERN = re.compile(r"(\d{4}-\d{2}-\d{2})(?!.*\.\.)[A-Za-z0-9_.-]{0,100}\.(parquet|csv)")
@@ -30,9 +30,6 @@ DAY_PATTERN = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 
 # A name may begin with digits that are no day of a market: weeks are counted within these years.
 FIRST_YEAR, LAST_YEAR = 1900, 2199
-
-# One session of 5,000 symbols has 5,000 daily bars: more cells than this are no session of bars.
-MAX_FILE_CELLS = 50_000_000
 
 # A batch of files arrives one after the other: while one is younger, others may follow.
 SETTLE_S = 2.0
@@ -212,7 +209,7 @@ class FilesSource:
         digest = sha256(payload).hexdigest()
         address = self.objects.address(name)
         try:
-            frame = _parse_csv(payload) if name.endswith(".csv") else _parse_parquet(payload)
+            frame = _parse_csv(payload) if name.endswith(".csv") else parse_parquet(payload)
             _check_session(frame, day)
         except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError, ValueError, TypeError) as e:
             reason = " ".join(str(e).split())[:300]
@@ -253,22 +250,10 @@ def _printable(name: str) -> str:
     return (name if name.isprintable() else ascii(name)[1:-1])[:MAX_STRAY_LENGTH]
 
 
-def _parse_parquet(payload: bytes) -> pl.DataFrame:
-    """Read with pyarrow, which refuses damaged bytes where polars' own reader can abort the process."""
-    from pyarrow import parquet
-
-    file = parquet.ParquetFile(io.BytesIO(payload))
-    _check_cells(file.metadata.num_rows, file.metadata.num_columns)
-    table = file.read()
-    table.validate(full=True)
-    # Metadata say nothing that the contract needs, and polars does not take all that pyarrow takes.
-    return pl.DataFrame(table.replace_schema_metadata())
-
-
 def _parse_csv(payload: bytes) -> pl.DataFrame:
     """Parse every column by the contract; a value that does not parse names its row."""
     raw = pl.read_csv(payload, infer_schema_length=0)
-    _check_cells(raw.height, raw.width)
+    check_cells(raw.height, raw.width)
     for name, dtype in SOURCE_SCHEMA.items():
         if name not in raw.columns or dtype == pl.String:
             continue
@@ -292,11 +277,6 @@ def _parse_column(column: pl.Series, dtype: pl.DataType) -> pl.Series:
             return column.str.replace(r"(Z|[+-]\d\d:?\d\d)$", "").str.to_datetime(strict=False)
         return column.str.to_datetime("%+", time_unit="us", time_zone="UTC", strict=False)
     return column.cast(dtype, strict=False)
-
-
-def _check_cells(n_rows: int, n_columns: int) -> None:
-    if n_rows * n_columns > MAX_FILE_CELLS:
-        raise ValueError(f"`file` must hold at most {MAX_FILE_CELLS} cells, was {n_rows} rows x {n_columns} columns")
 
 
 def _check_session(frame: pl.DataFrame, day: date) -> None:

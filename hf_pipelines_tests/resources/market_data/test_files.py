@@ -9,7 +9,7 @@ import polars as pl
 import pytest
 
 from hf_pipelines.research.bars import SOURCE_SCHEMA
-from hf_pipelines.resources.market_data import SourceFile, files
+from hf_pipelines.resources.market_data import SourceFile, tables
 from hf_pipelines.resources.market_data.files import FilesSource
 from hf_pipelines.resources.object_store import ObjectStore
 from hf_pipelines_tests.sample_bars import bars_of
@@ -180,7 +180,7 @@ def test_read_of_randomly_edited_parquet_files_is_a_fault_or_a_frame_but_never_a
 
 
 def test_read_of_a_file_with_more_cells_than_a_session_can_have_is_a_fault(source, tmp_path, monkeypatch):
-    monkeypatch.setattr(files, "MAX_FILE_CELLS", 19)
+    monkeypatch.setattr(tables, "MAX_FILE_CELLS", 19)
     BARS.write_parquet(tmp_path / "2013-02-25.parquet")
     BARS.write_csv(tmp_path / "2013-02-25.csv")
     for file in source.read([DAY]):
