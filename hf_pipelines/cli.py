@@ -88,6 +88,23 @@ def _parser() -> argparse.ArgumentParser:
     features.add_argument("pattern", nargs="?", help="a word or regular expression, looked for in all of that")
     features.set_defaults(run=_features)
 
+    feature = commands.add_parser("feature", help="judge one feature")
+    judged = feature.add_subparsers(required=True, metavar="what")
+    test = judged.add_parser(
+        "test", help="play what would betray a leak, a growing window or a unit; status 1 if one is found"
+    )
+    test.add_argument("name", help="a registered feature, also of a module named in `feature_modules` of the market")
+    test.add_argument("--market", default="us_tech", help="whose bars and modules (default: us_tech)")
+    test.set_defaults(run=_feature_test)
+
+    replay = commands.add_parser(
+        "replay", help="recompute stored features as of each row's time; status 1 if one differs"
+    )
+    replay.add_argument("group", help="MARKET/GROUP such as us_tech/technical")
+    replay.add_argument("--from", dest="first", help="first week, its Sunday (default: all that are stored)")
+    replay.add_argument("--to", dest="last", help="last week")
+    replay.set_defaults(run=_replay)
+
     restore = commands.add_parser("restore", help="make an earlier version of a partition current again")
     restore.add_argument("asset")
     restore.add_argument("partition")
@@ -210,6 +227,28 @@ def _features(options: argparse.Namespace) -> None:
     from hf_pipelines.store_commands import features_lines
 
     _print(features_lines(options.pattern))
+
+
+def _feature_test(options: argparse.Namespace) -> int:
+    from hf_pipelines.feature_commands import feature_test_lines
+    from hf_pipelines.resources.parquet_io_manager import open_store
+
+    return _print_judged(feature_test_lines(open_store(), options.name, options.market))
+
+
+def _replay(options: argparse.Namespace) -> int:
+    from hf_pipelines.feature_commands import replay_lines
+    from hf_pipelines.resources.parquet_io_manager import open_store
+
+    return _print_judged(replay_lines(open_store(), options.group, options.first, options.last))
+
+
+def _print_judged(lines: Iterable[tuple[str, bool]]) -> int:
+    is_sound = True
+    for line, passed in lines:
+        print(line, flush=True)
+        is_sound = is_sound and passed
+    return 0 if is_sound else 1
 
 
 def _print(lines: Iterable[str]) -> None:

@@ -13,7 +13,16 @@ from typing import TYPE_CHECKING, Any
 import polars as pl
 
 from hf_pipelines.components.code_version import code_version
-from hf_pipelines.components.stage import Computed, Stage, StageInput, StageRun, column_schema, replay_guard, window
+from hf_pipelines.components.stage import (
+    Computed,
+    Stage,
+    StageCheck,
+    StageInput,
+    StageRun,
+    column_schema,
+    replay_guard,
+    window,
+)
 from hf_pipelines.partitions import parse_key, week_end, week_of_session, week_start
 from hf_pipelines.research.features.registry import FEATURES, compute_features
 from hf_pipelines.research.references import REFERENCES
@@ -40,22 +49,37 @@ def reference_weeks(market: "Market", group: str) -> int:
     return math.ceil(max(FEATURES[name].reference_days for name in market.feature_groups[group]) / 7) + 1
 
 
-def features_stage(market: "Market", group: str) -> Stage:
-    """`<market>/features/<group>`: one float32 column a feature."""
-    features = [FEATURES[name] for name in market.feature_groups[group]]
-    bars = StageInput("bars", market.bars_asset, first_week=-feature_weeks(market, group), is_optional=True)
-    tables = tuple(
-        StageInput(table, market.reference_asset(table), first_week=-reference_weeks(market, group), is_optional=True)
-        for table in REFERENCES
-        if any(table in each.inputs for each in features)
+def feature_inputs(market: "Market", group: str) -> tuple[StageInput, ...]:
+    """What the features of a week are made of: the bars first, then the reference tables."""
+    inputs = {item for name in market.feature_groups[group] for item in FEATURES[name].inputs}
+    weeks = reference_weeks(market, group)
+    return (
+        StageInput("bars", market.bars_asset, first_week=-feature_weeks(market, group), is_optional=True),
+        *(
+            StageInput(table, market.reference_asset(table), first_week=-weeks, is_optional=True)
+            for table in REFERENCES
+            if table in inputs
+        ),
     )
-    read = (bars, *tables)
 
-    def compute(run: StageRun, inputs: Mapping[str, Loaded]) -> Computed:
-        return _compute_features(market, run, inputs, group, read)
+
+def feature_replay(market: "Market", group: str, *, n_times: int = 3) -> StageCheck:
+    """The look-ahead guard of a group: at least `n_times` times of each week."""
+    read = feature_inputs(market, group)
 
     def recompute(run: StageRun, inputs: Mapping[str, Loaded], key: str) -> pl.DataFrame:
         return _features_of(market, [key], inputs, group, read)
+
+    return replay_guard(recompute, n_times=n_times)
+
+
+def features_stage(market: "Market", group: str) -> Stage:
+    """`<market>/features/<group>`: one float32 column a feature."""
+    features = [FEATURES[name] for name in market.feature_groups[group]]
+    read = feature_inputs(market, group)
+
+    def compute(run: StageRun, inputs: Mapping[str, Loaded]) -> Computed:
+        return _compute_features(market, run, inputs, group, read)
 
     return Stage(
         asset=market.features_asset(group),
@@ -75,7 +99,7 @@ def features_stage(market: "Market", group: str) -> Stage:
                 **_fields(market, {item for each in features for item in each.inputs}),
             },
         ),
-        checks=(replay_guard(recompute),),
+        checks=(feature_replay(market, group),),
         pool=market.name,
         column_schema=column_schema(
             {each.name: f"{each.formula} ({each.lookback_bars} bars)" for each in features},

@@ -8,6 +8,7 @@ import re
 from collections.abc import Sequence
 from datetime import date, datetime
 from functools import cached_property
+from importlib import import_module
 from typing import Literal, Self
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
@@ -30,7 +31,8 @@ from hf_pipelines.research.bars import (
     BarsEnd,
     Timeframe,
 )
-from hf_pipelines.research.features.registry import FEATURES, names_by_group
+from hf_pipelines.research.features.feature import Feature
+from hf_pipelines.research.features.registry import FEATURES, names_by_group, register
 from hf_pipelines.research.references import REFERENCES
 from hf_pipelines.research.sentiment import Scorer, lexicon_scores
 from hf_pipelines.resources import settings
@@ -139,6 +141,8 @@ class Market(dg.Component, dg.Model, dg.Resolvable):
         Bars a year, to annualise by; by default those of the calendar and the timeframe.
     start, end : str
         ISO dates of the first and last session; without `end` the market goes on.
+    feature_modules : list of str
+        Importable modules with features of your own: a table `FEATURES` each, like that of the project's groups.
     features : list of str
         Groups, such as `technical`, and single features, such as `technical/rsi_14`: what is computed and stored.
     references : list
@@ -163,6 +167,7 @@ class Market(dg.Component, dg.Model, dg.Resolvable):
     source: SampleSourceSpec | FilesSourceSpec | HttpSourceSpec | YFinanceSourceSpec | LeanSourceSpec
     start: str
     end: str | None = None
+    feature_modules: Sequence[str] = Field(default_factory=list)
     features: Sequence[str]
     references: Sequence[ReferenceSpec] = Field(default_factory=list)
     news_scorer: str = LEXICON
@@ -190,6 +195,22 @@ class Market(dg.Component, dg.Model, dg.Resolvable):
                 f"`timezone` must be an IANA name such as America/New_York or UTC, was {timezone[:80]!r}."
             ) from e
         return timezone
+
+    @field_validator("feature_modules")
+    @classmethod
+    def _register_features(cls, modules: Sequence[str]) -> Sequence[str]:
+        for name in modules:
+            try:
+                table = import_module(name).FEATURES
+            except (ImportError, AttributeError) as e:
+                raise ValueError(
+                    f"`feature_modules` must name importable modules with a table `FEATURES`, was {name[:80]!r} ({e}); install "
+                    "its package into this environment or put its folder on PYTHONPATH."
+                ) from e
+            if not all(isinstance(each, Feature) for each in table):
+                raise ValueError(f"`FEATURES` of {name} must hold features only, was {table!r:.200}.")
+            register(table)
+        return modules
 
     @field_validator("features")
     @classmethod

@@ -346,7 +346,9 @@ def _unit_error(history: History) -> Found:
     prices = np.stack([history.open, history.high, history.low, history.close])
     ratio = prices / history.usual_price
     distance = np.abs(np.abs(np.log(ratio)) - math.log(UNIT))
-    worst = np.argmin(np.where(np.isfinite(distance), distance, np.inf), axis=0)[None]
+    nearest = np.argmin(np.where(np.isfinite(distance), distance, np.inf), axis=0)
+    # The close is named where it is off itself.
+    worst = np.where(distance[-1] <= UNIT_TOLERANCE, len(prices) - 1, nearest)[None]
     price, factor = np.take_along_axis(prices, worst, 0)[0], np.take_along_axis(ratio, worst, 0)[0]
     is_off = np.take_along_axis(distance, worst, 0)[0] <= UNIT_TOLERANCE
     return Found(is_off, {"price": price, "ratio": factor, "usual": history.usual_price})

@@ -13,6 +13,7 @@ from hf_pipelines.research.features.registry import (
     compute_features,
     feature_frame,
     group_names,
+    register,
 )
 from hf_pipelines.research.features.windows import paired, window_kernel, windowed
 
@@ -25,6 +26,7 @@ __all__ = [
     "feature_frame",
     "group_names",
     "paired",
+    "register",
     "window_kernel",
     "windowed",
 ]

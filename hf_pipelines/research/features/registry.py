@@ -190,6 +190,25 @@ def group_names(group: str) -> tuple[str, ...]:
     return names
 
 
+def register(features: Iterable[Feature]) -> None:
+    """Add features that live outside the project, after the groups of its own.
+
+    Raises
+    ------
+    ValueError
+        If a name is taken by another feature, or a group by the project.
+    """
+    own_groups = {feature.group for group in GROUPS for feature in group.FEATURES}
+    for feature in features:
+        # The same module may be imported anew: its functions are then other objects of the same place.
+        taken = FEATURES.get(feature.name)
+        if feature.group in own_groups or (taken is not None and taken.group != feature.group):
+            raise ValueError(
+                f"`features` must have a name and a group of their own, was {feature.group}/{feature.name}; choose another."
+            )
+        FEATURES[feature.name] = feature
+
+
 def _select(names: Iterable[str] | None, fed: Mapping[Input, bool]) -> list[Feature]:
     if names is None:
         hungry = {item for item, is_fed in fed.items() if not is_fed}

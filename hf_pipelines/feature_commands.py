@@ -1,0 +1,127 @@
+"""Feature commands: what `hfp replay` and `hfp feature test` print.
+
+Lives here: replaying stored weeks in full, and judging one feature by the contract. Does not live here: the command line
+(`cli`), how a replay compares (`components.stage`), the contract (`research.features.contract`).
+"""
+
+from collections.abc import Iterator, Sequence
+from functools import cache
+from typing import Any
+
+import polars as pl
+
+from hf_pipelines.components import Market
+from hf_pipelines.components.features_stage import feature_inputs, feature_replay
+from hf_pipelines.components.stage import StageRun, window
+from hf_pipelines.partitions import parse_key, week_end
+from hf_pipelines.research.features.contract import contract_breaches
+from hf_pipelines.research.features.registry import FEATURES
+from hf_pipelines.resources.clock import Clock
+from hf_pipelines.resources.market_data.sample import SampleSource
+from hf_pipelines.resources.parquet_io_manager import Loaded
+from hf_pipelines.resources.partition_store import PartitionStore, Stored
+from hf_pipelines.runs import load_market
+
+# More times than any week has: all of them are replayed.
+ALL_TIMES = 1_000_000
+
+
+def replay_lines(store: PartitionStore, asset: str, first: str | None, last: str | None) -> Iterator[tuple[str, bool]]:
+    """Recompute stored weeks of MARKET/GROUP with every input cut at each row's time; each line with its verdict.
+
+    Raises
+    ------
+    ValueError
+        If there is no such market or group, or none of its weeks is stored.
+    """
+    name, _, group = asset.replace("/features/", "/").partition("/")
+    market = load_market(name)
+    if group not in market.feature_groups:
+        raise ValueError(
+            f"`group` must be one of {', '.join(f'{name}/{each}' for each in market.feature_groups)}, was {asset[:80]!r}."
+        )
+    features = market.features_asset(group)
+    stored = [key for key in store.partitions(features) if (first or key) <= key <= (last or key)]
+    if not stored:
+        raise ValueError(f"`weeks` of {features} must be stored to be replayed, none is from {first} to {last}.")
+    inputs, check = feature_inputs(market, group), feature_replay(market, group, n_times=ALL_TIMES)
+    read = cache(store.read)
+    n_values = n_failed = 0
+    for key in stored:
+        loaded = {each.name: _loaded(store, read, each.asset, window(market.partitions, each, key)) for each in inputs}
+        content = read(features, key)
+        finding = check.evaluate(StageRun((key,), Clock().now(), None), loaded, key, content)  # type: ignore[arg-type]
+        n_values += finding.n_compared
+        n_failed += not finding.passed
+        yield (
+            f"{features} {key}: {finding.n_compared:,} values {'confirmed' if finding.passed else 'DIFFER'}",
+            finding.passed,
+        )
+        for difference in finding.findings:
+            yield f"    {difference}", False
+    yield f"{len(stored) - n_failed} of {len(stored)} weeks confirmed, {n_values:,} values replayed", not n_failed
+
+
+def _loaded(store: PartitionStore, read: Any, asset: str, keys: Sequence[str]) -> Loaded:
+    stored = set(store.partitions(asset))
+    parts: dict[str, Stored] = {key: read(asset, key) for key in keys if key in stored}
+    return Loaded(asset, parts, store)
+
+
+def feature_test_lines(store: PartitionStore, name: str, market_name: str) -> Iterator[tuple[str, bool]]:
+    """Judge a feature by the contract, on the stored bars of a market or, without any, on those of the sample."""
+    market = load_market(market_name)
+    if name not in FEATURES:
+        near = sorted(each for each in FEATURES if name.split("_")[0] in each) or sorted(FEATURES)
+        raise ValueError(
+            f"`name` must be a registered feature such as {', '.join(near[:8])}, was {name[:80]!r}; name its module in "
+            f"`feature_modules` of the market {market_name}."
+        )
+    feature = FEATURES[name]
+    yield f"{feature.group}/{feature.name}: {feature.formula}", True
+    yield f"  reads {', '.join(feature.inputs)} over {feature.lookback_bars} bars", True
+    bars, origin = _bars(store, market, 2 * feature.lookback_bars + 120)
+    yield f"  judged on {bars['symbol'].n_unique()} symbols, {bars['session'].n_unique()} sessions of {origin}", True
+    days = bars["session"].unique().sort().to_list()
+    sessions = market.partitions.sessions_around(days[0], days[-1])
+    breaches = contract_breaches(
+        feature,
+        bars,
+        sessions=sessions,
+        planned_holidays=market.partitions.planned_holidays_between(sessions[0], sessions[-1]),
+        opens=market.partitions.opens_between(days[0], days[-1]),
+        benchmark=market.benchmark,
+        volatility_index=market.volatility_index,
+        sectors=market.sectors,
+        references={table: _references(store, market, table) for table in market.reference_tables},
+    )
+    for breach in breaches:
+        yield f"  BROKEN: {breach}", False
+    if not breaches:
+        yield (
+            "  sound: no look-ahead, its own window only, dimensionless, its own inputs only, never infinite, the same twice",
+            True,
+        )
+
+
+def _bars(store: PartitionStore, market: Market, n_sessions: int) -> tuple[pl.DataFrame, str]:
+    weeks = store.partitions(market.bars_asset)
+    if weeks:
+        found = pl.concat([store.read(market.bars_asset, week).frame for week in weeks[-(n_sessions // 4) :]])
+        if found["session"].n_unique() >= n_sessions // 2:
+            return found.sort("symbol", "ts"), f"{market.bars_asset}"
+    days = market.partitions.sessions_between(parse_key("2009-01-01"), week_end(parse_key("2013-02-17")))[-n_sessions:]
+    source = SampleSource((*("AAPL", "IBM", "MSFT"), market.benchmark), market.partitions.hours)
+    frames = [file.frame for file in source.read(days) if file.frame is not None]
+    roles = pl.when(pl.col("symbol") == market.benchmark).then(pl.lit("reference")).otherwise(pl.lit("member"))
+    return pl.concat(frames).with_columns(role=roles).sort("symbol", "ts"), "the sample"
+
+
+def _references(store: PartitionStore, market: Market, table: str) -> pl.DataFrame:
+    asset = market.reference_asset(table)
+    weeks = store.partitions(asset)
+    if not weeks:
+        raise ValueError(
+            f"`{table}` must be stored to judge by, was not; run: hfp materialise {asset} --from ... --to ..."
+        )
+    return pl.concat([store.read(asset, week).frame for week in weeks])
