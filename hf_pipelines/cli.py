@@ -232,15 +232,18 @@ def _features(options: argparse.Namespace) -> None:
 def _feature_test(options: argparse.Namespace) -> int:
     from hf_pipelines.feature_commands import feature_test_lines
     from hf_pipelines.resources.parquet_io_manager import open_store
+    from hf_pipelines.runs import load_market
 
-    return _print_judged(feature_test_lines(open_store(), options.name, options.market))
+    return _print_judged(feature_test_lines(open_store(), load_market(options.market), options.name))
 
 
 def _replay(options: argparse.Namespace) -> int:
     from hf_pipelines.feature_commands import replay_lines
     from hf_pipelines.resources.parquet_io_manager import open_store
+    from hf_pipelines.runs import load_market
 
-    return _print_judged(replay_lines(open_store(), options.group, options.first, options.last))
+    market, _, group = options.group.replace("/features/", "/").partition("/")
+    return _print_judged(replay_lines(open_store(), load_market(market), group, options.first, options.last))
 
 
 def _print_judged(lines: Iterable[tuple[str, bool]]) -> int:

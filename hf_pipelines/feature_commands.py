@@ -20,26 +20,24 @@ from hf_pipelines.resources.clock import Clock
 from hf_pipelines.resources.market_data.sample import SampleSource
 from hf_pipelines.resources.parquet_io_manager import Loaded
 from hf_pipelines.resources.partition_store import PartitionStore, Stored
-from hf_pipelines.runs import load_market
 
 # More times than any week has: all of them are replayed.
 ALL_TIMES = 1_000_000
 
 
-def replay_lines(store: PartitionStore, asset: str, first: str | None, last: str | None) -> Iterator[tuple[str, bool]]:
-    """Recompute stored weeks of MARKET/GROUP with every input cut at each row's time; each line with its verdict.
+def replay_lines(
+    store: PartitionStore, market: Market, group: str, first: str | None, last: str | None
+) -> Iterator[tuple[str, bool]]:
+    """Recompute stored weeks of a group with every input cut at each row's time; each line with its verdict.
 
     Raises
     ------
     ValueError
         If there is no such market or group, or none of its weeks is stored.
     """
-    name, _, group = asset.replace("/features/", "/").partition("/")
-    market = load_market(name)
     if group not in market.feature_groups:
-        raise ValueError(
-            f"`group` must be one of {', '.join(f'{name}/{each}' for each in market.feature_groups)}, was {asset[:80]!r}."
-        )
+        known = ", ".join(f"{market.name}/{each}" for each in market.feature_groups)
+        raise ValueError(f"`group` must be one of {known}, was {market.name}/{group[:80]}.")
     features = market.features_asset(group)
     stored = [key for key in store.partitions(features) if (first or key) <= key <= (last or key)]
     if not stored:
@@ -68,14 +66,13 @@ def _loaded(store: PartitionStore, read: Any, asset: str, keys: Sequence[str]) -
     return Loaded(asset, parts, store)
 
 
-def feature_test_lines(store: PartitionStore, name: str, market_name: str) -> Iterator[tuple[str, bool]]:
+def feature_test_lines(store: PartitionStore, market: Market, name: str) -> Iterator[tuple[str, bool]]:
     """Judge a feature by the contract, on the stored bars of a market or, without any, on those of the sample."""
-    market = load_market(market_name)
     if name not in FEATURES:
         near = sorted(each for each in FEATURES if name.split("_")[0] in each) or sorted(FEATURES)
         raise ValueError(
             f"`name` must be a registered feature such as {', '.join(near[:8])}, was {name[:80]!r}; name its module in "
-            f"`feature_modules` of the market {market_name}."
+            f"`feature_modules` of the market {market.name}."
         )
     feature = FEATURES[name]
     yield f"{feature.group}/{feature.name}: {feature.formula}", True

@@ -1,0 +1,147 @@
+"""Features of one's own, `hfp feature test` and `hfp replay`, on a project whose market names a module of its own."""
+
+import sys
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from hf_pipelines.feature_commands import feature_test_lines, replay_lines
+from hf_pipelines.research.features import Feature
+from hf_pipelines.resources.partition_store import Content
+from hf_pipelines_tests.checkout import built_checkout
+from hf_pipelines_tests.conftest import FIRST_SESSION
+from hf_pipelines_tests.pipeline import Project, files_market, market_of, session_bars, sessions_from
+
+# As a researcher writes it in a package of their own.
+MODULE = '''
+"""Features of a desk."""
+
+import numpy as np
+
+from hf_pipelines.research.features import Feature
+
+
+def overnight_share(panel):
+    """Overnight move as a share of the day's range; NaN without a range."""
+    values = np.full(panel.close.shape, np.nan)
+    before = np.roll(panel.close, 1) * panel.price_factor
+    span = panel.high - panel.low
+    has_range = span > 0.0
+    values[has_range] = (panel.open - before)[has_range] / span[has_range]
+    values[panel.starts[:-1]] = np.nan
+    return values
+
+
+def tomorrow(panel):
+    """The next close over this one: a leak."""
+    return np.append(panel.close[1:], np.nan) / panel.close - 1.0
+
+
+FEATURES = (
+    Feature("overnight_share", "desk", overnight_share, 2, ("open", "high", "low", "close"), "(open - close before) / range"),
+    Feature("tomorrow", "desk", tomorrow, 1, ("close",), "the next close over this one - 1"),
+)
+'''
+DESK = "small/features/desk"
+
+
+@pytest.fixture
+def desk(
+    tmp_path: Path, mlflow_template: Path, registry: dict[str, Feature], monkeypatch: pytest.MonkeyPatch
+) -> Project:
+    """Bars of 14 weeks, and a market that stores a feature of the researcher's module."""
+    (tmp_path / "package").mkdir()
+    (tmp_path / "package" / "desk_features.py").write_text(MODULE)
+    monkeypatch.syspath_prepend(str(tmp_path / "package"))
+    monkeypatch.delitem(sys.modules, "desk_features", raising=False)
+    bars = session_bars(sessions_from(FIRST_SESSION, 60), symbols=3, seed=2)
+    market = files_market(
+        tmp_path / "source", bars, features=["desk/overnight_share"], feature_modules=["desk_features"]
+    )
+    project = Project(tmp_path / "project", market, mlflow_template=mlflow_template)
+    project.make("small/bars", project.weeks[0], project.weeks[-1])
+    return project
+
+
+def test_feature_of_a_researchers_module_is_stored_replayed_and_judged_sound(desk):
+    weeks = desk.weeks[-3:]
+    run = desk.make(DESK, weeks[0], weeks[-1])
+    assert run.checks[DESK, "replay"].passed
+    stored = desk.store.read(DESK, weeks[-1]).frame
+    bars = desk.store.read("small/bars", weeks[-1]).frame.filter(pl.col("role") == "member")
+    row = bars.filter(pl.col("symbol") == "S001").row(3, named=True)
+    before = bars.filter(pl.col("symbol") == "S001").row(2, named=True)
+    assert row["split_ratio"] == 1.0 and row["dividend"] == 0.0
+    expected = (row["open"] - before["close"]) / (row["high"] - row["low"])
+    found = stored.filter((pl.col("symbol") == "S001") & (pl.col("session") == row["session"]))["overnight_share"][0]
+    assert found == pytest.approx(expected, rel=1e-6)
+
+    lines = list(feature_test_lines(desk.store, market_of(desk.market), "overnight_share"))
+    assert all(passed for _, passed in lines)
+    assert lines[0][0] == "desk/overnight_share: (open - close before) / range"
+    assert lines[2][0].endswith("sessions of small/bars") and lines[3][0].startswith("  sound: no look-ahead")
+
+
+def test_leak_in_a_researchers_module_is_named_by_the_command_and_stopped_by_the_pipeline(desk):
+    lines = list(feature_test_lines(desk.store, market_of(desk.market), "tomorrow"))
+    broken = [line for line, passed in lines if not passed]
+    assert broken and "BROKEN: `tomorrow` must not look ahead of its session" in broken[0]
+
+    desk.rewrite({**desk.market, "features": ["desk"]})
+    run = desk.run(DESK, desk.weeks[-3], desk.weeks[-2])
+    assert not run.success and not run.checks[DESK, "replay"].passed
+    assert desk.store.partitions(DESK) == []
+
+
+def test_feature_module_that_cannot_be_imported_or_takes_a_name_says_what_to_do(desk, tmp_path):
+    with pytest.raises(
+        ValueError, match="`feature_modules` must name importable modules .* was 'desk_featurs' .*PYTHONPATH"
+    ):
+        market_of({**desk.market, "feature_modules": ["desk_featurs"]})
+    (tmp_path / "package" / "thief.py").write_text(MODULE.replace('"desk"', '"technical"'))
+    with pytest.raises(ValueError, match="must have a name and a group of their own, was technical/overnight_share"):
+        market_of({**desk.market, "feature_modules": ["thief"]})
+
+
+def test_replay_confirms_stored_weeks_in_full_and_names_a_value_that_differs(desk):
+    weeks = desk.weeks[-3:]
+    desk.make(DESK, weeks[0], weeks[-1])
+    market = market_of(desk.market)
+    lines = list(replay_lines(desk.store, market, "desk", None, None))
+    n_values = sum(desk.store.read(DESK, week).frame.height for week in weeks)
+    assert lines[-1] == (f"3 of 3 weeks confirmed, {n_values:,} values replayed", True)
+
+    stored = desk.store.read(DESK, weeks[1])
+    changed = pl.when(pl.int_range(pl.len()) == 4).then(9.0).otherwise("overnight_share").cast(pl.Float32)
+    forged = stored.frame.with_columns(overnight_share=changed)
+    stamp = {"code_version": stored.footer.code_version, "run_id": "by hand", "created_at": stored.footer.created_at}
+    desk.store.publish(DESK, weeks[1], Content(forged, has_session_hashes=True), **stamp)
+
+    lines = list(replay_lines(desk.store, market, "desk", weeks[1], None))
+    row = forged.row(4, named=True)
+    assert [passed for _, passed in lines] == [False, False, True, False]
+    assert f"overnight_share of {row['symbol']} at {row['ts'].isoformat()}: stored=9.0" in lines[1][0]
+    assert (
+        lines[-1][0]
+        == f"1 of 2 weeks confirmed, {n_values - stored.frame.height + forged.height - desk.store.read(DESK, weeks[0]).frame.height:,} values replayed"
+    )
+
+
+def test_replay_of_what_is_not_there_names_what_is(desk):
+    market = market_of(desk.market)
+    with pytest.raises(ValueError, match="`group` must be one of small/desk, was small/technical"):
+        list(replay_lines(desk.store, market, "technical", None, None))
+    with pytest.raises(ValueError, match="must be stored to be replayed"):
+        list(replay_lines(desk.store, market, "desk", None, None))
+
+
+def test_commands_replay_a_real_week_and_judge_a_feature_on_the_sample(tmp_path):
+    checkout = built_checkout().checkout
+    weeks = checkout.store().partitions("us_tech/features/cross_asset")
+    printed = checkout.succeed("replay", "us_tech/cross_asset", "--from", weeks[-1])
+    assert f"us_tech/features/cross_asset {weeks[-1]}: 75 values confirmed" in printed
+    assert "1 of 1 weeks confirmed" in printed
+    assert "  sound: no look-ahead" in checkout.succeed("feature", "test", "bollinger_width_20")
+    unknown = checkout.hfp("feature", "test", "bollinger_21")
+    assert unknown.returncode == 1 and "such as bollinger_position_20, bollinger_width_20" in unknown.stderr
