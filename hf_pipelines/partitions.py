@@ -9,17 +9,16 @@ market's time zone and is named by its first Sunday. A bar belongs to the week o
 """
 
 from bisect import bisect_left, bisect_right
+from collections import Counter
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from functools import cached_property, lru_cache
-from typing import TYPE_CHECKING
 from zoneinfo import ZoneInfo
 
 import dagster as dg
 import polars as pl
 
-if TYPE_CHECKING:
-    from exchange_calendars import ExchangeCalendar
+from hf_pipelines.calendars import SessionCalendar, load_calendar
 
 KEY_FORMAT = "%Y-%m-%d"
 SATURDAY_CRON = "0 0 * * 6"
@@ -85,25 +84,6 @@ def shift_week(key: str, weeks: int) -> str:
 
 
 @lru_cache(maxsize=32)
-def load_calendar(name: str, start: date, end: date) -> "ExchangeCalendar":
-    """Exchange calendar `name` over exactly [start, end]; the library's default begins 20 years ago.
-
-    Raises
-    ------
-    ValueError
-        If no calendar has that name.
-    """
-    import exchange_calendars
-
-    if name not in exchange_calendars.get_calendar_names():
-        raise ValueError(
-            f"`calendar` must be a name known to exchange_calendars, was {name!r}; for example XNYS, XLON or 24/7."
-        )
-    # Sunday-start weeks reach past the last session, and month-end flags need the session after it.
-    return exchange_calendars.get_calendar(name, start=start.isoformat(), end=end.isoformat())
-
-
-@lru_cache(maxsize=32)
 def usual_sessions(calendar_name: str) -> tuple[int, tuple[date, datetime, datetime]]:
     """Sessions a year of a calendar, rounded, and its newest session of usual length: day, open and close (UTC).
 
@@ -114,10 +94,11 @@ def usual_sessions(calendar_name: str) -> tuple[int, tuple[date, datetime, datet
     """
     first, last = USUAL_YEARS
     calendar = load_calendar(calendar_name, date(first, 1, 1), date(last, 12, 31))
-    lengths = calendar.closes - calendar.opens
-    day = lengths[lengths == lengths.mode()[0]].index[-1]
-    opened, closed = calendar.session_open(day).to_pydatetime(), calendar.session_close(day).to_pydatetime()
-    return round(len(calendar.sessions) / (last - first + 1)), (day.date(), opened, closed)
+    hours = list(zip(calendar.days, calendar.opens, calendar.closes, strict=True))
+    counts = Counter(closed - opened for _, opened, closed in hours)
+    usual = min(length for length, n in counts.items() if n == max(counts.values()))
+    newest = [each for each in hours if each[2] - each[1] == usual][-1]
+    return round(len(hours) / (last - first + 1)), newest
 
 
 @dataclass(frozen=True)
@@ -155,7 +136,8 @@ class MarketPartitions:
         return None if self.end is None else week_start(self.end) + timedelta(weeks=1)
 
     @cached_property
-    def calendar(self) -> "ExchangeCalendar":
+    def calendar(self) -> SessionCalendar:
+        """Sessions from before the first week to after the last: weeks that begin on Sundays reach past the last one."""
         around = timedelta(days=SURROUNDING_DAYS)
         return load_calendar(self.calendar_name, self.first_week - around, self._last_known_day + around)
 
@@ -167,11 +149,7 @@ class MarketPartitions:
     @cached_property
     def sessions(self) -> tuple[date, ...]:
         """Every session of the calendar from the first week on, a month past the end included."""
-        return tuple(day for day in self._all_sessions if self.first_week <= day <= self._last_known_day)
-
-    @cached_property
-    def _all_sessions(self) -> tuple[date, ...]:
-        return tuple(ts.date() for ts in self.calendar.sessions)
+        return tuple(day for day in self.calendar.days if self.first_week <= day <= self._last_known_day)
 
     @cached_property
     def _session_set(self) -> frozenset[date]:
@@ -223,7 +201,7 @@ class MarketPartitions:
 
     def sessions_around(self, first: date, last: date) -> list[date]:
         """Sessions in [first, last] and `SURROUNDING_DAYS` before and after, also those before the market's start."""
-        around, days = timedelta(days=SURROUNDING_DAYS), self._all_sessions
+        around, days = timedelta(days=SURROUNDING_DAYS), self.calendar.days
         return list(days[bisect_left(days, first - around) : bisect_right(days, last + around)])
 
     def sessions_of_week(self, key: str) -> list[date]:
@@ -254,38 +232,26 @@ class MarketPartitions:
     def session_open(self, day: date) -> datetime:
         """Opening time of the session, UTC."""
         self.require_session(day)
-        opened: datetime = self.calendar.session_open(day.isoformat()).to_pydatetime()
-        return opened
+        return self.hours[day][0]
 
     def session_close(self, day: date) -> datetime:
         """Closing time of the session, UTC."""
         self.require_session(day)
-        closed: datetime = self.calendar.session_close(day.isoformat()).to_pydatetime()
-        return closed
+        return self.hours[day][1]
 
     @cached_property
     def hours(self) -> dict[date, tuple[datetime, datetime]]:
         """Opening and closing time (UTC) of every session."""
-        opens, closes = self.calendar.opens, self.calendar.closes
-        return {
-            ts.date(): (opened.to_pydatetime(), closed.to_pydatetime())
-            for ts, opened, closed in zip(opens.index, opens, closes, strict=True)
-            if self.is_session(ts.date())
-        }
+        known = zip(self.calendar.days, self.calendar.opens, self.calendar.closes, strict=True)
+        return {day: (opened, closed) for day, opened, closed in known if self.is_session(day)}
 
     def opens_between(self, first: date, last: date) -> dict[date, datetime]:
         """Opening time (UTC) of each session in [first, last]."""
         return {day: self.hours[day][0] for day in self.sessions_between(first, last)}
 
     def planned_holidays_between(self, first: date, last: date) -> list[date]:
-        """Weekdays in [first, last] on which the market is closed by a rule known years ahead.
-
-        A closure announced later (a hurricane, a day of mourning) is none of them; neither is a moving feast that
-        exchange_calendars lists day by day instead of by a rule.
-        """
-        rules = self.calendar.regular_holidays
-        days = [] if rules is None else [ts.date() for ts in rules.holidays(first.isoformat(), last.isoformat())]
-        return sorted(day for day in days if day.weekday() < 5 and not self.is_session(day))
+        """Weekdays in [first, last] on which the market is closed by a rule known years ahead."""
+        return [day for day in self.calendar.planned_holidays if first <= day <= last]
 
     def require_weeks(self) -> None:
         """Refuse a time zone in which a week begins while a session of the week before still trades.

@@ -1,0 +1,121 @@
+"""Calendars: the sessions, hours and planned holidays of an exchange over a stretch of days.
+
+Lives here: asking exchange_calendars, and keeping what it said beside the compiled code. Does not live here: weeks and
+partitions (`partitions`).
+
+Working out the sessions of 13 years and importing pandas for it takes longer than the rest of a code location that
+loads, and every run is a process of its own. The answer depends on the name, the days and the library's version alone,
+so it is kept as compiled code is: in `__pycache__`, made anew when it is missing, damaged or of another version, and
+not at all where that folder cannot be written.
+"""
+
+import json
+import os
+import tempfile
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta
+from functools import lru_cache
+from hashlib import sha256
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+KEPT_IN = Path(__file__).parent / "__pycache__"
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+@dataclass(frozen=True)
+class SessionCalendar:
+    """Sessions of an exchange.
+
+    Attributes
+    ----------
+    days : tuple of date
+        Ascending.
+    opens, closes : tuple of datetime
+        Of each session, UTC.
+    planned_holidays : tuple of date
+        Weekdays that are no session by a rule known years ahead. A closure announced later (a hurricane, a day of
+        mourning) is none of them; neither is a moving feast that exchange_calendars lists day by day.
+    """
+
+    days: tuple[date, ...]
+    opens: tuple[datetime, ...]
+    closes: tuple[datetime, ...]
+    planned_holidays: tuple[date, ...]
+
+
+@lru_cache(maxsize=32)
+def load_calendar(name: str, first: date, last: date) -> SessionCalendar:
+    """Calendar `name` of exchange_calendars over exactly [first, last]; the library's default begins 20 years ago.
+
+    Raises
+    ------
+    ValueError
+        If no calendar has that name.
+    """
+    key = json.dumps([name, str(first), str(last), version("exchange_calendars")])
+    path = KEPT_IN / f"calendar-{sha256(key.encode()).hexdigest()[:32]}.json"
+    numbers = _read(path)
+    if numbers is None:
+        numbers = _ask(name, first, last)
+        _keep(path, numbers)
+    return SessionCalendar(
+        days=tuple(date.fromordinal(day) for day in numbers["days"]),
+        opens=tuple(_EPOCH + timedelta(minutes=minutes) for minutes in numbers["opens"]),
+        closes=tuple(_EPOCH + timedelta(minutes=minutes) for minutes in numbers["closes"]),
+        planned_holidays=tuple(date.fromordinal(day) for day in numbers["planned_holidays"]),
+    )
+
+
+def _ask(name: str, first: date, last: date) -> dict[str, list[int]]:
+    import exchange_calendars
+
+    if name not in exchange_calendars.get_calendar_names():
+        raise ValueError(
+            f"`calendar` must be a name known to exchange_calendars, was {name!r}; for example XNYS, XLON or 24/7."
+        )
+    calendar = exchange_calendars.get_calendar(name, start=first.isoformat(), end=last.isoformat())
+    days = [ts.date().toordinal() for ts in calendar.sessions]
+    rules = calendar.regular_holidays
+    holidays = [] if rules is None else [ts.date() for ts in rules.holidays(first.isoformat(), last.isoformat())]
+    sessions = set(days)
+    return {
+        "days": days,
+        "opens": [_minutes(ts.to_pydatetime()) for ts in calendar.opens],
+        "closes": [_minutes(ts.to_pydatetime()) for ts in calendar.closes],
+        "planned_holidays": sorted(
+            {day.toordinal() for day in holidays if day.weekday() < 5 and day.toordinal() not in sessions}
+        ),
+    }
+
+
+def _minutes(instant: datetime) -> int:
+    return round((instant - _EPOCH).total_seconds() / 60.0)
+
+
+def _read(path: Path) -> dict[str, list[int]] | None:
+    """What is kept, None if nothing is or not what was written."""
+    try:
+        text = path.read_text()
+        digest, _, body = text.partition("\n")
+        if sha256(body.encode()).hexdigest() != digest:
+            return None
+        kept: dict[str, Any] = json.loads(body)
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError):
+        return None
+    return kept
+
+
+def _keep(path: Path, numbers: dict[str, list[int]]) -> None:
+    body = json.dumps(numbers)
+    try:
+        path.parent.mkdir(exist_ok=True)
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=path.stem)
+        with os.fdopen(handle, "w") as file:
+            file.write(f"{sha256(body.encode()).hexdigest()}\n{body}")
+        os.replace(name, path)
+    except OSError:
+        # An installation that cannot be written, or a full disk: it is worked out again next time.
+        return

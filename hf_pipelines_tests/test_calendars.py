@@ -1,0 +1,77 @@
+"""Calendars are those of exchange_calendars, whether worked out or read from what was kept."""
+
+from datetime import date
+from pathlib import Path
+
+import exchange_calendars
+import pytest
+
+from hf_pipelines import calendars
+from hf_pipelines.calendars import load_calendar
+
+FIRST, LAST = date(2011, 12, 1), date(2013, 3, 31)
+
+
+@pytest.fixture
+def kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty folder to keep calendars in, and a process that has loaded none."""
+    monkeypatch.setattr(calendars, "KEPT_IN", tmp_path / "kept")
+    load_calendar.cache_clear()
+    yield tmp_path / "kept"
+    load_calendar.cache_clear()
+
+
+def _again(name: str) -> calendars.SessionCalendar:
+    load_calendar.cache_clear()
+    return load_calendar(name, FIRST, LAST)
+
+
+@pytest.mark.parametrize("name", ["XNYS", "24/7", "24/5", "XLON", "XBOM", "XHKG"])
+def test_calendar_worked_out_and_read_again_is_that_of_the_library(name, kept):
+    first, second = _again(name), _again(name)
+    theirs = exchange_calendars.get_calendar(name, start=str(FIRST), end=str(LAST))
+    assert first == second and len(list(kept.glob("*.json"))) == 1
+    assert list(first.days) == [ts.date() for ts in theirs.sessions]
+    assert list(first.opens) == [ts.to_pydatetime() for ts in theirs.opens]
+    assert list(first.closes) == [ts.to_pydatetime() for ts in theirs.closes]
+
+
+def test_planned_holidays_hold_thanksgiving_and_not_the_hurricane(kept):
+    planned = _again("XNYS").planned_holidays
+    assert date(2012, 11, 22) in planned and date(2012, 12, 25) in planned
+    assert date(2012, 10, 29) not in planned and date(2012, 10, 29) not in _again("XNYS").days
+
+
+@pytest.mark.parametrize("damage", ["", "half", "\xff\xfe", "0\n{}", None])
+def test_kept_calendar_that_is_damaged_or_gone_is_made_anew(damage, kept):
+    whole = _again("XNYS")
+    (path,) = kept.glob("*.json")
+    text = path.read_text()
+    if damage is None:
+        path.unlink()
+    else:
+        path.write_text(text[: len(text) // 2] if damage == "half" else damage, encoding="latin-1")
+    assert _again("XNYS") == whole
+    assert path.read_text() == text
+
+
+def test_calendar_is_asked_for_anew_for_other_days_and_another_version_of_the_library(kept, monkeypatch):
+    _again("XNYS")
+    load_calendar("XNYS", FIRST, date(2013, 4, 30))
+    assert len(list(kept.glob("*.json"))) == 2
+    monkeypatch.setattr(calendars, "version", lambda name: "0")
+    _again("XNYS")
+    assert len(list(kept.glob("*.json"))) == 3
+
+
+def test_calendar_without_a_place_to_keep_it_is_worked_out(kept, tmp_path):
+    kept.write_text("a file where the folder should be")
+    assert len(_again("XNYS").days) == len(
+        exchange_calendars.get_calendar("XNYS", start=str(FIRST), end=str(LAST)).sessions
+    )
+
+
+def test_unknown_calendar_is_refused_and_nothing_kept(kept):
+    with pytest.raises(ValueError, match="`calendar` must be a name known to exchange_calendars, was 'XNYC'"):
+        _again("XNYC")
+    assert not kept.exists()
