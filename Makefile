@@ -7,13 +7,17 @@ STAMP := $(VENV)/.installed
 # dg compares the active environment with the project's.
 export VIRTUAL_ENV := $(abspath $(VENV))
 
-.PHONY: demo test lint ui stack bench soak clean
+.PHONY: demo test quarter lint ui stack bench soak clean
 
 demo: $(STAMP)
 	$(BIN)/hfp demo
 
 test: $(STAMP) lint
 	$(BIN)/python -m pytest -q --numprocesses 3 --dist loadfile --no-loadscope-reorder
+
+# The simulated quarter in whole: `make test` plays six of its thirteen weeks.
+quarter: $(STAMP)
+	HF_QUARTER_WEEKS=13 $(BIN)/python -m pytest -q hf_pipelines_tests/test_quarter.py
 
 lint: $(STAMP)
 	$(BIN)/ruff check hf_pipelines hf_pipelines_tests benchmarks
