@@ -10,6 +10,7 @@ from datetime import timedelta
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
+import dagster as dg
 import polars as pl
 
 from hf_pipelines.components.code_version import code_version
@@ -35,6 +36,9 @@ if TYPE_CHECKING:
 # A usual year has 252 sessions in 52.18 weeks; fewer a week are assumed so that holidays do not shorten a window.
 SESSIONS_PER_WEEK = 4.5
 USUAL_SESSIONS = 252
+
+# Features with the most missing values that a partition shows by name.
+FEATURES_SHOWN = 10
 
 
 def feature_weeks(market: "Market", group: str) -> int:
@@ -189,9 +193,17 @@ def _features_metadata(frame: pl.DataFrame) -> dict[str, Any]:
     if not frame.height:
         return {"symbols": 0, "members_per_session": 0.0, "null_share": 0.0}
     is_complete = ~pl.any_horizontal(pl.col(names).is_nan())
-    nulls = frame.select(pl.col(names).is_nan().mean()).row(0)
+    nulls = dict(zip(names, frame.select(pl.col(names).is_nan().mean()).row(0), strict=True))
+    worst = sorted((name for name in names if nulls[name]), key=lambda name: -nulls[name])[:FEATURES_SHOWN]
     return {
         "symbols": frame["symbol"].n_unique(),
         "members_per_session": frame.filter(is_complete).height / frame["session"].n_unique(),
-        "null_share": sum(nulls) / len(nulls),
+        "null_share": sum(nulls.values()) / len(nulls),
+        "latest_ts": str(frame["ts"].max()),
+        **({"most_nulls": dg.MetadataValue.md(_null_table(worst, nulls))} if worst else {}),
     }
+
+
+def _null_table(names: list[str], shares: Mapping[str, float]) -> str:
+    rows = "\n".join(f"| {name} | {shares[name]:.1%} |" for name in names)
+    return f"| feature | without a value |\n|---|---|\n{rows}"
