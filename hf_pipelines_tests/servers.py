@@ -30,14 +30,21 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
+LONGEST_PAUSE_S = 0.4
+
+
 def wait_until(
     is_true: Callable[[], bool], what: str, *, timeout_s: float = START_TIMEOUT_S, every_s: float = 0.02
 ) -> None:
-    """Poll until `is_true`; AssertionError naming `what` after the deadline. Whom one asks may need an `every_s`."""
-    deadline = time.monotonic() + timeout_s
+    """Poll until `is_true`, ever more rarely; AssertionError naming `what` after the deadline.
+
+    Whoever is asked works for each answer: asked fifty times a second, a web server takes a core from what is waited for.
+    """
+    deadline, pause_s = time.monotonic() + timeout_s, every_s
     while not is_true():
         assert time.monotonic() < deadline, f"no {what} within {timeout_s:.0f} s"
-        time.sleep(every_s)
+        time.sleep(pause_s)
+        pause_s = min(1.3 * pause_s, max(every_s, LONGEST_PAUSE_S))
 
 
 def answers(url: str) -> bool:
