@@ -173,7 +173,7 @@ class Market(dg.Component, dg.Model, dg.Resolvable):
     news_scorer: str = LEXICON
     known_gaps: Sequence[str] = Field(default_factory=list)
     max_faulty_share: float = 0.2
-    periods_per_year: float = 0.0
+    periods_per_year: float | None = None
 
     @classmethod
     def load(cls, attributes: BaseModel | None, context: dg.ComponentLoadContext) -> Self:
@@ -252,8 +252,6 @@ class Market(dg.Component, dg.Model, dg.Resolvable):
             raise ValueError("`universe` must give a symbol one `sector` in all its spells, was with several.")
         # Built by the partitions anyway: an unknown name is told where it was written.
         self.partitions.require_weeks()
-        if self.periods_per_year == 0.0:
-            self.periods_per_year = self.usual_bars_per_year
         if isinstance(self.source, HttpSourceSpec):
             # Built now for the same reason.
             self.data_source  # noqa: B018
@@ -282,6 +280,11 @@ class Market(dg.Component, dg.Model, dg.Resolvable):
         backwards = pl.col("until") < pl.col("since")
         wrong = spells.filter((~is_first & ~ends_before.fill_null(False)) | backwards.fill_null(False))
         return set(wrong["symbol"].to_list())
+
+    @property
+    def bars_per_year(self) -> float:
+        """What returns are annualised by."""
+        return self.usual_bars_per_year if self.periods_per_year is None else self.periods_per_year
 
     @cached_property
     def usual_bars_per_year(self) -> float:

@@ -603,7 +603,7 @@ def test_bars_of_a_member_that_left_and_came_back_are_expected_in_its_spells_onl
     ],
 )
 def test_market_periods_per_year_are_those_of_calendar_and_timeframe(tmp_path, attributes, periods):
-    assert build_market(tmp_path, **attributes).periods_per_year == periods
+    assert build_market(tmp_path, **attributes).bars_per_year == periods
 
 
 def test_market_file_source_with_a_relative_folder_lies_in_the_data_folder(tmp_path, monkeypatch):

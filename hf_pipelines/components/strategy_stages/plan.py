@@ -96,7 +96,7 @@ def trading_fields(plan: StrategyPlan) -> dict[str, Any]:
     return {
         "engine": [plan.engine, plan.fill, plan.initial_cash],
         "costs": str(plan.costs),
-        "periods_per_year": plan.market.periods_per_year,
+        "periods_per_year": plan.market.bars_per_year,
     }
 
 
@@ -105,7 +105,7 @@ def trade(plan: StrategyPlan, weights: pl.DataFrame, bars: pl.DataFrame) -> Back
         weights,
         bars,
         plan.costs,
-        periods_per_year=plan.market.periods_per_year,
+        periods_per_year=plan.market.bars_per_year,
         initial_cash=plan.initial_cash,
         fill=plan.fill,
     )
