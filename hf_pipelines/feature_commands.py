@@ -4,9 +4,8 @@ Lives here: replaying stored weeks in full, and judging one feature by the contr
 (`cli`), how a replay compares (`components.stage`), the contract (`research.features.contract`).
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from functools import cache
-from typing import Any
 
 import polars as pl
 
@@ -19,7 +18,7 @@ from hf_pipelines.research.features.registry import FEATURES
 from hf_pipelines.resources.clock import Clock
 from hf_pipelines.resources.market_data.sample import SampleSource
 from hf_pipelines.resources.parquet_io_manager import Loaded
-from hf_pipelines.resources.partition_store import PartitionStore, Stored
+from hf_pipelines.resources.partition_store import PartitionStore
 
 # More times than any week has: all of them are replayed.
 ALL_TIMES = 1_000_000
@@ -44,9 +43,13 @@ def replay_lines(
         raise ValueError(f"`weeks` of {features} must be stored to be replayed, none is from {first} to {last}.")
     inputs, check = feature_inputs(market, group), feature_replay(market, group, n_times=ALL_TIMES)
     read = cache(store.read)
+    there = {each.asset: set(store.partitions(each.asset)) for each in inputs}
     n_values = n_failed = 0
     for key in stored:
-        loaded = {each.name: _loaded(store, read, each.asset, window(market.partitions, each, key)) for each in inputs}
+        loaded = {}
+        for each in inputs:
+            weeks = [week for week in window(market.partitions, each, key) if week in there[each.asset]]
+            loaded[each.name] = Loaded(each.asset, {week: read(each.asset, week) for week in weeks}, store)
         content = read(features, key)
         finding = check.evaluate(StageRun((key,), Clock().now(), None), loaded, key, content)  # type: ignore[arg-type]
         n_values += finding.n_compared
@@ -58,12 +61,6 @@ def replay_lines(
         for difference in finding.findings:
             yield f"    {difference}", False
     yield f"{len(stored) - n_failed} of {len(stored)} weeks confirmed, {n_values:,} values replayed", not n_failed
-
-
-def _loaded(store: PartitionStore, read: Any, asset: str, keys: Sequence[str]) -> Loaded:
-    stored = set(store.partitions(asset))
-    parts: dict[str, Stored] = {key: read(asset, key) for key in keys if key in stored}
-    return Loaded(asset, parts, store)
 
 
 def feature_test_lines(store: PartitionStore, market: Market, name: str) -> Iterator[tuple[str, bool]]:
