@@ -315,11 +315,6 @@ class Market(dg.Component, dg.Model, dg.Resolvable):
         """Sector of each member that has one."""
         return {each.symbol: each.sector for each in self.universe if each.sector is not None}
 
-    @property
-    def planned_holidays(self) -> list[date]:
-        """Weekdays from the first week to the end of the known calendar that are holidays by rule."""
-        return self.partitions.planned_holidays_between(self.partitions.first_week, self.partitions.sessions[-1])
-
     @cached_property
     def bar_grid(self) -> BarGrid:
         return BarGrid(self.timeframe, self.timezone, self.bars_end)

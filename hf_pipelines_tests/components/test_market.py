@@ -570,7 +570,11 @@ def test_market_with_spells_sectors_and_volatility_index_tells_each(tmp_path):
         "AAA": "member", "BBB": "member", "CCC": "member", BENCHMARK: "reference", "^VIX": "reference"
     }  # fmt: skip
     # Good Friday 2013 lies after the end but is known; the hurricane of 2012 lies before the start and never was planned.
-    assert market.planned_holidays[:2] == [date(2013, 2, 18), date(2013, 3, 29)]
+    known = market.partitions
+    assert known.planned_holidays_between(known.first_week, known.sessions[-1])[:2] == [
+        date(2013, 2, 18),
+        date(2013, 3, 29),
+    ]
 
 
 def test_bars_of_a_member_that_left_and_came_back_are_expected_in_its_spells_only(tmp_path):
