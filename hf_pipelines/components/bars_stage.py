@@ -13,7 +13,7 @@ import dagster as dg
 import polars as pl
 
 from hf_pipelines.components.code_version import code_version
-from hf_pipelines.components.stage import Computed, Finding, Stage, StageCheck, StageRun, column_schema
+from hf_pipelines.components.stage import Computed, Stage, StageCheck, StageRun, column_schema, judge_noted
 from hf_pipelines.partitions import week_key
 from hf_pipelines.research.bars import (
     BARS_SCHEMA,
@@ -192,16 +192,7 @@ def _explain_no_bars(market: "Market", key: str, days: list[date]) -> str:
     )
 
 
-def _judge(fact: str) -> Any:
-    """A check that reports what the validator noted under `fact`."""
-
-    def evaluate(run: StageRun, inputs: Mapping[str, Loaded], key: str, content: Content) -> Finding:
-        noted: list[str] = content.facts[fact]  # type: ignore[assignment]
-        expected: int = content.facts["expected"]  # type: ignore[assignment]
-        summary = (f"{len(noted)} of {expected} symbol-sessions: {', '.join(noted[:5])}",) if noted else ()
-        return Finding(not noted, expected, summary)
-
-    return evaluate
+_judge = partial(judge_noted, total="expected", unit="symbol-sessions")
 
 
 def _named(rows: pl.DataFrame) -> list[str]:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import polars as pl
 
 from hf_pipelines.components.code_version import code_version
-from hf_pipelines.components.stage import Computed, Finding, Stage, StageCheck, StageRun, column_schema
+from hf_pipelines.components.stage import Computed, Stage, StageCheck, StageRun, column_schema, judge_noted
 from hf_pipelines.partitions import week_key
 from hf_pipelines.research.references import REFERENCES, check_structure, validate_references
 from hf_pipelines.research.sentiment import lexicon_scores, score_news
@@ -56,7 +56,11 @@ def reference_stage(market: "Market", table: str) -> Stage:
                 "max_faulty_share": market.max_faulty_share,
             },
         ),
-        checks=(StageCheck("no_faulty_rows", "No row had to be quarantined.", _judge_quarantined),),
+        checks=(
+            StageCheck(
+                "no_faulty_rows", "No row had to be quarantined.", judge_noted("quarantined", total="rows", unit="rows")
+            ),
+        ),
         column_schema=column_schema(
             {name: COLUMN_DESCRIPTIONS.get(name, name.replace("_", " ")) for name in contract.schema}, contract.schema
         ),
@@ -141,10 +145,3 @@ def _rows_of(market: "Market", table: str, key: str, file: SourceFile) -> pl.Dat
             "by the day on which its rows became available."
         )
     return rows
-
-
-def _judge_quarantined(run: StageRun, inputs: Mapping[str, Loaded], key: str, content: Content) -> Finding:
-    noted: list[str] = content.facts["quarantined"]  # type: ignore[assignment]
-    n_rows: int = content.facts["rows"]  # type: ignore[assignment]
-    summary = (f"{len(noted)} of {n_rows} rows: {', '.join(noted[:5])}",) if noted else ()
-    return Finding(not noted, n_rows, summary)

@@ -479,6 +479,18 @@ def each_partition(
     return compute
 
 
+def judge_noted(fact: str, *, total: str, unit: str) -> Callable[..., Finding]:
+    """A check that reports what a validator noted under `fact`, out of the number it noted under `total`."""
+
+    def evaluate(run: StageRun, inputs: Mapping[str, Loaded], key: str, content: Content) -> Finding:
+        noted: list[str] = content.facts[fact]  # type: ignore[assignment]
+        n_total: int = content.facts[total]  # type: ignore[assignment]
+        summary = (f"{len(noted)} of {n_total} {unit}: {', '.join(noted[:5])}",) if noted else ()
+        return Finding(not noted, n_total, summary)
+
+    return evaluate
+
+
 def replay_guard(
     compute: Callable[[StageRun, Mapping[str, Loaded], str], Any],
     *,
