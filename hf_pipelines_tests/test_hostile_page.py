@@ -16,6 +16,7 @@ from playwright.sync_api import Page, expect
 
 from hf_pipelines_tests.browser import CHROMIUM, WebServer, browser_page, materialize
 from hf_pipelines_tests.running import LAUNCH
+from hf_pipelines_tests.servers import wait_until
 from hf_pipelines_tests.web_uis import WEEK, WebUI, WebUIs, launch_body, launch_document, launch_params, web_uis
 
 pytestmark = [
@@ -201,6 +202,8 @@ def test_hostile_page_cannot_frame_the_ui(uis: WebUIs, page: Page, hostile_port:
     def framed(ui: WebUI) -> str:
         page.goto(f"http://localhost:{hostile_port}/")
         page.evaluate("url => loaded(make('iframe', {src: url, name: 'ui'}))", ui.url)
+        # A page of another process takes the frame's place: for a moment the browser knows of none.
+        wait_until(lambda: page.frame("ui") is not None, "frame of the page", every_s=0.1)
         return page.frame("ui").evaluate("location.protocol")
 
     assert framed(uis.guarded) == "chrome-error:"

@@ -8,6 +8,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
 from functools import lru_cache
+from importlib.util import find_spec
+from pathlib import Path
 
 import polars as pl
 
@@ -74,14 +76,13 @@ def _load_stock(symbol: str) -> pl.DataFrame:
 
 
 def _load_index() -> pl.DataFrame:
-    from arch.data import sp500
-
-    table = sp500.load()
-    raw = pl.DataFrame(
-        {
-            "session": table.index.date.tolist(),
-            **{name.lower(): table[name].to_numpy() for name in ("Open", "High", "Low", "Close", "Volume")},
-        }
+    # To import arch costs more than all else that a run of bars does: the file that lies in it is enough.
+    package = find_spec("arch")
+    assert package is not None and package.submodule_search_locations is not None
+    table = pl.read_csv(Path(package.submodule_search_locations[0], "data", "sp500", "sp500.csv.gz"))
+    raw = table.select(
+        pl.col("Date").str.to_date("%m/%d/%Y").alias("session"),
+        *(pl.col(name).alias(name.lower()) for name in ("Open", "High", "Low", "Close", "Volume")),
     )
     events = {"symbol": pl.lit("SPX"), "split_ratio": pl.lit(1.0), "dividend": pl.lit(0.0)}
     return _as_floats(raw.with_columns(**events))

@@ -72,6 +72,13 @@ def test_read_of_the_index_has_no_events(whole):
     assert whole["SPX"].select("split_ratio", "dividend").unique().rows() == [(1.0, 0.0)]
 
 
+def test_read_of_the_index_is_what_arch_itself_loads(whole):
+    sp500 = pytest.importorskip("arch.data.sp500").load().loc["2000-03-01":"2013-03-01"]
+    assert whole["SPX"]["session"].to_list() == sp500.index.date.tolist()
+    for name in ("Open", "Close", "Volume"):
+        assert whole["SPX"][name.lower()].to_list() == sp500[name].to_list()
+
+
 def test_listing_of_a_week_does_not_depend_on_the_week_nor_on_who_asks():
     one, other = (SOURCE.listing(US.sessions_of_week(week)) for week in ("2012-12-30", "2013-01-06"))
     assert one == other
