@@ -1,16 +1,21 @@
 """skops bytes of an estimator: equal estimators give equal bytes, and only named types come back.
 
-Two things skops itself does not do. It names parts by memory address and stamps the time, so equal models
-differ as files: here they are renumbered. And it trusts a long list of scikit-learn, scipy and numpy types by
-default: here the caller lists every type by name, and the file is refused before skops reads it.
+Three things skops itself does not do. It names parts by memory address and stamps the time, so equal models
+differ as files: here they are renumbered. It trusts a long list of scikit-learn, scipy and numpy types by
+default: here the caller lists every type by name, and the file is refused before skops reads it. And to make that
+list it imports all of scikit-learn, torch with it, which takes three seconds of every process: here it makes none.
 """
 
 from __future__ import annotations
 
 import io
 import json
+import sys
 from collections.abc import Iterator
+from importlib import import_module
 from itertools import count
+from threading import Lock
+from types import ModuleType
 from typing import Any
 from zipfile import ZIP_STORED, BadZipFile, ZipFile, ZipInfo
 
@@ -20,12 +25,13 @@ from hf_pipelines.research.learners.learner import Estimator
 DATA_LOADERS = frozenset({"ObjectNode", "DictNode", "ListNode", "TupleNode", "JsonNode", "NdArrayNode", "TypeNode"})
 
 
+_importing = Lock()
+
+
 def dump(estimator: Estimator) -> bytes:
     """Save an estimator; equal estimators give equal bytes."""
-    import skops.io
-
     buffer = io.BytesIO()
-    with ZipFile(io.BytesIO(skops.io.dumps(estimator))) as source, ZipFile(buffer, "w", ZIP_STORED) as copy:
+    with ZipFile(io.BytesIO(_skops_io().dumps(estimator))) as source, ZipFile(buffer, "w", ZIP_STORED) as copy:
         schema = json.loads(source.read("schema.json"))
         for number, node in zip(count(), _nodes(schema)):
             node["__id__"] = number
@@ -52,12 +58,25 @@ def load(data: bytes, *, trusted_types: frozenset[str]) -> Estimator:
     ValueError
         If the bytes are not a skops archive, are compressed, or hold another type or a node that calls code.
     """
-    import skops.io
-
     offenders = sorted(set(_foreign_parts(_read_schema(data), trusted_types)))
     if offenders:
         raise ValueError(f"`data` must hold trusted types only, was found to hold {offenders[:5]}; do not load it.")
-    return skops.io.loads(data, trusted=[])
+    return _skops_io().loads(data, trusted=sorted(trusted_types))
+
+
+def _skops_io() -> ModuleType:
+    """skops.io, without the list of estimators that it would trust by default if it has not been imported yet."""
+    with _importing:
+        if "skops.io" not in sys.modules:
+            import sklearn.utils
+
+            all_estimators = sklearn.utils.all_estimators
+            sklearn.utils.all_estimators = lambda: []
+            try:
+                return import_module("skops.io")
+            finally:
+                sklearn.utils.all_estimators = all_estimators
+        return sys.modules["skops.io"]
 
 
 def _read_schema(data: bytes) -> Any:

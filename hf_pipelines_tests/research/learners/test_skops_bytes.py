@@ -4,6 +4,8 @@ import functools
 import io
 import json
 import operator
+import subprocess
+import sys
 import zipfile
 
 import numpy as np
@@ -47,6 +49,22 @@ def test_dump_plain_skops_would_differ():
 
 def test_dump_is_read_by_skops_itself():
     np.testing.assert_array_equal(skops.io.loads(ridge_bytes()).predict(X), load_ridge(ridge_bytes()).predict(X))
+
+
+def test_load_in_a_process_of_its_own_predicts_alike_without_importing_torch_and_leaves_scikit_learn_as_it_was(
+    tmp_path,
+):
+    (tmp_path / "ridge.skops").write_bytes(ridge_bytes())
+    code = (
+        "import sys, sklearn.utils; from pathlib import Path; from hf_pipelines.research.learners import LEARNERS\n"
+        "before = sklearn.utils.all_estimators\n"
+        "ridge = LEARNERS['ridge'].load(Path(sys.argv[1]).read_bytes())\n"
+        "print('torch' in sys.modules, sklearn.utils.all_estimators is before, ridge.predict([[1, 2, 3]])[0])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, tmp_path / "ridge.skops"], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.split() == ["False", "True", str(load_ridge(ridge_bytes()).predict([[1, 2, 3]])[0])]
 
 
 @pytest.mark.parametrize(
