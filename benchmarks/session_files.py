@@ -2,13 +2,12 @@
 
 Lives here: what the benchmarks of whole chains read. Does not live here: what they time (`bench_*.py`).
 
-The folder is beside the project, never in it: `--data FOLDER` or HF_BENCH_DATA. It may hold `stocknet/prices.parquet`
+The folder is beside the project, never in it: `--data FOLDER`, or where the tests seek it (`real_data`). It may hold `stocknet/prices.parquet`
 (yumoxu/stocknet-dataset: 88 large US shares, 2012-09-04 to 2017-09-01) and `pystock/prices.parquet`
 (eliangcs/pystock-data: 500 US symbols, 2015-03-20 to 2017-03-31).
 """
 
 import argparse
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
@@ -21,6 +20,7 @@ from hf_pipelines.partitions import MarketPartitions
 from hf_pipelines.research.bars import SOURCE_SCHEMA, derive_events
 from hf_pipelines.resources.market_data.sample import SampleSource
 from hf_pipelines_tests.pipeline import TIMEZONE, session_bars
+from hf_pipelines_tests.real_data import FOLDER
 from hf_pipelines_tests.sample_bars import REFERENCE
 
 BENCHMARK = "SPX"
@@ -69,8 +69,8 @@ def add_data_argument(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--data",
         type=Path,
-        default=Path(os.environ["HF_BENCH_DATA"]) if os.environ.get("HF_BENCH_DATA") else None,
-        help="folder with real bars (default: HF_BENCH_DATA; without it random bars)",
+        default=FOLDER if FOLDER.is_dir() else None,
+        help="folder with real bars (default: HF_DEVELOPMENT_DATA; without it random bars)",
     )
 
 
@@ -111,7 +111,7 @@ def _load(
     days = partitions.sessions_between(start, end)
     if folder is None:
         random = session_bars(days, symbols=n_symbols, seed=7)
-        return MarketBars(random, f"random bars (no folder given by --data or HF_BENCH_DATA for {name})", REFERENCE)
+        return MarketBars(random, f"random bars (no folder given by --data or HF_DEVELOPMENT_DATA for {name})", REFERENCE)
     path = folder / name / "prices.parquet"
     if not path.is_file():
         raise SystemExit(
