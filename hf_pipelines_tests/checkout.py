@@ -5,13 +5,16 @@ user does: clone, and write a strategy.
 """
 
 import atexit
+import fcntl
 import json
 import os
 import shutil
 import subprocess
 import sys
 import tempfile
+import uuid
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -160,8 +163,34 @@ N_TREES = 400
 
 @lru_cache(maxsize=1)
 def built_checkout() -> BuiltCheckout:
-    """The checkout, built once a test session; tests work on copies of its data."""
-    folder = Path(tempfile.mkdtemp(prefix="hf_checkout_"))
-    atexit.register(shutil.rmtree, folder, ignore_errors=True)
-    checkout = make_checkout(folder / "checkout", [RANKING, trees(N_TREES)], data=folder / "data")
-    return BuiltCheckout(checkout, checkout.hashes("short_ranking", "short_trees"))
+    """The checkout, built once a test run, by the first process that asks for it; tests work on copies of its data."""
+    folder = _shared_folder()
+    checkout = Checkout(folder / "checkout", folder / "data")
+    found = folder / "hashes.json"
+    with (folder / "building").open("w") as building:
+        # Who comes while it is built waits.
+        fcntl.flock(building, fcntl.LOCK_EX)
+        if not found.exists():
+            # What a build that failed has left.
+            shutil.rmtree(checkout.root, ignore_errors=True)
+            make_checkout(checkout.root, [RANKING, trees(N_TREES)])
+            found.write_text(json.dumps(checkout.hashes("short_ranking", "short_trees")))
+    return BuiltCheckout(checkout, json.loads(found.read_text()))
+
+
+def _shared_folder() -> Path:
+    """A folder of all workers of pytest-xdist, or of this process without them; the last who uses it removes it."""
+    name = os.environ.get("PYTEST_XDIST_TESTRUNUID", uuid.uuid4().hex)
+    folder = Path(tempfile.gettempdir()) / f"hf_checkout_{name}"
+    folder.mkdir(mode=0o700, exist_ok=True)
+    users = os.open(folder, os.O_RDONLY)
+    fcntl.flock(users, fcntl.LOCK_SH)
+
+    def leave() -> None:
+        with suppress(BlockingIOError):
+            fcntl.flock(users, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            shutil.rmtree(folder, ignore_errors=True)
+        os.close(users)
+
+    atexit.register(leave)
+    return folder
