@@ -15,6 +15,7 @@ import polars as pl
 from hf_pipelines.research.features import (
     alpha158,
     alternative,
+    automated,
     cross_asset,
     cross_section,
     fundamental,
@@ -232,6 +233,8 @@ def _by_name(features: Sequence[Feature]) -> dict[str, Feature]:
 
 
 # A group is a module that ends with its table; the order here is the order of columns.
-GROUPS = (technical, statistical, alpha158, cross_asset, cross_section, temporal, fundamental, alternative, sentiment)
+GROUPS = (
+    technical, statistical, alpha158, cross_asset, cross_section, temporal, fundamental, alternative, sentiment, automated
+)  # fmt: skip
 
 FEATURES: dict[str, Feature] = _by_name([feature for group in GROUPS for feature in group.FEATURES])
