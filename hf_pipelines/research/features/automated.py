@@ -400,16 +400,24 @@ def _entropy(found: Window, n: int) -> float:
 def _approximate_entropy_2(x: Window, tolerance: float) -> float:
     """Approximate entropy of runs of 2; every run is like itself."""
     pairs, triples = np.ones(x.size - 1), np.ones(x.size - 2)
+    alike, both, all_three = np.zeros(x.size + 2), np.empty(x.size), np.empty(x.size)
     for lag in range(1, x.size):
-        n_alike = 0
-        for bar in range(x.size - lag):
-            n_alike = n_alike + 1 if abs(x[bar + lag] - x[bar]) <= tolerance else 0
-            if n_alike >= 2:
-                pairs[bar - 1] += 1.0
-                pairs[bar + lag - 1] += 1.0
-            if n_alike >= 3:
-                triples[bar - 2] += 1.0
-                triples[bar + lag - 2] += 1.0
+        n, later = x.size - lag, x[lag:]
+        for bar in range(n):
+            alike[bar] = 1.0 if abs(later[bar] - x[bar]) <= tolerance else 0.0
+        alike[n] = alike[n + 1] = 0.0
+        for bar in range(n):
+            both[bar] = alike[bar] * alike[bar + 1]
+            all_three[bar] = both[bar] * alike[bar + 2]
+        # Each pair of runs counts for the earlier one and for the later.
+        for bar in range(n - 1):
+            pairs[bar] += both[bar]
+        for bar in range(n - 1):
+            pairs[bar + lag] += both[bar]
+        for bar in range(n - 2):
+            triples[bar] += all_three[bar]
+        for bar in range(n - 2):
+            triples[bar + lag] += all_three[bar]
     of_pairs = of_triples = 0.0
     for count in pairs:
         of_pairs += math.log(count / pairs.size)
