@@ -5,6 +5,7 @@ not live here: what a bar is (`research.bars`), where files lie (`resources.mark
 """
 
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import date, datetime
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -14,7 +15,7 @@ import polars as pl
 
 from hf_pipelines.components.code_version import code_version
 from hf_pipelines.components.stage import Computed, Stage, StageCheck, StageRun, column_schema, judge_noted
-from hf_pipelines.partitions import week_key
+from hf_pipelines.partitions import week_key, week_of_session
 from hf_pipelines.research.bars import (
     BARS_SCHEMA,
     CheckedBars,
@@ -23,7 +24,9 @@ from hf_pipelines.research.bars import (
     stale_bars,
     validate_bars,
 )
+from hf_pipelines.research.quality import RULES, judge_bars
 from hf_pipelines.resources.market_data import SourceFile
+from hf_pipelines.resources.market_data.files import week_of_name
 from hf_pipelines.resources.parquet_io_manager import Loaded
 from hf_pipelines.resources.partition_store import Content
 
@@ -44,11 +47,15 @@ COLUMN_DESCRIPTIONS = {
     "role": "member (traded) or reference (the benchmark and the volatility index: never in ranks, matrices or weights)",
 }
 
+_NO_BARS = pl.DataFrame(schema=BARS_SCHEMA)
+
 
 def bars_stage(market: "Market") -> Stage:
     """`<market>/bars`: raw prices and corporate-action events, checked."""
     of_bars = {"universe", "benchmark", "volatility_index", "timeframe", "bars_end", "calendar", "start", "known_gaps"}
     fields = market.model_dump(include={*of_bars, "max_faulty_share"})
+    rules = [(rule.name, rule.severity, rule.reason, rule.lookback_sessions) for rule in RULES]
+    judges = (judge_bars, *(rule.judge for rule in RULES))
     return Stage(
         asset=market.bars_asset,
         description=(
@@ -59,7 +66,7 @@ def bars_stage(market: "Market") -> Stage:
         partitions=market.partitions.weekly,
         inputs=(),
         compute=partial(_compute_bars, market),
-        code_version=code_version(check_structure, validate_bars, fields=fields),
+        code_version=code_version(check_structure, validate_bars, *judges, fields={**fields, "rules": rules}),
         checks=(
             StageCheck("no_faulty_rows", "No symbol-session had to be quarantined.", _judge("quarantined")),
             StageCheck(
@@ -74,21 +81,35 @@ def bars_stage(market: "Market") -> Stage:
                 _judge("stale"),
                 severity=dg.AssetCheckSeverity.WARN,
             ),
+            StageCheck(
+                "no_suspect_rows",
+                "No symbol-session is unlike the symbol's bars before it: jumps, wrong prints, volume, pauses.",
+                _judge("suspect"),
+                severity=dg.AssetCheckSeverity.WARN,
+            ),
         ),
         column_schema=column_schema(COLUMN_DESCRIPTIONS, BARS_SCHEMA),
         pool=market.name,
         listing=market.bars_listing,
         is_listing_live=market.is_fed,
+        is_own=_is_own,
         known_gaps=frozenset(market.known_gaps),
     )
 
 
+def _is_own(name: str, key: str) -> bool:
+    return week_of_name(name) == key
+
+
 def _compute_bars(market: "Market", run: StageRun, inputs: Mapping[str, Loaded]) -> Computed:
     closed = {key: market.partitions.closed_sessions(key, run.now) for key in run.partitions}
-    files = market.data_source.read([day for days in closed.values() for day in days])
+    before = {key: market.sessions_before(key, run.now) if days else [] for key, days in closed.items()}
+    files = market.data_source.read(sorted({day for key, days in closed.items() for day in (*before[key], *days)}))
     # By week: a range of years has thousands of session files, of which a week needs five.
     passed: dict[str, list[tuple[SourceFile, CheckedBars]]] = {}
     faults: dict[str, list[str]] = {}
+    # Files of each week by name: those that cannot be read are part of the history too, once they are mended.
+    listed: dict[str, dict[str, str]] = {}
     for file in files:
         of_file = {week_key(day) for day in file.sessions}
         try:
@@ -96,19 +117,51 @@ def _compute_bars(market: "Market", run: StageRun, inputs: Mapping[str, Loaded])
         except ValueError as e:
             for key in of_file:
                 faults.setdefault(key, []).append(str(e))
+                listed.setdefault(key, {})[file.name] = file.sha256
             continue
         for key in of_file:
             passed.setdefault(key, []).append((file, checked))
+        for key in of_file if len(of_file) == 1 else _weeks_with_rows(checked):
+            listed.setdefault(key, {})[file.name] = file.sha256
+    history, verdicts = _judged(market, passed)
     contents, metadata = {}, {}
     for key, days in closed.items():
         if key in faults:
             continue
-        content = _bars_content(market, key, days, passed.get(key, []))
+        weeks_before = market.weeks_before(key)
+        seen = pl.concat([history[each] for each in (*weeks_before, key) if each in history] or [_NO_BARS])
+        content = _bars_content(market, key, days, passed.get(key, []), seen, verdicts)
+        looked_at = {name: sha256 for each in weeks_before for name, sha256 in listed.get(each, {}).items()}
+        content = replace(content, sources={**looked_at, **content.sources})
         if content.frame.is_empty() and key not in market.known_gaps:
             faults[key] = [_explain_no_bars(market, key, days)]
             continue
         contents[key], metadata[key] = content, _bars_metadata(content)
-    return Computed(contents, {key: "; ".join(each) for key, each in faults.items()}, metadata)
+    failures = {key: "; ".join(each) for key, each in faults.items() if key in closed}
+    return Computed(contents, failures, metadata)
+
+
+def _judged(
+    market: "Market", passed: Mapping[str, list[tuple[SourceFile, CheckedBars]]]
+) -> tuple[dict[str, pl.DataFrame], pl.DataFrame]:
+    """All bars that were read, by week, and what the rules say of them."""
+    bars = {file.name: checked.bars for of_week in passed.values() for file, checked in of_week}
+    merged = validate_bars(
+        pl.concat([_NO_BARS, *bars.values()]).drop("role"),
+        universe=market.roles,
+        source=market.name,
+        max_faulty_share=1.0,
+        grid=market.bar_grid,
+    ).bars
+    weeks = merged.with_columns(week=week_of_session()).partition_by("week", as_dict=True, include_key=False)
+    return {str(week): frame for (week,), frame in weeks.items()}, judge_bars(
+        merged, calendar=market.partitions.sessions
+    )
+
+
+def _weeks_with_rows(checked: CheckedBars) -> set[str]:
+    frames = (checked.bars, checked.quarantined)
+    return {week_key(day) for frame in frames for day in frame["session"].unique().to_list()}
 
 
 def _check_file(market: "Market", file: SourceFile, now: datetime) -> CheckedBars:
@@ -120,28 +173,42 @@ def _check_file(market: "Market", file: SourceFile, now: datetime) -> CheckedBar
     )
 
 
-def _bars_content(market: "Market", key: str, days: list[date], files: list[tuple[SourceFile, CheckedBars]]) -> Content:
+def _bars_content(
+    market: "Market",
+    key: str,
+    days: list[date],
+    files: list[tuple[SourceFile, CheckedBars]],
+    seen: pl.DataFrame,
+    verdicts: pl.DataFrame,
+) -> Content:
     of_week = pl.col("session").is_in(days)
     used = [(file, checked.bars.filter(of_week), checked.quarantined.filter(of_week)) for file, checked in files]
     used = [each for each in used if each[1].height or each[2].height or set(each[0].sessions) <= set(days)]
-    empty = pl.DataFrame(schema=BARS_SCHEMA)
     # Two files may carry the same symbol and session: nobody knows which is right, so both are quarantined.
     merged = validate_bars(
-        pl.concat([empty, *(bars for _, bars, _ in used)]).drop("role"),
+        pl.concat([_NO_BARS, *(bars for _, bars, _ in used)]).drop("role"),
         universe=market.roles,
         source=key,
         max_faulty_share=1.0,
         grid=market.bar_grid,
     )
-    quarantined = pl.concat([*(q for _, _, q in used if q.height), merged.quarantined])
+    verdicts = verdicts.filter(of_week)
+    # The first of several reasons; the others are no news of it.
+    errors = verdicts.filter(pl.col("severity") == "error").unique(
+        ["symbol", "session"], keep="first", maintain_order=True
+    )
+    refused = merged.bars.drop("role").join(errors.select("symbol", "session", "reason"), on=["symbol", "session"])
+    bars = merged.bars.join(errors, on=["symbol", "session"], how="anti", maintain_order="left")
+    quarantined = pl.concat([*(q for _, _, q in used if q.height), merged.quarantined, refused.sort("symbol", "ts")])
+    suspect = verdicts.filter(pl.col("severity") == "warning").select("symbol", "session", "rule", "reason")
     # A session after the last one that came is not missing but yet to come: the check `on_time` says when it is late.
-    last = max(merged.bars["session"].to_list(), default=None)
+    last = max(bars["session"].to_list(), default=None)
     expected = _expected(market, [day for day in days if last is None or day <= last])
     bars_expected = expected if market.bar_grid.is_daily else _each_bar(market, expected)
-    missing = missing_bars(merged.bars, bars_expected)
-    stale = stale_bars(merged.bars)
+    missing = missing_bars(bars, bars_expected)
+    stale = stale_bars(seen).filter(of_week)
     return Content(
-        frame=merged.bars,
+        frame=bars,
         attachments={"quarantine.csv": quarantined.write_csv().encode()} if quarantined.height else {},
         sources={file.name: file.sha256 for file, _, _ in used},
         facts={
@@ -149,6 +216,7 @@ def _bars_content(market: "Market", key: str, days: list[date], files: list[tupl
             "quarantined": _named(quarantined.select("symbol", "session", "reason").unique(maintain_order=True)),
             "missing": _named(missing) if market.bar_grid.is_daily else _counted(missing, bars_expected),
             "stale": _named(stale.select("symbol", "session")),
+            "suspect": _named(suspect),
             "unknown_rows": sum(checked.n_unknown for file, checked in files if set(file.sessions) <= set(days)),
         },
         has_session_hashes=True,
@@ -208,5 +276,6 @@ def _bars_metadata(content: Content) -> dict[str, Any]:
         "members_per_session": members.select("symbol", "session").n_unique() / max(members["session"].n_unique(), 1),
         "quarantined": len(content.facts["quarantined"]),  # type: ignore[arg-type]
         "missing": len(content.facts["missing"]),  # type: ignore[arg-type]
+        "suspect": len(content.facts["suspect"]),  # type: ignore[arg-type]
         "unknown_rows": content.facts["unknown_rows"],
     }

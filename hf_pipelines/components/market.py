@@ -5,6 +5,7 @@ Lives here: the YAML of a market and the definitions made of it. Does not live h
 """
 
 import re
+from bisect import bisect_left
 from collections.abc import Sequence
 from datetime import date, datetime
 from functools import cached_property
@@ -24,7 +25,7 @@ from hf_pipelines.components.stage import (
     Stage,
 )
 from hf_pipelines.components.yaml_lines import naming_lines
-from hf_pipelines.partitions import MarketPartitions, parse_key, usual_sessions, week_key
+from hf_pipelines.partitions import MarketPartitions, parse_key, shift_week, usual_sessions, week_key
 from hf_pipelines.research.bars import (
     SYMBOL_PATTERN,
     BarGrid,
@@ -33,6 +34,7 @@ from hf_pipelines.research.bars import (
 )
 from hf_pipelines.research.features.feature import Feature
 from hf_pipelines.research.features.registry import FEATURES, names_by_group, register
+from hf_pipelines.research.quality import LOOKBACK_SESSIONS
 from hf_pipelines.research.references import REFERENCES
 from hf_pipelines.research.sentiment import Scorer, lexicon_scores
 from hf_pipelines.resources import settings
@@ -430,8 +432,31 @@ class Market(dg.Component, dg.Model, dg.Resolvable):
         return isinstance(self.source, FilesSourceSpec)
 
     def bars_listing(self, key: str, now: datetime) -> dict[str, str]:
-        """Source files of the sessions of a week that have closed at `now`, as the source shows them."""
-        return self.data_source.listing(self.partitions.closed_sessions(key, now))
+        """Source files of the sessions of a week that have closed at `now` and of those that they are judged by."""
+        closed = self.partitions.closed_sessions(key, now)
+        return self.data_source.listing([*self.sessions_before(key, now), *closed] if closed else [])
+
+    def weeks_before(self, key: str) -> list[str]:
+        """Whole weeks before the week `key` that hold the sessions which the rules of quality look back on."""
+        sessions = self.partitions.sessions
+        end = bisect_left(sessions, parse_key(key))
+        if end == 0:
+            return []
+        first = week_key(sessions[max(end - LOOKBACK_SESSIONS, 0)])
+        return self.partitions.weeks_between(parse_key(first), parse_key(shift_week(key, -1)))
+
+    def weeks_after(self, key: str) -> list[str]:
+        """Weeks whose `weeks_before` hold the week `key`."""
+        later = []
+        week = shift_week(key, 1)
+        while parse_key(week) <= self.partitions.sessions[-1] and key in self.weeks_before(week):
+            later.append(week)
+            week = shift_week(week, 1)
+        return later
+
+    def sessions_before(self, key: str, now: datetime) -> list[date]:
+        """Sessions of `weeks_before` that have closed at `now`."""
+        return [day for week in self.weeks_before(key) for day in self.partitions.closed_sessions(week, now)]
 
     def early_files(self, key: str, now: datetime) -> dict[str, str]:
         """Source files of sessions of a week that have not closed at `now`."""

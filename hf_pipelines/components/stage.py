@@ -181,6 +181,9 @@ class Stage:
     is_listing_live : bool
         Whether source files may arrive while a run reads them: then what was read is compared with the listing before
         and after publishing, so that of two runs the older one never takes a day away.
+    is_own : callable
+        Whether the file of this name holds rows of this partition, which may then not be made without it; others are only
+        looked at.
     known_gaps : frozenset of str
         Partitions that the operator has declared to be empty: they may lose the files they were made from.
     """
@@ -200,6 +203,7 @@ class Stage:
     pool: str | None = None
     listing: Listing | None = None
     is_listing_live: bool = False
+    is_own: Callable[[str, str], bool] = lambda name, key: True
     known_gaps: frozenset[str] = frozenset()
     metadata: Mapping[str, Any] = field(default_factory=dict)
 
@@ -334,7 +338,7 @@ class Stage:
                 # A damaged object is replaced, whatever it was made from.
                 continue
             gone = sorted(set(current.sources) - set(content.sources)) if current else []
-            if gone:
+            if gone := [name for name in gone if self.is_own(name, key)]:
                 lost[key] = (
                     f"`source` must still hold {', '.join(gone[:5])}, which {self.asset} {key} was made from, was without; "
                     "put the file back, or an empty one of the same name if its rows must go."

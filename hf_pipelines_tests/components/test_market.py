@@ -15,7 +15,10 @@ import yaml
 from pydantic import ValidationError
 
 import hf_pipelines.defs
+from hf_pipelines.components.automation.arrivals import Arrivals
+from hf_pipelines.components.automation.work import Ledger
 from hf_pipelines.components.market import FilesSourceSpec, HttpSourceSpec, Market, UniverseMember
+from hf_pipelines.components.stage import WANTED_TAG
 from hf_pipelines.partitions import week_key
 from hf_pipelines.research.bars import SOURCE_SCHEMA
 from hf_pipelines.resources.clock import Clock
@@ -120,7 +123,7 @@ def session_bars(weeks: Iterable[str] = WEEKS, symbols: Iterable[str] = (*MEMBER
     rows = []
     for day in (day for week in weeks for day in partitions.sessions_of_week(week)):
         for number, symbol in enumerate(symbols):
-            close = 10.0 * (number + 1) + day.day
+            close = 10.0 * (number + 1) + (day - date(2013, 1, 31)).days
             rows.append((symbol, day, partitions.hours[day][1], close, close + 1, close - 1, close, 1000.0, 1.0, 0.0))
     return pl.DataFrame(rows, schema=SOURCE_SCHEMA, orient="row")
 
@@ -158,6 +161,7 @@ def test_bars_of_one_week_are_published_with_roles_and_metadata(small):
         "no_faulty_rows": True,
         "complete": True,
         "fresh_prices": True,
+        "no_suspect_rows": True,
         "is_current": True,
     }
     bars = small.bars("2013-02-24")
@@ -247,6 +251,93 @@ def test_bars_with_a_faulty_row_quarantine_it_and_publish_the_rest(small):
         ("BBB", "2013-02-26", -1.0, "negative volume")
     ]
     assert metadata(result)["2013-02-24"]["quarantined"] == 1
+
+
+def in_pence(symbol: str, day: date) -> pl.DataFrame:
+    prices = ("open", "high", "low", "close")
+    bars = session_bars()
+    return bars.with_columns(
+        pl.when(of(symbol, day)).then(pl.col(name) * 100.0).otherwise(name).alias(name) for name in prices
+    )
+
+
+def test_bars_in_another_unit_than_the_weeks_before_are_quarantined_with_the_reason(small):
+    # The first session of the week: the four of the week before and this Monday's bar are all that is known.
+    small.arrive(in_pence("BBB", date(2013, 3, 4)))
+    result = small.run("2013-03-03")
+    assert result.success
+    found = checks(result)
+    assert not found["no_faulty_rows"].passed
+    # Closes of BBB: 39 on 2013-02-19 to 49 on 2013-03-01, the median of nine sessions is 45, 100 x 52 is 115.6 times that.
+    reason = "price 5200 is 115.6 times the usual 45: another unit"
+    assert f"1 of 30 symbol-sessions: BBB 2013-03-04 {reason}" in found["no_faulty_rows"].description
+    sound = session_bars(["2013-03-03"]).filter(~of("BBB", date(2013, 3, 4))).sort("symbol", "ts")
+    assert small.bars("2013-03-03").drop("role").equals(sound)
+    footer = small.store.footer("small/bars", "2013-03-03")
+    kept = pl.read_csv(small.store.read_attachment(footer, "quarantine.csv"))
+    assert kept.select("symbol", "session", "close", "reason").rows() == [("BBB", "2013-03-04", 5200.0, reason)]
+    assert sorted(footer.sources)[0] == "2013-02-19.parquet"
+    assert small.check_only().passed
+
+
+def test_bars_that_are_suspect_pass_and_are_listed(small):
+    day = date(2013, 3, 5)
+    small.arrive(session_bars().with_columns(volume=pl.when(of("CCC", day)).then(1e5).otherwise(pl.col("volume"))))
+    result = small.run("2013-03-03")
+    found = checks(result)
+    assert found["no_faulty_rows"].passed
+    assert not found["no_suspect_rows"].passed
+    assert found["no_suspect_rows"].severity == dg.AssetCheckSeverity.WARN
+    assert "CCC 2013-03-05 volume_spike turnover is" in found["no_suspect_rows"].description
+    assert small.bars("2013-03-03").height == 30
+
+
+def test_bars_judged_by_the_weeks_before_are_the_same_alone_in_a_range_and_after_later_weeks(small, tmp_path):
+    bars = in_pence("BBB", date(2013, 2, 28))
+    small.arrive(bars)
+    assert small.run(WEEKS[0], WEEKS[-1]).success
+    (tmp_path / "other").mkdir()
+    alone = small_market(tmp_path / "other")
+    for week in WEEKS:
+        # The files of later weeks have not come yet.
+        alone.arrive(bars.filter(pl.col("session").is_in(alone.market.partitions.sessions_of_week(week))))
+        assert alone.run(week).success
+    for week in WEEKS:
+        one, of_range = (each.store.footer("small/bars", week) for each in (alone, small))
+        assert (one.content_hash, one.sources, one.facts) == (of_range.content_hash, of_range.sources, of_range.facts)
+    assert "BBB 2013-02-28 price" in small.store.footer("small/bars", "2013-02-24").facts["quarantined"][0]
+
+
+def test_arrivals_ask_for_the_later_weeks_that_were_judged_by_a_file_that_changed(small):
+    small.arrive(session_bars())
+    small.run(WEEKS[0], WEEKS[-1])
+    now = datetime(2013, 3, 9, 12, tzinfo=UTC)
+
+    def tick() -> list[dg.RunRequest]:
+        return (
+            Arrivals(small.market, small.market.landing, small.store, Ledger(small.instance, now), now)
+            .tick(None)
+            .requests
+        )
+
+    assert tick() == []
+    small.arrive(in_pence("BBB", date(2013, 2, 26)).filter(pl.col("session") == date(2013, 2, 26)))
+    (request,) = tick()
+    assert request.tags[WANTED_TAG] == "2013-02-24,2013-03-03"
+    assert small.run("2013-02-24", "2013-03-03").success
+    assert tick() == []
+
+
+def test_bars_of_a_week_after_a_file_that_cannot_be_read_are_made_and_again_once_it_is_mended(small):
+    small.arrive(session_bars())
+    broken = small.folder / "source" / "2013-02-26.parquet"
+    payload = broken.read_bytes()
+    broken.write_bytes(b"no table")
+    assert not small.run("2013-02-24").success
+    assert small.run("2013-03-03").success
+    assert small.check_only().passed
+    broken.write_bytes(payload)
+    assert not small.check_only().passed
 
 
 def test_bars_of_two_files_with_the_same_symbol_session_quarantine_both_rows(small):
@@ -366,7 +457,9 @@ def test_bars_that_repeat_themselves_warn_with_symbol_and_day(small):
     found = checks(small.run("2013-02-24"))["fresh_prices"]
     assert not found.passed
     assert found.severity == dg.AssetCheckSeverity.WARN
-    assert found.description == "2013-02-24: 3 of 30 symbol-sessions: CCC 2013-02-27, CCC 2013-02-28, CCC 2013-03-01"
+    # The week before had the same prices.
+    named = ", ".join(f"CCC {day}" for day in ("2013-02-25", "2013-02-26", "2013-02-27", "2013-02-28", "2013-03-01"))
+    assert found.description == f"2013-02-24: 5 of 30 symbol-sessions: {named}"
 
 
 # --- weeks without bars
@@ -399,17 +492,21 @@ def test_bars_after_a_late_file_are_out_of_date_then_changed_and_the_old_version
     small.arrive(session_bars().filter(~is_late))
     small.run(WEEKS[0], WEEKS[-1])
     old = small.store.footer("small/bars", "2013-02-24")
+    after = small.store.footer("small/bars", "2013-03-03")
     assert small.check_only().passed
 
     small.arrive(session_bars().filter(is_late), suffix="-late.parquet")
     stale = small.check_only()
     assert not stale.passed
     assert stale.severity == dg.AssetCheckSeverity.WARN
-    assert stale.metadata["partitions_failed"].value == 1
+    # The week after was judged by this one's bars, and its own stay as they are.
+    assert stale.metadata["partitions_failed"].value == 2
     assert stale.description == "2013-02-24: source files added, changed or gone: 2013-02-26-late.parquet"
 
-    result = small.run("2013-02-24")
+    result = small.run("2013-02-24", "2013-03-03")
     assert metadata(result)["2013-02-24"]["outcome"] == "changed"
+    assert metadata(result)["2013-03-03"]["content_hash"] == after.content_hash
+    assert small.store.versions("small/bars", "2013-03-03") == []
     assert small.bars("2013-02-24").drop("role").equals(session_bars(["2013-02-24"]).sort("symbol", "ts"))
     assert small.store.versions("small/bars", "2013-02-24") == [old.content_hash]
     assert small.check_only().passed
@@ -623,4 +720,4 @@ def test_bars_footer_facts_are_plain_json(small):
     small.run("2013-02-24")
     facts = small.store.footer("small/bars", "2013-02-24").facts
     assert json.loads(json.dumps(facts)) == facts
-    assert facts == {"expected": 30, "quarantined": [], "missing": [], "stale": [], "unknown_rows": 0}
+    assert facts == {"expected": 30, "quarantined": [], "missing": [], "stale": [], "suspect": [], "unknown_rows": 0}

@@ -18,10 +18,10 @@ from dagster._core.definitions.unresolved_asset_job_definition import Unresolved
 
 from hf_pipelines.components.automation.work import Ledger, Standing, Tick, Work, digest, read_cursor
 from hf_pipelines.components.features_stage import feature_weeks
-from hf_pipelines.partitions import parse_key, shift_week, week_key
+from hf_pipelines.partitions import parse_key, shift_week
 from hf_pipelines.resources import settings
 from hf_pipelines.resources.currency import CurrencyChecker
-from hf_pipelines.resources.market_data.files import FilesSource, session_of_name
+from hf_pipelines.resources.market_data.files import FilesSource, week_of_name
 from hf_pipelines.resources.partition_store import PartitionStore, StoredPartitionError
 
 if TYPE_CHECKING:
@@ -34,8 +34,8 @@ RECENT = timedelta(weeks=3)
 # A file that is written again and again settles never: after so many ticks it is taken as it is.
 PATIENCE_TICKS = 20
 
-# Weeks of features compared in one tick: five years. Weeks whose files are read and compared in one tick: each file is
-# a request to a bucket.
+# Weeks of features compared in one tick: five years. Weeks whose files are read and compared in one tick, besides the
+# weeks that those are judged by: each file is a request to a bucket.
 WEEKS_A_TICK = 260
 WEEKS_READ_A_TICK = 60
 
@@ -85,6 +85,8 @@ class Arrivals:
     ledger: Ledger
     now: datetime
     notes: list[str] = field(default_factory=list)
+    _listed: dict[str, dict[str, str]] = field(default_factory=dict)
+    _made_from: dict[str, Mapping[str, str]] = field(default_factory=dict)
 
     def tick(self, cursor: str | None) -> Tick:
         """Compare, ask, remember.
@@ -128,59 +130,88 @@ class Arrivals:
         return Tick(requests, cursor, (*self.notes, *([note] if note else [])))
 
     def _request_bars(self, fingerprints: Mapping[str, str], handled: dict[str, str]) -> list[dg.RunRequest]:
-        """Ask for weeks whose files changed; note in `handled` those that need nothing or are settled."""
+        """Ask for weeks whose files changed and for the later weeks judged by them.
+
+        Notes in `handled` the weeks that need nothing, and those for which all that is needed is settled.
+        """
         market = self.market
         changed = [week for week, print_ in sorted(fingerprints.items()) if handled.get(week) != print_]
         stored = self.store.tags(market.bars_asset)
         # A week without bars is asked for as it lies there, unread, once all its sessions have closed.
-        unequal: dict[str, Any] = {
+        unread: dict[str, Any] = {
             week: {"files": fingerprints[week]}
             for week in changed
             if week not in stored and len(self._closed(week)) == len(market.partitions.sessions_of_week(week)) > 0
         }
-        compared = [week for week in changed if week not in unequal][-WEEKS_READ_A_TICK:]
-        for week, listing in self._listings(compared).items():
-            sources = self._sources(week)
-            if not sources.items() >= listing.items():
-                unequal[week] = listing
-                continue
-            if gone := sorted(set(sources) - set(listing)):
+        compared = [week for week in changed if week not in unread][-WEEKS_READ_A_TICK:]
+        needed = {week: {week, *self._never_saw(week, stored)} for week in unread}
+        self._look_at(compared)
+        for week in compared:
+            needed[week] = {later for later in market.weeks_after(week) if later in stored and self._lacks(later, week)}
+            if self._lacks(week, week, *market.weeks_before(week)):
+                needed[week].add(week)
+            elif gone := sorted(set(self._own_sources(week)) - set(self._listed[week])):
                 self.notes.append(f"files of week {week} are gone, its bars stay: {', '.join(gone[:5])}")
             # A file that came before the close of its session is taken after it, though it does not change.
-            if not market.early_files(week, self.now):
+            if not needed[week] and not market.early_files(week, self.now):
                 handled[week] = fingerprints[week]
-        if not unequal:
+        asked = sorted(set().union(*needed.values()))
+        if not asked:
             return []
+        unequal = {**unread, **self._states([week for week in asked if week not in unread])}
         works = [self._bars_work(unequal, stored)]
         if self.ledger.standing(works[0])[0] is Standing.SETTLED:
             # It was tried and failed: one by one, so that no broken week holds back another.
-            works = [self._bars_work({week: listing}, stored) for week, listing in unequal.items()]
-        for work in works:
-            if self.ledger.standing(work)[0] is Standing.SETTLED:
-                for week in work.partitions:
-                    handled[week] = fingerprints[week]
-                self.notes.append(f"bars of {', '.join(work.partitions[:5])} failed and wait for their files to change")
+            works = [self._bars_work({week: unequal[week]}, stored) for week in asked]
+        settled = {
+            week for work in works if self.ledger.standing(work)[0] is Standing.SETTLED for week in work.partitions
+        }
+        if settled:
+            handled.update({week: fingerprints[week] for week, of_week in needed.items() if of_week and of_week <= settled})
+            self.notes.append(f"bars of {', '.join(sorted(settled)[:5])} failed and wait for their files to change")
         return self.ledger.due(works)
+
+    def _lacks(self, made: str, *weeks: str) -> bool:
+        """Whether the bars of a week were made without a file of `weeks` that lies there now."""
+        if not self._closed(made) or (made in weeks and not self._listed[made]):
+            return False
+        return any(not self._sources(made).items() >= self._listed[week].items() for week in weeks)
+
+    def _never_saw(self, week: str, stored: Mapping[str, str]) -> set[str]:
+        """Later weeks whose bars were made when there was no file of `week`."""
+        later = [each for each in self.market.weeks_after(week) if each in stored]
+        return {each for each in later if week not in {week_of_name(name) for name in self._sources(each)}}
+
+    def _states(self, weeks: Sequence[str]) -> dict[str, Any]:
+        """All the files that each week would be made from."""
+        self._look_at(weeks)
+        return {week: [self._listed[each] for each in (*self.market.weeks_before(week), week)] for week in weeks}
+
+    def _own_sources(self, week: str) -> list[str]:
+        return [name for name in self._sources(week) if week_of_name(name) == week]
 
     def _closed(self, week: str) -> list[date]:
         return self.market.partitions.closed_sessions(week, self.now)
 
-    def _listings(self, weeks: Sequence[str]) -> dict[str, dict[str, str]]:
-        """Files of the closed sessions of weeks with their hashes; the folder is listed once for all of them."""
-        found: dict[str, dict[str, str]] = {week: {} for week in weeks}
-        for name, sha256 in self.source.listing([day for week in weeks for day in self._closed(week)]).items():
-            if (day := session_of_name(name)) is not None:
-                found[week_key(day)][name] = sha256
-        return found
+    def _look_at(self, weeks: Sequence[str]) -> None:
+        """Note the files of weeks, and of those that they are judged by, with their hashes; each is read once a tick."""
+        wanted = {each for week in weeks for each in (*self.market.weeks_before(week), week)}
+        new = {week: dict[str, str]() for week in sorted(wanted - set(self._listed))}
+        self._listed.update(new)
+        for name, sha256 in self.source.listing([day for week in new for day in self._closed(week)]).items():
+            if (week := week_of_name(name)) is not None:
+                self._listed[week][name] = sha256
 
     def _sources(self, week: str) -> Mapping[str, str]:
         """What the bars of a week were made from; nothing if there are none, or none that can be read."""
-        try:
-            footer = self.store.footer(self.market.bars_asset, week)
-        except StoredPartitionError as e:
-            self.notes.append(f"{e} It is made anew.")
-            return {}
-        return footer.sources if footer else {}
+        if week not in self._made_from:
+            try:
+                footer = self.store.footer(self.market.bars_asset, week)
+            except StoredPartitionError as e:
+                self.notes.append(f"{e} It is made anew.")
+                footer = None
+            self._made_from[week] = footer.sources if footer else {}
+        return self._made_from[week]
 
     def _bars_work(self, listings: Mapping[str, Any], stored: Mapping[str, str]) -> Work:
         """One run: a single week with its features, several weeks of bars alone (a broken one must not stop the rest)."""

@@ -222,6 +222,12 @@ def session_of_name(name: str) -> date | None:
     return _leading_day(name) if FILE_PATTERN.fullmatch(name) else None
 
 
+def week_of_name(name: str) -> str | None:
+    """Week of the session that a file's name says it holds; None for a name that is no session file's."""
+    day = session_of_name(name)
+    return None if day is None else week_key(day)
+
+
 def _leading_day(name: str) -> date | None:
     if not DAY_PATTERN.match(name):
         return None
