@@ -9,9 +9,9 @@ listing a folder (`landing`), and who asks (`components`).
 """
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import date, datetime
+from datetime import UTC, date, datetime
 from hashlib import sha256
 from itertools import takewhile
 from typing import Any
@@ -37,6 +37,9 @@ SETTLE_S = 2.0
 # In a bucket fewer sessions than this are looked up one prefix each; a request lists as many objects as four years of
 # sessions.
 PREFIX_SESSIONS = 10
+
+# Hashes remembered: 80 years of sessions, some 5 MB.
+MAX_HASHES = 20_000
 
 MAX_STRAYS, MAX_STRAY_LENGTH = 5, 80
 FINGERPRINT_LENGTH = 16
@@ -96,6 +99,7 @@ class FilesSource:
 
     objects: ObjectStore
     s3: Any = field(default=None, compare=False)
+    _hashes: dict[LandedObject, str] = field(default_factory=dict, compare=False, repr=False)
 
     @property
     def folder(self) -> Landing:
@@ -103,10 +107,24 @@ class FilesSource:
         return Landing(self.objects.uri, self.objects.endpoint, self.s3)
 
     def listing(self, sessions: Sequence[date]) -> dict[str, str]:
-        return {name: sha256(payload).hexdigest() for name, _, payload in self._payloads(sessions)}
+        """Reads what it has not read before: an object that has rested is known by its size and times."""
+        found: dict[tuple[date, str], str] = {}
+        for landed, day in self._landed(sessions):
+            if (digest := self._hashes.get(landed)) is None and (payload := self._payload(landed)) is not None:
+                digest = self._noted(landed, payload)
+            if digest is not None:
+                found.setdefault((day, digest), landed.name)
+        return {name: digest for (_, digest), name in found.items()}
 
     def read(self, sessions: Sequence[date]) -> list[SourceFile]:
-        return [self._read(name, day, payload) for name, day, payload in self._payloads(sessions)]
+        found: dict[tuple[date, str], SourceFile] = {}
+        for landed, day in self._landed(sessions):
+            if (payload := self._payload(landed)) is None:
+                continue
+            digest = self._noted(landed, payload)
+            if (day, digest) not in found:
+                found[day, digest] = self._read(landed.name, day, payload, digest)
+        return list(found.values())
 
     def sessions(self) -> list[date]:
         """Sessions that have a file, ascending: by the names of the whole folder."""
@@ -178,35 +196,41 @@ class FilesSource:
             last = more[-1].name if more else following
         return _Part(objects, start_after, following)
 
-    def _payloads(self, sessions: Sequence[date]) -> Iterator[tuple[str, date, bytes]]:
-        """Name, session and bytes of each file, without duplicates; the shortest name of a session comes first."""
-        seen: set[tuple[date, bytes]] = set()
-        for name, day in sorted(self._names(sessions), key=lambda each: (each[1], len(each[0]), each[0])):
-            try:
-                payload = self.objects.get(name)
-            except ObjectMissingError:
-                # Gone since it was listed: whoever asks again will not find it either.
-                continue
-            content = (day, sha256(payload).digest())
-            if content not in seen:
-                seen.add(content)
-                yield name, day, payload
+    def _landed(self, sessions: Sequence[date]) -> list[tuple[LandedObject, date]]:
+        """Each session file, by session; the shortest name of a session comes first."""
+        found = self._matches(sessions)
+        return sorted(found, key=lambda each: (each[1], len(each[0].name), each[0].name))
 
-    def _names(self, sessions: Sequence[date]) -> list[tuple[str, date]]:
+    def _payload(self, landed: LandedObject) -> bytes | None:
+        try:
+            return self.objects.get(landed.name)
+        except ObjectMissingError:
+            # Gone since it was listed: whoever asks again will not find it either.
+            return None
+
+    def _noted(self, landed: LandedObject, payload: bytes) -> str:
+        """Hash of an object's bytes; remembered once it has rested, since two writes of a moment may bear one time."""
+        digest = sha256(payload).hexdigest()
+        if (datetime.now(UTC) - landed.modified).total_seconds() > SETTLE_S:
+            if len(self._hashes) >= MAX_HASHES:
+                self._hashes.clear()
+            self._hashes[landed] = digest
+        return digest
+
+    def _matches(self, sessions: Sequence[date]) -> list[tuple[LandedObject, date]]:
         wanted = {day.isoformat(): day for day in sessions}
         if not wanted:
             return []
         if self.folder.is_bucket and len(wanted) <= PREFIX_SESSIONS:
-            names = [name for key in wanted for name in self.folder.names(prefix=key)]
+            landed = [each for key in wanted for each in self.folder.each(prefix=key)]
         else:
             first, last = min(wanted), max(wanted)
-            of_range = self.folder.names(start_after=first)
-            names = list(takewhile(lambda name: name[: len(last)] <= last, of_range))
-        matches = ((name, FILE_PATTERN.fullmatch(name)) for name in names)
-        return [(name, wanted[match[1]]) for name, match in matches if match and match[1] in wanted]
+            of_range = self.folder.each(start_after=first)
+            landed = list(takewhile(lambda each: each.name[: len(last)] <= last, of_range))
+        matches = ((each, FILE_PATTERN.fullmatch(each.name)) for each in landed)
+        return [(each, wanted[match[1]]) for each, match in matches if match and match[1] in wanted]
 
-    def _read(self, name: str, day: date, payload: bytes) -> SourceFile:
-        digest = sha256(payload).hexdigest()
+    def _read(self, name: str, day: date, payload: bytes, digest: str) -> SourceFile:
         address = self.objects.address(name)
         try:
             frame = _parse_csv(payload) if name.endswith(".csv") else parse_parquet(payload)

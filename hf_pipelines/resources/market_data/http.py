@@ -17,7 +17,7 @@ import json
 import math
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from email.utils import parsedate_to_datetime
@@ -27,7 +27,7 @@ from urllib.parse import urlsplit
 
 import polars as pl
 
-from hf_pipelines.partitions import parse_key, week_end
+from hf_pipelines.partitions import parse_key, shift_week, week_end
 from hf_pipelines.research.bars import SOURCE_SCHEMA
 from hf_pipelines.research.content_hash import content_hash
 from hf_pipelines.resources.market_data import (
@@ -62,6 +62,12 @@ TIMEOUTS_A_PAGE = 10
 MAX_PAGES = 500
 MAX_BYTES = 512 * 1024 * 1024
 CHUNK_BYTES = 1 << 16
+
+# Weeks asked for together: an answer of half a million rows has some 100 MB of JSON, and one that is broken is asked for
+# again week by week.
+ROWS_A_REQUEST = 500_000
+WEEKS_A_REQUEST = 52
+BARS_A_DAY = {"1d": 1, "1h": 24, "5m": 288, "1m": 1440}
 
 # Status codes of 4xx that are no refusal: too slow, too early, too many.
 PASSING_STATUS = (408, 425, 429)
@@ -123,7 +129,7 @@ class HttpSource:
         return {file.name: file.sha256 for file in self.read(sessions)}
 
     def read(self, sessions: Sequence[date]) -> list[SourceFile]:
-        """One file a week.
+        """One file a week; weeks that follow each other are asked for together.
 
         Raises
         ------
@@ -133,7 +139,7 @@ class HttpSource:
             If it refuses the request.
         """
         with self._session() as session:
-            return [self._read_week(session, key, days) for key, days in by_week(sessions).items()]
+            return [file for weeks in self._ranges(by_week(sessions)) for file in self._read_range(session, weeks)]
 
     def read_reference(self, table: str, weeks: Sequence[str]) -> list[SourceFile]:
         """Rows of a reference table that became available in each of `weeks` (their Sundays), one file a week.
@@ -147,6 +153,29 @@ class HttpSource:
             raise ValueError(f"`table` must be one of {', '.join(REFERENCE_TABLES)}, was {table[:40]!r}.")
         with self._session() as session:
             return [self._read_reference_week(session, table, week) for week in weeks]
+
+    def _ranges(self, weeks: Mapping[str, list[date]]) -> list[dict[str, list[date]]]:
+        """Weeks that follow each other, as many together as one answer may hold."""
+        rows_a_week = len(self.symbols) * 7 * BARS_A_DAY.get(self.timeframe, 1)
+        limit = max(1, min(WEEKS_A_REQUEST, ROWS_A_REQUEST // rows_a_week))
+        ranges: list[dict[str, list[date]]] = []
+        for key, days in weeks.items():
+            if not ranges or len(ranges[-1]) == limit or shift_week(key, -1) not in ranges[-1]:
+                ranges.append({})
+            ranges[-1][key] = days
+        return ranges
+
+    def _read_range(self, session: "Session", weeks: Mapping[str, list[date]]) -> list[SourceFile]:
+        """One request for all weeks; where its answer is no table each is asked for alone, so that the sound ones are kept."""
+        if len(weeks) > 1:
+            together = self._read_week(session, next(iter(weeks)), [day for days in weeks.values() for day in days]).frame
+            if together is not None and together.schema.get("session") == pl.Date and not together["session"].has_nulls():
+                return [self._part(together, key, days) for key, days in weeks.items()]
+        return [self._read_week(session, key, days) for key, days in weeks.items()]
+
+    def _part(self, together: pl.DataFrame, key: str, days: list[date]) -> SourceFile:
+        of_week = _or_plain(together.filter(pl.col("session").is_in(days)))
+        return SourceFile(f"http/ohlcv/{key}", _hash_of(of_week), of_week, tuple(days))
 
     def _read_week(self, session: "Session", key: str, days: list[date]) -> SourceFile:
         def check(frame: pl.DataFrame) -> None:
@@ -184,7 +213,8 @@ class HttpSource:
         digest = sha256()
         try:
             pages = [page for page in self._pages(session, table, query, digest.update) if page.width]
-            frame = _joined(pages) if pages else pl.DataFrame(schema=SOURCE_SCHEMA if table == "ohlcv" else None)
+            frame = _joined(pages) if pages else pl.DataFrame()
+            frame = _or_plain(frame) if table == "ohlcv" else frame
             check(frame)
             return SourceFile(name, _hash_of(frame), frame, sessions)
         except _MalformedAnswerError as e:
@@ -414,6 +444,11 @@ def _joined(pages: list[pl.DataFrame]) -> pl.DataFrame:
         return joined.with_columns(pl.selectors.by_dtype(pl.Null).cast(pl.Float64))
     except pl.exceptions.PolarsError as e:
         raise _MalformedAnswerError(f"its pages must have the same columns: {' '.join(str(e).split())[:200]}") from e
+
+
+def _or_plain(bars: pl.DataFrame) -> pl.DataFrame:
+    """A week without rows is the same whatever types the service gave to nothing."""
+    return bars if bars.height else pl.DataFrame(schema=SOURCE_SCHEMA)
 
 
 def _hash_of(frame: pl.DataFrame) -> str:

@@ -76,6 +76,20 @@ class Landing:
             return (each.name for each in self._s3_objects(prefix, start_after))
         return iter(self._disk_names(prefix, start_after))
 
+    def each(self, *, prefix: str = "", start_after: str = "") -> Iterator[LandedObject]:
+        """As `names`, with size and times: on disk asked for one by one, as they are taken.
+
+        Raises
+        ------
+        StorageUnavailableError
+            If they cannot be listed.
+        """
+        if self.uri.startswith("s3://"):
+            return self._s3_objects(prefix, start_after)
+        folder = self._folder()
+        looked_up = (self._stat(folder, name) for name in self._disk_names(prefix, start_after))
+        return (found for found in looked_up if found is not None)
+
     def objects(self, *, start_after: str = "", limit: int) -> tuple[list[LandedObject], bool]:
         """At most `limit` objects after `start_after`, ascending, and whether there are none after them.
 

@@ -50,10 +50,36 @@ def test_read_gives_the_rows_of_each_week_whatever_the_pages_and_encoding(server
     assert [file.fault for file in files] == [None, None]
     read = pl.concat(file.frame.select(*SOURCE_SCHEMA) for file in files)
     assert read.sort("symbol", "ts").equals(bars().sort("symbol", "ts"))
-    # 12 and 15 rows; the hash is that of the rows, not of the bytes.
-    assert len(server.requests) == (2 if page_rows == 1000 else 3 + 4)
+    # 12 and 15 rows, asked for together; the hash is that of the rows, not of the bytes.
+    assert len(server.requests) == (1 if page_rows == 1000 else 7)
     server.is_parquet, server.page_rows = not is_parquet, 5
     assert source(server).listing(SESSIONS) == {file.name: file.sha256 for file in files}
+
+
+def test_read_of_weeks_together_gives_the_files_of_each_alone(server):
+    apart = [file for week in WEEKS for file in source(server).read(XNYS.sessions_of_week(week))]
+    # Three symbols in bars of a minute: 30,240 rows a week, 16 weeks together; of 90 one.
+    for timeframe, symbols, n_requests in (("1d", SYMBOLS, 1), ("1m", SYMBOLS, 1), ("1m", SYMBOLS * 30, 2)):
+        server.requests.clear()
+        together = HttpSource(server.url, symbols, timeframe=timeframe).read(SESSIONS)
+        assert [(each.name, each.sha256, each.sessions) for each in together] == [
+            (each.name, each.sha256, each.sessions) for each in apart
+        ]
+        assert len(server.requests) == n_requests
+    # A week in between that nobody wants is not asked for.
+    server.requests.clear()
+    source(server).read([date(2013, 2, 19), date(2013, 3, 5)])
+    assert [each["query"]["start"] for each in server.requests] == ["2013-02-19", "2013-03-05"]
+
+
+def test_read_of_weeks_together_without_rows_of_one_gives_the_empty_file_of_that_week_alone(server):
+    server.tables = {"ohlcv": bars().filter(pl.col("session").is_in(XNYS.sessions_of_week(WEEKS[1])))}
+    (empty, full) = source(server).read(SESSIONS)
+    for is_parquet in (False, True):
+        server.is_parquet = is_parquet
+        (alone,) = source(server).read(XNYS.sessions_of_week(WEEKS[0]))
+        assert (alone.name, alone.sha256, alone.frame.height) == (empty.name, empty.sha256, 0)
+    assert full.frame.height == 15
 
 
 def test_read_asks_as_the_contract_says(server):
@@ -104,7 +130,7 @@ def test_read_of_a_lasting_outage_is_an_outage_after_three_tries(server, fault, 
     server.faults, server.is_lasting = [fault], True
     with pytest.raises(MarketDataOutageError, match=message) as caught:
         source(server, timeout_s=0.2 if fault == "hang" else 5.0).read(SESSIONS)
-    assert f"GET {server.url}/ohlcv for AAA, BBB, CCC from 2013-02-19 to 2013-02-22" in str(caught.value)
+    assert f"GET {server.url}/ohlcv for AAA, BBB, CCC from 2013-02-19 to 2013-03-01" in str(caught.value)
     assert len(server.requests) == 3
 
 
@@ -156,8 +182,10 @@ def test_read_that_is_refused_fails_at_once_with_url_symbols_and_remedy(server, 
     ],
 )
 def test_read_of_an_answer_that_is_no_table_fails_its_week_alone(server, fault, message):
-    server.faults = [fault]
+    # Both weeks together, then the first alone.
+    server.faults = [fault, fault]
     broken, sound = source(server).read(SESSIONS)
+    assert len(server.requests) == 3
     assert broken.frame is None
     assert broken.fault.startswith(f"`{server.url}/ohlcv from 2013-02-19 to 2013-02-22` must be a table, was not: ")
     assert message in broken.fault
@@ -165,7 +193,7 @@ def test_read_of_an_answer_that_is_no_table_fails_its_week_alone(server, fault, 
 
 
 def test_read_of_a_truncated_parquet_page_fails_its_week(server):
-    server.is_parquet, server.faults = True, ["truncated"]
+    server.is_parquet, server.faults = True, ["truncated", "truncated"]
     broken, sound = source(server).read(SESSIONS)
     assert "page 1 is no Parquet" in broken.fault
     assert sound.fault is None

@@ -340,13 +340,13 @@ def test_listing_of_a_week_asks_by_the_prefix_of_each_session_and_of_years_once(
     days = sessions(1300, start=date(2008, 1, 2))
     fill_s3(f"{tmp_path.name}/landing", [f"{day}.csv" for day in days])
     week = sessions(5, start=date(2012, 2, 6))
-    names = place.source._names(week)
-    assert names == [(f"{day}.csv", day) for day in week]
+    found = [(each.name, day) for each, day in place.source._matches(week)]
+    assert found == [(f"{day}.csv", day) for day in week]
     assert len(place.requests) == 5
     assert f"prefix={tmp_path.name}%2Flanding%2F2012-02-06&" in place.requests[0]
     place.requests.clear()
     years = [day for day in days if 2009 <= day.year <= 2011]
-    assert [day for _, day in place.source._names(years)] == years
+    assert [day for _, day in place.source._matches(years)] == years
     # 782 sessions: one page.
     assert len(place.requests) == 1
     assert "start-after" in place.requests[0]
