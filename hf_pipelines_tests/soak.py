@@ -36,6 +36,7 @@ from dagster._core.storage.sqlite_storage import DagsterSqliteStorage
 from dagster._core.storage.tags import WILL_RETRY_TAG
 
 from hf_pipelines.partitions import week_key
+from hf_pipelines.resources.market_data.files import week_of_name
 from hf_pipelines.resources.object_store import ObjectStore
 from hf_pipelines.resources.partition_store import VOLATILE_COLUMNS, PartitionStore
 from hf_pipelines_tests.arrival_script import Arrival, ArrivalScript, Need
@@ -451,12 +452,19 @@ def source_differences(store: PartitionStore, script: ArrivalScript) -> list[str
     for arrival in (script.history, *(each for each in script.arrivals if not each.is_noise)):
         arrived |= {name: sha256(payload).hexdigest() for name, payload in arrival.files.items()}
     used: dict[str, str] = {}
+    judged = []
     for week in store.partitions(BARS):
         footer = store.footer(BARS, week)
-        used |= footer.sources if footer else {}
-    return [f"bars are made from another {name}" for name in arrived if arrived[name] != used.get(name)] + [
-        f"bars are made from {name}, which never arrived whole" for name in used if name not in arrived
-    ]
+        for name, digest in footer.sources.items() if footer else ():
+            if week_of_name(name) == week:
+                used[name] = digest
+            elif digest != arrived.get(name):
+                judged.append(f"bars of {week} are judged by another {name}")
+    return (
+        judged
+        + [f"bars are made from another {name}" for name in arrived if arrived[name] != used.get(name)]
+        + [f"bars are made from {name}, which never arrived whole" for name in used if name not in arrived]
+    )
 
 
 def leftovers(store: PartitionStore) -> list[str]:

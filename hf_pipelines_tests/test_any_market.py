@@ -314,6 +314,18 @@ def test_http_market_publishes_what_the_service_holds_and_sees_a_revision(servic
         assert not path.is_file() or KEY.encode() not in path.read_bytes()
 
 
+def test_http_market_is_asked_for_a_week_and_the_weeks_that_judge_it_at_once(service):
+    server, project = service
+    server.page_rows = 1000
+    run = project.make("real/bars", "2013-02-24", now=AFTER)
+    spans = [(each["query"]["start"], each["query"]["end"]) for each in server.requests]
+    # That of the check `is_current` too, where it is part of the run.
+    assert spans in ([("2013-02-19", "2013-03-01")], [("2013-02-19", "2013-03-01")] * 2)
+    assert list(run.materialised["real/bars"]) == ["2013-02-24"]
+    footer = project.store.footer("real/bars", "2013-02-24")
+    assert list(footer.sources) == ["http/ohlcv/2013-02-17", "http/ohlcv/2013-02-24"]
+
+
 def test_http_market_waits_out_a_short_outage(service):
     server, project = service
     server.faults = [503, "reset"]
@@ -339,8 +351,8 @@ def test_http_market_is_left_alone_for_as_long_as_it_asks_within_reason(service,
         pytest.param(503, "was answered 503; tried 4 times", 4, id="outage"),
         pytest.param("reset", "tried 4 times", 4, id="reset"),
         pytest.param(401, "refused with 401; set the key", 1, id="key"),
-        pytest.param("empty", "the source had none", 2, id="empty"),
-        pytest.param("html", "must be a table, was not: page 1 must be application/json", 2, id="html"),
+        pytest.param("empty", "the source had none", 1, id="empty"),
+        pytest.param("html", "must be a table, was not: page 1 must be application/json", 3, id="html"),
     ],
 )
 def test_http_market_under_a_lasting_fault_fails_and_publishes_nothing(service, fault, message, n_requests):
@@ -357,7 +369,8 @@ def test_http_market_under_a_lasting_fault_fails_and_publishes_nothing(service, 
 
 def test_http_market_with_a_fault_in_one_week_publishes_the_other(service):
     server, project = service
-    server.page_rows, server.faults = 1000, ["truncated"]
+    # Both weeks together, then the first alone.
+    server.page_rows, server.faults = 1000, ["truncated", "truncated"]
     run = project.run("real/bars", "2013-02-17", "2013-02-24", now=AFTER)
     assert "2013-02-17: `http" in run.message and "is no JSON" in run.message
     assert project.store.partitions("real/bars") == ["2013-02-24"]

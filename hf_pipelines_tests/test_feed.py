@@ -17,6 +17,7 @@ from hf_pipelines.cli import main
 from hf_pipelines.feed import Feed, history_weeks
 from hf_pipelines.partitions import shift_week
 from hf_pipelines.research.bars import SOURCE_SCHEMA
+from hf_pipelines.resources.market_data.files import week_of_name
 from hf_pipelines_tests.checkout import LOOKBACK_WEEKS, RANKING, REPOSITORY, TRAIN_WEEKS, Checkout, make_checkout
 from hf_pipelines_tests.servers import s3_server, wait_until
 
@@ -182,7 +183,11 @@ def test_feed_lays_down_the_next_sessions_and_their_bars_are_those_of_the_sample
     bars = {name: checkout.store().read(f"{name}/bars", WEEK) for name in ("us_tech", MARKET)}
     assert bars[MARKET].frame.equals(bars["us_tech"].frame)
     assert bars[MARKET].frame.height == 5 * 6
-    assert dict(bars[MARKET].footer.sources) == fed
+    # The week itself, and the eight weeks before it that hold 34 sessions: a storm and Thanksgiving closed three.
+    seen = dict(bars[MARKET].footer.sources)
+    assert {name: digest for name, digest in seen.items() if week_of_name(name) == WEEK} == fed
+    assert min(seen) == "2012-10-08.parquet"
+    assert seen.items() <= digests(folder).items()
 
 
 def test_feed_to_an_s3_prefix_puts_the_same_bytes(initialised, tmp_path):

@@ -38,6 +38,11 @@ def sessions_of(project: Project, week: str) -> list[str]:
     return [day.isoformat() for day in project.partitions.sessions_of_week(week)]
 
 
+def judged_by(project: Project, week: str) -> list[str]:
+    """The week and the seven after it: 34 sessions of five a week."""
+    return [shift_week(week, offset) for offset in range(8)]
+
+
 @pytest.fixture
 def revised(long_project: Project, tmp_path: Path) -> Iterator[tuple[Project, str]]:
     """A copy in which the bars of week 5, 100 weeks before the model of week 105, were corrected and read again."""
@@ -74,15 +79,17 @@ def test_is_current_after_a_source_file_changed_names_its_week_and_what_was_made
     assert reasons[f"{BARS} {week}"] == f"source files added, changed or gone: {day}.parquet"
     # Nothing was read again yet, and yet all that stands on it is known to be out of date.
     assert {name.split(" ")[0] for name in reasons} >= {FEATURES, "ranking/training_matrix", "ranking/signals"}
-    assert set(project.out_of_date(BARS)) == {f"{BARS} {week}"}
+    # And the weeks that are judged by its bars.
+    assert set(project.out_of_date(BARS)) == {f"{BARS} {each}" for each in judged_by(project, week)}
 
 
 def test_is_current_after_a_revision_100_weeks_back_finds_exactly_the_matrices_that_read_it(revised):
     project, week = revised
     weeks = project.weeks
     before = project.hashes(BARS)
-    run = project.make(BARS, week)
-    assert run.materialised[BARS][week]["outcome"] == "changed"
+    run = project.make(BARS, week, judged_by(project, week)[-1])
+    outcomes = {key: each["outcome"] for key, each in run.materialised[BARS].items()}
+    assert outcomes == {week: "changed", **dict.fromkeys(judged_by(project, week)[1:], "unchanged")}
 
     # The longest window of the group has six bars: two weeks and one to spare are read.
     features = [shift_week(week, offset) for offset in range(4)]
@@ -129,7 +136,7 @@ def test_is_current_after_a_revision_before_a_window_leaves_its_matrix_alone(lon
 
 def test_is_current_check_in_dagster_names_partition_and_reason(revised):
     project, week = revised
-    project.make(BARS, week)
+    project.make(BARS, week, judged_by(project, week)[-1])
     check = dg.AssetCheckKey(dg.AssetKey(FEATURES.split("/")), "is_current")
     job = project.definitions.resolve_implicit_global_asset_job_def()
     result = job.get_subset(asset_check_selection={check}, asset_selection=set()).execute_in_process(

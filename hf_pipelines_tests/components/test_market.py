@@ -81,6 +81,11 @@ class SmallMarket:
     def bars(self, week: str) -> pl.DataFrame:
         return self.store.read("small/bars", week).frame
 
+    def tick(self, now: datetime = datetime(2013, 3, 9, 12, tzinfo=UTC)) -> list[dg.RunRequest]:
+        """What the sensor asks for, with a cursor that was lost."""
+        ledger = Ledger(self.instance, now)
+        return Arrivals(self.market, self.market.landing, self.store, ledger, now).tick(None).requests
+
     def recorded(self) -> set[str]:
         """Weeks that Dagster holds as materialised."""
         return self.instance.get_materialized_partitions(dg.AssetKey(["small", "bars"]))
@@ -311,21 +316,67 @@ def test_bars_judged_by_the_weeks_before_are_the_same_alone_in_a_range_and_after
 def test_arrivals_ask_for_the_later_weeks_that_were_judged_by_a_file_that_changed(small):
     small.arrive(session_bars())
     small.run(WEEKS[0], WEEKS[-1])
-    now = datetime(2013, 3, 9, 12, tzinfo=UTC)
-
-    def tick() -> list[dg.RunRequest]:
-        return (
-            Arrivals(small.market, small.market.landing, small.store, Ledger(small.instance, now), now)
-            .tick(None)
-            .requests
-        )
-
-    assert tick() == []
+    assert small.tick() == []
     small.arrive(in_pence("BBB", date(2013, 2, 26)).filter(pl.col("session") == date(2013, 2, 26)))
-    (request,) = tick()
+    (request,) = small.tick()
     assert request.tags[WANTED_TAG] == "2013-02-24,2013-03-03"
     assert small.run("2013-02-24", "2013-03-03").success
-    assert tick() == []
+    assert small.tick() == []
+
+
+def test_bars_after_a_missed_split_heal_in_its_week_and_the_next_once_its_file_is_revised(small):
+    day = date(2013, 3, 1)
+    is_after = (pl.col("symbol") == "CCC") & (pl.col("session") >= day)
+    quarter = {
+        name: pl.when(is_after).then(pl.col(name) / 4.0).otherwise(name) for name in ("open", "high", "low", "close")
+    }
+    bars = session_bars().with_columns(**quarter)
+    small.arrive(bars)
+    small.run(WEEKS[0], WEEKS[-1])
+
+    def quarantined() -> list[int]:
+        return [len(small.store.footer("small/bars", week).facts["quarantined"]) for week in WEEKS]
+
+    # A quarter of the price, and of the money traded: that Friday, and the five sessions after it.
+    assert quarantined() == [0, 1, 5]
+    found = small.store.footer("small/bars", "2013-03-03").facts["quarantined"]
+    # CCC closed at 30 + 28 on February 28 and at (30 + 32) / 4 on March 4; the median of the nine closes before is 52.
+    assert (
+        found[0] == "CCC 2013-03-04 close 15.5 after 58 without an event, 0.3 times the usual turnover: another company"
+    )
+    mended = bars.with_columns(split_ratio=pl.when(of("CCC", day)).then(4.0).otherwise(1.0))
+    small.arrive(mended.filter(pl.col("session") == day))
+    (request,) = small.tick()
+    assert request.tags[WANTED_TAG] == "2013-02-24,2013-03-03"
+    result = small.run("2013-02-24", "2013-03-03")
+    assert checks(result)["no_faulty_rows"].passed
+    assert quarantined() == [0, 0, 0]
+    assert small.bars("2013-03-03").drop("role").equals(bars.filter(pl.col("session") > day).sort("symbol", "ts"))
+    assert small.tick() == []
+
+
+def test_bars_of_a_week_are_made_though_a_file_of_an_earlier_week_is_gone(small):
+    small.arrive(session_bars())
+    small.run(WEEKS[0], WEEKS[-1])
+    (small.folder / "source" / "2013-02-26.parquet").unlink()
+    late = session_bars(["2013-03-03"]).filter(of("AAA", date(2013, 3, 5))).with_columns(symbol=pl.lit("ZZZ"))
+    small.arrive(late, suffix="-late.parquet")
+    (request,) = small.tick()
+    assert request.partition_key == "2013-03-03"
+    assert small.run("2013-03-03").success
+    assert "must still hold 2013-02-26.parquet" in failure(small.run("2013-02-24"))
+    assert small.tick() == []
+
+
+def test_bars_that_arrive_for_the_first_time_are_asked_for_with_the_later_weeks_that_never_saw_them(small):
+    small.arrive(session_bars(WEEKS[1:]))
+    small.run(WEEKS[1], WEEKS[-1])
+    assert small.tick() == []
+    small.arrive(session_bars(WEEKS[:1]))
+    (request,) = small.tick()
+    assert request.tags[WANTED_TAG] == ",".join(WEEKS)
+    assert small.run(WEEKS[0], WEEKS[-1]).success
+    assert small.tick() == []
 
 
 def test_bars_of_a_week_after_a_file_that_cannot_be_read_are_made_and_again_once_it_is_mended(small):
@@ -482,6 +533,7 @@ def test_bars_of_a_known_gap_are_published_empty(tmp_path):
     assert gap.is_empty()
     assert gap.schema == small.bars("2013-02-17").schema
     assert metadata(result)["2013-02-24"]["rows"] == 0
+    assert small.tick() == []
 
 
 # --- late files

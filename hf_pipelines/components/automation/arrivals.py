@@ -167,7 +167,9 @@ class Arrivals:
             week for work in works if self.ledger.standing(work)[0] is Standing.SETTLED for week in work.partitions
         }
         if settled:
-            handled.update({week: fingerprints[week] for week, of_week in needed.items() if of_week and of_week <= settled})
+            handled.update(
+                {week: fingerprints[week] for week, of_week in needed.items() if of_week and of_week <= settled}
+            )
             self.notes.append(f"bars of {', '.join(sorted(settled)[:5])} failed and wait for their files to change")
         return self.ledger.due(works)
 

@@ -168,8 +168,9 @@ class HttpSource:
     def _read_range(self, session: "Session", weeks: Mapping[str, list[date]]) -> list[SourceFile]:
         """One request for all weeks; where its answer is no table each is asked for alone, so that the sound ones are kept."""
         if len(weeks) > 1:
-            together = self._read_week(session, next(iter(weeks)), [day for days in weeks.values() for day in days]).frame
-            if together is not None and together.schema.get("session") == pl.Date and not together["session"].has_nulls():
+            every = [day for days in weeks.values() for day in days]
+            together = self._read_week(session, min(weeks), every).frame
+            if together is not None and _is_dated(together):
                 return [self._part(together, key, days) for key, days in weeks.items()]
         return [self._read_week(session, key, days) for key, days in weeks.items()]
 
@@ -444,6 +445,11 @@ def _joined(pages: list[pl.DataFrame]) -> pl.DataFrame:
         return joined.with_columns(pl.selectors.by_dtype(pl.Null).cast(pl.Float64))
     except pl.exceptions.PolarsError as e:
         raise _MalformedAnswerError(f"its pages must have the same columns: {' '.join(str(e).split())[:200]}") from e
+
+
+def _is_dated(bars: pl.DataFrame) -> bool:
+    """Whether each row names its session, by which it is told whose week it is."""
+    return bars.schema.get("session") == pl.Date and not bars["session"].has_nulls()
 
 
 def _or_plain(bars: pl.DataFrame) -> pl.DataFrame:
