@@ -47,6 +47,9 @@ COLUMN_DESCRIPTIONS = {
     "role": "member (traded) or reference (the benchmark and the volatility index: never in ranks, matrices or weights)",
 }
 
+# The check `complete` names the missing session itself: one fault is one alarm.
+GAP_RULE = "gap"
+
 _NO_BARS = pl.DataFrame(schema=BARS_SCHEMA)
 
 
@@ -83,7 +86,7 @@ def bars_stage(market: "Market") -> Stage:
             ),
             StageCheck(
                 "no_suspect_rows",
-                "No symbol-session is unlike the symbol's bars before it: jumps, wrong prints, volume, pauses.",
+                "No symbol-session is unlike the symbol's bars before it: jumps, wrong prints, volume.",
                 _judge("suspect"),
                 severity=dg.AssetCheckSeverity.WARN,
             ),
@@ -200,7 +203,8 @@ def _bars_content(
     refused = merged.bars.drop("role").join(errors.select("symbol", "session", "reason"), on=["symbol", "session"])
     bars = merged.bars.join(errors, on=["symbol", "session"], how="anti", maintain_order="left")
     quarantined = pl.concat([*(q for _, _, q in used if q.height), merged.quarantined, refused.sort("symbol", "ts")])
-    suspect = verdicts.filter(pl.col("severity") == "warning").select("symbol", "session", "rule", "reason")
+    is_suspect = (pl.col("severity") == "warning") & (pl.col("rule") != GAP_RULE)
+    suspect = verdicts.filter(is_suspect).select("symbol", "session", "rule", "reason")
     # A session after the last one that came is not missing but yet to come: the check `on_time` says when it is late.
     last = max(bars["session"].to_list(), default=None)
     expected = _expected(market, [day for day in days if last is None or day <= last])
