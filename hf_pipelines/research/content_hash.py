@@ -1,19 +1,23 @@
 """Content hash: one SHA-256 for what a frame says, whatever file or library carries it.
 
 Lives here: the canonical bytes of a frame. Does not live here: files, footers, versions (resources).
+
+Where the sessions have hashes of their own, the frame's is made of these: values are the most of the work and are hashed
+once.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import groupby
 
 import numpy as np
 import polars as pl
 
-ROWS_A_BLOCK = 512
+# Columns are made plain and hashed by blocks that stay in the cache.
+BLOCK_BYTES = 256 * 1024
 
 
 def content_hash(
@@ -46,135 +50,138 @@ def content_hash(
     >>> content_hash(a) == content_hash(pl.concat([a[:1], a[1:]]))
     True
     """
-    kept = frame.select(name for name in frame.columns if name not in without)
-    return _Canonical.of(kept).digests([None], attachments)[0]
+    kept = frame.drop(without, strict=False) if without else frame
+    columns = _columns(kept)
+    return _digests(kept, [(0, kept.height)], columns, attachments)[0].hexdigest()
 
 
 def session_hashes(frame: pl.DataFrame) -> dict[str, str]:
-    """Content hash of each session's rows, by ISO date; empty for a frame without a `session`."""
-    if "session" not in frame.columns:
-        return {}
-    by_session = _rows_by_session(frame)
-    return dict(zip(by_session, _Canonical.of(frame).digests(list(by_session.values())), strict=True))
+    """Content hash of each session's rows, by ISO date; empty for a frame without a `session` of dates."""
+    return content_and_session_hashes(frame)[1]
 
 
 def content_and_session_hashes(
     frame: pl.DataFrame, *, without: Sequence[str] = (), attachments: Mapping[str, str] | None = None
 ) -> tuple[str, dict[str, str]]:
-    """`content_hash` and `session_hashes` of a frame, in one pass over its values."""
-    if "session" not in frame.columns or not set(without).isdisjoint(frame.columns):
-        return content_hash(frame, without=without, attachments=attachments), session_hashes(frame)
-    by_session = _rows_by_session(frame)
-    whole, *parts = _Canonical.of(frame).digests([None, *by_session.values()], attachments)
-    return whole, dict(zip(by_session, parts, strict=True))
+    """A hash of a frame that is made of those of its sessions, and these: `session_hashes`, in one pass over the values.
 
-
-def _rows_by_session(frame: pl.DataFrame) -> dict[str, np.ndarray]:
-    days = frame["session"].to_numpy()
-    return {str(day): np.flatnonzero(days == day) for day in np.unique(days)}
-
-
-@dataclass(frozen=True)
-class _Canonical:
-    """A frame as it is hashed.
-
-    Attributes
-    ----------
-    columns : str
-        Names and types as JSON.
-    height : int
-    blocks : list of array or Series
-        One row for each row of the frame, in an order fixed by the schema; texts are a Series. Floats of one type form
-        one matrix, column after column as the frame holds them: they are hashed row after row.
-    nullable : array of int
-        Positions of the columns that hold a null.
-    nulls : array of bool of shape (height, len(nullable))
+    The first is SHA-256 over names, types, which row is of which session, and the sessions' hashes: it says the same as
+    `content_hash`, which it is for a frame without sessions, but is another number.
     """
-
-    columns: str
-    height: int
-    blocks: list[np.ndarray | pl.Series]
-    nullable: np.ndarray
-    nulls: np.ndarray
-
-    @staticmethod
-    def of(frame: pl.DataFrame) -> _Canonical:
-        blocks: list[np.ndarray | pl.Series] = []
-        for width in (pl.Float32(), pl.Float64()):
-            names = [name for name, each in frame.schema.items() if each == width]
-            if names:
-                floats = frame.select(names)
-                has_null = any(column.null_count() for column in floats.iter_columns())
-                blocks.append((floats.fill_null(0.0) if has_null else floats).to_numpy())
-        for name, dtype in frame.schema.items():
-            if dtype not in (pl.Float32, pl.Float64):
-                blocks.append(_plain_block(frame[name], dtype))
-        nullable = [position for position, column in enumerate(frame.iter_columns()) if column.null_count()]
-        nulls = frame.select(pl.nth(nullable).is_null()).to_numpy() if nullable else np.empty((frame.height, 0), bool)
-        columns = json.dumps([[name, str(dtype)] for name, dtype in frame.schema.items()])
-        return _Canonical(columns, frame.height, blocks, np.array(nullable, "<i8"), nulls)
-
-    def digests(self, groups: Sequence[np.ndarray | None], attachments: Mapping[str, str] | None = None) -> list[str]:
-        """SHA-256 of each group of rows (ascending positions; None means all), in one pass for all of them.
-
-        `attachments` belong to the groups that are the whole.
-        """
-        hashing = [hashlib.sha256(self._header(rows, attachments if rows is None else None)) for rows in groups]
-        for block in self.blocks:
-            if isinstance(block, pl.Series):
-                _add_texts(block, groups, hashing)
-            elif block.ndim == 2:
-                _add_floats(block, groups, hashing)
-            else:
-                for rows, digest in zip(groups, hashing, strict=True):
-                    digest.update(np.ascontiguousarray(block if rows is None else block[rows]).data)
-        for rows, digest in zip(groups, hashing, strict=True):
-            # Only the columns with a null among these very rows: other rows must not change the hash of a session.
-            nulls = self.nulls if rows is None else self.nulls[rows]
-            if (has_null := nulls.any(axis=0)).any():
-                digest.update(np.ascontiguousarray(nulls[:, has_null]).data)
-                digest.update(self.nullable[has_null].data)
-        return [digest.hexdigest() for digest in hashing]
-
-    def _header(self, rows: np.ndarray | None, attachments: Mapping[str, str] | None) -> bytes:
-        attached = json.dumps(sorted((attachments or {}).items()))
-        height = self.height if rows is None else rows.size
-        return f'{{"attachments": {attached}, "columns": {self.columns}, "rows": {height}}}'.encode()
+    kept = frame.drop(without, strict=False) if without else frame
+    if not session_days(kept):
+        return content_hash(kept, attachments=attachments), {}
+    of_rows = _day_numbers(kept)
+    days = np.unique(of_rows)
+    codes = np.searchsorted(days, of_rows).astype(np.min_scalar_type(len(days)))
+    # Stable: rows of a session stay in their order.
+    ordered = kept if (codes[:-1] <= codes[1:]).all() else kept[np.argsort(codes, kind="stable")]
+    stops = np.cumsum(np.bincount(codes)).tolist()
+    columns = _columns(kept)
+    digests = _digests(ordered, list(zip([0, *stops], stops, strict=False)), columns)
+    whole = hashlib.sha256(_header(columns, kept.height, attachments, n_sessions=len(days)))
+    whole.update(codes.astype("<u4").data)
+    for digest in digests:
+        whole.update(digest.digest())
+    return whole.hexdigest(), {day: digest.hexdigest() for day, digest in zip(_iso(days), digests, strict=True)}
 
 
-def _add_texts(texts: pl.Series, groups: Sequence[np.ndarray | None], hashing: Sequence[hashlib._Hash]) -> None:
-    for rows, digest in zip(groups, hashing, strict=True):
-        part = texts if rows is None else texts.gather(rows)
-        digest.update(part.str.len_bytes().cast(pl.UInt32).to_numpy().astype("<u4", copy=False).tobytes())
-        digest.update("".join(part.to_list()).encode())
+def session_days(frame: pl.DataFrame) -> list[str]:
+    """Sessions of a frame as ISO dates, ascending; empty for a frame without a `session` of dates."""
+    return _iso(np.unique(_day_numbers(frame))) if frame.schema.get("session") == pl.Date else []
 
 
-def _add_floats(columns: np.ndarray, groups: Sequence[np.ndarray | None], hashing: Sequence[hashlib._Hash]) -> None:
-    """Add rows of floats: -0 is 0, every NaN is the same NaN.
-
-    Turned and hashed by blocks that stay in the cache: in one go each value is a miss, and the matrix memory to ask for.
-    """
-    block = np.empty((min(ROWS_A_BLOCK, len(columns)), columns.shape[1]), columns.dtype)
-    for first in range(0, len(columns), ROWS_A_BLOCK):
-        part = block[: min(ROWS_A_BLOCK, len(columns) - first)]
-        np.add(columns[first : first + ROWS_A_BLOCK], 0.0, out=part)
-        is_nan = np.isnan(part)
-        if is_nan.any():
-            part[is_nan] = np.nan
-        for rows, digest in zip(groups, hashing, strict=True):
-            if rows is None:
-                digest.update(part.data)
-                continue
-            begins, stops = np.searchsorted(rows, (first, first + len(part)))
-            if begins < stops:
-                digest.update(part.take(rows[begins:stops] - first, axis=0).data)
+def _day_numbers(frame: pl.DataFrame) -> np.ndarray:
+    """Sessions of the rows as whole numbers; a null is the least of all."""
+    return frame["session"].to_numpy().view(np.int64)
 
 
-def _plain_block(column: pl.Series, dtype: pl.DataType) -> np.ndarray | pl.Series:
-    if isinstance(dtype, pl.String):
-        return column.fill_null("")
-    if isinstance(dtype, pl.Boolean):
-        return column.fill_null(False).to_numpy()
-    if dtype.is_integer() or dtype.is_temporal():
-        return column.to_physical().fill_null(0).to_numpy()
+def _iso(days: np.ndarray) -> list[str]:
+    return [str(day) for day in days.view("datetime64[D]")]
+
+
+def _columns(frame: pl.DataFrame) -> str:
+    return json.dumps([[name, str(dtype)] for name, dtype in frame.schema.items()])
+
+
+def _header(columns: str, rows: int, attachments: Mapping[str, str] | None, *, n_sessions: int | None = None) -> bytes:
+    attached = json.dumps(sorted((attachments or {}).items()))
+    sessions = "" if n_sessions is None else f', "sessions": {n_sessions}'
+    return f'{{"attachments": {attached}, "columns": {columns}, "rows": {rows}{sessions}}}'.encode()
+
+
+def _digests(
+    frame: pl.DataFrame,
+    parts: Sequence[tuple[int, int]],
+    columns: str,
+    attachments: Mapping[str, str] | None = None,
+) -> list[hashlib._Hash]:
+    """SHA-256 of each part of a frame's rows (first, stop): header, column after column, then where nulls stand."""
+    digests = [hashlib.sha256(_header(columns, stop - first, attachments)) for first, stop in parts]
+    each = list(zip(digests, parts, strict=True))
+    for kind, run in groupby(frame.iter_columns(), _kind):
+        if kind == "String":
+            for texts in run:
+                lengths, text = _texts(texts)
+                ends = np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)])
+                for digest, (first, stop) in each:
+                    digest.update(lengths[first:stop].data)
+                    digest.update(text[ends[first] : ends[stop]])
+            continue
+        for block in _blocks([_numbers(column) for column in run]):
+            for digest, (first, stop) in each:
+                digest.update(np.ascontiguousarray(block[:, first:stop]).data)
+    for position, column in enumerate(frame.iter_columns()):
+        if column.null_count():
+            nulls = column.is_null().to_numpy()
+            # Only where a null stands among these very rows: other rows must not change the hash of a session.
+            for digest, (first, stop) in each:
+                if nulls[first:stop].any():
+                    digest.update(position.to_bytes(8, "little"))
+                    digest.update(nulls[first:stop].data)
+    return digests
+
+
+def _kind(column: pl.Series) -> str:
+    """Which columns are hashed in one block: those whose plain values are of one type."""
+    dtype = column.dtype
+    if dtype.is_temporal():
+        return str(column.clear().to_physical().dtype)
+    if dtype in (pl.Float32, pl.Float64, pl.Boolean, pl.String) or dtype.is_integer():
+        return str(dtype)
     raise TypeError(f"`{column.name}` must be of numbers, strings or times to be hashed, was {dtype}.")
+
+
+def _blocks(columns: Sequence[np.ndarray]) -> Iterator[np.ndarray]:
+    """Columns of one type as matrices, a column a row; -0 is 0, every NaN is the same NaN."""
+    step = max(1, BLOCK_BYTES // max(1, columns[0].nbytes))
+    is_float = columns[0].dtype.kind == "f"
+    filled = np.empty((min(step, len(columns)), len(columns[0])), columns[0].dtype)
+    plain_nan = np.full(1, np.nan, columns[0].dtype).view(f"u{columns[0].itemsize}") if is_float else None
+    for first in range(0, len(columns), step):
+        block = filled[: len(columns) - first]
+        for values, column in zip(block, columns[first : first + step], strict=True):
+            if is_float:
+                np.add(column, 0.0, out=values)
+            else:
+                values[:] = column
+        if is_float:
+            is_odd = np.isnan(block)
+            is_odd &= block.view(plain_nan.dtype) != plain_nan
+            if is_odd.any():
+                block[is_odd] = np.nan
+        yield block
+
+
+def _numbers(column: pl.Series) -> np.ndarray:
+    plain = column.to_physical() if column.dtype.is_temporal() else column
+    if plain.null_count():
+        plain = plain.fill_null(False if plain.dtype == pl.Boolean else 0)
+    return plain.to_numpy()
+
+
+def _texts(column: pl.Series) -> tuple[np.ndarray, bytes]:
+    """Lengths in bytes, and all texts one after the other; a null is an empty text."""
+    plain = column.fill_null("") if column.null_count() else column
+    lengths = plain.str.len_bytes().to_numpy().astype("<u4", copy=False)
+    return lengths, (plain.str.join().item() or "").encode()

@@ -6,12 +6,16 @@ what the objects mean (`partition_store`).
 Every put is one buffered request: atomic on disk (rename) and on S3, so a reader never sees half an object.
 """
 
+import io
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import lru_cache
+from itertools import count
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 # One path segment: what our asset keys, partitions, hashes and attachment names are made of.
 SEGMENT_PATTERN = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.=^-]{0,127}")
@@ -94,20 +98,52 @@ class ObjectStore:
             If it could not be written; what was there before is untouched.
         """
         import obstore
-        from obstore.exceptions import AlreadyExistsError, BaseError
+        from obstore.exceptions import AlreadyExistsError
 
+        with self._naming("written", key):
+            try:
+                obstore.put(
+                    _open(self.uri, self.endpoint),
+                    check_key(key),
+                    payload,
+                    mode="create" if create_only else "overwrite",
+                    use_multipart=False,
+                )
+            except AlreadyExistsError as e:
+                raise ObjectExistsError(f"`{key}` must not exist yet, was there already in {self.uri}.") from e
+
+    @contextmanager
+    def writing(self, key: str) -> Iterator[IO[bytes]]:
+        """An empty file to write, read and seek in; the object is put whole when the block ends, not if it raises.
+
+        On disk it is the very file that is renamed, so that a large object is on its way while it is still being made.
+
+        Raises
+        ------
+        StorageUnavailableError
+            If it could not be written; what was there before is untouched.
+        """
+        check_key(key)
+        if "://" in self.uri:
+            buffer = io.BytesIO()
+            yield buffer
+            self.put(key, buffer.getvalue())
+            return
+        with self._naming("written", key):
+            _open(self.uri, self.endpoint)
+            path = Path(self.uri).expanduser().resolve() / key
+            path.parent.mkdir(parents=True, exist_ok=True)
+            file = _begin(path)
+        begun = Path(file.name)
         try:
-            obstore.put(
-                _open(self.uri, self.endpoint),
-                check_key(key),
-                payload,
-                mode="create" if create_only else "overwrite",
-                use_multipart=False,
-            )
-        except AlreadyExistsError as e:
-            raise ObjectExistsError(f"`{key}` must not exist yet, was there already in {self.uri}.") from e
-        except (BaseError, OSError) as e:
-            raise self._unavailable("written", key, e) from e
+            with self._naming("written", key), file:
+                yield file
+            with self._naming("written", key):
+                begun.replace(path)
+        except BaseException:
+            with suppress(OSError):
+                begun.unlink()
+            raise
 
     def get(self, key: str) -> bytes:
         """Read one object whole.
@@ -120,14 +156,9 @@ class ObjectStore:
             If it could not be read.
         """
         import obstore
-        from obstore.exceptions import BaseError
 
-        try:
+        with self._naming("read", key, may_miss=True):
             return bytes(obstore.get(_open(self.uri, self.endpoint), check_key(key)).bytes())
-        except FileNotFoundError as e:
-            raise ObjectMissingError(f"`{key}` must exist in {self.uri}, was missing.") from e
-        except (BaseError, OSError) as e:
-            raise self._unavailable("read", key, e) from e
 
     def get_unless(self, key: str, tag: str | None) -> tuple[bytes | None, str | None]:
         """Read one object whole with its tag, in one request; (None, tag) if its tag is still `tag`.
@@ -140,19 +171,16 @@ class ObjectStore:
             If it could not be read.
         """
         import obstore
-        from obstore.exceptions import BaseError, NotModifiedError
+        from obstore.exceptions import NotModifiedError
 
-        try:
-            found = obstore.get(
-                _open(self.uri, self.endpoint), check_key(key), options={"if_none_match": tag} if tag else {}
-            )
+        with self._naming("read", key, may_miss=True):
+            try:
+                found = obstore.get(
+                    _open(self.uri, self.endpoint), check_key(key), options={"if_none_match": tag} if tag else {}
+                )
+            except NotModifiedError:
+                return None, tag
             return bytes(found.bytes()), found.meta["e_tag"]
-        except NotModifiedError:
-            return None, tag
-        except FileNotFoundError as e:
-            raise ObjectMissingError(f"`{key}` must exist in {self.uri}, was missing.") from e
-        except (BaseError, OSError) as e:
-            raise self._unavailable("read", key, e) from e
 
     def get_end(self, key: str, n_bytes: int) -> tuple[bytes, int]:
         """Last bytes of an object, at most `n_bytes`, and its size, in one request.
@@ -167,17 +195,18 @@ class ObjectStore:
         import obstore
         from obstore.exceptions import BaseError
 
-        try:
-            found = obstore.get(_open(self.uri, self.endpoint), check_key(key), options={"range": {"suffix": n_bytes}})
-            return bytes(found.bytes()), int(found.meta["size"])
-        except FileNotFoundError as e:
-            raise ObjectMissingError(f"`{key}` must exist in {self.uri}, was missing.") from e
-        except (BaseError, OSError) as e:
-            if NO_RANGE.search(str(e)):
-                # An empty object has no last bytes: S3 refuses the range, others give the whole.
-                whole = self.get(key)
-                return whole[-n_bytes:], len(whole)
-            raise self._unavailable("read", key, e) from e
+        with self._naming("read", key, may_miss=True):
+            try:
+                found = obstore.get(
+                    _open(self.uri, self.endpoint), check_key(key), options={"range": {"suffix": n_bytes}}
+                )
+                return bytes(found.bytes()), int(found.meta["size"])
+            except (BaseError, OSError) as e:
+                if isinstance(e, FileNotFoundError) or not NO_RANGE.search(str(e)):
+                    raise
+        # An empty object has no last bytes: S3 refuses the range, others give the whole.
+        whole = self.get(key)
+        return whole[-n_bytes:], len(whole)
 
     def get_range(self, key: str, first: int, end: int) -> bytes:
         """Bytes of an object from `first` to before `end`, in one request.
@@ -187,14 +216,9 @@ class ObjectStore:
         ObjectMissingError, StorageUnavailableError
         """
         import obstore
-        from obstore.exceptions import BaseError
 
-        try:
+        with self._naming("read", key, may_miss=True):
             return bytes(obstore.get_range(_open(self.uri, self.endpoint), check_key(key), start=first, end=end))
-        except FileNotFoundError as e:
-            raise ObjectMissingError(f"`{key}` must exist in {self.uri}, was missing.") from e
-        except (BaseError, OSError) as e:
-            raise self._unavailable("read", key, e) from e
 
     def exists(self, key: str) -> bool:
         """Whether there is an object under a key.
@@ -205,14 +229,12 @@ class ObjectStore:
             If the store did not answer.
         """
         import obstore
-        from obstore.exceptions import BaseError
 
         try:
-            obstore.head(_open(self.uri, self.endpoint), check_key(key))
-        except FileNotFoundError:
+            with self._naming("looked up", key, may_miss=True):
+                obstore.head(_open(self.uri, self.endpoint), check_key(key))
+        except ObjectMissingError:
             return False
-        except (BaseError, OSError) as e:
-            raise self._unavailable("looked up", key, e) from e
         return True
 
     def keys(self, prefix: str, *, after: str | None = None) -> list[str]:
@@ -240,37 +262,46 @@ class ObjectStore:
             If the store did not answer.
         """
         import obstore
-        from obstore.exceptions import BaseError
 
-        try:
+        with suppress(ObjectMissingError), self._naming("removed", key, may_miss=True):
             obstore.delete(_open(self.uri, self.endpoint), check_key(key))
-        except FileNotFoundError:
-            return
-        except (BaseError, OSError) as e:
-            raise self._unavailable("removed", key, e) from e
 
     def _entries(self, prefix: str | None, after: str | None = None) -> dict[str, Any]:
         import obstore
-        from obstore.exceptions import BaseError
 
-        try:
+        with self._naming("listed", prefix or "/"):
             pages = obstore.list(_open(self.uri, self.endpoint), prefix=prefix, offset=after)
             return {entry["path"]: entry for page in pages for entry in page}
-        except (BaseError, OSError) as e:
-            raise self._unavailable("listed", prefix or "/", e) from e
 
     def address(self, key: str) -> str:
         """Full path or URL of an object, for people and other tools."""
         return f"{self.uri.rstrip('/')}/{key}"
 
-    def _unavailable(self, done: str, key: str, cause: Exception) -> StorageUnavailableError:
-        if isinstance(cause, StorageUnavailableError):
-            # The root itself could not be opened: that says it all.
-            return StorageUnavailableError(str(cause))
-        # A full disk, a missing bucket and a user without rights stay as they are until a person acts.
-        is_outage = self.uri.startswith("s3://") and not FINAL_STATUS.search(str(cause))
-        error = StorageOutageError if is_outage else StorageUnavailableError
-        return error(f"`{key}` must be {done} in {self.uri}, was refused: {_reason(cause)}")
+    @contextmanager
+    def _naming(self, done: str, key: str, *, may_miss: bool = False) -> Iterator[None]:
+        """Errors of a request by the object's name; `may_miss` tells that there is none from all others."""
+        from obstore.exceptions import BaseError
+
+        try:
+            yield
+        except (StorageUnavailableError, ObjectExistsError):
+            # Already named, such as a root that could not be opened.
+            raise
+        except (BaseError, OSError) as e:
+            if may_miss and isinstance(e, FileNotFoundError):
+                raise ObjectMissingError(f"`{key}` must exist in {self.uri}, was missing.") from e
+            # A full disk, a missing bucket and a user without rights stay as they are until a person acts.
+            is_outage = self.uri.startswith("s3://") and not FINAL_STATUS.search(str(e))
+            error = StorageOutageError if is_outage else StorageUnavailableError
+            raise error(f"`{key}` must be {done} in {self.uri}, was refused: {_reason(e)}") from e
+
+
+def _begin(path: Path) -> IO[bytes]:
+    """A new file beside `path`, under a name that listings pass over: obstore's own for what is not yet whole."""
+    for number in count(1):
+        with suppress(FileExistsError):
+            return open(f"{path}#{number}", "x+b")
+    raise AssertionError
 
 
 def _reason(cause: Exception) -> str:

@@ -24,16 +24,18 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from hashlib import sha256
+from typing import IO
 
 import polars as pl
 
-from hf_pipelines.research.content_hash import content_and_session_hashes, content_hash
+from hf_pipelines.research.content_hash import content_and_session_hashes, content_hash, session_days
 from hf_pipelines.resources.object_store import ObjectExistsError, ObjectMissingError, ObjectStore
 from hf_pipelines.resources.read_cache import ReadCache
-from hf_pipelines.resources.seals import PARQUET_MAGIC, SEAL_LENGTH, SEAL_MARK, is_sealed, seal_of
+from hf_pipelines.resources.seals import PARQUET_MAGIC, SEAL_LENGTH, SEAL_MARK, SealedWriter, is_sealed
 
 FOOTER_KEY = "hf_pipelines"
-FOOTER_VERSION = 1
+# 2: where sessions have hashes the content's is made of them.
+FOOTER_VERSION = 2
 
 # The footer's entry that holds the seal (`seals`).
 SEAL_KEY = "hf_pipelines_seal"
@@ -157,10 +159,7 @@ class Content:
     @cached_property
     def hashes(self) -> tuple[str, dict[str, str]]:
         """Content hash, and one hash a session where they are wanted; computed once."""
-        attachments = _hashes(self.attachments)
-        if self.has_session_hashes:
-            return content_and_session_hashes(self.frame, without=VOLATILE_COLUMNS, attachments=attachments)
-        return content_hash(self.frame, without=VOLATILE_COLUMNS, attachments=attachments), {}
+        return _hash(self.frame, _hashes(self.attachments), by_session=self.has_session_hashes)
 
     def content_hash(self) -> str:
         return self.hashes[0]
@@ -194,6 +193,13 @@ class Published:
 
 def _hashes(attachments: Mapping[str, bytes]) -> dict[str, str]:
     return {name: sha256(payload).hexdigest() for name, payload in attachments.items()}
+
+
+def _hash(frame: pl.DataFrame, attachments: Mapping[str, str], *, by_session: bool) -> tuple[str, dict[str, str]]:
+    """Content hash of a frame, and one hash a session if it is made of these."""
+    if by_session:
+        return content_and_session_hashes(frame, without=VOLATILE_COLUMNS, attachments=attachments)
+    return content_hash(frame, without=VOLATILE_COLUMNS, attachments=attachments), {}
 
 
 @dataclass(frozen=True)
@@ -250,26 +256,33 @@ class PartitionStore:
             created_at=created_at,
             verdicts=verdicts,
         )
-        held = None if issue else self._held(self.key(asset, partition))
-        if held is None:
-            footer, payload = _encode_while_hashing(content, pending)
-        else:
-            footer, payload = _with_hashes(pending, content), b""
+        key = self.key(asset, partition)
+        if issue:
+            buffer = io.BytesIO()
+            footer = _write_while_hashing(content, pending, buffer)
+            self._accept(footer, content)
+            return self._issue(footer, content, buffer.getvalue())
+        held = self._held(key)
+        if held is not None:
+            footer = _with_hashes(pending, content)
+            self._accept(footer, content)
+            return self._replace(held, footer, content)
+        with self.objects.writing(key) as file:
+            footer = _write_while_hashing(content, pending, file)
+            self._accept(footer, content)
+        return Published(footer, "new", self.objects.address(key))
+
+    def _accept(self, footer: Footer, content: Content) -> None:
+        """Refuse what has not passed its guards, then store the attachments."""
         for name, verdict in footer.verdicts.items():
             if not verdict.passed or verdict.content_hash != footer.content_hash:
                 raise ValueError(
-                    f"`{asset}` {partition} must have a passed {name} verdict for content {footer.content_hash[:12]}, was "
-                    f"{'passed' if verdict.passed else 'failed'} for {verdict.content_hash[:12]}."
+                    f"`{footer.asset}` {footer.partition} must have a passed {name} verdict for content "
+                    f"{footer.content_hash[:12]}, was {'passed' if verdict.passed else 'failed'} for "
+                    f"{verdict.content_hash[:12]}."
                 )
         for name, attached in content.attachments.items():
             self.objects.put(self.attachment_key(footer, name), attached)
-        if issue:
-            return self._issue(footer, content, payload)
-        address = self.objects.address(self.key(asset, partition))
-        if held is None:
-            self.objects.put(self.key(asset, partition), payload)
-            return Published(footer, "new", address)
-        return self._replace(held, footer, content)
 
     def _held(self, key: str) -> bytes | None:
         try:
@@ -285,14 +298,18 @@ class PartitionStore:
         if old is None or old.content_hash != footer.content_hash:
             if old is not None:
                 self.objects.put(self.version_key(old), held)
-            self.objects.put(key, encode(content.frame, footer))
+            self._put(key, content.frame, footer)
             return Published(footer, "new" if old is None else "changed", address)
         if old.origin() == footer.origin():
             return Published(old, "unchanged", address)
         # Same content from other inputs: when it was first made stays on record.
         footer = replace(footer, created_at=old.created_at)
-        self.objects.put(key, encode(decode(held, asset=old.asset, partition=old.partition).frame, footer))
+        self._put(key, decode(held, asset=old.asset, partition=old.partition).frame, footer)
         return Published(footer, "unchanged", address)
+
+    def _put(self, key: str, frame: pl.DataFrame, footer: Footer) -> None:
+        with self.objects.writing(key) as file:
+            _write(frame, footer, file).seal()
 
     def _previous(self, held: bytes, asset: str, partition: str, *, unless_changed: str = "") -> Footer | None:
         """Footer of the current content, None if it is damaged; a damaged object is moved out of the way, not lost.
@@ -362,9 +379,10 @@ class PartitionStore:
             created_at=created_at,
             verdicts=verdicts,
         )
-        footer, payload = _encode_while_hashing(content, pending)
+        buffer = io.BytesIO()
+        footer = _write_while_hashing(content, pending, buffer)
         key = f"_rejected/{asset}/{partition}/{footer.content_hash}.parquet"
-        self.objects.put(key, payload)
+        self.objects.put(key, buffer.getvalue())
         return self.objects.address(key)
 
     def read(self, asset: str, partition: str) -> Stored:
@@ -506,7 +524,6 @@ def _pending_footer(
     bounds = None
     if known is not None and frame.height:
         bounds = (str(frame[known].min()), str(frame[known].max()))
-    has_sessions = content.has_session_hashes and "session" in frame.columns
     return Footer(
         asset=asset,
         partition=partition,
@@ -518,7 +535,7 @@ def _pending_footer(
         available_at=bounds,
         inputs=content.inputs,
         sources=content.sources,
-        session_hashes={str(day): PENDING for day in frame["session"].unique().sort()} if has_sessions else {},
+        session_hashes=dict.fromkeys(session_days(frame) if content.has_session_hashes else (), PENDING),
         verdicts=dict(verdicts or {}),
         attachments=_hashes(content.attachments),
         facts=content.facts,
@@ -530,49 +547,41 @@ def _with_hashes(pending: Footer, content: Content) -> Footer:
     return replace(pending, content_hash=digest, session_hashes=of_sessions)
 
 
-def _encode_while_hashing(content: Content, pending: Footer) -> tuple[Footer, bytes]:
-    """Footer and Parquet bytes of a content; the hashes are computed while the file is written, on another core."""
-    with ThreadPoolExecutor(1) as writer:
-        writing = writer.submit(_write, content.frame, pending)
-        footer = _with_hashes(pending, content)
-        buffer = writing.result()
-    put, over = footer.to_json(), pending.to_json()
+def _write_while_hashing(content: Content, pending: Footer, file: IO[bytes]) -> Footer:
+    """Write the sealed Parquet file of a content; its hashes are computed meanwhile, on another core. Returns its footer."""
+    with ThreadPoolExecutor(1) as other:
+        hashing = other.submit(_with_hashes, pending, content)
+        written = _write(content.frame, pending, file)
+        footer = hashing.result()
     # Hashes are of one length: the finished footer takes the very place of the pending one.
-    return footer, _seal(buffer, put=put, over=over) if len(put) == len(over) else encode(content.frame, footer)
+    written.seal(put=footer.to_json(), over=pending.to_json())
+    return footer
 
 
 def encode(frame: pl.DataFrame, footer: Footer) -> bytes:
     """Parquet bytes of a frame with its footer."""
-    return _seal(_write(frame, footer))
-
-
-def _write(frame: pl.DataFrame, footer: Footer) -> io.BytesIO:
     buffer = io.BytesIO()
-    blank = SEAL_MARK.decode() + "0" * SEAL_LENGTH
-    frame.write_parquet(buffer, compression="zstd", metadata={FOOTER_KEY: footer.to_json(), SEAL_KEY: blank})
-    return buffer
-
-
-def _seal(buffer: io.BytesIO, *, put: str = "", over: str = "") -> bytes:
-    """Bytes of a written file with its seal; in its footer the text `over` is replaced by `put`, of equal length."""
-    with buffer.getbuffer() as view:
-        ends = len(view) - 8
-        begins = ends - int.from_bytes(view[ends : ends + 4], "little")
-        tail = bytes(view[begins:ends])
-        old, new = over.encode(), put.encode()
-        if old:
-            at = begins + tail.rindex(old)
-            view[at : at + len(new)] = new
-        at = begins + tail.rindex(SEAL_MARK) + len(SEAL_MARK)
-        view[at : at + SEAL_LENGTH] = seal_of(view, at)
+    _write(frame, footer, buffer).seal()
     return buffer.getvalue()
+
+
+def _write(frame: pl.DataFrame, footer: Footer, file: IO[bytes]) -> SealedWriter:
+    written = SealedWriter(file)
+    blank = SEAL_MARK.decode() + "0" * SEAL_LENGTH
+    try:
+        frame.write_parquet(written, compression="zstd", metadata={FOOTER_KEY: footer.to_json(), SEAL_KEY: blank})
+    except Exception:
+        if written.error is not None:
+            raise written.error from None
+        raise
+    return written
 
 
 def _check_seal(payload: bytes, *, asset: str, partition: str) -> None:
     """Refuse bytes that are not exactly those of a file of ours, without parsing them."""
     if not (payload.startswith(PARQUET_MAGIC) and payload.endswith(PARQUET_MAGIC)):
         raise not_ours(asset, partition, f"{len(payload)} bytes that are no whole Parquet file")
-    if SEAL_MARK not in payload:
+    if payload.rfind(SEAL_MARK) < 0:
         raise not_ours(asset, partition, "a Parquet file written by something else")
     if not is_sealed(payload):
         raise not_ours(asset, partition, "a file whose bytes were changed after it was written")
@@ -648,7 +657,7 @@ def decode(payload: bytes, *, asset: str, partition: str) -> Stored:
     footer = read_footer(payload, asset=asset, partition=partition)
     check_size(payload, footer)
     frame = pl.read_parquet(io.BytesIO(payload), n_rows=footer.rows + 1)
-    found = content_hash(frame, without=VOLATILE_COLUMNS, attachments=footer.attachments)
+    found, _ = _hash(frame, footer.attachments, by_session=bool(footer.session_hashes))
     if found != footer.content_hash:
         raise not_ours(asset, partition, f"content {found[:12]} under a footer for {footer.content_hash[:12]}")
     return Stored(frame, footer)

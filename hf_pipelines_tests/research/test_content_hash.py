@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hf_pipelines.research.content_hash import content_hash, session_hashes
+from hf_pipelines.research.content_hash import content_and_session_hashes, content_hash, session_hashes
 
 FRAME = pl.DataFrame(
     {
@@ -35,7 +35,7 @@ def changed(name: str, row: int, value: object) -> pl.DataFrame:
 def test_content_hash_of_a_known_frame_never_changes():
     # Everything stored is judged by this: a new number means that every partition is out of date.
     frame = pl.DataFrame({"x": [1.0, None], "s": ["a", "b"]})
-    assert content_hash(frame) == "417f34bd3a10508520e13e68f450dee57a65db924385b2fd7a8a1f1122e44050"
+    assert content_hash(frame) == "12a9206a2766fc1f9c1ae73fe2b6167906dc6cef306ad11f94b4255fa017f735"
 
 
 def test_content_hash_does_not_depend_on_chunks():
@@ -187,6 +187,34 @@ def test_session_hashes_of_a_frame_without_session_is_empty():
     assert session_hashes(FRAME.drop("session")) == {}
 
 
+def by_session(frame: pl.DataFrame, **options: object) -> str:
+    return content_and_session_hashes(frame, **options)[0]
+
+
+def test_content_hash_by_session_sees_which_row_is_of_which_session():
+    # The sessions say the same, each for itself; only how their rows are interleaved differs.
+    mixed = FRAME[[0, 2, 1, 3]]
+    assert session_hashes(mixed) == session_hashes(FRAME)
+    assert by_session(mixed) != by_session(FRAME)
+
+
+def test_content_hash_by_session_depends_on_attachments_and_ignores_volatile_columns():
+    made = FRAME.with_columns(created_at=pl.lit("2020"))
+    assert content_and_session_hashes(made, without=["created_at"]) == content_and_session_hashes(FRAME)
+    assert by_session(FRAME, attachments={"a": "1"}) != by_session(FRAME, attachments={"a": "2"})
+
+
+def test_content_hash_by_session_of_rows_without_a_session_sees_them():
+    later = changed("session", 3, None)
+    assert by_session(later) != by_session(FRAME)
+    assert by_session(later) != by_session(later.with_columns(close=pl.lit(9.0)))
+
+
+def test_content_hash_without_sessions_is_the_plain_one():
+    for frame in (FRAME.drop("session"), FRAME.clear()):
+        assert content_and_session_hashes(frame) == (content_hash(frame), {})
+
+
 VALUES = st.one_of(st.none(), st.floats(allow_nan=True, allow_infinity=True))
 ROWS = st.lists(
     st.tuples(
@@ -214,3 +242,12 @@ def test_content_hash_of_two_frames_is_equal_only_for_equal_frames(rows, other):
     one, two = (pl.DataFrame(each, schema=SCHEMA, orient="row") for each in (rows, other))
     # Polars, too, counts NaN as equal to NaN, -0.0 as 0.0, and null as itself only.
     assert (content_hash(one) == content_hash(two)) == one.equals(two)
+    assert (by_session(one) == by_session(two)) == one.equals(two)
+
+
+@settings(max_examples=60, deadline=None)
+@given(rows=ROWS, seed=st.integers(0, 10))
+def test_content_hash_by_session_of_shuffled_rows_is_equal_only_for_the_same_order(rows, seed):
+    frame = pl.DataFrame(rows, schema=SCHEMA, orient="row")
+    other = frame.sample(fraction=1.0, shuffle=True, seed=seed)
+    assert (by_session(other) == by_session(frame)) == other.equals(frame)

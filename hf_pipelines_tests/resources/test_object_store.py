@@ -152,3 +152,44 @@ def test_s3_store_puts_gets_lists_and_creates_only_once(s3_store):
     assert not objects.exists("a/c")
     with pytest.raises(ObjectMissingError, match="`a/c` must exist in s3://"):
         objects.get("a/c")
+
+
+@pytest.mark.parametrize("kind", ["store", "s3_store"])
+def test_writing_puts_the_object_when_the_block_ends_and_not_if_it_raises(request, kind):
+    objects = request.getfixturevalue(kind).objects
+    objects.put("a/b", b"old")
+    with objects.writing("a/b") as file:
+        file.write(b"new one")
+        file.seek(4)
+        assert file.read() == b"one"
+        assert objects.get("a/b") == b"old"
+    assert objects.get("a/b") == b"new one"
+    with pytest.raises(ZeroDivisionError), objects.writing("a/b") as file:
+        file.write(bytes(1 // 0))
+    assert (objects.get("a/b"), objects.all_keys()) == (b"new one", ["a/b"])
+
+
+def test_writing_passes_over_what_a_killed_process_left_and_no_listing_shows_it(objects, tmp_path):
+    objects.put("a/b", b"old")
+    (tmp_path / "root" / "a" / "b#1").write_bytes(b"half")
+    with objects.writing("a/b") as file:
+        file.write(b"new")
+    assert (objects.get("a/b"), objects.all_keys()) == (b"new", ["a/b"])
+    assert sorted(path.name for path in (tmp_path / "root" / "a").iterdir()) == ["b", "b#1"]
+
+
+def test_writing_on_a_full_disk_keeps_the_old_object_and_leaves_nothing(small_disk):
+    objects = ObjectStore(str(small_disk))
+    objects.put("a/b", b"old")
+    with pytest.raises(StorageUnavailableError, match="`a/b` must be written in .*No space left"):
+        with objects.writing("a/b") as file:
+            file.write(bytes(400_000))
+    assert [path.name for path in (small_disk / "a").iterdir()] == ["b"]
+    assert objects.get("a/b") == b"old"
+
+
+@pytest.mark.parametrize("key", BAD_KEYS)
+def test_writing_under_a_key_outside_the_allow_list_writes_nothing(tmp_path, objects, key):
+    with pytest.raises(ValueError, match="`key` must be segments"), objects.writing(key):
+        pass
+    assert not [path for path in tmp_path.rglob("*") if path.is_file()]

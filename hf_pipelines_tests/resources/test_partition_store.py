@@ -185,7 +185,7 @@ DAMAGES = [
     pytest.param(edit_data, "a file whose bytes were changed", id="edited-data"),
     pytest.param(edit_code_version, "a file whose bytes were changed", id="edited-footer"),
     pytest.param(lambda payload: b"PAR1" + bytes(500) + b"PAR1", "a Parquet file written by something else", id="hollow"),
-    pytest.param(lambda payload: rewrite(payload, version=2), "a file whose footer is not of version 1", id="other-version"),
+    pytest.param(lambda payload: rewrite(payload, version=1), "a file whose footer is not of version 2", id="other-version"),
     pytest.param(lambda payload: rewrite(payload, asset="eu_tech/bars"), "a copy of eu_tech/bars 2020-01-05", id="other-asset"),
     pytest.param(lambda payload: rewrite(payload, partition="2020-01-12"), "a copy of us_tech/bars 2020-01-12", id="other-week"),
     pytest.param(lambda payload: rewrite(payload, revised()), "content [0-9a-f]{12} under a footer for [0-9a-f]{12}", id="other-rows"),
