@@ -157,7 +157,8 @@ def _blocks(columns: Sequence[np.ndarray]) -> Iterator[np.ndarray]:
     step = max(1, BLOCK_BYTES // max(1, columns[0].nbytes))
     is_float = columns[0].dtype.kind == "f"
     filled = np.empty((min(step, len(columns)), len(columns[0])), columns[0].dtype)
-    plain_nan = np.full(1, np.nan, columns[0].dtype).view(f"u{columns[0].itemsize}") if is_float else None
+    bits = np.dtype(f"u{columns[0].itemsize}")
+    plain_nan = np.full(1, np.nan if is_float else 0, columns[0].dtype).view(bits)
     for first in range(0, len(columns), step):
         block = filled[: len(columns) - first]
         for values, column in zip(block, columns[first : first + step], strict=True):
@@ -167,7 +168,7 @@ def _blocks(columns: Sequence[np.ndarray]) -> Iterator[np.ndarray]:
                 values[:] = column
         if is_float:
             is_odd = np.isnan(block)
-            is_odd &= block.view(plain_nan.dtype) != plain_nan
+            is_odd &= block.view(bits) != plain_nan
             if is_odd.any():
                 block[is_odd] = np.nan
         yield block

@@ -24,7 +24,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from hashlib import sha256
-from typing import IO
+from typing import IO, cast
 
 import polars as pl
 
@@ -569,7 +569,9 @@ def _write(frame: pl.DataFrame, footer: Footer, file: IO[bytes]) -> SealedWriter
     written = SealedWriter(file)
     blank = SEAL_MARK.decode() + "0" * SEAL_LENGTH
     try:
-        frame.write_parquet(written, compression="zstd", metadata={FOOTER_KEY: footer.to_json(), SEAL_KEY: blank})
+        frame.write_parquet(
+            cast(IO[bytes], written), compression="zstd", metadata={FOOTER_KEY: footer.to_json(), SEAL_KEY: blank}
+        )
     except Exception:
         if written.error is not None:
             raise written.error from None
