@@ -28,10 +28,13 @@ from hf_pipelines_tests.pipeline import (
     sessions_from,
     shipped_features,
 )
-from hf_pipelines_tests.running import Running
+from hf_pipelines_tests.running import FINISHED, Running
 from hf_pipelines_tests.servers import wait_until
 
 MARKET, STRATEGY = "small", "follower"
+
+# Two questions that cost the web server a tenth of a second each.
+LOOK_EVERY_S = 0.5
 GROUPS = ("temporal", "cross_asset")
 FIRST_SESSION = date(2012, 1, 3)
 
@@ -161,13 +164,14 @@ def settle(services: Running, *, quiet_ticks: int = 2, timeout_s: float = 600.0)
     began = time.time()
 
     def is_quiet() -> bool:
-        if any(run["status"] not in ("SUCCESS", "FAILURE", "CANCELED") for run in services.runs()):
+        runs = services.runs()
+        if any(run["status"] not in FINISHED for run in runs):
             return False
-        ended = [run["ended"] or run["created"] for run in services.runs()]
+        ended = [run["ended"] or run["created"] for run in runs]
         since = max([began, *ended])
         return all(_quiet(ticks, since, quiet_ticks) for ticks in ticks_of(services).values())
 
-    wait_until(is_quiet, "quiet sensors", timeout_s=timeout_s)
+    wait_until(is_quiet, "quiet sensors", timeout_s=timeout_s, every_s=LOOK_EVERY_S)
 
 
 def _quiet(ticks: Sequence[Mapping[str, Any]], since: float, count: int) -> bool:
