@@ -15,7 +15,7 @@ demo: $(STAMP)
 test: $(STAMP) lint
 	$(BIN)/python -m pytest -q --numprocesses 3 --dist loadfile --no-loadscope-reorder
 
-# The simulated quarter in whole: `make test` plays six of its thirteen weeks.
+# The simulated quarter in whole: `make test` plays four of its thirteen weeks.
 quarter: $(STAMP)
 	HF_QUARTER_WEEKS=13 $(BIN)/python -m pytest -q hf_pipelines_tests/test_quarter.py
 
