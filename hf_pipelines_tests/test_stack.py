@@ -1,7 +1,8 @@
 """The stack as processes: `hfp stack` and `hfp ui` start, heal and stop their services, and lose nothing.
 
 The chain that runs through the stack's daemon, on PostgreSQL, S3 and an MLflow server, has the content hashes of the
-embedded default.
+embedded default. Its passwords, its webhook's token and others appear in nothing that it writes, prints or shows,
+failures included: logs, what commands print, tables of PostgreSQL, objects in S3, MLflow's fields, arguments.
 """
 
 import dataclasses
@@ -15,14 +16,28 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from contextlib import suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 from time import time
+from urllib.parse import urlsplit
 
 import psutil
 import pytest
 
+from hf_pipelines.serving import stack as serving_stack
 from hf_pipelines.serving.supervisor import Service, ServiceFailedError, Supervisor, one_supervisor
-from hf_pipelines_tests.checkout import DAY, FIRST_BARS, FIRST_FEATURES, GROUPS, RETRAINED, WEEK, built_checkout
+from hf_pipelines_tests.canaries import Text, Webhook, arguments_seen, database_texts, file_texts, webhook
+from hf_pipelines_tests.checkout import (
+    DAY,
+    FIRST_BARS,
+    FIRST_FEATURES,
+    GROUPS,
+    RETRAINED,
+    WEEK,
+    Checkout,
+    built_checkout,
+)
+from hf_pipelines_tests.hasty import hasty
 from hf_pipelines_tests.servers import free_port, wait_until
 from hf_pipelines_tests.stack_process import START_S, STOPPED, StackProcess, carriers, open_folder, stack_process
 
@@ -38,16 +53,68 @@ CHAIN = (
     (["short_ranking/signals"], DAY, None),
 )
 
+# Secrets that the stack does not make itself.
+CANARY = {
+    "webhook": "canaryHook9Tz",
+    "MLflow": "canaryMl6Vb2",
+    "wrong PostgreSQL": "canaryBad3Kd",
+    "S3 of the second start": "canaryS3Wm4x",
+}
+
+# Not a secret: what the search must find, in each place that it says it searches.
+CONTROL = "controlMark8Yp"
+TAGS = {"control": CONTROL}
+
+
+@dataclass
+class Searched:
+    """What is searched for secrets, gathered while the stack runs."""
+
+    receiver: Webhook
+    arguments: set[str]
+    secrets: dict[str, str] = field(default_factory=lambda: dict(CANARY))
+    texts: list[Text] = field(default_factory=list)
+    # A run whose log must be among the stored objects.
+    run_id: str = ""
+
+    def learn(self, stack: StackProcess) -> None:
+        """The passwords of the present start."""
+        for name in serving_stack.PASSWORDS:
+            # The user of S3 is no secret: each signed request names it.
+            if name != "MINIO_ROOT_USER":
+                self.secrets[f"{name} {stack.starts}"] = stack.variables()[name]
+
+    def shown(self, texts: list[Text]) -> list[Text]:
+        """Name and place of each secret that appears."""
+        return sorted(
+            {(name, place) for name, secret in self.secrets.items() for place, text in texts if secret in text}
+        )
+
 
 @pytest.fixture(scope="module")
-def stack() -> Iterator[StackProcess]:
-    with open_folder() as folder, pytest.MonkeyPatch.context() as patch:
-        checkout = dataclasses.replace(built_checkout().checkout, data=folder / "data")
-        with stack_process(checkout) as started:
-            for name, value in started.variables().items():
-                if name.startswith("AWS_"):
-                    patch.setenv(name, value)
-            yield started
+def folder() -> Iterator[Path]:
+    with open_folder() as folder:
+        yield folder
+
+
+@pytest.fixture(scope="module")
+def searched(folder: Path) -> Iterator[Searched]:
+    with webhook(CANARY["webhook"]) as receiver, arguments_seen(folder / "data") as arguments:
+        yield Searched(receiver, arguments)
+
+
+@pytest.fixture(scope="module")
+def stack(folder: Path, searched: Searched) -> Iterator[StackProcess]:
+    checkout = dataclasses.replace(built_checkout().checkout, data=folder / "data")
+    env = {"HF_WEBHOOK_URL": searched.receiver.url, "HF_TICK_SECONDS": "5"}
+    with pytest.MonkeyPatch.context() as patch, stack_process(checkout, env) as started:
+        searched.learn(started)
+        # They would issue the whole week that the chain makes features of.
+        started.stop_sensors("short_ranking_follows", "short_trees_follows")
+        for name, value in started.variables().items():
+            if name.startswith("AWS_"):
+                patch.setenv(name, value)
+        yield started
 
 
 def status_of(url: str, method: str = "GET") -> int:
@@ -96,12 +163,14 @@ def test_stack_second_supervisor_on_the_same_data_is_refused_with_the_first_ones
     assert all(stack.n_healthy(name) == 1 for name in SERVICES)
 
 
-def test_stack_chain_through_its_daemon_has_the_hashes_of_the_embedded_default(stack: StackProcess) -> None:
+def test_stack_chain_through_its_daemon_has_the_hashes_of_the_embedded_default(
+    stack: StackProcess, searched: Searched
+) -> None:
     expected = {key: each for key, each in built_checkout().hashes.items() if not key.startswith("short_trees/")}
     # 39 weeks of bars, 11 of two feature groups, four weekly stages and one day of signals.
     assert len(expected) == 39 + 2 * 11 + 4 + 1
     for assets, first, last in CHAIN:
-        run_id = stack.launch(assets, first, last)
+        run_id = searched.run_id = stack.launch(assets, first, last, tags=TAGS)
         status = stack.wait_for_run(run_id, timeout_s=START_S)
         assert status == "SUCCESS", [event for event in stack.events(run_id) if event["error"]]
     store = stack.store()
@@ -139,19 +208,96 @@ def test_stack_service_that_is_killed_comes_back_with_what_it_kept(stack: StackP
     assert footer.content_hash == built_checkout().hashes[key]
 
 
-def test_stack_whose_supervisor_was_killed_starts_again_with_its_data(stack: StackProcess) -> None:
+def test_stack_whose_supervisor_was_killed_starts_again_with_its_data_and_passwords_but_those_that_are_set(
+    stack: StackProcess, searched: Searched, monkeypatch: pytest.MonkeyPatch
+) -> None:
     assert stack.process is not None
-    kept = stack.variables()["POSTGRES_PASSWORD"]
+    kept = [stack.variables()[name] for name in ("POSTGRES_PASSWORD", "MINIO_ROOT_USER")]
     n_runs = len(stack.runs())
     content = stack.store().objects.get(f"us_tech/bars/{FIRST_BARS}.parquet")
     old = json.loads((stack.data / "stack" / "operator.json").read_text())["id"]
     stack.process.kill()
     stack.process.wait()
+    stack.env["MINIO_ROOT_PASSWORD"] = CANARY["S3 of the second start"]
     stack.start()
-    assert stack.variables()["POSTGRES_PASSWORD"] == kept
+    searched.learn(stack)
+    assert [stack.variables()[name] for name in ("POSTGRES_PASSWORD", "MINIO_ROOT_USER")] == kept
+    assert stack.variables()["AWS_SECRET_ACCESS_KEY"] == CANARY["S3 of the second start"]
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", CANARY["S3 of the second start"])
     assert len(stack.runs()) >= n_runs > 0
     assert stack.store().objects.get(f"us_tech/bars/{FIRST_BARS}.parquet") == content
     assert carriers(old) == []
+
+
+def test_passwords_of_the_environment_come_before_those_of_the_last_start(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given = {name: f"given-{name}" for name in serving_stack.PASSWORDS}
+    kept = {name: f"kept-{name}" for name in serving_stack.PASSWORDS}
+    path = tmp_path / "stack.env"
+    serving_stack._write_private(path, kept)
+    for name in given:
+        monkeypatch.delenv(name, raising=False)
+    assert serving_stack._passwords(path) == kept
+    for name, value in given.items():
+        monkeypatch.setenv(name, value)
+    assert serving_stack._passwords(path) == given
+
+
+def test_stack_prints_stores_and_sends_no_secret_when_each_of_its_servers_fails(
+    stack: StackProcess, searched: Searched, folder: Path
+) -> None:
+    printed: list[str] = []
+    variables, receiver = stack.variables(), searched.receiver
+    real = dataclasses.replace(stack.checkout, env={**variables, "HF_WEBHOOK_URL": receiver.url})
+    # It waits for a server that is away as often, and shorter.
+    hurried = dataclasses.replace(hasty(stack.checkout, folder), env=real.env)
+
+    def hfp(checkout: Checkout, *words: str, **changed: str) -> int:
+        done = dataclasses.replace(checkout, env={**checkout.env, **changed}).hfp(*words)
+        printed.append(done.stdout + done.stderr)
+        return done.returncode
+
+    # The chain by commands whose tracking server has a password in its address.
+    tracker = urlsplit(variables["HF_MLFLOW_URI"])
+    with_password = f"http://quant:{CANARY['MLflow']}@{tracker.netloc}"
+    assert hfp(real, "retrain", "short_ranking", "--week", WEEK, HF_MLFLOW_URI=with_password) == 0
+    assert hfp(real, "materialise", "short_ranking/signals", "--from", DAY) == 0
+
+    # Every server fails: no such bucket, a refused key, a tracker that is away, a refused login.
+    bars = ("materialise", "us_tech/bars", "--from", WEEK)
+    assert hfp(hurried, *bars, HF_STORAGE_URI="s3://no-such-bucket/storage") == 1
+    assert hfp(hurried, *bars, AWS_ACCESS_KEY_ID="unknown") == 1
+    away = f"http://quant:{CANARY['MLflow']}@127.0.0.1:{free_port()}"
+    assert hfp(hurried, "retrain", "short_ranking", "--week", WEEK, HF_MLFLOW_URI=away) == 1
+    refused = variables["HF_POSTGRES_URL"].replace(variables["POSTGRES_PASSWORD"], CANARY["wrong PostgreSQL"])
+    assert hfp(hurried, *bars, HF_POSTGRES_URL=refused) == 1
+    assert "password authentication failed" in printed[-1]
+
+    # A run fails in the stack itself, and the webhook refuses to hear of it.
+    receiver.is_failing = True
+    failed = stack.launch(["short_ranking/signals"], FIRST_FEATURES, tags=TAGS)
+    assert stack.wait_for_run(failed, timeout_s=START_S) == "FAILURE"
+
+    def told() -> int:
+        return sum("short_ranking/signals" in each and FIRST_FEATURES in each for each in receiver.received)
+
+    # The tick that could not deliver it has ended when the next one has begun.
+    wait_until(lambda: told() > 1, "second attempt to notify of the failed run", timeout_s=START_S)
+
+    texts = [
+        *(("printed by hfp", text) for text in printed),
+        *(("arguments", text) for text in searched.arguments),
+        *(("webhook", body) for body in receiver.received),
+        *database_texts(variables),
+    ]
+    # The search sees what it is meant to see: tags in PostgreSQL, packed snapshots, MLflow's names, all processes.
+    assert {"dagster.run_tags", "dagster.runs"} <= {place for place, text in texts if CONTROL in text}
+    assert any("mlflow.experiments" in place and "short_ranking" in text for place, text in texts)
+    assert any("dagster.snapshots" in place and "us_tech__bars" in text for place, text in texts)
+    assert any("--socket" in text for text in searched.arguments)
+    assert any("hf_pipelines.cli" in text and "retrain" in text for text in searched.arguments)
+    assert searched.shown(texts) == []
 
 
 def test_stack_on_sigterm_stops_in_reverse_order_and_leaves_no_process(stack: StackProcess) -> None:
@@ -163,6 +309,18 @@ def test_stack_on_sigterm_stops_in_reverse_order_and_leaves_no_process(stack: St
     assert not any(psutil.pid_exists(pid) for pid in stack.pids().values())
     # PostgreSQL was not killed: it says so itself.
     assert "database system is shut down" in (stack.data / "logs" / "postgres.log").read_text().splitlines()[-1]
+
+
+def test_files_that_a_stopped_stack_leaves_hold_no_secret(stack: StackProcess, searched: Searched) -> None:
+    assert stack.process is not None
+    assert stack.process.poll() is not None
+    printed = [path.read_text() for path in stack.data.parent.glob("*.out")]
+    assert len(printed) == stack.starts == 2
+    texts = [*(("printed by the stack", text) for text in printed), *file_texts(stack.data)]
+    # The search sees what it is meant to see: logs of runs in S3, tables.
+    assert any("_compute_logs" in place and searched.run_id in text for place, text in texts)
+    assert any(place.endswith("bars%2F2013-02-24.parquet") and "'symbol': 'AAPL'" in text for place, text in texts)
+    assert searched.shown(texts) == []
 
 
 def test_ui_on_a_taken_port_says_who_holds_it_and_starts_nothing(tmp_path: Path) -> None:
