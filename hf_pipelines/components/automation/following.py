@@ -5,7 +5,11 @@ Lives here: the sensor of a strategy. Does not live here: bars and features (`ar
 
 Dagster concept: sensor on data time. Which week is the newest is read from the bars, never from the wall clock: a
 missed Sunday, late data and a replayed feed are all the same to it. A week that has begun by the data and has no model,
-or one made from inputs that changed since, is asked for once a state; weeks before it are never asked for by themselves.
+or one made from inputs that changed since, is asked for once a state; weeks before it are never asked for by themselves,
+but for the model in use of a week of which sessions are still to be issued.
+
+A signal is issued by the model that the stored bars lead to. While a part of that model's way is out of date and is about
+to be made again, the signals wait; what has failed, or does not come within `PATIENCE`, is not waited for.
 """
 
 import json
@@ -18,16 +22,21 @@ import dagster as dg
 from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
 
 from hf_pipelines.components.automation.work import Ledger, Standing, Tick, Work, digest, read_cursor
+from hf_pipelines.components.features_stage import feature_weeks
 from hf_pipelines.components.strategy_stages import RETRAINED, StrategyPlan
 from hf_pipelines.partitions import parse_key, shift_week
 from hf_pipelines.resources import settings
 from hf_pipelines.resources.clock import Clock
 from hf_pipelines.resources.currency import CurrencyChecker
 from hf_pipelines.resources.parquet_io_manager import Storage
-from hf_pipelines.resources.partition_store import PartitionStore
+from hf_pipelines.resources.partition_store import PartitionStore, StoredPartitionError
 
 # The Sunday schedule asks at 02:00; what it asked for is there to be seen ten minutes later.
 AFTER_SCHEDULE = timedelta(hours=2, minutes=10)
+
+# How long after the bars changed their features are waited for. Asking again after failures ends within 31 minutes; and
+# where nobody asks, since the sensor is stopped, signals are better issued by the model that is there.
+PATIENCE = timedelta(hours=1)
 
 # A fresh cursor begins with the signals of these weeks; older ones are for a backfill.
 FRESH_WEEKS = 2
@@ -116,15 +125,16 @@ class Following:
         market = self.plan.market
         if (run_id := self.ledger.under_way(market.update_job)) is not None:
             return _tick([], model, weeks, f"waits for run {run_id[:8]} of {market.update_job}")
-        week = newest_week(self.plan, self.store)
-        notes = []
-        if week is not None and (state := self._model_state(week)) != model:
-            standing, requests, note = self._request_model(week)
-            if standing is not Standing.SETTLED:
-                # Signals of the week wait for its model.
-                return _tick(requests, model, weeks, note)
+        notes: list[str] = []
+        newest = newest_week(self.plan, self.store)
+        if newest is not None and (state := self._model_state(newest)) != model:
+            for week in self._weeks_in_use(newest):
+                standing, requests, note = self._request_model(week)
+                if standing is not Standing.SETTLED:
+                    # Signals wait for the model.
+                    return _tick(requests, model, weeks, note)
+                notes.append(note)
             model = state
-            notes.append(note)
         requests, weeks, note = self._request_signals(weeks)
         return _tick(requests, model, weeks, *notes, note)
 
@@ -143,7 +153,22 @@ class Following:
 
     def _model_state(self, week: str) -> str:
         work = retrain_work(self.plan, self.store, week)
-        return digest(week, work.state, self._model_tags.get(week), self._is_early(week))
+        before = shift_week(week, -1)
+        models = [self._model_tags.get(each) for each in (before, week)]
+        # One week more than the window of the newest week: the model of the week before may still be needed.
+        oldest = shift_week(before, -self.plan.train_weeks)
+        oldest_tags = [tags.get(oldest) for tags in self._feature_tags.values()]
+        return digest(week, work.state, oldest_tags, models, self._is_early(week))
+
+    def _weeks_in_use(self, newest: str) -> list[str]:
+        """The newest week, and the one before while sessions of it are to be issued by a model that it has."""
+        before = shift_week(newest, -1)
+        judged = (self._checker.is_current(asset, before) for asset in self._feature_tags)
+        if before not in self._model_tags or not all(each.is_current for each in judged):
+            return [newest]
+        sessions = {day.isoformat() for day in self.plan.market.partitions.closed_sessions(before, self.now)}
+        issued = set(self.store.partitions(self.plan.asset("signals")))
+        return [before, newest] if sessions & self._featured(before) - issued else [newest]
 
     def _is_early(self, week: str) -> bool:
         return self.now < self.plan.market.partitions.week_begin(week) + AFTER_SCHEDULE
@@ -155,8 +180,9 @@ class Following:
             return Standing.SETTLED, [], f"week {week} has not begun"
         if week in self._model_tags and self._checker.is_current(asset, week).is_current:
             return Standing.SETTLED, [], f"{asset} {week} is current"
-        if (reason := self._not_ready(week)) is not None:
-            return Standing.SETTLED, [], f"no model of week {week} yet: {reason}"
+        if (found := self._not_ready(week)) is not None:
+            standing, reason = found
+            return standing, [], f"no model of week {week} yet: {reason}"
         because = f"the inputs of the model of week {week} changed" if week in self._model_tags else ""
         work = retrain_work(self.plan, self.store, week, because)
         # A model that failed for this state is not asked for again by it; nor one that succeeded.
@@ -172,20 +198,52 @@ class Following:
             )
         return standing, requests, f"model of week {week} is {standing.value}"
 
-    def _not_ready(self, week: str) -> str | None:
-        """Why a model of a week cannot be trained now."""
+    def _not_ready(self, week: str) -> tuple[Standing, str] | None:
+        """Why a model of a week cannot be trained now; UNDER_WAY if what it lacks is about to be made."""
         plan = self.plan
         window = plan.market.partitions.weeks_around(week, first=-plan.train_weeks, last=-1)
         if len(window) < plan.train_weeks:
-            return f"its {plan.train_weeks} weeks of training begin before the market"
-        for asset in _feature_assets(plan):
+            return Standing.SETTLED, f"its {plan.train_weeks} weeks of training begin before the market"
+        lacking = {}
+        for group in plan.feature_names:
+            asset = plan.market.features_asset(group)
             if missing := [each for each in window if each not in self._feature_tags[asset]]:
-                return f"{asset} has no {missing[0]}" + (f" and {len(missing) - 1} more" if len(missing) > 1 else "")
+                more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
+                lacking[group, missing[0]] = f"{asset} has no {missing[0]}{more}"
             for each in window:
-                found = self._checker.is_current(asset, each)
-                if not found.is_current:
-                    return f"{asset} {each} is out of date: {found.reason}"
-        return None
+                if each not in missing and not (found := self._checker.is_current(asset, each)).is_current:
+                    lacking[group, each] = f"{asset} {each} is out of date: {found.reason}"
+        if not lacking:
+            return None
+        # Without one that will not come by itself no model can be made: there is nothing to wait for.
+        abandoned = next((reason for each, reason in lacking.items() if not self._is_to_come(*each)), None)
+        if abandoned is not None:
+            return Standing.SETTLED, abandoned
+        return Standing.UNDER_WAY, f"signals wait for it: {next(iter(lacking.values()))}"
+
+    def _is_to_come(self, group: str, week: str) -> bool:
+        """Whether features of a week are about to be made from bars that changed."""
+        market = self.plan.market
+        asset, changed = market.features_asset(group), self._inputs_changed(group, week)
+        return (
+            market.is_fed
+            and changed is not None
+            and changed + PATIENCE > self.now
+            and not self.ledger.gave_up(market.update_job, asset, week, since=changed)
+        )
+
+    def _inputs_changed(self, group: str, week: str) -> datetime | None:
+        """When the newest of what features of a week are made from was stored; None where something of it is not there."""
+        market = self.plan.market
+        try:
+            made = self._checker.footer(market.features_asset(group), week)
+            weeks = market.partitions.weeks_around(week, first=-feature_weeks(market, group), last=0)
+            read = made.inputs if made else {market.bars_asset: dict.fromkeys(weeks, "")}
+            footers = [self._checker.footer(asset, key) for asset, keys in read.items() for key in keys]
+        except StoredPartitionError:
+            return None
+        stored = [datetime.fromisoformat(each.created_at) for each in footers if each is not None]
+        return max(stored, default=None) if len(stored) == len(footers) else None
 
     def _request_signals(self, handled: Mapping[str, str] | None) -> tuple[list[dg.RunRequest], dict[str, str], str]:
         """Ask for sessions that have features and no issue, in weeks whose features or models changed."""
@@ -237,10 +295,13 @@ class Following:
                 # They are about to be made again from bars that changed.
                 remaining.add(week)
                 continue
-            footers = [self._checker.footer(asset, week) for asset in self._feature_tags]
-            sessions = set.intersection(*(set(footer.session_hashes) if footer else set() for footer in footers))
-            days += sorted(sessions - issued)
+            days += sorted(self._featured(week) - issued)
         return [day for day in days if self._has_closed(parse_key(day))], remaining
+
+    def _featured(self, week: str) -> set[str]:
+        """Sessions of a week that have features of every group."""
+        footers = [self._checker.footer(asset, week) for asset in self._feature_tags]
+        return set.intersection(*(set(footer.session_hashes) if footer else set() for footer in footers))
 
     def _has_closed(self, day: date) -> bool:
         partitions = self.plan.market.partitions

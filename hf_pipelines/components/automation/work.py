@@ -18,7 +18,7 @@ from typing import Any
 
 import dagster as dg
 from dagster._core.storage.dagster_run import FINISHED_STATUSES, RunRecord
-from dagster._core.storage.tags import WILL_RETRY_TAG
+from dagster._core.storage.tags import PARTITION_NAME_TAG, WILL_RETRY_TAG
 
 from hf_pipelines.components.stage import WANTED_TAG
 from hf_pipelines.resources.outages import OUTAGES
@@ -146,7 +146,23 @@ class Ledger:
 
     def standing(self, work: Work) -> tuple[Standing, int]:
         """Where a work stands, and the number of the attempt that would be next."""
-        records = self.instance.get_run_records(dg.RunsFilter(tags={WORK_TAG: work.key}))
+        return self._standing(work.key)
+
+    def gave_up(self, job: str, asset: str, partition: str, *, since: datetime) -> bool:
+        """Whether a work that was to make a partition was asked for after `since`, failed or was cancelled, and is not asked for again."""
+        ended = [dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED]
+        records = self.instance.get_run_records(dg.RunsFilter(job_name=job, statuses=ended, created_after=since))
+        keys = {
+            run.tags[WORK_TAG]
+            for run in (each.dagster_run for each in records)
+            if WORK_TAG in run.tags
+            and dg.AssetKey(asset.split("/")) in (run.asset_selection or ())
+            and partition in (run.tags.get(PARTITION_NAME_TAG), *run.tags.get(WANTED_TAG, "").split(","))
+        }
+        return any(self._standing(key)[0] is Standing.SETTLED for key in keys)
+
+    def _standing(self, work_key: str) -> tuple[Standing, int]:
+        records = self.instance.get_run_records(dg.RunsFilter(tags={WORK_TAG: work_key}))
         if not records:
             return Standing.DUE, 1
         if any(self._is_under_way(each, records) for each in records):

@@ -3,6 +3,7 @@
 import json
 import os
 import time
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import dagster as dg
@@ -227,3 +228,115 @@ def test_strategy_waits_for_features_that_are_out_of_date_and_says_for_which(tic
     assert asked(tick) == []
     assert tick.notes == (f"no model of week {weeks[-1]} yet: {FEATURES} has no {weeks[-3]}",)
     assert json.loads(tick.cursor)["weeks"] == {}
+
+
+def now() -> datetime:
+    """For ticks that wait: the instant of what is stored is that of the clock."""
+    return datetime.now(UTC)
+
+
+STAGES = [f"ranking/{stage}" for stage in ("training_matrix", "cv_results", "fitted_model", "backtest")]
+
+
+class Interleaved:
+    """A model that serves a week, a past session revised, and then a new day of the week, before features follow."""
+
+    def __init__(self, ticking: Ticking, *, week: int, day: int) -> None:
+        self.ticking, self.store = ticking, ticking.project.store
+        weeks, partitions = ticking.project.weeks, ticking.market.partitions
+        self.week, self.past = weeks[week], weeks[week - 3]
+        self.days = [f"{each}" for each in partitions.sessions_of_week(self.week)]
+        self.following = weeks[week - 2 : week]
+        kept = {each: bars_of(ticking, each) for each in self.days}
+        gone = [f"{each}" for key in weeks[week:] for each in partitions.sessions_of_week(key)]
+        for each in gone:
+            ticking.write(each, None)
+        for asset in (BARS, FEATURES):
+            for key in weeks[week:]:
+                self.store.objects.delete(f"{asset}/{key}.parquet")
+        assert asked(ticking.follows(now())) == [(STAGES, self.week)]
+        self.before = self.model()
+        for each in self.days[:day]:
+            ticking.write(each, kept[each])
+        assert asked(ticking.arrivals()) == [([BARS, FEATURES], self.week)]
+        assert asked(ticking.follows(now())) == [(["ranking/signals"], ",".join(self.days[:day]))]
+        revised = partitions.sessions_of_week(self.past)[0]
+        ticking.write(revised, bars_of(ticking, revised).with_columns(pl.col("open", "high", "low", "close") * 1.01))
+        assert asked(ticking.arrivals()) == [([BARS, FEATURES], self.past)]
+        self.day = self.days[day]
+        ticking.write(self.day, kept[self.day], age_s=30.0)
+        assert asked(ticking.arrivals()) == [([BARS, FEATURES], self.week)]
+
+    def model(self) -> str:
+        return self.store.footer("ranking/fitted_model", self.week).content_hash
+
+    def issued_by(self) -> set[str]:
+        return set(self.store.read("ranking/signals", self.day).frame["model_version"])
+
+
+def test_signals_of_a_new_day_wait_for_the_model_that_a_revised_past_session_is_about_to_change(ticking):
+    found = Interleaved(ticking, week=17, day=2)
+    tick = ticking.follows(now())
+    assert asked(tick) == []
+    assert tick.notes[0].startswith(
+        f"no model of week {found.week} yet: signals wait for it: {FEATURES} {found.following[0]} is out of date: input "
+    )
+    assert asked(ticking.arrivals()) == [([FEATURES], ",".join(found.following))]
+    assert asked(ticking.follows(now())) == [(STAGES, found.week)]
+    assert asked(ticking.follows(now())) == [(["ranking/signals"], found.day)]
+    assert found.issued_by() == {found.model()} != {found.before}
+    assert asked(ticking.follows(now())) == []
+
+
+def test_signals_of_a_week_s_last_day_wait_for_its_model_though_the_next_week_has_begun_by_the_data(ticking):
+    found = Interleaved(ticking, week=16, day=4)
+    assert newest_week(ticking.plan, found.store) == ticking.project.weeks[17]
+    assert asked(ticking.follows(now())) == []
+    assert asked(ticking.arrivals()) == [([FEATURES], ",".join(found.following))]
+    assert asked(ticking.follows(now())) == [(STAGES, found.week)]
+    # Of the week that begins too, and then the signals of the day that was waited for.
+    assert asked(ticking.follows(now())) == [(STAGES, ticking.project.weeks[17])]
+    assert asked(ticking.follows(now())) == [(["ranking/signals"], found.day)]
+    assert found.issued_by() == {found.model()} != {found.before}
+
+
+def test_signals_do_not_wait_for_features_that_failed(ticking, registry):
+    found = Interleaved(ticking, week=17, day=2)
+    sound = registry["quick_roc_2"]
+
+    def break_down(*_: object) -> None:
+        raise ValueError("a fault of the feature")
+
+    registry["quick_roc_2"] = replace(sound, compute=break_down)
+    ticking.project.reload()
+    assert asked(ticking.arrivals()) == [([FEATURES], ",".join(found.following))]
+    registry["quick_roc_2"] = sound
+    ticking.project.reload()
+    # For half a minute Dagster may still say that it executes the run again.
+    tick = ticking.follows(now() + timedelta(minutes=1))
+    assert asked(tick) == [(["ranking/signals"], found.day)]
+    assert f"{FEATURES} {found.following[0]} is out of date" in tick.notes[0]
+    assert found.issued_by() == {found.before}
+
+
+def test_signals_do_not_wait_for_features_that_nobody_makes_longer_than_an_hour(ticking):
+    found = Interleaved(ticking, week=17, day=2)
+    assert asked(ticking.follows(now() + timedelta(minutes=58))) == []
+    assert asked(ticking.follows(now() + timedelta(minutes=61))) == [(["ranking/signals"], found.day)]
+    assert found.issued_by() == {found.before}
+
+
+def test_signals_do_not_wait_for_a_model_whose_retraining_failed(ticking):
+    found = Interleaved(ticking, week=17, day=2)
+    assert asked(ticking.arrivals()) == [([FEATURES], ",".join(found.following))]
+    strategies = ticking.project.strategies
+    # No matrix has as many rows.
+    greedy = {**strategies[0], "training": {**strategies[0]["training"], "minimum_rows": 10**6}}
+    ticking.project.rewrite(strategies=[greedy])
+    assert asked(ticking.follows(now())) == [(STAGES, found.week)]
+    ticking.project.rewrite(strategies=strategies)
+    assert asked(ticking.follows(now())) == []
+    tick = ticking.follows(now() + timedelta(minutes=1))
+    assert asked(tick) == [(["ranking/signals"], found.day)]
+    assert "its run failed; see it, or retrain it" in tick.notes[0]
+    assert found.issued_by() == {found.before}
