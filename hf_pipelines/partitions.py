@@ -214,6 +214,22 @@ class MarketPartitions:
         """Sessions of the week `key` that have closed at `now`."""
         return [day for day in self.sessions_of_week(key) if self.hours[day][1] <= now]
 
+    def newest_week(self, last_session: date) -> str | None:
+        """Week that has begun once `last_session` is over: its own, or the next after its week's last session.
+
+        None after the market's end: no week is left to be served.
+
+        Examples
+        --------
+        >>> nyse = MarketPartitions("XNYS", "America/New_York", date(2013, 1, 2), date(2013, 3, 1))
+        >>> [nyse.newest_week(date(*day)) for day in ((2013, 1, 10), (2013, 1, 11), (2013, 3, 1))]
+        ['2013-01-06', '2013-01-13', None]
+        """
+        week = week_key(last_session)
+        sessions = self.sessions_of_week(week)
+        newest = shift_week(week, 1) if sessions and last_session >= sessions[-1] else week
+        return None if self.end_sunday is not None and parse_key(newest) >= self.end_sunday else newest
+
     def next_session(self, day: date) -> date:
         """First session after `day`.
 

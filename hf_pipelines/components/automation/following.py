@@ -13,7 +13,7 @@ to be made again, the signals wait; what has failed, or does not come within `PA
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from functools import cached_property
@@ -74,23 +74,26 @@ def following_sensor(
     return sensor
 
 
-def newest_week(plan: StrategyPlan, store: PartitionStore) -> str | None:
-    """Week that begins after the last session that has bars, in data time; None without bars or after the market's end."""
-    market = plan.market
-    stored = store.partitions(market.bars_asset)
-    if not stored:
-        return None
-    footer = store.footer(market.bars_asset, stored[-1])
-    sessions = market.partitions.sessions_of_week(stored[-1])
-    is_over = footer is None or not sessions or sessions[-1].isoformat() in footer.session_hashes
-    week = shift_week(stored[-1], 1) if is_over else stored[-1]
-    end = market.partitions.end_sunday
-    return None if end is not None and parse_key(week) >= end else week
+def newest_week(plan: StrategyPlan, store: PartitionStore, weeks: Iterable[str] | None = None) -> str | None:
+    """Week that has begun by the bars that are stored (in `weeks`); None without bars or after the market's end."""
+    asset = plan.market.bars_asset
+    # A known gap holds no session: mostly the first footer read is the one.
+    stored = sorted(store.partitions(asset) if weeks is None else weeks, reverse=True)
+    footers = (store.footer(asset, week) for week in stored)
+    last = next((max(footer.session_hashes) for footer in footers if footer and footer.session_hashes), None)
+    return None if last is None else plan.market.partitions.newest_week(parse_key(last))
 
 
-def retrain_work(plan: StrategyPlan, store: PartitionStore, week: str, because: str = "") -> Work:
-    """Retraining a strategy for a week, from the features and bars that are stored now."""
-    tags = {asset: store.tags(asset) for asset in (plan.market.bars_asset, *_feature_assets(plan))}
+Tags = Mapping[str, Mapping[str, str]]
+
+
+def input_tags(plan: StrategyPlan, store: PartitionStore) -> Tags:
+    """Tag of every week of each asset that a model is made from."""
+    return {asset: store.tags(asset) for asset in (plan.market.bars_asset, *_feature_assets(plan))}
+
+
+def retrain_work(plan: StrategyPlan, tags: Tags, week: str, because: str = "") -> Work:
+    """Retraining a strategy for a week, from the features and bars with these `input_tags`."""
     weeks = plan.market.partitions.weeks_around(week, first=-plan.train_weeks, last=-1)
     return Work(
         job=f"{plan.name}_retrain",
@@ -126,7 +129,7 @@ class Following:
         if (run_id := self.ledger.under_way(market.update_job)) is not None:
             return _tick([], model, weeks, f"waits for run {run_id[:8]} of {market.update_job}")
         notes: list[str] = []
-        newest = newest_week(self.plan, self.store)
+        newest = newest_week(self.plan, self.store, self._input_tags[market.bars_asset])
         if newest is not None and (state := self._model_state(newest)) != model:
             for week in self._weeks_in_use(newest):
                 standing, requests, note = self._request_model(week)
@@ -139,8 +142,12 @@ class Following:
         return _tick(requests, model, weeks, *notes, note)
 
     @cached_property
-    def _feature_tags(self) -> dict[str, dict[str, str]]:
-        return {asset: self.store.tags(asset) for asset in _feature_assets(self.plan)}
+    def _input_tags(self) -> Tags:
+        return input_tags(self.plan, self.store)
+
+    @cached_property
+    def _feature_tags(self) -> Tags:
+        return {asset: self._input_tags[asset] for asset in _feature_assets(self.plan)}
 
     @cached_property
     def _model_tags(self) -> dict[str, str]:
@@ -152,7 +159,7 @@ class Following:
         return CurrencyChecker(self.store, {})
 
     def _model_state(self, week: str) -> str:
-        work = retrain_work(self.plan, self.store, week)
+        work = retrain_work(self.plan, self._input_tags, week)
         before = shift_week(week, -1)
         models = [self._model_tags.get(each) for each in (before, week)]
         # One week more than the window of the newest week: the model of the week before may still be needed.
@@ -184,7 +191,7 @@ class Following:
             standing, reason = found
             return standing, [], f"no model of week {week} yet: {reason}"
         because = f"the inputs of the model of week {week} changed" if week in self._model_tags else ""
-        work = retrain_work(self.plan, self.store, week, because)
+        work = retrain_work(self.plan, self._input_tags, week, because)
         # A model that failed for this state is not asked for again by it; nor one that succeeded.
         standing, attempt = self.ledger.standing(work)
         if standing is Standing.DUE and (run_id := self.ledger.under_way(work.job)) is not None:

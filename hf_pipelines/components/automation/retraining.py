@@ -12,7 +12,7 @@ from zoneinfo import ZoneInfo
 import dagster as dg
 from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
 
-from hf_pipelines.components.automation.following import retrain_work
+from hf_pipelines.components.automation.following import input_tags, retrain_work
 from hf_pipelines.components.automation.work import Ledger
 from hf_pipelines.components.strategy_stages import RETRAINED, StrategyPlan
 from hf_pipelines.partitions import week_key
@@ -66,7 +66,7 @@ def request_week(
         return dg.SkipReason(
             f"{plan.market.name} has sessions from {plan.market.start} to {plan.market.end}: there is no week {key}."
         )
-    work = retrain_work(plan, store, key)
+    work = retrain_work(plan, input_tags(plan, store), key)
     if (run_id := ledger.under_way(work.job)) is not None:
         return dg.SkipReason(f"run {run_id[:8]} of {work.job} is under way.")
     if CurrencyChecker(store, {}).is_current(plan.asset("fitted_model"), key).is_current:

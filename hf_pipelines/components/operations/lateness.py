@@ -52,6 +52,11 @@ class MarketStanding:
     def last_session(self) -> date | None:
         return max(self.bars, default=None)
 
+    @property
+    def newest_week(self) -> str | None:
+        """Week that has begun by the data, None without bars or after the market's end."""
+        return None if self.last_session is None else self.partitions.newest_week(self.last_session)
+
 
 @dataclass(frozen=True)
 class StrategyStanding:
@@ -175,7 +180,7 @@ def expectations(
 
 def find_gaps(strategy: StrategyStanding) -> list[Gap]:
     """Weeks since the first model that have bars, have passed, and have no model of their own."""
-    newest = newest_week(strategy.market)
+    newest = strategy.market.newest_week
     first = min(strategy.models, default=None)
     if first is None:
         return []
@@ -199,17 +204,6 @@ def judged_sessions(market: MarketStanding, now: datetime) -> Sequence[date]:
 def is_live(partitions: MarketPartitions, now: datetime) -> bool:
     """Whether the market goes on: it has no end, or one that lies ahead."""
     return partitions.end is None or _local_date(partitions, now) <= partitions.end
-
-
-def newest_week(market: MarketStanding) -> str | None:
-    """Week that has begun by the data: the one after the last week whose last session has bars; None after the end."""
-    last = market.last_session
-    if last is None:
-        return None
-    week, sessions = week_key(last), market.partitions.sessions_of_week(week_key(last))
-    newest = shift_week(week, 1) if sessions and sessions[-1] in market.bars else week
-    end = market.partitions.end_sunday
-    return None if end is not None and parse_key(newest) >= end else newest
 
 
 def _window(partitions: MarketPartitions, last: date) -> Sequence[date]:
@@ -256,7 +250,7 @@ def _bars_remedy(market: MarketStanding, session: date) -> str:
 
 
 def _of_model(strategy: StrategyStanding, late_after: timedelta) -> Iterator[Expectation]:
-    week = newest_week(strategy.market)
+    week = strategy.market.newest_week
     # What was never trained is not in use.
     if week is None or not (strategy.models or strategy.last_issued):
         return

@@ -15,6 +15,7 @@ from hf_pipelines.components.automation.arrivals import PATIENCE_TICKS, Arrivals
 from hf_pipelines.components.automation.following import Following, newest_week
 from hf_pipelines.components.automation.work import Ledger, Tick
 from hf_pipelines.components.strategy import Strategy
+from hf_pipelines.resources.partition_store import PartitionStore
 from hf_pipelines_tests.pipeline import Project, market_of
 
 LATER = datetime(2030, 1, 1, tzinfo=UTC)
@@ -180,6 +181,15 @@ def test_newest_week_is_the_one_after_the_last_session_that_has_bars(ticking):
     for week in weeks:
         objects.delete(f"{BARS}/{week}.parquet")
     assert newest_week(ticking.plan, ticking.project.store) is None
+
+
+def test_tick_that_asks_for_a_model_lists_each_asset_once(ticking, monkeypatch):
+    for asset in (BARS, FEATURES):
+        ticking.project.store.objects.delete(f"{asset}/{ticking.project.weeks[-1]}.parquet")
+    listed, list_tags = [], PartitionStore.tags
+    monkeypatch.setattr(PartitionStore, "tags", lambda self, asset: listed.append(asset) or list_tags(self, asset))
+    assert len(asked(ticking.follows(run=False))) == 1
+    assert sorted(listed) == ["ranking/fitted_model", BARS, FEATURES]
 
 
 def test_model_of_the_newest_week_only_is_asked_for_once_and_its_signals_after_it(ticking):

@@ -16,7 +16,6 @@ from hf_pipelines.components.operations.lateness import (
     find_gaps,
     find_late,
     judged_sessions,
-    newest_week,
 )
 from hf_pipelines.partitions import MarketPartitions, week_key
 
@@ -58,7 +57,7 @@ def strategy_on(
     market: MarketStanding, *, without: tuple[date, ...] = (), models: tuple[str, ...] = ()
 ) -> StrategyStanding:
     """A strategy that served every session of its market, with a model of each week and of the newest."""
-    weeks = models or tuple({*market.bars_weeks, newest_week(market) or market.bars_weeks[-1]})
+    weeks = models or tuple({*market.bars_weeks, market.newest_week or market.bars_weeks[-1]})
     issued = frozenset(day for day in market.bars if day not in without and week_key(day) in weeks)
     made = {week: market.partitions.week_begin(week) + timedelta(hours=3) for week in weeks}
     return StrategyStanding("s", market, models=made, issued=issued, last_issued=max(issued, default=None))

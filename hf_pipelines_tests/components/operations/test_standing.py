@@ -8,7 +8,7 @@ import yaml
 
 from hf_pipelines.components.automation.following import newest_week as newest_week_to_train
 from hf_pipelines.components.market import Market
-from hf_pipelines.components.operations.lateness import judged_sessions, newest_week
+from hf_pipelines.components.operations.lateness import judged_sessions
 from hf_pipelines.components.operations.standing import WatchedStrategy, is_there, read_market, read_strategy
 from hf_pipelines.components.strategy import Strategy
 from hf_pipelines.partitions import week_key
@@ -129,4 +129,4 @@ def test_newest_week_is_the_one_that_automation_trains(store, end, last, newest)
     strategy = Strategy.resolve_from_yaml(yaml.safe_dump(ridge_strategy(market="m", features=["temporal"])))
     sessions = [day for day in market.partitions.sessions_of_week(week_key(last)) if day <= last]
     publish(store, "m/bars", week_key(last), bars_of("A", [1.0] * len(sessions), days=sessions), 6)
-    assert newest_week(read_market(store, market)) == newest_week_to_train(strategy.plan(market), store) == newest
+    assert read_market(store, market).newest_week == newest_week_to_train(strategy.plan(market), store) == newest
