@@ -36,9 +36,22 @@ MAX_LATE_HOURS = 240
 
 
 def data_dir() -> Path:
-    """Folder of everything the project writes."""
+    """Folder of everything the project writes.
+
+    Raises
+    ------
+    ValueError
+        If the variable names something that is no folder, or lies below it.
+    """
     if configured := os.environ.get("HF_DATA_DIR"):
-        return Path(configured).expanduser().resolve()
+        folder = Path(configured).expanduser().resolve()
+        there = next(each for each in (folder, *folder.parents) if each.exists())
+        if not there.is_dir():
+            what = "a file" if there == folder else f"below the file {there}"
+            raise ValueError(
+                f"`HF_DATA_DIR` must be a folder, was {str(folder)[:200]}, {what}; name a folder: it is made if it is not there."
+            )
+        return folder
     is_checkout = (PACKAGE_ROOT.parent / "pyproject.toml").exists()
     return (PACKAGE_ROOT.parent if is_checkout else Path.cwd()) / "data"
 

@@ -1,0 +1,15 @@
+"""Settings: what the environment says is refused in words where it cannot be."""
+
+import pytest
+
+from hf_pipelines.cli import main
+
+
+@pytest.mark.parametrize(("below", "what"), [("", "a file"), ("/deeper/still", "below the file")])
+def test_hfp_with_a_data_folder_that_is_a_file_says_so_in_one_line(tmp_path, monkeypatch, capsys, below, what):
+    (tmp_path / "data").write_text("no folder")
+    monkeypatch.setenv("HF_DATA_DIR", f"{tmp_path}/data{below}")
+    assert main(["current", "us_tech/bars"]) == 1
+    said = capsys.readouterr().err
+    assert said.startswith(f"hfp: `HF_DATA_DIR` must be a folder, was {tmp_path}/data{below}, {what}")
+    assert said.count("\n") == 1
