@@ -181,6 +181,18 @@ def test_defs_whose_learner_does_not_fit_the_target_name_the_learner_s_line(tmp_
     assert path.read_text().splitlines()[line - 1] in ("  learner:", "    type: ridge")
 
 
+def test_defs_that_take_more_symbols_than_the_universe_name_the_signal_s_line_and_the_numbers(tmp_path):
+    old = next(line.strip() for line in (DEFS / RANKING).read_text().splitlines() if "n_long" in line)
+    message, line = _expect_fault(tmp_path, RANKING, old, "params: {n_long: 4, n_short: 3}")
+    members = (DEFS / MARKET).read_text().count("symbol:")
+    assert (
+        f"`n_long` + `n_short` must be at most the {members} members of `universe` of market us_tech, was 4 + 3"
+        in message
+    )
+    (path,) = tmp_path.glob(f"*/defs/{RANKING}")
+    assert path.read_text().splitlines()[line - 1] == "  signal:"
+
+
 def test_defs_without_a_fault_load_from_a_copy(tmp_path):
     assert _load(tmp_path, DIRECTION, "seed: 7", "seed: 8").exists()
 

@@ -246,7 +246,19 @@ class Strategy(dg.Component, dg.Model, dg.Resolvable):
                 f"{line_of(context.path, 'features')}: `features` must be among the groups of market {self.market} "
                 f"({', '.join(market.feature_groups)}){' or ' * bool(near)}{', '.join(near)}, was {', '.join(unknown)}."
             )
+        self._require_members(market, context)
         return market
+
+    def _require_members(self, market: Market, context: dg.ComponentLoadContext) -> None:
+        """Refuse a rule that takes more symbols than there are: its weights would all be 0, without a word."""
+        params = {**RULES[self.signal.type].defaults, **self.signal.params}
+        asked = {name: int(params[name]) for name in ("n_long", "n_short") if name in params}
+        if sum(asked.values()) > len(market.members):
+            raise ValueError(
+                f"{line_of(context.path, 'signal')}: {' + '.join(f'`{name}`' for name in asked)} must be at most the "
+                f"{len(market.members)} members of `universe` of market {market.name}, was "
+                f"{' + '.join(map(str, asked.values()))}; take fewer, or add members to the universe."
+            )
 
 
 def _require_known(field: str, names: str | list[str], registry: Mapping[str, Any]) -> None:
