@@ -7,6 +7,7 @@ Dagster concept: IO manager. A run over a range of partitions is one call with a
 is published on its own, and gets its own metadata.
 """
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -50,17 +51,20 @@ class Loaded:
     store: PartitionStore
     known_at: datetime | None = None
 
-    def frame(self, keys: Sequence[str] | None = None) -> pl.DataFrame:
+    def frame(self, keys: Sequence[str] | None = None, columns: Sequence[str] | None = None) -> pl.DataFrame:
         """Rows of the given partitions (default: all), sorted by (symbol, ts) where there are such columns.
 
         Raises
         ------
         ValueError
-            If one of the partitions is not there.
+            If one of the partitions is not there, or has not all of the `columns`.
         """
         wanted = sorted(self.parts) if keys is None else keys
         self.require(wanted)
-        frame = pl.concat([self.parts[key].frame for key in wanted], how="vertical")
+        if columns is not None:
+            self._require_columns(wanted, columns)
+        parts = [self.parts[key].frame for key in wanted]
+        frame = pl.concat(parts if columns is None else [each.select(columns) for each in parts], how="vertical")
         if self.known_at is not None and not {"ts", "available_at"}.isdisjoint(frame.columns):
             frame = cut(frame, self.known_at)
         return frame.sort("symbol", "ts") if {"symbol", "ts"} <= set(frame.columns) else frame
@@ -69,6 +73,17 @@ class Loaded:
         """Refuse a window with partitions that were never published."""
         if missing := [key for key in keys if key not in self.parts]:
             raise missing_error(self.asset, missing)
+
+    def _require_columns(self, keys: Sequence[str], columns: Sequence[str]) -> None:
+        """Refuse partitions that were made before a column was asked for."""
+        lacking = {key: lost for key in keys if (lost := sorted(set(columns) - set(self.parts[key].frame.columns)))}
+        if lacking:
+            names, weeks = sorted({each for lost in lacking.values() for each in lost}), sorted(lacking)
+            raise ValueError(
+                f"`{self.asset}` must hold {', '.join(names[:5])} in every partition, was without in {', '.join(weeks[:5])}"
+                f"{f' and {len(weeks) - 5} more' * (len(weeks) > 5)}; it was made by earlier code, make it again: "
+                f"hfp materialise {self.asset} --from {weeks[0]} --to {weeks[-1]}"
+            )
 
     def hashes(self, keys: Sequence[str]) -> dict[str, dict[str, str]]:
         """What the footer of a partition built from these should list as its inputs."""
@@ -234,6 +249,10 @@ def require_verdict(parts: Mapping[str, Stored], asset: str, guard: str) -> None
             )
 
 
+# The end of what `missing_error` says.
+FIRST_COMMAND = re.compile(r"; materialise it first: hfp materialise (\S+) --from (\S+) --to (\S+)")
+
+
 def missing_error(asset: str, keys: Sequence[str]) -> ValueError:
     """Partitions that were never published, with the command that makes them."""
     shown = ", ".join(keys[:5]) + (f" and {len(keys) - 5} more" if len(keys) > 5 else "")
@@ -274,9 +293,22 @@ def describe_faults(asset: str, publication: Publication) -> str:
             failed = {name: verdict for name, verdict in verdicts.items() if not verdict.passed}
             found = [f"{name}: {finding}" for name, verdict in failed.items() for finding in verdict.findings]
             faults[key] = f"rejected by {'; '.join(found[:5])} (its bytes are kept under _rejected/{asset}/{key})"
+    first, faults = _gather_commands(faults)
     shown = [f"{key}: {fault}" for key, fault in sorted(faults.items())[:5]]
     more = f"\n... and {len(faults) - 5} more" if len(faults) > 5 else ""
     keys = sorted(faults)
     command = f"hfp materialise {asset} --from {keys[0]}" + (f" --to {keys[-1]}" if len(keys) > 1 else "")
     todo = f"{asset} was not published for {len(faults)} partition(s): correct what is named below, then run {command}"
-    return "\n".join([todo, *shown]) + more
+    return "\n".join([todo, *first, *shown]) + more
+
+
+def _gather_commands(faults: Mapping[str, str]) -> tuple[list[str], dict[str, str]]:
+    """One command for each asset that is missing, over the whole range, and the faults without a command each."""
+    spans: dict[str, list[str]] = {}
+    for fault in faults.values():
+        for asset, *keys in FIRST_COMMAND.findall(fault):
+            spans.setdefault(asset, []).extend(keys)
+    if len(faults) < 2:
+        return [], dict(faults)
+    commands = [f"first: hfp materialise {asset} --from {min(keys)} --to {max(keys)}" for asset, keys in spans.items()]
+    return commands, {key: FIRST_COMMAND.sub("", fault) for key, fault in faults.items()}

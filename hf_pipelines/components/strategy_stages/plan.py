@@ -73,7 +73,7 @@ class StrategyPlan:
 
 def feature_frames(plan: StrategyPlan, inputs: Mapping[str, Loaded], weeks: Sequence[str]) -> list[pl.DataFrame]:
     return [
-        inputs[f"features_{group}"].frame(weeks).select(*KEY_COLUMNS, *names)
+        inputs[f"features_{group}"].frame(weeks, columns=[*KEY_COLUMNS, *names])
         for group, names in plan.feature_names.items()
     ]
 

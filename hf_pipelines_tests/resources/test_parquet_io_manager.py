@@ -1,0 +1,41 @@
+"""IO manager: what is said of partitions of a run that could not be published."""
+
+import polars as pl
+import pytest
+
+from hf_pipelines.resources.object_store import ObjectStore
+from hf_pipelines.resources.parquet_io_manager import Loaded, Publication, describe_faults, missing_error
+from hf_pipelines.resources.partition_store import Content, PartitionStore
+
+WEEKS = ["2012-01-01", "2012-01-08", "2012-01-15"]
+
+
+def test_faults_of_a_range_give_one_command_for_what_is_missing():
+    failures = {week: str(missing_error("m/bars", WEEKS[: number + 1])) for number, week in enumerate(WEEKS)}
+    lines = describe_faults("m/features/quick", Publication({}, failures=failures)).splitlines()
+    assert lines[0].endswith("then run hfp materialise m/features/quick --from 2012-01-01 --to 2012-01-15")
+    assert lines[1] == "first: hfp materialise m/bars --from 2012-01-01 --to 2012-01-15"
+    assert lines[4] == "2012-01-15: `m/bars` must be published for 2012-01-01, 2012-01-08, 2012-01-15, was missing"
+    assert sum("hfp materialise m/bars" in line for line in lines) == 1
+
+
+def test_fault_of_one_partition_keeps_its_command():
+    failures = {WEEKS[0]: str(missing_error("m/bars", WEEKS[:1]))}
+    said = describe_faults("m/features/quick", Publication({}, failures=failures))
+    assert said.endswith("materialise it first: hfp materialise m/bars --from 2012-01-01 --to 2012-01-01")
+
+
+def test_frame_of_weeks_of_which_some_lack_a_column_names_it_the_weeks_and_the_command(tmp_path):
+    store = PartitionStore(ObjectStore(str(tmp_path)))
+    for week, names in zip(WEEKS, (["a"], ["b", "a"], ["a", "c"]), strict=True):
+        content = Content(pl.DataFrame({name: [1.0] for name in names}))
+        store.publish("m/features/quick", week, content, code_version="1", run_id="r", created_at="2026-01-01T00:00Z")
+    loaded = Loaded("m/features/quick", {week: store.read("m/features/quick", week) for week in WEEKS}, store)
+    with pytest.raises(ValueError, match="must hold b") as caught:
+        loaded.frame(WEEKS, columns=["a", "b"])
+    assert str(caught.value) == (
+        "`m/features/quick` must hold b in every partition, was without in 2012-01-01, 2012-01-15; it was made by earlier "
+        "code, make it again: hfp materialise m/features/quick --from 2012-01-01 --to 2012-01-15"
+    )
+    # What else they hold, and in which order, is no matter.
+    assert loaded.frame(WEEKS, columns=["a"])["a"].to_list() == [1.0, 1.0, 1.0]
