@@ -54,7 +54,9 @@ def _parser() -> argparse.ArgumentParser:
     status.add_argument("--strict", action="store_true", help="end with status 2 if something is late")
     status.set_defaults(run=_status)
 
-    current = commands.add_parser("current", help="say which stored partitions of an asset are out of date, and why")
+    current = commands.add_parser(
+        "current", help="say which stored partitions of an asset are out of date, and why; status 1 if one is"
+    )
     current.add_argument("asset")
     current.set_defaults(run=_current)
 
@@ -165,7 +167,7 @@ def _status(options: argparse.Namespace) -> int:
     return 2 if options.strict and status.late else 0
 
 
-def _current(options: argparse.Namespace) -> None:
+def _current(options: argparse.Namespace) -> int:
     from hf_pipelines.runs import Pipeline
 
     pipeline = Pipeline.open()
@@ -173,10 +175,13 @@ def _current(options: argparse.Namespace) -> None:
         raise ValueError(f"`asset` must be one of {', '.join(pipeline.assets())}, was {options.asset[:80]!r}.")
     checker = pipeline.checker()
     keys = pipeline.store.partitions(options.asset)
-    stale = {key: found for key in keys if not (found := checker.is_current(options.asset, key)).is_current}
-    for key, found in stale.items():
-        print(f"{options.asset} {key}: {found.reason}")
-    print(f"{options.asset}: {len(keys) - len(stale)} of {len(keys)} stored partitions are current")
+    judged = {key: checker.is_current(options.asset, key) for key in keys}
+    for key, found in judged.items():
+        if found.reason:
+            print(f"{options.asset} {key}: {found.reason}")
+    stale = sum(not found.is_current for found in judged.values())
+    print(f"{options.asset}: {len(keys) - stale} of {len(keys)} stored partitions are current")
+    return 1 if stale else 0
 
 
 def _feed(options: argparse.Namespace) -> None:

@@ -25,7 +25,7 @@ from hf_pipelines.partitions import parse_key
 from hf_pipelines.resources import settings
 from hf_pipelines.resources.clock import Clock
 from hf_pipelines.resources.currency import CurrencyChecker
-from hf_pipelines.resources.parquet_io_manager import Storage
+from hf_pipelines.resources.parquet_io_manager import ISSUE_KEY, Storage
 from hf_pipelines.resources.partition_store import PartitionStore
 from hf_pipelines.resources.run_launcher import in_process_tags
 from hf_pipelines.resources.settings import PACKAGE_ROOT
@@ -67,7 +67,8 @@ class Pipeline:
         graph = self.definitions.resolve_asset_graph()
         versions = {"/".join(key.path): graph.get(key).code_version or "" for key in graph.materializable_asset_keys}
         listings = {each.bars_asset: partial(each.bars_listing, now=Clock().now()) for each in self._watched().markets}
-        return CurrencyChecker(self.store, versions, listings)
+        issues = [asset for asset in versions if graph.get(dg.AssetKey(asset.split("/"))).metadata.get(ISSUE_KEY)]
+        return CurrencyChecker(self.store, versions, listings, issues)
 
     def status(self) -> Status:
         """What markets and strategies have now, what is late, and which incidents are open."""

@@ -319,3 +319,16 @@ def test_features_fits_a_narrow_terminal_and_lists_all_without_a_pattern(capsys,
 def test_features_without_a_match_name_those_near(capsys, pattern, said):
     assert main(["features", pattern]) == 1
     assert said in capsys.readouterr().err
+
+
+def test_current_ends_with_status_1_where_a_partition_is_out_of_date(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("HF_DATA_DIR", str(tmp_path))
+    monkeypatch.setenv("DAGSTER_HOME", str(tmp_path / "home"))
+    assert main(["current", "us_tech/bars"]) == 0
+    store = PartitionStore(ObjectStore(str(tmp_path / "storage")))
+    content = Content(pl.DataFrame({"a": [1]}))
+    store.publish("us_tech/bars", "2012-01-01", content, code_version="1", run_id="r", created_at="2026-01-01T00:00Z")
+    assert main(["current", "us_tech/bars"]) == 1
+    said = capsys.readouterr().out
+    assert "us_tech/bars 2012-01-01: made by code 1, the code is now " in said
+    assert "us_tech/bars: 0 of 1 stored partitions are current" in said

@@ -8,7 +8,7 @@ is published, and a partition that fails one is never current.
 """
 
 import hashlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -238,13 +238,17 @@ class Stage:
 
         return body
 
-    def build_currency_check(self, code_versions: Mapping[str, str]) -> dg.AssetChecksDefinition:
+    def build_currency_check(
+        self, code_versions: Mapping[str, str], issues: Collection[str] = ()
+    ) -> dg.AssetChecksDefinition:
         """Check `is_current`: is what is stored what would be computed now?
 
         Parameters
         ----------
         code_versions : mapping of asset path to code version
             Of this asset and of all that lie upstream of it.
+        issues : collection of asset paths
+            Those of them whose partitions are written once.
         """
 
         @dg.asset_check(
@@ -260,7 +264,7 @@ class Stage:
         def judge(context: dg.AssetCheckExecutionContext) -> dg.AssetCheckResult:
             store = context.resources.io_manager.storage.store()
             listings = {self.asset: partial(self.listing, now=context.resources.clock.now())} if self.listing else {}
-            checker = CurrencyChecker(store, code_versions, listings)
+            checker = CurrencyChecker(store, code_versions, listings, issues)
             stored = store.partitions(self.asset)
             asked = _partitions_of_run(context.run.tags, self.partitions) or stored
             judged = {key: checker.is_current(self.asset, key) for key in sorted({*asked} & {*stored})}

@@ -221,10 +221,11 @@ class Strategy(dg.Component, dg.Model, dg.Resolvable):
         plan = self.plan(market)
         stages = build_stages(plan)
         versions = {**market.code_versions, **{stage.asset: stage.code_version for stage in stages}}
+        issues = [stage.asset for stage in stages if stage.is_issue]
         retrain, issue = retrain_job(plan), signals_job(plan)
         return dg.Definitions(
             assets=[stage.build_asset() for stage in stages],
-            asset_checks=[stage.build_currency_check(versions) for stage in stages],
+            asset_checks=[stage.build_currency_check(versions, issues) for stage in stages],
             jobs=[retrain, issue],
             schedules=[retrain_schedule(plan, retrain)],
             sensors=[following_sensor(plan, retrain, issue)],

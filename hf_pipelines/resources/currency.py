@@ -4,7 +4,7 @@ Lives here: `is_current`, the one answer to that question, from the hashes in th
 data versions (a courtesy: a range stamps one on all its partitions), and what to do about it.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 
 from hf_pipelines.resources.partition_store import Footer, PartitionStore, StoredPartitionError
@@ -18,7 +18,7 @@ class Currency:
     ----------
     is_current : bool
     reason : str
-        Empty if current.
+        Empty if current, but for an issue: in what it differs from what would be issued now.
     """
 
     is_current: bool
@@ -36,11 +36,14 @@ class CurrencyChecker:
         As the definitions say now.
     listings : mapping of asset path to function
         For assets fed from outside: partition key to {file name: sha256} as the source shows it now.
+    issues : collection of asset paths
+        Assets whose partitions are written once: what is there stays right, whatever has changed since.
     """
 
     store: PartitionStore
     code_versions: Mapping[str, str]
     listings: Mapping[str, Callable[[str], Mapping[str, str]]] = field(default_factory=dict)
+    issues: Collection[str] = ()
     _footers: dict[tuple[str, str], Footer | None] = field(default_factory=dict)
     _known: dict[tuple[str, str], Currency] = field(default_factory=dict)
 
@@ -72,6 +75,12 @@ class CurrencyChecker:
             return Currency(False, str(e))
         if footer is None:
             return Currency(False, "never published")
+        found = self._compare(asset, partition, footer)
+        if asset in self.issues and not found.is_current:
+            return Currency(True, f"issued by what was there then, not rewritten: {found.reason}")
+        return found
+
+    def _compare(self, asset: str, partition: str, footer: Footer) -> Currency:
         expected = self.code_versions.get(asset)
         if expected is not None and footer.code_version != expected:
             return Currency(False, f"made by code {footer.code_version[:12]}, the code is now {expected[:12]}")

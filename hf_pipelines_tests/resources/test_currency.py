@@ -199,3 +199,15 @@ def test_is_current_asks_for_each_partition_once(chain):
         assert checker.is_current("s/matrix", "2020-01-19").is_current
         assert checker.is_current("m/features", WEEKS[1]).is_current
     assert sorted(asked) == WEEKS
+
+
+def test_is_current_of_an_issue_says_what_changed_and_does_not_count_it(chain):
+    for code in (CODE, {**CODE, "s/signals": "signals-2"}):
+        assert CurrencyChecker(chain, code, issues=["s/signals"]).is_current("s/signals", DAY).is_current
+    newer = CurrencyChecker(chain, {**CODE, "s/signals": "signals-2"}, issues=["s/signals"])
+    assert newer.is_current("s/signals", DAY) == Currency(
+        True, "issued by what was there then, not rewritten: made by code signals-1, the code is now signals-2"
+    )
+    # Damage is no change of mind.
+    chain.objects.put(f"s/signals/{DAY}.parquet", b"PAR1 nothing PAR1")
+    assert not CurrencyChecker(chain, CODE, issues=["s/signals"]).is_current("s/signals", DAY).is_current
