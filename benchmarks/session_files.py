@@ -111,7 +111,9 @@ def _load(
     days = partitions.sessions_between(start, end)
     if folder is None:
         random = session_bars(days, symbols=n_symbols, seed=7)
-        return MarketBars(random, f"random bars (no folder given by --data or HF_DEVELOPMENT_DATA for {name})", REFERENCE)
+        return MarketBars(
+            random, f"random bars (no folder given by --data or HF_DEVELOPMENT_DATA for {name})", REFERENCE
+        )
     path = folder / name / "prices.parquet"
     if not path.is_file():
         raise SystemExit(
