@@ -19,6 +19,7 @@ MARKET_ASSETS = {
     "features/cross_asset": ["is_current", "replay"],
     "features/technical": ["is_current", "replay"],
     "features/temporal": ["is_current", "replay"],
+    "features_report": ["is_current"],
 }
 STRATEGY_ASSETS = {
     "training_matrix": ["is_current", "labels_end_before_week", "replay"],
@@ -52,13 +53,17 @@ JOBS = [
     "tech_direction_retrain",
     "tech_ranking_issue",
     "tech_ranking_retrain",
+    "us_tech_feed_report",
     "us_tech_feed_update",
+    "us_tech_report",
     "us_tech_update",
 ]
 SCHEDULES = [
     "tech_direction_feed_weekly_retrain",
     "tech_direction_weekly_retrain",
     "tech_ranking_weekly_retrain",
+    "us_tech_feed_weekly_report",
+    "us_tech_weekly_report",
     "weekly_housekeeping",
 ]
 SENSORS = [
@@ -120,7 +125,9 @@ def test_definitions_connect_the_assets_of_the_list(definitions):
     }
     expected: dict[str, list[str]] = {}
     for market in MARKETS:
-        expected |= {f"{market}/{asset}": [f"{market}/bars"] for asset in MARKET_ASSETS} | {f"{market}/bars": []}
+        groups = [f"{market}/{asset}" for asset in MARKET_ASSETS if asset.startswith("features/")]
+        expected |= {group: [f"{market}/bars"] for group in groups}
+        expected |= {f"{market}/bars": [], f"{market}/features_report": groups}
     for name, market in STRATEGIES.items():
         features = [f"{market}/features/{group}" for group in FEATURE_GROUPS[name]]
         known = {"bars": [f"{market}/bars"], "features": features}

@@ -7,13 +7,13 @@ Lives here: which weeks of bars a group reads, and cutting a range into weeks. D
 import math
 from collections.abc import Mapping
 from datetime import timedelta
-from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 import polars as pl
 
 from hf_pipelines.components.code_version import code_version
+from hf_pipelines.components.display import markdown_table
 from hf_pipelines.components.stage import (
     Computed,
     Stage,
@@ -36,9 +36,6 @@ if TYPE_CHECKING:
 # A usual year has 252 sessions in 52.18 weeks; fewer a week are assumed so that holidays do not shorten a window.
 SESSIONS_PER_WEEK = 4.5
 USUAL_SESSIONS = 252
-
-# Features with the most missing values that a partition shows by name.
-FEATURES_SHOWN = 10
 
 
 def feature_weeks(market: "Market", group: str) -> int:
@@ -115,7 +112,6 @@ def features_stage(market: "Market", group: str) -> Stage:
 def _compute_features(
     market: "Market", run: StageRun, inputs: Mapping[str, Loaded], group: str, read: tuple[StageInput, ...]
 ) -> Computed:
-    began = perf_counter()
     ready, failures = [], {}
     for key in run.partitions:
         try:
@@ -129,7 +125,6 @@ def _compute_features(
     frame = _features_of(market, ready, inputs, group, read)
     by_week = frame.with_columns(week_of_session()).partition_by("week", as_dict=True, include_key=False)
     empty = frame.clear()
-    seconds = (perf_counter() - began) / len(ready)
     contents = {
         key: Content(
             by_week.get((key,), empty),
@@ -142,8 +137,7 @@ def _compute_features(
         )
         for key in ready
     }
-    metadata = {key: {**_features_metadata(each.frame), "compute_s": seconds} for key, each in contents.items()}
-    return Computed(contents, failures, metadata)
+    return Computed(contents, failures, {key: _features_metadata(each.frame) for key, each in contents.items()})
 
 
 def _features_of(
@@ -191,19 +185,16 @@ def _fields(market: "Market", inputs: set[str]) -> dict[str, Any]:
 def _features_metadata(frame: pl.DataFrame) -> dict[str, Any]:
     names = [name for name, dtype in frame.schema.items() if dtype == pl.Float32]
     if not frame.height:
-        return {"symbols": 0, "members_per_session": 0.0, "null_share": 0.0}
+        return {"symbols": 0, "members_per_session": 0.0}
     is_complete = ~pl.any_horizontal(pl.col(names).is_nan())
-    nulls = dict(zip(names, frame.select(pl.col(names).is_nan().mean()).row(0), strict=True))
-    worst = sorted((name for name in names if nulls[name]), key=lambda name: -nulls[name])[:FEATURES_SHOWN]
+    shares = frame.select(pl.col(names).is_nan().mean()).unpivot(variable_name="feature", value_name="null share")
     return {
         "symbols": frame["symbol"].n_unique(),
         "members_per_session": frame.filter(is_complete).height / frame["session"].n_unique(),
-        "null_share": sum(nulls.values()) / len(nulls),
+        "null_share": shares["null share"].mean(),
         "latest_ts": str(frame["ts"].max()),
-        **({"most_nulls": dg.MetadataValue.md(_null_table(worst, nulls))} if worst else {}),
+        # Stable: equal shares stay in the order of the columns.
+        "null_shares": dg.MetadataValue.md(
+            markdown_table(shares.sort("null share", descending=True, maintain_order=True))
+        ),
     }
-
-
-def _null_table(names: list[str], shares: Mapping[str, float]) -> str:
-    rows = "\n".join(f"| {name} | {shares[name]:.1%} |" for name in names)
-    return f"| feature | without a value |\n|---|---|\n{rows}"

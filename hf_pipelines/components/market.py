@@ -18,7 +18,9 @@ import polars as pl
 from pydantic import BaseModel, Field, field_validator, model_validator
 
 from hf_pipelines.components.automation.arrivals import arrivals_sensor, market_job
+from hf_pipelines.components.automation.reporting import report_job, report_schedule
 from hf_pipelines.components.bars_stage import bars_stage
+from hf_pipelines.components.features_report_stage import features_report_stage
 from hf_pipelines.components.features_stage import features_stage
 from hf_pipelines.components.reference_stage import reference_stage
 from hf_pipelines.components.stage import (
@@ -352,6 +354,10 @@ class Market(dg.Component, dg.Model, dg.Resolvable):
     def features_asset(self, group: str) -> str:
         return f"{self.name}/features/{group}"
 
+    @property
+    def report_asset(self) -> str:
+        return f"{self.name}/features_report"
+
     @cached_property
     def reference_tables(self) -> dict[str, FilesSourceSpec | HttpSourceSpec]:
         """Source of each reference table of the market."""
@@ -465,7 +471,7 @@ class Market(dg.Component, dg.Model, dg.Resolvable):
 
     @cached_property
     def stages(self) -> tuple[Stage, ...]:
-        """Every asset of the market, in flow order."""
+        """What `update_job` makes, in flow order."""
         return (
             bars_stage(self),
             *(reference_stage(self, table) for table in self.reference_tables),
@@ -473,15 +479,23 @@ class Market(dg.Component, dg.Model, dg.Resolvable):
         )
 
     @cached_property
+    def report_stages(self) -> tuple[Stage, ...]:
+        """What looks at the features and feeds nothing: not made with every session."""
+        return (features_report_stage(self),) if self.feature_groups else ()
+
+    @cached_property
     def code_versions(self) -> dict[str, str]:
-        return {stage.asset: stage.code_version for stage in self.stages}
+        return {stage.asset: stage.code_version for stage in (*self.stages, *self.report_stages)}
 
     def build_defs(self, context: dg.ComponentLoadContext) -> dg.Definitions:
         job = market_job(self)
+        stages = (*self.stages, *self.report_stages)
+        reports = [report_job(self) for _ in self.report_stages]
         return dg.Definitions(
-            assets=[stage.build_asset() for stage in self.stages],
-            asset_checks=[stage.build_currency_check(self.code_versions) for stage in self.stages],
-            jobs=[job],
+            assets=[stage.build_asset() for stage in stages],
+            asset_checks=[stage.build_currency_check(self.code_versions) for stage in stages],
+            jobs=[job, *reports],
+            schedules=[report_schedule(self, each) for each in reports],
             sensors=[arrivals_sensor(self, job)] if self.is_fed else [],
         )
 

@@ -13,6 +13,7 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import partial
+from time import perf_counter
 from typing import Any, Protocol
 
 import dagster as dg
@@ -279,7 +280,12 @@ class Stage:
         with self.track(context) if self.track else nullcontext(None) as tracker:
             if tracker is not None:
                 run = replace(run, tracked=tracker.runs)
-            publication, results = self._check(run, inputs, self._compute_settled(context, run, inputs))
+            began = perf_counter()
+            computed = self._compute_settled(context, run, inputs)
+            # A range is computed at once: each of its partitions shows the mean.
+            compute_s = (perf_counter() - began) / max(len(computed.contents), 1)
+            noted = {key: {**computed.metadata.get(key, {}), "compute_s": compute_s} for key in computed.contents}
+            publication, results = self._check(run, inputs, replace(computed, metadata=noted))
             if publication.is_whole and len(wanted) == len(context.partition_keys):
                 yield dg.Output(publication, data_version=_data_version(publication))
             else:

@@ -12,17 +12,24 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
+import polars as pl
 
 from hf_pipelines.research.backtest.result import BacktestResult
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+    from matplotlib.image import AxesImage
 
 EQUITY_COLOUR = "#1f4e79"
 DRAWDOWN_COLOUR = "#d08079"
 DOTS_PER_INCH = 110
 SHOWN_IMPORTANCES = 30
+
+# Rows of a heat map whose labels can still be read on a screen.
+SHOWN_SYMBOLS = 60
+SHOWN_FEATURES = 60
+NO_VALUE_COLOUR = "#c8c8c8"
 
 
 def equity_png(result: BacktestResult) -> bytes:
@@ -97,6 +104,120 @@ def importances_png(names: Sequence[str], values: Sequence[float]) -> bytes:
     axes.grid(axis="x", color="0.9", linewidth=0.6)
     axes.set_axisbelow(True)
     return _png(figure)
+
+
+def coverage_png(coverage: pl.DataFrame) -> bytes:
+    """Heat map of the share of features that have a value: symbols by sessions, the worst symbols on top.
+
+    Parameters
+    ----------
+    coverage : DataFrame
+        `symbol`, `session`, `coverage` in [0, 1], as `feature_coverage` gives it; a pair without a row is drawn grey.
+
+    Returns
+    -------
+    bytes
+        A PNG of at most `SHOWN_SYMBOLS` symbols; the same values give the same bytes.
+
+    Raises
+    ------
+    ValueError
+        If there are no rows.
+    """
+    from matplotlib.ticker import PercentFormatter
+
+    if coverage.is_empty():
+        raise ValueError("`coverage` must have rows, had none.")
+    ranked = coverage.group_by("symbol").agg(pl.col("coverage").mean()).sort("coverage", "symbol")
+    shown, hidden = ranked.head(SHOWN_SYMBOLS), ranked.tail(-SHOWN_SYMBOLS)
+    sessions = coverage["session"].unique().sort().to_list()
+    table = coverage.pivot("session", index="symbol", values="coverage")
+    rows = shown.select("symbol").join(table, on="symbol", maintain_order="left")
+    values = rows.select(pl.col(str(day)) for day in sessions).fill_null(float("nan")).to_numpy()
+
+    figure = _figure(width=10.0, height=1.9 + 0.17 * max(shown.height, 6))
+    axes = figure.subplots()
+    image = _heat_map(axes, values, colours="viridis", low=0.0, high=1.0)
+    labels = [f"{symbol}  {share:.0%}" for symbol, share in shown.rows()]
+    axes.set_yticks(range(len(labels)), labels, fontsize=8)
+    axes.set_ylabel("Symbol and its mean")
+    step = max(1, math.ceil(len(sessions) / 16))
+    ticks = range(0, len(sessions), step)
+    axes.set_xticks(list(ticks), [str(sessions[i]) for i in ticks], rotation=45, ha="right", fontsize=8)
+    axes.set_xlabel("Session")
+    rest = (
+        f"the {shown.height} worst of {ranked.height} symbols; each of the others {_at_least(hidden['coverage'])}"
+        if hidden.height
+        else f"all {ranked.height} symbols, the worst on top"
+    )
+    axes.set_title(f"Features that have a value: {rest}\n(grey: not a member that session; 0%: no bar or no feature)", loc="left", fontsize=10)
+    bar = figure.colorbar(image, ax=axes, fraction=0.03, pad=0.02, format=PercentFormatter(xmax=1.0, decimals=0))
+    bar.set_label("Share of features that are not NaN")
+    return _png(figure)
+
+
+def correlations_png(correlations: pl.DataFrame, *, n_features: int, period: str) -> bytes:
+    """Heat map of the correlations of features, in the order given.
+
+    Parameters
+    ----------
+    correlations : DataFrame
+        `feature` and one column a feature, in the same order, as `clustered` gives them; NaN is drawn grey.
+    n_features : int
+        How many features there are, shown or not.
+    period : str
+        What the correlations are of, for the title.
+
+    Returns
+    -------
+    bytes
+        A PNG; the same values give the same bytes.
+
+    Raises
+    ------
+    ValueError
+        If there are no features, or more than `SHOWN_FEATURES`.
+    """
+    names = correlations["feature"].to_list()
+    if not 1 <= len(names) <= SHOWN_FEATURES:
+        raise ValueError(f"`correlations` must be of 1 to {SHOWN_FEATURES} features, was of {len(names)}.")
+    side = 0.165 * max(len(names), 12)
+    figure = _figure(width=side + 3.4, height=side + 2.4)
+    axes = figure.subplots()
+    image = _heat_map(axes, correlations.select(names).to_numpy(), colours="RdBu_r", low=-1.0, high=1.0)
+    axes.set_yticks(range(len(names)), names, fontsize=8)
+    axes.set_xticks(range(len(names)), names, rotation=90, fontsize=8)
+    axes.set_xlabel("Feature")
+    axes.set_ylabel("Feature")
+    rest = (
+        f"the {len(names)} of {n_features} features with the closest partner"
+        if len(names) < n_features
+        else f"all {n_features} features"
+    )
+    axes.set_title(f"Correlation of {rest},\nalike ones side by side; {period}", loc="left", fontsize=10)
+    figure.colorbar(image, ax=axes, fraction=0.04, pad=0.02).set_label("Rank correlation (grey: undefined)")
+    return _png(figure)
+
+
+def _heat_map(axes: Axes, values: np.ndarray, *, colours: str, low: float, high: float) -> AxesImage:
+    from matplotlib import colormaps
+
+    image = axes.imshow(
+        np.ma.masked_invalid(values),
+        cmap=colormaps[colours].with_extremes(bad=NO_VALUE_COLOUR),
+        vmin=low,
+        vmax=high,
+        aspect="auto",
+        interpolation="nearest",
+    )
+    axes.tick_params(length=2)
+    return image
+
+
+def _at_least(shares: pl.Series) -> str:
+    """The least of some shares in words, rounded down: 99.97 % are not all."""
+    least = float(shares.min())  # type: ignore[arg-type]
+    return "100%" if least == 1.0 else f"at least {math.floor(1000 * least) / 1000:.1%}"
 
 
 def _figure(*, width: float, height: float) -> Figure:

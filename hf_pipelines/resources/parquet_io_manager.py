@@ -11,6 +11,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
+from time import perf_counter
 from typing import Any
 
 import dagster as dg
@@ -221,10 +222,11 @@ class ParquetIOManager(dg.ConfigurableIOManager):
         notes: dict[str, dict[str, Any]] = {}
         for key, content in publication.contents.items():
             verdicts = publication.verdicts.get(key, {})
+            began = perf_counter()
             published = store.publish(asset, key, content, **stamp, verdicts=verdicts, issue=is_issue)
             # The UI keeps the order: results come first, where and how they are stored last.
             results = {name: _shown(value) for name, value in publication.metadata.get(key, {}).items()}
-            notes[key] = {**results, **_notes(published, verdicts)}
+            notes[key] = {**results, "write_s": _shown(perf_counter() - began), **_notes(published, verdicts)}
         if is_issue and publication.contents:
             store.point_to_latest(asset)
         for key, content in publication.rejected.items():

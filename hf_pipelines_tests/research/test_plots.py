@@ -1,6 +1,8 @@
 import io
+from datetime import date
 
 import numpy as np
+import polars as pl
 import pytest
 from PIL import Image
 
@@ -74,3 +76,57 @@ def test_importances_png_shows_the_largest_thirty_whatever_their_order() -> None
 def test_importances_png_with_bad_input_raises(names: list[str], values: list[float], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         plots.importances_png(names, values)
+
+
+def coverage_of(shares: dict[str, float], *, sessions: int = 3) -> pl.DataFrame:
+    """The same share on every session; the first symbol is no member on the first one."""
+    days = [date(2013, 1, 7 + i) for i in range(sessions)]
+    rows = [(symbol, day, share) for symbol, share in shares.items() for day in days]
+    return pl.DataFrame(rows[1:], schema=["symbol", "session", "coverage"], orient="row")
+
+
+def test_coverage_png_draws_the_worst_symbol_on_top_and_absence_in_grey() -> None:
+    image = pixels(plots.coverage_png(coverage_of({"FULL": 1.0, "EMPTY": 0.0})))
+
+    # Ends of the scale, 0 and 1, and no value; the colour bar has but a thin line of each.
+    empty, full, none = (
+        np.nonzero((image == rgb).all(axis=2)) for rgb in ([68, 1, 84], [253, 231, 36], [200, 200, 200])
+    )
+    assert np.median(empty[0]) < np.median(none[0]) - 20
+    # One of the three cells of the lower row, the first.
+    assert np.median(none[0]) == pytest.approx(np.median(full[0]), abs=3)
+    assert np.median(none[1]) < np.median(full[1])
+    assert len(none[0]) == pytest.approx(len(full[0]) / 2, rel=0.05)
+    assert len(empty[0]) == pytest.approx(len(full[0]) * 3 / 2, rel=0.05)
+
+
+def test_coverage_png_of_many_symbols_shows_the_worst_of_them() -> None:
+    shares = {f"S{i:03}": i / 499 for i in range(500)}
+    worst = dict(list(shares.items())[: plots.SHOWN_SYMBOLS])
+
+    whole, small = pixels(plots.coverage_png(coverage_of(shares))), pixels(plots.coverage_png(coverage_of(worst)))
+
+    # The same picture below its title, whatever else there is.
+    assert whole.shape == small.shape
+    assert (whole[60:] == small[60:]).all() and (whole[:60] != small[:60]).any()
+
+
+def test_correlations_png_draws_each_value_in_its_colour() -> None:
+    names = [f"f{i}" for i in range(12)]
+    values = np.where(np.eye(12, dtype=bool), 1.0, np.nan)
+    values[3, 8] = values[8, 3] = -1.0
+    frame = pl.DataFrame({"feature": names, **dict(zip(names, values, strict=True))})
+
+    image = pixels(plots.correlations_png(frame, n_features=300, period="2013"))
+
+    plus, minus, none = ((image == rgb).all(axis=2).sum() for rgb in ([103, 0, 31], [5, 48, 97], [200, 200, 200]))
+    assert plus / minus == pytest.approx(12 / 2, rel=0.05)
+    assert none / minus == pytest.approx((144 - 14) / 2, rel=0.05)
+
+
+def test_heat_maps_of_nothing_or_too_much_are_refused() -> None:
+    with pytest.raises(ValueError, match="`coverage` must have rows, had none"):
+        plots.coverage_png(coverage_of({"A": 1.0}).clear())
+    wide = pl.DataFrame({"feature": [f"f{i}" for i in range(61)]})
+    with pytest.raises(ValueError, match="`correlations` must be of 1 to 60 features, was of 61"):
+        plots.correlations_png(wide, n_features=61, period="2013")

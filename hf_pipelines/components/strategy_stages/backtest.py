@@ -8,6 +8,7 @@ from typing import Any
 import polars as pl
 
 from hf_pipelines.components.code_version import code_version
+from hf_pipelines.components.display import backtest_metadata, numeric, parquet_bytes
 from hf_pipelines.components.stage import (
     Finding,
     Stage,
@@ -17,7 +18,6 @@ from hf_pipelines.components.stage import (
     each_partition,
     window,
 )
-from hf_pipelines.components.strategy_stages.display import backtest_metadata, numeric, parquet_bytes
 from hf_pipelines.components.strategy_stages.plan import StrategyPlan, single, trade, trading_fields
 from hf_pipelines.research.backtest import ENGINES
 from hf_pipelines.research.cross_validation import latest_predictions

@@ -8,6 +8,7 @@ import dagster as dg
 import polars as pl
 
 from hf_pipelines.components.code_version import code_version
+from hf_pipelines.components.display import markdown_table, parquet_bytes
 from hf_pipelines.components.stage import (
     Finding,
     Stage,
@@ -16,7 +17,6 @@ from hf_pipelines.components.stage import (
     StageRun,
     each_partition,
 )
-from hf_pipelines.components.strategy_stages.display import markdown_table, parquet_bytes
 from hf_pipelines.components.strategy_stages.plan import StrategyPlan, learner_fields, learner_functions, single
 from hf_pipelines.research.cross_validation import cross_validate, latest_predictions
 from hf_pipelines.research.learners import LEARNERS

@@ -10,6 +10,7 @@ import dagster as dg
 import polars as pl
 
 from hf_pipelines.components.code_version import code_version
+from hf_pipelines.components.display import numeric, picture
 from hf_pipelines.components.stage import (
     Finding,
     Stage,
@@ -18,7 +19,6 @@ from hf_pipelines.components.stage import (
     StageRun,
     each_partition,
 )
-from hf_pipelines.components.strategy_stages.display import numeric, picture
 from hf_pipelines.components.strategy_stages.plan import StrategyPlan, learner_fields, learner_functions, single
 from hf_pipelines.research.cross_validation import feature_importances, fit_final
 from hf_pipelines.research.learners import LEARNERS, resolve_params

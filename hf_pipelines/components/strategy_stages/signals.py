@@ -8,6 +8,7 @@ import dagster as dg
 import polars as pl
 
 from hf_pipelines.components.code_version import code_version
+from hf_pipelines.components.display import markdown_table
 from hf_pipelines.components.stage import (
     Finding,
     Stage,
@@ -18,7 +19,6 @@ from hf_pipelines.components.stage import (
     replay_guard,
     week_of_key,
 )
-from hf_pipelines.components.strategy_stages.display import markdown_table
 from hf_pipelines.components.strategy_stages.fitted_model import model_name
 from hf_pipelines.components.strategy_stages.plan import StrategyPlan, feature_frames
 from hf_pipelines.partitions import parse_key

@@ -6,6 +6,7 @@ from typing import Any
 import polars as pl
 
 from hf_pipelines.components.code_version import code_version
+from hf_pipelines.components.display import backtest_metadata, numeric
 from hf_pipelines.components.stage import (
     Stage,
     StageInput,
@@ -14,7 +15,6 @@ from hf_pipelines.components.stage import (
     week_of_key,
     window,
 )
-from hf_pipelines.components.strategy_stages.display import backtest_metadata, numeric
 from hf_pipelines.components.strategy_stages.plan import StrategyPlan, trade, trading_fields
 from hf_pipelines.research.backtest import ENGINES
 from hf_pipelines.research.bars import KEY_COLUMNS
