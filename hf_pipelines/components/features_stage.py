@@ -5,6 +5,7 @@ Lives here: which weeks of bars a group reads, and cutting a range into weeks. D
 """
 
 import math
+import re
 from collections.abc import Mapping
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
@@ -13,7 +14,6 @@ import dagster as dg
 import polars as pl
 
 from hf_pipelines.components.code_version import code_version
-from hf_pipelines.components.display import markdown_table
 from hf_pipelines.components.stage import (
     Computed,
     Stage,
@@ -36,6 +36,9 @@ if TYPE_CHECKING:
 # A usual year has 252 sessions in 52.18 weeks; fewer a week are assumed so that holidays do not shorten a window.
 SESSIONS_PER_WEEK = 4.5
 USUAL_SESSIONS = 252
+
+# What Dagster takes as the name of a tag.
+TAG_NAME = re.compile(r"[A-Za-z0-9_.-]{1,63}")
 
 
 def feature_weeks(market: "Market", group: str) -> int:
@@ -106,6 +109,8 @@ def features_stage(market: "Market", group: str) -> Stage:
             {each.name: f"{each.formula} ({each.lookback_bars} bars)" for each in features},
             {each.name: pl.Float32() for each in features},
         ),
+        # The search of Dagster's open-source web UI looks at tags, not at columns.
+        tags={f"feature/{each.name}": "" for each in features if TAG_NAME.fullmatch(each.name)},
     )
 
 
@@ -187,14 +192,12 @@ def _features_metadata(frame: pl.DataFrame) -> dict[str, Any]:
     if not frame.height:
         return {"symbols": 0, "members_per_session": 0.0}
     is_complete = ~pl.any_horizontal(pl.col(names).is_nan())
-    shares = frame.select(pl.col(names).is_nan().mean()).unpivot(variable_name="feature", value_name="null share")
+    nulls = frame.select(pl.col(names).is_nan().mean()).row(0, named=True)
     return {
         "symbols": frame["symbol"].n_unique(),
         "members_per_session": frame.filter(is_complete).height / frame["session"].n_unique(),
-        "null_share": shares["null share"].mean(),
+        "null_share": sum(nulls.values()) / len(nulls),
         "latest_ts": str(frame["ts"].max()),
-        # Stable: equal shares stay in the order of the columns.
-        "null_shares": dg.MetadataValue.md(
-            markdown_table(shares.sort("null share", descending=True, maintain_order=True))
-        ),
+        # The worst first; behind a click, since there may be hundreds.
+        "null_shares": dg.MetadataValue.json(dict(sorted(nulls.items(), key=lambda each: -each[1]))),
     }

@@ -187,6 +187,8 @@ class Stage:
         looked at.
     known_gaps : frozenset of str
         Partitions that the operator has declared to be empty: they may lose the files they were made from.
+    tags : mapping
+        What the catalogue's search finds the asset by, besides its name.
     """
 
     asset: str
@@ -207,6 +209,7 @@ class Stage:
     is_own: Callable[[str, str], bool] = lambda name, key: True
     known_gaps: frozenset[str] = frozenset()
     metadata: Mapping[str, Any] = field(default_factory=dict)
+    tags: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def key(self) -> dg.AssetKey:
@@ -221,6 +224,7 @@ class Stage:
             group_name=self.asset.split("/")[0],
             description=self.description,
             kinds=set(self.kinds),
+            tags=self.tags,
             partitions_def=self.partitions,
             code_version=self.code_version,
             pool=self.pool,

@@ -135,7 +135,7 @@ def coverage_png(coverage: pl.DataFrame) -> bytes:
     rows = shown.select("symbol").join(table, on="symbol", maintain_order="left")
     values = rows.select(pl.col(str(day)) for day in sessions).fill_null(float("nan")).to_numpy()
 
-    figure = _figure(width=10.0, height=1.9 + 0.17 * max(shown.height, 6))
+    figure = _figure(width=10.0, height=1.9 + 0.17 * max(shown.height, 9))
     axes = figure.subplots()
     image = _heat_map(axes, values, colours="viridis", low=0.0, high=1.0)
     labels = [f"{symbol}  {share:.0%}" for symbol, share in shown.rows()]
@@ -152,7 +152,7 @@ def coverage_png(coverage: pl.DataFrame) -> bytes:
     )
     axes.set_title(f"Features that have a value: {rest}\n(grey: not a member that session; 0%: no bar or no feature)", loc="left", fontsize=10)
     bar = figure.colorbar(image, ax=axes, fraction=0.03, pad=0.02, format=PercentFormatter(xmax=1.0, decimals=0))
-    bar.set_label("Share of features that are not NaN")
+    bar.set_label("Features that are not NaN")
     return _png(figure)
 
 

@@ -59,13 +59,13 @@ def test_features_metadata_gives_null_share_of_every_feature(project: Project, n
     # 4, 2 and 4 have no value.
     first = noted[QUICK][weeks[0]]
     assert (first["rows"], first["symbols"]) == (4, 1)
-    assert _table(first["null_shares"]) == [("quick_roc_5", "1"), ("quick_gap_5", "1"), ("quick_roc_2", "0.5")]
+    assert list(first["null_shares"].items()) == [("quick_roc_5", 1.0), ("quick_gap_5", 1.0), ("quick_roc_2", 0.5)]
     assert first["null_share"] == pytest.approx(10 / 12, rel=1e-5)
     # In the third week S001 has sessions 8 to 12 of which the week holds 9 to 12: 4 rows each for two symbols.
     third = noted[QUICK][weeks[2]]
     assert (third["rows"], third["symbols"]) == (8, 2)
     lacking = {"quick_roc_2": 1, "quick_roc_5": 4, "quick_gap_5": 3}
-    assert dict(_table(third["null_shares"])) == {name: f"{n / 8:.4g}" for name, n in lacking.items()}
+    assert third["null_shares"] == pytest.approx({name: n / 8 for name, n in lacking.items()})
 
 
 def test_metadata_of_a_partition_says_what_is_stored_and_what_it_cost(project: Project, noted: dict[str, dict]) -> None:
@@ -88,6 +88,8 @@ def test_features_columns_say_formula_lookback_and_source(project: Project) -> N
     assert list(columns) == ["quick_roc_2", "quick_roc_5", "quick_gap_5"]
     assert columns["quick_roc_5"].description == "change over 5 bars (6 bars)"
     assert columns["quick_roc_5"].type == "Float32"
+    # What the catalogue is searched by.
+    assert {name for name in node.tags if name.startswith("feature/")} == {f"feature/{name}" for name in columns}
 
 
 def test_report_of_a_week_shows_coverage_and_correlations_of_the_weeks_to_its_end(
