@@ -100,7 +100,7 @@ def _spells(market: "Market") -> list[list[str]]:
 def _shown(coverage: pl.DataFrame, correlations: pl.DataFrame, *, n_weeks: int) -> dict[str, Any]:
     from hf_pipelines.research.plots import SHOWN_FEATURES, correlations_png, coverage_png
 
-    first, last = coverage["session"].min(), coverage["session"].max()
+    first, last = str(coverage["session"].min()), str(coverage["session"].max())
     drawn = clustered(correlations, SHOWN_FEATURES)
     symbols = coverage.group_by("symbol").agg(pl.col("coverage").mean()).sort("coverage", "symbol")
     return {

@@ -14,6 +14,7 @@ import dagster as dg
 import polars as pl
 
 from hf_pipelines.components.code_version import code_version
+from hf_pipelines.components.display import markdown_table
 from hf_pipelines.components.stage import (
     Computed,
     Stage,
@@ -198,6 +199,13 @@ def _features_metadata(frame: pl.DataFrame) -> dict[str, Any]:
         "members_per_session": frame.filter(is_complete).height / frame["session"].n_unique(),
         "null_share": sum(nulls.values()) / len(nulls),
         "latest_ts": str(frame["ts"].max()),
-        # The worst first; behind a click, since there may be hundreds.
-        "null_shares": dg.MetadataValue.json(dict(sorted(nulls.items(), key=lambda each: -each[1]))),
+        "null_shares": dg.MetadataValue.md(markdown_table(_null_shares(nulls))),
     }
+
+
+def _null_shares(nulls: Mapping[str, float]) -> pl.DataFrame:
+    """Every feature that lacks values, the worst first, and how many lack none."""
+    rows = sorted(((name, share) for name, share in nulls.items() if share), key=lambda each: -each[1])
+    if whole := len(nulls) - len(rows):
+        rows.append((f"{whole} more, each" if rows else f"all {whole}", 0.0))
+    return pl.DataFrame(rows, schema=["feature", "null share"], orient="row")

@@ -150,7 +150,11 @@ def coverage_png(coverage: pl.DataFrame) -> bytes:
         if hidden.height
         else f"all {ranked.height} symbols, the worst on top"
     )
-    axes.set_title(f"Features that have a value: {rest}\n(grey: not a member that session; 0%: no bar or no feature)", loc="left", fontsize=10)
+    axes.set_title(
+        f"Features that have a value: {rest}\n(grey: not a member that session; 0%: no bar or no feature)",
+        loc="left",
+        fontsize=10,
+    )
     bar = figure.colorbar(image, ax=axes, fraction=0.03, pad=0.02, format=PercentFormatter(xmax=1.0, decimals=0))
     bar.set_label("Features that are not NaN")
     return _png(figure)

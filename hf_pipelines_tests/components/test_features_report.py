@@ -59,13 +59,16 @@ def test_features_metadata_gives_null_share_of_every_feature(project: Project, n
     # 4, 2 and 4 have no value.
     first = noted[QUICK][weeks[0]]
     assert (first["rows"], first["symbols"]) == (4, 1)
-    assert list(first["null_shares"].items()) == [("quick_roc_5", 1.0), ("quick_gap_5", 1.0), ("quick_roc_2", 0.5)]
+    assert _table(first["null_shares"]) == [("quick_roc_5", "1"), ("quick_gap_5", "1"), ("quick_roc_2", "0.5")]
     assert first["null_share"] == pytest.approx(10 / 12, rel=1e-5)
     # In the third week S001 has sessions 8 to 12 of which the week holds 9 to 12: 4 rows each for two symbols.
     third = noted[QUICK][weeks[2]]
     assert (third["rows"], third["symbols"]) == (8, 2)
     lacking = {"quick_roc_2": 1, "quick_roc_5": 4, "quick_gap_5": 3}
-    assert third["null_shares"] == pytest.approx({name: n / 8 for name, n in lacking.items()})
+    assert dict(_table(third["null_shares"])) == {name: f"{n / 8:.4g}" for name, n in lacking.items()}
+    # In the last, S002 has its third to seventh bar: three and two of 13 rows lack values.
+    last = _table(noted[QUICK][weeks[4]]["null_shares"])
+    assert last == [("quick_roc_5", f"{3 / 13:.4g}"), ("quick_gap_5", f"{2 / 13:.4g}"), ("1 more, each", "0")]
 
 
 def test_metadata_of_a_partition_says_what_is_stored_and_what_it_cost(project: Project, noted: dict[str, dict]) -> None:
