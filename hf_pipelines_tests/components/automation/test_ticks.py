@@ -256,7 +256,7 @@ class Interleaved:
         weeks, partitions = ticking.project.weeks, ticking.market.partitions
         self.week, self.past = weeks[week], weeks[week - 3]
         self.days = [f"{each}" for each in partitions.sessions_of_week(self.week)]
-        self.following = weeks[week - 2 : week]
+        self.following = weeks[week - 3 : week]
         kept = {each: bars_of(ticking, each) for each in self.days}
         gone = [f"{each}" for key in weeks[week:] for each in partitions.sessions_of_week(key)]
         for each in gone:
@@ -272,7 +272,8 @@ class Interleaved:
         assert asked(ticking.follows(now())) == [(["ranking/signals"], ",".join(self.days[:day]))]
         revised = partitions.sessions_of_week(self.past)[0]
         ticking.write(revised, bars_of(ticking, revised).with_columns(pl.col("open", "high", "low", "close") * 1.01))
-        assert asked(ticking.arrivals()) == [([BARS, FEATURES], self.past)]
+        # The weeks after it are judged by its bars; none of them changes.
+        assert asked(ticking.arrivals()) == [([BARS], ",".join(weeks[week - 3 : week + 1]))]
         self.day = self.days[day]
         ticking.write(self.day, kept[self.day], age_s=30.0)
         assert asked(ticking.arrivals()) == [([BARS, FEATURES], self.week)]
