@@ -153,12 +153,12 @@ def test_log_has_a_line_for_people_and_a_line_of_json(monkeypatch, tmp_path, cap
 
 
 def test_log_file_that_cannot_be_written_stops_nobody(monkeypatch, tmp_path, caplog):
-    (tmp_path / "data").write_text("a file, not a folder")
-    monkeypatch.setenv("HF_DATA_DIR", str(tmp_path / "data"))
+    (tmp_path / "notifications.jsonl").mkdir()
+    monkeypatch.setenv("HF_DATA_DIR", str(tmp_path))
     Notifier().log(MESSAGE, logging.getLogger("watch"))
     assert [record.message for record in caplog.records] == [
         MESSAGE.text,
-        "notifications.jsonl was not written: File exists",
+        "notifications.jsonl was not written: Is a directory",
     ]
 
 
