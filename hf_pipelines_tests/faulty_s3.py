@@ -285,9 +285,11 @@ def through(proxy: Faulty, s3: S3) -> S3:
 
 
 def main(port: int, control: int, upstream: str) -> None:
-    switch = _Switch(port, upstream)
-    handler = type("Control", (_Control,), {"switch": switch})
-    ThreadingHTTPServer(("127.0.0.1", control), handler).serve_forever()
+    handler = type("Control", (_Control,), {})
+    # It accepts before the proxy does, whose first answer says that both are ready.
+    server = ThreadingHTTPServer(("127.0.0.1", control), handler)
+    handler.switch = _Switch(port, upstream)
+    server.serve_forever()
 
 
 if __name__ == "__main__":
