@@ -10,7 +10,6 @@ seconds with the CPU seconds of the runs' processes. Exits with 1 if the work of
 
 import argparse
 import os
-import shutil
 import signal
 import sys
 import tempfile
@@ -23,7 +22,6 @@ from typing import Any
 
 import polars as pl
 import psutil
-import yaml
 
 from benchmarks.session_files import MarketBars, add_data_argument, last_weeks, shares_500
 from hf_pipelines.partitions import week_key
@@ -68,16 +66,8 @@ def build(folder: Path, market: MarketBars, history: pl.DataFrame) -> tuple[Chec
     """A checkout with this market and strategy alone, its chains made from `history`, and the landing folder."""
     landing = folder / "landing"
     write_sessions(landing, history)
-    checkout = make_checkout(folder / "checkout", [STRATEGY])
-    markets = checkout.root / "hf_pipelines" / "defs" / "markets"
-    strategies = checkout.root / "hf_pipelines" / "defs" / "strategies"
-    for other in [*markets.iterdir(), *strategies.iterdir()]:
-        if other.is_dir() and other.name != STRATEGY["name"]:
-            shutil.rmtree(other)
     attributes = market.market(landing, name=MARKET, features=shipped_features(*GROUPS))
-    (markets / MARKET).mkdir()
-    text = yaml.safe_dump({"type": "hf_pipelines.components.Market", "attributes": attributes})
-    (markets / MARKET / "defs.yaml").write_text(text)
+    checkout = make_checkout(folder / "checkout", [STRATEGY], markets=[attributes])
     weeks = [week_key(day) for day in sorted(history["session"].unique())]
     for stage in market_of(attributes).stages:
         done = checkout.run(

@@ -10,7 +10,6 @@ counts what its imports take (`-X importtime`; lazy ones included). Exits with 1
 import argparse
 import json
 import re
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -22,7 +21,6 @@ from typing import Any
 
 import numpy as np
 import polars as pl
-import yaml
 
 from benchmarks.session_files import MarketBars, add_data_argument, last_weeks, shares_500
 from hf_pipelines.partitions import week_key
@@ -67,10 +65,6 @@ def build(folder: Path, market: MarketBars) -> tuple[Checkout, Path, list[str]]:
     """A checkout with this market alone, its landing folder, and the names of its reference tables."""
     landing, references = folder / "landing", folder / "references"
     members = [symbol for symbol in market.symbols if symbol != VOLATILITY_INDEX]
-    checkout = make_checkout(folder / "checkout", [])
-    markets = checkout.root / "hf_pipelines" / "defs" / "markets"
-    for other in [each for each in markets.iterdir() if each.is_dir()]:
-        shutil.rmtree(other)
     tables = random_references(members, start=market.sessions[0], end=market.sessions[-1], seed=1)
     for name, rows in tables.items():
         _write_days(references / name, rows)
@@ -80,9 +74,7 @@ def build(folder: Path, market: MarketBars) -> tuple[Checkout, Path, list[str]]:
         "volatility_index": VOLATILITY_INDEX,
         "references": [{"table": name, "source": {"type": "files", "uri": str(references / name)}} for name in tables],
     }
-    (markets / MARKET).mkdir()
-    text = yaml.safe_dump({"type": "hf_pipelines.components.Market", "attributes": attributes})
-    (markets / MARKET / "defs.yaml").write_text(text)
+    checkout = make_checkout(folder / "checkout", [], markets=[attributes])
     return checkout, landing, list(tables)
 
 

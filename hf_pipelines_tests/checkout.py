@@ -136,16 +136,31 @@ class Checkout:
         return Checkout(self.root, folder, {**self.env, **env})
 
 
-def make_checkout(folder: Path, strategies: Sequence[Mapping[str, object]], data: Path | None = None) -> Checkout:
-    """Copy the repository to `folder` with other strategies."""
+# Folder of each component's instances.
+PLURALS = {"Market": "markets", "Strategy": "strategies"}
+
+
+def make_checkout(
+    folder: Path,
+    strategies: Sequence[Mapping[str, object]],
+    data: Path | None = None,
+    *,
+    markets: Sequence[Mapping[str, object]] = (),
+) -> Checkout:
+    """Copy the repository to `folder` with other strategies, and with other markets if there are any.
+
+    A market that nothing reads has sensors all the same, and every process loads it.
+    """
+    replaced = shutil.ignore_patterns("tech_*", *(["us_tech*"] if markets else []))
     # With its compiled kernels: building them anew takes longer than the tests.
-    shutil.copytree(REPOSITORY / "hf_pipelines", folder / "hf_pipelines", ignore=shutil.ignore_patterns("tech_*"))
+    shutil.copytree(REPOSITORY / "hf_pipelines", folder / "hf_pipelines", ignore=replaced)
     for name in COPIED:
         shutil.copy(REPOSITORY / name, folder / name)
-    for strategy in strategies:
-        path = folder / "hf_pipelines" / "defs" / "strategies" / str(strategy["name"]) / "defs.yaml"
-        path.parent.mkdir(parents=True)
-        path.write_text(yaml.safe_dump({"type": "hf_pipelines.components.Strategy", "attributes": dict(strategy)}))
+    for kind, all_attributes in (("Market", markets), ("Strategy", strategies)):
+        for attributes in all_attributes:
+            path = folder / "hf_pipelines" / "defs" / PLURALS[kind] / str(attributes["name"]) / "defs.yaml"
+            path.parent.mkdir(parents=True)
+            path.write_text(yaml.safe_dump({"type": f"hf_pipelines.components.{kind}", "attributes": dict(attributes)}))
     return Checkout(folder, data or folder / "data")
 
 

@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import polars as pl
-import yaml
 
 from hf_pipelines.partitions import MarketPartitions
 from hf_pipelines.resources.market_data.files import SETTLE_S
@@ -141,7 +140,6 @@ def make_landing(
 ) -> Landing:
     """A checkout in `folder` with the market `small`; nothing has landed yet."""
     bars = session_bars(sessions_from(FIRST_SESSION, weeks), seed=seed, symbols=symbols)
-    checkout = make_checkout(folder / "checkout", strategies, data=folder / "data")
     landing = folder / "landing"
     attributes = {
         **files_market(landing, bars.clear(), features=shipped_features(*GROUPS), name=MARKET),
@@ -153,9 +151,7 @@ def make_landing(
         "start": str(bars["session"].min()),
         "end": str(bars["session"].max()),
     }
-    place = checkout.root / "hf_pipelines" / "defs" / "markets" / MARKET / "defs.yaml"
-    place.parent.mkdir(parents=True)
-    place.write_text(yaml.safe_dump({"type": "hf_pipelines.components.Market", "attributes": attributes}))
+    checkout = make_checkout(folder / "checkout", strategies, folder / "data", markets=[attributes])
     return Landing(checkout, landing, bars)
 
 

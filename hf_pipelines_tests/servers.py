@@ -30,7 +30,7 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-LONGEST_PAUSE_S = 0.4
+LONGEST_PAUSE_S = 1.0
 
 
 def wait_until(

@@ -28,7 +28,6 @@ from pathlib import Path
 from random import Random
 
 import psutil
-import yaml
 from dagster import DagsterEventType, DagsterRun, DagsterRunStatus
 from dagster._core.storage.base_storage import DagsterStorage
 from dagster._core.storage.dagster_run import FINISHED_STATUSES
@@ -79,11 +78,6 @@ BACKOFF = tuple(timedelta(seconds=each) for each in {BACKOFFS_S})
 
 def make_place(folder: Path, script: ArrivalScript) -> Checkout:
     """A checkout whose only market is fed from its data folder, and whose sensors lose their patience in seconds."""
-    checkout = make_checkout(folder / "checkout", [FOLLOWER], data=folder / "noisy")
-    with (checkout.root / "hf_pipelines" / "components" / "automation" / "work.py").open("a") as module:
-        module.write(HURRY)
-    markets = checkout.root / "hf_pipelines" / "defs" / "markets"
-    shutil.rmtree(markets)
     attributes = {
         "name": MARKET,
         "universe": [{"symbol": each} for each in script.members],
@@ -95,9 +89,9 @@ def make_place(folder: Path, script: ArrivalScript) -> Checkout:
         "end": str(script.all_sessions[-1]),
         "features": shipped_features(*GROUPS),
     }
-    place = markets / MARKET / "defs.yaml"
-    place.parent.mkdir(parents=True)
-    place.write_text(yaml.safe_dump({"type": "hf_pipelines.components.Market", "attributes": attributes}))
+    checkout = make_checkout(folder / "checkout", [FOLLOWER], folder / "noisy", markets=[attributes])
+    with (checkout.root / "hf_pipelines" / "components" / "automation" / "work.py").open("a") as module:
+        module.write(HURRY)
     return checkout
 
 

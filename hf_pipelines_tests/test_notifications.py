@@ -16,7 +16,6 @@ from typing import Any
 
 import polars as pl
 import pytest
-import yaml
 
 from hf_pipelines_tests.checkout import Checkout, make_checkout
 from hf_pipelines_tests.pipeline import TIMEZONE, session_bars, sessions_from, shipped_features
@@ -91,8 +90,7 @@ def receiving() -> Iterator[Receiver]:
 
 
 def fed_checkout(folder: Path, landing: Path, bars: pl.DataFrame) -> Checkout:
-    """The repository with one market more, whose files land in a folder; it needs no history."""
-    checkout = make_checkout(folder, [])
+    """A checkout of one market, whose files land in a folder; it needs no history."""
     symbols = sorted(set(bars["symbol"]) - {"^INDEX"})
     attributes = {
         "name": "small",
@@ -105,10 +103,7 @@ def fed_checkout(folder: Path, landing: Path, bars: pl.DataFrame) -> Checkout:
         "end": str(bars["session"].max()),
         "features": shipped_features("temporal"),
     }
-    path = checkout.root / "hf_pipelines" / "defs" / "markets" / "small" / "defs.yaml"
-    path.parent.mkdir(parents=True)
-    path.write_text(yaml.safe_dump({"type": "hf_pipelines.components.Market", "attributes": attributes}))
-    return checkout
+    return make_checkout(folder, [], markets=[attributes])
 
 
 @dataclass
