@@ -95,19 +95,17 @@ def test_broken_file_fails_its_week_by_name_while_another_week_goes_on_and_fixin
     assert revised["close"].to_list() == revised["open"].to_list()
     assert len(landing.store.versions(BARS, landing.weeks[3])) == 1
 
+    # Mended, and with it the rest of the week and the Monday after it.
     before = services.runs()
-    landing.deliver([tuesday])
+    landing.deliver([*landing.sessions_of(HISTORY_WEEKS)[1:], landing.sessions_of(HISTORY_WEEKS + 1)[0]])
     settle(services)
     assert {status for _, status in new_runs(services, before)} == {"SUCCESS"}
     assert f"{tuesday}" in landing.issues()
 
 
 def test_week_boundary_brings_a_new_model_before_mondays_signal(fed):
-    landing, services = fed
-    rest = landing.sessions_of(HISTORY_WEEKS)[2:]
+    landing, _ = fed
     monday = landing.sessions_of(HISTORY_WEEKS + 1)[0]
-    landing.deliver([*rest, monday])
-    settle(services)
     assert landing.issues() == [f"{day}" for day in [*landing.sessions_of(HISTORY_WEEKS), monday]]
     model = landing.store.read(MODEL, landing.weeks[HISTORY_WEEKS + 1])
     issue = landing.store.read(SIGNALS, f"{monday}").frame
