@@ -43,7 +43,7 @@ taken = {}
 for asset in sys.argv[2:]:
     event = pipeline.instance.get_latest_materialization_event(__import__("dagster").AssetKey(asset.split("/")))
     facts = event.asset_materialization.metadata
-    taken[asset] = {name: facts[name].value for name in ("compute_s", "write_s", "rows") if name in facts}
+    taken[asset] = {name: facts[name].value for name in ("compute_s", "checks_s", "write_s", "rows") if name in facts}
 print(json.dumps([seconds, taken]))
 """
 
@@ -139,6 +139,10 @@ def main() -> int:
             )
             for seconds, of_imports, taken in done:
                 print(f"  process of {seconds:.1f} s, imports {of_imports:.1f} s")
+                replayed = [facts for asset, facts in taken.items() if "/features/" in asset]
+                if replayed:
+                    computed, checked = (sum(facts[name] for facts in replayed) for name in ("compute_s", "checks_s"))
+                    print(f"  replay and other checks {checked:.2f} s for {computed:.2f} s of computing features")
                 for asset, facts in taken.items():
                     shown = ", ".join(
                         f"{what} {value:.2f}" if what != "rows" else f"{value:,} rows" for what, value in facts.items()

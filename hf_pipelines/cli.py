@@ -13,7 +13,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Entry point; returns the exit status."""
     warnings.filterwarnings("ignore", message=".*currently in (beta|preview).*")
     options = _parser().parse_args(arguments)
+    from hf_pipelines.resources import settings
+
     try:
+        # Where the definitions notice it, Dagster makes a traceback of it.
+        settings.data_dir()
         # A command that has more to say than "done" returns its exit status.
         return options.run(options) or 0
     except _expected_failures() as e:

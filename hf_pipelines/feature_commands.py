@@ -41,7 +41,7 @@ def replay_lines(
     stored = [key for key in store.partitions(features) if (first or key) <= key <= (last or key)]
     if not stored:
         raise ValueError(f"`weeks` of {features} must be stored to be replayed, none is from {first} to {last}.")
-    inputs, check = feature_inputs(market, group), feature_replay(market, group, n_times=ALL_TIMES)
+    inputs, check = feature_inputs(market, group), feature_replay(market, group, n_times=ALL_TIMES, is_sampled=False)
     read = cache(store.read)
     there = {each.asset: set(store.partitions(each.asset)) for each in inputs}
     n_values = n_failed = 0

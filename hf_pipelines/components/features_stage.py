@@ -7,10 +7,11 @@ Lives here: which weeks of bars a group reads, and cutting a range into weeks. D
 import math
 import re
 from collections.abc import Mapping
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
+import numpy as np
 import polars as pl
 
 from hf_pipelines.components.code_version import code_version
@@ -37,6 +38,12 @@ if TYPE_CHECKING:
 # A usual year has 252 sessions in 52.18 weeks; fewer a week are assumed so that holidays do not shorten a window.
 SESSIONS_PER_WEEK = 4.5
 USUAL_SESSIONS = 252
+
+# Members whose features are replayed each week, where these are features of single symbols.
+N_REPLAYED_SYMBOLS = 24
+
+# What makes the features of a member depend on the others.
+JOINT_INPUTS = {"universe", "sector"}
 
 # What Dagster takes as the name of a tag.
 TAG_NAME = re.compile(r"[A-Za-z0-9_.-]{1,63}")
@@ -68,14 +75,40 @@ def feature_inputs(market: "Market", group: str) -> tuple[StageInput, ...]:
     )
 
 
-def feature_replay(market: "Market", group: str, *, n_times: int = 3) -> StageCheck:
-    """The look-ahead guard of a group: at least `n_times` times of each week."""
+def feature_replay(market: "Market", group: str, *, n_times: int = 3, is_sampled: bool = True) -> StageCheck:
+    """The look-ahead guard of a group: at least `n_times` times of each week.
+
+    A week of features is little work, and to replay all of it more than to make it. So a sample is replayed: of features
+    of single symbols some members, others each week and all late listings; of features that compare members all of
+    them, at one of the times. Where there are few members, and if not `is_sampled`, all at every time.
+    """
     read = feature_inputs(market, group)
+    is_joint = any(JOINT_INPUTS & {*FEATURES[name].inputs} for name in market.feature_groups[group])
+    references = {each for each in (market.benchmark, market.volatility_index) if each is not None}
 
     def recompute(run: StageRun, inputs: Mapping[str, Loaded], key: str) -> pl.DataFrame:
         return _features_of(market, [key], inputs, group, read)
 
-    return replay_guard(recompute, n_times=n_times)
+    def sample(
+        key: str, stored: pl.DataFrame, times: list[datetime], seed: int
+    ) -> tuple[list[datetime], frozenset[str] | None]:
+        # Members whether stored or not: features of survivors alone lack some.
+        first, last = parse_key(key), week_end(parse_key(key))
+        is_member = (pl.col("since") <= last) & (pl.col("until") >= first).fill_null(True)
+        of_week = market.membership.filter(is_member)["symbol"].unique()
+        if of_week.len() <= N_REPLAYED_SYMBOLS:
+            return times, None
+        generator = np.random.default_rng(seed)
+        if is_joint:
+            return [times[generator.integers(len(times))]], None
+        chosen: set[str] = set()
+        for symbols in (of_week, stored["symbol"].unique()):
+            names = symbols.sort().to_list()
+            chosen |= {names[at] for at in generator.permutation(len(names))[: N_REPLAYED_SYMBOLS // 2]}
+        began = stored.group_by("symbol").agg(pl.col("ts").min()).filter(pl.col("ts") > stored["ts"].min())
+        return times, frozenset({*chosen, *began["symbol"], *references})
+
+    return replay_guard(recompute, n_times=n_times, sample=sample if is_sampled else None)
 
 
 def features_stage(market: "Market", group: str) -> Stage:
@@ -158,6 +191,9 @@ def _features_of(
     first_day = parse_key(needed[0])
     earliest = {day: week_start(day) + timedelta(weeks=bars.first_week) for day in frame["session"].unique().to_list()}
     last_day = week_end(parse_key(needed[-1]))
+    wanted = [day for key in keys for day in market.partitions.sessions_of_week(key)]
+    if (at := inputs["bars"].known_at) is not None:
+        wanted = frame.filter(pl.col("ts") == at)["session"].unique().to_list()
     # The calendar is known ahead of time, and holds days before the market's first.
     sessions = market.partitions.sessions_around(first_day, last_day)
     return compute_features(
@@ -172,7 +208,7 @@ def _features_of(
         membership=market.membership,
         sectors=market.sectors,
         references={each.name: inputs[each.name].frame(weeks[each.name]) for each in read[1:]},
-        wanted=[day for key in keys for day in market.partitions.sessions_of_week(key)],
+        wanted=wanted,
     )
 
 

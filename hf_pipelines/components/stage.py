@@ -17,6 +17,7 @@ from time import perf_counter
 from typing import Any, Protocol
 
 import dagster as dg
+import polars as pl
 
 from hf_pipelines.partitions import MarketPartitions, parse_key, week_key
 from hf_pipelines.resources.currency import CurrencyChecker
@@ -48,6 +49,17 @@ class StageCompute(Protocol):
     """Computes the content of every partition of a run."""
 
     def __call__(self, run: "StageRun", inputs: Mapping[str, Loaded]) -> "Computed": ...
+
+
+class ReplaySample(Protocol):
+    """Which of a partition's `times` are replayed, and which symbols are read for it (None: all).
+
+    The rows of all symbols read are compared, but for references, which have none.
+    """
+
+    def __call__(
+        self, key: str, stored: pl.DataFrame, times: list[datetime], seed: int
+    ) -> tuple[list[datetime], frozenset[str] | None]: ...
 
 
 class Track(Protocol):
@@ -394,7 +406,9 @@ class Stage:
         verdicts: dict[str, dict[str, Verdict]] = {}
         rejected: dict[str, Content] = {}
         found: dict[str, dict[str, Finding]] = {check.name: {} for check in self.checks}
+        metadata = dict(computed.metadata)
         for key, content in computed.contents.items():
+            began = perf_counter()
             digest = content.content_hash()
             for check in self.checks:
                 finding = check.evaluate(run, inputs, key, content)
@@ -404,13 +418,15 @@ class Stage:
                     verdicts.setdefault(key, {})[check.name] = verdict
                     if not finding.passed:
                         rejected[key] = content
+            if self.checks:
+                metadata[key] = {**metadata.get(key, {}), "checks_s": perf_counter() - began}
         publication = Publication(
             contents={key: content for key, content in computed.contents.items() if key not in rejected},
             rejected=rejected,
             failures=computed.failures,
             skipped=computed.skipped,
             verdicts=verdicts,
-            metadata=computed.metadata,
+            metadata=metadata,
         )
         return publication, [_check_result(check.name, check.severity, found[check.name]) for check in self.checks]
 
@@ -514,6 +530,7 @@ def replay_guard(
     *,
     compared: Callable[[Content], Any] | None = None,
     n_times: int = 3,
+    sample: ReplaySample | None = None,
 ) -> StageCheck:
     """The look-ahead guard: recompute with every input cut at the row's time, and compare bits.
 
@@ -525,6 +542,8 @@ def replay_guard(
         Which part of the content to compare; default its frame.
     n_times : int
         Times replayed in each partition at least; the first, the last and late listings are always among them.
+    sample : callable, optional
+        Which symbols are read and compared; default all.
     """
     from hf_pipelines.research.replay import compare_replay, pick_replay_ts
 
@@ -535,9 +554,14 @@ def replay_guard(
         seed = int(hashlib.sha256(f"{key}:{stored.height}".encode()).hexdigest()[:8], 16)
         differences: list[str] = []
         n_compared = 0
-        for at in pick_replay_ts(stored, seed=seed, n=n_times):
+        times = pick_replay_ts(stored, seed=seed, n=n_times)
+        read = None
+        if sample is not None:
+            times, read = sample(key, stored, times, seed)
+            stored = stored if read is None else stored.filter(pl.col("symbol").is_in(read))
+        for at in times:
             try:
-                recomputed = compute(run, {name: loaded.cut(at) for name, loaded in inputs.items()}, key)
+                recomputed = compute(run, {name: loaded.cut(at, read) for name, loaded in inputs.items()}, key)
             except ValueError as e:
                 # What was known then is not enough to make it: look-ahead, and no reason to lose the other partitions.
                 differences.append(f"nothing can be recomputed at {at.isoformat()}: {e}")

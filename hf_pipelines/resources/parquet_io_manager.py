@@ -45,12 +45,15 @@ class Loaded:
         Where they were read, for their attachments.
     known_at : datetime or None
         Rows that became available later are left out of every frame; None leaves none out.
+    symbols : frozenset of str or None
+        Rows of other symbols are left out of every frame; None leaves none out.
     """
 
     asset: str
     parts: Mapping[str, Stored]
     store: PartitionStore
     known_at: datetime | None = None
+    symbols: frozenset[str] | None = None
 
     def frame(self, keys: Sequence[str] | None = None, columns: Sequence[str] | None = None) -> pl.DataFrame:
         """Rows of the given partitions (default: all), sorted by (symbol, ts) where there are such columns.
@@ -66,6 +69,8 @@ class Loaded:
             self._require_columns(wanted, columns)
         parts = [self.parts[key].frame for key in wanted]
         frame = pl.concat(parts if columns is None else [each.select(columns) for each in parts], how="vertical")
+        if self.symbols is not None and "symbol" in frame.columns:
+            frame = frame.filter(pl.col("symbol").is_in(self.symbols))
         if self.known_at is not None and not {"ts", "available_at"}.isdisjoint(frame.columns):
             frame = cut(frame, self.known_at)
         return frame.sort("symbol", "ts") if {"symbol", "ts"} <= set(frame.columns) else frame
@@ -98,9 +103,9 @@ class Loaded:
         """Bytes attached to a partition, their sha256 checked."""
         return self.store.read_attachment(self.parts[key].footer, name)
 
-    def cut(self, at: datetime) -> "Loaded":
-        """The same partitions as they were known at `at`."""
-        return replace(self, known_at=at)
+    def cut(self, at: datetime, symbols: frozenset[str] | None = None) -> "Loaded":
+        """The same partitions as they were known at `at`, of some symbols alone where they are named."""
+        return replace(self, known_at=at, symbols=symbols)
 
 
 @dataclass(frozen=True)

@@ -78,7 +78,7 @@ def test_metadata_of_a_partition_says_what_is_stored_and_what_it_cost(project: P
         assert note["content_hash"] == footer.content_hash
         # The session of Friday 3 February closes at 16:00 in New York.
         assert datetime.fromisoformat(note["available_at"]) == datetime(2012, 2, 3, 16, tzinfo=NEW_YORK)
-        assert 0 < note["write_s"] < 60 and 0 < note["compute_s"] < 60
+        assert 0 < note["write_s"] < 60 and 0 < note["compute_s"] < 60 and 0 < note["checks_s"] < 60
     # Three symbols and the index on five sessions, less the bar that never came and the faulty one.
     assert (noted[BARS][week]["rows"], noted[BARS][week]["symbols"]) == (18, 4)
     assert noted[BARS][week]["quarantined"] == 1

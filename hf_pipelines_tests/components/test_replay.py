@@ -3,7 +3,7 @@
 import re
 from collections.abc import Callable
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from importlib import import_module
 from pathlib import Path
 
@@ -12,10 +12,13 @@ import numpy as np
 import polars as pl
 import pytest
 
+from hf_pipelines.components.features_stage import feature_inputs, feature_replay
+from hf_pipelines.components.stage import Finding, StageRun, window
 from hf_pipelines.research.features import FEATURES, Feature, Panel
+from hf_pipelines.resources.parquet_io_manager import Loaded
 from hf_pipelines.resources.partition_store import Content, Verdict, encode
 from hf_pipelines_tests.conftest import FIRST_SESSION
-from hf_pipelines_tests.pipeline import Project, files_market, session_bars, sessions_from, shipped_features
+from hf_pipelines_tests.pipeline import Project, files_market, market_of, session_bars, sessions_from, shipped_features
 
 # The package names its functions as its modules: these are the modules, into which faults are planted.
 MATRIX = import_module("hf_pipelines.components.strategy_stages.training_matrix")
@@ -137,15 +140,20 @@ def test_features_over_a_range_reject_only_the_weeks_in_which_a_leak_shows(leaky
     assert {record.data["partition"] for record in verdict.metadata["failed"].records} == rejected
 
 
-def test_features_raise_no_alarm_on_100_random_clean_series(tmp_path, mlflow_template):
-    sessions = sessions_from(FIRST_SESSION, 32)
-    # Each series begins a session after the one before: late listings in every week replayed.
-    bars = session_bars(sessions, symbols=100, seed=11, late_bars=1)
-    market = files_market(tmp_path / "source", bars, features=shipped_features("technical", "cross_asset", "temporal"))
-    project = Project(tmp_path, market, mlflow_template=mlflow_template)
-    weeks = project.weeks
-    project.make("small/bars", weeks[0], weeks[-1])
-    groups = [f"small/features/{group}" for group in ("technical", "cross_asset", "temporal")]
+@pytest.fixture(scope="module")
+def large(tmp_path_factory: pytest.TempPathFactory, mlflow_template: Path) -> Project:
+    """100 series with their bars; each begins a session after the one before: late listings in every week."""
+    folder = tmp_path_factory.mktemp("large")
+    bars = session_bars(sessions_from(FIRST_SESSION, 32), symbols=100, seed=11, late_bars=1)
+    selected = [*shipped_features("technical", "cross_asset", "temporal"), "cross_section/rank_return_1"]
+    project = Project(folder, files_market(folder / "source", bars, features=selected), mlflow_template=mlflow_template)
+    project.make("small/bars", project.weeks[0], project.weeks[-1])
+    return project
+
+
+def test_features_raise_no_alarm_on_100_random_clean_series(large):
+    project, weeks = large, large.weeks
+    groups = [f"small/features/{group}" for group in ("technical", "cross_asset", "temporal", "cross_section")]
 
     run = project.make(groups, weeks[-2], weeks[-1])
     first = project.make(groups, weeks[10])
@@ -154,10 +162,47 @@ def test_features_raise_no_alarm_on_100_random_clean_series(tmp_path, mlflow_tem
     for group in groups:
         assert run.checks[group, "replay"].passed and first.checks[group, "replay"].passed
         compared[group] = run.checks[group, "replay"].metadata["values_compared"].value
-    # Two weeks, at least three times each, 100 series.
-    assert compared["small/features/technical"] >= 2 * 3 * 100 * 28
+    # Two weeks, at least three times each, a dozen of all 100 series and another of those that are stored.
+    assert 2 * 3 * 12 * 28 <= compared["small/features/technical"] <= 2 * 5 * 24 * 28
     newest = project.store.read("small/features/technical", weeks[-1]).frame
     assert newest["symbol"].n_unique() == 100 and not newest["roc_5"].is_nan().any()
+
+
+def test_replay_of_a_sample_finds_a_week_of_survivors_one_changed_column_and_changed_ranks(large):
+    week, market = large.weeks[-1], market_of(large.market)
+    large.make([f"small/features/{group}" for group in ("technical", "cross_section")], week)
+
+    def replay(group: str, change: pl.Expr | None = None, *, only: pl.Expr | None = None) -> Finding:
+        content = large.store.read(f"small/features/{group}", week)
+        frame = content.frame if only is None else content.frame.filter(only)
+        frame = frame if change is None else frame.with_columns(change)
+        inputs = {
+            each.name: Loaded(
+                each.asset,
+                {key: large.store.read(each.asset, key) for key in window(market.partitions, each, week)},
+                large.store,
+            )
+            for each in feature_inputs(market, group)
+        }
+        run = StageRun((week,), datetime.now(UTC), None)
+        return feature_replay(market, group).evaluate(run, inputs, week, replace(content, frame=frame))
+
+    is_early = pl.col("symbol") < "S050"
+    assert replay("technical").passed
+    # Of a dozen members drawn from all, half of them stored.
+    survivors = replay("technical", only=is_early)
+    assert not survivors.passed
+    assert all(re.search(r"of S0[5-9]\d at .*stored=\(none\)", each) for each in survivors.findings)
+    assert not replay("technical", pl.col("rsi_14") + 1.0).passed
+
+    # A rank is made of all members, and all of them are compared, at one of the times.
+    ranks = replay("cross_section")
+    assert ranks.passed
+    assert ranks.n_compared == 100
+    worst = pl.when(pl.col("symbol") == "S042").then(0.99).otherwise(pl.col("rank_return_1")).cast(pl.Float32)
+    (found,) = replay("cross_section", worst.alias("rank_return_1")).findings
+    assert found.startswith("rank_return_1 of S042 at ")
+    assert not replay("cross_section", only=is_early).passed
 
 
 @pytest.fixture

@@ -9,6 +9,8 @@ from hf_pipelines.cli import main
 def test_hfp_with_a_data_folder_that_is_a_file_says_so_in_one_line(tmp_path, monkeypatch, capsys, below, what):
     (tmp_path / "data").write_text("no folder")
     monkeypatch.setenv("HF_DATA_DIR", f"{tmp_path}/data{below}")
+    # Without it, preparing the instance would notice.
+    monkeypatch.setenv("DAGSTER_HOME", f"{tmp_path}")
     assert main(["current", "us_tech/bars"]) == 1
     said = capsys.readouterr().err
     assert said.startswith(f"hfp: `HF_DATA_DIR` must be a folder, was {tmp_path}/data{below}, {what}")
