@@ -25,6 +25,9 @@ MAX_KEY_LENGTH = 512
 FINAL_STATUS = re.compile(r"status code: 4(?!08|29)\d\d")
 RETRY_DETAILS = re.compile(r" in [\d.]+\w+, after (\d+) retries, max_retries: \d+, retry_timeout: \w+ ")
 
+# What a file is called until it is renamed, by obstore and by us: no key, so that no listing shows it.
+UNFINISHED = re.compile(r"#\d+$")
+
 NO_RANGE = re.compile(r"non-partial response|status code: 416|InvalidRange|Range Not Satisfiable", re.IGNORECASE)
 
 # Bounded: an outage fails the step within half a minute, Dagster's own retry comes after that.
@@ -265,6 +268,20 @@ class ObjectStore:
 
         with suppress(ObjectMissingError), self._naming("removed", key, may_miss=True):
             obstore.delete(_open(self.uri, self.endpoint), check_key(key))
+
+    def sweep(self, *, before: datetime) -> list[str]:
+        """Remove what writers that died before a time (UTC) have left on disk; returns their names below the root.
+
+        A bucket keeps nothing of a put that was not finished.
+        """
+        if "://" in self.uri:
+            return []
+        root = Path(self.uri).expanduser().resolve()
+        left = [path for path in root.rglob("*#*") if UNFINISHED.search(path.name)]
+        old = [path for path in left if path.stat().st_mtime < before.timestamp()]
+        for path in old:
+            path.unlink(missing_ok=True)
+        return sorted(str(path.relative_to(root)) for path in old)
 
     def _entries(self, prefix: str | None, after: str | None = None) -> dict[str, Any]:
         import obstore

@@ -1,7 +1,11 @@
 """Retention and restoring: what nothing needs goes by age and count, what something was made from stays, and comes back."""
 
 import os
+import signal
+import subprocess
+import sys
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import dagster as dg
 import polars as pl
@@ -139,3 +143,30 @@ def test_housekeeping_job_prunes_what_its_settings_allow(store, monkeypatch):
         assert housekeeping.execute_in_process(instance=instance, resources=resources, run_config=QUIET).success
     # 100, 99, 98 and 97 days old.
     assert set(store.versions(ASSET, WEEK)) == set(hashes[2:4])
+
+
+KILLED = """
+import os, signal, sys
+from hf_pipelines.resources.object_store import ObjectStore
+with ObjectStore(sys.argv[1]).writing(sys.argv[2]) as file:
+    file.write(b"half of it")
+    file.flush()
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_housekeeping_removes_what_killed_writers_left_a_day_ago(store):
+    (current,) = publish_revisions(store, 1)
+    key = store.key(ASSET, WEEK)
+    for _ in range(2):
+        died = subprocess.run([sys.executable, "-c", KILLED, store.objects.uri, key], check=False)
+        assert died.returncode == -signal.SIGKILL
+    older, younger = (Path(f"{store.objects.address(key)}#{number}") for number in (1, 2))
+    assert older.read_bytes() == younger.read_bytes() == b"half of it"
+    os.utime(older, 2 * ((NOW - timedelta(hours=25)).timestamp(),))
+    os.utime(younger, 2 * ((NOW - timedelta(hours=23)).timestamp(),))
+    with dg.DagsterInstance.ephemeral() as instance:
+        resources = {"storage": Storage(uri=store.objects.uri), "clock": Clock(fixed=NOW.isoformat())}
+        assert housekeeping.execute_in_process(instance=instance, resources=resources, run_config=QUIET).success
+    assert (older.exists(), younger.exists()) == (False, True)
+    assert store.read(ASSET, WEEK).footer.content_hash == current

@@ -5,6 +5,8 @@ Lives here: the job and its schedule. Does not live here: what may be removed (`
 Dagster concept: op job and schedule. dagster.yaml purges ticks; runs with their events and versions are ours.
 """
 
+from datetime import timedelta
+
 import dagster as dg
 
 from hf_pipelines.resources import settings
@@ -14,6 +16,9 @@ from hf_pipelines.resources.parquet_io_manager import Storage
 from hf_pipelines.resources.retention import Policy, current_footers, prune_runs, prune_versions
 
 CRON = "30 4 * * 6"
+
+# A file that has been written for longer belongs to a process that was killed.
+LONGEST_WRITE = timedelta(days=1)
 
 
 @dg.op(description="Remove old versions that nothing refers to, and old runs that made nothing that is current.")
@@ -25,8 +30,12 @@ def remove_old(context: dg.OpExecutionContext, storage: Storage, clock: Clock) -
     footers = current_footers(store, stored_partitions(store))
     versions = prune_versions(store, footers, policy, now)
     runs = prune_runs(context.instance, footers, policy, now)
-    context.log.info(f"removed {len(versions)} versions and {len(runs)} runs older than {policy.days} days")
-    for each in [*versions, *runs][:50]:
+    left = store.objects.sweep(before=now - LONGEST_WRITE)
+    context.log.info(
+        f"removed {len(versions)} versions and {len(runs)} runs older than {policy.days} days, and {len(left)} files that "
+        "were never finished"
+    )
+    for each in [*versions, *runs, *left][:50]:
         context.log.info(f"removed {each}")
 
 
