@@ -1,10 +1,11 @@
 """One tick of the arrival sensor over a folder of 5,000 session files, on disk and on S3.
 
 Run: `python -m benchmarks.bench_tick [--files 5000] [--rounds 5]`. The market has twenty years of bars and features
-stored. Timed are a tick that finds nothing new, one that finds a new session, those after a cursor was lost (all that
-is stored is compared anew, 260 weeks a tick), and, as the peer, a bare listing of names, sizes and times. S3 is moto's
-server on 127.0.0.1, whose answers are most of the wall time there. Minimum and median wall seconds and minimum CPU
-seconds; exits with 1 if the quickest of the first two kinds takes 1.5 s.
+stored. Timed are a tick that finds nothing new (of a bucket it looks at 2,000 files and the last weeks), one that finds
+a new session, those after a cursor was lost (all that is stored is compared anew, 260 weeks a tick), and, as the peer, a
+bare listing of all names, sizes and times. S3 is moto's server on 127.0.0.1, whose answers are most of the wall time
+there. Minimum and median wall seconds and minimum CPU seconds; exits with 1 if the quickest of the first two kinds
+takes 1.5 s.
 """
 
 import argparse
@@ -121,13 +122,14 @@ def on_s3(folder: Path, attributes: dict[str, Any], endpoint: str, bucket: str) 
 
 def bench(place: Place, instance: Any, payload: bytes, name: str, *, rounds: int) -> bool:
     """Print the rows of one place; true if no tick takes too long."""
-    cursor, first = None, []
-    for _ in range(100):
+    cursor: str | None = None
+    first, seen = [], set()
+    # A bucket is looked through in several ticks: settled is what comes back to where it was.
+    while cursor not in seen:
+        seen.add(cursor)
         found, cost = tick(place, instance, cursor)
         first.append(cost)
         assert not found.requests, (found.requests[:1], found.notes)
-        if found.cursor == cursor:
-            break
         cursor = found.cursor
     bare, quiet, arrived = [], [], []
     before = cursor
@@ -138,6 +140,7 @@ def bench(place: Place, instance: Any, payload: bytes, name: str, *, rounds: int
         found, cost = tick(place, instance, cursor)
         assert not found.requests
         quiet.append(cost)
+        cursor = found.cursor
     place.put(name, payload)
     for _ in range(rounds):
         found, cost = tick(place, instance, before)

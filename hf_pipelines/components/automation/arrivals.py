@@ -28,7 +28,9 @@ if TYPE_CHECKING:
     from hf_pipelines.components.market import Market
 
 # Objects looked at in one tick, besides those of the last weeks, which every tick looks at.
+# A bucket answers for a thousand at a time, a good tenth of a second each: a large one is looked through in several ticks.
 SCAN_LIMIT = 5_000
+BUCKET_SCAN_LIMIT = 2_000
 RECENT = timedelta(weeks=3)
 
 # A file that is written again and again settles never: after so many ticks it is taken as it is.
@@ -100,7 +102,7 @@ class Arrivals:
         recent = max(files, default=None)
         scan = self.source.scan(
             start_after=known.get("next", ""),
-            limit=SCAN_LIMIT,
+            limit=BUCKET_SCAN_LIMIT if self.source.folder.is_bucket else SCAN_LIMIT,
             recent_from=parse_key(recent) - RECENT if recent else None,
             now=self.now,
         )

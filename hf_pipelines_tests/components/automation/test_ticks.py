@@ -1,5 +1,6 @@
 """Ticks of the two sensors on a small market: what is asked for in each state of the landing folder and the store."""
 
+import io
 import json
 import os
 import time
@@ -11,12 +12,15 @@ import polars as pl
 import pytest
 import yaml
 
+from hf_pipelines.components.automation import arrivals
 from hf_pipelines.components.automation.arrivals import PATIENCE_TICKS, Arrivals
 from hf_pipelines.components.automation.following import Following, newest_week
 from hf_pipelines.components.automation.work import Ledger, Tick
 from hf_pipelines.components.strategy import Strategy
+from hf_pipelines.resources.object_store import ObjectStore
 from hf_pipelines.resources.partition_store import PartitionStore
 from hf_pipelines_tests.pipeline import Project, market_of
+from hf_pipelines_tests.servers import s3_server
 
 LATER = datetime(2030, 1, 1, tzinfo=UTC)
 BARS, FEATURES = "small/bars", "small/features/quick"
@@ -138,6 +142,38 @@ def test_files_still_arriving_are_waited_for_but_not_for_ever(ticking):
     waited = [ticking.arrivals(now) for _ in range(PATIENCE_TICKS)]
     assert {tick.notes for tick in waited} == {("files are still arriving",)}
     assert asked(ticking.arrivals(now)) == [([BARS], ",".join(ticking.project.weeks[5:13]))]
+
+
+def test_bucket_is_looked_through_in_several_ticks_and_its_last_weeks_in_each(ticking, tmp_path, monkeypatch):
+    weeks, sessions = ticking.project.weeks, ticking.market.partitions.sessions_of_week
+    monkeypatch.setattr(arrivals, "BUCKET_SCAN_LIMIT", 20)
+    with s3_server(tmp_path) as s3:
+        for name, value in s3.env.items():
+            monkeypatch.setenv(name, value)
+        bucket = ObjectStore(f"s3://{s3.bucket}/landing", s3.endpoint)
+
+        def put(day, change: float) -> None:
+            payload = io.BytesIO()
+            bars_of(ticking, day).with_columns(volume=pl.col("volume") + change).write_parquet(payload)
+            bucket.put(f"{day}.parquet", payload.getvalue())
+
+        for path in ticking.source.glob("*.parquet"):
+            bucket.put(path.name, path.read_bytes())
+        source = {"type": "files", "uri": bucket.uri, "endpoint": s3.endpoint}
+        ticking.market = market_of({**ticking.project.market, "source": source})
+        # 18 weeks of five sessions at most, four weeks of them a tick.
+        settled = []
+        while ticking.cursors["arrivals"] not in settled:
+            settled.append(ticking.cursors["arrivals"])
+            assert asked(ticking.arrivals()) == []
+        assert len({json.loads(cursor)["next"] for cursor in settled[1:]}) == 5
+
+        put(sessions(weeks[-2])[0], 1.0)
+        assert asked(ticking.arrivals(run=False)) == [([BARS], ",".join(weeks[-2:]))]
+        put(sessions(weeks[-2])[0], 0.0)
+        put(sessions(weeks[2])[0], 1.0)
+        found = [asked(ticking.arrivals(run=False)) for _ in range(5)]
+        assert [each for each in found if each] == [[([BARS], ",".join(weeks[2:10]))]]
 
 
 def test_lost_cursor_and_a_new_instance_ask_for_nothing_that_is_current(ticking):
