@@ -207,7 +207,8 @@ def _bars_content(
     suspect = verdicts.filter(is_suspect).select("symbol", "session", "rule", "reason")
     # A session after the last one that came is not missing but yet to come: the check `on_time` says when it is late.
     last = max(bars["session"].to_list(), default=None)
-    expected = _expected(market, [day for day in days if last is None or day <= last])
+    # Symbol-sessions that should have bars.
+    expected = market.member_sessions([day for day in days if last is None or day <= last], with_references=True)
     bars_expected = expected if market.bar_grid.is_daily else _each_bar(market, expected)
     missing = missing_bars(bars, bars_expected)
     stale = stale_bars(seen).filter(of_week)
@@ -225,20 +226,6 @@ def _bars_content(
         },
         has_session_hashes=True,
     )
-
-
-def _expected(market: "Market", days: list[date]) -> pl.DataFrame:
-    """Symbol-sessions that should have bars: those of members while they are members, and of the references."""
-    spells = market.membership.vstack(_always(market))
-    sessions = pl.DataFrame({"session": days}, schema={"session": pl.Date})
-    inside = (pl.col("session") >= pl.col("since")) & (pl.col("session") <= pl.col("until")).fill_null(True)
-    return spells.join(sessions, how="cross").filter(inside).select("symbol", "session")
-
-
-def _always(market: "Market") -> pl.DataFrame:
-    references = [symbol for symbol, role in market.roles.items() if role == "reference"]
-    rows = [(symbol, date.min, None) for symbol in references]
-    return pl.DataFrame(rows, schema=market.membership.schema, orient="row")
 
 
 def _each_bar(market: "Market", expected: pl.DataFrame) -> pl.DataFrame:

@@ -61,8 +61,10 @@ def features_report_stage(market: "Market") -> Stage:
         features = join_features([inputs[each.name].frame(held) for each in read])
         if features.is_empty():
             raise ValueError(f"`features` of {market.name} must have rows in the weeks to {key}, had none.")
-        sessions = [day for week in held for day in market.partitions.sessions_of_week(week)]
-        coverage = feature_coverage(features, _expected(market, sessions, features["session"].max()))  # type: ignore[arg-type]
+        last: date = features["session"].max()  # type: ignore[assignment]
+        # Sessions after the last one that has features are yet to come.
+        sessions = [day for week in held for day in market.partitions.sessions_of_week(week) if day <= last]
+        coverage = feature_coverage(features, market.member_sessions(sessions))
         correlations = feature_correlations(features)
         hashes: dict[str, dict[str, str]] = {}
         for each in read:
@@ -81,20 +83,9 @@ def features_report_stage(market: "Market") -> Stage:
         inputs=read,
         compute=each_partition(compute),
         code_version=code_version(
-            feature_coverage, feature_correlations, fields={"weeks": weeks, "universe": _spells(market)}
+            feature_coverage, feature_correlations, fields={"weeks": weeks, "universe": market.spells}
         ),
     )
-
-
-def _expected(market: "Market", sessions: list[date], last: date) -> pl.DataFrame:
-    """Members while they are members, up to the last session that has features: later ones are yet to come."""
-    days = pl.DataFrame({"session": [day for day in sessions if day <= last]}, schema={"session": pl.Date})
-    inside = pl.col("session").is_between("since", pl.col("until").fill_null(last))
-    return market.membership.join(days, how="cross").filter(inside).select("symbol", "session")
-
-
-def _spells(market: "Market") -> list[list[str]]:
-    return [[str(value) for value in spell] for spell in market.membership.rows()]
 
 
 def _shown(coverage: pl.DataFrame, correlations: pl.DataFrame, *, n_weeks: int) -> dict[str, Any]:

@@ -93,9 +93,7 @@ def feature_replay(market: "Market", group: str, *, n_times: int = 3, is_sampled
         key: str, stored: pl.DataFrame, times: list[datetime], seed: int
     ) -> tuple[list[datetime], frozenset[str] | None]:
         # Members whether stored or not: features of survivors alone lack some.
-        first, last = parse_key(key), week_end(parse_key(key))
-        is_member = (pl.col("since") <= last) & (pl.col("until") >= first).fill_null(True)
-        of_week = market.membership.filter(is_member)["symbol"].unique()
+        of_week = market.member_sessions(market.partitions.sessions_of_week(key))["symbol"].unique()
         if of_week.len() <= N_REPLAYED_SYMBOLS:
             return times, None
         generator = np.random.default_rng(seed)
@@ -214,11 +212,10 @@ def _features_of(
 
 def _fields(market: "Market", inputs: set[str]) -> dict[str, Any]:
     """What else of the market's YAML a group's values depend on."""
-    spells = [[str(value) for value in spell] for spell in market.membership.rows()]
     return {
         "benchmark": market.benchmark,
         "calendar": market.calendar,
-        "universe": spells,
+        "universe": market.spells,
         **({"volatility_index": market.volatility_index} if "volatility_index" in inputs else {}),
         **({"sectors": sorted(market.sectors.items())} if "sector" in inputs else {}),
     }

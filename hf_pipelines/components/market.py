@@ -315,6 +315,21 @@ class Market(dg.Component, dg.Model, dg.Resolvable):
         return pl.DataFrame(rows, schema={"symbol": pl.String, "since": pl.Date, "until": pl.Date}, orient="row")
 
     @cached_property
+    def spells(self) -> list[list[str]]:
+        """`membership` as it enters the code versions of what depends on it."""
+        return [[str(value) for value in spell] for spell in self.membership.rows()]
+
+    def member_sessions(self, days: Sequence[date], *, with_references: bool = False) -> pl.DataFrame:
+        """Columns symbol, session: members on those of `days` on which they are members, and references on all."""
+        spells = self.membership
+        if with_references:
+            always = [(symbol, date.min, None) for symbol, role in self.roles.items() if role == "reference"]
+            spells = spells.vstack(pl.DataFrame(always, schema=spells.schema, orient="row"))
+        sessions = pl.DataFrame({"session": days}, schema={"session": pl.Date})
+        inside = (pl.col("session") >= pl.col("since")) & (pl.col("session") <= pl.col("until")).fill_null(True)
+        return spells.join(sessions, how="cross").filter(inside).select("symbol", "session")
+
+    @cached_property
     def sectors(self) -> dict[str, str]:
         """Sector of each member that has one."""
         return {each.symbol: each.sector for each in self.universe if each.sector is not None}

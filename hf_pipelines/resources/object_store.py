@@ -134,7 +134,7 @@ class ObjectStore:
             return
         with self._naming("written", key):
             _open(self.uri, self.endpoint)
-            path = Path(self.uri).expanduser().resolve() / key
+            path = _folder(self.uri) / key
             path.parent.mkdir(parents=True, exist_ok=True)
             file = _begin(path)
         begun = Path(file.name)
@@ -276,7 +276,7 @@ class ObjectStore:
         """
         if "://" in self.uri:
             return []
-        root = Path(self.uri).expanduser().resolve()
+        root = _folder(self.uri)
         left = [path for path in root.rglob("*#*") if UNFINISHED.search(path.name)]
         old = [path for path in left if path.stat().st_mtime < before.timestamp()]
         for path in old:
@@ -339,10 +339,14 @@ def _open(uri: str, endpoint: str | None) -> Any:
     return _open_local(uri)
 
 
+def _folder(uri: str) -> Path:
+    return Path(uri).expanduser().resolve()
+
+
 def _open_local(uri: str) -> Any:
     from obstore.store import LocalStore
 
-    root = Path(uri).expanduser().resolve()
+    root = _folder(uri)
     try:
         root.mkdir(parents=True, exist_ok=True)
     except OSError as e:

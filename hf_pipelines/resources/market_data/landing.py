@@ -72,8 +72,8 @@ class Landing:
         StorageUnavailableError
             If they cannot be listed.
         """
-        if self.uri.startswith("s3://"):
-            return (each.name for each in self._s3_objects(prefix, start_after))
+        if self.is_bucket:
+            return (found.name for found in self.each(prefix=prefix, start_after=start_after))
         return iter(self._disk_names(prefix, start_after))
 
     def each(self, *, prefix: str = "", start_after: str = "") -> Iterator[LandedObject]:
@@ -84,7 +84,7 @@ class Landing:
         StorageUnavailableError
             If they cannot be listed.
         """
-        if self.uri.startswith("s3://"):
+        if self.is_bucket:
             return self._s3_objects(prefix, start_after)
         folder = self._folder()
         looked_up = (self._stat(folder, name) for name in self._disk_names(prefix, start_after))
@@ -98,7 +98,7 @@ class Landing:
         StorageUnavailableError
             If they cannot be listed.
         """
-        if self.uri.startswith("s3://"):
+        if self.is_bucket:
             found = list(islice(self._s3_objects("", start_after, limit=limit), limit + 1))
             return found[:limit], len(found) <= limit
         names = self._disk_names("", start_after)
