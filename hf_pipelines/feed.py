@@ -86,15 +86,15 @@ class Feed:
         days = self.history(last)
         present = set(self.market.landing.sessions())
         laid = self._lay(day for day in days if day not in present)
-        following = next(day for day in self.fed_sessions if day > days[-1])
+        following = next((day for day in self.fed_sessions if day > days[0] and day not in {*present, *days}), None)
         return (
             f"{self.market.name}: history of {len(days)} sessions from {days[0]} to {days[-1]} in "
             f"{self.market.landing.objects.uri}, {laid} laid down, {len(days) - laid} there already; "
-            f"the next session is {following}"
+            + (f"the next session is {following}" if following else "no session is left to feed")
         )
 
     def lay_next(self, n_sessions: int) -> str:
-        """Lay down the sessions that follow the last one there; returns what was done, in words.
+        """Lay down the next sessions, those first whose files were removed; returns what was done, in words.
 
         Raises
         ------
@@ -110,7 +110,7 @@ class Feed:
         present = [day for day in self.market.landing.sessions() if day in known]
         if not present:
             raise ValueError(f"`{uri}` must hold the history of {name}, was empty; lay it down: hfp feed {name} --init")
-        left = [day for day in self.fed_sessions if day > present[-1]]
+        left = [day for day in self.fed_sessions if day > present[0] and day not in present]
         if not left:
             raise ValueError(
                 f"`sessions` must be left in the sample to be fed, none is: {uri} holds {name} up to its last session "

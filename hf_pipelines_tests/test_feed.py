@@ -111,12 +111,17 @@ def test_init_again_after_feeding_lays_down_only_what_is_missing(data, capsys):
     (folder / "2012-05-01.parquet").unlink()
     capsys.readouterr()
     assert main(["feed", MARKET, "--init"]) == 0
-    assert capsys.readouterr().out.endswith("1 laid down, 887 there already; the next session is 2012-12-03\n")
+    assert capsys.readouterr().out.endswith("1 laid down, 887 there already; the next session is 2012-12-05\n")
     after = {path.name: (path.stat().st_mtime_ns, path.read_bytes()) for path in folder.iterdir()}
     assert {name for name in after if after[name] != before[name]} == {"2012-05-01.parquet"}
     assert after["2012-05-01.parquet"][1] == before["2012-05-01.parquet"][1]
     assert main(["feed", MARKET, "--sessions", "1"]) == 0
     assert capsys.readouterr().out == f"{MARKET}: fed 1 session(s), 2012-12-05; 58 left\n"
+    # A file that was removed, as a broken one is, comes first.
+    (folder / "2012-12-04.parquet").unlink()
+    assert main(["feed", MARKET, "--sessions", "2"]) == 0
+    assert capsys.readouterr().out == f"{MARKET}: fed 2 session(s), 2012-12-04 to 2012-12-06; 57 left\n"
+    assert {"2012-12-04.parquet", "2012-12-06.parquet"} <= {path.name for path in folder.iterdir()}
 
 
 def test_init_killed_in_the_middle_leaves_whole_files_and_goes_on_where_it_was(data, capsys):
