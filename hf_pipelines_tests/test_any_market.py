@@ -165,7 +165,7 @@ def test_hourly_bars_with_a_gap_warn_with_how_many_are_missing(tmp_path):
     assert not found.passed
     assert (
         found.description
-        == "2012-11-18: 2 of 16 symbol-sessions: IBM 2012-11-21 (7 of 7 bars), BAC 2012-11-23 (2 of 4 bars)"
+        == "2012-11-18: missing: 2 of 16 symbol-sessions: IBM 2012-11-21 (7 of 7 bars), BAC 2012-11-23 (2 of 4 bars)"
     )
 
 

@@ -519,8 +519,9 @@ def judge_noted(fact: str, *, total: str, unit: str) -> Callable[..., Finding]:
     def evaluate(run: StageRun, inputs: Mapping[str, Loaded], key: str, content: Content) -> Finding:
         noted: list[str] = content.facts[fact]  # type: ignore[assignment]
         n_total: int = content.facts[total]  # type: ignore[assignment]
-        summary = (f"{len(noted)} of {n_total} {unit}: {', '.join(noted[:5])}",) if noted else ()
-        return Finding(not noted, n_total, summary)
+        more = f" and {len(noted) - 5} more" if len(noted) > 5 else ""
+        summary = f"{fact}: {len(noted)} of {n_total} {unit}: {', '.join(noted[:5])}{more}"
+        return Finding(not noted, n_total, (summary,) if noted else ())
 
     return evaluate
 

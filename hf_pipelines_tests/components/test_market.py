@@ -472,7 +472,7 @@ def test_bars_with_four_of_five_members_warn_with_numbers(small):
     found = checks(result)["complete"]
     assert not found.passed
     assert found.severity == dg.AssetCheckSeverity.WARN
-    assert found.description == "2013-02-24: 2 of 30 symbol-sessions: DDD 2013-02-28, ^IDX 2013-03-01"
+    assert found.description == "2013-02-24: missing: 2 of 30 symbol-sessions: DDD 2013-02-28, ^IDX 2013-03-01"
     assert metadata(result)["2013-02-24"]["missing"] == 2
     assert metadata(result)["2013-02-24"]["members_per_session"] == pytest.approx(24 / 5)
 
@@ -481,7 +481,7 @@ def test_bars_with_a_missing_session_warn_with_each_symbol(small):
     small.arrive(session_bars().filter(pl.col("session") != date(2013, 2, 26)))
     found = checks(small.run("2013-02-24"))["complete"]
     assert not found.passed
-    assert "6 of 30 symbol-sessions: AAA 2013-02-26, BBB 2013-02-26" in found.description
+    assert "missing: 6 of 30 symbol-sessions: AAA 2013-02-26, BBB 2013-02-26" in found.description
 
 
 def test_bars_of_a_member_are_expected_from_its_listing_to_its_end_only(tmp_path):
@@ -510,7 +510,7 @@ def test_bars_that_repeat_themselves_warn_with_symbol_and_day(small):
     assert found.severity == dg.AssetCheckSeverity.WARN
     # The week before had the same prices.
     named = ", ".join(f"CCC {day}" for day in ("2013-02-25", "2013-02-26", "2013-02-27", "2013-02-28", "2013-03-01"))
-    assert found.description == f"2013-02-24: 5 of 30 symbol-sessions: {named}"
+    assert found.description == f"2013-02-24: stale: 5 of 30 symbol-sessions: {named}"
 
 
 # --- weeks without bars
