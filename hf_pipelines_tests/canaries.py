@@ -115,11 +115,14 @@ def database_texts(variables: Mapping[str, str]) -> Iterator[Text]:
 
 
 def file_texts(folder: Path) -> Iterator[Text]:
-    """Every file below a folder; the content of Parquet files as text."""
+    """Every file below a folder; the content of Parquet files as text. Services at work may remove files meanwhile."""
     for path in sorted(folder.rglob("*")):
         if not path.is_file() or path.name == "stack.env":
             continue
-        place, content = str(path.relative_to(folder)), path.read_bytes()
+        try:
+            place, content = str(path.relative_to(folder)), path.read_bytes()
+        except FileNotFoundError:  # the write-ahead log of a database that was closed, a file in writing
+            continue
         yield place, content.decode(errors="replace")
         if content.startswith(b"PAR1"):
             table = pq.read_table(path)

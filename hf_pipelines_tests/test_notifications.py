@@ -17,6 +17,7 @@ from typing import Any
 import polars as pl
 import pytest
 
+from hf_pipelines_tests.canaries import file_texts
 from hf_pipelines_tests.checkout import Checkout, make_checkout
 from hf_pipelines_tests.pipeline import TIMEZONE, session_bars, sessions_from, shipped_features
 from hf_pipelines_tests.running import Running, running
@@ -157,8 +158,7 @@ class Watching:
     def logs(self) -> str:
         """Everything that the services wrote, the compute logs among it."""
         folders = (self.services.folder, self.services.checkout.data)
-        files = [each for folder in folders for each in folder.rglob("*") if each.is_file()]
-        return "\n".join(each.read_bytes().decode(errors="replace") for each in files)
+        return "\n".join(text for folder in folders for _, text in file_texts(folder))
 
 
 @pytest.fixture
