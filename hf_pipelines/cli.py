@@ -55,7 +55,7 @@ def _parser() -> argparse.ArgumentParser:
 
     status = commands.add_parser("status", help="say what each market and strategy has, what is late, and what failed")
     status.add_argument("--json", action="store_true", help="for programs")
-    status.add_argument("--strict", action="store_true", help="end with status 2 if something is late")
+    status.add_argument("--strict", action="store_true", help="end with status 2 if something is late or has failed")
     status.set_defaults(run=_status)
 
     current = commands.add_parser(
@@ -168,7 +168,7 @@ def _status(options: argparse.Namespace) -> int:
 
     status = Pipeline.open().status()
     print(json.dumps(status.to_json(), indent=1) if options.json else "\n".join(status.lines()))
-    return 2 if options.strict and status.late else 0
+    return 2 if options.strict and not status.is_well else 0
 
 
 def _current(options: argparse.Namespace) -> int:

@@ -16,6 +16,7 @@ from uuid import uuid4
 import dagster as dg
 
 from hf_pipelines.components import Market
+from hf_pipelines.components.operations.activity import Activity
 from hf_pipelines.components.operations.cause import first_failure
 from hf_pipelines.components.operations.incidents import load_book
 from hf_pipelines.components.operations.standing import Watched
@@ -71,10 +72,17 @@ class Pipeline:
         return CurrencyChecker(self.store, versions, listings, issues)
 
     def status(self) -> Status:
-        """What markets and strategies have now, what is late, and which incidents are open."""
+        """What markets and strategies have now, what is being made, what is late, and which incidents are open."""
         now, late_after = Clock().now(), settings.late_after()
         standing = self._watched().read(self.store, now)
-        return Status(standing, standing.late(now, late_after), load_book(self.instance).open, late_after, now)
+        return Status(
+            standing=standing,
+            late=standing.late(now, late_after),
+            incidents=load_book(self.instance).open,
+            activity=Activity.read(self.instance, now),
+            late_after=late_after,
+            now=now,
+        )
 
     def _watched(self) -> Watched:
         tree = self.definitions.component_tree

@@ -197,12 +197,16 @@ def test_incidents_are_told_once_and_once_when_healed_through_restarts_and_an_ab
     (failed,) = [each["id"] for each in services.runs() if each["status"] == "FAILURE"]
     assert "2012-01-17.csv" in opened["cause"] and WEEKS[1] in opened["cause"]
     assert opened["url"] == f"http://ui.example:3000/runs/{failed}"
-    assert opened["remedy"].startswith("correct or add the file")
+    assert opened["remedy"] == "correct, add or remove the file concerned: what is changed is taken by itself"
+    assert "below, what is changed is taken by itself (at once: hfp materialise small/bars" in opened["cause"]
     assert opened["path"] == f"/hooks/{TOKEN}" and opened["key"] == f"{opened['id']}-opened"
 
     # Further looks tell nothing new.
     watching.wait_for_looks()
     assert len(receiver.got) == 1
+    failing = watching.status("--strict")
+    assert failing.returncode == 2 and "on time; 1 open incident, below" in failing.stdout
+    assert opened["remedy"] in failing.stdout and "daemon" not in failing.stdout
 
     # The file is corrected while nobody receives; daemon and code server are killed while the message waits.
     receiver.stop()
@@ -217,6 +221,7 @@ def test_incidents_are_told_once_and_once_when_healed_through_restarts_and_an_ab
     watching.wait_for_messages(2)
     healed = receiver.got[1]
     assert (healed["event"], healed["id"], healed["partition"]) == ("healed", opened["id"], WEEKS[1])
+    assert healed["remedy"] == "" and " do: " not in healed["text"]
 
     # A day is left out: late as soon as a later one has bars (HF_LATE_HOURS is 0), and all who say so agree.
     watching.land("2012-01-19")

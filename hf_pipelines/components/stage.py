@@ -312,7 +312,9 @@ class Stage:
                 for key, content in publication.contents.items():
                     tracker.log(key, content)
             if publication.rejected or publication.failures:
-                raise dg.Failure(describe_faults(self.asset, publication), allow_retries=False)
+                raise dg.Failure(
+                    describe_faults(self.asset, publication, is_fed=self.is_listing_live), allow_retries=False
+                )
 
     def _compute_settled(
         self, context: dg.AssetExecutionContext, run: StageRun, inputs: Mapping[str, Loaded]
@@ -392,7 +394,9 @@ class Stage:
             publication, _results = self._check(again, inputs, self._compute_settled(context, again, inputs))
             self._publish_part(context, publication)
             if publication.rejected or publication.failures:
-                raise dg.Failure(describe_faults(self.asset, publication), allow_retries=False)
+                raise dg.Failure(
+                    describe_faults(self.asset, publication, is_fed=self.is_listing_live), allow_retries=False
+                )
 
     def _publish_part(self, context: dg.AssetExecutionContext, publication: Publication) -> None:
         """Publish the sound partitions of a run; an Output would report the others as materialised too."""

@@ -53,7 +53,7 @@ class Notification:
     severity : str
         "ERROR", or "WARN" for checks that only warn.
     cause, remedy : str
-        What happened, and what to do about it.
+        What happened, and what to do about it; "" for what has healed.
     url : str
         Where the web UI shows it.
     at : str
@@ -76,7 +76,7 @@ class Notification:
         """One line for a person."""
         what = f"{KIND_WORDS.get(self.kind, self.kind)}: {self.asset} {self.partition}".strip()
         told = " ".join(self.cause.split())
-        remedy = f" | do: {self.remedy}" if self.remedy and self.event == "opened" else ""
+        remedy = f" | do: {self.remedy}" if self.remedy else ""
         severity = " (warning)" if self.severity == "WARN" else ""
         return f"{EVENT_WORDS.get(self.event, self.event)} {what}{severity}: {told}{remedy} | {self.url}"
 

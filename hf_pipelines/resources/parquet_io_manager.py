@@ -256,6 +256,9 @@ def require_verdict(parts: Mapping[str, Stored], asset: str, guard: str) -> None
             )
 
 
+# What becomes of a file of a market whose landing folder is watched.
+TAKEN_BY_ITSELF = "what is changed is taken by itself"
+
 # The end of what `missing_error` says.
 FIRST_COMMAND = re.compile(r"; materialise it first: hfp materialise (\S+) --from (\S+) --to (\S+)")
 
@@ -292,8 +295,11 @@ def _notes(published: Published, verdicts: Mapping[str, Verdict]) -> dict[str, A
     return notes
 
 
-def describe_faults(asset: str, publication: Publication) -> str:
-    """Why partitions of a run were not published, for the failure of its step."""
+def describe_faults(asset: str, publication: Publication, *, is_fed: bool = False) -> str:
+    """Why partitions of a run were not published, for the failure of its step.
+
+    `is_fed`: files that are corrected are taken by themselves.
+    """
     faults = dict(publication.failures)
     for key, verdicts in publication.verdicts.items():
         if key in publication.rejected:
@@ -305,7 +311,12 @@ def describe_faults(asset: str, publication: Publication) -> str:
     more = f"\n... and {len(faults) - 5} more" if len(faults) > 5 else ""
     keys = sorted(faults)
     command = f"hfp materialise {asset} --from {keys[0]}" + (f" --to {keys[-1]}" if len(keys) > 1 else "")
-    todo = f"{asset} was not published for {len(faults)} partition(s): correct what is named below, then run {command}"
+    what, then = (
+        ("the files named", f"{TAKEN_BY_ITSELF} (at once: {command})")
+        if is_fed
+        else ("what is named", f"then run {command}")
+    )
+    todo = f"{asset} was not published for {len(faults)} partition(s): correct {what} below, {then}"
     return "\n".join([todo, *first, *shown]) + more
 
 

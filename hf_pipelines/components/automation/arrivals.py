@@ -148,23 +148,32 @@ class Arrivals:
         compared = [week for week in changed if week not in unread][-WEEKS_READ_A_TICK:]
         needed = {week: {week, *self._never_saw(week, stored)} for week in unread}
         self._look_at(compared)
+        refused = self.ledger.refused(market.update_job, market.bars_asset, set(compared) & set(stored))
+        again: dict[str, str] = {}
         for week in compared:
             needed[week] = {later for later in market.weeks_after(week) if later in stored and self._lacks(later, week)}
             if self._lacks(week, week, *market.weeks_before(week)):
                 needed[week].add(week)
             elif gone := sorted(set(self._own_sources(week)) - set(self._listed[week])):
                 self.notes.append(f"files of week {week} are gone, its bars stay: {', '.join(gone[:5])}")
+            elif week in refused:
+                # A file that was refused is gone, or is as it was before: whoever waits for the week hears that it is well.
+                needed[week].add(week)
+                again[week] = refused[week]
             # A file that came before the close of its session is taken after it, though it does not change.
             if not needed[week] and not market.early_files(week, self.now):
                 handled[week] = fingerprints[week]
         asked = sorted(set().union(*needed.values()))
         if not asked:
             return []
+        for week in (week for week, of_week in needed.items() if of_week):
+            # Compared once more after the run, also if its files are by then as they were before.
+            handled.pop(week, None)
         unequal = {**unread, **self._states([week for week in asked if week not in unread])}
-        works = [self._bars_work(unequal, stored)]
+        works = [self._bars_work(unequal, stored, again)]
         if self.ledger.standing(works[0])[0] is Standing.SETTLED:
             # It was tried and failed: one by one, so that no broken week holds back another.
-            works = [self._bars_work({week: unequal[week]}, stored) for week in asked]
+            works = [self._bars_work({week: unequal[week]}, stored, again) for week in asked]
         settled = {
             week for work in works if self.ledger.standing(work)[0] is Standing.SETTLED for week in work.partitions
         }
@@ -217,8 +226,11 @@ class Arrivals:
             self._made_from[week] = footer.sources if footer else {}
         return self._made_from[week]
 
-    def _bars_work(self, listings: Mapping[str, Any], stored: Mapping[str, str]) -> Work:
-        """One run: a single week with its features, several weeks of bars alone (a broken one must not stop the rest)."""
+    def _bars_work(self, listings: Mapping[str, Any], stored: Mapping[str, str], again: Mapping[str, str]) -> Work:
+        """One run: a single week with its features, several weeks of bars alone (a broken one must not stop the rest).
+
+        `again`: week to the run that refused files of it which it has no longer.
+        """
         market, weeks = self.market, tuple(sorted(listings))
         groups: list[str] = []
         if len(weeks) == 1:
@@ -231,7 +243,7 @@ class Arrivals:
             job=market.update_job,
             assets=(market.bars_asset, *(market.reference_asset(table) for table in market.reference_tables), *groups),
             partitions=weeks,
-            state=digest(listings, {week: stored.get(week) for week in weeks}),
+            state=digest(listings, {week: [stored.get(week), again.get(week)] for week in weeks}),
             because=f"new or revised files in {len(weeks)} week(s), the last {weeks[-1]}",
         )
 

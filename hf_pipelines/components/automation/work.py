@@ -9,7 +9,7 @@ died before its cursor was saved, or a second sensor finds it again.
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import Enum
@@ -33,6 +33,9 @@ BACKOFF = (timedelta(minutes=1), timedelta(minutes=5), timedelta(minutes=25))
 # the run has failed.
 RETRY_PATIENCE = timedelta(minutes=2)
 UNSAID_PATIENCE = timedelta(seconds=30)
+
+# How many of the last runs that failed are looked at.
+REMEMBERED_RUNS = 200
 
 # What a step raises when a server or disk was at fault: asking again may help.
 TRANSIENT_ERRORS = {
@@ -150,16 +153,30 @@ class Ledger:
 
     def gave_up(self, job: str, asset: str, partition: str, *, since: datetime) -> bool:
         """Whether a work that was to make a partition was asked for after `since`, failed or was cancelled, and is not asked for again."""
+        runs = [each.dagster_run for each in self._fruitless(job, asset, since) if partition in _partitions(each)]
+        return any(self._standing(key)[0] is Standing.SETTLED for key in {run.tags[WORK_TAG] for run in runs})
+
+    def refused(self, job: str, asset: str, partitions: Collection[str]) -> dict[str, str]:
+        """Those partitions that a work was to make since they were made last, and did not; each with that run's id."""
+        found: dict[str, str] = {}
+        # The newest run is the first.
+        for record in self._fruitless(job, asset):
+            for partition in _partitions(record) & set(partitions) - set(found):
+                made = self.instance.fetch_materializations(
+                    dg.AssetRecordsFilter(dg.AssetKey(asset.split("/")), asset_partitions=[partition]), limit=1
+                ).records
+                if not made or made[0].timestamp < record.create_timestamp.timestamp():
+                    found[partition] = record.dagster_run.run_id
+        return found
+
+    def _fruitless(self, job: str, asset: str, since: datetime | None = None) -> list[RunRecord]:
+        """Runs for works that were to make an asset, created after `since`, that failed or were cancelled; newest first."""
         ended = [dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED]
-        records = self.instance.get_run_records(dg.RunsFilter(job_name=job, statuses=ended, created_after=since))
-        keys = {
-            run.tags[WORK_TAG]
-            for run in (each.dagster_run for each in records)
-            if WORK_TAG in run.tags
-            and dg.AssetKey(asset.split("/")) in (run.asset_selection or ())
-            and partition in (run.tags.get(PARTITION_NAME_TAG), *run.tags.get(WANTED_TAG, "").split(","))
-        }
-        return any(self._standing(key)[0] is Standing.SETTLED for key in keys)
+        filters = dg.RunsFilter(job_name=job, statuses=ended, created_after=since)
+        records = self.instance.get_run_records(filters, limit=REMEMBERED_RUNS)
+        key = dg.AssetKey(asset.split("/"))
+        runs = ((each, each.dagster_run) for each in records)
+        return [each for each, run in runs if WORK_TAG in run.tags and key in (run.asset_selection or ())]
 
     def _standing(self, work_key: str) -> tuple[Standing, int]:
         records = self.instance.get_run_records(dg.RunsFilter(tags={WORK_TAG: work_key}))
@@ -212,6 +229,12 @@ class Ledger:
             if TRANSIENT_ERRORS.isdisjoint(_class_names(error)):
                 return False
         return True
+
+
+def _partitions(record: RunRecord) -> set[str]:
+    """What a run for a work was to make."""
+    tags = record.dagster_run.tags
+    return set(filter(None, (tags.get(PARTITION_NAME_TAG), *tags.get(WANTED_TAG, "").split(","))))
 
 
 def _class_names(error: Any) -> list[str]:

@@ -23,6 +23,7 @@ from hf_pipelines.components.stage import WANTED_TAG
 from hf_pipelines.components.strategy_stages import RETRAINED
 from hf_pipelines.partitions import parse_key
 from hf_pipelines.resources.notifier import check_link, run_link
+from hf_pipelines.resources.parquet_io_manager import TAKEN_BY_ITSELF
 
 # Runs looked at in one tick: each costs a query of its events.
 RUNS_A_TICK = 100
@@ -290,7 +291,7 @@ class RunWatch:
         owner, _, stage = asset.partition("/")
         markets = {each.name: each for each in self.watched.markets}
         if stage == "bars" and owner in markets and markets[owner].is_fed:
-            return "correct or add the file concerned, it is taken by itself"
+            return f"correct, add or remove the file concerned: {TAKEN_BY_ITSELF}"
         if stage in RETRAINED and len(set(keys)) == 1 and keys[0]:
             return f"hfp retrain {owner} --week {keys[0]}"
         known = [key for key in keys if key]

@@ -72,7 +72,8 @@ class Incident:
             partition=self.partition,
             severity=self.severity,
             cause=cause,
-            remedy=self.remedy,
+            # What has healed asks nothing of anybody.
+            remedy=self.remedy if event == "opened" else "",
             url=self.url,
             at=_stamp(at),
         )

@@ -9,6 +9,7 @@ from datetime import datetime, timedelta
 from itertools import groupby
 from typing import Any
 
+from hf_pipelines.components.operations.activity import Activity, RunUnderWay
 from hf_pipelines.components.operations.incidents import Incident
 from hf_pipelines.components.operations.lateness import Gap, Late, MarketStanding, StrategyStanding, find_gaps
 from hf_pipelines.components.operations.standing import Standing
@@ -20,17 +21,29 @@ NONE = "-"
 
 @dataclass(frozen=True)
 class Status:
-    """What markets and strategies have, what is late, and what went wrong."""
+    """What markets and strategies have, what is being made, what is late, and what went wrong."""
 
     standing: Standing
     late: Sequence[Late]
     incidents: Sequence[Incident]
+    activity: Activity
     late_after: timedelta
     now: datetime
 
+    @property
+    def is_well(self) -> bool:
+        """Whether nothing is late and nothing has failed; a warning is no failure."""
+        return not self.late and all(each.severity == "WARN" for each in self.incidents)
+
     def lines(self) -> list[str]:
         """For a person."""
-        return [*self._table(), *self._late_lines(), *self._gap_lines(), *self._incident_lines()]
+        return [
+            *self._table(),
+            *self._daemon_lines(),
+            *self._late_lines(),
+            *self._gap_lines(),
+            *self._incident_lines(),
+        ]
 
     def to_json(self) -> dict[str, Any]:
         """For a program."""
@@ -50,6 +63,13 @@ class Status:
             ],
             "late": [asdict(each) for each in self.late],
             "weeks_without_a_model": [asdict(gap) for each in self.standing.strategies for gap in find_gaps(each)],
+            "under_way": [asdict(each) for each in self.activity.runs],
+            "daemon": {
+                "is_alive": self.activity.is_daemon_alive,
+                "seen": None
+                if self.activity.daemon_seen is None
+                else self.activity.daemon_seen.isoformat("T", "seconds"),
+            },
             "open_incidents": [
                 {name: value for name, value in asdict(each).items() if name != "waiting"} for each in self.incidents
             ],
@@ -71,12 +91,29 @@ class Status:
         ]
 
     def _word(self, owner: MarketStanding | StrategyStanding, assets: Sequence[str]) -> str:
+        """How an owner stands, what went wrong with it, and what is being made of it."""
+        n_open = sum(each.kind != "late" and each.asset.startswith(f"{owner.name}/") for each in self.incidents)
+        told = [self._timeliness(owner, assets)]
+        if n_open:
+            told.append(f"{n_open} open incident{'s' * (n_open > 1)}, below")
+        if runs := self.activity.of(owner.name):
+            told.append(_run_words(runs))
+        return "; ".join(told)
+
+    def _timeliness(self, owner: MarketStanding | StrategyStanding, assets: Sequence[str]) -> str:
         n_late = {asset: sum(each.asset == asset for each in self.late) for asset in assets}
         if any(n_late.values()):
             return ", ".join(f"{n} {asset.split('/')[1]} LATE" for asset, n in n_late.items() if n)
         if isinstance(owner, MarketStanding):
-            return "on time" if owner.first_session else "nothing stored yet, nothing expected"
-        return "on time" if owner.models or owner.last_issued else "never trained, nothing expected"
+            return "on time" if owner.first_session else "nothing stored yet"
+        return "on time" if owner.models or owner.last_issued else "never trained"
+
+    def _daemon_lines(self) -> list[str]:
+        if self.activity.is_daemon_alive:
+            return []
+        seen = self.activity.daemon_seen
+        since = "has never run here" if seen is None else f"was seen last at {seen:%Y-%m-%d %H:%M:%S} UTC"
+        return ["", f"The daemon {since}: nothing is made, trained or noticed by itself until it runs (hfp ui)."]
 
     def _late_lines(self) -> list[str]:
         hours = self.late_after.total_seconds() / 3600
@@ -114,6 +151,16 @@ class Status:
                 f"    {each.url}",
             ]
         return lines
+
+
+def _run_words(runs: Sequence[RunUnderWay]) -> str:
+    """The first run that is at work, or that waits, and how many more there are."""
+    first = next((each for each in runs if not each.is_waiting), runs[0])
+    stages = list(dict.fromkeys(asset.split("/")[1] for asset in first.assets))
+    shown = ", ".join(stages[:3]) + (", ..." if len(stages) > 3 else "")
+    verb = "waiting to make" if first.is_waiting else "making"
+    more = f" and {len(runs) - 1} more" if len(runs) > 1 else ""
+    return f"{verb} {shown} {first.partitions}".rstrip() + f" (run {first.run_id[:8]}{more})"
 
 
 def _stretches(gaps: Iterable[Gap]) -> list[tuple[str, str]]:

@@ -200,11 +200,33 @@ def test_broken_weeks_are_tried_together_then_alone_then_left_until_they_change(
     assert asked(ticking.arrivals()) == [([FEATURES], ",".join(weeks[9:13]))]
     assert asked(ticking.arrivals()) == []
     ticking.write(days[weeks[4]], good[weeks[4]])
-    # As it was: its bars are made of these very files already, but the weeks after it were judged without it.
-    assert asked(ticking.arrivals()) == [([BARS], ",".join(each for each in weeks[5:12] if each != weeks[7]))]
+    # As it was: its bars are made of these very files already, and are found well; the weeks after it were judged without it.
+    assert asked(ticking.arrivals()) == [([BARS], ",".join(each for each in weeks[4:12] if each != weeks[7]))]
     assert asked(ticking.arrivals()) == []
     ticking.write(days[weeks[7]], good[weeks[7]].with_columns(volume=pl.col("volume") + 2.0))
     assert asked(ticking.arrivals()) == [([BARS], ",".join(weeks[7:15]))]
+
+
+def test_week_is_made_again_each_time_a_refused_file_of_it_is_put_back_or_removed(ticking):
+    week = ticking.project.weeks[-1]
+    day, later = ticking.market.partitions.sessions_of_week(week)[-2:]
+    good, hashes = bars_of(ticking, day), ticking.project.hashes(BARS)
+    for column in ("close", "open"):
+        ticking.write(day, good.drop(column))
+        assert asked(ticking.arrivals()) == [([BARS, FEATURES], week)]
+        assert asked(ticking.arrivals()) == []
+        ticking.write(day, good)
+        assert asked(ticking.arrivals()) == [([BARS, FEATURES], week)]
+        assert asked(ticking.arrivals()) == []
+    for column in ("close", "open"):
+        ticking.write(later, good.drop(column), "{day}.extra.parquet")
+        assert asked(ticking.arrivals()) == [([BARS, FEATURES], week)]
+        ticking.write(later, None, "{day}.extra.parquet")
+        assert asked(ticking.arrivals()) == [([BARS, FEATURES], week)]
+        assert asked(ticking.arrivals()) == []
+    assert ticking.project.hashes(BARS) == hashes
+    statuses = [each.status.value for each in ticking.project.instance.get_runs()]
+    assert statuses[:8] == ["SUCCESS", "FAILURE"] * 4
 
 
 def test_newest_week_is_the_one_after_the_last_session_that_has_bars(ticking):

@@ -1,0 +1,92 @@
+"""Activity: the runs that are queued or under way, and whether the daemon lives that makes things by themselves.
+
+Lives here: reading both from the instance. Does not live here: what they are shown as (`status`), ended runs
+(`ended_runs`).
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+import dagster as dg
+from dagster._core.storage.dagster_run import IN_PROGRESS_RUN_STATUSES
+
+from hf_pipelines.components.operations.incidents import span
+from hf_pipelines.components.stage import WANTED_TAG
+
+# A daemon writes one every 30 seconds.
+HEARTBEAT_PATIENCE = timedelta(minutes=2)
+
+WAITING = (dg.DagsterRunStatus.NOT_STARTED, dg.DagsterRunStatus.QUEUED)
+
+# A backfill may queue hundreds of runs.
+MAX_RUNS = 500
+
+
+@dataclass(frozen=True)
+class RunUnderWay:
+    """A run that has not ended.
+
+    Attributes
+    ----------
+    assets : tuple of str
+        Asset paths that it makes; empty for a job that makes none.
+    partitions : str
+        In a few words.
+    is_waiting : bool
+        Queued rather than at work.
+    """
+
+    run_id: str
+    job: str
+    assets: tuple[str, ...]
+    partitions: str
+    is_waiting: bool
+
+
+@dataclass(frozen=True)
+class Activity:
+    """What is being done, and when the daemon that asks for it was seen last (None: never on this instance)."""
+
+    runs: tuple[RunUnderWay, ...]
+    daemon_seen: datetime | None
+    now: datetime
+
+    @property
+    def is_daemon_alive(self) -> bool:
+        return self.daemon_seen is not None and self.now - self.daemon_seen < HEARTBEAT_PATIENCE
+
+    @staticmethod
+    def read(instance: dg.DagsterInstance, now: datetime) -> "Activity":
+        statuses = [*IN_PROGRESS_RUN_STATUSES, dg.DagsterRunStatus.NOT_STARTED]
+        records = instance.get_run_records(dg.RunsFilter(statuses=statuses), limit=MAX_RUNS)
+        beats = [each.timestamp for each in instance.get_daemon_heartbeats().values()]
+        return Activity(
+            runs=tuple(_run(each.dagster_run) for each in reversed(records)),
+            daemon_seen=datetime.fromtimestamp(max(beats), UTC) if beats else None,
+            now=now,
+        )
+
+    def of(self, owner: str) -> list[RunUnderWay]:
+        """Runs that make assets of a market or strategy, the oldest first."""
+        return [each for each in self.runs if any(asset.startswith(f"{owner}/") for asset in each.assets)]
+
+
+def _run(run: dg.DagsterRun) -> RunUnderWay:
+    assets = ("/".join(key.path) for key in run.asset_selection or ())
+    return RunUnderWay(
+        run_id=run.run_id,
+        job=run.job_name,
+        assets=tuple(sorted(assets)),
+        partitions=_partitions(run.tags),
+        is_waiting=run.status in WAITING,
+    )
+
+
+def _partitions(tags: Mapping[str, str]) -> str:
+    if one := tags.get("dagster/partition"):
+        return one
+    if wanted := tags.get(WANTED_TAG):
+        return span(wanted.split(","))
+    ends = [tags.get(f"dagster/asset_partition_range_{each}") for each in ("start", "end")]
+    return "..".join(each for each in ends if each)

@@ -1,0 +1,100 @@
+"""The words of `hfp status`: how each market and strategy stands, what is being made, and whether the daemon lives."""
+
+from datetime import UTC, date, datetime, timedelta
+
+import dagster as dg
+import pytest
+from dagster._core.test_utils import create_run_for_test
+from dagster._daemon.types import DaemonHeartbeat
+
+from hf_pipelines.components.operations.activity import Activity
+from hf_pipelines.components.operations.incidents import Book
+from hf_pipelines.components.operations.lateness import MarketStanding, StrategyStanding
+from hf_pipelines.components.operations.standing import Standing
+from hf_pipelines.components.operations.status import Status
+from hf_pipelines.partitions import MarketPartitions
+
+NOW = datetime(2012, 2, 1, tzinfo=UTC)
+PARTITIONS = MarketPartitions("XNYS", date(2012, 1, 3), date(2012, 6, 29))
+
+
+@pytest.fixture
+def instance():
+    with dg.DagsterInstance.ephemeral() as found:
+        yield found
+
+
+def status_of(instance: dg.DagsterInstance, book: Book | None = None) -> Status:
+    """One market with bars of a session and a strategy that was never trained; another market was never used."""
+    bars = {date(2012, 1, 31): NOW}
+    fed = MarketStanding("fed", "fed/bars", PARTITIONS, date(2012, 1, 31), bars, ("2012-01-29",))
+    new = MarketStanding("new", "new/bars", PARTITIONS)
+    standing = Standing((fed, new), (StrategyStanding("ranking", fed),))
+    incidents = (book or Book()).open
+    return Status(standing, [], incidents, Activity.read(instance, NOW), timedelta(hours=6), NOW)
+
+
+def words(status: Status) -> dict[str, str]:
+    """The last column of the table, by name."""
+    header, *rows = status.lines()[:4]
+    # Where the names, dates and dashes of the other columns have ended.
+    return {row.split()[0]: row[header.index("last signals") + len("last signals") :].strip() for row in rows}
+
+
+def start(instance: dg.DagsterInstance, assets: list[str], status: dg.DagsterRunStatus, **tags: str) -> str:
+    keys = frozenset(dg.AssetKey(each.split("/")) for each in assets)
+    return create_run_for_test(instance, "fed_update", status=status, asset_selection=keys, tags=tags).run_id
+
+
+def beat(instance: dg.DagsterInstance, age: timedelta) -> None:
+    instance.add_daemon_heartbeat(DaemonHeartbeat((NOW - age).timestamp(), "SENSOR", None, None))
+
+
+def test_what_is_being_made_is_said_of_its_market_and_strategy_alone(instance):
+    assert words(status_of(instance)) == {"fed": "on time", "ranking": "never trained", "new": "nothing stored yet"}
+    # Ended runs are no news.
+    start(instance, ["fed/bars"], dg.DagsterRunStatus.SUCCESS, **{"dagster/partition": "2012-01-22"})
+    made = start(
+        instance, ["fed/bars", "fed/features/trend"], dg.DagsterRunStatus.STARTED, **{"dagster/partition": "2012-01-29"}
+    )
+    start(instance, ["fed/bars"], dg.DagsterRunStatus.NOT_STARTED, **{"hf/partitions": "2012-01-08,2012-01-22"})
+    span = {"dagster/asset_partition_range_start": "2012-01-22", "dagster/asset_partition_range_end": "2012-02-05"}
+    stages = [f"ranking/{each}" for each in ("backtest", "cv_results", "fitted_model", "training_matrix")]
+    waits = start(instance, stages, dg.DagsterRunStatus.NOT_STARTED, **span)
+    found = status_of(instance)
+    assert words(found) == {
+        "fed": f"on time; making bars, features 2012-01-29 (run {made[:8]} and 1 more)",
+        "ranking": f"never trained; waiting to make backtest, cv_results, fitted_model, ... 2012-01-22..2012-02-05 (run {waits[:8]})",
+        "new": "nothing stored yet",
+    }
+    under_way = {each["run_id"]: (each["partitions"], each["is_waiting"]) for each in found.to_json()["under_way"]}
+    assert (under_way[made], under_way[waits]) == (("2012-01-29", False), ("2012-01-22..2012-02-05", True))
+
+
+def test_daemon_that_is_not_alive_is_said_with_when_it_was_seen(instance):
+    assert any("The daemon has never run here" in line for line in status_of(instance).lines())
+    beat(instance, timedelta(minutes=3))
+    told = status_of(instance)
+    assert any("The daemon was seen last at 2012-01-31 23:57:00 UTC" in line for line in told.lines())
+    assert told.to_json()["daemon"] == {"is_alive": False, "seen": "2012-01-31T23:57:00+00:00"}
+    beat(instance, timedelta(seconds=30))
+    assert not any("daemon" in line for line in status_of(instance).lines())
+
+
+@pytest.mark.parametrize(("severity", "is_well"), [("ERROR", False), ("WARN", True)])
+def test_open_incident_is_counted_beside_its_owner_and_a_failure_is_not_well(instance, severity, is_well):
+    book = Book()
+    book.open_incident(
+        "check",
+        [("fed/bars", "2012-01-29")],
+        cause="two rows are gone",
+        remedy="look",
+        url="",
+        now=NOW,
+        check="complete",
+        severity=severity,
+    )
+    told = status_of(instance, book)
+    assert words(told)["fed"] == "on time; 1 open incident, below"
+    assert words(told)["ranking"] == "never trained"
+    assert told.is_well is is_well
