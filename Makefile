@@ -7,6 +7,9 @@ STAMP := $(VENV)/.installed
 # dg compares the active environment with the project's.
 export VIRTUAL_ENV := $(abspath $(VENV))
 
+# Nothing is compiled at the install: each module is by the first process that imports it, which must then keep it.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: demo test quarter lint ui stack bench soak clean
 
 demo: $(STAMP)
