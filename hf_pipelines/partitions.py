@@ -61,6 +61,7 @@ def week_key(session: date) -> str:
     return week_start(session).strftime(KEY_FORMAT)
 
 
+@lru_cache(maxsize=16_384)
 def parse_key(key: str) -> date:
     """Date that a weekly or daily partition key names.
 

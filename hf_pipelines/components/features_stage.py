@@ -39,11 +39,8 @@ if TYPE_CHECKING:
 SESSIONS_PER_WEEK = 4.5
 USUAL_SESSIONS = 252
 
-# Members whose features are replayed each week, where these are features of single symbols.
+# Members whose features are replayed each week, at least; fewer members than these are all replayed.
 N_REPLAYED_SYMBOLS = 24
-
-# What makes the features of a member depend on the others.
-JOINT_INPUTS = {"universe", "sector"}
 
 # What Dagster takes as the name of a tag.
 TAG_NAME = re.compile(r"[A-Za-z0-9_.-]{1,63}")
@@ -76,14 +73,15 @@ def feature_inputs(market: "Market", group: str) -> tuple[StageInput, ...]:
 
 
 def feature_replay(market: "Market", group: str, *, n_times: int = 3, is_sampled: bool = True) -> StageCheck:
-    """The look-ahead guard of a group: at least `n_times` times of each week.
+    """The look-ahead guard of a group: at least `n_times` times of each week, or a sample.
 
-    A week of features is little work, and to replay all of it more than to make it. So a sample is replayed: of features
-    of single symbols some members, others each week and all late listings; of features that compare members all of
-    them, at one of the times. Where there are few members, and if not `is_sampled`, all at every time.
+    A week of features is little work, and to replay all of it more than to make it. So one time is replayed, at which
+    something came later that a value must not know: the first of a late listing, else any but the last. Of features of
+    single symbols some members, others each week and all late listings; of features that compare the members of a sector
+    some sectors; of those that compare all members all of them. Where there are few members, and if not `is_sampled`, all at every time.
     """
     read = feature_inputs(market, group)
-    is_joint = any(JOINT_INPUTS & {*FEATURES[name].inputs} for name in market.feature_groups[group])
+    joint = [{"universe", "sector"} & {*FEATURES[name].inputs} for name in market.feature_groups[group]]
     references = {each for each in (market.benchmark, market.volatility_index) if each is not None}
 
     def recompute(run: StageRun, inputs: Mapping[str, Loaded], key: str) -> pl.DataFrame:
@@ -97,16 +95,32 @@ def feature_replay(market: "Market", group: str, *, n_times: int = 3, is_sampled
         if of_week.len() <= N_REPLAYED_SYMBOLS:
             return times, None
         generator = np.random.default_rng(seed)
-        if is_joint:
-            return [times[generator.integers(len(times))]], None
+        began = stored.group_by("symbol").agg(pl.col("ts").min()).filter(pl.col("ts") > stored["ts"].min())
+        telling = sorted({*began["ts"]} & {*times[:-1]}) or times[:-1] or times
+        at = [telling[generator.integers(len(telling))]]
+        if {"universe"} in joint:
+            return at, None
+        if any(joint):
+            return at, frozenset({*_some_sectors(market, of_week, generator), *references})
         chosen: set[str] = set()
         for symbols in (of_week, stored["symbol"].unique()):
             names = symbols.sort().to_list()
             chosen |= {names[at] for at in generator.permutation(len(names))[: N_REPLAYED_SYMBOLS // 2]}
-        began = stored.group_by("symbol").agg(pl.col("ts").min()).filter(pl.col("ts") > stored["ts"].min())
-        return times, frozenset({*chosen, *began["symbol"], *references})
+        return at, frozenset({*chosen, *began["symbol"], *references})
 
     return replay_guard(recompute, n_times=n_times, sample=sample if is_sampled else None)
+
+
+def _some_sectors(market: "Market", members: pl.Series, generator: np.random.Generator) -> set[str]:
+    """All symbols of so many sectors that enough members are among them, and some members without a sector."""
+    sectors = sorted({*market.sectors.values()})
+    without = sorted({*members} - {*market.sectors})
+    chosen = {without[at] for at in generator.permutation(len(without))[: N_REPLAYED_SYMBOLS // 4]}
+    for at in generator.permutation(len(sectors)):
+        if len(chosen & {*members}) >= N_REPLAYED_SYMBOLS:
+            break
+        chosen |= {symbol for symbol, sector in market.sectors.items() if sector == sectors[at]}
+    return chosen
 
 
 def features_stage(market: "Market", group: str) -> Stage:

@@ -10,12 +10,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
 import polars as pl
 
 from hf_pipelines.research.content_hash import content_hash
+
+Frame = TypeVar("Frame", pl.DataFrame, pl.LazyFrame)
 
 
 @dataclass(frozen=True)
@@ -71,9 +74,9 @@ def pick_replay_ts(frame: pl.DataFrame, *, seed: int, n: int) -> list[datetime]:
     return sorted([*always.to_list(), *(others[at] for at in chosen)])
 
 
-def cut(frame: pl.DataFrame, at: datetime) -> pl.DataFrame:
+def cut(frame: Frame, at: datetime) -> Frame:
     """Rows known at `at`: those with `available_at`, or `ts` if there is no such column, at or before it."""
-    known_at = "available_at" if "available_at" in frame.columns else "ts"
+    known_at = "available_at" if "available_at" in frame.collect_schema() else "ts"
     return frame.filter(pl.col(known_at) <= at)
 
 
@@ -123,9 +126,11 @@ def compare_replay(
 
 
 def _check_comparable(left: pl.DataFrame, right: pl.DataFrame, *, keys: Sequence[str]) -> None:
-    for name in sorted(set(left.columns) & set(right.columns)):
-        if left.schema[name] != right.schema[name]:
-            raise ValueError(f"`recomputed` must hold {name} as {left.schema[name]}, was {right.schema[name]}.")
+    # Polars makes a schema anew each time it is asked for.
+    stored, recomputed = left.schema, right.schema
+    for name in sorted(set(stored) & set(recomputed)):
+        if stored[name] != recomputed[name]:
+            raise ValueError(f"`recomputed` must hold {name} as {stored[name]}, was {recomputed[name]}.")
     for frame in (left, right):
         if frame.select(keys).is_duplicated().any():
             raise ValueError(f"`stored` and `recomputed` must hold each {tuple(keys)} once, one has repeats.")

@@ -68,12 +68,13 @@ class Loaded:
         if columns is not None:
             self._require_columns(wanted, columns)
         parts = [self.parts[key].frame for key in wanted]
-        frame = pl.concat(parts if columns is None else [each.select(columns) for each in parts], how="vertical")
-        if self.symbols is not None and "symbol" in frame.columns:
+        names = parts[0].columns if columns is None else columns
+        frame = pl.concat([each.lazy() for each in parts], how="vertical").select(names)
+        if self.symbols is not None and "symbol" in names:
             frame = frame.filter(pl.col("symbol").is_in(self.symbols))
-        if self.known_at is not None and not {"ts", "available_at"}.isdisjoint(frame.columns):
+        if self.known_at is not None and not {"ts", "available_at"}.isdisjoint(names):
             frame = cut(frame, self.known_at)
-        return frame.sort("symbol", "ts") if {"symbol", "ts"} <= set(frame.columns) else frame
+        return (frame.sort("symbol", "ts") if {"symbol", "ts"} <= {*names} else frame).collect()
 
     def require(self, keys: Sequence[str]) -> None:
         """Refuse a window with partitions that were never published."""

@@ -142,11 +142,14 @@ def test_features_over_a_range_reject_only_the_weeks_in_which_a_leak_shows(leaky
 
 @pytest.fixture(scope="module")
 def large(tmp_path_factory: pytest.TempPathFactory, mlflow_template: Path) -> Project:
-    """100 series with their bars; each begins a session after the one before: late listings in every week."""
+    """100 series of ten sectors; each begins a session after the one before: late listings in every week."""
     folder = tmp_path_factory.mktemp("large")
     bars = session_bars(sessions_from(FIRST_SESSION, 32), symbols=100, seed=11, late_bars=1)
-    selected = [*shipped_features("technical", "cross_asset", "temporal"), "cross_section/rank_return_1"]
-    project = Project(folder, files_market(folder / "source", bars, features=selected), mlflow_template=mlflow_template)
+    joint = ["cross_asset/sector_relative_return_1", "cross_section/rank_return_1"]
+    selected = [*shipped_features("technical", "cross_asset", "temporal"), *joint]
+    market = files_market(folder / "source", bars, features=selected)
+    universe = [{**each, "sector": f"sector {int(each['symbol'][1:]) % 10}"} for each in market["universe"]]
+    project = Project(folder, {**market, "universe": universe}, mlflow_template=mlflow_template)
     project.make("small/bars", project.weeks[0], project.weeks[-1])
     return project
 
@@ -162,8 +165,12 @@ def test_features_raise_no_alarm_on_100_random_clean_series(large):
     for group in groups:
         assert run.checks[group, "replay"].passed and first.checks[group, "replay"].passed
         compared[group] = run.checks[group, "replay"].metadata["values_compared"].value
-    # Two weeks, at least three times each, a dozen of all 100 series and another of those that are stored.
-    assert 2 * 3 * 12 * 28 <= compared["small/features/technical"] <= 2 * 5 * 24 * 28
+    # Two weeks, one time each: a dozen of all 100 series, another of those that are stored, and the week's late listings.
+    n_technical = len(shipped_features("technical"))
+    assert 2 * 12 * n_technical <= compared["small/features/technical"] <= 2 * (24 + 5) * n_technical
+    # Three whole sectors of ten.
+    n_cross_asset = len(shipped_features("cross_asset")) + 1
+    assert 2 * 24 * n_cross_asset <= compared["small/features/cross_asset"] <= 2 * 30 * n_cross_asset
     newest = project.store.read("small/features/technical", weeks[-1]).frame
     assert newest["symbol"].n_unique() == 100 and not newest["roc_5"].is_nan().any()
 
@@ -187,6 +194,9 @@ def test_replay_of_a_sample_finds_a_week_of_survivors_one_changed_column_and_cha
         run = StageRun((week,), datetime.now(UTC), None)
         return feature_replay(market, group).evaluate(run, inputs, week, replace(content, frame=frame))
 
+    def n_features(group: str) -> int:
+        return len(market.feature_groups[group])
+
     is_early = pl.col("symbol") < "S050"
     assert replay("technical").passed
     # Of a dozen members drawn from all, half of them stored.
@@ -194,6 +204,25 @@ def test_replay_of_a_sample_finds_a_week_of_survivors_one_changed_column_and_cha
     assert not survivors.passed
     assert all(re.search(r"of S0[5-9]\d at .*stored=\(none\)", each) for each in survivors.findings)
     assert not replay("technical", pl.col("rsi_14") + 1.0).passed
+
+    # The others of its sector make a value, and whole sectors are compared: one of their 30 members says so.
+    relative = pl.col("sector_relative_return_1")
+    sectors = replay("cross_asset")
+    assert sectors.passed and 24 <= sectors.n_compared / n_features("cross_asset") <= 30
+    assert not replay("cross_asset", relative + 1.0).passed
+    is_among = [
+        not replay(
+            "cross_asset",
+            pl.when(pl.col("symbol") == f"S{n:03d}")
+            .then(9.0)
+            .otherwise(relative)
+            .cast(pl.Float32)
+            .alias(relative.meta.output_name()),
+        ).passed
+        for n in range(0, 100)
+    ]
+    assert sum(is_among) == sectors.n_compared / n_features("cross_asset")
+    assert {n % 10 for n in range(100) if is_among[n]} == {n for n in range(10) if is_among[n]}
 
     # A rank is made of all members, and all of them are compared, at one of the times.
     ranks = replay("cross_section")
