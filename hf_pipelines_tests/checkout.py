@@ -151,9 +151,10 @@ def make_checkout(
 
     A market that nothing reads has sensors all the same, and every process loads it.
     """
-    replaced = shutil.ignore_patterns("tech_*", *(["us_tech*"] if markets else []))
-    # With its compiled kernels: building them anew takes longer than the tests.
+    replaced = shutil.ignore_patterns("research", "tech_*", *(["us_tech*"] if markets else []))
     shutil.copytree(REPOSITORY / "hf_pipelines", folder / "hf_pipelines", ignore=replaced)
+    # Where the compiled kernels are kept, beside their code: compiling them anew takes longer than the tests.
+    (folder / "hf_pipelines" / "research").symlink_to(REPOSITORY / "hf_pipelines" / "research")
     for name in COPIED:
         shutil.copy(REPOSITORY / name, folder / name)
     for kind, all_attributes in (("Market", markets), ("Strategy", strategies)):

@@ -69,7 +69,7 @@ class Loaded:
             self._require_columns(wanted, columns)
         parts = [self.parts[key].frame for key in wanted]
         names = parts[0].columns if columns is None else columns
-        frame = pl.concat([each.lazy() for each in parts], how="vertical").select(names)
+        frame = pl.concat([each.lazy().select(names) for each in parts], how="vertical")
         if self.symbols is not None and "symbol" in names:
             frame = frame.filter(pl.col("symbol").is_in(self.symbols))
         if self.known_at is not None and not {"ts", "available_at"}.isdisjoint(names):
