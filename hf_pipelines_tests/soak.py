@@ -518,7 +518,7 @@ def soak(
     checkout = make_place(folder, script)
     brisk = Path(__file__).parent / "brisk"
     env = {
-        "HF_TICK_SECONDS": "1",
+        "HF_TICK_SECONDS": "2",
         "PYTHONPATH": os.pathsep.join([str(brisk), checkout.environment()["PYTHONPATH"]]),
     }
     with ExitStack() as stack:

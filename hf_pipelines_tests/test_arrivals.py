@@ -16,7 +16,7 @@ def fed(tmp_path_factory):
     """A market whose history has landed while the real daemon watched."""
     folder = tmp_path_factory.mktemp("fed")
     landing = make_landing(folder)
-    with running(landing.checkout, folder / "instance", {"HF_TICK_SECONDS": "1"}) as services:
+    with running(landing.checkout, folder / "instance", {"HF_TICK_SECONDS": "2"}) as services:
         settle(services)
         assert services.runs() == [], "a fresh instance must launch nothing"
         landing.deliver(landing.sessions_of(*range(HISTORY_WEEKS)))

@@ -19,7 +19,7 @@ WEEK, NEXT_WEEK = "2013-02-17", "2013-02-24"
 def test_fed_sessions_become_signals_and_a_week_that_begins_gets_its_model_before_mondays_signal(tmp_path):
     checkout = make_checkout(tmp_path / "checkout", [{**RANKING, "name": STRATEGY, "market": "us_tech_feed"}])
     store = checkout.store()
-    with running(checkout, tmp_path / "instance", {"HF_TICK_SECONDS": "1"}) as services:
+    with running(checkout, tmp_path / "instance", {"HF_TICK_SECONDS": "2"}) as services:
         settle(services)
         assert services.runs() == [], "a fresh instance must launch nothing"
         checkout.succeed("feed", "us_tech_feed", "--init", "--until", f"{FRIDAY}")

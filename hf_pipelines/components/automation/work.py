@@ -158,15 +158,16 @@ class Ledger:
 
     def refused(self, job: str, asset: str, partitions: Collection[str]) -> dict[str, str]:
         """Those partitions that a work was to make since they were made last, and did not; each with that run's id."""
-        found: dict[str, str] = {}
-        # The newest run is the first.
+        newest: dict[str, RunRecord] = {}
         for record in self._fruitless(job, asset):
-            for partition in _partitions(record) & set(partitions) - set(found):
-                made = self.instance.fetch_materializations(
-                    dg.AssetRecordsFilter(dg.AssetKey(asset.split("/")), asset_partitions=[partition]), limit=1
-                ).records
-                if not made or made[0].timestamp < record.create_timestamp.timestamp():
-                    found[partition] = record.dagster_run.run_id
+            newest = {**dict.fromkeys(_partitions(record) & set(partitions), record), **newest}
+        key = dg.AssetKey(asset.split("/"))
+        found = {}
+        for partition, record in newest.items():
+            of_partition = dg.AssetRecordsFilter(key, asset_partitions=[partition])
+            made = self.instance.fetch_materializations(of_partition, limit=1).records
+            if not made or made[0].timestamp < record.create_timestamp.timestamp():
+                found[partition] = record.dagster_run.run_id
         return found
 
     def _fruitless(self, job: str, asset: str, since: datetime | None = None) -> list[RunRecord]:
