@@ -150,6 +150,13 @@ def test_every_asset_says_what_it_is(definitions):
         assert len(graph.get_check_spec(check).description) > 30, check
 
 
+def test_every_sensor_schedule_and_job_says_what_it_does(definitions):
+    repository = definitions.get_repository_def()
+    jobs = [each for each in repository.get_all_jobs() if each.name != "__ASSET_JOB"]
+    for each in (*repository.sensor_defs, *repository.schedule_defs, *jobs):
+        assert each.description and len(each.description) > 30, each.name
+
+
 def test_weekly_assets_of_a_market_and_its_strategies_share_one_partitions_definition(definitions):
     graph = definitions.resolve_asset_graph()
     weekly, daily = set(), set()

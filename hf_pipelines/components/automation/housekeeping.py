@@ -48,6 +48,7 @@ def housekeeping() -> None:
 housekeeping_schedule = dg.ScheduleDefinition(
     name="weekly_housekeeping",
     job=housekeeping,
+    description="Every Saturday: versions and runs older than HF_KEEP_DAYS that nothing refers to, and unfinished files.",
     cron_schedule=CRON,
     execution_timezone="UTC",
     default_status=dg.DefaultScheduleStatus.RUNNING,
