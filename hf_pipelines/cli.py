@@ -4,9 +4,13 @@ Lives here: words on the command line. Does not live here: anything they do.
 """
 
 import argparse
+import os
 import sys
 import warnings
 from collections.abc import Iterable, Sequence
+
+# What a shell says of a program that a closed pipe has ended.
+BROKEN_PIPE = 128 + 13
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -19,7 +23,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # Where the definitions notice it, Dagster makes a traceback of it.
         settings.data_dir()
         # A command that has more to say than "done" returns its exit status.
-        return options.run(options) or 0
+        status = options.run(options) or 0
+        sys.stdout.flush()
+        return status
+    except BrokenPipeError:
+        # Whoever read (`| head`) has left: nothing more is said, not at the end of the process either.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return BROKEN_PIPE
     except _expected_failures() as e:
         print(f"hfp: {e}", file=sys.stderr)
         return 1

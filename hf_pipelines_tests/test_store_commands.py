@@ -2,6 +2,8 @@
 
 import os
 import random
+import subprocess
+import sys
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -332,3 +334,13 @@ def test_current_ends_with_status_1_where_a_partition_is_out_of_date(tmp_path, m
     said = capsys.readouterr().out
     assert "us_tech/bars 2012-01-01: made by code 1, the code is now " in said
     assert "us_tech/bars: 0 of 1 stored partitions are current" in said
+
+
+@pytest.mark.parametrize("pattern", ["rsi", "."])
+def test_command_whose_reader_has_left_ends_as_other_tools_do_and_says_nothing(pattern):
+    read, write = os.pipe()
+    os.close(read)
+    command = [sys.executable, "-m", "hf_pipelines.cli", "features", pattern]
+    done = subprocess.run(command, stdout=write, stderr=subprocess.PIPE, text=True, timeout=120, check=False)
+    os.close(write)
+    assert (done.returncode, done.stderr) == (141, "")

@@ -156,7 +156,7 @@ class Status:
 def _run_words(runs: Sequence[RunUnderWay]) -> str:
     """The first run that is at work, or that waits, and how many more there are."""
     first = next((each for each in runs if not each.is_waiting), runs[0])
-    stages = list(dict.fromkeys(asset.split("/")[1] for asset in first.assets))
+    stages = [asset.partition("/")[2] for asset in first.assets]
     shown = ", ".join(stages[:3]) + (", ..." if len(stages) > 3 else "")
     verb = "waiting to make" if first.is_waiting else "making"
     more = f" and {len(runs) - 1} more" if len(runs) > 1 else ""

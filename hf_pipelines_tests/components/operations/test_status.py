@@ -63,7 +63,7 @@ def test_what_is_being_made_is_said_of_its_market_and_strategy_alone(instance):
     waits = start(instance, stages, dg.DagsterRunStatus.NOT_STARTED, **span)
     found = status_of(instance)
     assert words(found) == {
-        "fed": f"on time; making bars, features 2012-01-29 (run {made[:8]} and 1 more)",
+        "fed": f"on time; making bars, features/trend 2012-01-29 (run {made[:8]} and 1 more)",
         "ranking": f"never trained; waiting to make backtest, cv_results, fitted_model, ... 2012-01-22..2012-02-05 (run {waits[:8]})",
         "new": "nothing stored yet",
     }
