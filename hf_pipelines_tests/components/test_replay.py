@@ -177,7 +177,7 @@ def test_features_raise_no_alarm_on_100_random_clean_series(large):
 
 def test_replay_of_a_sample_finds_a_week_of_survivors_one_changed_column_and_changed_ranks(large):
     week, market = large.weeks[-1], market_of(large.market)
-    large.make([f"small/features/{group}" for group in ("technical", "cross_section")], week)
+    large.make([f"small/features/{group}" for group in ("technical", "cross_asset", "cross_section")], week)
 
     def replay(group: str, change: pl.Expr | None = None, *, only: pl.Expr | None = None) -> Finding:
         content = large.store.read(f"small/features/{group}", week)
