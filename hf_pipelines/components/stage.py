@@ -312,9 +312,7 @@ class Stage:
                 for key, content in publication.contents.items():
                     tracker.log(key, content)
             if publication.rejected or publication.failures:
-                raise dg.Failure(
-                    describe_faults(self.asset, publication, is_fed=self.is_listing_live), allow_retries=False
-                )
+                raise self._failure(publication)
 
     def _compute_settled(
         self, context: dg.AssetExecutionContext, run: StageRun, inputs: Mapping[str, Loaded]
@@ -394,9 +392,11 @@ class Stage:
             publication, _results = self._check(again, inputs, self._compute_settled(context, again, inputs))
             self._publish_part(context, publication)
             if publication.rejected or publication.failures:
-                raise dg.Failure(
-                    describe_faults(self.asset, publication, is_fed=self.is_listing_live), allow_retries=False
-                )
+                raise self._failure(publication)
+
+    def _failure(self, publication: Publication) -> dg.Failure:
+        told = describe_faults(self.asset, publication, is_fed=self.is_listing_live)
+        return dg.Failure(told, allow_retries=False)
 
     def _publish_part(self, context: dg.AssetExecutionContext, publication: Publication) -> None:
         """Publish the sound partitions of a run; an Output would report the others as materialised too."""
@@ -433,6 +433,14 @@ class Stage:
             metadata=metadata,
         )
         return publication, [_check_result(check.name, check.severity, found[check.name]) for check in self.checks]
+
+
+def named_partitions(tags: Mapping[str, str]) -> tuple[str, ...]:
+    """Partition keys that a run's tags name one by one; none if they name a range or nothing."""
+    if one := tags.get("dagster/partition"):
+        return (one,)
+    wanted = tags.get(WANTED_TAG)
+    return tuple(wanted.split(",")) if wanted else ()
 
 
 def _partitions_of_run(tags: Mapping[str, str], partitions: dg.PartitionsDefinition) -> list[str]:

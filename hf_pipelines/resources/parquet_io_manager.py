@@ -69,7 +69,9 @@ class Loaded:
             self._require_columns(wanted, columns)
         parts = [self.parts[key].frame for key in wanted]
         names = parts[0].columns if columns is None else columns
-        frame = pl.concat([each.lazy().select(names) for each in parts], how="vertical")
+        # Where nothing is chosen, partitions with other columns are refused.
+        chosen = [each.lazy() if columns is None else each.lazy().select(columns) for each in parts]
+        frame = pl.concat(chosen, how="vertical")
         if self.symbols is not None and "symbol" in names:
             frame = frame.filter(pl.col("symbol").is_in(self.symbols))
         if self.known_at is not None and not {"ts", "available_at"}.isdisjoint(names):

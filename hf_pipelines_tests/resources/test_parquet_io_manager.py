@@ -39,3 +39,6 @@ def test_frame_of_weeks_of_which_some_lack_a_column_names_it_the_weeks_and_the_c
     )
     # What else they hold, and in which order, is no matter.
     assert loaded.frame(WEEKS, columns=["a"])["a"].to_list() == [1.0, 1.0, 1.0]
+    # Where no columns are chosen none is left out in silence.
+    with pytest.raises(pl.exceptions.PolarsError):
+        loaded.frame(WEEKS)

@@ -166,9 +166,10 @@ class Arrivals:
         asked = sorted(set().union(*needed.values()))
         if not asked:
             return []
-        for week in (week for week, of_week in needed.items() if of_week):
-            # Compared once more after the run, also if its files are by then as they were before.
-            handled.pop(week, None)
+        for week, of_week in needed.items():
+            if of_week:
+                # Compared once more after the run, also if its files are by then as they were before.
+                handled.pop(week, None)
         unequal = {**unread, **self._states([week for week in asked if week not in unread])}
         works = [self._bars_work(unequal, stored, again)]
         if self.ledger.standing(works[0])[0] is Standing.SETTLED:

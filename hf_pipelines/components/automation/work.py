@@ -18,9 +18,9 @@ from typing import Any
 
 import dagster as dg
 from dagster._core.storage.dagster_run import FINISHED_STATUSES, RunRecord
-from dagster._core.storage.tags import PARTITION_NAME_TAG, WILL_RETRY_TAG
+from dagster._core.storage.tags import WILL_RETRY_TAG
 
-from hf_pipelines.components.stage import WANTED_TAG
+from hf_pipelines.components.stage import WANTED_TAG, named_partitions
 from hf_pipelines.resources.outages import OUTAGES
 
 WORK_TAG = "hf/work"
@@ -153,14 +153,21 @@ class Ledger:
 
     def gave_up(self, job: str, asset: str, partition: str, *, since: datetime) -> bool:
         """Whether a work that was to make a partition was asked for after `since`, failed or was cancelled, and is not asked for again."""
-        runs = [each.dagster_run for each in self._fruitless(job, asset, since) if partition in _partitions(each)]
+        runs = [
+            each.dagster_run
+            for each in self._fruitless(job, asset, since)
+            if partition in named_partitions(each.dagster_run.tags)
+        ]
         return any(self._standing(key)[0] is Standing.SETTLED for key in {run.tags[WORK_TAG] for run in runs})
 
     def refused(self, job: str, asset: str, partitions: Collection[str]) -> dict[str, str]:
         """Those partitions that a work was to make since they were made last, and did not; each with that run's id."""
+        if not partitions:
+            return {}
         newest: dict[str, RunRecord] = {}
         for record in self._fruitless(job, asset):
-            newest = {**dict.fromkeys(_partitions(record) & set(partitions), record), **newest}
+            for partition in set(partitions).intersection(named_partitions(record.dagster_run.tags)):
+                newest.setdefault(partition, record)
         key = dg.AssetKey(asset.split("/"))
         found = {}
         for partition, record in newest.items():
@@ -230,12 +237,6 @@ class Ledger:
             if TRANSIENT_ERRORS.isdisjoint(_class_names(error)):
                 return False
         return True
-
-
-def _partitions(record: RunRecord) -> set[str]:
-    """What a run for a work was to make."""
-    tags = record.dagster_run.tags
-    return set(filter(None, (tags.get(PARTITION_NAME_TAG), *tags.get(WANTED_TAG, "").split(","))))
 
 
 def _class_names(error: Any) -> list[str]:

@@ -12,7 +12,7 @@ import dagster as dg
 from dagster._core.storage.dagster_run import IN_PROGRESS_RUN_STATUSES
 
 from hf_pipelines.components.operations.incidents import span
-from hf_pipelines.components.stage import WANTED_TAG
+from hf_pipelines.components.stage import named_partitions
 
 # A daemon writes one every 30 seconds.
 HEARTBEAT_PATIENCE = timedelta(minutes=2)
@@ -84,9 +84,7 @@ def _run(run: dg.DagsterRun) -> RunUnderWay:
 
 
 def _partitions(tags: Mapping[str, str]) -> str:
-    if one := tags.get("dagster/partition"):
-        return one
-    if wanted := tags.get(WANTED_TAG):
-        return span(wanted.split(","))
+    if named := named_partitions(tags):
+        return span(named)
     ends = [tags.get(f"dagster/asset_partition_range_{each}") for each in ("start", "end")]
     return "..".join(each for each in ends if each)

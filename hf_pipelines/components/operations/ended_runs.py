@@ -19,7 +19,7 @@ from dagster._core.storage.tags import AUTO_RETRY_RUN_ID_TAG, WILL_RETRY_TAG
 from hf_pipelines.components.operations.cause import first_failure
 from hf_pipelines.components.operations.incidents import Book, Pair, span
 from hf_pipelines.components.operations.standing import Watched
-from hf_pipelines.components.stage import WANTED_TAG
+from hf_pipelines.components.stage import named_partitions
 from hf_pipelines.components.strategy_stages import RETRAINED
 from hf_pipelines.partitions import parse_key
 from hf_pipelines.resources.notifier import check_link, run_link
@@ -189,10 +189,8 @@ class RunWatch:
 
     def _partitions(self, run: dg.DagsterRun, asset: str) -> tuple[str, ...]:
         """Partitions of an asset that a run was to make."""
-        if one := run.tags.get("dagster/partition"):
-            return (one,)
-        if wanted := run.tags.get(WANTED_TAG):
-            return tuple(wanted.split(","))
+        if named := named_partitions(run.tags):
+            return named
         first, last = (run.tags.get(f"dagster/asset_partition_range_{each}") for each in ("start", "end"))
         definition = self.repository.asset_graph.get(dg.AssetKey(asset.split("/"))).partitions_def
         if first is None or last is None or definition is None:
