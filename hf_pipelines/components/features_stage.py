@@ -6,6 +6,7 @@ Lives here: which weeks of bars a group reads, and cutting a range into weeks. D
 
 import math
 import re
+import zlib
 from collections.abc import Mapping
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
@@ -41,6 +42,9 @@ USUAL_SESSIONS = 252
 
 # Members whose features are replayed each week, at least; fewer members than these are all replayed.
 N_REPLAYED_SYMBOLS = 24
+
+# Of a run over many weeks one in so many is replayed, and all if it differs: half a year.
+WEEKS_A_REPLAY = 26
 
 # What Dagster takes as the name of a tag.
 TAG_NAME = re.compile(r"[A-Za-z0-9_.-]{1,63}")
@@ -78,7 +82,9 @@ def feature_replay(market: "Market", group: str, *, n_times: int = 3, is_sampled
     A week of features is little work, and to replay all of it more than to make it. So one time is replayed, at which
     something came later that a value must not know: the first of a late listing, else any but the last. Of features of
     single symbols some members, others each week and all late listings; of features that compare the members of a sector
-    some sectors; of those that compare all members all of them. Where there are few members, and if not `is_sampled`, all at every time.
+    some sectors; of those that compare all members all of them. Of a run over many weeks one in `WEEKS_A_REPLAY` is
+    replayed, where there are any with a late listing; if one differs, all are. Where there are few members, and if not
+    `is_sampled`, every week and member at every time.
     """
     read = feature_inputs(market, group)
     joint = [{"universe", "sector"} & {*FEATURES[name].inputs} for name in market.feature_groups[group]]
@@ -95,7 +101,7 @@ def feature_replay(market: "Market", group: str, *, n_times: int = 3, is_sampled
         if of_week.len() <= N_REPLAYED_SYMBOLS:
             return times, None
         generator = np.random.default_rng(seed)
-        began = stored.group_by("symbol").agg(pl.col("ts").min()).filter(pl.col("ts") > stored["ts"].min())
+        began = _late_listings(stored)
         telling = sorted({*began["ts"]} & {*times[:-1]}) or times[:-1] or times
         at = [telling[generator.integers(len(telling))]]
         if {"universe"} in joint:
@@ -108,7 +114,26 @@ def feature_replay(market: "Market", group: str, *, n_times: int = 3, is_sampled
             chosen |= {names[at] for at in generator.permutation(len(names))[: N_REPLAYED_SYMBOLS // 2]}
         return at, frozenset({*chosen, *began["symbol"], *references})
 
-    return replay_guard(recompute, n_times=n_times, sample=sample if is_sampled else None)
+    def some_weeks(contents: Mapping[str, Content]) -> list[str]:
+        if len(market.members) <= N_REPLAYED_SYMBOLS:
+            return list(contents)
+        generator = np.random.default_rng(zlib.crc32(",".join(contents).encode()))
+        weeks = [key for key in sorted(contents) if contents[key].frame.height]
+        chunks = [weeks[at : at + WEEKS_A_REPLAY] for at in range(0, len(weeks), WEEKS_A_REPLAY)]
+        shuffled = [[chunk[at] for at in generator.permutation(len(chunk))] for chunk in chunks]
+        return [next((key for key in keys if _late_listings(contents[key].frame).height), keys[0]) for keys in shuffled]
+
+    return replay_guard(
+        recompute,
+        n_times=n_times,
+        sample=sample if is_sampled else None,
+        partitions=some_weeks if is_sampled else None,
+    )
+
+
+def _late_listings(frame: pl.DataFrame) -> pl.DataFrame:
+    """`symbol` and first `ts` of those that begin inside a week."""
+    return frame.group_by("symbol").agg(pl.col("ts").min()).filter(pl.col("ts") > frame["ts"].min())
 
 
 def _some_sectors(market: "Market", members: pl.Series, generator: np.random.Generator) -> set[str]:

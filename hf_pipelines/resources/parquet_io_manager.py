@@ -291,7 +291,9 @@ def _notes(published: Published, verdicts: Mapping[str, Verdict]) -> dict[str, A
     if footer.available_at:
         notes["available_at"] = footer.available_at[1]
     for name, verdict in verdicts.items():
-        notes[name] = f"passed, values compared: {verdict.n_compared:,}"
+        is_unseen = footer.rows and not verdict.n_compared
+        compared = "others of its run, by sample" if is_unseen else f"{verdict.n_compared:,}"
+        notes[name] = f"passed, values compared: {compared}"
     if published.differences is not None:
         table = published.differences.write_csv(float_precision=6)
         notes["differences_from_issue"] = dg.MetadataValue.md(f"```\n{table}```")

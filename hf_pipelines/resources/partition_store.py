@@ -72,7 +72,7 @@ class Verdict:
     content_hash : str
         The content that was looked at; a verdict is void for any other.
     n_compared : int
-        Values compared.
+        Values compared; 0 where there are none, or where a sample of the run's partitions spoke for this one.
     findings : tuple of str
         At most five, in words; empty if passed.
     """

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Callable
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from importlib import import_module
 from pathlib import Path
 
@@ -14,6 +14,7 @@ import pytest
 
 from hf_pipelines.components.features_stage import feature_inputs, feature_replay
 from hf_pipelines.components.stage import Finding, StageRun, window
+from hf_pipelines.feature_commands import replay_lines
 from hf_pipelines.research.features import FEATURES, Feature, Panel
 from hf_pipelines.resources.parquet_io_manager import Loaded
 from hf_pipelines.resources.partition_store import Content, Verdict, encode
@@ -165,12 +166,14 @@ def test_features_raise_no_alarm_on_100_random_clean_series(large):
     for group in groups:
         assert run.checks[group, "replay"].passed and first.checks[group, "replay"].passed
         compared[group] = run.checks[group, "replay"].metadata["values_compared"].value
-    # Two weeks, one time each: a dozen of all 100 series, another of those that are stored, and the week's late listings.
+        looked_at = run.checks[group, "replay"].metadata
+        assert (looked_at["partitions"].value, looked_at["partitions_compared"].value) == (2, 1)
+    # One of two weeks, one time: a dozen of all 100 series, another of those that are stored, and the week's late listings.
     n_technical = len(shipped_features("technical"))
-    assert 2 * 12 * n_technical <= compared["small/features/technical"] <= 2 * (24 + 5) * n_technical
+    assert 12 * n_technical <= compared["small/features/technical"] <= (24 + 5) * n_technical
     # Three whole sectors of ten.
     n_cross_asset = len(shipped_features("cross_asset")) + 1
-    assert 2 * 24 * n_cross_asset <= compared["small/features/cross_asset"] <= 2 * 30 * n_cross_asset
+    assert 24 * n_cross_asset <= compared["small/features/cross_asset"] <= 30 * n_cross_asset
     newest = project.store.read("small/features/technical", weeks[-1]).frame
     assert newest["symbol"].n_unique() == 100 and not newest["roc_5"].is_nan().any()
 
@@ -232,6 +235,60 @@ def test_replay_of_a_sample_finds_a_week_of_survivors_one_changed_column_and_cha
     (found,) = replay("cross_section", worst.alias("rank_return_1")).findings
     assert found.startswith("rank_return_1 of S042 at ")
     assert not replay("cross_section", only=is_early).passed
+
+
+def test_replay_of_many_weeks_looks_at_one_in_26_and_at_late_listings_first(large):
+    at = large.store.read("small/bars", large.weeks[-1]).frame.select("symbol", "session", "ts")
+    weeks = [f"{week}" for week in pl.date_range(date(2013, 1, 6), date(2014, 6, 1), "1w", eager=True)]
+    late = {weeks[7], weeks[33]}
+    whole, begun = Content(at), Content(at.filter((pl.col("symbol") != "S000") | (pl.col("ts") > at["ts"].min())))
+    contents = {week: begun if week in late else whole for week in weeks} | {weeks[60]: Content(at.clear())}
+    sample = feature_replay(market_of(large.market), "technical").sample
+    assert len(weeks) == 74
+
+    sampled = sample(contents)
+
+    # 73 weeks hold rows: 26, 26 and 21.
+    assert sampled[:2] == sorted(late) and sampled[2] in weeks[52:] and len(sampled) == 3
+    assert sample(contents) == sampled
+    (of_half_a_year,) = sample({week: whole for week in weeks[:26]} | {"2030-01-06": Content(at.clear())})
+    assert of_half_a_year in weeks[:26]
+    # All weeks of a few members, and all where all is asked for.
+    few = market_of({**large.market, "universe": large.market["universe"][:24]})
+    assert feature_replay(few, "technical").sample(contents) == weeks
+    assert feature_replay(market_of(large.market), "technical", is_sampled=False).sample is None
+
+
+def test_one_leaky_week_in_the_sample_makes_every_week_of_the_run_answer_for_itself(large, tmp_path, registry):
+    project = large.copy(tmp_path / "project")
+    run_weeks = project.weeks[10:16]
+    _plant(project, _clean)
+    clean = project.make(LEAKY, run_weeks[0], run_weeks[-1]).checks[LEAKY, "replay"]
+    (sampled,) = [week for week in run_weeks if _verdict(project, week).n_compared]
+    (unseen, *_) = sorted({*run_weeks} - {sampled})
+
+    def leaky_in(week: str) -> Callable[[Panel], np.ndarray]:
+        days = np.array(market_of(project.market).partitions.sessions_of_week(week), dtype="datetime64[D]")
+        return lambda panel: np.where(np.isin(panel.session, days), _tomorrow(panel), _clean(panel) * 2.0)
+
+    _plant(project, leaky_in(sampled))
+    seen = project.run(LEAKY, run_weeks[0], run_weeks[-1])
+
+    assert (clean.metadata["partitions"].value, clean.metadata["partitions_compared"].value) == (6, 1)
+    assert not seen.success and set(seen.materialised[LEAKY]) == {*run_weeks} - {sampled}
+    verdict = seen.checks[LEAKY, "replay"].metadata
+    assert (verdict["partitions_compared"].value, verdict["partitions_failed"].value) == (6, 1)
+    assert all(_verdict(project, week).n_compared for week in run_weeks)
+
+    # What a sample costs: a leak in another week alone is left to `hfp replay`, which looks at all of them.
+    _plant(project, leaky_in(unseen))
+    assert project.run(LEAKY, run_weeks[0], run_weeks[-1]).success
+    lines = list(replay_lines(project.store, market_of(project.market), "leaky", run_weeks[0], run_weeks[-1]))
+    assert [line.split()[1].rstrip(":") for line, passed in lines if line.startswith(LEAKY) and not passed] == [unseen]
+
+
+def _verdict(project: Project, week: str) -> Verdict:
+    return project.store.read(LEAKY, week).footer.verdicts["replay"]
 
 
 @pytest.fixture
