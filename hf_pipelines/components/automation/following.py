@@ -9,7 +9,7 @@ or one made from inputs that changed since, is asked for once a state; weeks bef
 but for the model in use of a week of which sessions are still to be issued.
 
 A signal is issued by the model that the stored bars lead to. While a part of that model's way is out of date and is about
-to be made again, the signals wait; what has failed, or does not come within `PATIENCE`, is not waited for.
+to be made again, the signals of its week wait; what has failed, or does not come within `PATIENCE`, is not waited for.
 """
 
 import json
@@ -129,17 +129,21 @@ class Following:
         if (run_id := self.ledger.under_way(market.update_job)) is not None:
             return _tick([], model, weeks, f"waits for run {run_id[:8]} of {market.update_job}")
         notes: list[str] = []
+        retraining: list[dg.RunRequest] = []
+        awaited: str | None = None
         newest = newest_week(self.plan, self.store, self._input_tags[market.bars_asset])
         if newest is not None and (state := self._model_state(newest)) != model:
             for week in self._weeks_in_use(newest):
-                standing, requests, note = self._request_model(week)
-                if standing is not Standing.SETTLED:
-                    # Signals wait for the model.
-                    return _tick(requests, model, weeks, note)
+                standing, retraining, note = self._request_model(week)
                 notes.append(note)
-            model = state
-        requests, weeks, note = self._request_signals(weeks)
-        return _tick(requests, model, weeks, *notes, note)
+                if standing is not Standing.SETTLED:
+                    awaited = week
+                    break
+            else:
+                model = state
+        # Signals from the week of an awaited model on wait for it; those before are issued beside its training.
+        issuing, weeks, note = self._request_signals(weeks, before=awaited)
+        return _tick([*issuing, *retraining], model, weeks, *notes, note)
 
     @cached_property
     def _input_tags(self) -> Tags:
@@ -252,9 +256,14 @@ class Following:
         stored = [datetime.fromisoformat(each.created_at) for each in footers if each is not None]
         return max(stored, default=None) if len(stored) == len(footers) else None
 
-    def _request_signals(self, handled: Mapping[str, str] | None) -> tuple[list[dg.RunRequest], dict[str, str], str]:
-        """Ask for sessions that have features and no issue, in weeks whose features or models changed."""
-        states = self._signal_states()
+    def _request_signals(
+        self, handled: Mapping[str, str] | None, *, before: str | None
+    ) -> tuple[list[dg.RunRequest], Mapping[str, str] | None, str]:
+        """Ask for sessions that have features and no issue, in weeks (before `before`) whose features or models changed."""
+        if handled is None and before is not None:
+            # Which weeks a fresh cursor begins with is seen once their models are there.
+            return [], None, ""
+        states = {week: state for week, state in self._signal_states().items() if before is None or week < before}
         if handled is None:
             handled = {week: state for week, state in states.items() if week not in sorted(states)[-FRESH_WEEKS:]}
         seen = {week: state for week, state in states.items() if handled.get(week) == state}
