@@ -169,6 +169,17 @@ def test_report_is_asked_for_on_sunday_for_the_week_that_has_ended_once(
     again = request_report(market, sunday, project.store)
     assert isinstance(again, dg.SkipReason) and "is made from what is stored now" in str(again.skip_message)
 
+    # A report on features that have changed since is asked for again.
+    source = Path(project.market["source"]["uri"]) / "2012-01-10.parquet"
+    kept = source.read_bytes()
+    pl.read_parquet(source).with_columns(pl.col("close") * 1.001).write_parquet(source)
+    project.make([BARS, QUICK], week)
+    stale = request_report(market, sunday, project.store)
+    assert isinstance(stale, dg.RunRequest) and stale.partition_key == week
+    source.write_bytes(kept)
+    project.make([BARS, QUICK], week)
+    assert isinstance(request_report(market, sunday, project.store), dg.SkipReason)
+
     early = request_report(market, datetime(2012, 2, 12, 6, tzinfo=NEW_YORK), project.store)
     assert isinstance(early, dg.SkipReason) and "has no features of group quick in week 2012-02-05" in str(
         early.skip_message

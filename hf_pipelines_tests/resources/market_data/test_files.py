@@ -1,5 +1,6 @@
 """Source `files`: which files it takes, what it says of those it cannot read, and how it finds them again."""
 
+import os
 import random
 from datetime import UTC, date, datetime
 from hashlib import sha256
@@ -71,6 +72,32 @@ def test_read_takes_every_file_of_the_sessions_asked_for_and_no_other(source, tm
     names = [file.name for file in source.read([DAY, NEXT])]
     assert names == ["2013-02-25.csv", "2013-02-25.v2.csv", "2013-02-25-late.csv", "2013-02-26.csv"]
     assert list(source.listing([DAY, NEXT])) == names
+
+
+def test_listing_reads_an_object_that_has_rested_once_until_it_changes_and_a_young_one_each_time(
+    source, tmp_path, monkeypatch
+):
+    rested, young = (tmp_path / f"{day}.csv" for day in (DAY, NEXT))
+    rested.write_text(HEADER + csv_row())
+    young.write_text(HEADER + csv_row(session=f"{NEXT}"))
+    hour_ago = datetime.now(UTC).timestamp() - 3600
+    os.utime(rested, (hour_ago, hour_ago))
+    fetched, get = [], ObjectStore.get
+    monkeypatch.setattr(ObjectStore, "get", lambda self, key: fetched.append(key) or get(self, key))
+
+    listed = [source.listing([DAY, NEXT]) for _ in range(3)]
+
+    # Two writes of one moment may bear one time: what was written just now is not taken by its time.
+    assert fetched == [rested.name, young.name, young.name, young.name]
+    assert listed == [{path.name: sha256(path.read_bytes()).hexdigest() for path in (rested, young)}] * 3
+    # Of the same size and with the time of the file whose place it takes.
+    rested.write_text(HEADER + csv_row(close="20"))
+    os.utime(rested, (hour_ago, hour_ago))
+    assert source.listing([DAY])[rested.name] == sha256(rested.read_bytes()).hexdigest() != listed[0][rested.name]
+    assert fetched[4:] == [rested.name]
+    # A source made anew, as in the next process, remembers nothing.
+    assert FilesSource(source.objects).listing([DAY]) == source.listing([DAY])
+    assert fetched[5:] == [rested.name]
 
 
 def test_read_of_no_file_is_empty(source):
