@@ -211,6 +211,12 @@ class MarketPartitions:
         last = week_end(sunday)
         return self.sessions_between(sunday, min(last, self.end) if self.end else last)
 
+    def days_of_week(self, key: str) -> list[date]:
+        """The seven days of the week `key`; none of a week that the market has not."""
+        sunday = parse_key(key)
+        is_there = self.first_week <= sunday and (self.end_sunday is None or sunday < self.end_sunday)
+        return [sunday + timedelta(days=offset) for offset in range(7)] if is_there else []
+
     def closed_sessions(self, key: str, now: datetime) -> list[date]:
         """Sessions of the week `key` that have closed at `now`."""
         return [day for day in self.sessions_of_week(key) if self.hours[day][1] <= now]

@@ -7,7 +7,7 @@ Lives here: which weeks of bars a group reads, and cutting a range into weeks. D
 import math
 import re
 import zlib
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -55,6 +55,12 @@ def feature_weeks(market: "Market", group: str) -> int:
     longest = max(FEATURES[name].lookback_bars for name in market.feature_groups[group])
     bars_per_week = market.usual_bars_per_year / USUAL_SESSIONS * SESSIONS_PER_WEEK
     return 0 if longest == 1 else math.ceil(longest / bars_per_week) + 1
+
+
+def missing_bars(market: "Market", group: str, week: str, stored: Collection[str]) -> list[str]:
+    """Weeks of bars that features of a week need and that are not among those `stored`."""
+    read = market.partitions.weeks_around(week, first=-feature_weeks(market, group), last=0)
+    return [each for each in read if each not in stored]
 
 
 def reference_weeks(market: "Market", group: str) -> int:

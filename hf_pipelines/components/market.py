@@ -421,13 +421,16 @@ class Market(dg.Component, dg.Model, dg.Resolvable):
         source = self.reference_tables[table]
         if isinstance(source, HttpSourceSpec):
             return ReferenceService(self._service(source))
-        return ReferenceFiles(
-            FilesSource(ObjectStore(self._address(source.uri), source.endpoint or settings.s3_endpoint()))
-        )
+        return ReferenceFiles(self.reference_landings[table])
 
-    def is_reference_fed(self, table: str) -> bool:
-        """Whether files of a reference table arrive while the pipeline runs."""
-        return isinstance(self.reference_tables[table], FilesSourceSpec)
+    @cached_property
+    def reference_landings(self) -> dict[str, FilesSource]:
+        """Where files of reference tables arrive while the pipeline runs, by table."""
+        return {
+            table: FilesSource(ObjectStore(self._address(source.uri), source.endpoint or settings.s3_endpoint()))
+            for table, source in self.reference_tables.items()
+            if isinstance(source, FilesSourceSpec)
+        }
 
     @cached_property
     def scorer(self) -> Scorer:
@@ -478,11 +481,6 @@ class Market(dg.Component, dg.Model, dg.Resolvable):
     def sessions_before(self, key: str, now: datetime) -> list[date]:
         """Sessions of `weeks_before` that have closed at `now`."""
         return [day for week in self.weeks_before(key) for day in self.partitions.closed_sessions(week, now)]
-
-    def early_files(self, key: str, now: datetime) -> dict[str, str]:
-        """Source files of sessions of a week that have not closed at `now`."""
-        closed = set(self.partitions.closed_sessions(key, now))
-        return self.data_source.listing([day for day in self.partitions.sessions_of_week(key) if day not in closed])
 
     @cached_property
     def stages(self) -> tuple[Stage, ...]:

@@ -66,7 +66,7 @@ def reference_stage(market: "Market", table: str) -> Stage:
         ),
         pool=market.name,
         listing=partial(_listing, market, table),
-        is_listing_live=market.is_reference_fed(table),
+        is_listing_live=table in market.reference_landings,
     )
 
 

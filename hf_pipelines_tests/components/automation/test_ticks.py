@@ -2,7 +2,6 @@
 
 import io
 import json
-import os
 import time
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -10,76 +9,17 @@ from datetime import UTC, datetime, timedelta
 import dagster as dg
 import polars as pl
 import pytest
-import yaml
 
-from hf_pipelines.components.automation import arrivals
-from hf_pipelines.components.automation.arrivals import PATIENCE_TICKS, Arrivals
-from hf_pipelines.components.automation.following import Following, newest_week
-from hf_pipelines.components.automation.work import Ledger, Tick
-from hf_pipelines.components.strategy import Strategy
+from hf_pipelines.components.automation import feeds
+from hf_pipelines.components.automation.arrivals import PATIENCE_TICKS
+from hf_pipelines.components.automation.following import newest_week
 from hf_pipelines.resources.object_store import ObjectStore
 from hf_pipelines.resources.partition_store import PartitionStore
-from hf_pipelines_tests.pipeline import Project, market_of
+from hf_pipelines_tests.pipeline import market_of
 from hf_pipelines_tests.servers import s3_server
+from hf_pipelines_tests.ticking import Ticking, asked
 
-LATER = datetime(2030, 1, 1, tzinfo=UTC)
 BARS, FEATURES = "small/bars", "small/features/quick"
-
-
-class Ticking:
-    """A copy of the small project whose sensors tick in this process, each with its cursor."""
-
-    def __init__(self, project: Project, source) -> None:
-        self.project = project
-        self.market = market_of({**project.market, "source": {"type": "files", "uri": str(source)}})
-        self.source = source
-        strategy = Strategy.resolve_from_yaml(yaml.safe_dump(dict(project.strategies[0])))
-        self.plan = strategy.plan(self.market)
-        self.cursors: dict[str, str | None] = {"arrivals": None, "follows": None}
-
-    def arrivals(self, now: datetime = LATER, *, run: bool = True) -> Tick:
-        ledger = Ledger(self.project.instance, now)
-        tick = Arrivals(self.market, self.market.landing, self.project.store, ledger, now).tick(
-            self.cursors["arrivals"]
-        )
-        return self._after("arrivals", tick, run)
-
-    def follows(self, now: datetime = LATER, *, run: bool = True) -> Tick:
-        tick = Following(self.plan, self.project.store, Ledger(self.project.instance, now), now).tick(
-            self.cursors["follows"]
-        )
-        return self._after("follows", tick, run)
-
-    def _after(self, name: str, tick: Tick, run: bool) -> Tick:
-        self.cursors[name] = tick.cursor
-        for request in tick.requests if run else ():
-            self.project.definitions.resolve_job_def(request.job_name).execute_in_process(
-                instance=self.project.instance,
-                partition_key=request.partition_key,
-                asset_selection=request.asset_selection,
-                tags=dict(request.tags),
-                raise_on_error=False,
-            )
-        return tick
-
-    def write(self, day, frame: pl.DataFrame | None, name: str = "{day}.parquet", age_s: float = 60.0) -> None:
-        path = self.source / name.format(day=day)
-        if frame is None:
-            path.unlink()
-            return
-        frame.write_parquet(path)
-        os.utime(path, (time.time() - age_s, time.time() - age_s))
-
-
-def asked(tick: Tick) -> list[tuple[list[str], str]]:
-    """Assets and partitions of the requests."""
-    return [
-        (
-            ["/".join(key.path) for key in request.asset_selection],
-            request.partition_key or request.tags["hf/partitions"],
-        )
-        for request in tick.requests
-    ]
 
 
 @pytest.fixture
@@ -130,7 +70,7 @@ def test_file_that_is_gone_takes_nothing_away_and_is_said(ticking):
     ticking.write(day, None)
     tick = ticking.arrivals()
     assert asked(tick) == []
-    assert tick.notes == (f"files of week {ticking.project.weeks[5]} are gone, its bars stay: {day}.parquet",)
+    assert tick.notes == (f"files of {BARS} {ticking.project.weeks[5]} are gone, it stays as it is: {day}.parquet",)
     assert ticking.project.hashes(BARS) == before
 
 
@@ -146,7 +86,7 @@ def test_files_still_arriving_are_waited_for_but_not_for_ever(ticking):
 
 def test_bucket_is_looked_through_in_several_ticks_and_its_last_weeks_in_each(ticking, tmp_path, monkeypatch):
     weeks, sessions = ticking.project.weeks, ticking.market.partitions.sessions_of_week
-    monkeypatch.setattr(arrivals, "BUCKET_SCAN_LIMIT", 20)
+    monkeypatch.setattr(feeds, "BUCKET_SCAN_LIMIT", 20)
     with s3_server(tmp_path) as s3:
         for name, value in s3.env.items():
             monkeypatch.setenv(name, value)
@@ -166,7 +106,7 @@ def test_bucket_is_looked_through_in_several_ticks_and_its_last_weeks_in_each(ti
         while ticking.cursors["arrivals"] not in settled:
             settled.append(ticking.cursors["arrivals"])
             assert asked(ticking.arrivals()) == []
-        assert len({json.loads(cursor)["next"] for cursor in settled[1:]}) == 5
+        assert len({json.loads(cursor)["places"][BARS]["next_key"] for cursor in settled[1:]}) == 5
 
         put(sessions(weeks[-2])[0], 1.0)
         assert asked(ticking.arrivals(run=False)) == [([BARS], ",".join(weeks[-2:]))]

@@ -1,0 +1,264 @@
+"""Feeds: an asset whose files arrive in a folder or bucket, compared with what lies there.
+
+Lives here: which weeks of bars and of reference tables are made from other files than lie there now, and what is asked for
+them. Does not live here: when a tick looks, and the features after them (`arrivals`), reading files (`resources.market_data`).
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import date, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+import dagster as dg
+
+from hf_pipelines.components.automation.work import Ledger, Standing, Work, digest
+from hf_pipelines.components.features_stage import missing_bars
+from hf_pipelines.partitions import parse_key
+from hf_pipelines.resources.market_data.files import FilesSource, Scan, week_of_name
+from hf_pipelines.resources.partition_store import PartitionStore, StoredPartitionError
+
+if TYPE_CHECKING:
+    from hf_pipelines.components.market import Market
+
+# Objects looked at in one tick, besides those of the last weeks, which every tick looks at.
+# A bucket answers for a thousand at a time, a good tenth of a second each: a large one is looked through in several ticks.
+SCAN_LIMIT = 5_000
+BUCKET_SCAN_LIMIT = 2_000
+RECENT = timedelta(weeks=3)
+
+# Weeks whose files are read and compared in one tick, besides the weeks that those are judged by: each file is a request
+# to a bucket.
+WEEKS_READ_A_TICK = 60
+
+
+@dataclass(frozen=True)
+class Place:
+    """What a sensor's cursor remembers of a folder.
+
+    Attributes
+    ----------
+    weeks : mapping of week to fingerprint
+        Of its files when the week was last found to be made from them (or they to be refused).
+    next_key : str
+        Where the scan goes on.
+    """
+
+    weeks: Mapping[str, str] = field(default_factory=dict)
+    next_key: str = ""
+
+
+@dataclass
+class Feed(ABC):
+    """The files of one asset, and the partitions made from them, in one tick."""
+
+    market: "Market"
+    source: FilesSource
+    store: PartitionStore
+    ledger: Ledger
+    now: datetime
+    notes: list[str] = field(default_factory=list)
+    _listed: dict[str, dict[str, str]] = field(default_factory=dict)
+    _made_from: dict[str, Mapping[str, str]] = field(default_factory=dict)
+
+    @property
+    @abstractmethod
+    def asset(self) -> str:
+        """Asset path."""
+
+    @abstractmethod
+    def days(self, week: str) -> list[date]:
+        """Days of a week that may have a file; none for a week that the market has not."""
+
+    @abstractmethod
+    def past_days(self, week: str) -> list[date]:
+        """Those of `days` whose files count by now."""
+
+    @abstractmethod
+    def before(self, week: str) -> list[str]:
+        """Weeks whose files a week is judged by."""
+
+    @abstractmethod
+    def after(self, week: str) -> list[str]:
+        """Weeks that are judged by the files of a week."""
+
+    @abstractmethod
+    def assets(self, weeks: Sequence[str], stored: Mapping[str, str]) -> tuple[str, ...]:
+        """What one run for `weeks` makes; `stored`: the tags of the weeks there are."""
+
+    def scan(self, known: Place) -> Scan:
+        """Look at a part of the folder, and at the last weeks."""
+        recent = max(known.weeks, default=None)
+        scan = self.source.scan(
+            start_after=known.next_key,
+            limit=BUCKET_SCAN_LIMIT if self.source.folder.is_bucket else SCAN_LIMIT,
+            recent_from=parse_key(recent) - RECENT if recent else None,
+            now=self.now,
+        )
+        if scan.strays:
+            self.notes.append(f"no file of {self.asset}, left alone: {', '.join(scan.strays)}")
+        return scan
+
+    def request(self, fingerprints: Mapping[str, str], handled: dict[str, str]) -> list[dg.RunRequest]:
+        """Ask for weeks whose files changed and for the later weeks judged by them.
+
+        Notes in `handled` the weeks that need nothing, and those for which all that is needed is settled.
+        """
+        changed = [week for week, print_ in sorted(fingerprints.items()) if handled.get(week) != print_]
+        stored = self.store.tags(self.asset)
+        # A week that was never made is asked for as it lies there, unread, once all its days have passed.
+        unread: dict[str, Any] = {
+            week: {"files": fingerprints[week]}
+            for week in changed
+            if week not in stored and len(self.past_days(week)) == len(self.days(week)) > 0
+        }
+        compared = [week for week in changed if week not in unread][-WEEKS_READ_A_TICK:]
+        needed = {week: {week, *self._never_saw(week, stored)} for week in unread}
+        self._look_at(compared)
+        refused = self.ledger.refused(self.market.update_job, self.asset, set(compared) & set(stored))
+        again: dict[str, str] = {}
+        for week in compared:
+            needed[week] = {later for later in self.after(week) if later in stored and self._lacks(later, week)}
+            if self._lacks(week, week, *self.before(week)):
+                needed[week].add(week)
+            elif gone := sorted(set(self._own_sources(week)) - set(self._listed[week])):
+                self.notes.append(f"files of {self.asset} {week} are gone, it stays as it is: {', '.join(gone[:5])}")
+            elif week in refused:
+                # A file that was refused is gone, or is as it was before: whoever waits for the week hears that it is well.
+                needed[week].add(week)
+                again[week] = refused[week]
+            # A file that came before the end of its day is taken after it, though it does not change.
+            if not needed[week] and not self._early_files(week):
+                handled[week] = fingerprints[week]
+        asked = sorted(set().union(*needed.values()))
+        if not asked:
+            return []
+        for week, of_week in needed.items():
+            if of_week:
+                # Compared once more after the run, also if its files are by then as they were before.
+                handled.pop(week, None)
+        unequal = {**unread, **self._states([week for week in asked if week not in unread])}
+        works = [self._work(unequal, stored, again)]
+        if self.ledger.standing(works[0])[0] is Standing.SETTLED:
+            # It was tried and failed: one by one, so that no broken week holds back another.
+            works = [self._work({week: unequal[week]}, stored, again) for week in asked]
+        settled = {
+            week for work in works if self.ledger.standing(work)[0] is Standing.SETTLED for week in work.partitions
+        }
+        if settled:
+            handled.update(
+                {week: fingerprints[week] for week, of_week in needed.items() if of_week and of_week <= settled}
+            )
+            self.notes.append(f"{self.asset} {', '.join(sorted(settled)[:5])} failed and waits for its files to change")
+        return self.ledger.due(works)
+
+    def _lacks(self, made: str, *weeks: str) -> bool:
+        """Whether a week was made without a file of `weeks` that lies there now."""
+        if not self.past_days(made) or (made in weeks and not self._listed[made]):
+            return False
+        return any(not self._sources(made).items() >= self._listed[week].items() for week in weeks)
+
+    def _never_saw(self, week: str, stored: Mapping[str, str]) -> set[str]:
+        """Later weeks that were made when there was no file of `week`."""
+        later = [each for each in self.after(week) if each in stored]
+        return {each for each in later if week not in {week_of_name(name) for name in self._sources(each)}}
+
+    def _states(self, weeks: Sequence[str]) -> dict[str, Any]:
+        """All the files that each week would be made from."""
+        self._look_at(weeks)
+        return {week: [self._listed[each] for each in (*self.before(week), week)] for week in weeks}
+
+    def _own_sources(self, week: str) -> list[str]:
+        return [name for name in self._sources(week) if week_of_name(name) == week]
+
+    def _early_files(self, week: str) -> bool:
+        past = set(self.past_days(week))
+        return bool(self.source.listing([day for day in self.days(week) if day not in past]))
+
+    def _look_at(self, weeks: Sequence[str]) -> None:
+        """Note the files of weeks, and of those that they are judged by, with their hashes; each is read once a tick."""
+        wanted = {each for week in weeks for each in (*self.before(week), week)}
+        new = {week: dict[str, str]() for week in sorted(wanted - set(self._listed))}
+        self._listed.update(new)
+        for name, sha256 in self.source.listing([day for week in new for day in self.past_days(week)]).items():
+            if (week := week_of_name(name)) is not None:
+                self._listed[week][name] = sha256
+
+    def _sources(self, week: str) -> Mapping[str, str]:
+        """What a week was made from; nothing if it was not made, or cannot be read."""
+        if week not in self._made_from:
+            try:
+                footer = self.store.footer(self.asset, week)
+            except StoredPartitionError as e:
+                self.notes.append(f"{e} It is made anew.")
+                footer = None
+            self._made_from[week] = footer.sources if footer else {}
+        return self._made_from[week]
+
+    def _work(self, listings: Mapping[str, Any], stored: Mapping[str, str], again: Mapping[str, str]) -> Work:
+        """One run for the weeks of `listings`; `again`: week to the run that refused files of it which it has no longer."""
+        weeks = tuple(sorted(listings))
+        return Work(
+            job=self.market.update_job,
+            assets=self.assets(weeks, stored),
+            partitions=weeks,
+            state=digest(listings, {week: [stored.get(week), again.get(week)] for week in weeks}),
+            because=f"new or revised files in {len(weeks)} week(s), the last {weeks[-1]}",
+        )
+
+
+@dataclass
+class BarsFeed(Feed):
+    """Session files; a week is judged by those of the weeks before it too."""
+
+    @property
+    def asset(self) -> str:
+        return self.market.bars_asset
+
+    def days(self, week: str) -> list[date]:
+        return self.market.partitions.sessions_of_week(week)
+
+    def past_days(self, week: str) -> list[date]:
+        return self.market.partitions.closed_sessions(week, self.now)
+
+    def before(self, week: str) -> list[str]:
+        return self.market.weeks_before(week)
+
+    def after(self, week: str) -> list[str]:
+        return self.market.weeks_after(week)
+
+    def assets(self, weeks: Sequence[str], stored: Mapping[str, str]) -> tuple[str, ...]:
+        """Of a single week all that hangs on it; of several no features: a broken week must not stop those of the rest."""
+        market, groups = self.market, []
+        if len(weeks) == 1:
+            ready = [
+                each for each in market.feature_groups if not missing_bars(market, each, weeks[0], {*stored, *weeks})
+            ]
+            groups = [market.features_asset(group) for group in ready]
+        return (market.bars_asset, *(market.reference_asset(table) for table in market.reference_tables), *groups)
+
+
+@dataclass
+class ReferenceFeed(Feed):
+    """Files of a reference table: any day of the week, each week by itself."""
+
+    table: str = ""
+
+    @property
+    def asset(self) -> str:
+        return self.market.reference_asset(self.table)
+
+    def days(self, week: str) -> list[date]:
+        return self.market.partitions.days_of_week(week)
+
+    def past_days(self, week: str) -> list[date]:
+        return [day for day in self.days(week) if day <= self.now.date()]
+
+    def before(self, week: str) -> list[str]:
+        return []
+
+    def after(self, week: str) -> list[str]:
+        return []
+
+    def assets(self, weeks: Sequence[str], stored: Mapping[str, str]) -> tuple[str, ...]:
+        return (self.asset,)
