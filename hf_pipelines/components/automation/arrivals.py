@@ -49,8 +49,9 @@ def market_job(market: "Market") -> UnresolvedAssetJobDefinition:
 
 def arrivals_sensor(market: "Market", job: UnresolvedAssetJobDefinition) -> dg.SensorDefinition:
     """Ask for the weeks whose files are not those that they were made from, and for the features after them."""
-    is_bucket = any(source.folder.is_bucket for source in (market.landing, *market.reference_landings.values()))
-    watched = ", ".join(source.objects.uri for source in (market.landing, *market.reference_landings.values()))
+    landings = (market.landing, *market.reference_landings.values())
+    is_bucket = any(source.folder.is_bucket for source in landings)
+    watched = ", ".join(source.objects.uri for source in landings)
 
     @dg.sensor(
         name=f"{market.name}_arrivals",
@@ -59,8 +60,8 @@ def arrivals_sensor(market: "Market", job: UnresolvedAssetJobDefinition) -> dg.S
         minimum_interval_seconds=settings.tick_seconds(),
         default_status=dg.DefaultSensorStatus.RUNNING,
         description=(
-            f"Watches {watched}: new and revised files become bars and reference tables, and features that are out of date "
-            "with these are made again. A broken file fails its own week and is tried again when it changes."
+            f"Watches {watched}: new and revised files become bars and reference tables, and features that are out of date with "
+            "these are made again. A broken file fails its own week and is tried again when it changes."
         ),
     )
     def sensor(context: dg.SensorEvaluationContext) -> dg.SensorResult:
