@@ -96,10 +96,16 @@ def main() -> int:
     parser.add_argument("--symbols", type=int, default=500)
     parser.add_argument("--bars", type=int, default=1000)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--memory", action="store_true", help="print the peak of one call over 1,000 x 1,260, and end")
+    parser.add_argument(
+        "--memory",
+        type=int,
+        nargs=2,
+        metavar=("SYMBOLS", "BARS"),
+        help="print the peak of one call over so many, and end",
+    )
     options = parser.parse_args()
     if options.memory:
-        _measure_memory(1000, 1260)
+        _measure_memory(*options.memory)
         return 0
 
     bars = random_bars(symbols=options.symbols, sessions=options.bars)
@@ -116,7 +122,7 @@ def main() -> int:
     times = [_seconds(lambda: compute_features(bars, sessions=sessions)) for _ in range(options.rounds)]
     _show("all, from bars", times)
     _show_growth(rounds=options.rounds)
-    subprocess.run([sys.executable, "-m", "benchmarks.bench_features", "--memory"], check=True)
+    subprocess.run([sys.executable, "-m", "benchmarks.bench_features", "--memory", "1000", "1260"], check=True)
     return int(
         _compare_with_rolling_apply(bars, rounds=options.rounds) + _compare_with_pandas(bars, rounds=options.rounds)
     )
