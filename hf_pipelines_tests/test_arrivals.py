@@ -47,7 +47,7 @@ def test_history_that_lands_at_once_is_one_run_of_bars_one_of_features_and_the_n
     assert landing.issues() == []
     assert new_runs(services, []) == [
         (f"new or revised files in {HISTORY_WEEKS} week(s), the last {weeks[-1]}", "SUCCESS"),
-        ("features are out of date with their bars", "SUCCESS"),
+        ("features are out of date with what they are made from", "SUCCESS"),
         (f"week {landing.weeks[HISTORY_WEEKS]} has begun", "SUCCESS"),
     ]  # fmt: skip
 
