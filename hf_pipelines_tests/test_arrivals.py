@@ -1,10 +1,15 @@
 """Files that land become bars, features, models and signals by the real daemon, with no hand on anything."""
 
+from datetime import timedelta
+
 import polars as pl
 import pytest
 
+from hf_pipelines.partitions import parse_key
 from hf_pipelines_tests.landing import GROUPS, HISTORY_WEEKS, MARKET, STRATEGY, Landing, make_landing, settle
+from hf_pipelines_tests.pipeline import shipped_features
 from hf_pipelines_tests.running import Running, running
+from hf_pipelines_tests.sample_references import table_of
 
 pytestmark = pytest.mark.servers
 
@@ -15,7 +20,9 @@ BARS, SIGNALS, MODEL = f"{MARKET}/bars", f"{STRATEGY}/signals", f"{STRATEGY}/fit
 def fed(tmp_path_factory):
     """A market whose history has landed while the real daemon watched."""
     folder = tmp_path_factory.mktemp("fed")
-    landing = make_landing(folder)
+    trades = {"table": "insider_trades", "source": {"type": "files", "uri": str(folder / "trades")}}
+    features = [*shipped_features(*GROUPS), "alternative/insider_net_buys_90"]
+    landing = make_landing(folder, market={"references": [trades], "features": features})
     with running(landing.checkout, folder / "instance", {"HF_TICK_SECONDS": "2"}) as services:
         settle(services)
         assert services.runs() == [], "a fresh instance must launch nothing"
@@ -135,3 +142,23 @@ def test_revised_file_makes_new_versions_of_what_depends_on_it_and_leaves_issued
     assert changed == expected | made
     assert {key: payload(landing, SIGNALS, key) for key in landing.issues()} == issued
     assert set(landing.store.versions(BARS, week)) == {before[f"{BARS}/{week}"]}
+
+
+def test_trade_that_lands_on_a_saturday_is_a_feature_of_the_sessions_after_it_and_of_nothing_before(fed):
+    landing, services = fed
+    insiders, weeks = f"{MARKET}/features/alternative", landing.weeks[HISTORY_WEEKS - 2 : HISTORY_WEEKS]
+    saturday = parse_key(weeks[0]) + timedelta(days=6)
+    before, kept, insiders_before = services.runs(), landing.hashes(), landing.hashes(insiders)
+    trade = {"symbol": "S001", "event_time": saturday, "available_at": saturday, "trade_id": "one"}
+    trades = table_of("insider_trades", [{**trade, "shares": 50.0, "price": 10.0, "value": 500.0}])
+    trades.write_parquet(landing.folder.parent / "trades" / f"{saturday}.parquet", mkdir=True)
+    settle(services)
+
+    assert [status for _, status in new_runs(services, before)] == ["SUCCESS", "SUCCESS"]
+    assert landing.hashes() == kept
+    changed = {key for key, digest in landing.hashes(insiders).items() if insiders_before[key] != digest}
+    assert changed == {key for key in insiders_before if key > f"{insiders}/{weeks[0]}"}
+    monday = landing.store.read(insiders, weeks[1]).frame.filter(
+        pl.col("session") == landing.sessions_of(HISTORY_WEEKS - 1)[0]
+    )
+    assert dict(monday.select("symbol", "insider_net_buys_90").iter_rows())["S001"] == 1.0
