@@ -55,7 +55,7 @@ def tick(place: Place, instance: Any, cursor: str | None) -> tuple[Tick, Cost]:
     # An hour ahead: on S3 no one can set a file's time.
     now = datetime.now(UTC) + timedelta(seconds=OLD_S)
     wall, cpu = perf_counter(), process_time()
-    found = Arrivals(place.market, place.market.landing, place.store, Ledger(instance, now), now).tick(cursor)
+    found = Arrivals(place.market, place.store, Ledger(instance, now), now).tick(cursor)
     return found, Cost(perf_counter() - wall, process_time() - cpu)
 
 

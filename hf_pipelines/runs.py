@@ -67,7 +67,10 @@ class Pipeline:
         """What is current, judged anew."""
         graph = self.definitions.resolve_asset_graph()
         versions = {"/".join(key.path): graph.get(key).code_version or "" for key in graph.materializable_asset_keys}
-        listings = {each.bars_asset: partial(each.bars_listing, now=Clock().now()) for each in self._watched().markets}
+        now, markets = Clock().now(), self._watched().markets
+        listings = {
+            asset: partial(listing, now=now) for market in markets for asset, listing in market.listings.items()
+        }
         issues = [asset for asset in versions if graph.get(dg.AssetKey(asset.split("/"))).metadata.get(ISSUE_KEY)]
         return CurrencyChecker(self.store, versions, listings, issues)
 

@@ -178,9 +178,9 @@ class Project:
         return partitions.weeks_between(partitions.start, partitions.end or partitions.start)
 
     def checker(self) -> CurrencyChecker:
-        market = market_of(self.market)
-        listing = partial(market.bars_listing, now=Clock().now())
-        return CurrencyChecker(self.store, self.code_versions, {market.bars_asset: listing})
+        now = Clock().now()
+        listings = {asset: partial(listing, now=now) for asset, listing in market_of(self.market).listings.items()}
+        return CurrencyChecker(self.store, self.code_versions, listings)
 
     def run(self, assets: str | Iterable[str], first: str, last: str | None = None, *, now: str | None = None) -> Run:
         """Materialise assets for one partition, or over a range of them in one run."""

@@ -8,7 +8,7 @@ import re
 from bisect import bisect_left
 from collections.abc import Sequence
 from datetime import date, datetime
-from functools import cached_property
+from functools import cached_property, partial
 from importlib import import_module
 from typing import Literal, Self
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
@@ -24,6 +24,7 @@ from hf_pipelines.components.features_report_stage import features_report_stage
 from hf_pipelines.components.features_stage import features_stage
 from hf_pipelines.components.reference_stage import reference_stage
 from hf_pipelines.components.stage import (
+    Listing,
     Stage,
 )
 from hf_pipelines.components.yaml_lines import naming_lines
@@ -459,6 +460,18 @@ class Market(dg.Component, dg.Model, dg.Resolvable):
         """Source files of the sessions of a week that have closed at `now` and of those that they are judged by."""
         closed = self.partitions.closed_sessions(key, now)
         return self.data_source.listing([*self.sessions_before(key, now), *closed] if closed else [])
+
+    def reference_listing(self, table: str, key: str, now: datetime) -> dict[str, str]:
+        """Source files of a reference table with the rows that became available in a week, up to `now`."""
+        return self.reference_source(table).listing(table, key, now)
+
+    @property
+    def listings(self) -> dict[str, Listing]:
+        """What lists the source files of each asset that is fed from outside."""
+        tables = {
+            self.reference_asset(table): partial(self.reference_listing, table) for table in self.reference_tables
+        }
+        return {self.bars_asset: self.bars_listing, **tables}
 
     def weeks_before(self, key: str) -> list[str]:
         """Whole weeks before the week `key` that hold the sessions which the rules of quality look back on."""

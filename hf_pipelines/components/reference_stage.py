@@ -65,14 +65,9 @@ def reference_stage(market: "Market", table: str) -> Stage:
             {name: COLUMN_DESCRIPTIONS.get(name, name.replace("_", " ")) for name in contract.schema}, contract.schema
         ),
         pool=market.name,
-        listing=partial(_listing, market, table),
+        listing=partial(market.reference_listing, table),
         is_listing_live=table in market.reference_landings,
     )
-
-
-def _listing(market: "Market", table: str, key: str, now: datetime) -> dict[str, str]:
-    files = market.reference_source(table).read(table, [key], now)[key]
-    return {file.name: file.sha256 for file in files}
 
 
 def _compute_rows(market: "Market", table: str, run: StageRun, inputs: Mapping[str, Loaded]) -> Computed:

@@ -84,7 +84,7 @@ class SmallMarket:
     def tick(self, now: datetime = datetime(2013, 3, 9, 12, tzinfo=UTC)) -> list[dg.RunRequest]:
         """What the sensor asks for, with a cursor that was lost."""
         ledger = Ledger(self.instance, now)
-        return Arrivals(self.market, self.market.landing, self.store, ledger, now).tick(None).requests
+        return Arrivals(self.market, self.store, ledger, now).tick(None).requests
 
     def recorded(self) -> set[str]:
         """Weeks that Dagster holds as materialised."""

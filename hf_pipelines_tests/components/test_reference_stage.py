@@ -106,6 +106,8 @@ def test_restatement_changes_the_features_of_the_weeks_from_its_own_on_and_no_ea
     before = {key: copied.store.footer("small/features/fundamental", key).content_hash for key in WEEKS}
     _write(source, restated, suffix="-restated")
     try:
+        (stale,) = copied.out_of_date("small/fundamentals").items()
+        assert stale[0] == f"small/fundamentals {week}" and "-restated.parquet" in stale[1]
         copied.make("small/fundamentals", week)
         copied.make("small/features/fundamental", WEEKS[0], WEEKS[-1])
     finally:

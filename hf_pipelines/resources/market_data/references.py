@@ -22,6 +22,10 @@ class ReferenceSource(Protocol):
         """Files with the rows that became available in each of `weeks` (their Sundays) up to `now`."""
         ...
 
+    def listing(self, table: str, week: str, now: datetime) -> dict[str, str]:
+        """Names and sha256 of the files of a week."""
+        ...
+
 
 @dataclass(frozen=True)
 class ReferenceFiles:
@@ -31,12 +35,15 @@ class ReferenceFiles:
 
     def read(self, table: str, weeks: Sequence[str], now: datetime) -> dict[str, list[SourceFile]]:
         found: dict[str, list[SourceFile]] = {week: [] for week in weeks}
-        days = {day: week for week in weeks for day in _days(week) if day <= now.date()}
+        days = {day: week for week in weeks for day in _past_days(week, now)}
         for file in self.files.read(list(days)):
             day = session_of_name(file.name)
             if day is not None:
                 found[days[day]].append(file)
         return found
+
+    def listing(self, table: str, week: str, now: datetime) -> dict[str, str]:
+        return self.files.listing(_past_days(week, now))
 
 
 @dataclass(frozen=True)
@@ -50,6 +57,10 @@ class ReferenceService:
         files = self.service.read_reference(table, begun)
         return {week: [] for week in weeks} | {week: [file] for week, file in zip(begun, files, strict=True)}
 
+    def listing(self, table: str, week: str, now: datetime) -> dict[str, str]:
+        return {file.name: file.sha256 for file in self.read(table, [week], now)[week]}
 
-def _days(week: str) -> list[date]:
-    return [parse_key(week) + timedelta(days=offset) for offset in range(7)]
+
+def _past_days(week: str, now: datetime) -> list[date]:
+    days = (parse_key(week) + timedelta(days=offset) for offset in range(7))
+    return [day for day in days if day <= now.date()]
