@@ -94,7 +94,7 @@ class Arrivals:
         known = read_cursor(cursor)
         inputs, waited = dict(known.get("inputs", {})), known.get("waited", 0)
         feeds = self._feeds()
-        places = {feed.asset: Place(**known.get("places", {}).get(feed.asset, {})) for feed in feeds}
+        places = {feed.asset: Place.of(known.get("places", {}).get(feed.asset, {})) for feed in feeds}
         scans = {feed.asset: feed.scan(places[feed.asset]) for feed in feeds}
         if any(scan.is_settling for scan in scans.values()) and waited < PATIENCE_TICKS:
             # Half a batch would be issued as if it were all: the rest is seconds away.

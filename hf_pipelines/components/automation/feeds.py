@@ -47,6 +47,11 @@ class Place:
     weeks: Mapping[str, str] = field(default_factory=dict)
     next_key: str = ""
 
+    @staticmethod
+    def of(remembered: Mapping[str, Any]) -> "Place":
+        """From a cursor; what another release remembered besides is left out."""
+        return Place(remembered.get("weeks", {}), remembered.get("next_key", ""))
+
 
 @dataclass
 class Feed(ABC):
