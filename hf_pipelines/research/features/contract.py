@@ -17,11 +17,15 @@ import polars as pl
 from hf_pipelines.research.features.feature import Feature
 from hf_pipelines.research.features.panel import build_panel
 from hf_pipelines.research.features.registry import feature_frame
+from hf_pipelines.research.references import REFERENCES
 from hf_pipelines.research.replay import cut
 
 # Relative: what a float32 keeps of a number that was computed in another unit.
 SCALE_TOLERANCE = 1e-5
 N_CUTS = 6
+
+# Bars of a symbol from the planted corporate action on.
+N_AFTER_EVENT = 20
 
 _PRICES = ("open", "high", "low", "close", "dividend")
 _COLUMNS = ("open", "high", "low", "close", "volume")
@@ -55,8 +59,9 @@ def contract_breaches(feature: Feature, bars: pl.DataFrame, *, seed: int = 0, **
     Notes
     -----
     The rules: the same twice; no look-ahead (values stay when everything after their session is cut off); a window
-    of `lookback_bars` (values stay when older bars are cut off); dimensionless; only declared inputs; finite or NaN;
-    some value. Reference tables are cut with the future. A rule that holds on these bars may break on others.
+    of `lookback_bars` (values stay when older bars are cut off); dimensionless; blind to corporate actions (values stay
+    when a split and a dividend are put into the window and the prices before them raised by as much); only declared
+    inputs; finite or NaN; some value. Reference tables are cut with the future. A rule that holds on these bars may break on others.
     """
     sessions = bars["session"].unique().sort().to_list()
     needed = feature.lookback_bars + 40
@@ -76,6 +81,7 @@ def contract_breaches(feature: Feature, bars: pl.DataFrame, *, seed: int = 0, **
         *_look_ahead(bars, whole, feature, sessions, values, given, rng),
         *_long_window(bars, whole, feature, sessions, values),
         *_units(bars, whole, name, values),
+        *_events(bars, whole, feature, values),
         *_undeclared(bars, whole, feature, values, rng),
     ]
     column = whole[name]
@@ -136,15 +142,47 @@ def _units(bars: pl.DataFrame, whole: pl.DataFrame, name: str, values: Values) -
     for what, columns in (("prices", _PRICES), ("volumes", ("volume",))):
         factor = pl.when(pl.col("symbol") == symbol).then(0.37).otherwise(1.0)
         scaled = values(bars.with_columns(pl.col(columns) * factor))
-        ours, theirs = whole[name].to_numpy().astype(np.float64), scaled[name].to_numpy().astype(np.float64)
-        near = np.isclose(ours, theirs, rtol=SCALE_TOLERANCE, atol=1e-7, equal_nan=True)
-        if not near.all():
-            at = int(np.flatnonzero(~near)[0])
-            row = whole.row(at, named=True)
+        for row, ours, theirs in _far(whole, scaled, name):
             yield (
-                f"`{name}` must be dimensionless, was {ours[at]:.6g} and {theirs[at]:.6g} for {row['symbol']} on "
+                f"`{name}` must be dimensionless, was {ours:.6g} and {theirs:.6g} for {row['symbol']} on "
                 f"{row['session']} with the {what} of {symbol} multiplied by 0.37; divide by a price or a usual volume."
             )
+
+
+def _events(bars: pl.DataFrame, whole: pl.DataFrame, feature: Feature, values: Values) -> Iterator[str]:
+    # Figures of filings are a share: they would have to be restated with the split.
+    if not whole.height or set(REFERENCES) & set(feature.inputs):
+        return
+    symbol = whole["symbol"][0]
+    own = bars.filter(pl.col("symbol") == symbol)
+    day = own["session"][max(own.height - N_AFTER_EVENT, 0)]
+    at = own.filter(pl.col("session") == day)["ts"][0]
+    is_own, is_event = pl.col("symbol") == symbol, pl.col("ts") == at
+    is_before = is_own & (pl.col("ts") < at)
+    # A split of two for one and a dividend as large as the close: prices before count a quarter. Powers of two change no digit.
+    planted = bars.with_columns(
+        pl.when(is_before).then(pl.col(*_PRICES) * 4.0).otherwise(pl.col(*_PRICES)),
+        volume=pl.when(is_before).then(pl.col("volume") / 2.0).otherwise("volume"),
+        split_ratio=pl.when(is_own & is_event).then(pl.col("split_ratio") * 2.0).otherwise("split_ratio"),
+    ).with_columns(
+        dividend=pl.when(is_own & is_event).then(pl.col("close") + 2.0 * pl.col("dividend")).otherwise("dividend"),
+    )
+    name = feature.name
+    for row, ours, theirs in _far(whole, values(planted), name):
+        yield (
+            f"`{name}` must not feel a corporate action, was {ours:.6g} and {theirs:.6g} for {row['symbol']} on {row['session']} "
+            f"with a split and a dividend on {day} and all before it worth as much as without; a panel's prices and volumes "
+            "are as traded: use the kernels of windows, or multiply what lies before an event with `panel.price_factor`."
+        )
+
+
+def _far(expected: pl.DataFrame, found: pl.DataFrame, name: str) -> Iterator[tuple[dict[str, Any], float, float]]:
+    """The first row whose value differs by more than another unit of its inputs accounts for, and both values."""
+    ours, theirs = (frame[name].to_numpy().astype(np.float64) for frame in (expected, found))
+    near = np.isclose(ours, theirs, rtol=SCALE_TOLERANCE, atol=1e-7, equal_nan=True)
+    if not near.all():
+        at = int(np.flatnonzero(~near)[0])
+        yield expected.row(at, named=True), ours[at], theirs[at]
 
 
 def _undeclared(

@@ -80,10 +80,31 @@ def test_contract_names_a_window_longer_than_declared(bars):
 
 def test_contract_names_a_feature_with_a_unit_and_what_to_do(bars):
     price = Feature("leak", "planted", lambda panel: panel.close.copy(), 1, ("close",), "the price itself")
-    (breach,) = contract_breaches(price, bars)
+    breach, _ = contract_breaches(price, bars)
     first = bars["close"][0]
     assert breach.startswith(f"`leak` must be dimensionless, was {first:.6g} and {0.37 * first:.6g} for S000")
     assert "with the prices of S000 multiplied by 0.37; divide by a price" in breach
+
+
+def test_contract_names_a_change_of_raw_prices_or_volumes_over_a_split():
+    calm = random_bars(symbols=2, sessions=160, seed=12, has_events=False)
+
+    def change(column: str) -> Feature:
+        def compute(panel: Panel) -> np.ndarray:
+            raw = getattr(panel, column)
+            return np.concatenate([[np.nan] * 5, raw[5:] / raw[:-5] - 1.0])
+
+        return Feature("leak", "planted", compute, 6, (column,), "raw change over 5 bars")  # type: ignore[arg-type]
+
+    # 20 bars before the end prices before count a quarter, volumes twice: the first window over it says so.
+    day = calm["session"].unique().sort()[-20]
+    close, volume = (calm.filter(pl.col("symbol") == "S000")[column].to_numpy() for column in ("close", "volume"))
+    at = close.size - 20
+    for column, was, factor in (("close", close, 4.0), ("volume", volume, 0.5)):
+        (breach,) = contract_breaches(change(column), calm)
+        found = [was[at] / was[at - 5] - 1.0, was[at] / (factor * was[at - 5]) - 1.0]
+        told = f"was {np.float32(found[0]):.6g} and {np.float32(found[1]):.6g} for S000 on {day} with a split"
+        assert breach.startswith(f"`leak` must not feel a corporate action, {told}") and "panel.price_factor" in breach
 
 
 def test_contract_names_an_input_that_is_not_declared(bars):
