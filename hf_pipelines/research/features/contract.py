@@ -154,26 +154,31 @@ def _events(bars: pl.DataFrame, whole: pl.DataFrame, feature: Feature, values: V
     if not whole.height or set(REFERENCES) & set(feature.inputs):
         return
     symbol = whole["symbol"][0]
-    own = bars.filter(pl.col("symbol") == symbol)
-    day = own["session"][max(own.height - N_AFTER_EVENT, 0)]
-    at = own.filter(pl.col("session") == day)["ts"][0]
-    is_own, is_event = pl.col("symbol") == symbol, pl.col("ts") == at
-    is_before = is_own & (pl.col("ts") < at)
-    # A split of two for one and a dividend as large as the close: prices before count a quarter. Powers of two change no digit.
-    planted = bars.with_columns(
-        pl.when(is_before).then(pl.col(*_PRICES) * 4.0).otherwise(pl.col(*_PRICES)),
-        volume=pl.when(is_before).then(pl.col("volume") / 2.0).otherwise("volume"),
-        split_ratio=pl.when(is_own & is_event).then(pl.col("split_ratio") * 2.0).otherwise("split_ratio"),
-    ).with_columns(
-        dividend=pl.when(is_own & is_event).then(pl.col("close") + 2.0 * pl.col("dividend")).otherwise("dividend"),
-    )
+    days = bars.filter(pl.col("symbol") == symbol)["session"]
+    day = days[max(days.len() - N_AFTER_EVENT, 0)]
     name = feature.name
-    for row, ours, theirs in _far(whole, values(planted), name):
+    for row, ours, theirs in _far(whole, values(with_corporate_action(bars, symbol, day)), name):
         yield (
             f"`{name}` must not feel a corporate action, was {ours:.6g} and {theirs:.6g} for {row['symbol']} on {row['session']} "
             f"with a split and a dividend on {day} and all before it worth as much as without; a panel's prices and volumes "
             "are as traded: use the kernels of windows, or multiply what lies before an event with `panel.price_factor`."
         )
+
+
+def with_corporate_action(bars: pl.DataFrame, symbol: str, day: date) -> pl.DataFrame:
+    """The same returns, otherwise written: two shares for one and a dividend as large as the close on a session of a symbol.
+
+    Prices before it count a quarter, volumes before it twice. Powers of two change no digit of a number that is adjusted.
+    """
+    is_own = pl.col("symbol") == symbol
+    is_before = is_own & (pl.col("session") < day)
+    is_event = is_own & (pl.col("session") == day) & pl.col("session").is_first_distinct().over("symbol")
+    raised = bars.with_columns(pl.col(_PRICES) * pl.when(is_before).then(4.0).otherwise(1.0))
+    return raised.with_columns(
+        volume=pl.col("volume") * pl.when(is_before).then(0.5).otherwise(1.0),
+        split_ratio=pl.col("split_ratio") * pl.when(is_event).then(2.0).otherwise(1.0),
+        dividend=pl.when(is_event).then(pl.col("close") + 2.0 * pl.col("dividend")).otherwise("dividend"),
+    )
 
 
 def _far(expected: pl.DataFrame, found: pl.DataFrame, name: str) -> Iterator[tuple[dict[str, Any], float, float]]:
