@@ -20,6 +20,7 @@ BARS, SIGNALS, MODEL = f"{MARKET}/bars", f"{STRATEGY}/signals", f"{STRATEGY}/fit
 def fed(tmp_path_factory):
     """A market whose history has landed while the real daemon watched."""
     folder = tmp_path_factory.mktemp("fed")
+    (folder / "trades").mkdir()
     trades = {"table": "insider_trades", "source": {"type": "files", "uri": str(folder / "trades")}}
     features = [*shipped_features(*GROUPS), "alternative/insider_net_buys_90"]
     landing = make_landing(folder, market={"references": [trades], "features": features})
@@ -151,7 +152,7 @@ def test_trade_that_lands_on_a_saturday_is_a_feature_of_the_sessions_after_it_an
     before, kept, insiders_before = services.runs(), landing.hashes(), landing.hashes(insiders)
     trade = {"symbol": "S001", "event_time": saturday, "available_at": saturday, "trade_id": "one"}
     trades = table_of("insider_trades", [{**trade, "shares": 50.0, "price": 10.0, "value": 500.0}])
-    trades.write_parquet(landing.folder.parent / "trades" / f"{saturday}.parquet", mkdir=True)
+    trades.write_parquet(landing.folder.parent / "trades" / f"{saturday}.parquet")
     settle(services)
 
     assert [status for _, status in new_runs(services, before)] == ["SUCCESS", "SUCCESS"]

@@ -245,8 +245,9 @@ def _counted(missing: pl.DataFrame, expected: pl.DataFrame) -> list[str]:
 def _explain_no_bars(market: "Market", key: str, days: list[date]) -> str:
     if not days:
         return f"`bars` must have a closed session in week {key}, had none yet; run it after the first close."
+    looked_at = f"the source ({market.landing.objects.uri})" if market.is_fed else "the source"
     return (
-        f"`bars` must have rows for the {len(days)} sessions of week {key}, the source had none; wait for its "
+        f"`bars` must have rows for the {len(days)} sessions of week {key}, {looked_at} had none; wait for its "
         "files, or name the week in `known_gaps` of the market."
     )
 

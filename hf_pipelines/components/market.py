@@ -321,10 +321,11 @@ class Market(dg.Component, dg.Model, dg.Resolvable):
         return [[str(value) for value in spell] for spell in self.membership.rows()]
 
     def member_sessions(self, days: Sequence[date], *, with_references: bool = False) -> pl.DataFrame:
-        """Columns symbol, session: members on those of `days` on which they are members, and references on all."""
+        """Columns symbol, session: members on those of `days` on which they are members, references from the start on."""
         spells = self.membership
         if with_references:
-            always = [(symbol, date.min, None) for symbol, role in self.roles.items() if role == "reference"]
+            start = parse_key(self.start)
+            always = [(symbol, start, None) for symbol, role in self.roles.items() if role == "reference"]
             spells = spells.vstack(pl.DataFrame(always, schema=spells.schema, orient="row"))
         sessions = pl.DataFrame({"session": days}, schema={"session": pl.Date})
         inside = (pl.col("session") >= pl.col("since")) & (pl.col("session") <= pl.col("until")).fill_null(True)
@@ -455,6 +456,11 @@ class Market(dg.Component, dg.Model, dg.Resolvable):
     def is_fed(self) -> bool:
         """Whether files arrive in a landing folder while the pipeline runs."""
         return isinstance(self.source, FilesSourceSpec)
+
+    @property
+    def fed_stages(self) -> tuple[str, ...]:
+        """Stages whose files are watched: the bars of a market that is fed, and its reference tables."""
+        return ("bars", *self.reference_landings) if self.is_fed else ()
 
     def bars_listing(self, key: str, now: datetime) -> dict[str, str]:
         """Source files of the sessions of a week that have closed at `now` and of those that they are judged by."""

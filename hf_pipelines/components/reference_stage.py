@@ -71,6 +71,13 @@ def reference_stage(market: "Market", table: str) -> Stage:
 
 
 def _compute_rows(market: "Market", table: str, run: StageRun, inputs: Mapping[str, Loaded]) -> Computed:
+    landing = market.reference_landings.get(table)
+    if landing is not None and not landing.folder.is_there():
+        # A week without rows is nothing unusual: a mistyped folder would be weeks without rows for ever.
+        raise ValueError(
+            f"`uri` of {table} in {market.name} must be a folder that exists, was {landing.objects.uri}; make the folder, "
+            "or correct `references` of the market."
+        )
     files = market.reference_source(table).read(table, run.partitions, run.now)
     contents: dict[str, Content] = {}
     failures: dict[str, str] = {}

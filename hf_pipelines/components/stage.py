@@ -388,7 +388,7 @@ class Stage:
             if gone := [name for name in gone if self.is_own(name, key)]:
                 lost[key] = (
                     f"`source` must still hold {', '.join(gone[:5])}, which {self.asset} {key} was made from, was without; "
-                    "put the file back, or an empty one of the same name if its rows must go."
+                    "put the file back, or a table of the same name without rows if its rows must go."
                 )
         return replace(
             computed,

@@ -513,13 +513,22 @@ def test_bars_that_repeat_themselves_warn_with_symbol_and_day(small):
     assert found.description == f"2013-02-24: stale: 5 of 30 symbol-sessions: {named}"
 
 
+def test_bars_of_a_market_that_starts_in_the_middle_of_a_week_lack_nothing_before_it(tmp_path):
+    small = small_market(tmp_path, start="2013-02-21")
+    small.arrive(session_bars(["2013-02-17"]).filter(pl.col("session") >= date(2013, 2, 21)))
+    complete = checks(small.run("2013-02-17"))["complete"]
+    # Five members and the benchmark on Thursday and Friday.
+    assert complete.passed and complete.metadata["values_compared"].value == 12
+
+
 # --- weeks without bars
 
 
 def test_bars_of_a_week_without_files_fail_and_leave_the_others(small):
     small.arrive(session_bars(["2013-02-17", "2013-03-03"]))
     message = failure(small.run(WEEKS[0], WEEKS[-1]))
-    assert "2013-02-24: `bars` must have rows for the 5 sessions of week 2013-02-24, the source had none" in message
+    looked_at = f"the source ({small.folder / 'source'})"
+    assert f"2013-02-24: `bars` must have rows for the 5 sessions of week 2013-02-24, {looked_at} had none" in message
     assert "known_gaps" in message
     assert sorted(small.recorded()) == ["2013-02-17", "2013-03-03"]
 

@@ -146,6 +146,23 @@ def test_reference_file_that_is_no_table_fails_its_week_by_name_and_the_others_a
     assert not last.success and "hfp materialise small/insider_trades" in last.message
 
 
+def test_reference_table_whose_folder_does_not_exist_is_refused_and_one_that_is_empty_is_not(tmp_path, mlflow_template):
+    market = _market(tmp_path / "source", {})
+    lacking = {"table": "insider_trades", "source": {"type": "files", "uri": str(tmp_path / "tardes")}}
+    market |= {"features": ["alternative/insider_net_buys_90"], "references": [lacking]}
+    project = Project(tmp_path / "project", market, mlflow_template=mlflow_template)
+
+    run = project.run("small/insider_trades", WEEKS[0])
+
+    assert not run.success and project.store.partitions("small/insider_trades") == []
+    assert (
+        f"`uri` of insider_trades in small must be a folder that exists, was {tmp_path / 'tardes'}; make" in run.message
+    )
+    (tmp_path / "tardes").mkdir()
+    assert project.make("small/insider_trades", WEEKS[0]).success
+    assert project.store.read("small/insider_trades", WEEKS[0]).frame.is_empty()
+
+
 def test_reference_rows_that_contradict_each_other_are_quarantined_and_reported(tmp_path, mlflow_template, tables):
     trades = tables["insider_trades"]
     twin = trades.filter(pl.col("available_at").dt.date() > SESSIONS[30])[0]

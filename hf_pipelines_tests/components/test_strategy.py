@@ -256,9 +256,8 @@ def test_a_market_without_bars_for_a_week_is_told_apart_from_a_known_gap(project
     project.rewrite(market)
     before = project.store.objects.get(f"small/bars/{week}.parquet")
     run = project.run("small/bars", week)
-    assert (
-        not run.success and "must have rows for the 5 sessions of week 2012-02-05, the source had none" in run.message
-    )
+    told = f"must have rows for the 5 sessions of week 2012-02-05, the source ({mirrored}) had none"
+    assert not run.success and told in run.message
     assert project.store.objects.get(f"small/bars/{week}.parquet") == before
     project.rewrite({**market, "known_gaps": [week]})
     assert project.run("small/bars", week).success

@@ -40,6 +40,9 @@ ON_TIME = "on_time"
 # A check of the whole asset rather than of what a run made: as long as it fails it is one incident.
 WHOLE_ASSET_CHECKS = ("is_current",)
 
+# A symbol that is gone lacks its bars for ever.
+MEMBERSHIP = "end the membership of a symbol that is gone (`until` in `universe`), or "
+
 EVENTS = {
     dg.DagsterEventType.STEP_FAILURE,
     dg.DagsterEventType.RUN_FAILURE,
@@ -238,7 +241,7 @@ class RunWatch:
                 self._failing(ended, each),
                 partition=span(keys),
                 cause=f"check {each.check_name}{' (a warning)' if warns else ''}: {each.description or 'it failed'}",
-                remedy=f"look at its table, then: {self._remedy(asset, keys)}",
+                remedy=f"look at its table, then: {MEMBERSHIP if each.check_name == 'complete' else ''}{self._remedy(asset, keys)}",
                 url=check_link(asset, each.check_name),
                 now=self.now,
                 check=each.check_name,
@@ -288,7 +291,7 @@ class RunWatch:
     def _remedy(self, asset: str, keys: Sequence[str]) -> str:
         owner, _, stage = asset.partition("/")
         markets = {each.name: each for each in self.watched.markets}
-        if stage == "bars" and owner in markets and markets[owner].is_fed:
+        if owner in markets and stage in markets[owner].fed_stages:
             return f"correct, add or remove the file concerned: {TAKEN_BY_ITSELF}"
         if stage in RETRAINED and len(set(keys)) == 1 and keys[0]:
             return f"hfp retrain {owner} --week {keys[0]}"

@@ -64,6 +64,10 @@ class Landing:
         """Whether a listing can be asked for by prefix; a disk gives a whole folder whatever is asked."""
         return self.uri.startswith("s3://")
 
+    def is_there(self) -> bool:
+        """Whether the folder exists, be it empty; a bucket knows prefixes only by what lies below them."""
+        return self.is_bucket or self._folder().is_dir()
+
     def names(self, *, prefix: str = "", start_after: str = "") -> Iterator[str]:
         """Names that begin with `prefix` and come after `start_after`, ascending; on S3 asked for page by page.
 

@@ -116,6 +116,11 @@ def test_failed_check_is_told_with_its_severity_and_healed_by_a_later_pass_of_it
     assert (incident.check, incident.severity) == ("complete", "WARN")
     assert incident.cause.startswith(f"check complete (a warning): {weeks[1]}: ") and str(day) in incident.cause
     assert incident.url.endswith("/assets/small/bars?view=checks&checkDetail=complete")
+    # A symbol that was delisted lacks its bars for ever.
+    assert (
+        "end the membership of a symbol that is gone (`until` in `universe`), or correct, add or remove"
+        in incident.remedy
+    )
     # Other weeks pass; that says nothing of this one.
     project.make("small/bars", weeks[3])
     assert watching.look() == []
