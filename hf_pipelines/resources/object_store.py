@@ -248,6 +248,16 @@ class ObjectStore:
         """Every key below the root, sorted."""
         return sorted(self._entries(None))
 
+    def folders(self, prefix: str | None = None) -> list[str]:
+        """Names of what has keys below it, right below `prefix` (or the root), sorted: their keys are not listed."""
+        import obstore
+
+        with self._naming("listed", prefix or "/"):
+            found = obstore.list_with_delimiter(
+                _open(self.uri, self.endpoint), prefix=None if prefix is None else check_key(prefix)
+            )
+            return sorted(each.rsplit("/", 1)[-1] for each in found["common_prefixes"])
+
     def tags(self, prefix: str) -> dict[str, str]:
         """Keys below `prefix` with the store's own tag of each object, which changes whenever it is written."""
         return {key: str(entry["e_tag"]) for key, entry in self._entries(check_key(prefix)).items()}

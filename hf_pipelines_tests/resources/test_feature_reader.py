@@ -1,6 +1,8 @@
 """Reading features: keys from dates, only the columns asked for, no listing, and a cache that cannot lie."""
 
 import io
+import re
+import warnings
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -24,7 +26,7 @@ from hf_pipelines.resources.partition_store import (
     read_footer,
 )
 from hf_pipelines.resources.read_cache import ReadCache
-from hf_pipelines_tests.faulty_s3 import Faulty, faulty
+from hf_pipelines_tests.faulty_s3 import Fault, Faulty, faulty
 from hf_pipelines_tests.resources.conftest import BUCKET
 
 MARKET, ASSET = "us_tech", "us_tech/features/technical"
@@ -97,11 +99,136 @@ def test_load_features_of_groups_with_other_rows_is_refused(store):
 def test_load_features_of_missing_weeks_names_them_and_the_command(any_store):
     fill(any_store)
     message = (
-        r"`us_tech/features/technical` must be published for 2019-12-29, 2020-01-26, was missing; "
-        r"materialise it first: hfp materialise us_tech/features/technical --from 2019-12-29 --to 2020-01-26"
+        "`us_tech/features/technical` must be published for 2019-12-29, 2020-01-26, was missing; weeks stored: 3, "
+        "2020-01-05 to 2020-01-19; if the market has sessions then, materialise it first: "
+        "hfp materialise us_tech/features/technical --from 2019-12-29 --to 2020-01-26"
     )
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
         load(any_store, start="2020-01-03", end="2020-01-26")
+
+
+def test_load_features_of_a_week_missing_between_others_gives_the_command_without_an_if(any_store):
+    fill(any_store)
+    any_store.objects.delete(any_store.key(ASSET, WEEKS[1]))
+    message = (
+        "`us_tech/features/technical` must be published for 2020-01-12, was missing; weeks stored: 2, 2020-01-05 to "
+        "2020-01-19; materialise it first: hfp materialise us_tech/features/technical --from 2020-01-12 --to 2020-01-12"
+    )
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+        load(any_store)
+
+
+COMMAND = "materialise it first: hfp materialise {} --from 2020-01-05 --to 2020-01-19$"
+
+
+@pytest.mark.parametrize(
+    ("market", "groups", "message"),
+    [
+        pytest.param("us_teck", "technical", r"`market` must be .* \(crypto, us_tech\), was us_teck; near it: us_tech", id="market-slip"),
+        pytest.param(
+            "fx", "technical", r"\(crypto, us_tech\), was fx; if it is defined, " + COMMAND.format("fx/features/technical"),
+            id="market",
+        ),
+        pytest.param(
+            "us_tech", ["temporel", "technical", "desk"],
+            r"`groups` must be among the groups stored of market us_tech \(technical, temporal\), was temporel, desk; near it: temporal",
+            id="group-slip",
+        ),
+        pytest.param(
+            "us_tech", ["alpha158"],
+            r"\(technical, temporal\), was alpha158; if it is defined, " + COMMAND.format("us_tech/features/alpha158"), id="group",
+        ),
+        pytest.param("us_tech", "rsi_14", r"was rsi_14; the feature is named technical/rsi_14", id="feature"),
+        pytest.param(
+            "us_tech", ["technical/f33", "temporal/g", "technical"],
+            r"`groups` must be among the groups stored of market us_tech \(technical, temporal\) or "
+            r"technical/f3, was technical/f33, temporal/g\.", id="single",
+        ),
+    ],
+)  # fmt: skip
+def test_load_features_of_what_is_not_stored_says_what_is(any_store, market, groups, message):
+    for asset in (ASSET, "us_tech/features/temporal", "crypto/features/technical"):
+        fill(any_store, asset)
+    # No market: nothing of features below it.
+    any_store.objects.put("momentum/signals/2020-01-05.parquet", b"")
+    any_store.objects.put("_versions/us_tek/features/technical/2020-01-05/0.parquet", b"")
+    with pytest.raises(ValueError, match=message):
+        load_features(market, groups, "2020-01-06", "2020-01-24", store=any_store)
+
+
+def test_load_features_from_an_empty_store_names_the_store_and_the_command(any_store):
+    message = rf"stored in {re.escape(any_store.objects.uri)} \(there is none\), was us_tech; if it is defined, {COMMAND.format(ASSET)}"
+    with pytest.raises(ValueError, match=message):
+        load(any_store)
+
+
+@pytest.mark.parametrize(
+    ("groups", "columns", "found"),
+    [
+        pytest.param("technical/f3", None, ["f3"], id="one"),
+        pytest.param(["technical/f7", "temporal/f101", "technical/f2"], None, ["f2", "f7", "f101"], id="several"),
+        pytest.param(["temporal", "technical/f3", "temporal/f100"], None, ["f100", "f101", "f3"], id="group-and-single"),
+        pytest.param(["technical/f7", "temporal"], ["f101", "f7"], ["f7", "f101"], id="columns-of-them"),
+        pytest.param("technical", ["technical/f7", "f2"], ["f7", "f2"], id="named-in-columns"),
+        pytest.param("technical", "f3", ["f3"], id="text"),
+        pytest.param("technical", ["f3", "f1", "f3", "technical/f1"], ["f3", "f1"], id="twice"),
+    ],
+)  # fmt: skip
+def test_load_features_selects_single_features_as_strategies_do(any_store, groups, columns, found):
+    everything = fill(any_store).hstack(
+        fill(any_store, "us_tech/features/temporal", first=100, n_features=2).select("f100", "f101")
+    )
+    for is_verified in (False, True):
+        ours = load(any_store, groups=groups, columns=columns, is_verified=is_verified)
+        assert ours.equals(everything.select("symbol", "session", "ts", *found))
+
+
+def test_load_features_of_symbols_partly_without_rows_warns_by_name_and_range(any_store):
+    everything = fill(any_store)
+    strange = [f"ZZ{number}" for number in range(7)]
+    with pytest.warns(UserWarning) as warned:
+        found = load_features(
+            MARKET, "technical", "2020-01-08", "2020-01-14", symbols=[*strange, "BBB"], store=any_store
+        )
+    assert [str(each.message) for each in warned] == [
+        "`symbols` have no row in us_tech from 2020-01-08 to 2020-01-14: ZZ0, ZZ1, ZZ2, ZZ3, ZZ4 and 2 more."
+    ]
+    # The caller's line, not ours.
+    assert warned[0].filename == __file__
+    days = pl.col("session").is_between(date(2020, 1, 8), date(2020, 1, 14))
+    assert found.equals(everything.filter(days, pl.col("symbol") == "BBB"))
+    assert found.height == 5
+
+
+def test_load_features_of_a_symbol_with_rows_in_one_week_warns_only_where_it_has_none(store):
+    fill(store)
+    gone = week_frame(WEEKS[0]).with_columns(symbol=pl.col("symbol").replace("CCC", "DDD"))
+    store.publish(ASSET, WEEKS[0], Content(gone), **STAMP)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert load(store, symbols=["DDD"]).height == 5
+        assert load(store, symbols="AAA").height == 15
+        assert load(store).height == 45
+    with pytest.warns(UserWarning, match="from 2020-01-13 to 2020-01-24: DDD"):
+        load(store, start="2020-01-13", symbols=["DDD", "AAA"])
+    with pytest.raises(ValueError, match="from 2020-01-13 to 2020-01-24, was DDD; stored then: AAA, BBB, CCC"):
+        load(store, start="2020-01-13", symbols=["DDD"])
+
+
+@pytest.mark.parametrize("is_verified", [False, True])
+def test_load_features_of_symbols_all_without_rows_is_refused_with_what_is_stored(any_store, is_verified):
+    fill(any_store)
+    message = (
+        "`symbols` must have rows in us_tech from 2020-01-06 to 2020-01-24, was CCA, SPX; stored then: CCC, AAA, BBB."
+    )
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+        load(any_store, symbols=["SPX", "CCA"], columns=["f2"], is_verified=is_verified)
+    # A Saturday.
+    with pytest.raises(
+        ValueError, match=r"2020-01-11 to 2020-01-11, was AAA; no symbol has one: no session lies between"
+    ):
+        load(any_store, start="2020-01-11", end="2020-01-11", symbols=["AAA"], is_verified=is_verified)
+    assert load(any_store, start="2020-01-11", end="2020-01-11", is_verified=is_verified).is_empty()
 
 
 @pytest.mark.parametrize(
@@ -116,13 +243,27 @@ def test_load_features_of_missing_weeks_names_them_and_the_command(any_store):
         pytest.param({"groups": "a" * 300}, r"`groups` must be names", id="long"),
         pytest.param({"groups": "Technical"}, r"`groups` must be names such as technical", id="case-twin"),
         pytest.param({"groups": []}, r"`groups` must name a group such as technical", id="none"),
+        pytest.param({"groups": "technical/"}, r"`groups` must be names such as .* was 'technical/'", id="no-feature"),
+        pytest.param({"groups": "us_tech/features/technical"}, r"`groups` must be names such as", id="asset"),
+        pytest.param({"groups": "technical/../x"}, r"`groups` must be names such as", id="parent-of-feature"),
+        pytest.param(
+            {"groups": "technical/f2", "columns": "f3"}, r"stored in technical/f2, was f3; near it: f2", id="narrowed"
+        ),
         pytest.param({"symbols": ["../AAA"]}, r"`symbols` must match .* was '../AAA'", id="symbol"),
+        pytest.param({"symbols": []}, r"`symbols` must name a symbol, was empty; leave it out for all", id="no-symbol"),
     ],
 )
 def test_load_features_of_what_cannot_be_is_refused_by_name(store, options, message):
     fill(store)
     with pytest.raises(ValueError, match=message):
         load(store, **options)
+
+
+@pytest.mark.parametrize("name", ["groups", "symbols", "columns"])
+def test_load_features_of_what_is_no_name_is_refused_by_its_argument(store, name):
+    for given, was in ((5, "5"), ([b"f1"], "b'f1' among them")):
+        with pytest.raises(TypeError, match=f"^`{name}` must be a name or a sequence of names, was {was}.$"):
+            load(store, **{name: given})
 
 
 def test_stored_features_are_read_alike_by_pyarrow_and_pandas(store):
@@ -175,6 +316,25 @@ def test_load_features_of_small_files_gets_each_once(counted):
     proxy.forget()
     load(store, columns=["f0"])
     assert proxy.requests() == [206] * len(WEEKS)
+
+
+def test_load_features_of_single_features_with_a_symbol_that_is_not_there_lists_nothing(counted):
+    proxy, store = counted
+    fill(store)
+    proxy.forget()
+    with pytest.warns(UserWarning, match="ZZZ"):
+        assert load(store, groups=["technical/f0", "technical/f5"], symbols=["AAA", "ZZZ"]).shape == (15, 5)
+    assert proxy.requests() == [206] * len(WEEKS)
+
+
+def test_load_features_of_missing_weeks_where_listing_is_refused_still_names_them(counted):
+    proxy, store = counted
+    fill(store)
+    proxy.plant(Fault("GET", "list-type", status=403))
+    with pytest.raises(ValueError, match=r"must be published for 2020-01-26, was missing; materialise it first"):
+        load(store, end="2020-01-27")
+    with pytest.raises(ValueError, match=r"groups stored of market us_tech \(technical\) or technical/f3"):
+        load(store, groups="technical/f33")
 
 
 def test_load_features_with_a_cache_fetches_once_and_asks_whether_it_changed(counted, tmp_path):
@@ -305,6 +465,22 @@ def test_load_features_verified_refuses_a_bit_changed_in_the_middle(any_store):
     plant(any_store, payload[:300] + bytes([payload[300] ^ 1]) + payload[301:])
     with pytest.raises(StoredPartitionError, match="whose bytes were changed after it was written"):
         load(any_store, is_verified=True)
+
+
+def test_load_features_unverified_passes_over_some_bits_that_verified_refuses(store):
+    everything = fill(store)
+    payload = store.objects.get(store.key(ASSET, WEEKS[1]))
+    outcomes = []
+    for place in range(100, 1500, 50):
+        plant(store, payload[:place] + bytes([payload[place] ^ 1]) + payload[place + 1 :])
+        with pytest.raises(StoredPartitionError, match="whose bytes were changed after it was written"):
+            load(store, is_verified=True)
+        try:
+            outcomes.append("unharmed" if load(store).equals(everything) else "wrong")
+        except StoredPartitionError:
+            outcomes.append("refused")
+    # What the docstring warns of.
+    assert {"wrong", "refused"} <= set(outcomes)
 
 
 def test_load_features_above_the_cells_cap_is_refused_before_decoding(store, monkeypatch):

@@ -86,6 +86,17 @@ def test_keys_lists_whole_segments_only_and_sorted(objects):
     assert objects.keys("nothing") == []
 
 
+def test_folders_names_what_has_keys_below_it_and_nothing_deeper(objects):
+    for key in ("b/features/x/1", "b/features/y/1", "b/features/2", "a/1", "c"):
+        objects.put(key, b"")
+    assert objects.folders() == ["a", "b"]
+    assert objects.folders("b/features") == ["x", "y"]
+    assert objects.folders("b") == ["features"]
+    assert objects.folders("nothing") == []
+    with pytest.raises(ValueError, match="`key` must be segments"):
+        objects.folders("../b")
+
+
 def test_put_below_a_root_under_a_file_names_the_setting(tmp_path):
     (tmp_path / "file").write_text("not a folder")
     objects = ObjectStore(str(tmp_path / "file" / "root"))
