@@ -24,7 +24,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from hashlib import sha256
-from typing import IO, cast
+from typing import IO
 
 import polars as pl
 
@@ -549,6 +549,11 @@ def _with_hashes(pending: Footer, content: Content) -> Footer:
 
 def _write_while_hashing(content: Content, pending: Footer, file: IO[bytes]) -> Footer:
     """Write the sealed Parquet file of a content; its hashes are computed meanwhile, on another core. Returns its footer."""
+    if "hashes" in vars(content):
+        # Known since a guard looked at the content.
+        footer = _with_hashes(pending, content)
+        _write(content.frame, footer, file).seal()
+        return footer
     with ThreadPoolExecutor(1) as other:
         hashing = other.submit(_with_hashes, pending, content)
         written = _write(content.frame, pending, file)
@@ -566,16 +571,16 @@ def encode(frame: pl.DataFrame, footer: Footer) -> bytes:
 
 
 def _write(frame: pl.DataFrame, footer: Footer, file: IO[bytes]) -> SealedWriter:
-    written = SealedWriter(file)
+    # Into memory first: handing a file to the writer costs a call for each page of each column.
+    buffer = io.BytesIO()
     blank = SEAL_MARK.decode() + "0" * SEAL_LENGTH
-    try:
-        frame.write_parquet(
-            cast(IO[bytes], written), compression="zstd", metadata={FOOTER_KEY: footer.to_json(), SEAL_KEY: blank}
-        )
-    except Exception:
-        if written.error is not None:
-            raise written.error from None
-        raise
+    frame.write_parquet(buffer, compression="zstd", metadata={FOOTER_KEY: footer.to_json(), SEAL_KEY: blank})
+    payload = buffer.getbuffer()
+    written = SealedWriter(file)
+    # The footer by itself: sealing goes on from the hash of what is before it.
+    begins = len(payload) - footer_bytes(bytes(payload[-8:]))
+    written.write(payload[:begins])
+    written.write(payload[begins:])
     return written
 
 

@@ -4,9 +4,8 @@ Lives here: where a seal stands in the bytes of a file, computing it while the f
 parsing anything. Does not live here: what a file holds (`partition_store`).
 """
 
-import io
 from hashlib import sha256
-from typing import IO, Any
+from typing import IO
 
 # 64 hexadecimal digits after this mark, in the Parquet footer.
 SEAL_MARK = b"hf_pipelines:sha256="
@@ -39,8 +38,8 @@ def read_seal(payload: bytes) -> str | None:
     return written.decode("ascii", "replace") if written == seal_of(payload, at) else None
 
 
-class SealedWriter(io.RawIOBase):
-    """Passes a Parquet file on to `file` and hashes it meanwhile: sealing then reads no more than the footer again.
+class SealedWriter:
+    """Passes a Parquet file on to `file` and hashes it meanwhile: sealing then reads no more than the last part again.
 
     Parameters
     ----------
@@ -50,25 +49,16 @@ class SealedWriter(io.RawIOBase):
     def __init__(self, file: IO[bytes]) -> None:
         self.file = file
         self.size = 0
-        # What stopped `file`: the writer of Parquet reports its own error instead.
-        self.error: OSError | None = None
         self._digest = sha256()
         self._begun = [(0, self._digest.copy())]
 
-    def writable(self) -> bool:
-        return True
-
-    def write(self, data: Any, /) -> int:
-        try:
-            self.file.write(data)
-        except OSError as e:
-            self.error = e
-            raise
+    def write(self, data: bytes | memoryview) -> None:
+        """Write the next part; the footer as one of its own leaves the least to be read again."""
+        self.file.write(data)
         # Where the footer begins is known only at the end: the state before each write is kept to go on from.
         self._begun.append((self.size, self._digest.copy()))
         self._digest.update(data)
         self.size += len(data)
-        return len(data)
 
     def seal(self, *, put: str = "", over: str = "") -> None:
         """Write the seal where its mark is; in the footer the text `over` is replaced by `put`, of equal length.
