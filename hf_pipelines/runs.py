@@ -113,7 +113,7 @@ class Pipeline:
         return [key for key in keys if first <= key <= last]
 
     def materialise(self, assets: Sequence[str], first: str, last: str) -> float:
-        """Materialise assets over a range of partitions in one run; returns its seconds.
+        """Materialise assets over a range of partitions in one run; returns its seconds. Failing checks go to stderr.
 
         Raises
         ------
@@ -135,10 +135,11 @@ class Pipeline:
             raise_on_error=False,
             run_config={"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}},
         )
-        if not result.success:
-            raise RunFailedError(first_failure(result.all_events)[1])
+        # Said of a failed run too: its other partitions are published, and may have faults of their own.
         for each in result.get_asset_check_evaluations():
             if not each.passed:
-                asset = "/".join(each.asset_key.path)
-                print(f"{each.severity.value}: check {each.check_name} of {asset}: {each.description}", file=sys.stderr)
+                asset, told = "/".join(each.asset_key.path), (each.description or "it failed").replace("\n", "\n    ")
+                print(f"{each.severity.value}: check {each.check_name} of {asset}: {told}", file=sys.stderr)
+        if not result.success:
+            raise RunFailedError(first_failure(result.all_events)[1])
         return perf_counter() - began

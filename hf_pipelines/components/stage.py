@@ -38,6 +38,10 @@ WANTED_TAG = "hf/partitions"
 # How often a week is read again because its source files changed meanwhile, before giving up.
 MAX_REREADS = 5
 
+# What a failing check says where there is no table: so many partitions by name, and of each so much.
+PARTITIONS_SHOWN = 5
+CHARACTERS_SHOWN = 300
+
 
 class Listing(Protocol):
     """Names and sha256 of the source files that a partition is made from at this time."""
@@ -495,15 +499,23 @@ def _check_result(name: str, severity: dg.AssetCheckSeverity, found: Mapping[str
     }
     if rows:
         metadata["failed"] = dg.MetadataValue.table(rows)
-    first = next(iter(failed.items()), None)
-    description = "" if first is None else f"{first[0]}: {'; '.join(first[1].findings)[:300]}"
     return dg.AssetCheckResult(
         check_name=name,
         passed=not failed,
         severity=severity,
-        description=description or None,
+        description=_describe(failed) or None,
         metadata=metadata,
     )
+
+
+def _describe(failed: Mapping[str, Finding]) -> str:
+    """The first partitions that failed a check with their findings, one a line, and how many more there are."""
+    shown = [
+        f"{key}: {'; '.join(finding.findings)[:CHARACTERS_SHOWN]}"
+        for key, finding in list(failed.items())[:PARTITIONS_SHOWN]
+    ]
+    more = f"; and {len(failed) - PARTITIONS_SHOWN} more partition(s)" if len(failed) > PARTITIONS_SHOWN else ""
+    return "\n".join(shown) + more
 
 
 def _data_version(publication: Publication) -> dg.DataVersion | None:
