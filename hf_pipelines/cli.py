@@ -31,17 +31,30 @@ def main(arguments: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return BROKEN_PIPE
     except _expected_failures() as e:
-        print(f"hfp: {e}", file=sys.stderr)
+        told = _told(e)
+        if not told:
+            raise
+        print(f"hfp: {told}", file=sys.stderr)
         return 1
 
 
 def _expected_failures() -> tuple[type[Exception], ...]:
     """What is told in one line; imported when it happened, since the servers' supervisor needs none of the pipeline."""
+    from hf_pipelines.components.yaml_lines import LOADING_ERRORS
     from hf_pipelines.resources.object_store import ObjectMissingError, StorageUnavailableError
     from hf_pipelines.runs import RunFailedError
     from hf_pipelines.serving.supervisor import ServiceFailedError
 
-    return (ValueError, RunFailedError, ObjectMissingError, StorageUnavailableError, ServiceFailedError)
+    told = (ValueError, RunFailedError, ObjectMissingError, StorageUnavailableError, ServiceFailedError)
+    return (*told, *LOADING_ERRORS)
+
+
+def _told(error: Exception) -> str:
+    """The error in words; "" if it is none that can be told so, but a fault of the code that loads YAML."""
+    from hf_pipelines.components.yaml_lines import LOADING_ERRORS, loading_fault
+    from hf_pipelines.resources.settings import PACKAGE_ROOT
+
+    return loading_fault(error, PACKAGE_ROOT / "defs") if isinstance(error, LOADING_ERRORS) else str(error)
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -8,11 +8,12 @@ from pathlib import Path
 import dagster as dg
 import pytest
 
-from hf_pipelines.components.yaml_lines import line_of
+from hf_pipelines.components.yaml_lines import LOADING_ERRORS, line_of, loading_fault
 from hf_pipelines.research.features import FEATURES
 from hf_pipelines.research.learners import LEARNERS
 from hf_pipelines.research.signals import RULES
 from hf_pipelines.research.targets import TARGETS
+from hf_pipelines_tests.checkout import make_checkout
 
 DEFS = Path(__file__).resolve().parents[1] / "hf_pipelines" / "defs"
 MARKET, DIRECTION, RANKING = (
@@ -239,3 +240,66 @@ def test_line_of_finds_nested_fields_and_the_value_refused(tmp_path):
     assert line_of(tmp_path, "learner", "`learner` must be among ridge, was tree.") == f"{place}:7"
     assert line_of(tmp_path, "learner") == f"{place}:6"
     assert line_of(tmp_path, "absent") == f"{place}:1"
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "told"),
+    [
+        pytest.param("calendar: XNYS", "calendar: NYSE_X", [(14, "`calendar` must be a name known to")], id="value"),
+        pytest.param(
+            "name: us_tech", "nam: us_tech", [(3, "`name`: Field required"), (4, "`nam`: Extra inputs are not permitted")],
+            id="field",
+        ),
+        pytest.param(
+            'since: "2012-05-18"', 'sinc: "2012-05-18"', [(6, "`universe.1.sinc`: Extra inputs are not permitted"), (6, "")],
+            id="nested field",
+        ),
+        pytest.param(
+            "type: sample", "type: sampl",
+            [(17, "`type` must be one of sample, files, http, yfinance, lean, was 'sampl'.")], id="type of a source",
+        ),
+        pytest.param("type: sample", "type: http", [(None, "`base_url`: Field required")], id="field of a source"),
+        pytest.param("attributes:", "attributes: [", [(5, "no YAML: expected ',' or ']', but got ':'")], id="no YAML"),
+        pytest.param(
+            "components.Market", "components.Markt",
+            [(1, "`type` must be hf_pipelines.components.Market, hf_pipelines.components.Strategy or")], id="component",
+        ),
+        pytest.param(
+            "  features: [", "  feature_modules: [desk_features]\n  features: [desk, ",
+            # Not also that the group `desk` is unknown: it is the module's.
+            [(20, "`feature_modules` must name importable modules with a table `FEATURES`, was 'desk_features' (No module")],
+            id="feature module",
+        ),
+    ],
+)  # fmt: skip
+def test_loading_fault_of_defs_is_one_line_a_fault_with_file_and_line(tmp_path, old, new, told):
+    with pytest.raises(LOADING_ERRORS) as caught:
+        _load(tmp_path, MARKET, old, new)
+    (defs,) = tmp_path.glob("copied_*/defs")
+    lines = loading_fault(caught.value, defs).splitlines()
+    assert len(lines) == len(told)
+    for line, (number, said) in zip(lines, told, strict=True):
+        assert line.startswith(f"{defs / MARKET}{'' if number is None else f':{number}'}: {said}")
+
+
+def test_loading_fault_that_is_one_of_the_code_is_left_to_its_traceback():
+    try:
+        try:
+            raise TypeError("a fault of the code")
+        except TypeError as e:
+            raise dg.components.core.component_tree.ComponentTreeException("Error while loading component a[0]:") from e
+    except LOADING_ERRORS as e:
+        assert loading_fault(e, DEFS) == ""
+
+
+def test_commands_on_a_project_with_a_faulty_market_say_one_line_with_file_and_line(tmp_path):
+    checkout = make_checkout(tmp_path / "checkout", [])
+    path = checkout.root / "hf_pipelines" / "defs" / MARKET
+    path.write_text(
+        path.read_text().replace("  features: [", "  feature_modules: [desk_features]\n  features: [desk, ", 1)
+    )
+    for command in (["status"], ["feature", "test", "rsi_14"], ["feed", "us_tech", "--init"]):
+        done = checkout.hfp(*command)
+        assert (done.returncode, done.stdout) == (1, "")
+        assert done.stderr.startswith(f"hfp: {path}:20: `feature_modules` must name importable modules with a table")
+        assert done.stderr.count("\n") == 1
