@@ -23,6 +23,7 @@ from hf_pipelines.partitions import parse_key, shift_week, week_key
 from hf_pipelines.resources.market_data.sample import SampleSource
 from hf_pipelines.resources.object_store import ObjectExistsError, StorageOutageError, StorageUnavailableError
 from hf_pipelines.resources.settings import PACKAGE_ROOT
+from hf_pipelines.runs import require_market
 
 # A quarter of daily arrivals is left to feed: long enough to watch several weekly models.
 FED_WEEKS = 13
@@ -44,10 +45,8 @@ class Feed:
         ValueError
             If there is no such market, its source is not of type `files`, or the sample lacks its symbols.
         """
+        require_market(name)
         folder, tree = PACKAGE_ROOT / "defs", dg.ComponentTree.for_project(PACKAGE_ROOT.parent)
-        known = sorted(each.parent.name for each in (folder / "markets").glob("*/defs.yaml"))
-        if name not in known:
-            raise ValueError(f"`market` must be one of {', '.join(known)}, was {name[:80]!r}.")
         market = tree.load_component(f"markets/{name}", expected_type=Market)
         if not market.is_fed:
             raise ValueError(f"`market` must have a source of type files to be fed, {name} has {market.source.type}.")

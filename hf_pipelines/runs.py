@@ -36,8 +36,28 @@ class RunFailedError(RuntimeError):
     """A run failed; the message is what its first failed step said."""
 
 
+def require_market(name: str) -> None:
+    """Refuse a name that is no folder below `defs/markets`.
+
+    Raises
+    ------
+    ValueError
+        Naming those that there are.
+    """
+    known = sorted(each.parent.name for each in (PACKAGE_ROOT / "defs" / "markets").glob("*/defs.yaml"))
+    if name not in known:
+        raise ValueError(f"`market` must be one of {', '.join(known)}, was {name[:80]!r}.")
+
+
 def load_market(name: str) -> Market:
-    """Market component of a folder below `defs/markets`."""
+    """Market component of a folder below `defs/markets`.
+
+    Raises
+    ------
+    ValueError
+        If there is no such market.
+    """
+    require_market(name)
     tree = dg.ComponentTree.for_project(PACKAGE_ROOT.parent)
     return tree.load_component(f"markets/{name}", expected_type=Market)
 

@@ -6,6 +6,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 
+from hf_pipelines.cli import main
 from hf_pipelines.feature_commands import feature_test_lines, replay_lines
 from hf_pipelines.research.features import Feature
 from hf_pipelines.resources.partition_store import Content
@@ -102,6 +103,68 @@ def test_feature_module_that_cannot_be_imported_or_takes_a_name_says_what_to_do(
     (tmp_path / "package" / "thief.py").write_text(MODULE.replace('"desk"', '"technical"'))
     with pytest.raises(ValueError, match="must have a name and a group of their own, was technical/overnight_share"):
         market_of({**desk.market, "feature_modules": ["thief"]})
+
+
+BROKEN = """
+import numpy as np
+
+from hf_pipelines.research.features import Feature
+
+
+def short(panel):
+    return panel.close[:-1]
+
+
+def listed(panel):
+    return list(panel.close)
+
+
+def written(panel):
+    panel.close[0] = 1.0
+    return panel.close / panel.open
+
+
+def divided(panel):
+    return panel.close / [1.0, 2.0]
+
+
+FEATURES = tuple(
+    Feature(each.__name__, "broken", each, 2, ("open", "close"), each.__name__) for each in (short, listed, written, divided)
+)
+"""
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("short", "must give an array of float64 of shape ({n},), one number a row of the panel, was float64 of shape ({m},)."),
+        ("listed", "must give an array of float64 of shape ({n},), one number a row of the panel, was list."),
+        (
+            "written",
+            "must be computed without an error, raised ValueError in broken_features.py:16: assignment destination is "
+            "read-only; a panel is shared by all features: write into a copy.",
+        ),
+        ("divided", "must be computed without an error, raised ValueError in broken_features.py:21: operands could not be"),
+    ],
+)  # fmt: skip
+def test_feature_test_of_a_broken_function_names_the_feature_and_what_it_did(desk, tmp_path, name, said):
+    (tmp_path / "package" / "broken_features.py").write_text(BROKEN)
+    market = market_of({**desk.market, "feature_modules": ["broken_features"], "features": ["broken/short"]})
+    lines = list(feature_test_lines(desk.store, market, name))
+    (broken,) = [line for line, passed in lines if not passed]
+    # The last weeks that 2 x 2 + 120 sessions fit into, of three members.
+    judged = pl.concat([desk.store.read("small/bars", week).frame for week in desk.weeks[-31:]])
+    n_rows = judged.filter(pl.col("role") == "member").height
+    assert n_rows == 3 * 147
+    assert broken.startswith(f"  BROKEN: `broken/{name}` {said.format(n=n_rows, m=n_rows - 1)}")
+    assert lines[-1][0] == broken
+
+
+@pytest.mark.parametrize("command", [["feature", "test", "rsi_14", "--market", "nope"], ["replay", "nope/technical"]])
+def test_command_on_a_market_that_is_not_there_names_those_that_are(tmp_path, monkeypatch, capsys, command):
+    monkeypatch.setenv("HF_DATA_DIR", str(tmp_path))
+    assert main(command) == 1
+    assert capsys.readouterr().err == "hfp: `market` must be one of us_tech, us_tech_feed, was 'nope'.\n"
 
 
 def test_replay_confirms_stored_weeks_in_full_and_names_a_value_that_differs(desk):
