@@ -16,7 +16,7 @@ import polars as pl
 from hf_pipelines.components import Market
 from hf_pipelines.components.features_stage import feature_inputs, feature_replay
 from hf_pipelines.components.stage import StageRun, window
-from hf_pipelines.partitions import parse_key, week_end
+from hf_pipelines.partitions import parse_key, week_end, week_key
 from hf_pipelines.research.features.contract import contract_breaches
 from hf_pipelines.research.features.feature import Feature
 from hf_pipelines.research.features.panel import FloatArray, Panel
@@ -42,15 +42,25 @@ def replay_lines(
     Raises
     ------
     ValueError
-        If there is no such market or group, or none of its weeks is stored.
+        If there is no such market or group, none of its weeks is stored, or `first` or `last` is no week's Sunday.
     """
+    for name, key in (("from", first), ("to", last)):
+        if key is not None and key != (sunday := week_key(parse_key(key))):
+            raise ValueError(
+                f"`{name}` must be the Sunday that a week begins with, was {key}; that of its week is {sunday}."
+            )
     if group not in market.feature_groups:
         known = ", ".join(f"{market.name}/{each}" for each in market.feature_groups)
         raise ValueError(f"`group` must be one of {known}, was {market.name}/{group[:80]}.")
     features = market.features_asset(group)
-    stored = [key for key in store.partitions(features) if (first or key) <= key <= (last or key)]
+    there_are = store.partitions(features)
+    stored = [key for key in there_are if (first or key) <= key <= (last or key)]
     if not stored:
-        raise ValueError(f"`weeks` of {features} must be stored to be replayed, none is from {first} to {last}.")
+        asked = f" from {first or there_are[0]} to {last or there_are[-1]}" if there_are else ""
+        raise ValueError(
+            f"`weeks` of {features} must be stored to be replayed, none is{asked}"
+            f"{f'; those stored are from {there_are[0]} to {there_are[-1]}' if there_are else ''}."
+        )
     inputs, check = feature_inputs(market, group), feature_replay(market, group, n_times=ALL_TIMES, is_sampled=False)
     read = cache(store.read)
     there = {each.asset: set(store.partitions(each.asset)) for each in inputs}
@@ -122,7 +132,7 @@ def _guarded(feature: Feature) -> Feature:
             remedy = "; a panel is shared by all features: write into a copy." if "read-only" in str(e) else "."
             raise FeatureFunctionError(
                 f"`{feature.group}/{feature.name}` must be computed without an error, raised {type(e).__name__}"
-                f"{_place(e)}: {str(e).rstrip('.')}{remedy}"
+                f"{_place(e)}: {str(e).rstrip('. ')}{remedy}"
             ) from e
         if not isinstance(values, np.ndarray) or values.shape != panel.close.shape or values.dtype.kind not in "fiub":
             was = f"{values.dtype} of shape {values.shape}" if isinstance(values, np.ndarray) else type(values).__name__

@@ -134,30 +134,23 @@ FEATURES = tuple(
 """
 
 
-@pytest.mark.parametrize(
-    ("name", "said"),
-    [
-        ("short", "must give an array of float64 of shape ({n},), one number a row of the panel, was float64 of shape ({m},)."),
-        ("listed", "must give an array of float64 of shape ({n},), one number a row of the panel, was list."),
-        (
-            "written",
-            "must be computed without an error, raised ValueError in broken_features.py:16: assignment destination is "
-            "read-only; a panel is shared by all features: write into a copy.",
-        ),
-        ("divided", "must be computed without an error, raised ValueError in broken_features.py:21: operands could not be"),
-    ],
-)  # fmt: skip
-def test_feature_test_of_a_broken_function_names_the_feature_and_what_it_did(desk, tmp_path, name, said):
+def test_feature_test_of_a_broken_function_names_the_feature_and_what_it_did(desk, tmp_path):
     (tmp_path / "package" / "broken_features.py").write_text(BROKEN)
     market = market_of({**desk.market, "feature_modules": ["broken_features"], "features": ["broken/short"]})
-    lines = list(feature_test_lines(desk.store, market, name))
-    (broken,) = [line for line, passed in lines if not passed]
     # The last weeks that 2 x 2 + 120 sessions fit into, of three members.
     judged = pl.concat([desk.store.read("small/bars", week).frame for week in desk.weeks[-31:]])
-    n_rows = judged.filter(pl.col("role") == "member").height
-    assert n_rows == 3 * 147
-    assert broken.startswith(f"  BROKEN: `broken/{name}` {said.format(n=n_rows, m=n_rows - 1)}")
-    assert lines[-1][0] == broken
+    assert judged.filter(pl.col("role") == "member").height == 3 * 147
+    shape = "must give an array of float64 of shape (441,), one number a row of the panel, was"
+    raised = "must be computed without an error, raised ValueError in broken_features.py"
+    expected = {
+        "short": f"{shape} float64 of shape (440,).",
+        "listed": f"{shape} list.",
+        "written": f"{raised}:16: assignment destination is read-only; a panel is shared by all features: write into a copy.",
+        "divided": f"{raised}:21: operands could not be broadcast together with shapes (441,) (2,).",
+    }
+    for name, said in expected.items():
+        lines = list(feature_test_lines(desk.store, market, name))
+        assert [line for line, passed in lines if not passed] == [lines[-1][0]] == [f"  BROKEN: `broken/{name}` {said}"]
 
 
 @pytest.mark.parametrize("command", [["feature", "test", "rsi_14", "--market", "nope"], ["replay", "nope/technical"]])
@@ -195,8 +188,24 @@ def test_replay_of_what_is_not_there_names_what_is(desk):
     market = market_of(desk.market)
     with pytest.raises(ValueError, match="`group` must be one of small/desk, was small/technical"):
         list(replay_lines(desk.store, market, "technical", None, None))
-    with pytest.raises(ValueError, match="must be stored to be replayed"):
+    with pytest.raises(ValueError, match=r"`weeks` of small/features/desk must be stored to be replayed, none is\.$"):
         list(replay_lines(desk.store, market, "desk", None, None))
+    desk.make(DESK, desk.weeks[-1])
+    said = (
+        f"none is from {desk.weeks[0]} to {desk.weeks[1]}; those stored are from {desk.weeks[-1]} to {desk.weeks[-1]}."
+    )
+    with pytest.raises(ValueError, match=said):
+        list(replay_lines(desk.store, market, "desk", desk.weeks[0], desk.weeks[1]))
+
+
+@pytest.mark.parametrize("option", ["from", "to"])
+def test_replay_of_a_day_within_a_week_is_refused_with_the_week_that_holds_it(tmp_path, monkeypatch, capsys, option):
+    monkeypatch.setenv("HF_DATA_DIR", str(tmp_path))
+    # A Monday: the week that holds it would be left out without a word.
+    assert main(["replay", "us_tech/technical", f"--{option}", "2013-01-07"]) == 1
+    assert capsys.readouterr().err == (
+        f"hfp: `{option}` must be the Sunday that a week begins with, was 2013-01-07; that of its week is 2013-01-06.\n"
+    )
 
 
 def test_commands_replay_a_real_week_and_judge_a_feature_on_the_sample(tmp_path):
