@@ -16,7 +16,7 @@ import polars as pl
 
 from hf_pipelines.research.differences import FrameDifference, compare_frames
 from hf_pipelines.resources.lineage import CURRENT, Kept, list_kept, read_content, require_stored
-from hf_pipelines.resources.partition_store import Footer, PartitionStore
+from hf_pipelines.resources.partition_store import Footer, PartitionStore, StoredPartitionError
 from hf_pipelines.resources.verification import Looked, Mismatch, verify
 
 HASH_SHOWN = 12
@@ -159,9 +159,25 @@ def _rows(sign: str, frame: pl.DataFrame, n_shown: int) -> Iterator[str]:
 def restore_lines(store: PartitionStore, asset: str, partition: str, digest: str) -> Iterator[str]:
     """Make an earlier content current again."""
     require_kept(store, asset, partition)
+    if current := _is_current(store, asset, partition, digest):
+        yield f"{asset} {partition} is that already ({current[:HASH_SHOWN]}): nothing was changed."
+        return
     footer = store.restore(asset, partition, digest)
     yield f"{asset} {partition} is again what was made on {plain(footer.created_at)} ({footer.content_hash[:HASH_SHOWN]})"
     yield "What was made from it is now out of date: hfp current, or wait for the sensors."
+
+
+def _is_current(store: PartitionStore, asset: str, partition: str, digest: str) -> str:
+    """Hash of the current content if `digest` begins it and no other version's; "" if not."""
+    try:
+        footer = store.footer(asset, partition)
+    except StoredPartitionError:
+        # A damaged one is what a restore mends.
+        return ""
+    if footer is None or not digest:
+        return ""
+    matching = {each for each in (footer.content_hash, *store.versions(asset, partition)) if each.startswith(digest)}
+    return footer.content_hash if matching == {footer.content_hash} else ""
 
 
 def require_kept(store: PartitionStore, asset: str, partition: str) -> None:

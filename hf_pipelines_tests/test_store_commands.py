@@ -286,6 +286,30 @@ def test_restore_by_command_brings_a_version_back_and_says_what_follows(store, c
     assert main(["restore", BARS, WEEK, "zzz"]) == 1
 
 
+def test_restore_of_what_is_current_already_changes_nothing_and_says_so(store, capsys):
+    made = chain(store)
+    for digest in (made[BARS][3].content_hash, made[BARS][1].content_hash):
+        # The last content, which is no version, and then an earlier one, which is still kept as a version.
+        if digest != store.footer(BARS, WEEK).content_hash:
+            assert main(["restore", BARS, WEEK, digest]) == 0
+        before = store.objects.tags("us_tech"), store.objects.all_keys()
+        capsys.readouterr()
+        assert main(["restore", BARS, WEEK, digest[:10]]) == 0
+        assert capsys.readouterr().out == f"{BARS} {WEEK} is that already ({digest[:12]}): nothing was changed.\n"
+        assert (store.objects.tags("us_tech"), store.objects.all_keys()) == before
+
+
+def test_restore_of_a_damaged_current_content_brings_its_version_back(store, capsys):
+    made = chain(store)
+    digest = made[BARS][1].content_hash
+    assert main(["restore", BARS, WEEK, digest]) == 0
+    damage(Path(store.objects.address(store.key(BARS, WEEK))))
+    capsys.readouterr()
+    assert main(["restore", BARS, WEEK, digest]) == 0
+    assert f"{BARS} {WEEK} is again what was made on" in capsys.readouterr().out
+    assert store.footer(BARS, WEEK).content_hash == digest
+
+
 def test_output_of_commands_holds_nothing_that_a_terminal_obeys(store, capsys):
     store.publish(BARS, WEEK, Content(FRAME), **STAMP | {"run_id": "\x1b[2Jrun"})
     assert main(["versions", BARS]) == 0
