@@ -40,10 +40,18 @@ def plain(text: object) -> str:
 def versions_lines(store: PartitionStore, asset: str, partition: str | None) -> Iterator[str]:
     """Current and kept contents of an asset or a partition, with their lineage and what refers to them."""
     partitions = require_stored(store, asset, partition)
-    for name, kept in list_kept(store, asset, partitions).items():
+    for name, held in list_kept(store, asset, partitions).items():
+        kept = [held[0], *(each for each in held[1:] if not _is_same(each, held[0]))]
         yield f"{asset} {name}: {len(kept) - 1} earlier version{'' if len(kept) == 2 else 's'} kept"
         for each in kept:
             yield from _kept_lines(each)
+
+
+def _is_same(version: Kept, current: Kept) -> bool:
+    """Whether a version is a copy of what is current: it was restored, or made anew bit by bit."""
+    if version.footer is None or current.footer is None:
+        return False
+    return version.footer.content_hash == current.footer.content_hash
 
 
 def _kept_lines(kept: Kept) -> Iterator[str]:

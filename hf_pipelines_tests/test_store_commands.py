@@ -176,6 +176,21 @@ def test_versions_show_contents_lineage_and_who_needs_them(store, capsys):
     ]
 
 
+def test_versions_after_a_restore_do_not_list_the_current_content_as_an_earlier_one(store, capsys):
+    made = chain(store)
+    restored = made[BARS][1].content_hash
+    assert main(["restore", BARS, WEEK, restored]) == 0
+    assert restored in store.versions(BARS, WEEK)
+    capsys.readouterr()
+    assert main(["versions", BARS, WEEK]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    # Four contents were made.
+    assert lines[0] == f"{BARS} {WEEK}: 3 earlier versions kept"
+    hashes = [line.split() for line in lines if line.startswith(("  current", "  version"))]
+    assert hashes[0] == ["current", restored]
+    assert sorted(digest for _, digest in hashes) == sorted(each.content_hash for each in made[BARS])
+
+
 def test_versions_of_a_damaged_version_say_so(store):
     made = chain(store)
     Path(store.objects.address(store.version_key(made[BARS][1]))).write_bytes(b"PAR1")
