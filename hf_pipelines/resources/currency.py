@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 
 from hf_pipelines.resources.partition_store import Footer, PartitionStore, StoredPartitionError
 
+FILES_SHOWN = 5
+
 
 @dataclass(frozen=True)
 class Currency:
@@ -114,5 +116,6 @@ def _judge_listing(footer: Footer, listing: Mapping[str, str]) -> Currency:
     names = {*footer.sources, *listing}
     changed = sorted(name for name in names if footer.sources.get(name) != listing.get(name))
     if changed:
-        return Currency(False, f"source files added, changed or gone: {', '.join(changed[:5])}")
+        more = f" and {len(changed) - FILES_SHOWN} more" if len(changed) > FILES_SHOWN else ""
+        return Currency(False, f"source files added, changed or gone: {', '.join(changed[:FILES_SHOWN])}{more}")
     return Currency(True)

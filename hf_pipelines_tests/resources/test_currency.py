@@ -176,6 +176,16 @@ def test_is_current_of_a_session_input_that_lost_its_session_says_absent(chain):
         pytest.param({"2020-01-05.csv": "sha-2"}, "source files added, changed or gone: 2020-01-05.csv", id="changed"),
         pytest.param({}, "source files added, changed or gone: 2020-01-05.csv", id="gone"),
         pytest.param(
+            {"2020-01-05.csv": "sha-1", **{f"{letter}.csv": "sha-3" for letter in "abcde"}},
+            "source files added, changed or gone: a.csv, b.csv, c.csv, d.csv, e.csv",
+            id="as many as are shown",
+        ),
+        pytest.param(
+            {f"{letter}.csv": "sha-3" for letter in "abcdef"},
+            "source files added, changed or gone: 2020-01-05.csv, a.csv, b.csv, c.csv, d.csv and 2 more",
+            id="more than are shown",
+        ),
+        pytest.param(
             {"2020-01-05.csv": "sha-1", "2020-01-05-late.csv": "sha-3"},
             "source files added, changed or gone: 2020-01-05-late.csv",
             id="added",
