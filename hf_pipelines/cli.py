@@ -122,7 +122,10 @@ def _parser() -> argparse.ArgumentParser:
     test = judged.add_parser(
         "test", help="play what would betray a leak, a growing window or a unit; status 1 if one is found"
     )
-    test.add_argument("name", help="a registered feature, also of a module named in `feature_modules` of the market")
+    test.add_argument(
+        "name",
+        help="a registered feature such as technical/rsi_14 or rsi_14, also of a module named in `feature_modules` of the market",
+    )
     test.add_argument("--market", default="us_tech", help="whose bars and modules (default: us_tech)")
     test.set_defaults(run=_feature_test)
 

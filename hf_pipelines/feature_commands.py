@@ -85,13 +85,7 @@ def replay_lines(
 
 def feature_test_lines(store: PartitionStore, market: Market, name: str) -> Iterator[tuple[str, bool]]:
     """Judge a feature by the contract, on the stored bars of a market or, without any, on those of the sample."""
-    if name not in FEATURES:
-        near = sorted(each for each in FEATURES if name.split("_")[0] in each) or sorted(FEATURES)
-        raise ValueError(
-            f"`name` must be a registered feature such as {', '.join(near[:8])}, was {name[:80]!r}; name its module in "
-            f"`feature_modules` of the market {market.name}."
-        )
-    feature = FEATURES[name]
+    feature = _named(name, market)
     yield f"{feature.group}/{feature.name}: {feature.formula}", True
     yield f"  reads {', '.join(feature.inputs)} over {feature.lookback_bars} bars", True
     bars, origin = _bars(store, market, 2 * feature.lookback_bars + 120)
@@ -120,6 +114,19 @@ def feature_test_lines(store: PartitionStore, market: Market, name: str) -> Iter
             "  sound: no look-ahead, its own window only, dimensionless, its own inputs only, never infinite, the same twice",
             True,
         )
+
+
+def _named(asked: str, market: Market) -> Feature:
+    """Registered feature of a name, or of a group and a name as `hfp features` prints them."""
+    group, _, name = asked.rpartition("/")
+    if name in FEATURES and group in ("", FEATURES[name].group):
+        return FEATURES[name]
+    full = {f"{each.group}/{each.name}" for each in FEATURES.values()}
+    near = sorted(each for each in full if name.split("_")[0] in each.split("/")[1].split("_")) or sorted(full)
+    raise ValueError(
+        f"`name` must be a registered feature such as {', '.join(near[:8])}, was {asked[:80]!r}; name its module in "
+        f"`feature_modules` of the market {market.name}."
+    )
 
 
 def _guarded(feature: Feature) -> Feature:

@@ -153,6 +153,20 @@ def test_feature_test_of_a_broken_function_names_the_feature_and_what_it_did(des
         assert [line for line, passed in lines if not passed] == [lines[-1][0]] == [f"  BROKEN: `broken/{name}` {said}"]
 
 
+def test_feature_test_takes_the_name_with_its_group_and_no_other_group(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("HF_DATA_DIR", str(tmp_path))
+    assert main(["feature", "test", "technical/rsi_14"]) == 0
+    with_group = capsys.readouterr().out
+    assert with_group.startswith("technical/rsi_14: ") and "  sound: no look-ahead" in with_group
+    assert main(["feature", "test", "rsi_14"]) == 0
+    assert capsys.readouterr().out == with_group
+    assert main(["feature", "test", "temporal/rsi_14"]) == 1
+    assert capsys.readouterr().err == (
+        "hfp: `name` must be a registered feature such as technical/rsi_14, was 'temporal/rsi_14'; name its module in "
+        "`feature_modules` of the market us_tech.\n"
+    )
+
+
 @pytest.mark.parametrize("command", [["feature", "test", "rsi_14", "--market", "nope"], ["replay", "nope/technical"]])
 def test_command_on_a_market_that_is_not_there_names_those_that_are(tmp_path, monkeypatch, capsys, command):
     monkeypatch.setenv("HF_DATA_DIR", str(tmp_path))
@@ -215,5 +229,9 @@ def test_commands_replay_a_real_week_and_judge_a_feature_on_the_sample(tmp_path)
     assert f"us_tech/features/cross_asset {weeks[-1]}: 75 values confirmed" in printed
     assert "1 of 1 weeks confirmed" in printed
     assert "  sound: no look-ahead" in checkout.succeed("feature", "test", "bollinger_width_20")
-    unknown = checkout.hfp("feature", "test", "bollinger_21")
-    assert unknown.returncode == 1 and "such as bollinger_position_20, bollinger_width_20" in unknown.stderr
+    # As `hfp features` prints the name.
+    assert "  sound: no look-ahead" in checkout.succeed("feature", "test", "technical/bollinger_width_20")
+    known = "such as technical/bollinger_position_20, technical/bollinger_width_20"
+    for name in ("bollinger_21", "temporal/bollinger_width_20"):
+        unknown = checkout.hfp("feature", "test", name)
+        assert unknown.returncode == 1 and known in unknown.stderr and f"was {name!r};" in unknown.stderr
