@@ -178,6 +178,7 @@ def _retrain(options: argparse.Namespace) -> None:
     from hf_pipelines.runs import Pipeline
 
     pipeline = Pipeline.open()
+    pipeline.require_strategy(options.strategy)
     assets = [f"{options.strategy}/{stage}" for stage in RETRAINED]
     keys = pipeline.partition_keys(assets[0], options.week, options.last or options.week)
     if not keys:
@@ -216,7 +217,9 @@ def _current(options: argparse.Namespace) -> int:
 
 def _feed(options: argparse.Namespace) -> None:
     from hf_pipelines.feed import Feed
+    from hf_pipelines.runs import require_market
 
+    require_market(options.market)
     if not options.init and options.sessions is None:
         raise ValueError("`feed` must be given --init, --sessions or both, was neither.")
     if options.until and not options.init:

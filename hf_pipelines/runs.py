@@ -113,6 +113,19 @@ class Pipeline:
             raise ValueError("`definitions` must be made of a component tree, were not.")
         return Watched.of(tree)
 
+    def require_strategy(self, name: str) -> None:
+        """Refuse a name that is no strategy's.
+
+        Raises
+        ------
+        ValueError
+            Naming those that there are.
+        """
+        known = [each.name for each in self._watched().strategies]
+        if name not in known:
+            one_of = f"one of {', '.join(known)}" if known else "defined below defs/strategies, where none is"
+            raise ValueError(f"`strategy` must be {one_of}, was {name[:80]!r}.")
+
     def partition_keys(self, asset: str, first: str, last: str) -> list[str]:
         """Partition keys of an asset from `first` to `last`.
 

@@ -241,6 +241,9 @@ def test_feed_beyond_the_sample_feeds_what_is_left_and_then_says_so(data, capsys
     ("arguments", "said"),
     [
         pytest.param(["nope", "--init"], "`market` must be one of us_tech, us_tech_feed, was 'nope'.", id="unknown"),
+        # Also before what is missing is asked for.
+        pytest.param(["nope"], "`market` must be one of us_tech, us_tech_feed, was 'nope'.", id="unknown-without-flags"),
+        pytest.param(["nope", "--until", "2012-01-03"], "`market` must be one of us_tech, us_tech_feed", id="unknown-until"),
         pytest.param(["../us_tech", "--init"], "`market` must be one of us_tech,", id="path"),
         pytest.param(
             ["us_tech", "--init"], "`market` must have a source of type files to be fed, us_tech has sample.", id="sample"

@@ -6,6 +6,8 @@ from pathlib import Path
 import polars as pl
 import pytest
 
+from hf_pipelines.cli import main
+from hf_pipelines.resources.settings import PACKAGE_ROOT
 from hf_pipelines.runs import Pipeline, RunFailedError
 from hf_pipelines_tests.conftest import FIRST_SESSION
 from hf_pipelines_tests.pipeline import Project, files_market, session_bars, sessions_from
@@ -66,3 +68,12 @@ def test_run_that_fails_prints_the_failing_checks_of_its_other_weeks(tmp_path, m
     assert said_of_rows(capsys.readouterr().err) == (
         f"ERROR: check no_faulty_rows of {BARS}: {quarantined('2012-01-08', '2012-01-10')}\n"
     )
+
+
+def test_retrain_of_what_is_no_strategy_names_the_strategies(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("HF_DATA_DIR", str(tmp_path))
+    monkeypatch.setenv("DAGSTER_HOME", str(tmp_path / "home"))
+    folders = sorted(each.parent.name for each in (PACKAGE_ROOT / "defs" / "strategies").glob("*/defs.yaml"))
+    for name in ("nope", "us_tech"):
+        assert main(["retrain", name, "--week", "2013-02-24"]) == 1
+        assert capsys.readouterr().err == f"hfp: `strategy` must be one of {', '.join(folders)}, was {name!r}.\n"
