@@ -38,6 +38,7 @@ from hf_pipelines.resources import settings
 from hf_pipelines.serving.supervisor import Service, ServiceFailedError, Supervisor, answers, one_supervisor
 
 LOCAL = "127.0.0.1"
+LAST_PORT = 65535
 BUCKET = "hf-pipelines"
 ROLE = "hf"
 DATABASES = ("dagster", "mlflow")
@@ -68,8 +69,11 @@ def run_ui(port: int, *, is_read_only: bool = False) -> None:
 
     Raises
     ------
+    ValueError
+        If the port is none.
     ServiceFailedError
     """
+    _require_ports({"port": port})
     folder, logs = settings.data_dir() / "stack", settings.data_dir() / "logs"
     role = "viewer" if is_read_only else "operator"
     command = "hfp ui --read-only" if is_read_only else "hfp ui"
@@ -87,8 +91,17 @@ def run_stack(ports: Ports) -> None:
 
     Raises
     ------
+    ValueError
+        If a port is none, or two are the same.
     ServiceFailedError
     """
+    named = {
+        "web-port": ports.webserver,
+        "mlflow-port": ports.mlflow,
+        "postgres-port": ports.postgres,
+        "s3-port": ports.s3,
+    }
+    _require_ports(named)
     data = settings.data_dir()
     with one_supervisor(data / "stack", "operator", "hfp stack") as lease:
         passwords = _passwords(data / "stack" / "stack.env")
@@ -111,6 +124,17 @@ def run_stack(ports: Ports) -> None:
         Supervisor([*servers, *dagster], logs=data / "logs", run_id=lease.run_id).run(
             lambda: print(*told, sep="\n", flush=True)
         )
+
+
+def _require_ports(ports: Mapping[str, int]) -> None:
+    """Refuse numbers that are no ports, or one that two services would share; the names are those of the options."""
+    wrong = {name: port for name, port in ports.items() if not 1 <= port <= LAST_PORT}
+    if wrong:
+        shown = ", ".join(f"--{name} {port}" for name, port in wrong.items())
+        raise ValueError(f"`port` must be from 1 to {LAST_PORT}, was {shown}.")
+    used = list(ports.values())
+    if shared := [f"--{name} {port}" for name, port in ports.items() if used.count(port) > 1]:
+        raise ValueError(f"`port` must be another for each service, was {', '.join(shared)}.")
 
 
 def _dagster_services(
