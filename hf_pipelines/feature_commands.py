@@ -17,7 +17,7 @@ from hf_pipelines.components import Market
 from hf_pipelines.components.features_stage import feature_inputs, feature_replay
 from hf_pipelines.components.stage import StageRun, window
 from hf_pipelines.partitions import parse_key, week_end, week_key
-from hf_pipelines.research.features.contract import contract_breaches
+from hf_pipelines.research.features.contract import N_CUTS, contract_breaches
 from hf_pipelines.research.features.feature import Feature
 from hf_pipelines.research.features.panel import FloatArray, Panel
 from hf_pipelines.research.features.registry import FEATURES
@@ -112,6 +112,11 @@ def feature_test_lines(store: PartitionStore, market: Market, name: str) -> Iter
     if not breaches:
         yield (
             "  sound: no look-ahead, its own window only, dimensionless, its own inputs only, never infinite, the same twice",
+            True,
+        )
+        yield (
+            f"  on this sample: the future was cut off at up to {N_CUTS} sessions; a leak that shows on rare rows only is "
+            f"found when weeks are stored, and by: hfp replay {market.name}/{feature.group}",
             True,
         )
 
