@@ -262,9 +262,21 @@ def _diff(options: argparse.Namespace) -> None:
 
 
 def _features(options: argparse.Namespace) -> None:
+    from hf_pipelines.components.yaml_lines import LOADING_ERRORS
+    from hf_pipelines.runs import stored_features
     from hf_pipelines.store_commands import features_lines
 
-    _print(features_lines(options.pattern))
+    stored = None
+    try:
+        stored = stored_features()
+    except LOADING_ERRORS as e:
+        # Who has mistyped a feature looks its name up here.
+        if not (told := _told(e)):
+            raise
+        print(
+            f"hfp: features of your own modules, and which market stores what, are not shown: {told}", file=sys.stderr
+        )
+    _print(features_lines(options.pattern, stored=stored))
 
 
 def _feature_test(options: argparse.Namespace) -> int:

@@ -62,6 +62,16 @@ def load_market(name: str) -> Market:
     return tree.load_component(f"markets/{name}", expected_type=Market)
 
 
+def stored_features() -> dict[str, list[str]]:
+    """Markets that store each feature, by the feature's name; registers those of the markets' `feature_modules`."""
+    tree = dg.ComponentTree.for_project(PACKAGE_ROOT.parent)
+    found: dict[str, list[str]] = {}
+    for market in sorted(tree.get_all_components(of_type=Market), key=lambda each: each.name):
+        for name in (name for names in market.feature_groups.values() for name in names):
+            found.setdefault(name, []).append(market.name)
+    return found
+
+
 @dataclass(frozen=True)
 class Pipeline:
     """The project's definitions, its store and its Dagster instance."""

@@ -194,8 +194,15 @@ def require_kept(store: PartitionStore, asset: str, partition: str) -> None:
         require_stored(store, asset, partition)
 
 
-def features_lines(pattern: str | None, width: int | None = None) -> Iterator[str]:
+def features_lines(
+    pattern: str | None, width: int | None = None, *, stored: Mapping[str, Sequence[str]] | None = None
+) -> Iterator[str]:
     """Registered features of which group, name, formula, inputs or source match.
+
+    Parameters
+    ----------
+    stored : mapping of name to sequence of str, optional
+        Markets that store a feature; None where they are not known.
 
     Raises
     ------
@@ -223,7 +230,10 @@ def features_lines(pattern: str | None, width: int | None = None) -> Iterator[st
         raise ValueError(f"`pattern` must match a feature{hint}, was {pattern!r}.")
     for each in found:
         yield from textwrap.wrap(f"{each.group}/{each.name}  {each.lookback_bars} bars", width)
-        for label, text in (("formula", each.formula), ("inputs", ", ".join(each.inputs)), ("source", each.source)):
+        told = [("formula", each.formula), ("inputs", ", ".join(each.inputs)), ("source", each.source)]
+        if stored is not None:
+            told.append(("stored by", ", ".join(stored.get(each.name, ())) or "no market"))
+        for label, text in told:
             if text:
                 yield from textwrap.wrap(f"{label}: {text}", width, initial_indent="    ", subsequent_indent="      ")
     yield f"{len(found)} of {len(FEATURES)} features"

@@ -303,3 +303,9 @@ def test_commands_on_a_project_with_a_faulty_market_say_one_line_with_file_and_l
         assert (done.returncode, done.stdout) == (1, "")
         assert done.stderr.startswith(f"hfp: {path}:20: `feature_modules` must name importable modules with a table")
         assert done.stderr.count("\n") == 1
+    # The names are there for who has mistyped one.
+    done = checkout.hfp("features", "rsi_14")
+    assert done.returncode == 0 and done.stdout.startswith("technical/rsi_14") and "stored by" not in done.stdout
+    assert done.stderr.startswith(
+        f"hfp: features of your own modules, and which market stores what, are not shown: {path}:20: `feature_modules` must"
+    )

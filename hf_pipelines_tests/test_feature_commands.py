@@ -9,8 +9,9 @@ import pytest
 from hf_pipelines.cli import main
 from hf_pipelines.feature_commands import feature_test_lines, replay_lines
 from hf_pipelines.research.features import Feature
+from hf_pipelines.research.features.registry import GROUPS
 from hf_pipelines.resources.partition_store import Content
-from hf_pipelines_tests.checkout import built_checkout
+from hf_pipelines_tests.checkout import built_checkout, make_checkout
 from hf_pipelines_tests.conftest import FIRST_SESSION
 from hf_pipelines_tests.pipeline import Project, files_market, market_of, session_bars, sessions_from
 
@@ -224,6 +225,28 @@ def test_replay_of_a_day_within_a_week_is_refused_with_the_week_that_holds_it(tm
     assert capsys.readouterr().err == (
         f"hfp: `{option}` must be the Sunday that a week begins with, was 2013-01-07; that of its week is 2013-01-06.\n"
     )
+
+
+def test_features_lists_those_of_a_markets_modules_and_which_market_stores_them(tmp_path):
+    checkout = make_checkout(tmp_path / "checkout", [])
+    # A module at the root of the project, as one that is installed.
+    (checkout.root / "desk_features.py").write_text(MODULE)
+    path = checkout.root / "hf_pipelines" / "defs" / "markets" / "us_tech" / "defs.yaml"
+    own = "  feature_modules: [desk_features]\n  features: [desk/overnight_share, "
+    path.write_text(path.read_text().replace("  features: [", own, 1))
+    lines = checkout.succeed("features", "^desk/").splitlines()
+    assert lines == [
+        "desk/overnight_share  2 bars",
+        "    formula: (open - close before) / range",
+        "    inputs: open, high, low, close",
+        "    stored by: us_tech",
+        "desk/tomorrow  1 bars",
+        "    formula: the next close over this one - 1",
+        "    inputs: close",
+        "    stored by: no market",
+        f"2 of {sum(len(group.FEATURES) for group in GROUPS) + 2} features",
+    ]
+    assert "    stored by: us_tech, us_tech_feed" in checkout.succeed("features", "technical/rsi_14").splitlines()
 
 
 def test_commands_replay_a_real_week_and_judge_a_feature_on_the_sample(tmp_path):
