@@ -12,6 +12,10 @@ from collections.abc import Iterable, Sequence
 # What a shell says of a program that a closed pipe has ended.
 BROKEN_PIPE = 128 + 13
 
+# What the arguments of most commands are.
+ASSET = "path of an asset, such as us_tech/bars, us_tech/features/technical or tech_direction/fitted_model"
+PARTITION = "key of a partition, YYYY-MM-DD: the Sunday that a week begins with, or the session of signals"
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Entry point; returns the exit status."""
@@ -65,13 +69,13 @@ def _parser() -> argparse.ArgumentParser:
     demo.set_defaults(run=_demo)
 
     materialise = commands.add_parser("materialise", help="materialise an asset for a range of partitions")
-    materialise.add_argument("asset", help="asset path such as us_tech/bars")
+    materialise.add_argument("asset", help=ASSET)
     materialise.add_argument("--from", dest="first", required=True, help="first partition, YYYY-MM-DD")
     materialise.add_argument("--to", dest="last", help="last partition (default: the first)")
     materialise.set_defaults(run=_materialise)
 
     retrain = commands.add_parser("retrain", help="train, test and backtest a strategy for one week")
-    retrain.add_argument("strategy")
+    retrain.add_argument("strategy", help="a folder of defs/strategies, such as tech_direction")
     retrain.add_argument("--week", required=True, help="its Sunday, YYYY-MM-DD")
     retrain.add_argument("--to", dest="last", help="last of several weeks (default: the one)")
     retrain.set_defaults(run=_retrain)
@@ -84,7 +88,7 @@ def _parser() -> argparse.ArgumentParser:
     current = commands.add_parser(
         "current", help="say which stored partitions of an asset are out of date, and why; status 1 if one is"
     )
-    current.add_argument("asset")
+    current.add_argument("asset", help=ASSET)
     current.set_defaults(run=_current)
 
     feed = commands.add_parser("feed", help="lay real sessions of the sample into the landing folder of a market")
@@ -97,24 +101,26 @@ def _parser() -> argparse.ArgumentParser:
     feed.set_defaults(run=_feed)
 
     versions = commands.add_parser("versions", help="list the contents of an asset that are kept, and what needs them")
-    versions.add_argument("asset")
-    versions.add_argument("partition", nargs="?", help="(default: all of them)")
+    versions.add_argument("asset", help=ASSET)
+    versions.add_argument("partition", nargs="?", help=f"{PARTITION} (default: all of them)")
     versions.set_defaults(run=_versions)
 
     verify = commands.add_parser("verify", help="recompute the hashes of the stored bytes; status 1 if one differs")
-    verify.add_argument("asset", nargs="?", help="(default: the whole store)")
+    verify.add_argument("asset", nargs="?", help=f"{ASSET} (default: the whole store)")
     verify.set_defaults(run=_verify)
 
     diff = commands.add_parser("diff", help="say which rows differ between two contents of a partition")
-    diff.add_argument("asset")
-    diff.add_argument("partition")
+    diff.add_argument("asset", help=ASSET)
+    diff.add_argument("partition", help=PARTITION)
     diff.add_argument("old", metavar="hash1", help="content hash, how it begins, or `current`")
     diff.add_argument("new", metavar="hash2", nargs="?", default="current", help="(default: current)")
     diff.add_argument("--rows", type=int, default=20, help="how many rows of each kind are shown (default: 20)")
     diff.set_defaults(run=_diff)
 
     features = commands.add_parser("features", help="list the registered features with formula, lookback and source")
-    features.add_argument("pattern", nargs="?", help="a word or regular expression, looked for in all of that")
+    features.add_argument(
+        "pattern", nargs="?", help="a word or regular expression, looked for in group/name, formula, inputs and source"
+    )
     features.set_defaults(run=_features)
 
     feature = commands.add_parser("feature", help="judge one feature")
@@ -138,19 +144,19 @@ def _parser() -> argparse.ArgumentParser:
     replay.set_defaults(run=_replay)
 
     restore = commands.add_parser("restore", help="make an earlier version of a partition current again")
-    restore.add_argument("asset")
-    restore.add_argument("partition")
+    restore.add_argument("asset", help=ASSET)
+    restore.add_argument("partition", help=PARTITION)
     restore.add_argument("hash", help="content hash of the version, or how it begins")
     restore.set_defaults(run=_restore)
 
     ui = commands.add_parser("ui", help="start the Dagster web UI and daemon on 127.0.0.1")
-    ui.add_argument("--port", type=int, default=3000)
+    ui.add_argument("--port", type=int, default=3000, help="of 127.0.0.1 (default: 3000)")
     ui.add_argument("--read-only", action="store_true", help="viewer mode: nothing can be launched or changed")
     ui.set_defaults(run=_ui)
 
     stack = commands.add_parser("stack", help="start PostgreSQL, S3, MLflow, web UI and daemon on 127.0.0.1")
     for name, port in (("web", 3000), ("mlflow", 5000), ("postgres", 5432), ("s3", 9000)):
-        stack.add_argument(f"--{name}-port", type=int, default=port, help=f"(default: {port})")
+        stack.add_argument(f"--{name}-port", type=int, default=port, help=f"of 127.0.0.1 (default: {port})")
     stack.set_defaults(run=_stack)
     return parser
 

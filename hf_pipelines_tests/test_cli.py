@@ -1,0 +1,27 @@
+"""The command line says of itself what each argument is."""
+
+import re
+
+import pytest
+
+from hf_pipelines.cli import _parser, main
+
+COMMANDS = sorted(re.findall(r"^    (\w+)(?:  |$)", _parser().format_help(), re.MULTILINE))
+
+
+@pytest.mark.parametrize("command", [*([each] for each in COMMANDS), ["feature", "test"]], ids=" ".join)
+def test_help_of_a_command_describes_each_of_its_arguments(capsys, command):
+    with pytest.raises(SystemExit):
+        main([*command, "--help"])
+    told = capsys.readouterr().out
+    # An argument without a description stands alone in its line, and no description follows in the next.
+    bare = re.findall(r"^  ((?:--\S+ )?\S+)\n(?!    )", told, re.MULTILINE)
+    assert bare == []
+    if command == ["features"]:
+        assert "looked for in group/name, formula, inputs and source" in " ".join(told.split())
+    if command in (["current"], ["versions"], ["restore"], ["verify"], ["diff"], ["materialise"]):
+        assert "asset path of an asset, such as us_tech/bars" in " ".join(told.split())
+
+
+def test_commands_are_all_listed_by_the_help():
+    assert {"current", "features", "restore", "versions", "verify", "materialise", "ui", "stack"} <= {*COMMANDS}
