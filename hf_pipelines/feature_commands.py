@@ -17,7 +17,7 @@ from hf_pipelines.components import Market
 from hf_pipelines.components.features_stage import feature_inputs, feature_replay
 from hf_pipelines.components.stage import StageRun, window
 from hf_pipelines.partitions import parse_key, week_end, week_key
-from hf_pipelines.research.features.contract import N_CUTS, contract_breaches
+from hf_pipelines.research.features.contract import N_CUTS, contract_breaches, is_judged_over_events
 from hf_pipelines.research.features.feature import Feature
 from hf_pipelines.research.features.panel import FloatArray, Panel
 from hf_pipelines.research.features.registry import FEATURES
@@ -110,8 +110,10 @@ def feature_test_lines(store: PartitionStore, market: Market, name: str) -> Iter
     for breach in breaches:
         yield f"  BROKEN: {breach}", False
     if not breaches:
+        events = ", blind to splits and dividends" if is_judged_over_events(feature) else ""
         yield (
-            "  sound: no look-ahead, its own window only, dimensionless, its own inputs only, never infinite, the same twice",
+            f"  sound: no look-ahead, its own window only, dimensionless{events}, its own inputs only, never infinite, "
+            "the same twice",
             True,
         )
         yield (

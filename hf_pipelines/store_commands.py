@@ -173,6 +173,11 @@ def restore_lines(store: PartitionStore, asset: str, partition: str, digest: str
     footer = store.restore(asset, partition, digest)
     yield f"{asset} {partition} is again what was made on {plain(footer.created_at)} ({footer.content_hash[:HASH_SHOWN]})"
     yield "What was made from it is now out of date: hfp current, or wait for the sensors."
+    if footer.sources:
+        yield (
+            "If the files that it was made from lie there no more as they were, the next file of its weeks makes it anew: to keep "
+            f"it, put them back ({_some(sorted(footer.sources))})."
+        )
 
 
 def _is_current(store: PartitionStore, asset: str, partition: str, digest: str) -> str:

@@ -301,6 +301,14 @@ def test_restore_by_command_brings_a_version_back_and_says_what_follows(store, c
     assert main(["restore", BARS, WEEK, "zzz"]) == 1
 
 
+def test_restore_of_what_was_made_from_files_says_what_keeps_it(store, capsys):
+    frames = (pl.DataFrame({"symbol": ["A"], "x": [value]}) for value in (1.0, 2.0))
+    first, _ = (store.publish(BARS, WEEK, Content(each, sources={"2013-01-07.csv": "1"}), **STAMP) for each in frames)
+    assert main(["restore", BARS, WEEK, first.footer.content_hash]) == 0
+    said = capsys.readouterr().out
+    assert "the next file of its weeks makes it anew: to keep it, put them back (2013-01-07.csv)." in said
+
+
 def test_restore_of_what_is_current_already_changes_nothing_and_says_so(store, capsys):
     made = chain(store)
     for digest in (made[BARS][3].content_hash, made[BARS][1].content_hash):

@@ -150,8 +150,7 @@ def _units(bars: pl.DataFrame, whole: pl.DataFrame, name: str, values: Values) -
 
 
 def _events(bars: pl.DataFrame, whole: pl.DataFrame, feature: Feature, values: Values) -> Iterator[str]:
-    # Figures of filings are a share: they would have to be restated with the split.
-    if not whole.height or set(REFERENCES) & set(feature.inputs):
+    if not whole.height or not is_judged_over_events(feature):
         return
     symbol = whole["symbol"][0]
     days = bars.filter(pl.col("symbol") == symbol)["session"]
@@ -163,6 +162,11 @@ def _events(bars: pl.DataFrame, whole: pl.DataFrame, feature: Feature, values: V
             f"with a split and a dividend on {day} and all before it worth as much as without; a panel's prices and volumes "
             "are as traded: use the kernels of windows, or multiply what lies before an event with `panel.price_factor`."
         )
+
+
+def is_judged_over_events(feature: Feature) -> bool:
+    """Whether a split must change nothing: figures of filings are a share, and would have to be restated with it."""
+    return not set(REFERENCES) & set(feature.inputs)
 
 
 def with_corporate_action(bars: pl.DataFrame, symbol: str, day: date) -> pl.DataFrame:

@@ -17,9 +17,8 @@ from hf_pipelines.research.features import (
     feature_frame,
     group_names,
 )
-from hf_pipelines.research.features.contract import with_corporate_action
+from hf_pipelines.research.features.contract import is_judged_over_events, with_corporate_action
 from hf_pipelines.research.features.feature import MAX_LOOKBACK_BARS
-from hf_pipelines.research.references import REFERENCES
 from hf_pipelines_tests.sample_bars import REFERENCE, bars_of, random_bars, weekdays
 from hf_pipelines_tests.sample_references import random_references, scaled_references, session_opens
 
@@ -176,8 +175,7 @@ def test_every_feature_is_unchanged_by_the_scale_of_prices_and_volumes(bars, fea
 def test_every_feature_is_unchanged_by_a_split_and_a_dividend_that_change_no_return(bars, features, symbol):
     changed = _compute(with_corporate_action(bars, symbol, SESSIONS[400]))
     for name in NAMES:
-        # Figures of filings are a share: with a split they would be others.
-        if not set(REFERENCES) & set(FEATURES[name].inputs):
+        if is_judged_over_events(FEATURES[name]):
             np.testing.assert_allclose(changed[name], features[name], rtol=1e-6, atol=1e-9, err_msg=name)
 
 
