@@ -429,7 +429,10 @@ class Market(dg.Component, dg.Model, dg.Resolvable):
     def reference_landings(self) -> dict[str, FilesSource]:
         """Where files of reference tables arrive while the pipeline runs, by table."""
         return {
-            table: FilesSource(ObjectStore(self._address(source.uri), source.endpoint or settings.s3_endpoint()))
+            table: FilesSource(
+                ObjectStore(self._address(source.uri), source.endpoint or settings.s3_endpoint()),
+                schema=REFERENCES[table].schema,
+            )
             for table, source in self.reference_tables.items()
             if isinstance(source, FilesSourceSpec)
         }

@@ -163,6 +163,20 @@ def test_reference_table_whose_folder_does_not_exist_is_refused_and_one_that_is_
     assert project.store.read("small/insider_trades", WEEKS[0]).frame.is_empty()
 
 
+def test_reference_rows_of_csv_files_are_those_of_parquet(project, tmp_path, tables, mlflow_template):
+    folder = tmp_path / "source"
+    market = _market(folder, tables)
+    for path in (each for name in TABLES for each in (folder / name).glob("*.parquet")):
+        rows = pl.read_parquet(path)
+        times = pl.col(name for name, dtype in rows.schema.items() if dtype.is_temporal())
+        rows.with_columns(times.dt.strftime("%Y-%m-%dT%H:%M:%S%.6fZ")).write_csv(path.with_suffix(".csv"))
+        path.unlink()
+    written = Project(tmp_path / "project", market, mlflow_template=mlflow_template)
+    assets = [f"small/{name}" for name in TABLES]
+    written.make(assets, WEEKS[0], WEEKS[-1])
+    assert [written.hashes(asset) for asset in assets] == [project.hashes(asset) for asset in assets]
+
+
 def test_reference_rows_that_contradict_each_other_are_quarantined_and_reported(tmp_path, mlflow_template, tables):
     trades = tables["insider_trades"]
     twin = trades.filter(pl.col("available_at").dt.date() > SESSIONS[30])[0]

@@ -95,10 +95,13 @@ class FilesSource:
     s3 : boto3 client, optional
         What to list an S3 prefix with, such as `S3Resource.get_client()` of dagster-aws; default one made from the
         environment.
+    schema : mapping of column to type
+        What the texts of a CSV are parsed as; default those of bars.
     """
 
     objects: ObjectStore
     s3: Any = field(default=None, compare=False)
+    schema: Mapping[str, Any] = field(default_factory=lambda: SOURCE_SCHEMA, compare=False, repr=False)
     _hashes: dict[LandedObject, str] = field(default_factory=dict, compare=False, repr=False)
 
     @property
@@ -233,11 +236,17 @@ class FilesSource:
     def _read(self, name: str, day: date, payload: bytes, digest: str) -> SourceFile:
         address = self.objects.address(name)
         try:
-            frame = _parse_csv(payload) if name.endswith(".csv") else parse_parquet(payload)
+            frame = _parse_csv(payload, self.schema) if name.endswith(".csv") else parse_parquet(payload)
             _check_session(frame, day)
         except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError, ValueError, TypeError) as e:
             reason = " ".join(str(e).split())[:300]
-            return SourceFile(name, digest, None, (day,), f"`{address}` must be a table of bars, was not: {reason}")
+            return SourceFile(
+                name,
+                digest,
+                None,
+                (day,),
+                f"`{address}` must be a table of {'bars' if self.schema is SOURCE_SCHEMA else 'its rows'}, was not: {reason}",
+            )
         return SourceFile(name, digest, frame, (day,))
 
 
@@ -280,11 +289,11 @@ def _printable(name: str) -> str:
     return (name if name.isprintable() else ascii(name)[1:-1])[:MAX_STRAY_LENGTH]
 
 
-def _parse_csv(payload: bytes) -> pl.DataFrame:
+def _parse_csv(payload: bytes, schema: Mapping[str, Any]) -> pl.DataFrame:
     """Parse every column by the contract; a value that does not parse names its row."""
     raw = pl.read_csv(payload, infer_schema_length=0)
     check_cells(raw.height, raw.width)
-    for name, dtype in SOURCE_SCHEMA.items():
+    for name, dtype in schema.items():
         if name not in raw.columns or dtype == pl.String:
             continue
         parsed = _parse_column(raw[name], dtype)
