@@ -84,6 +84,11 @@ def shift_week(key: str, weeks: int) -> str:
     return (parse_key(key) + timedelta(weeks=weeks)).strftime(KEY_FORMAT)
 
 
+def days_of_week(key: str) -> list[date]:
+    """The seven days of the week `key`, Sunday first."""
+    return [parse_key(key) + timedelta(days=offset) for offset in range(7)]
+
+
 @lru_cache(maxsize=32)
 def usual_sessions(calendar_name: str) -> tuple[int, tuple[date, datetime, datetime]]:
     """Sessions a year of a calendar, rounded, and its newest session of usual length: day, open and close (UTC).
@@ -211,11 +216,10 @@ class MarketPartitions:
         last = week_end(sunday)
         return self.sessions_between(sunday, min(last, self.end) if self.end else last)
 
-    def days_of_week(self, key: str) -> list[date]:
-        """The seven days of the week `key`; none of a week that the market has not."""
+    def has_week(self, key: str) -> bool:
+        """Whether the market has a partition of the week `key`, or will have one."""
         sunday = parse_key(key)
-        is_there = self.first_week <= sunday and (self.end_sunday is None or sunday < self.end_sunday)
-        return [sunday + timedelta(days=offset) for offset in range(7)] if is_there else []
+        return self.first_week <= sunday and (self.end_sunday is None or sunday < self.end_sunday)
 
     def closed_sessions(self, key: str, now: datetime) -> list[date]:
         """Sessions of the week `key` that have closed at `now`."""

@@ -20,6 +20,7 @@ import dagster as dg
 import polars as pl
 
 from hf_pipelines.partitions import MarketPartitions, parse_key, week_key
+from hf_pipelines.research.wording import some_of
 from hf_pipelines.resources.currency import CurrencyChecker
 from hf_pipelines.resources.outages import waiting_out
 from hf_pipelines.resources.parquet_io_manager import (
@@ -564,8 +565,7 @@ def judge_noted(fact: str, *, total: str, unit: str) -> Callable[..., Finding]:
     def evaluate(run: StageRun, inputs: Mapping[str, Loaded], key: str, content: Content) -> Finding:
         noted: list[str] = content.facts[fact]  # type: ignore[assignment]
         n_total: int = content.facts[total]  # type: ignore[assignment]
-        more = f" and {len(noted) - 5} more" if len(noted) > 5 else ""
-        summary = f"{fact}: {len(noted)} of {n_total} {unit}: {', '.join(noted[:5])}{more}"
+        summary = f"{fact}: {len(noted)} of {n_total} {unit}: {some_of(noted)}"
         return Finding(not noted, n_total, (summary,) if noted else ())
 
     return evaluate

@@ -7,9 +7,8 @@ data versions (a courtesy: a range stamps one on all its partitions), and what t
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 
+from hf_pipelines.research.wording import some_of
 from hf_pipelines.resources.partition_store import Footer, PartitionStore, StoredPartitionError
-
-FILES_SHOWN = 5
 
 
 @dataclass(frozen=True)
@@ -116,6 +115,5 @@ def _judge_listing(footer: Footer, listing: Mapping[str, str]) -> Currency:
     names = {*footer.sources, *listing}
     changed = sorted(name for name in names if footer.sources.get(name) != listing.get(name))
     if changed:
-        more = f" and {len(changed) - FILES_SHOWN} more" if len(changed) > FILES_SHOWN else ""
-        return Currency(False, f"source files added, changed or gone: {', '.join(changed[:FILES_SHOWN])}{more}")
+        return Currency(False, f"source files added, changed or gone: {some_of(changed)}")
     return Currency(True)

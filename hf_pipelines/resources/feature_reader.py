@@ -13,7 +13,7 @@ import difflib
 import io
 import re
 import warnings
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from datetime import date, timedelta
@@ -27,6 +27,7 @@ import polars as pl
 from hf_pipelines.partitions import parse_key, week_end, week_key, week_start
 from hf_pipelines.research.bars import BARS_SCHEMA, KEY_COLUMNS, SYMBOL_PATTERN
 from hf_pipelines.research.features.registry import FEATURES
+from hf_pipelines.research.wording import some_of
 from hf_pipelines.resources import partition_store
 from hf_pipelines.resources.object_store import ObjectMissingError, StorageUnavailableError, check_key
 from hf_pipelines.resources.parquet_io_manager import missing_error, open_store
@@ -51,7 +52,7 @@ N_REQUESTS = 16
 # A market or a group; all lower case, so that no two names are twins on a disk that does not tell cases apart.
 NAME_PATTERN = re.compile(r"[a-z][a-z0-9_]{0,62}")
 
-# Names of a kind that a message shows.
+# Names near a mistyped one that a message shows.
 SHOWN = 5
 
 # Alike enough to be a slip of the keys: `us_teck` for `us_tech`, not `us_tech_feed`.
@@ -133,7 +134,7 @@ def load_features(
         if found.is_empty():
             stored = files[next(iter(frames))].frame([], (first, last), None)["symbol"].unique().sort()
             raise _without_rows(lacking, where, stored.to_list())
-        warnings.warn(f"`symbols` have no row in {where}: {_shown(lacking)}.", stacklevel=2)
+        warnings.warn(f"`symbols` have no row in {where}: {some_of(lacking)}.", stacklevel=2)
     return found
 
 
@@ -373,7 +374,7 @@ def _offered(
         groups = list(files)
         with suppress(StorageUnavailableError):
             groups = _stored_groups(store, market)
-        raise ValueError(f"{_among_groups(market, groups)} or {', '.join(near)}, was {_shown(unknown)}.")
+        raise ValueError(f"{_among_groups(market, groups)} or {', '.join(near)}, was {some_of(unknown)}.")
     return {
         group: [feature for feature in each.features if not given.isdisjoint((group, f"{group}/{feature}"))]
         for group, each in files.items()
@@ -394,7 +395,7 @@ def _select(
         whole = [group for group, features in offered.items() if len(features) == len(files[group].features)]
         singles = [name for name in known if name.partition("/")[0] not in whole]
         raise ValueError(
-            f"`columns` must be features stored in {_shown(whole + singles)}, was {_shown(unknown)}; "
+            f"`columns` must be features stored in {some_of(whole + singles)}, was {some_of(unknown)}; "
             f"near it: {', '.join(near)}."
         )
     chosen = {group: [each for each in wanted if each in set(features)] for group, features in offered.items()}
@@ -472,7 +473,7 @@ def _absence(store: PartitionStore, market: str, files: Mapping[str, _Files]) ->
         if unknown := [group for group in lacking if group not in groups]:
             named = f"the feature is named {FEATURES[asked].group}/{asked}." if asked in FEATURES else ""
             return ValueError(
-                f"{_among_groups(market, groups)}, was {_shown(unknown)}; {named or _remedy(asked, groups, command)}"
+                f"{_among_groups(market, groups)}, was {some_of(unknown)}; {named or _remedy(asked, groups, command)}"
             )
         stored = store.partitions(asset)
     except StorageUnavailableError:
@@ -502,17 +503,13 @@ def _remedy(given: str, stored: Sequence[str], command: str) -> str:
 
 
 def _without_rows(symbols: Sequence[str], where: str, stored: Sequence[str]) -> ValueError:
-    there = f"stored then: {_shown(dict.fromkeys([*_near(symbols[0], stored), *stored]))}"
+    there = f"stored then: {some_of(dict.fromkeys([*_near(symbols[0], stored), *stored]))}"
     reason = there if stored else "no symbol has one: no session lies between"
-    return ValueError(f"`symbols` must have rows in {where}, was {_shown(symbols)}; {reason}.")
+    return ValueError(f"`symbols` must have rows in {where}, was {some_of(symbols)}; {reason}.")
 
 
 def _near(given: str, known: Sequence[str]) -> list[str]:
     return difflib.get_close_matches(given, known, n=SHOWN) or list(known[:SHOWN])
-
-
-def _shown(names: Collection[str]) -> str:
-    return ", ".join([*names][:SHOWN]) + (f" and {len(names) - SHOWN} more" if len(names) > SHOWN else "")
 
 
 __all__ = ["StoredPartitionError", "load_features"]

@@ -19,6 +19,7 @@ import polars as pl
 from dagster._core.execution.context.system import StepExecutionContext
 
 from hf_pipelines.research.replay import cut
+from hf_pipelines.research.wording import some_of
 from hf_pipelines.resources import settings
 from hf_pipelines.resources.clock import Clock
 from hf_pipelines.resources.object_store import ObjectMissingError, ObjectStore
@@ -89,8 +90,7 @@ class Loaded:
         if lacking:
             names, weeks = sorted({each for lost in lacking.values() for each in lost}), sorted(lacking)
             raise ValueError(
-                f"`{self.asset}` must hold {', '.join(names[:5])} in every partition, was without in {', '.join(weeks[:5])}"
-                f"{f' and {len(weeks) - 5} more' * (len(weeks) > 5)}; it was made by earlier code, make it again: "
+                f"`{self.asset}` must hold {', '.join(names[:5])} in every partition, was without in {some_of(weeks)}; it was made by earlier code, make it again: "
                 f"hfp materialise {self.asset} --from {weeks[0]} --to {weeks[-1]}"
             )
 
@@ -268,9 +268,8 @@ FIRST_COMMAND = re.compile(r"; materialise it first: hfp materialise (\S+) --fro
 
 def missing_error(asset: str, keys: Sequence[str]) -> ValueError:
     """Partitions that were never published, with the command that makes them."""
-    shown = ", ".join(keys[:5]) + (f" and {len(keys) - 5} more" if len(keys) > 5 else "")
     return ValueError(
-        f"`{asset}` must be published for {shown}, was missing; materialise it first: "
+        f"`{asset}` must be published for {some_of(keys)}, was missing; materialise it first: "
         f"hfp materialise {asset} --from {keys[0]} --to {keys[-1]}"
     )
 

@@ -20,7 +20,7 @@ from dagster._core.definitions.unresolved_asset_job_definition import Unresolved
 from hf_pipelines.components.automation.feeds import BarsFeed, Feed, Place, ReferenceFeed
 from hf_pipelines.components.automation.work import Ledger, Standing, Tick, Work, digest, read_cursor
 from hf_pipelines.components.features_stage import feature_inputs, missing_bars
-from hf_pipelines.components.stage import window
+from hf_pipelines.components.stage import StageInput, window
 from hf_pipelines.partitions import shift_week
 from hf_pipelines.resources import settings
 from hf_pipelines.resources.currency import CurrencyChecker
@@ -103,11 +103,12 @@ class Arrivals:
             return self._done([], f"run {run_id[:8]} is under way", feeds, places, inputs)
         requests: list[dg.RunRequest] = []
         for feed in feeds:
-            # The tables wait for the bars, whose run makes those of its weeks too; features for all that is about to change.
-            if not requests:
-                handled = dict(places[feed.asset].weeks)
-                requests = feed.request(scans[feed.asset].fingerprints, handled)
-                places[feed.asset] = Place(handled, scans[feed.asset].next_key)
+            handled = dict(places[feed.asset].weeks)
+            requests = feed.request(scans[feed.asset].fingerprints, handled)
+            places[feed.asset] = Place(handled, scans[feed.asset].next_key)
+            if requests:
+                # The tables wait for the bars, whose run makes those of its weeks too; features for all that is about to change.
+                break
         return self._done(requests or self._request_features(inputs), None, feeds, places, inputs)
 
     def _feeds(self) -> list[Feed]:
@@ -158,7 +159,10 @@ class Arrivals:
             if stale := [week for week in ready if not checker.is_current(asset, week).is_current]:
                 # One run for all groups that need the same weeks: one that looks back further may not be ready as early.
                 needed.setdefault(tuple(stale), []).append(group)
-        works = [self._features_work(groups, weeks, tags) for weeks, groups in needed.items()]
+        works = [
+            self._features_work(groups, weeks, [each for group in groups for each in inputs[group]], tags)
+            for weeks, groups in needed.items()
+        ]
         if any(self.ledger.standing(work)[0] is not Standing.SETTLED for work in works):
             return self.ledger.due(works)
         for work in works:
@@ -173,11 +177,14 @@ class Arrivals:
         return [week for week, tag in sorted(tags.items()) if handled.get(week) != tag][:WEEKS_A_TICK]
 
     def _features_work(
-        self, groups: Sequence[str], weeks: tuple[str, ...], tags: Mapping[str, Mapping[str, str]]
+        self,
+        groups: Sequence[str],
+        weeks: tuple[str, ...],
+        inputs: Sequence[StageInput],
+        tags: Mapping[str, Mapping[str, str]],
     ) -> Work:
         market = self.market
         assets = tuple(market.features_asset(group) for group in groups)
-        inputs = [each for group in groups for each in feature_inputs(market, group)]
         # Of an asset that several groups read, the one that looks back furthest comes last and stays.
         furthest = {each.asset: each for each in sorted(inputs, key=lambda each: -each.first_week)}
         read = {

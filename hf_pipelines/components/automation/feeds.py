@@ -14,8 +14,9 @@ import dagster as dg
 
 from hf_pipelines.components.automation.work import Ledger, Standing, Work, digest
 from hf_pipelines.components.features_stage import missing_bars
-from hf_pipelines.partitions import parse_key
+from hf_pipelines.partitions import days_of_week, parse_key
 from hf_pipelines.resources.market_data.files import FilesSource, Scan, week_of_name
+from hf_pipelines.resources.market_data.references import past_days
 from hf_pipelines.resources.partition_store import PartitionStore, StoredPartitionError
 
 if TYPE_CHECKING:
@@ -254,10 +255,10 @@ class ReferenceFeed(Feed):
         return self.market.reference_asset(self.table)
 
     def days(self, week: str) -> list[date]:
-        return self.market.partitions.days_of_week(week)
+        return days_of_week(week) if self.market.partitions.has_week(week) else []
 
     def past_days(self, week: str) -> list[date]:
-        return [day for day in self.days(week) if day <= self.now.date()]
+        return past_days(week, self.now) if self.market.partitions.has_week(week) else []
 
     def before(self, week: str) -> list[str]:
         return []

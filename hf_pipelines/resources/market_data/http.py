@@ -30,6 +30,7 @@ import polars as pl
 from hf_pipelines.partitions import parse_key, shift_week, week_end
 from hf_pipelines.research.bars import SOURCE_SCHEMA
 from hf_pipelines.research.content_hash import content_hash
+from hf_pipelines.research.wording import some_of
 from hf_pipelines.resources.market_data import (
     MarketDataOutageError,
     MarketDataRefusedError,
@@ -266,7 +267,7 @@ class HttpSource:
         import requests
 
         url = f"{self.base_url.rstrip('/')}/{table}"
-        asked = f"GET {url} for {_shown(query['symbols'])} from {query['start']} to {query['end']}"
+        asked = f"GET {url} for {some_of(query['symbols'].split(','))} from {query['start']} to {query['end']}"
         began = time.monotonic()
         try:
             # A redirect would carry the key to wherever it points.
@@ -354,11 +355,6 @@ def _reason(error: Exception) -> str:
     while (inner := cause.__cause__ or cause.__context__) is not None:
         cause = inner
     return (" ".join(str(cause).split()) or type(cause).__name__)[:200]
-
-
-def _shown(symbols: str) -> str:
-    names = symbols.split(",")
-    return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
 
 
 def _parse(answer: "Response", payload: bytes, n_page: int) -> tuple[pl.DataFrame, str | None]:

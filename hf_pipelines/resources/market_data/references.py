@@ -6,10 +6,10 @@ look like (`research.references`), the service (`http`).
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import date, datetime, timedelta
+from datetime import date, datetime
 from typing import Protocol
 
-from hf_pipelines.partitions import parse_key
+from hf_pipelines.partitions import days_of_week, parse_key
 from hf_pipelines.resources.market_data import SourceFile
 from hf_pipelines.resources.market_data.files import FilesSource, session_of_name
 from hf_pipelines.resources.market_data.http import HttpSource
@@ -35,7 +35,7 @@ class ReferenceFiles:
 
     def read(self, table: str, weeks: Sequence[str], now: datetime) -> dict[str, list[SourceFile]]:
         found: dict[str, list[SourceFile]] = {week: [] for week in weeks}
-        days = {day: week for week in weeks for day in _past_days(week, now)}
+        days = {day: week for week in weeks for day in past_days(week, now)}
         for file in self.files.read(list(days)):
             day = session_of_name(file.name)
             if day is not None:
@@ -43,7 +43,7 @@ class ReferenceFiles:
         return found
 
     def listing(self, table: str, week: str, now: datetime) -> dict[str, str]:
-        return self.files.listing(_past_days(week, now))
+        return self.files.listing(past_days(week, now))
 
 
 @dataclass(frozen=True)
@@ -61,6 +61,6 @@ class ReferenceService:
         return {file.name: file.sha256 for file in self.read(table, [week], now)[week]}
 
 
-def _past_days(week: str, now: datetime) -> list[date]:
-    days = (parse_key(week) + timedelta(days=offset) for offset in range(7))
-    return [day for day in days if day <= now.date()]
+def past_days(week: str, now: datetime) -> list[date]:
+    """Days of a week whose files count at `now`."""
+    return [day for day in days_of_week(week) if day <= now.date()]
