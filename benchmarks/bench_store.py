@@ -1,14 +1,14 @@
 """Writing a partition against a bare `write_parquet`, reading a year against a bare `scan_parquet`, requests on S3.
 
 Run: `python -m benchmarks.bench_store [--symbols 500] [--features 158] [--rounds 15]`. Ours and the bare call are
-interleaved, each round in turn; the ratio of the minima and of the medians is printed. The bare call writes the same frame
-with the same settings to a new file; ours hashes it, seals it and puts it whole. Twice: with the content hash and one hash a
+interleaved, each round in turn; the ratio of the minima and of the medians is printed. The bare call writes the same
+frame to a new file, by polars' own defaults; ours compresses by level 1, hashes it, seals it and puts it whole. Twice: with the content hash and one hash a
 session computed meanwhile (on another core, if one is free), and with the hashes known, as they are when a guard has looked
 at the content, which it has of all that the pipeline publishes of features, matrices and signals. On disk, and on S3 over
 HTTP, where the bare call is polars' own writer to the bucket. The ratio of CPU seconds (of the least) stands beside the
 wall's: on a machine that does other work it is the one to look at, on a quiet one of two cores the wall's is. Exits with 1
-if reading is above 1.3, or if a file on S3 takes more than two requests; the ratios of writing are printed and judge
-nothing.
+if reading is above 1.3, if a file on S3 takes more than two requests, or if writing to disk with known hashes is above 1.3;
+the other ratios of writing are printed and judge nothing.
 """
 
 import argparse
@@ -105,19 +105,21 @@ def bench_write(place: Place, frame: pl.DataFrame, rounds: int, *, is_hashed: bo
 
     def bare() -> None:
         path = f"{place.uri}/bare{frame.height}{is_hashed}-{next(numbers)}.parquet"
-        frame.write_parquet(path, compression="zstd", storage_options=place.options)
+        frame.write_parquet(path, storage_options=place.options)
 
     size = f"{frame.height:,} x {frame.width}, {frame.estimated_size() / 1e6:.1f} MB"
     name = f"write to {place.name} {size}{'' if is_hashed else ', and hash'}"
     return _show(name, *_interleaved(ours, bare, rounds))
 
 
-def bench_writes(place: Place, sunday: date, shape: dict[str, int], rounds: int) -> None:
-    """Print the ratios of writing a week of a universe, and of one ten times as large."""
+def bench_writes(place: Place, sunday: date, shape: dict[str, int], rounds: int) -> float:
+    """Print the ratios of writing a week of a universe, and of one ten times as large; the worse one of known hashes."""
+    worst = 0.0
     for times in (1, 10):
         frame = week_frame(sunday, **shape | {"symbols": times * shape["symbols"]})
-        for is_hashed in (False, True):
-            bench_write(place, frame, rounds, is_hashed=is_hashed)
+        bench_write(place, frame, rounds, is_hashed=False)
+        worst = max(worst, bench_write(place, frame, rounds, is_hashed=True))
+    return worst
 
 
 def bench_read(folder: Path, store: PartitionStore, sundays: list[date], rounds: int) -> float:
@@ -169,7 +171,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as made:
         folder = Path(made)
         shape = {"symbols": options.symbols, "features": options.features}
-        bench_writes(Place("disk", str(folder)), sundays[0], shape, options.rounds)
+        written = bench_writes(Place("disk", str(folder)), sundays[0], shape, options.rounds)
         store = PartitionStore(ObjectStore(str(folder / "year")))
         for sunday in sundays:
             content = Content(week_frame(sunday, **shape), has_session_hashes=True)
@@ -181,7 +183,7 @@ def main() -> int:
             storage = {"aws_endpoint_url": s3.endpoint, "aws_allow_http": "true"}
             bench_writes(Place("S3", f"s3://{s3.bucket}", s3.endpoint, storage), sundays[0], shape, options.rounds)
             requests = count_requests(s3, folder, frames)
-    return int(ratio > BOUND or requests > 2)
+    return int(max(written, ratio) > BOUND or requests > 2)
 
 
 if __name__ == "__main__":

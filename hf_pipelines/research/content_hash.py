@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from functools import cache
 from itertools import groupby
 
 import numpy as np
@@ -119,8 +120,9 @@ def _digests(
     """SHA-256 of each part of a frame's rows (first, stop): header, column after column, then where nulls stand."""
     digests = [hashlib.sha256(_header(columns, stop - first, attachments)) for first, stop in parts]
     each = list(zip(digests, parts, strict=True))
-    for kind, run in groupby(frame.iter_columns(), _kind):
-        if kind == "String":
+    series = frame.get_columns()
+    for kind, run in groupby(series, _kind):
+        if kind == pl.String:
             for texts in run:
                 lengths, text = _texts(texts)
                 ends = np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)])
@@ -131,7 +133,7 @@ def _digests(
         for block in _blocks([_numbers(column) for column in run]):
             for digest, (first, stop) in each:
                 digest.update(np.ascontiguousarray(block[:, first:stop]).data)
-    for position, column in enumerate(frame.iter_columns()):
+    for position, column in enumerate(series):
         if column.null_count():
             nulls = column.is_null().to_numpy()
             # Only where a null stands among these very rows: other rows must not change the hash of a session.
@@ -142,14 +144,20 @@ def _digests(
     return digests
 
 
-def _kind(column: pl.Series) -> str:
+def _kind(column: pl.Series) -> pl.DataType:
     """Which columns are hashed in one block: those whose plain values are of one type."""
-    dtype = column.dtype
+    kind = _plain_type(column.dtype)
+    if kind is None:
+        raise TypeError(f"`{column.name}` must be of numbers, strings or times to be hashed, was {column.dtype}.")
+    return kind
+
+
+@cache
+def _plain_type(dtype: pl.DataType) -> pl.DataType | None:
+    """Type of a column's plain values, None if it has none."""
     if dtype.is_temporal():
-        return str(column.clear().to_physical().dtype)
-    if dtype in (pl.Float32, pl.Float64, pl.Boolean, pl.String) or dtype.is_integer():
-        return str(dtype)
-    raise TypeError(f"`{column.name}` must be of numbers, strings or times to be hashed, was {dtype}.")
+        return pl.Series(dtype=dtype).to_physical().dtype
+    return dtype if dtype in (pl.Float32, pl.Float64, pl.Boolean, pl.String) or dtype.is_integer() else None
 
 
 def _blocks(columns: Sequence[np.ndarray]) -> Iterator[np.ndarray]:

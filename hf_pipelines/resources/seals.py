@@ -1,16 +1,20 @@
 """Seals: the SHA-256 that each of our files carries of all its other bytes.
 
-Lives here: where a seal stands in the bytes of a file, computing it while the file is written and checking it, without
+Lives here: where a seal stands in the bytes of a file, writing it and checking it, without
 parsing anything. Does not live here: what a file holds (`partition_store`).
 """
 
 from hashlib import sha256
+from os import SEEK_END
 from typing import IO
 
 # 64 hexadecimal digits after this mark, in the Parquet footer.
 SEAL_MARK = b"hf_pipelines:sha256="
 SEAL_LENGTH = 64
 PARQUET_MAGIC = b"PAR1"
+
+# A file that was just written is read again by parts that stay in the cache of a core.
+READ_BYTES = 256 * 1024
 
 
 def seal_of(payload: bytes | memoryview, at: int) -> bytes:
@@ -38,51 +42,38 @@ def read_seal(payload: bytes) -> str | None:
     return written.decode("ascii", "replace") if written == seal_of(payload, at) else None
 
 
-class SealedWriter:
-    """Passes a Parquet file on to `file` and hashes it meanwhile: sealing then reads no more than the last part again.
+def seal(file: IO[bytes], *, put: str = "", over: str = "") -> None:
+    """Write the seal of a Parquet file where its mark is; in the footer the text `over` is replaced by `put`.
 
     Parameters
     ----------
-    file : binary file, empty, to read and write
+    file : binary file, to read and write
+        The whole Parquet file.
+    put, over : str
+        Of equal length.
+
+    Raises
+    ------
+    ValueError
+        If the lengths differ.
     """
-
-    def __init__(self, file: IO[bytes]) -> None:
-        self.file = file
-        self.size = 0
-        self._digest = sha256()
-        self._begun = [(0, self._digest.copy())]
-
-    def write(self, data: bytes | memoryview) -> None:
-        """Write the next part; the footer as one of its own leaves the least to be read again."""
-        self.file.write(data)
-        # Where the footer begins is known only at the end: the state before each write is kept to go on from.
-        self._begun.append((self.size, self._digest.copy()))
-        self._digest.update(data)
-        self.size += len(data)
-
-    def seal(self, *, put: str = "", over: str = "") -> None:
-        """Write the seal where its mark is; in the footer the text `over` is replaced by `put`, of equal length.
-
-        Raises
-        ------
-        ValueError
-            If the lengths differ.
-        """
-        old, new = over.encode(), put.encode()
-        if len(old) != len(new):
-            raise ValueError(f"`put` must be as long as `over` ({len(old)} bytes), was {len(new)}.")
-        ends = self.size - 8
-        self.file.seek(ends)
-        begins = ends - int.from_bytes(self.file.read(4), "little")
-        first, digest = next(begun for begun in reversed(self._begun) if begun[0] <= begins)
-        self.file.seek(first)
-        tail = bytearray(self.file.read())
-        if old:
-            at = tail.rindex(old, begins - first)
-            tail[at : at + len(new)] = new
-        at = tail.rindex(SEAL_MARK, begins - first) + len(SEAL_MARK)
-        digest.update(memoryview(tail)[:at])
-        digest.update(memoryview(tail)[at + SEAL_LENGTH :])
-        tail[at : at + SEAL_LENGTH] = digest.hexdigest().encode()
-        self.file.seek(begins)
-        self.file.write(memoryview(tail)[begins - first :])
+    old, new = over.encode(), put.encode()
+    if len(old) != len(new):
+        raise ValueError(f"`put` must be as long as `over` ({len(old)} bytes), was {len(new)}.")
+    ends = file.seek(-8, SEEK_END)
+    begins = ends - int.from_bytes(file.read(4), "little")
+    file.seek(begins)
+    footer = bytearray(file.read())
+    if old:
+        at = footer.rindex(old)
+        footer[at : at + len(new)] = new
+    at = footer.rindex(SEAL_MARK) + len(SEAL_MARK)
+    digest = sha256()
+    file.seek(0)
+    for first in range(0, begins, READ_BYTES):
+        digest.update(file.read(min(READ_BYTES, begins - first)))
+    digest.update(memoryview(footer)[:at])
+    digest.update(memoryview(footer)[at + SEAL_LENGTH :])
+    footer[at : at + SEAL_LENGTH] = digest.hexdigest().encode()
+    file.seek(begins)
+    file.write(footer)

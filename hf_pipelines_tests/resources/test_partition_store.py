@@ -429,7 +429,7 @@ def test_publish_on_a_full_disk_leaves_the_old_partition_intact(small_disk):
     store = PartitionStore(ObjectStore(str(small_disk)))
     old = incompressible(2_000)
     publish(store, old)
-    with pytest.raises(StorageUnavailableError, match=f"`{KEY}` must be written in .*, was refused: .*"):
+    with pytest.raises(StorageUnavailableError, match=f"`{KEY}` must be written in .*, was refused: No space left"):
         publish(store, incompressible(40_000))
     assert store.read(ASSET, WEEK).frame.equals(old)
     # There is room for a small content again: nothing that failed was left behind.

@@ -1,34 +1,32 @@
-"""Seals: what is hashed while a file is written is what a reader finds in its bytes."""
+"""Seals: what is written into a file is what a reader finds of all its other bytes."""
 
 import io
 from hashlib import sha256
 
 import pytest
 
-from hf_pipelines.resources.seals import SEAL_LENGTH, SEAL_MARK, SealedWriter, read_seal
+from hf_pipelines.resources.seals import READ_BYTES, SEAL_LENGTH, SEAL_MARK, read_seal, seal
 
 FOOTER = b"footer old-text " + SEAL_MARK + b"0" * SEAL_LENGTH + b" end"
-# The text and the mark stand in the data as well, where neither may be replaced.
-WHOLE = b"PAR1" + b"old-text " + SEAL_MARK + bytes(100) + FOOTER + len(FOOTER).to_bytes(4, "little") + b"PAR1"
 
 
-@pytest.mark.parametrize("size", [1, 7, 150, 10_000])
-def test_sealed_writer_of_any_chunks_gives_the_sha256_of_all_other_bytes(size):
-    file = io.BytesIO()
-    written = SealedWriter(file)
-    for first in range(0, len(WHOLE), size):
-        written.write(WHOLE[first : first + size])
-    written.seal(put="new-text", over="old-text")
-    payload = file.getvalue()
-    at = len(WHOLE) - 8 - len(b" end") - SEAL_LENGTH
-    changed = WHOLE.replace(b"footer old-text", b"footer new-text")
-    seal = sha256(changed[:at] + changed[at + SEAL_LENGTH :]).hexdigest()
-    assert payload == changed[:at] + seal.encode() + changed[at + SEAL_LENGTH :]
-    assert read_seal(payload) == seal
+@pytest.mark.parametrize("n_bytes", [0, 1, READ_BYTES - 200, 3 * READ_BYTES + 7])
+@pytest.mark.parametrize("is_on_disk", [False, True])
+def test_seal_is_the_sha256_of_all_other_bytes(n_bytes, is_on_disk, tmp_path):
+    whole = b"PAR1" + b"old-text " + SEAL_MARK + bytes(n_bytes) + FOOTER + len(FOOTER).to_bytes(4, "little") + b"PAR1"
+    with open(tmp_path / "file", "x+b") if is_on_disk else io.BytesIO() as file:
+        file.write(whole)
+        seal(file, put="new-text", over="old-text")
+        file.seek(0)
+        payload = file.read()
+    at = len(whole) - 8 - len(b" end") - SEAL_LENGTH
+    # The text and the mark stand in the data as well, where neither may be replaced.
+    changed = whole.replace(b"footer old-text", b"footer new-text")
+    digest = sha256(changed[:at] + changed[at + SEAL_LENGTH :]).hexdigest()
+    assert payload == changed[:at] + digest.encode() + changed[at + SEAL_LENGTH :]
+    assert read_seal(payload) == digest
 
 
-def test_sealed_writer_with_a_text_of_another_length_refuses():
-    written = SealedWriter(io.BytesIO())
-    written.write(WHOLE)
+def test_seal_over_a_text_of_another_length_refuses():
     with pytest.raises(ValueError, match=r"`put` must be as long as `over` \(3 bytes\), was 4"):
-        written.seal(put="four", over="old")
+        seal(io.BytesIO(), put="four", over="old")
