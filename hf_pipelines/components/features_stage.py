@@ -121,7 +121,7 @@ def feature_replay(market: "Market", group: str, *, n_times: int = 3, is_sampled
         return at, frozenset({*chosen, *began["symbol"], *references})
 
     def some_weeks(contents: Mapping[str, Content]) -> list[str]:
-        if len(market.members) <= N_REPLAYED_SYMBOLS:
+        if len(contents) == 1 or len(market.members) <= N_REPLAYED_SYMBOLS:
             return list(contents)
         generator = np.random.default_rng(zlib.crc32(",".join(contents).encode()))
         weeks = [key for key in sorted(contents) if contents[key].frame.height]
@@ -138,8 +138,9 @@ def feature_replay(market: "Market", group: str, *, n_times: int = 3, is_sampled
 
 
 def _late_listings(frame: pl.DataFrame) -> pl.DataFrame:
-    """`symbol` and first `ts` of those that begin inside a week."""
-    return frame.group_by("symbol").agg(pl.col("ts").min()).filter(pl.col("ts") > frame["ts"].min())
+    """`symbol` and first `ts` of those that begin inside a week; rows of a symbol are in the order of time."""
+    first = pl.col("symbol").is_first_distinct() & (pl.col("ts") > pl.col("ts").min())
+    return frame.select("symbol", "ts").filter(first)
 
 
 def _some_sectors(market: "Market", members: pl.Series, generator: np.random.Generator) -> set[str]:

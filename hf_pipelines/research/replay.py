@@ -16,8 +16,6 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from hf_pipelines.research.content_hash import content_hash
-
 Frame = TypeVar("Frame", pl.DataFrame, pl.LazyFrame)
 
 
@@ -113,8 +111,8 @@ def compare_replay(
     """
     left, right = (frame.filter(pl.col("ts") == at) for frame in (stored, recomputed))
     _check_comparable(left, right, keys=keys)
-    # Nearly every replay confirms: one hash of each side says so ten times sooner than column by column.
-    if content_hash(left.sort(keys)) == content_hash(right.sort(keys)):
+    # Nearly every replay confirms: polars says so at once of the frames in whole. NaN equals NaN there, -0.0 equals 0.0.
+    if left.sort(keys).equals(right.sort(keys)):
         return []
     names = sorted((set(left.columns) | set(right.columns)) - set(keys))
     both = _mark(left, "stored", keys=keys).join(

@@ -204,6 +204,9 @@ def _undeclared(
             whole, disturbed, feature.name, f"read only its `inputs` ({', '.join(feature.inputs)})"
         ):
             yield f"{breach} (other numbers in `{column}`)"
+    alone = values(bars, inputs=feature.inputs)
+    for breach in _differing(whole, alone, feature.name, f"read only its `inputs` ({', '.join(feature.inputs)})"):
+        yield f"{breach} (benchmark, volatility index, sectors and opens that are not among them were left out)"
 
 
 def _differing(expected: pl.DataFrame, found: pl.DataFrame, name: str, rule: str) -> Iterator[str]:

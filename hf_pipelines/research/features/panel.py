@@ -6,7 +6,7 @@ Not here: any feature, any adjustment of prices (`windows.py` adjusts inside eac
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import date, datetime
 
@@ -112,6 +112,7 @@ def build_panel(
     sectors: Mapping[str, str] | None = None,
     references: Mapping[str, pl.DataFrame] | None = None,
     planned_holidays: Iterable[date] | None = None,
+    inputs: Collection[str] | None = None,
 ) -> Panel:
     """Lay out the member rows of `bars` for feature functions.
 
@@ -142,6 +143,9 @@ def build_panel(
     planned_holidays : iterable of date, optional
         Every day between the first and the last of `sessions` on which the market is closed by a rule known
         years ahead, in any order; days of a weekend are left out. Never a closure announced later.
+    inputs : collection of str, optional
+        Of "benchmark", "volatility_index", "sector" and "session_open", what is read (`Feature.inputs`): the columns
+        of the others are laid out as if they had not been given. Default: all.
 
     Returns
     -------
@@ -159,7 +163,10 @@ def build_panel(
     starts = np.append(np.flatnonzero(_is_first(members)), members.height).astype(np.int64)
     session = members["session"].to_numpy().astype("datetime64[D]")
     calendar = None if sessions is None else _checked_calendar(sessions)
-    close, factor = _align_benchmark(members, _benchmark_bars(bars, benchmark, volatility_index))
+    read = {"benchmark", "volatility_index", "sector", "session_open"} if inputs is None else {*inputs}
+    compared = _benchmark_bars(bars, benchmark, volatility_index)
+    close, factor = _align_benchmark(members, compared if "benchmark" in read else compared.clear())
+    index = volatility_index if "volatility_index" in read else None
     is_member = _is_member(members, membership)
     is_wanted = np.full(session.shape, True) if wanted is None else members["session"].is_in([*wanted]).to_numpy()
     panel = Panel(
@@ -171,12 +178,12 @@ def build_panel(
         next_session=_next_session(session, calendar),
         calendar=np.array([], dtype="datetime64[D]") if calendar is None else calendar,
         planned_holidays=_planned_holidays(planned_holidays, calendar),
-        session_open=_session_open(members, opens),
+        session_open=_session_open(members, opens if "session_open" in read else None),
         is_member=is_member,
-        sector=_sector_codes(members, sectors),
+        sector=_sector_codes(members, sectors if "sector" in read else None),
         benchmark_close=close,
         benchmark_factor=factor,
-        volatility_close=_volatility_close(members, bars, volatility_index),
+        volatility_close=_volatility_close(members, bars, index),
         references=dict(references or {}),
         is_wanted=is_wanted & is_member,
         **column,
@@ -256,9 +263,11 @@ def _first_readable(starts: OffsetArray, session: DateArray, earliest: Mapping[d
 
 def _session_open(members: pl.DataFrame, opens: Mapping[date, datetime] | None) -> npt.NDArray[np.datetime64]:
     """NaT where the open is not known."""
+    if opens is None:
+        return np.full(members.height, np.datetime64("NaT", "us"))
     days = members["session"].unique().to_list()
     known = pl.DataFrame(
-        {"session": days, "open_at": [None if opens is None else opens.get(day) for day in days]},
+        {"session": days, "open_at": [opens.get(day) for day in days]},
         schema={"session": pl.Date, "open_at": pl.Datetime("us", "UTC")},
     )
     at = members.select("session").join(known, on="session", how="left", maintain_order="left")["open_at"]
@@ -306,6 +315,8 @@ def _align_benchmark(members: pl.DataFrame, benchmark: pl.DataFrame) -> tuple[Fl
     """Closes and factors of the benchmark at the members' rows, NaN where its session has no bar yet."""
     close = np.full(members.height, np.nan)
     factor = np.full(members.height, np.nan)
+    if benchmark.is_empty():
+        return close, factor
     # Its latest bar by the row's `ts`: a benchmark that closes later on the same day is not known yet.
     at = np.searchsorted(benchmark["ts"].to_numpy(), members["ts"].to_numpy(), side="right") - 1
     known = at >= 0

@@ -118,6 +118,7 @@ def compute_features(
         sectors=sectors,
         references=references,
         planned_holidays=planned_holidays,
+        inputs={item for feature in features for item in feature.inputs},
     )
     return feature_frame(panel, features)
 

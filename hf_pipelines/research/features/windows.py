@@ -215,6 +215,7 @@ def alone(together: Together, name: str) -> Callable[[Panel], FloatArray]:
     return compute
 
 
+@functools.cache
 def _compiled(kernel: Callable[..., Any], signature: Any) -> Any:
     dispatcher = cast(Any, kernel).dispatcher
     dispatcher.compile(signature)

@@ -1,6 +1,7 @@
 """The contract check: every named leak is caught by its rule, sound features never are."""
 
 from collections.abc import Callable
+from datetime import UTC, datetime
 
 import numpy as np
 import polars as pl
@@ -114,6 +115,27 @@ def test_contract_names_an_input_that_is_not_declared(bars):
         (True, False),
         (False, True),
     ]
+
+
+def test_contract_names_what_is_given_beside_the_bars_and_not_declared(bars):
+    # In the pipeline such a column is laid out only for features that declare it: this one would be NaN there, or 0.
+    given = {
+        "benchmark": "S002",
+        "sectors": {"S000": "oil", "S001": "banks"},
+        "opens": {day: datetime(day.year, day.month, day.day, 14, tzinfo=UTC) for day in bars["session"].unique()},
+    }
+    own = bars.with_columns(role=pl.when(pl.col("symbol") == "S002").then(pl.lit("reference")).otherwise("role"))
+    columns = {
+        "benchmark": lambda panel: np.log(panel.benchmark_factor) + panel.close * 0.0,
+        "sector": lambda panel: panel.sector.astype(np.float64),
+        "session_open": lambda panel: np.where(np.isnat(panel.session_open), 0.0, 1.0),
+    }
+    for item, compute in columns.items():
+        blind = Feature("leak", "planted", compute, 1, ("close",), item)
+        (breach,) = contract_breaches(blind, own, **given)
+        assert breach.startswith("`leak` must read only its `inputs` (close), was ") and "were left out" in breach
+        declared = Feature("leak", "planted", compute, 1, ("close", item), item)  # type: ignore[arg-type]
+        assert contract_breaches(declared, own, **given) == []
 
 
 def test_contract_names_infinity_and_a_feature_without_any_value(bars):

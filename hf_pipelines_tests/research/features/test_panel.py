@@ -1,6 +1,6 @@
 """The panel: layout, calendar and the alignment of the benchmark."""
 
-from datetime import date, timedelta
+from datetime import UTC, date, datetime, timedelta
 
 import numpy as np
 import polars as pl
@@ -89,6 +89,28 @@ def test_volatility_close_follows_its_own_reference_and_leaves_the_benchmark_alo
     panel = build_panel(bars, None, volatility_index="^VIX")
     np.testing.assert_array_equal(panel.volatility_close, [5.0, 6.0, 7.0, 8.0, np.nan])
     assert panel.benchmark_close.tolist() == [10.0, 11.0, 12.0, 13.0, 14.0]
+
+
+def test_columns_of_inputs_that_nothing_reads_are_as_if_they_had_not_been_given():
+    index = bars_of("^VIX", [5.0] * 5, role="reference")
+    bars = pl.concat([_with_reference(bars_of("A", [1.0] * 5)), index])
+    given = {
+        "volatility_index": "^VIX",
+        "sectors": {"A": "oil"},
+        "opens": {day: datetime(day.year, day.month, day.day, 14, tzinfo=UTC) for day in weekdays(5)},
+    }
+    every, none = (
+        build_panel(bars, None, benchmark=REFERENCE, **given, inputs=inputs) for inputs in (None, ("close",))
+    )
+    for name, value in vars(none).items():
+        if isinstance(value, np.ndarray):
+            is_blank = name in ("benchmark_close", "benchmark_factor", "volatility_close", "sector", "session_open")
+            assert np.array_equal(value, getattr(every, name), equal_nan=value.dtype.kind in "fM") != is_blank, name
+    assert np.isnan([none.benchmark_close, none.benchmark_factor, none.volatility_close]).all()
+    assert none.sector.tolist() == [-1] * 5 and np.isnat(none.session_open).all()
+    one = build_panel(bars, None, benchmark=REFERENCE, **given, inputs=("benchmark", "sector"))
+    assert one.benchmark_close.tolist() == every.benchmark_close.tolist() and one.sector.tolist() == [0] * 5
+    assert np.isnan(one.volatility_close).all()
 
 
 def test_is_member_holds_both_ends_of_each_spell_and_nothing_else():
