@@ -1,11 +1,17 @@
 """Contracts of reference tables: what the edge refuses, quarantines and means by a day."""
 
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 
 import polars as pl
 import pytest
 
-from hf_pipelines.research.references import REFERENCES, check_structure, end_of_day, validate_references
+from hf_pipelines.research.references import (
+    REFERENCES,
+    check_structure,
+    doubtful_periods,
+    end_of_day,
+    validate_references,
+)
 from hf_pipelines_tests.real_filings import real_filings
 from hf_pipelines_tests.sample_references import random_references, table_of
 
@@ -131,6 +137,73 @@ def test_check_structure_gives_missing_figures_and_nulls_as_nan():
 def test_check_structure_refuses_an_unknown_table():
     with pytest.raises(ValueError, match="`table` must be one of .*'news'.*was 'gossip'"):
         check_structure(pl.DataFrame(), "gossip", source="f.parquet")
+
+
+def _year(symbol: str, year: int, *, income: tuple[float, ...], cash: tuple[float, ...], **changes) -> list[dict]:
+    ends = [date(year, 3, 31), date(year, 6, 30), date(year, 9, 30), date(year, 12, 31)]
+    return [
+        {"symbol": symbol, "event_time": end, "available_at": end + timedelta(days=30), "period": period, "doc_type": "",
+         "revenue": amount, "net_income": amount / 10.0, "operating_cash_flow": flow} | changes
+        for end, period, amount, flow in zip(ends, ("Q1", "Q2", "Q3", "FY"), income, cash, strict=True)
+    ]  # fmt: skip
+
+
+QUARTERS, TO_DATE = (10.0, 12.0, 8.0, 40.0), (10.0, 22.0, 30.0, 40.0)
+
+
+def test_doubtful_periods_names_income_to_date_and_cash_flow_of_the_quarter_by_their_share_of_the_year():
+    # Q1 to Q3: 10 + 12 + 8 is 0.75 of 40, 10 + 22 + 30 is 1.55 of it.
+    companies = [f"S{number}" for number in range(5)]
+    sound, summed, apart = (
+        table_of("fundamentals", [row for each in companies for row in _year(each, 2019, income=income, cash=cash)])
+        for income, cash in ((QUARTERS, TO_DATE), (TO_DATE, TO_DATE), (QUARTERS, QUARTERS))
+    )
+    assert doubtful_periods(sound) == ([], 5)
+    revenue, net_income = doubtful_periods(summed)[0]
+    assert revenue == (
+        "`revenue` must cover the filing's own period, its Q1, Q2 and Q3 were 1.55 of the year (median of 5 fiscal years; "
+        "three quarters are about 0.75, sums to date 1.5); subtract the filing before in Q2 and Q3."
+    )
+    assert net_income == revenue.replace("revenue", "net_income")
+    (flow,), _ = doubtful_periods(apart)
+    assert flow.startswith("`operating_cash_flow` must be the year to date, its Q1, Q2 and Q3 were 0.75 of the year")
+    assert flow.endswith("add the filings before in Q2 and Q3.")
+
+
+def test_doubtful_periods_counts_whole_years_of_the_newest_versions_with_positive_figures():
+    companies = [f"S{number}" for number in range(5)]
+    summed = [row for each in companies for row in _year(each, 2019, income=TO_DATE, cash=TO_DATE)]
+    quarters = {row["event_time"]: row for row in _year("", 2019, income=QUARTERS, cash=TO_DATE)}
+    later = {"available_at": date(2020, 5, 1)}
+    mended = [
+        row | {key: quarters[row["event_time"]][key] for key in ("revenue", "net_income")} | later for row in summed
+    ]
+    assert doubtful_periods(table_of("fundamentals", summed + mended)) == ([], 5)
+    # A year that lacks a quarter, a figure that is lost in a quarter, and four years alone tell nothing.
+    assert doubtful_periods(table_of("fundamentals", summed[1:])) == ([], 4)
+    lost = [row | ({"revenue": -1.0, "net_income": -1.0} if row["period"] == "Q2" else {}) for row in summed]
+    assert doubtful_periods(table_of("fundamentals", lost)) == ([], 5)
+    assert doubtful_periods(table_of("fundamentals", [])) == ([], 0)
+
+
+def test_doubtful_periods_of_real_filings_are_none_until_income_is_summed():
+    known = real_filings().filter(pl.col("period").is_in(["Q1", "Q2", "Q3", "FY"]))
+    found, n_years = doubtful_periods(known)
+    assert found == [] and n_years > 600
+    # Q2 and Q3 as a vendor would give them who adds up.
+    year = pl.col("event_time").dt.offset_by("-1y")
+    to_date = known.sort("available_at").unique(["symbol", "event_time", "period"], keep="last").sort("event_time")
+    of_year = to_date.filter(pl.col("period") == "FY").select("symbol", ends="event_time", begins=year)
+    summed = (
+        to_date.filter(pl.col("period") != "FY")
+        .join_where(of_year, pl.col("symbol") == pl.col("symbol_right"), pl.col("event_time") > pl.col("begins"),
+                    pl.col("event_time") < pl.col("ends"))
+        .sort("event_time")
+        .with_columns(pl.col("revenue").cum_sum().over("symbol", "ends"))
+        .select(known.columns)
+    )  # fmt: skip
+    (revenue,), _ = doubtful_periods(pl.concat([summed, to_date.filter(pl.col("period") == "FY")]))
+    assert "`revenue` must cover the filing's own period" in revenue and "were 1.4" in revenue
 
 
 def test_real_filings_pass_but_for_those_that_cannot_be_told_apart_or_came_too_early():
