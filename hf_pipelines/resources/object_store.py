@@ -90,6 +90,10 @@ class ObjectStore:
     uri: str
     endpoint: str | None = None
 
+    def is_there(self) -> bool:
+        """Whether the folder exists, be it empty; a bucket is taken to."""
+        return "://" in self.uri or _folder(self.uri).is_dir()
+
     def put(self, key: str, payload: bytes, *, create_only: bool = False) -> None:
         """Write one object whole.
 

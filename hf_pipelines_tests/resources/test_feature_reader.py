@@ -156,7 +156,16 @@ def test_load_features_of_what_is_not_stored_says_what_is(any_store, market, gro
         load_features(market, groups, "2020-01-06", "2020-01-24", store=any_store)
 
 
+def test_load_features_from_a_mistyped_folder_says_so_and_does_not_make_it(tmp_path):
+    store = PartitionStore(ObjectStore(str(tmp_path / "stroage")))
+    with pytest.raises(ValueError, match=r"`HF_STORAGE_URI` must be a folder that holds features, was .*/stroage, which"):
+        load(store)
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_load_features_from_an_empty_store_names_the_store_and_the_command(any_store):
+    if "://" not in any_store.objects.uri:
+        Path(any_store.objects.uri).mkdir()
     message = rf"stored in {re.escape(any_store.objects.uri)} \(there is none\), was us_tech; if it is defined, {COMMAND.format(ASSET)}"
     with pytest.raises(ValueError, match=message):
         load(any_store)
