@@ -190,6 +190,13 @@ class Market(dg.Component, dg.Model, dg.Resolvable):
     def _check_name(cls, name: str) -> str:
         return checked_name(name)
 
+    @field_validator("universe")
+    @classmethod
+    def _check_universe(cls, universe: Sequence[UniverseMember]) -> Sequence[UniverseMember]:
+        if not universe:
+            raise ValueError("`universe` must name at least one symbol, was empty.")
+        return universe
+
     @field_validator("timezone")
     @classmethod
     def _check_timezone(cls, timezone: str) -> str:

@@ -650,6 +650,7 @@ def test_us_tech_has_partitions_for_its_first_and_last_session(us_tech):
             r"`universe` must hold symbols like .*'../../x'",
             id="symbol",
         ),
+        pytest.param({"universe": []}, "`universe` must name at least one symbol, was empty", id="empty universe"),
         pytest.param({"benchmark": "AAA\n"}, "`universe` must hold symbols like", id="benchmark-newline"),
         pytest.param({"universe": [UniverseMember(symbol="A" * 300)]}, "`universe` must hold symbols like", id="300"),
         pytest.param(
