@@ -23,7 +23,7 @@ from hf_pipelines_tests.running import Running
 from hf_pipelines_tests.servers import free_port, wait_until
 
 # Six servers, most of which import for seconds; other work on the machine may take most of its cores.
-START_S = 240.0
+START_S = 480.0
 STOP_S = 90.0
 HEALTHY = re.compile(r"^(\w+) .* pid (\d+) +healthy after", re.MULTILINE)
 STOPPED = re.compile(r"^(\w+) +stopped$", re.MULTILINE)

@@ -30,7 +30,7 @@ from filelock import FileLock, Timeout
 ID_VARIABLE = "HF_STACK_ID"
 
 # Loading the code on a busy machine takes longest.
-START_TIMEOUT_S = 180.0
+START_TIMEOUT_S = 300.0
 STOP_TIMEOUT_S = 10.0
 TICK_S = 0.1
 CHECK_EVERY_S = 0.5
