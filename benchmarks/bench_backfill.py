@@ -25,7 +25,7 @@ from hf_pipelines.resources import settings
 from hf_pipelines.resources.clock import Clock
 from hf_pipelines.resources.object_store import ObjectMissingError, ObjectStore
 from hf_pipelines.resources.parquet_io_manager import Loaded
-from hf_pipelines.resources.partition_store import PartitionStore, Stored, Verdict
+from hf_pipelines.resources.partition_store import PartitionStore, Stamp, Stored, Verdict
 from hf_pipelines_tests.pipeline import Project, market_of, shipped_features, write_sessions
 
 GROUPS = ("technical", "cross_asset", "temporal")
@@ -71,7 +71,7 @@ def run_bare(stage: Stage, store: PartitionStore, keys: Sequence[str]) -> None:
             finding = check.evaluate(run, inputs, key, content)
             if check.is_guard:
                 verdicts[check.name] = Verdict(finding.passed, digest, finding.n_compared, finding.findings)
-        store.publish(stage.asset, key, content, code_version="", run_id="", created_at="", verdicts=verdicts)
+        store.publish(stage.asset, key, content, Stamp("", "", ""), verdicts=verdicts)
 
 
 def _load(store: PartitionStore, asset: str, keys: Sequence[str]) -> Loaded:

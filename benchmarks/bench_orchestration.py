@@ -60,7 +60,7 @@ def bench_partitions() -> None:
     from hf_pipelines.resources.clock import Clock
     from hf_pipelines.resources.object_store import ObjectStore
     from hf_pipelines.resources.parquet_io_manager import Loaded
-    from hf_pipelines.resources.partition_store import PartitionStore
+    from hf_pipelines.resources.partition_store import PartitionStore, Stamp
     from hf_pipelines.runs import Pipeline, load_market
 
     pipeline = Pipeline.open()
@@ -78,7 +78,7 @@ def bench_partitions() -> None:
         for key, content in stage.compute(run, {"bars": bars}).contents.items():
             (replay,) = stage.checks
             assert replay.evaluate(run, {"bars": bars}, key, content).passed
-            bare_store.publish(asset, key, content, code_version="", run_id="", created_at="")
+            bare_store.publish(asset, key, content, Stamp("", "", ""))
         bare = perf_counter() - began
     extra = (through_dagster - bare) / len(keys) * 1000
     print(

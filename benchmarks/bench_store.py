@@ -28,7 +28,7 @@ import polars as pl
 
 from hf_pipelines.resources.feature_reader import load_features
 from hf_pipelines.resources.object_store import ObjectStore
-from hf_pipelines.resources.partition_store import Content, PartitionStore
+from hf_pipelines.resources.partition_store import Content, PartitionStore, Stamp
 from hf_pipelines_tests.faulty_s3 import faulty
 from hf_pipelines_tests.servers import S3, s3_server
 
@@ -36,7 +36,7 @@ BOUND = 1.3
 N_WEEKS = 52
 FIRST_SUNDAY = date(2020, 1, 5)
 ASSET = "bench/features/technical"
-STAMP = {"code_version": "code", "run_id": "run", "created_at": "2020-01-12T07:00:00+00:00"}
+STAMP = Stamp("code", "run", "2020-01-12T07:00:00+00:00")
 COLUMNS = [f"f{number}" for number in (0, 20, 50, 70, 110, 150)]
 
 
@@ -101,7 +101,7 @@ def bench_write(place: Place, frame: pl.DataFrame, rounds: int, *, is_hashed: bo
 
     def ours() -> None:
         content = known if is_hashed else Content(frame, has_session_hashes=True)
-        store.publish(ASSET, f"p{next(numbers)}", content, **STAMP)
+        store.publish(ASSET, f"p{next(numbers)}", content, STAMP)
 
     def bare() -> None:
         path = f"{place.uri}/bare{frame.height}{is_hashed}-{next(numbers)}.parquet"
@@ -149,7 +149,7 @@ def count_requests(s3: S3, folder: Path, frames: dict[str, pl.DataFrame]) -> flo
     with faulty(s3.endpoint, folder) as proxy:
         store = PartitionStore(ObjectStore(f"s3://{s3.bucket}/bench", proxy.endpoint))
         for key, frame in frames.items():
-            store.publish(ASSET, key, Content(frame), **STAMP)
+            store.publish(ASSET, key, Content(frame), STAMP)
         proxy.forget()
         last = date.fromisoformat(max(frames)) + timedelta(days=6)
         load_features("bench", "technical", min(frames), last, columns=COLUMNS, store=store)
@@ -175,7 +175,7 @@ def main() -> int:
         store = PartitionStore(ObjectStore(str(folder / "year")))
         for sunday in sundays:
             content = Content(week_frame(sunday, **shape), has_session_hashes=True)
-            store.publish(ASSET, str(sunday), content, **STAMP)
+            store.publish(ASSET, str(sunday), content, STAMP)
         ratio = bench_read(folder, store, sundays, options.rounds)
         frames = {str(sunday): week_frame(sunday, **shape) for sunday in sundays[:4]}
         with s3_server(folder) as s3:

@@ -20,13 +20,13 @@ from hf_pipelines.partitions import shift_week
 from hf_pipelines.research.learners import LEARNERS
 from hf_pipelines.resources.mlflow_tracking import MLflowTracking
 from hf_pipelines.resources.object_store import ObjectStore
-from hf_pipelines.resources.partition_store import Content, PartitionStore
+from hf_pipelines.resources.partition_store import Content, PartitionStore, Stamp
 from hf_pipelines_tests.checkout import FIRST_BARS, WEEK, Checkout, built_checkout
 from hf_pipelines_tests.pipeline import Project
 from hf_pipelines_tests.servers import wait_until
 
 BARS, MODEL = "us_tech/bars", "short_trees/fitted_model"
-STAMP = {"code_version": "old", "run_id": "old", "created_at": "2013-01-01T00:00:00+00:00"}
+STAMP = Stamp("old", "old", "2013-01-01T00:00:00+00:00")
 KILLS = 3
 FREE_BYTES = 96 * 1024
 
@@ -37,7 +37,7 @@ def publish_old(store: PartitionStore, asset: str, key: str, source: PartitionSt
     column = next(name for name, dtype in stored.frame.schema.items() if dtype.is_numeric())
     frame = stored.frame.with_columns((pl.col(column) * 2).cast(stored.frame.schema[column]))
     content = Content(frame, attachments={name: b"the old model" for name in stored.footer.attachments})
-    return store.publish(asset, key, content, **STAMP).footer.content_hash
+    return store.publish(asset, key, content, STAMP).footer.content_hash
 
 
 def kill_when(checkout: Checkout, arguments: list[str], has_begun: Callable[[], bool], delay_s: float) -> None:

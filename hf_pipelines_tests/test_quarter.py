@@ -11,7 +11,7 @@ import pytest
 
 from hf_pipelines.partitions import week_key
 from hf_pipelines.resources.object_store import ObjectStore
-from hf_pipelines.resources.partition_store import Content, PartitionStore
+from hf_pipelines.resources.partition_store import Content, PartitionStore, Stamp
 from hf_pipelines_tests.arrival_script import TROUBLES, ArrivalScript
 from hf_pipelines_tests.peaceful import ASSETS, StateReader
 from hf_pipelines_tests.soak import (
@@ -103,8 +103,6 @@ def test_comparison_finds_a_lost_issue_an_old_partition_a_changed_weight_and_a_f
         SIGNALS,
         changed,
         Content(issued.frame.with_columns(weight=-pl.col("weight"))),
-        code_version=issued.footer.code_version,
-        run_id="",
-        created_at="",
+        Stamp(issued.footer.code_version, run_id="", created_at=""),
     )
     assert issue_differences(quarter.peaceful, altered) == [f"weights of {changed} differ"]

@@ -4,6 +4,7 @@ import os
 import random
 import subprocess
 import sys
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -17,7 +18,7 @@ from hf_pipelines.research.features.registry import FEATURES
 from hf_pipelines.resources.currency import CurrencyChecker
 from hf_pipelines.resources.lineage import find_references, list_kept, stored_partitions
 from hf_pipelines.resources.object_store import ObjectStore
-from hf_pipelines.resources.partition_store import Content, Footer, PartitionStore
+from hf_pipelines.resources.partition_store import Content, Footer, PartitionStore, Stamp
 from hf_pipelines.resources.retention import Policy, current_footers, prune_versions
 from hf_pipelines_tests.sample_bars import random_bars
 
@@ -26,7 +27,7 @@ BARS, FEATURES_ASSET, MATRIX, MODEL, SIGNALS = (
 )  # fmt: skip
 WEEK, NEXT_WEEK, DAY = "2020-01-05", "2020-01-12", "2020-01-10"
 FRAME = random_bars(symbols=2, sessions=5)
-STAMP = {"code_version": "code-1", "run_id": "run-1", "created_at": "2020-01-12T07:00:00+00:00"}
+STAMP = Stamp("code-1", "run-1", "2020-01-12T07:00:00+00:00")
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 
 
@@ -44,7 +45,7 @@ def put(
     """Publish rows that differ from those of every other number."""
     frame = FRAME.with_columns(pl.col("volume") + number)
     content = Content(frame, inputs=inputs or {}, has_session_hashes=True)
-    return store.publish(asset, partition, content, **STAMP, issue=asset.endswith("/signals")).footer
+    return store.publish(asset, partition, content, STAMP, issue=asset.endswith("/signals")).footer
 
 
 def chain(store: PartitionStore) -> dict[str, list[Footer]]:
@@ -136,7 +137,7 @@ def test_unchanged_recomputation_stores_nothing_and_leaves_what_depends_on_it_cu
     put(store, FEATURES_ASSET, WEEK, 1, {BARS: {WEEK: bars.content_hash}})
     before = store.objects.tags("us_tech")
     content = Content(FRAME.with_columns(pl.col("volume") + 0.0), has_session_hashes=True)
-    again = store.publish(BARS, WEEK, content, **STAMP | {"run_id": "run-2", "created_at": "2021-01-01"})
+    again = store.publish(BARS, WEEK, content, replace(STAMP, run_id="run-2", created_at="2021-01-01"))
     assert again.outcome == "unchanged"
     assert store.objects.tags("us_tech") == before
     versions = {BARS: "code-1", FEATURES_ASSET: "code-1"}
@@ -213,7 +214,7 @@ def test_command_on_an_unknown_asset_or_partition_names_those_near(store, capsys
 
 def test_verify_of_a_sound_store_says_how_much_it_looked_at(store, capsys):
     chain(store)
-    store.publish(MODEL, WEEK, Content(FRAME, {"model.ubj": b"trees"}), **STAMP)
+    store.publish(MODEL, WEEK, Content(FRAME, {"model.ubj": b"trees"}), STAMP)
     n_bytes = sum(len(store.objects.get(key)) for key in store.objects.all_keys())
     assert main(["verify"]) == 0
     assert capsys.readouterr().out == f"10 objects, {n_bytes / 1e6:,.1f} MB: no mismatches\n"
@@ -226,7 +227,7 @@ def damage(path: Path) -> None:
 
 def test_verify_names_every_mismatch_with_path_and_hashes(store, capsys):
     made = chain(store)
-    model = store.publish(MODEL, WEEK, Content(FRAME, {"model.ubj": b"trees"}), **STAMP).footer
+    model = store.publish(MODEL, WEEK, Content(FRAME, {"model.ubj": b"trees"}), STAMP).footer
     current, version = store.key(BARS, WEEK), store.version_key(made[BARS][1])
     artifact, copied = store.attachment_key(model, "model.ubj"), store.version_key(made[BARS][2])
     damage(Path(store.objects.address(current)))
@@ -248,7 +249,7 @@ def test_verify_names_every_mismatch_with_path_and_hashes(store, capsys):
 
 
 def test_verify_of_a_partition_without_its_attachment_names_it(store, capsys):
-    model = store.publish(MODEL, WEEK, Content(FRAME, {"model.ubj": b"trees"}), **STAMP).footer
+    model = store.publish(MODEL, WEEK, Content(FRAME, {"model.ubj": b"trees"}), STAMP).footer
     store.objects.delete(store.attachment_key(model, "model.ubj"))
     assert main(["verify", MODEL]) == 1
     assert "found nothing" in capsys.readouterr().out
@@ -260,8 +261,8 @@ def test_diff_shows_rows_added_removed_and_changed_with_old_and_new(store, capsy
     same_row = (pl.col("symbol") == row["symbol"]) & (pl.col("session") == row["session"])
     new = old.with_columns(close=pl.when(same_row).then(123.5).otherwise("close"))[1:]
     new = pl.concat([new, old[:1].with_columns(symbol=pl.lit("ZZZ"))])
-    first = store.publish(BARS, WEEK, Content(old, sources={"a.csv": "1"}), **STAMP).footer
-    second = store.publish(BARS, WEEK, Content(new, sources={"a.csv": "2"}), **STAMP).footer
+    first = store.publish(BARS, WEEK, Content(old, sources={"a.csv": "1"}), STAMP).footer
+    second = store.publish(BARS, WEEK, Content(new, sources={"a.csv": "2"}), STAMP).footer
     assert main(["diff", BARS, WEEK, first.content_hash[:8]]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == f"{BARS} {WEEK}: {first.content_hash[:12]} -> {second.content_hash[:12]}"
@@ -303,7 +304,7 @@ def test_restore_by_command_brings_a_version_back_and_says_what_follows(store, c
 
 def test_restore_of_what_was_made_from_files_says_what_keeps_it(store, capsys):
     frames = (pl.DataFrame({"symbol": ["A"], "x": [value]}) for value in (1.0, 2.0))
-    first, _ = (store.publish(BARS, WEEK, Content(each, sources={"2013-01-07.csv": "1"}), **STAMP) for each in frames)
+    first, _ = (store.publish(BARS, WEEK, Content(each, sources={"2013-01-07.csv": "1"}), STAMP) for each in frames)
     assert main(["restore", BARS, WEEK, first.footer.content_hash]) == 0
     said = capsys.readouterr().out
     assert "the next file of its weeks makes it anew: to keep it, put them back (2013-01-07.csv)." in said
@@ -334,7 +335,7 @@ def test_restore_of_a_damaged_current_content_brings_its_version_back(store, cap
 
 
 def test_output_of_commands_holds_nothing_that_a_terminal_obeys(store, capsys):
-    store.publish(BARS, WEEK, Content(FRAME), **STAMP | {"run_id": "\x1b[2Jrun"})
+    store.publish(BARS, WEEK, Content(FRAME), replace(STAMP, run_id="\x1b[2Jrun"))
     assert main(["versions", BARS]) == 0
     assert "\x1b" not in capsys.readouterr().out
 
@@ -376,7 +377,7 @@ def test_current_ends_with_status_1_where_a_partition_is_out_of_date(tmp_path, m
     assert main(["current", "us_tech/bars"]) == 0
     store = PartitionStore(ObjectStore(str(tmp_path / "storage")))
     content = Content(pl.DataFrame({"a": [1]}))
-    store.publish("us_tech/bars", "2012-01-01", content, code_version="1", run_id="r", created_at="2026-01-01T00:00Z")
+    store.publish("us_tech/bars", "2012-01-01", content, Stamp("1", "r", "2026-01-01T00:00Z"))
     assert main(["current", "us_tech/bars"]) == 1
     said = capsys.readouterr().out
     assert "us_tech/bars 2012-01-01: made by code 1, the code is now " in said

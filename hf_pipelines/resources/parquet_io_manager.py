@@ -24,7 +24,7 @@ from hf_pipelines.resources import settings
 from hf_pipelines.resources.clock import Clock
 from hf_pipelines.resources.object_store import ObjectMissingError, ObjectStore
 from hf_pipelines.resources.outages import waiting_out
-from hf_pipelines.resources.partition_store import Content, PartitionStore, Published, Stored, Verdict
+from hf_pipelines.resources.partition_store import Content, PartitionStore, Published, Stamp, Stored, Verdict
 from hf_pipelines.resources.read_cache import ReadCache
 
 # Metadata keys that tell the IO manager about an asset or an input.
@@ -222,24 +222,20 @@ class ParquetIOManager(dg.ConfigurableIOManager):
         store = self.storage.store()
         asset = "/".join(asset_key.path)
         node = step.job_def.asset_layer.get(asset_key)
-        stamp = {
-            "code_version": node.code_version or "",
-            "run_id": step.run_id,
-            "created_at": Clock().now().isoformat(timespec="seconds"),
-        }
+        stamp = Stamp(node.code_version or "", step.run_id, Clock().now().isoformat(timespec="seconds"))
         is_issue = bool(node.metadata.get(ISSUE_KEY))
         notes: dict[str, dict[str, Any]] = {}
         for key, content in publication.contents.items():
             verdicts = publication.verdicts.get(key, {})
             began = perf_counter()
-            published = store.publish(asset, key, content, **stamp, verdicts=verdicts, issue=is_issue)
+            published = store.publish(asset, key, content, stamp, verdicts=verdicts, issue=is_issue)
             # The UI keeps the order: results come first, where and how they are stored last.
             results = {name: _shown(value) for name, value in publication.metadata.get(key, {}).items()}
             notes[key] = {**results, "write_s": _shown(perf_counter() - began), **_notes(published, verdicts)}
         if is_issue and publication.contents:
             store.point_to_latest(asset)
         for key, content in publication.rejected.items():
-            store.reject(asset, key, content, **stamp, verdicts=publication.verdicts[key])
+            store.reject(asset, key, content, stamp, verdicts=publication.verdicts[key])
         return notes
 
 

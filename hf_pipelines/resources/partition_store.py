@@ -87,6 +87,15 @@ class Verdict:
 
 
 @dataclass(frozen=True)
+class Stamp:
+    """Which code made a content, in which run, and when."""
+
+    code_version: str
+    run_id: str
+    created_at: str
+
+
+@dataclass(frozen=True)
 class Footer:
     """What the Parquet footer says of a partition.
 
@@ -227,10 +236,8 @@ class PartitionStore:
         asset: str,
         partition: str,
         content: Content,
+        stamp: Stamp,
         *,
-        code_version: str,
-        run_id: str,
-        created_at: str,
         verdicts: Mapping[str, Verdict] | None = None,
         issue: bool = False,
     ) -> Published:
@@ -250,15 +257,7 @@ class PartitionStore:
         StorageUnavailableError
             If the store cannot be written; the old content is intact.
         """
-        pending = _pending_footer(
-            asset,
-            partition,
-            content,
-            code_version=code_version,
-            run_id=run_id,
-            created_at=created_at,
-            verdicts=verdicts,
-        )
+        pending = _pending_footer(asset, partition, content, stamp, verdicts)
         key = self.key(asset, partition)
         if issue:
             buffer = io.BytesIO()
@@ -367,22 +366,12 @@ class PartitionStore:
         asset: str,
         partition: str,
         content: Content,
+        stamp: Stamp,
         *,
-        code_version: str,
-        run_id: str,
-        created_at: str,
         verdicts: Mapping[str, Verdict],
     ) -> str:
         """Keep what failed a guard for a person to look at; returns its address. It is never current."""
-        pending = _pending_footer(
-            asset,
-            partition,
-            content,
-            code_version=code_version,
-            run_id=run_id,
-            created_at=created_at,
-            verdicts=verdicts,
-        )
+        pending = _pending_footer(asset, partition, content, stamp, verdicts)
         buffer = io.BytesIO()
         footer = _write_while_hashing(content, pending, buffer)
         key = f"_rejected/{asset}/{partition}/{footer.content_hash}.parquet"
@@ -516,10 +505,7 @@ def _pending_footer(
     asset: str,
     partition: str,
     content: Content,
-    *,
-    code_version: str,
-    run_id: str,
-    created_at: str,
+    stamp: Stamp,
     verdicts: Mapping[str, Verdict] | None,
 ) -> Footer:
     """Footer of a content whose hashes are still to come."""
@@ -532,9 +518,9 @@ def _pending_footer(
         asset=asset,
         partition=partition,
         content_hash=PENDING,
-        code_version=code_version,
-        run_id=run_id,
-        created_at=created_at,
+        code_version=stamp.code_version,
+        run_id=stamp.run_id,
+        created_at=stamp.created_at,
         rows=frame.height,
         available_at=bounds,
         inputs=content.inputs,

@@ -8,7 +8,7 @@ import polars as pl
 import pytest
 
 from hf_pipelines.resources.currency import Currency, CurrencyChecker
-from hf_pipelines.resources.partition_store import Content, PartitionStore
+from hf_pipelines.resources.partition_store import Content, PartitionStore, Stamp
 from hf_pipelines_tests.sample_bars import random_bars
 
 CODE = {"m/bars": "bars-1", "m/features": "features-1", "s/matrix": "matrix-1", "s/signals": "signals-1"}
@@ -26,7 +26,7 @@ def put(
     store: PartitionStore, asset: str, key: str, frame: pl.DataFrame, *, code: str | None = None, **options: object
 ) -> None:
     content = Content(frame, has_session_hashes=True, **options)
-    store.publish(asset, key, content, code_version=code or CODE[asset], run_id="r", created_at="t")
+    store.publish(asset, key, content, Stamp(code or CODE[asset], "r", "t"))
 
 
 def put_bars(store: PartitionStore, week: str, bars: pl.DataFrame = BARS) -> None:

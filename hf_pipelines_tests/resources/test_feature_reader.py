@@ -21,6 +21,7 @@ from hf_pipelines.resources.parquet_io_manager import open_store
 from hf_pipelines.resources.partition_store import (
     Content,
     PartitionStore,
+    Stamp,
     StoredPartitionError,
     encode,
     read_footer,
@@ -30,7 +31,7 @@ from hf_pipelines_tests.faulty_s3 import Fault, Faulty, faulty
 from hf_pipelines_tests.resources.conftest import BUCKET
 
 MARKET, ASSET = "us_tech", "us_tech/features/technical"
-STAMP = {"code_version": "code-1", "run_id": "run-1", "created_at": "2020-01-12T07:00:00+00:00"}
+STAMP = Stamp("code-1", "run-1", "2020-01-12T07:00:00+00:00")
 WEEKS = ["2020-01-05", "2020-01-12", "2020-01-19"]
 SYMBOLS = ["AAA", "BBB", "CCC"]
 N_FEATURES = 12
@@ -49,7 +50,7 @@ def week_frame(week: str, *, n_features: int = N_FEATURES, first: int = 0) -> pl
 
 def fill(store: PartitionStore, asset: str = ASSET, **options: Any) -> pl.DataFrame:
     for week in WEEKS:
-        store.publish(asset, week, Content(week_frame(week, **options), has_session_hashes=True), **STAMP)
+        store.publish(asset, week, Content(week_frame(week, **options), has_session_hashes=True), STAMP)
     return pl.concat([week_frame(week, **options) for week in WEEKS])
 
 
@@ -91,7 +92,7 @@ def test_load_features_of_two_groups_sets_them_side_by_side(any_store):
 def test_load_features_of_groups_with_other_rows_is_refused(store):
     fill(store)
     for week in WEEKS:
-        store.publish("us_tech/features/temporal", week, Content(week_frame(week, first=50)[1:]), **STAMP)
+        store.publish("us_tech/features/temporal", week, Content(week_frame(week, first=50)[1:]), STAMP)
     with pytest.raises(ValueError, match=r"`groups` must hold the same rows, technical and temporal of us_tech do not"):
         load(store, groups=["technical", "temporal"])
 
@@ -158,7 +159,9 @@ def test_load_features_of_what_is_not_stored_says_what_is(any_store, market, gro
 
 def test_load_features_from_a_mistyped_folder_says_so_and_does_not_make_it(tmp_path):
     store = PartitionStore(ObjectStore(str(tmp_path / "stroage")))
-    with pytest.raises(ValueError, match=r"`HF_STORAGE_URI` must be a folder that holds features, was .*/stroage, which"):
+    with pytest.raises(
+        ValueError, match=r"`HF_STORAGE_URI` must be a folder that holds features, was .*/stroage, which"
+    ):
         load(store)
     assert list(tmp_path.iterdir()) == []
 
@@ -212,7 +215,7 @@ def test_load_features_of_symbols_partly_without_rows_warns_by_name_and_range(an
 def test_load_features_of_a_symbol_with_rows_in_one_week_warns_only_where_it_has_none(store):
     fill(store)
     gone = week_frame(WEEKS[0]).with_columns(symbol=pl.col("symbol").replace("CCC", "DDD"))
-    store.publish(ASSET, WEEKS[0], Content(gone), **STAMP)
+    store.publish(ASSET, WEEKS[0], Content(gone), STAMP)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert load(store, symbols=["DDD"]).height == 5
@@ -309,7 +312,7 @@ def wide_frame(week: str) -> pl.DataFrame:
 def test_load_features_from_a_bucket_lists_nothing_and_gets_each_file_twice_at_most(counted):
     proxy, store = counted
     for week in WEEKS:
-        store.publish(ASSET, week, Content(wide_frame(week)), **STAMP)
+        store.publish(ASSET, week, Content(wide_frame(week)), STAMP)
     proxy.forget()
     assert load(store, columns=["f0", "f30"]).equals(
         pl.concat([wide_frame(week) for week in WEEKS]).select("symbol", "session", "ts", "f0", "f30")
@@ -360,7 +363,7 @@ def test_load_features_with_a_cache_fetches_once_and_asks_whether_it_changed(cou
     assert store.read(ASSET, WEEKS[0]).frame.equals(week_frame(WEEKS[0]))
     assert proxy.requests() == [304] * (len(WEEKS) + 1)
     revised = week_frame(WEEKS[1], first=500).rename({f"f{500 + each}": f"f{each}" for each in range(N_FEATURES)})
-    bare.publish(ASSET, WEEKS[1], Content(revised), **STAMP)
+    bare.publish(ASSET, WEEKS[1], Content(revised), STAMP)
     proxy.forget()
     assert load(store, start="2020-01-13", end="2020-01-17").equals(revised)
     assert proxy.requests() == [200]
@@ -526,5 +529,5 @@ def test_small_file_with_one_huge_text_is_refused_by_name(store, monkeypatch):
 
 def test_partitions_whose_names_differ_in_case_are_kept_apart(store):
     for name in ("week_a", "week_A"):
-        store.publish("m/features/x", name, Content(week_frame(WEEKS[0]).head(1 + name.endswith("A"))), **STAMP)
+        store.publish("m/features/x", name, Content(week_frame(WEEKS[0]).head(1 + name.endswith("A"))), STAMP)
     assert [store.read("m/features/x", name).frame.height for name in ("week_a", "week_A")] == [1, 2]

@@ -5,7 +5,7 @@ import pytest
 
 from hf_pipelines.resources.object_store import ObjectStore
 from hf_pipelines.resources.parquet_io_manager import Loaded, Publication, describe_faults, missing_error
-from hf_pipelines.resources.partition_store import Content, PartitionStore
+from hf_pipelines.resources.partition_store import Content, PartitionStore, Stamp
 
 WEEKS = ["2012-01-01", "2012-01-08", "2012-01-15"]
 
@@ -29,7 +29,7 @@ def test_frame_of_weeks_of_which_some_lack_a_column_names_it_the_weeks_and_the_c
     store = PartitionStore(ObjectStore(str(tmp_path)))
     for week, names in zip(WEEKS, (["a"], ["b", "a"], ["a", "c"]), strict=True):
         content = Content(pl.DataFrame({name: [1.0] for name in names}))
-        store.publish("m/features/quick", week, content, code_version="1", run_id="r", created_at="2026-01-01T00:00Z")
+        store.publish("m/features/quick", week, content, Stamp("1", "r", "2026-01-01T00:00Z"))
     loaded = Loaded("m/features/quick", {week: store.read("m/features/quick", week) for week in WEEKS}, store)
     with pytest.raises(ValueError, match="must hold b") as caught:
         loaded.frame(WEEKS, columns=["a", "b"])

@@ -22,6 +22,7 @@ from hf_pipelines.resources.partition_store import (
     Content,
     PartitionStore,
     Published,
+    Stamp,
     StoredPartitionError,
     Verdict,
     compare_issues,
@@ -34,13 +35,13 @@ from hf_pipelines_tests.sample_bars import random_bars
 ASSET, WEEK = "us_tech/bars", "2020-01-05"
 KEY = f"{ASSET}/{WEEK}.parquet"
 BARS = random_bars(symbols=3, sessions=5)
-STAMP = {"code_version": "code-1", "run_id": "run-1", "created_at": "2020-01-12T07:00:00+00:00"}
+STAMP = Stamp("code-1", "run-1", "2020-01-12T07:00:00+00:00")
 
 
 def publish(
     store: PartitionStore, frame: pl.DataFrame = BARS, *, partition: str = WEEK, **options: object
 ) -> Published:
-    return store.publish(ASSET, partition, Content(frame, has_session_hashes=True), **STAMP | options)
+    return store.publish(ASSET, partition, Content(frame, has_session_hashes=True), replace(STAMP, **options))
 
 
 def revised(factor: float = 1.01) -> pl.DataFrame:
@@ -59,7 +60,7 @@ def test_publish_then_read_returns_the_frame_and_what_it_was_made_from(store):
         facts={"missing": ["AAA 2020-01-06"], "fee_bps": 1.5},
         has_session_hashes=True,
     )
-    published = store.publish(ASSET, WEEK, content, **STAMP)
+    published = store.publish(ASSET, WEEK, content, STAMP)
     stored = store.read(ASSET, WEEK)
     assert stored.frame.equals(BARS)
     assert stored.footer == published.footer == store.footer(ASSET, WEEK)
@@ -102,8 +103,8 @@ def test_publish_under_a_foreign_partition_key_writes_nothing(store, tmp_path, p
 def test_partitions_lists_only_those_of_the_asset(store):
     for week in ("2020-01-12", "2020-01-05"):
         publish(store, partition=week)
-    store.publish("us_tech/bars/daily", WEEK, Content(BARS), **STAMP)
-    store.publish("us_tech/bars2", "2020-02-02", Content(BARS), **STAMP)
+    store.publish("us_tech/bars/daily", WEEK, Content(BARS), STAMP)
+    store.publish("us_tech/bars2", "2020-02-02", Content(BARS), STAMP)
     store.objects.put(f"{ASSET}/latest.json", b"{}")
     assert store.partitions(ASSET) == ["2020-01-05", "2020-01-12"]
 
@@ -270,14 +271,14 @@ def test_read_of_a_frame_within_the_cells_cap_passes_and_above_it_refuses(store,
 
 
 def test_read_attachment_returns_the_published_bytes(store):
-    footer = store.publish(ASSET, WEEK, Content(BARS, {"model.ubj": b"trees"}), **STAMP).footer
+    footer = store.publish(ASSET, WEEK, Content(BARS, {"model.ubj": b"trees"}), STAMP).footer
     assert store.read_attachment(footer, "model.ubj") == b"trees"
     assert footer.attachments == {"model.ubj": sha256(b"trees").hexdigest()}
     assert store.attachment_key(footer, "model.ubj").startswith(f"_attached/{ASSET}/{WEEK}/")
 
 
 def test_read_attachment_of_tampered_bytes_refuses_before_anyone_parses_them(store):
-    footer = store.publish(ASSET, WEEK, Content(BARS, {"model.ubj": b"trees"}), **STAMP).footer
+    footer = store.publish(ASSET, WEEK, Content(BARS, {"model.ubj": b"trees"}), STAMP).footer
     key = store.attachment_key(footer, "model.ubj")
     path_of(store, key).write_bytes(b"tree2")
     message = f"`{key}` must have sha256 [0-9a-f]{{12}}, was {sha256(b'tree2').hexdigest()[:12]}; .* materialise {ASSET} {WEEK}"
@@ -286,8 +287,8 @@ def test_read_attachment_of_tampered_bytes_refuses_before_anyone_parses_them(sto
 
 
 def test_publish_of_another_attachment_is_another_content_and_keeps_the_old_bytes(store):
-    old = store.publish(ASSET, WEEK, Content(BARS, {"model.ubj": b"one"}), **STAMP).footer
-    new = store.publish(ASSET, WEEK, Content(BARS, {"model.ubj": b"two"}), **STAMP)
+    old = store.publish(ASSET, WEEK, Content(BARS, {"model.ubj": b"one"}), STAMP).footer
+    new = store.publish(ASSET, WEEK, Content(BARS, {"model.ubj": b"two"}), STAMP)
     assert new.outcome == "changed"
     assert store.read_attachment(old, "model.ubj") == b"one"
     assert store.read_attachment(new.footer, "model.ubj") == b"two"
@@ -308,7 +309,7 @@ def test_publish_without_a_passed_verdict_for_its_content_changes_nothing(store,
     content = Content(BARS.with_columns(pl.col("close") + 1.0)) if of is not BARS else Content(revised())
     verdict = Verdict(passed, Content(of).content_hash() if of is not BARS else content.content_hash(), 10)
     with pytest.raises(ValueError, match=rf"`{ASSET}` {WEEK} must have a passed replay verdict .*, {was}"):
-        store.publish(ASSET, WEEK, content, **STAMP, verdicts={"replay": verdict})
+        store.publish(ASSET, WEEK, content, STAMP, verdicts={"replay": verdict})
     assert store.read(ASSET, WEEK).frame.equals(BARS)
     assert store.objects.all_keys() == [KEY]
 
@@ -316,13 +317,13 @@ def test_publish_without_a_passed_verdict_for_its_content_changes_nothing(store,
 def test_publish_with_its_verdict_records_it_in_the_footer(store):
     content = Content(BARS)
     verdict = Verdict(True, content.content_hash(), 10)
-    store.publish(ASSET, WEEK, content, **STAMP, verdicts={"replay": verdict})
+    store.publish(ASSET, WEEK, content, STAMP, verdicts={"replay": verdict})
     assert store.footer(ASSET, WEEK).verdicts == {"replay": verdict}
 
 
 def test_reject_keeps_the_bytes_apart_and_never_current(store):
     verdict = Verdict(False, Content(BARS).content_hash(), 10, ("roc_5 of AAA",))
-    address = store.reject(ASSET, WEEK, Content(BARS), **STAMP, verdicts={"replay": verdict})
+    address = store.reject(ASSET, WEEK, Content(BARS), STAMP, verdicts={"replay": verdict})
     assert store.footer(ASSET, WEEK) is None
     assert store.partitions(ASSET) == []
     rejected = decode(Path(address).read_bytes(), asset=ASSET, partition=WEEK)
@@ -347,7 +348,7 @@ SIGNALS = pl.DataFrame(
 
 def issue(store: PartitionStore, frame: pl.DataFrame, day: str) -> Published:
     content = Content(frame, facts={"schema_version": 1})
-    return store.publish("trend/signals", day, content, **STAMP, issue=True)
+    return store.publish("trend/signals", day, content, STAMP, issue=True)
 
 
 def test_issue_of_a_day_is_written_once_and_a_recomputation_goes_to_versions(store):
@@ -464,7 +465,7 @@ frames = [incompressible(20_000).with_columns(pl.col("x") + number) for number i
 print("ready", flush=True)
 for number in range(1_000_000):
     for week in ("2020-01-05", "2020-01-12"):
-        store.publish(ASSET, week, Content(frames[number % 4], {"model.ubj": bytes(100_000)}), **STAMP)
+        store.publish(ASSET, week, Content(frames[number % 4], {"model.ubj": bytes(100_000)}), STAMP)
 """
 
 

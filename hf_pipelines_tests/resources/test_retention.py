@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -15,14 +16,14 @@ from hf_pipelines.components.automation.housekeeping import housekeeping
 from hf_pipelines.research.content_hash import session_hashes
 from hf_pipelines.resources.clock import Clock
 from hf_pipelines.resources.parquet_io_manager import Storage
-from hf_pipelines.resources.partition_store import Content, PartitionStore
+from hf_pipelines.resources.partition_store import Content, PartitionStore, Stamp
 from hf_pipelines.resources.retention import Policy, current_footers, prune_runs, prune_versions
 from hf_pipelines_tests.pipeline import QUIET
 from hf_pipelines_tests.sample_bars import random_bars
 
 ASSET, WEEK = "us_tech/bars", "2020-01-05"
 BARS = random_bars(symbols=2, sessions=5)
-STAMP = {"code_version": "code-1", "run_id": "run-1", "created_at": "2020-01-12T07:00:00+00:00"}
+STAMP = Stamp("code-1", "run-1", "2020-01-12T07:00:00+00:00")
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 
 
@@ -35,7 +36,7 @@ def publish_revisions(store: PartitionStore, count: int) -> list[str]:
     hashes = []
     for number in range(count):
         content = Content(revision(number), has_session_hashes=True)
-        hashes.append(store.publish(ASSET, WEEK, content, **STAMP).footer.content_hash)
+        hashes.append(store.publish(ASSET, WEEK, content, STAMP).footer.content_hash)
     for number, digest in enumerate(hashes[:-1]):
         written = (NOW - timedelta(days=100 - number)).timestamp()
         os.utime(store.objects.address(f"_versions/{ASSET}/{WEEK}/{digest}.parquet"), (written, written))
@@ -70,17 +71,17 @@ def test_prune_keeps_what_is_young(store):
 def test_prune_keeps_the_version_that_a_matrix_or_the_session_of_an_issued_signal_was_made_from(store):
     hashes = publish_revisions(store, 4)
     matrix = Content(pl.DataFrame({"x": [1.0]}), inputs={ASSET: {WEEK: hashes[0]}})
-    store.publish("tech/training_matrix", "2020-01-12", matrix, **STAMP)
+    store.publish("tech/training_matrix", "2020-01-12", matrix, STAMP)
     session, of_session = next(iter(session_hashes(revision(1)).items()))
     issued = Content(pl.DataFrame({"weight": [0.5]}), inputs={ASSET: {f"{WEEK}#{session}": of_session}})
-    store.publish("tech/signals", session, issued, **STAMP, issue=True)
+    store.publish("tech/signals", session, issued, STAMP, issue=True)
     removed = prune(store, ASSET, "tech/training_matrix", "tech/signals", days=10, versions=0)
     assert removed == [f"_versions/{ASSET}/{WEEK}/{hashes[2]}.parquet"]
 
 
 def test_prune_never_touches_the_record_of_issued_signals(store):
     for weight in (0.5, 0.25):
-        published = store.publish("tech/signals", "2020-01-06", issue_of(weight), **STAMP, issue=True)
+        published = store.publish("tech/signals", "2020-01-06", issue_of(weight), STAMP, issue=True)
     assert published.outcome == "shadow"
     os.utime(published.address, (0, 0))
     assert prune(store, "tech/signals", days=1, versions=0) == []
@@ -101,7 +102,7 @@ def test_old_runs_go_unless_they_made_what_is_current(store):
     job = dg.GraphDefinition("nothing_job", node_defs=[nothing]).to_job()
     with dg.DagsterInstance.ephemeral() as instance:
         made, idle = (job.execute_in_process(instance=instance).run_id for _ in range(2))
-        store.publish(ASSET, WEEK, Content(BARS), **STAMP | {"run_id": made})
+        store.publish(ASSET, WEEK, Content(BARS), replace(STAMP, run_id=made))
         footers = current_footers(store, [ASSET])
         assert prune_runs(instance, footers, Policy(days=1, versions=0), datetime.now(UTC)) == []
         later = datetime.now(UTC) + timedelta(days=2)
@@ -128,7 +129,7 @@ def test_restore_of_an_unknown_version_names_those_that_are_kept(store, asked):
 
 def test_restore_of_an_issued_signal_is_refused(store):
     for weight in (0.5, 0.25):
-        published = store.publish("tech/signals", "2020-01-06", issue_of(weight), **STAMP, issue=True)
+        published = store.publish("tech/signals", "2020-01-06", issue_of(weight), STAMP, issue=True)
     with pytest.raises(ValueError, match="what was issued stays as it was issued"):
         store.restore("tech/signals", "2020-01-06", published.footer.content_hash)
 

@@ -13,7 +13,7 @@ from hf_pipelines.components.operations.standing import WatchedStrategy, is_ther
 from hf_pipelines.components.strategy import Strategy
 from hf_pipelines.partitions import week_key
 from hf_pipelines.resources.object_store import ObjectStore
-from hf_pipelines.resources.partition_store import Content, PartitionStore
+from hf_pipelines.resources.partition_store import Content, PartitionStore, Stamp
 from hf_pipelines_tests.pipeline import TIMEZONE, ridge_strategy, shipped_features
 from hf_pipelines_tests.sample_bars import bars_of
 
@@ -44,7 +44,7 @@ def store(tmp_path) -> PartitionStore:
 
 def publish(store: PartitionStore, asset: str, key: str, frame: pl.DataFrame, hour: int, **options: bool) -> None:
     content = Content(frame, has_session_hashes=asset.endswith("/bars"), facts={"schema_version": 1})
-    store.publish(asset, key, content, code_version="1", run_id="r", created_at=at(hour).isoformat(), **options)
+    store.publish(asset, key, content, Stamp("1", "r", at(hour).isoformat()), **options)
 
 
 def at(hour: int) -> datetime:
