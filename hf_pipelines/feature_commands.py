@@ -4,13 +4,9 @@ Lives here: replaying stored weeks in full, and judging one feature by the contr
 (`cli`), how a replay compares (`components.stage`), the contract (`research.features.contract`).
 """
 
-import traceback
 from collections.abc import Iterator
-from dataclasses import replace
 from functools import cache
-from pathlib import Path
 
-import numpy as np
 import polars as pl
 
 from hf_pipelines.components import Market
@@ -19,7 +15,7 @@ from hf_pipelines.components.stage import StageRun, window
 from hf_pipelines.partitions import parse_key, week_end, week_key
 from hf_pipelines.research.features.contract import N_CUTS, contract_breaches, is_judged_over_events
 from hf_pipelines.research.features.feature import Feature
-from hf_pipelines.research.features.panel import FloatArray, Panel
+from hf_pipelines.research.features.guarded import FeatureFunctionError
 from hf_pipelines.research.features.registry import FEATURES
 from hf_pipelines.resources.clock import Clock
 from hf_pipelines.resources.market_data.sample import SampleSource
@@ -28,10 +24,6 @@ from hf_pipelines.resources.partition_store import PartitionStore
 
 # More times than any week has: all of them are replayed.
 ALL_TIMES = 1_000_000
-
-
-class FeatureFunctionError(Exception):
-    """The function of a judged feature raised, or gave what is no column; the message names the feature and the rule."""
 
 
 def replay_lines(
@@ -95,7 +87,7 @@ def feature_test_lines(store: PartitionStore, market: Market, name: str) -> Iter
     references = {table: _references(store, market, table) for table in market.reference_tables}
     try:
         breaches = contract_breaches(
-            _guarded(feature),
+            feature,
             bars,
             sessions=sessions,
             planned_holidays=market.partitions.planned_holidays_between(sessions[0], sessions[-1]),
@@ -134,37 +126,6 @@ def _named(asked: str, market: Market) -> Feature:
         f"`name` must be a registered feature such as {', '.join(near[:8])}, was {asked[:80]!r}; name its module in "
         f"`feature_modules` of the market {market.name}."
     )
-
-
-def _guarded(feature: Feature) -> Feature:
-    """The feature, whose function is told by name if it raises or gives what is no column."""
-
-    def compute(panel: Panel) -> FloatArray:
-        try:
-            values = feature.compute(panel)
-        except Exception as e:  # noqa: BLE001 - a function that others wrote may raise anything, and is what is judged
-            remedy = "; a panel is shared by all features: write into a copy." if "read-only" in str(e) else "."
-            raise FeatureFunctionError(
-                f"`{feature.group}/{feature.name}` must be computed without an error, raised {type(e).__name__}"
-                f"{_place(e)}: {str(e).rstrip('. ')}{remedy}"
-            ) from e
-        if not isinstance(values, np.ndarray) or values.shape != panel.close.shape or values.dtype.kind not in "fiub":
-            was = f"{values.dtype} of shape {values.shape}" if isinstance(values, np.ndarray) else type(values).__name__
-            raise FeatureFunctionError(
-                f"`{feature.group}/{feature.name}` must give an array of float64 of shape {panel.close.shape}, one number a "
-                f"row of the panel, was {was}."
-            )
-        return values
-
-    # One that shares its work with others is the project's own, and is judged by that.
-    return feature if feature.together is not None else replace(feature, compute=compute)
-
-
-def _place(error: Exception) -> str:
-    """File and line of the innermost call within the file of the function that raised."""
-    frames = traceback.extract_tb(error.__traceback__)[1:]
-    own = [frame for frame in frames if frame.filename == frames[0].filename]
-    return f" in {Path(own[-1].filename).name}:{own[-1].lineno}" if own else ""
 
 
 def _bars(store: PartitionStore, market: Market, n_sessions: int) -> tuple[pl.DataFrame, str]:

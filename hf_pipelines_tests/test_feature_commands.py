@@ -1,5 +1,6 @@
 """Features of one's own, `hfp feature test` and `hfp replay`, on a project whose market names a module of its own."""
 
+import re
 import sys
 from pathlib import Path
 
@@ -10,7 +11,7 @@ from hf_pipelines.cli import main
 from hf_pipelines.feature_commands import feature_test_lines, replay_lines
 from hf_pipelines.research.features import Feature
 from hf_pipelines.research.features.registry import GROUPS
-from hf_pipelines.resources.partition_store import Content
+from hf_pipelines.resources.partition_store import Content, Stamp
 from hf_pipelines_tests.checkout import built_checkout, make_checkout
 from hf_pipelines_tests.conftest import FIRST_SESSION
 from hf_pipelines_tests.pipeline import Project, files_market, market_of, session_bars, sessions_from
@@ -92,12 +93,22 @@ def test_feature_of_a_researchers_module_is_stored_replayed_and_judged_sound(des
 def test_leak_in_a_researchers_module_is_named_by_the_command_and_stopped_by_the_pipeline(desk):
     lines = list(feature_test_lines(desk.store, market_of(desk.market), "tomorrow"))
     broken = [line for line, passed in lines if not passed]
-    assert broken and "BROKEN: `tomorrow` must not look ahead of its session" in broken[0]
+    assert broken and "BROKEN: `tomorrow` must not look ahead of its bar" in broken[0]
 
     desk.rewrite({**desk.market, "features": ["desk"]})
     run = desk.run(DESK, desk.weeks[-3], desk.weeks[-2])
     assert not run.success and not run.checks[DESK, "replay"].passed
     assert desk.store.partitions(DESK) == []
+
+
+def test_function_that_raises_in_a_run_is_told_by_feature_file_and_line(desk, tmp_path):
+    text = MODULE.replace("panel.high - panel.low", "panel.highs - panel.low")
+    (tmp_path / "package" / "raising.py").write_text(text)
+    line = next(number for number, each in enumerate(text.splitlines(), start=1) if "highs" in each)
+    desk.rewrite({**desk.market, "feature_modules": ["raising"], "features": ["desk/overnight_share"]})
+    run = desk.run(DESK, desk.weeks[-2])
+    told = rf"`desk/overnight_share` must be computed without an error, raised AttributeError in raising.py:{line}: "
+    assert not run.success and re.search(told, run.message)
 
 
 def test_feature_module_that_cannot_be_imported_or_takes_a_name_says_what_to_do(desk, tmp_path):
@@ -106,8 +117,18 @@ def test_feature_module_that_cannot_be_imported_or_takes_a_name_says_what_to_do(
     ):
         market_of({**desk.market, "feature_modules": ["desk_featurs"]})
     (tmp_path / "package" / "thief.py").write_text(MODULE.replace('"desk"', '"technical"'))
-    with pytest.raises(ValueError, match="must have a name and a group of their own, was technical/overnight_share"):
+    with pytest.raises(
+        ValueError, match="must have a group of their own, was technical/overnight_share, a group of the"
+    ):
         market_of({**desk.market, "feature_modules": ["thief"]})
+    (tmp_path / "package" / "rival.py").write_text(MODULE.replace('"overnight_share"', '"dividend_yield"'))
+    with pytest.raises(
+        ValueError, match="over all groups, was desk/dividend_yield beside fundamental/dividend_yield; choose"
+    ):
+        market_of({**desk.market, "feature_modules": ["rival"]})
+    (tmp_path / "package" / "misspelt.py").write_text(MODULE.replace('"high"', '"hihg"'))
+    with pytest.raises(ValueError, match="`inputs` must be among open, high, .*, was 'hihg' for overnight_share"):
+        market_of({**desk.market, "feature_modules": ["misspelt"]})
 
 
 BROKEN = """
@@ -190,8 +211,8 @@ def test_replay_confirms_stored_weeks_in_full_and_names_a_value_that_differs(des
     stored = desk.store.read(DESK, weeks[1])
     changed = pl.when(pl.int_range(pl.len()) == 4).then(9.0).otherwise("overnight_share").cast(pl.Float32)
     forged = stored.frame.with_columns(overnight_share=changed)
-    stamp = {"code_version": stored.footer.code_version, "run_id": "by hand", "created_at": stored.footer.created_at}
-    desk.store.publish(DESK, weeks[1], Content(forged, has_session_hashes=True), **stamp)
+    stamp = Stamp(stored.footer.code_version, "by hand", stored.footer.created_at)
+    desk.store.publish(DESK, weeks[1], Content(forged, has_session_hashes=True), stamp)
 
     lines = list(replay_lines(desk.store, market, "desk", weeks[1], None))
     row = forged.row(4, named=True)

@@ -30,7 +30,7 @@ from hf_pipelines.components.stage import (
 )
 from hf_pipelines.partitions import parse_key, week_end, week_of_session, week_start
 from hf_pipelines.research.features.registry import FEATURES, compute_features
-from hf_pipelines.research.references import REFERENCES, doubtful_periods
+from hf_pipelines.research.references import MIN_FISCAL_YEARS, REFERENCES, doubtful_periods
 from hf_pipelines.resources.parquet_io_manager import Loaded
 from hf_pipelines.resources.partition_store import Content
 
@@ -182,7 +182,7 @@ def features_stage(market: "Market", group: str) -> Stage:
                 **_fields(market, {item for each in features for item in each.inputs}),
             },
         ),
-        checks=(feature_replay(market, group), *_filing_checks(market, read)),
+        checks=(feature_replay(market, group), *_filing_checks(read)),
         pool=market.name,
         column_schema=column_schema(
             {each.name: f"{each.formula} ({each.lookback_bars} bars)" for each in features},
@@ -193,24 +193,24 @@ def features_stage(market: "Market", group: str) -> Stage:
     )
 
 
-def _filing_checks(market: "Market", read: tuple[StageInput, ...]) -> tuple[StageCheck, ...]:
+def _filing_checks(read: tuple[StageInput, ...]) -> tuple[StageCheck, ...]:
     """Where filings are read: whether their figures cover the periods that TTM and growth take them for.
 
     A week of filings cannot tell, the two years that a week of features reads can.
     """
-    filings = next((each for each in read if each.name == "fundamentals"), None)
-    if filings is None:
+    if "fundamentals" not in {each.name for each in read}:
         return ()
 
     def evaluate(run: StageRun, inputs: Mapping[str, Loaded], key: str, content: Content) -> Finding:
-        found, n_years = doubtful_periods(inputs["fundamentals"].frame(window(market.partitions, filings, key)))
+        found, n_years = doubtful_periods(inputs["fundamentals"].frame())
         return Finding(not found, n_years, tuple(found))
 
     return (
         StageCheck(
             "filings_cover_their_periods",
             "Over all companies, three quarters of income are about three quarters of the year's, and cash flow is the year to "
-            "date: looked at once a run, over the filings that its last week reads.",
+            "date: looked at once a run, over all filings that its weeks read, if "
+            f"they hold {MIN_FISCAL_YEARS} whole fiscal years of a company or more (`values_compared`).",
             evaluate,
             severity=dg.AssetCheckSeverity.WARN,
             sample=lambda contents: [max(contents)] if contents else [],

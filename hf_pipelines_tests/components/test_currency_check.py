@@ -8,7 +8,7 @@ import polars as pl
 import pytest
 
 from hf_pipelines.partitions import shift_week
-from hf_pipelines.resources.partition_store import Content
+from hf_pipelines.resources.partition_store import Content, Stamp
 from hf_pipelines_tests.conftest import FIRST_SESSION
 from hf_pipelines_tests.pipeline import Project, files_market, ridge_strategy, session_bars, sessions_from
 
@@ -122,8 +122,8 @@ def test_is_current_after_a_revision_before_a_window_leaves_its_matrix_alone(lon
     stored = project.store.read(BARS, weeks[0])
     footer = stored.footer
     corrected = stored.frame.with_columns(pl.col("high") * 1.01)
-    stamp = {"code_version": footer.code_version, "run_id": "by hand", "created_at": footer.created_at}
-    project.store.publish(BARS, weeks[0], Content(corrected, sources=footer.sources, has_session_hashes=True), **stamp)
+    stamp = Stamp(footer.code_version, "by hand", footer.created_at)
+    project.store.publish(BARS, weeks[0], Content(corrected, sources=footer.sources, has_session_hashes=True), stamp)
     stale = {name.split(" ")[1] for name in project.out_of_date("ranking/training_matrix", "ranking/fitted_model")}
     assert stale == {weeks[104], weeks[106]}
     assert set(project.out_of_date("ranking/signals")) == {f"ranking/signals {sessions_of(project, weeks[104])[0]}"}

@@ -17,7 +17,7 @@ from hf_pipelines.components.stage import Finding, StageRun, window
 from hf_pipelines.feature_commands import replay_lines
 from hf_pipelines.research.features import FEATURES, Feature, Panel
 from hf_pipelines.resources.parquet_io_manager import Loaded
-from hf_pipelines.resources.partition_store import Content, Verdict, encode
+from hf_pipelines.resources.partition_store import Content, Stamp, Verdict, encode
 from hf_pipelines_tests.conftest import FIRST_SESSION
 from hf_pipelines_tests.pipeline import Project, files_market, market_of, session_bars, sessions_from, shipped_features
 
@@ -259,7 +259,7 @@ def test_replay_of_many_weeks_looks_at_one_in_26_and_at_late_listings_first(larg
     assert feature_replay(market_of(large.market), "technical", is_sampled=False).sample is None
 
 
-def test_one_leaky_week_in_the_sample_makes_every_week_of_the_run_answer_for_itself(large, tmp_path, registry):
+def test_one_leaky_week_in_the_sample_makes_every_week_of_the_run_answer_for_itself(large, quick, tmp_path, registry):
     project = large.copy(tmp_path / "project")
     run_weeks = project.weeks[10:16]
     _plant(project, _clean)
@@ -300,8 +300,8 @@ def test_training_matrix_refuses_features_published_without_a_verdict(copied):
     asset = "small/features/quick"
     stored = copied.store.read(asset, "2012-03-04")
     forged = stored.frame.with_columns(pl.col("quick_roc_2").shift(-1, fill_value=0.0).over("symbol"))
-    stamp = {"code_version": stored.footer.code_version, "run_id": "by hand", "created_at": stored.footer.created_at}
-    copied.store.publish(asset, "2012-03-04", Content(forged, has_session_hashes=True), **stamp)
+    stamp = Stamp(stored.footer.code_version, "by hand", stored.footer.created_at)
+    copied.store.publish(asset, "2012-03-04", Content(forged, has_session_hashes=True), stamp)
 
     run = copied.run("ranking/training_matrix", "2012-04-01")
 
@@ -324,10 +324,10 @@ def test_training_matrix_refuses_features_with_a_forged_verdict(copied, passed, 
     content = Content(forged, inputs=stored.footer.inputs, has_session_hashes=True)
     looked_at = stored.footer.content_hash if of_other_content else content.content_hash()
     verdicts = {"replay": Verdict(passed, looked_at, 9)}
-    stamp = {"code_version": stored.footer.code_version, "run_id": "by hand", "created_at": stored.footer.created_at}
+    stamp = Stamp(stored.footer.code_version, "by hand", stored.footer.created_at)
     # The store itself refuses; whoever writes past it is met by the reader.
     with pytest.raises(ValueError, match="must have a passed replay verdict for content"):
-        copied.store.publish(asset, week, content, verdicts=verdicts, **stamp)
+        copied.store.publish(asset, week, content, stamp, verdicts=verdicts)
     footer = replace(stored.footer, content_hash=content.content_hash(), verdicts=verdicts)
     copied.store.objects.put(f"{asset}/{week}.parquet", encode(forged, footer))
 

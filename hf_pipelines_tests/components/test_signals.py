@@ -9,7 +9,7 @@ import polars as pl
 import pytest
 
 from hf_pipelines.components.strategy_stages import issue_kind
-from hf_pipelines.resources.partition_store import Content, Verdict
+from hf_pipelines.resources.partition_store import Content, Stamp, Verdict
 from hf_pipelines_tests.pipeline import Project, ridge_strategy, shipped_features, trees_strategy
 
 WEEK, SUNDAY = "2012-04-08", "2012-04-08"
@@ -191,8 +191,8 @@ def test_signals_by_a_model_that_claims_to_know_the_future_are_refused(project):
     artifact = {name: project.store.read_attachment(stored.footer, name) for name in stored.footer.attachments}
     content = Content(late.cast(stored.frame.schema), attachments=artifact, facts=stored.footer.facts)
     verdicts = {"trained_before_week": Verdict(True, content.content_hash(), 1)}
-    stamp = {"code_version": stored.footer.code_version, "run_id": "by hand", "created_at": stored.footer.created_at}
-    project.store.publish(asset, WEEK, content, verdicts=verdicts, **stamp)
+    stamp = Stamp(stored.footer.code_version, "by hand", stored.footer.created_at)
+    project.store.publish(asset, WEEK, content, stamp, verdicts=verdicts)
     run = project.run(SIGNALS, DAY)
     assert not run.success and project.store.partitions(SIGNALS) == []
     assert "`as_of` of the model of week 2012-04-08 must not be after the decision" in run.message
@@ -253,9 +253,9 @@ def test_signals_need_every_feature_group_of_the_session(small_project, tmp_path
     whole = project.store.read("small/features/temporal", WEEK)
     part = whole.frame.filter(pl.col("session") < pl.lit(DAY).str.to_date())
     content = Content(part, inputs=whole.footer.inputs, has_session_hashes=True)
-    stamp = {"code_version": whole.footer.code_version, "run_id": "by hand", "created_at": whole.footer.created_at}
+    stamp = Stamp(whole.footer.code_version, "by hand", whole.footer.created_at)
     passed = {"replay": Verdict(True, content.content_hash(), 1)}
-    project.store.publish("small/features/temporal", WEEK, content, verdicts=passed, **stamp)
+    project.store.publish("small/features/temporal", WEEK, content, stamp, verdicts=passed)
     run = project.run(SIGNALS, DAY)
     assert not run.success and "must hold the same rows in every group" in run.message
     assert project.store.partitions(SIGNALS) == []

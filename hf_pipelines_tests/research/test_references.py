@@ -171,18 +171,18 @@ def test_doubtful_periods_names_income_to_date_and_cash_flow_of_the_quarter_by_t
 
 
 def test_doubtful_periods_counts_whole_years_of_the_newest_versions_with_positive_figures():
-    companies = [f"S{number}" for number in range(5)]
+    companies = [f"S{number}" for number in range(3)]
     summed = [row for each in companies for row in _year(each, 2019, income=TO_DATE, cash=TO_DATE)]
     quarters = {row["event_time"]: row for row in _year("", 2019, income=QUARTERS, cash=TO_DATE)}
     later = {"available_at": date(2020, 5, 1)}
     mended = [
         row | {key: quarters[row["event_time"]][key] for key in ("revenue", "net_income")} | later for row in summed
     ]
-    assert doubtful_periods(table_of("fundamentals", summed + mended)) == ([], 5)
-    # A year that lacks a quarter, a figure that is lost in a quarter, and four years alone tell nothing.
-    assert doubtful_periods(table_of("fundamentals", summed[1:])) == ([], 4)
+    assert doubtful_periods(table_of("fundamentals", summed + mended)) == ([], 3)
+    # A year that lacks a quarter, a figure that is lost in a quarter, and two years alone tell nothing.
+    assert doubtful_periods(table_of("fundamentals", summed[1:])) == ([], 2)
     lost = [row | ({"revenue": -1.0, "net_income": -1.0} if row["period"] == "Q2" else {}) for row in summed]
-    assert doubtful_periods(table_of("fundamentals", lost)) == ([], 5)
+    assert doubtful_periods(table_of("fundamentals", lost)) == ([], 3)
     assert doubtful_periods(table_of("fundamentals", [])) == ([], 0)
 
 

@@ -15,7 +15,7 @@ import numpy as np
 import polars as pl
 
 from hf_pipelines.research.features.feature import Feature
-from hf_pipelines.research.features.panel import build_panel
+from hf_pipelines.research.features.panel import SELECTED_INPUTS, build_panel
 from hf_pipelines.research.features.registry import feature_frame
 from hf_pipelines.research.references import REFERENCES
 from hf_pipelines.research.replay import cut
@@ -58,7 +58,7 @@ def contract_breaches(feature: Feature, bars: pl.DataFrame, *, seed: int = 0, **
 
     Notes
     -----
-    The rules: the same twice; no look-ahead (values stay when everything after their session is cut off); a window
+    The rules: the same twice; no look-ahead (values stay when everything after their bar is cut off); a window
     of `lookback_bars` (values stay when older bars are cut off); dimensionless; blind to corporate actions (values stay
     when a split and a dividend are put into the window and the prices before them raised by as much); only declared
     inputs; finite or NaN; some value. Reference tables are cut with the future. A rule that holds on these bars may break on others.
@@ -107,14 +107,18 @@ def _look_ahead(
 ) -> Iterator[str]:
     first = min(feature.required_bars, len(sessions) - 2)
     days = rng.choice(len(sessions) - 1 - first, size=min(N_CUTS, len(sessions) - 1 - first), replace=False) + first
-    for at in sorted(days.tolist()):
-        day = sessions[at]
-        known = bars.filter(pl.col("session") <= day)
-        changed = _cut_references(given, max(known["ts"].to_list()))
-        rule = "not look ahead of its session"
-        found = list(_differing(whole.filter(pl.col("session") <= day), values(known, **changed), feature.name, rule))
+    is_intraday = bars.select("session", "ts").unique().height > len(sessions)
+    for number, at in enumerate(sorted(days.tolist())):
+        day, times = sessions[at], bars.filter(pl.col("session") == sessions[at])["ts"].unique().sort()
+        # Of bars below a day, every other cut is made inside its session: a leak within the day shows nowhere else.
+        last = times[int(rng.integers(times.len()))] if is_intraday and number % 2 else times[-1]
+        known = bars.filter(pl.col("ts") <= last)
+        changed = _cut_references(given, last)
+        rule = "not look ahead of its bar"
+        found = list(_differing(whole.filter(pl.col("ts") <= last), values(known, **changed), feature.name, rule))
         if found:
-            yield f"{found[0]} (everything after {day} was cut off)"
+            cut_at = f"{last:%Y-%m-%d %H:%M} UTC" if is_intraday else day
+            yield f"{found[0]} (everything after {cut_at} was cut off); compute a row from rows at or before it alone"
             return
 
 
@@ -203,10 +207,16 @@ def _undeclared(
         for breach in _differing(
             whole, disturbed, feature.name, f"read only its `inputs` ({', '.join(feature.inputs)})"
         ):
-            yield f"{breach} (other numbers in `{column}`)"
-    alone = values(bars, inputs=feature.inputs)
-    for breach in _differing(whole, alone, feature.name, f"read only its `inputs` ({', '.join(feature.inputs)})"):
-        yield f"{breach} (benchmark, volatility index, sectors and opens that are not among them were left out)"
+            yield f"{breach} (other numbers in `{column}`); add `{column}` to `inputs`"
+    rule = f"read only its `inputs` ({', '.join(feature.inputs)})"
+    for item in sorted(SELECTED_INPUTS - set(feature.inputs)):
+        for breach in _differing(whole, values(bars, inputs=SELECTED_INPUTS - {item}), feature.name, rule):
+            yield f"{breach} (without `{item}`); add `{item}` to `inputs`"
+    members = bars.filter(pl.col("role") == "member")["symbol"].unique().sort()
+    if members.len() > 1 and not {"universe", "sector"} & set(feature.inputs):
+        others = values(bars.filter(pl.col("symbol") != members[-1]))
+        for breach in _differing(whole.filter(pl.col("symbol") != members[-1]), others, feature.name, rule):
+            yield f"{breach} (without the bars of {members[-1]}); add `universe` to `inputs`"
 
 
 def _differing(expected: pl.DataFrame, found: pl.DataFrame, name: str, rule: str) -> Iterator[str]:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -74,6 +74,10 @@ class Feature:
     reference_days: int = 0
 
     def __post_init__(self) -> None:
+        if unknown := [item for item in self.inputs if item not in get_args(Input)]:
+            raise ValueError(
+                f"`inputs` must be among {', '.join(get_args(Input))}, was {', '.join(map(repr, unknown))} for {self.name}."
+            )
         if not 1 <= self.lookback_bars <= MAX_LOOKBACK_BARS:
             raise ValueError(
                 f"`lookback_bars` must be from 1 to {MAX_LOOKBACK_BARS}, was {self.lookback_bars} for {self.name}."

@@ -24,6 +24,9 @@ BoolArray = npt.NDArray[np.bool_]
 
 _COLUMNS = ("open", "high", "low", "close", "volume", "split_ratio", "dividend")
 
+# What is laid out only for those that read it.
+SELECTED_INPUTS = frozenset({"benchmark", "volatility_index", "sector", "session_open"})
+
 
 @dataclass(frozen=True, eq=False)
 class Panel:
@@ -144,8 +147,8 @@ def build_panel(
         Every day between the first and the last of `sessions` on which the market is closed by a rule known
         years ahead, in any order; days of a weekend are left out. Never a closure announced later.
     inputs : collection of str, optional
-        Of "benchmark", "volatility_index", "sector" and "session_open", what is read (`Feature.inputs`): the columns
-        of the others are laid out as if they had not been given. Default: all.
+        What is read (`Feature.inputs`): of `SELECTED_INPUTS`, the columns of the others are laid out as if they had not been
+        given. Default: all.
 
     Returns
     -------
@@ -163,7 +166,7 @@ def build_panel(
     starts = np.append(np.flatnonzero(_is_first(members)), members.height).astype(np.int64)
     session = members["session"].to_numpy().astype("datetime64[D]")
     calendar = None if sessions is None else _checked_calendar(sessions)
-    read = {"benchmark", "volatility_index", "sector", "session_open"} if inputs is None else {*inputs}
+    read = SELECTED_INPUTS if inputs is None else {*inputs}
     compared = _benchmark_bars(bars, benchmark, volatility_index)
     close, factor = _align_benchmark(members, compared if "benchmark" in read else compared.clear())
     index = volatility_index if "volatility_index" in read else None

@@ -25,6 +25,7 @@ from hf_pipelines.research.features import (
     temporal,
 )
 from hf_pipelines.research.features.feature import MAX_LOOKBACK_BARS, Columns, Feature, Input
+from hf_pipelines.research.features.guarded import guarded
 from hf_pipelines.research.features.panel import Panel, build_panel
 
 Together = Callable[[Panel, Sequence[str]], Columns]
@@ -131,13 +132,18 @@ def feature_frame(panel: Panel, features: Sequence[Feature]) -> pl.DataFrame:
     computed: dict[str, pl.Series] = {}
     for together, block in _blocks(features):
         names = [feature.name for feature in block]
-        columns = [feature.compute(panel) for feature in block] if together is None else together(panel, names)
+        columns = [_judged(each).compute(panel) for each in block] if together is None else together(panel, names)
         for feature, values in zip(block, columns, strict=True):
             known = values if values.size == rows.size else values[rows]
             if feature.required_bars > shortest:
                 known = np.where(n_bars >= feature.required_bars, known, np.nan)
             computed[feature.name] = pl.Series(feature.name, known.astype(np.float32, copy=False))
     return panel.keys[rows].with_columns(computed[feature.name] for feature in features)
+
+
+def _judged(feature: Feature) -> Feature:
+    """The feature, guarded if it is none of the project's."""
+    return feature if feature.group in _OWN_GROUPS else guarded(feature)
 
 
 def _blocks(features: Sequence[Feature]) -> list[tuple[Together | None, list[Feature]]]:
@@ -200,13 +206,18 @@ def register(features: Iterable[Feature]) -> None:
     ValueError
         If a name is taken by another feature, or a group by the project.
     """
-    own_groups = {feature.group for group in GROUPS for feature in group.FEATURES}
     for feature in features:
         # The same module may be imported anew: its functions are then other objects of the same place.
         taken = FEATURES.get(feature.name)
-        if feature.group in own_groups or (taken is not None and taken.group != feature.group):
+        if feature.group in _OWN_GROUPS:
             raise ValueError(
-                f"`features` must have a name and a group of their own, was {feature.group}/{feature.name}; choose another."
+                f"`features` must have a group of their own, was {feature.group}/{feature.name}, a group of the project; choose "
+                "another `group`."
+            )
+        if taken is not None and taken.group != feature.group:
+            raise ValueError(
+                f"`features` must have names of their own over all groups, was {feature.group}/{feature.name} beside "
+                f"{taken.group}/{taken.name}; choose another `name`."
             )
         FEATURES[feature.name] = feature
 
@@ -237,5 +248,7 @@ def _by_name(features: Sequence[Feature]) -> dict[str, Feature]:
 GROUPS = (
     technical, statistical, alpha158, cross_asset, cross_section, temporal, fundamental, alternative, sentiment, automated
 )  # fmt: skip
+
+_OWN_GROUPS = frozenset(feature.group for group in GROUPS for feature in group.FEATURES)
 
 FEATURES: dict[str, Feature] = _by_name([feature for group in GROUPS for feature in group.FEATURES])

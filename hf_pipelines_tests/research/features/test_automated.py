@@ -14,6 +14,7 @@ from hf_pipelines.research.bars import adjust
 from hf_pipelines.research.features import FEATURES, Feature, build_panel, compute_features, feature_frame, group_names
 from hf_pipelines.research.features.automated import tsfresh_feature
 from hf_pipelines.research.features.contract import contract_breaches
+from hf_pipelines.research.features.guarded import FeatureFunctionError
 from hf_pipelines_tests.research.features.stocknet import stocknet_bars_with_events
 from hf_pipelines_tests.sample_bars import bars_of, random_bars
 
@@ -341,6 +342,6 @@ def test_tsfresh_feature_of_one_return_is_refused():
 def test_tsfresh_feature_without_tsfresh_says_what_to_install(bars, monkeypatch):
     for name in [each for each in sys.modules if each.split(".")[0] == "tsfresh"]:
         monkeypatch.setitem(sys.modules, name, None)
-    with pytest.raises(ModuleNotFoundError, match=r"`tsfresh` must be installed .*install hf_pipelines\[tsfresh\]"):
+    with pytest.raises(FeatureFunctionError, match=r"`tsfresh` must be installed .*install hf_pipelines\[tsfresh\]"):
         _of(tsfresh_feature("x", "mean", 30), bars)
     assert np.isfinite(compute_features(bars, NAMES)["ts_cid_ce_60"][-1]), "the group itself needs no tsfresh"

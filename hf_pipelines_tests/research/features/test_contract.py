@@ -1,7 +1,7 @@
 """The contract check: every named leak is caught by its rule, sound features never are."""
 
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import numpy as np
 import polars as pl
@@ -71,7 +71,7 @@ LEAKS: dict[str, Change] = {
 @pytest.mark.parametrize("leak", LEAKS)
 def test_contract_names_look_ahead_of_a_planted_leak(leak, bars):
     breaches = contract_breaches(_planted(LEAKS[leak]), bars)
-    assert any("must not look ahead of its session" in each for each in breaches), breaches
+    assert any("must not look ahead of its bar" in each for each in breaches), breaches
 
 
 def test_contract_names_a_window_longer_than_declared(bars):
@@ -133,9 +133,48 @@ def test_contract_names_what_is_given_beside_the_bars_and_not_declared(bars):
     for item, compute in columns.items():
         blind = Feature("leak", "planted", compute, 1, ("close",), item)
         (breach,) = contract_breaches(blind, own, **given)
-        assert breach.startswith("`leak` must read only its `inputs` (close), was ") and "were left out" in breach
+        assert breach.startswith("`leak` must read only its `inputs` (close), was ")
+        assert breach.endswith(f"(without `{item}`); add `{item}` to `inputs`")
         declared = Feature("leak", "planted", compute, 1, ("close", item), item)  # type: ignore[arg-type]
         assert contract_breaches(declared, own, **given) == []
+
+
+def test_contract_names_the_other_members_that_a_feature_reads_without_saying_so(bars):
+    def over_all(panel: Panel) -> np.ndarray:
+        day = pl.Series(panel.high / panel.low)
+        return (pl.DataFrame({"ts": panel.keys["ts"], "x": day}).select(pl.col("x").mean().over("ts")))["x"].to_numpy()
+
+    blind = Feature("leak", "planted", over_all, 1, ("high", "low"), "mean range")
+    (breach,) = contract_breaches(blind, bars)
+    assert breach.startswith("`leak` must read only its `inputs` (high, low), was ")
+    assert breach.endswith("(without the bars of S002); add `universe` to `inputs`")
+    declared = Feature("leak", "planted", over_all, 1, ("high", "low", "universe"), "mean range")
+    assert contract_breaches(declared, bars) == []
+
+
+def test_contract_names_a_leak_within_the_session_of_intraday_bars():
+    # Five bars a session: the last close of the session is known at its last bar alone.
+    row = pl.int_range(pl.len()).over("symbol")
+    daily = random_bars(symbols=2, sessions=300, seed=3, has_events=False)
+    first = pl.col("session").sort().unique()
+    days = daily.select(first)["session"][:60].to_list()
+    bars = daily.with_columns(
+        session=row.map_elements(lambda each: days[each // 5], return_dtype=pl.Date),
+        ts=row.map_elements(
+            lambda each: datetime(2020, 1, 6, 15, tzinfo=UTC) + timedelta(days=each // 5, hours=each % 5),
+            return_dtype=pl.Datetime("us", "UTC"),
+        ),
+    )
+
+    def to_the_close(panel: Panel) -> np.ndarray:
+        frame = pl.DataFrame({"symbol": panel.keys["symbol"], "session": panel.session, "close": panel.close})
+        return frame.select(pl.col("close") / pl.col("close").last().over("symbol", "session") - 1.0)[
+            "close"
+        ].to_numpy()
+
+    breaches = contract_breaches(Feature("leak", "planted", to_the_close, 1, ("close",), "to the close"), bars)
+    assert any("must not look ahead of its bar" in each and " UTC was cut off" in each for each in breaches), breaches
+    assert contract_breaches(FEATURES["roc_5"], bars) == []
 
 
 def test_contract_names_infinity_and_a_feature_without_any_value(bars):
