@@ -13,10 +13,12 @@ from hf_pipelines.components import Market
 from hf_pipelines.components.features_stage import feature_inputs, feature_replay
 from hf_pipelines.components.stage import StageRun, window
 from hf_pipelines.partitions import parse_key, week_end, week_key
+from hf_pipelines.research.bars import KEY_COLUMNS
 from hf_pipelines.research.features.contract import N_CUTS, contract_breaches, is_judged_over_events
 from hf_pipelines.research.features.feature import Feature
 from hf_pipelines.research.features.guarded import FeatureFunctionError
 from hf_pipelines.research.features.registry import FEATURES
+from hf_pipelines.research.wording import some_of
 from hf_pipelines.resources.clock import Clock
 from hf_pipelines.resources.market_data.sample import SampleSource
 from hf_pipelines.resources.parquet_io_manager import Loaded
@@ -63,6 +65,14 @@ def replay_lines(
             weeks = [week for week in window(market.partitions, each, key) if week in there[each.asset]]
             loaded[each.name] = Loaded(each.asset, {week: read(each.asset, week) for week in weeks}, store)
         content = read(features, key)
+        if odd := sorted(({*content.frame.columns} - {*KEY_COLUMNS}) ^ {*market.feature_groups[group]}):
+            n_failed += 1
+            yield (
+                f"{features} {key}: stored with another list of features ({some_of(odd)}); make it again: "
+                f"hfp materialise {features} --from {key}",
+                False,
+            )
+            continue
         finding = check.evaluate(StageRun((key,), Clock().now(), None), loaded, key, content)  # type: ignore[arg-type]
         n_values += finding.n_compared
         n_failed += not finding.passed

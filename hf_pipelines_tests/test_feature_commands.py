@@ -224,6 +224,18 @@ def test_replay_confirms_stored_weeks_in_full_and_names_a_value_that_differs(des
     )
 
 
+def test_replay_of_weeks_stored_with_other_features_says_so_and_what_to_do(desk):
+    week = desk.weeks[-2]
+    desk.make(DESK, week)
+    market = market_of({**desk.market, "features": ["desk"]})
+    told, summary = replay_lines(desk.store, market, "desk", None, None)
+    assert told == (
+        f"{DESK} {week}: stored with another list of features (tomorrow); make it again: hfp materialise {DESK} --from {week}",
+        False,
+    )
+    assert summary == ("0 of 1 weeks confirmed, 0 values replayed", False)
+
+
 def test_replay_of_what_is_not_there_names_what_is(desk):
     market = market_of(desk.market)
     with pytest.raises(ValueError, match="`group` must be one of small/desk, was small/technical"):

@@ -248,6 +248,19 @@ def test_verify_names_every_mismatch_with_path_and_hashes(store, capsys):
     assert main(["verify", BARS]) == 1
 
 
+def test_verify_names_a_partition_that_is_gone_once_and_what_was_made_from_it(store, capsys):
+    chain(store)
+    assert main(["verify"]) == 0
+    capsys.readouterr()
+    gone = store.key(BARS, WEEK)
+    store.objects.delete(gone)
+    assert main(["verify"]) == 1
+    told, summary = capsys.readouterr().out.splitlines()
+    what = f"MISMATCH {BARS} {WEEK}: partition of {store.objects.address(gone)}: expected what {FEATURES_ASSET} {WEEK} "
+    assert told.startswith(what)
+    assert told.endswith("was made from, found nothing") and summary.endswith("1 mismatches")
+
+
 def test_verify_of_a_partition_without_its_attachment_names_it(store, capsys):
     model = store.publish(MODEL, WEEK, Content(FRAME, {"model.ubj": b"trees"}), STAMP).footer
     store.objects.delete(store.attachment_key(model, "model.ubj"))
@@ -380,7 +393,7 @@ def test_current_ends_with_status_1_where_a_partition_is_out_of_date(tmp_path, m
     store.publish("us_tech/bars", "2012-01-01", content, Stamp("1", "r", "2026-01-01T00:00Z"))
     assert main(["current", "us_tech/bars"]) == 1
     said = capsys.readouterr().out
-    assert "us_tech/bars 2012-01-01: made by code 1, the code is now " in said
+    assert "us_tech/bars 2012-01-01: made by code and settings 1, now " in said
     assert "us_tech/bars: 0 of 1 stored partitions are current" in said
 
 

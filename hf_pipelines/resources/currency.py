@@ -84,7 +84,7 @@ class CurrencyChecker:
     def _compare(self, asset: str, partition: str, footer: Footer) -> Currency:
         expected = self.code_versions.get(asset)
         if expected is not None and footer.code_version != expected:
-            return Currency(False, f"made by code {footer.code_version[:12]}, the code is now {expected[:12]}")
+            return Currency(False, f"made by code and settings {footer.code_version[:12]}, now {expected[:12]}")
         if asset in self.listings:
             return _judge_listing(footer, self.listings[asset](partition))
         for upstream, hashes in footer.inputs.items():

@@ -26,6 +26,7 @@ clear text (object stores read their own AWS_* variables).
 """
 
 import os
+import re
 from datetime import timedelta
 from pathlib import Path
 
@@ -57,8 +58,17 @@ def data_dir() -> Path:
 
 
 def storage_uri() -> str:
-    """Where the assets' Parquet files live: a folder or `s3://bucket/prefix`."""
-    return os.environ.get("HF_STORAGE_URI") or str(data_dir() / "storage")
+    """Where the assets' Parquet files live: a folder or `s3://bucket/prefix`.
+
+    Raises
+    ------
+    ValueError
+        If it is neither, such as `s3:/bucket`.
+    """
+    given = os.environ.get("HF_STORAGE_URI")
+    if given and re.match(r"\w+:", given) and not given.startswith("s3://"):
+        raise ValueError(f"`HF_STORAGE_URI` must be a folder or s3://bucket/prefix, was {given[:200]!r}.")
+    return given or str(data_dir() / "storage")
 
 
 def landing_uri() -> str:

@@ -61,7 +61,10 @@ class Looked:
 
 
 def verify(store: PartitionStore, asset: str | None = None) -> Iterator[Looked]:
-    """Look at every object of the store or of an asset: its current contents, versions, rejected ones, attachments."""
+    """Look at every object of the store or of an asset: its current contents, versions, rejected ones, attachments.
+
+    Of the store in whole, also whether everything is there that a current content was made from.
+    """
     if asset is None:
         keys = [key for key in store.objects.all_keys() if not key.startswith(f"{DAMAGED}/")]
     else:
@@ -70,6 +73,7 @@ def verify(store: PartitionStore, asset: str | None = None) -> Iterator[Looked]:
         keys += [key for kind in KINDS for key in store.objects.keys(f"{kind}/{asset}") if key.count("/") == depth + 1]
     wanted = [key for key in keys if key.endswith(".parquet") or key.startswith(f"{ATTACHED}/")]
     present = set(wanted)
+    gone: set[str] = set()
     for number, key in enumerate(wanted, 1):
         try:
             # Past the cache: it is the store's bytes that are asked about.
@@ -77,7 +81,24 @@ def verify(store: PartitionStore, asset: str | None = None) -> Iterator[Looked]:
         except ObjectMissingError:
             # A publish or the housekeeping has moved on.
             continue
-        yield Looked(number, len(wanted), len(payload), tuple(_mismatches(store, key, payload, present)))
+        found = [*_mismatches(store, key, payload, present)]
+        if asset is None and not found and not key.startswith("_"):
+            found += _missing_inputs(store, key, payload, present, gone)
+        yield Looked(number, len(wanted), len(payload), tuple(found))
+
+
+def _missing_inputs(
+    store: PartitionStore, key: str, payload: bytes, present: set[str], gone: set[str]
+) -> Iterator[Mismatch]:
+    """What a sound partition was made from and is not there, each once; `gone` are those told already."""
+    asset, _, name = key.rpartition("/")
+    partition = name.removesuffix(".parquet")
+    for read, hashes in read_footer(payload, asset=asset, partition=partition).inputs.items():
+        for each in dict.fromkeys(each.partition("#")[0] for each in hashes):
+            if (lost := store.key(read, each)) not in present and lost not in gone:
+                gone.add(lost)
+                made = f"what {asset} {partition} was made from"
+                yield Mismatch(read, each, store.objects.address(lost), "partition", made, "nothing")
 
 
 def _mismatches(store: PartitionStore, key: str, payload: bytes, present: set[str]) -> Iterator[Mismatch]:

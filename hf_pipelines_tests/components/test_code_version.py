@@ -113,7 +113,7 @@ def test_an_edited_feature_marks_its_group_and_its_consumers_outdated_and_nothin
     consumers |= {"ranking/track_record 2012-04-15"}
     assert set(reasons) == {f"small/features/quick {week}" for week in chain.weeks} | consumers
     versions = (before["small/features/quick"][:12], after["small/features/quick"][:12])
-    assert reasons[f"small/features/quick {WEEK}"] == "made by code {}, the code is now {}".format(*versions)
+    assert reasons[f"small/features/quick {WEEK}"] == "made by code and settings {}, now {}".format(*versions)
 
     registry["quick_gap_5"] = replace(edited, compute=before_compute(chain))
     chain.reload()

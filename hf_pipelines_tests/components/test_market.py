@@ -585,7 +585,7 @@ def test_bars_made_by_other_settings_are_out_of_date(small):
     small.market = build_market(small.folder, max_faulty_share=0.5)
     found = small.check_only()
     assert not found.passed
-    assert "2013-02-24: made by code" in found.description
+    assert "2013-02-24: made by code and settings" in found.description
 
 
 def test_bars_edited_in_the_store_are_refused_by_name_and_healed_by_a_rerun(small):

@@ -103,7 +103,7 @@ def test_features_with_a_planted_leak_are_rejected_before_publishing(leak, small
     # What was current stays so to the last byte, and nothing new is reported as materialised.
     assert project.store.objects.get(f"{LEAKY}/{WEEK}.parquet") == before
     assert set(run.materialised) == {"small/features/quick"}
-    assert "made by code" in project.out_of_date(LEAKY)[f"{LEAKY} {WEEK}"]
+    assert "made by code and settings" in project.out_of_date(LEAKY)[f"{LEAKY} {WEEK}"]
     verdict = run.checks[LEAKY, "replay"]
     assert not verdict.passed and run.checks["small/features/quick", "replay"].passed
     check = dg.AssetCheckKey(dg.AssetKey(LEAKY.split("/")), "replay")

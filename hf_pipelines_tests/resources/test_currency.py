@@ -91,7 +91,7 @@ def test_is_current_of_an_unpublished_partition_says_so(chain):
 
 def test_is_current_with_changed_code_names_both_versions(chain):
     found = judge(chain, "m/features", WEEKS[0], code={**CODE, "m/features": "features-2"})
-    assert found == Currency(False, "made by code features-1, the code is now features-2")
+    assert found == Currency(False, "made by code and settings features-1, now features-2")
     assert judge(chain, "m/bars", WEEKS[0], code={**CODE, "m/features": "features-2"}).is_current
 
 
@@ -120,7 +120,7 @@ def test_is_current_with_an_upstream_out_of_date_names_the_whole_way(chain):
 
 def test_is_current_with_upstream_code_changed_but_same_content_is_true_once_it_ran(chain):
     code = {**CODE, "m/features": "features-2"}
-    assert "is out of date: made by code" in judge(chain, "s/matrix", "2020-01-19", code=code).reason
+    assert "is out of date: made by code and settings" in judge(chain, "s/matrix", "2020-01-19", code=code).reason
     for week in WEEKS:
         put_features(chain, week, code="features-2")
     assert judge(chain, "s/matrix", "2020-01-19", code=code).is_current
@@ -216,7 +216,7 @@ def test_is_current_of_an_issue_says_what_changed_and_does_not_count_it(chain):
         assert CurrencyChecker(chain, code, issues=["s/signals"]).is_current("s/signals", DAY).is_current
     newer = CurrencyChecker(chain, {**CODE, "s/signals": "signals-2"}, issues=["s/signals"])
     assert newer.is_current("s/signals", DAY) == Currency(
-        True, "issued by what was there then, not rewritten: made by code signals-1, the code is now signals-2"
+        True, "issued by what was there then, not rewritten: made by code and settings signals-1, now signals-2"
     )
     # Damage is no change of mind.
     chain.objects.put(f"s/signals/{DAY}.parquet", b"PAR1 nothing PAR1")
