@@ -258,7 +258,7 @@ def test_verify_names_a_partition_that_is_gone_once_and_what_was_made_from_it(st
     told, summary = capsys.readouterr().out.splitlines()
     what = f"MISMATCH {BARS} {WEEK}: partition of {store.objects.address(gone)}: expected what {FEATURES_ASSET} {WEEK} "
     assert told.startswith(what)
-    assert told.endswith("was made from, found nothing") and summary.endswith("1 mismatches")
+    assert told.endswith("was made from, found nothing") and summary.endswith(": 1 mismatch")
 
 
 def test_verify_of_a_partition_without_its_attachment_names_it(store, capsys):

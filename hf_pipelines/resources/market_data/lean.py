@@ -16,6 +16,7 @@ Sunday evening of currencies in a calendar without Sundays) are left out. A tabl
 Lives here: that mapping. Does not live here: what a bar must look like (`research.bars`).
 """
 
+import difflib
 import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -28,7 +29,7 @@ from hf_pipelines.research.bars import PRICE_COLUMNS, SOURCE_SCHEMA, BarGrid
 from hf_pipelines.research.content_hash import content_hash
 from hf_pipelines.resources.market_data import SourceFile, by_week
 from hf_pipelines.resources.market_data.tables import check_cells, parse_parquet
-from hf_pipelines.resources.object_store import ObjectStore
+from hf_pipelines.resources.object_store import ObjectMissingError, ObjectStore
 
 NEW_YORK = "America/New_York"
 TIME_COLUMNS = ("date", "bar_start", "bar_start_ny")
@@ -154,7 +155,15 @@ class LeanSource:
         return derive_events(self._table(self.factors), trading.filter(is_known))
 
     def _table(self, name: str) -> pl.DataFrame:
-        payload = self.objects.get(name)
+        try:
+            payload = self.objects.get(name)
+        except ObjectMissingError as e:
+            there = [key for key in self.objects.all_keys() if "/" not in key]
+            near = difflib.get_close_matches(name, there, n=3) or there[:3]
+            raise ObjectMissingError(
+                f"`source` must name tables that lie in {self.objects.uri}, was {name!r}; "
+                + (f"there is {', '.join(near)}." if near else "nothing lies there.")
+            ) from e
         try:
             return _parse(payload, name.endswith(".csv"))
         except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError, ValueError) as e:

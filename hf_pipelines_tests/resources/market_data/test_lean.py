@@ -1,5 +1,6 @@
 """Source `lean`: its mapping by hand on small tables, and its agreement with Lean's own factors on real ones."""
 
+import dataclasses
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import pytest
 from hf_pipelines.partitions import MarketPartitions
 from hf_pipelines.research.bars import BarGrid, adjust, check_structure
 from hf_pipelines.resources.market_data.lean import LeanSource, derive_events, ticker_spells
-from hf_pipelines.resources.object_store import ObjectStore
+from hf_pipelines.resources.object_store import ObjectMissingError, ObjectStore
 from hf_pipelines_tests.real_data import real_table
 
 NEW_YORK = "America/New_York"
@@ -187,6 +188,15 @@ def test_read_of_a_damaged_table_names_its_address(tmp_path):
     (tmp_path / "prices.parquet").write_bytes(b"PAR1 and no more")
     with pytest.raises(ValueError, match=f"`{tmp_path}/prices.parquet` must be a table, was not"):
         source.read([date(2014, 6, 5)])
+
+
+def test_read_of_a_table_that_is_not_there_names_those_that_are_like_it(tmp_path):
+    market = partitions("XNYS", date(2014, 6, 5), date(2014, 6, 5))
+    source = lean(tmp_path, market, ("X",), prices=daily("X", [date(2014, 6, 5)], [1.0]))
+    mistyped = dataclasses.replace(source, prices="prices")
+    message = f"`source` must name tables that lie in {tmp_path}, was 'prices'; there is prices.parquet"
+    with pytest.raises(ObjectMissingError, match=message):
+        mistyped.read([date(2014, 6, 5)])
 
 
 # --- real tables
