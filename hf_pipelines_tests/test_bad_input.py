@@ -247,18 +247,18 @@ def test_line_of_finds_nested_fields_and_the_value_refused(tmp_path):
     [
         pytest.param("calendar: XNYS", "calendar: NYSE_X", [(14, "`calendar` must be a name known to")], id="value"),
         pytest.param(
-            "name: us_tech", "nam: us_tech", [(3, "`name`: Field required"), (4, "`nam`: Extra inputs are not permitted")],
+            "name: us_tech", "nam: us_tech", [(3, "`name` must be given, was missing."), (4, "`nam` must be a field that the README lists, was none")],
             id="field",
         ),
         pytest.param(
-            'since: "2012-05-18"', 'sinc: "2012-05-18"', [(6, "`universe.1.sinc`: Extra inputs are not permitted"), (6, "")],
+            'since: "2012-05-18"', 'sinc: "2012-05-18"', [(6, "`universe.1.sinc` must be a field that the README lists, was none"), (6, "")],
             id="nested field",
         ),
         pytest.param(
             "type: sample", "type: sampl",
             [(17, "`type` must be one of sample, files, http, yfinance, lean, was 'sampl'.")], id="type of a source",
         ),
-        pytest.param("type: sample", "type: http", [(None, "`base_url`: Field required")], id="field of a source"),
+        pytest.param("type: sample", "type: http", [(None, "`base_url` must be given, was missing.")], id="field of a source"),
         pytest.param("attributes:", "attributes: [", [(5, "no YAML: expected ',' or ']', but got ':'")], id="no YAML"),
         pytest.param(
             "components.Market", "components.Markt",

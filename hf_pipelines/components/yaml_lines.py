@@ -19,6 +19,12 @@ from yaml import MarkedYAMLError
 # What a component's loading ends with, by Dagster or before it comes to that.
 LOADING_ERRORS = (ComponentTreeException, DagsterUnresolvableSymbolError, MarkedYAMLError, ValidationError)
 
+# What pydantic says of a field, in our form.
+WORDS = {
+    "Field required": "must be given, was missing.",
+    "Extra inputs are not permitted": "must be a field that the README lists, was none of them; is it misspelt?",
+}
+
 # Fields that are judged by what another one brings in: while that is faulty, theirs is no fault to tell.
 JUDGED_BY = {"features": "feature_modules"}
 
@@ -82,7 +88,11 @@ def _placed(place: str, fault: str) -> str:
     """What Dagster says of a field, ``attributes.nam at FILE:LINE``, in our form."""
     field, _, where = place.strip("`").partition(" at ")
     name = re.sub(r"^attributes\.|\w+\[[\w., ]+\]\.", "", field)
-    return f"{where}: `{name}`: {fault}" if where else f"`{name}`: {fault}"
+    return f"{where}: {_worded(name, fault)}" if where else _worded(name, fault)
+
+
+def _worded(field: str, fault: str) -> str:
+    return f"`{field}` {WORDS[fault]}" if fault in WORDS else f"`{field}`: {fault}"
 
 
 def _unresolved(told: str) -> str:
@@ -93,7 +103,7 @@ def _unresolved(told: str) -> str:
     meant = next((each for each in shapes if "type=literal_error" not in each), "")
     faults = re.findall(r"^ *([\w.]+)\n +(.+?) \[type=", meant, re.MULTILINE)
     if faults:
-        return "; ".join(f"`{field}`: {fault}" for field, fault in faults)
+        return "; ".join(_worded(field, fault) for field, fault in faults)
     if types:
         return f"`type` must be one of {', '.join(name for name, _ in types)}, was {types[0][1]}."
     return told.splitlines()[0]
