@@ -23,7 +23,7 @@ from hf_pipelines.resources.object_store import (
     StorageOutageError,
     StorageUnavailableError,
 )
-from hf_pipelines.resources.partition_store import Content, PartitionStore
+from hf_pipelines.resources.partition_store import Content, PartitionStore, Stamp
 from hf_pipelines_tests.checkout import DAY, FIRST_BARS, WEEK, Checkout, built_checkout
 from hf_pipelines_tests.faulty_s3 import Fault, Faulty, faulty, through
 from hf_pipelines_tests.hasty import hasty
@@ -158,8 +158,8 @@ def test_create_only_put_whose_answer_is_lost_holds_the_object_once_and_its_issu
     frame = pl.DataFrame({"symbol": ["A", "B"], "weight": [0.5, -0.5], "prediction": [0.1, -0.1]})
     store = PartitionStore(objects)
     proxy.plant(Fault("PUT", "signals/2013", cut="answer", times=1))
-    stamp = {"code_version": "1", "run_id": "r", "created_at": "2013-02-25T21:00:00+00:00"}
-    issued = store.publish("a/signals", "2013-02-25", Content(frame), **stamp, issue=True)
+    stamp = Stamp("1", "r", "2013-02-25T21:00:00+00:00")
+    issued = store.publish("a/signals", "2013-02-25", Content(frame), stamp, issue=True)
     assert issued.outcome == "unchanged"
     direct = PartitionStore(ObjectStore(objects.uri, s3.endpoint))
     assert direct.read("a/signals", "2013-02-25").frame.equals(frame)
