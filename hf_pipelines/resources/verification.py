@@ -15,6 +15,7 @@ from hf_pipelines.resources.partition_store import (
     PartitionStore,
     StoredPartitionError,
     decode,
+    parse_footer,
     read_footer,
 )
 from hf_pipelines.resources.seals import SEAL_LENGTH, SEAL_MARK, seal_of
@@ -90,10 +91,10 @@ def verify(store: PartitionStore, asset: str | None = None) -> Iterator[Looked]:
 def _missing_inputs(
     store: PartitionStore, key: str, payload: bytes, present: set[str], gone: set[str]
 ) -> Iterator[Mismatch]:
-    """What a sound partition was made from and is not there, each once; `gone` are those told already."""
+    """What a partition found sound was made from and is not there, each once; `gone` are those told already."""
     asset, _, name = key.rpartition("/")
     partition = name.removesuffix(".parquet")
-    for read, hashes in read_footer(payload, asset=asset, partition=partition).inputs.items():
+    for read, hashes in parse_footer(payload, asset=asset, partition=partition).inputs.items():
         for each in dict.fromkeys(each.partition("#")[0] for each in hashes):
             if (lost := store.key(read, each)) not in present and lost not in gone:
                 gone.add(lost)
