@@ -8,10 +8,12 @@ import json
 import os
 import signal
 import sqlite3
+import time
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
+import dagster as dg
 import psutil
 import pytest
 import yaml
@@ -53,6 +55,9 @@ class Workplace:
     def plant(self, *points: str, asset: str, partition: str, and_all: bool = False) -> None:
         """One fault after the other, for the processes that reach them; `and_all`: the services die with them."""
         services = [server.process.pid for server in self.services.servers.values()] if and_all else []
+        # What a test that failed has left would be met by the next.
+        for left in self.faults.glob("*.json"):
+            left.unlink()
         for number, point in enumerate(points):
             # An attachment is put each time, the partition only when it changes; both come before the event.
             key = f"(_attached/)?{asset}/{partition}.*" if point == "event" else f"{asset}/{partition}.parquet"
@@ -249,6 +254,32 @@ def test_signal_whose_run_is_killed_before_its_event_is_issued_once(workplace: W
     assert after.footer.run_id == root
     assert after.footer.content_hash == workplace.new[f"{SIGNALS}/{DAY}"]
     assert workplace.store.versions(SIGNALS, DAY) == []
+
+
+@pytest.mark.servers
+def test_run_whose_failure_is_read_before_its_status_is_written_is_retried_all_the_same(
+    workplace: Workplace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    services, new = workplace.services, workplace.new[f"{BARS}/{WEEK}"]
+    publish_old(workplace.store, BARS, WEEK, workplace.store)
+    workplace.plant("stop", asset=BARS, partition=WEEK)
+    root = services.launch([BARS], WEEK)
+    process = workplace.wait_for_stopped()
+    monkeypatch.setenv("DAGSTER_HOME", str(services.home))
+    with dg.DagsterInstance.get() as instance:
+        # What Dagster does one after the other when a run has died; its daemon looks every second.
+        failure = dg.DagsterEvent(dg.DagsterEventType.RUN_FAILURE.value, "__ASSET_JOB", message="killed")
+        instance.event_log_storage.store_event(
+            dg.EventLogEntry(None, 40, "", root, time.time(), job_name="__ASSET_JOB", dagster_event=failure)
+        )
+        before = workplace.polls(root)
+        wait_until(lambda: workplace.polls(root) >= before + 3, "three polls", timeout_s=WAIT_S, every_s=ASK_EVERY_S)
+        assert workplace.attempts(root) == {root: "STARTED"}
+        instance.run_storage.handle_run_event(root, failure)
+    assert workplace.attempts(root)[root] == "FAILURE"
+    process.kill()
+    workplace.wait_for_success(root, failures=1)
+    assert workplace.hash(BARS, WEEK) == new
 
 
 @pytest.mark.servers

@@ -11,11 +11,11 @@ import os
 from typing import Any
 
 from dagster._core.storage.base_storage import DagsterStorage
-from dagster._core.storage.sqlite_storage import DagsterSqliteStorage
 from dagster._serdes import ConfigurableClass, ConfigurableClassData
 
 from hf_pipelines.resources import settings
 from hf_pipelines.resources.object_store import StorageUnavailableError
+from hf_pipelines.resources.run_ends import SettledSqliteStorage
 
 # A backfill that is looked at while the code server restarts waits for it; by default it fails and ends its runs.
 WAIT_FOR_CODE = "DAGSTER_BACKFILL_RETRY_DEFINITION_CHANGED_ERROR"
@@ -24,7 +24,7 @@ WAIT_FOR_CODE = "DAGSTER_BACKFILL_RETRY_DEFINITION_CHANGED_ERROR"
 class InstanceStorage(DagsterStorage, ConfigurableClass):
     """PostgreSQL where HF_POSTGRES_URL is set, else SQLite below DAGSTER_HOME.
 
-    Named in dagster.yaml; building it returns dagster-postgres' or Dagster's own storage.
+    Named in dagster.yaml; building it returns dagster-postgres' or Dagster's own storage, both with settled ends of runs.
     """
 
     @classmethod
@@ -45,7 +45,7 @@ class InstanceStorage(DagsterStorage, ConfigurableClass):
             raise StorageUnavailableError(
                 f"`DAGSTER_HOME` must be a folder that can be written, was {home} ({e.strerror}); set another one."
             ) from e
-        return DagsterSqliteStorage.from_local(str(home / "storage"), inst_data=inst_data)
+        return SettledSqliteStorage.from_local(str(home / "storage"), inst_data=inst_data)
 
 
 def _postgres(url: str, inst_data: ConfigurableClassData | None) -> Any:

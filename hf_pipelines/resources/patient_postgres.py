@@ -25,6 +25,8 @@ from sqlalchemy.engine import Engine
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.pool import NullPool
 
+from hf_pipelines.resources.run_ends import SettledEnds
+
 T = TypeVar("T")
 
 # A database that restarts is back in seconds, one that moves to another machine in a minute.
@@ -112,7 +114,7 @@ class _Pinging:
         self._engine.pool._pre_ping = True
 
 
-class _Events(_Pinging, PostgresEventLogStorage):
+class _Events(_Pinging, SettledEnds, PostgresEventLogStorage):
     def store_event(self, event: EventLogEntry) -> None:
         _again_if_cut(lambda: super(_Events, self).store_event(event))
 

@@ -2,7 +2,9 @@
 
 import json
 import os
+import time
 import urllib.request
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,7 @@ from dagster._core.instance.config import dagster_instance_config
 from hf_pipelines.resources import settings
 from hf_pipelines.resources.instance_storage import InstanceStorage
 from hf_pipelines.resources.object_store import StorageUnavailableError
+from hf_pipelines.resources.run_ends import GRACE_S
 from hf_pipelines_tests.checkout import REPOSITORY, WEEK, Checkout, built_checkout
 from hf_pipelines_tests.servers import BIN, answers, free_port, postgres_server, serving
 
@@ -84,6 +87,53 @@ def test_instance_without_postgres_url_keeps_runs_in_sqlite_below_dagster_home(
     assert {path.name for path in sqlite_files(tmp_path / "home")} >= {"runs.db", "index.db"}
     with dg.DagsterInstance.get() as again:
         assert len(again.get_runs()) == 1
+
+
+def stored_end(instance: dg.DagsterInstance, run_id: str, at: float) -> dg.DagsterEvent:
+    """The failure of a run as an event alone: the first half of what Dagster does."""
+    failure = dg.DagsterEvent(dg.DagsterEventType.RUN_FAILURE.value, "a job", message="killed")
+    instance.event_log_storage.store_event(
+        dg.EventLogEntry(None, 40, "", run_id, at, job_name="a job", dagster_event=failure)
+    )
+    return failure
+
+
+def retried_from(instance: dg.DagsterInstance, cursor: int) -> dict[int, str]:
+    """Runs whose failures Dagster's daemon would look at after a cursor, by event."""
+    failures = instance.event_log_storage.get_logs_for_all_runs_by_log_id(
+        cursor, {dg.DagsterEventType.RUN_FAILURE}, limit=500
+    )
+    return {number: entry.run_id for number, entry in failures.items()}
+
+
+@pytest.mark.parametrize("is_postgres", [False, True], ids=["sqlite", "postgres"])
+def test_failure_of_a_run_is_told_to_the_daemon_once_the_run_is_failed_and_later_ones_wait_for_it(
+    is_postgres: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("HF_POSTGRES_URL", raising=False)
+    monkeypatch.setenv("DAGSTER_HOME", str(tmp_path / "home"))
+    settings.prepare_dagster_home()
+    with ExitStack() as stack:
+        if is_postgres:
+            monkeypatch.setenv("HF_POSTGRES_URL", stack.enter_context(postgres_server(tmp_path)).url)
+        instance = stack.enter_context(dg.DagsterInstance.get())
+        first, second = (dg.DagsterRun("a job", status=dg.DagsterRunStatus.STARTED) for _ in range(2))
+        for run in (first, second):
+            instance.add_run(run)
+        now = time.time()
+        end = stored_end(instance, first.run_id, now)
+        instance.report_run_failed(second)
+        assert retried_from(instance, -1) == {}
+        instance.run_storage.handle_run_event(first.run_id, end)
+        assert list(retried_from(instance, -1).values()) == [first.run_id, second.run_id]
+
+        # Of a run that never says so, as after a loss of power between the two, others are not kept waiting.
+        last = max(retried_from(instance, -1))
+        third = dg.DagsterRun("a job", status=dg.DagsterRunStatus.STARTED)
+        instance.add_run(third)
+        stored_end(instance, third.run_id, now - GRACE_S - 1.0)
+        instance.report_run_failed(instance.add_run(dg.DagsterRun("a job", status=dg.DagsterRunStatus.STARTED)))
+        assert len(retried_from(instance, last)) == 2
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,60 @@
+"""Run ends: an event log that tells of the end of a run only once the run itself says that it has ended.
+
+Lives here: holding back what would be read too early. Does not live here: which database (`instance_storage`,
+`patient_postgres`), what follows a run that died (dagster.yaml: `run_retries`).
+
+Dagster stores the event of a failure first and the run's status after it. Its daemon, which retries failed runs, reads
+the events, asks for the status, and never looks at an event again: where it reads between the two, the run says
+"started", and the retry that its tags promise never comes; a backfill waits for it for ever.
+"""
+
+import time
+from collections.abc import Mapping
+from itertools import takewhile
+from typing import Any
+
+from dagster import DagsterEventType, DagsterInstance, EventLogEntry, RunsFilter
+from dagster._core.storage.dagster_run import NOT_FINISHED_STATUSES
+from dagster._core.storage.event_log import SqliteEventLogStorage
+from dagster._core.storage.sqlite_storage import DagsterSqliteStorage
+from dagster._serdes import ConfigurableClassData
+
+ENDS = frozenset({DagsterEventType.RUN_FAILURE, DagsterEventType.RUN_SUCCESS, DagsterEventType.RUN_CANCELED})
+
+# Whoever died between the two leaves an event without its status: the others need not wait for it for ever. Run
+# monitoring fails that run again.
+GRACE_S = 120.0
+
+
+class SettledEnds:
+    """Event log of Dagster whose events across runs stop before the first end that is not in its run yet."""
+
+    _instance: DagsterInstance
+
+    def get_logs_for_all_runs_by_log_id(self, *arguments: Any, **options: Any) -> Mapping[int, EventLogEntry]:
+        """Events by number, in order; what is held back comes with a later call after the same cursor."""
+        found: Mapping[int, EventLogEntry] = super().get_logs_for_all_runs_by_log_id(*arguments, **options)  # type: ignore[misc]
+        ending = {each.run_id for each in found.values() if each.dagster_event_type in ENDS}
+        if not ending:
+            return found
+        running = self._instance.get_runs(RunsFilter(run_ids=sorted(ending), statuses=NOT_FINISHED_STATUSES))
+        waiting, since = {run.run_id for run in running}, time.time() - GRACE_S
+
+        def is_settled(numbered: tuple[int, EventLogEntry]) -> bool:
+            entry = numbered[1]
+            is_early = entry.run_id in waiting and entry.dagster_event_type in ENDS
+            return not is_early or entry.timestamp < since
+
+        return dict(takewhile(is_settled, found.items()))
+
+
+class SettledSqliteStorage(DagsterSqliteStorage):
+    """Dagster's SQLite storage with settled ends."""
+
+    def __init__(self, base_dir: str, inst_data: ConfigurableClassData | None = None) -> None:
+        super().__init__(base_dir, inst_data)
+        self._event_log_storage: SqliteEventLogStorage = _SqliteEvents(self._event_log_storage._base_dir)
+
+
+class _SqliteEvents(SettledEnds, SqliteEventLogStorage):
+    """Nothing of its own."""
