@@ -31,6 +31,7 @@ from hf_pipelines.components.stage import (
 from hf_pipelines.partitions import parse_key, week_end, week_of_session, week_start
 from hf_pipelines.research.features.registry import FEATURES, compute_features
 from hf_pipelines.research.references import MIN_FISCAL_YEARS, REFERENCES, doubtful_periods
+from hf_pipelines.research.replay import instant
 from hf_pipelines.resources.parquet_io_manager import Loaded
 from hf_pipelines.resources.partition_store import Content
 
@@ -100,24 +101,21 @@ def feature_replay(market: "Market", group: str, *, n_times: int = 3, is_sampled
     def recompute(run: StageRun, inputs: Mapping[str, Loaded], key: str) -> pl.DataFrame:
         return _features_of(market, [key], inputs, group, read)
 
-    def sample(
-        key: str, stored: pl.DataFrame, times: list[datetime], seed: int
-    ) -> tuple[list[datetime], frozenset[str] | None]:
+    def sample(key: str, stored: pl.DataFrame, seed: int) -> tuple[list[datetime], frozenset[str] | None] | None:
         # Members whether stored or not: features of survivors alone lack some.
-        of_week = market.member_sessions(market.partitions.sessions_of_week(key))["symbol"].unique()
-        if of_week.len() <= N_REPLAYED_SYMBOLS:
-            return times, None
+        of_week = market.members_in_week(key)
+        if len(of_week) <= N_REPLAYED_SYMBOLS:
+            return None
         generator = np.random.default_rng(seed)
-        began = _late_listings(stored)
-        telling = sorted({*began["ts"]} & {*times[:-1]}) or times[:-1] or times
+        began, times = _late_listings(stored), sorted(stored["ts"].unique())
+        telling = sorted({*began["ts"]} - {times[-1]}) or times[:-1] or times
         at = [telling[generator.integers(len(telling))]]
         if {"universe"} in joint:
             return at, None
         if any(joint):
             return at, frozenset({*_some_sectors(market, of_week, generator), *references})
         chosen: set[str] = set()
-        for symbols in (of_week, stored["symbol"].unique()):
-            names = symbols.sort().to_list()
+        for names in (of_week, stored["symbol"].unique().sort().to_list()):
             chosen |= {names[at] for at in generator.permutation(len(names))[: N_REPLAYED_SYMBOLS // 2]}
         return at, frozenset({*chosen, *began["symbol"], *references})
 
@@ -128,7 +126,7 @@ def feature_replay(market: "Market", group: str, *, n_times: int = 3, is_sampled
         weeks = [key for key in sorted(contents) if contents[key].frame.height]
         chunks = [weeks[at : at + WEEKS_A_REPLAY] for at in range(0, len(weeks), WEEKS_A_REPLAY)]
         shuffled = [[chunk[at] for at in generator.permutation(len(chunk))] for chunk in chunks]
-        return [next((key for key in keys if _late_listings(contents[key].frame).height), keys[0]) for keys in shuffled]
+        return [next((key for key in keys if _has_late_listing(contents[key].frame)), keys[0]) for keys in shuffled]
 
     return replay_guard(
         recompute,
@@ -138,13 +136,20 @@ def feature_replay(market: "Market", group: str, *, n_times: int = 3, is_sampled
     )
 
 
+def _has_late_listing(frame: pl.DataFrame) -> bool:
+    """Whether a symbol has no row at the first `ts` of a week."""
+    ts = frame["ts"].to_numpy()
+    return bool((ts == ts.min()).sum() < frame["symbol"].n_unique())
+
+
 def _late_listings(frame: pl.DataFrame) -> pl.DataFrame:
     """`symbol` and first `ts` of those that begin inside a week; rows of a symbol are in the order of time."""
-    first = pl.col("symbol").is_first_distinct() & (pl.col("ts") > pl.col("ts").min())
-    return frame.select("symbol", "ts").filter(first)
+    first, ts = np.flatnonzero(frame["symbol"].is_first_distinct()), frame["ts"].to_numpy()
+    late = first[ts[first] > ts.min()].tolist()
+    return frame.select(pl.col("symbol", "ts").gather(late))
 
 
-def _some_sectors(market: "Market", members: pl.Series, generator: np.random.Generator) -> set[str]:
+def _some_sectors(market: "Market", members: Collection[str], generator: np.random.Generator) -> set[str]:
     """All symbols of so many sectors that enough members are among them, and some members without a sector."""
     sectors = sorted({*market.sectors.values()})
     without = sorted({*members} - {*market.sectors})
@@ -259,11 +264,12 @@ def _features_of(
     bars, needed = read[0], weeks["bars"]
     frame = inputs["bars"].frame(needed)
     first_day = parse_key(needed[0])
-    earliest = {day: week_start(day) + timedelta(weeks=bars.first_week) for day in frame["session"].unique().to_list()}
     last_day = week_end(parse_key(needed[-1]))
+    opens = market.partitions.opens_between(first_day, last_day)
+    earliest = {day: week_start(day) + timedelta(weeks=bars.first_week) for day in opens}
     wanted = [day for key in keys for day in market.partitions.sessions_of_week(key)]
     if (at := inputs["bars"].known_at) is not None:
-        wanted = frame.filter(pl.col("ts") == at)["session"].unique().to_list()
+        wanted = frame.select("session", "ts").filter(pl.col("ts") == instant(at))["session"].unique().to_list()
     # The calendar is known ahead of time, and holds days before the market's first.
     sessions = market.partitions.sessions_around(first_day, last_day)
     return compute_features(
@@ -272,7 +278,7 @@ def _features_of(
         sessions=sessions,
         planned_holidays=market.partitions.planned_holidays_between(sessions[0], sessions[-1]),
         earliest=earliest,
-        opens=market.partitions.opens_between(first_day, last_day),
+        opens=opens,
         benchmark=market.benchmark,
         volatility_index=market.volatility_index,
         membership=market.membership,

@@ -57,14 +57,14 @@ class StageCompute(Protocol):
 
 
 class ReplaySample(Protocol):
-    """Which of a partition's `times` are replayed, and which symbols are read for it (None: all).
+    """At which of a partition's times it is replayed, and which symbols are read for it (None: all); None: no sample.
 
     The rows of all symbols read are compared, but for references, which have none.
     """
 
     def __call__(
-        self, key: str, stored: pl.DataFrame, times: list[datetime], seed: int
-    ) -> tuple[list[datetime], frozenset[str] | None]: ...
+        self, key: str, stored: pl.DataFrame, seed: int
+    ) -> tuple[list[datetime], frozenset[str] | None] | None: ...
 
 
 class PartitionSample(Protocol):
@@ -594,7 +594,7 @@ def replay_guard(
     partitions : callable, optional
         Which partitions of a run are replayed; default all.
     """
-    from hf_pipelines.research.replay import compare_replay, pick_replay_ts
+    from hf_pipelines.research.replay import compare_replay, instant, pick_replay_ts
 
     def evaluate(run: StageRun, inputs: Mapping[str, Loaded], key: str, content: Content) -> Finding:
         stored = content.frame if compared is None else compared(content)
@@ -603,11 +603,8 @@ def replay_guard(
         seed = int(hashlib.sha256(f"{key}:{stored.height}".encode()).hexdigest()[:8], 16)
         differences: list[str] = []
         n_compared = 0
-        times = pick_replay_ts(stored, seed=seed, n=n_times)
-        read = None
-        if sample is not None:
-            times, read = sample(key, stored, times, seed)
-            stored = stored if read is None else stored.filter(pl.col("symbol").is_in(read))
+        chosen = None if sample is None else sample(key, stored, seed)
+        times, read = (pick_replay_ts(stored, seed=seed, n=n_times), None) if chosen is None else chosen
         for at in times:
             try:
                 recomputed = compute(run, {name: loaded.cut(at, read) for name, loaded in inputs.items()}, key)
@@ -615,8 +612,10 @@ def replay_guard(
                 # What was known then is not enough to make it: look-ahead, and no reason to lose the other partitions.
                 differences.append(f"nothing can be recomputed at {at.isoformat()}: {e}")
                 continue
-            differences += [str(each) for each in compare_replay(stored, recomputed, at=at)]
-            n_compared += stored.filter(stored["ts"] == at).height * (stored.width - 3)
+            known = stored.filter(pl.col("ts") == instant(at))
+            known = known if read is None else known.filter(pl.col("symbol").is_in(read))
+            differences += [str(each) for each in compare_replay(known, recomputed, at=at)]
+            n_compared += known.height * (known.width - 3)
         return Finding(not differences, n_compared, tuple(differences[:5]))
 
     return StageCheck(

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from typing import TypeVar
 
 import numpy as np
@@ -17,6 +17,8 @@ import numpy.typing as npt
 import polars as pl
 
 Frame = TypeVar("Frame", pl.DataFrame, pl.LazyFrame)
+
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 @dataclass(frozen=True)
@@ -75,7 +77,12 @@ def pick_replay_ts(frame: pl.DataFrame, *, seed: int, n: int) -> list[datetime]:
 def cut(frame: Frame, at: datetime) -> Frame:
     """Rows known at `at`: those with `available_at`, or `ts` if there is no such column, at or before it."""
     known_at = "available_at" if "available_at" in frame.collect_schema() else "ts"
-    return frame.filter(pl.col(known_at) <= at)
+    return frame.filter(pl.col(known_at) <= instant(at))
+
+
+def instant(at: datetime) -> pl.Expr:
+    """A time-zone aware time as a literal; polars' own makes a query of its own for the time zone."""
+    return pl.lit((at - EPOCH) // timedelta(microseconds=1)).cast(pl.Datetime("us", "UTC"))
 
 
 def compare_replay(
@@ -107,13 +114,13 @@ def compare_replay(
     Raises
     ------
     ValueError
-        If a column has another type in `recomputed`, or a key is repeated.
+        If a column has another type in `recomputed`, or, of frames that differ, one repeats a key.
     """
-    left, right = (frame.filter(pl.col("ts") == at) for frame in (stored, recomputed))
-    _check_comparable(left, right, keys=keys)
+    left, right = (frame.filter(pl.col("ts") == instant(at)) for frame in (stored, recomputed))
     # Nearly every replay confirms: polars says so at once of the frames in whole. NaN equals NaN there, -0.0 equals 0.0.
-    if left.sort(keys).equals(right.sort(keys)):
+    if left.schema == right.schema and left.equals(right):
         return []
+    _check_comparable(left, right, keys=keys)
     names = sorted((set(left.columns) | set(right.columns)) - set(keys))
     both = _mark(left, "stored", keys=keys).join(
         _mark(right, "recomputed", keys=keys), on=list(keys), how="full", coalesce=True

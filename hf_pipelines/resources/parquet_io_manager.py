@@ -15,6 +15,7 @@ from time import perf_counter
 from typing import Any
 
 import dagster as dg
+import numpy as np
 import polars as pl
 from dagster._core.execution.context.system import StepExecutionContext
 
@@ -72,13 +73,12 @@ class Loaded:
         names = parts[0].columns if columns is None else columns
         # Where nothing is chosen, partitions with other columns are refused.
         chosen = parts if columns is None else [each.select(columns) for each in parts]
-        # One frame of many chunks, nothing copied: a plan over sixty weeks takes as long to make as the rest.
-        frame = pl.concat(chosen, how="vertical", rechunk=False).lazy()
+        frame = pl.concat(chosen, how="vertical", rechunk=False)
         if self.symbols is not None and "symbol" in names:
             frame = frame.filter(pl.col("symbol").is_in(self.symbols))
         if self.known_at is not None and not {"ts", "available_at"}.isdisjoint(names):
             frame = cut(frame, self.known_at)
-        return (frame.sort("symbol", "ts") if {"symbol", "ts"} <= {*names} else frame).collect()
+        return _by_symbol(frame) if {"symbol", "ts"} <= {*names} else frame
 
     def require(self, keys: Sequence[str]) -> None:
         """Refuse a window with partitions that were never published."""
@@ -110,6 +110,24 @@ class Loaded:
     def cut(self, at: datetime, symbols: frozenset[str] | None = None) -> "Loaded":
         """The same partitions as they were known at `at`, of some symbols alone where they are named."""
         return replace(self, known_at=at, symbols=symbols)
+
+
+def _by_symbol(frame: pl.DataFrame) -> pl.DataFrame:
+    """Rows sorted by (symbol, ts), for partitions that come in the order of time.
+
+    A stable sort by symbol alone is then enough, and three times as fast; whether it was is looked at.
+    """
+    # Rows are taken several times faster from one chunk than from sixty.
+    frame = frame.rechunk()
+    symbols = frame["symbol"]
+    known = symbols.unique().sort()
+    if not known.null_count():
+        codes = symbols.cast(pl.Enum(known)).to_physical().to_numpy()
+        order = np.argsort(codes, kind="stable")
+        ts, codes = frame["ts"].to_physical().to_numpy()[order], codes[order]
+        if ((ts[1:] >= ts[:-1]) | (codes[1:] > codes[:-1])).all():
+            return frame[order]
+    return frame.sort("symbol", "ts")
 
 
 @dataclass(frozen=True)

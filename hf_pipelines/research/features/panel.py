@@ -158,30 +158,30 @@ def build_panel(
     ------
     ValueError
         If `bars` lack a column, are not sorted or repeat a key; if `sessions` are not ascending or do not
-        cover the bars; if a planned holiday is a session; if it is not clear which reference is the benchmark.
+        cover the bars; if a planned holiday is a session; if the benchmark is read and it is not clear which reference
+        that is.
     """
     _check_bars(bars)
     members = bars.filter(pl.col("role") == "member")
     column = {name: _column(members, name) for name in _COLUMNS}
-    starts = np.append(np.flatnonzero(_is_first(members)), members.height).astype(np.int64)
-    session = members["session"].to_numpy().astype("datetime64[D]")
+    rows = _Rows.of(members)
     calendar = None if sessions is None else _checked_calendar(sessions)
     read = SELECTED_INPUTS if inputs is None else {*inputs}
-    compared = _benchmark_bars(bars, benchmark, volatility_index)
-    close, factor = _align_benchmark(members, compared if "benchmark" in read else compared.clear())
+    compared = _benchmark_bars(bars, benchmark, volatility_index) if "benchmark" in read else bars.clear()
+    close, factor = _align_benchmark(members, compared)
     index = volatility_index if "volatility_index" in read else None
-    is_member = _is_member(members, membership)
-    is_wanted = np.full(session.shape, True) if wanted is None else members["session"].is_in([*wanted]).to_numpy()
+    is_member = _is_member(rows, membership)
+    is_wanted = True if wanted is None else np.isin(rows.days, _as_days(wanted))[rows.day]
     panel = Panel(
         keys=members.select(KEY_COLUMNS),
-        starts=starts,
+        starts=rows.starts,
         price_factor=_price_factor(members),
-        session=session,
-        first_readable=_first_readable(starts, session, earliest),
-        next_session=_next_session(session, calendar),
+        session=rows.days[rows.day],
+        first_readable=_first_readable(rows, earliest),
+        next_session=_next_session(rows, calendar),
         calendar=np.array([], dtype="datetime64[D]") if calendar is None else calendar,
         planned_holidays=_planned_holidays(planned_holidays, calendar),
-        session_open=_session_open(members, opens if "session_open" in read else None),
+        session_open=_session_open(rows, opens if "session_open" in read else None),
         is_member=is_member,
         sector=_sector_codes(members, sectors if "sector" in read else None),
         benchmark_close=close,
@@ -195,6 +195,59 @@ def build_panel(
         if isinstance(value, np.ndarray):
             value.setflags(write=False)
     return panel
+
+
+@dataclass(frozen=True, eq=False)
+class _Rows:
+    """Where the symbols and sessions of the rows are: what holds for a session is found once a day and laid out.
+
+    Attributes
+    ----------
+    symbols : Series of shape (n_symbols,)
+        Ascending.
+    starts : int64 array of shape (n_symbols + 1,)
+        As in `Panel`.
+    days : datetime64[D] array of shape (n_days,)
+        The sessions of the rows, ascending.
+    day : int64 array of shape (n_rows,)
+        The place of the row's session among `days`.
+    symbol : int64 array of shape (n_rows,)
+        The place of the row's symbol among `symbols`.
+    """
+
+    symbols: pl.Series
+    starts: OffsetArray
+    symbol: OffsetArray
+    days: DateArray
+    day: OffsetArray
+
+    @staticmethod
+    def of(members: pl.DataFrame) -> _Rows:
+        starts = np.append(_first_rows(members), members.height)
+        session = members["session"].to_physical().to_numpy().astype(np.int64)
+        base = session.min(initial=np.iinfo(np.int64).max) if session.size else 0
+        # Days lie close together: marking them is several times faster than sorting.
+        is_session = np.zeros(int(session.max(initial=base)) - int(base) + 1, dtype=bool)
+        is_session[session - base] = True
+        days = (np.flatnonzero(is_session) if session.size else np.array([], dtype=np.int64)) + base
+        return _Rows(
+            members["symbol"][starts[:-1]],
+            starts,
+            np.repeat(np.arange(starts.size - 1), np.diff(starts)),
+            days.astype("datetime64[D]"),
+            (np.cumsum(is_session) - 1)[session - base],
+        )
+
+    def first_from(self, symbols: OffsetArray, days: OffsetArray) -> OffsetArray:
+        """For places of symbols and of days: the symbol's first row of that day or later, else the row after its last."""
+        n_days = self.days.size + 1
+        # Rows are in the order of (symbol, day), so one sorted key does for all of them.
+        found = np.searchsorted(self.symbol * n_days + self.day, symbols * n_days + days)
+        return np.asarray(found, dtype=np.int64)
+
+
+def _as_days(days: Iterable[date]) -> DateArray:
+    return np.array(list(days), dtype="datetime64[D]")
 
 
 def _check_bars(bars: pl.DataFrame) -> None:
@@ -213,8 +266,9 @@ def _column(bars: pl.DataFrame, name: str) -> FloatArray:
     return bars[name].cast(pl.Float64).to_numpy(writable=True)
 
 
-def _is_first(bars: pl.DataFrame) -> npt.NDArray[np.bool_]:
-    return (bars["symbol"] != bars["symbol"].shift()).fill_null(True).to_numpy()
+def _first_rows(bars: pl.DataFrame) -> OffsetArray:
+    """Number of the first row of each symbol."""
+    return np.flatnonzero(np.diff(bars["symbol"].rle_id().to_numpy().astype(np.int64), prepend=-1))
 
 
 def _price_factor(bars: pl.DataFrame) -> FloatArray:
@@ -222,69 +276,65 @@ def _price_factor(bars: pl.DataFrame) -> FloatArray:
 
 
 def _checked_calendar(sessions: Iterable[date]) -> DateArray:
-    calendar = np.array(list(sessions), dtype="datetime64[D]")
+    calendar = _as_days(sessions)
     if (np.diff(calendar).astype(np.int64) <= 0).any():
         raise ValueError("`sessions` must be ascending without repeats, was not; sort the sessions.")
     return calendar
 
 
 def _planned_holidays(holidays: Iterable[date] | None, calendar: DateArray | None) -> DateArray:
-    days = np.unique(np.array(list(holidays or ()), dtype="datetime64[D]"))
+    days = np.unique(_as_days(holidays or ()))
     if calendar is not None and (wrong := np.intersect1d(days, calendar)).size:
         shown = [str(day) for day in wrong[:5]]
         raise ValueError(f"`planned_holidays` must not be sessions, was so for {shown}; take them from one calendar.")
     return np.asarray(days[np.is_busday(days)])
 
 
-def _next_session(session: DateArray, calendar: DateArray | None) -> DateArray:
+def _next_session(rows: _Rows, calendar: DateArray | None) -> DateArray:
     if calendar is None:
-        return np.full(session.shape, np.datetime64("NaT", "D"))
-    after = np.searchsorted(calendar, session, side="right")
-    outside = session[~np.isin(session, calendar) | (after == calendar.size)]
+        return np.full(rows.day.shape, np.datetime64("NaT", "D"))
+    after = np.searchsorted(calendar, rows.days, side="right")
+    outside = rows.days[~np.isin(rows.days, calendar) | (after == calendar.size)]
     if outside.size:
-        shown = [str(day) for day in np.unique(outside)[:5]]
+        shown = [str(day) for day in outside[:5]]
         raise ValueError(
             f"`sessions` must hold every session of the bars and one after the last, was not so for {shown}; "
             "build the calendar around the bars."
         )
-    return np.asarray(calendar[after])
+    return np.asarray(calendar[after][rows.day])
 
 
-def _first_readable(starts: OffsetArray, session: DateArray, earliest: Mapping[date, date] | None) -> OffsetArray:
-    first = np.repeat(starts[:-1], np.diff(starts))
+def _first_readable(rows: _Rows, earliest: Mapping[date, date] | None) -> OffsetArray:
     if earliest is None:
-        return first
-    days, at = np.unique(session, return_inverse=True)
-    if missing := [day for day in days.tolist() if day not in earliest]:
+        return rows.starts[rows.symbol]
+    days = rows.days.tolist()
+    if missing := [day for day in days if day not in earliest]:
         raise ValueError(f"`earliest` must name every session of the bars, was without {missing[:5]}.")
-    readable_from = np.array([earliest[day] for day in days.tolist()], dtype="datetime64[D]")[at]
-    for begin, end in zip(starts[:-1], starts[1:], strict=True):
-        here = slice(begin, end)
-        first[here] = begin + np.searchsorted(session[here], readable_from[here])
-    return first
+    readable_from = np.searchsorted(rows.days, _as_days(earliest[day] for day in days))
+    return rows.first_from(rows.symbol, readable_from[rows.day])
 
 
-def _session_open(members: pl.DataFrame, opens: Mapping[date, datetime] | None) -> npt.NDArray[np.datetime64]:
+def _session_open(rows: _Rows, opens: Mapping[date, datetime] | None) -> npt.NDArray[np.datetime64]:
     """NaT where the open is not known."""
-    if opens is None:
-        return np.full(members.height, np.datetime64("NaT", "us"))
-    days = members["session"].unique().to_list()
-    known = pl.DataFrame(
-        {"session": days, "open_at": [opens.get(day) for day in days]},
-        schema={"session": pl.Date, "open_at": pl.Datetime("us", "UTC")},
-    )
-    at = members.select("session").join(known, on="session", how="left", maintain_order="left")["open_at"]
-    return at.dt.replace_time_zone(None).to_numpy(writable=True).astype("datetime64[us]")
+    known = {} if opens is None else opens
+    of_day = pl.Series([known.get(day) for day in rows.days.tolist()], dtype=pl.Datetime("us", "UTC"))
+    return of_day.to_numpy().astype("datetime64[us]")[rows.day]
 
 
-def _is_member(members: pl.DataFrame, membership: pl.DataFrame | None) -> BoolArray:
+def _is_member(rows: _Rows, membership: pl.DataFrame | None) -> BoolArray:
     if membership is None:
-        return np.full(members.height, True)
-    spells = members.select("symbol", "session").with_row_index("row").join(membership, on="symbol", how="inner")
-    inside = (pl.col("session") >= pl.col("since")) & (pl.col("session") <= pl.col("until")).fill_null(True)
-    is_member = np.full(members.height, False)
-    is_member[spells.filter(inside)["row"].to_numpy()] = True
-    return is_member
+        return np.full(rows.day.shape, True)
+    place = {symbol: at for at, symbol in enumerate(rows.symbols)}
+    at = np.array([place.get(symbol, -1) for symbol in membership["symbol"]], dtype=np.int64)
+    spells, at = membership.filter(at >= 0), at[at >= 0]
+    since, until = (spells[name].to_numpy().astype("datetime64[D]") for name in ("since", "until"))
+    first_out = np.where(np.isnat(until), rows.days.size, np.searchsorted(rows.days, until, side="right"))
+    begin, end = rows.first_from(at, np.searchsorted(rows.days, since)), rows.first_from(at, first_out)
+    # A spell that ends before it begins holds nothing.
+    steps = np.zeros(rows.day.size + 1, dtype=np.int64)
+    np.add.at(steps, begin, begin < end)
+    np.subtract.at(steps, end, begin < end)
+    return np.asarray(np.cumsum(steps[:-1]) > 0)
 
 
 def _sector_codes(members: pl.DataFrame, sectors: Mapping[str, str] | None) -> CodeArray:
@@ -298,14 +348,14 @@ def _sector_codes(members: pl.DataFrame, sectors: Mapping[str, str] | None) -> C
 
 def _benchmark_bars(bars: pl.DataFrame, benchmark: str | None, volatility_index: str | None) -> pl.DataFrame:
     references = bars.filter(pl.col("role") == "reference")
-    if volatility_index is not None:
-        references = references.filter(pl.col("symbol") != volatility_index)
-    known = references["symbol"].unique().sort().to_list()
-    if benchmark is None and len(known) > 1:
-        raise ValueError(f"`benchmark` must be one of the reference symbols {known}, was None.")
     # A named benchmark without bars is no error: a week before its first bar must come out the same, NaN,
     # alone or in a range of weeks.
-    return references if benchmark is None else references.filter(pl.col("symbol") == benchmark)
+    if benchmark is not None:
+        return references.filter((pl.col("symbol") == benchmark) & (pl.col("symbol") != (volatility_index or "")))
+    references = references.filter(pl.col("symbol") != (volatility_index or ""))
+    if len(known := references["symbol"].unique().sort().to_list()) > 1:
+        raise ValueError(f"`benchmark` must be one of the reference symbols {known}, was None.")
+    return references
 
 
 def _volatility_close(members: pl.DataFrame, bars: pl.DataFrame, volatility_index: str | None) -> FloatArray:
@@ -328,7 +378,8 @@ def _align_benchmark(members: pl.DataFrame, benchmark: pl.DataFrame) -> tuple[Fl
     close[known] = _column(benchmark, "close")[at[known]]
     factor[known] = own[at[known]]
     # Where the symbol skipped sessions, the benchmark's events of those sessions count as well.
-    steps = np.where(_is_first(members), 1, np.diff(at, prepend=0))
+    steps = np.diff(at, prepend=0)
+    steps[_first_rows(members)] = 1
     back = 1
     while (rows := np.flatnonzero(known & (steps > back))).size:
         factor[rows] *= own[at[rows] - back]

@@ -92,7 +92,7 @@ def _table(frame: pl.DataFrame, n_symbols: int) -> KnownTable:
 
 
 def _times(column: pl.Series) -> TimeArray:
-    return column.dt.replace_time_zone(None).dt.cast_time_unit("us").to_numpy().astype("datetime64[us]")
+    return column.to_numpy().astype("datetime64[us]")
 
 
 def latest_known(panel: Panel, table: KnownTable) -> OffsetArray:

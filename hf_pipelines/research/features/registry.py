@@ -138,7 +138,7 @@ def feature_frame(panel: Panel, features: Sequence[Feature]) -> pl.DataFrame:
             if feature.required_bars > shortest:
                 known = np.where(n_bars >= feature.required_bars, known, np.nan)
             computed[feature.name] = pl.Series(feature.name, known.astype(np.float32, copy=False))
-    return panel.keys[rows].with_columns(computed[feature.name] for feature in features)
+    return panel.keys[rows].hstack([computed[feature.name] for feature in features])
 
 
 def _judged(feature: Feature) -> Feature:
