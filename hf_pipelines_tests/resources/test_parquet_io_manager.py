@@ -1,4 +1,6 @@
-"""IO manager: what is said of partitions of a run that could not be published."""
+"""IO manager: frames over partitions, and what is said of those of a run that could not be published."""
+
+from datetime import date
 
 import polars as pl
 import pytest
@@ -6,6 +8,7 @@ import pytest
 from hf_pipelines.resources.object_store import ObjectStore
 from hf_pipelines.resources.parquet_io_manager import Loaded, Publication, describe_faults, missing_error
 from hf_pipelines.resources.partition_store import Content, PartitionStore, Stamp
+from hf_pipelines_tests.sample_bars import random_bars, weekdays
 
 WEEKS = ["2012-01-01", "2012-01-08", "2012-01-15"]
 
@@ -42,3 +45,19 @@ def test_frame_of_weeks_of_which_some_lack_a_column_names_it_the_weeks_and_the_c
     # Where no columns are chosen none is left out in silence.
     with pytest.raises(pl.exceptions.PolarsError):
         loaded.frame(WEEKS)
+
+
+def test_frame_is_sorted_by_symbol_and_time_in_whatever_order_its_partitions_come(tmp_path):
+    store = PartitionStore(ObjectStore(str(tmp_path)))
+    bars = random_bars(symbols=300, sessions=15, start=date(2012, 1, 2), has_reference=False, late_bars=0)
+    weeks = [bars.filter(pl.col("session").is_in(weekdays(5, start=date(2012, 1, 2 + 7 * at)))) for at in range(3)]
+    for week, frame in zip(WEEKS, weeks, strict=True):
+        store.publish("m/bars", week, Content(frame), Stamp("1", "r", "2026-01-01T00:00Z"))
+    loaded = Loaded("m/bars", {week: store.read("m/bars", week) for week in WEEKS}, store)
+    assert bars.height == 4500
+    assert loaded.frame().equals(bars)
+    assert loaded.frame(WEEKS[::-1]).equals(bars)
+    at = bars["ts"].unique().sort()[7]
+    some = frozenset({"S007", "S299", "unknown"})
+    expected = bars.filter((pl.col("symbol").is_in(some)) & (pl.col("ts") <= at))
+    assert loaded.cut(at, some).frame().equals(expected) and expected.height == 16

@@ -122,6 +122,57 @@ def test_is_member_holds_both_ends_of_each_spell_and_nothing_else():
     assert panel.is_wanted.tolist() == [False, False, True, False, True, False] + [False] * 6
 
 
+@pytest.mark.parametrize("seed", range(8))
+def test_columns_of_sessions_are_those_of_a_search_row_by_row(seed):
+    rng = np.random.default_rng(seed)
+    calendar = weekdays(61)
+    bars = random_bars(symbols=6, sessions=60, seed=seed, late_bars=seed % 4)
+    # Two bars a session for some, holes for all, and one symbol with a single bar.
+    later = bars.filter(pl.col("symbol").is_in(["S001", "S002"])).with_columns(pl.col("ts") + timedelta(hours=1))
+    bars = pl.concat([bars, later]).filter(pl.Series(rng.random(bars.height + later.height) < 0.7))
+    bars = pl.concat([bars.filter(pl.col("symbol") != "S003"), bars.filter(pl.col("symbol") == "S003").head(1)])
+    bars = bars.sort("symbol", "ts")
+    spells = []
+    for symbol in ["S000", "S001", "S004", "S005", "unknown"]:
+        first, second, third = sorted(rng.permutation(60)[:3].tolist())
+        spells += [(symbol, calendar[first], calendar[second]), (symbol, calendar[third], None)]
+    # One that is over before it begins, one before the bars, one after them.
+    spells += [("S002", calendar[30], calendar[29]), ("S002", date(2019, 1, 1), date(2019, 2, 1))]
+    spells += [("S002", date(2029, 1, 1), None)]
+    opens = {day: datetime(day.year, day.month, day.day, 14, tzinfo=UTC) for day in calendar[5:]}
+    earliest = {day: day - timedelta(days=int(rng.integers(0, 40))) for day in calendar}
+    wanted = calendar[20:30]
+
+    panel = build_panel(
+        bars,
+        calendar,
+        wanted=[*wanted, date(1999, 1, 1)],
+        earliest=earliest,
+        opens=opens,
+        membership=pl.DataFrame(spells, schema=["symbol", "since", "until"], orient="row"),
+    )
+
+    rows = panel.keys.rows()
+    for row, (symbol, session, _) in enumerate(rows):
+        own = [at for at, (other, day, _) in enumerate(rows) if other == symbol and day >= earliest[session]]
+        is_member = any(s == symbol and a <= session and (b is None or session <= b) for s, a, b in spells)
+        opened = opens.get(session)
+        assert panel.first_readable[row] == own[0]
+        assert panel.next_session[row] == min(day for day in calendar if day > session)
+        assert panel.session[row] == session
+        assert panel.is_member[row] == is_member
+        assert panel.is_wanted[row] == (is_member and session in wanted)
+        assert panel.session_open[row].item() == (opened.replace(tzinfo=None) if opened else None)
+    assert panel.starts.tolist() == [
+        next(at for at, row in enumerate(rows) if row[0] == symbol) for symbol in sorted({row[0] for row in rows})
+    ] + [len(rows)]
+
+
+def test_panel_of_no_members_is_empty():
+    panel = build_panel(bars_of(REFERENCE, [1.0] * 5, role="reference"), None, wanted=weekdays(2))
+    assert (panel.keys.height, panel.starts.tolist(), panel.first_readable.size, panel.is_wanted.size) == (0, [0], 0, 0)
+
+
 def test_sector_codes_do_not_depend_on_which_symbols_are_loaded():
     sectors = {"A": "oil", "B": "banks", "C": "cars"}
     bars = pl.concat([bars_of(symbol, [1.0]) for symbol in "ABD"])
