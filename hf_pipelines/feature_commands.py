@@ -89,8 +89,8 @@ def feature_test_lines(store: PartitionStore, market: Market, name: str) -> Iter
     """Judge a feature by the contract, on the stored bars of a market or, without any, on those of the sample."""
     feature = _named(name, market)
     yield f"{feature.group}/{feature.name}: {feature.formula}", True
-    yield f"  reads {', '.join(feature.inputs)} over {feature.lookback_bars} bars", True
-    bars, origin = _bars(store, market, 2 * feature.lookback_bars + 120)
+    yield f"  reads {', '.join(feature.inputs)} over {feature.window}", True
+    bars, origin = _bars(store, market, 2 * max(feature.lookback_bars, feature.lookback_days) + 120)
     yield f"  judged on {bars['symbol'].n_unique()} symbols, {bars['session'].n_unique()} sessions of {origin}", True
     days = bars["session"].unique().sort().to_list()
     sessions = market.partitions.sessions_around(days[0], days[-1])

@@ -234,7 +234,7 @@ def features_lines(
         hint = f" (near it: {', '.join(near)})" if near else ""
         raise ValueError(f"`pattern` must match a feature{hint}, was {pattern!r}.")
     for each in found:
-        yield from textwrap.wrap(f"{each.group}/{each.name}  {each.lookback_bars} bars", width)
+        yield from textwrap.wrap(f"{each.group}/{each.name}  {each.window}", width)
         told = [("formula", each.formula), ("inputs", ", ".join(each.inputs)), ("source", each.source)]
         if stored is not None:
             told.append(("stored by", ", ".join(stored.get(each.name, ())) or "no market"))

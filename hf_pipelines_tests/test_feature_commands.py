@@ -273,7 +273,7 @@ def test_features_lists_those_of_a_markets_modules_and_which_market_stores_them(
         "    formula: (open - close before) / range",
         "    inputs: open, high, low, close",
         "    stored by: us_tech",
-        "desk/tomorrow  1 bars",
+        "desk/tomorrow  1 bar",
         "    formula: the next close over this one - 1",
         "    inputs: close",
         "    stored by: no market",

@@ -54,9 +54,12 @@ TAG_NAME = re.compile(r"[A-Za-z0-9_.-]{1,63}")
 
 def feature_weeks(market: "Market", group: str) -> int:
     """Weeks before a week that its features read."""
-    longest = max(FEATURES[name].lookback_bars for name in market.feature_groups[group])
+    features = [FEATURES[name] for name in market.feature_groups[group]]
+    longest = max(each.lookback_bars for each in features)
     bars_per_week = market.usual_bars_per_year / USUAL_SESSIONS * SESSIONS_PER_WEEK
-    return 0 if longest == 1 else math.ceil(longest / bars_per_week) + 1
+    of_bars = 0 if longest == 1 else math.ceil(longest / bars_per_week) + 1
+    days = max(each.lookback_days for each in features)
+    return max(of_bars, math.ceil(days / 7) + 1 if days else 0)
 
 
 def missing_bars(market: "Market", group: str, week: str, stored: Collection[str]) -> list[str]:
@@ -183,14 +186,14 @@ def features_stage(market: "Market", group: str) -> Stage:
             compute_features,
             *(feature.compute for feature in features),
             fields={
-                "features": [(each.name, each.lookback_bars, each.inputs) for each in features],
+                "features": [(each.name, each.lookback_bars, each.lookback_days, each.inputs) for each in features],
                 **_fields(market, {item for each in features for item in each.inputs}),
             },
         ),
         checks=(feature_replay(market, group), *_filing_checks(read)),
         pool=market.name,
         column_schema=column_schema(
-            {each.name: f"{each.formula} ({each.lookback_bars} bars)" for each in features},
+            {each.name: f"{each.formula} ({each.window})" for each in features},
             {each.name: pl.Float32() for each in features},
         ),
         # The search of Dagster's open-source web UI looks at tags, not at columns.

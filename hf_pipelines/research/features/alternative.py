@@ -3,8 +3,8 @@
 Here: net insider purchases and short interest. Not here: which row counts when, and the splits in between
 (`point_in_time.py`); the tables' contracts (`references.py`).
 
-A number of shares counts them as on its own day: the splits since are applied, as far as the window of `_BARS` bars
-holds them. 90 days hold at most 90 sessions, and one bar has to lie before.
+A number of shares counts them as on its own day: the splits since are applied, as far as the window of `_SPLIT_DAYS` holds
+them.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from hf_pipelines.research.features.point_in_time import (
     DAY,
     Arrivals,
     KnownTable,
+    days_in_ticks,
     fill_slots,
     finite,
     known_table,
@@ -41,7 +42,8 @@ STALE_AFTER_DAYS = 45
 _REACH_DAYS = 120
 _REPORTS = 4
 
-_BARS = 91
+# The 90 days of insiders, and four reports of short interest of which the newest is about to be late.
+_SPLIT_DAYS = 128
 _USUAL_BARS = 60
 
 _INSIDER_REFERENCE_DAYS = INSIDER_DAYS + 2
@@ -63,8 +65,7 @@ def read_insider_trades(panel: Panel) -> NetPurchases:
     Returns
     -------
     NetPurchases
-        NaN in rows that are not wanted, and `shares` where not all of the window is readable or a trade of the 90 days
-        lies before it.
+        NaN in rows that are not wanted, and `shares` where the symbol's bars do not reach back `_SPLIT_DAYS`.
 
     Raises
     ------
@@ -85,7 +86,7 @@ def read_insider_trades(panel: Panel) -> NetPurchases:
         panel.starts, panel.first_readable, _ticks(panel.session_open), panel.split_ratio, panel.is_wanted,
         table.offsets, _ticks(table.time("event_time")), _ticks(table.available_at),
         replaced.cast(pl.Int64).fill_null(np.iinfo(np.int64).max).to_numpy(),
-        table.figure("shares"), table.figure("value"), INSIDER_DAYS * int(DAY.astype(np.int64)), _BARS, sums,
+        table.figure("shares"), table.figure("value"), days_in_ticks(INSIDER_DAYS), days_in_ticks(_SPLIT_DAYS), sums,
     )  # fmt: skip
     return NetPurchases(*sums)
 
@@ -98,32 +99,38 @@ def _ticks(times: np.ndarray) -> OffsetArray:
 def _sum_trades(
     starts: OffsetArray, first_readable: OffsetArray, opens: OffsetArray, split_ratio: FloatArray, is_wanted: BoolArray,
     offsets: OffsetArray, traded: OffsetArray, available: OffsetArray, replaced: OffsetArray,
-    shares: FloatArray, value: FloatArray, span: int, lookback_bars: int, sums: FloatArray,
+    shares: FloatArray, value: FloatArray, span: int, lookback: int, sums: FloatArray,
 ) -> None:  # fmt: skip
     unknown = np.iinfo(np.int64).min
+    split_before = np.empty(split_ratio.size, dtype=np.int64)
     for symbol in range(starts.size - 1):
         begin, end = offsets[symbol], offsets[symbol + 1]
         after = begin  # The first trade that is not before the row.
+        event = starts[symbol] - 1  # The symbol's latest split.
+        since = starts[symbol]  # The first row from which on all opens are known.
         for row in range(starts[symbol], starts[symbol + 1]):
             moment = opens[row]
+            if split_ratio[row] != 1.0:
+                split_before[row] = event
+                event = row
+            if moment == unknown:
+                since = row + 1
             if not is_wanted[row] or moment == unknown:
                 continue
             while after < end and traded[after] < moment:
                 after += 1
             count, paid = 0.0, 0.0
-            first, bar, growth = row - lookback_bars + 1, row, 1.0
+            bar, growth = event, 1.0
             # Splits before the window are not seen.
-            total = 0.0 if first >= first_readable[row] else np.nan
+            total = 0.0 if opens[max(first_readable[row], since)] <= moment - lookback else np.nan
             for trade in range(after - 1, begin - 1, -1):
                 if traded[trade] <= moment - span:
                     break
-                while bar >= max(first, first_readable[row]) and opens[bar] > traded[trade]:
-                    growth *= split_ratio[bar]
-                    bar -= 1
                 if available[trade] >= moment or replaced[trade] < moment:
                     continue
-                if bar < first:
-                    growth = np.nan
+                while bar >= starts[symbol] and opens[bar] > traded[trade]:
+                    growth *= split_ratio[bar]
+                    bar = split_before[bar]
                 count += np.sign(shares[trade])
                 total += shares[trade] * growth
                 paid += value[trade]
@@ -197,7 +204,7 @@ class ShortReports:
         after, until = (np.full(self.panel.close.size, np.datetime64("NaT", "us")) for _ in range(2))
         after[self.rows] = times[self.reports[:, back]]
         until[self.rows] = times[self.reports[:, 0]]
-        return split_growth(self.panel, after, until=until, lookback_bars=_BARS)[self.rows]
+        return split_growth(self.panel, after, until=until, lookback_days=_SPLIT_DAYS)[self.rows]
 
 
 def read_short_interest(panel: Panel) -> ShortReports:
@@ -261,8 +268,8 @@ def _reports_together(panel: Panel, names: Sequence[str]) -> list[FloatArray]:
 
 
 def _insider(
-    function: Callable[[Panel, NetPurchases], FloatArray], *, bars: int, inputs: tuple[Input, ...], formula: str,
-    source: str = "",
+    function: Callable[[Panel, NetPurchases], FloatArray], *, bars: int = 1, days: int = 0, inputs: tuple[Input, ...] = (),
+    formula: str, source: str = "",
 ) -> Feature:  # fmt: skip
     name = function.__name__
 
@@ -272,11 +279,11 @@ def _insider(
     compute.__doc__ = function.__doc__
     return Feature(
         name, "alternative", compute, bars, ("insider_trades", "session_open", *inputs), formula, source,
-        together=_trades_together, reference_days=_INSIDER_REFERENCE_DAYS,
+        together=_trades_together, lookback_days=days, reference_days=_INSIDER_REFERENCE_DAYS,
     )  # fmt: skip
 
 
-def _short(function: Callable[[ShortReports], FloatArray], *, bars: int = 1, formula: str, source: str = "") -> Feature:
+def _short(function: Callable[[ShortReports], FloatArray], *, days: int = 0, formula: str, source: str = "") -> Feature:
     name = function.__name__
 
     def compute(panel: Panel) -> FloatArray:
@@ -284,16 +291,16 @@ def _short(function: Callable[[ShortReports], FloatArray], *, bars: int = 1, for
 
     compute.__doc__ = function.__doc__
     return Feature(
-        name, "alternative", compute, bars, ("short_interest", "session_open"), formula, source,
-        together=_reports_together, reference_days=_SHORT_REFERENCE_DAYS,
+        name, "alternative", compute, 1, ("short_interest", "session_open"), formula, source,
+        together=_reports_together, lookback_days=days, reference_days=_SHORT_REFERENCE_DAYS,
     )  # fmt: skip
 
 
 FEATURES = (
-    _insider(insider_net_buys_90, bars=1, inputs=(),
+    _insider(insider_net_buys_90,
              formula="insider purchases - sales of 90 days, a number of trades",
              source="Lakonishok & Lee (2001), Are Insider Trades Informative?, Review of Financial Studies 14(1)"),
-    _insider(insider_net_shares_90, bars=_BARS, inputs=("volume",),
+    _insider(insider_net_shares_90, bars=_USUAL_BARS, days=_SPLIT_DAYS, inputs=("volume",),
              formula="insiders' net shares of 90 days / mean(volume, 60)"),
     _insider(insider_net_value_90, bars=_USUAL_BARS, inputs=("close", "volume"),
              formula="insiders' net payments of 90 days / mean(close * volume, 60)"),
@@ -301,6 +308,6 @@ FEATURES = (
            source="Boehmer, Jones & Zhang (2008), Which Shorts Are Informed?, J. Finance 63(2)"),
     _short(days_to_cover, formula="shares short / average daily volume of the report",
            source="Hong, Li, Ni, Scheinkman & Yan (2015), Days to Cover and Stock Returns, NBER 21166"),
-    _short(short_interest_change_1, bars=_BARS, formula="shares short / those of the report before - 1"),
-    _short(short_interest_change_3, bars=_BARS, formula="shares short / those of the third report before - 1"),
+    _short(short_interest_change_1, days=_SPLIT_DAYS, formula="shares short / those of the report before - 1"),
+    _short(short_interest_change_3, days=_SPLIT_DAYS, formula="shares short / those of the third report before - 1"),
 )  # fmt: skip

@@ -8,7 +8,7 @@ stored partitions (`research/replay.py`).
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from datetime import date, datetime
+from datetime import date, datetime, timedelta
 from typing import Any
 
 import numpy as np
@@ -64,7 +64,7 @@ def contract_breaches(feature: Feature, bars: pl.DataFrame, *, seed: int = 0, **
     inputs; finite or NaN; some value. Reference tables are cut with the future. A rule that holds on these bars may break on others.
     """
     sessions = bars["session"].unique().sort().to_list()
-    needed = feature.lookback_bars + 40
+    needed = _window_sessions(feature, sessions) + 40
     if len(sessions) < needed:
         raise ValueError(
             f"`bars` must hold at least {needed} sessions to judge {feature.name}, was {len(sessions)}; give more history."
@@ -130,15 +130,22 @@ def _cut_references(given: Mapping[str, Any], at: datetime) -> dict[str, Any]:
 def _long_window(
     bars: pl.DataFrame, whole: pl.DataFrame, feature: Feature, sessions: list[date], values: Values
 ) -> Iterator[str]:
-    first = sessions[len(sessions) - feature.lookback_bars - 39]
+    first = sessions[len(sessions) - _window_sessions(feature, sessions) - 39]
     short = values(bars.filter(pl.col("session") >= first))
     # Rows whose window lies within what is left.
     rows = pl.int_range(pl.len()).over("symbol") >= feature.lookback_bars - 1
-    judged = short.filter(rows)
-    rule = f"read only its last {feature.lookback_bars} bars (`lookback_bars`)"
+    judged = short.filter(rows & (pl.col("session") > first + timedelta(days=feature.lookback_days)))
+    fields = "`lookback_bars`" + (", `lookback_days`" if feature.lookback_days else "")
+    rule = f"read only its last {feature.window} ({fields})"
     expected = whole.join(judged.select("symbol", "ts"), on=["symbol", "ts"], how="semi")
     for breach in _differing(expected, judged, feature.name, rule):
         yield f"{breach} (bars before {first} were cut off)"
+
+
+def _window_sessions(feature: Feature, sessions: list[date]) -> int:
+    """Sessions that the window of a feature holds at most, if a bar is at least a session."""
+    last = sessions[-1] - timedelta(days=feature.lookback_days)
+    return max(feature.lookback_bars, sum(day >= last for day in sessions))
 
 
 def _units(bars: pl.DataFrame, whole: pl.DataFrame, name: str, values: Values) -> Iterator[str]:

@@ -3,8 +3,8 @@
 Here: `Feature`, and the builders of the tables that end each group's module. Not here: the tables joined
 (`registry.py`), how a window slides (`windows.py`).
 
-Every feature is a function of exactly the last `lookback_bars` bars of a symbol (of the bars of the benchmark and of
-the universe at those sessions, of the calendar, and of what was known of the symbol before the session opened), so a
+Every feature is a function of exactly the last `lookback_bars` bars of a symbol (of its splits in the last `lookback_days`, of
+the bars of the benchmark and of the universe at those sessions, of the calendar, and of what was known of the symbol before the session opened), so a
 stored value never depends on what else was loaded with it.
 """
 
@@ -27,6 +27,7 @@ Input = Literal[
 
 # What a market has to store before a value of week W: its longest window must fit into the weeks it reads.
 MAX_LOOKBACK_BARS = 300
+MAX_LOOKBACK_DAYS = 420
 
 Columns = Sequence[npt.NDArray[np.float32] | FloatArray]
 
@@ -57,6 +58,9 @@ class Feature:
         `together(panel, names) -> arrays of shape (n_rows,)`, or (n_wanted,) for the wanted rows alone, one a
         name in their order: features that share their work and are computed in one call. `compute` gives the
         same for one name.
+    lookback_days : int, optional
+        Days of the symbol's bars that a value reads besides, for the splits among them, however many bars they are: bars of
+        sessions that opened earlier than this before the row's session change nothing.
     reference_days : int, optional
         Days of reference tables that a value reads: rows that became available earlier than this before the
         row's session change nothing.
@@ -71,6 +75,7 @@ class Feature:
     source: str = ""
     min_bars: int | None = None
     together: Callable[[Panel, Sequence[str]], Columns] | None = None
+    lookback_days: int = 0
     reference_days: int = 0
 
     def __post_init__(self) -> None:
@@ -86,6 +91,16 @@ class Feature:
             raise ValueError(
                 f"`min_bars` must be from 1 to `lookback_bars` ({self.lookback_bars}), was {self.min_bars} for {self.name}."
             )
+        if not 0 <= self.lookback_days <= MAX_LOOKBACK_DAYS:
+            raise ValueError(
+                f"`lookback_days` must be from 0 to {MAX_LOOKBACK_DAYS}, was {self.lookback_days} for {self.name}."
+            )
+
+    @property
+    def window(self) -> str:
+        """What of its symbol's bars a value reads, in words."""
+        bars = "1 bar" if self.lookback_bars == 1 else f"{self.lookback_bars} bars"
+        return f"{bars}, splits of {self.lookback_days} days" if self.lookback_days else bars
 
     @property
     def required_bars(self) -> int:

@@ -10,9 +10,8 @@ this year to date minus last year to date. A filing that is missing makes the su
 
 Per-share figures are used inside their own filing only, where they count the same shares: net income / eps are its
 (average diluted) shares, if it names none. Those are multiplied with the splits since the filing became available,
-which the window has to hold: so a filing counts for `STALE_AFTER_DAYS`, fewer bars than `_SPLIT_BARS` on a calendar of
-weekdays. Filers have 90 days for a 10-K and 45 for a 10-Q: a company without a filing for longer is late.
-On intraday bars the window holds days only: a market value is then NaN but for a filing of those days.
+which the window of `_SPLIT_DAYS` has to hold: a filing counts for `STALE_AFTER_DAYS`. Filers have 90 days for a 10-K and 45
+for a 10-Q: a company without a filing for longer is late.
 """
 
 from __future__ import annotations
@@ -42,8 +41,7 @@ from hf_pipelines.research.references import FISCAL_PERIODS
 
 STALE_AFTER_DAYS = 182
 
-# 182 days hold 130 weekdays, and one bar has to lie at or before the filing.
-_SPLIT_BARS = 131
+_SPLIT_DAYS = STALE_AFTER_DAYS + 1
 
 # At a third quarter TTM reaches back to the first quarter of last year: six quarters and the time it took to file.
 _REACH_DAYS = 2 * 366
@@ -124,7 +122,7 @@ class Filings:
         """Raw close times the filing's shares times the splits since; NaN where the shares are not known."""
         filed_at = np.full(self.panel.close.size, np.datetime64("NaT", "us"))
         filed_at[self.rows] = self.filed_at
-        growth = split_growth(self.panel, filed_at, lookback_bars=_SPLIT_BARS)[self.rows]
+        growth = split_growth(self.panel, filed_at, lookback_days=_SPLIT_DAYS)[self.rows]
         value = self.panel.close[self.rows] * self.latest("filing_shares") * growth
         return np.where(value > 0.0, value, np.nan)
 
@@ -324,7 +322,7 @@ _FILED: tuple[Input, ...] = ("fundamentals", "session_open")
 
 
 def _feature(
-    function: Callable[[Filings], FloatArray], *, formula: str, bars: int = 1, inputs: tuple[Input, ...] = (),
+    function: Callable[[Filings], FloatArray], *, formula: str, days: int = 0, inputs: tuple[Input, ...] = (),
     name: str = "", source: str = "",
 ) -> Feature:  # fmt: skip
     name = name or function.__name__
@@ -335,13 +333,13 @@ def _feature(
     compute.__doc__ = function.__doc__
     _RATIOS[name] = function
     return Feature(
-        name, "fundamental", compute, bars, (*_FILED, *inputs), formula, source, together=_together,
-        reference_days=REFERENCE_DAYS,
+        name, "fundamental", compute, 1, (*_FILED, *inputs), formula, source, together=_together,
+        lookback_days=days, reference_days=REFERENCE_DAYS,
     )  # fmt: skip
 
 
 def _valued(function: Callable[[Filings], FloatArray], *, formula: str, source: str = "") -> Feature:
-    return _feature(function, formula=formula, bars=_SPLIT_BARS, inputs=("close",), source=source)
+    return _feature(function, formula=formula, days=_SPLIT_DAYS, inputs=("close",), source=source)
 
 
 def _against_sector(function: Callable[[Filings], FloatArray]) -> Feature:
@@ -352,7 +350,7 @@ def _against_sector(function: Callable[[Filings], FloatArray]) -> Feature:
     name = function.__name__
     return _feature(
         relative, name=f"{_SECTOR_PREFIX}{name}", formula=f"{name} / median({name} of the sector's members) - 1",
-        bars=_SPLIT_BARS, inputs=("close", "sector", "universe"),
+        days=_SPLIT_DAYS, inputs=("close", "sector", "universe"),
     )  # fmt: skip
 
 

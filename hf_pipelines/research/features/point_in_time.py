@@ -194,7 +194,7 @@ def fill_slots(versions: pl.DataFrame, slot: pl.Expr, *, n_arrivals: int, n_slot
     return slots
 
 
-def split_growth(panel: Panel, after: TimeArray, *, lookback_bars: int, until: TimeArray | None = None) -> FloatArray:
+def split_growth(panel: Panel, after: TimeArray, *, lookback_days: int, until: TimeArray | None = None) -> FloatArray:
     """What one share of then has become: product of the splits effective between a moment and a row of the panel.
 
     Parameters
@@ -202,24 +202,29 @@ def split_growth(panel: Panel, after: TimeArray, *, lookback_bars: int, until: T
     panel : Panel
     after : datetime64[us] array of shape (n_rows,)
         The moment, for each row; splits of sessions that opened after it count.
-    lookback_bars : int
-        Bars that may be read, the row's own included.
+    lookback_days : int
+        Bars of sessions that opened so many days before the row's, or later, are read.
     until : datetime64[us] array of shape (n_rows,), optional
         Splits of sessions that opened after this do not count. Default: up to the row.
 
     Returns
     -------
     float64 array of shape (n_rows,)
-        1 without a split. NaN where `after` is NaT, where the row is not wanted, where not all of the window is
-        readable, and where it begins after the moment: a split before it would not be seen.
+        1 without a split. NaN where `after` is NaT, where the row is not wanted, where the symbol's bars do not reach back
+        `lookback_days`, and where the moment lies before that: a split before it would not be seen.
     """
     ends = panel.session_open if until is None else until
     values = np.full(panel.close.size, np.nan)
     _multiply_splits(
         panel.starts, panel.first_readable, _ticks(panel.session_open), panel.split_ratio, panel.is_wanted,
-        _ticks(after), _ticks(ends), lookback_bars, values,
+        _ticks(after), _ticks(ends), days_in_ticks(lookback_days), values,
     )  # fmt: skip
     return values
+
+
+def days_in_ticks(days: int) -> int:
+    """Microseconds of so many days."""
+    return days * int(DAY.astype(np.int64))
 
 
 def ratio(numerator: FloatArray, denominator: FloatArray) -> FloatArray:
@@ -291,26 +296,28 @@ def _reach_back(offsets: OffsetArray, available: OffsetArray, reach: int, first:
 @window_kernel
 def _multiply_splits(
     starts: OffsetArray, first_readable: OffsetArray, opens: OffsetArray, split_ratio: FloatArray, is_wanted: BoolArray,
-    after: OffsetArray, until: OffsetArray, lookback_bars: int, values: FloatArray,
+    after: OffsetArray, until: OffsetArray, lookback: int, values: FloatArray,
 ) -> None:  # fmt: skip
     unknown = np.iinfo(np.int64).min
+    # Of each split, the symbol's split before: few of many bars have one.
+    before = np.empty(split_ratio.size, dtype=np.int64)
     for symbol in range(starts.size - 1):
         event = starts[symbol] - 1  # The symbol's latest split.
+        since = starts[symbol]  # The first row from which on all opens are known.
         for row in range(starts[symbol], starts[symbol + 1]):
             if split_ratio[row] != 1.0:
+                before[row] = event
                 event = row
-            if not is_wanted[row] or after[row] == unknown or until[row] == unknown:
+            if opens[row] == unknown:
+                since = row + 1
+            if not is_wanted[row] or after[row] == unknown or until[row] == unknown or since > row:
                 continue
-            first = row - lookback_bars + 1
-            if first < first_readable[row] or opens[first] == unknown or opens[first] > after[row]:
+            begin = opens[row] - lookback
+            if opens[max(first_readable[row], since)] > begin or after[row] < begin:
                 continue
-            growth = 1.0
-            for bar in range(event, first, -1):
-                if opens[bar] == unknown:
-                    growth = np.nan
-                    break
-                if opens[bar] <= after[row]:
-                    break
+            growth, bar = 1.0, event
+            while bar >= starts[symbol] and opens[bar] > after[row]:
                 if opens[bar] <= until[row]:
                     growth *= split_ratio[bar]
+                bar = before[bar]
             values[row] = growth

@@ -94,9 +94,9 @@ def test_short_interest_by_hand():
     # The report of 30 April is out on 9 May, a Saturday.
     assert [of[date(2020, 5, 8)][name] for name in names[:2]] == pytest.approx([0.15, 3.0])
     assert [of[date(2020, 5, 11)][name] for name in names[:2]] == pytest.approx([0.18, 3.6])
-    # Changes read 91 bars: from 11 May on.
-    assert [of[date(2020, 5, 11)][name] for name in names[2:]] == pytest.approx([0.2, 0.8])
-    assert np.isnan(of[date(2020, 5, 8)]["short_interest_change_1"])
+    # The bars reach back 128 days, to 6 January, from 13 May on.
+    assert [of[date(2020, 5, 13)][name] for name in names[2:]] == pytest.approx([0.2, 0.8])
+    assert np.isnan([of[date(2020, 5, 12)][name] for name in names[2:]]).all()
 
 
 def test_short_interest_revised_counts_from_its_own_availability():
@@ -155,12 +155,14 @@ def _oracle(bars: pl.DataFrame, tables: dict[str, pl.DataFrame], symbol: str, da
     if not newest or moment - newest[0]["available_at"] > timedelta(days=45):
         newest = []
 
+    reaches_back = moment - splits[0][0] >= timedelta(days=128)
+
     def change(back: int) -> float:
-        if len(newest) <= back or own.height < 91:
+        if len(newest) <= back or not reaches_back:
             return NAN
         now, before = newest[0], newest[back]
         # Splits that early are not in the window: reports are missing.
-        if before["event_time"] < splits[-91][0]:
+        if moment - before["event_time"] > timedelta(days=128):
             return NAN
         then = before["shares_short"] * growth(before["event_time"], now["event_time"])
         return now["shares_short"] / then - 1.0 if then > 0.0 else NAN
@@ -168,7 +170,7 @@ def _oracle(bars: pl.DataFrame, tables: dict[str, pl.DataFrame], symbol: str, da
     shares = sum(row["shares"] * growth(row["event_time"]) for row in recent)
     return {
         "insider_net_buys_90": float(sum(np.sign(row["shares"]) for row in recent)),
-        "insider_net_shares_90": shares / (usual["volume"] * usual["growth"]).mean() if own.height >= 91 else NAN,
+        "insider_net_shares_90": shares / (usual["volume"] * usual["growth"]).mean() if reaches_back else NAN,
         "short_interest_ratio": newest[0]["shares_short"] / newest[0]["shares_outstanding"] if newest else NAN,
         "days_to_cover": newest[0]["shares_short"] / newest[0]["average_daily_volume"] if newest else NAN,
         "short_interest_change_1": change(1),

@@ -157,12 +157,17 @@ def test_valuation_reaches_every_split_up_to_the_age_at_which_a_filing_is_stale(
     assert _value("price_to_book", YEAR, day=day, split=known) == pytest.approx(5.0)
 
 
-def test_split_between_filing_and_bar_leaves_the_ratio_unchanged():
+@pytest.mark.parametrize("bars_a_session", [1, 7])
+def test_split_between_filing_and_bar_leaves_the_ratio_unchanged(bars_a_session):
     # AAPL, June 2014: 7:1 effective on the 9th; the 10-Q of 23 April counts the old shares.
     days = weekdays(140, start=date(2014, 1, 2))
     split = days.index(date(2014, 6, 9))
     close = [645.57 if at < split else 93.70 for at in range(140)]
     bars = bars_of("A", close, days=days, split_ratio=[7.0 if at == split else 1.0 for at in range(140)])
+    hours = [bars.with_columns(pl.col("ts") - timedelta(hours=each), split_ratio=1.0) for each in range(bars_a_session)]
+    # A split is effective with the session's first bar.
+    hours[-1] = hours[-1].with_columns(bars["split_ratio"])
+    bars = pl.concat(hours).sort("symbol", "ts")
     filing = {"symbol": "A", "event_time": date(2014, 3, 29), "available_at": date(2014, 4, 23), "period": "Q2",
               "doc_type": "10-Q", "net_income": 10.223e9, "eps": 11.62, "equity": 120.179e9}  # fmt: skip
     later = filing | {"event_time": date(2014, 6, 28), "available_at": date(2014, 7, 9), "net_income": 7.748e9,
@@ -171,11 +176,16 @@ def test_split_between_filing_and_bar_leaves_the_ratio_unchanged():
         bars, ["price_to_book"], opens=session_opens(days),
         references={"fundamentals": table_of("fundamentals", [filing, later])},
     )  # fmt: skip
+    assert values.height == 140 * bars_a_session
+    # Every bar of a session says the same.
+    assert values["price_to_book"].equals(
+        values["price_to_book"].gather_every(bars_a_session).repeat_by(bars_a_session).explode()
+    )
     of = dict(values.select("session", "price_to_book").rows())
-    # 131 bars are needed: from 3 July on.
-    assert np.isnan(of[date(2014, 7, 2)])
+    # The bars reach back 183 days from 4 July on, a holiday that this calendar keeps open.
+    assert np.isnan(of[date(2014, 7, 3)])
     shares = 10.223e9 / 11.62
-    assert of[date(2014, 7, 9)] == pytest.approx(93.70 * 7 * shares / 120.179e9, rel=1e-6)
+    assert of[date(2014, 7, 4)] == of[date(2014, 7, 9)] == pytest.approx(93.70 * 7 * shares / 120.179e9, rel=1e-6)
     # The next filing counts the new shares itself.
     assert of[date(2014, 7, 10)] == pytest.approx(93.70 * (7.748e9 / 1.28) / 120.940e9, rel=1e-6)
 
@@ -193,7 +203,8 @@ def test_unsplit_and_split_company_have_the_same_valuation():
     known = values.filter(pl.col("session") > date(2019, 11, 14))["price_to_earnings"].drop_nans()
     # Ten shares of before: twenty after. The price of 50 after the split is one of 100 before.
     np.testing.assert_allclose(known, 2.0 * plain, rtol=1e-6)
-    assert known.len() == 10
+    # 183 days are 131 weekdays.
+    assert known.len() == 140 - 131
 
 
 def test_sector_relative_ratio_compares_with_the_members_of_the_session():
@@ -280,7 +291,8 @@ def _oracle(bars: pl.DataFrame, table: pl.DataFrame, symbol: str, day: date) -> 
     ago = filed(4, order[at])
     own = bars.filter(pl.col("symbol") == symbol, pl.col("session") <= day)
     since = [s for d, s in own.select("session", "split_ratio").rows() if session_opens([d])[d] > row["available_at"]]
-    value = own["close"][-1] * shares(row) * np.prod(since) if own.height >= 131 else NAN
+    reaches_back = moment - session_opens([own["session"][0]])[own["session"][0]] >= timedelta(days=183)
+    value = own["close"][-1] * shares(row) * np.prod(since) if reaches_back else NAN
     revenue, income = year(lambda each: each["revenue"]), year(lambda each: each["net_income"])
     before = NAN if ago is None or ago["net_income"] == 0.0 else ago["net_income"]
     return {

@@ -10,7 +10,12 @@ import polars as pl
 import pytest
 
 from hf_pipelines.research.features import FEATURES, Feature, Panel, build_panel, compute_features, feature_frame
-from hf_pipelines.research.features.point_in_time import first_rows_after, known_table, latest_known, split_growth
+from hf_pipelines.research.features.point_in_time import (
+    first_rows_after,
+    known_table,
+    latest_known,
+    split_growth,
+)
 from hf_pipelines.research.replay import compare_replay, cut
 from hf_pipelines_tests.sample_bars import bars_of, random_bars, weekdays
 from hf_pipelines_tests.sample_references import random_references, session_opens, table_of
@@ -131,33 +136,54 @@ def test_known_table_without_the_table_is_refused(bars):
         known_table(build_panel(bars, None), "news")
 
 
-def _split_growth(after: list[date | datetime], *, lookback_bars: int, until: list[date] | None = None) -> list[float]:
+def _split_growth(
+    after: date | datetime | None,
+    *,
+    lookback_days: int,
+    until: date | None = None,
+    bars_a_session: int = 1,
+    earliest: date | None = None,
+) -> list[float]:
+    """Growth at the close of each of six sessions from Monday on; 2 for 1 on Tuesday, 7 for 1 on Friday."""
     ratios = [1.0, 2.0, 1.0, 1.0, 7.0, 1.0]
-    panel = build_panel(bars_of("A", [1.0] * 6, days=DAYS[:6], split_ratio=ratios), None, opens=session_opens(DAYS))
-    ends = [
-        None
-        if each is None
-        else table_of("short_interest", [{"symbol": "A", "event_time": each, "available_at": each}])
-        for each in [*after, *(until or [])]
+    bars = bars_of("A", [1.0] * 6, days=DAYS[:6], split_ratio=ratios)
+    later = [
+        bars.with_columns(pl.col("ts") + timedelta(hours=hours), split_ratio=1.0) for hours in range(1, bars_a_session)
     ]
-    times = np.array(
-        [np.datetime64("NaT", "us") if end is None else np.datetime64(end["event_time"][0].replace(tzinfo=None), "us")
-         for end in ends]
-    )  # fmt: skip
-    limit = None if until is None else times[6:]
-    return split_growth(panel, times[:6], lookback_bars=lookback_bars, until=limit).tolist()
+    bars = pl.concat([bars, *later]).sort("symbol", "ts")
+    reach = {day: earliest or DAYS[0] for day in DAYS[:6]}
+    panel = build_panel(bars, None, opens=session_opens(DAYS), earliest=reach)
+    after_at, until_at = (
+        np.full(bars.height, np.datetime64("NaT", "us") if each is None else _event_time(each))
+        for each in (after, until)
+    )
+    values = split_growth(panel, after_at, lookback_days=lookback_days, until=None if until is None else until_at)
+    return values[bars_a_session - 1 :: bars_a_session].tolist()
 
 
-def test_split_growth_multiplies_the_splits_of_sessions_that_opened_after():
+def _event_time(at: date | datetime) -> np.datetime64:
+    row = table_of("short_interest", [{"symbol": "A", "event_time": at, "available_at": at}])
+    return np.datetime64(row["event_time"][0].replace(tzinfo=None), "us")
+
+
+@pytest.mark.parametrize("bars_a_session", [1, 3])
+def test_split_growth_multiplies_the_splits_of_sessions_that_opened_after(bars_a_session):
     nan = float("nan")
+
+    def growth(*arguments: Any, **options: Any) -> list[float]:
+        return _split_growth(*arguments, **options, bars_a_session=bars_a_session)
+
     # A day of Monday is its end: Tuesday's split counts, from bars that reach back to Monday.
-    assert _split_growth([MONDAY] * 6, lookback_bars=5) == pytest.approx([nan, nan, nan, nan, 14.0, nan], nan_ok=True)
-    assert _split_growth([MONDAY] * 6, lookback_bars=6) == pytest.approx([nan] * 5 + [14.0], nan_ok=True)
-    assert _split_growth([TUESDAY] * 6, lookback_bars=4) == pytest.approx([nan, nan, nan, 1.0, 7.0, nan], nan_ok=True)
-    assert _split_growth([_at(TUESDAY, 12)] * 6, lookback_bars=5)[4] == 14.0
-    assert _split_growth([_at(TUESDAY, 15)] * 6, lookback_bars=5)[4] == 7.0
-    assert np.isnan(_split_growth([None] * 6, lookback_bars=2)).all()
-    assert _split_growth([MONDAY] * 6, lookback_bars=5, until=[WEDNESDAY] * 6)[4] == 2.0
+    assert growth(MONDAY, lookback_days=4) == pytest.approx([nan, nan, nan, nan, 14.0, nan], nan_ok=True)
+    assert growth(MONDAY, lookback_days=7) == pytest.approx([nan, nan, nan, nan, nan, 14.0], nan_ok=True)
+    assert growth(TUESDAY, lookback_days=3) == pytest.approx([nan, nan, nan, 1.0, 7.0, nan], nan_ok=True)
+    assert growth(_at(TUESDAY, 12), lookback_days=4)[4] == 14.0
+    assert growth(_at(TUESDAY, 15), lookback_days=4)[4] == 7.0
+    assert np.isnan(growth(None, lookback_days=1)).all()
+    assert growth(MONDAY, lookback_days=4, until=WEDNESDAY)[4] == 2.0
+    # Bars that may not be read do not count.
+    assert np.isnan(growth(MONDAY, lookback_days=4, earliest=TUESDAY)).all()
+    assert growth(TUESDAY, lookback_days=3, earliest=TUESDAY)[4] == 7.0
 
 
 def test_every_feature_says_how_much_of_its_tables_it_reads():

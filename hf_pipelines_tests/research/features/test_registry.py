@@ -76,6 +76,14 @@ def _n_bars(features: pl.DataFrame, bars: pl.DataFrame) -> pl.Series:
     return features.select(KEYS).join(counted, on=KEYS, how="left", maintain_order="left")["n_bars"]
 
 
+def _has_window(features: pl.DataFrame, bars: pl.DataFrame, name: str, n_bars: int) -> pl.Series:
+    """Whether `bars` hold so many bars up to each row of `features`, and reach back the days of splits."""
+    began = bars.group_by("symbol").agg(began=pl.col("session").min())
+    age = features.select(KEYS).join(began, on="symbol", how="left", maintain_order="left")
+    days = (age["session"] - age["began"]).dt.total_days()
+    return (_n_bars(features, bars) >= n_bars) & (days >= FEATURES[name].lookback_days)
+
+
 @pytest.fixture(scope="module")
 def features(bars: pl.DataFrame) -> pl.DataFrame:
     return _compute(bars)
@@ -100,10 +108,10 @@ def short(bars: pl.DataFrame) -> pl.DataFrame:
 @pytest.mark.parametrize("extra", [0, 1, 7, 150])
 def test_every_feature_with_extra_leading_bars_keeps_its_bits(bars, short, extra):
     longer = _from(_compute(_from(bars, 150 - extra)), 150)
-    n_bars = _n_bars(short, _from(bars, 150))
     for name in NAMES:
-        assert short[name].filter(n_bars < FEATURES[name].required_bars).is_nan().all(), name
-        whole = n_bars >= FEATURES[name].lookback_bars
+        enough = _has_window(short, _from(bars, 150), name, FEATURES[name].required_bars)
+        assert short[name].filter(~enough).is_nan().all(), name
+        whole = _has_window(short, _from(bars, 150), name, FEATURES[name].lookback_bars)
         assert whole.sum() > 0 and not short[name].filter(whole).is_nan().any(), name
         assert _bits(longer[name].filter(whole)) == _bits(short[name].filter(whole)), name
 
@@ -206,8 +214,9 @@ UNDEFINED: dict[str, set[str]] = {
 @pytest.mark.parametrize("damage", NASTY)
 def test_every_feature_is_never_infinite_and_nan_only_where_stated(bars, damage):
     features = _compute(NASTY[damage](bars))
-    history = _n_bars(features, bars)
-    known = {name: features.filter(history >= FEATURES[name].required_bars)[name] for name in NAMES}
+    known = {
+        name: features[name].filter(_has_window(features, bars, name, FEATURES[name].required_bars)) for name in NAMES
+    }
     assert [name for name, values in known.items() if values.is_infinite().any()] == []
     assert {name for name, values in known.items() if values.is_nan().any()} <= UNDEFINED.get(damage, set())
 
@@ -323,6 +332,8 @@ def test_compute_features_refuses_what_it_cannot_compute(bars, arguments, messag
 def test_feature_with_a_lookback_beyond_the_projects_reach_is_refused():
     with pytest.raises(ValueError, match="`lookback_bars` must be from 1 to 300, was 301 for wide"):
         Feature("wide", "technical", FEATURES["roc_5"].compute, 301, ("close",), "close")
+    with pytest.raises(ValueError, match="`lookback_days` must be from 0 to 420, was 421 for long"):
+        Feature("long", "technical", FEATURES["roc_5"].compute, 1, ("close",), "close", lookback_days=421)
 
 
 def test_group_names_refuses_an_unknown_group():
