@@ -1,8 +1,8 @@
 """What the sampled replay costs beside the features that it replays: a run of one week, and one of half a year.
 
-Run: `python -m benchmarks.bench_replay [--data FOLDER] [--weeks 26] [--rounds 3]`. The market of `bench_session`: 500
+Run: `python -m benchmarks.bench_replay [--data FOLDER] [--weeks 26] [--rounds 5]`. The market of `bench_session`: 500
 symbols, all groups. One process computes and replays each group in turn; CPU seconds, the least of the rounds. Exits with
-1 if over the weeks the replay takes more than a fifth of the computing.
+1 if over the weeks the replay of a group takes more than a fifth of its computing.
 """
 
 import argparse
@@ -57,7 +57,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     add_data_argument(parser)
     parser.add_argument("--weeks", type=int, default=26, help="weeks of the longer run")
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--rounds", type=int, default=5)
     options = parser.parse_args()
     market = with_volatility_index(last_weeks(shares_500(options.data), HISTORY_WEEKS + options.weeks))
     weeks = sorted({week_key(day) for day in market.sessions})
@@ -77,11 +77,11 @@ def main() -> int:
         )
     assert done.returncode == 0, done.stderr[-2000:]
     rows = [line.split() for line in done.stdout.splitlines()]
-    shares = {}
+    worst = {}
     for n_weeks in (1, len(measured)):
         of_run = [(group, *map(float, figures)) for group, n, *figures in rows if int(n) == n_weeks]
         computing, replaying = (sum(each[at] for each in of_run) for at in (1, 2))
-        shares[n_weeks] = replaying / computing
+        worst[n_weeks] = max((replay_s / compute_s, group) for group, compute_s, replay_s, _ in of_run)
         for group, compute_s, replay_s, n_compared in [
             *of_run,
             ("all", computing, replaying, sum(r[3] for r in of_run)),
@@ -90,9 +90,10 @@ def main() -> int:
                 f"{n_weeks:3d} weeks  {group:<14} compute {compute_s:.3f} s  replay {replay_s:.3f} s of {n_compared:,.0f} values"
                 f"  {replay_s / compute_s:.0%}"
             )
-    is_kept = shares[len(measured)] <= MOST
+    share, group = worst[len(measured)]
+    is_kept = share <= MOST
     print(
-        f"replay of {len(measured)} weeks: {shares[len(measured)]:.0%}, at most {MOST:.0%} is {'kept' if is_kept else 'MISSED'}"
+        f"replay of {len(measured)} weeks: at most {share:.0%} of a group ({group}), {MOST:.0%} is {'kept' if is_kept else 'MISSED'}"
     )
     return 0 if is_kept else 1
 

@@ -103,7 +103,7 @@ _one_bar_return = alone(swept(rate_of_change, 2, ["return"], inputs=("close",)),
 def with_sector(panel: Panel) -> Panel:
     """The panel with each symbol's sector, itself left out, in the place of the benchmark."""
     returns = _one_bar_return(dataclasses.replace(panel, is_wanted=_locked(np.full(panel.close.size, True))))
-    times = panel.keys["ts"].rank("dense").to_numpy().astype(np.int64)
+    times = panel.time
     # Times at which anyone of the sector has a bar, numbered in one sequence over all sectors.
     cell = (panel.sector.astype(np.int64) + 1) * (times.max(initial=0) + 1) + times
     has_bar = np.zeros(cell.max(initial=0) + 1, dtype=np.bool_)

@@ -133,11 +133,10 @@ def across(statistic: Statistic, base: Callable[[Panel], FloatArray], bars: int)
 
 def times_of(panel: Panel) -> Times:
     """Sort the wanted rows by time."""
-    number = panel.keys["ts"].rank("dense").to_numpy().astype(np.int64) - 1
     wanted = np.flatnonzero(panel.is_wanted)
-    rows = wanted[np.argsort(number[wanted], kind="stable")]
-    starts = np.append(np.flatnonzero(np.diff(number[rows], prepend=-1)), rows.size)
-    return Times(number, rows, starts)
+    rows = wanted[np.argsort(panel.time[wanted], kind="stable")]
+    starts = np.append(np.flatnonzero(np.diff(panel.time[rows], prepend=-1)), rows.size)
+    return Times(panel.time, rows, starts)
 
 
 def taking_part(panel: Panel, times: Times, base: Callable[[Panel], FloatArray], bars: int) -> FloatArray:

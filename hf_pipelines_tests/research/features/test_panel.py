@@ -163,6 +163,8 @@ def test_columns_of_sessions_are_those_of_a_search_row_by_row(seed):
         assert panel.is_member[row] == is_member
         assert panel.is_wanted[row] == (is_member and session in wanted)
         assert panel.session_open[row].item() == (opened.replace(tzinfo=None) if opened else None)
+    times = sorted({ts for _, _, ts in rows})
+    assert panel.time.tolist() == [times.index(ts) for _, _, ts in rows]
     assert panel.starts.tolist() == [
         next(at for at, row in enumerate(rows) if row[0] == symbol) for symbol in sorted({row[0] for row in rows})
     ] + [len(rows)]
