@@ -235,16 +235,15 @@ class _Rows:
     def of(members: pl.DataFrame) -> _Rows:
         starts = np.append(_first_rows(members), members.height)
         session = members["session"].to_physical().to_numpy().astype(np.int64)
-        base = session.min(initial=np.iinfo(np.int64).max) if session.size else 0
+        base = int(session.min()) if session.size else 0
         # Days lie close together: marking them is several times faster than sorting.
-        is_session = np.zeros(int(session.max(initial=base)) - int(base) + 1, dtype=bool)
+        is_session = np.zeros(int(session.max(initial=base)) - base + 1, dtype=bool)
         is_session[session - base] = True
-        days = (np.flatnonzero(is_session) if session.size else np.array([], dtype=np.int64)) + base
         return _Rows(
             members["symbol"][starts[:-1]],
             starts,
             np.repeat(np.arange(starts.size - 1), np.diff(starts)),
-            days.astype("datetime64[D]"),
+            (np.flatnonzero(is_session) + base).astype("datetime64[D]"),
             (np.cumsum(is_session) - 1)[session - base],
         )
 
