@@ -205,6 +205,7 @@ def _status(options: argparse.Namespace) -> int:
 
 
 def _current(options: argparse.Namespace) -> int:
+    from hf_pipelines.research.wording import some_of
     from hf_pipelines.runs import Pipeline
 
     pipeline = Pipeline.open()
@@ -217,6 +218,9 @@ def _current(options: argparse.Namespace) -> int:
         if found.reason:
             print(f"{options.asset} {key}: {found.reason}")
     stale = sum(not found.is_current for found in judged.values())
+    if holes := pipeline.holes(options.asset, keys):
+        # No fault by itself: a strategy may be trained for some weeks alone.
+        print(f"{options.asset}: nothing is stored between them for {some_of(holes)}")
     print(f"{options.asset}: {len(keys) - stale} of {len(keys)} stored partitions are current")
     return 1 if stale else 0
 

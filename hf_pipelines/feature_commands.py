@@ -119,8 +119,8 @@ def feature_test_lines(store: PartitionStore, market: Market, name: str) -> Iter
             True,
         )
         yield (
-            f"  on this sample: the future was cut off at up to {N_CUTS} sessions; a leak that shows on rare rows only is "
-            f"found when weeks are stored, and by: hfp replay {market.name}/{feature.group}",
+            f"  on this sample: the future was cut off at up to {N_CUTS} sessions; a leak on rare rows may escape "
+            f"that, and the samples that a run replays; all is replayed by: hfp replay {market.name}/{feature.group}",
             True,
         )
 

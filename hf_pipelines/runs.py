@@ -147,13 +147,21 @@ class Pipeline:
         known = self.assets()
         if asset not in known:
             raise ValueError(f"`asset` must be one of {', '.join(known)}, was {asset[:80]!r}.")
-        definition = self.definitions.resolve_asset_graph().get(dg.AssetKey(asset.split("/"))).partitions_def
-        keys = definition.get_partition_keys() if definition else []
+        keys = self._all_keys(asset)
         for name, key in (("from", first), ("to", last)):
             parse_key(key)
             if key not in keys:
                 raise ValueError(f"`{name}` must be a partition of {asset} from {keys[0]} to {keys[-1]}, was {key}.")
         return [key for key in keys if first <= key <= last]
+
+    def holes(self, asset: str, stored: Sequence[str]) -> list[str]:
+        """Partitions between the first and the last of those stored, in their order, of which nothing is stored."""
+        there, first, last = set(stored), min(stored, default=""), max(stored, default="")
+        return [key for key in self._all_keys(asset) if first < key < last and key not in there]
+
+    def _all_keys(self, asset: str) -> Sequence[str]:
+        definition = self.definitions.resolve_asset_graph().get(dg.AssetKey(asset.split("/"))).partitions_def
+        return definition.get_partition_keys() if definition else []
 
     def materialise(self, assets: Sequence[str], first: str, last: str) -> float:
         """Materialise assets over a range of partitions in one run; returns its seconds. Failing checks go to stderr.

@@ -390,11 +390,13 @@ def test_current_ends_with_status_1_where_a_partition_is_out_of_date(tmp_path, m
     assert main(["current", "us_tech/bars"]) == 0
     store = PartitionStore(ObjectStore(str(tmp_path / "storage")))
     content = Content(pl.DataFrame({"a": [1]}))
-    store.publish("us_tech/bars", "2012-01-01", content, Stamp("1", "r", "2026-01-01T00:00Z"))
+    for week in ("2012-01-01", "2012-01-22"):
+        store.publish("us_tech/bars", week, content, Stamp("1", "r", "2026-01-01T00:00Z"))
     assert main(["current", "us_tech/bars"]) == 1
     said = capsys.readouterr().out
     assert "us_tech/bars 2012-01-01: made by code and settings 1, now " in said
-    assert "us_tech/bars: 0 of 1 stored partitions are current" in said
+    assert "us_tech/bars: nothing is stored between them for 2012-01-08, 2012-01-15\n" in said
+    assert "us_tech/bars: 0 of 2 stored partitions are current" in said
 
 
 @pytest.mark.parametrize("pattern", ["rsi", "."])

@@ -43,6 +43,9 @@ MAX_REREADS = 5
 PARTITIONS_SHOWN = 5
 CHARACTERS_SHOWN = 300
 
+# Times at which a partition is replayed, at least, whose run has one that looked ahead.
+N_CLOSE_TIMES = 8
+
 
 class Listing(Protocol):
     """Names and sha256 of the source files that a partition is made from at this time."""
@@ -54,6 +57,12 @@ class StageCompute(Protocol):
     """Computes the content of every partition of a run."""
 
     def __call__(self, run: "StageRun", inputs: Mapping[str, Loaded]) -> "Computed": ...
+
+
+class Evaluate(Protocol):
+    """Judges the content of one partition of a run."""
+
+    def __call__(self, run: "StageRun", inputs: Mapping[str, Loaded], key: str, content: Content) -> "Finding": ...
 
 
 class ReplaySample(Protocol):
@@ -185,14 +194,17 @@ class StageCheck:
         How a report is shown.
     sample : callable, optional
         Of a run over many partitions; default all are looked at.
+    closely : callable, optional
+        Looks at more than `evaluate`: at all other partitions of a run in which one has a fault.
     """
 
     name: str
     description: str
-    evaluate: Callable[[StageRun, Mapping[str, Loaded], str, Content], Finding]
+    evaluate: Evaluate
     is_guard: bool = False
     severity: dg.AssetCheckSeverity = dg.AssetCheckSeverity.ERROR
     sample: PartitionSample | None = None
+    closely: Evaluate | None = None
 
     def findings(
         self, run: StageRun, inputs: Mapping[str, Loaded], contents: Mapping[str, Content]
@@ -200,11 +212,13 @@ class StageCheck:
         """What is found in each of the contents; where a sample has a fault, each partition is judged by itself."""
         sampled = set(contents) if self.sample is None else {*self.sample(contents)}
         found = {key: self.evaluate(run, inputs, key, contents[key]) for key in contents if key in sampled}
-        is_sound = all(each.passed for each in found.values())
-        return {
-            key: found.get(key) or (Finding(True, 0) if is_sound else self.evaluate(run, inputs, key, content))
-            for key, content in contents.items()
-        }
+        if all(each.passed for each in found.values()):
+            return {key: found.get(key, Finding(True, 0)) for key in contents}
+        if self.closely is not None:
+            # What passed in a sample proves little beside one that did not.
+            found = {key: each for key, each in found.items() if not each.passed}
+        judge = self.closely or self.evaluate
+        return {key: found.get(key) or judge(run, inputs, key, content) for key, content in contents.items()}
 
 
 @dataclass(frozen=True)
@@ -592,20 +606,26 @@ def replay_guard(
     sample : callable, optional
         Which symbols are read and compared; default all.
     partitions : callable, optional
-        Which partitions of a run are replayed; default all.
+        Which partitions of a run are replayed; default all. Where one of them differs, all others are replayed over all
+        symbols and at `N_CLOSE_TIMES` times or more, up to the first that differs.
     """
     from hf_pipelines.research.replay import compare_replay, instant, pick_replay_ts
 
-    def evaluate(run: StageRun, inputs: Mapping[str, Loaded], key: str, content: Content) -> Finding:
+    def evaluate(
+        run: StageRun, inputs: Mapping[str, Loaded], key: str, content: Content, *, is_close: bool = False
+    ) -> Finding:
         stored = content.frame if compared is None else compared(content)
         if not stored.height:
             return Finding(True, 0)
         seed = int(hashlib.sha256(f"{key}:{stored.height}".encode()).hexdigest()[:8], 16)
         differences: list[str] = []
         n_compared = 0
-        chosen = None if sample is None else sample(key, stored, seed)
-        times, read = (pick_replay_ts(stored, seed=seed, n=n_times), None) if chosen is None else chosen
+        chosen = None if sample is None or is_close else sample(key, stored, seed)
+        n = max(n_times, N_CLOSE_TIMES) if is_close else n_times
+        times, read = (pick_replay_ts(stored, seed=seed, n=n), None) if chosen is None else chosen
         for at in times:
+            if differences and is_close:
+                break
             try:
                 recomputed = compute(run, {name: loaded.cut(at, read) for name, loaded in inputs.items()}, key)
             except ValueError as e:
@@ -627,6 +647,7 @@ def replay_guard(
         evaluate=evaluate,
         is_guard=True,
         sample=partitions,
+        closely=partial(evaluate, is_close=True),
     )
 
 

@@ -33,7 +33,7 @@ _SCORE_TOLERANCE = 1e-4
 _OF_PERIOD = ("revenue", "gross_profit", "operating_income", "depreciation", "net_income", "eps")
 _OF_YEAR_TO_DATE = ("operating_cash_flow",)
 _ADDS_UP = 1.06
-MIN_FISCAL_YEARS = 3
+MIN_FISCAL_YEARS = 8
 
 
 @dataclass(frozen=True)

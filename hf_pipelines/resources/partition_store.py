@@ -693,7 +693,7 @@ def check_size(payload: bytes | memoryview, footer: Footer) -> None:
 def not_ours(asset: str, partition: str, was: str) -> StoredPartitionError:
     return StoredPartitionError(
         f"`{asset}/{partition}.parquet` must be the file that was published, was {was}; "
-        f"materialise {asset} {partition} again or restore a version."
+        f"make it again: hfp materialise {asset} --from {partition}; or see what can be restored: hfp versions {asset} {partition}"
     )
 
 

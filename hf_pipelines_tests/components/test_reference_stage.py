@@ -199,7 +199,7 @@ def test_reference_rows_that_contradict_each_other_are_quarantined_and_reported(
 
 def test_filings_of_income_to_date_warn_in_the_features_that_read_two_years_of_them(tmp_path, mlflow_template):
     sessions = sessions_from(date(2012, 1, 3), 62)
-    symbols = [f"S{number:03}" for number in range(6)]
+    symbols = [f"S{number:03}" for number in range(8)]
     filings = random_references(symbols, start=sessions[0], end=sessions[-1], seed=5)["fundamentals"]
     # Of a fiscal year's quarters, one after the other: what the vendor sums.
     newest = filings.sort("available_at").unique(["symbol", "event_time"], keep="last").sort("symbol", "event_time")
@@ -209,7 +209,7 @@ def test_filings_of_income_to_date_warn_in_the_features_that_read_two_years_of_t
     )
     _write(tmp_path / "filings", to_date)
     source = {"table": "fundamentals", "source": {"type": "files", "uri": str(tmp_path / "filings")}}
-    bars = session_bars(sessions, symbols=6, seed=4)
+    bars = session_bars(sessions, symbols=8, seed=4)
     market = files_market(tmp_path / "bars", bars, features=["fundamental/net_margin"], references=[source])
     project = Project(tmp_path, market, mlflow_template=mlflow_template)
     weeks = sorted({week_key(day) for day in sessions})
@@ -221,7 +221,7 @@ def test_filings_of_income_to_date_warn_in_the_features_that_read_two_years_of_t
     # A warning: the features are there, and it is about them that the operator is told.
     assert run.checks["small/features/fundamental", "replay"].passed
     assert project.store.partitions("small/features/fundamental") == weeks[-2:]
-    assert check.metadata["values_compared"].value == 2 * 6
+    assert check.metadata["values_compared"].value == 2 * 8
     said = str(check.metadata["failed"].records)
     assert (
         "`revenue` must cover the filing's own period, its Q1, Q2 and Q3 were 1." in said and "net_income" not in said

@@ -287,6 +287,24 @@ def test_one_leaky_week_in_the_sample_makes_every_week_of_the_run_answer_for_its
     assert [line.split()[1].rstrip(":") for line, passed in lines if line.startswith(LEAKY) and not passed] == [unseen]
 
 
+def test_beside_a_leaky_week_all_others_are_replayed_at_every_time(large, quick, tmp_path, registry):
+    project = large.copy(tmp_path / "project")
+    run_weeks = project.weeks[10:16]
+    _plant(project, _clean)
+    project.make(LEAKY, run_weeks[0], run_weeks[-1])
+    (sampled,) = [week for week in run_weeks if _verdict(project, week).n_compared]
+    partitions = market_of(project.market).partitions
+    # Every other week leaks at its first session alone: of four times that a sample may take it would be one.
+    days = [*partitions.sessions_of_week(sampled), *(partitions.sessions_of_week(week)[0] for week in run_weeks)]
+    leaky = np.array(days, dtype="datetime64[D]")
+    _plant(project, lambda panel: np.where(np.isin(panel.session, leaky), _tomorrow(panel), _clean(panel) * 2.0))
+
+    seen = project.run(LEAKY, run_weeks[0], run_weeks[-1])
+
+    assert not seen.success and not seen.materialised.get(LEAKY)
+    assert seen.checks[LEAKY, "replay"].metadata["partitions_failed"].value == 6
+
+
 def _verdict(project: Project, week: str) -> Verdict:
     return project.store.read(LEAKY, week).footer.verdicts["replay"]
 

@@ -153,15 +153,15 @@ QUARTERS, TO_DATE = (10.0, 12.0, 8.0, 40.0), (10.0, 22.0, 30.0, 40.0)
 
 def test_doubtful_periods_names_income_to_date_and_cash_flow_of_the_quarter_by_their_share_of_the_year():
     # Q1 to Q3: 10 + 12 + 8 is 0.75 of 40, 10 + 22 + 30 is 1.55 of it.
-    companies = [f"S{number}" for number in range(5)]
+    companies = [f"S{number}" for number in range(8)]
     sound, summed, apart = (
         table_of("fundamentals", [row for each in companies for row in _year(each, 2019, income=income, cash=cash)])
         for income, cash in ((QUARTERS, TO_DATE), (TO_DATE, TO_DATE), (QUARTERS, QUARTERS))
     )
-    assert doubtful_periods(sound) == ([], 5)
+    assert doubtful_periods(sound) == ([], 8)
     revenue, net_income = doubtful_periods(summed)[0]
     assert revenue == (
-        "`revenue` must cover the filing's own period, its Q1, Q2 and Q3 were 1.55 of the year (median of 5 fiscal years; "
+        "`revenue` must cover the filing's own period, its Q1, Q2 and Q3 were 1.55 of the year (median of 8 fiscal years; "
         "three quarters are about 0.75, sums to date 1.5); subtract the filing before in Q2 and Q3."
     )
     assert net_income == revenue.replace("revenue", "net_income")
@@ -171,18 +171,18 @@ def test_doubtful_periods_names_income_to_date_and_cash_flow_of_the_quarter_by_t
 
 
 def test_doubtful_periods_counts_whole_years_of_the_newest_versions_with_positive_figures():
-    companies = [f"S{number}" for number in range(3)]
+    companies = [f"S{number}" for number in range(8)]
     summed = [row for each in companies for row in _year(each, 2019, income=TO_DATE, cash=TO_DATE)]
     quarters = {row["event_time"]: row for row in _year("", 2019, income=QUARTERS, cash=TO_DATE)}
     later = {"available_at": date(2020, 5, 1)}
     mended = [
         row | {key: quarters[row["event_time"]][key] for key in ("revenue", "net_income")} | later for row in summed
     ]
-    assert doubtful_periods(table_of("fundamentals", summed + mended)) == ([], 3)
-    # A year that lacks a quarter, a figure that is lost in a quarter, and two years alone tell nothing.
-    assert doubtful_periods(table_of("fundamentals", summed[1:])) == ([], 2)
+    assert doubtful_periods(table_of("fundamentals", summed + mended)) == ([], 8)
+    # A year that lacks a quarter, a figure that is lost in a quarter, and seven years alone tell nothing.
+    assert doubtful_periods(table_of("fundamentals", summed[1:])) == ([], 7)
     lost = [row | ({"revenue": -1.0, "net_income": -1.0} if row["period"] == "Q2" else {}) for row in summed]
-    assert doubtful_periods(table_of("fundamentals", lost)) == ([], 3)
+    assert doubtful_periods(table_of("fundamentals", lost)) == ([], 8)
     assert doubtful_periods(table_of("fundamentals", [])) == ([], 0)
 
 

@@ -202,7 +202,7 @@ def test_read_of_a_damaged_file_refuses_it_by_name(store, damage: Callable[[byte
     publish(store)
     path = path_of(store)
     path.write_bytes(damage(path.read_bytes()))
-    message = f"`{KEY}` must be the file that was published, was .*{was}.*; materialise {ASSET} {WEEK} again or restore"
+    message = f"`{KEY}` must be the file that was published, was .*{was}.*; make it again: hfp materialise {ASSET} --from {WEEK}; or"
     with pytest.raises(StoredPartitionError, match=message):
         store.read(ASSET, WEEK)
 

@@ -59,9 +59,10 @@ def contract_breaches(feature: Feature, bars: pl.DataFrame, *, seed: int = 0, **
     Notes
     -----
     The rules: the same twice; no look-ahead (values stay when everything after their bar is cut off); a window
-    of `lookback_bars` (values stay when older bars are cut off); dimensionless; blind to corporate actions (values stay
+    of `lookback_bars` and `reference_days` (values stay when older bars and rows are cut off); dimensionless; blind to corporate actions (values stay
     when a split and a dividend are put into the window and the prices before them raised by as much); only declared
-    inputs; finite or NaN; some value. Reference tables are cut with the future. A rule that holds on these bars may break on others.
+    inputs; finite or NaN; some value. Reference tables are cut with the future. Nothing else is judged of a feature that differs
+    from run to run or looks ahead. A rule that holds on these bars may break on others.
     """
     sessions = bars["session"].unique().sort().to_list()
     needed = _window_sessions(feature, sessions) + 40
@@ -79,6 +80,12 @@ def contract_breaches(feature: Feature, bars: pl.DataFrame, *, seed: int = 0, **
     breaches = [
         *_differing(whole, values(bars), name, "give the same twice"),
         *_look_ahead(bars, whole, feature, sessions, values, given, rng),
+    ]
+    # Every other rule would be broken with these, and its remedy would mislead.
+    if breaches:
+        return breaches
+    breaches = [
+        *_old_rows(bars, whole, feature, values, given),
         *_long_window(bars, whole, feature, sessions, values),
         *_units(bars, whole, name, values),
         *_events(bars, whole, feature, values),
@@ -127,6 +134,25 @@ def _cut_references(given: Mapping[str, Any], at: datetime) -> dict[str, Any]:
     return {} if not references else {"references": {name: cut(table, at) for name, table in references.items()}}
 
 
+def _old_rows(
+    bars: pl.DataFrame, whole: pl.DataFrame, feature: Feature, values: Values, given: Mapping[str, Any]
+) -> Iterator[str]:
+    """Values of the last session, from tables without the rows that a run of its week would not load."""
+    references = given.get("references")
+    if not references or not feature.reference_days:
+        return
+    last = bars["ts"].max()
+    assert isinstance(last, datetime)
+    since = last - timedelta(days=feature.reference_days + 1)
+    recent = {name: table.filter(pl.col("available_at") > since) for name, table in references.items()}
+    at_last = pl.col("session") == pl.col("session").max()
+    rule = f"read only the last {feature.reference_days} days of its tables (`reference_days`)"
+    for breach in _differing(
+        whole.filter(at_last), values(bars, references=recent).filter(at_last), feature.name, rule
+    ):
+        yield f"{breach} (rows available before {since:%Y-%m-%d} were cut off)"
+
+
 def _long_window(
     bars: pl.DataFrame, whole: pl.DataFrame, feature: Feature, sessions: list[date], values: Values
 ) -> Iterator[str]:
@@ -136,7 +162,8 @@ def _long_window(
     rows = pl.int_range(pl.len()).over("symbol") >= feature.lookback_bars - 1
     judged = short.filter(rows & (pl.col("session") > first + timedelta(days=feature.lookback_days)))
     fields = "`lookback_bars`" + (", `lookback_days`" if feature.lookback_days else "")
-    rule = f"read only its last {feature.window} ({fields})"
+    window = f"{feature.lookback_bars} bars" + (f" and {feature.lookback_days} days" if feature.lookback_days else "")
+    rule = f"read only its last {window} ({fields})"
     expected = whole.join(judged.select("symbol", "ts"), on=["symbol", "ts"], how="semi")
     for breach in _differing(expected, judged, feature.name, rule):
         yield f"{breach} (bars before {first} were cut off)"

@@ -98,9 +98,10 @@ class Feature:
 
     @property
     def window(self) -> str:
-        """What of its symbol's bars a value reads, in words."""
+        """How far back a value reads, in words."""
         bars = "1 bar" if self.lookback_bars == 1 else f"{self.lookback_bars} bars"
-        return f"{bars}, splits of {self.lookback_days} days" if self.lookback_days else bars
+        days = {"splits": self.lookback_days, "tables": self.reference_days}
+        return ", ".join([bars, *(f"{what} of {n} days" for what, n in days.items() if n)])
 
     @property
     def required_bars(self) -> int:

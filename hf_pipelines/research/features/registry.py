@@ -219,6 +219,11 @@ def register(features: Iterable[Feature]) -> None:
                 f"`features` must have names of their own over all groups, was {feature.group}/{feature.name} beside "
                 f"{taken.group}/{taken.name}; choose another `name`."
             )
+        if (tables := {*_TABLES} & {*feature.inputs}) and not feature.reference_days:
+            raise ValueError(
+                f"`reference_days` must be the days of {', '.join(sorted(tables))} that a value of {feature.name} reads, was 0: "
+                "of older rows nothing would be loaded; give them to `Feature`."
+            )
         FEATURES[feature.name] = feature
 
 

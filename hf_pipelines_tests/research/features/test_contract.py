@@ -9,7 +9,9 @@ import pytest
 
 from hf_pipelines.research.features import FEATURES, Feature, Panel
 from hf_pipelines.research.features.contract import contract_breaches
+from hf_pipelines.research.features.point_in_time import known_table, latest_known
 from hf_pipelines_tests.sample_bars import random_bars
+from hf_pipelines_tests.sample_references import random_references, session_opens
 
 Change = Callable[[np.ndarray], np.ndarray]
 
@@ -77,6 +79,30 @@ def test_contract_names_look_ahead_of_a_planted_leak(leak, bars):
 def test_contract_names_a_window_longer_than_declared(bars):
     breaches = contract_breaches(_planted(lambda returns: pl.Series(returns).ewm_mean(span=20).to_numpy()), bars)
     assert len(breaches) == 1 and "must read only its last 21 bars (`lookback_bars`)" in breaches[0]
+
+
+def test_contract_of_a_feature_that_looks_ahead_says_nothing_else_of_it(bars):
+    # It reads other numbers at other bars: every rule about inputs and windows would be broken too.
+    breaches = contract_breaches(_planted(LEAKS["shift(-1)"]), bars)
+    assert len(breaches) == 1 and "must not look ahead of its bar" in breaches[0]
+
+
+def test_contract_names_a_feature_that_reads_older_rows_of_its_tables_than_it_says(bars):
+    days = bars["session"].unique().sort().to_list()
+    filings = random_references(["S000", "S001", "S002"], start=days[0], end=days[-1], seed=4)["fundamentals"]
+    given = {"sessions": None, "opens": session_opens(days), "references": {"fundamentals": filings}}
+
+    def latest_quarter(panel: Panel) -> np.ndarray:
+        table = known_table(panel, "fundamentals", columns=("event_time", "equity"))
+        return np.sign(table.figure("equity")[latest_known(panel, table)])
+
+    def feature(days: int) -> Feature:
+        inputs = ("fundamentals", "session_open")
+        return Feature("known", "planted", latest_quarter, 1, inputs, "sign(equity)", reference_days=days)  # type: ignore[arg-type]
+
+    (breach,) = contract_breaches(feature(2), bars, **given)
+    assert "`known` must read only the last 2 days of its tables (`reference_days`)" in breach
+    assert contract_breaches(feature(150), bars, **given) == []
 
 
 def test_contract_names_a_feature_with_a_unit_and_what_to_do(bars):

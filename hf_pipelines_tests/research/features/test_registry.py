@@ -19,6 +19,7 @@ from hf_pipelines.research.features import (
 )
 from hf_pipelines.research.features.contract import is_judged_over_events, with_corporate_action
 from hf_pipelines.research.features.feature import MAX_LOOKBACK_BARS
+from hf_pipelines.research.features.registry import register
 from hf_pipelines_tests.sample_bars import REFERENCE, bars_of, random_bars, weekdays
 from hf_pipelines_tests.sample_references import random_references, scaled_references, session_opens
 
@@ -327,6 +328,15 @@ def test_compute_features_with_a_gap_counts_bars_not_days():
 def test_compute_features_refuses_what_it_cannot_compute(bars, arguments, message):
     with pytest.raises(ValueError, match=message):
         compute_features(bars, **arguments)
+
+
+def test_feature_of_a_researcher_over_a_table_must_say_how_much_of_it_it_reads():
+    blind = Feature("blind", "desk", FEATURES["days_since_filing"].compute, 1, ("fundamentals", "session_open"), "days")
+    with pytest.raises(
+        ValueError, match="`reference_days` must be the days of fundamentals that a value of blind reads"
+    ):
+        register([blind])
+    assert "blind" not in FEATURES
 
 
 def test_feature_with_a_lookback_beyond_the_projects_reach_is_refused():
