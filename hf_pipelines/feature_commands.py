@@ -59,6 +59,7 @@ def replay_lines(
     read = cache(store.read)
     there = {each.asset: set(store.partitions(each.asset)) for each in inputs}
     n_values = n_failed = 0
+    differing: list[str] = []
     for key in stored:
         loaded = {}
         for each in inputs:
@@ -76,12 +77,19 @@ def replay_lines(
         finding = check.evaluate(StageRun((key,), Clock().now(), None), loaded, key, content)  # type: ignore[arg-type]
         n_values += finding.n_compared
         n_failed += not finding.passed
+        differing += [] if finding.passed else [key]
         yield (
             f"{features} {key}: {finding.n_compared:,} values {'confirmed' if finding.passed else 'DIFFER'}",
             finding.passed,
         )
         for difference in finding.findings:
             yield f"    {difference}", False
+    if differing:
+        weeks = f"--from {differing[0]} --to {differing[-1]}"
+        yield (
+            f"what differs stays readable until it is made again: correct the feature, then hfp materialise {features} {weeks}",
+            False,
+        )
     yield f"{len(stored) - n_failed} of {len(stored)} weeks confirmed, {n_values:,} values replayed", not n_failed
 
 

@@ -216,7 +216,8 @@ def test_replay_confirms_stored_weeks_in_full_and_names_a_value_that_differs(des
 
     lines = list(replay_lines(desk.store, market, "desk", weeks[1], None))
     row = forged.row(4, named=True)
-    assert [passed for _, passed in lines] == [False, False, True, False]
+    assert [passed for _, passed in lines] == [False, False, True, False, False]
+    assert lines[-2][0].endswith(f"correct the feature, then hfp materialise {DESK} --from {weeks[1]} --to {weeks[1]}")
     assert f"overnight_share of {row['symbol']} at {row['ts'].isoformat()}: stored=9.0" in lines[1][0]
     assert (
         lines[-1][0]
