@@ -85,9 +85,9 @@ def replay_lines(
         for difference in finding.findings:
             yield f"    {difference}", False
     if differing:
-        weeks = f"--from {differing[0]} --to {differing[-1]}"
         yield (
-            f"what differs stays readable until it is made again: correct the feature, then hfp materialise {features} {weeks}",
+            "what differs stays readable until it is made again: correct the feature, then "
+            f"hfp materialise {features} --from {differing[0]} --to {differing[-1]}",
             False,
         )
     yield f"{len(stored) - n_failed} of {len(stored)} weeks confirmed, {n_values:,} values replayed", not n_failed
