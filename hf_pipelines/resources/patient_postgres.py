@@ -9,6 +9,7 @@ known whether it was stored is stored again: an event that is in the log twice d
 """
 
 import logging
+import threading
 import time
 from collections.abc import Callable, Sequence
 from functools import lru_cache
@@ -33,16 +34,20 @@ T = TypeVar("T")
 PATIENCE_S = 60.0
 POLL_S = 0.5
 
+# Dagster's thread of a code server that fails runs whose process has ended. It would end with the first connection that
+# is refused, and the code server say for ever that it has them: so its patience has no end.
+WATCHING_THREAD = "grpc-server-cleanup"
+
 
 class PatientPostgresStorage(DagsterPostgresStorage):
     """Dagster's PostgreSQL storage; only a process' first connection, which tells a wrong address, is not waited for.
 
-    A code server opens its storage anew every few seconds, and no longer looks after its runs once that fails.
+    A code server opens its storage anew when a run's process has ended, and waits for it as long as it takes.
     """
 
     def __init__(self, postgres_url: str, inst_data: ConfigurableClassData | None = None) -> None:
         patience = _patience(postgres_url)
-        if patience.has_connected:
+        if patience.has_connected or _is_watching():
             engine = create_engine(postgres_url, poolclass=NullPool)
             event.listen(engine, "do_connect", patience.connect)
             engine.connect().close()
@@ -56,7 +61,10 @@ class PatientPostgresStorage(DagsterPostgresStorage):
 
 
 class _Patience:
-    """Connects within PATIENCE_S of the first refusal; once that is used up, each connection is tried once."""
+    """Connects within PATIENCE_S of the first refusal; once that is used up, each connection is tried once.
+
+    But for the thread that watches over runs.
+    """
 
     def __init__(self) -> None:
         self.has_connected = False
@@ -75,16 +83,20 @@ class _Patience:
             return connection
 
     def _wait(self, refusal: Exception) -> None:
-        """Wait a moment; raise the refusal if the patience is used up."""
+        """Wait a moment; raise the refusal if the patience of this thread is used up."""
         now = time.monotonic()
         if self.away_since is None:
             self.away_since = now
             logging.getLogger(__name__).warning(
                 f"PostgreSQL of HF_POSTGRES_URL does not answer: waiting for it for up to {PATIENCE_S:.0f} s."
             )
-        if now - self.away_since > PATIENCE_S:
+        if now - self.away_since > PATIENCE_S and not _is_watching():
             raise refusal
         time.sleep(POLL_S)
+
+
+def _is_watching() -> bool:
+    return threading.current_thread().name == WATCHING_THREAD
 
 
 @lru_cache(maxsize=8)

@@ -2,6 +2,7 @@
 
 import json
 import os
+import threading
 import time
 import urllib.request
 from contextlib import ExitStack
@@ -13,13 +14,17 @@ import pytest
 import yaml
 from dagster._core.errors import DagsterInvalidConfigError
 from dagster._core.instance.config import dagster_instance_config
+from dagster._grpc import server as dagster_server
+from sqlalchemy.exc import OperationalError
 
-from hf_pipelines.resources import settings
+from hf_pipelines.resources import patient_postgres, settings
 from hf_pipelines.resources.instance_storage import InstanceStorage
 from hf_pipelines.resources.object_store import StorageUnavailableError
+from hf_pipelines.resources.patient_postgres import WATCHING_THREAD, PatientPostgresStorage
 from hf_pipelines.resources.run_ends import GRACE_S
 from hf_pipelines_tests.checkout import REPOSITORY, WEEK, Checkout, built_checkout
 from hf_pipelines_tests.servers import BIN, answers, free_port, postgres_server, serving
+from hf_pipelines_tests.test_server_faults import Database
 
 pytestmark = pytest.mark.servers
 
@@ -134,6 +139,41 @@ def test_failure_of_a_run_is_told_to_the_daemon_once_the_run_is_failed_and_later
         stored_end(instance, third.run_id, now - GRACE_S - 1.0)
         instance.report_run_failed(instance.add_run(dg.DagsterRun("a job", status=dg.DagsterRunStatus.STARTED)))
         assert len(retried_from(instance, last)) == 2
+
+
+def test_thread_that_watches_over_runs_waits_for_postgres_as_long_as_it_is_away(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(patient_postgres, "PATIENCE_S", 0.5)
+    opened: dict[str, PatientPostgresStorage | OperationalError] = {}
+    with postgres_server(tmp_path) as postgres:
+        monkeypatch.setenv("HF_POSTGRES_URL", postgres.url)
+        url = settings.postgres_url()
+        assert url is not None
+
+        def open_storage() -> None:
+            name = threading.current_thread().name
+            try:
+                opened[name] = PatientPostgresStorage(url)
+            except OperationalError as e:
+                opened[name] = e
+
+        open_storage()
+        database = Database(postgres, tmp_path / "postgres")
+        database.stop()
+        watching, another = (threading.Thread(target=open_storage, name=name) for name in (WATCHING_THREAD, "another"))
+        watching.start()
+        another.start()
+        another.join(60)
+        assert isinstance(opened["another"], OperationalError)
+        # Its patience was used up for the other: it tries on all the same.
+        time.sleep(1.0)
+        assert WATCHING_THREAD not in opened
+        database.start()
+        watching.join(60)
+        assert isinstance(opened[WATCHING_THREAD], PatientPostgresStorage)
+    # The name is Dagster's: under another one nobody would watch.
+    assert WATCHING_THREAD in Path(dagster_server.__file__).read_text()
 
 
 @pytest.mark.parametrize(
