@@ -58,8 +58,7 @@ def feature_weeks(market: "Market", group: str) -> int:
     longest = max(each.lookback_bars for each in features)
     bars_per_week = market.usual_bars_per_year / USUAL_SESSIONS * SESSIONS_PER_WEEK
     of_bars = 0 if longest == 1 else math.ceil(longest / bars_per_week) + 1
-    days = max(each.lookback_days for each in features)
-    return max(of_bars, math.ceil(days / 7) + 1 if days else 0)
+    return max(of_bars, _weeks_of(max(each.lookback_days for each in features)))
 
 
 def missing_bars(market: "Market", group: str, week: str, stored: Collection[str]) -> list[str]:
@@ -70,7 +69,12 @@ def missing_bars(market: "Market", group: str, week: str, stored: Collection[str
 
 def reference_weeks(market: "Market", group: str) -> int:
     """Weeks before a week whose reference tables its features read."""
-    return math.ceil(max(FEATURES[name].reference_days for name in market.feature_groups[group]) / 7) + 1
+    return _weeks_of(max(FEATURES[name].reference_days for name in market.feature_groups[group]))
+
+
+def _weeks_of(days: int) -> int:
+    """Weeks before a week that hold so many days before each of its days."""
+    return math.ceil(days / 7) + 1 if days else 0
 
 
 def feature_inputs(market: "Market", group: str) -> tuple[StageInput, ...]:
@@ -106,7 +110,7 @@ def feature_replay(market: "Market", group: str, *, n_times: int = 3, is_sampled
 
     def sample(key: str, stored: pl.DataFrame, seed: int) -> tuple[list[datetime], frozenset[str] | None] | None:
         # Members whether stored or not: features of survivors alone lack some.
-        of_week = market.members_in_week(key)
+        of_week = market.member_sessions(market.partitions.sessions_of_week(key))["symbol"].unique().sort().to_list()
         if len(of_week) <= N_REPLAYED_SYMBOLS:
             return None
         generator = np.random.default_rng(seed)

@@ -28,7 +28,7 @@ from hf_pipelines.components.stage import (
     Stage,
 )
 from hf_pipelines.components.yaml_lines import naming_lines
-from hf_pipelines.partitions import MarketPartitions, parse_key, shift_week, usual_sessions, week_end, week_key
+from hf_pipelines.partitions import MarketPartitions, parse_key, shift_week, usual_sessions, week_key
 from hf_pipelines.research.bars import (
     SYMBOL_PATTERN,
     BarGrid,
@@ -337,15 +337,6 @@ class Market(dg.Component, dg.Model, dg.Resolvable):
         sessions = pl.DataFrame({"session": days}, schema={"session": pl.Date})
         inside = (pl.col("session") >= pl.col("since")) & (pl.col("session") <= pl.col("until")).fill_null(True)
         return spells.join(sessions, how="cross").filter(inside).select("symbol", "session")
-
-    def members_in_week(self, key: str) -> list[str]:
-        """Symbols, ascending, of which a spell reaches into the week `key`."""
-        first = parse_key(key)
-        last = week_end(first)
-        spells = zip(self.membership["symbol"], self.membership["since"], self.membership["until"], strict=True)
-        return sorted(
-            {symbol for symbol, since, until in spells if since <= last and (until is None or until >= first)}
-        )
 
     @cached_property
     def sectors(self) -> dict[str, str]:

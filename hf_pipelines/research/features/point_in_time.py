@@ -153,7 +153,7 @@ def versions_known(table: KnownTable, *, reach_days: int) -> Arrivals:
     moments = table.frame.filter(is_last).select("owner", "available_at")
     last = np.flatnonzero(is_last.to_numpy())
     first = np.empty(table.available_at.size, dtype=np.int64)
-    _reach_back(table.offsets, _ticks(table.available_at), reach_days * int(DAY.astype(np.int64)), first)
+    _reach_back(table.offsets, _ticks(table.available_at), days_in_ticks(reach_days), first)
     n_rows = last - first[last] + 1
     # The rows of each arrival are neighbours: from the first within reach to the last of the moment.
     begins = np.cumsum(n_rows) - n_rows
