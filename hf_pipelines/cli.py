@@ -105,7 +105,9 @@ def _parser() -> argparse.ArgumentParser:
     versions.add_argument("partition", nargs="?", help=f"{PARTITION} (default: all of them)")
     versions.set_defaults(run=_versions)
 
-    verify = commands.add_parser("verify", help="recompute the hashes of the stored bytes; status 1 if one differs")
+    verify = commands.add_parser(
+        "verify", help="recompute the hashes of the stored bytes; status 1 if one differs, or is gone and was read"
+    )
     verify.add_argument("asset", nargs="?", help=f"{ASSET} (default: the whole store)")
     verify.set_defaults(run=_verify)
 
@@ -220,7 +222,10 @@ def _current(options: argparse.Namespace) -> int:
     stale = sum(not found.is_current for found in judged.values())
     if holes := pipeline.holes(options.asset, keys):
         # No fault by itself: a strategy may be trained for some weeks alone.
-        print(f"{options.asset}: nothing is stored between them for {some_of(holes)}")
+        print(
+            f"{options.asset}: nothing is stored for {some_of(holes)}, between {keys[0]} and {keys[-1]}; where it should be: "
+            f"hfp materialise {options.asset} --from {holes[0]} --to {holes[-1]}"
+        )
     print(f"{options.asset}: {len(keys) - stale} of {len(keys)} stored partitions are current")
     return 1 if stale else 0
 

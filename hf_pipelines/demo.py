@@ -13,6 +13,7 @@ import polars as pl
 from hf_pipelines.components.strategy_stages import RETRAINED
 from hf_pipelines.partitions import shift_week
 from hf_pipelines.resources.object_store import ObjectMissingError
+from hf_pipelines.resources.partition_store import is_issued
 from hf_pipelines.runs import Pipeline
 
 MARKET = "us_tech"
@@ -74,7 +75,7 @@ class Demo:
 
     def _needed(self, asset: str, first: str, last: str) -> list[str]:
         keys = self.pipeline.partition_keys(asset, first, last)
-        if not asset.endswith("/signals"):
+        if not is_issued(asset):
             return keys
         # Sundays have a partition (a library fact) but no session.
         sessions = set(self._sessions())

@@ -4,7 +4,8 @@ Lives here: replaying stored weeks in full, and judging one feature by the contr
 (`cli`), how a replay compares (`components.stage`), the contract (`research.features.contract`).
 """
 
-from collections.abc import Iterator
+import difflib
+from collections.abc import Iterator, Sequence
 from functools import cache
 
 import polars as pl
@@ -22,10 +23,13 @@ from hf_pipelines.research.wording import some_of
 from hf_pipelines.resources.clock import Clock
 from hf_pipelines.resources.market_data.sample import SampleSource
 from hf_pipelines.resources.parquet_io_manager import Loaded
-from hf_pipelines.resources.partition_store import PartitionStore
+from hf_pipelines.resources.partition_store import PartitionStore, StoredPartitionError
 
 # More times than any week has: all of them are replayed.
 ALL_TIMES = 1_000_000
+
+# Names that a message offers in place of one that there is not.
+N_NEAR = 8
 
 
 def replay_lines(
@@ -96,13 +100,25 @@ def replay_lines(
 def feature_test_lines(store: PartitionStore, market: Market, name: str) -> Iterator[tuple[str, bool]]:
     """Judge a feature by the contract, on the stored bars of a market or, without any, on those of the sample."""
     feature = _named(name, market)
+    if lacking := market.lacking_of(feature):
+        item, remedy = lacking
+        raise ValueError(
+            f"`market` must feed the feature that is judged, was {market.name} for {feature.group}/{feature.name}, without {item}; "
+            f"add to its YAML {remedy}, or name another market by --market."
+        )
     yield f"{feature.group}/{feature.name}: {feature.formula}", True
     yield f"  reads {', '.join(feature.inputs)} over {feature.window}", True
-    bars, origin = _bars(store, market, 2 * max(feature.lookback_bars, feature.lookback_days) + 120)
+    bars, origin, damaged = _bars(store, market, 2 * max(feature.lookback_bars, feature.lookback_days) + 120)
+    references = {}
+    # As a run gives them: those that it declares.
+    for table in sorted({*market.reference_tables} & {*feature.inputs}):
+        references[table], faults = _references(store, market, table)
+        damaged += faults
+    for fault in damaged:
+        yield f"  left out: {fault}", True
     yield f"  judged on {bars['symbol'].n_unique()} symbols, {bars['session'].n_unique()} sessions of {origin}", True
     days = bars["session"].unique().sort().to_list()
     sessions = market.partitions.sessions_around(days[0], days[-1])
-    references = {table: _references(store, market, table) for table in market.reference_tables}
     try:
         breaches = contract_breaches(
             feature,
@@ -138,32 +154,45 @@ def _named(asked: str, market: Market) -> Feature:
     group, _, name = asked.rpartition("/")
     if name in FEATURES and group in ("", FEATURES[name].group):
         return FEATURES[name]
-    full = {f"{each.group}/{each.name}" for each in FEATURES.values()}
-    near = sorted(each for each in full if name.split("_")[0] in each.split("/")[1].split("_")) or sorted(full)
+    full = {each.name: f"{each.group}/{each.name}" for each in FEATURES.values()}
+    near = sorted(full[each] for each in full if name.split("_")[0] in each.split("_"))
+    near = near or [full[each] for each in difflib.get_close_matches(name, full, n=N_NEAR)]
+    such = f" such as {', '.join(near[:N_NEAR])}" if near else ""
     raise ValueError(
-        f"`name` must be a registered feature such as {', '.join(near[:8])}, was {asked[:80]!r}; name its module in "
-        f"`feature_modules` of the market {market.name}."
+        f"`name` must be a registered feature{such}, was {asked[:80]!r}; hfp features lists them, those of a module of your own "
+        f"once `feature_modules` of the market {market.name} names it."
     )
 
 
-def _bars(store: PartitionStore, market: Market, n_sessions: int) -> tuple[pl.DataFrame, str]:
-    weeks = store.partitions(market.bars_asset)
-    if weeks:
-        found = pl.concat([store.read(market.bars_asset, week).frame for week in weeks[-(n_sessions // 4) :]])
-        if found["session"].n_unique() >= n_sessions // 2:
-            return found.sort("symbol", "ts"), f"{market.bars_asset}"
+def _bars(store: PartitionStore, market: Market, n_sessions: int) -> tuple[pl.DataFrame, str, list[str]]:
+    """Bars to judge by, where they are from, and what is wrong with the weeks left out."""
+    found, faults = _sound(store, market.bars_asset, store.partitions(market.bars_asset)[-(n_sessions // 4) :])
+    if found is not None and found["session"].n_unique() >= n_sessions // 2:
+        return found.sort("symbol", "ts"), market.bars_asset, faults
     days = market.partitions.sessions_between(parse_key("2009-01-01"), week_end(parse_key("2013-02-17")))[-n_sessions:]
     source = SampleSource((*("AAPL", "IBM", "MSFT"), market.benchmark), market.partitions.hours)
     frames = [file.frame for file in source.read(days) if file.frame is not None]
     roles = pl.when(pl.col("symbol") == market.benchmark).then(pl.lit("reference")).otherwise(pl.lit("member"))
-    return pl.concat(frames).with_columns(role=roles).sort("symbol", "ts"), "the sample"
+    origin = f"the sample of real bars (of {market.bars_asset} fewer than {n_sessions // 2} sessions are stored)"
+    return pl.concat(frames).with_columns(role=roles).sort("symbol", "ts"), origin, faults
 
 
-def _references(store: PartitionStore, market: Market, table: str) -> pl.DataFrame:
+def _references(store: PartitionStore, market: Market, table: str) -> tuple[pl.DataFrame, list[str]]:
     asset = market.reference_asset(table)
-    weeks = store.partitions(asset)
-    if not weeks:
+    found, faults = _sound(store, asset, store.partitions(asset))
+    if found is None:
         raise ValueError(
             f"`{table}` must be stored to judge by, was not; run: hfp materialise {asset} --from ... --to ..."
         )
-    return pl.concat([store.read(asset, week).frame for week in weeks])
+    return found, faults
+
+
+def _sound(store: PartitionStore, asset: str, weeks: Sequence[str]) -> tuple[pl.DataFrame | None, list[str]]:
+    """Rows of the weeks that can be read, None if there are none, and what is wrong with the others."""
+    frames, faults = [], []
+    for week in weeks:
+        try:
+            frames.append(store.read(asset, week).frame)
+        except StoredPartitionError as e:
+            faults.append(str(e))
+    return (pl.concat(frames) if frames else None), faults

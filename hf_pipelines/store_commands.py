@@ -16,7 +16,7 @@ import polars as pl
 
 from hf_pipelines.research.differences import FrameDifference, compare_frames
 from hf_pipelines.resources.lineage import CURRENT, Kept, list_kept, read_content, require_stored
-from hf_pipelines.resources.partition_store import Footer, PartitionStore, StoredPartitionError
+from hf_pipelines.resources.partition_store import Footer, PartitionStore, StoredPartitionError, is_issued, remake
 from hf_pipelines.resources.verification import Looked, Mismatch, verify
 
 HASH_SHOWN = 12
@@ -45,6 +45,11 @@ def versions_lines(store: PartitionStore, asset: str, partition: str | None) -> 
         yield f"{asset} {name}: {len(kept) - 1} earlier version{'' if len(kept) == 2 else 's'} kept"
         for each in kept:
             yield from _kept_lines(each)
+        if held[0].footer is None:
+            yield f"  {remake(asset, name)}"
+            sound = [each.footer.content_hash for each in held[1:] if each.footer is not None]
+            if sound and not is_issued(asset):
+                yield f"  or make a version current again: hfp restore {asset} {name} {sound[0][:HASH_SHOWN]}"
 
 
 def _is_same(version: Kept, current: Kept) -> bool:
@@ -234,7 +239,7 @@ def features_lines(
         hint = f" (near it: {', '.join(near)})" if near else ""
         raise ValueError(f"`pattern` must match a feature{hint}, was {pattern!r}.")
     for each in found:
-        yield from textwrap.wrap(f"{each.group}/{each.name}  {each.window}", width)
+        yield from textwrap.wrap(f"{each.group}/{each.name}  {each.window}", width, subsequent_indent="  ")
         told = [("formula", each.formula), ("inputs", ", ".join(each.inputs)), ("source", each.source)]
         if stored is not None:
             told.append(("stored by", ", ".join(stored.get(each.name, ())) or "no market"))

@@ -126,9 +126,42 @@ def test_feature_module_that_cannot_be_imported_or_takes_a_name_says_what_to_do(
         ValueError, match="over all groups, was desk/dividend_yield beside fundamental/dividend_yield; choose"
     ):
         market_of({**desk.market, "feature_modules": ["rival"]})
+    of_module = "`feature_modules` must name modules whose features can be registered, was"
     (tmp_path / "package" / "misspelt.py").write_text(MODULE.replace('"high"', '"hihg"'))
-    with pytest.raises(ValueError, match="`inputs` must be among open, high, .*, was 'hihg' for overnight_share"):
+    said = f"{of_module} 'misspelt': `inputs` must be among open, high, .*, was 'hihg' for overnight_share"
+    with pytest.raises(ValueError, match=said):
         market_of({**desk.market, "feature_modules": ["misspelt"]})
+    (tmp_path / "package" / "blind.py").write_text(MODULE.replace('("close",)', '("close", "news")'))
+    with pytest.raises(
+        ValueError, match=f"{of_module} 'blind': `reference_days` must be the days of news that a value of"
+    ):
+        market_of({**desk.market, "feature_modules": ["blind"]})
+
+
+def test_feature_test_leaves_out_a_damaged_week_and_says_so(desk):
+    market = market_of(desk.market)
+    week = desk.store.partitions("small/bars")[-4]
+    path = Path(desk.store.objects.address(desk.store.key("small/bars", week)))
+    path.write_bytes(path.read_bytes()[:200])
+    sound, leaky = (list(feature_test_lines(desk.store, market, name)) for name in ("overnight_share", "tomorrow"))
+    left_out = (
+        f"  left out: `small/bars/{week}.parquet` must be the file that was published, was 200 bytes that are no whole Parquet "
+        f"file; make it again: hfp materialise small/bars --from {week}; or see what can be restored: hfp versions small/bars {week}"
+    )
+    assert sound[2] == leaky[2] == (left_out, True)
+    assert sound[4][0].startswith("  sound: no look-ahead") and not leaky[-1][1]
+
+
+def test_feature_test_on_a_market_without_what_the_feature_reads_says_what_to_add(desk, tmp_path):
+    text = MODULE.replace('("close",),', '("close", "news"),').replace(' - 1"),', ' - 1", reference_days=9),')
+    (tmp_path / "package" / "read.py").write_text(text)
+    market = market_of({**desk.market, "feature_modules": ["read"]})
+    message = (
+        "`market` must feed the feature that is judged, was small for desk/tomorrow, without news; add to its YAML a source of "
+        "`news` in `references`, or name another market by --market."
+    )
+    with pytest.raises(ValueError, match=re.escape(message)):
+        list(feature_test_lines(desk.store, market, "tomorrow"))
 
 
 BROKEN = """
@@ -184,13 +217,16 @@ def test_feature_test_takes_the_name_with_its_group_and_no_other_group(tmp_path,
     assert main(["feature", "test", "technical/rsi_14"]) == 0
     with_group = capsys.readouterr().out
     assert with_group.startswith("technical/rsi_14: ") and "  sound: no look-ahead" in with_group
+    assert "sessions of the sample of real bars (of us_tech/bars fewer than 160 sessions are stored)\n" in with_group
     assert main(["feature", "test", "rsi_14"]) == 0
     assert capsys.readouterr().out == with_group
     assert main(["feature", "test", "temporal/rsi_14"]) == 1
     assert capsys.readouterr().err == (
-        "hfp: `name` must be a registered feature such as technical/rsi_14, was 'temporal/rsi_14'; name its module in "
-        "`feature_modules` of the market us_tech.\n"
+        "hfp: `name` must be a registered feature such as technical/rsi_14, was 'temporal/rsi_14'; hfp features lists them, "
+        "those of a module of your own once `feature_modules` of the market us_tech names it.\n"
     )
+    assert main(["feature", "test", "nothing_like_it"]) == 1
+    assert "`name` must be a registered feature, was 'nothing_like_it'; hfp features" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("command", [["feature", "test", "rsi_14", "--market", "nope"], ["replay", "nope/technical"]])

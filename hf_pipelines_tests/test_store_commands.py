@@ -16,10 +16,10 @@ from hf_pipelines.research.content_hash import session_hashes
 from hf_pipelines.research.differences import compare_frames
 from hf_pipelines.research.features.registry import FEATURES
 from hf_pipelines.resources.currency import CurrencyChecker
-from hf_pipelines.resources.lineage import find_references, list_kept, stored_partitions
+from hf_pipelines.resources.lineage import current_footers, find_references, list_kept, stored_partitions
 from hf_pipelines.resources.object_store import ObjectStore
-from hf_pipelines.resources.partition_store import Content, Footer, PartitionStore, Stamp
-from hf_pipelines.resources.retention import Policy, current_footers, prune_versions
+from hf_pipelines.resources.partition_store import Content, Footer, PartitionStore, Stamp, StoredPartitionError
+from hf_pipelines.resources.retention import Policy, prune_versions
 from hf_pipelines_tests.sample_bars import random_bars
 
 BARS, FEATURES_ASSET, MATRIX, MODEL, SIGNALS = (
@@ -67,7 +67,7 @@ def age_everything(store: PartitionStore) -> None:
 
 
 def prune(store: PartitionStore) -> list[str]:
-    footers = current_footers(store, stored_partitions(store))
+    footers = current_footers(store)
     return prune_versions(store, footers, Policy(days=1, versions=0), NOW)
 
 
@@ -122,7 +122,7 @@ def test_prune_of_random_histories_leaves_every_reference_readable(store, seed):
         for asset in stored_partitions(store)
         for digest in (store.footer(asset, WEEK).content_hash, *store.versions(asset, WEEK))
     }
-    needed, waiting = set(), current_footers(store, stored_partitions(store))
+    needed, waiting = set(), current_footers(store)
     while waiting:
         for asset, hashes in waiting.pop().inputs.items():
             for partition, digest in hashes.items():
@@ -148,7 +148,7 @@ def test_unchanged_recomputation_stores_nothing_and_leaves_what_depends_on_it_cu
 
 def test_references_name_readers_of_current_and_of_earlier_contents(store):
     made = chain(store)
-    references = find_references(store, current_footers(store, stored_partitions(store)))
+    references = find_references(store, current_footers(store))
     readers = {key: [each.asset for each in found] for key, found in references.items()}
     assert readers == {
         (BARS, WEEK, made[BARS][0].content_hash): [FEATURES_ASSET],
@@ -200,6 +200,28 @@ def test_versions_of_a_damaged_version_say_so(store):
     assert kept[0].is_current
 
 
+def test_versions_of_a_damaged_current_content_say_how_it_is_mended(store, capsys):
+    made = chain(store)
+    for asset, partition in ((BARS, WEEK), (MODEL, NEXT_WEEK)):
+        path = Path(store.objects.address(store.key(asset, partition)))
+        path.write_bytes(path.read_bytes()[:100])
+    damaged = "  current DAMAGED: 100 bytes that are no whole Parquet file"
+    assert main(["versions", MODEL]) == 0
+    assert capsys.readouterr().out.splitlines() == [
+        f"{MODEL} {NEXT_WEEK}: 0 earlier versions kept",
+        damaged,
+        f"  make it again: hfp materialise {MODEL} --from {NEXT_WEEK}",
+    ]
+    assert main(["versions", BARS, WEEK]) == 0
+    head, told, *_, again, restore = capsys.readouterr().out.splitlines()
+    assert (head, told) == (f"{BARS} {WEEK}: 3 earlier versions kept", damaged)
+    assert again == f"  make it again: hfp materialise {BARS} --from {WEEK}"
+    command = restore.removeprefix("  or make a version current again: hfp ")
+    # The command, typed as it is printed.
+    assert main(command.split()) == 0
+    assert store.read(BARS, WEEK).footer.content_hash in {each.content_hash for each in made[BARS][:3]}
+
+
 @pytest.mark.parametrize("command", ["versions", "verify", "diff", "restore"])
 def test_command_on_an_unknown_asset_or_partition_names_those_near(store, capsys, command):
     chain(store)
@@ -210,6 +232,19 @@ def test_command_on_an_unknown_asset_or_partition_names_those_near(store, capsys
     if partition:
         assert main([command, BARS, "2020-01-06", *rest]) == 1
         assert f"near it: {WEEK}" in capsys.readouterr().err
+
+
+def test_damaged_signals_are_not_said_to_be_made_again(store, capsys):
+    put(store, SIGNALS, DAY, 1)
+    path = Path(store.objects.address(store.key(SIGNALS, DAY)))
+    path.write_bytes(path.read_bytes()[:100])
+    remedy = "put back the bytes that were issued, from a backup: issued signals are not made again"
+    assert main(["verify", SIGNALS]) == 1
+    assert capsys.readouterr().out.splitlines()[0].endswith(f"; {remedy}")
+    assert main(["versions", SIGNALS]) == 0
+    assert capsys.readouterr().out.splitlines()[-1] == f"  {remedy}"
+    with pytest.raises(StoredPartitionError, match=f"; {remedy}$"):
+        put(store, SIGNALS, DAY, 2)
 
 
 def test_verify_of_a_sound_store_says_how_much_it_looked_at(store, capsys):
@@ -241,7 +276,8 @@ def test_verify_names_every_mismatch_with_path_and_hashes(store, capsys):
     found = {key: line for key in (current, version, artifact, copied) for line in lines if f"/{key}:" in line}
     assert len(found) == len(lines) - 1 == 4
     assert "seal of" in found[current]
-    assert "no whole Parquet file" in found[version]
+    assert found[current].endswith(f"; make it again: hfp materialise {BARS} --from {WEEK}")
+    assert found[version].endswith("expected what was published, found 9 bytes that are no whole Parquet file")
     assert f"expected {model.attachments['model.ubj']}" in found[artifact]
     assert found[copied].endswith(f"expected {made[BARS][2].content_hash}, found {made[BARS][0].content_hash}")
     assert main(["verify", MATRIX]) == 0
@@ -258,7 +294,14 @@ def test_verify_names_a_partition_that_is_gone_once_and_what_was_made_from_it(st
     told, summary = capsys.readouterr().out.splitlines()
     what = f"MISMATCH {BARS} {WEEK}: partition of {store.objects.address(gone)}: expected what {FEATURES_ASSET} {WEEK} "
     assert told.startswith(what)
-    assert told.endswith("was made from, found nothing") and summary.endswith(": 1 mismatch")
+    remedy = f"; make it again: hfp materialise {BARS} --from {WEEK}"
+    assert told.endswith(f"was made from, found nothing{remedy}") and summary.endswith(": 1 mismatch")
+    # Asked of what was made from it, of the asset that it was of, and of another.
+    put(store, BARS, NEXT_WEEK, 50)
+    for asset, status in ((FEATURES_ASSET, 1), (BARS, 1), (MODEL, 0)):
+        assert main(["verify", asset]) == status
+        lines = capsys.readouterr().out.splitlines()
+        assert lines[:-1] == [told] * status
 
 
 def test_verify_of_a_partition_without_its_attachment_names_it(store, capsys):
@@ -375,7 +418,8 @@ def test_features_fits_a_narrow_terminal_and_lists_all_without_a_pattern(capsys,
     assert main(["features"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert max(len(line) for line in lines) <= 40
-    assert sum(not line.startswith(" ") for line in lines) >= len(FEATURES) + 1
+    # A heading that is wrapped goes on below itself.
+    assert sum(not line.startswith(" ") for line in lines) == len(FEATURES) + 1
 
 
 @pytest.mark.parametrize(("pattern", "said"), [("rsi_15", "near it: rsi_14"), ("(", "must be a word or a regular")])
@@ -395,7 +439,10 @@ def test_current_ends_with_status_1_where_a_partition_is_out_of_date(tmp_path, m
     assert main(["current", "us_tech/bars"]) == 1
     said = capsys.readouterr().out
     assert "us_tech/bars 2012-01-01: made by code and settings 1, now " in said
-    assert "us_tech/bars: nothing is stored between them for 2012-01-08, 2012-01-15\n" in said
+    assert (
+        "us_tech/bars: nothing is stored for 2012-01-08, 2012-01-15, between 2012-01-01 and 2012-01-22; where it should be: "
+        "hfp materialise us_tech/bars --from 2012-01-08 --to 2012-01-15\n"
+    ) in said
     assert "us_tech/bars: 0 of 2 stored partitions are current" in said
 
 

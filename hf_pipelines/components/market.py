@@ -214,14 +214,18 @@ class Market(dg.Component, dg.Model, dg.Resolvable):
         for name in modules:
             try:
                 table = import_module(name).FEATURES
+                if not all(isinstance(each, Feature) for each in table):
+                    raise ValueError(f"`FEATURES` of {name} must hold features only, was {table!r:.200}.")
+                register(table)
+            except ValueError as e:
+                raise ValueError(
+                    f"`feature_modules` must name modules whose features can be registered, was {name[:80]!r}: {e}"
+                ) from e
             except (ImportError, AttributeError) as e:
                 raise ValueError(
                     f"`feature_modules` must name importable modules with a table `FEATURES`, was {name[:80]!r} ({e}); install "
                     "its package into this environment or put its folder on PYTHONPATH."
                 ) from e
-            if not all(isinstance(each, Feature) for each in table):
-                raise ValueError(f"`FEATURES` of {name} must hold features only, was {table!r:.200}.")
-            register(table)
         return modules
 
     @field_validator("features")
@@ -271,19 +275,23 @@ class Market(dg.Component, dg.Model, dg.Resolvable):
 
     def _require_fed(self) -> None:
         """Refuse features whose inputs the market does not have."""
+        for group, names in self.feature_groups.items():
+            for name in names:
+                if lacking := self.lacking_of(FEATURES[name]):
+                    item, remedy = lacking
+                    raise ValueError(
+                        f"`features` must be fed by the market, was {group}/{name} without {item}; add {remedy} or leave it out."
+                    )
+
+    def lacking_of(self, feature: Feature) -> tuple[str, str] | None:
+        """An input of a feature that the market does not have, and what would bring it; None if it has them all."""
         lacking: dict[str, str] = {table: f"a source of `{table}` in `references`" for table in REFERENCES}
         lacking = {table: remedy for table, remedy in lacking.items() if table not in self.reference_tables}
         if not self.sectors:
             lacking["sector"] = "a `sector` of its members in `universe`"
         if self.volatility_index is None:
             lacking["volatility_index"] = "a `volatility_index`"
-        for group, names in self.feature_groups.items():
-            for name in names:
-                if hungry := sorted(set(FEATURES[name].inputs) & set(lacking)):
-                    raise ValueError(
-                        f"`features` must be fed by the market, was {group}/{name} without {hungry[0]}; add "
-                        f"{lacking[hungry[0]]} or leave it out."
-                    )
+        return next(((item, lacking[item]) for item in sorted(feature.inputs) if item in lacking), None)
 
     def _overlapping(self) -> set[str]:
         spells = self.membership.sort("symbol", "since")

@@ -62,8 +62,8 @@ class GroupFiles:
     def parse(self) -> None:
         """What the ends of the files say, none of which may be missing."""
         self.footers = [
-            parse_footer(end, asset=self.asset, partition=week)
-            for week, (end, _) in zip(self.weeks, self.ends, strict=True)
+            parse_footer(end, asset=self.asset, partition=week, size=size)
+            for week, (end, size) in zip(self.weeks, self.ends, strict=True)
         ]
         newest = self.ends[-1][0]
         try:

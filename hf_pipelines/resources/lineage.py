@@ -7,6 +7,7 @@ needs (`retention`), comparing bytes with hashes (`verification`).
 import difflib
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 from hf_pipelines.resources.object_store import ObjectMissingError
@@ -107,11 +108,7 @@ def read_content(store: PartitionStore, asset: str, partition: str, which: str) 
 def list_kept(store: PartitionStore, asset: str, partitions: Iterable[str]) -> dict[str, list[Kept]]:
     """Contents of partitions with who was made from them; the current one first, then the newest first."""
     # Who reads a content is found from what is current: every footer is looked at once.
-    known = stored_partitions(store)
-    footers = [
-        footer for each, names in known.items() for name in names if (footer := _peek(store, each, name)) is not None
-    ]
-    references = find_references(store, footers)
+    references = find_references(store, current_footers(store))
     found = {}
     for partition in partitions:
         keys = [store.key(asset, partition)]
@@ -123,11 +120,14 @@ def list_kept(store: PartitionStore, asset: str, partitions: Iterable[str]) -> d
     return found
 
 
-def _peek(store: PartitionStore, asset: str, partition: str) -> Footer | None:
-    try:
-        return store.peek(store.key(asset, partition), asset=asset, partition=partition)
-    except (StoredPartitionError, ObjectMissingError):
-        return None
+def current_footers(store: PartitionStore) -> list[Footer]:
+    """Footers of everything that is current; what is damaged refers to nothing."""
+    found = []
+    for asset, partitions in stored_partitions(store).items():
+        for partition in partitions:
+            with suppress(StoredPartitionError, ObjectMissingError):
+                found.append(store.peek(store.key(asset, partition), asset=asset, partition=partition))
+    return found
 
 
 def _look_at(
@@ -141,7 +141,7 @@ def _look_at(
     try:
         footer = store.peek(key, asset=asset, partition=partition)
     except StoredPartitionError as e:
-        return Kept(key, is_current, None, str(e))
+        return Kept(key, is_current, None, e.was)
     readers = references.get((asset, partition, footer.content_hash), ())
     return Kept(key, is_current, footer, readers=tuple(readers))
 

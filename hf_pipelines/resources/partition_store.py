@@ -62,7 +62,17 @@ VOLATILE_COLUMNS = ("created_at", "issue_kind")
 
 
 class StoredPartitionError(ValueError):
-    """A stored object is not the partition it should be: truncated, foreign or edited."""
+    """A stored object is not the partition it should be: truncated, foreign or edited.
+
+    Attributes
+    ----------
+    was : str
+        What it is instead, in words.
+    """
+
+    def __init__(self, message: str, was: str) -> None:
+        super().__init__(message)
+        self.was = was
 
 
 @dataclass(frozen=True)
@@ -422,7 +432,7 @@ class PartitionStore:
         end, size = self.objects.get_end(key, PEEKED_BYTES)
         if len(end) < min(size, footer_bytes(end)):
             end = self.objects.get(key)
-        return parse_footer(end, asset=asset, partition=partition)
+        return parse_footer(end, asset=asset, partition=partition, size=size)
 
     def attachment_key(self, footer: Footer, name: str) -> str:
         return f"_attached/{footer.asset}/{footer.partition}/{footer.attachments[name]}.{name}"
@@ -440,7 +450,8 @@ class PartitionStore:
         if (was := sha256(payload).hexdigest()) != footer.attachments[name]:
             raise StoredPartitionError(
                 f"`{key}` must have sha256 {footer.attachments[name][:12]}, was {was[:12]}; "
-                f"it was changed after it was published: materialise {footer.asset} {footer.partition} again."
+                f"it was changed after it was published; {remake(footer.asset, footer.partition)}",
+                was,
             )
         return payload
 
@@ -485,7 +496,7 @@ class PartitionStore:
                 f"`hash` must begin exactly one version of {asset} {partition} "
                 f"({', '.join(each[:12] for each in kept) or 'there is none'}), was {content_hash[:64]!r}."
             )
-        if asset.endswith("/signals"):
+        if is_issued(asset):
             raise ValueError(
                 f"`asset` must not be issued signals, was {asset}; what was issued stays as it was issued."
             )
@@ -601,7 +612,7 @@ def read_footer(payload: bytes, *, asset: str, partition: str) -> Footer:
         If the bytes are no Parquet file of ours, or one of another partition.
     """
     _check_seal(payload, asset=asset, partition=partition)
-    return parse_footer(payload, asset=asset, partition=partition)
+    return parse_footer(payload, asset=asset, partition=partition, size=len(payload))
 
 
 def footer_bytes(end: bytes) -> int:
@@ -627,8 +638,13 @@ def _footer_text(end: bytes) -> str:
     return pl.read_parquet_metadata(io.BytesIO(end))[FOOTER_KEY]
 
 
-def parse_footer(end: bytes, *, asset: str, partition: str) -> Footer:
+def parse_footer(end: bytes, *, asset: str, partition: str, size: int) -> Footer:
     """Footer of the last bytes of a Parquet file, its seal unchecked: for readers that do not fetch the whole file.
+
+    Parameters
+    ----------
+    size : int
+        Bytes of the whole file.
 
     Raises
     ------
@@ -636,7 +652,7 @@ def parse_footer(end: bytes, *, asset: str, partition: str) -> Footer:
         If they are not the end of a Parquet file of ours, or of one of another partition.
     """
     if not 8 < footer_bytes(end) <= len(end):
-        raise not_ours(asset, partition, "bytes that are no whole Parquet file")
+        raise not_ours(asset, partition, f"{size} bytes that are no whole Parquet file")
     if end.rfind(SEAL_MARK, len(end) - footer_bytes(end)) < 0:
         raise not_ours(asset, partition, "a Parquet file written by something else")
     try:
@@ -692,9 +708,22 @@ def check_size(payload: bytes | memoryview, footer: Footer) -> None:
 
 def not_ours(asset: str, partition: str, was: str) -> StoredPartitionError:
     return StoredPartitionError(
-        f"`{asset}/{partition}.parquet` must be the file that was published, was {was}; "
-        f"make it again: hfp materialise {asset} --from {partition}; or see what can be restored: hfp versions {asset} {partition}"
+        f"`{asset}/{partition}.parquet` must be the file that was published, was {was}; {remake(asset, partition)}"
+        f"{'' if is_issued(asset) else f'; or see what can be restored: hfp versions {asset} {partition}'}",
+        was,
     )
+
+
+def is_issued(asset: str) -> bool:
+    """Whether what an asset publishes is never rewritten."""
+    return asset.endswith("/signals")
+
+
+def remake(asset: str, partition: str) -> str:
+    """How a partition that is damaged or gone is made again, in words."""
+    if is_issued(asset):
+        return "put back the bytes that were issued, from a backup: issued signals are not made again"
+    return f"make it again: hfp materialise {asset} --from {partition}"
 
 
 def compare_issues(issued: pl.DataFrame, recomputed: pl.DataFrame) -> pl.DataFrame:

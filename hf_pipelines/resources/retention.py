@@ -13,7 +13,7 @@ import dagster as dg
 from dagster._core.storage.dagster_run import FINISHED_STATUSES
 
 from hf_pipelines.resources.lineage import find_references
-from hf_pipelines.resources.partition_store import VERSIONS, Footer, PartitionStore, StoredPartitionError
+from hf_pipelines.resources.partition_store import VERSIONS, Footer, PartitionStore, is_issued
 
 # Runs deleted in one go: deleting is a transaction each.
 RUNS_A_TIME = 1_000
@@ -43,20 +43,6 @@ class Policy:
             )
 
 
-def current_footers(store: PartitionStore, assets: Iterable[str]) -> list[Footer]:
-    """Footers of everything that is current; what is damaged refers to nothing."""
-    found = []
-    for asset in assets:
-        for partition in store.partitions(asset):
-            try:
-                footer = store.footer(asset, partition)
-            except StoredPartitionError:
-                continue
-            if footer is not None:
-                found.append(footer)
-    return found
-
-
 def prune_versions(store: PartitionStore, footers: Iterable[Footer], policy: Policy, now: datetime) -> list[str]:
     """Remove versions, rejected and damaged contents that are old, many and referred to by nothing; returns their keys.
 
@@ -72,7 +58,7 @@ def prune_versions(store: PartitionStore, footers: Iterable[Footer], policy: Pol
             asset, partition, name = key.removeprefix(f"{kind}/").rsplit("/", 2)
             by_partition[asset, partition].append((written, name.removesuffix(".parquet"), key))
         for (asset, partition), versions in by_partition.items():
-            if asset.endswith("/signals"):
+            if is_issued(asset):
                 continue
             for written, digest, key in sorted(versions, reverse=True)[policy.versions :]:
                 is_referred = kind == VERSIONS and (asset, partition, digest) in referred

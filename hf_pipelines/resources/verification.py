@@ -9,14 +9,17 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from hashlib import sha256
 
+from hf_pipelines.resources.lineage import current_footers
 from hf_pipelines.resources.object_store import ObjectMissingError
 from hf_pipelines.resources.partition_store import (
     VERSIONS,
+    Footer,
     PartitionStore,
     StoredPartitionError,
     decode,
     parse_footer,
     read_footer,
+    remake,
 )
 from hf_pipelines.resources.seals import SEAL_LENGTH, SEAL_MARK, seal_of
 
@@ -36,6 +39,8 @@ class Mismatch:
         Full address of the object.
     expected, found : str
         Hashes, or in words where there is none to compare.
+    remedy : str
+        What to do, in words; "" of what is not current.
     """
 
     asset: str
@@ -44,10 +49,12 @@ class Mismatch:
     what: str
     expected: str
     found: str
+    remedy: str = ""
 
     def __str__(self) -> str:
         return (
             f"{self.asset} {self.partition}: {self.what} of {self.path}: expected {self.expected}, found {self.found}"
+            f"{f'; {self.remedy}' if self.remedy else ''}"
         )
 
 
@@ -64,16 +71,14 @@ class Looked:
 def verify(store: PartitionStore, asset: str | None = None) -> Iterator[Looked]:
     """Look at every object of the store or of an asset: its current contents, versions, rejected ones, attachments.
 
-    Of the store in whole, also whether everything is there that a current content was made from.
+    Also whether everything is there that something current was made from: of an asset what it was made from, and what of
+    it others were made from. A partition that is gone and that nothing was made from leaves no trace here.
     """
-    if asset is None:
-        keys = [key for key in store.objects.all_keys() if not key.startswith(f"{DAMAGED}/")]
-    else:
-        depth = asset.count("/") + 2
-        keys = [key for key in store.objects.keys(asset) if key.count("/") + 1 == depth]
-        keys += [key for kind in KINDS for key in store.objects.keys(f"{kind}/{asset}") if key.count("/") == depth + 1]
-    wanted = [key for key in keys if key.endswith(".parquet") or key.startswith(f"{ATTACHED}/")]
+    there = [key for key in store.objects.all_keys() if not key.startswith(f"{DAMAGED}/")]
+    wanted = [key for key in there if key.endswith(".parquet") or key.startswith(f"{ATTACHED}/")]
     present = set(wanted)
+    if asset is not None:
+        wanted = [key for key in wanted if asset == _owner(key)[0]]
     gone: set[str] = set()
     for number, key in enumerate(wanted, 1):
         try:
@@ -83,45 +88,56 @@ def verify(store: PartitionStore, asset: str | None = None) -> Iterator[Looked]:
             # A publish or the housekeeping has moved on.
             continue
         found = [*_mismatches(store, key, payload, present)]
-        if asset is None and not found and not key.startswith("_"):
-            found += _missing_inputs(store, key, payload, present, gone)
+        owner, partition, named = _owner(key)
+        if not found and not named:
+            footer = parse_footer(payload, asset=owner, partition=partition, size=len(payload))
+            found += _missing_inputs(store, footer, None, present, gone)
         yield Looked(number, len(wanted), len(payload), tuple(found))
+    for footer in current_footers(store) if asset is not None else ():
+        lost = tuple(_missing_inputs(store, footer, asset, present, gone))
+        yield Looked(len(wanted), len(wanted), 0, lost)
+
+
+def _owner(key: str) -> tuple[str, str, str]:
+    """Asset, partition and name in its folder that a key belongs to; the name is "" of what is current."""
+    kind, _, rest = key.partition("/")
+    if kind in KINDS:
+        # What lies higher up is nobody's, and is named as it is looked at.
+        asset, partition, name = ["", "", *rest.rsplit("/", 2)][-3:]
+        return asset, partition, name.removesuffix(".parquet")
+    asset, _, name = key.rpartition("/")
+    return asset, name.removesuffix(".parquet"), ""
 
 
 def _missing_inputs(
-    store: PartitionStore, key: str, payload: bytes, present: set[str], gone: set[str]
+    store: PartitionStore, footer: Footer, asked: str | None, present: set[str], gone: set[str]
 ) -> Iterator[Mismatch]:
-    """What a partition found sound was made from and is not there, each once; `gone` are those told already."""
-    asset, _, name = key.rpartition("/")
-    partition = name.removesuffix(".parquet")
-    for read, hashes in parse_footer(payload, asset=asset, partition=partition).inputs.items():
+    """What a partition was made from, or of it what is asked for, and is not there, each once; `gone` are told already."""
+    for read, hashes in footer.inputs.items():
+        if asked not in (None, read):
+            continue
         for each in dict.fromkeys(each.partition("#")[0] for each in hashes):
             if (lost := store.key(read, each)) not in present and lost not in gone:
                 gone.add(lost)
-                made = f"what {asset} {partition} was made from"
-                yield Mismatch(read, each, store.objects.address(lost), "partition", made, "nothing")
+                made = f"what {footer.asset} {footer.partition} was made from"
+                yield Mismatch(
+                    read, each, store.objects.address(lost), "partition", made, "nothing", remake(read, each)
+                )
 
 
 def _mismatches(store: PartitionStore, key: str, payload: bytes, present: set[str]) -> Iterator[Mismatch]:
-    kind, _, rest = key.partition("/")
     path = store.objects.address(key)
-    if kind == ATTACHED:
-        asset, partition, name = rest.rsplit("/", 2)
-        expected = name.partition(".")[0]
+    asset, partition, named = _owner(key)
+    if key.startswith(f"{ATTACHED}/"):
+        expected = named.partition(".")[0]
         if (found := sha256(payload).hexdigest()) != expected:
             yield Mismatch(asset, partition, path, "sha256", expected, found)
         return
-    named = ""
-    if kind in KINDS:
-        asset, partition, name = rest.rsplit("/", 2)
-        named = name.removesuffix(".parquet")
-    else:
-        asset, _, name = key.rpartition("/")
-        partition = name.removesuffix(".parquet")
+    remedy = "" if named else remake(asset, partition)
     at = payload.rfind(SEAL_MARK) + len(SEAL_MARK)
     if at >= len(SEAL_MARK) and (seal := seal_of(payload, at)) != (written := payload[at : at + SEAL_LENGTH]):
         expected = written.decode("ascii", "backslashreplace")
-        yield Mismatch(asset, partition, path, "seal", expected, seal.decode())
+        yield Mismatch(asset, partition, path, "seal", expected, seal.decode(), remedy)
         return
     try:
         footer = read_footer(payload, asset=asset, partition=partition)
@@ -129,10 +145,11 @@ def _mismatches(store: PartitionStore, key: str, payload: bytes, present: set[st
             yield Mismatch(asset, partition, path, "content hash", named, footer.content_hash)
         decode(payload, asset=asset, partition=partition)
     except StoredPartitionError as e:
-        yield Mismatch(asset, partition, path, "file", "what was published", str(e))
+        yield Mismatch(asset, partition, path, "file", "what was published", e.was, remedy)
         return
     if not named:
         for name in footer.attachments:
             if (attached := store.attachment_key(footer, name)) not in present:
                 address = store.objects.address(attached)
-                yield Mismatch(asset, partition, address, "attachment", footer.attachments[name], "nothing")
+                expected = footer.attachments[name]
+                yield Mismatch(asset, partition, address, "attachment", expected, "nothing", remedy)

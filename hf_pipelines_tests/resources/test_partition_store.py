@@ -281,7 +281,7 @@ def test_read_attachment_of_tampered_bytes_refuses_before_anyone_parses_them(sto
     footer = store.publish(ASSET, WEEK, Content(BARS, {"model.ubj": b"trees"}), STAMP).footer
     key = store.attachment_key(footer, "model.ubj")
     path_of(store, key).write_bytes(b"tree2")
-    message = f"`{key}` must have sha256 [0-9a-f]{{12}}, was {sha256(b'tree2').hexdigest()[:12]}; .* materialise {ASSET} {WEEK}"
+    message = f"`{key}` must have sha256 [0-9a-f]{{12}}, was {sha256(b'tree2').hexdigest()[:12]}; it was changed .*; make it again: hfp materialise {ASSET} --from {WEEK}"
     with pytest.raises(StoredPartitionError, match=message):
         store.read_attachment(footer, "model.ubj")
 

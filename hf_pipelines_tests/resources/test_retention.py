@@ -15,9 +15,10 @@ import pytest
 from hf_pipelines.components.automation.housekeeping import housekeeping
 from hf_pipelines.research.content_hash import session_hashes
 from hf_pipelines.resources.clock import Clock
+from hf_pipelines.resources.lineage import current_footers
 from hf_pipelines.resources.parquet_io_manager import Storage
 from hf_pipelines.resources.partition_store import Content, PartitionStore, Stamp
-from hf_pipelines.resources.retention import Policy, current_footers, prune_runs, prune_versions
+from hf_pipelines.resources.retention import Policy, prune_runs, prune_versions
 from hf_pipelines_tests.pipeline import QUIET
 from hf_pipelines_tests.sample_bars import random_bars
 
@@ -47,24 +48,24 @@ def issue_of(weight: float) -> Content:
     return Content(pl.DataFrame({"symbol": ["A"], "weight": [weight], "prediction": [0.1], "confidence": [0.6]}))
 
 
-def prune(store: PartitionStore, *assets: str, **policy: int) -> list[str]:
-    return prune_versions(store, current_footers(store, assets), Policy(**policy), NOW)
+def prune(store: PartitionStore, **policy: int) -> list[str]:
+    return prune_versions(store, current_footers(store), Policy(**policy), NOW)
 
 
 def test_prune_removes_what_is_old_beyond_the_newest_and_nothing_else(store):
     hashes = publish_revisions(store, 6)
-    removed = prune(store, ASSET, days=50, versions=2)
+    removed = prune(store, days=50, versions=2)
     # Five versions, 100 to 96 days old: the two newest stay.
     assert removed == sorted(f"_versions/{ASSET}/{WEEK}/{digest}.parquet" for digest in hashes[:3])
     assert set(store.versions(ASSET, WEEK)) == set(hashes[3:5])
     assert store.read(ASSET, WEEK).footer.content_hash == hashes[5]
-    assert prune(store, ASSET, days=50, versions=2) == []
+    assert prune(store, days=50, versions=2) == []
 
 
 def test_prune_keeps_what_is_young(store):
     hashes = publish_revisions(store, 6)
     # 100, 99, 98, 97 and 96 days old.
-    prune(store, ASSET, days=98, versions=0)
+    prune(store, days=98, versions=0)
     assert set(store.versions(ASSET, WEEK)) == set(hashes[2:5])
 
 
@@ -75,7 +76,7 @@ def test_prune_keeps_the_version_that_a_matrix_or_the_session_of_an_issued_signa
     session, of_session = next(iter(session_hashes(revision(1)).items()))
     issued = Content(pl.DataFrame({"weight": [0.5]}), inputs={ASSET: {f"{WEEK}#{session}": of_session}})
     store.publish("tech/signals", session, issued, STAMP, issue=True)
-    removed = prune(store, ASSET, "tech/training_matrix", "tech/signals", days=10, versions=0)
+    removed = prune(store, days=10, versions=0)
     assert removed == [f"_versions/{ASSET}/{WEEK}/{hashes[2]}.parquet"]
 
 
@@ -84,7 +85,7 @@ def test_prune_never_touches_the_record_of_issued_signals(store):
         published = store.publish("tech/signals", "2020-01-06", issue_of(weight), STAMP, issue=True)
     assert published.outcome == "shadow"
     os.utime(published.address, (0, 0))
-    assert prune(store, "tech/signals", days=1, versions=0) == []
+    assert prune(store, days=1, versions=0) == []
     assert len(store.versions("tech/signals", "2020-01-06")) == 1
 
 
@@ -103,7 +104,7 @@ def test_old_runs_go_unless_they_made_what_is_current(store):
     with dg.DagsterInstance.ephemeral() as instance:
         made, idle = (job.execute_in_process(instance=instance).run_id for _ in range(2))
         store.publish(ASSET, WEEK, Content(BARS), replace(STAMP, run_id=made))
-        footers = current_footers(store, [ASSET])
+        footers = current_footers(store)
         assert prune_runs(instance, footers, Policy(days=1, versions=0), datetime.now(UTC)) == []
         later = datetime.now(UTC) + timedelta(days=2)
         assert prune_runs(instance, footers, Policy(days=1, versions=0), later) == [idle]

@@ -11,9 +11,9 @@ import dagster as dg
 
 from hf_pipelines.resources import settings
 from hf_pipelines.resources.clock import Clock
-from hf_pipelines.resources.lineage import stored_partitions
+from hf_pipelines.resources.lineage import current_footers
 from hf_pipelines.resources.parquet_io_manager import Storage
-from hf_pipelines.resources.retention import Policy, current_footers, prune_runs, prune_versions
+from hf_pipelines.resources.retention import Policy, prune_runs, prune_versions
 
 CRON = "30 4 * * 6"
 
@@ -27,7 +27,7 @@ def remove_old(context: dg.OpExecutionContext, storage: Storage, clock: Clock) -
     policy = Policy(days=settings.keep_days(), versions=settings.keep_versions())
     store, now = storage.store(), clock.now()
     # What is stored, not what Dagster remembers: a lost database must not unlock what a model was made from.
-    footers = current_footers(store, stored_partitions(store))
+    footers = current_footers(store)
     versions = prune_versions(store, footers, policy, now)
     runs = prune_runs(context.instance, footers, policy, now)
     left = store.objects.sweep(before=now - LONGEST_WRITE)

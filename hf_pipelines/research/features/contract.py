@@ -77,13 +77,13 @@ def contract_breaches(feature: Feature, bars: pl.DataFrame, *, seed: int = 0, **
 
     whole = values(bars)
     name = feature.name
-    breaches = [
-        *_differing(whole, values(bars), name, "give the same twice"),
-        *_look_ahead(bars, whole, feature, sessions, values, given, rng),
-    ]
-    # Every other rule would be broken with these, and its remedy would mislead.
-    if breaches:
-        return breaches
+    # Every later rule would be broken with these, and its remedy would mislead.
+    for telling in (
+        _differing(whole, values(bars), name, "give the same twice"),
+        _look_ahead(bars, whole, feature, sessions, values, given, rng),
+    ):
+        if breaches := [*telling]:
+            return breaches
     breaches = [
         *_old_rows(bars, whole, feature, values, given),
         *_long_window(bars, whole, feature, sessions, values),

@@ -76,6 +76,13 @@ def test_contract_names_look_ahead_of_a_planted_leak(leak, bars):
     assert any("must not look ahead of its bar" in each for each in breaches), breaches
 
 
+def test_contract_says_of_a_random_feature_that_it_is_random_and_nothing_else(bars):
+    # Seeded by the system: no cut of the future gives its values again either.
+    random = np.random.default_rng()
+    (breach,) = contract_breaches(_planted(lambda returns: random.normal(size=returns.size)), bars)
+    assert breach.startswith("`leak` must give the same twice, was ")
+
+
 def test_contract_names_a_window_longer_than_declared(bars):
     breaches = contract_breaches(_planted(lambda returns: pl.Series(returns).ewm_mean(span=20).to_numpy()), bars)
     assert len(breaches) == 1 and "must read only its last 21 bars (`lookback_bars`)" in breaches[0]
