@@ -8,6 +8,7 @@ import json
 import os
 import signal
 import sys
+import urllib.error
 import urllib.request
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -219,13 +220,19 @@ class Running:
         return all((each["lastHeartbeatTime"] or 0.0) >= began for each in health if each["required"])
 
     def stop_sensors(self, *names: str) -> None:
-        """Turn sensors off that run by default, before the daemon is started."""
+        """Turn sensors off that run by default."""
         place = {"repositoryLocationName": "hf_pipelines", "repositoryName": "__repository__"}
         for name in names:
             sensor = self.graphql(SENSOR, selector={**place, "sensorName": name})["sensorOrError"]
             assert sensor["__typename"] == "Sensor", sensor
-            stopped = self.graphql(STOP_SENSOR, id=sensor["id"])["stopSensor"]
-            assert stopped["__typename"] == "StopSensorMutationResult", stopped
+            try:
+                answer = self.graphql(STOP_SENSOR, id=sensor["id"])
+            except urllib.error.HTTPError as e:
+                # A daemon that runs has stored the sensor's first state between Dagster's look and its own insert.
+                if not any("is already present in storage" in note for note in e.__notes__):
+                    raise
+                answer = self.graphql(STOP_SENSOR, id=sensor["id"])
+            assert answer["stopSensor"]["__typename"] == "StopSensorMutationResult", answer
 
     def kill(self, *names: str, with_runs: bool = True) -> None:
         """SIGKILL to services (default: all that run) and to all they started, runs among them unless told otherwise."""
@@ -258,8 +265,12 @@ class Running:
         """The data of an answer; AssertionError with the errors of a question that failed."""
         body = json.dumps({"query": query, "variables": variables}).encode()
         request = urllib.request.Request(f"{self.url}/graphql", body, {"Content-Type": "application/json"})
-        with urllib.request.urlopen(request, timeout=60) as answer:
-            content = json.load(answer)
+        try:
+            with urllib.request.urlopen(request, timeout=60) as answer:
+                content = json.load(answer)
+        except urllib.error.HTTPError as e:
+            e.add_note(e.read().decode())
+            raise
         assert not content.get("errors"), content["errors"]
         return content["data"]
 

@@ -130,8 +130,21 @@ class Workplace:
             lambda: self.tracker_runs("RUNNING") == 0, "end of all tracker runs", timeout_s=WAIT_S, every_s=ASK_EVERY_S
         )
 
-    def wait_for_stopped(self) -> psutil.Process:
-        """The process that a fault has stopped before its put."""
+    def wait_for_polls(self, run_id: str, number: int = 3) -> None:
+        """Wait until the daemon has looked at a run so many times more."""
+        before = self.polls(run_id)
+        wait_until(
+            lambda: self.polls(run_id) >= before + number,
+            f"{number} polls",
+            timeout_s=WAIT_S,
+            every_s=ASK_EVERY_S,
+        )
+
+    def launch_stopped(self, asset: str, partition: str) -> tuple[str, psutil.Process]:
+        """Id of a run over an older content, and its process, which a fault has stopped before its put."""
+        publish_old(self.store, asset, partition, self.store)
+        self.plant("stop", asset=asset, partition=partition)
+        run_id = self.services.launch([asset], partition)
         path = self.faults / "stopped"
         wait_until(path.exists, "process that stops", timeout_s=WAIT_S, every_s=ASK_EVERY_S)
         process = psutil.Process(int(path.read_text()))
@@ -139,7 +152,7 @@ class Workplace:
             lambda: process.status() == psutil.STATUS_STOPPED, "stopped process", timeout_s=WAIT_S, every_s=ASK_EVERY_S
         )
         path.unlink()
-        return process
+        return run_id, process
 
 
 @pytest.fixture(scope="module")
@@ -260,26 +273,21 @@ def test_signal_whose_run_is_killed_before_its_event_is_issued_once(workplace: W
 def test_run_whose_failure_is_read_before_its_status_is_written_is_retried_all_the_same(
     workplace: Workplace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    services, new = workplace.services, workplace.new[f"{BARS}/{WEEK}"]
-    publish_old(workplace.store, BARS, WEEK, workplace.store)
-    workplace.plant("stop", asset=BARS, partition=WEEK)
-    root = services.launch([BARS], WEEK)
-    process = workplace.wait_for_stopped()
-    monkeypatch.setenv("DAGSTER_HOME", str(services.home))
+    root, process = workplace.launch_stopped(BARS, WEEK)
+    monkeypatch.setenv("DAGSTER_HOME", str(workplace.services.home))
     with dg.DagsterInstance.get() as instance:
         # What Dagster does one after the other when a run has died; its daemon looks every second.
         failure = dg.DagsterEvent(dg.DagsterEventType.RUN_FAILURE.value, "__ASSET_JOB", message="killed")
         instance.event_log_storage.store_event(
             dg.EventLogEntry(None, 40, "", root, time.time(), job_name="__ASSET_JOB", dagster_event=failure)
         )
-        before = workplace.polls(root)
-        wait_until(lambda: workplace.polls(root) >= before + 3, "three polls", timeout_s=WAIT_S, every_s=ASK_EVERY_S)
+        workplace.wait_for_polls(root)
         assert workplace.attempts(root) == {root: "STARTED"}
         instance.run_storage.handle_run_event(root, failure)
     assert workplace.attempts(root)[root] == "FAILURE"
     process.kill()
     workplace.wait_for_success(root, failures=1)
-    assert workplace.hash(BARS, WEEK) == new
+    assert workplace.hash(BARS, WEEK) == workplace.new[f"{BARS}/{WEEK}"]
 
 
 @pytest.mark.servers
@@ -287,27 +295,19 @@ def test_run_whose_code_server_is_killed_is_left_to_end_by_itself_and_can_still_
     workplace: Workplace,
 ) -> None:
     services, new = workplace.services, workplace.new[f"{BARS}/{WEEK}"]
-    publish_old(workplace.store, BARS, WEEK, workplace.store)
-    workplace.plant("stop", asset=BARS, partition=WEEK)
-    finishing = services.launch([BARS], WEEK)
-    process = workplace.wait_for_stopped()
+    finishing, process = workplace.launch_stopped(BARS, WEEK)
     services.kill("code_server", with_runs=False)
-    before = workplace.polls(finishing)
-    wait_until(lambda: workplace.polls(finishing) >= before + 3, "three polls", timeout_s=WAIT_S, every_s=ASK_EVERY_S)
+    workplace.wait_for_polls(finishing)
     assert services.status(finishing) == "STARTED"
     services.start("code_server")
-    wait_until(
-        lambda: workplace.polls(finishing) >= before + 6, "three more polls", timeout_s=WAIT_S, every_s=ASK_EVERY_S
-    )
+    workplace.wait_for_polls(finishing)
     assert services.status(finishing) == "STARTED"
     process.send_signal(signal.SIGCONT)
     workplace.wait_for_success(finishing, failures=0)
     assert workplace.hash(BARS, WEEK) == new
 
-    old = publish_old(workplace.store, BARS, WEEK, workplace.store)
-    workplace.plant("stop", asset=BARS, partition=WEEK)
-    terminated = services.launch([BARS], WEEK)
-    process = workplace.wait_for_stopped()
+    terminated, process = workplace.launch_stopped(BARS, WEEK)
+    old = workplace.hash(BARS, WEEK)
     services.kill("code_server", with_runs=False)
     services.start("code_server")
     answer = services.graphql(TERMINATE, id=terminated)["terminateRun"]

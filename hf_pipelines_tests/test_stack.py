@@ -354,7 +354,7 @@ def test_ui_read_only_runs_beside_an_operators_and_launches_nothing(tmp_path: Pa
             assert set(viewer.pids()) == {"code_server", "webserver"}
             with pytest.raises(urllib.error.HTTPError) as error:
                 viewer.launch(["us_tech/bars"], WEEK)
-            assert "sent to a read-only UI must be a query" in error.value.read().decode()
+            assert "sent to a read-only UI must be a query" in error.value.__notes__[0]
             assert viewer.runs() == []
         finally:
             assert viewer.stop() == 0
