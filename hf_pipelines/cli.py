@@ -141,8 +141,9 @@ def _parser() -> argparse.ArgumentParser:
         "replay", help="recompute stored features as of each row's time; status 1 if one differs"
     )
     replay.add_argument("group", help="MARKET/GROUP such as us_tech/technical")
-    replay.add_argument("--from", dest="first", help="first week, its Sunday (default: all that are stored)")
-    replay.add_argument("--to", dest="last", help="last week")
+    replay.add_argument("--weeks", nargs="+", metavar="SUNDAY", help="weeks by their Sundays (default: all stored)")
+    replay.add_argument("--from", dest="first", metavar="SUNDAY", help="or the first of a range of weeks")
+    replay.add_argument("--to", dest="last", metavar="SUNDAY", help="and the last of them")
     replay.set_defaults(run=_replay)
 
     restore = commands.add_parser("restore", help="make an earlier version of a partition current again")
@@ -308,7 +309,8 @@ def _replay(options: argparse.Namespace) -> int:
     from hf_pipelines.runs import load_market
 
     market, _, group = options.group.replace("/features/", "/").partition("/")
-    return _print_judged(replay_lines(open_store(), load_market(market), group, options.first, options.last))
+    span = (options.first, options.last)
+    return _print_judged(replay_lines(open_store(), load_market(market), group, *span, weeks=options.weeks))
 
 
 def _print_judged(lines: Iterable[tuple[str, bool]]) -> int:

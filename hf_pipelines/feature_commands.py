@@ -5,7 +5,7 @@ Lives here: replaying stored weeks in full, and judging one feature by the contr
 """
 
 import difflib
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from functools import cache
 
 import polars as pl
@@ -33,16 +33,31 @@ N_NEAR = 8
 
 
 def replay_lines(
-    store: PartitionStore, market: Market, group: str, first: str | None, last: str | None
+    store: PartitionStore,
+    market: Market,
+    group: str,
+    first: str | None = None,
+    last: str | None = None,
+    *,
+    weeks: Collection[str] | None = None,
 ) -> Iterator[tuple[str, bool]]:
     """Recompute stored weeks of a group with every input cut at each row's time; each line with its verdict.
+
+    Parameters
+    ----------
+    first, last : str, optional
+        Weeks between which all that are stored are replayed. Default: the first and the last stored.
+    weeks : collection of str, optional
+        These weeks alone, all of which must be stored.
 
     Raises
     ------
     ValueError
-        If there is no such market or group, none of its weeks is stored, or `first` or `last` is no week's Sunday.
+        If there is no such market or group, no week that is asked for is stored, or one is no week's Sunday.
     """
-    for name, key in (("from", first), ("to", last)):
+    if weeks and (first or last):
+        raise ValueError(f"`weeks` must come without `from` and `to`, was with {first or last}; name weeks or a range.")
+    for name, key in (("from", first), ("to", last), *(("weeks", each) for each in weeks or ())):
         if key is not None and key != (sunday := week_key(parse_key(key))):
             raise ValueError(
                 f"`{name}` must be the Sunday that a week begins with, was {key}; that of its week is {sunday}."
@@ -52,7 +67,12 @@ def replay_lines(
         raise ValueError(f"`group` must be one of {known}, was {market.name}/{group[:80]}.")
     features = market.features_asset(group)
     there_are = store.partitions(features)
-    stored = [key for key in there_are if (first or key) <= key <= (last or key)]
+    if lost := sorted({*(weeks or ())} - {*there_are}):
+        bounds = f"from {there_are[0]} to {there_are[-1]}" if there_are else "none"
+        raise ValueError(
+            f"`weeks` of {features} must be stored to be replayed, was {some_of(lost)}; those stored are {bounds}."
+        )
+    stored = sorted({*weeks}) if weeks else [key for key in there_are if (first or key) <= key <= (last or key)]
     if not stored:
         asked = f" from {first or there_are[0]} to {last or there_are[-1]}" if there_are else ""
         raise ValueError(

@@ -287,7 +287,21 @@ def test_replay_of_what_is_not_there_names_what_is(desk):
         list(replay_lines(desk.store, market, "desk", desk.weeks[0], desk.weeks[1]))
 
 
-@pytest.mark.parametrize("option", ["from", "to"])
+def test_replay_of_named_weeks_takes_these_alone_and_refuses_those_that_are_not_stored(desk):
+    weeks = desk.weeks[-4:]
+    desk.make(DESK, weeks[0], weeks[-1])
+    market = market_of(desk.market)
+    named = [weeks[3], weeks[1], weeks[1]]
+    *told, _ = [line for line, _ in replay_lines(desk.store, market, "desk", weeks=named)]
+    assert [line.split(":")[0] for line in told] == [f"{DESK} {weeks[1]}", f"{DESK} {weeks[3]}"]
+    said = f"must be stored to be replayed, was {desk.weeks[0]}; those stored are from {weeks[0]} to {weeks[-1]}."
+    with pytest.raises(ValueError, match=said):
+        list(replay_lines(desk.store, market, "desk", weeks=[desk.weeks[0], weeks[1]]))
+    with pytest.raises(ValueError, match="`weeks` must come without `from` and `to`, was with"):
+        list(replay_lines(desk.store, market, "desk", weeks[0], weeks=weeks))
+
+
+@pytest.mark.parametrize("option", ["from", "to", "weeks"])
 def test_replay_of_a_day_within_a_week_is_refused_with_the_week_that_holds_it(tmp_path, monkeypatch, capsys, option):
     monkeypatch.setenv("HF_DATA_DIR", str(tmp_path))
     # A Monday: the week that holds it would be left out without a word.
@@ -322,7 +336,7 @@ def test_features_lists_those_of_a_markets_modules_and_which_market_stores_them(
 def test_commands_replay_a_real_week_and_judge_a_feature_on_the_sample(tmp_path):
     checkout = built_checkout().checkout
     weeks = checkout.store().partitions("us_tech/features/cross_asset")
-    printed = checkout.succeed("replay", "us_tech/cross_asset", "--from", weeks[-1])
+    printed = checkout.succeed("replay", "us_tech/cross_asset", "--weeks", weeks[-1])
     assert f"us_tech/features/cross_asset {weeks[-1]}: 75 values confirmed" in printed
     assert "1 of 1 weeks confirmed" in printed
     assert "  sound: no look-ahead" in checkout.succeed("feature", "test", "bollinger_width_20")
