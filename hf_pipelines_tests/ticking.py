@@ -20,18 +20,20 @@ LATER = datetime(2030, 1, 1, tzinfo=UTC)
 
 
 class Ticking:
-    """A project whose sensors tick in this process, each with its cursor; `source`: where its session files land."""
+    """A project whose sensors tick in this process, each with its cursor; `source`: where its session files land, if they do."""
 
-    def __init__(self, project: Project, source: Path) -> None:
+    def __init__(self, project: Project, source: Path | None = None) -> None:
         self.project = project
-        self.market = market_of({**project.market, "source": {"type": "files", "uri": str(source)}})
-        self.source = source
+        landing = {} if source is None else {"source": {"type": "files", "uri": str(source)}}
+        self.market = market_of({**project.market, **landing})
+        self.source = source or project.folder
         self.cursors: dict[str, str | None] = {"arrivals": None, "follows": None}
 
-    def arrivals(self, now: datetime = LATER, *, run: bool = True) -> Tick:
+    def arrivals(self, now: datetime = LATER, *, run: bool = True, then: datetime | None = None) -> Tick:
+        """`then`: what the clock of the runs says, and of the ticks but where they ask how long ago a run has ended."""
         ledger = Ledger(self.project.instance, now)
-        tick = Arrivals(self.market, self.project.store, ledger, now).tick(self.cursors["arrivals"])
-        return self._after("arrivals", tick, run)
+        tick = Arrivals(self.market, self.project.store, ledger, then or now).tick(self.cursors["arrivals"])
+        return self._after("arrivals", tick, run, then)
 
     @cached_property
     def plan(self) -> StrategyPlan:
@@ -43,14 +45,16 @@ class Ticking:
         )
         return self._after("follows", tick, run)
 
-    def _after(self, name: str, tick: Tick, run: bool) -> Tick:
+    def _after(self, name: str, tick: Tick, run: bool, then: datetime | None = None) -> Tick:
         self.cursors[name] = tick.cursor
+        clock = {"resources": {"clock": {"config": {"fixed": then.isoformat()}}}} if then else {}
         for request in tick.requests if run else ():
             self.project.definitions.resolve_job_def(request.job_name).execute_in_process(
                 instance=self.project.instance,
                 partition_key=request.partition_key,
                 asset_selection=request.asset_selection,
                 tags=dict(request.tags),
+                run_config=clock,
                 raise_on_error=False,
             )
         return tick

@@ -476,9 +476,19 @@ class Market(dg.Component, dg.Model, dg.Resolvable):
         return isinstance(self.source, FilesSourceSpec)
 
     @property
+    def is_pulled(self) -> bool:
+        """Whether the source is asked for what there is: nothing says by itself that there is more."""
+        return isinstance(self.source, HttpSourceSpec | YFinanceSourceSpec)
+
+    @property
+    def is_watched(self) -> bool:
+        """Whether a sensor makes what is new."""
+        return self.is_fed or self.is_pulled or bool(self.reference_landings)
+
+    @property
     def fed_stages(self) -> tuple[str, ...]:
         """Stages whose files are watched: the bars of a market that is fed, and its reference tables."""
-        return ("bars", *self.reference_landings) if self.is_fed else ()
+        return (*(["bars"] if self.is_fed else []), *self.reference_landings)
 
     def bars_listing(self, key: str, now: datetime) -> dict[str, str]:
         """Source files of the sessions of a week that have closed at `now` and of those that they are judged by."""
@@ -546,7 +556,7 @@ class Market(dg.Component, dg.Model, dg.Resolvable):
             asset_checks=[stage.build_currency_check(self.code_versions) for stage in stages],
             jobs=[job, *reports],
             schedules=[report_schedule(self, each) for each in reports],
-            sensors=[arrivals_sensor(self, job)] if self.is_fed else [],
+            sensors=[arrivals_sensor(self, job)] if self.is_watched else [],
         )
 
 

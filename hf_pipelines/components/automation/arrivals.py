@@ -18,6 +18,7 @@ import dagster as dg
 from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
 
 from hf_pipelines.components.automation.feeds import BarsFeed, Feed, Place, ReferenceFeed
+from hf_pipelines.components.automation.pulled import Pulled
 from hf_pipelines.components.automation.work import Ledger, Standing, Tick, Work, digest, read_cursor
 from hf_pipelines.components.features_stage import feature_inputs, missing_bars
 from hf_pipelines.components.stage import StageInput, window
@@ -48,10 +49,12 @@ def market_job(market: "Market") -> UnresolvedAssetJobDefinition:
 
 
 def arrivals_sensor(market: "Market", job: UnresolvedAssetJobDefinition) -> dg.SensorDefinition:
-    """Ask for the weeks whose files are not those that they were made from, and for the features after them."""
-    landings = (market.landing, *market.reference_landings.values())
+    """Ask for the weeks whose files are not those that they were made from, or that lack sessions, and for the features after
+    them."""
+    landings = (*([market.landing] if market.is_fed else []), *market.reference_landings.values())
     is_bucket = any(source.folder.is_bucket for source in landings)
-    watched = ", ".join(source.objects.uri for source in landings)
+    watched = [*(["the clock: a session that has closed is asked for"] if market.is_pulled else [])]
+    watched += [source.objects.uri for source in landings]
 
     @dg.sensor(
         name=f"{market.name}_arrivals",
@@ -60,7 +63,7 @@ def arrivals_sensor(market: "Market", job: UnresolvedAssetJobDefinition) -> dg.S
         minimum_interval_seconds=settings.tick_seconds(),
         default_status=dg.DefaultSensorStatus.RUNNING,
         description=(
-            f"Watches {watched}: new and revised files become bars and reference tables, and features that are out of date with "
+            f"Watches {', '.join(watched)}: new and revised files become bars and reference tables, and features that are out of date with "
             "these are made again. A broken file fails its own week and is tried again when it changes."
         ),
     )
@@ -111,13 +114,18 @@ class Arrivals:
                 break
         return self._done(requests or self._request_features(inputs), None, feeds, places, inputs)
 
-    def _feeds(self) -> list[Feed]:
+    def _feeds(self) -> list[Feed | Pulled]:
         parts = (self.store, self.ledger, self.now)
+        bars: list[Feed | Pulled] = []
+        if self.market.is_fed:
+            bars = [BarsFeed(self.market, self._with_client(self.market.landing), *parts)]
+        elif self.market.is_pulled:
+            bars = [Pulled(self.market, *parts)]
         tables = [
             ReferenceFeed(self.market, self._with_client(source), *parts, table=table)
             for table, source in self.market.reference_landings.items()
         ]
-        return [BarsFeed(self.market, self._with_client(self.market.landing), *parts), *tables]
+        return [*bars, *tables]
 
     def _with_client(self, source: FilesSource) -> FilesSource:
         return replace(source, s3=self.s3) if source.folder.is_bucket else source
@@ -126,7 +134,7 @@ class Arrivals:
         self,
         requests: list[dg.RunRequest],
         note: str | None,
-        feeds: Sequence[Feed],
+        feeds: Sequence[Feed | Pulled],
         places: Mapping[str, Place],
         inputs: Mapping[str, Mapping[str, str]],
         waited: int = 0,

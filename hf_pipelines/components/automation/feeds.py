@@ -5,7 +5,7 @@ them. Does not live here: when a tick looks, and the features after them (`arriv
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
 from typing import TYPE_CHECKING, Any
@@ -234,14 +234,17 @@ class BarsFeed(Feed):
         return self.market.weeks_after(week)
 
     def assets(self, weeks: Sequence[str], stored: Mapping[str, str]) -> tuple[str, ...]:
-        """Of a single week all that hangs on it; of several no features: a broken week must not stop those of the rest."""
-        market, groups = self.market, []
-        if len(weeks) == 1:
-            ready = [
-                each for each in market.feature_groups if not missing_bars(market, each, weeks[0], {*stored, *weeks})
-            ]
-            groups = [market.features_asset(group) for group in ready]
-        return (market.bars_asset, *(market.reference_asset(table) for table in market.reference_tables), *groups)
+        return bars_assets(self.market, weeks, stored)
+
+
+def bars_assets(market: "Market", weeks: Sequence[str], stored: Collection[str]) -> tuple[str, ...]:
+    """What one run for bars makes: of a single week all that hangs on it; of several no features, since a broken week must
+    not stop those of the rest."""
+    groups = []
+    if len(weeks) == 1:
+        ready = [each for each in market.feature_groups if not missing_bars(market, each, weeks[0], {*stored, *weeks})]
+        groups = [market.features_asset(group) for group in ready]
+    return (market.bars_asset, *(market.reference_asset(table) for table in market.reference_tables), *groups)
 
 
 @dataclass

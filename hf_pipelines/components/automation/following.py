@@ -237,7 +237,7 @@ class Following:
         market = self.plan.market
         asset, changed = market.features_asset(group), self._inputs_changed(group, week)
         return (
-            market.is_fed
+            market.is_watched
             and changed is not None
             and changed + PATIENCE > self.now
             and not self.ledger.gave_up(market.update_job, asset, week, since=changed)

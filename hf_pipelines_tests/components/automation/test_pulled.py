@@ -1,0 +1,207 @@
+"""Markets whose source is asked: when a session is asked for, asked for again, and made features of."""
+
+from collections.abc import Iterator
+from datetime import UTC, date, datetime, timedelta
+
+import dagster as dg
+import polars as pl
+import pytest
+
+from hf_pipelines.components.automation.pulled import ASKED_AFTER, LOOKED_AT_WEEKS
+from hf_pipelines.partitions import parse_key, shift_week, week_key
+from hf_pipelines.resources import outages
+from hf_pipelines.resources.market_data import http
+from hf_pipelines.resources.partition_store import Content, Stamp
+from hf_pipelines_tests.market_data_server import MarketDataServer, serving
+from hf_pipelines_tests.pipeline import Project, files_market, market_of, session_bars, sessions_from
+from hf_pipelines_tests.sample_references import table_of
+from hf_pipelines_tests.ticking import Ticking, asked
+
+BARS, DAYS, TRADES = "small/bars", "small/features/temporal", "small/insider_trades"
+# Monday, Washington's birthday, is a holiday; New York closes at 21:00 UTC.
+START, WEEK = date(2013, 1, 14), "2013-02-17"
+SESSIONS = sessions_from(START, 10)
+WEEKS = sorted({week_key(day) for day in SESSIONS})
+TICK = timedelta(seconds=30)
+
+
+class Vendor:
+    """A service that has bars up to a session, and the market that asks it."""
+
+    def __init__(self, server: MarketDataServer, ticking: Ticking, bars: pl.DataFrame) -> None:
+        self.server, self.ticking, self.bars = server, ticking, bars
+        self.store = ticking.project.store
+
+    def has(self, last: date) -> None:
+        self.server.tables = {**self.server.tables, "ohlcv": self.bars.filter(pl.col("session") <= last)}
+
+    def tick(self, then: datetime, *, waited: timedelta = TICK) -> list[tuple[list[str], str]]:
+        """What is asked for at a time of the market; runs ended so long ago."""
+        return asked(self.ticking.arrivals(datetime.now(UTC) + waited, then=then))
+
+    def sessions(self, week: str) -> list[date]:
+        return sorted(set(self.store.read(BARS, week).frame["session"]))
+
+    def settle(self, then: datetime) -> None:
+        """Tick until nothing is asked for."""
+        for _ in range(20):
+            if not self.tick(then):
+                return
+        raise AssertionError("asked for ever")
+
+
+def closing(day: date, after: timedelta) -> datetime:
+    return datetime(day.year, day.month, day.day, 21, tzinfo=UTC) + after
+
+
+@pytest.fixture
+def vendor(tmp_path, mlflow_template, monkeypatch) -> Iterator[Vendor]:
+    """All that the vendor has before the week 2013-02-17 is stored."""
+    monkeypatch.setattr(http, "WAITS_S", ())
+    monkeypatch.setattr(outages, "WAITS_S", ())
+    bars = session_bars(SESSIONS, symbols=2, seed=3)
+    trades = table_of("insider_trades", [])
+    with serving(MarketDataServer({"ohlcv": bars, "insider_trades": trades})) as server:
+        source = {"type": "http", "base_url": server.url, "timeout_s": 2.0}
+        market = files_market(
+            tmp_path / "unused", bars, features=["temporal/day_of_week"], source=source,
+            references=[{"table": "insider_trades", "source": source}],
+        )  # fmt: skip
+        del market["end"]
+        project = Project(tmp_path / "project", market, mlflow_template=mlflow_template)
+        found = Vendor(server, Ticking(project), bars)
+        found.has(date(2013, 2, 15))
+        project.make([BARS, TRADES], WEEKS[0], "2013-02-10", now="2013-02-17T12:00:00+00:00")
+        found.settle(datetime(2013, 2, 18, 12, tzinfo=UTC))
+        yield found
+
+
+def test_session_is_asked_for_after_its_close_and_made_features_of_in_the_same_run(vendor):
+    tuesday = date(2013, 2, 19)
+    vendor.has(tuesday)
+    n_asked = len(vendor.server.requests)
+    assert vendor.tick(closing(tuesday, timedelta(minutes=14))) == []
+    # A tick that finds nothing to ask for leaves the vendor alone.
+    assert len(vendor.server.requests) == n_asked
+    due = closing(tuesday, timedelta(minutes=15))
+    assert vendor.tick(due) == [([BARS, TRADES, DAYS], WEEK)]
+    assert vendor.sessions(WEEK) == [tuesday]
+    assert sorted(set(vendor.store.read(DAYS, WEEK).frame["session"])) == [tuesday]
+    assert vendor.tick(due + TICK) == []
+
+
+def test_session_that_the_vendor_has_late_is_asked_for_again_at_growing_distances_until_it_comes(vendor):
+    tuesday, wednesday = date(2013, 2, 19), date(2013, 2, 20)
+    vendor.has(tuesday)
+    vendor.settle(closing(tuesday, ASKED_AFTER[0]))
+    found = []
+    minutes = [14, 15, 16, 59, 60, 61, 239, 240, 241, 300]
+    for minute in minutes:
+        if minute == 240:
+            vendor.has(wednesday)
+        if vendor.tick(closing(wednesday, timedelta(minutes=minute))):
+            found.append(minute)
+        assert (vendor.sessions(WEEK) == [tuesday, wednesday]) == (minute >= 240)
+    assert found == [15, 60, 240]
+
+
+def test_machine_that_was_off_asks_for_every_week_it_missed_and_for_features_of_all(vendor):
+    last = date(2013, 3, 8)
+    vendor.has(last)
+    then = closing(last, timedelta(days=1))
+    assert [week for _, week in vendor.tick(then)] == ["2013-02-17", "2013-02-24", "2013-03-03"]
+    vendor.settle(then)
+    assert vendor.store.partitions(BARS) == WEEKS[: WEEKS.index("2013-03-03") + 1]
+    assert [len(vendor.sessions(week)) for week in ("2013-02-17", "2013-02-24", "2013-03-03")] == [4, 5, 5]
+    assert vendor.store.partitions(DAYS)[-3:] == ["2013-02-17", "2013-02-24", "2013-03-03"]
+
+
+def test_week_that_has_ended_is_asked_for_once_more_and_takes_what_was_corrected_and_its_weekend(vendor):
+    friday = date(2013, 2, 22)
+    vendor.has(friday)
+    vendor.settle(closing(friday, ASKED_AFTER[0]))
+    before = vendor.store.footer(BARS, WEEK).content_hash
+    _date(vendor, WEEK, closing(friday, ASKED_AFTER[0]))
+    corrected = (pl.col("symbol") == "S001") & (pl.col("session") == friday)
+    vendor.bars = vendor.bars.with_columns(volume=pl.when(corrected).then(7.0).otherwise("volume"))
+    vendor.has(friday)
+    saturday = {"symbol": "S000", "event_time": friday, "available_at": datetime(2013, 2, 23, 12, tzinfo=UTC), "trade_id": "1",
+                "shares": 100.0, "price": 10.0, "value": 1000.0}  # fmt: skip
+    vendor.server.tables = {**vendor.server.tables, "insider_trades": table_of("insider_trades", [saturday])}
+
+    # Midnight of Sunday in New York is 05:00 UTC.
+    sunday = datetime(2013, 2, 24, 5, tzinfo=UTC)
+    assert vendor.tick(sunday + timedelta(minutes=14)) == []
+    assert [week for _, week in vendor.tick(sunday + timedelta(minutes=15))] == [WEEK]
+    stored = vendor.store.read(BARS, WEEK)
+    assert stored.footer.content_hash != before
+    assert stored.frame.filter(corrected)["volume"].to_list() == [7.0]
+    assert vendor.store.read(TRADES, WEEK).frame["trade_id"].to_list() == ["1"]
+    vendor.settle(sunday + timedelta(minutes=15))
+    assert vendor.tick(sunday + timedelta(hours=8)) == []
+
+
+def _date(vendor: Vendor, week: str, made: datetime) -> None:
+    """Store bars as if they had been made then: what a publish says of itself is the wall clock's."""
+    frame, footer = vendor.store.read(BARS, week).frame, vendor.store.footer(BARS, week)
+    vendor.store.objects.delete(vendor.store.key(BARS, week))
+    content = Content(frame, sources=footer.sources, facts=footer.facts, has_session_hashes=True)
+    vendor.store.publish(BARS, week, content, Stamp(footer.code_version, footer.run_id, made.isoformat()))
+    assert vendor.store.footer(BARS, week).content_hash == footer.content_hash
+
+
+def test_outage_is_tried_again_within_minutes_and_a_lost_cursor_asks_for_nothing_twice(vendor):
+    tuesday = date(2013, 2, 19)
+    vendor.has(tuesday)
+    vendor.server.faults, vendor.server.is_lasting = [503], True
+    due = closing(tuesday, ASKED_AFTER[0])
+    assert vendor.tick(due) == [([BARS, TRADES, DAYS], WEEK)]
+    assert WEEK not in vendor.store.partitions(BARS)
+    assert vendor.tick(due) == []
+    vendor.server.faults = []
+    # A minute after the failure, and after five minutes at the latest, as every work that failed by an outage.
+    assert vendor.tick(due, waited=timedelta(minutes=6)) == [([BARS, TRADES, DAYS], WEEK)]
+    assert vendor.sessions(WEEK) == [tuesday]
+    vendor.settle(due)
+    vendor.ticking.cursors["arrivals"] = None
+    assert vendor.tick(due) == []
+
+
+def test_holes_are_filled_for_some_weeks_and_what_came_before_the_history_is_not_asked_for(vendor):
+    hole, old = "2013-02-10", "2013-01-20"
+    for week in (hole, old):
+        vendor.store.objects.delete(vendor.store.key(BARS, week))
+    # So late that the older of them is not looked at any more.
+    last = shift_week(old, LOOKED_AT_WEEKS)
+    vendor.has(parse_key(last) - timedelta(days=1))
+    then = datetime.combine(parse_key(last), datetime.min.time(), UTC) + timedelta(hours=12)
+    assert hole in [week for _, week in vendor.tick(then)]
+    vendor.settle(then)
+    assert sorted({*WEEKS[: WEEKS.index(last)]} - {*vendor.store.partitions(BARS)}) == [old]
+
+
+def test_market_without_history_says_how_to_begin_and_asks_for_nothing(vendor, tmp_path, mlflow_template):
+    fresh = Ticking(Project(tmp_path / "fresh", vendor.ticking.project.market, mlflow_template=mlflow_template))
+    tick = fresh.arrivals(then=datetime(2013, 2, 20, tzinfo=UTC))
+    assert tick.requests == []
+    assert tick.notes == (
+        "small/bars is empty: ask for its history once, it is followed from there on: hfp materialise small/bars "
+        "--from 2013-01-13 --to 2013-02-17",
+    )
+
+
+def test_sensor_of_a_market_that_asks_runs_by_default_and_evaluates(vendor):
+    (sensor,) = [each for each in vendor.ticking.project.definitions.sensors or () if each.name == "small_arrivals"]
+    assert sensor.default_status is dg.DefaultSensorStatus.RUNNING
+    assert "a session that has closed is asked for" in (sensor.description or "")
+    files, lean = (
+        {"type": "files", "uri": str(vendor.ticking.project.folder)},
+        {"type": "lean", "uri": "/nowhere", "prices": "prices.parquet"},
+    )
+    table = {"table": "insider_trades", "source": files}
+    attributes = vendor.ticking.project.market
+    for source, references, is_watched in (
+        (files, [], True), (lean, [], False), (lean, [table], True), ({"type": "yfinance"}, [], True),
+    ):  # fmt: skip
+        market = market_of({**attributes, "source": source, "references": references})
+        assert market.is_watched == is_watched
