@@ -28,7 +28,7 @@ from hf_pipelines.research.quality import RULES, judge_bars
 from hf_pipelines.resources.market_data import SourceFile
 from hf_pipelines.resources.market_data.files import week_of_name
 from hf_pipelines.resources.parquet_io_manager import Loaded
-from hf_pipelines.resources.partition_store import Content
+from hf_pipelines.resources.partition_store import Content, Footer
 
 if TYPE_CHECKING:
     from hf_pipelines.components.market import Market
@@ -240,6 +240,11 @@ def _counted(missing: pl.DataFrame, expected: pl.DataFrame) -> list[str]:
     counts = missing.group_by("symbol", "session").len("n_missing").join(of_session, on=["symbol", "session"])
     rows = counts.sort("session", "symbol").select("symbol", "session", "n_missing", "n_expected").iter_rows()
     return [f"{symbol} {session} ({n} of {n_all} bars)" for symbol, session, n, n_all in rows]
+
+
+def incomplete_sessions(footer: Footer) -> set[str]:
+    """Sessions of a stored week that lack bars of a symbol, the last of them at most the last that came."""
+    return {line.split()[1] for line in footer.facts["missing"]}  # type: ignore[attr-defined]
 
 
 def _explain_no_bars(market: "Market", key: str, days: list[date]) -> str:

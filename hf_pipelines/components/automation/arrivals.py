@@ -1,8 +1,8 @@
 """Arrivals: market data that arrives becomes bars, reference tables and features, with no hand on it.
 
-Lives here: the sensor of a market whose files land in a folder or bucket, and the features that are out of date with what
-they are made from. Does not live here: what of a folder is new (`feeds`), what makes a partition current
-(`resources.currency`), models and signals (`following`).
+Lives here: the sensor of a market whose files land in a folder or bucket, or whose source is asked, and the features that
+are out of date with what they are made from. Does not live here: what of a folder is new (`feeds`), when a source is asked
+(`pulled`), what makes a partition current (`resources.currency`), models and signals (`following`).
 
 Dagster concept: sensor. A tick compares what has landed and what is stored, and asks for what differs: it holds no
 truth of its own. Its cursor only says which weeks were compared already; a lost cursor costs one longer tick.
@@ -79,7 +79,7 @@ def arrivals_sensor(market: "Market", job: UnresolvedAssetJobDefinition) -> dg.S
 
 @dataclass
 class Arrivals:
-    """One tick over the landing folders and the store of a market."""
+    """One tick over the landing folders or the source, and the store of a market."""
 
     market: "Market"
     store: PartitionStore

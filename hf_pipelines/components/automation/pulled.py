@@ -3,8 +3,9 @@
 Lives here: which weeks are asked for after a session has closed, and when they are asked for again. Does not live here:
 asking (`resources.market_data`), the tick and the features after it (`arrivals`), files that arrive (`feeds`).
 
-A vendor has a session minutes or hours after its close, and corrects it later. So a week that lacks one is asked for at the
-times of `ASKED_AFTER`, and every week once more when it has ended, for what was corrected and what tables hold of its weekend.
+A vendor has a session minutes or hours after its close, some symbols later than others, and corrects it later. So a week that
+lacks one is asked for at the times of `ASKED_AFTER`, and every week once more when it has ended, for what was corrected and
+what tables hold of its weekend.
 """
 
 from bisect import bisect_right
@@ -18,6 +19,7 @@ import dagster as dg
 
 from hf_pipelines.components.automation.feeds import Place, bars_assets
 from hf_pipelines.components.automation.work import Ledger, Standing, Work, digest
+from hf_pipelines.components.bars_stage import incomplete_sessions
 from hf_pipelines.partitions import shift_week, week_key
 from hf_pipelines.resources.market_data.files import Scan
 from hf_pipelines.resources.partition_store import PartitionStore, StoredPartitionError
@@ -101,7 +103,9 @@ class Pulled:
             self.notes.append(str(e))
             footer = None
         there = footer.session_hashes if footer else {}
-        if lacking := [day for day in closed if day.isoformat() not in there]:
+        # Of the newest session some symbols may come later; what is missing of an older one is asked for as the week ends.
+        partial = closed[-1:] if footer and closed[-1].isoformat() in incomplete_sessions(footer) else []
+        if lacking := [day for day in closed if day.isoformat() not in there] or partial:
             since = self.now - self.market.partitions.session_close(lacking[-1])
             return digest([day.isoformat() for day in lacking], bisect_right(ASKED_AFTER, since))
         is_final = end is None or footer is None or datetime.fromisoformat(footer.created_at) >= end

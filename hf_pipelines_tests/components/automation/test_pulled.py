@@ -105,6 +105,28 @@ def test_session_that_the_vendor_has_late_is_asked_for_again_at_growing_distance
     assert found == [15, 60, 240]
 
 
+def test_session_of_which_a_symbol_is_late_is_asked_for_again_until_the_week_ends(vendor):
+    tuesday, wednesday = date(2013, 2, 19), date(2013, 2, 20)
+    vendor.bars = vendor.bars.filter(~((pl.col("symbol") == "S001") & (pl.col("session") == tuesday)))
+    vendor.has(tuesday)
+    found = []
+    for minute in (15, 16, 60, 61, 240, 241):
+        if vendor.tick(closing(tuesday, timedelta(minutes=minute))):
+            found.append(minute)
+        if minute == 61:
+            vendor.bars = session_bars(SESSIONS, symbols=2, seed=3)
+            vendor.has(tuesday)
+        assert vendor.store.read(BARS, WEEK).frame.height == (3 if minute >= 240 else 2)
+    assert found == [15, 60, 240]
+
+    # One that lacks it for ever is left alone as soon as there is a newer session, up to the end of the week.
+    vendor.bars = vendor.bars.filter(~((pl.col("symbol") == "S001") & (pl.col("session") == wednesday)))
+    vendor.has(date(2013, 2, 21))
+    vendor.settle(closing(date(2013, 2, 21), ASKED_AFTER[0]))
+    assert vendor.store.footer(BARS, WEEK).facts["missing"] == [f"S001 {wednesday}"]
+    assert [vendor.tick(closing(date(2013, 2, 21), after)) for after in ASKED_AFTER[1:4]] == [[], [], []]
+
+
 def test_machine_that_was_off_asks_for_every_week_it_missed_and_for_features_of_all(vendor):
     last = date(2013, 3, 8)
     vendor.has(last)
