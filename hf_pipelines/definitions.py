@@ -8,11 +8,13 @@ import dagster as dg
 from hf_pipelines.components.automation.housekeeping import housekeeping, housekeeping_schedule
 from hf_pipelines.components.automation.retraining import end_tracker_runs
 from hf_pipelines.components.operations.watch import operations_definitions
+from hf_pipelines.components.yaml_lines import LOADING_ERRORS, FaultyYAMLError, loading_fault
 from hf_pipelines.resources.clock import Clock
 from hf_pipelines.resources.mlflow_tracking import MLflowTracking
 from hf_pipelines.resources.notifier import Notifier
 from hf_pipelines.resources.parquet_io_manager import ParquetIOManager, Storage
 from hf_pipelines.resources.s3_client import S3Client, if_set
+from hf_pipelines.resources.settings import PACKAGE_ROOT
 
 
 @dg.definitions
@@ -29,7 +31,13 @@ def defs() -> dg.Definitions:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", dg.BetaWarning)
         warnings.simplefilter("ignore", dg.PreviewWarning)
-        loaded = tree.build_defs(tree.defs_module_path)
+        try:
+            loaded = tree.build_defs(tree.defs_module_path)
+        except LOADING_ERRORS as e:
+            # The web UI shows the last error first: the fault, not what Dagster wraps around it.
+            if not (told := loading_fault(e, PACKAGE_ROOT / "defs")):
+                raise
+            raise FaultyYAMLError(told) from e
     return dg.Definitions.merge(
         loaded,
         dg.Definitions(component_tree=tree),

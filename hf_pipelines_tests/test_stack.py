@@ -36,6 +36,7 @@ from hf_pipelines_tests.checkout import (
     WEEK,
     Checkout,
     built_checkout,
+    make_checkout,
 )
 from hf_pipelines_tests.hasty import hasty
 from hf_pipelines_tests.servers import free_port, wait_until
@@ -333,6 +334,28 @@ def test_ui_on_a_taken_port_says_who_holds_it_and_starts_nothing(tmp_path: Path)
     assert done.returncode == 1
     assert f"webserver needs port {port}, which {psutil.Process().name()} (pid {os.getpid()}) holds" in done.stderr
     assert not (tmp_path / "data" / "logs").exists()
+
+
+def test_ui_over_faulty_yaml_says_which_line_keeps_the_pipeline_from_being_loaded(tmp_path: Path) -> None:
+    checkout = make_checkout(tmp_path / "checkout", [])
+    path = checkout.root / "hf_pipelines" / "defs" / "markets" / "us_tech" / "defs.yaml"
+    path.write_text(path.read_text().replace("benchmark: ", "benchmrk: ", 1))
+    at = next(number for number, line in enumerate(path.read_text().splitlines(), start=1) if "benchmrk" in line)
+    viewer = StackProcess(checkout)
+    viewer.starts = 1
+    command = checkout.command("ui", "--port", str(viewer.ports["webserver"]))
+    with viewer.output.open("wb") as output:
+        process = viewer.process = subprocess.Popen(
+            command, cwd=checkout.root, env=viewer.env, stdout=output, stderr=subprocess.STDOUT, start_new_session=True
+        )
+        try:
+            wait_until(lambda: process.poll() is not None or "Reload" in viewer.printed, "web UI", timeout_s=START_S)
+            told = viewer.printed.partition("Ctrl-C stops it.\n")[2].splitlines()
+        finally:
+            assert viewer.stop() == 0
+    assert told[0] == "The pipeline could not be loaded, and the web UI shows none of it:"
+    assert f"  {path}:{at}: `benchmrk` must be a field that the README lists, was none of them; is it misspelt?" in told
+    assert told[3] == "Correct that, then press Reload under Deployment in the web UI."
 
 
 def test_ui_read_only_runs_beside_an_operators_and_launches_nothing(tmp_path: Path) -> None:

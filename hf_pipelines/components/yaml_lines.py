@@ -16,8 +16,19 @@ from dagster_shared.error import DagsterUnresolvableSymbolError
 from pydantic import ValidationError
 from yaml import MarkedYAMLError
 
+
+class FaultyYAMLError(ValueError):
+    """The YAML of a component is faulty: a line a fault, each with its file and line."""
+
+
 # What a component's loading ends with, by Dagster or before it comes to that.
-LOADING_ERRORS = (ComponentTreeException, DagsterUnresolvableSymbolError, MarkedYAMLError, ValidationError)
+LOADING_ERRORS = (
+    ComponentTreeException,
+    DagsterUnresolvableSymbolError,
+    MarkedYAMLError,
+    ValidationError,
+    FaultyYAMLError,
+)
 
 # What pydantic says of a field, in our form.
 WORDS = {

@@ -49,6 +49,12 @@ PASSWORDS = ("POSTGRES_PASSWORD", "MINIO_ROOT_USER", "MINIO_ROOT_PASSWORD")
 # Characters of a message that are enough to see what is wrong.
 TAIL = 1000
 
+LOCATIONS = """{ workspaceOrError { ... on Workspace { locationEntries { locationOrLoadError {
+    __typename ... on PythonError { message errorChain { error { message } } } } } } } }"""
+
+# Before what a faulty YAML is told by.
+FAULTY = "FaultyYAMLError: "
+
 HEARTBEATS = "{ instance { daemonHealth { allDaemonStatuses { required lastHeartbeatTime } } } }"
 
 
@@ -83,7 +89,9 @@ def run_ui(port: int, *, is_read_only: bool = False) -> None:
         mode = " (read-only: nothing can be launched or changed)" if is_read_only else ""
         told = f"Dagster web UI on {_local(port)}{mode}, instance in {home}; Ctrl-C stops it."
         logs = logs / role if is_read_only else logs
-        Supervisor(services, logs=logs, run_id=lease.run_id).run(lambda: print(told, flush=True))
+        Supervisor(services, logs=logs, run_id=lease.run_id).run(
+            lambda: print(told, *_loading_faults(port), sep="\n", flush=True)
+        )
 
 
 def run_stack(ports: Ports) -> None:
@@ -122,7 +130,7 @@ def run_stack(ports: Ports) -> None:
             "This is one machine for trying things: S3 is moto's server. For production see docker-compose.yml.",
         ]
         Supervisor([*servers, *dagster], logs=data / "logs", run_id=lease.run_id).run(
-            lambda: print(*told, sep="\n", flush=True)
+            lambda: print(*told, *_loading_faults(ports.webserver), sep="\n", flush=True)
         )
 
 
@@ -346,16 +354,42 @@ def _connects(url: str) -> bool:
 
 def _beats(port: int, since: float) -> bool:
     """Whether every part of the daemon has reported since it was started: older reports stay in the database."""
-    request = urllib.request.Request(
-        f"{_local(port)}/graphql", json.dumps({"query": HEARTBEATS}).encode(), {"Content-Type": "application/json"}
-    )
     try:
-        with urllib.request.urlopen(request, timeout=10) as answer:
-            content: Any = json.load(answer)
-        statuses = content["data"]["instance"]["daemonHealth"]["allDaemonStatuses"]
+        statuses = _asked(port, HEARTBEATS)["instance"]["daemonHealth"]["allDaemonStatuses"]
     except (OSError, ValueError, KeyError, TypeError):
         return False
     return all((each["lastHeartbeatTime"] or 0.0) >= since for each in statuses if each["required"])
+
+
+def _loading_faults(port: int) -> list[str]:
+    """What keeps the pipeline from being loaded, in lines; none if it is there."""
+    try:
+        entries = _asked(port, LOCATIONS)["workspaceOrError"]["locationEntries"]
+        errors = [each["locationOrLoadError"] for each in entries]
+    except (OSError, ValueError, KeyError, TypeError) as e:
+        return [f"Whether the pipeline could be loaded is not known ({e}): look at Deployment in the web UI."]
+    found = []
+    for error in (each for each in errors if each["__typename"] == "PythonError"):
+        told = [each["error"]["message"] for each in error["errorChain"]]
+        # Dagster sends the class before the words.
+        words = [error["message"], *told]
+        fault = next((each for each in words if FAULTY in each), words[0]).partition(FAULTY)
+        lines = (fault[2] or fault[0]).strip().splitlines()
+        found += [
+            "The pipeline could not be loaded, and the web UI shows none of it:",
+            *(f"  {each}" for each in lines),
+        ]
+        found.append("Correct that, then press Reload under Deployment in the web UI.")
+    return found
+
+
+def _asked(port: int, query: str) -> Any:
+    """The data of a GraphQL answer."""
+    request = urllib.request.Request(
+        f"{_local(port)}/graphql", json.dumps({"query": query}).encode(), {"Content-Type": "application/json"}
+    )
+    with urllib.request.urlopen(request, timeout=10) as answer:
+        return json.load(answer)["data"]
 
 
 def _succeeds(command: list[str]) -> bool:
