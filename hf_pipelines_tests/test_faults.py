@@ -273,3 +273,25 @@ def test_features_of_damaged_bars_fail_and_name_the_file(
     assert f"`small/bars/{week}.parquet` must be the file that was published, was" in failed.message
     assert was in failed.message
     assert project.hashes("small/features/quick") == before
+
+
+def test_features_over_a_range_with_a_damaged_week_of_bars_fail_those_that_read_it_alone(
+    small_project: Project, tmp_path: Path
+) -> None:
+    project = small_project.copy(tmp_path / "project")
+    asset = "small/features/quick"
+    before = project.hashes(asset)
+    weeks = sorted(before)[2:10]
+    for week in weeks:
+        project.store.objects.delete(project.store.key(asset, week))
+    broken = weeks[3]
+    truncated(project, broken, project.folder / "storage" / "small" / "bars" / f"{broken}.parquet")
+    failed = project.run(asset, weeks[0], weeks[-1])
+    # The longest window is six bars: they lie in the week and, whatever the holidays, the three before it.
+    assert not failed.success and "was not published for 4 partition(s)" in failed.message
+    assert failed.message.count(f"`small/bars/{broken}.parquet` must be the file that was published") == 4
+    assert sorted(set(weeks) - set(project.store.partitions(asset))) == weeks[3:7]
+
+    project.make("small/bars", broken)
+    project.make(asset, weeks[3], weeks[6])
+    assert project.hashes(asset) == before

@@ -81,14 +81,15 @@ def feature_inputs(market: "Market", group: str) -> tuple[StageInput, ...]:
     """What the features of a week are made of: the bars first, then the reference tables."""
     inputs = {item for name in market.feature_groups[group] for item in FEATURES[name].inputs}
     weeks = reference_weeks(market, group)
-    return (
-        StageInput("bars", market.bars_asset, first_week=-feature_weeks(market, group), is_optional=True),
-        *(
-            StageInput(table, market.reference_asset(table), first_week=-weeks, is_optional=True)
-            for table in REFERENCES
-            if table in inputs
-        ),
+    of_bars = StageInput(
+        "bars", market.bars_asset, first_week=-feature_weeks(market, group), is_optional=True, fails_alone=True
     )
+    of_tables = (
+        StageInput(table, market.reference_asset(table), first_week=-weeks, is_optional=True, fails_alone=True)
+        for table in REFERENCES
+        if table in inputs
+    )
+    return (of_bars, *of_tables)
 
 
 def feature_replay(market: "Market", group: str, *, n_times: int = 3, is_sampled: bool = True) -> StageCheck:

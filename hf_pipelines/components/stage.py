@@ -24,6 +24,7 @@ from hf_pipelines.research.wording import some_of
 from hf_pipelines.resources.currency import CurrencyChecker
 from hf_pipelines.resources.outages import waiting_out
 from hf_pipelines.resources.parquet_io_manager import (
+    FAILS_ALONE_KEY,
     GUARDS_KEY,
     ISSUE_KEY,
     OPTIONAL_KEY,
@@ -112,6 +113,8 @@ class StageInput:
         Verdicts that each partition read must carry.
     is_optional : bool
         Whether partitions may be missing.
+    fails_alone : bool
+        Whether a damaged partition fails only what is made from it: the computation asks by `Loaded.require`.
     offsets_a_week : int
         Dagster counts a window in partitions of the reader: 1 for a weekly one, 7 for a daily one. Where Saturdays and
         holidays have no partition a daily reader is then given a few weeks more than it asked for.
@@ -123,6 +126,7 @@ class StageInput:
     last_week: int = 0
     guards: tuple[str, ...] = ()
     is_optional: bool = False
+    fails_alone: bool = False
     offsets_a_week: int = 1
 
     def asset_in(self) -> dg.AssetIn:
@@ -134,7 +138,11 @@ class StageInput:
         return dg.AssetIn(
             key=dg.AssetKey(self.asset.split("/")),
             partition_mapping=mapping,
-            metadata={GUARDS_KEY: list(self.guards), OPTIONAL_KEY: self.is_optional},
+            metadata={
+                GUARDS_KEY: list(self.guards),
+                OPTIONAL_KEY: self.is_optional,
+                FAILS_ALONE_KEY: self.fails_alone,
+            },
         )
 
 

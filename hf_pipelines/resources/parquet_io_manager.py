@@ -25,13 +25,22 @@ from hf_pipelines.resources import settings
 from hf_pipelines.resources.clock import Clock
 from hf_pipelines.resources.object_store import ObjectMissingError, ObjectStore
 from hf_pipelines.resources.outages import waiting_out
-from hf_pipelines.resources.partition_store import Content, PartitionStore, Published, Stamp, Stored, Verdict
+from hf_pipelines.resources.partition_store import (
+    Content,
+    PartitionStore,
+    Published,
+    Stamp,
+    Stored,
+    StoredPartitionError,
+    Verdict,
+)
 from hf_pipelines.resources.read_cache import ReadCache
 
 # Metadata keys that tell the IO manager about an asset or an input.
 GUARDS_KEY = "hf/guards"
 ISSUE_KEY = "hf/issue"
 OPTIONAL_KEY = "hf/optional"
+FAILS_ALONE_KEY = "hf/fails_alone"
 
 
 @dataclass(frozen=True)
@@ -49,6 +58,8 @@ class Loaded:
         Rows that became available later are left out of every frame; None leaves none out.
     symbols : frozenset of str or None
         Rows of other symbols are left out of every frame; None leaves none out.
+    damaged : mapping of partition key to str
+        What is wrong with those that are there and cannot be read, of an input that says so as it is asked for them.
     """
 
     asset: str
@@ -56,6 +67,7 @@ class Loaded:
     store: PartitionStore
     known_at: datetime | None = None
     symbols: frozenset[str] | None = None
+    damaged: Mapping[str, str] = field(default_factory=dict)
 
     def frame(self, keys: Sequence[str] | None = None, columns: Sequence[str] | None = None) -> pl.DataFrame:
         """Rows of the given partitions (default: all), sorted by (symbol, ts) where there are such columns.
@@ -81,7 +93,9 @@ class Loaded:
         return _by_symbol(frame) if {"symbol", "ts"} <= {*names} else frame
 
     def require(self, keys: Sequence[str]) -> None:
-        """Refuse a window with partitions that were never published."""
+        """Refuse a window with partitions that were never published, or that are damaged."""
+        if faults := [self.damaged[key] for key in keys if key in self.damaged]:
+            raise ValueError("; ".join(faults))
         if missing := [key for key in keys if key not in self.parts]:
             raise missing_error(self.asset, missing)
 
@@ -197,7 +211,8 @@ class ParquetIOManager(dg.ConfigurableIOManager):
         Raises
         ------
         ValueError
-            If a partition is missing, damaged, or lacks a passed verdict for exactly its content.
+            If a partition is missing, damaged, or lacks a passed verdict for exactly its content. Of an input whose
+            partitions fail alone a damaged one is told by `Loaded.require`.
         """
         with waiting_out(context.step_context):
             return self._load(context)
@@ -208,16 +223,21 @@ class ParquetIOManager(dg.ConfigurableIOManager):
         facts = context.definition_metadata or {}
         keys = sorted(context.asset_partition_keys)
         parts, missing = {}, []
+        damaged: dict[str, str] = {}
         for key in keys:
             try:
                 parts[key] = store.read(asset, key)
             except ObjectMissingError:
                 missing.append(key)
+            except StoredPartitionError as e:
+                if not facts.get(FAILS_ALONE_KEY):
+                    raise
+                damaged[key] = str(e)
         if missing and not facts.get(OPTIONAL_KEY):
             raise missing_error(asset, missing)
         for guard in facts.get(GUARDS_KEY, ()):
             require_verdict(parts, asset, guard)
-        return Loaded(asset, parts, store)
+        return Loaded(asset, parts, store, damaged=damaged)
 
     def handle_output(self, context: dg.OutputContext, publication: Publication) -> None:
         """Publish every content of a run that computed all of its partitions."""
