@@ -5,20 +5,23 @@ Lives here: replaying stored weeks in full, and judging one feature by the contr
 """
 
 import difflib
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from functools import cache
+from typing import Any
 
 import polars as pl
 
 from hf_pipelines.components import Market
 from hf_pipelines.components.features_stage import feature_inputs, feature_replay
 from hf_pipelines.components.stage import StageRun, window
-from hf_pipelines.partitions import parse_key, week_end, week_key
+from hf_pipelines.partitions import MarketPartitions, parse_key, week_key
 from hf_pipelines.research.bars import KEY_COLUMNS
-from hf_pipelines.research.features.contract import N_CUTS, contract_breaches, is_judged_over_events
+from hf_pipelines.research.features.contract import N_CUTS, contract_breaches, is_judged_over_events, sessions_needed
 from hf_pipelines.research.features.feature import Feature
 from hf_pipelines.research.features.guarded import FeatureFunctionError
 from hf_pipelines.research.features.registry import FEATURES
+from hf_pipelines.research.references import REFERENCES
 from hf_pipelines.research.wording import some_of
 from hf_pipelines.resources.clock import Clock
 from hf_pipelines.resources.market_data.sample import SampleSource
@@ -27,6 +30,8 @@ from hf_pipelines.resources.partition_store import PartitionStore, StoredPartiti
 
 # More times than any week has: all of them are replayed.
 ALL_TIMES = 1_000_000
+
+SAMPLE_BENCHMARK = "SPX"
 
 # Names that a message offers in place of one that there is not.
 N_NEAR = 8
@@ -128,28 +133,26 @@ def feature_test_lines(store: PartitionStore, market: Market, name: str) -> Iter
         )
     yield f"{feature.group}/{feature.name}: {feature.formula}", True
     yield f"  reads {', '.join(feature.inputs)} over {feature.window}", True
-    bars, origin, damaged = _bars(store, market, 2 * max(feature.lookback_bars, feature.lookback_days) + 120)
-    references = {}
-    # As a run gives them: those that it declares.
-    for table in sorted({*market.reference_tables} & {*feature.inputs}):
-        references[table], faults = _references(store, market, table)
-        damaged += faults
+    found, damaged = _stored_evidence(store, market, feature)
     for fault in damaged:
         yield f"  left out: {fault}", True
-    yield f"  judged on {bars['symbol'].n_unique()} symbols, {bars['session'].n_unique()} sessions of {origin}", True
+    evidence = found or _sample_evidence(market, feature)
+    bars = evidence.bars
+    yield (
+        f"  judged on {bars['symbol'].n_unique()} symbols, {bars['session'].n_unique()} sessions of {evidence.origin}",
+        True,
+    )
     days = bars["session"].unique().sort().to_list()
-    sessions = market.partitions.sessions_around(days[0], days[-1])
+    partitions = evidence.partitions
+    sessions = partitions.sessions_around(days[0], days[-1])
     try:
         breaches = contract_breaches(
             feature,
             bars,
             sessions=sessions,
-            planned_holidays=market.partitions.planned_holidays_between(sessions[0], sessions[-1]),
-            opens=market.partitions.opens_between(days[0], days[-1]),
-            benchmark=market.benchmark,
-            volatility_index=market.volatility_index,
-            sectors=market.sectors,
-            references=references,
+            planned_holidays=partitions.planned_holidays_between(sessions[0], sessions[-1]),
+            opens=partitions.opens_between(days[0], days[-1]),
+            **evidence.given,
         )
     except FeatureFunctionError as e:
         breaches = [str(e)]
@@ -184,17 +187,58 @@ def _named(asked: str, market: Market) -> Feature:
     )
 
 
-def _bars(store: PartitionStore, market: Market, n_sessions: int) -> tuple[pl.DataFrame, str, list[str]]:
-    """Bars to judge by, where they are from, and what is wrong with the weeks left out."""
-    found, faults = _sound(store, market.bars_asset, store.partitions(market.bars_asset)[-(n_sessions // 4) :])
-    if found is not None and found["session"].n_unique() >= n_sessions // 2:
-        return found.sort("symbol", "ts"), market.bars_asset, faults
-    days = market.partitions.sessions_between(parse_key("2009-01-01"), week_end(parse_key("2013-02-17")))[-n_sessions:]
-    source = SampleSource((*("AAPL", "IBM", "MSFT"), market.benchmark), market.partitions.hours)
-    frames = [file.frame for file in source.read(days) if file.frame is not None]
-    roles = pl.when(pl.col("symbol") == market.benchmark).then(pl.lit("reference")).otherwise(pl.lit("member"))
-    origin = f"the sample of real bars (of {market.bars_asset} fewer than {n_sessions // 2} sessions are stored)"
-    return pl.concat(frames).with_columns(role=roles).sort("symbol", "ts"), origin, faults
+@dataclass(frozen=True)
+class _Evidence:
+    """What a feature is judged by.
+
+    Attributes
+    ----------
+    given : mapping
+        Further arguments of `build_panel`.
+    """
+
+    bars: pl.DataFrame
+    origin: str
+    partitions: MarketPartitions
+    given: Mapping[str, Any]
+
+
+def _stored_evidence(store: PartitionStore, market: Market, feature: Feature) -> tuple[_Evidence | None, list[str]]:
+    """What the market stores, None if it is not enough to judge by, and what is wrong with the weeks left out."""
+    n_weeks = max(feature.lookback_bars, feature.lookback_days) // 2 + 30
+    bars, damaged = _sound(store, market.bars_asset, store.partitions(market.bars_asset)[-n_weeks:])
+    days = [] if bars is None else bars["session"].unique().sort().to_list()
+    if bars is None or len(days) < sessions_needed(feature, days):
+        return None, damaged
+    references = {}
+    # As a run gives them: those that it declares.
+    for table in sorted({*market.reference_tables} & {*feature.inputs}):
+        references[table], faults = _references(store, market, table)
+        damaged += faults
+    given = {
+        "benchmark": market.benchmark,
+        "volatility_index": market.volatility_index,
+        "sectors": market.sectors,
+        "references": references,
+    }
+    return _Evidence(bars.sort("symbol", "ts"), market.bars_asset, market.partitions, given), damaged
+
+
+def _sample_evidence(market: Market, feature: Feature) -> _Evidence:
+    """The sample of real bars, for a market that stores too few of its own."""
+    n_sessions = 2 * max(feature.lookback_bars, feature.lookback_days) + 120
+    if lacking := sorted({*feature.inputs} & {"sector", "volatility_index", *REFERENCES}):
+        raise ValueError(
+            f"`{market.bars_asset}` must hold some {n_sessions // 2} sessions to judge {feature.group}/{feature.name}, has fewer, "
+            f"and the sample has no {lacking[0]}; run: hfp materialise {market.bars_asset} --from ... --to ..."
+        )
+    partitions = MarketPartitions("XNYS", "America/New_York", parse_key("2000-03-01"), parse_key("2013-03-01"))
+    source = SampleSource(("AAPL", "IBM", "MSFT", SAMPLE_BENCHMARK), partitions.hours)
+    files = source.read(partitions.sessions[-n_sessions:])
+    roles = pl.when(pl.col("symbol") == SAMPLE_BENCHMARK).then(pl.lit("reference")).otherwise(pl.lit("member"))
+    bars = pl.concat([file.frame for file in files if file.frame is not None]).with_columns(role=roles)
+    origin = f"the sample of real bars (too few are stored in {market.bars_asset})"
+    return _Evidence(bars.sort("symbol", "ts"), origin, partitions, {"benchmark": SAMPLE_BENCHMARK})
 
 
 def _references(store: PartitionStore, market: Market, table: str) -> tuple[pl.DataFrame, list[str]]:

@@ -11,7 +11,8 @@ from hf_pipelines.cli import main
 from hf_pipelines.feature_commands import feature_test_lines, replay_lines
 from hf_pipelines.research.features import Feature
 from hf_pipelines.research.features.registry import GROUPS
-from hf_pipelines.resources.partition_store import Content, Stamp
+from hf_pipelines.resources.object_store import ObjectStore
+from hf_pipelines.resources.partition_store import Content, PartitionStore, Stamp
 from hf_pipelines_tests.checkout import built_checkout, make_checkout
 from hf_pipelines_tests.conftest import FIRST_SESSION
 from hf_pipelines_tests.pipeline import Project, files_market, market_of, session_bars, sessions_from
@@ -152,6 +153,19 @@ def test_feature_test_leaves_out_a_damaged_week_and_says_so(desk):
     assert sound[4][0].startswith("  sound: no look-ahead") and not leaky[-1][1]
 
 
+def test_feature_test_before_anything_is_stored_judges_on_the_sample_whatever_the_market(desk, tmp_path):
+    empty = PartitionStore(ObjectStore(str(tmp_path / "empty")))
+    # Neither its symbols nor its benchmark nor its calendar are the sample's.
+    crypto = market_of({**desk.market, "calendar": "24/7", "timezone": "UTC"})
+    for name, expected in (("overnight_share", True), ("tomorrow", False), ("benchmark_beta_60", True)):
+        lines = list(feature_test_lines(empty, crypto, name))
+        assert lines[2][0].endswith("sessions of the sample of real bars (too few are stored in small/bars)")
+        assert all(passed for _, passed in lines) == expected, lines
+    sectors = {**desk.market, "universe": [{**each, "sector": "a"} for each in desk.market["universe"]]}
+    with pytest.raises(ValueError, match="`small/bars` must hold some .* and the sample has no sector; run: hfp mat"):
+        list(feature_test_lines(empty, market_of(sectors), "sector_relative_return_20"))
+
+
 def test_feature_test_on_a_market_without_what_the_feature_reads_says_what_to_add(desk, tmp_path):
     text = MODULE.replace('("close",),', '("close", "news"),').replace(' - 1"),', ' - 1", reference_days=9),')
     (tmp_path / "package" / "read.py").write_text(text)
@@ -217,7 +231,7 @@ def test_feature_test_takes_the_name_with_its_group_and_no_other_group(tmp_path,
     assert main(["feature", "test", "technical/rsi_14"]) == 0
     with_group = capsys.readouterr().out
     assert with_group.startswith("technical/rsi_14: ") and "  sound: no look-ahead" in with_group
-    assert "sessions of the sample of real bars (of us_tech/bars fewer than 160 sessions are stored)\n" in with_group
+    assert "sessions of the sample of real bars (too few are stored in us_tech/bars)\n" in with_group
     assert main(["feature", "test", "rsi_14"]) == 0
     assert capsys.readouterr().out == with_group
     assert main(["feature", "test", "temporal/rsi_14"]) == 1

@@ -65,7 +65,7 @@ def contract_breaches(feature: Feature, bars: pl.DataFrame, *, seed: int = 0, **
     from run to run or looks ahead. A rule that holds on these bars may break on others.
     """
     sessions = bars["session"].unique().sort().to_list()
-    needed = _window_sessions(feature, sessions) + 40
+    needed = sessions_needed(feature, sessions)
     if len(sessions) < needed:
         raise ValueError(
             f"`bars` must hold at least {needed} sessions to judge {feature.name}, was {len(sessions)}; give more history."
@@ -98,6 +98,11 @@ def contract_breaches(feature: Feature, bars: pl.DataFrame, *, seed: int = 0, **
     if column.is_nan().all():
         breaches.append(f"`{name}` must have a value on some row of {len(sessions)} sessions, was NaN on all.")
     return breaches
+
+
+def sessions_needed(feature: Feature, sessions: list[date]) -> int:
+    """How many sessions a feature can be judged by, if `sessions` are those that there are."""
+    return _window_sessions(feature, sessions) + 40
 
 
 Values = Callable[..., pl.DataFrame]
@@ -171,8 +176,8 @@ def _long_window(
 
 def _window_sessions(feature: Feature, sessions: list[date]) -> int:
     """Sessions that the window of a feature holds at most, if a bar is at least a session."""
-    last = sessions[-1] - timedelta(days=feature.lookback_days)
-    return max(feature.lookback_bars, sum(day >= last for day in sessions))
+    days = timedelta(days=feature.lookback_days)
+    return max(feature.lookback_bars, sum(day >= sessions[-1] - days for day in sessions))
 
 
 def _units(bars: pl.DataFrame, whole: pl.DataFrame, name: str, values: Values) -> Iterator[str]:
