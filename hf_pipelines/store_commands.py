@@ -39,7 +39,11 @@ def plain(text: object) -> str:
 
 def versions_lines(store: PartitionStore, asset: str, partition: str | None) -> Iterator[str]:
     """Current and kept contents of an asset or a partition, with their lineage and what refers to them."""
-    partitions = require_stored(store, asset, partition)
+    # Of one that is gone there may be versions.
+    if partition is not None and store.versions(asset, partition):
+        partitions = [partition]
+    else:
+        partitions = require_stored(store, asset, partition)
     for name, held in list_kept(store, asset, partitions).items():
         kept = [held[0], *(each for each in held[1:] if not _is_same(each, held[0]))]
         yield f"{asset} {name}: {len(kept) - 1} earlier version{'' if len(kept) == 2 else 's'} kept"
@@ -180,8 +184,8 @@ def restore_lines(store: PartitionStore, asset: str, partition: str, digest: str
     yield "What was made from it is now out of date: hfp current, or wait for the sensors."
     if footer.sources:
         yield (
-            "If the files that it was made from lie there no more as they were, the next file of its weeks makes it anew: to keep "
-            f"it, put them back ({_some(sorted(footer.sources))})."
+            "If its source holds no more what it was made from, the next file or answer for its weeks makes it anew: to keep it, let "
+            f"the source hold that again ({_some(sorted(footer.sources))})."
         )
 
 

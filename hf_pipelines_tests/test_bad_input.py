@@ -251,6 +251,10 @@ def test_line_of_finds_nested_fields_and_the_value_refused(tmp_path):
             id="field",
         ),
         pytest.param(
+            "name: us_tech", "name: us_tech_feed",
+            [(4, "`name` must be that of the component's folder, us_tech, was 'us_tech_feed'; rename one.")], id="name of another",
+        ),
+        pytest.param(
             'since: "2012-05-18"', 'sinc: "2012-05-18"', [(6, "`universe.1.sinc` must be a field that the README lists, was none"), (6, "")],
             id="nested field",
         ),

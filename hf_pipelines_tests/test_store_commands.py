@@ -217,6 +217,13 @@ def test_versions_of_a_damaged_current_content_say_how_it_is_mended(store, capsy
     assert (head, told) == (f"{BARS} {WEEK}: 3 earlier versions kept", damaged)
     assert again == f"  make it again: hfp materialise {BARS} --from {WEEK}"
     command = restore.removeprefix("  or make a version current again: hfp ")
+    # One that is gone is told as one that is damaged, and so is a bit in the middle.
+    Path(store.objects.address(store.key(BARS, WEEK))).unlink()
+    assert main(["versions", BARS, WEEK]) == 0
+    assert capsys.readouterr().out.splitlines()[:2] == [head, "  current DAMAGED: gone"]
+    damage(Path(store.objects.address(store.key(FEATURES_ASSET, WEEK))))
+    assert main(["versions", FEATURES_ASSET, WEEK]) == 0
+    assert "  current DAMAGED: a file whose bytes were changed after it was written\n" in capsys.readouterr().out
     # The command, typed as it is printed.
     assert main(command.split()) == 0
     assert store.read(BARS, WEEK).footer.content_hash in {each.content_hash for each in made[BARS][:3]}
@@ -363,7 +370,10 @@ def test_restore_of_what_was_made_from_files_says_what_keeps_it(store, capsys):
     first, _ = (store.publish(BARS, WEEK, Content(each, sources={"2013-01-07.csv": "1"}), STAMP) for each in frames)
     assert main(["restore", BARS, WEEK, first.footer.content_hash]) == 0
     said = capsys.readouterr().out
-    assert "the next file of its weeks makes it anew: to keep it, put them back (2013-01-07.csv)." in said
+    assert (
+        "the next file or answer for its weeks makes it anew: to keep it, let the source hold that again (2013-01-07.csv)."
+        in said
+    )
 
 
 def test_restore_of_what_is_current_already_changes_nothing_and_says_so(store, capsys):

@@ -251,9 +251,10 @@ def _explain_no_bars(market: "Market", key: str, days: list[date]) -> str:
     if not days:
         return f"`bars` must have a closed session in week {key}, had none yet; run it after the first close."
     looked_at = f"the source ({market.landing.objects.uri})" if market.is_fed else "the source"
+    wait = "wait for its files" if market.is_fed else "ask again later"
     return (
-        f"`bars` must have rows for the {len(days)} sessions of week {key}, {looked_at} had none; wait for its "
-        "files, or name the week in `known_gaps` of the market."
+        f"`bars` must have rows for the {len(days)} sessions of week {key}, {looked_at} had none; {wait}, or name the week in "
+        "`known_gaps` of the market."
     )
 
 

@@ -27,7 +27,7 @@ from hf_pipelines.components.stage import (
     Listing,
     Stage,
 )
-from hf_pipelines.components.yaml_lines import naming_lines
+from hf_pipelines.components.yaml_lines import naming_lines, require_folder_name
 from hf_pipelines.partitions import MarketPartitions, parse_key, shift_week, usual_sessions, week_key
 from hf_pipelines.research.bars import (
     SYMBOL_PATTERN,
@@ -183,7 +183,9 @@ class Market(dg.Component, dg.Model, dg.Resolvable):
     @classmethod
     def load(cls, attributes: BaseModel | None, context: dg.ComponentLoadContext) -> Self:
         with naming_lines(context.path):
-            return super().load(attributes, context)
+            loaded = super().load(attributes, context)
+        require_folder_name(context.path, loaded.name)
+        return loaded
 
     @field_validator("name")
     @classmethod

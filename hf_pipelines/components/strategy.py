@@ -14,7 +14,7 @@ from hf_pipelines.components.automation.following import following_sensor, signa
 from hf_pipelines.components.automation.retraining import retrain_job, retrain_schedule
 from hf_pipelines.components.market import Market, checked_name
 from hf_pipelines.components.strategy_stages import StrategyPlan, build_stages
-from hf_pipelines.components.yaml_lines import line_of, naming_lines
+from hf_pipelines.components.yaml_lines import line_of, naming_lines, require_folder_name
 from hf_pipelines.research.backtest import ENGINES
 from hf_pipelines.research.costs import Costs
 from hf_pipelines.research.features.registry import names_by_group
@@ -112,7 +112,9 @@ class Strategy(dg.Component, dg.Model, dg.Resolvable):
     @classmethod
     def load(cls, attributes: BaseModel | None, context: dg.ComponentLoadContext) -> Self:
         with naming_lines(context.path):
-            return super().load(attributes, context)
+            loaded = super().load(attributes, context)
+        require_folder_name(context.path, loaded.name)
+        return loaded
 
     @field_validator("name")
     @classmethod

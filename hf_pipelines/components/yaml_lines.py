@@ -57,6 +57,21 @@ def naming_lines(folder: Path) -> Iterator[None]:
         raise ValueError("\n".join(f"{line_of(folder, field, fault)}: {fault}" for field, fault in told.items())) from e
 
 
+def require_folder_name(folder: Path, name: str) -> None:
+    """Refuse a component that is not called as its folder: two of one name would be taken for one another.
+
+    Raises
+    ------
+    ValueError
+        With file and line.
+    """
+    expected = folder.name if folder.is_dir() else folder.parent.name
+    if name != expected:
+        raise ValueError(
+            f"{line_of(folder, 'name')}: `name` must be that of the component's folder, {expected}, was {name!r}; rename one."
+        )
+
+
 def loading_fault(error: BaseException, defs: Path) -> str:
     """What is wrong with the YAML of a component that cannot be loaded: a line a fault, with its file and line.
 

@@ -6,7 +6,7 @@ needs (`retention`), comparing bytes with hashes (`verification`).
 
 import difflib
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
@@ -18,6 +18,7 @@ from hf_pipelines.resources.partition_store import (
     Stored,
     StoredPartitionError,
     decode,
+    read_footer,
 )
 
 CURRENT = "current"
@@ -72,7 +73,8 @@ def require_stored(store: PartitionStore, asset: str, partition: str | None = No
         return known[asset]
     if partition not in known[asset]:
         raise ValueError(
-            f"`partition` must be a stored one of {asset}{_near(partition, known[asset])}, was {partition[:80]!r}."
+            f"`partition` must be a stored one of {asset}{_near(partition, known[asset])}, was {partition[:80]!r}; hfp current "
+            f"{asset} names those among them that are not there."
         )
     return [partition]
 
@@ -105,15 +107,19 @@ def read_content(store: PartitionStore, asset: str, partition: str, which: str) 
     return decode(payload, asset=asset, partition=partition)
 
 
-def list_kept(store: PartitionStore, asset: str, partitions: Iterable[str]) -> dict[str, list[Kept]]:
-    """Contents of partitions with who was made from them; the current one first, then the newest first."""
+def list_kept(store: PartitionStore, asset: str, partitions: Collection[str]) -> dict[str, list[Kept]]:
+    """Contents of partitions with who was made from them; the current one first, then the newest first.
+
+    Of a single partition all bytes are looked at, of several the ends of the files: a bit that was flipped in the middle
+    is `verify`'s to find.
+    """
     # Who reads a content is found from what is current: every footer is looked at once.
     references = find_references(store, current_footers(store))
     found = {}
     for partition in partitions:
         keys = [store.key(asset, partition)]
         keys += [f"{VERSIONS}/{asset}/{partition}/{digest}.parquet" for digest in store.versions(asset, partition)]
-        kept = [_look_at(store, key, asset, partition, references) for key in keys]
+        kept = [_look_at(store, key, asset, partition, references, is_whole=len(partitions) == 1) for key in keys]
         found[partition] = kept[:1] + sorted(
             kept[1:], key=lambda each: each.footer.created_at if each.footer else "", reverse=True
         )
@@ -136,10 +142,17 @@ def _look_at(
     asset: str,
     partition: str,
     references: Mapping[ContentId, Sequence[Footer]],
+    *,
+    is_whole: bool,
 ) -> Kept:
     is_current = not key.startswith(VERSIONS)
     try:
-        footer = store.peek(key, asset=asset, partition=partition)
+        if is_whole:
+            footer = read_footer(store.objects.get(key), asset=asset, partition=partition)
+        else:
+            footer = store.peek(key, asset=asset, partition=partition)
+    except ObjectMissingError:
+        return Kept(key, is_current, None, "gone")
     except StoredPartitionError as e:
         return Kept(key, is_current, None, e.was)
     readers = references.get((asset, partition, footer.content_hash), ())
