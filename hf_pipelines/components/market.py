@@ -483,6 +483,11 @@ class Market(dg.Component, dg.Model, dg.Resolvable):
         return isinstance(self.source, HttpSourceSpec | YFinanceSourceSpec)
 
     @property
+    def pulled_tables(self) -> list[str]:
+        """Reference tables whose source is asked."""
+        return [table for table, source in self.reference_tables.items() if isinstance(source, HttpSourceSpec)]
+
+    @property
     def is_watched(self) -> bool:
         """Whether a sensor makes what is new."""
         return self.is_fed or self.is_pulled or bool(self.reference_landings)

@@ -4,12 +4,12 @@ Lives here: which weeks are asked for after a session has closed, and when they 
 asking (`resources.market_data`), the tick and the features after it (`arrivals`), files that arrive (`feeds`).
 
 A vendor has a session minutes or hours after its close, some symbols later than others, and corrects it later. So a week that
-lacks one is asked for at the times of `ASKED_AFTER`, and every week once more when it has ended, for what was corrected and
-what tables hold of its weekend.
+lacks one is asked for at the times of `ASKED_AFTER`, every week once more when it has ended, for what was corrected and what
+tables hold of its weekend, and an older one again where a later week, which is judged by it, has seen it corrected.
 """
 
 from bisect import bisect_right
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
 from typing import TYPE_CHECKING
@@ -20,9 +20,9 @@ import dagster as dg
 from hf_pipelines.components.automation.feeds import Place, bars_assets
 from hf_pipelines.components.automation.work import Ledger, Standing, Work, digest
 from hf_pipelines.components.bars_stage import incomplete_sessions
-from hf_pipelines.partitions import shift_week, week_key
+from hf_pipelines.partitions import parse_key, shift_week, week_key
 from hf_pipelines.resources.market_data.files import Scan
-from hf_pipelines.resources.partition_store import PartitionStore, StoredPartitionError
+from hf_pipelines.resources.partition_store import Footer, PartitionStore, StoredPartitionError
 
 if TYPE_CHECKING:
     from hf_pipelines.components.market import Market
@@ -30,8 +30,12 @@ if TYPE_CHECKING:
 # After the close of the newest session that is lacking.
 ASKED_AFTER = tuple(timedelta(minutes=each) for each in (15, 60, 240, 720, 1440, 2880, 5760))
 
-# Weeks looked at, the one that runs included. What is older and lacks sessions is for a person to ask for.
+# Weeks looked at, the one that runs included, besides those since the newest that is stored. What is older and lacks sessions
+# is for a person to ask for.
 LOOKED_AT_WEEKS = 8
+
+# Weeks asked for in one run, the oldest first.
+WEEKS_A_RUN = 60
 
 
 @dataclass
@@ -49,7 +53,7 @@ class Pulled:
         return self.market.bars_asset
 
     def scan(self, known: Place) -> Scan:
-        """What each of the last weeks should have by now, from the first that is stored on."""
+        """What each of the last weeks should have by now, and each since the newest that is stored."""
         tags = self.store.tags(self.asset)
         # A session is a day of the market's own calendar.
         today = week_key(self.now.astimezone(ZoneInfo(self.market.timezone)).date())
@@ -58,32 +62,50 @@ class Pulled:
                 f"{self.asset} is empty: ask for its history once, it is followed from there on: hfp materialise {self.asset} "
                 f"--from {self.market.partitions.first_week} --to {today}"
             )
-        weeks = [shift_week(today, -ago) for ago in range(LOOKED_AT_WEEKS)]
-        found = {week: self._print(week, tags.get(week)) for week in weeks if tags and week >= min(tags)}
+            return Scan({}, "", is_settling=False, n_objects=0, strays=())
+        newest = max(tags)
+        since = max(min(tags), min(newest, shift_week(today, 1 - LOOKED_AT_WEEKS)))
+        weeks = self.market.partitions.weeks_between(parse_key(since), parse_key(today))
+        # With the tag of the newest: it tells which of the others were corrected.
+        found = {week: self._print(week, tags.get(week), tags[newest]) for week in weeks}
         return Scan(found, "", is_settling=False, n_objects=0, strays=())
 
     def request(self, fingerprints: Mapping[str, str], handled: dict[str, str]) -> list[dg.RunRequest]:
-        """Ask for weeks that lack a session that has closed, or that have ended; notes the others in `handled`."""
+        """Ask for weeks that lack a session that has closed, that have ended, or that were corrected; notes the others in
+        `handled`. Then for the tables of weeks that have bars and no rows."""
         stored = self.store.tags(self.asset)
+        seen = self._sources(max(stored)) if stored else {}
         asked = {}
         for week, print_ in sorted(fingerprints.items()):
             if handled.get(week) == print_:
                 continue
-            if (state := self._lacks(week)) is None:
+            if (state := self._lacks(week, seen)) is None:
                 handled[week] = print_
             else:
                 asked[week] = state
-        works = {week: self._work(week, state, stored) for week, state in asked.items()}
-        for week, work in works.items():
+        asked = dict([*asked.items()][:WEEKS_A_RUN])
+        works = [self._work(asked, stored)] if asked else []
+        if len(asked) > 1 and self.ledger.standing(works[0])[0] is Standing.SETTLED:
+            # It was tried: one by one, so that no week without an answer holds back another.
+            works = [self._work({week: state}, stored) for week, state in asked.items()]
+        for work in works:
             if self.ledger.standing(work)[0] is Standing.SETTLED:
-                handled[week] = fingerprints[week]
-        return self.ledger.due([*works.values()])
+                handled.update({week: fingerprints[week] for week in work.partitions})
+        return self.ledger.due([*works, *self._tables(stored)])
 
-    def _print(self, week: str, tag: str | None) -> str:
+    def _tables(self, stored: Mapping[str, str]) -> Iterator[Work]:
+        """The tables that are asked for, of weeks whose bars somebody has asked for alone."""
+        for table in self.market.pulled_tables:
+            asset = self.market.reference_asset(table)
+            if lacking := tuple(sorted({*stored} - {*self.store.tags(asset)})[:WEEKS_A_RUN]):
+                because = f"{asset} has no rows of {len(lacking)} week(s) that have bars"
+                yield Work(self.market.update_job, (asset,), lacking, digest(lacking), because)
+
+    def _print(self, week: str, *tags: str | None) -> str:
         """Fingerprint of what decides whether a week is asked for."""
         closed, end = self._owed(week)
         since = self.now - self.market.partitions.session_close(closed[-1]) if closed else timedelta(0)
-        return digest(len(closed), bisect_right(ASKED_AFTER, since), end is not None, tag)
+        return digest(len(closed), bisect_right(ASKED_AFTER, since), end is not None, tags)
 
     def _owed(self, week: str) -> tuple[list[date], datetime | None]:
         """Sessions of a week that its source may have by now, and the end of the week once that is as long ago."""
@@ -92,30 +114,48 @@ class Pulled:
         end = partitions.week_begin(shift_week(week, 1))
         return closed, end if closed and end <= known_by else None
 
-    def _lacks(self, week: str) -> str | None:
-        """What a week is asked for, as a digest that changes when it is time to ask again; None for nothing."""
+    def _lacks(self, week: str, seen: Mapping[str, str]) -> str | None:
+        """What a week is asked for, as a digest that changes when it is time to ask again; None for nothing.
+
+        `seen`: what the newest week was made from and judged by.
+        """
         closed, end = self._owed(week)
         if not closed or week in self.market.known_gaps:
             return None
-        try:
-            footer = self.store.footer(self.asset, week)
-        except StoredPartitionError as e:
-            self.notes.append(str(e))
-            footer = None
+        footer = self._footer(week)
         there = footer.session_hashes if footer else {}
         # Of the newest session some symbols may come later; what is missing of an older one is asked for as the week ends.
         partial = closed[-1:] if footer and closed[-1].isoformat() in incomplete_sessions(footer) else []
         if lacking := [day for day in closed if day.isoformat() not in there] or partial:
             since = self.now - self.market.partitions.session_close(lacking[-1])
             return digest([day.isoformat() for day in lacking], bisect_right(ASKED_AFTER, since))
-        is_final = end is None or footer is None or datetime.fromisoformat(footer.created_at) >= end
-        return None if is_final else digest("the week has ended")
+        # Without one all sessions are lacking.
+        assert footer is not None
+        if end is not None and datetime.fromisoformat(footer.created_at) < end:
+            return digest("the week has ended")
+        corrected = sorted(
+            (name, sha, seen[name]) for name, sha in footer.sources.items() if seen.get(name, sha) != sha
+        )
+        return digest("corrected", corrected) if corrected else None
 
-    def _work(self, week: str, state: str, stored: Mapping[str, str]) -> Work:
+    def _footer(self, week: str) -> Footer | None:
+        """Of a week; None where there is none to be read."""
+        try:
+            return self.store.footer(self.asset, week)
+        except StoredPartitionError as e:
+            self.notes.append(str(e))
+            return None
+
+    def _sources(self, week: str) -> Mapping[str, str]:
+        footer = self._footer(week)
+        return footer.sources if footer else {}
+
+    def _work(self, states: Mapping[str, str], stored: Mapping[str, str]) -> Work:
+        weeks = tuple(sorted(states))
         return Work(
             job=self.market.update_job,
-            assets=bars_assets(self.market, [week], stored),
-            partitions=(week,),
-            state=state,
-            because=f"sessions of week {week} have closed",
+            assets=bars_assets(self.market, weeks, stored),
+            partitions=weeks,
+            state=digest(states),
+            because=f"sessions of {len(weeks)} week(s), the last {weeks[-1]}, have closed or were corrected",
         )

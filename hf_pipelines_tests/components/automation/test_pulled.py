@@ -131,11 +131,55 @@ def test_machine_that_was_off_asks_for_every_week_it_missed_and_for_features_of_
     last = date(2013, 3, 8)
     vendor.has(last)
     then = closing(last, timedelta(days=1))
-    assert [week for _, week in vendor.tick(then)] == ["2013-02-17", "2013-02-24", "2013-03-03"]
+    assert vendor.tick(then) == [([BARS, TRADES], "2013-02-17,2013-02-24,2013-03-03")]
     vendor.settle(then)
     assert vendor.store.partitions(BARS) == WEEKS[: WEEKS.index("2013-03-03") + 1]
     assert [len(vendor.sessions(week)) for week in ("2013-02-17", "2013-02-24", "2013-03-03")] == [4, 5, 5]
     assert vendor.store.partitions(DAYS)[-3:] == ["2013-02-17", "2013-02-24", "2013-03-03"]
+
+
+def test_history_that_ends_long_ago_is_followed_without_a_hole(vendor):
+    for week in WEEKS[1:]:
+        for asset in (BARS, TRADES, DAYS):
+            vendor.store.objects.delete(vendor.store.key(asset, week))
+    vendor.has(SESSIONS[-1])
+    then = closing(SESSIONS[-1], timedelta(days=1))
+    assert len(WEEKS) > LOOKED_AT_WEEKS
+    assert vendor.tick(then) == [([BARS, TRADES], ",".join(WEEKS[1:]))]
+    vendor.settle(then)
+    assert vendor.store.partitions(BARS) == vendor.store.partitions(TRADES) == vendor.store.partitions(DAYS) == WEEKS
+
+
+def test_week_without_an_answer_does_not_hold_back_the_others(vendor):
+    vendor.bars = vendor.bars.filter(~pl.col("session").is_between(date(2013, 2, 24), date(2013, 3, 2)))
+    last = date(2013, 3, 8)
+    vendor.has(last)
+    vendor.settle(closing(last, timedelta(days=1)))
+    assert sorted({*WEEKS[:8]} - {*vendor.store.partitions(BARS)}) == ["2013-02-24"]
+    assert vendor.tick(closing(last, timedelta(days=1))) == []
+
+
+def test_correction_that_a_later_session_has_seen_is_asked_for(vendor):
+    tuesday, corrected = date(2013, 2, 19), pl.col("session") == date(2013, 2, 6)
+    vendor.bars = vendor.bars.with_columns(volume=pl.when(corrected).then(7.0).otherwise("volume"))
+    vendor.has(tuesday)
+    due = closing(tuesday, ASKED_AFTER[0])
+    assert vendor.tick(due) == [([BARS, TRADES, DAYS], WEEK)]
+    # The week of the correction, and the one after it, which was judged by it.
+    assert vendor.tick(due) == [([BARS, TRADES], "2013-02-03,2013-02-10")]
+    vendor.settle(due)
+    assert vendor.store.read(BARS, "2013-02-03").frame.filter(corrected)["volume"].unique().to_list() == [7.0]
+    assert vendor.ticking.project.out_of_date(BARS, DAYS) == {}
+
+
+def test_tables_of_weeks_whose_bars_were_asked_for_alone_are_asked_for(vendor):
+    weeks = ["2013-01-20", "2013-02-03"]
+    for week in weeks:
+        vendor.store.objects.delete(vendor.store.key(TRADES, week))
+    then = datetime(2013, 2, 18, 13, tzinfo=UTC)
+    assert vendor.tick(then) == [([TRADES], ",".join(weeks))]
+    vendor.settle(then)
+    assert vendor.store.partitions(TRADES) == vendor.store.partitions(BARS)
 
 
 def test_week_that_has_ended_is_asked_for_once_more_and_takes_what_was_corrected_and_its_weekend(vendor):
@@ -197,7 +241,8 @@ def test_holes_are_filled_for_some_weeks_and_what_came_before_the_history_is_not
     last = shift_week(old, LOOKED_AT_WEEKS)
     vendor.has(parse_key(last) - timedelta(days=1))
     then = datetime.combine(parse_key(last), datetime.min.time(), UTC) + timedelta(hours=12)
-    assert hole in [week for _, week in vendor.tick(then)]
+    ((_, weeks),) = vendor.tick(then)
+    assert weeks == "2013-02-10,2013-02-17,2013-02-24,2013-03-03,2013-03-10"
     vendor.settle(then)
     assert sorted({*WEEKS[: WEEKS.index(last)]} - {*vendor.store.partitions(BARS)}) == [old]
 
