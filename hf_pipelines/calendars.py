@@ -20,6 +20,9 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+# Longer than any holiday that closes an exchange.
+LONGEST_CLOSURE = timedelta(days=21)
+
 KEPT_IN = Path(__file__).parent / "__pycache__"
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -50,10 +53,12 @@ class SessionCalendar:
 def load_calendar(name: str, first: date, last: date) -> SessionCalendar:
     """Calendar `name` of exchange_calendars over exactly [first, last]; the library's default begins 20 years ago.
 
+    Of an exchange whose holidays are announced year by year it ends with the last year that the library has on record.
+
     Raises
     ------
     ValueError
-        If no calendar has that name.
+        If no calendar has that name, or if it has none of the days on record.
     """
     key = json.dumps([name, str(first), str(last), version("exchange_calendars")])
     path = KEPT_IN / f"calendar-{sha256(key.encode()).hexdigest()[:32]}.json"
@@ -69,6 +74,21 @@ def load_calendar(name: str, first: date, last: date) -> SessionCalendar:
     )
 
 
+def require_recorded(name: str, calendar: SessionCalendar, today: date) -> None:
+    """Refuse a calendar that has run out: of every session after its last it would say that there is none.
+
+    Raises
+    ------
+    ValueError
+        If its last session is more than `LONGEST_CLOSURE` ago.
+    """
+    if calendar.days[-1] + LONGEST_CLOSURE < today:
+        raise ValueError(
+            f"`calendar` must know the sessions of today, {name} of exchange_calendars {version('exchange_calendars')} ends on "
+            f"{calendar.days[-1]}; install a newer one."
+        )
+
+
 def _ask(name: str, first: date, last: date) -> dict[str, list[int]]:
     import exchange_calendars
 
@@ -76,7 +96,15 @@ def _ask(name: str, first: date, last: date) -> dict[str, list[int]]:
         raise ValueError(
             f"`calendar` must be a name known to exchange_calendars, was {name!r}; for example XNYS, XLON or 24/7."
         )
-    calendar = exchange_calendars.get_calendar(name, start=first.isoformat(), end=last.isoformat())
+    try:
+        calendar = exchange_calendars.get_calendar(name, start=first.isoformat(), end=last.isoformat())
+    except ValueError:
+        # It makes none beyond what it has on record, and says how far that is of one that is made.
+        recorded = exchange_calendars.get_calendar(name).bound_max()
+        if recorded is None or not first <= recorded.date() < last:
+            raise
+        last = recorded.date()
+        calendar = exchange_calendars.get_calendar(name, start=first.isoformat(), end=last.isoformat())
     days = [ts.date().toordinal() for ts in calendar.sessions]
     rules = calendar.regular_holidays
     holidays = [] if rules is None else [ts.date() for ts in rules.holidays(first.isoformat(), last.isoformat())]

@@ -18,7 +18,7 @@ from zoneinfo import ZoneInfo
 import dagster as dg
 import polars as pl
 
-from hf_pipelines.calendars import SessionCalendar, load_calendar
+from hf_pipelines.calendars import SessionCalendar, load_calendar, require_recorded
 
 KEY_FORMAT = "%Y-%m-%d"
 SATURDAY_CRON = "0 0 * * 6"
@@ -145,7 +145,10 @@ class MarketPartitions:
     def calendar(self) -> SessionCalendar:
         """Sessions from before the first week to after the last: weeks that begin on Sundays reach past the last one."""
         around = timedelta(days=SURROUNDING_DAYS)
-        return load_calendar(self.calendar_name, self.first_week - around, self._last_known_day + around)
+        found = load_calendar(self.calendar_name, self.first_week - around, self._last_known_day + around)
+        if self.end is None:
+            require_recorded(self.calendar_name, found, date.today())
+        return found
 
     @cached_property
     def _last_known_day(self) -> date:

@@ -107,7 +107,8 @@ class Pipeline:
     def status(self) -> Status:
         """What markets and strategies have now, what is being made, what is late, and which incidents are open."""
         now, late_after = Clock().now(), settings.late_after()
-        standing = self._watched().read(self.store, now)
+        watched = self._watched()
+        standing = watched.read(self.store, now)
         return Status(
             standing=standing,
             late=standing.late(now, late_after),
@@ -115,6 +116,7 @@ class Pipeline:
             activity=Activity.read(self.instance, now),
             late_after=late_after,
             now=now,
+            holes=watched.holes(self.store),
         )
 
     def _watched(self) -> Watched:

@@ -1,13 +1,13 @@
 """Calendars are those of exchange_calendars, whether worked out or read from what was kept."""
 
-from datetime import date
+from datetime import date, timedelta
 from pathlib import Path
 
 import exchange_calendars
 import pytest
 
 from hf_pipelines import calendars
-from hf_pipelines.calendars import load_calendar
+from hf_pipelines.calendars import LONGEST_CLOSURE, load_calendar, require_recorded
 
 FIRST, LAST = date(2011, 12, 1), date(2013, 3, 31)
 
@@ -75,3 +75,21 @@ def test_unknown_calendar_is_refused_and_nothing_kept(kept):
     with pytest.raises(ValueError, match="`calendar` must be a name known to exchange_calendars, was 'XNYC'"):
         _again("XNYC")
     assert not kept.exists()
+
+
+@pytest.mark.parametrize("name", ["XSHG", "XBOM", "XSES"])
+def test_calendar_whose_holidays_are_announced_year_by_year_ends_with_what_is_on_record(name, kept):
+    recorded = exchange_calendars.get_calendar(name).bound_max().date()
+    first = recorded.replace(day=1)
+    found = load_calendar(name, first, recorded.replace(year=recorded.year + 2))
+    assert found.days == load_calendar(name, first, recorded).days
+    assert first <= found.days[-1] <= recorded
+    # Sessions that nobody knows are not taken for none: from then on it is refused.
+    last_day = found.days[-1] + LONGEST_CLOSURE
+    require_recorded(name, found, last_day)
+    with pytest.raises(
+        ValueError, match=f"`calendar` must know the sessions of today, {name} of .* install a newer one"
+    ):
+        require_recorded(name, found, last_day + timedelta(days=1))
+    with pytest.raises(ValueError, match=name):
+        load_calendar(name, recorded + timedelta(days=1), recorded + timedelta(days=9))

@@ -1,5 +1,6 @@
 """The commands on the store: versions, verify, diff, restore, features; and retention that follows what was made of what."""
 
+import json
 import os
 import random
 import subprocess
@@ -454,6 +455,13 @@ def test_current_ends_with_status_1_where_a_partition_is_out_of_date(tmp_path, m
         "hfp materialise us_tech/bars --from 2012-01-08 --to 2012-01-15\n"
     ) in said
     assert "us_tech/bars: 0 of 2 stored partitions are current" in said
+    assert main(["status"]) == 0
+    assert (
+        "\nWeeks of which nothing is stored, between weeks of which something is; what reads them lacks it:\n"
+        "  us_tech/bars 2012-01-08 to 2012-01-15: hfp materialise us_tech/bars --from 2012-01-08 --to 2012-01-15\n"
+    ) in capsys.readouterr().out
+    assert main(["status", "--json"]) == 0
+    assert [each["partition"] for each in json.loads(capsys.readouterr().out)["holes"]] == ["2012-01-08", "2012-01-15"]
 
 
 @pytest.mark.parametrize("pattern", ["rsi", "."])

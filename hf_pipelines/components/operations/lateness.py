@@ -9,7 +9,7 @@ gaps, not called late.
 """
 
 from bisect import bisect_right
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
 from zoneinfo import ZoneInfo
@@ -133,7 +133,7 @@ class Late:
 
 @dataclass(frozen=True)
 class Gap:
-    """A week without a model between weeks that have one; a backfill fills it, nothing asks for it."""
+    """A week without a model, bars or features between weeks that have some; a backfill fills it, nothing asks for it."""
 
     asset: str
     partition: str
@@ -189,6 +189,18 @@ def find_gaps(strategy: StrategyStanding) -> list[Gap]:
         Gap(strategy.model_asset, week, f"hfp retrain {strategy.name} --week {week}")
         for week in weeks
         if week not in strategy.models
+    ]
+
+
+def find_holes(
+    asset: str, weeks: Collection[str], partitions: MarketPartitions, known_gaps: Collection[str] = ()
+) -> list[Gap]:
+    """Weeks with sessions, between those of an asset that are stored, of which nothing is stored."""
+    between = partitions.weeks_between(parse_key(min(weeks)), parse_key(max(weeks))) if weeks else []
+    return [
+        Gap(asset, week, f"hfp materialise {asset} --from {week} --to {week}")
+        for week in sorted({*between} - {*weeks} - {*known_gaps})
+        if partitions.sessions_of_week(week)
     ]
 
 

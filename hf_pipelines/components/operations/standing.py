@@ -16,9 +16,11 @@ import dagster as dg
 
 from hf_pipelines.components.market import Market
 from hf_pipelines.components.operations.lateness import (
+    Gap,
     Late,
     MarketStanding,
     StrategyStanding,
+    find_holes,
     find_late,
     judged_sessions,
 )
@@ -72,6 +74,15 @@ class Watched:
         markets = {each.name: read_market(store, each) for each in self.markets}
         strategies = [read_strategy(store, each, markets[each.market.name], now) for each in self.strategies]
         return Standing(tuple(markets.values()), tuple(strategies))
+
+    def holes(self, store: PartitionStore) -> list[Gap]:
+        """Weeks without bars, or without features of a group, between weeks that have some; no part of every tick."""
+        return [
+            hole
+            for market in self.markets
+            for asset in (market.bars_asset, *map(market.features_asset, market.feature_groups))
+            for hole in find_holes(asset, store.partitions(asset), market.partitions, market.known_gaps)
+        ]
 
 
 @dataclass(frozen=True)

@@ -6,12 +6,17 @@ Lives here: the words. Does not live here: the decision (`lateness`), the comman
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
-from itertools import groupby
 from typing import Any
 
 from hf_pipelines.components.operations.activity import Activity, RunUnderWay
 from hf_pipelines.components.operations.incidents import Incident
-from hf_pipelines.components.operations.lateness import Gap, Late, MarketStanding, StrategyStanding, find_gaps
+from hf_pipelines.components.operations.lateness import (
+    Gap,
+    Late,
+    MarketStanding,
+    StrategyStanding,
+    find_gaps,
+)
 from hf_pipelines.components.operations.standing import Standing
 from hf_pipelines.partitions import shift_week
 from hf_pipelines.resources.notifier import KIND_WORDS
@@ -29,6 +34,7 @@ class Status:
     activity: Activity
     late_after: timedelta
     now: datetime
+    holes: Sequence[Gap] = ()
 
     @property
     def is_well(self) -> bool:
@@ -41,6 +47,7 @@ class Status:
             *self._table(),
             *self._daemon_lines(),
             *self._late_lines(),
+            *self._hole_lines(),
             *self._gap_lines(),
             *self._incident_lines(),
         ]
@@ -62,6 +69,7 @@ class Status:
                 for each in self.standing.strategies
             ],
             "late": [asdict(each) for each in self.late],
+            "holes": [asdict(each) for each in self.holes],
             "weeks_without_a_model": [asdict(gap) for each in self.standing.strategies for gap in find_gaps(each)],
             "under_way": [asdict(each) for each in self.activity.runs],
             "daemon": {
@@ -129,11 +137,17 @@ class Status:
         if not gaps:
             return []
         lines = ["", "Weeks without a model, before the newest one; nothing asks for them by itself:"]
-        for asset, of_asset in groupby(gaps, key=lambda gap: gap.asset):
-            for first, last in _stretches(of_asset):
-                until = "" if first == last else f" --to {last}"
-                shown = first if first == last else f"{first} to {last}"
-                lines.append(f"  {asset} {shown}: hfp retrain {asset.split('/')[0]} --week {first}{until}")
+        for asset, first, last in _stretches(gaps):
+            until = "" if first == last else f" --to {last}"
+            lines.append(f"  {asset} {_span(first, last)}: hfp retrain {asset.split('/')[0]} --week {first}{until}")
+        return lines
+
+    def _hole_lines(self) -> list[str]:
+        if not self.holes:
+            return []
+        lines = ["", "Weeks of which nothing is stored, between weeks of which something is; what reads them lacks it:"]
+        for asset, first, last in _stretches(self.holes):
+            lines.append(f"  {asset} {_span(first, last)}: hfp materialise {asset} --from {first} --to {last}")
         return lines
 
     def _incident_lines(self) -> list[str]:
@@ -163,15 +177,20 @@ def _run_words(runs: Sequence[RunUnderWay]) -> str:
     return f"{verb} {shown} {first.partitions}".rstrip() + f" (run {first.run_id[:8]}{more})"
 
 
-def _stretches(gaps: Iterable[Gap]) -> list[tuple[str, str]]:
-    """First and last week of each stretch of weeks that follow each other."""
-    found: list[tuple[str, str]] = []
+def _stretches(gaps: Iterable[Gap]) -> list[tuple[str, str, str]]:
+    """Asset, first and last week of each stretch of weeks that follow each other."""
+    found: list[tuple[str, str, str]] = []
     for gap in gaps:
-        if found and shift_week(found[-1][1], 1) == gap.partition:
-            found[-1] = (found[-1][0], gap.partition)
+        asset, first, last = found[-1] if found else ("", "", gap.partition)
+        if asset == gap.asset and shift_week(last, 1) == gap.partition:
+            found[-1] = (asset, first, gap.partition)
         else:
-            found.append((gap.partition, gap.partition))
+            found.append((gap.asset, gap.partition, gap.partition))
     return found
+
+
+def _span(first: str, last: str) -> str:
+    return first if first == last else f"{first} to {last}"
 
 
 def _iso(day: Any) -> str | None:

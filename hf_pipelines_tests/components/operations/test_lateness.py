@@ -14,6 +14,7 @@ from hf_pipelines.components.operations.lateness import (
     StrategyStanding,
     expectations,
     find_gaps,
+    find_holes,
     find_late,
     judged_sessions,
 )
@@ -216,6 +217,17 @@ def test_week_without_a_model_leaves_its_signals_late_also_after_the_next_week_h
         each.remedy.split(" --")[0]
         for each in find_late([market], [patient], now=at("2026-11-21T12:00"), late_after=SIX_HOURS)
     } == {"hfp materialise s/signals"}
+
+
+def test_holes_are_the_weeks_with_sessions_between_the_first_and_the_last_that_are_stored():
+    weeks = ["2026-10-04", "2026-10-11", "2026-11-01", "2026-11-15"]
+    holes = find_holes("m/bars", weeks, NYSE, {"2026-11-08"})
+    assert [hole.partition for hole in holes] == ["2026-10-18", "2026-10-25"]
+    assert holes[0].remedy == "hfp materialise m/bars --from 2026-10-18 --to 2026-10-18"
+    assert find_holes("m/bars", weeks[:1], NYSE) == find_holes("m/bars", [], NYSE) == []
+    # Shanghai was closed from Monday to Friday of the golden week of 2016.
+    shanghai = MarketPartitions("XSHG", "Asia/Shanghai", date(2016, 1, 4), date(2016, 12, 30))
+    assert find_holes("c/bars", ["2016-09-25", "2016-10-09"], shanghai) == []
 
 
 def test_gaps_are_the_weeks_after_the_first_model_without_one_and_never_the_newest():
