@@ -255,7 +255,7 @@ def test_line_of_finds_nested_fields_and_the_value_refused(tmp_path):
             [(4, "`name` must be that of the component's folder, us_tech, was 'us_tech_feed'; rename one.")], id="name of another",
         ),
         pytest.param(
-            'since: "2012-05-18"', 'sinc: "2012-05-18"', [(6, "`universe.1.sinc` must be a field that the README lists, was none"), (6, "")],
+            'since: "2012-05-18"', 'sinc: "2012-05-18"', [(6, "`universe.1.sinc` must be a field that the README lists, was none")],
             id="nested field",
         ),
         pytest.param(
@@ -263,6 +263,11 @@ def test_line_of_finds_nested_fields_and_the_value_refused(tmp_path):
             [(17, "`type` must be one of sample, files, http, yfinance, lean, was 'sampl'.")], id="type of a source",
         ),
         pytest.param("type: sample", "type: http", [(None, "`base_url` must be given, was missing.")], id="field of a source"),
+        pytest.param(
+            "type: sample", "type: http\n    baseurl: http://127.0.0.1:1",
+            [(16, "`source.base_url` must be given, was missing."), (16, "`source.baseurl` must be a field that the README lists")],
+            id="misspelt field of a source",
+        ),
         pytest.param("attributes:", "attributes: [", [(5, "no YAML: expected ',' or ']', but got ':'")], id="no YAML"),
         pytest.param(
             "components.Market", "components.Markt",

@@ -9,12 +9,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import takewhile
 from pathlib import Path
+from typing import Any
 
+import yaml
 from dagster.components.core.component_tree import ComponentTreeException
 from dagster.components.resolved.errors import ResolutionException
 from dagster_shared.error import DagsterUnresolvableSymbolError
 from pydantic import ValidationError
-from yaml import MarkedYAMLError
 
 
 class FaultyYAMLError(ValueError):
@@ -25,7 +26,7 @@ class FaultyYAMLError(ValueError):
 LOADING_ERRORS = (
     ComponentTreeException,
     DagsterUnresolvableSymbolError,
-    MarkedYAMLError,
+    yaml.MarkedYAMLError,
     ValidationError,
     FaultyYAMLError,
 )
@@ -35,6 +36,9 @@ WORDS = {
     "Field required": "must be given, was missing.",
     "Extra inputs are not permitted": "must be a field that the README lists, was none of them; is it misspelt?",
 }
+
+# A field of several types as Dagster names it: ``attributes.FIELD.TYPE.REST at FILE:LINE``.
+SHAPED = re.compile(r"attributes\.([\w.]+?)\.(\w+SpecModel|str)((?:\.\w+)*) at (.+):\d+")
 
 # Fields that are judged by what another one brings in: while that is faulty, theirs is no fault to tell.
 JUDGED_BY = {"features": "feature_modules"}
@@ -93,11 +97,12 @@ def loading_fault(error: BaseException, defs: Path) -> str:
         if isinstance(cause, ComponentTreeException):
             # Its first line ends with the component: `markets/us_tech[0]:`.
             folder = defs / str(cause).splitlines()[0].split()[-1].partition("[")[0].rstrip(":")
-        elif isinstance(cause, MarkedYAMLError):
+        elif isinstance(cause, yaml.MarkedYAMLError):
             mark = cause.problem_mark or cause.context_mark
             return f"{f'{mark.name}:{mark.line + 1}' if mark else defs}: no YAML: {cause.problem or cause.context}"
         elif isinstance(cause, ValidationError):
-            return "\n".join(_placed(".".join(map(str, each["loc"])), each["msg"]) for each in cause.errors())
+            faults = [(".".join(map(str, each["loc"])), each["msg"]) for each in cause.errors()]
+            return "\n".join(_placed(place, fault) for place, fault in _of_meant_types(faults))
         elif isinstance(cause, ResolutionException):
             fault = _unresolved(str(cause))
             return f"{_line_with(folder, fault)}: {fault}"
@@ -108,6 +113,22 @@ def loading_fault(error: BaseException, defs: Path) -> str:
             return str(cause) if is_placed else f"{line_of(folder, '', str(cause))}: {cause}"
         cause = cause.__cause__
     return ""
+
+
+def _of_meant_types(faults: list[tuple[str, str]]) -> list[tuple[str, str]]:
+    """Faults without those of the types that a field could have had and, by its `type`, has not."""
+    found = []
+    for place, fault in faults:
+        if not (shaped := SHAPED.match(place)):
+            found.append((place, fault))
+            continue
+        field, shape, rest, path = shaped.groups()
+        given: Any = yaml.safe_load(Path(path).read_text())["attributes"]
+        for part in field.split("."):
+            given = given[int(part)] if part.isdigit() else given[part]
+        if rest and isinstance(given, dict) and shape.lower().startswith(str(given.get("type")).lower()):
+            found.append((place.replace(f".{shape}{rest}", rest), fault))
+    return found or faults
 
 
 def _placed(place: str, fault: str) -> str:

@@ -257,8 +257,10 @@ def _of_bars(market: MarketStanding, now: datetime, late_after: timedelta) -> It
 def _bars_remedy(market: MarketStanding, session: date) -> str:
     if market.landing is not None:
         return f"put its file ({session}.parquet or .csv) into {market.landing}; it is taken from there by itself"
-    week = week_key(session)
-    return f"hfp materialise {market.bars_asset} --from {week} --to {week}"
+    last, week = market.last_session, week_key(session)
+    # From where the bars end, so that no hole is left before the sessions that are judged.
+    first = week if last is None or last > session else week_key(market.partitions.next_session(last))
+    return f"hfp materialise {market.bars_asset} --from {first} --to {week}"
 
 
 def _of_model(strategy: StrategyStanding, late_after: timedelta) -> Iterator[Expectation]:

@@ -125,6 +125,10 @@ def test_only_the_newest_twenty_sessions_are_judged_however_long_a_live_market_w
     late = late_of(market, now=at("2026-11-20T12:00"))
     # Twenty sessions up to Thursday 19 November, which closed at 21:00 UTC.
     assert (len(late), late[0][1], late[-1][1]) == (JUDGED_SESSIONS, "2026-10-23", "2026-11-19")
+    # Who does what is said leaves no hole between what is there and what is judged: the bars end on a Friday.
+    oldest, *_, newest = find_late([market], [], now=at("2026-11-20T12:00"), late_after=SIX_HOURS)
+    assert oldest.remedy == "hfp materialise m/bars --from 2026-09-13 --to 2026-10-18"
+    assert newest.remedy == "hfp materialise m/bars --from 2026-09-13 --to 2026-11-15"
 
 
 def test_replay_is_judged_by_its_data_and_never_by_the_wall_clock():
