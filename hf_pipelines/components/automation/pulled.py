@@ -34,8 +34,11 @@ ASKED_AFTER = tuple(timedelta(minutes=each) for each in (15, 60, 240, 720, 1440,
 # is for a person to ask for.
 LOOKED_AT_WEEKS = 8
 
-# Weeks asked for in one run, the oldest first.
-WEEKS_A_RUN = 60
+# Weeks asked for in one tick, the oldest first, a run each.
+WEEKS_A_TICK = 20
+
+# Weeks of a table asked for in one run.
+TABLE_WEEKS_A_RUN = 60
 
 
 @dataclass
@@ -74,30 +77,23 @@ class Pulled:
         """Ask for weeks that lack a session that has closed, that have ended, or that were corrected; notes the others in
         `handled`. Then for the tables of weeks that have bars and no rows."""
         stored = self.store.tags(self.asset)
-        seen = self._sources(max(stored)) if stored else {}
-        asked = {}
-        for week, print_ in sorted(fingerprints.items()):
-            if handled.get(week) == print_:
-                continue
-            if (state := self._lacks(week, seen)) is None:
+        unsure = {week: print_ for week, print_ in sorted(fingerprints.items()) if handled.get(week) != print_}
+        seen = self._sources(max(stored)) if unsure else {}
+        works = []
+        for week, print_ in unsure.items():
+            # Each week by itself: one that a source will never have is not asked for again with every other.
+            work = self._work(week, state, stored) if (state := self._lacks(week, seen)) else None
+            if work is None or self.ledger.standing(work)[0] is Standing.SETTLED:
                 handled[week] = print_
             else:
-                asked[week] = state
-        asked = dict([*asked.items()][:WEEKS_A_RUN])
-        works = [self._work(asked, stored)] if asked else []
-        if len(asked) > 1 and self.ledger.standing(works[0])[0] is Standing.SETTLED:
-            # It was tried: one by one, so that no week without an answer holds back another.
-            works = [self._work({week: state}, stored) for week, state in asked.items()]
-        for work in works:
-            if self.ledger.standing(work)[0] is Standing.SETTLED:
-                handled.update({week: fingerprints[week] for week in work.partitions})
-        return self.ledger.due([*works, *self._tables(stored)])
+                works.append(work)
+        return self.ledger.due([*works[:WEEKS_A_TICK], *self._tables(stored)])
 
     def _tables(self, stored: Mapping[str, str]) -> Iterator[Work]:
         """The tables that are asked for, of weeks whose bars somebody has asked for alone."""
         for table in self.market.pulled_tables:
             asset = self.market.reference_asset(table)
-            if lacking := tuple(sorted({*stored} - {*self.store.tags(asset)})[:WEEKS_A_RUN]):
+            if lacking := tuple(sorted({*stored} - {*self.store.tags(asset)})[:TABLE_WEEKS_A_RUN]):
                 because = f"{asset} has no rows of {len(lacking)} week(s) that have bars"
                 yield Work(self.market.update_job, (asset,), lacking, digest(lacking), because)
 
@@ -150,12 +146,11 @@ class Pulled:
         footer = self._footer(week)
         return footer.sources if footer else {}
 
-    def _work(self, states: Mapping[str, str], stored: Mapping[str, str]) -> Work:
-        weeks = tuple(sorted(states))
+    def _work(self, week: str, state: str, stored: Mapping[str, str]) -> Work:
         return Work(
             job=self.market.update_job,
-            assets=bars_assets(self.market, weeks, stored),
-            partitions=weeks,
-            state=digest(states),
-            because=f"sessions of {len(weeks)} week(s), the last {weeks[-1]}, have closed or were corrected",
+            assets=bars_assets(self.market, [week], stored),
+            partitions=(week,),
+            state=state,
+            because=f"sessions of week {week} have closed or were corrected",
         )

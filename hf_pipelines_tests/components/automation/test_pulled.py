@@ -131,7 +131,8 @@ def test_machine_that_was_off_asks_for_every_week_it_missed_and_for_features_of_
     last = date(2013, 3, 8)
     vendor.has(last)
     then = closing(last, timedelta(days=1))
-    assert vendor.tick(then) == [([BARS, TRADES], "2013-02-17,2013-02-24,2013-03-03")]
+    weeks = ["2013-02-17", "2013-02-24", "2013-03-03"]
+    assert vendor.tick(then) == [([BARS, TRADES, DAYS], week) for week in weeks]
     vendor.settle(then)
     assert vendor.store.partitions(BARS) == WEEKS[: WEEKS.index("2013-03-03") + 1]
     assert [len(vendor.sessions(week)) for week in ("2013-02-17", "2013-02-24", "2013-03-03")] == [4, 5, 5]
@@ -145,7 +146,7 @@ def test_history_that_ends_long_ago_is_followed_without_a_hole(vendor):
     vendor.has(SESSIONS[-1])
     then = closing(SESSIONS[-1], timedelta(days=1))
     assert len(WEEKS) > LOOKED_AT_WEEKS
-    assert vendor.tick(then) == [([BARS, TRADES], ",".join(WEEKS[1:]))]
+    assert vendor.tick(then) == [([BARS, TRADES, DAYS], week) for week in WEEKS[1:]]
     vendor.settle(then)
     assert vendor.store.partitions(BARS) == vendor.store.partitions(TRADES) == vendor.store.partitions(DAYS) == WEEKS
 
@@ -166,7 +167,7 @@ def test_correction_that_a_later_session_has_seen_is_asked_for(vendor):
     due = closing(tuesday, ASKED_AFTER[0])
     assert vendor.tick(due) == [([BARS, TRADES, DAYS], WEEK)]
     # The week of the correction, and the one after it, which was judged by it.
-    assert vendor.tick(due) == [([BARS, TRADES], "2013-02-03,2013-02-10")]
+    assert [week for _, week in vendor.tick(due)] == ["2013-02-03", "2013-02-10"]
     vendor.settle(due)
     assert vendor.store.read(BARS, "2013-02-03").frame.filter(corrected)["volume"].unique().to_list() == [7.0]
     assert vendor.ticking.project.out_of_date(BARS, DAYS) == {}
@@ -216,6 +217,22 @@ def _date(vendor: Vendor, week: str, made: datetime) -> None:
     assert vendor.store.footer(BARS, week).content_hash == footer.content_hash
 
 
+def test_weeks_that_were_asked_for_in_vain_are_left_alone_when_a_new_session_comes(vendor):
+    """A hole of the vendor, and a week that was as it was when it was asked for after its end."""
+    tuesday, friday = date(2013, 2, 19), date(2013, 2, 22)
+    vendor.bars = vendor.bars.filter(pl.col("session") != tuesday)
+    vendor.has(friday)
+    vendor.settle(closing(friday, ASKED_AFTER[0]))
+    _date(vendor, WEEK, closing(friday, ASKED_AFTER[0]))
+    vendor.settle(datetime(2013, 2, 24, 6, tzinfo=UTC))
+    assert vendor.store.footer(BARS, WEEK).created_at < "2013-02-24"
+    for day in (date(2013, 2, 25), date(2013, 2, 26)):
+        vendor.has(day)
+        assert vendor.tick(closing(day, ASKED_AFTER[0])) == [([BARS, TRADES, DAYS], "2013-02-24")]
+        assert vendor.tick(closing(day, ASKED_AFTER[0])) == []
+    assert [str(day) for day in vendor.sessions(WEEK)] == ["2013-02-20", "2013-02-21", "2013-02-22"]
+
+
 def test_outage_is_tried_again_within_minutes_and_a_lost_cursor_asks_for_nothing_twice(vendor):
     tuesday = date(2013, 2, 19)
     vendor.has(tuesday)
@@ -241,8 +258,8 @@ def test_holes_are_filled_for_some_weeks_and_what_came_before_the_history_is_not
     last = shift_week(old, LOOKED_AT_WEEKS)
     vendor.has(parse_key(last) - timedelta(days=1))
     then = datetime.combine(parse_key(last), datetime.min.time(), UTC) + timedelta(hours=12)
-    ((_, weeks),) = vendor.tick(then)
-    assert weeks == "2013-02-10,2013-02-17,2013-02-24,2013-03-03,2013-03-10"
+    weeks = ["2013-02-10", "2013-02-17", "2013-02-24", "2013-03-03", "2013-03-10"]
+    assert [week for _, week in vendor.tick(then)] == weeks
     vendor.settle(then)
     assert sorted({*WEEKS[: WEEKS.index(last)]} - {*vendor.store.partitions(BARS)}) == [old]
 
