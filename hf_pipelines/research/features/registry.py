@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import date, datetime
 
 import numpy as np
+import numpy.typing as npt
 import polars as pl
 
 from hf_pipelines.research.features import (
@@ -26,7 +27,7 @@ from hf_pipelines.research.features import (
 )
 from hf_pipelines.research.features.feature import MAX_LOOKBACK_BARS, Columns, Feature, Input
 from hf_pipelines.research.features.guarded import guarded
-from hf_pipelines.research.features.panel import Panel, build_panel
+from hf_pipelines.research.features.panel import FloatArray, Panel, build_panel
 
 Together = Callable[[Panel, Sequence[str]], Columns]
 
@@ -136,9 +137,20 @@ def feature_frame(panel: Panel, features: Sequence[Feature]) -> pl.DataFrame:
         for feature, values in zip(block, columns, strict=True):
             known = values if values.size == rows.size else values[rows]
             if feature.required_bars > shortest:
-                known = np.where(n_bars >= feature.required_bars, known, np.nan)
+                known = _blanked(known, n_bars < feature.required_bars, is_new=together is not None)
             computed[feature.name] = pl.Series(feature.name, known.astype(np.float32, copy=False))
     return panel.keys[rows].hstack([computed[feature.name] for feature in features])
+
+
+def _blanked(
+    values: npt.NDArray[np.float32] | FloatArray, blank: npt.NDArray[np.bool_], *, is_new: bool
+) -> npt.NDArray[np.float32] | FloatArray:
+    """Values with NaN where `blank`; written into those that were made for this call."""
+    if not (is_new and values.dtype == np.float32 and values.flags.writeable):
+        return np.where(blank, np.nan, values)
+    # Of a panel of years a copy of each column costs more than to compute it, where memory is slow to come.
+    values[blank] = np.nan
+    return values
 
 
 def _judged(feature: Feature) -> Feature:
