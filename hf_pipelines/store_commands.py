@@ -39,11 +39,12 @@ def plain(text: object) -> str:
 
 def versions_lines(store: PartitionStore, asset: str, partition: str | None) -> Iterator[str]:
     """Current and kept contents of an asset or a partition, with their lineage and what refers to them."""
-    # Of one that is gone there may be versions.
-    if partition is not None and store.versions(asset, partition):
-        partitions = [partition]
+    if partition is None:
+        partitions = require_stored(store, asset)
     else:
-        partitions = require_stored(store, asset, partition)
+        # Of one that is gone there may be versions.
+        require_kept(store, asset, partition)
+        partitions = [partition]
     for name, held in list_kept(store, asset, partitions).items():
         kept = [held[0], *(each for each in held[1:] if not _is_same(each, held[0]))]
         yield f"{asset} {name}: {len(kept) - 1} earlier version{'' if len(kept) == 2 else 's'} kept"

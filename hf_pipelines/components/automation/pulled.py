@@ -12,6 +12,7 @@ from bisect import bisect_right
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
+from functools import cached_property
 from typing import TYPE_CHECKING
 from zoneinfo import ZoneInfo
 
@@ -55,9 +56,14 @@ class Pulled:
     def asset(self) -> str:
         return self.market.bars_asset
 
+    @cached_property
+    def _stored(self) -> dict[str, str]:
+        """Weeks that have bars, with their tags: listed once a tick."""
+        return self.store.tags(self.asset)
+
     def scan(self, known: Place) -> Scan:
         """What each of the last weeks should have by now, and each since the newest that is stored."""
-        tags = self.store.tags(self.asset)
+        tags = self._stored
         # A session is a day of the market's own calendar.
         today = week_key(self.now.astimezone(ZoneInfo(self.market.timezone)).date())
         if not tags:
@@ -76,24 +82,23 @@ class Pulled:
     def request(self, fingerprints: Mapping[str, str], handled: dict[str, str]) -> list[dg.RunRequest]:
         """Ask for weeks that lack a session that has closed, that have ended, or that were corrected; notes the others in
         `handled`. Then for the tables of weeks that have bars and no rows."""
-        stored = self.store.tags(self.asset)
         unsure = {week: print_ for week, print_ in sorted(fingerprints.items()) if handled.get(week) != print_}
-        seen = self._sources(max(stored)) if unsure else {}
+        seen = self._sources(max(self._stored)) if unsure else {}
         works = []
         for week, print_ in unsure.items():
             # Each week by itself: one that a source will never have is not asked for again with every other.
-            work = self._work(week, state, stored) if (state := self._lacks(week, seen)) else None
+            work = self._work(week, state) if (state := self._lacks(week, seen)) else None
             if work is None or self.ledger.standing(work)[0] is Standing.SETTLED:
                 handled[week] = print_
             else:
                 works.append(work)
-        return self.ledger.due([*works[:WEEKS_A_TICK], *self._tables(stored)])
+        return self.ledger.due([*works[:WEEKS_A_TICK], *self._tables()])
 
-    def _tables(self, stored: Mapping[str, str]) -> Iterator[Work]:
+    def _tables(self) -> Iterator[Work]:
         """The tables that are asked for, of weeks whose bars somebody has asked for alone."""
         for table in self.market.pulled_tables:
             asset = self.market.reference_asset(table)
-            if lacking := tuple(sorted({*stored} - {*self.store.tags(asset)})[:TABLE_WEEKS_A_RUN]):
+            if lacking := tuple(sorted({*self._stored} - {*self.store.tags(asset)})[:TABLE_WEEKS_A_RUN]):
                 because = f"{asset} has no rows of {len(lacking)} week(s) that have bars"
                 yield Work(self.market.update_job, (asset,), lacking, digest(lacking), because)
 
@@ -146,10 +151,10 @@ class Pulled:
         footer = self._footer(week)
         return footer.sources if footer else {}
 
-    def _work(self, week: str, state: str, stored: Mapping[str, str]) -> Work:
+    def _work(self, week: str, state: str) -> Work:
         return Work(
             job=self.market.update_job,
-            assets=bars_assets(self.market, [week], stored),
+            assets=bars_assets(self.market, [week], self._stored),
             partitions=(week,),
             state=state,
             because=f"sessions of week {week} have closed or were corrected",

@@ -10,13 +10,7 @@ from typing import Any
 
 from hf_pipelines.components.operations.activity import Activity, RunUnderWay
 from hf_pipelines.components.operations.incidents import Incident
-from hf_pipelines.components.operations.lateness import (
-    Gap,
-    Late,
-    MarketStanding,
-    StrategyStanding,
-    find_gaps,
-)
+from hf_pipelines.components.operations.lateness import Gap, Late, MarketStanding, StrategyStanding, find_gaps
 from hf_pipelines.components.operations.standing import Standing
 from hf_pipelines.partitions import shift_week
 from hf_pipelines.resources.notifier import KIND_WORDS
