@@ -15,7 +15,7 @@ import sys
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from time import time
@@ -336,23 +336,30 @@ def test_ui_on_a_taken_port_says_who_holds_it_and_starts_nothing(tmp_path: Path)
     assert not (tmp_path / "data" / "logs").exists()
 
 
+@contextmanager
+def ui_process(checkout: Checkout, *options: str, until: str) -> Iterator[StackProcess]:
+    """`hfp ui` on a free port, once it has printed `until`; it must end in order."""
+    ui = StackProcess(checkout)
+    ui.starts = 1
+    command = checkout.command("ui", *options, "--port", str(ui.ports["webserver"]))
+    with ui.output.open("wb") as output:
+        process = ui.process = subprocess.Popen(
+            command, cwd=checkout.root, env=ui.env, stdout=output, stderr=subprocess.STDOUT, start_new_session=True
+        )
+        try:
+            wait_until(lambda: process.poll() is not None or until in ui.printed, "web UI", timeout_s=START_S)
+            yield ui
+        finally:
+            assert ui.stop() == 0
+
+
 def test_ui_over_faulty_yaml_says_which_line_keeps_the_pipeline_from_being_loaded(tmp_path: Path) -> None:
     checkout = make_checkout(tmp_path / "checkout", [])
     path = checkout.root / "hf_pipelines" / "defs" / "markets" / "us_tech" / "defs.yaml"
     path.write_text(path.read_text().replace("benchmark: ", "benchmrk: ", 1))
     at = next(number for number, line in enumerate(path.read_text().splitlines(), start=1) if "benchmrk" in line)
-    viewer = StackProcess(checkout)
-    viewer.starts = 1
-    command = checkout.command("ui", "--port", str(viewer.ports["webserver"]))
-    with viewer.output.open("wb") as output:
-        process = viewer.process = subprocess.Popen(
-            command, cwd=checkout.root, env=viewer.env, stdout=output, stderr=subprocess.STDOUT, start_new_session=True
-        )
-        try:
-            wait_until(lambda: process.poll() is not None or "Reload" in viewer.printed, "web UI", timeout_s=START_S)
-            told = viewer.printed.partition("Ctrl-C stops it.\n")[2].splitlines()
-        finally:
-            assert viewer.stop() == 0
+    with ui_process(checkout, until="Reload") as ui:
+        told = ui.printed.partition("Ctrl-C stops it.\n")[2].splitlines()
     assert told[0] == "The pipeline could not be loaded, and the web UI shows none of it:"
     assert f"  {path}:{at}: `benchmrk` must be a field that the README lists, was none of them; is it misspelt?" in told
     assert told[3] == "Correct that, then press Reload under Deployment in the web UI."
@@ -361,26 +368,17 @@ def test_ui_over_faulty_yaml_says_which_line_keeps_the_pipeline_from_being_loade
 def test_ui_read_only_runs_beside_an_operators_and_launches_nothing(tmp_path: Path) -> None:
     data = tmp_path / "data"
     checkout = dataclasses.replace(built_checkout().checkout, data=data)
-    viewer = StackProcess(checkout)
-    viewer.starts = 1
-    command = checkout.command("ui", "--read-only", "--port", str(viewer.ports["webserver"]))
     # The operator's supervisor is this process.
-    with one_supervisor(data / "stack", "operator", "hfp ui"), viewer.output.open("wb") as output:
+    with one_supervisor(data / "stack", "operator", "hfp ui"):
         refused = checkout.hfp("ui")
         assert refused.returncode == 1
         assert f"`hfp ui` (pid {os.getpid()}) is running" in refused.stderr
-        process = viewer.process = subprocess.Popen(
-            command, cwd=checkout.root, env=viewer.env, stdout=output, stderr=subprocess.STDOUT, start_new_session=True
-        )
-        try:
-            wait_until(lambda: process.poll() is not None or "Ctrl-C" in viewer.printed, "viewer", timeout_s=START_S)
+        with ui_process(checkout, "--read-only", until="Ctrl-C") as viewer:
             assert set(viewer.pids()) == {"code_server", "webserver"}
             with pytest.raises(urllib.error.HTTPError) as error:
                 viewer.launch(["us_tech/bars"], WEEK)
             assert "sent to a read-only UI must be a query" in error.value.__notes__[0]
             assert viewer.runs() == []
-        finally:
-            assert viewer.stop() == 0
 
 
 # A service of a few bytes: it is healthy once it has written its file, and ends after the given seconds.
