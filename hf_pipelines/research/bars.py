@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from typing import Literal
 
+import numpy as np
 import polars as pl
 
 SYMBOL_PATTERN = r"^[A-Z0-9^][A-Z0-9.^_-]{0,31}$"
@@ -54,8 +55,15 @@ SessionHours = Mapping[date, tuple[datetime, datetime]]
 # Consecutive sessions with the very same open, high, low, close: a feed that repeats itself.
 STALE_SESSIONS = 3
 
-# A ratio of prices at or above this is a split, below it a dividend: no cash dividend is a third of the price.
+# A ratio of prices at or above this is a split, below it a dividend: no cash dividend is a fifth of the price.
 SPLIT_RATIO_FLOOR = 1.25
+
+# Splits as companies make them: whole numbers and ratios of small ones, both ways.
+SIMPLE_SPLITS = tuple(
+    sorted(
+        {*(n / d for n in range(1, 6) for d in range(1, 6)), *range(2, 101), *(1 / n for n in range(2, 101))} - {1.0}
+    )
+)
 
 
 @dataclass(frozen=True)
@@ -196,29 +204,52 @@ def derive_events(prices: pl.DataFrame) -> pl.DataFrame:
     DataFrame
         `prices` without adj_close, with `split_ratio` and `dividend` (cash a share) effective on each session.
 
+    Raises
+    ------
+    ValueError
+        If a change of the ratio can be told neither for one simple split nor for a dividend: the total return of that
+        session would be wrong. A split with a dividend on the same day, a split such as 7:6 and a dividend of more than
+        a fifth of the price are such.
+
     Notes
     -----
     The vendor scales earlier prices by (1 - dividend / close_{j-1}) on an ex-date, hence
     adj_j / adj_{j-1} = close_j * split_j / (close_{j-1} - dividend_j). A change smaller than what rounding two
-    adjusted prices to cents can make is no event.
+    adjusted prices to cents can make is no event. A change by one of `SIMPLE_SPLITS`, as closely as rounding lets one
+    see, is a split; any other below 5:4 is a dividend (so are stock dividends such as 11:10: the total return is the
+    same). `split_ratio * (close + dividend) / previous close - 1` is the total return that the adjusted prices show.
     """
-    previous_close = pl.col("close").shift(1).over("symbol")
+    ratio, rounding, previous_close = pl.col("_ratio"), pl.col("_rounding"), pl.col("close").shift(1).over("symbol")
     previous_adjusted = pl.col("adj_close").shift(1).over("symbol")
-    ratio = (pl.col("adj_close") / previous_adjusted) / (pl.col("close") / previous_close)
-    rounding = 0.005 / pl.col("adj_close") + 0.005 / previous_adjusted + 0.005 / pl.col("close")
-    is_event = ((ratio - 1.0).abs() > 2.0 * rounding + 1e-4).fill_null(False)
-    is_split = is_event & ((ratio > SPLIT_RATIO_FLOOR) | (ratio < 1.0 / SPLIT_RATIO_FLOOR))
-    # Splits are small whole-number ratios (2:1, 3:2, 1:10): halves and, below one, inverse whole numbers.
-    split = pl.when(ratio > 1.0).then((ratio * 2.0).round() / 2.0).otherwise(1.0 / (1.0 / ratio).round())
-    dividend = (previous_close * (1.0 - 1.0 / ratio)).round(4)
-    return (
-        prices.sort("symbol", "session")
-        .with_columns(
-            split_ratio=pl.when(is_split).then(split).otherwise(1.0),
-            dividend=pl.when(is_event & ~is_split & (ratio > 1.0)).then(dividend).otherwise(0.0),
-        )
-        .drop("adj_close")
+    seen = prices.sort("symbol", "session").with_columns(
+        _ratio=(pl.col("adj_close") / previous_adjusted) / (pl.col("close") / previous_close),
+        _rounding=2.0 * (0.005 / pl.col("adj_close") + 0.005 / previous_adjusted + 0.005 / pl.col("close")) + 1e-4,
     )
+    is_event = ((ratio - 1.0).abs() > rounding).fill_null(False)
+    is_split = is_event & ((ratio < 1.0) | (ratio * (1.0 + rounding) >= SPLIT_RATIO_FLOOR))
+    seen = seen.with_columns(
+        split_ratio=_simple_splits(seen.with_columns(_is_split=is_split)),
+        dividend=pl.when(is_event & ~is_split).then((previous_close * (1.0 - 1.0 / ratio)).round(4)).otherwise(0.0),
+    )
+    return seen.drop("adj_close", "_ratio", "_rounding")
+
+
+def _simple_splits(seen: pl.DataFrame) -> pl.Series:
+    """The simple split of each row that `_is_split`, 1 elsewhere; refused where none or several are within rounding."""
+    splits, unclear = np.ones(seen.height), []
+    for row in np.flatnonzero(seen["_is_split"]).tolist():
+        symbol, session, ratio, rounding = seen.select("symbol", "session", "_ratio", "_rounding").row(row)
+        near = [split for split in SIMPLE_SPLITS if abs(ratio / split - 1.0) <= rounding]
+        if len(near) == 1:
+            splits[row] = near[0]
+        else:
+            unclear.append(f"{symbol} {session} ({ratio:.4f})")
+    if unclear:
+        raise ValueError(
+            "`adj_close` must change against `close` by a simple split or by a dividend of less than a fifth of the price, "
+            f"was with {_shown(unclear)}; give `split_ratio` and `dividend` of those sessions instead of `adj_close`."
+        )
+    return pl.Series(splits)
 
 
 def check_structure(

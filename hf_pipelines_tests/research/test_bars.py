@@ -6,9 +6,12 @@ from datetime import UTC, date, datetime, timedelta
 import numpy as np
 import polars as pl
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from hf_pipelines.research.bars import (
     BARS_SCHEMA,
+    SIMPLE_SPLITS,
     SOURCE_SCHEMA,
     BarGrid,
     CheckedBars,
@@ -355,7 +358,7 @@ def test_derive_events_of_hand_made_adjusted_prices():
     assert "adj_close" not in found.columns
 
 
-@pytest.mark.parametrize("ratio", [2.0, 3.0, 1.5, 7.0, 0.5, 0.1])
+@pytest.mark.parametrize("ratio", [2.0, 3.0, 1.5, 7.0, 0.5, 0.1, 4 / 3, 5 / 4, 5 / 3, 2 / 3, 3 / 4, 4 / 5, 1 / 8, 50.0])
 def test_derive_events_of_a_split_finds_its_ratio(ratio):
     prices = pl.DataFrame(
         {
@@ -366,6 +369,49 @@ def test_derive_events_of_a_split_finds_its_ratio(ratio):
         }
     )
     assert derive_events(prices)["split_ratio"].to_list() == [1.0, pytest.approx(ratio, rel=1e-12), 1.0]
+
+
+def adjusted_prices(split: float, dividend: float) -> pl.DataFrame:
+    """A price that stands still but for one event, a dividend a new share, with closes adjusted as vendors do."""
+    ex = 100.0 / split - dividend
+    factor = ex / 100.0
+    adjusted = [round(price, 2) for price in (100.0 * factor, 100.0 * factor, ex, ex)]
+    return pl.DataFrame(
+        {"symbol": ["AAA"] * 4, "session": DAYS[:4], "close": [100.0, 100.0, ex, ex], "adj_close": adjusted}
+    )
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    split=st.one_of(
+        st.sampled_from(SIMPLE_SPLITS),
+        st.tuples(st.integers(1, 12), st.integers(1, 12)).map(lambda terms: terms[0] / terms[1]),
+    ),
+    share_paid=st.one_of(st.just(0.0), st.floats(0.0, 0.6)),
+)
+def test_derive_events_of_any_event_keeps_the_total_return_or_refuses(split, share_paid):
+    prices = adjusted_prices(split, round(share_paid * 100.0 / split, 2))
+    try:
+        found = derive_events(prices)
+    except ValueError as e:
+        assert "by a simple split or by a dividend" in str(e)
+        return
+    split_ratio, dividend, close = found.select("split_ratio", "dividend", "close").row(2)
+    # The price stands still: what is left is the rounding of the adjusted prices to cents.
+    assert split_ratio * (close + dividend) / 100.0 - 1.0 == pytest.approx(0.0, abs=0.03 / min(1.0, close) + 2e-4)
+
+
+@pytest.mark.parametrize(
+    ("split", "dividend"),
+    [
+        pytest.param(1.0, 22.0, id="a dividend of 22 %"),
+        pytest.param(2.0, 0.5, id="both"),
+        pytest.param(7 / 6, 20.0, id="7:6"),
+    ],
+)
+def test_derive_events_that_could_be_either_are_refused_by_name(split, dividend):
+    with pytest.raises(ValueError, match=r"`adj_close` must change .* AAA 2020-01-08 \(.*\); give `split_ratio`"):
+        derive_events(adjusted_prices(split, dividend))
 
 
 def sample_prices(symbol: str) -> pl.DataFrame:
