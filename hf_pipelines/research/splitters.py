@@ -36,7 +36,8 @@ class PurgedWalkForward:
     min_train_sessions : int
         Sessions a training set must still have after the purge and the embargo.
     max_train_sessions : int, optional
-        Keep only the last so many sessions of each training set (rolling window). Left out: all (expanding).
+        Keep only the last so many sessions of each training set (rolling window), counted after the purge. Left
+        out: all (expanding).
     embargo_sessions : int
         Sessions between the end of the last training label and the test block.
 
@@ -147,8 +148,9 @@ class PurgedWalkForward:
     def _window(self, train: np.ndarray, *, code: np.ndarray) -> np.ndarray:
         if self.max_train_sessions is None or not len(train):
             return train
-        is_recent = code[train] > code[train].max() - self.max_train_sessions
-        return np.asarray(train[is_recent])
+        # Of the sessions that are left: those that the purge emptied do not count.
+        kept = np.unique(code[train])[-self.max_train_sessions :]
+        return np.asarray(train[code[train] >= kept[0]])
 
 
 def _check_times(times: object) -> pl.DataFrame:

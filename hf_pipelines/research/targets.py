@@ -14,6 +14,10 @@ import polars as pl
 
 from hf_pipelines.research.bars import KEY_COLUMNS
 
+# A return this close to a threshold is at it: rounding of 1,000 steps is a tenth of it, a tick of a price of a million a
+# hundred times it.
+ROUNDING_RETURN = 1e-12
+
 
 @dataclass(frozen=True)
 class TargetKind:
@@ -170,7 +174,9 @@ def _encode_return(forward: np.ndarray, params: Mapping[str, float]) -> np.ndarr
 
 
 def _encode_direction(forward: np.ndarray, params: Mapping[str, float]) -> np.ndarray:
-    return 1.0 + (forward > params["upper"]) - (forward < params["lower"])
+    # A move of exactly 1 % is 0.010000000000000009 in floats: it is not above a threshold of 1 %.
+    is_up = forward > params["upper"] + ROUNDING_RETURN
+    return 1.0 + is_up - (forward < params["lower"] - ROUNDING_RETURN)
 
 
 TARGETS: dict[str, TargetKind] = {

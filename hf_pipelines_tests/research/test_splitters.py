@@ -57,6 +57,17 @@ def test_walk_forward_rolling_keeps_the_last_sessions_left_by_the_purge():
     ]
 
 
+def test_walk_forward_rolling_beside_purged_sessions_counts_those_that_are_left():
+    # The labels of days 2 and 3 reach into the test block.
+    times = times_of(list(range(7))).with_columns(
+        label_end=pl.when(pl.int_range(7).is_in([2, 3])).then(pl.col("ts").max()).otherwise(pl.col("label_end"))
+    )
+    assert folds(PurgedWalkForward(n_splits=1, test_sessions=2), times) == [([0, 1, 4], [5, 6])]
+    for most, kept in ((1, [4]), (2, [1, 4]), (3, [0, 1, 4]), (9, [0, 1, 4])):
+        splitter = PurgedWalkForward(n_splits=1, test_sessions=2, max_train_sessions=most)
+        assert folds(splitter, times) == [(kept, [5, 6])]
+
+
 def test_walk_forward_smaller_step_makes_test_blocks_overlap():
     splitter = PurgedWalkForward(n_splits=3, test_sessions=3, step_sessions=1)
     assert [test for _, test in folds(splitter, times_of(list(range(8))))] == [
@@ -151,7 +162,11 @@ def test_walk_forward_any_panel_keeps_labels_out_of_test(
         # Days of these panels are sessions, so the embargo is that many days.
         assert label_end[train].max() < ts[test].min() - np.timedelta64(embargo, "D")
         assert len(np.unique(session[test])) == test_sessions
-        assert max_train is None or len(np.unique(session[train])) <= max_train
+        whole = np.flatnonzero(
+            (session < session[test].min()) & (label_end < ts[test].min() - np.timedelta64(embargo, "D"))
+        )
+        left = np.unique(session[whole])
+        assert np.unique(session[train]).tolist() == left[-(max_train or len(left)) :].tolist()
 
 
 def test_walk_forward_within_sklearn_takes_times_as_groups():

@@ -157,3 +157,19 @@ def test_every_target_gives_finite_y_within_its_classes(name):
 def test_build_target_bad_value_raises(name, horizon_bars, params, message):
     with pytest.raises(ValueError, match=message):
         build_target(name, horizon_bars=horizon_bars, params=params)
+
+
+@pytest.mark.parametrize("percent", [1, -1])
+def test_build_labels_of_moves_of_exactly_the_threshold_are_flat(percent):
+    """Every price in cents of which 1 % is whole cents: in floats most of their moves are not 0.01."""
+    before = np.arange(1, 501)
+    bars = plain_bars({f"S{each}": [float(each), (100 + percent) * each / 100] for each in before})
+    labels = build_labels(bars, build_target("direction", horizon_bars=1))
+    assert labels.height == 500 and (labels["target"].abs() != 0.01).sum() > 250
+    assert labels["y"].unique().to_list() == [1.0]
+
+
+@pytest.mark.parametrize(("tick", "code"), [(1e-6, 2.0), (-1e-6, 1.0)])
+def test_build_labels_of_moves_a_tick_off_the_threshold_are_not(tick, code):
+    bars = plain_bars({"A": [1000.0, 1010.0 + tick]})
+    assert build_labels(bars, build_target("direction", horizon_bars=1))["y"].to_list() == [code]
