@@ -24,6 +24,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar, cast
 
 import numpy as np
+import polars as pl
 
 from hf_pipelines.research.features.panel import BoolArray, FloatArray, Panel
 
@@ -225,7 +226,8 @@ def _compiled(kernel: Callable[..., Any], signature: Any) -> Any:
 def _over_symbols(panel: Panel, run: Callable[[int, int], None]) -> None:
     """Call `run(begin, end)` for ranges of symbols that cover them all, side by side where there is enough to do."""
     n_symbols, n_rows = panel.starts.size - 1, panel.close.size
-    n_threads = os.cpu_count() or 1
+    # What this process may use: in a container the machine has more cores. POLARS_MAX_THREADS sets it.
+    n_threads = pl.thread_pool_size()
     if n_threads == 1 or int(panel.is_wanted.sum()) < _ROWS_A_THREAD * 2:
         run(0, n_symbols)
         return

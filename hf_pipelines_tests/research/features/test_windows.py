@@ -173,7 +173,7 @@ def many_bars() -> pl.DataFrame:
 def test_drivers_on_any_number_of_threads_give_the_same_bits(many_bars, monkeypatch):
     found = []
     for n_threads in (1, 2, 5):
-        monkeypatch.setattr(os, "cpu_count", lambda n=n_threads: n)
+        monkeypatch.setattr(pl, "thread_pool_size", lambda n=n_threads: n)
         found.append(_all_drivers(many_bars))
     for one, other in zip(found[0], found[2], strict=True):
         assert np.isfinite(one).sum() > 11_000
@@ -184,7 +184,7 @@ def test_drivers_on_any_number_of_threads_give_the_same_bits(many_bars, monkeypa
 
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 def test_drivers_in_a_forked_process_start_threads_of_their_own(many_bars, monkeypatch):
-    monkeypatch.setattr(os, "cpu_count", lambda: 2)
+    monkeypatch.setattr(pl, "thread_pool_size", lambda: 2)
     panel = build_panel(many_bars, None)
     here = windowed(_fingerprint, 25)(panel)
     child = os.fork()
