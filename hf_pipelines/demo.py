@@ -12,6 +12,7 @@ import polars as pl
 
 from hf_pipelines.components.strategy_stages import RETRAINED
 from hf_pipelines.partitions import shift_week
+from hf_pipelines.research.metrics import ANNUAL_SESSIONS
 from hf_pipelines.resources.object_store import ObjectMissingError
 from hf_pipelines.resources.partition_store import is_issued
 from hf_pipelines.runs import Pipeline
@@ -28,9 +29,6 @@ LOOKBACK_WEEKS = 28
 
 # Below this Sharpe ratio a result of so few years is not told apart from luck.
 WORTH_A_LOOK = 1.0
-
-# A Sharpe ratio of a few weeks, annualised, is a number without a meaning: it is not shown.
-SHARPE_SESSIONS = 60
 
 
 @dataclass
@@ -144,11 +142,12 @@ def _performance(metrics: dict[str, float], *, sessions: int) -> str:
         return f"{metrics[name]:+.1%}" if name in metrics else "undefined"
 
     sharpe = f"Sharpe {metrics['sharpe_ratio']:.2f}" if "sharpe_ratio" in metrics else "Sharpe undefined"
-    if sessions < SHARPE_SESSIONS:
+    if sessions < ANNUAL_SESSIONS:
         sharpe = f"{sessions} sessions (too few for a Sharpe ratio)"
+    turnover = f"turnover {metrics['turnover_per_year']:.1f} a year, " if "turnover_per_year" in metrics else ""
     return (
         f"return {percent('total_return')}, {sharpe}, max drawdown {metrics['max_drawdown']:.1%}, "
-        f"turnover {metrics['turnover_per_year']:.1f} a year, costs {metrics['costs_total']:.2%} of the initial cash"
+        f"{turnover}costs {metrics['costs_total']:.2%} of the initial cash"
     )
 
 

@@ -26,6 +26,7 @@ from hf_pipelines.research.learners import (
 )
 from hf_pipelines.research.matrix import feature_names, sample_weights
 from hf_pipelines.research.metrics import (
+    class_codes,
     classification_metrics,
     mean_information_coefficient,
     regression_metrics,
@@ -288,7 +289,7 @@ def _score(predictions: pl.DataFrame, *, target: Target, class_shares: np.ndarra
 
 
 def _class_shares(y: np.ndarray, target: Target) -> np.ndarray:
-    return np.bincount(y.astype(np.int64), minlength=len(target.classes)) / len(y) if target.classes else np.empty(0)
+    return np.bincount(class_codes(y), minlength=len(target.classes)) / len(y) if target.classes else np.empty(0)
 
 
 def _check_task(learner: str, target: Target) -> None:

@@ -13,8 +13,12 @@ import numpy as np
 import polars as pl
 from numpy.typing import ArrayLike, NDArray
 
-# A standard deviation this small beside the mean is the rounding of constant returns, not risk.
+# A standard deviation this small, of a period, is the rounding of constant returns, not risk: an equity carries sixteen
+# digits, of which the sums of an account lose three at most, and a return is a ratio near one less one.
 ROUNDING_VOLATILITY = 1e-12
+
+# Fewer sessions than this say nothing about a year: what is annualised of them is undefined.
+ANNUAL_SESSIONS = 60
 
 
 def returns_of(equity: ArrayLike) -> NDArray[np.float64]:
@@ -114,7 +118,8 @@ def sharpe_ratio(returns: ArrayLike, *, periods_per_year: float) -> float:
     Returns
     -------
     float
-        NaN when undefined: fewer than two returns, or all of them equal (a strategy that never trades).
+        NaN when undefined: fewer than two returns, or all of them equal up to rounding (a strategy that never trades,
+        constant growth).
 
     Raises
     ------
@@ -134,7 +139,9 @@ def sharpe_ratio(returns: ArrayLike, *, periods_per_year: float) -> float:
     values = _checked_returns(returns)
     volatility = annual_volatility(values, periods_per_year=periods_per_year)
     mean = float(np.mean(values)) if len(values) else math.nan
-    if math.isnan(volatility) or volatility <= ROUNDING_VOLATILITY * abs(mean):
+    # Rounding scales with the ratio that a return is made of, however small the return.
+    rounding = ROUNDING_VOLATILITY * math.sqrt(periods_per_year) * (1.0 + abs(mean))
+    if math.isnan(volatility) or volatility <= rounding:
         return math.nan
     return mean * periods_per_year / volatility
 
@@ -305,12 +312,12 @@ def classification_metrics(y: ArrayLike, probability: ArrayLike) -> dict[str, fl
     Raises
     ------
     ValueError
-        If there are no samples, the shapes disagree, a code is outside the columns, or a probability is not
-        finite.
+        If there are no samples, the shapes disagree, a code is no whole number or outside the columns, or a
+        probability is not finite.
     """
     from sklearn import metrics as sk
 
-    codes = np.asarray(y).astype(np.int64)
+    codes = class_codes(y)
     p = np.asarray(probability, dtype=np.float64)
     _check_classification(codes, p)
     predicted = p.argmax(axis=1)
@@ -324,6 +331,21 @@ def classification_metrics(y: ArrayLike, probability: ArrayLike) -> dict[str, fl
             sk.recall_score(codes, predicted, labels=np.unique(codes), average="macro", zero_division=0.0)
         ),
     }
+
+
+def class_codes(y: ArrayLike) -> NDArray[np.int64]:
+    """Class codes as integers; they may come as floats, as labels are stored.
+
+    Raises
+    ------
+    ValueError
+        If a code is no whole number (a return, NaN): cut down to one it would count for a class.
+    """
+    values = np.asarray(y)
+    bad = np.flatnonzero(~(np.isfinite(values) & (values == np.floor(values))))
+    if len(bad):
+        raise ValueError(f"`y` must hold whole class codes, was {values[bad[0]]} at position {bad[0]}.")
+    return values.astype(np.int64)
 
 
 def regression_metrics(y: ArrayLike, prediction: ArrayLike) -> dict[str, float]:

@@ -15,6 +15,7 @@ import numpy as np
 import polars as pl
 
 from hf_pipelines.research.backtest.result import BacktestResult
+from hf_pipelines.research.metrics import ANNUAL_SESSIONS
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -236,6 +237,11 @@ def _declutter(axes: Axes) -> None:
 
 
 def _headline(metrics: Mapping[str, float]) -> str:
+    if metrics["n_sessions"] < ANNUAL_SESSIONS:
+        return (
+            f"Return {metrics['total_return']:.1%}, largest drawdown {metrics['max_drawdown']:.1%} "
+            f"({metrics['n_sessions']:.0f} sessions: too few to annualise)"
+        )
     return ", ".join(
         f"{label} {'undefined' if math.isnan(metrics[name]) else format(metrics[name], style)}"
         for label, name, style in (

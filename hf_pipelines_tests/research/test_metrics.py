@@ -53,6 +53,26 @@ def test_sharpe_ratio_without_volatility_is_nan(returns: list[float]) -> None:
     assert math.isnan(metrics.sharpe_ratio(returns, periods_per_year=252))
 
 
+@pytest.mark.parametrize("growth", [1e-2, 1e-3, 1e-4, 1e-5, 1e-6, -1e-4])
+@pytest.mark.parametrize("first", [1.0, 1e6, 12345.678])
+def test_sharpe_ratio_of_constant_growth_is_nan(growth: float, first: float) -> None:
+    equity = first * (1 + growth) ** np.arange(251)
+    assert math.isnan(metrics.sharpe_ratio(metrics.returns_of(equity), periods_per_year=252))
+
+
+def test_sharpe_ratio_of_an_equity_in_cents_is_defined() -> None:
+    # A hundredth of a basis point a day, each way: far below any account's risk, far above rounding.
+    returns = np.tile([1e-6, -1e-6, 2e-6], 30)
+    expected = returns.mean() / returns.std(ddof=1) * math.sqrt(252)
+    assert metrics.sharpe_ratio(returns, periods_per_year=252) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("code", [0.7, -0.5, math.nan, math.inf])
+def test_classification_metrics_of_a_code_that_is_no_whole_number_raises(code: float) -> None:
+    with pytest.raises(ValueError, match=f"`y` must hold whole class codes, was {code} at position 1"):
+        metrics.classification_metrics([1.0, code], [[0.4, 0.6], [0.5, 0.5]])
+
+
 def test_drawdown_is_positive_fraction_of_running_peak() -> None:
     assert metrics.drawdown(EQUITY).tolist() == pytest.approx([0.0, 0.0, 0.2, 0.1, 0.0])
     assert metrics.max_drawdown(EQUITY) == pytest.approx(0.2)

@@ -48,6 +48,18 @@ def test_equity_png_of_account_that_never_traded_is_drawn() -> None:
     assert coloured(pixels(plots.equity_png(flat)), plots.EQUITY_COLOUR).any()
 
 
+def test_equity_png_of_a_few_sessions_shows_no_annual_figure(monkeypatch) -> None:
+    titles = []
+    monkeypatch.setattr(plots, "_png", lambda drawn: titles.append(drawn.axes[0].get_title(loc="left")) or b"")
+    for n_sessions in (14, 60):
+        weights, bars = random_market(seed=0, n_sessions=n_sessions)
+        plots.equity_png(run_backtest(weights, bars, Costs(), periods_per_year=250))
+    few, enough = titles
+    assert few.startswith("Return ") and few.endswith("(14 sessions: too few to annualise)")
+    assert "Sharpe" not in few and "Annual" not in few and "volatility" not in few
+    assert enough.startswith("Annual return ") and "Sharpe" in enough
+
+
 def test_importances_png_draws_longest_bar_on_top() -> None:
     image = pixels(plots.importances_png(["small", "large", "middle"], [1.0, 3.0, 2.0]))
 

@@ -6,6 +6,7 @@ one to the other. Not here: how an account is kept (`reference.py`), what a metr
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
@@ -211,10 +212,11 @@ def summarise(equity: pl.DataFrame, ledger: Ledger, *, n_trades: int, periods_pe
     dict
         Return and risk, from bar returns: `total_return`, `annual_return`, `annual_volatility`,
         `sharpe_ratio`, `max_drawdown`, `hit_rate`. Activity: `turnover_per_year` (both sides),
-        `mean_gross_exposure`, `n_bars`, `n_trades`, `unfilled_orders`. As fractions of the initial cash:
+        `mean_gross_exposure`, `n_sessions`, `n_bars`, `n_trades`, `unfilled_orders`. As fractions of the initial cash:
         `costs_total` (fees + slippage + borrow), `fees_total`, `slippage_total`, `borrow_total`,
         `dividends_total`, `min_cash` (negative: money was borrowed). NaN where the data leaves a number
-        undefined, e.g. the Sharpe ratio of an account that never traded.
+        undefined, e.g. the Sharpe ratio of an account that never traded, and of fewer than `ANNUAL_SESSIONS`
+        sessions all that is annualised: the annual return and volatility, the Sharpe ratio, the turnover a year.
     """
     values = equity["equity"].to_numpy()
     returns = metrics.returns_of(values)
@@ -224,20 +226,31 @@ def summarise(equity: pl.DataFrame, ledger: Ledger, *, n_trades: int, periods_pe
         "slippage_total": ledger.slippage.sum() / initial,
         "borrow_total": ledger.borrow.sum() / initial,
     }
-    summary = {
-        "total_return": metrics.total_return(values),
+    annual = {
         "annual_return": metrics.annual_return(values, periods_per_year=periods_per_year),
         "annual_volatility": metrics.annual_volatility(returns, periods_per_year=periods_per_year),
         "sharpe_ratio": metrics.sharpe_ratio(returns, periods_per_year=periods_per_year),
-        "max_drawdown": metrics.max_drawdown(values),
-        "hit_rate": metrics.hit_rate(returns),
         # Nothing can be traded on the first bar: it is no period of its own.
         "turnover_per_year": equity["turnover"].to_numpy().sum() / max(len(returns), 1) * periods_per_year,
+    }
+    n_sessions = equity["session"].n_unique()
+    if n_sessions < metrics.ANNUAL_SESSIONS:
+        annual = dict.fromkeys(annual, math.nan)
+    summary = {
+        "total_return": metrics.total_return(values),
+        **annual,
+        "max_drawdown": metrics.max_drawdown(values),
+        "hit_rate": metrics.hit_rate(returns),
         "mean_gross_exposure": equity["gross_exposure"].to_numpy().mean(),
         "costs_total": sum(totals.values()),
         **totals,
         "dividends_total": ledger.dividends.sum() / initial,
         "min_cash": ledger.cash.min() / initial,
     }
-    counts = {"n_bars": len(values), "n_trades": n_trades, "unfilled_orders": ledger.unfilled_orders}
+    counts = {
+        "n_sessions": n_sessions,
+        "n_bars": len(values),
+        "n_trades": n_trades,
+        "unfilled_orders": ledger.unfilled_orders,
+    }
     return {name: float(value) for name, value in {**summary, **counts}.items()}

@@ -7,7 +7,7 @@ import pytest
 from hf_pipelines.research.backtest import run_backtest
 from hf_pipelines.research.backtest.result import drawdowns_frame
 from hf_pipelines.research.costs import Costs
-from hf_pipelines.research.metrics import drawdown
+from hf_pipelines.research.metrics import ANNUAL_SESSIONS, drawdown
 from hf_pipelines_tests.research.backtest.small_market import decisions, random_market, sessions, symbol_bars
 
 
@@ -52,15 +52,15 @@ def test_run_backtest_metrics_match_hand_computation() -> None:
     result = run_backtest(decisions({0: {"A": 0.5}}), bars, Costs(fee_bps=100), periods_per_year=4, initial_cash=1000.0)
 
     equity = np.array([1000.0, 995.0, 1095.0, 945.0, 1145.0])
-    returns = equity[1:] / equity[:-1] - 1
     expected = {
         "total_return": 0.145,
-        "annual_return": 0.145,
-        "annual_volatility": returns.std(ddof=1) * 2,
-        "sharpe_ratio": returns.mean() / returns.std(ddof=1) * 2,
+        # Five sessions say nothing about a year.
+        "annual_return": math.nan,
+        "annual_volatility": math.nan,
+        "sharpe_ratio": math.nan,
         "max_drawdown": 150 / 1095,
         "hit_rate": 0.5,
-        "turnover_per_year": 0.5,
+        "turnover_per_year": math.nan,
         "mean_gross_exposure": np.mean([0, 500, 600, 450, 600] / equity),
         "costs_total": 0.005,
         "fees_total": 0.005,
@@ -68,11 +68,31 @@ def test_run_backtest_metrics_match_hand_computation() -> None:
         "borrow_total": 0.0,
         "dividends_total": 0.05,
         "min_cash": 0.495,
+        "n_sessions": 5,
         "n_bars": 5,
         "n_trades": 1,
         "unfilled_orders": 0,
     }
-    assert dict(result.metrics) == pytest.approx(expected)
+    assert dict(result.metrics) == pytest.approx(expected, nan_ok=True)
+
+
+def test_run_backtest_of_a_quarter_is_annualised_and_of_a_session_less_is_not() -> None:
+    price = [10.0 + (i % 3) for i in range(ANNUAL_SESSIONS)]
+    ratios = {"annual_return", "annual_volatility", "sharpe_ratio", "turnover_per_year"}
+    for n in (ANNUAL_SESSIONS, ANNUAL_SESSIONS - 1):
+        bars = symbol_bars("A", open=price[:n], close=price[:n])
+        result = run_backtest(decisions({0: {"A": 0.5}}), bars, Costs(), periods_per_year=4, initial_cash=1000.0)
+        undefined = {name for name, value in result.metrics.items() if math.isnan(value)}
+        assert undefined == (set() if n == ANNUAL_SESSIONS else ratios)
+        if n == ANNUAL_SESSIONS:
+            # 50 shares, decided at 10 and filled at 11.
+            equity = np.array([1000.0, *(450.0 + 50.0 * np.array(price[1:]))])
+            returns = equity[1:] / equity[:-1] - 1
+            years = (n - 1) / 4
+            expected = (equity[-1] / 1000.0) ** (1 / years) - 1, returns.std(ddof=1) * 2, 0.55 / years
+            names = "annual_return", "annual_volatility", "turnover_per_year"
+            assert [result.metrics[name] for name in names] == pytest.approx(list(expected))
+            assert result.metrics["sharpe_ratio"] == pytest.approx(returns.mean() / returns.std(ddof=1) * 2)
 
 
 def test_run_backtest_that_never_trades_has_no_sharpe_ratio() -> None:
