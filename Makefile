@@ -15,14 +15,36 @@ unexport PYTHONDONTWRITEBYTECODE
 INSTALL := $(BIN)/uv pip install --quiet --native-tls --python $(BIN)/python --constraint constraints.txt
 PLAIN_INSTALL := $(BIN)/python -m pip install --quiet --no-compile --constraint constraints.txt
 
-.PHONY: demo test quarter lint kernels ui stack bench soak clean
+.PHONY: demo test test-quick every-test quick-tests quarter lint kernels ui stack bench soak clean
 
 demo: $(STAMP)
 	$(BIN)/hfp demo
 
+# Says at the end what all processes of a command used, servers and what outlived its parent too.
+COST := $(BIN)/python -m hf_pipelines_tests.cost
+# Tests that share a fixture of their module run on one worker, in the order of hf_pipelines_tests/conftest.py.
+PYTEST := $(BIN)/python -m pytest -q --numprocesses 3 --dist loadgroup --no-loadscope-reorder
+
+# All of it, or a part: make test TESTS=hf_pipelines_tests/test_cli.py
+TESTS ?=
 test: $(STAMP)
+ifeq ($(TESTS),)
+	@$(COST) --budget $(MAKE) --no-print-directory every-test
+else
+	@$(COST) $(PYTEST) $(TESTS)
+endif
+
+every-test: $(STAMP)
 	@$(MAKE) --no-print-directory --jobs 2 lint kernels
-	$(BIN)/python -m pytest -q --numprocesses 3 --dist loadfile --no-loadscope-reorder
+	$(PYTEST)
+
+# What answers within two minutes: no server, no browser.
+test-quick: $(STAMP)
+	@$(COST) $(MAKE) --no-print-directory quick-tests
+
+quick-tests: $(STAMP)
+	@$(MAKE) --no-print-directory --jobs 2 lint kernels
+	$(PYTEST) -m "not servers and not browser"
 
 # The simulated quarter in whole: `make test` plays four of its thirteen weeks.
 quarter: $(STAMP)

@@ -26,10 +26,41 @@ FIRST_SESSION = date(2012, 1, 3)
 SMALL_WEEKS = 18
 
 
+# Fixtures of a module that cost next to nothing: they do not keep its tests together.
+CHEAP_MODULE_FIXTURES = frozenset({"quick"})
+
+
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Files that start servers first, the simulated quarter before all: no long file is left to run alone at the end."""
+    """Spread tests over workers one by one, but for those that share a fixture of their module: it is made once.
+
+    Tests of servers come first, the simulated quarter before all, single tests last: nothing long is left to run alone
+    at the end.
+    """
     slow = {item.path for item in items if item.get_closest_marker("servers")}
-    items.sort(key=lambda item: (item.path.name != "test_quarter.py", item.path not in slow))
+    for item in items:
+        group = shared_group(item) if isinstance(item, pytest.Function) else ""
+        if group and not item.get_closest_marker("xdist_group"):
+            item.add_marker(pytest.mark.xdist_group(group))
+    items.sort(
+        key=lambda item: (
+            item.path.name != "test_quarter.py",
+            item.path not in slow,
+            item.get_closest_marker("xdist_group") is None,
+        )
+    )
+
+
+def shared_group(item: pytest.Function) -> str:
+    """Name of the group of tests that share fixtures of their module with this one, "" without any."""
+    definitions = item._fixtureinfo.name2fixturedefs
+    shared = {name for name in definitions if definitions[name][-1].scope == "module"} - CHEAP_MODULE_FIXTURES
+    if not shared:
+        return ""
+    # A fixture with parameters is made for each of them: its tests need not share a worker with those of another.
+    indices = item.callspec.indices if hasattr(item, "callspec") else {}
+    of_parameters = [f"{name} {indices[name]}" for name in sorted(shared & set(indices))]
+    return " ".join([f"{item.path.parent.name}/{item.path.stem}", *of_parameters])
 
 
 def quick_features() -> list[Feature]:
