@@ -24,6 +24,10 @@ from hf_pipelines.research.replay import cut
 SCALE_TOLERANCE = 1e-5
 N_CUTS = 6
 
+# Weeks that are computed over gaps, and the share of bars and rows that are missing then.
+N_GAP_WEEKS = 3
+GAP_SHARE = 0.02
+
 # Bars of a symbol from the planted corporate action on.
 N_AFTER_EVENT = 20
 
@@ -59,7 +63,9 @@ def contract_breaches(feature: Feature, bars: pl.DataFrame, *, seed: int = 0, **
     Notes
     -----
     The rules: the same twice; no look-ahead (values stay when everything after their bar is cut off); a window
-    of `lookback_bars` and `reference_days` (values stay when older bars and rows are cut off); dimensionless; blind to corporate actions (values stay
+    of `lookback_bars` and `reference_days` (values stay when older bars and rows are cut off); over gaps of every
+    input too (with bars and rows of every symbol and table missing at random, a value is the same computed with its
+    session alone, with its week and with all); dimensionless; blind to corporate actions (values stay
     when a split and a dividend are put into the window and the prices before them raised by as much); only declared
     inputs; finite or NaN; some value. Reference tables are cut with the future. Nothing else is judged of a feature that differs
     from run to run or looks ahead. A rule that holds on these bars may break on others.
@@ -87,6 +93,7 @@ def contract_breaches(feature: Feature, bars: pl.DataFrame, *, seed: int = 0, **
     breaches = [
         *_old_rows(bars, whole, feature, values, given),
         *_long_window(bars, whole, feature, sessions, values),
+        *_gaps(bars, feature, sessions, values, given, rng),
         *_units(bars, whole, name, values),
         *_events(bars, whole, feature, values),
         *_undeclared(bars, whole, feature, values, rng),
@@ -172,6 +179,48 @@ def _long_window(
     expected = whole.join(judged.select("symbol", "ts"), on=["symbol", "ts"], how="semi")
     for breach in _differing(expected, judged, feature.name, rule):
         yield f"{breach} (bars before {first} were cut off)"
+
+
+def _gaps(
+    bars: pl.DataFrame,
+    feature: Feature,
+    sessions: list[date],
+    values: Values,
+    given: Mapping[str, Any],
+    rng: np.random.Generator,
+) -> Iterator[str]:
+    """Values over bars and tables with holes: with the session alone, with its week, and with all."""
+    weeks = [sessions[-back - 5 : -back] for back in sorted(rng.choice(30, size=N_GAP_WEEKS, replace=False) + 1)]
+    holed = bars.filter(pl.Series(rng.random(bars.height)) > GAP_SHARE)
+    references = bars.filter(pl.col("role") == "reference")["symbol"].unique().sort().to_list()
+    for week in weeks:
+        # A series that all values read lacks a session inside the week: values of one week may hold the gap or not.
+        lost = {symbol: week[int(rng.integers(1, 4))] for symbol in references}
+        holed = holed.filter(
+            ~pl.any_horizontal(
+                False, *((pl.col("symbol") == symbol) & (pl.col("session") == day) for symbol, day in lost.items())
+            )
+        )
+    tables = {
+        name: table.filter(pl.Series(rng.random(table.height)) > GAP_SHARE)
+        for name, table in (given.get("references") or {}).items()
+    }
+    changed = {"references": tables} if tables else {}
+    whole = values(holed, **changed)
+    rule = "give the same over gaps of its inputs, computed with one session, with a week or with all"
+    for week in weeks:
+        of_week = pl.col("session").is_in(week)
+        known = holed.filter(pl.col("session") <= week[-1])
+        together = values(known, wanted=week, **changed)
+        if found := list(_differing(whole.filter(of_week), together, feature.name, rule)):
+            yield f"{found[0]} (with bars missing at random, of benchmark and volatility index too)"
+            return
+        for day in week[1:5:3]:
+            at_day = pl.col("session") == day
+            alone = values(holed.filter(pl.col("session") <= day), wanted=[day], **changed)
+            if found := list(_differing(together.filter(at_day), alone, feature.name, rule)):
+                yield f"{found[0]} (with bars missing at random, of benchmark and volatility index too)"
+                return
 
 
 def _window_sessions(feature: Feature, sessions: list[date]) -> int:

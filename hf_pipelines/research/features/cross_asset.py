@@ -131,8 +131,8 @@ def with_sector(panel: Panel) -> Panel:
 
 def with_volatility_index(panel: Panel) -> Panel:
     """The panel with the volatility index in the place of the benchmark; it pays nothing."""
-    ones = np.ones(panel.close.size)
-    return dataclasses.replace(panel, benchmark_close=panel.volatility_close, benchmark_factor=_locked(ones))
+    factor = np.where(np.isnan(panel.volatility_close), np.nan, 1.0)
+    return dataclasses.replace(panel, benchmark_close=panel.volatility_close, benchmark_factor=_locked(factor))
 
 
 def _locked(values: Locked) -> Locked:

@@ -298,8 +298,11 @@ def _slide_pairs(  # type: ignore[no-untyped-def]
             if first < starts[symbol] or gap >= first or not is_wanted[row]:
                 row += 1
                 continue
-            # A missing benchmark has no factor and ends the stretch: NaN is not 1.
-            stop = _stretch_end(price_factor, benchmark_factor, is_wanted, row, starts[symbol + 1])
+            stop = row + 1
+            end = _stretch_end(price_factor, benchmark_factor, is_wanted, row, starts[symbol + 1])
+            # A bar without a benchmark ends the stretch, whatever its factor: windows after it hold a gap.
+            while stop < end and not np.isnan(benchmark_close[stop]):
+                stop += 1
             own, other = 1.0, 1.0
             for each in range(stop - 1, first - 1, -1):
                 scratch[0, each - first] = close[each] * own

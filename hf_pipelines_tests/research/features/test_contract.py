@@ -229,3 +229,17 @@ def test_contract_refuses_bars_that_are_too_short_to_judge_by(bars):
 @pytest.mark.parametrize("name", ["roc_5", "rsi_14", "bollinger_width_20", "volume_ratio_20", "obv_slope_20"])
 def test_contract_finds_nothing_in_sound_features(name, bars):
     assert contract_breaches(FEATURES[name], bars) == []
+
+
+def test_contract_names_a_feature_whose_values_over_a_gap_depend_on_what_is_computed_with_them(bars):
+    index = bars.filter(pl.col("symbol") == "S000").with_columns(symbol=pl.lit("^VOL"), role=pl.lit("reference"))
+    own, given = pl.concat([bars, index]).sort("symbol", "ts"), {"volatility_index": "^VOL"}
+
+    def filled(panel: Panel) -> np.ndarray:
+        """Where the index has no bar, the mean of the rows that happen to be wanted."""
+        level = panel.volatility_close / 100.0
+        return np.where(np.isnan(level), np.nanmean(np.where(panel.is_wanted, level, np.nan)), level)
+
+    (breach,) = contract_breaches(Feature("leak", "planted", filled, 1, ("volatility_index",), "level"), own, **given)
+    assert breach.startswith("`leak` must give the same over gaps of its inputs, computed with one session, ")
+    assert contract_breaches(FEATURES["volatility_index_change_5"], own, **given) == []

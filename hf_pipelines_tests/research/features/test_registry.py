@@ -250,6 +250,44 @@ def test_every_feature_reads_only_its_declared_inputs(name, bars):
     assert _bits(ours[name]) == _bits(theirs[name])
 
 
+@pytest.mark.parametrize("seed", [0, 1])
+def test_every_feature_over_gaps_of_every_input_is_the_same_alone_in_a_week_and_in_the_whole(bars, seed):
+    rng = np.random.default_rng(seed)
+    week = SESSIONS[400 + 7 * seed : 405 + 7 * seed]
+    # One bar in 50 of every symbol, members and references alike, and rows and figures of every table.
+    holed = bars.filter(pl.Series(rng.random(bars.height)) > 0.02)
+    for symbol in (REFERENCE, VOLATILITY_INDEX):
+        holed = holed.filter((pl.col("symbol") != symbol) | (pl.col("session") != week[int(rng.integers(1, 4))]))
+    scores = pl.col("positive", "negative", "neutral").fill_nan(1 / 3)
+    tables = random_references(list(GIVEN["sectors"]), start=CALENDAR[0], end=CALENDAR[600], seed=seed, has_gaps=True)
+    tables["news"] = tables["news"].with_columns(scores)
+
+    whole = _compute(holed, references=tables).filter(pl.col("session").is_in(week))
+    in_week = _compute(holed.filter(pl.col("session") <= week[-1]), references=tables, wanted=week)
+    alone = [_compute(holed.filter(pl.col("session") <= day), references=tables, wanted=[day]) for day in week]
+    by_day = pl.concat(alone).sort("symbol", "ts")
+    assert whole.select(KEYS).equals(in_week.select(KEYS)) and whole.select(KEYS).equals(by_day.select(KEYS))
+    for name in NAMES:
+        assert _bits(whole[name]) == _bits(in_week[name]) == _bits(by_day[name]), name
+
+
+@pytest.mark.parametrize(("symbol", "item"), [(REFERENCE, "benchmark"), (VOLATILITY_INDEX, "volatility_index")])
+def test_every_feature_of_a_reference_series_is_nan_exactly_while_its_window_holds_the_gap(
+    bars, features, symbol, item
+):
+    lost = SESSIONS[300]
+    holed = _compute(bars.filter((pl.col("symbol") != symbol) | (pl.col("session") != lost)))
+    since = bars.filter(pl.col("role") == "member", pl.col("session") >= lost)
+    n_after = since.select(*KEYS, n=pl.int_range(pl.len()).over("symbol"))
+    for name in [each for each in NAMES if item in FEATURES[each].inputs]:
+        n = holed.select(KEYS).join(n_after, on=KEYS, how="left", maintain_order="left")["n"]
+        # S002 has no bar at the session: what it reads of the series lacks nothing.
+        holds_gap = (n < FEATURES[name].lookback_bars).fill_null(False) & (holed["symbol"] != "S002")
+        assert holds_gap.any() and holed[name].filter(holds_gap).is_nan().all(), name
+        rest = ~holds_gap & (holed["symbol"] != "S002")
+        assert _bits(holed[name].filter(rest)) == _bits(features[name].filter(rest)), name
+
+
 def test_impure_features_are_caught_by_leading_bars(bars):
     def running_sum(panel):
         return np.cumsum(panel.volume)
