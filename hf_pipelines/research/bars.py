@@ -21,6 +21,8 @@ from typing import Literal
 import numpy as np
 import polars as pl
 
+from hf_pipelines.research.wording import excerpt, excerpts, type_words
+
 SYMBOL_PATTERN = r"^[A-Z0-9^][A-Z0-9.^_-]{0,31}$"
 PRICE_COLUMNS = ("open", "high", "low", "close")
 SOURCE_SCHEMA: dict[str, pl.DataType] = {
@@ -295,16 +297,16 @@ def _column_faults(raw: pl.DataFrame) -> list[str]:
     if missing := sorted(set(SOURCE_SCHEMA) - set(raw.columns)):
         faults.append(f"missing columns {_shown(missing)}")
     if extra := sorted(set(raw.columns) - set(SOURCE_SCHEMA)):
-        faults.append(f"unknown columns {_shown(extra)}")
+        faults.append(f"unknown columns {excerpts(extra)}")
     for name, dtype in SOURCE_SCHEMA.items():
         if name not in raw.columns:
             continue
         was = raw.schema[name]
         if name == "ts":
             if not isinstance(was, pl.Datetime) or was.time_zone is None:
-                faults.append(f"`ts` must be a timestamp with a time zone, was {was}")
+                faults.append(f"`ts` must be a timestamp with a time zone, was {type_words(was)}")
         elif not (was.is_numeric() if dtype.is_numeric() else was == dtype):
-            faults.append(f"`{name}` must be of type {dtype}, was {was}")
+            faults.append(f"`{name}` must be of type {dtype}, was {type_words(was)}")
     return faults
 
 
@@ -315,7 +317,7 @@ def _value_faults(raw: pl.DataFrame, *, hours: SessionHours, now: datetime, grid
     symbols = raw.filter(~pl.col("symbol").str.contains(SYMBOL_PATTERN))["symbol"].unique().to_list()
     if symbols:
         faults.append(
-            f"symbols must match {SYMBOL_PATTERN}, were {_shown(sorted(repr(symbol[:40]) for symbol in symbols))}"
+            f"symbols must match {SYMBOL_PATTERN}, were {_shown(sorted(repr(excerpt(each)) for each in symbols))}"
         )
     days = raw["session"].drop_nulls().unique().to_list()
     if strangers := sorted(day for day in days if day not in hours):
@@ -327,13 +329,13 @@ def _value_faults(raw: pl.DataFrame, *, hours: SessionHours, now: datetime, grid
         first = outside.row(0, named=True)
         faults.append(
             f"`ts` must lie in its session (after the open, not after the close), was {first['ts']} "
-            f"for {first['symbol']} {first['session']} ({outside.height} rows)"
+            f"for {excerpt(first['symbol'])} {first['session']} ({outside.height} rows)"
         )
     elif not grid.is_daily and (off := timed.join(grid.ends(known), on=["session", "ts"], how="anti")).height:
         first = off.row(0, named=True)
         faults.append(
             f"`ts` must be the end of a bar of {grid.timeframe} (by the {grid.bars_end}, `bars_end` of the market), "
-            f"was {first['ts']} for {first['symbol']} {first['session']} ({off.height} rows)"
+            f"was {first['ts']} for {excerpt(first['symbol'])} {first['session']} ({off.height} rows)"
         )
     if future := raw.filter(pl.col("ts") > now).height:
         faults.append(f"`ts` must not be after now ({now:%Y-%m-%d %H:%M} UTC), was for {future} rows")

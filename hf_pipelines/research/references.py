@@ -17,6 +17,7 @@ from datetime import datetime
 import polars as pl
 
 from hf_pipelines.research.bars import SYMBOL_PATTERN
+from hf_pipelines.research.wording import excerpt, excerpts, type_words
 
 _TEXT, _NUMBER, _TIME = pl.String(), pl.Float64(), pl.Datetime("us", "UTC")
 
@@ -282,16 +283,16 @@ def _column_faults(raw: pl.DataFrame, contract: ReferenceTable) -> list[str]:
     if missing := sorted(set(contract.schema) - set(contract.figures) - set(raw.columns)):
         faults.append(f"missing columns {_shown(missing)}")
     if unknown := sorted(set(raw.columns) - set(contract.schema)):
-        faults.append(f"unknown columns {_shown(unknown)}")
+        faults.append(f"unknown columns {excerpts(unknown)}")
     for name, dtype in contract.schema.items():
         if name not in raw.columns:
             continue
         was = raw.schema[name]
         if isinstance(dtype, pl.Datetime):
             if not isinstance(was, pl.Datetime) or was.time_zone is None:
-                faults.append(f"`{name}` must be a timestamp with a time zone, was {was}")
+                faults.append(f"`{name}` must be a timestamp with a time zone, was {type_words(was)}")
         elif not (was.is_numeric() or was == pl.Null if dtype.is_numeric() else was == dtype):
-            faults.append(f"`{name}` must be of type {dtype}, was {was}")
+            faults.append(f"`{name}` must be of type {dtype}, was {type_words(was)}")
     return faults
 
 
@@ -302,7 +303,7 @@ def _key_faults(raw: pl.DataFrame, contract: ReferenceTable) -> list[str]:
         faults.append(f"{n} rows have a null among {', '.join(required)}")
     if strange := raw.filter(~pl.col("symbol").str.contains(SYMBOL_PATTERN))["symbol"].unique().to_list():
         faults.append(
-            f"symbols must match {SYMBOL_PATTERN}, were {_shown(sorted(repr(symbol[:40]) for symbol in strange))}"
+            f"symbols must match {SYMBOL_PATTERN}, were {_shown(sorted(repr(excerpt(each)) for each in strange))}"
         )
     return faults
 

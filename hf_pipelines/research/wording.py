@@ -1,12 +1,18 @@
 """Wording: how a message names many things.
 
-Lives here: the first few of many names. Does not live here: any message. The validators of bars and references keep words
+Lives here: the first few of many names, and what may be shown of a text that somebody else wrote. Does not live here: any message. The validators of bars and references keep words
 of their own: what they call is part of the code version of what is stored.
 """
 
+import re
 from collections.abc import Collection
 
+import polars as pl
+
 NAMES_SHOWN = 5
+
+# Of a text from outside: enough to find it again, too little to carry a secret, a link or markup into a log.
+EXCERPT_LENGTH = 20
 
 
 def some_of(names: Collection[str]) -> str:
@@ -21,3 +27,42 @@ def some_of(names: Collection[str]) -> str:
     """
     more = f" and {len(names) - NAMES_SHOWN} more" if len(names) > NAMES_SHOWN else ""
     return ", ".join([*names][:NAMES_SHOWN]) + more
+
+
+def excerpt(text: object) -> str:
+    """The beginning of a text from outside, of plain characters alone.
+
+    Examples
+    --------
+    >>> excerpt("adj_close")
+    'adj_close'
+    >>> excerpt("root:x:0:0:root:/root:/bin/bash")
+    'root?x?0?0?root??roo...'
+    """
+    shown = str(text)[: EXCERPT_LENGTH + 1]
+    plain = re.sub(r"[^A-Za-z0-9_. +-]", "?", shown[:EXCERPT_LENGTH])
+    return plain + ("..." if len(shown) > EXCERPT_LENGTH else "")
+
+
+def excerpts(texts: Collection[object]) -> str:
+    """Excerpts of the first five texts from outside, and how many more there are.
+
+    Examples
+    --------
+    >>> excerpts(["a", "b<script>", "c", "d", "e", "f", "g"])
+    'a, b?script?, c, d, e and 2 more'
+    """
+    more = f" and {len(texts) - NAMES_SHOWN} more" if len(texts) > NAMES_SHOWN else ""
+    return ", ".join(excerpt(each) for each in [*texts][:NAMES_SHOWN]) + more
+
+
+def type_words(dtype: pl.DataType) -> str:
+    """A column's type, without the names and values that a nested or categorical one carries.
+
+    Examples
+    --------
+    >>> type_words(pl.Struct({"password": pl.Int64})), type_words(pl.Datetime("us"))
+    ('Struct', "Datetime(time_unit='us', time_zone=None)")
+    """
+    is_plain = not (dtype.is_nested() or isinstance(dtype, pl.Enum | pl.Categorical))
+    return str(dtype if is_plain else dtype.base_type())

@@ -29,7 +29,12 @@ from typing import IO
 import polars as pl
 
 from hf_pipelines.research.content_hash import content_and_session_hashes, content_hash, session_days
-from hf_pipelines.resources.object_store import ObjectExistsError, ObjectMissingError, ObjectStore
+from hf_pipelines.resources.object_store import (
+    ObjectExistsError,
+    ObjectMissingError,
+    ObjectStore,
+)
+from hf_pipelines.resources.object_store import StoredPartitionError as StoredPartitionError
 from hf_pipelines.resources.read_cache import ReadCache
 from hf_pipelines.resources.seals import PARQUET_MAGIC, SEAL_LENGTH, SEAL_MARK, is_sealed, seal
 
@@ -59,20 +64,6 @@ PENDING = "0" * 64
 
 # Columns that say when a row was made, not what it says: outside the content hash.
 VOLATILE_COLUMNS = ("created_at", "issue_kind")
-
-
-class StoredPartitionError(ValueError):
-    """A stored object is not the partition it should be: truncated, foreign or edited.
-
-    Attributes
-    ----------
-    was : str
-        What it is instead, in words.
-    """
-
-    def __init__(self, message: str, was: str) -> None:
-        super().__init__(message)
-        self.was = was
 
 
 @dataclass(frozen=True)

@@ -20,6 +20,11 @@ clear text (object stores read their own AWS_* variables).
 | HF_CACHE_MB | 2000 | size above which the least recently used copies go |
 | HF_KEEP_DAYS | 90 | what is younger is never removed: versions of partitions, Dagster's runs |
 | HF_KEEP_VERSIONS | 10 | so many versions of each partition stay, however old |
+| HF_MAX_FILE_MB | 500 | a file or an answer that arrives is refused unread above this size |
+| HF_MAX_TABLE_MB | 1000 | and undecoded if its table would take more than this in memory |
+| HF_MAX_OBJECT_MB | 4000 | both of a stored object that is read back, and of a table of source `lean` |
+| HF_MAX_ROWS, HF_MAX_COLUMNS | 50000000, 4000 | of any table |
+| HF_READER_MEMORY_MB | 6000 | what the process that reads files of others may take |
 | DAGSTER_HOME | `<HF_DATA_DIR>/dagster_home` | folder of the Dagster instance |
 | AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_SESSION_TOKEN | the machine's role | keys of the object store |
 | AWS_REGION, AWS_DEFAULT_REGION | AWS' own | region of the bucket; boto3 reads the second, obstore both |
@@ -110,6 +115,36 @@ def cache_dir() -> Path | None:
 def cache_bytes() -> int:
     """Size above which the least recently used copies go."""
     return _whole_number("HF_CACHE_MB", 2000, least=1) * 1_000_000
+
+
+def max_file_bytes() -> int:
+    """Size above which a file or an answer that arrives is refused unread."""
+    return _whole_number("HF_MAX_FILE_MB", 500, least=1) * 1_000_000
+
+
+def max_table_bytes() -> int:
+    """Memory above which the table of what arrives is refused undecoded."""
+    return _whole_number("HF_MAX_TABLE_MB", 1000, least=1) * 1_000_000
+
+
+def max_object_bytes() -> int:
+    """Size, and memory when decoded, above which a stored object is refused."""
+    return _whole_number("HF_MAX_OBJECT_MB", 4000, least=1) * 1_000_000
+
+
+def max_rows() -> int:
+    """Rows above which a table is refused undecoded: 5,000 symbols have two million bars of a minute a session."""
+    return _whole_number("HF_MAX_ROWS", 50_000_000, least=1)
+
+
+def max_columns() -> int:
+    """Columns above which a table is refused undecoded."""
+    return _whole_number("HF_MAX_COLUMNS", 4000, least=1)
+
+
+def reader_memory_bytes() -> int:
+    """Memory of the process that reads files of others: less than this, and the libraries themselves do not fit in."""
+    return _whole_number("HF_READER_MEMORY_MB", 6000, least=500) * 1_000_000
 
 
 def _whole_number(name: str, default: int, *, least: int) -> int:

@@ -21,6 +21,7 @@ from hf_pipelines.components.market import FilesSourceSpec, HttpSourceSpec, Mark
 from hf_pipelines.components.stage import WANTED_TAG
 from hf_pipelines.partitions import week_key
 from hf_pipelines.research.bars import SOURCE_SCHEMA
+from hf_pipelines.research.wording import excerpt
 from hf_pipelines.resources.clock import Clock
 from hf_pipelines.resources.parquet_io_manager import ParquetIOManager, Storage
 from hf_pipelines.resources.partition_store import PartitionStore, StoredPartitionError
@@ -446,7 +447,7 @@ def test_bars_with_a_symbol_outside_the_allow_list_are_refused(small, symbol):
     small.arrive(bars.with_columns(symbol=pl.when(pl.col("symbol") == "AAA").then(pl.lit(symbol)).otherwise("symbol")))
     message = failure(small.run("2013-02-24"))
     assert "symbols must match" in message
-    assert repr(symbol[:40]) in message
+    assert repr(excerpt(symbol)) in message
     assert small.store.objects.all_keys() == []
 
 

@@ -22,6 +22,7 @@ from hf_pipelines.research.bars import (
     stale_bars,
     validate_bars,
 )
+from hf_pipelines.research.wording import excerpt
 from hf_pipelines_tests.sample_bars import bars_of
 
 DAYS = [date(2020, 1, 6) + timedelta(days=offset) for offset in range(5)]
@@ -151,7 +152,7 @@ def test_check_structure_of_a_fault_names_it(change, fault):
 )
 def test_check_structure_of_a_symbol_outside_the_allow_list_refuses_it(symbol):
     message = structure_error(replace_at(raw_bars(), "AAA", DAYS[0], symbol=symbol))
-    assert f"symbols must match ^[A-Z0-9^][A-Z0-9.^_-]{{0,31}}$, were {symbol[:40]!r}" in message
+    assert f"symbols must match ^[A-Z0-9^][A-Z0-9.^_-]{{0,31}}$, were {excerpt(symbol)!r}" in message
     assert len(message) < 300
 
 
@@ -187,7 +188,7 @@ def test_check_structure_of_many_value_faults_reports_all_at_once():
     raw = replace_at(raw, "CCC", DAYS[1], ts=None)
     raw = replace_at(raw, "CCC", DAYS[2], ts=datetime(2021, 1, 8, 20, tzinfo=UTC))
     message = structure_error(raw)
-    for fault in ("1 rows have no", "'../../x'", "2020-01-04", "(2 rows)", "`ts` must not be after now"):
+    for fault in ("1 rows have no", "'..?..?x'", "2020-01-04", "(2 rows)", "`ts` must not be after now"):
         assert fault in message
 
 

@@ -7,6 +7,7 @@ import pytest
 from hf_pipelines.resources.object_store import (
     ObjectExistsError,
     ObjectMissingError,
+    ObjectRefusedError,
     ObjectStore,
     StorageUnavailableError,
     check_key,
@@ -121,7 +122,7 @@ def test_put_where_a_folder_is_a_file_names_the_key(objects):
 
 def test_get_of_a_folder_is_refused_by_name(objects):
     objects.put("a/b", b"x")
-    with pytest.raises((ObjectMissingError, StorageUnavailableError), match="`a` must"):
+    with pytest.raises(ObjectRefusedError, match="/a` must be a regular file of usual size, was a folder"):
         objects.get("a")
 
 

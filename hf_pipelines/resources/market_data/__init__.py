@@ -12,8 +12,6 @@ from typing import Protocol
 
 import polars as pl
 
-from hf_pipelines.partitions import week_key
-
 
 @dataclass(frozen=True)
 class SourceFile:
@@ -70,4 +68,7 @@ class MarketDataSource(Protocol):
 
 def by_week(sessions: Sequence[date]) -> dict[str, list[date]]:
     """Sessions of each week, ascending."""
+    # With it comes Dagster, which the process that only parses does not need.
+    from hf_pipelines.partitions import week_key
+
     return {key: list(days) for key, days in groupby(sorted(set(sessions)), key=week_key)}

@@ -20,10 +20,12 @@ import polars as pl
 
 from hf_pipelines.partitions import shift_week, week_key
 from hf_pipelines.research.bars import SOURCE_SCHEMA
+from hf_pipelines.resources.limits import Limits
 from hf_pipelines.resources.market_data import SourceFile
 from hf_pipelines.resources.market_data.landing import LandedObject, Landing
-from hf_pipelines.resources.market_data.tables import check_cells, parse_parquet
-from hf_pipelines.resources.object_store import ObjectMissingError, ObjectStore
+from hf_pipelines.resources.market_data.reader import read_apart
+from hf_pipelines.resources.market_data.tables import RefusedTableError, parse_csv, parse_parquet
+from hf_pipelines.resources.object_store import ObjectMissingError, ObjectRefusedError, ObjectStore
 
 FILE_PATTERN = re.compile(r"(\d{4}-\d{2}-\d{2})(?!.*\.\.)[A-Za-z0-9_.-]{0,100}\.(parquet|csv)")
 DAY_PATTERN = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
@@ -61,7 +63,7 @@ class Scan:
     n_objects : int
         Objects looked at.
     strays : tuple of str
-        At most five names that are no session file.
+        At most five names that are no session file, or none that is read (with what it is instead).
     """
 
     fingerprints: Mapping[str, str]
@@ -113,8 +115,13 @@ class FilesSource:
         """Reads what it has not read before: an object that has rested is known by its size and times."""
         found: dict[tuple[date, str], str] = {}
         for landed, day in self._landed(sessions):
-            if (digest := self._hashes.get(landed)) is None and (payload := self._payload(landed)) is not None:
-                digest = self._noted(landed, payload)
+            if (digest := self._hashes.get(landed)) is None:
+                try:
+                    payload = self._payload(landed)
+                except ObjectRefusedError:
+                    digest = _unread_digest(landed)
+                else:
+                    digest = None if payload is None else self._noted(landed, payload)
             if digest is not None:
                 found.setdefault((day, digest), landed.name)
         return {name: digest for (_, digest), name in found.items()}
@@ -122,7 +129,13 @@ class FilesSource:
     def read(self, sessions: Sequence[date]) -> list[SourceFile]:
         found: dict[tuple[date, str], SourceFile] = {}
         for landed, day in self._landed(sessions):
-            if (payload := self._payload(landed)) is None:
+            try:
+                payload = self._payload(landed)
+            except ObjectRefusedError as e:
+                digest = _unread_digest(landed)
+                found[day, digest] = SourceFile(landed.name, digest, None, (day,), str(e))
+                continue
+            if payload is None:
                 continue
             digest = self._noted(landed, payload)
             if (day, digest) not in found:
@@ -170,13 +183,17 @@ class FilesSource:
             for each in looked_at.values()
             if session_of_name(each.name) is not None
         ]
-        strays = [_printable(name) for name in looked_at if session_of_name(name) is None]
+        # What looks like a session file and is none comes first.
+        strays = sorted(
+            (each for each in looked_at.values() if each.kind or session_of_name(each.name) is None),
+            key=lambda each: not each.kind,
+        )
         return Scan(
             fingerprints={week: _fingerprint(of_week) for week, of_week in sorted(weeks.items())},
             next_key=parts[0].next_key,
             is_settling=any(0.0 <= age < SETTLE_S for age in ages),
             n_objects=len(looked_at),
-            strays=tuple(strays[:MAX_STRAYS]),
+            strays=tuple(_shown_stray(each) for each in strays[:MAX_STRAYS]),
         )
 
     def _part(self, start_after: str, limit: int) -> _Part:
@@ -205,8 +222,15 @@ class FilesSource:
         return sorted(found, key=lambda each: (each[1], len(each[0].name), each[0].name))
 
     def _payload(self, landed: LandedObject) -> bytes | None:
+        """Bytes of an object, None if it is gone.
+
+        Raises
+        ------
+        ObjectRefusedError
+            If it is too large, or no regular file.
+        """
         try:
-            return self.objects.get(landed.name)
+            return self.objects.get(landed.name, max_bytes=Limits.of_arrivals().n_bytes, follows_links=False)
         except ObjectMissingError:
             # Gone since it was listed: whoever asks again will not find it either.
             return None
@@ -235,17 +259,17 @@ class FilesSource:
 
     def _read(self, name: str, day: date, payload: bytes, digest: str) -> SourceFile:
         address = self.objects.address(name)
+        limits = Limits.of_arrivals()
         try:
-            frame = _parse_csv(payload, self.schema) if name.endswith(".csv") else parse_parquet(payload)
+            if name.endswith(".csv"):
+                frame, _ = read_apart(parse_csv, payload, limits, self.schema)
+            else:
+                frame, _ = read_apart(parse_parquet, payload, limits)
             _check_session(frame, day)
-        except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError, ValueError, TypeError) as e:
-            reason = " ".join(str(e).split())[:300]
+        except RefusedTableError as e:
+            rows = "bars" if self.schema is SOURCE_SCHEMA else "its rows"
             return SourceFile(
-                name,
-                digest,
-                None,
-                (day,),
-                f"`{address}` must be a table of {'bars' if self.schema is SOURCE_SCHEMA else 'its rows'}, was not: {reason}",
+                name, digest, None, (day,), f"`{address}` must be a table of {rows}, was not: {str(e)[:300]}"
             )
         return SourceFile(name, digest, frame, (day,))
 
@@ -284,38 +308,18 @@ def _fingerprint(of_week: Mapping[str, LandedObject]) -> str:
     return sha256("\n".join(lines).encode()).hexdigest()[:FINGERPRINT_LENGTH]
 
 
+def _unread_digest(landed: LandedObject) -> str:
+    """Stands for the hash of bytes that nobody reads; another once the file is another."""
+    return sha256(f"{landed.name}\0{landed.size}\0{landed.stamp}\0{landed.kind}".encode()).hexdigest()
+
+
+def _shown_stray(landed: LandedObject) -> str:
+    return f"{_printable(landed.name)} ({landed.kind})" if landed.kind else _printable(landed.name)
+
+
 def _printable(name: str) -> str:
     """A name of any bytes, as a log can show it."""
     return (name if name.isprintable() else ascii(name)[1:-1])[:MAX_STRAY_LENGTH]
-
-
-def _parse_csv(payload: bytes, schema: Mapping[str, Any]) -> pl.DataFrame:
-    """Parse every column by the contract; a value that does not parse names its row."""
-    raw = pl.read_csv(payload, infer_schema_length=0)
-    check_cells(raw.height, raw.width)
-    for name, dtype in schema.items():
-        if name not in raw.columns or dtype == pl.String:
-            continue
-        parsed = _parse_column(raw[name], dtype)
-        bad = raw.select(row=pl.int_range(2, pl.len() + 2), was=pl.col(name)).filter(
-            parsed.is_null() & raw[name].is_not_null()
-        )
-        if bad.height:
-            row, was = bad.row(0)
-            raise ValueError(f"row {row}: `{name}` must be of type {dtype}, was {was!r}")
-        raw = raw.with_columns(parsed.alias(name))
-    return raw
-
-
-def _parse_column(column: pl.Series, dtype: pl.DataType) -> pl.Series:
-    if isinstance(dtype, pl.Date):
-        return column.str.to_date("%Y-%m-%d", strict=False)
-    if isinstance(dtype, pl.Datetime):
-        if not column.str.contains(r"(Z|[+-]\d\d:?\d\d)$").all():
-            # Kept naive: the validator refuses it in its own words.
-            return column.str.replace(r"(Z|[+-]\d\d:?\d\d)$", "").str.to_datetime(strict=False)
-        return column.str.to_datetime("%+", time_unit="us", time_zone="UTC", strict=False)
-    return column.cast(dtype, strict=False)
 
 
 def _check_session(frame: pl.DataFrame, day: date) -> None:
@@ -324,4 +328,4 @@ def _check_session(frame: pl.DataFrame, day: date) -> None:
         return
     others = sorted(set(frame["session"].drop_nulls().to_list()) - {day})
     if others:
-        raise ValueError(f"`session` must be {day} as in the file's name, was {others[0]}")
+        raise RefusedTableError(f"`session` must be {day} as in the file's name, was {others[0]}")

@@ -13,16 +13,18 @@ no table (of its week). Does not live here: what a row must look like (`research
 (`resources.outages`).
 """
 
-import json
 import math
 import os
+import re
+import ssl
 import time
+import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from email.utils import parsedate_to_datetime
 from hashlib import sha256
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 import polars as pl
@@ -30,14 +32,17 @@ import polars as pl
 from hf_pipelines.partitions import parse_key, shift_week, week_end
 from hf_pipelines.research.bars import SOURCE_SCHEMA
 from hf_pipelines.research.content_hash import content_hash
-from hf_pipelines.research.wording import some_of
+from hf_pipelines.research.wording import excerpt, some_of
+from hf_pipelines.resources.limits import Limits
 from hf_pipelines.resources.market_data import (
     MarketDataOutageError,
     MarketDataRefusedError,
     SourceFile,
     by_week,
 )
-from hf_pipelines.resources.market_data.tables import parse_parquet
+from hf_pipelines.resources.market_data.answers import checked_cursor, parse_json
+from hf_pipelines.resources.market_data.reader import read_apart
+from hf_pipelines.resources.market_data.tables import RefusedTableError, parse_parquet
 
 if TYPE_CHECKING:
     from requests import PreparedRequest, Response, Session
@@ -45,8 +50,8 @@ if TYPE_CHECKING:
 REFERENCE_TABLES = ("fundamentals", "insider_trades", "short_interest", "news")
 JSON_TYPE = "application/json"
 PARQUET_TYPE = "application/vnd.apache.parquet"
+MEDIA_TYPE = re.compile(r"[a-z]{1,20}/[a-z0-9.+-]{1,40}")
 CURSOR_HEADER = "X-Next-Cursor"
-MAX_CURSOR_LENGTH = 1024
 
 # Symbols go into the address, which servers and proxies cut at 8 kB: 100 of 32 characters are less than half of it.
 SYMBOLS_A_REQUEST = 100
@@ -61,7 +66,6 @@ TIMEOUTS_A_PAGE = 10
 
 # A week of 100 symbols in bars of a minute has 195,000 rows: some 40 MB of JSON in some 20 pages of 10,000.
 MAX_PAGES = 500
-MAX_BYTES = 512 * 1024 * 1024
 CHUNK_BYTES = 1 << 16
 
 # Weeks asked for together: an answer of half a million rows has some 100 MB of JSON, and one that is broken is asked for
@@ -77,10 +81,6 @@ REMEDIES = {
     403: "see that the key may read this table and these symbols",
     404: "see that `base_url` is right and that the service knows these symbols",
 }
-
-
-class _MalformedAnswerError(ValueError):
-    """An answer that is no table; it fails its week."""
 
 
 @dataclass(frozen=True)
@@ -184,7 +184,7 @@ class HttpSource:
             if frame.schema.get("session") == pl.Date:
                 strays = sorted(set(frame["session"].drop_nulls().to_list()) - set(days))
                 if strays:
-                    raise _MalformedAnswerError(f"session {strays[0]} was not asked for")
+                    raise RefusedTableError(f"session {strays[0]} was not asked for")
 
         query = {"timeframe": self.timeframe, "start": days[0].isoformat(), "end": days[-1].isoformat()}
         return self._file(session, "ohlcv", key, tuple(days), query, check)
@@ -197,7 +197,7 @@ class HttpSource:
                 days = frame["available_at"].dt.date().drop_nulls()
                 strays = days.filter((days < first) | (days > last))
                 if strays.len():
-                    raise _MalformedAnswerError(f"`available_at` {strays.sort().to_list()[0]} was not asked for")
+                    raise RefusedTableError(f"`available_at` {strays.sort().to_list()[0]} was not asked for")
 
         query = {"start": first.isoformat(), "end": last.isoformat()}
         return self._file(session, table, week, (), query, check)
@@ -219,14 +219,14 @@ class HttpSource:
             frame = _or_plain(frame) if table == "ohlcv" else frame
             check(frame)
             return SourceFile(name, _hash_of(frame), frame, sessions)
-        except _MalformedAnswerError as e:
+        except RefusedTableError as e:
             where = f"{self.base_url.rstrip('/')}/{table} from {query['start']} to {query['end']}"
             return SourceFile(name, digest.hexdigest(), None, sessions, f"`{where}` must be a table, was not: {e}")
 
     def _pages(
         self, session: "Session", table: str, query: dict[str, str], note: Callable[[bytes], None]
     ) -> Iterator[pl.DataFrame]:
-        n_bytes = 0
+        n_bytes, limits = 0, Limits.of_arrivals()
         for first in range(0, len(self.symbols), SYMBOLS_A_REQUEST):
             chosen = self.symbols[first : first + SYMBOLS_A_REQUEST]
             asked = {"symbols": ",".join(chosen), **query}
@@ -234,21 +234,21 @@ class HttpSource:
             seen: set[str] = set()
             for n_page in range(1, MAX_PAGES + 2):
                 if n_page > MAX_PAGES:
-                    raise _MalformedAnswerError(f"it has more than {MAX_PAGES} pages; ask the service for larger ones")
-                answer, payload = self._get(session, table, asked, MAX_BYTES - n_bytes)
+                    raise RefusedTableError(f"it has more than {MAX_PAGES} pages; ask the service for larger ones")
+                answer, payload = self._get(session, table, asked, limits.n_bytes - n_bytes)
                 n_bytes += len(payload)
                 note(payload)
-                page, cursor = _parse(answer, payload, n_page)
+                page, cursor = _parse(answer, payload, n_page, limits)
                 # By the rows: the address of the next page differs though the rows are the same.
                 if page.height and (rows := _hash_of(page)) in seen:
-                    raise _MalformedAnswerError(f"page {n_page} repeats an earlier one")
+                    raise RefusedTableError(f"page {n_page} repeats an earlier one")
                 if page.height:
                     seen.add(rows)
                 yield page
                 if cursor is None:
                     break
                 if cursor in cursors:
-                    raise _MalformedAnswerError(f"page {n_page} leads back to an earlier one")
+                    raise RefusedTableError(f"page {n_page} leads back to an earlier one")
                 cursors.add(cursor)
                 asked["cursor"] = cursor
 
@@ -265,6 +265,7 @@ class HttpSource:
 
     def _try(self, session: "Session", table: str, query: dict[str, str], n_left: int) -> tuple["Response", bytes]:
         import requests
+        import urllib3
 
         url = f"{self.base_url.rstrip('/')}/{table}"
         asked = f"GET {url} for {some_of(query['symbols'].split(','))} from {query['start']} to {query['end']}"
@@ -274,26 +275,31 @@ class HttpSource:
             with session.get(
                 url,
                 params=query,
-                headers={"Accept": f"{PARQUET_TYPE}, {JSON_TYPE}"},
+                headers={"Accept": f"{PARQUET_TYPE}, {JSON_TYPE}", "Accept-Encoding": "gzip"},
                 timeout=(min(CONNECT_TIMEOUT_S, self.timeout_s), self.timeout_s),
                 allow_redirects=False,
                 stream=True,
             ) as answer:
                 self._check_status(answer, asked)
-                payload = bytearray()
-                for piece in answer.iter_content(CHUNK_BYTES):
-                    payload += piece
+                payload, decoder = bytearray(), _Decoder(answer.headers.get("Content-Encoding", ""))
+                # As it comes, and decoded here: a kilobyte may be a megabyte, and that again.
+                for piece in answer.raw.stream(CHUNK_BYTES, decode_content=False):
+                    payload += decoder.decode(piece, n_left + 1 - len(payload))
                     if len(payload) > n_left:
-                        raise _MalformedAnswerError(f"it has more than {MAX_BYTES} bytes")
+                        raise RefusedTableError(f"it has more than {Limits.of_arrivals().n_bytes:,} bytes")
                     if time.monotonic() - began > TIMEOUTS_A_PAGE * self.timeout_s:
                         raise self._outage(asked, f"took longer than {TIMEOUTS_A_PAGE * self.timeout_s:g} s")
+                decoder.require_end()
                 return answer, bytes(payload)
-        except requests.Timeout as e:
+        except (requests.Timeout, urllib3.exceptions.TimeoutError) as e:
             raise self._outage(asked, f"timed out after {self.timeout_s:g} s") from e
-        except (requests.ConnectionError, requests.exceptions.ChunkedEncodingError) as e:
+        except (requests.ConnectionError, urllib3.exceptions.HTTPError) as e:
+            if certificate := _certificate_fault(e):
+                raise MarketDataRefusedError(
+                    f"`source` must answer {asked} with a certificate that can be trusted, was not: {certificate}; see that "
+                    "`base_url` is right; if it is, name the file of the authority that signed it in REQUESTS_CA_BUNDLE."
+                ) from e
             raise self._outage(asked, f"broke off: {_reason(e)}") from e
-        except requests.exceptions.ContentDecodingError as e:
-            raise _MalformedAnswerError("it is not encoded as its header says") from e
 
     def _check_status(self, answer: "Response", asked: str) -> None:
         status = answer.status_code
@@ -337,6 +343,50 @@ class HttpSource:
         return key
 
 
+class _Decoder:
+    """An answer's bytes as they were before they were encoded, never more than are asked for."""
+
+    def __init__(self, encoding: str) -> None:
+        name = encoding.strip().lower()
+        if name not in ("", "identity", "gzip"):
+            raise RefusedTableError(f"it is encoded as {excerpt(name)}, which was not asked for")
+        self._gzip = zlib.decompressobj(wbits=zlib.MAX_WBITS + 16) if name == "gzip" else None
+
+    def decode(self, piece: bytes, n_bytes: int) -> bytes:
+        if self._gzip is None:
+            return piece
+        try:
+            return self._gzip.decompress(piece, max(n_bytes, 1))
+        except zlib.error as e:
+            raise RefusedTableError("it is not encoded as its header says") from e
+
+    def require_end(self) -> None:
+        if self._gzip is not None and not self._gzip.eof:
+            raise RefusedTableError("it is not encoded as its header says")
+
+
+def _certificate_fault(error: Exception) -> str:
+    """What is wrong with a certificate, in words; "" if it is something else that failed."""
+    for cause in _causes(error):
+        if isinstance(cause, ssl.SSLCertVerificationError):
+            return cause.verify_message or "it could not be verified"
+    return ""
+
+
+def _causes(error: BaseException) -> Iterator[BaseException]:
+    """An error and what it comes from, outermost first; libraries keep the inner one in any of three places."""
+    seen: set[int] = set()
+    found: list[BaseException] = [error]
+    while found:
+        cause = found.pop()
+        if id(cause) in seen:
+            continue
+        seen.add(id(cause))
+        yield cause
+        inner = (cause.__cause__, cause.__context__, getattr(cause, "reason", None), *cause.args)
+        found += [each for each in inner if isinstance(each, BaseException)]
+
+
 def _retry_after_s(answer: "Response") -> float:
     """Seconds that a service asks to be left alone for, as it says in seconds or by a date; 0 if it does not."""
     said = answer.headers.get("Retry-After", "").strip()
@@ -357,82 +407,19 @@ def _reason(error: Exception) -> str:
     return (" ".join(str(cause).split()) or type(cause).__name__)[:200]
 
 
-def _parse(answer: "Response", payload: bytes, n_page: int) -> tuple[pl.DataFrame, str | None]:
+def _parse(answer: "Response", payload: bytes, n_page: int, limits: Limits) -> tuple[pl.DataFrame, str | None]:
     """Rows of a page and where the next one is."""
     kind = answer.headers.get("Content-Type", "").partition(";")[0].strip().lower()
-    if kind == PARQUET_TYPE:
-        try:
-            return parse_parquet(payload), _checked_cursor(answer.headers.get(CURSOR_HEADER) or None)
-        except (OSError, ValueError, pl.exceptions.PolarsError, pl.exceptions.PanicException) as e:
-            raise _MalformedAnswerError(f"page {n_page} is no Parquet: {' '.join(str(e).split())[:200]}") from e
-    if kind != JSON_TYPE:
-        raise _MalformedAnswerError(
-            f"page {n_page} must be {JSON_TYPE} or {PARQUET_TYPE}, was {kind[:60] or 'untyped'}"
-        )
+    if kind == JSON_TYPE:
+        return read_apart(parse_json, payload, limits, n_page)
+    if kind != PARQUET_TYPE:
+        shown = kind if MEDIA_TYPE.fullmatch(kind) else excerpt(kind) or "untyped"
+        raise RefusedTableError(f"page {n_page} must be {JSON_TYPE} or {PARQUET_TYPE}, was {shown}")
     try:
-        body = json.loads(payload)
-    except (ValueError, RecursionError) as e:
-        raise _MalformedAnswerError(f"page {n_page} is no JSON: {str(e)[:100]}") from e
-    if not isinstance(body, dict) or not isinstance(rows := body.get("data"), list) or "next" not in body:
-        raise _MalformedAnswerError(f'page {n_page} must be {{"data": [row, ...], "next": cursor or null}}')
-    return _frame_of(rows, n_page), _checked_cursor(body["next"])
-
-
-def _checked_cursor(cursor: Any) -> str | None:
-    if cursor is not None and not (isinstance(cursor, str) and 0 < len(cursor) <= MAX_CURSOR_LENGTH):
-        raise _MalformedAnswerError(f"`next` must be text of at most {MAX_CURSOR_LENGTH} characters or null")
-    return cursor
-
-
-def _frame_of(rows: list[Any], n_page: int) -> pl.DataFrame:
-    if wrong := next((number for number, row in enumerate(rows, 1) if not isinstance(row, dict)), None):
-        raise _MalformedAnswerError(f"page {n_page}: row {wrong} must be an object")
-    names = list(dict.fromkeys(name for row in rows for name in row))
-    if sparse := next((number for number, row in enumerate(rows, 1) if len(row) != len(names)), None):
-        lacking = sorted(set(names) - set(rows[sparse - 1]))
-        raise _MalformedAnswerError(
-            f"page {n_page}: row {sparse} must have the columns of all rows, was without {lacking[:5]}"
-        )
-    return pl.DataFrame([_column_of(name, [row[name] for row in rows], n_page) for name in names])
-
-
-def _column_of(name: str, values: list[Any], n_page: int) -> pl.Series:
-    """A column of JSON values by the contract's name, else by what they are."""
-    if name == "session":
-        return pl.Series(name, _parsed(name, values, n_page, str, "a date YYYY-MM-DD", date.fromisoformat), pl.Date)
-    if name in ("ts", "event_time", "available_at"):
-        times = _parsed(name, values, n_page, str, "a time with an offset", _time_of)
-        return pl.Series(name, times, pl.Datetime("us", "UTC"))
-    if name not in SOURCE_SCHEMA and all(value is None for value in values):
-        # Figures or text: another page may tell.
-        return pl.Series(name, values, pl.Null)
-    is_text = name == "symbol" or (name not in SOURCE_SCHEMA and any(isinstance(value, str) for value in values))
-    if is_text:
-        return pl.Series(name, _parsed(name, values, n_page, str, "text", str), pl.String)
-    return pl.Series(name, _parsed(name, values, n_page, (int, float), "a number", float), pl.Float64)
-
-
-def _parsed(
-    name: str, values: list[Any], n_page: int, kind: Any, wanted: str, parse: Callable[[Any], Any]
-) -> list[Any]:
-    parsed = []
-    for number, value in enumerate(values, 1):
-        try:
-            if value is not None and (not isinstance(value, kind) or isinstance(value, bool)):
-                raise TypeError
-            parsed.append(None if value is None else parse(value))
-        except (TypeError, ValueError, OverflowError) as e:
-            raise _MalformedAnswerError(
-                f"page {n_page}: row {number}: `{name[:40]}` must be {wanted}, was {str(value)[:40]!r}"
-            ) from e
-    return parsed
-
-
-def _time_of(text: str) -> datetime:
-    parsed = datetime.fromisoformat(text)
-    if parsed.tzinfo is None:
-        raise ValueError
-    return parsed.astimezone(UTC)
+        frame, _ = read_apart(parse_parquet, payload, limits)
+    except RefusedTableError as e:
+        raise RefusedTableError(f"page {n_page} is no Parquet: {e}") from e
+    return frame, checked_cursor(answer.headers.get(CURSOR_HEADER) or None)
 
 
 def _joined(pages: list[pl.DataFrame]) -> pl.DataFrame:
@@ -440,7 +427,7 @@ def _joined(pages: list[pl.DataFrame]) -> pl.DataFrame:
         joined = pl.concat(pages, how="vertical_relaxed")
         return joined.with_columns(pl.selectors.by_dtype(pl.Null).cast(pl.Float64))
     except pl.exceptions.PolarsError as e:
-        raise _MalformedAnswerError(f"its pages must have the same columns: {' '.join(str(e).split())[:200]}") from e
+        raise RefusedTableError("its pages must have the same columns, in the same types") from e
 
 
 def _is_dated(bars: pl.DataFrame) -> bool:
@@ -461,4 +448,4 @@ def _hash_of(frame: pl.DataFrame) -> str:
         )
         return content_hash(ordered.sort(ordered.columns))
     except (TypeError, pl.exceptions.PolarsError) as e:
-        raise _MalformedAnswerError(f"its columns must hold text, numbers, dates or times: {str(e)[:200]}") from e
+        raise RefusedTableError("its columns must hold text, numbers, dates or times") from e

@@ -8,18 +8,22 @@ sub-folders. A disk gives the names of a folder only all at once; sizes and time
 """
 
 import os
+import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import lru_cache
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from hf_pipelines.resources.object_store import StorageOutageError, StorageUnavailableError
-
-# Bounded: a tick of a sensor that hangs on a dead endpoint holds up those after it.
-CONNECT_TIMEOUT_S, READ_TIMEOUT_S, MAX_ATTEMPTS = 5, 10, 3
+from hf_pipelines.resources.object_store import (
+    StorageOutageError,
+    StorageUnavailableError,
+    kind_of,
+    require_page,
+    s3_client,
+    time_of,
+)
 
 
 @dataclass(frozen=True)
@@ -33,12 +37,15 @@ class LandedObject:
         another's place with the other's time is seen.
     modified : datetime
         When its bytes were last written, UTC.
+    kind : str
+        What it is if it is no regular file ("a symbolic link", "a pipe"), which nobody reads; "" of a file.
     """
 
     name: str
     size: int
     stamp: str
     modified: datetime
+    kind: str = ""
 
 
 @dataclass(frozen=True)
@@ -115,7 +122,7 @@ class Landing:
         after = os.fsencode(start_after)
         try:
             with os.scandir(self._folder()) as entries:
-                names = [each.name for each in entries if each.name.startswith(prefix) and each.is_file()]
+                names = [each.name for each in entries if each.name.startswith(prefix) and not _is_plain_folder(each)]
         except FileNotFoundError:
             # Nothing has arrived yet.
             return []
@@ -125,22 +132,29 @@ class Landing:
 
     def _stat(self, folder: Path, name: str) -> LandedObject | None:
         try:
-            found = os.stat(f"{folder}/{name}")
+            # Of a link what it is itself: what it leads to was never laid down here.
+            found = os.lstat(f"{folder}/{name}")
         except FileNotFoundError:
             # Gone since its name was listed.
             return None
         except OSError as e:
             raise self._unavailable(e.strerror or str(e)) from e
         stamp = f"{found.st_mtime_ns}:{found.st_ctime_ns}"
-        return LandedObject(name, found.st_size, stamp, datetime.fromtimestamp(found.st_mtime, UTC))
+        kind = "" if stat.S_ISREG(found.st_mode) else kind_of(found.st_mode)
+        return LandedObject(name, found.st_size, stamp, time_of(found.st_mtime), kind)
 
     def _folder(self) -> Path:
         if "://" in self.uri:
             raise StorageUnavailableError(f"`uri` must be a folder or s3://bucket/prefix, was {self.uri}.")
-        return Path(self.uri).expanduser().resolve()
+        try:
+            return Path(self.uri).expanduser().resolve()
+        except (RuntimeError, OSError) as e:
+            # A link that leads to itself, or a name that no disk takes.
+            raise self._unavailable(str(e)) from e
 
     def _s3_objects(self, prefix: str, start_after: str, *, limit: int = 1000) -> Iterator[LandedObject]:
         from botocore.exceptions import BotoCoreError, ClientError
+        from botocore.parsers import ResponseParserError
 
         bucket, _, folder = self.uri.removeprefix("s3://").partition("/")
         root = f"{folder.strip('/')}/" if folder.strip("/") else ""
@@ -154,12 +168,15 @@ class Landing:
             request["StartAfter"] = root + start_after
         while True:
             try:
-                page = (self.s3 or _s3_client(self.endpoint)).list_objects_v2(**request)
+                page = (self.s3 or s3_client(self.endpoint)).list_objects_v2(**request)
             except ClientError as e:
                 status = e.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 500)
                 raise self._unavailable(str(e), is_outage=status >= 500 or status in (408, 429)) from e
             except BotoCoreError as e:
                 raise self._unavailable(str(e), is_outage=True) from e
+            except ResponseParserError as e:
+                raise self._unavailable("its endpoint answered with something that is no listing") from e
+            require_page(page, self.uri)
             for each in page.get("Contents", ()):
                 # A console's "folder" is an empty object named like the prefix.
                 if name := each["Key"].removeprefix(root):
@@ -173,16 +190,6 @@ class Landing:
         return error(f"`{self.uri}` must be listed, was refused: {' '.join(reason.split())[:300]}")
 
 
-# Making a client costs a quarter of a second; one an endpoint and process is enough.
-@lru_cache(maxsize=8)
-def _s3_client(endpoint: str | None) -> Any:
-    import boto3
-    from botocore.config import Config
-
-    config = Config(
-        connect_timeout=CONNECT_TIMEOUT_S,
-        read_timeout=READ_TIMEOUT_S,
-        retries={"mode": "standard", "total_max_attempts": MAX_ATTEMPTS},
-    )
-    # The object store reads AWS_REGION, boto3 alone does not.
-    return boto3.client("s3", endpoint_url=endpoint, region_name=os.environ.get("AWS_REGION") or None, config=config)
+def _is_plain_folder(entry: "os.DirEntry[str]") -> bool:
+    """Whether an entry is a folder that nobody takes for a file: its name has no ending."""
+    return "." not in entry.name and entry.is_dir(follow_symlinks=False)

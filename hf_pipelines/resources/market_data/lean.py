@@ -27,9 +27,11 @@ import polars as pl
 
 from hf_pipelines.research.bars import PRICE_COLUMNS, SOURCE_SCHEMA, BarGrid
 from hf_pipelines.research.content_hash import content_hash
+from hf_pipelines.resources.limits import Limits
 from hf_pipelines.resources.market_data import SourceFile, by_week
-from hf_pipelines.resources.market_data.tables import check_cells, parse_parquet
-from hf_pipelines.resources.object_store import ObjectMissingError, ObjectStore
+from hf_pipelines.resources.market_data.reader import read_apart
+from hf_pipelines.resources.market_data.tables import RefusedTableError, check_csv, parse_parquet
+from hf_pipelines.resources.object_store import ObjectMissingError, ObjectRefusedError, ObjectStore
 
 NEW_YORK = "America/New_York"
 TIME_COLUMNS = ("date", "bar_start", "bar_start_ny")
@@ -38,9 +40,6 @@ MAP_COLUMNS = ("permtick", "date", "mapped_symbol")
 
 # Factors are kept to six or seven decimals: what two of them differ by less says nothing.
 FACTOR_ROUNDING = 5e-7
-
-# A table holds a market's whole history: 500 symbols in hourly bars of 20 years are 17 million rows of 7 columns.
-MAX_TABLE_CELLS = 500_000_000
 
 
 @dataclass(frozen=True)
@@ -164,21 +163,25 @@ class LeanSource:
                 f"`source` must name tables that lie in {self.objects.uri}, was {name!r}; "
                 + (f"there is {', '.join(near)}." if near else "nothing lies there.")
             ) from e
+        except ObjectRefusedError as e:
+            raise ValueError(f"{e} A larger table: raise HF_MAX_OBJECT_MB and HF_READER_MEMORY_MB.") from e
         try:
-            return _parse(payload, name.endswith(".csv"))
-        except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError, ValueError) as e:
-            reason = " ".join(str(e).split())[:300]
-            raise ValueError(f"`{self.objects.address(name)}` must be a table, was not: {reason}") from e
+            return _read(payload, name.endswith(".csv"))
+        except RefusedTableError as e:
+            raise ValueError(f"`{self.objects.address(name)}` must be a table, was not: {str(e)[:300]}") from e
 
 
 # The bytes are the key: a table that was revised is parsed anew.
 @lru_cache(maxsize=6)
-def _parse(payload: bytes, is_csv: bool) -> pl.DataFrame:
-    if not is_csv:
-        return parse_parquet(payload, max_cells=MAX_TABLE_CELLS)
-    table = pl.read_csv(io.BytesIO(payload), try_parse_dates=True, infer_schema_length=None)
-    check_cells(table.height, table.width, max_cells=MAX_TABLE_CELLS)
-    return table
+def _read(payload: bytes, is_csv: bool) -> pl.DataFrame:
+    # A table holds a market's whole history: 500 symbols in hourly bars of 20 years are 17 million rows of 7 columns.
+    return read_apart(parse_csv if is_csv else parse_parquet, payload, Limits.of_objects())[0]
+
+
+def parse_csv(payload: bytes, limits: Limits) -> pl.DataFrame:
+    """A table of Lean's as CSV, each column by what it holds."""
+    check_csv(payload, limits)
+    return pl.read_csv(io.BytesIO(payload), try_parse_dates=True, infer_schema_length=None)
 
 
 def ticker_spells(maps: pl.DataFrame) -> pl.DataFrame:

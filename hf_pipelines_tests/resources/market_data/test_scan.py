@@ -149,11 +149,13 @@ def test_scan_of_names_that_no_text_holds_shows_them_escaped(tmp_path):
     source = disk_place(tmp_path).source
     scan = source.scan(now=LATER)
     assert list(scan.fingerprints) == ["2013-02-24"]
-    assert scan.strays == ("2013-02-25\\udcff.csv", "2013-02-26\\n.csv", "x" * 80, "é.csv")
-    assert scan.n_objects == 5
-    assert list(source.listing(sessions(5, start=date(2013, 2, 25)))) == ["2013-02-25.csv"]
+    irregular = ("2013-02-27.csv (a folder)", "2013-02-28.csv (a symbolic link)", "2013-03-01.csv (a pipe)")
+    assert scan.strays == (*irregular, "2013-02-25\\udcff.csv", "2013-02-26\\n.csv")
+    assert scan.n_objects == 8
+    named = [each.partition(" ")[0] for each in irregular]
+    assert list(source.listing(sessions(5, start=date(2013, 2, 25)))) == ["2013-02-25.csv", *named]
     # A cursor may be any of these names.
-    assert source.scan(now=LATER, start_after=os.fsdecode(b"2013-02-25\xff.csv")).n_objects == 3
+    assert source.scan(now=LATER, start_after=os.fsdecode(b"2013-02-25\xff.csv")).n_objects == 6
 
 
 @pytest.mark.parametrize(
