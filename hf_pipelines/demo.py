@@ -105,7 +105,7 @@ class Demo:
         for row in issue.iter_rows(named=True):
             lines.append(
                 f"  {row['symbol']:<6} weight {row['weight']:+.3f}   prediction {row['prediction']:+.4f}   "
-                f"confidence {row['confidence']:.2f}"
+                f"confidence {row['confidence']:.2f}" + f"   {row['reason']}" * bool(row["reason"])
             )
         return "\n".join(lines)
 

@@ -597,6 +597,7 @@ def replay_guard(
     compute: Callable[[StageRun, Mapping[str, Loaded], str], Any],
     *,
     compared: Callable[[Content], Any] | None = None,
+    absent: Callable[[Mapping[str, Loaded], str], Any] | None = None,
     n_times: int = 3,
     sample: ReplaySample | None = None,
     partitions: PartitionSample | None = None,
@@ -609,6 +610,10 @@ def replay_guard(
         The asset's own computation for one partition, returning the frame to compare.
     compared : callable, optional
         Which part of the content to compare; default its frame.
+    absent : callable, optional
+        Keys (symbol, session, ts) of rows that the content rightly lacks, out of the inputs as they are, not cut: what was
+        known later (that a label never ended) took them away. A row that is recomputed and stored under such a key still
+        is compared; default none.
     n_times : int
         Times replayed in each partition at least; the first, the last and late listings are always among them.
     sample : callable, optional
@@ -631,6 +636,7 @@ def replay_guard(
         chosen = None if sample is None or is_close else sample(key, stored, seed)
         n = max(n_times, N_CLOSE_TIMES) if is_close else n_times
         times, read = (pick_replay_ts(stored, seed=seed, n=n), None) if chosen is None else chosen
+        gone = None if absent is None else _keys_not_stored(absent(inputs, key), stored)
         for at in times:
             if differences and is_close:
                 break
@@ -640,6 +646,8 @@ def replay_guard(
                 # What was known then is not enough to make it: look-ahead, and no reason to lose the other partitions.
                 differences.append(f"nothing can be recomputed at {at.isoformat()}: {e}")
                 continue
+            if gone is not None:
+                recomputed = recomputed.join(gone, on=gone.columns, how="anti")
             known = stored.filter(pl.col("ts") == instant(at))
             known = known if read is None else known.filter(pl.col("symbol").is_in(read))
             differences += [str(each) for each in compare_replay(known, recomputed, at=at)]
@@ -657,6 +665,10 @@ def replay_guard(
         sample=partitions,
         closely=partial(evaluate, is_close=True),
     )
+
+
+def _keys_not_stored(keys: pl.DataFrame, stored: pl.DataFrame) -> pl.DataFrame:
+    return keys.join(stored, on=keys.columns, how="anti")
 
 
 def week_of_key(key: str) -> str:

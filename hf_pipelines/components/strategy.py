@@ -35,11 +35,12 @@ class TargetSpec(dg.Model, dg.Resolvable):
 
 
 class TrainingSpec(dg.Model, dg.Resolvable):
-    """Which rows a model is trained on: the trailing weeks, and how they are weighted."""
+    """Which rows a model is trained on: the trailing weeks, how they are weighted, and those with unknown features."""
 
     weeks: int = 156
     minimum_rows: int = 250
     weighting: Literal["none", "class_balance"] = "none"
+    missing: Literal["drop", "keep"] = "drop"
 
 
 class CrossValidationSpec(dg.Model, dg.Resolvable):
@@ -183,6 +184,12 @@ class Strategy(dg.Component, dg.Model, dg.Resolvable):
             raise ValueError(
                 f"`learner` must fit the target {self.target.type!r}, was {self.learner.type!r} for {task}."
             )
+        if self.training.missing == "keep" and not LEARNERS[self.learner.type].takes_nan:
+            able = ", ".join(name for name, entry in sorted(LEARNERS.items()) if entry.takes_nan)
+            raise ValueError(
+                f"`training.missing` must be drop for learner {self.learner.type!r}, which takes no unknown features, was "
+                f"keep; drop such rows, or take a learner that does ({able})."
+            )
         return self
 
     def plan(self, market: Market) -> StrategyPlan:
@@ -200,6 +207,7 @@ class Strategy(dg.Component, dg.Model, dg.Resolvable):
             train_weeks=self.training.weeks,
             minimum_rows=self.training.minimum_rows,
             weighting=self.training.weighting,
+            missing=self.training.missing,
             splitter=PurgedWalkForward(**self.cross_validation.model_dump()),
             learner=self.learner.type,
             params=dict(self.learner.params),

@@ -83,6 +83,7 @@ def cross_validate(
     weighting: str,
     seed: int,
     n_jobs: int = 1,
+    missing: str = "drop",
 ) -> CrossValidation:
     """Fit and test a learner fold by fold.
 
@@ -109,6 +110,8 @@ def cross_validate(
         Seed of every fit.
     n_jobs : int
         Folds at a time.
+    missing : {"drop", "keep"}
+        As the rows of the matrix were selected.
 
     Raises
     ------
@@ -131,7 +134,7 @@ def cross_validate(
         weight = sample_weights(y[fold.train], weighting=weighting, target=target)
         estimator = build_estimator(learner, params=params, seed=seed, n_threads=1)
         _fit(estimator, X[fold.train], y[fold.train], learner=learner, weight=weight)
-        return _predict_fold(estimator, matrix, fold=fold, target=target)
+        return _predict_fold(estimator, matrix, fold=fold, target=target, missing=missing)
 
     with _one_blas_thread():
         results = Parallel(n_jobs=n_jobs, prefer="threads")(delayed(run)(fold) for fold in folds)
@@ -251,9 +254,11 @@ def _one_blas_thread() -> AbstractContextManager[object]:
     return limits
 
 
-def _predict_fold(estimator: Estimator, matrix: pl.DataFrame, *, fold: _Fold, target: Target) -> pl.DataFrame:
+def _predict_fold(
+    estimator: Estimator, matrix: pl.DataFrame, *, fold: _Fold, target: Target, missing: str
+) -> pl.DataFrame:
     rows = matrix[fold.test]
-    predicted = predict_frame(estimator, rows, features=feature_names(matrix), classes=target.classes)
+    predicted = predict_frame(estimator, rows, features=feature_names(matrix), classes=target.classes, missing=missing)
     trained_until = matrix["label_end"][fold.train].max()
     return predicted.with_columns(y=rows["y"], target=rows["target"]).select(
         *KEY_COLUMNS,

@@ -1,6 +1,7 @@
-"""Training matrix: feature groups joined with labels, complete rows only, everything known before a cutoff.
+"""Training matrix: feature groups joined with labels, everything known before a cutoff.
 
-Lives here: the join, the cutoff, sample weights, and the checks that make a matrix fit to train on. Not here:
+Lives here: the join, the cutoff, which rows a model may use, sample weights, and the checks that make a matrix fit to
+train on. Not here:
 how features and labels are computed (`features`, `targets`), how rows are split into folds (`splitters`).
 """
 
@@ -18,6 +19,7 @@ from hf_pipelines.research.targets import Target, build_labels
 
 MATRIX_COLUMNS = [*KEY_COLUMNS, "label_start", "label_end", "target", "y", "weight"]
 WEIGHTINGS = ("none", "class_balance")
+MISSING = ("drop", "keep")
 
 
 def build_matrix(
@@ -28,12 +30,20 @@ def build_matrix(
     cutoff: datetime | None,
     minimum_rows: int,
     weighting: str = "none",
+    missing: str = "drop",
 ) -> pl.DataFrame:
     """Join feature groups with labels and keep the rows a model may be trained on.
 
-    Dropped without complaint: rows without a label yet, rows whose label ends at or after `cutoff`, rows with
-    any feature unknown (NaN or null: the symbol's history is still shorter than a lookback), reference
-    symbols. Everything else that does not fit together raises.
+    `label_features`, then `select_rows`: see there.
+    """
+    labelled = label_features(features, bars=bars, target=target, cutoff=cutoff)
+    return select_rows(labelled, target=target, minimum_rows=minimum_rows, weighting=weighting, missing=missing)
+
+
+def label_features(
+    features: pl.DataFrame | Sequence[pl.DataFrame], *, bars: pl.DataFrame, target: Target, cutoff: datetime | None
+) -> pl.DataFrame:
+    """Join feature groups with the labels that ended before a cutoff.
 
     Parameters
     ----------
@@ -45,10 +55,43 @@ def build_matrix(
         From `build_target`.
     cutoff : datetime or None
         Time-zone aware. Kept rows have `label_end < cutoff` strictly; None keeps every labelled row.
+
+    Returns
+    -------
+    DataFrame
+        Keys, Float32 features in the order given (NaN: unknown), `label_start`, `label_end`, `target`, `y`. Rows
+        without a label before the cutoff and rows of reference symbols are left out.
+
+    Raises
+    ------
+    ValueError
+        As `join_features`; if the cutoff has no time zone, `bars` lack a column, repeat a key, or lack a row of
+        `features`.
+    """
+    _check_cutoff(cutoff)
+    joined = join_features([features] if isinstance(features, pl.DataFrame) else features)
+    labelled = joined.join(_member_labels(bars, joined=joined, target=target), on=KEY_COLUMNS, how="inner")
+    return labelled if cutoff is None else labelled.filter(pl.col("label_end") < cutoff)
+
+
+def select_rows(
+    labelled: pl.DataFrame, *, target: Target, minimum_rows: int, weighting: str = "none", missing: str = "drop"
+) -> pl.DataFrame:
+    """Keep the labelled rows that a model may be trained on, and weigh them.
+
+    Parameters
+    ----------
+    labelled : DataFrame
+        From `label_features`.
+    target : Target
+        What it was labelled with.
     minimum_rows : int
         Rows below which training is refused.
     weighting : {"none", "class_balance"}
         See `sample_weights`.
+    missing : {"drop", "keep"}
+        What becomes of a row with an unknown feature: see `usable_rows`. `unknown_counts` tells which features
+        are unknown how often.
 
     Returns
     -------
@@ -58,32 +101,99 @@ def build_matrix(
     Raises
     ------
     ValueError
-        If columns are missing or occur twice, keys are duplicated, groups hold different rows or rows without
-        a bar, fewer than `minimum_rows` rows remain, or a feature is all NaN, infinite or constant over the
-        rows.
+        If fewer than `minimum_rows` rows remain; the features that are unknown most often are named.
     """
-    _check_cutoff(cutoff)
-    joined = join_features([features] if isinstance(features, pl.DataFrame) else features)
-    names = [name for name in joined.columns if name not in KEY_COLUMNS]
-    labelled = joined.join(_member_labels(bars, joined=joined, target=target), on=KEY_COLUMNS, how="inner")
-    if cutoff is not None:
-        labelled = labelled.filter(pl.col("label_end") < cutoff)
-    _refuse(labelled, names, pl.all().is_nan().all(), "have a value in some row", "compute it on longer bars")
-    complete = labelled.filter(~pl.any_horizontal(pl.col(names).is_nan()))
-    if complete.height < max(minimum_rows, 1):
+    names = feature_names(labelled)
+    kept = usable_rows(labelled, names, missing=missing)
+    if kept.height < max(minimum_rows, 1):
         raise ValueError(
-            f"`features` must give at least {max(minimum_rows, 1)} labelled rows before {cutoff} with every "
-            f"feature known, was {complete.height} (of {joined.height} rows, {labelled.height} labelled); "
-            "widen the window of weeks."
+            f"`features` must give at least {max(minimum_rows, 1)} labelled rows before the cutoff with "
+            f"{'every' if missing == 'drop' else 'a'} feature known, was {kept.height} of {labelled.height} labelled; "
+            f"{_explain_unknown(labelled, missing=missing)}."
         )
-    _refuse(complete, names, pl.all().is_infinite().any(), "be finite", "repair its formula")
-    _refuse(complete, names, pl.all().min() == pl.all().max(), "vary over the rows", "leave it out")
-    weight = sample_weights(complete["y"].to_numpy(), weighting=weighting, target=target)
-    return complete.with_columns(weight=pl.Series(weight)).select(*MATRIX_COLUMNS, *names).sort("ts", "symbol")
+    weight = sample_weights(kept["y"].to_numpy(), weighting=weighting, target=target)
+    return kept.with_columns(weight=pl.Series(weight)).select(*MATRIX_COLUMNS, *names).sort("ts", "symbol")
+
+
+def usable_rows(frame: pl.DataFrame, names: Sequence[str], *, missing: str) -> pl.DataFrame:
+    """Rows that a model may be fitted on, or asked about.
+
+    Parameters
+    ----------
+    frame : DataFrame
+        Holds the features `names`, NaN where unknown.
+    names : sequence of str
+        Features of the model.
+    missing : {"drop", "keep"}
+        "drop": rows with every feature known. "keep": rows with any feature known, for learners that take NaN.
+    """
+    if missing not in MISSING:
+        raise ValueError(f"`missing` must be one of {list(MISSING)}, was {missing!r}.")
+    is_known = pl.col(list(names)).is_finite()
+    return frame.filter(pl.all_horizontal(is_known) if missing == "drop" else pl.any_horizontal(is_known))
+
+
+def unknown_counts(labelled: pl.DataFrame) -> pl.DataFrame:
+    """How often each feature is unknown.
+
+    Parameters
+    ----------
+    labelled : DataFrame
+        From `label_features`.
+
+    Returns
+    -------
+    DataFrame
+        `feature`, `unknown` (rows where it is NaN), `alone` (rows where nothing else is: they would be complete
+        without the feature); features that are always known are left out, most unknown first, then by name.
+    """
+    names = feature_names(labelled)
+    is_unknown = labelled.select(~pl.col(names).is_finite()).to_numpy()
+    is_alone = is_unknown.sum(axis=1) == 1
+    counts = pl.DataFrame(
+        {
+            "feature": names,
+            "unknown": is_unknown.sum(axis=0, dtype=np.int64),
+            "alone": is_unknown[is_alone].sum(axis=0, dtype=np.int64),
+        }
+    )
+    return counts.filter(pl.col("unknown") > 0).sort("unknown", "feature", descending=[True, False])
+
+
+def constant_features(matrix: pl.DataFrame) -> list[str]:
+    """Features that take one value, or none, over the rows: nothing can be learned from them."""
+    names = feature_names(matrix)
+    known = matrix.select(pl.col(names).fill_nan(None))
+    spread = known.select(pl.all().min() == pl.all().max()).row(0)
+    return [name for name, is_one in zip(names, spread, strict=True) if is_one is None or is_one]
+
+
+def rows_without_label(
+    features: pl.DataFrame, *, bars: pl.DataFrame, target: Target, cutoff: datetime | None
+) -> pl.DataFrame:
+    """Keys of rows that a matrix rightly lacks: their label is not known before the cutoff, or never.
+
+    A halt, a delisting, a refused bar or a late vendor leaves a symbol without the bars that would end its labels.
+
+    Parameters
+    ----------
+    features, bars, target, cutoff
+        As in `label_features`.
+
+    Returns
+    -------
+    DataFrame
+        Keys, in the order of `features`.
+    """
+    labels = _member_labels(bars, joined=features, target=target)
+    known = labels if cutoff is None else labels.filter(pl.col("label_end") < cutoff)
+    return features.select(KEY_COLUMNS).join(known, on=KEY_COLUMNS, how="anti", maintain_order="left")
 
 
 def join_features(groups: Sequence[pl.DataFrame]) -> pl.DataFrame:
-    """Join feature groups side by side on symbol, session and ts; nulls become NaN, values Float32.
+    """Join feature groups side by side on symbol, session and ts; values Float32.
+
+    Nulls and infinite values become NaN: unknown. No model can be fitted on infinity, and a price that made it is wrong.
 
     Raises
     ------
@@ -106,7 +216,9 @@ def join_features(groups: Sequence[pl.DataFrame]) -> pl.DataFrame:
             f"`features` must hold the same rows in every group, was {heights} rows with {joined.height} in "
             "common; recompute the group that is short."
         )
-    return joined.with_columns(pl.col(names).cast(pl.Float32).fill_null(float("nan")))
+    # Cast first: 1e39 is infinite as a Float32.
+    value = pl.col(names).cast(pl.Float32)
+    return joined.with_columns(pl.when(value.is_finite()).then(value).otherwise(float("nan")).cast(pl.Float32))
 
 
 def sample_weights(y: np.ndarray, *, weighting: str, target: Target) -> np.ndarray:
@@ -173,10 +285,12 @@ def _check_cutoff(cutoff: datetime | None) -> None:
         raise ValueError(f"`cutoff` must carry a time zone, was {cutoff}; use UTC.")
 
 
-def _refuse(frame: pl.DataFrame, names: list[str], is_bad: pl.Expr, rule: str, remedy: str) -> None:
-    if frame.is_empty():
-        return
-    verdict = frame.select(names).select(is_bad).row(0, named=True)
-    offenders = sorted(name for name, bad in verdict.items() if bad)
-    if offenders:
-        raise ValueError(f"each feature must {rule}, was not so for {len(offenders)}: {offenders[:5]}; {remedy}.")
+def _explain_unknown(labelled: pl.DataFrame, *, missing: str) -> str:
+    """Which features cost the rows, and what can be done."""
+    counts = unknown_counts(labelled)
+    if labelled.is_empty() or counts.is_empty():
+        return "widen the window of weeks"
+    shown = ", ".join(f"{name} ({n} of {labelled.height})" for name, n, _ in counts.head(5).rows())
+    more = f" and {counts.height - 5} more" if counts.height > 5 else ""
+    keep = ", or keep such rows (`missing: keep`) with a learner that takes NaN" if missing == "drop" else ""
+    return f"unknown are {shown}{more}; widen the window of weeks, leave out what is never known{keep}"

@@ -375,14 +375,14 @@ def test_fitted_model_and_signals_refuse_inputs_without_a_verdict(copied):
 
 
 def test_training_matrix_that_changes_features_with_later_rows_is_rejected(copied, monkeypatch):
-    build = MATRIX.build_matrix
+    select = MATRIX.select_rows
 
     def standardise_over_the_whole_matrix(*args, **options):
-        matrix = build(*args, **options)
+        matrix = select(*args, **options)
         x = pl.col("quick_roc_5")
         return matrix.with_columns(((x - x.mean()) / x.std()).cast(pl.Float32))
 
-    monkeypatch.setattr(MATRIX, "build_matrix", standardise_over_the_whole_matrix)
+    monkeypatch.setattr(MATRIX, "select_rows", standardise_over_the_whole_matrix)
     run = copied.run("ranking/training_matrix", "2012-04-01")
 
     assert not run.success and copied.store.partitions("ranking/training_matrix") == []
@@ -391,13 +391,86 @@ def test_training_matrix_that_changes_features_with_later_rows_is_rejected(copie
     assert len(copied.store.objects.keys("_rejected/ranking/training_matrix")) == 1
 
 
+def _without(project: Project, rows: pl.Expr) -> None:
+    """Publish the bars and features of all weeks without some rows, as if these had never come."""
+    for asset in ("small/bars", "small/features/quick"):
+        for week in project.store.partitions(asset):
+            stored = project.store.read(asset, week)
+            content = Content(stored.frame.filter(~rows), inputs=stored.footer.inputs, has_session_hashes=True)
+            verdicts = {"replay": Verdict(True, content.content_hash(), 9)}
+            stamp = Stamp(stored.footer.code_version, "by hand", stored.footer.created_at)
+            project.store.publish(asset, week, content, stamp, verdicts=verdicts)
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [
+        pytest.param(pl.col("session") == date(2012, 3, 30), id="one refused row"),
+        pytest.param(pl.col("session").is_between(date(2012, 3, 26), date(2012, 4, 3)), id="halt"),
+        pytest.param(pl.col("session") > date(2012, 3, 7), id="delisting"),
+    ],
+)
+def test_training_matrix_without_rows_that_have_no_label_is_published(copied, rows):
+    _without(copied, (pl.col("symbol") == "S001") & rows)
+
+    run = copied.make("ranking/training_matrix", "2012-04-01")
+
+    assert run.checks["ranking/training_matrix", "replay"].passed
+    features = pl.concat(
+        copied.store.read("small/features/quick", week).frame
+        for week in copied.weeks
+        if "2012-01-22" <= week < "2012-04-01"
+    )
+    matrix = copied.store.read("ranking/training_matrix", "2012-04-01").frame
+    lacking = features.join(matrix, on=["symbol", "session"], how="anti").sort("symbol", "session")
+    # Labels of two bars: each symbol lacks the rows of its last two bars before the week.
+    last_two = features.sort("symbol", "session").group_by("symbol", maintain_order=True).tail(2)
+    assert lacking.select("symbol", "session").rows() == last_two.select("symbol", "session").rows()
+
+
+def test_training_matrix_without_rows_that_turned_out_badly_is_rejected(copied, monkeypatch):
+    select = MATRIX.select_rows
+
+    def without_losers(labelled, **options):
+        return select(labelled.filter(pl.col("target") > -0.01), **options)
+
+    monkeypatch.setattr(MATRIX, "select_rows", without_losers)
+    run = copied.run("ranking/training_matrix", "2012-04-01")
+
+    assert not run.success and copied.store.partitions("ranking/training_matrix") == []
+    assert re.search(r"stored=\(none\) recomputed=\S+", run.message)
+
+
+def test_training_matrix_tells_what_unknown_features_cost_and_which_are_constant(copied):
+    for week in copied.store.partitions("small/features/quick"):
+        stored = copied.store.read("small/features/quick", week)
+        unknown = (pl.col("symbol") == "S002") & (pl.col("session") == date(2012, 3, 14))
+        frame = stored.frame.with_columns(
+            quick_roc_5=pl.when(unknown).then(float("inf")).otherwise("quick_roc_5").cast(pl.Float32),
+            quick_gap_5=pl.lit(0.5, dtype=pl.Float32),
+        )
+        content = Content(frame, inputs=stored.footer.inputs, has_session_hashes=True)
+        stamp = Stamp(stored.footer.code_version, "by hand", stored.footer.created_at)
+        verdicts = {"replay": Verdict(True, content.content_hash(), 9)}
+        copied.store.publish("small/features/quick", week, content, stamp, verdicts=verdicts)
+
+    run = copied.make("ranking/training_matrix", "2012-04-01")
+
+    stored = copied.store.read("ranking/training_matrix", "2012-04-01")
+    # Of the ten weeks one row has an unknown feature.
+    assert stored.footer.facts["unknown"] == {"quick_roc_5": [1, 1]}
+    assert run.materialised["ranking/training_matrix"]["2012-04-01"]["dropped_rows"] == 1
+    check = run.checks["ranking/training_matrix", "features_vary"]
+    assert not check.passed and check.severity == dg.AssetCheckSeverity.WARN and "quick_gap_5" in check.description
+
+
 def test_training_matrix_with_labels_of_its_own_week_is_rejected(copied, monkeypatch):
-    build = MATRIX.build_matrix
+    label = MATRIX.label_features
 
     def keep_labels_that_end_later(*args, cutoff, **options):
-        return build(*args, cutoff=None, **options).with_columns(label_end=pl.col("label_end") + timedelta(days=4))
+        return label(*args, cutoff=None, **options).with_columns(label_end=pl.col("label_end") + timedelta(days=4))
 
-    monkeypatch.setattr(MATRIX, "build_matrix", keep_labels_that_end_later)
+    monkeypatch.setattr(MATRIX, "label_features", keep_labels_that_end_later)
     run = copied.run("ranking/training_matrix", "2012-04-01")
 
     assert not run.success and copied.store.partitions("ranking/training_matrix") == []

@@ -62,7 +62,7 @@ def test_signals_after_the_close_with_an_older_model_are_live(project):
     issue = _issue(project)
     assert issue.columns == [
         "symbol", "session", "ts", "weight", "prediction", "confidence",
-        "model_version", "model_as_of", "as_of", "created_at", "issue_kind",
+        "reason", "model_version", "model_as_of", "as_of", "created_at", "issue_kind",
     ]  # fmt: skip
     assert issue["issue_kind"].unique().to_list() == ["live"]
     assert issue["created_at"].unique().to_list() == [datetime.fromisoformat(AFTER_THE_CLOSE)]
@@ -73,6 +73,7 @@ def test_signals_after_the_close_with_an_older_model_are_live(project):
     # Long the best by prediction, short the worst, each half of the account; the benchmark is not among them.
     ranked = issue.sort("prediction")
     assert ranked["weight"].to_list() == [-0.5, 0.0, 0.0, 0.5]
+    assert ranked["reason"].to_list() == ["", "no position by the rule", "no position by the rule", ""]
     assert issue["symbol"].to_list() == ["S000", "S001", "S002", "S003"]
     noted = run.materialised[SIGNALS][DAY]
     assert (noted["members"], noted["positions"], noted["gross_exposure"], noted["net_exposure"]) == (4, 2, 1.0, 0.0)
@@ -142,6 +143,65 @@ def test_signals_of_a_day_without_a_position_hold_every_member_with_weight_0(sma
     assert issue.select("symbol", "weight").rows() == [("S000", 0.0), ("S001", 0.0), ("S002", 0.0), ("S003", 0.0)]
     assert issue["confidence"].is_between(1 / 3, 1.0).all()
     assert run.materialised["direction/signals"][DAY]["positions"] == 0
+
+
+def _publish(project: Project, asset: str, key: str, frame: pl.DataFrame, facts=None) -> None:
+    """Other rows under an asset's key, with every verdict that readers ask for."""
+    stored = project.store.read(asset, key)
+    has_sessions = bool(stored.footer.session_hashes)
+    content = Content(frame, inputs=stored.footer.inputs, facts=facts or {}, has_session_hashes=has_sessions)
+    verdicts = {name: Verdict(True, content.content_hash(), 1) for name in stored.footer.verdicts}
+    stamp = Stamp(stored.footer.code_version, "by hand", stored.footer.created_at)
+    project.store.publish(asset, key, content, stamp, verdicts=verdicts)
+
+
+def test_signals_hold_every_member_and_their_weights_are_shares_of_members(small_project, tmp_path):
+    always = {"type": "probability_threshold", "params": {"threshold": 0.01}}
+    copied = small_project.copy(tmp_path / "project")
+    copied.rewrite(strategies=[trees_strategy(signal=always)])
+    copied.retrain("direction", WEEK)
+    features = copied.store.read("small/features/quick", WEEK).frame
+    of_day = pl.col("session") == pl.lit(DAY).str.to_date()
+    unknown = of_day & (pl.col("symbol") == "S002")
+    changed = features.filter(~(of_day & (pl.col("symbol") == "S001"))).with_columns(
+        quick_roc_2=pl.when(unknown).then(float("inf")).otherwise("quick_roc_2").cast(pl.Float32),
+        quick_gap_5=pl.when(unknown).then(None).otherwise("quick_gap_5").cast(pl.Float32),
+    )
+    _publish(copied, "small/features/quick", WEEK, changed)
+
+    run = copied.make("direction/signals", DAY)
+
+    issue = _issue(copied, strategy="direction")
+    assert issue["symbol"].to_list() == ["S000", "S001", "S002", "S003"]
+    # Four members: a quarter each, not a half of the two about which something is known.
+    assert issue["weight"].abs().to_list() == [0.25, 0.0, 0.0, 0.25]
+    assert issue["reason"].to_list() == ["", "no bar", "unknown: quick_roc_2, quick_gap_5", ""]
+    assert issue["ts"].n_unique() == 1 and issue.filter(pl.col("reason") != "")["prediction"].is_nan().all()
+    assert copied.store.footer("direction/signals", DAY).facts["schema_version"] == 2
+    noted = run.materialised["direction/signals"][DAY]
+    assert (noted["members"], noted["without_prediction"], noted["positions"]) == (4, 2, 2)
+    assert "| S001 | 0 | nan | nan | no bar |" in noted["preview"]
+
+
+def test_signals_of_schema_version_1_stay_readable_beside_those_of_version_2(project):
+    for day in ("2012-04-11", "2012-04-12", "2012-04-13"):
+        project.make(SIGNALS, day, now=f"{day}T20:05:00+00:00")
+    project.make("ranking/track_record", "2012-04-15")
+    expected = project.store.read("ranking/track_record", "2012-04-15").frame
+    # The first day as version 1 had it: rows of the members that had a prediction, without a reason.
+    issue = project.store.read(SIGNALS, "2012-04-11")
+    held = issue.frame.filter(pl.col("weight") != 0.0).drop("reason")
+    Path(project.store.objects.address(f"{SIGNALS}/2012-04-11.parquet")).unlink()
+    content = Content(held, inputs=issue.footer.inputs, facts={"schema_version": 1})
+    verdicts = {name: Verdict(True, content.content_hash(), 1) for name in issue.footer.verdicts}
+    stamp = Stamp(issue.footer.code_version, "by hand", issue.footer.created_at)
+    project.store.publish(SIGNALS, "2012-04-11", content, stamp, verdicts=verdicts)
+
+    project.make("ranking/track_record", "2012-04-15")
+
+    assert project.store.read("ranking/track_record", "2012-04-15").frame.equals(expected)
+    assert json.loads(project.store.objects.get(f"{SIGNALS}/latest.json"))["schema_version"] == 2
+    assert "reason" not in _issue(project, "2012-04-11").columns
 
 
 def test_signals_without_a_model_of_the_week_fail_naming_the_command(project):
@@ -233,7 +293,7 @@ def test_signals_name_the_newest_issue_in_latest_json(project):
         "content_hash": project.hashes(SIGNALS)["2012-04-12"],
         "model": project.hashes("ranking/fitted_model")[WEEK],
         "issue_kind": "backfill",
-        "schema_version": 1,
+        "schema_version": 2,
     }
 
 

@@ -4,6 +4,7 @@ import io
 from collections.abc import Mapping
 from dataclasses import replace
 from datetime import date, timedelta
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -14,8 +15,8 @@ import pytest
 import yaml
 
 from hf_pipelines.research.backtest import ENGINES
-from hf_pipelines.research.features import Feature
-from hf_pipelines_tests.pipeline import US_TECH, Project, ridge_strategy, shipped_features
+from hf_pipelines.research.features import Feature, Panel
+from hf_pipelines_tests.pipeline import US_TECH, Project, ridge_strategy, shipped_features, trees_strategy
 
 TECHNICAL = "us_tech/features/technical"
 
@@ -205,27 +206,36 @@ def test_fewer_rows_than_the_minimum_are_refused_with_both_numbers(project):
     project.rewrite(strategies=[ridge_strategy(training={"weeks": 10, "minimum_rows": 5000})])
     run = project.run("ranking/training_matrix", "2012-04-01")
     assert not run.success and project.store.partitions("ranking/training_matrix") == []
-    assert "must give at least 5000 labelled rows before 2012-04-01 04:00:00+00:00" in run.message
+    assert "must give at least 5000 labelled rows before the cutoff" in run.message
     # Four symbols over the 49 sessions of ten weeks, less two each that have no label yet.
-    assert f"was {4 * (49 - 2)} (of {4 * 49} rows, {4 * (49 - 2)} labelled)" in run.message
+    assert f"was {4 * (49 - 2)} of {4 * (49 - 2)} labelled; widen the window of weeks" in run.message
 
 
-@pytest.mark.parametrize(
-    ("name", "value", "expected"),
-    [
-        pytest.param("quick_constant", 1.0, "each feature must vary over the rows, was not so for 1", id="constant"),
-        pytest.param(
-            "quick_unknown", np.nan, "each feature must have a value in some row, was not so for 1", id="all NaN"
-        ),
-    ],
-)
-def test_a_feature_without_information_is_named(project, registry, name, value, expected):
-    registry[name] = Feature(name, "quick", lambda panel: np.full(panel.close.size, value), 1, ("close",), "planted")
+def test_a_feature_without_information_is_named(project, registry):
+    for name, value in (("quick_constant", 1.0), ("quick_unknown", np.nan)):
+        compute = partial(_filled, value=value)
+        registry[name] = Feature(name, "quick", compute, 1, ("close",), "planted")
     project.reload()
-    project.make("small/features/quick", project.weeks[0], "2012-03-25")
+    project.make("small/features/quick", project.weeks[0], "2012-04-01")
     run = project.run("ranking/training_matrix", "2012-04-01")
     assert not run.success and project.store.partitions("ranking/training_matrix") == []
-    assert f"{expected}: ['{name}']" in run.message
+    assert (
+        "was 0 of 188 labelled; unknown are quick_unknown (188 of 188); widen the window of weeks, leave out"
+        in run.message
+    )
+
+    trees = trees_strategy(features=["quick"], training={"weeks": 10, "minimum_rows": 40, "missing": "keep"})
+    project.rewrite(strategies=[trees])
+    made = project.retrain("direction", "2012-04-01")
+    check = made.checks["direction/training_matrix", "features_vary"]
+    assert not check.passed and "constant: 2 of 5 features: quick_constant, quick_unknown" in check.description
+    assert made.materialised["direction/training_matrix"]["2012-04-01"]["dropped_rows"] == 0
+    project.make("direction/signals", "2012-04-03")
+    assert project.store.read("direction/signals", "2012-04-03").frame["prediction"].is_finite().all()
+
+
+def _filled(panel: Panel, *, value: float) -> np.ndarray:
+    return np.full(panel.close.size, value)
 
 
 def test_missing_weeks_of_bars_are_named_with_the_command_that_makes_them(project):

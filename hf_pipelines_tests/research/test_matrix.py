@@ -11,9 +11,13 @@ from sklearn.utils.class_weight import compute_sample_weight
 from hf_pipelines.research.matrix import (
     MATRIX_COLUMNS,
     build_matrix,
+    constant_features,
     feature_names,
     join_features,
+    label_features,
+    rows_without_label,
     sample_weights,
+    unknown_counts,
 )
 from hf_pipelines.research.targets import build_target
 from hf_pipelines_tests.sample_matrix import close_of, plain_bars
@@ -34,9 +38,15 @@ def numbered(name: str = "x") -> pl.DataFrame:
     return group(**{name: [float(row) for row in range(BARS.height)]})
 
 
-def build(features, *, bars=BARS, target=RETURN, cutoff=None, minimum_rows=1, weighting="none"):
+def build(features, *, bars=BARS, target=RETURN, cutoff=None, minimum_rows=1, weighting="none", missing="drop"):
     return build_matrix(
-        features, bars=bars, target=target, cutoff=cutoff, minimum_rows=minimum_rows, weighting=weighting
+        features,
+        bars=bars,
+        target=target,
+        cutoff=cutoff,
+        minimum_rows=minimum_rows,
+        weighting=weighting,
+        missing=missing,
     )
 
 
@@ -112,41 +122,76 @@ def test_join_features_malformed_groups_raise(features, message):
         join_features([features] if isinstance(features, pl.DataFrame) else features)
 
 
-def test_build_matrix_useless_features_are_named_sorted_and_at_most_five():
+def test_build_matrix_never_filled_features_are_named_most_unknown_first_and_at_most_five():
     nothing = group(**{f"f{number}": [NAN] * 10 for number in (6, 3, 5, 1, 4, 2)}, good=list(range(10)))
-    with pytest.raises(ValueError, match=r"have a value.*for 6: \['f1', 'f2', 'f3', 'f4', 'f5'\]"):
+    shown = r"f1 \(8 of 8\), f2 \(8 of 8\), f3 \(8 of 8\), f4 \(8 of 8\), f5 \(8 of 8\) and 1 more; .*`missing: keep`"
+    with pytest.raises(ValueError, match=shown):
         build(nothing)
 
 
+INF = float("inf")
+UNEVEN = [numbered("x"), group(z=[NAN, INF, 1, 2, 3, -INF, 4, 5, 6, 7]), group(w=[NAN, 1, NAN, *range(7)])]
+
+
+def test_build_matrix_infinite_value_is_unknown():
+    finite = [UNEVEN[0], UNEVEN[1].with_columns(z=pl.when(pl.col("z").is_finite()).then("z").otherwise(NAN))]
+    assert_frame_equal(build(UNEVEN[:2]), build(finite))
+
+
+def test_build_matrix_keep_leaves_out_only_rows_without_any_known_feature():
+    matrix = build(UNEVEN[1:], missing="keep")
+    # Of ten rows each symbol's last has no label; A's first knows neither feature.
+    assert matrix.select("symbol", "z", "w").fill_nan(None).rows() == [
+        ("B", None, 2), ("A", None, 1), ("B", 4, 3), ("A", 1, None), ("B", 5, 4), ("A", 2, 0), ("B", 6, 5),
+    ]  # fmt: skip
+    assert matrix["weight"].to_list() == [1.0] * 7
+
+
+def test_unknown_counts_by_hand():
+    labelled = label_features(UNEVEN, bars=BARS, target=RETURN, cutoff=None)
+    # z is unknown in A's first two rows and B's first, w in A's first and third: A's first lacks both.
+    assert unknown_counts(labelled).rows() == [("z", 3, 2), ("w", 2, 1)]
+    assert labelled.height - build(UNEVEN).height == 4
+
+
+def test_select_rows_unknown_choice_raises():
+    with pytest.raises(ValueError, match="`missing` must be one of.*'impute'"):
+        build(numbered(), missing="impute")
+
+
 @pytest.mark.parametrize(
-    ("values", "rule"),
+    "values",
     [
-        pytest.param([3.0] * 10, "vary over the rows", id="constant"),
-        pytest.param([NAN] * 10, "have a value in some row", id="all unknown"),
-        pytest.param([NAN, 1, 1, 1, 1, NAN, 1, 1, 1, 1], "vary over the rows", id="constant where known"),
-        pytest.param([1, 2, float("inf"), *range(7)], "be finite", id="infinite"),
+        pytest.param([3.0] * 10, id="constant"),
+        pytest.param([NAN] * 10, id="never filled"),
+        pytest.param([NAN, 1, 1, 1, 1, NAN, 1, 1, 1, 1], id="constant where known"),
+        pytest.param([0, 0, 0, 0, 1, 0, 0, 0, 0, 1], id="varies only where there is no label"),
     ],
 )
-def test_build_matrix_bad_feature_raises(values, rule):
-    with pytest.raises(ValueError, match=rf"each feature must {rule}, was not so for 1: \['bad'\]"):
-        build([numbered(), group(bad=values)])
+def test_constant_features_stay_in_the_matrix_and_are_named(values):
+    matrix = build([numbered(), group(flat=values)], missing="keep")
+    assert constant_features(matrix) == ["flat"] and feature_names(matrix) == ["x", "flat"]
 
 
-def test_build_matrix_feature_that_varies_only_after_the_cutoff_is_constant():
-    late = group(late=[0, 0, 0, 0, 1, 0, 0, 0, 0, 1])
-    with pytest.raises(ValueError, match=r"vary over the rows.*\['late'\]"):
-        build([numbered(), late])
+def test_rows_without_label_by_hand():
+    # B has no bar on the last two days: its labels of one bar end a day earlier than A's.
+    bars = BARS.filter((pl.col("symbol") == "A") | (pl.col("ts") <= close_of(3)))
+    features = numbered().join(bars, on=["symbol", "ts"], how="semi")
+    absent = rows_without_label(features, bars=bars, target=RETURN, cutoff=close_of(5))
+    assert absent.select("symbol", "ts").rows() == [("A", close_of(4)), ("A", close_of(5)), ("B", close_of(3))]
+    matrix = build(features, bars=bars, cutoff=close_of(5))
+    assert matrix.height + absent.height == features.height
 
 
 def test_build_matrix_too_few_rows_raises_with_the_numbers():
     short = group(z=[NAN] * 4 + [1.0] + [NAN] * 3 + [2.0, 3.0])
-    message = r"at least 3 labelled rows.*was 1 \(of 10 rows, 8 labelled\)"
+    message = r"at least 3 labelled rows.*was 1 of 8 labelled; unknown are z \(7 of 8\)"
     with pytest.raises(ValueError, match=message):
         build(short, minimum_rows=3)
 
 
 def test_build_matrix_nothing_before_cutoff_raises():
-    with pytest.raises(ValueError, match=r"was 0 \(of 10 rows, 0 labelled\)"):
+    with pytest.raises(ValueError, match=r"was 0 of 0 labelled; widen the window of weeks"):
         build(numbered(), cutoff=datetime(2000, 1, 1, tzinfo=UTC), minimum_rows=0)
 
 

@@ -1,11 +1,13 @@
 """Signal rules by hand, and the contract every rule keeps."""
 
+import math
+
 import numpy as np
 import polars as pl
 import pytest
 from polars.testing import assert_frame_equal
 
-from hf_pipelines.research.signals import RULES, apply_rule
+from hf_pipelines.research.signals import RULES, add_absent_members, apply_rule, reasons
 from hf_pipelines_tests.sample_matrix import plain_bars
 
 NAN = float("nan")
@@ -102,6 +104,42 @@ def test_every_rule_gives_each_row_a_finite_weight_within_the_gross(rule):
     gross = weights.group_by("ts").agg(pl.col("weight").abs().sum())["weight"]
     assert gross.max() <= 0.8 + 1e-12 and gross.max() > 0
     assert not weights.filter(pl.col("weight") == 0.0).select((1.0 / pl.col("weight") < 0).any()).item()
+
+
+@pytest.mark.parametrize("rule", sorted(RULES))
+def test_every_rule_gives_members_without_a_row_what_it_gives_those_without_a_prediction(rule):
+    predictions = random_predictions(symbols=6)
+    is_gone = pl.Series(np.random.default_rng(3).random(predictions.height) < 0.3)
+    numbers = pl.col("prediction", "probability_up", "probability_down")
+    unknown = predictions.with_columns(pl.when(is_gone).then(NAN).otherwise(numbers).name.keep())
+    members = predictions.select("symbol", "session")
+    completed = add_absent_members(predictions.filter(~is_gone), members)
+    assert_frame_equal(completed.select(unknown.columns), unknown.sort("ts", "symbol"))
+    assert_frame_equal(apply_rule(completed, rule=rule), apply_rule(unknown, rule=rule))
+
+
+def test_add_absent_members_knows_who_belongs_on_each_session_and_each_bar_of_it():
+    bars = plain_bars({"A": [1.0, 1.0], "B": [1.0, 1.0]})
+    first, second = bars["session"].unique().sort()
+    hourly = pl.concat([bars, bars.with_columns(ts=pl.col("ts").dt.offset_by("-1h"))])
+    predictions = hourly.filter((pl.col("symbol") == "A") | (pl.col("session") == first)).with_columns(
+        prediction=pl.lit(1.0)
+    )
+    spells = pl.DataFrame({"symbol": ["A", "B", "A", "B", "C"], "session": [first, first, second, second, second]})
+    completed = add_absent_members(predictions.select("symbol", "session", "ts", "prediction"), spells)
+    assert completed.group_by("ts", maintain_order=True).agg("symbol")["symbol"].to_list() == [
+        ["A", "B"], ["A", "B"], ["A", "B", "C"], ["A", "B", "C"],
+    ]  # fmt: skip
+    assert completed["prediction"].is_nan().sum() == 4
+
+
+def test_reasons_by_hand():
+    keys = plain_bars({symbol: [1.0] for symbol in "ABCD"}).select("symbol", "session", "ts")
+    weights = keys.with_columns(weight=pl.Series([0.5, 0.0, 0.0, 0.0]), prediction=pl.Series([0.9, 0.1, NAN, NAN]))
+    known = {"p": [1.0, 1.0, NAN], "q": [1.0, 1.0, None], "r": [1.0, 1.0, math.inf], "s": [NAN, 1.0, NAN]}
+    features = keys[:3].with_columns(**{name: pl.Series(values, dtype=pl.Float32) for name, values in known.items()})
+    found = reasons(weights, features, names=list(known))
+    assert found.to_list() == ["", "no position by the rule", "unknown: p, q, r and 1 more", "no bar"]
 
 
 @pytest.mark.parametrize("rule", sorted(RULES))

@@ -21,7 +21,7 @@ from hf_pipelines.components.stage import (
 from hf_pipelines.components.strategy_stages.plan import StrategyPlan, single, trade, trading_fields
 from hf_pipelines.research.backtest import ENGINES
 from hf_pipelines.research.cross_validation import latest_predictions
-from hf_pipelines.research.signals import RULES, apply_rule
+from hf_pipelines.research.signals import RULES, add_absent_members, apply_rule
 from hf_pipelines.resources.parquet_io_manager import Loaded
 from hf_pipelines.resources.partition_store import Content
 
@@ -36,7 +36,9 @@ def backtest(plan: StrategyPlan) -> Stage:
         began = perf_counter()
         weeks = window(partitions, bars, key)
         predictions = latest_predictions(single(inputs["cv_results"], key).frame)
-        weights = apply_rule(predictions, rule=plan.rule, params=plan.rule_params)
+        # As in an issue: weights are shares of the members, whether something can be said of all of them or not.
+        members = plan.market.member_sessions(predictions["session"].unique().to_list())
+        weights = apply_rule(add_absent_members(predictions, members), rule=plan.rule, params=plan.rule_params)
         result = trade(plan, weights, inputs["bars"].frame(weeks))
         content = Content(
             result.equity,
@@ -63,9 +65,14 @@ def backtest(plan: StrategyPlan) -> Stage:
         code_version=code_version(
             ENGINES[plan.engine].run,
             latest_predictions,
+            add_absent_members,
             apply_rule,
             RULES[plan.rule].weigh,
-            fields={**trading_fields(plan), "rule": [plan.rule, dict(plan.rule_params)]},
+            fields={
+                **trading_fields(plan),
+                "rule": [plan.rule, dict(plan.rule_params)],
+                "universe": plan.market.spells,
+            },
         ),
         checks=(
             StageCheck(

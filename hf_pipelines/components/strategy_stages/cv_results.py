@@ -44,6 +44,7 @@ def cv_results(plan: StrategyPlan) -> Stage:
             weighting=plan.weighting,
             seed=plan.seed,
             n_jobs=FOLDS_AT_A_TIME,
+            missing=plan.missing,
         )
         metadata = {
             "fold_metrics": dg.MetadataValue.md(markdown_table(result.fold_metrics)),
@@ -85,7 +86,12 @@ def cv_results(plan: StrategyPlan) -> Stage:
             cross_validate,
             PurgedWalkForward,
             *learner_functions(plan),
-            fields={**learner_fields(plan), "splitter": str(plan.splitter), "weighting": plan.weighting},
+            fields={
+                **learner_fields(plan),
+                "splitter": str(plan.splitter),
+                "weighting": plan.weighting,
+                "missing": plan.missing,
+            },
         ),
         checks=(
             StageCheck(

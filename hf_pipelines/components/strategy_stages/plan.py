@@ -34,6 +34,7 @@ class StrategyPlan:
     train_weeks: int
     minimum_rows: int
     weighting: str
+    missing: str
     splitter: PurgedWalkForward
     learner: str
     params: Mapping[str, ParamValue]

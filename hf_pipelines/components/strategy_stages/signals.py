@@ -24,12 +24,13 @@ from hf_pipelines.components.strategy_stages.plan import StrategyPlan, feature_f
 from hf_pipelines.partitions import parse_key
 from hf_pipelines.research.bars import KEY_COLUMNS
 from hf_pipelines.research.learners import LEARNERS, predict_frame
-from hf_pipelines.research.matrix import join_features
-from hf_pipelines.research.signals import RULES, apply_rule
+from hf_pipelines.research.matrix import join_features, usable_rows
+from hf_pipelines.research.signals import RULES, add_absent_members, apply_rule, reasons
 from hf_pipelines.resources.parquet_io_manager import Loaded
 from hf_pipelines.resources.partition_store import Content, Stored
 
-SIGNALS_SCHEMA_VERSION = 1
+# 2: a row for every member of the session, with the reason of a weight of 0; 1 had rows of those with a prediction.
+SIGNALS_SCHEMA_VERSION = 2
 
 
 def signals(plan: StrategyPlan) -> Stage:
@@ -57,9 +58,10 @@ def signals(plan: StrategyPlan) -> Stage:
         taken = weights.filter(pl.col("weight") != 0.0)
         metadata = {
             "preview": dg.MetadataValue.md(
-                markdown_table(weights.select("symbol", "weight", "prediction", "confidence"))
+                markdown_table(weights.select("symbol", "weight", "prediction", "confidence", "reason"))
             ),
             "members": weights.height,
+            "without_prediction": weights["prediction"].is_nan().sum(),
             "positions": taken.height,
             "gross_exposure": float(weights["weight"].abs().sum()),
             "net_exposure": float(weights["weight"].sum()),
@@ -94,9 +96,14 @@ def signals(plan: StrategyPlan) -> Stage:
             join_features,
             predict_frame,
             LEARNERS[plan.learner].load,
+            usable_rows,
+            add_absent_members,
+            reasons,
             apply_rule,
             RULES[plan.rule].weigh,
             fields={
+                "missing": plan.missing,
+                "universe": plan.market.spells,
                 "features": plan.feature_names,
                 "rule": [plan.rule, dict(plan.rule_params)],
                 "max_model_age_weeks": plan.max_model_age_weeks,
@@ -151,25 +158,27 @@ def _signal_frame(
             f"`features` of {plan.market.name} must hold session {key}, had no row of it; materialise bars and features "
             f"of week {week} first."
         )
-    members = joined.filter(~pl.any_horizontal(pl.col(plan.all_features).is_nan()))
-    if members.is_empty():
+    if usable_rows(joined, plan.all_features, missing=plan.missing).is_empty():
         raise ValueError(
             f"`features` of {plan.market.name} must be complete for a symbol on {key}, were for none of {joined.height}; "
             "the longest lookback reaches before the first bar."
         )
     estimator = LEARNERS[plan.learner].load(inputs["fitted_model"].attachment(model.footer.partition, model_name(plan)))
     classes = [each for each in model.frame["classes"][0].split(",") if each]
-    predictions = predict_frame(estimator, members, features=model.frame["features"][0].split(","), classes=classes)
+    names = model.frame["features"][0].split(",")
+    predicted = predict_frame(estimator, joined, features=names, classes=classes, missing=plan.missing)
+    predictions = add_absent_members(predicted, plan.market.member_sessions([session]))
     weights = apply_rule(predictions, rule=plan.rule, params=plan.rule_params)
     partitions = plan.market.partitions
     close = partitions.session_close(session)
     next_open = partitions.session_open(partitions.next_session(session))
     created = model.frame["created_at"][0]
     kind = issue_kind(now=now, decision=close, next_open=next_open, model_created_at=created)
+    issue = predictions.join(weights, on=KEY_COLUMNS, how="left", maintain_order="left")
     return (
-        predictions.join(weights, on=KEY_COLUMNS, how="left")
-        .select(*KEY_COLUMNS, "weight", "prediction", "confidence")
+        issue.select(*KEY_COLUMNS, "weight", "prediction", "confidence")
         .with_columns(
+            reasons(issue, joined, names=names),
             model_version=pl.lit(model.footer.content_hash),
             model_as_of=pl.lit(model.frame["as_of"][0]),
             as_of=pl.lit(close).cast(pl.Datetime("us", "UTC")),
@@ -194,4 +203,4 @@ def issue_kind(*, now: datetime, decision: datetime, next_open: datetime, model_
 
 
 def _comparable(frame: pl.DataFrame) -> pl.DataFrame:
-    return frame.select(*KEY_COLUMNS, "weight", "prediction", "confidence")
+    return frame.select(*KEY_COLUMNS, "weight", "prediction", "confidence", "reason")

@@ -39,7 +39,8 @@ def track_record(plan: StrategyPlan) -> Stage:
                 f"`{plan.asset('signals')}` must hold an issue in the {plan.track_record_weeks} weeks before {key}, had none; "
                 "materialise signals first."
             )
-        signals_frame = inputs["signals"].frame(held)
+        # Issues of every schema version have these columns.
+        signals_frame = inputs["signals"].frame(held, columns=[*KEY_COLUMNS, "weight", "issue_kind"])
         traded = [week for week in weeks if week >= week_of_key(held[0])]
         bars_frame = inputs["bars"].frame(traded)
         frames: list[pl.DataFrame] = []

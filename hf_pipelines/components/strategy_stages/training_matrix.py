@@ -4,24 +4,39 @@ from collections.abc import Mapping
 from datetime import date
 from typing import Any
 
+import dagster as dg
 import polars as pl
 
 from hf_pipelines.components.code_version import code_version
+from hf_pipelines.components.display import markdown_table
 from hf_pipelines.components.stage import (
     Finding,
     Stage,
     StageCheck,
     StageRun,
     each_partition,
+    judge_noted,
     replay_guard,
     window,
 )
 from hf_pipelines.components.strategy_stages.plan import StrategyPlan, feature_frames
 from hf_pipelines.research.bars import KEY_COLUMNS
-from hf_pipelines.research.matrix import build_matrix, join_features
+from hf_pipelines.research.matrix import (
+    constant_features,
+    join_features,
+    label_features,
+    rows_without_label,
+    select_rows,
+    unknown_counts,
+    usable_rows,
+)
 from hf_pipelines.research.targets import TARGETS
+from hf_pipelines.research.wording import some_of
 from hf_pipelines.resources.parquet_io_manager import Loaded
 from hf_pipelines.resources.partition_store import Content
+
+# Features listed in the metadata, the most unknown first; the footer has all.
+UNKNOWN_SHOWN = 20
 
 
 def training_matrix(plan: StrategyPlan) -> Stage:
@@ -38,14 +53,21 @@ def training_matrix(plan: StrategyPlan) -> Stage:
                 f"{partitions.first_week}, was {plan.train_weeks} weeks before {key}; "
                 f"the first week with a whole window is {_first_whole_week(plan)}."
             )
-        matrix = build_matrix(
+        labelled = label_features(
             feature_frames(plan, inputs, weeks),
             bars=inputs["bars"].frame(weeks),
             target=plan.target,
             cutoff=partitions.week_begin(key),
+        )
+        matrix = select_rows(
+            labelled,
+            target=plan.target,
             minimum_rows=plan.minimum_rows,
             weighting=plan.weighting,
+            missing=plan.missing,
         )
+        unknown = unknown_counts(labelled)
+        constant = constant_features(matrix)
         hashes: dict[str, dict[str, str]] = {}
         for stage_input in (bars, *features):
             hashes |= inputs[stage_input.name].hashes(weeks)
@@ -56,12 +78,34 @@ def training_matrix(plan: StrategyPlan) -> Stage:
             "last_label_end": str(matrix["label_end"].max()),
             "members_per_session": matrix.height / matrix["session"].n_unique(),
             "mean_target": float(matrix["target"].to_numpy().mean()),
+            "labelled_rows": labelled.height,
+            "dropped_rows": labelled.height - matrix.height,
         }
-        return Content(matrix, inputs=hashes), metadata
+        if unknown.height:
+            metadata["unknown_features"] = dg.MetadataValue.md(markdown_table(unknown.head(UNKNOWN_SHOWN)))
+        facts = {
+            "features": len(plan.all_features),
+            "constant": constant,
+            "labelled": labelled.height,
+            "unknown": {name: [n, n_alone] for name, n, n_alone in unknown.rows()},
+        }
+        if labelled.height > matrix.height:
+            run.log.info(
+                f"{key}: {labelled.height - matrix.height} of {labelled.height} labelled rows dropped for unknown features: "
+                + some_of([f"{name} in {n} rows, alone in {n_alone}" for name, n, n_alone in unknown.rows()])
+            )
+        return Content(matrix, inputs=hashes, facts=facts), metadata
 
     def recompute_features(run: StageRun, inputs: Mapping[str, Loaded], key: str) -> pl.DataFrame:
         joined = join_features(feature_frames(plan, inputs, window(partitions, bars, key)))
-        return joined.filter(~pl.any_horizontal(pl.col(plan.all_features).is_nan()))
+        return usable_rows(joined, plan.all_features, missing=plan.missing)
+
+    def rightly_absent(inputs: Mapping[str, Loaded], key: str) -> pl.DataFrame:
+        weeks = window(partitions, bars, key)
+        keys = inputs[features[0].name].frame(weeks, columns=[*KEY_COLUMNS])
+        return rows_without_label(
+            keys, bars=inputs["bars"].frame(weeks), target=plan.target, cutoff=partitions.week_begin(key)
+        )
 
     def labels_end_before_week(run: StageRun, inputs: Mapping[str, Loaded], key: str, content: Content) -> Finding:
         late = content.frame.filter(pl.col("label_end") >= partitions.week_begin(key))
@@ -82,24 +126,33 @@ def training_matrix(plan: StrategyPlan) -> Stage:
         compute=each_partition(compute),
         is_range_run=False,
         code_version=code_version(
-            build_matrix,
+            label_features,
+            select_rows,
             TARGETS[plan.target.name].encode,
             fields={
                 "features": plan.feature_names,
                 "target": [plan.target.name, plan.target.horizon_bars, dict(plan.target.params)],
-                "training": [plan.train_weeks, plan.minimum_rows, plan.weighting],
+                "training": [plan.train_weeks, plan.minimum_rows, plan.weighting, plan.missing],
                 "timezone": plan.market.timezone,
             },
         ),
         checks=(
             replay_guard(
-                recompute_features, compared=lambda content: content.frame.select(*KEY_COLUMNS, *plan.all_features)
+                recompute_features,
+                compared=lambda content: content.frame.select(*KEY_COLUMNS, *plan.all_features),
+                absent=rightly_absent,
             ),
             StageCheck(
                 "labels_end_before_week",
                 "Every training row's label ended before the week that the model serves.",
                 labels_end_before_week,
                 is_guard=True,
+            ),
+            StageCheck(
+                "features_vary",
+                "No feature takes one value, or none, over all training rows.",
+                judge_noted("constant", total="features", unit="features"),
+                severity=dg.AssetCheckSeverity.WARN,
             ),
         ),
     )

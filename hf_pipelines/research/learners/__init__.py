@@ -87,6 +87,7 @@ LEARNERS: dict[str, Learner] = {
         extension="ubj",
         save=xgboost_classifier.save,
         load=xgboost_classifier.load,
+        takes_nan=True,
     ),
     "ridge": Learner(
         name="ridge",

@@ -62,6 +62,8 @@ class Learner:
         Every hyper-parameter a strategy may set, with its default.
     search_space : mapping of str to SearchRange
         The few worth tuning, by default.
+    takes_nan : bool
+        Whether `fit` and `predict` take rows with unknown features.
     weight_argument : str
         Keyword by which `fit` takes sample weights: a Pipeline wants `<step>__sample_weight`.
     extension : str
@@ -81,3 +83,4 @@ class Learner:
     extension: str
     save: Callable[[Estimator], bytes]
     load: Callable[[bytes], Estimator]
+    takes_nan: bool = False

@@ -16,7 +16,7 @@ from hf_pipelines.research.learners.learner import Estimator
 
 
 def predict_frame(
-    estimator: Estimator, frame: pl.DataFrame, *, features: Sequence[str], classes: Sequence[str]
+    estimator: Estimator, frame: pl.DataFrame, *, features: Sequence[str], classes: Sequence[str], missing: str = "drop"
 ) -> pl.DataFrame:
     """Predict each row of a frame.
 
@@ -36,24 +36,26 @@ def predict_frame(
         Names the estimator was fitted on, in order.
     classes : sequence of str
         Names of the classes in order of code; empty for regression.
+    missing : {"drop", "keep"}
+        As the estimator's training rows were selected.
 
     Returns
     -------
     DataFrame
         One row per row of `frame`, in its order: `symbol`, `session`, `ts`, `prediction`, `confidence` and,
-        for classification, `probability_<class>` (Float64, adding up to 1). All NaN where any feature is
-        unknown: no model was trained on such a row.
+        for classification, `probability_<class>` (Float64, adding up to 1). All NaN on a row that would not have
+        been trained on: any feature unknown, or all of them with `missing` "keep".
 
     Raises
     ------
     ValueError
         If a feature is missing, or the estimator's classes are not those named.
     """
-    missing = sorted({*KEY_COLUMNS, *features} - set(frame.columns))
-    if missing:
-        raise ValueError(f"`frame` must have every feature the estimator was fitted on, was without {missing[:5]}.")
+    lacking = sorted({*KEY_COLUMNS, *features} - set(frame.columns))
+    if lacking:
+        raise ValueError(f"`frame` must have every feature the estimator was fitted on, was without {lacking[:5]}.")
     X = feature_array(frame, features)
-    is_known = ~np.isnan(X).any(axis=1)
+    is_known = ~(np.isnan(X).all(axis=1) if missing == "keep" else np.isnan(X).any(axis=1))
     keys = frame.select(KEY_COLUMNS)
     if classes:
         return keys.with_columns(**_class_columns(estimator, X, is_known=is_known, classes=classes))
@@ -61,8 +63,12 @@ def predict_frame(
 
 
 def feature_array(frame: pl.DataFrame, features: Sequence[str]) -> np.ndarray:
-    """Return the feature columns as a C-ordered float32 array of shape (n_rows, n_features), nulls as NaN."""
-    columns = frame.select(pl.col(list(features)).cast(pl.Float32).fill_null(float("nan")))
+    """Return the feature columns as a C-ordered float32 array of shape (n_rows, n_features), NaN where unknown.
+
+    Nulls and infinite values are unknown.
+    """
+    value = pl.col(list(features)).cast(pl.Float32)
+    columns = frame.select(pl.when(value.is_finite()).then(value).otherwise(float("nan")).cast(pl.Float32))
     return np.ascontiguousarray(columns.to_numpy())
 
 

@@ -57,6 +57,15 @@ def test_predict_frame_unknown_feature_gives_nan_and_keeps_the_row(estimator, cl
     assert values[:5].select(pl.all().is_finite().all()).row(0) == (True,) * values.width
 
 
+def test_predict_frame_infinite_feature_is_unknown_and_keep_asks_about_rows_with_any_known():
+    frame = FRAME.with_columns(a=pl.Series([math.inf, None, math.nan, 1.0, -math.inf, 2.0], dtype=pl.Float32))
+    frame = frame.with_columns(b=pl.Series([1.0, 1.0, math.inf, 1.0, math.nan, 1.0], dtype=pl.Float32))
+    known = [predict(prior(0, 1, 2), CLASSES, frame=frame)["prediction"].is_finite().to_list()]
+    kept = predict_frame(prior(0, 1, 2), frame, features=("a", "b"), classes=CLASSES, missing="keep")
+    known.append(kept["prediction"].is_finite().to_list())
+    assert known == [[False, False, False, True, False, True], [True, True, False, True, False, True]]
+
+
 @pytest.mark.parametrize(("estimator", "classes"), [(prior(0, 1, 2), CLASSES), (slope_of_one(), ())], ids=str)
 def test_predict_frame_all_unknown_or_empty_is_no_error(estimator, classes):
     nothing_known = predict(estimator, classes, frame=FRAME.with_columns(a=pl.lit(None, pl.Float32)))

@@ -87,6 +87,19 @@ def test_learner_weights_change_the_fit(name):
 
 
 @each_learner
+def test_learner_that_takes_unknown_features_fits_and_predicts_them_and_no_other_does(name):
+    entry = LEARNERS[name]
+    X, y = np.random.default_rng(0).normal(size=(60, 3)).astype(np.float32), np.arange(60) % 2
+    X[::5, 0] = np.nan
+    estimator = build_estimator(name, seed=0)
+    if entry.takes_nan:
+        assert np.isfinite(estimator.fit(X, y).predict(X)).all()
+    else:
+        with pytest.raises(ValueError, match="NaN"):
+            estimator.fit(X, y)
+
+
+@each_learner
 def test_build_estimator_unknown_parameter_raises_naming_the_known(name):
     known = sorted(LEARNERS[name].defaults)
     with pytest.raises(ValueError, match=rf"`params` of '{name}' must be among .*{known[0]}.*was \['depht', 'x'\]"):
