@@ -258,9 +258,11 @@ def _history(daily: pl.DataFrame, days: Sequence[date], symbols: Sequence[str]) 
     for name, values in dense.items():
         values[rows, columns] = of_block[name].to_numpy()
     close = dense["close"]
-    # As in `bars.price_factor`.
-    event = _or_one(close / (dense["split_ratio"] * (close + dense["dividend"])))
     previous, pause = _bar_before(close)
+    # As in `bars.price_factor`.
+    event = close / (dense["split_ratio"] * (close + dense["dividend"]))
+    # An unknown event is what makes the price of before that at which the bar opens.
+    event = _or_one(np.where(np.isfinite(close) & np.isnan(event), dense["open"] / previous, event))
     factor = np.where(_is_hidden(event, dense["open"], previous), 1.0, event)
     lagged = _comparable(close, factor)
     expected, before_previous = _first_two(lagged)

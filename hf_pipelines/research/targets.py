@@ -110,14 +110,16 @@ def forward_return(bars: pl.DataFrame, horizon_bars: int) -> pl.DataFrame:
     DataFrame
         Sorted by (symbol, ts): `symbol`, `session`, `ts`, `label_start` (ts of bar t+1), `label_end` (ts of
         bar t+h), `target` (fraction). The last `horizon_bars` bars of each symbol have no row: not known yet.
-        So the final bars of a delisted symbol are never trained on.
+        So the final bars of a delisted symbol are never trained on. Bars whose interval spans an unknown event
+        (NaN) have no row either.
 
     Raises
     ------
     ValueError
-        If `horizon_bars` is below 1 or a return is not finite (a close that is missing or zero).
+        If `horizon_bars` is below 1, a close is missing or not positive, or an event impossible.
     """
     _check_horizon(horizon_bars)
+    _require_possible(bars)
     bars = bars.sort("symbol", "ts")
     n_ahead = max(bars.height - horizon_bars, 0)
     close, split_ratio, dividend = (bars[name].to_numpy() for name in ("close", "split_ratio", "dividend"))
@@ -135,7 +137,7 @@ def forward_return(bars: pl.DataFrame, horizon_bars: int) -> pl.DataFrame:
         target=pl.Series(product - 1.0, dtype=pl.Float64),
     )
     ends_in_same_symbol = labels["symbol"] == bars["symbol"].slice(horizon_bars, n_ahead)
-    return _require_finite(labels.filter(ends_in_same_symbol))
+    return labels.filter(ends_in_same_symbol & ~labels["target"].is_nan())
 
 
 def build_labels(bars: pl.DataFrame, target: Target) -> pl.DataFrame:
@@ -162,11 +164,18 @@ def _check_horizon(horizon_bars: int) -> None:
         raise ValueError(f"`horizon_bars` must be at least 1, was {horizon_bars}.")
 
 
-def _require_finite(labels: pl.DataFrame) -> pl.DataFrame:
-    broken = labels.filter(~pl.col("target").is_finite())["symbol"].unique().sort().to_list()
-    if broken:
-        raise ValueError(f"`close` must be positive and present in every bar, was not for {broken[:5]}.")
-    return labels
+def _require_possible(bars: pl.DataFrame) -> None:
+    close, split, dividend = pl.col("close"), pl.col("split_ratio"), pl.col("dividend")
+    # NaN is an unknown event; a null is none of the contract.
+    is_unknown = (split.is_nan() | dividend.is_nan()).fill_null(False)
+    is_event = (split.is_finite() & (split > 0.0) & dividend.is_finite() & (dividend >= 0.0)).fill_null(False)
+    is_price = (close.is_finite() & (close > 0.0)).fill_null(False)
+    for is_right, rule in (
+        (is_price, "`close` must be positive and present in every bar"),
+        (is_event | is_unknown, "`split_ratio` must be above zero and `dividend` not negative, or NaN where unknown"),
+    ):
+        if broken := bars.filter(~is_right)["symbol"].unique().sort().to_list():
+            raise ValueError(f"{rule}, was not for {broken[:5]}.")
 
 
 def _encode_return(forward: np.ndarray, params: Mapping[str, float]) -> np.ndarray:

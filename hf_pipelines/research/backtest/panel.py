@@ -40,7 +40,8 @@ class TradingPanel:
     open, close : array of shape (n_bars, n_symbols)
         Raw prices. NaN where the symbol has no bar.
     split_ratio, dividend : array of shape (n_bars, n_symbols)
-        Events effective on the row; 1.0 and 0.0 where there is none.
+        Events effective on the row; 1.0 and 0.0 where there is none. Where the event is unknown (NaN in the bars),
+        the split that makes the row's open worth the last close: what is not known gains and loses nothing.
     """
 
     symbols: pl.Series
@@ -96,16 +97,21 @@ def build_trading_panel(weights: pl.DataFrame, bars: pl.DataFrame) -> TradingPan
     weights, weight_cells = _locate("weights", weights, calendar, symbols)
     _check_values(weights, bars)
     shape = (calendar.height, len(symbols))
+    opened = _scatter(bars["open"], bar_cells, shape, empty=np.nan)
+    close = _scatter(bars["close"], bar_cells, shape, empty=np.nan)
+    split_ratio = _scatter_events(bars["split_ratio"], bar_cells, shape, empty=1.0)
+    dividend = _scatter_events(bars["dividend"], bar_cells, shape, empty=0.0)
+    _fill_unknown_events(split_ratio, dividend, opened=opened, close=close)
     panel = TradingPanel(
         symbols=symbols,
         session=calendar["session"],
         ts=calendar["ts"],
         is_decision=calendar["ts"].is_in(weights["ts"].unique().implode()).to_numpy(),
         weights=_scatter(weights["weight"], weight_cells, shape, empty=0.0),
-        open=_scatter(bars["open"], bar_cells, shape, empty=np.nan),
-        close=_scatter(bars["close"], bar_cells, shape, empty=np.nan),
-        split_ratio=_scatter_events(bars["split_ratio"], bar_cells, shape, empty=1.0),
-        dividend=_scatter_events(bars["dividend"], bar_cells, shape, empty=0.0),
+        open=opened,
+        close=close,
+        split_ratio=split_ratio,
+        dividend=dividend,
     )
     _check_weights_have_bars(panel)
     return panel
@@ -140,6 +146,14 @@ def _scatter_events(values: pl.Series, cells: NDArray[np.int64], shape: tuple[in
     return _scatter(values.gather(happened), cells[happened.to_numpy()], shape, empty=empty)
 
 
+def _fill_unknown_events(split_ratio: Floats, dividend: Floats, *, opened: Floats, close: Floats) -> None:
+    for row, column in np.argwhere(np.isnan(split_ratio) | np.isnan(dividend)):
+        earlier = close[:row, column]
+        known = earlier[np.isfinite(earlier)]
+        split_ratio[row, column] = known[-1] / opened[row, column] if len(known) else 1.0
+        dividend[row, column] = 0.0
+
+
 def _check_columns(name: str, frame: pl.DataFrame, columns: tuple[str, ...]) -> None:
     missing = sorted(set(columns) - set(frame.columns))
     if missing:
@@ -166,14 +180,14 @@ def _check_values(weights: pl.DataFrame, bars: pl.DataFrame) -> None:
         (
             "split_ratio",
             bars,
-            pl.col("split_ratio").is_finite() & (pl.col("split_ratio") > 0),
-            "be finite and above zero; 1.0 is no split",
+            pl.col("split_ratio").is_nan() | (pl.col("split_ratio").is_finite() & (pl.col("split_ratio") > 0)),
+            "be above zero, or NaN where it is unknown; 1.0 is no split",
         ),
         (
             "dividend",
             bars,
-            pl.col("dividend").is_finite() & (pl.col("dividend") >= 0),
-            "be finite and not negative; 0.0 is no dividend",
+            pl.col("dividend").is_nan() | (pl.col("dividend").is_finite() & (pl.col("dividend") >= 0)),
+            "be not negative, or NaN where it is unknown; 0.0 is no dividend",
         ),
     )
     for name, frame, is_valid, rule in rules:

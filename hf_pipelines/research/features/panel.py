@@ -44,12 +44,14 @@ class Panel:
     volume : float64 array of shape (n_rows,)
         Raw volume in units traded.
     split_ratio, dividend : float64 arrays of shape (n_rows,)
-        Events effective on the row's session: new shares an old one (1 if none), cash a share (0 if none).
+        Events effective on the row's session: new shares an old one (1 if none), cash a share (0 if none). None
+        as well where the event is unknown: no window reaches across it, see `first_readable`.
     price_factor : float64 array of shape (n_rows,)
         What prices BEFORE the row are multiplied with when seen from the row or later; 1 without an event.
     first_readable : int64 array of shape (n_rows,)
         The first row that a window ending in the row may begin with: the symbol's first, or the first of the
-        sessions that the row's partition reads.
+        sessions that the row's partition reads, or the last with an unknown event: the bars before it cannot be
+        compared with those after it.
     session, next_session : datetime64[D] arrays of shape (n_rows,)
         The row's session and the calendar's next one, which is known in advance. NaT if no calendar was
         given.
@@ -173,8 +175,10 @@ def build_panel(
     """
     _check_bars(bars)
     members = bars.filter(pl.col("role") == "member")
-    column = {name: _column(members, name) for name in _COLUMNS}
     rows = _Rows.of(members)
+    first_readable = _after_unknown_events(_first_readable(rows, earliest), rows, members)
+    members = _without_unknown_events(members)
+    column = {name: _column(members, name) for name in _COLUMNS}
     calendar = None if sessions is None else _checked_calendar(sessions)
     read = SELECTED_INPUTS if inputs is None else {*inputs}
     compared = _benchmark_bars(bars, benchmark, volatility_index) if "benchmark" in read else bars.clear()
@@ -187,7 +191,7 @@ def build_panel(
         starts=rows.starts,
         price_factor=_price_factor(members),
         session=rows.days[rows.day],
-        first_readable=_first_readable(rows, earliest),
+        first_readable=first_readable,
         next_session=_next_session(rows, calendar),
         calendar=np.array([], dtype="datetime64[D]") if calendar is None else calendar,
         planned_holidays=_planned_holidays(planned_holidays, calendar),
@@ -321,6 +325,24 @@ def _first_readable(rows: _Rows, earliest: Mapping[date, date] | None) -> Offset
         raise ValueError(f"`earliest` must name every session of the bars, was without {missing[:5]}.")
     readable_from = np.searchsorted(rows.days, _as_days(earliest[day] for day in days))
     return rows.first_from(rows.symbol, readable_from[rows.day])
+
+
+def _after_unknown_events(first_readable: OffsetArray, rows: _Rows, members: pl.DataFrame) -> OffsetArray:
+    """`first_readable`, no earlier than the symbol's latest row with an unknown event."""
+    is_unknown = members.select(pl.any_horizontal(pl.col("split_ratio", "dividend").is_nan())).to_series().to_numpy()
+    if not is_unknown.any():
+        return first_readable
+    latest = np.maximum.accumulate(np.where(is_unknown, np.arange(members.height), 0))
+    # Of another symbol: before the first row of its own.
+    return np.maximum(first_readable, np.maximum(latest, rows.starts[rows.symbol]))
+
+
+def _without_unknown_events(members: pl.DataFrame) -> pl.DataFrame:
+    is_unknown = pl.any_horizontal(pl.col("split_ratio", "dividend").is_nan())
+    return members.with_columns(
+        split_ratio=pl.when(is_unknown).then(1.0).otherwise("split_ratio"),
+        dividend=pl.when(is_unknown).then(0.0).otherwise("dividend"),
+    )
 
 
 def _session_open(rows: _Rows, opens: Mapping[date, datetime] | None) -> npt.NDArray[np.datetime64]:

@@ -57,8 +57,8 @@ def test_build_trading_panel_does_not_depend_on_row_order() -> None:
     [
         ("close", 0.0, r"`close` must be finite and above zero, was not in 1 rows: A 2024-01-05 .*\(0.0\)"),
         ("open", math.nan, "`open` must be finite and above zero"),
-        ("split_ratio", -1.0, "`split_ratio` must be finite and above zero; 1.0 is no split"),
-        ("dividend", None, "`dividend` must be finite and not negative; 0.0 is no dividend"),
+        ("split_ratio", -1.0, "`split_ratio` must be above zero, or NaN where it is unknown; 1.0 is no split"),
+        ("dividend", None, "`dividend` must be not negative, or NaN where it is unknown; 0.0 is no dividend"),
     ],
 )
 def test_build_trading_panel_with_impossible_bar_raises(column: str, value: float | None, message: str) -> None:
