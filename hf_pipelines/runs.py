@@ -9,6 +9,7 @@ import os
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from functools import partial
 from time import perf_counter
 from uuid import uuid4
@@ -18,7 +19,6 @@ import dagster as dg
 from hf_pipelines.components import Market
 from hf_pipelines.components.operations.activity import Activity
 from hf_pipelines.components.operations.cause import first_failure
-from hf_pipelines.components.operations.incidents import load_book
 from hf_pipelines.components.operations.standing import Watched
 from hf_pipelines.components.operations.status import Status
 from hf_pipelines.definitions import defs
@@ -26,8 +26,10 @@ from hf_pipelines.partitions import parse_key
 from hf_pipelines.resources import settings
 from hf_pipelines.resources.clock import Clock
 from hf_pipelines.resources.currency import CurrencyChecker
+from hf_pipelines.resources.incidents import load_book
 from hf_pipelines.resources.parquet_io_manager import ISSUE_KEY, Storage
 from hf_pipelines.resources.partition_store import PartitionStore
+from hf_pipelines.resources.pulse import Ticking, find_stopped
 from hf_pipelines.resources.run_launcher import in_process_tags
 from hf_pipelines.resources.settings import PACKAGE_ROOT
 
@@ -117,6 +119,13 @@ class Pipeline:
             late_after=late_after,
             now=now,
             holes=watched.holes(self.store),
+            stopped=find_stopped(
+                self.instance,
+                Ticking.of_repository(self.definitions.get_repository_def()),
+                # Ticks, queue and daemon are stamped by the wall clock, also where the pipeline's is set.
+                datetime.now(UTC),
+                folders=settings.written_folders(),
+            ),
         )
 
     def _watched(self) -> Watched:

@@ -12,9 +12,10 @@ import socket
 import stat
 import subprocess
 import sys
+import threading
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -207,6 +208,26 @@ def test_stack_service_that_is_killed_comes_back_with_what_it_kept(stack: StackP
     footer = stack.store().footer("us_tech/bars", FIRST_BARS)
     assert footer is not None
     assert footer.content_hash == built_checkout().hashes[key]
+
+
+def test_stack_code_server_whose_inner_process_is_killed_serves_again_and_its_run_goes_on_once(
+    stack: StackProcess,
+) -> None:
+    outer, n_starts = psutil.Process(stack.pids()["code_server"]), stack.n_healthy("code_server")
+    run_id = stack.launch(["us_tech/bars"], FIRST_BARS, WEEK)
+    wait_until(lambda: stack.run_pid(run_id) != 0, "process of the run", timeout_s=START_S)
+    (inner,) = [each for each in outer.children() if "grpc" in each.cmdline()]
+    inner.kill()
+    wait_until(lambda: "code_server  answers again" in stack.printed, "code", timeout_s=START_S)
+    # The proxy is the same: what was under way has not been ended.
+    assert outer.is_running()
+    assert stack.n_healthy("code_server") == n_starts
+    assert stack.wait_for_run(run_id, timeout_s=START_S) == "SUCCESS"
+    again = stack.launch(["us_tech/bars"], FIRST_BARS)
+    assert stack.wait_for_run(again, timeout_s=START_S) == "SUCCESS"
+    for each in (run_id, again):
+        assert sum("Started process for run" in event["message"] for event in stack.events(each)) == 1
+        assert stack.runs(**{"dagster/root_run_id": each}) == []
 
 
 def test_stack_whose_supervisor_was_killed_starts_again_with_its_data_and_passwords_but_those_that_are_set(
@@ -422,3 +443,63 @@ def test_supervisor_of_a_service_that_never_starts_gives_up_at_once_with_the_end
     # Without a restart, and without a start of what depends on it.
     assert time() - began < 60
     assert not (tmp_path / "waiting.log").exists()
+
+
+def test_supervisor_restarts_a_service_that_lives_and_does_not_serve_any_more(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    served, n_asked = [True, True, False, True, False, False], iter(range(1000))
+    healthy: list[float] = []
+
+    def is_serving() -> bool:
+        at = next(n_asked)
+        return served[at] if at < len(served) else True
+
+    service = brief_service(tmp_path, 300.0, is_serving=is_serving)
+    keep_until(service, tmp_path, lambda: len(healthy) == 2, healthy)
+    told = [line for line in capsys.readouterr().out.splitlines() if "restart" in line]
+    # One miss is none; two in a row are a death.
+    assert [line.split(" in ")[0] for line in told] == ["brief        did not answer any more; restart 1 of 5"]
+
+
+def test_supervisor_revives_a_service_that_can_be_without_a_restart_and_not_for_ever(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    healthy: list[float] = []
+    service = brief_service(tmp_path, 300.0, is_serving=lambda: False, revive=lambda: True)
+    with pytest.raises(ServiceFailedError, match="brief must keep running, did not answer any more for the 6th time"):
+        keep_until(service, tmp_path, lambda: False, healthy)
+    assert len(healthy) == 1
+    assert "answers again: what had ended in it was started anew, restart 5 of 5" in capsys.readouterr().out
+
+
+def keep_until(service: Service, folder: Path, is_enough: Callable[[], bool], healthy: list[float]) -> None:
+    """Supervise one service, noting when it became healthy, until it is enough."""
+
+    def is_healthy(since: float) -> bool:
+        found = service.is_healthy(since)
+        if found:
+            healthy.append(since)
+        return found
+
+    supervisor = Supervisor(
+        [dataclasses.replace(service, is_healthy=is_healthy)],
+        logs=folder / "logs",
+        run_id="kept",
+        first_backoff_s=0.01,
+        probe_every_s=0.05,
+    )
+    ended = threading.Event()
+
+    def stop() -> None:
+        while not is_enough() and not ended.wait(0.05):
+            pass
+        supervisor._stop_soon()
+
+    thread = threading.Thread(target=stop, daemon=True)
+    thread.start()
+    try:
+        supervisor.run(lambda: None)
+    finally:
+        ended.set()
+        thread.join()

@@ -30,7 +30,7 @@ POST_ATTEMPTS = 2
 POST_BACKOFF_S = 0.5
 
 EVENT_WORDS = {"opened": "OPENED", "healed": "HEALED"}
-KIND_WORDS = {"run": "failed run", "check": "failed check", "late": "late"}
+KIND_WORDS = {"run": "failed run", "check": "failed check", "late": "late", "stopped": "stopped"}
 
 
 class NotDeliveredError(RuntimeError):
@@ -48,7 +48,7 @@ class Notification:
     event : str
         "opened" or "healed".
     kind : str
-        "run", "check" or "late".
+        "run", "check" or "late"; "stopped" for what should happen by itself and does not: `asset` names it.
     asset, partition : str
     severity : str
         "ERROR", or "WARN" for checks that only warn.

@@ -29,9 +29,9 @@ from socket import gaierror, getaddrinfo
 from typing import Any
 
 import psutil
-from dagster import DagsterEventType, DagsterRun
+from dagster import DagsterEvent, DagsterEventType, DagsterRun
 from dagster._core.errors import DagsterUserCodeProcessError, DagsterUserCodeUnreachableError
-from dagster._core.launcher import CheckRunHealthResult, DefaultRunLauncher, WorkerStatus
+from dagster._core.launcher import CheckRunHealthResult, DefaultRunLauncher, LaunchRunContext, WorkerStatus
 from dagster._core.storage.tags import GRPC_INFO_TAG, MAX_RETRIES_TAG
 from dagster._grpc.client import DagsterGrpcClient
 from dagster._grpc.types import CanCancelExecutionRequest, CanCancelExecutionResult, GetCurrentRunsResult
@@ -122,6 +122,29 @@ class CheckedRunLauncher(DefaultRunLauncher):
     @property
     def supports_check_run_worker_health(self) -> bool:
         return True
+
+    def launch_run(self, context: LaunchRunContext) -> None:
+        """Launch a run, unless its process lives already.
+
+        A code server that dies between starting a process and saying so leaves the process behind, and the run goes
+        back into the queue.
+        """
+        run = context.dagster_run
+        worker = self._find(run)
+        if not isinstance(worker, Worker):
+            super().launch_run(context)
+            return
+        said = f"Not launched a second time: its process {worker.pid} lives."
+        self._instance.report_engine_event(said, run)
+        if next(iter(self._instance.all_logs(run.run_id, of_type=DagsterEventType.RUN_START)), None) is not None:
+            # Back from "queued" to what it has been for a while, else run monitoring takes it for one that never began.
+            began = DagsterEvent(DagsterEventType.RUN_START.value, run.job_name, message=said)
+            self._instance.report_dagster_event(began, run.run_id)
+
+    def death(self, run: DagsterRun) -> str | None:
+        """Why the process of a run under way is gone, in words; None while it lives, or where that cannot be seen."""
+        found = self._find(run)
+        return found if isinstance(found, str) else None
 
     def check_run_worker_health(self, run: DagsterRun) -> CheckRunHealthResult:
         """Whether the process of a STARTED run may still be at work.

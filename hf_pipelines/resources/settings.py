@@ -16,6 +16,9 @@ clear text (object stores read their own AWS_* variables).
 | HF_UI_URL | `http://127.0.0.1:3000` | where the web UI is reached, for the links in notifications |
 | HF_UI_HOSTS | none | names besides 127.0.0.1 and localhost under which the web UI answers, by commas |
 | HF_LATE_HOURS | 6 | hours after which bars, models and signals that are not there are late |
+| HF_SILENT_MINUTES | 10 | minutes without a successful tick, a sign of the daemon or a move of the queue that are an alarm |
+| HF_LEAST_DISK_MB | 1000 | below so much room on the disk of the data folder there is an alarm |
+| HF_LEAST_MEMORY_MB | 300 | below so much free memory there is an alarm |
 | HF_CACHE_DIR | none | folder of copies of what was read from a bucket; without it every read fetches |
 | HF_CACHE_MB | 2000 | size above which the least recently used copies go |
 | HF_KEEP_DAYS | 90 | what is younger is never removed: versions of partitions, Dagster's runs |
@@ -36,6 +39,8 @@ from datetime import timedelta
 from pathlib import Path
 
 PACKAGE_ROOT = Path(__file__).resolve().parents[1]
+
+MAX_SILENT_MINUTES = 1440
 
 # Ten days: what is not missed by then is missed by nobody.
 MAX_LATE_HOURS = 240
@@ -159,6 +164,13 @@ def dagster_home() -> Path:
     return Path(os.environ.get("DAGSTER_HOME") or data_dir() / "dagster_home")
 
 
+def written_folders() -> list[Path]:
+    """Folders of this machine that the project writes into."""
+    storage = [] if "://" in storage_uri() else [Path(storage_uri()).expanduser().resolve()]
+    cache = cache_dir()
+    return [data_dir(), dagster_home(), *storage, *([] if cache is None else [cache])]
+
+
 def postgres_url() -> str | None:
     """Address of the PostgreSQL database that keeps Dagster's runs and events, None for SQLite.
 
@@ -186,14 +198,39 @@ def late_after() -> timedelta:
     ValueError
         If the variable is no number of hours.
     """
-    text = os.environ.get("HF_LATE_HOURS") or "6"
+    return timedelta(hours=_number("HF_LATE_HOURS", 6, most=MAX_LATE_HOURS))
+
+
+def silent_after() -> timedelta:
+    """How long nothing may happen of what should happen all the time.
+
+    Raises
+    ------
+    ValueError
+        If the variable is no number of minutes.
+    """
+    return timedelta(minutes=_number("HF_SILENT_MINUTES", 10, most=MAX_SILENT_MINUTES))
+
+
+def least_disk_bytes() -> int:
+    """Room on a disk below which there is an alarm."""
+    return _whole_number("HF_LEAST_DISK_MB", 1000, least=0) * 1_000_000
+
+
+def least_memory_bytes() -> int:
+    """Free memory below which there is an alarm."""
+    return _whole_number("HF_LEAST_MEMORY_MB", 300, least=0) * 1_000_000
+
+
+def _number(name: str, default: int, *, most: int) -> float:
+    text = os.environ.get(name) or str(default)
     try:
-        hours = float(text)
+        found = float(text)
     except ValueError:
-        hours = -1.0
-    if not 0.0 <= hours <= MAX_LATE_HOURS:
-        raise ValueError(f"`HF_LATE_HOURS` must be a number from 0 to {MAX_LATE_HOURS}, was {text[:40]!r}.")
-    return timedelta(hours=hours)
+        found = -1.0
+    if not 0.0 <= found <= most:
+        raise ValueError(f"`{name}` must be a number from 0 to {most}, was {text[:40]!r}.")
+    return found
 
 
 def prepare_dagster_home() -> Path:

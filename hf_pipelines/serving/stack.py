@@ -23,9 +23,10 @@ import secrets
 import shutil
 import subprocess
 import sys
+import time
 import urllib.request
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from signal import SIGINT
@@ -35,7 +36,8 @@ from urllib.parse import quote
 import yaml
 
 from hf_pipelines.resources import settings
-from hf_pipelines.serving.supervisor import Service, ServiceFailedError, Supervisor, answers, one_supervisor
+from hf_pipelines.serving.code_server import reload_code, serves_code
+from hf_pipelines.serving.supervisor import Lease, Service, ServiceFailedError, Supervisor, answers, one_supervisor
 
 LOCAL = "127.0.0.1"
 LAST_PORT = 65535
@@ -45,6 +47,12 @@ DATABASES = ("dagster", "mlflow")
 
 # As in docker-compose.yml and .env.example.
 PASSWORDS = ("POSTGRES_PASSWORD", "MINIO_ROOT_USER", "MINIO_ROOT_PASSWORD")
+
+# A server that is busy or swaps may take so long to answer; one that is gone refuses at once.
+PATIENCE_S = 45.0
+
+# Its threads report twice a minute, and wait for a database that restarts.
+HEARTBEAT_PATIENCE_S = 240.0
 
 # Characters of a message that are enough to see what is wrong.
 TAIL = 1000
@@ -89,9 +97,7 @@ def run_ui(port: int, *, is_read_only: bool = False) -> None:
         mode = " (read-only: nothing can be launched or changed)" if is_read_only else ""
         told = f"Dagster web UI on {_local(port)}{mode}, instance in {home}; Ctrl-C stops it."
         logs = logs / role if is_read_only else logs
-        Supervisor(services, logs=logs, run_id=lease.run_id).run(
-            lambda: print(told, *_loading_faults(port), sep="\n", flush=True)
-        )
+        _supervise(command, services, logs, lease, lambda: [told, *_loading_faults(port)])
 
 
 def run_stack(ports: Ports) -> None:
@@ -129,9 +135,35 @@ def run_stack(ports: Ports) -> None:
             f"  set -a; . {data / 'stack' / 'stack.env'}; set +a   # addresses and passwords, for you alone",
             "This is one machine for trying things: S3 is moto's server. For production see docker-compose.yml.",
         ]
-        Supervisor([*servers, *dagster], logs=data / "logs", run_id=lease.run_id).run(
-            lambda: print(*told, *_loading_faults(ports.webserver), sep="\n", flush=True)
+        _supervise(
+            "hfp stack",
+            [*servers, *dagster],
+            data / "logs",
+            lease,
+            lambda: [*told, *_loading_faults(ports.webserver)],
         )
+
+
+def _supervise(
+    command: str, services: Sequence[Service], logs: Path, lease: Lease, ready: Callable[[], Sequence[str]]
+) -> None:
+    """Keep services running; says what `ready` gives once they are, and tells a person if it has to give up after that."""
+    is_ready = False
+
+    def say() -> None:
+        nonlocal is_ready
+        is_ready = True
+        print(*ready(), sep="\n", flush=True)
+
+    try:
+        Supervisor(services, logs=logs, run_id=lease.run_id).run(say)
+    except ServiceFailedError as e:
+        if is_ready:
+            # Imported when it happened: a supervisor needs no Dagster.
+            from hf_pipelines.serving.lookout import tell_end
+
+            tell_end(command, str(e))
+        raise
 
 
 def _require_ports(ports: Mapping[str, int]) -> None:
@@ -151,7 +183,6 @@ def _dagster_services(
     socket, workspace = private / "code_server", private / "workspace.yaml"
     server = {"socket": str(socket), "location_name": "hf_pipelines"}
     workspace.write_text(yaml.safe_dump({"load_from": [{"grpc_server": server}]}))
-    check = [sys.executable, "-m", "dagster", "api", "grpc-health-check", "--socket", str(socket)]
     code_server = Service(
         "code_server",
         [
@@ -159,9 +190,12 @@ def _dagster_services(
             "hf_pipelines.definitions", "--location-name", "hf_pipelines", "--log-level", "warning",
         ],
         str(socket),
-        lambda _: socket.exists() and _succeeds(check),
+        lambda _: socket.exists() and serves_code(socket),
         env,
         after,
+        # Dagster's code server is a proxy: it stays healthy when the process behind it, which has the code, is gone.
+        is_serving=lambda: serves_code(socket),
+        revive=lambda: reload_code(socket),
     )  # fmt: skip
     arguments = ["--host", LOCAL, "--port", str(port), "--workspace", str(workspace)]
     webserver = Service(
@@ -178,6 +212,7 @@ def _dagster_services(
         env,
         ("code_server",),
         port,
+        is_serving=lambda: answers(f"{_local(port)}/server_info", PATIENCE_S),
     )
     daemon = Service(
         "daemon",
@@ -188,6 +223,7 @@ def _dagster_services(
         ("webserver",),
         # Dagster's daemon leaves its threads in order at Ctrl-C.
         stop_signal=SIGINT,
+        is_serving=lambda: _still_beats(port),
     )
     return [code_server, webserver] if is_read_only else [code_server, webserver, daemon]
 
@@ -201,6 +237,7 @@ def _s3_service(folder: Path, env: Mapping[str, str], port: int) -> Service:
         lambda _: answers(_local(port)),
         {"AWS_ACCESS_KEY_ID": env["AWS_ACCESS_KEY_ID"]},
         port=port,
+        is_serving=lambda: answers(_local(port), PATIENCE_S),
     )
 
 
@@ -224,6 +261,7 @@ def _mlflow_service(passwords: Mapping[str, str], env: Mapping[str, str], ports:
         },
         ("postgres", "s3"),
         ports.mlflow,
+        is_serving=lambda: answers(f"{_local(ports.mlflow)}/health", PATIENCE_S),
     )
 
 
@@ -361,6 +399,16 @@ def _beats(port: int, since: float) -> bool:
     return all((each["lastHeartbeatTime"] or 0.0) >= since for each in statuses if each["required"])
 
 
+def _still_beats(port: int) -> bool:
+    """Whether every part of the daemon has reported of late; where it cannot be known, for lack of the web server, yes."""
+    try:
+        statuses = _asked(port, HEARTBEATS)["instance"]["daemonHealth"]["allDaemonStatuses"]
+        oldest = min(each["lastHeartbeatTime"] or 0.0 for each in statuses if each["required"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return True
+    return time.time() - oldest < HEARTBEAT_PATIENCE_S
+
+
 def _loading_faults(port: int) -> list[str]:
     """What keeps the pipeline from being loaded, in lines; none if it is there."""
     try:
@@ -390,7 +438,3 @@ def _asked(port: int, query: str) -> Any:
     )
     with urllib.request.urlopen(request, timeout=10) as answer:
         return json.load(answer)["data"]
-
-
-def _succeeds(command: list[str]) -> bool:
-    return subprocess.run(command, capture_output=True, check=False).returncode == 0

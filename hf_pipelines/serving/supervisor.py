@@ -2,6 +2,9 @@
 
 Lives here: how any service is started, waited for, restarted and stopped, and how those of a killed supervisor are
 found. Does not live here: which services there are (`stack`).
+
+A process that lives and no longer serves (a proxy whose inner process died, a thread that hangs) is as good as dead. So
+each service is asked again and again, in a thread of its own, whether it still serves.
 """
 
 import ctypes
@@ -13,6 +16,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 import urllib.error
 import urllib.request
@@ -21,7 +25,9 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import psutil
 from filelock import FileLock, Timeout
@@ -34,6 +40,10 @@ START_TIMEOUT_S = 300.0
 STOP_TIMEOUT_S = 10.0
 TICK_S = 0.1
 CHECK_EVERY_S = 0.5
+
+# Twice in a row: one refusal may be a server that is just being replaced.
+PROBE_EVERY_S = 3.0
+MISSES = 2
 
 # A service that ends more often than this is broken, not unlucky.
 MAX_RESTARTS = 5
@@ -62,6 +72,10 @@ class Service:
         Where it answers, for people.
     is_healthy : callable
         Whether it does what it is there for; it is given the time (seconds since 1970) of its start.
+    is_serving : callable or None
+        Whether it still does, asked again and again once it was healthy. How long a busy one may take is up to it.
+    revive : callable or None
+        Makes it serve again without a restart, which would end what it has under way; returns whether it serves.
     after : sequence of str
         Services that must be healthy before it is started.
     port : int or None
@@ -80,6 +94,44 @@ class Service:
     user: str | None = None
     cwd: Path | None = None
     stop_signal: signal.Signals = signal.SIGTERM
+    is_serving: Callable[[], bool] | None = None
+    revive: Callable[[], bool] | None = None
+
+
+class _Probe(threading.Thread):
+    """Asks one process of a service whether it still serves, and revives it where that can be done.
+
+    Attributes
+    ----------
+    n_revived : int
+        How often it was made to serve again.
+    is_lost : bool
+        Whether it does not serve, and could not be revived.
+    """
+
+    def __init__(self, service: Service, every_s: float) -> None:
+        super().__init__(name=f"probe-{service.name}", daemon=True)
+        self._service = service
+        self._every_s = every_s
+        self._is_over = threading.Event()
+        self.n_revived = 0
+        self.is_lost = False
+
+    def run(self) -> None:
+        n_missed = 0
+        while not self._is_over.wait(self._every_s):
+            assert self._service.is_serving is not None
+            n_missed = 0 if self._service.is_serving() else n_missed + 1
+            if n_missed < MISSES or self._is_over.is_set():
+                continue
+            if self._service.revive is None or not self._service.revive():
+                self.is_lost = True
+                return
+            self.n_revived += 1
+            n_missed = 0
+
+    def end(self) -> None:
+        self._is_over.set()
 
 
 @dataclass
@@ -94,6 +146,8 @@ class _Kept:
     next_check: float = 0.0
     not_before: float = 0.0
     restarts: deque[float] = field(default_factory=deque)
+    probe: _Probe | None = None
+    n_revived: int = 0
 
 
 class Supervisor:
@@ -109,15 +163,24 @@ class Supervisor:
         Value of ID_VARIABLE in the environment of all services.
     first_backoff_s : float
         Wait before the first restart of a service; each further one waits twice as long.
+    probe_every_s : float
+        Time between two questions whether a service still serves.
     """
 
     def __init__(
-        self, services: Sequence[Service], *, logs: Path, run_id: str, first_backoff_s: float = FIRST_BACKOFF_S
+        self,
+        services: Sequence[Service],
+        *,
+        logs: Path,
+        run_id: str,
+        first_backoff_s: float = FIRST_BACKOFF_S,
+        probe_every_s: float = PROBE_EVERY_S,
     ) -> None:
         self._kept = {service.name: _Kept(service) for service in services}
         self._logs = logs
         self._run_id = run_id
         self._first_backoff_s = first_backoff_s
+        self._probe_every_s = probe_every_s
         self._is_stopping = False
 
     def run(self, when_ready: Callable[[], None]) -> None:
@@ -166,8 +229,20 @@ class Supervisor:
                     kept.service.name,
                     f"{kept.service.address:<40} pid {kept.process.pid:<8} healthy after {took:.1f} s",
                 )
+                self._begin_probe(kept)
             elif time.time() - kept.started_at > START_TIMEOUT_S:
                 self._lost(kept, f"was not healthy within {START_TIMEOUT_S:.0f} s")
+        elif kept.probe is not None and kept.probe.is_lost:
+            self._lost(kept, "did not answer any more")
+        elif kept.probe is not None and kept.probe.n_revived > kept.n_revived:
+            kept.n_revived = kept.probe.n_revived
+            self._count_restart(kept, "did not answer any more")
+            _say(kept.service.name, f"answers again: what had ended in it was started anew, {self._restarts(kept)}")
+
+    def _begin_probe(self, kept: _Kept) -> None:
+        if kept.service.is_serving is not None:
+            kept.probe, kept.n_revived = _Probe(kept.service, self._probe_every_s), 0
+            kept.probe.start()
 
     def _spawn(self, kept: _Kept) -> None:
         service = kept.service
@@ -175,6 +250,8 @@ class Supervisor:
         if log.exists() and log.stat().st_size > MAX_LOG_BYTES:
             log.replace(log.with_suffix(".log.old"))
         kept.started_at = time.time()
+        # Not in the child: another thread may just hold the loader's lock.
+        _libc()
         with log.open("ab") as output:
             kept.process = subprocess.Popen(
                 service.command,
@@ -198,27 +275,41 @@ class Supervisor:
     def _lost(self, kept: _Kept, how: str) -> None:
         assert kept.process is not None
         _kill_group(kept.process)
-        kept.process, kept.is_healthy = None, False
-        name, log, now = kept.service.name, self._log(kept.service), time.monotonic()
+        if kept.probe is not None:
+            kept.probe.end()
+        kept.process, kept.probe, kept.is_healthy = None, None, False
+        name, log = kept.service.name, self._log(kept.service)
         if not kept.was_healthy:
             tail = log.read_text(errors="replace")[-TAIL_CHARACTERS:].strip()
             raise ServiceFailedError(f"{name} must start, {how}; its log {log} ends with:\n{tail}")
+        wait_s = self._first_backoff_s * 2 ** self._count_restart(kept, how)
+        kept.not_before = time.monotonic() + wait_s
+        _say(name, f"{how}; {self._restarts(kept)} in {wait_s:g} s, its log is {log}")
+
+    def _count_restart(self, kept: _Kept, how: str) -> int:
+        """Number of restarts of a service before this one, of late; refused if they are too many."""
+        now = time.monotonic()
         while kept.restarts and now - kept.restarts[0] > RESTART_WINDOW_S:
             kept.restarts.popleft()
         if len(kept.restarts) == MAX_RESTARTS:
-            minutes = RESTART_WINDOW_S / 60
+            name, minutes = kept.service.name, RESTART_WINDOW_S / 60
             raise ServiceFailedError(
-                f"{name} must keep running, {how} for the {MAX_RESTARTS + 1}th time within {minutes:.0f} minutes; read {log}."
+                f"{name} must keep running, {how} for the {MAX_RESTARTS + 1}th time within {minutes:.0f} minutes; "
+                f"read {self._log(kept.service)}."
             )
-        wait_s = self._first_backoff_s * 2 ** len(kept.restarts)
         kept.restarts.append(now)
-        kept.not_before = now + wait_s
-        _say(name, f"{how}; restart {len(kept.restarts)} of {MAX_RESTARTS} in {wait_s:g} s, its log is {log}")
+        return len(kept.restarts) - 1
+
+    def _restarts(self, kept: _Kept) -> str:
+        return f"restart {len(kept.restarts)} of {MAX_RESTARTS}"
 
     def _log(self, service: Service) -> Path:
         return self._logs / f"{service.name}.log"
 
     def _stop_all(self) -> None:
+        for kept in self._kept.values():
+            if kept.probe is not None:
+                kept.probe.end()
         for name, kept in reversed(self._kept.items()):
             if kept.process is None:
                 continue
@@ -326,10 +417,10 @@ def _carries(process: psutil.Process, run_id: str) -> bool:
         return False
 
 
-def answers(url: str) -> bool:
+def answers(url: str, timeout_s: float = 3.0) -> bool:
     """Whether an HTTP server gives any answer below 500."""
     try:
-        with urllib.request.urlopen(url, timeout=3):
+        with urllib.request.urlopen(url, timeout=timeout_s):
             return True
     except urllib.error.HTTPError as e:
         return e.code < 500
@@ -378,7 +469,12 @@ def _die_with_supervisor() -> None:
     # A shell's `&` leaves SIGINT ignored, and Dagster then ignores SIGTERM as well.
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+        _libc().prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+
+
+@lru_cache(maxsize=1)
+def _libc() -> Any:
+    return ctypes.CDLL(None)
 
 
 def _say(name: str, text: str) -> None:

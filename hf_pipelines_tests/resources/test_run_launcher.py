@@ -13,7 +13,7 @@ import psutil
 import pytest
 from dagster._core.events import DagsterEvent, DagsterEventType, EngineEventData
 from dagster._core.events.log import EventLogEntry
-from dagster._core.launcher import CheckRunHealthResult, WorkerStatus
+from dagster._core.launcher import CheckRunHealthResult, LaunchRunContext, WorkerStatus
 from dagster._core.storage.dagster_run import DagsterRun, DagsterRunStatus
 from dagster._core.storage.tags import GRPC_INFO_TAG
 from dagster._grpc.client import DagsterGrpcClient
@@ -116,6 +116,29 @@ def test_health_of_a_run_whose_process_lives_is_running_and_its_process_is_remem
     child.wait()
     health = launcher.check_run_worker_health(run)
     assert (health.status, health.msg) == (NOT_FOUND, f"process {child.pid} is gone: killed, or lost with its machine")
+
+
+def test_run_whose_process_lives_is_not_launched_again_and_one_whose_process_died_is(
+    instance: dg.DagsterInstance, launcher: CheckedRunLauncher, child: subprocess.Popen[bytes]
+) -> None:
+    run = launched_run(instance, child.pid)
+    instance.report_dagster_event(DagsterEvent(DagsterEventType.RUN_START.value, run.job_name), run.run_id)
+    # As the daemon does with a run whose code server did not answer: back into the queue, and launched anew.
+    instance.report_dagster_event(DagsterEvent(DagsterEventType.RUN_STARTING.value, run.job_name), run.run_id)
+    assert reloaded(instance, run).status == DagsterRunStatus.STARTING
+    context = LaunchRunContext(reloaded(instance, run), workspace=None)
+    launcher.launch_run(context)
+    assert reloaded(instance, run).status == DagsterRunStatus.STARTED
+    said = [each.dagster_event.message for each in instance.all_logs(run.run_id) if each.dagster_event]
+    assert f"Not launched a second time: its process {child.pid} lives." in said
+    assert launcher.death(run) is None
+
+    child.kill()
+    child.wait()
+    assert launcher.death(run) == f"process {child.pid} is gone"
+    # It goes the usual way, which needs a workspace.
+    with pytest.raises(dg.DagsterInvariantViolationError, match="requires a workspace"):
+        launcher.launch_run(context)
 
 
 def test_health_of_a_run_whose_process_died_before_the_first_look_is_not_found(

@@ -1,4 +1,4 @@
-"""Activity: the runs that are queued or under way, and whether the daemon lives that makes things by themselves.
+"""Activity: the runs that are queued, under way or dead, and whether the daemon lives that makes things by themselves.
 
 Lives here: reading both from the instance. Does not live here: what they are shown as (`status`), ended runs
 (`ended_runs`).
@@ -9,15 +9,19 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 import dagster as dg
-from dagster._core.storage.dagster_run import IN_PROGRESS_RUN_STATUSES
+from dagster._core.storage.dagster_run import IN_PROGRESS_RUN_STATUSES, RunRecord
 
-from hf_pipelines.components.operations.incidents import span
 from hf_pipelines.components.stage import named_partitions
+from hf_pipelines.resources.incidents import span
+from hf_pipelines.resources.pulse import deaths
 
 # A daemon writes one every 30 seconds.
 HEARTBEAT_PATIENCE = timedelta(minutes=2)
 
 WAITING = (dg.DagsterRunStatus.NOT_STARTED, dg.DagsterRunStatus.QUEUED)
+
+# Longer than run monitoring gives a run to begin, where there is a daemon that monitors.
+START_PATIENCE = timedelta(minutes=5)
 
 # A backfill may queue hundreds of runs.
 MAX_RUNS = 500
@@ -35,6 +39,8 @@ class RunUnderWay:
         In a few words.
     is_waiting : bool
         Queued rather than at work.
+    death : str
+        Why it will never end by itself, "" while it may.
     """
 
     run_id: str
@@ -42,6 +48,7 @@ class RunUnderWay:
     assets: tuple[str, ...]
     partitions: str
     is_waiting: bool
+    death: str = ""
 
 
 @dataclass(frozen=True)
@@ -60,19 +67,31 @@ class Activity:
     def read(instance: dg.DagsterInstance, now: datetime) -> "Activity":
         statuses = [*IN_PROGRESS_RUN_STATUSES, dg.DagsterRunStatus.NOT_STARTED]
         records = instance.get_run_records(dg.RunsFilter(statuses=statuses), limit=MAX_RUNS)
+        dead = deaths(instance, [each.dagster_run for each in records])
         beats = [each.timestamp for each in instance.get_daemon_heartbeats().values()]
         return Activity(
-            runs=tuple(_run(each.dagster_run) for each in reversed(records)),
+            runs=tuple(_run(each, dead, now) for each in reversed(records)),
             daemon_seen=datetime.fromtimestamp(max(beats), UTC) if beats else None,
             now=now,
         )
 
     def of(self, owner: str) -> list[RunUnderWay]:
-        """Runs that make assets of a market or strategy, the oldest first."""
-        return [each for each in self.runs if any(asset.startswith(f"{owner}/") for asset in each.assets)]
+        """Runs that make assets of a market or strategy, or wait to, the oldest first."""
+        living = [each for each in self.runs if not each.death]
+        return [each for each in living if any(asset.startswith(f"{owner}/") for asset in each.assets)]
+
+    @property
+    def dead(self) -> list[RunUnderWay]:
+        """Runs that are recorded as under way and will never end by themselves, the oldest first."""
+        return [each for each in self.runs if each.death]
 
 
-def _run(run: dg.DagsterRun) -> RunUnderWay:
+def _run(record: RunRecord, dead: Mapping[str, str], now: datetime) -> RunUnderWay:
+    run = record.dagster_run
+    began = record.update_timestamp.astimezone(UTC)
+    death = dead.get(run.run_id, "")
+    if not death and run.status is dg.DagsterRunStatus.STARTING and now - began > START_PATIENCE:
+        death = f"it was launched at {began:%Y-%m-%d %H:%M:%S} UTC and has not begun"
     assets = ("/".join(key.path) for key in run.asset_selection or ())
     return RunUnderWay(
         run_id=run.run_id,
@@ -80,6 +99,7 @@ def _run(run: dg.DagsterRun) -> RunUnderWay:
         assets=tuple(sorted(assets)),
         partitions=_partitions(run.tags),
         is_waiting=run.status in WAITING,
+        death=death,
     )
 
 

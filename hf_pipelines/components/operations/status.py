@@ -9,11 +9,12 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from hf_pipelines.components.operations.activity import Activity, RunUnderWay
-from hf_pipelines.components.operations.incidents import Incident
 from hf_pipelines.components.operations.lateness import Gap, Late, MarketStanding, StrategyStanding, find_gaps
 from hf_pipelines.components.operations.standing import Standing
 from hf_pipelines.partitions import shift_week
+from hf_pipelines.resources.incidents import Incident
 from hf_pipelines.resources.notifier import KIND_WORDS
+from hf_pipelines.resources.pulse import Stopped
 
 NONE = "-"
 
@@ -29,17 +30,21 @@ class Status:
     late_after: timedelta
     now: datetime
     holes: Sequence[Gap] = ()
+    stopped: Sequence[Stopped] = ()
 
     @property
     def is_well(self) -> bool:
-        """Whether nothing is late and nothing has failed; a warning is no failure."""
-        return not self.late and all(each.severity == "WARN" for each in self.incidents)
+        """Whether nothing is late, has failed, is dead or has stopped; a warning is no failure."""
+        is_calm = all(each.severity == "WARN" for each in self.incidents)
+        return is_calm and not (self.late or self.stopped or self.activity.dead)
 
     def lines(self) -> list[str]:
         """For a person."""
         return [
             *self._table(),
             *self._daemon_lines(),
+            *self._stopped_lines(),
+            *self._dead_lines(),
             *self._late_lines(),
             *self._hole_lines(),
             *self._gap_lines(),
@@ -62,6 +67,7 @@ class Status:
                 }
                 for each in self.standing.strategies
             ],
+            "stopped": [asdict(each) for each in self.stopped],
             "late": [asdict(each) for each in self.late],
             "holes": [asdict(each) for each in self.holes],
             "weeks_without_a_model": [asdict(gap) for each in self.standing.strategies for gap in find_gaps(each)],
@@ -98,6 +104,9 @@ class Status:
         told = [self._timeliness(owner, assets)]
         if n_open:
             told.append(f"{n_open} open incident{'s' * (n_open > 1)}, below")
+        n_dead = sum(any(asset.startswith(f"{owner.name}/") for asset in each.assets) for each in self.activity.dead)
+        if n_dead:
+            told.append(f"{n_dead} dead run{'s' * (n_dead > 1)}, below")
         if runs := self.activity.of(owner.name):
             told.append(_run_words(runs))
         return "; ".join(told)
@@ -113,9 +122,32 @@ class Status:
     def _daemon_lines(self) -> list[str]:
         if self.activity.is_daemon_alive:
             return []
+        if any(each.what == "daemon" for each in self.stopped):
+            # Told with what to do.
+            return []
         seen = self.activity.daemon_seen
         since = "has never run here" if seen is None else f"was seen last at {seen:%Y-%m-%d %H:%M:%S} UTC"
         return ["", f"The daemon {since}: nothing is made, trained or noticed by itself until it runs (hfp ui)."]
+
+    def _stopped_lines(self) -> list[str]:
+        if not self.stopped:
+            return []
+        lines = ["", "Stopped, or about to:"]
+        for each in self.stopped:
+            lines += [f"  {each.what}: {each.why}", f"    do: {each.remedy}"]
+        return lines
+
+    def _dead_lines(self) -> list[str]:
+        if not self.activity.dead:
+            return []
+        remedy = "nothing: the daemon fails it, and executes again what was launched, within a minute"
+        if not self.activity.is_daemon_alive:
+            remedy = "start the daemon (hfp ui): it fails the run, and executes again what was launched"
+        lines = ["", "Dead runs, recorded as under way:"]
+        for each in self.activity.dead:
+            what = f"{', '.join(each.assets[:3])} {each.partitions}".strip() or each.job
+            lines += [f"  run {each.run_id[:8]}, {what}: {each.death}", f"    do: {remedy}"]
+        return lines
 
     def _late_lines(self) -> list[str]:
         hours = self.late_after.total_seconds() / 3600

@@ -1,40 +1,35 @@
 """Watch: the sensor that looks, so that nobody has to.
 
 Lives here: one tick over ended runs and what is late, and the delivery of messages. Does not live here: what is late
-(`lateness`), what opens and heals an incident (`incidents`, `ended_runs`), the channel (`resources.notifier`).
+(`lateness`), what opens and heals an incident (`resources.incidents`, `ended_runs`), the channel (`resources.notifier`),
+and whether this sensor itself ticks (`resources.pulse`, looked at from the web server).
 
 Dagster concept: sensor. It asks for no runs; it reports the check `on_time` where its answer has changed. Nothing that a
 receiver or the store does fails a tick: messages wait in the book, and what cannot be read is looked at by the next one.
 """
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime, timedelta
-from time import monotonic
-from typing import Any
+from functools import partial
 
 import dagster as dg
 
 from hf_pipelines.components.operations.ended_runs import ON_TIME, RunWatch
-from hf_pipelines.components.operations.incidents import Book, Pair, load_book, save_book
 from hf_pipelines.components.operations.lateness import Expectation, Late, expectations, judged_sessions
 from hf_pipelines.components.operations.on_time import assets_of, evaluations, on_time_checks
 from hf_pipelines.components.operations.standing import Standing, Watched, is_there
 from hf_pipelines.resources import settings
 from hf_pipelines.resources.clock import Clock
-from hf_pipelines.resources.notifier import NotDeliveredError, Notifier, check_link
+from hf_pipelines.resources.delivery import Delivery
+from hf_pipelines.resources.incidents import Book, Pair, load_book, save_book
+from hf_pipelines.resources.notifier import Notifier, check_link
 from hf_pipelines.resources.object_store import StorageUnavailableError
 from hf_pipelines.resources.parquet_io_manager import Storage
 from hf_pipelines.resources.partition_store import PartitionStore
 
 # Twice the pace of the sensors that make things: 30 seconds.
 TICKS_A_LOOK = 2
-
-# A tick has a minute; what is not sent within this part of it is sent by the next one.
-DELIVERY_S = 20.0
-
-# The webhook is tried at the next tick after a failure, then ever more rarely.
-LONGEST_PAUSE = timedelta(minutes=10)
 
 # How far behind the book may be about runs in which nothing happened.
 BOOK_AGE = timedelta(minutes=1)
@@ -75,7 +70,7 @@ def watch_sensor(watched: Watched) -> dg.SensorDefinition:
         book.forget_old(now)
         if is_news(before, book):
             save_book(instance, book)
-        Delivery(instance, book, notifier, context.log, now).run()
+        Delivery(partial(save_book, instance), book, notifier, context.log, now).run()
         said = f"{len(book.open)} open incidents, {len(book.pending)} messages to deliver"
         return dg.SensorResult(asset_events=reported, skip_reason=dg.SkipReason(said))
 
@@ -163,52 +158,3 @@ def _is_changed(instance: dg.DagsterInstance, said: dg.AssetCheckEvaluation) -> 
     if last is None or last.evaluation is None:
         return not said.passed
     return (last.evaluation.passed, last.evaluation.description) != (said.passed, said.description)
-
-
-@dataclass
-class Delivery:
-    """Tells what is pending, and crosses out in the book what was delivered."""
-
-    instance: dg.DagsterInstance
-    book: Book
-    notifier: Notifier
-    log: Any
-    now: datetime
-
-    def run(self) -> None:
-        deadline = monotonic() + DELIVERY_S
-        self._log()
-        if not self.notifier.has_webhook():
-            self._cross_out(len(self.book.pending))
-            return
-        if self.book.retry_at > self.now.isoformat():
-            return
-        while self.book.pending and monotonic() < deadline:
-            try:
-                self.notifier.post(self.book.pending[0].message)
-            except NotDeliveredError as e:
-                self._pause(e)
-                return
-            self.book.refusals, self.book.retry_at = 0, ""
-            self._cross_out(1)
-
-    def _log(self) -> None:
-        new = [index for index, each in enumerate(self.book.pending) if not each.is_logged]
-        for index in new:
-            self.notifier.log(self.book.pending[index].message, self.log)
-            self.book.pending[index] = replace(self.book.pending[index], is_logged=True)
-        if new:
-            save_book(self.instance, self.book)
-
-    def _cross_out(self, n_first: int) -> None:
-        if n_first:
-            self.book.pending = self.book.pending[n_first:]
-            save_book(self.instance, self.book)
-
-    def _pause(self, refused: NotDeliveredError) -> None:
-        self.book.refusals += 1
-        wait = min(timedelta(seconds=settings.tick_seconds()) * 2 ** min(self.book.refusals, 16), LONGEST_PAUSE)
-        # The first retry is at the next tick.
-        self.book.retry_at = "" if self.book.refusals == 1 else (self.now + wait).isoformat()
-        save_book(self.instance, self.book)
-        self.log.warning(f"{refused}; {len(self.book.pending)} messages wait, and are sent again later")

@@ -3,15 +3,17 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
+from functools import partial
 from pathlib import Path
 
 import dagster as dg
 import pytest
 
 from hf_pipelines.components.operations.ended_runs import RunWatch
-from hf_pipelines.components.operations.incidents import MAX_CAUSE, Book, load_book, save_book
 from hf_pipelines.components.operations.standing import Watched
-from hf_pipelines.components.operations.watch import Delivery, is_news
+from hf_pipelines.components.operations.watch import is_news
+from hf_pipelines.resources.delivery import Delivery
+from hf_pipelines.resources.incidents import MAX_CAUSE, Book, load_book, save_book
 from hf_pipelines.resources.notifier import Notifier
 from hf_pipelines_tests.pipeline import (
     Project,
@@ -191,14 +193,14 @@ def test_message_whose_delivery_was_not_recorded_is_sent_again_under_the_same_id
     crashed = load_book(instance)
     with receiver(200) as (url, got):
         monkeypatch.setenv("HF_WEBHOOK_URL", url)
-        Delivery(instance, book, Notifier(), dg.get_dagster_logger(), NOW).run()
+        Delivery(partial(save_book, instance), book, Notifier(), dg.get_dagster_logger(), NOW).run()
         assert [each["event"] for _, each in got] == ["opened", "healed"] and load_book(instance).pending == []
         # The process died before the book was written.
         save_book(instance, crashed)
-        Delivery(instance, load_book(instance), Notifier(), dg.get_dagster_logger(), NOW).run()
+        Delivery(partial(save_book, instance), load_book(instance), Notifier(), dg.get_dagster_logger(), NOW).run()
         assert [each for _, each in got[2:]] == [each for _, each in got[:2]]
         # A look in peace sends nothing.
-        Delivery(instance, load_book(instance), Notifier(), dg.get_dagster_logger(), NOW).run()
+        Delivery(partial(save_book, instance), load_book(instance), Notifier(), dg.get_dagster_logger(), NOW).run()
         assert len(got) == 4
 
 
@@ -213,7 +215,7 @@ def test_messages_wait_ever_longer_for_a_receiver_that_is_away_and_arrive_in_ord
 
         def deliver(seconds: int) -> int:
             at = NOW + timedelta(seconds=seconds)
-            Delivery(instance, load_book(instance), Notifier(), dg.get_dagster_logger(), at).run()
+            Delivery(partial(save_book, instance), load_book(instance), Notifier(), dg.get_dagster_logger(), at).run()
             return len(load_book(instance).pending)
 
         save_book(instance, book)

@@ -1,18 +1,22 @@
 """The words of `hfp status`: how each market and strategy stands, what is being made, and whether the daemon lives."""
 
+from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 
 import dagster as dg
 import pytest
 from dagster._core.test_utils import create_run_for_test
+from dagster._core.utils import make_new_run_id
 from dagster._daemon.types import DaemonHeartbeat
 
 from hf_pipelines.components.operations.activity import Activity
-from hf_pipelines.components.operations.incidents import Book
 from hf_pipelines.components.operations.lateness import MarketStanding, StrategyStanding
 from hf_pipelines.components.operations.standing import Standing
 from hf_pipelines.components.operations.status import Status
 from hf_pipelines.partitions import MarketPartitions
+from hf_pipelines.resources.incidents import Book
+from hf_pipelines.resources.pulse import Stopped
+from hf_pipelines.resources.run_launcher import WORKER_TAG, CheckedRunLauncher, Worker
 
 NOW = datetime(2012, 2, 1, tzinfo=UTC)
 PARTITIONS = MarketPartitions("XNYS", date(2012, 1, 3), date(2012, 6, 29))
@@ -98,3 +102,46 @@ def test_open_incident_is_counted_beside_its_owner_and_a_failure_is_not_well(ins
     assert words(told)["fed"] == "on time; 1 open incident, below"
     assert words(told)["ranking"] == "never trained"
     assert told.is_well is is_well
+
+
+def test_run_whose_process_is_gone_is_dead_also_without_a_daemon_and_not_well(instance):
+    launcher = CheckedRunLauncher()
+    launcher.register_instance(instance)
+    instance._run_launcher = launcher
+    run_id = make_new_run_id()
+    worker = replace(Worker.of(run_id), boot="the one before")
+    partition = {"dagster/partition": "2012-01-29"}
+    living = start(instance, ["fed/bars"], dg.DagsterRunStatus.STARTED, **partition)
+    create_run_for_test(
+        instance,
+        "fed_update",
+        run_id,
+        status=dg.DagsterRunStatus.STARTED,
+        asset_selection=frozenset({dg.AssetKey(["fed", "features", "trend"])}),
+        tags={**partition, WORKER_TAG: worker.to_tag()},
+    )
+    told = status_of(instance)
+    assert words(told)["fed"] == f"on time; 1 dead run, below; making bars 2012-01-29 (run {living[:8]})"
+    (at,) = [number for number, line in enumerate(told.lines()) if line.startswith("Dead runs")]
+    dead, remedy = told.lines()[at + 1 : at + 3]
+    assert dead == f"  run {run_id[:8]}, fed/features/trend 2012-01-29: {worker.host} has restarted since"
+    assert "start the daemon" in remedy
+    assert told.is_well is False
+    assert [each["death"] for each in told.to_json()["under_way"] if each["run_id"] == run_id] == [
+        f"{worker.host} has restarted since"
+    ]
+
+
+def test_what_has_stopped_is_said_with_what_to_do_and_is_not_well(instance):
+    beat(instance, timedelta(minutes=3))
+    found = Stopped("daemon", "it was seen last long ago", "start it again")
+    told = replace(status_of(instance), stopped=[found])
+    assert told.is_well is False
+    assert told.to_json()["stopped"] == [{"what": found.what, "why": found.why, "remedy": found.remedy}]
+    lines = told.lines()
+    assert lines[lines.index("Stopped, or about to:") + 1 :][:2] == [
+        "  daemon: it was seen last long ago",
+        "    do: start it again",
+    ]
+    # Once is enough.
+    assert not any("The daemon" in line for line in lines)

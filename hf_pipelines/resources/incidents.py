@@ -1,7 +1,8 @@
 """Incidents: what went wrong, told once when it opens and once when it has healed.
 
 Lives here: the book of open incidents and of messages still to be delivered, and the rules by which one is opened or
-healed. Does not live here: noticing (`ended_runs`, `lateness`), delivering (`resources.notifier`), when (`watch`).
+healed. Does not live here: noticing (`components.operations`, `pulse`), delivering (`delivery`), when (the sensor
+`watch`, `serving.lookout`).
 
 An incident waits for pairs of (asset, partition). What is already waited for opens no second one: a run over 500 weeks
 is one incident, and so is the run that fails again after it. It has healed when nothing is waited for any more.
@@ -23,6 +24,8 @@ import dagster as dg
 from hf_pipelines.resources.notifier import Notification
 
 BOOK_KEY = "hf_pipelines/incidents"
+# Of what is noticed from outside the code server. Two writers of one book would lose each other's lines.
+STOPPED_KEY = "hf_pipelines/stopped"
 BOOK_VERSION = 1
 
 # What nobody has healed in a quarter is no longer waited for; the runs are still in the web UI.
@@ -44,7 +47,7 @@ class Incident:
     Attributes
     ----------
     kind : str
-        "run", "check" or "late".
+        "run", "check", "late" or "stopped".
     check : str
         Name of the check, "" for other kinds.
     waiting : tuple of (asset, partition)
@@ -207,14 +210,14 @@ class Book:
         return Book(open=incidents, pending=pending, **fields)
 
 
-def load_book(instance: dg.DagsterInstance) -> Book:
-    """The book as it was written last; an empty one at first."""
-    text = instance.daemon_cursor_storage.get_cursor_values({BOOK_KEY}).get(BOOK_KEY)
+def load_book(instance: dg.DagsterInstance, key: str = BOOK_KEY) -> Book:
+    """The book as it was written last; an empty one at first. Each writer has a book of its own."""
+    text = instance.daemon_cursor_storage.get_cursor_values({key}).get(key)
     return Book.from_json(text) if text else Book()
 
 
-def save_book(instance: dg.DagsterInstance, book: Book) -> None:
-    instance.daemon_cursor_storage.set_cursor_values({BOOK_KEY: book.to_json()})
+def save_book(instance: dg.DagsterInstance, book: Book, key: str = BOOK_KEY) -> None:
+    instance.daemon_cursor_storage.set_cursor_values({key: book.to_json()})
 
 
 def span(partitions: Sequence[str]) -> str:

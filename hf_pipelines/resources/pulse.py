@@ -1,0 +1,289 @@
+"""Pulse: whether what should happen by itself still does, judged from outside of what makes it happen.
+
+Lives here: the one decision on what has stopped (daemon, sensors, schedules, the queue of runs, room on disk and in
+memory), from the instance's database and the machine. Does not live here: who is told (`serving.lookout`, `hfp status`),
+and whether what should be there is there (`components.operations.lateness`).
+
+No sensor can say that no sensor is evaluated: this is looked at by processes that are neither the code server nor the
+daemon, and needs no code of the pipeline.
+"""
+
+import shutil
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import dagster as dg
+import psutil
+from dagster._core.scheduler.instigation import InstigatorState, InstigatorStatus, InstigatorType, TickStatus
+from dagster._core.storage.dagster_run import IN_PROGRESS_RUN_STATUSES
+from dagster._utils.schedules import get_latest_completed_cron_tick
+
+from hf_pipelines.resources import settings
+from hf_pipelines.resources.run_launcher import CheckedRunLauncher
+
+# A tick that asks for nothing has succeeded too.
+GOOD = (TickStatus.SUCCESS, TickStatus.SKIPPED)
+
+# One slow tick, or a daemon that is busy with others, is no silence.
+INTERVALS = 3
+
+# At fifteen seconds a tick these are longer than the default patience.
+TICKS_READ = 100
+
+# A first line is enough to see what is wrong.
+MAX_ERROR = 200
+
+MB = 1_000_000
+
+Cgroup = tuple[str, str, str, str]
+CGROUPS: tuple[Cgroup, ...] = (
+    ("/sys/fs/cgroup", "memory.max", "memory.current", "inactive_file"),
+    ("/sys/fs/cgroup/memory", "memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
+)
+
+
+@dataclass(frozen=True)
+class Ticking:
+    """A sensor or schedule of the pipeline.
+
+    Attributes
+    ----------
+    kind : str
+        "sensor" or "schedule".
+    is_on_by_default : bool
+        Whether it runs where nobody has started or stopped it.
+    interval_s : float
+        Seconds between two ticks of a sensor.
+    crons : tuple of str
+        When a schedule ticks.
+    """
+
+    kind: str
+    name: str
+    is_on_by_default: bool
+    interval_s: float = 0.0
+    crons: tuple[str, ...] = ()
+    timezone: str | None = None
+
+    @staticmethod
+    def of_repository(repository: dg.RepositoryDefinition) -> "list[Ticking]":
+        sensors = [
+            Ticking(
+                "sensor",
+                each.name,
+                each.default_status is dg.DefaultSensorStatus.RUNNING,
+                interval_s=float(each.minimum_interval_seconds or 0),
+            )
+            for each in repository.sensor_defs
+        ]
+        schedules = [
+            Ticking(
+                "schedule",
+                each.name,
+                each.default_status is dg.DefaultScheduleStatus.RUNNING,
+                crons=crons_of(each.cron_schedule),
+                timezone=each.execution_timezone,
+            )
+            for each in repository.schedule_defs
+        ]
+        return [*sensors, *schedules]
+
+
+@dataclass(frozen=True)
+class Stopped:
+    """Something that should happen by itself and does not, or soon will not.
+
+    Attributes
+    ----------
+    what : str
+        Such as "sensor us_tech_feed_arrivals", "daemon", "queue of runs", "disk", "memory".
+    why : str
+        Since when, and what was said last.
+    """
+
+    what: str
+    why: str
+    remedy: str
+
+
+def crons_of(given: str | Sequence[str]) -> tuple[str, ...]:
+    return (given,) if isinstance(given, str) else tuple(given)
+
+
+def find_stopped(
+    instance: dg.DagsterInstance, ticking: Collection[Ticking], now: datetime, *, folders: Collection[Path]
+) -> list[Stopped]:
+    """Everything that has stopped.
+
+    Parameters
+    ----------
+    ticking : collection of Ticking
+        All sensors and schedules, running or not.
+    now : datetime
+        Wall clock, UTC.
+    folders : collection of Path
+        Where the project writes: there must be room on their disks.
+    """
+    dead = _stopped_daemon(instance, now)
+    # Without the daemon nothing ticks and no run is launched: told once.
+    running = [] if dead else [*_silent(instance, ticking, now), *_stuck_queue(instance, now)]
+    return [*dead, *running, *machine_faults(folders)]
+
+
+def machine_faults(folders: Collection[Path]) -> list[Stopped]:
+    """Room on disk and in memory that runs out."""
+    return [*_full_disks(folders), *_little_memory()]
+
+
+def deaths(instance: dg.DagsterInstance, runs: Collection[dg.DagsterRun]) -> dict[str, str]:
+    """Why runs under way will never end by themselves, by run id: their processes are gone."""
+    launcher = instance.run_launcher
+    if not isinstance(launcher, CheckedRunLauncher):
+        return {}
+    found = {each.run_id: launcher.death(each) for each in runs if each.status in IN_PROGRESS_RUN_STATUSES}
+    return {run_id: why for run_id, why in found.items() if why is not None}
+
+
+def _stopped_daemon(instance: dg.DagsterInstance, now: datetime) -> list[Stopped]:
+    beats = instance.get_daemon_heartbeats()
+    required = [beats[kind] for kind in instance.get_required_daemon_types() if kind in beats]
+    # Where none has ever run, everything is made by hand.
+    seen = [datetime.fromtimestamp(each.timestamp, UTC) for each in required]
+    if not seen or now - min(seen) <= settings.silent_after():
+        return []
+    return [
+        Stopped(
+            "daemon",
+            f"it was seen last at {_shown(min(seen))}: nothing is made, trained or noticed by itself",
+            "start it again (hfp ui, hfp stack, or docker compose up --detach daemon); its log says why it ended",
+        )
+    ]
+
+
+def _silent(instance: dg.DagsterInstance, ticking: Collection[Ticking], now: datetime) -> Iterator[Stopped]:
+    states = {(_KINDS.get(each.instigator_type), each.name): each for each in instance.all_instigator_state()}
+    for each in sorted(ticking, key=lambda each: (each.kind, each.name)):
+        state = states.get((each.kind, each.name))
+        # The daemon stores a state at the first tick.
+        if state is None or not _is_on(each, state):
+            continue
+        due = _due(instance, each, state, now)
+        since = _last_good(instance, state)
+        if due is None or (since is not None and since >= due):
+            continue
+        last = "none has succeeded" if since is None else f"the last one that succeeded was at {_shown(since)}"
+        yield Stopped(
+            f"{each.kind} {each.name}",
+            f"it must have ticked since {_shown(due)}, {last}{_last_error(instance, state, since)}",
+            "look at its ticks under Automation in the web UI; where all have stopped, restart the code server",
+        )
+
+
+_KINDS = {InstigatorType.SENSOR: "sensor", InstigatorType.SCHEDULE: "schedule"}
+
+
+def _is_on(ticking: Ticking, state: InstigatorState) -> bool:
+    if state.status is InstigatorStatus.DECLARED_IN_CODE:
+        return ticking.is_on_by_default
+    return state.status is InstigatorStatus.RUNNING
+
+
+def _due(instance: dg.DagsterInstance, ticking: Ticking, state: InstigatorState, now: datetime) -> datetime | None:
+    """Since when a tick must have succeeded; None if none had to yet."""
+    latest = now - settings.silent_after() - timedelta(seconds=INTERVALS * ticking.interval_s)
+    began = _began(instance, state)
+    if ticking.kind == "sensor":
+        return latest if began is not None and began <= latest else None
+    ticks = [get_latest_completed_cron_tick(cron, latest, ticking.timezone) for cron in ticking.crons]
+    due = max((each.astimezone(UTC) for each in ticks), default=None)
+    return due if due is not None and began is not None and began <= due else None
+
+
+def _began(instance: dg.DagsterInstance, state: InstigatorState) -> datetime | None:
+    """When it was started, or had its first tick that is on record; None if neither is known."""
+    names = ("last_sensor_start_timestamp", "start_timestamp")
+    started = [getattr(state.instigator_data, name, None) for name in names]
+    ticks = instance.get_ticks(state.instigator_origin_id, state.selector_id, limit=TICKS_READ)
+    found = [each for each in [*started, *(tick.timestamp for tick in ticks[-1:])] if each]
+    return datetime.fromtimestamp(found[0], UTC) if found else None
+
+
+def _last_good(instance: dg.DagsterInstance, state: InstigatorState) -> datetime | None:
+    ticks = instance.get_ticks(state.instigator_origin_id, state.selector_id, limit=1, statuses=[*GOOD])
+    return datetime.fromtimestamp(ticks[0].timestamp, UTC) if ticks else None
+
+
+def _last_error(instance: dg.DagsterInstance, state: InstigatorState, since: datetime | None) -> str:
+    after = None if since is None else since.timestamp()
+    failed = instance.get_ticks(
+        state.instigator_origin_id, state.selector_id, after=after, limit=1, statuses=[TickStatus.FAILURE]
+    )
+    if not failed or failed[0].error is None:
+        return ""
+    error = failed[0].error
+    while error.cause is not None:
+        error = error.cause
+    return f" (the last one that failed: {' '.join(error.message.split())[:MAX_ERROR]})"
+
+
+def _stuck_queue(instance: dg.DagsterInstance, now: datetime) -> Iterator[Stopped]:
+    waiting = instance.get_run_records(
+        dg.RunsFilter(statuses=[dg.DagsterRunStatus.QUEUED]), limit=1, ascending=True, order_by="create_timestamp"
+    )
+    if not waiting or now - waiting[0].create_timestamp.astimezone(UTC) <= settings.silent_after():
+        return
+    under_way = instance.get_runs(dg.RunsFilter(statuses=IN_PROGRESS_RUN_STATUSES))
+    # Behind a run that is at work the others wait rightly.
+    if len(deaths(instance, under_way)) == len(under_way):
+        run = waiting[0].dagster_run
+        yield Stopped(
+            "queue of runs",
+            f"run {run.run_id[:8]} waits since {_shown(waiting[0].create_timestamp.astimezone(UTC))}, and none is at work",
+            "look at it under Runs in the web UI (it says what it waits for); restart the daemon",
+        )
+
+
+def _full_disks(folders: Collection[Path]) -> Iterator[Stopped]:
+    least = settings.least_disk_bytes()
+    told: set[int] = set()
+    for folder in folders:
+        there = next(each for each in (folder, *folder.parents) if each.exists())
+        free, device = shutil.disk_usage(there).free, there.stat().st_dev
+        if free < least and device not in told:
+            told.add(device)
+            yield Stopped(
+                "disk",
+                f"{free // MB} MB are free in {there}, fewer than {least // MB} (HF_LEAST_DISK_MB): runs will fail to write",
+                f"remove what is not needed from the disk of {there}, or enlarge it",
+            )
+
+
+def _little_memory() -> Iterator[Stopped]:
+    least, left = settings.least_memory_bytes(), _memory_left()
+    if left < least:
+        yield Stopped(
+            "memory",
+            f"{left // MB} MB are left, fewer than {least // MB} (HF_LEAST_MEMORY_MB): the system will kill processes",
+            "end what takes it, or run fewer runs at a time (max_concurrent_runs in dagster.yaml)",
+        )
+
+
+def _memory_left() -> int:
+    """Bytes that may still be taken: of the machine, and of the container where it has a limit."""
+    left = [int(psutil.virtual_memory().available)]
+    for folder, limit, usage, cache in CGROUPS:
+        try:
+            most, taken = (Path(folder, name).read_text().strip() for name in (limit, usage))
+            lines = dict(line.split() for line in Path(folder, "memory.stat").read_text().splitlines())
+        except OSError:
+            # Not this version, or no container.
+            continue
+        if most.isdecimal():
+            left.append(int(most) - int(taken) + int(lines.get(cache, 0)))
+    return min(left)
+
+
+def _shown(at: datetime) -> str:
+    return f"{at:%Y-%m-%d %H:%M:%S} UTC"
