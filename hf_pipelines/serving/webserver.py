@@ -22,7 +22,6 @@ Answers forbid other sites to frame, embed or script them, so no click can be st
 
 import argparse
 import json
-import logging
 import os
 import re
 from collections.abc import Collection, Sequence
@@ -37,14 +36,13 @@ from dagster_webserver.cli import DEFAULT_DB_STATEMENT_TIMEOUT, DEFAULT_POOL_MAX
 from dagster_webserver.version import __version__
 from graphql import GraphQLError, OperationDefinitionNode, OperationType, parse
 from starlette.datastructures import Headers, MutableHeaders, QueryParams
-from starlette.requests import HTTPConnection, Request
-from starlette.responses import JSONResponse
+from starlette.requests import ClientDisconnect, HTTPConnection, Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from starlette.websockets import WebSocket
 
 from hf_pipelines.resources import settings
-
-LOG = logging.getLogger(__name__)
+from hf_pipelines.serving.limits import RefusedError, read_body, taken_in_time, uvicorn_limits
+from hf_pipelines.serving.lookout import LookoutThread
 
 LOCAL_HOSTS = frozenset({"127.0.0.1", "localhost", "[::1]"})
 HOST = re.compile(r"(?P<name>\[[0-9a-f:.]+\]|[a-z0-9_.-]+)(:[0-9]{1,5})?")
@@ -76,19 +74,6 @@ CLOSE_REASON_BYTES = 123
 POLICY_VIOLATION = 1008
 
 
-class RefusedError(Exception):
-    """A request that the guard does not let through, and the HTTP status that says so."""
-
-    def __init__(self, status: int, message: str) -> None:
-        super().__init__(message)
-        self.status = status
-
-    def response(self) -> JSONResponse:
-        """Answer in the form of a GraphQL error, whose message the UI shows; the log keeps it too."""
-        LOG.warning("refused: %s", self)
-        return JSONResponse({"errors": [{"message": str(self)}]}, self.status)
-
-
 class Guard:
     """ASGI middleware that calls the application only for what its own pages and local programs send.
 
@@ -118,16 +103,19 @@ class Guard:
             raise ValueError(f"`type` of a connection must be lifespan, http or websocket, was {scope['type']!r}.")
 
     async def _http(self, scope: Scope, receive: Receive, send: Send) -> None:
-        request, answer = Request(scope, receive), _isolated(send)
+        request, answer = Request(scope, receive), _isolated(taken_in_time(send))
         try:
             self._check_sender(request, is_page=_is_page(request))
             _check_method(request)
-            if self._is_read_only and request.method == "POST":
-                body = await request.body()
-                _check_viewer_request(scope["path"], body)
+            if request.method == "POST":
+                body = await read_body(request, receive)
+                if self._is_read_only:
+                    _check_viewer_request(scope["path"], body)
                 receive = _replayed(body, receive)
         except RefusedError as e:
             await e.response()(scope, receive, answer)
+            return
+        except ClientDisconnect:
             return
         await self._app(scope, receive, answer)
 
@@ -338,13 +326,19 @@ def main(arguments: Sequence[str] | None = None) -> None:
             read_only=options.read_only,
         ) as context:
             app = create_app_from_workspace_process_context(context, live_data_poll_rate=LIVE_DATA_POLL_MS)
+            lookout = LookoutThread(context)
+            # A viewer's server runs beside an operator's, which tells.
+            if not options.read_only:
+                lookout.start()
             uvicorn.run(
                 Guard(app, hosts=hosts, is_read_only=options.read_only),
                 host=options.host,
                 port=options.port,
                 log_level=options.log_level,
                 timeout_graceful_shutdown=STOP_S,
+                **uvicorn_limits(),
             )
+            lookout.end()
 
 
 if __name__ == "__main__":
