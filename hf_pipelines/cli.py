@@ -202,9 +202,14 @@ def _status(options: argparse.Namespace) -> int:
 
     from hf_pipelines.runs import Pipeline
 
-    status = Pipeline.open().status()
-    print(json.dumps(status.to_json(), indent=1) if options.json else "\n".join(status.lines()))
-    return 2 if options.strict and not status.is_well else 0
+    pipeline = Pipeline.open()
+    status = pipeline.status()
+    faults = [line for told in pipeline.faults.values() for line in told.splitlines()]
+    if options.json:
+        print(json.dumps({**status.to_json(), "left_out": faults}, indent=1))
+    else:
+        print("\n".join([*status.lines(), *(f"left out, cannot be loaded: {each}" for each in faults)]))
+    return 2 if options.strict and (faults or not status.is_well) else 0
 
 
 def _current(options: argparse.Namespace) -> int:
@@ -278,20 +283,13 @@ def _diff(options: argparse.Namespace) -> None:
 
 
 def _features(options: argparse.Namespace) -> None:
-    from hf_pipelines.components.yaml_lines import LOADING_ERRORS
     from hf_pipelines.runs import stored_features
     from hf_pipelines.store_commands import features_lines
 
-    stored = None
-    try:
-        stored = stored_features()
-    except LOADING_ERRORS as e:
+    stored, faults = stored_features()
+    for line in (line for told in faults.values() for line in told.splitlines()):
         # Who has mistyped a feature looks its name up here.
-        if not (told := _told(e)):
-            raise
-        print(
-            f"hfp: features of your own modules, and which market stores what, are not shown: {told}", file=sys.stderr
-        )
+        print(f"hfp: not shown, the market cannot be loaded: {line}", file=sys.stderr)
     _print(features_lines(options.pattern, stored=stored))
 
 

@@ -1,14 +1,16 @@
 """The front door: everything in `defs/`, with the resources it runs on."""
 
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import dagster as dg
 
 from hf_pipelines.components.automation.housekeeping import housekeeping, housekeeping_schedule
 from hf_pipelines.components.automation.retraining import end_tracker_runs
+from hf_pipelines.components.component_tree import LoadedComponents, load_components, load_sound_components
 from hf_pipelines.components.operations.watch import operations_definitions
-from hf_pipelines.components.yaml_lines import LOADING_ERRORS, FaultyYAMLError, loading_fault
 from hf_pipelines.resources.clock import Clock
 from hf_pipelines.resources.mlflow_tracking import MLflowTracking
 from hf_pipelines.resources.notifier import Notifier
@@ -21,27 +23,42 @@ from hf_pipelines.resources.settings import PACKAGE_ROOT
 def defs() -> dg.Definitions:
     """Definitions of this code location.
 
+    Raises
+    ------
+    FaultyYAMLError
+        If a component cannot be loaded: a line a fault, with its file and line.
+    """
+    with _without_dagster_warnings():
+        return definitions_of(load_components(PACKAGE_ROOT))
+
+
+def sound_defs() -> tuple[dg.Definitions, dict[Path, str]]:
+    """Definitions of the components that can be loaded, and the faults of the others by their folders."""
+    with _without_dagster_warnings():
+        loaded = load_sound_components(PACKAGE_ROOT)
+    return definitions_of(loaded), loaded.faults
+
+
+@contextmanager
+def _without_dagster_warnings() -> Iterator[None]:
+    """No warning for each argument of Dagster's that may still change: its version is pinned."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", dg.BetaWarning)
+        warnings.simplefilter("ignore", dg.PreviewWarning)
+        yield
+
+
+def definitions_of(loaded: LoadedComponents) -> dg.Definitions:
+    """Definitions of components, with the resources they run on.
+
     The steps of a run share one process: importing the ML stack costs seconds a process. A run is the unit of
     parallelism.
     """
     storage = Storage()
-    tree = dg.ComponentTree.for_project(Path(__file__).parent)
-    # `dg.load_from_defs_folder` would also import every installed component library to list it: a second. Like it, no
-    # warning for each argument of Dagster's that may still change: its version is pinned.
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", dg.BetaWarning)
-        warnings.simplefilter("ignore", dg.PreviewWarning)
-        try:
-            loaded = tree.build_defs(tree.defs_module_path)
-        except LOADING_ERRORS as e:
-            # The web UI shows the last error first: the fault, not what Dagster wraps around it.
-            if not (told := loading_fault(e, PACKAGE_ROOT / "defs")):
-                raise
-            raise FaultyYAMLError(told) from e
     return dg.Definitions.merge(
-        loaded,
-        dg.Definitions(component_tree=tree),
-        operations_definitions(tree),
+        loaded.definitions,
+        dg.Definitions(component_tree=loaded.tree),
+        operations_definitions(loaded.tree),
         dg.Definitions(
             resources={
                 "storage": storage,

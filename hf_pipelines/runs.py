@@ -7,21 +7,25 @@ assets do (`components`).
 import logging
 import os
 import sys
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
+from pathlib import Path
 from time import perf_counter
 from uuid import uuid4
 
 import dagster as dg
 
 from hf_pipelines.components import Market
+from hf_pipelines.components.component_tree import tree_of_sound_files
 from hf_pipelines.components.operations.activity import Activity
 from hf_pipelines.components.operations.cause import first_failure
 from hf_pipelines.components.operations.standing import Watched
 from hf_pipelines.components.operations.status import Status
-from hf_pipelines.definitions import defs
+from hf_pipelines.components.yaml_files import component_files
+from hf_pipelines.components.yaml_lines import LOADING_ERRORS, FaultyYAMLError, loading_fault
+from hf_pipelines.definitions import defs, sound_defs
 from hf_pipelines.partitions import parse_key
 from hf_pipelines.resources import settings
 from hf_pipelines.resources.clock import Clock
@@ -58,38 +62,71 @@ def load_market(name: str) -> Market:
     ------
     ValueError
         If there is no such market.
+    FaultyYAMLError
+        If its file cannot be read; those of others may be faulty.
     """
     require_market(name)
-    tree = dg.ComponentTree.for_project(PACKAGE_ROOT.parent)
+    tree, faults = tree_of_sound_files(PACKAGE_ROOT.parent)
+    if told := faults.get(tree.defs_module_path / "markets" / name):
+        raise FaultyYAMLError(told)
     return tree.load_component(f"markets/{name}", expected_type=Market)
 
 
-def stored_features() -> dict[str, list[str]]:
-    """Markets that store each feature, by the feature's name; registers those of the markets' `feature_modules`."""
-    tree = dg.ComponentTree.for_project(PACKAGE_ROOT.parent)
+def stored_features() -> tuple[dict[str, list[str]], dict[Path, str]]:
+    """Markets that store each feature, by the feature's name, and the faults of markets that cannot be loaded.
+
+    Registers the features of the markets' `feature_modules`.
+    """
+    tree, faults = tree_of_sound_files(PACKAGE_ROOT.parent)
     found: dict[str, list[str]] = {}
-    for market in sorted(tree.get_all_components(of_type=Market), key=lambda each: each.name):
+    for path in component_files(tree.defs_module_path / "markets"):
+        if path.parent in faults:
+            continue
+        try:
+            market = tree.load_component(path.parent, expected_type=Market)
+        except LOADING_ERRORS as e:
+            if not (told := loading_fault(e, tree.defs_module_path)):
+                raise
+            faults[path.parent] = told
+            continue
         for name in (name for names in market.feature_groups.values() for name in names):
             found.setdefault(name, []).append(market.name)
-    return found
+    return found, faults
 
 
 @dataclass(frozen=True)
 class Pipeline:
-    """The project's definitions, its store and its Dagster instance."""
+    """The project's definitions, its store and its Dagster instance.
+
+    Attributes
+    ----------
+    faults : mapping of Path to str
+        Of the components that could not be loaded and are in no definition, by their folders.
+    """
 
     definitions: dg.Definitions
     instance: dg.DagsterInstance
     store: PartitionStore
+    faults: Mapping[Path, str] = field(default_factory=dict)
 
     @staticmethod
     def open() -> "Pipeline":
-        """Open the instance below DAGSTER_HOME and the configured store."""
+        """Open the instance below DAGSTER_HOME and the configured store.
+
+        Components that cannot be loaded are named on stderr and left out: a fault of one must not stop work on the others.
+        """
         settings.prepare_dagster_home()
         # A command prints its own lines; the runs' logs are in the instance.
         logging.getLogger("dagster").setLevel(logging.CRITICAL)
         os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")
-        return Pipeline(defs(), dg.DagsterInstance.get(), Storage().store())
+        faults: dict[Path, str] = {}
+        try:
+            definitions = defs()
+        except FaultyYAMLError:
+            definitions, faults = sound_defs()
+            for line in (line for told in faults.values() for line in told.splitlines()):
+                print(f"hfp: left out: {line}", file=sys.stderr)
+        return Pipeline(definitions, dg.DagsterInstance.get(), Storage().store(), faults)
 
     def assets(self) -> list[str]:
         keys = self.definitions.resolve_asset_graph().materializable_asset_keys

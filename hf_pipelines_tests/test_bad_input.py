@@ -8,7 +8,8 @@ from pathlib import Path
 import dagster as dg
 import pytest
 
-from hf_pipelines.components.yaml_lines import LOADING_ERRORS, line_of, loading_fault
+from hf_pipelines.components.component_tree import load_components
+from hf_pipelines.components.yaml_lines import LOADING_ERRORS, FaultyYAMLError, line_of, loading_fault
 from hf_pipelines.research.features import FEATURES
 from hf_pipelines.research.learners import LEARNERS
 from hf_pipelines.research.signals import RULES
@@ -73,7 +74,7 @@ CASES = [
         id="unknown market",
     ),
     pytest.param(
-        DIRECTION, "weeks: 156", "weeks: 0", ["`training.weeks` must be at least 1, was 0"], id="window of no weeks",
+        DIRECTION, "weeks: 156", "weeks: 0", ["`training.weeks` must be from 1 to 2,600, was 0"], id="window of no weeks",
     ),
     pytest.param(
         RANKING, "type: ridge\n    params: {alpha: 100.0}", "type: xgboost_classifier",
@@ -138,8 +139,7 @@ def _load(folder: Path, file: str, old: str, new: str) -> Path:
     path.write_text(text.replace(old, new, 1))
     sys.path.insert(0, str(folder))
     try:
-        tree = dg.ComponentTree.for_project(folder / package)
-        tree.build_defs(tree.defs_module_path)
+        load_components(folder / package)
     finally:
         sys.path.remove(str(folder))
     return path
@@ -155,7 +155,7 @@ def _messages(error: BaseException | None) -> str:
 
 def _expect_fault(folder: Path, file: str, old: str, new: str) -> tuple[str, int]:
     """Message of loading the edited defs, and the line that it names in the edited file."""
-    with pytest.raises(Exception) as caught:  # noqa: B017, PT011
+    with pytest.raises(FaultyYAMLError) as caught:
         _load(folder, file, old, new)
     message = _messages(caught.value)
     named = re.search(rf"{re.escape(file)}:(\d+)", message)
@@ -206,7 +206,7 @@ def test_defs_that_keep_unknown_features_for_a_learner_that_takes_none_name_one_
 
 
 def test_defs_with_a_group_that_the_market_lacks_name_the_strategy_s_line_and_the_market_s_groups(tmp_path):
-    with pytest.raises(Exception) as caught:  # noqa: B017, PT011
+    with pytest.raises(FaultyYAMLError) as caught:
         _load(
             tmp_path,
             MARKET,
@@ -222,8 +222,8 @@ def test_defs_with_a_group_that_the_market_lacks_name_the_strategy_s_line_and_th
     ("old", "new", "line"),
     [
         pytest.param("name: tech_direction", "nam: tech_direction", 4, id="unknown field"),
-        pytest.param("horizon_bars: 5", "horizon_bars: five", 8, id="field of another type"),
-        pytest.param("fee_bps: 1.0", "fee_pct: 1.0", 32, id="unknown nested field"),
+        pytest.param("horizon_bars: 5", "horizon_bars: five", 10, id="field of another type"),
+        pytest.param("fee_bps: 1.0", "fee_pct: 1.0", 33, id="unknown nested field"),
     ],
 )
 def test_defs_with_a_wrong_field_name_file_and_line(tmp_path, old, new, line):
@@ -262,20 +262,20 @@ def test_line_of_finds_nested_fields_and_the_value_refused(tmp_path):
             [(4, "`name` must be that of the component's folder, us_tech, was 'us_tech_feed'; rename one.")], id="name of another",
         ),
         pytest.param(
-            'since: "2012-05-18"', 'sinc: "2012-05-18"', [(6, "`universe.1.sinc` must be a field that the README lists, was none")],
+            'since: "2012-05-18"', 'sinc: "2012-05-18"', [(8, "`universe.1.sinc` must be a field that the README lists, was none")],
             id="nested field",
         ),
         pytest.param(
             "type: sample", "type: sampl",
-            [(17, "`type` must be one of sample, files, http, yfinance, lean, was 'sampl'.")], id="type of a source",
+            [(17, "`source.type` must be one of sample, files, http, yfinance, lean, was 'sampl'.")], id="type of a source",
         ),
-        pytest.param("type: sample", "type: http", [(None, "`base_url` must be given, was missing.")], id="field of a source"),
+        pytest.param("type: sample", "type: http", [(16, "`source.base_url` must be given, was missing.")], id="field of a source"),
         pytest.param(
             "type: sample", "type: http\n    baseurl: http://127.0.0.1:1",
-            [(16, "`source.base_url` must be given, was missing."), (16, "`source.baseurl` must be a field that the README lists")],
+            [(16, "`source.base_url` must be given, was missing."), (18, "`source.baseurl` must be a field that the README lists")],
             id="misspelt field of a source",
         ),
-        pytest.param("attributes:", "attributes: [", [(5, "no YAML: expected ',' or ']', but got ':'")], id="no YAML"),
+        pytest.param("attributes:", "attributes: [", [(5, "the file must be YAML, was not: did not find expected ',' or ']'.")], id="no YAML"),
         pytest.param(
             "components.Market", "components.Markt",
             [(1, "`type` must be hf_pipelines.components.Market, hf_pipelines.components.Strategy or")], id="component",
@@ -308,20 +308,24 @@ def test_loading_fault_that_is_one_of_the_code_is_left_to_its_traceback():
         assert loading_fault(e, DEFS) == ""
 
 
-def test_commands_on_a_project_with_a_faulty_market_say_one_line_with_file_and_line(tmp_path):
+def test_commands_on_a_project_with_a_faulty_market_name_it_and_go_on_with_the_others(tmp_path):
     checkout = make_checkout(tmp_path / "checkout", [])
     path = checkout.root / "hf_pipelines" / "defs" / MARKET
     path.write_text(
         path.read_text().replace("  features: [", "  feature_modules: [desk_features]\n  features: [desk, ", 1)
     )
-    for command in (["status"], ["feature", "test", "rsi_14"], ["feed", "us_tech", "--init"]):
+    fault = f"{path}:20: `feature_modules` must name importable modules with a table"
+    for command in (["feature", "test", "rsi_14"], ["feed", "us_tech", "--init"]):
         done = checkout.hfp(*command)
         assert (done.returncode, done.stdout) == (1, "")
-        assert done.stderr.startswith(f"hfp: {path}:20: `feature_modules` must name importable modules with a table")
+        assert done.stderr.startswith(f"hfp: {fault}")
         assert done.stderr.count("\n") == 1
+    # What is asked of the others is answered, with the fault beside it, and a watcher hears of it.
+    done = checkout.hfp("status", "--strict")
+    assert done.returncode == 2
+    assert "us_tech_feed" in done.stdout and f"left out, cannot be loaded: {fault}" in done.stdout
+    assert done.stderr.startswith(f"hfp: left out: {fault}") and done.stderr.count("\n") == 1
     # The names are there for who has mistyped one.
     done = checkout.hfp("features", "rsi_14")
-    assert done.returncode == 0 and done.stdout.startswith("technical/rsi_14") and "stored by" not in done.stdout
-    assert done.stderr.startswith(
-        f"hfp: features of your own modules, and which market stores what, are not shown: {path}:20: `feature_modules` must"
-    )
+    assert done.returncode == 0 and done.stdout.startswith("technical/rsi_14")
+    assert done.stderr.startswith(f"hfp: not shown, the market cannot be loaded: {fault}")

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from datetime import date, datetime
 from functools import cached_property, partial
 from importlib import import_module
+from pathlib import Path
 from typing import Literal, Self
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
@@ -22,12 +23,13 @@ from hf_pipelines.components.automation.reporting import report_job, report_sche
 from hf_pipelines.components.bars_stage import bars_stage
 from hf_pipelines.components.features_report_stage import features_report_stage
 from hf_pipelines.components.features_stage import features_stage
+from hf_pipelines.components.ranges import ranged
 from hf_pipelines.components.reference_stage import reference_stage
 from hf_pipelines.components.stage import (
     Listing,
     Stage,
 )
-from hf_pipelines.components.yaml_lines import naming_lines, require_folder_name
+from hf_pipelines.components.yaml_files import component_of
 from hf_pipelines.partitions import MarketPartitions, parse_key, shift_week, usual_sessions, week_key
 from hf_pipelines.research.bars import (
     SYMBOL_PATTERN,
@@ -52,6 +54,10 @@ from hf_pipelines.resources.object_store import ObjectStore
 from hf_pipelines.resources.sentiment import FinbertScorer
 
 LEXICON = "lexicon"
+# Of a model: its owner and its name.
+HUB_NAME = r"[\w-][\w.-]{0,95}/[\w-][\w.-]{0,95}"
+# No market has bars before, and no calendar is planned so far.
+FIRST_DAY, LAST_DAY = "1900-01-01", "2100-12-31"
 NAME_PATTERN = r"^[a-z][a-z0-9_]{0,62}$"
 
 
@@ -60,6 +66,20 @@ def checked_name(name: str) -> str:
     if not re.fullmatch(NAME_PATTERN, name):
         raise ValueError(f"`name` must match {NAME_PATTERN}, was {name[:80]!r}.")
     return name
+
+
+def checked_place(uri: str) -> str:
+    """Refuse an address that is neither a folder nor a prefix of a bucket."""
+    if not uri or "\0" in uri or (re.match(r"\w+:", uri) and not re.match(r"s3://[^/]", uri)):
+        raise ValueError(f"must be a folder or s3://bucket/prefix, was {uri[:80]!r}.")
+    return uri
+
+
+def checked_endpoint(endpoint: str | None) -> str | None:
+    """Refuse an endpoint of an S3 service that is no address."""
+    if endpoint is not None and not re.match(r"https?://[^/]", endpoint):
+        raise ValueError("must be an address such as http://127.0.0.1:9000, was none.")
+    return endpoint
 
 
 class UniverseMember(dg.Model, dg.Resolvable):
@@ -89,6 +109,9 @@ class FilesSourceSpec(dg.Model, dg.Resolvable):
     uri: str
     endpoint: str | None = None
 
+    _uri = field_validator("uri")(checked_place)
+    _endpoint = field_validator("endpoint")(checked_endpoint)
+
 
 class HttpSourceSpec(dg.Model, dg.Resolvable):
     """A market data service; `api_key_env` names the environment variable that holds its key."""
@@ -97,6 +120,8 @@ class HttpSourceSpec(dg.Model, dg.Resolvable):
     base_url: str
     api_key_env: str | None = None
     timeout_s: float = 30.0
+
+    _timeout = ranged("timeout_s", low=0, high=3_600, above=True)
 
 
 class YFinanceSourceSpec(dg.Model, dg.Resolvable):
@@ -114,6 +139,9 @@ class LeanSourceSpec(dg.Model, dg.Resolvable):
     factors: str | None = None
     maps: str | None = None
     endpoint: str | None = None
+
+    _uri = field_validator("uri")(checked_place)
+    _endpoint = field_validator("endpoint")(checked_endpoint)
 
 
 class ReferenceSpec(dg.Model, dg.Resolvable):
@@ -180,12 +208,13 @@ class Market(dg.Component, dg.Model, dg.Resolvable):
     max_faulty_share: float = 0.2
     periods_per_year: float | None = None
 
+    _share = ranged("max_faulty_share", low=0, high=1, above=True)
+    # Bars of a minute around the clock are 525,600 a year.
+    _periods = ranged("periods_per_year", low=0, high=1_000_000, above=True)
+
     @classmethod
     def load(cls, attributes: BaseModel | None, context: dg.ComponentLoadContext) -> Self:
-        with naming_lines(context.path):
-            loaded = super().load(attributes, context)
-        require_folder_name(context.path, loaded.name)
-        return loaded
+        return component_of(cls, context.path)
 
     @field_validator("name")
     @classmethod
@@ -204,16 +233,29 @@ class Market(dg.Component, dg.Model, dg.Resolvable):
     def _check_timezone(cls, timezone: str) -> str:
         try:
             ZoneInfo(timezone)
-        except (ZoneInfoNotFoundError, ValueError) as e:
+        except (ZoneInfoNotFoundError, ValueError, OSError) as e:
+            # OSError: a folder of time zones, such as America.
             raise ValueError(
                 f"`timezone` must be an IANA name such as America/New_York or UTC, was {timezone[:80]!r}."
             ) from e
         return timezone
 
+    @field_validator("news_scorer")
+    @classmethod
+    def _check_scorer(cls, scorer: str) -> str:
+        if scorer != LEXICON and not re.fullmatch(HUB_NAME, scorer) and not Path(scorer).is_dir():
+            raise ValueError(
+                f"`news_scorer` must be {LEXICON}, the folder of a FinBERT checkpoint, or its name on the hub such as "
+                f"ProsusAI/finbert, was {scorer[:80]!r}."
+            )
+        return scorer
+
     @field_validator("feature_modules")
     @classmethod
     def _register_features(cls, modules: Sequence[str]) -> Sequence[str]:
         for name in modules:
+            if not re.fullmatch(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*", name):
+                raise ValueError(f"`feature_modules` must name modules such as desk_features, was {name[:80]!r}.")
             try:
                 table = import_module(name).FEATURES
                 if not all(isinstance(each, Feature) for each in table):
@@ -223,10 +265,10 @@ class Market(dg.Component, dg.Model, dg.Resolvable):
                 raise ValueError(
                     f"`feature_modules` must name modules whose features can be registered, was {name[:80]!r}: {e}"
                 ) from e
-            except (ImportError, AttributeError) as e:
+            except Exception as e:  # noqa: BLE001  A module of somebody else's may raise anything when it is imported.
                 raise ValueError(
                     f"`feature_modules` must name importable modules with a table `FEATURES`, was {name[:80]!r} ({e}); install "
-                    "its package into this environment or put its folder on PYTHONPATH."
+                    "its package into this environment or put its folder on PYTHONPATH, or mend the module."
                 ) from e
         return modules
 
@@ -573,3 +615,5 @@ def _require_dates(field: str, days: Sequence[str]) -> None:
             parse_key(day)
         except ValueError as e:
             raise ValueError(f"`{field}` must be a date YYYY-MM-DD, was {day[:40]!r}.") from e
+        if not FIRST_DAY <= day <= LAST_DAY:
+            raise ValueError(f"`{field}` must be a date from {FIRST_DAY} to {LAST_DAY}, was {day}.")

@@ -13,17 +13,17 @@ from pydantic import BaseModel, Field, field_validator, model_validator
 from hf_pipelines.components.automation.following import following_sensor, signals_job
 from hf_pipelines.components.automation.retraining import retrain_job, retrain_schedule
 from hf_pipelines.components.market import Market, checked_name
+from hf_pipelines.components.ranges import ranged
 from hf_pipelines.components.strategy_stages import StrategyPlan, build_stages
-from hf_pipelines.components.yaml_lines import line_of, naming_lines, require_folder_name
+from hf_pipelines.components.yaml_files import component_of
+from hf_pipelines.components.yaml_lines import line_of
 from hf_pipelines.research.backtest import ENGINES
 from hf_pipelines.research.costs import Costs
 from hf_pipelines.research.features.registry import names_by_group
-from hf_pipelines.research.learners import LEARNERS, resolve_params
-from hf_pipelines.research.signals import RULES
+from hf_pipelines.research.learners import LEARNERS, ParamValue, resolve_params
+from hf_pipelines.research.signals import RULES, fill_rule_params
 from hf_pipelines.research.splitters import PurgedWalkForward
 from hf_pipelines.research.targets import TARGETS, build_target
-
-ParamValue = bool | int | float | str
 
 
 class TargetSpec(dg.Model, dg.Resolvable):
@@ -33,6 +33,17 @@ class TargetSpec(dg.Model, dg.Resolvable):
     horizon_bars: int
     params: Mapping[str, float] = Field(default_factory=dict)
 
+    # A week of minutes around the clock.
+    _horizon = ranged("horizon_bars", low=1, high=10_080)
+
+    @field_validator("params")
+    @classmethod
+    def _check_params(cls, params: Mapping[str, float]) -> Mapping[str, float]:
+        # Thresholds of returns: a price cannot lose more than all.
+        if strays := sorted(f"{name}: {value}" for name, value in params.items() if not -1.0 <= value <= 10.0):
+            raise ValueError(f"must hold returns from -1 to 10, was {', '.join(strays[:5])}.")
+        return params
+
 
 class TrainingSpec(dg.Model, dg.Resolvable):
     """Which rows a model is trained on: the trailing weeks, how they are weighted, and those with unknown features."""
@@ -41,6 +52,9 @@ class TrainingSpec(dg.Model, dg.Resolvable):
     minimum_rows: int = 250
     weighting: Literal["none", "class_balance"] = "none"
     missing: Literal["drop", "keep"] = "drop"
+
+    _weeks = ranged("weeks", low=1, high=2_600)
+    _rows = ranged("minimum_rows", low=1, high=1_000_000_000)
 
 
 class CrossValidationSpec(dg.Model, dg.Resolvable):
@@ -53,6 +67,10 @@ class CrossValidationSpec(dg.Model, dg.Resolvable):
     max_train_sessions: int | None = None
     embargo_sessions: int = 1
 
+    _splits = ranged("n_splits", low=1, high=1_000)
+    _sessions = ranged("test_sessions", "step_sessions", "min_train_sessions", "max_train_sessions", low=1, high=15_000)
+    _embargo = ranged("embargo_sessions", low=0, high=1_000)
+
 
 class LearnerSpec(dg.Model, dg.Resolvable):
     """A key of LEARNERS, its hyper-parameters and the seed of its fits."""
@@ -60,6 +78,9 @@ class LearnerSpec(dg.Model, dg.Resolvable):
     type: str
     params: Mapping[str, ParamValue] = Field(default_factory=dict)
     seed: int = 0
+
+    # XGBoost keeps 32 bits.
+    _seed = ranged("seed", low=0, high=2**31 - 1)
 
 
 class SignalSpec(dg.Model, dg.Resolvable):
@@ -78,6 +99,11 @@ class BacktestSpec(dg.Model, dg.Resolvable):
     fee_bps: float = 1.0
     slippage_bps: float = 2.0
     borrow_bps_per_year: float = 0.0
+
+    _cash = ranged("initial_cash_usd", low=1, high=1_000_000_000_000)
+    # 10,000 basis points are all of the notional.
+    _costs = ranged("fee_bps", "slippage_bps", low=0, high=10_000)
+    _borrow = ranged("borrow_bps_per_year", low=0, high=1_000_000)
 
 
 class Strategy(dg.Component, dg.Model, dg.Resolvable):
@@ -110,12 +136,12 @@ class Strategy(dg.Component, dg.Model, dg.Resolvable):
     max_model_age_weeks: int = 0
     track_record_weeks: int = 52
 
+    _age = ranged("max_model_age_weeks", low=0, high=520)
+    _record = ranged("track_record_weeks", low=1, high=2_600)
+
     @classmethod
     def load(cls, attributes: BaseModel | None, context: dg.ComponentLoadContext) -> Self:
-        with naming_lines(context.path):
-            loaded = super().load(attributes, context)
-        require_folder_name(context.path, loaded.name)
-        return loaded
+        return component_of(cls, context.path)
 
     @field_validator("name")
     @classmethod
@@ -153,8 +179,10 @@ class Strategy(dg.Component, dg.Model, dg.Resolvable):
         _require_known("signal", signal.type, RULES)
         rule = RULES[signal.type]
         _require_known(f"params of {signal.type}", list(signal.params), rule.defaults)
-        params: dict[str, Any] = {**rule.defaults, **signal.params}
-        rule.check(params)
+        try:
+            fill_rule_params(signal.type, signal.params)
+        except TypeError as e:
+            raise ValueError(str(e)) from e
         return signal
 
     @field_validator("backtest")
@@ -170,14 +198,6 @@ class Strategy(dg.Component, dg.Model, dg.Resolvable):
 
     @model_validator(mode="after")
     def _check_numbers(self) -> "Strategy":
-        for name, value, least in (
-            ("training.weeks", self.training.weeks, 1),
-            ("training.minimum_rows", self.training.minimum_rows, 1),
-            ("max_model_age_weeks", self.max_model_age_weeks, 0),
-            ("track_record_weeks", self.track_record_weeks, 1),
-        ):
-            if value < least:
-                raise ValueError(f"`{name}` must be at least {least}, was {value}.")
         PurgedWalkForward(**self.cross_validation.model_dump())
         task = LEARNERS[self.learner.type].task
         if (task == "classification") != bool(TARGETS[self.target.type].classes):

@@ -1,20 +1,15 @@
-"""YAML lines: where in a component's YAML a fault lies.
+"""YAML lines: the words and the line of a fault in a component's YAML.
 
-Lives here: finding the line of a field, naming it in the error of a component that cannot be loaded, and finding that
-again among what Dagster wraps around it. Does not live here: what is a fault (`market`, `strategy`).
+Lives here: what pydantic finds in our form, finding the line of a field, and finding a fault again among what Dagster wraps
+around it. Does not live here: what is a fault (`yaml_files`, `market`, `strategy`).
 """
 
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager
 from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
-import yaml
 from dagster.components.core.component_tree import ComponentTreeException
-from dagster.components.resolved.errors import ResolutionException
-from dagster_shared.error import DagsterUnresolvableSymbolError
 from pydantic import ValidationError
 
 
@@ -23,57 +18,122 @@ class FaultyYAMLError(ValueError):
 
 
 # What a component's loading ends with, by Dagster or before it comes to that.
-LOADING_ERRORS = (
-    ComponentTreeException,
-    DagsterUnresolvableSymbolError,
-    yaml.MarkedYAMLError,
-    ValidationError,
-    FaultyYAMLError,
-)
+LOADING_ERRORS = (ComponentTreeException, FaultyYAMLError)
 
-# What pydantic says of a field, in our form.
-WORDS = {
-    "Field required": "must be given, was missing.",
-    "Extra inputs are not permitted": "must be a field that the README lists, was none of them; is it misspelt?",
+# Rules of a field by the type of pydantic's error; what is not here has a message of its own.
+RULES = {
+    "missing": "be given",
+    "extra_forbidden": "be a field that the README lists",
+    "bool": "be true or false",
+    "int": "be a whole number",
+    "float": "be a number",
+    "finite": "be a finite number",
+    "string": "be text",
+    "tuple": "be a list",
+    "list": "be a list",
+    "sequence": "be a list",
+    "dict": "be a mapping",
+    "mapping": "be a mapping",
+    "model": "be a mapping",
 }
-
-# A field of several types as Dagster names it: ``attributes.FIELD.TYPE.REST at FILE:LINE``.
-SHAPED = re.compile(r"attributes\.([\w.]+?)\.(\w+SpecModel|str)((?:\.\w+)*) at (.+):\d+")
 
 # Fields that are judged by what another one brings in: while that is faulty, theirs is no fault to tell.
 JUDGED_BY = {"features": "feature_modules"}
 
+Place = tuple[str | int, ...]
 
-@contextmanager
-def naming_lines(folder: Path) -> Iterator[None]:
-    """Turn what pydantic says of a component into one line a fault, each with its file and line.
+# A type that a field may have: the field, and pydantic's name of the type.
+Shape = tuple[Place, str] | None
 
-    Raises
-    ------
-    ValueError
-        In place of pydantic's error.
+
+def field_faults(error: ValidationError, attributes: Any) -> dict[Place, str]:
+    """What pydantic found wrong with a component, one fault a field, in our form.
+
+    Parameters
+    ----------
+    error : ValidationError
+    attributes : object
+        The values that were validated.
+
+    Returns
+    -------
+    dict of tuple to str
+        Fault by the keys and positions of its field; () for one of several fields.
     """
-    try:
-        yield
-    except ValidationError as e:
-        faults = {".".join(map(str, each["loc"])): each["msg"].removeprefix("Value error, ") for each in e.errors()}
-        told = {field: fault for field, fault in faults.items() if JUDGED_BY.get(field) not in faults}
-        raise ValueError("\n".join(f"{line_of(folder, field, fault)}: {fault}" for field, fault in told.items())) from e
+    by_place: dict[Place, list[tuple[Shape, Any]]] = {}
+    for each in error.errors(include_url=False):
+        place, shape = _place_of(each["loc"], attributes, is_missing=each["type"] == "missing")
+        by_place.setdefault(place, []).append((shape, each))
+    # Of the types that a field may have, the one is meant that its `type` names; where it names none, that is the fault.
+    refused = {
+        shape for errors in by_place.values() for shape, each in errors if shape and each["type"] == "literal_error"
+    }
+    open_fields = {shape[0] for errors in by_place.values() for shape, _ in errors if shape and shape not in refused}
+    told = {}
+    for place, errors in by_place.items():
+        meant = [
+            each
+            for shape, each in errors
+            if shape not in refused or (each["type"] == "literal_error" and shape and shape[0] not in open_fields)
+        ]
+        judge = JUDGED_BY.get(str(place[0])) if place else None
+        if meant and (judge,) not in {each[:1] for each in by_place}:
+            told[place] = _worded(place, meant)
+    return told
 
 
-def require_folder_name(folder: Path, name: str) -> None:
-    """Refuse a component that is not called as its folder: two of one name would be taken for one another.
-
-    Raises
-    ------
-    ValueError
-        With file and line.
-    """
-    expected = folder.name if folder.is_dir() else folder.parent.name
-    if name != expected:
-        raise ValueError(
-            f"{line_of(folder, 'name')}: `name` must be that of the component's folder, {expected}, was {name!r}; rename one."
+def _place_of(loc: Place, attributes: Any, *, is_missing: bool) -> tuple[Place, Shape]:
+    """Place of a fault in the values, and which of the types that a field may have pydantic speaks of."""
+    place: list[str | int] = []
+    shape: Shape = None
+    value = attributes
+    for i, part in enumerate(loc):
+        is_there = (isinstance(value, dict) and part in value) or (
+            isinstance(value, list) and isinstance(part, int) and part < len(value)
         )
+        if is_there:
+            place.append(part)
+            value = value[part]
+        elif is_missing and i == len(loc) - 1:
+            place.append(part)
+        else:
+            shape = shape or (tuple(place), str(part))
+    return tuple(place), shape
+
+
+def _worded(place: Place, errors: list[Any]) -> str:
+    """One fault out of what pydantic says of a field, once for each type that it may have."""
+    name = ".".join(str(each)[:40] for each in place)
+    first = errors[0]
+    kind = first["type"]
+    if kind == "value_error":
+        told = str(first["ctx"]["error"])
+        return told if told.startswith("`") else f"`{name}` {told}"
+    if kind == "missing":
+        return f"`{name}` must be given, was missing."
+    if kind == "extra_forbidden":
+        return f"`{name}` must be a field that the README lists, was none of them; is it misspelt?"
+    names = [name for each in errors if each["type"] == "literal_error" for name in _expected(each)]
+    rules = [f"be one of {', '.join(dict.fromkeys(names))}"] if names else []
+    rules += [RULES.get(each["type"].split("_")[0], f"be right ({each['msg']})") for each in errors if not names]
+    told = " or ".join(dict.fromkeys(rules)).replace(" or be ", " or ")
+    return f"`{name or 'attributes'}` must {told}, was {_shown(first['input'])}{_remedy(kind, first['input'])}."
+
+
+def _expected(error: Any) -> list[str]:
+    """Names that a field of a few may have."""
+    return re.findall(r"'([^']*)'", error["ctx"]["expected"])
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, dict | list):
+        return "a mapping" if isinstance(value, dict) else "a list"
+    return "empty" if value is None else repr(value)[:60]
+
+
+def _remedy(kind: str, value: Any) -> str:
+    # YAML reads 0700, 1E5 and yes as numbers and as true.
+    return "; write it in quotes" if kind == "string_type" and isinstance(value, bool | int | float) else ""
 
 
 def loading_fault(error: BaseException, defs: Path) -> str:
@@ -97,86 +157,11 @@ def loading_fault(error: BaseException, defs: Path) -> str:
         if isinstance(cause, ComponentTreeException):
             # Its first line ends with the component: `markets/us_tech[0]:`.
             folder = defs / str(cause).splitlines()[0].split()[-1].partition("[")[0].rstrip(":")
-        elif isinstance(cause, yaml.MarkedYAMLError):
-            mark = cause.problem_mark or cause.context_mark
-            return f"{f'{mark.name}:{mark.line + 1}' if mark else defs}: no YAML: {cause.problem or cause.context}"
-        elif isinstance(cause, ValidationError):
-            faults = [(".".join(map(str, each["loc"])), each["msg"]) for each in cause.errors()]
-            return "\n".join(_placed(place, fault) for place, fault in _of_meant_types(faults))
-        elif isinstance(cause, ResolutionException):
-            fault = _unresolved(str(cause))
-            return f"{_line_with(folder, fault)}: {fault}"
-        elif isinstance(cause, DagsterUnresolvableSymbolError):
-            return _unknown_type(str(cause), defs)
-        elif isinstance(cause, ValueError):
+        elif isinstance(cause, ValueError) and not isinstance(cause, ValidationError):
             is_placed = re.match(r"\S+:\d+: ", str(cause)) or not (folder / "defs.yaml").exists()
             return str(cause) if is_placed else f"{line_of(folder, '', str(cause))}: {cause}"
         cause = cause.__cause__
     return ""
-
-
-def _of_meant_types(faults: list[tuple[str, str]]) -> list[tuple[str, str]]:
-    """Faults without those of the types that a field could have had and, by its `type`, has not."""
-    found = []
-    for place, fault in faults:
-        if not (shaped := SHAPED.match(place)):
-            found.append((place, fault))
-            continue
-        field, shape, rest, path = shaped.groups()
-        given: Any = yaml.safe_load(Path(path).read_text())["attributes"]
-        for part in field.split("."):
-            given = given[int(part)] if part.isdigit() else given[part]
-        if rest and isinstance(given, dict) and shape.lower().startswith(str(given.get("type")).lower()):
-            found.append((place.replace(f".{shape}{rest}", rest), fault))
-    return found or faults
-
-
-def _placed(place: str, fault: str) -> str:
-    """What Dagster says of a field, ``attributes.nam at FILE:LINE``, in our form."""
-    field, _, where = place.strip("`").partition(" at ")
-    name = re.sub(r"^attributes\.|\w+\[[\w., ]+\]\.", "", field)
-    return f"{where}: {_worded(name, fault)}" if where else _worded(name, fault)
-
-
-def _worded(field: str, fault: str) -> str:
-    return f"`{field}` {WORDS[fault]}" if fault in WORDS else f"`{field}`: {fault}"
-
-
-def _unresolved(told: str) -> str:
-    """What is wrong with a field of which no shape fits, out of what Dagster says of each shape it may have."""
-    shapes = [each.split("\n\n")[0] for each in told.split("validation error")[1:]]
-    types = re.findall(r"Input should be '(\w+)' \[type=literal_error, input_value=(.+?), input_type", told)
-    # That of the type meant: the others are refused for their type.
-    meant = next((each for each in shapes if "type=literal_error" not in each), "")
-    faults = re.findall(r"^ *([\w.]+)\n +(.+?) \[type=", meant, re.MULTILINE)
-    if faults:
-        return "; ".join(_worded(field, fault) for field, fault in faults)
-    if types:
-        return f"`type` must be one of {', '.join(name for name, _ in types)}, was {types[0][1]}."
-    return told.splitlines()[0]
-
-
-def _line_with(folder: Path, fault: str) -> str:
-    """File of a component, and its first line that has the value refused as a value."""
-    path = folder / "defs.yaml"
-    refused = fault.rpartition(", was ")[2].strip(".'")
-    lines = path.read_text().splitlines() if path.exists() else []
-    found = [i for i, line in enumerate(lines, start=1) if re.search(rf":\s*['\"]?{re.escape(refused)}\b", line)]
-    return f"{path}:{found[0]}" if found and ", was " in fault else str(path)
-
-
-def _unknown_type(told: str, defs: Path) -> str:
-    """Which YAML names a component that there is not; Dagster says its module and name only."""
-    module, *name = re.findall(r"`([\w.]+)`", told)
-    for path in sorted(defs.rglob("defs.yaml")):
-        for i, line in enumerate(path.read_text().splitlines(), start=1):
-            given = re.match(r"type:\s*['\"]?([\w.]+)", line)
-            if given and (given[1] == ".".join((module, *name)) or (not name and given[1].startswith(f"{module}."))):
-                return (
-                    f"{path}:{i}: `type` must be hf_pipelines.components.Market, hf_pipelines.components.Strategy or another "
-                    f"component that can be imported, was {given[1]!r}."
-                )
-    return told
 
 
 def line_of(folder: Path, field: str, fault: str = "") -> str:

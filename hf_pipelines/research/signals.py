@@ -13,8 +13,13 @@ from dataclasses import dataclass
 import polars as pl
 
 from hf_pipelines.research.bars import KEY_COLUMNS
+from hf_pipelines.research.params import ParamValue, fill_params
 
 RuleValue = bool | int | float
+
+# More symbols than any universe has, and more leverage than any account is given.
+MAX_MEMBERS = 100_000
+MAX_GROSS = 100.0
 
 
 @dataclass(frozen=True)
@@ -141,17 +146,31 @@ def apply_rule(predictions: pl.DataFrame, *, rule: str, params: Mapping[str, Rul
     """
     if rule not in RULES:
         raise ValueError(f"`rule` must be one of {sorted(RULES)}, was {rule!r}.")
-    entry, given = RULES[rule], dict(params or {})
-    unknown = sorted(set(given) - set(entry.defaults))
-    if unknown:
-        raise ValueError(f"`params` of {rule!r} must be among {sorted(entry.defaults)}, was {unknown[:5]}.")
-    filled = {**entry.defaults, **given}
-    entry.check(filled)
+    entry, filled = RULES[rule], fill_rule_params(rule, params)
     _check_predictions(predictions, entry)
     # -0.0 of a short rule that takes no position would print as a position; adding 0.0 clears the sign.
     weight = (entry.weigh(filled).fill_null(0.0) + 0.0).cast(pl.Float64).alias("weight")
     ordered = predictions.with_columns(pl.col(entry.needs).fill_nan(None)).sort("ts", "symbol")
     return ordered.select(*KEY_COLUMNS, weight)
+
+
+def fill_rule_params(rule: str, params: Mapping[str, ParamValue] | None) -> dict[str, RuleValue]:
+    """Every parameter of a rule: those given, and defaults for the rest.
+
+    Raises
+    ------
+    ValueError, TypeError
+        As `fill_params`, and for values that make no sense together.
+    """
+    entry = RULES[rule]
+    # Text is no rule's: the types of the defaults are.
+    filled = {
+        name: value
+        for name, value in fill_params(rule, params, entry.defaults, {}).items()
+        if not isinstance(value, str)
+    }
+    entry.check(filled)
+    return filled
 
 
 def _check_predictions(predictions: pl.DataFrame, rule: Rule) -> None:
@@ -192,14 +211,14 @@ def _weigh_by_rank(params: Mapping[str, RuleValue]) -> pl.Expr:
 
 def _check_rank(params: Mapping[str, RuleValue]) -> None:
     for name in ("n_long", "n_short"):
-        if params[name] < 1 or params[name] != int(params[name]):
-            raise ValueError(f"`{name}` must be a whole number of at least 1, was {params[name]}.")
+        if not 1 <= params[name] <= MAX_MEMBERS:
+            raise ValueError(f"`{name}` must be from 1 to {MAX_MEMBERS:,}, was {params[name]}.")
     _check_gross(params)
 
 
 def _check_gross(params: Mapping[str, RuleValue]) -> None:
-    if not 0.0 < params["max_gross"] < float("inf"):
-        raise ValueError(f"`max_gross` must be above zero and finite, was {params['max_gross']}.")
+    if not 0.0 < params["max_gross"] <= MAX_GROSS:
+        raise ValueError(f"`max_gross` must be above zero and at most {MAX_GROSS:g}, was {params['max_gross']}.")
 
 
 RULES: dict[str, Rule] = {

@@ -154,7 +154,7 @@ def test_every_rule_looks_at_one_ts_alone(rule):
 def test_every_rule_names_itself_and_refuses_what_it_cannot_use(rule):
     predictions = random_predictions()
     assert RULES[rule].name == rule and RULES[rule].formula
-    with pytest.raises(ValueError, match=r"`max_gross` must be above zero and finite, was -1"):
+    with pytest.raises(ValueError, match=r"`max_gross` must be above zero and at most 100, was -1"):
         apply_rule(predictions, rule=rule, params={"max_gross": -1.0})
     with pytest.raises(ValueError, match=rf"`params` of '{rule}' must be among \[.*'max_gross'.*\['zeal'\]"):
         apply_rule(predictions, rule=rule, params={"zeal": 1})
@@ -170,10 +170,10 @@ def test_every_rule_names_itself_and_refuses_what_it_cannot_use(rule):
         pytest.param("hunch", {}, "`rule` must be one of.*'hunch'", id="rule"),
         pytest.param("probability_threshold", {"threshold": 0.0}, "`threshold` must be above 0", id="zero"),
         pytest.param("probability_threshold", {"threshold": NAN}, "`threshold` must be above 0", id="nan"),
-        pytest.param("rank_long_short", {"n_long": 0}, "`n_long` must be a whole number", id="none long"),
-        pytest.param("rank_long_short", {"n_short": 1.5}, "`n_short` must be a whole number", id="fraction"),
+        pytest.param("rank_long_short", {"n_long": 0}, "`n_long` must be from 1 to 100,000, was 0", id="none long"),
+        pytest.param("rank_long_short", {"n_short": 1.5}, "`n_short` of 'rank_long_short' must be int, was 1.5", id="fraction"),
     ],
 )
 def test_apply_rule_bad_argument_raises(rule, params, message):
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises((ValueError, TypeError), match=message):
         apply_rule(random_predictions(), rule=rule, params=params)

@@ -9,8 +9,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from hf_pipelines.research.learners import linear, xgboost_classifier
-from hf_pipelines.research.learners.learner import Estimator, Learner, ParamValue, SearchRange
+from hf_pipelines.research.learners.learner import Estimator, Learner, SearchRange
 from hf_pipelines.research.learners.prediction import feature_array, predict_frame
+from hf_pipelines.research.params import ParamValue, fill_params
 
 __all__ = [
     "LEARNERS",
@@ -56,23 +57,13 @@ def resolve_params(learner: str, params: Mapping[str, ParamValue] | None = None)
     Raises
     ------
     ValueError
-        If the learner or a hyper-parameter is unknown.
+        If the learner or a hyper-parameter is unknown, or a value outside of its limits.
     TypeError
         If a value is not of its default's type; a whole number may stand for a float.
     """
     if learner not in LEARNERS:
         raise ValueError(f"`learner` must be one of {sorted(LEARNERS)}, was {learner!r}.")
-    defaults, given = LEARNERS[learner].defaults, dict(params or {})
-    unknown = sorted(set(given) - set(defaults))
-    if unknown:
-        raise ValueError(f"`params` of {learner!r} must be among {sorted(defaults)}, was {unknown[:5]}.")
-    for name, value in given.items():
-        expected = type(defaults[name])
-        if expected is float and type(value) is int:
-            given[name] = float(value)
-        elif type(value) is not expected:
-            raise TypeError(f"`{name}` of {learner!r} must be {expected.__name__}, was {value!r}.")
-    return {**defaults, **given}
+    return fill_params(learner, params, LEARNERS[learner].defaults, LEARNERS[learner].limits)
 
 
 LEARNERS: dict[str, Learner] = {
@@ -82,6 +73,7 @@ LEARNERS: dict[str, Learner] = {
         task="classification",
         build=xgboost_classifier.build,
         defaults=xgboost_classifier.DEFAULTS,
+        limits=xgboost_classifier.LIMITS,
         search_space=xgboost_classifier.SEARCH_SPACE,
         weight_argument="sample_weight",
         extension="ubj",
@@ -95,6 +87,7 @@ LEARNERS: dict[str, Learner] = {
         task="regression",
         build=linear.build,
         defaults=linear.DEFAULTS,
+        limits=linear.LIMITS,
         search_space=linear.SEARCH_SPACE,
         weight_argument=linear.WEIGHT_ARGUMENT,
         extension="skops",

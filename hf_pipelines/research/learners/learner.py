@@ -10,10 +10,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
+from hf_pipelines.research.params import Limits, ParamValue
+
 # A scikit-learn estimator: fit, predict, get_params, and predict_proba for a classifier. scikit-learn has no
 # types.
 Estimator: TypeAlias = Any
-ParamValue: TypeAlias = bool | int | float | str
 
 
 @dataclass(frozen=True)
@@ -60,6 +61,8 @@ class Learner:
         which checks names and fills in defaults.
     defaults : mapping
         Every hyper-parameter a strategy may set, with its default.
+    limits : mapping of str to tuple
+        Lowest and highest value of every number, and the names of every text: what the library takes and a fit survives.
     search_space : mapping of str to SearchRange
         The few worth tuning, by default.
     takes_nan : bool
@@ -78,6 +81,7 @@ class Learner:
     task: Literal["classification", "regression"]
     build: Callable[[Mapping[str, ParamValue], int, int], Estimator]
     defaults: Mapping[str, ParamValue]
+    limits: Mapping[str, Limits]
     search_space: Mapping[str, SearchRange]
     weight_argument: str
     extension: str

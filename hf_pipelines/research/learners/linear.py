@@ -9,9 +9,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from hf_pipelines.research.learners import skops_bytes
-from hf_pipelines.research.learners.learner import Estimator, ParamValue, SearchRange
+from hf_pipelines.research.learners.learner import Estimator, SearchRange
+from hf_pipelines.research.params import Limits, ParamValue
 
 DEFAULTS: dict[str, ParamValue] = {"alpha": 1.0, "fit_intercept": True}
+
+LIMITS: dict[str, Limits] = {"alpha": (0.0, 1e12)}
 
 # The penalty is against the sum of squares over rows: a few thousand rows need a large one to feel it.
 SEARCH_SPACE = {"alpha": SearchRange(1e-2, 1e5, is_log=True)}

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from hf_pipelines.research.learners.learner import Estimator, ParamValue, SearchRange
+from hf_pipelines.research.learners.learner import Estimator, SearchRange
+from hf_pipelines.research.params import Limits, ParamValue
 
 DEFAULTS: dict[str, ParamValue] = {
     "n_estimators": 300,
@@ -23,6 +24,21 @@ DEFAULTS: dict[str, ParamValue] = {
     "reg_lambda": 1.0,
     "max_bin": 256,
     "tree_method": "hist",
+}
+
+LIMITS: dict[str, Limits] = {
+    "n_estimators": (1, 10_000),
+    # A tree of depth d has up to 2**d leaves.
+    "max_depth": (1, 30),
+    "learning_rate": (1e-6, 1.0),
+    "subsample": (0.01, 1.0),
+    "colsample_bytree": (0.01, 1.0),
+    "min_child_weight": (0.0, 1e9),
+    "gamma": (0.0, 1e9),
+    "reg_alpha": (0.0, 1e9),
+    "reg_lambda": (0.0, 1e9),
+    "max_bin": (2, 65_536),
+    "tree_method": ("hist", "approx", "exact"),
 }
 
 SEARCH_SPACE = {

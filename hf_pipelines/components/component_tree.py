@@ -1,0 +1,132 @@
+"""Component tree: the project's components, loaded all or not at all, or those alone that can be.
+
+Lives here: loading the YAML of `defs/` and telling what of it cannot be loaded. Does not live here: the rules of a file
+(`yaml_files`), of its fields (`market`, `strategy`), and the words of their errors (`yaml_lines`).
+"""
+
+from collections.abc import Sequence, Set
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+from dagster.components.core.context import ComponentDeclLoadContext
+from dagster.components.core.decl import ComponentDecl, DefsFolderDecl, build_filesystem_component_decl_from_context
+from dagster.components.core.defs_module import ComponentPath
+
+from hf_pipelines.components.market import Market
+from hf_pipelines.components.strategy import Strategy
+from hf_pipelines.components.yaml_files import component_files, component_of, read_values
+from hf_pipelines.components.yaml_lines import LOADING_ERRORS, FaultyYAMLError, loading_fault
+
+# Judged before Dagster reads them: its words for a faulty field are many.
+OWN_TYPES: dict[str, type[Market] | type[Strategy]] = {
+    "hf_pipelines.components.Market": Market,
+    "hf_pipelines.components.Strategy": Strategy,
+}
+
+
+@dataclass(frozen=True)
+class LoadedComponents:
+    """Components that could be loaded, and what is wrong with the others.
+
+    Attributes
+    ----------
+    definitions : dg.Definitions
+    tree : dg.ComponentTree
+        Holds the sound components alone.
+    faults : mapping of Path to str
+        A line a fault, `FILE:LINE: rule`, by the folder of the component.
+    """
+
+    definitions: dg.Definitions
+    tree: dg.ComponentTree
+    faults: dict[Path, str] = field(default_factory=dict)
+
+
+def load_components(path_within_project: Path) -> LoadedComponents:
+    """Load every component of a project.
+
+    Raises
+    ------
+    FaultyYAMLError
+        If one cannot be loaded: a line a fault, with its file and line.
+    """
+    # `dg.load_from_defs_folder` would also import every installed component library to list it: a second.
+    tree = dg.ComponentTree.for_project(path_within_project)
+    if faults := faulty_files(tree.defs_module_path):
+        raise FaultyYAMLError("\n".join(faults.values()))
+    try:
+        return LoadedComponents(tree.build_defs(tree.defs_module_path), tree)
+    except LOADING_ERRORS as e:
+        # The web UI shows the last error first: the fault, not what Dagster wraps around it.
+        if not (told := loading_fault(e, tree.defs_module_path)):
+            raise
+        raise FaultyYAMLError(told) from e
+
+
+def load_sound_components(path_within_project: Path) -> LoadedComponents:
+    """Load the components of a project that can be loaded: a fault of one must not stop work on the others."""
+    tree, faults = tree_of_sound_files(path_within_project)
+    defs = tree.defs_module_path
+    while True:
+        new = _faults_of_loading(
+            tree, [each.parent for each in component_files(defs) if each.parent not in faults], defs
+        )
+        if not new:
+            return LoadedComponents(tree.build_defs(defs), tree, faults)
+        faults |= new
+        tree = _tree_without(path_within_project, faults.keys())
+
+
+def _faults_of_loading(tree: dg.ComponentTree, folders: Sequence[Path], defs: Path) -> dict[Path, str]:
+    """Faults of the components of a tree that cannot be built, by their folders."""
+    found = {}
+    for folder in folders:
+        try:
+            tree.build_defs_at_path(folder)
+        except LOADING_ERRORS as e:
+            if not (told := loading_fault(e, defs)):
+                raise
+            found[folder] = told
+    return found
+
+
+def tree_of_sound_files(path_within_project: Path) -> tuple[dg.ComponentTree, dict[Path, str]]:
+    """The tree of the components whose files can be read, none of them loaded yet, and the faults of the other files."""
+    faults = faulty_files(dg.ComponentTree.for_project(path_within_project).defs_module_path)
+    return _tree_without(path_within_project, faults.keys()), faults
+
+
+def _tree_without(path_within_project: Path, left_out: Set[Path]) -> dg.ComponentTree:
+    """The tree of a project without the components in some folders, whose files are not read."""
+    tree = dg.ComponentTree.for_project(path_within_project)
+    root = ComponentPath.from_path(tree.defs_module_path)
+    context = tree.decl_load_context.for_component_loc(root)
+    tree.state_tracker.set_cache_data(root, component_decl=_sound_decl(context, left_out))
+    return tree
+
+
+def _sound_decl(context: ComponentDeclLoadContext, left_out: Set[Path]) -> ComponentDecl[Any] | None:
+    if not any(context.path in folder.parents for folder in left_out):
+        return build_filesystem_component_decl_from_context(context)
+    found = {}
+    for path in sorted(context.path.iterdir()):
+        inner = context.for_component_loc(ComponentPath.from_path(path))
+        if path not in left_out and (decl := _sound_decl(inner, left_out)):
+            found[path] = decl
+    loc = ComponentPath.from_path(context.path)
+    return DefsFolderDecl(context=context, loc=loc, children=found, source_tree=None, component_file_model=None)
+
+
+def faulty_files(defs: Path) -> dict[Path, str]:
+    """Faults of the components below a folder that their files alone show, by their folders: a line a fault."""
+    found = {}
+    for path in component_files(defs):
+        try:
+            kind = OWN_TYPES.get(read_values(path).type)
+            if kind:
+                component_of(kind, path.parent)
+        except FaultyYAMLError as e:
+            found[path.parent] = str(e)
+    return found
