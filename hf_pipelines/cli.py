@@ -25,7 +25,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     try:
         # Where the definitions notice it, Dagster makes a traceback of it.
-        settings.data_dir()
+        settings.require_sound()
         # A command that has more to say than "done" returns its exit status.
         status = options.run(options) or 0
         sys.stdout.flush()

@@ -203,9 +203,16 @@ class Pipeline:
         return [key for key in keys if first <= key <= last]
 
     def holes(self, asset: str, stored: Sequence[str]) -> list[str]:
-        """Partitions between the first and the last of those stored, in their order, of which nothing is stored."""
+        """Partitions between the first and the last of those stored, in their order, of which nothing is stored.
+
+        Days that are no session are none: signals have partitions on Sundays, which can never be made.
+        """
         there, first, last = set(stored), min(stored, default=""), max(stored, default="")
-        return [key for key in self._all_keys(asset) if first < key < last and key not in there]
+        holes = [key for key in self._all_keys(asset) if first < key < last and key not in there]
+        daily = {f"{each.name}/signals": each.market.partitions for each in self._watched().strategies}
+        if asset not in daily:
+            return holes
+        return [key for key in holes if daily[asset].is_session(parse_key(key))]
 
     def _all_keys(self, asset: str) -> Sequence[str]:
         definition = self.definitions.resolve_asset_graph().get(dg.AssetKey(asset.split("/"))).partitions_def

@@ -82,13 +82,32 @@ def storage_uri() -> str:
 
 
 def landing_uri() -> str:
-    """Where relative addresses of `files` sources lie: a folder or `s3://bucket/prefix`."""
-    return (os.environ.get("HF_LANDING_URI") or str(data_dir())).rstrip("/")
+    """Where relative addresses of `files` sources lie: a folder or `s3://bucket/prefix`.
+
+    Raises
+    ------
+    ValueError
+        If it is neither.
+    """
+    given = os.environ.get("HF_LANDING_URI")
+    if given and re.match(r"\w+:", given) and not given.startswith("s3://"):
+        raise ValueError(f"`HF_LANDING_URI` must be a folder or s3://bucket/prefix, was {given[:200]!r}.")
+    return (given or str(data_dir())).rstrip("/")
 
 
 def s3_endpoint() -> str | None:
-    """Endpoint of an S3 service other than AWS, None for AWS itself."""
-    return os.environ.get("HF_S3_ENDPOINT") or None
+    """Endpoint of an S3 service other than AWS, None for AWS itself.
+
+    Raises
+    ------
+    ValueError
+        If it is no address.
+    """
+    given = os.environ.get("HF_S3_ENDPOINT") or None
+    if given and not re.match(r"https?://[^/]", given):
+        # It may hold a password: it is not repeated.
+        raise ValueError("`HF_S3_ENDPOINT` must be an address such as http://127.0.0.1:9000, was none.")
+    return given
 
 
 def mlflow_uri() -> str:
@@ -96,19 +115,37 @@ def mlflow_uri() -> str:
     return os.environ.get("HF_MLFLOW_URI") or f"sqlite:///{data_dir() / 'mlflow.db'}"
 
 
+def require_sound() -> None:
+    """Refuse variables that a command would stumble over later, or never notice.
+
+    Raises
+    ------
+    ValueError
+        A line for each of them.
+    """
+    faults = []
+    for read in (data_dir, storage_uri, landing_uri, s3_endpoint, ui_url, *NUMBERS):
+        try:
+            read()
+        except ValueError as e:
+            faults.append(str(e))
+    if faults:
+        raise ValueError("\n".join(faults))
+
+
 def tick_seconds() -> int:
     """Seconds between two looks of a sensor."""
-    return _whole_number("HF_TICK_SECONDS", 15, least=1)
+    return _whole_number("HF_TICK_SECONDS", 15, least=1, most=86_400)
 
 
 def keep_days() -> int:
     """Age below which nothing is removed."""
-    return _whole_number("HF_KEEP_DAYS", 90, least=1)
+    return _whole_number("HF_KEEP_DAYS", 90, least=1, most=36_500)
 
 
 def keep_versions() -> int:
     """Versions of a partition that stay, however old."""
-    return _whole_number("HF_KEEP_VERSIONS", 10, least=0)
+    return _whole_number("HF_KEEP_VERSIONS", 10, least=0, most=1_000_000)
 
 
 def cache_dir() -> Path | None:
@@ -119,7 +156,7 @@ def cache_dir() -> Path | None:
 
 def cache_bytes() -> int:
     """Size above which the least recently used copies go."""
-    return _whole_number("HF_CACHE_MB", 2000, least=1) * 1_000_000
+    return _whole_number("HF_CACHE_MB", 2000, least=1, most=1_000_000_000) * 1_000_000
 
 
 def max_file_bytes() -> int:
@@ -152,10 +189,11 @@ def reader_memory_bytes() -> int:
     return _whole_number("HF_READER_MEMORY_MB", 6000, least=500) * 1_000_000
 
 
-def _whole_number(name: str, default: int, *, least: int) -> int:
+def _whole_number(name: str, default: int, *, least: int, most: int = 1_000_000_000) -> int:
     text = os.environ.get(name) or str(default)
-    if not text.isdecimal() or int(text) < least:
-        raise ValueError(f"`{name}` must be a whole number from {least} on, was {text[:20]!r}.")
+    # Digits of ASCII alone: Python reads those of other scripts too.
+    if not re.fullmatch(r"[0-9]{1,12}", text) or not least <= int(text) <= most:
+        raise ValueError(f"`{name}` must be a whole number from {least:,} to {most:,}, was {text[:20]!r}.")
     return int(text)
 
 
@@ -186,8 +224,17 @@ def webhook_url() -> str | None:
 
 
 def ui_url() -> str:
-    """Where operators reach the web UI."""
-    return (os.environ.get("HF_UI_URL") or "http://127.0.0.1:3000").rstrip("/")
+    """Where operators reach the web UI.
+
+    Raises
+    ------
+    ValueError
+        If it is no address.
+    """
+    url = os.environ.get("HF_UI_URL") or "http://127.0.0.1:3000"
+    if not re.match(r"https?://[^/]", url):
+        raise ValueError(f"`HF_UI_URL` must be an address such as http://127.0.0.1:3000, was {url[:80]!r}.")
+    return url.rstrip("/")
 
 
 def late_after() -> timedelta:
@@ -231,6 +278,22 @@ def _number(name: str, default: int, *, most: int) -> float:
     if not 0.0 <= found <= most:
         raise ValueError(f"`{name}` must be a number from 0 to {most}, was {text[:40]!r}.")
     return found
+
+
+# Settings that are numbers.
+NUMBERS = (
+    tick_seconds,
+    keep_days,
+    keep_versions,
+    cache_bytes,
+    late_after,
+    max_file_bytes,
+    max_table_bytes,
+    max_object_bytes,
+    max_rows,
+    max_columns,
+    reader_memory_bytes,
+)
 
 
 def prepare_dagster_home() -> Path:
