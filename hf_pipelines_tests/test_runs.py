@@ -3,10 +3,13 @@
 from datetime import date
 from pathlib import Path
 
+import dagster as dg
 import polars as pl
 import pytest
 
 from hf_pipelines.cli import main
+from hf_pipelines.definitions import defs
+from hf_pipelines.resources.parquet_io_manager import Storage
 from hf_pipelines.resources.settings import PACKAGE_ROOT
 from hf_pipelines.runs import Pipeline, RunFailedError
 from hf_pipelines_tests.conftest import FIRST_SESSION
@@ -77,3 +80,14 @@ def test_retrain_of_what_is_no_strategy_names_the_strategies(tmp_path, monkeypat
     for name in ("nope", "us_tech"):
         assert main(["retrain", name, "--week", "2013-02-24"]) == 1
         assert capsys.readouterr().err == f"hfp: `strategy` must be one of {', '.join(folders)}, was {name!r}.\n"
+
+
+def test_holes_of_signals_are_sessions_alone(tmp_path):
+    pipeline = Pipeline(defs(), dg.DagsterInstance.ephemeral(), Storage(uri=str(tmp_path)).store())
+    # Thursday and Friday, and Monday of the week after: the Sunday between can never be made.
+    assert pipeline.holes("tech_direction/signals", ["2013-02-20", "2013-02-26"]) == [
+        "2013-02-21",
+        "2013-02-22",
+        "2013-02-25",
+    ]
+    assert pipeline.holes("us_tech/bars", ["2013-02-03", "2013-02-24"]) == ["2013-02-10", "2013-02-17"]

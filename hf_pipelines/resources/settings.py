@@ -130,7 +130,8 @@ def require_sound() -> None:
         except ValueError as e:
             faults.append(str(e))
     if faults:
-        raise ValueError("\n".join(faults))
+        # A faulty data folder is that of others too.
+        raise ValueError("\n".join(dict.fromkeys(faults)))
 
 
 def tick_seconds() -> int:

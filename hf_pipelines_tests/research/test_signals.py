@@ -171,7 +171,9 @@ def test_every_rule_names_itself_and_refuses_what_it_cannot_use(rule):
         pytest.param("probability_threshold", {"threshold": 0.0}, "`threshold` must be above 0", id="zero"),
         pytest.param("probability_threshold", {"threshold": NAN}, "`threshold` must be above 0", id="nan"),
         pytest.param("rank_long_short", {"n_long": 0}, "`n_long` must be from 1 to 100,000, was 0", id="none long"),
-        pytest.param("rank_long_short", {"n_short": 1.5}, "`n_short` of 'rank_long_short' must be int, was 1.5", id="fraction"),
+        pytest.param(
+            "rank_long_short", {"n_short": 1.5}, "`n_short` of 'rank_long_short' must be int, was 1.5", id="fraction"
+        ),
     ],
 )
 def test_apply_rule_bad_argument_raises(rule, params, message):

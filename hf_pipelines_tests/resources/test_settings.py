@@ -3,6 +3,7 @@
 import pytest
 
 from hf_pipelines.cli import main
+from hf_pipelines.resources import settings
 
 
 @pytest.mark.parametrize(("below", "what"), [("", "a file"), ("/deeper/still", "below the file")])
@@ -25,3 +26,31 @@ def test_storage_that_is_neither_folder_nor_bucket_is_refused_and_no_folder_made
     assert main(["verify"]) == 1
     assert capsys.readouterr().err == f"hfp: `HF_STORAGE_URI` must be a folder or s3://bucket/prefix, was '{given}'.\n"
     assert [path.name for path in tmp_path.iterdir() if path.name != "data"] == []
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "told"),
+    [
+        pytest.param("HF_KEEP_DAYS", "0", "`HF_KEEP_DAYS` must be a whole number from 1 to 36,500, was '0'.", id="zero"),
+        pytest.param("HF_CACHE_MB", "-1", "`HF_CACHE_MB` must be a whole number from 1 to 1,000,000,000, was '-1'.", id="negative"),
+        pytest.param("HF_KEEP_DAYS", "٣", "`HF_KEEP_DAYS` must be a whole number from 1 to 36,500, was '٣'.", id="other digits"),
+        pytest.param("HF_TICK_SECONDS", "1" * 30, "`HF_TICK_SECONDS` must be a whole number from 1 to 86,400, was '11111111111111111111'.", id="huge"),
+        pytest.param("HF_LATE_HOURS", "nan", "`HF_LATE_HOURS` must be a number from 0 to 240, was 'nan'.", id="no number"),
+        pytest.param("HF_LANDING_URI", "ftp://x", "`HF_LANDING_URI` must be a folder or s3://bucket/prefix, was 'ftp://x'.", id="scheme"),
+        pytest.param("HF_S3_ENDPOINT", "u:secret@host", "`HF_S3_ENDPOINT` must be an address such as http://127.0.0.1:9000, was none.", id="endpoint"),
+        pytest.param("HF_UI_URL", "javascript:x", "`HF_UI_URL` must be an address such as http://127.0.0.1:3000, was 'javascript:x'.", id="ui"),
+    ],
+)  # fmt: skip
+def test_every_command_refuses_a_setting_out_of_its_range_in_one_line(monkeypatch, capsys, name, value, told):
+    monkeypatch.setenv(name, value)
+    # `--rows` would be refused by this command first if it came that far.
+    assert main(["diff", "us_tech/bars", "2013-02-24", "a", "--rows", "-1"]) == 1
+    assert capsys.readouterr().err == f"hfp: {told}\n"
+
+
+def test_require_sound_names_every_faulty_setting(monkeypatch):
+    monkeypatch.setenv("HF_KEEP_DAYS", "x")
+    monkeypatch.setenv("HF_MAX_ROWS", "0")
+    with pytest.raises(ValueError) as caught:  # noqa: PT011
+        settings.require_sound()
+    assert [line.split("`")[1] for line in str(caught.value).splitlines()] == ["HF_KEEP_DAYS", "HF_MAX_ROWS"]
