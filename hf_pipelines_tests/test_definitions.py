@@ -15,7 +15,15 @@ ROOT = Path(__file__).resolve().parents[1]
 
 MARKETS = ("us_tech", "us_tech_feed")
 MARKET_ASSETS = {
-    "bars": ["complete", "fresh_prices", "is_current", "no_faulty_rows", "no_suspect_rows", "on_time"],
+    "bars": [
+        "complete",
+        "events_in_place",
+        "fresh_prices",
+        "is_current",
+        "no_faulty_rows",
+        "no_suspect_rows",
+        "on_time",
+    ],
     "features/cross_asset": ["is_current", "replay"],
     "features/technical": ["is_current", "replay"],
     "features/temporal": ["is_current", "replay"],

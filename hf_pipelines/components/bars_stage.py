@@ -5,8 +5,8 @@ not live here: what a bar is (`research.bars`), where files lie (`resources.mark
 """
 
 from collections.abc import Mapping
-from dataclasses import replace
-from datetime import date, datetime
+from dataclasses import dataclass, replace
+from datetime import date, datetime, timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -15,15 +15,17 @@ import polars as pl
 
 from hf_pipelines.components.code_version import code_version
 from hf_pipelines.components.stage import Computed, Stage, StageCheck, StageRun, column_schema, judge_noted
-from hf_pipelines.partitions import week_key, week_of_session
+from hf_pipelines.partitions import parse_key, week_key, week_of_session
 from hf_pipelines.research.bars import (
     BARS_SCHEMA,
     CheckedBars,
     check_structure,
     missing_bars,
+    split_stray_events,
     stale_bars,
     validate_bars,
 )
+from hf_pipelines.research.events import describe_carried, settle_events
 from hf_pipelines.research.quality import RULES, judge_bars
 from hf_pipelines.resources.market_data import SourceFile
 from hf_pipelines.resources.market_data.files import week_of_name
@@ -42,13 +44,16 @@ COLUMN_DESCRIPTIONS = {
     "low": "raw price as traded, never adjusted",
     "close": "raw price as traded, never adjusted",
     "volume": "units traded, never adjusted",
-    "split_ratio": "new units for one old, effective on this very session (on its first bar); 1 if none",
-    "dividend": "cash a unit, effective on this very session (on its first bar); 0 if none",
+    "split_ratio": "new units for one old, effective on this session (on its first bar) or on those before it without a bar; 1 if none, NaN if unknown",
+    "dividend": "cash a unit, effective on this session (on its first bar) or on those before it without a bar; 0 if none, NaN if unknown",
     "role": "member (traded) or reference (the benchmark and the volatility index: never in ranks, matrices or weights)",
 }
 
 # The check `complete` names the missing session itself: one fault is one alarm.
 GAP_RULE = "gap"
+
+# Some vendors date an event on a day without a session, in a row without prices.
+NO_SESSION = "event on a day without a session"
 
 _NO_BARS = pl.DataFrame(schema=BARS_SCHEMA)
 
@@ -69,9 +74,18 @@ def bars_stage(market: "Market") -> Stage:
         partitions=market.partitions.weekly,
         inputs=(),
         compute=partial(_compute_bars, market),
-        code_version=code_version(check_structure, validate_bars, *judges, fields={**fields, "rules": rules}),
+        code_version=code_version(
+            check_structure, validate_bars, settle_events, *judges, fields={**fields, "rules": rules}
+        ),
         checks=(
             StageCheck("no_faulty_rows", "No symbol-session had to be quarantined.", _judge("quarantined")),
+            StageCheck(
+                "events_in_place",
+                "Every split and dividend came with a sound bar of its session: none had to be carried to the symbol's next bar, "
+                "or is unknown.",
+                _judge("events"),
+                severity=dg.AssetCheckSeverity.WARN,
+            ),
             StageCheck(
                 "complete",
                 "Every session of the calendar, up to the last one that came, has all its bars of every member.",
@@ -126,14 +140,13 @@ def _compute_bars(market: "Market", run: StageRun, inputs: Mapping[str, Loaded])
             passed.setdefault(key, []).append((file, checked))
         for key in of_file if len(of_file) == 1 else _weeks_with_rows(checked):
             listed.setdefault(key, {})[file.name] = file.sha256
-    history, verdicts = _judged(market, passed)
+    settled = _settle(market, passed)
     contents, metadata = {}, {}
     for key, days in closed.items():
         if key in faults:
             continue
         weeks_before = market.weeks_before(key)
-        seen = pl.concat([history[each] for each in (*weeks_before, key) if each in history] or [_NO_BARS])
-        content = _bars_content(market, key, days, passed.get(key, []), seen, verdicts)
+        content = _bars_content(market, key, days, passed.get(key, []), settled)
         looked_at = {name: sha256 for each in weeks_before for name, sha256 in listed.get(each, {}).items()}
         content = replace(content, sources={**looked_at, **content.sources})
         if content.frame.is_empty() and key not in market.known_gaps:
@@ -144,22 +157,68 @@ def _compute_bars(market: "Market", run: StageRun, inputs: Mapping[str, Loaded])
     return Computed(contents, failures, metadata)
 
 
-def _judged(
-    market: "Market", passed: Mapping[str, list[tuple[SourceFile, CheckedBars]]]
-) -> tuple[dict[str, pl.DataFrame], pl.DataFrame]:
-    """All bars that were read, by week, and what the rules say of them."""
-    bars = {file.name: checked.bars for of_week in passed.values() for file, checked in of_week}
+@dataclass(frozen=True)
+class _Settled:
+    """All rows that were read, judged together.
+
+    Attributes
+    ----------
+    bars : mapping of week to DataFrame
+        What is published.
+    came : mapping of week to DataFrame
+        What passed the row checks, faulty or not by the rules.
+    quarantined : DataFrame
+        Rows refused, as they came, with their `reason`.
+    verdicts : DataFrame
+        Of `judge_bars`.
+    carried : DataFrame
+        Of `settle_events`.
+    """
+
+    bars: Mapping[str, pl.DataFrame]
+    came: Mapping[str, pl.DataFrame]
+    quarantined: pl.DataFrame
+    verdicts: pl.DataFrame
+    carried: pl.DataFrame
+
+
+def _settle(market: "Market", passed: Mapping[str, list[tuple[SourceFile, CheckedBars]]]) -> _Settled:
+    files = {file.name: checked for of_week in passed.values() for file, checked in of_week}
+    # Two files may carry the same symbol and session: nobody knows which is right, so both are quarantined.
     merged = validate_bars(
-        pl.concat([_NO_BARS, *bars.values()]).drop("role"),
+        pl.concat([_NO_BARS, *(each.bars for each in files.values())]).drop("role"),
         universe=market.roles,
         source=market.name,
         max_faulty_share=1.0,
         grid=market.bar_grid,
-    ).bars
-    weeks = merged.with_columns(week=week_of_session()).partition_by("week", as_dict=True, include_key=False)
-    return {str(week): frame for (week,), frame in weeks.items()}, judge_bars(
-        merged, calendar=market.partitions.sessions
     )
+    refused = pl.concat([merged.quarantined, *(each.quarantined for each in files.values() if each.quarantined.height)])
+    calendar, is_daily = market.partitions.sessions, market.bar_grid.is_daily
+    # Judged with the events of refused rows in place: without them a sound bar after one looks like a missed split.
+    known, _ = settle_events(merged.bars, refused, calendar=calendar, is_daily=is_daily)
+    verdicts = judge_bars(known, calendar=calendar)
+    # The first of several reasons; the others are no news of it.
+    errors = verdicts.filter(pl.col("severity") == "error").unique(
+        ["symbol", "session"], keep="first", maintain_order=True
+    )
+    bars, carried = settle_events(merged.bars, refused, errors=errors, calendar=calendar, is_daily=is_daily)
+    judged = merged.bars.drop("role").join(errors.select("symbol", "session", "reason"), on=["symbol", "session"])
+    return _Settled(
+        bars=_by_week(bars),
+        came=_by_week(merged.bars),
+        quarantined=pl.concat([refused, judged.sort("symbol", "ts")]),
+        verdicts=verdicts,
+        carried=carried,
+    )
+
+
+def _by_week(bars: pl.DataFrame) -> dict[str, pl.DataFrame]:
+    weeks = bars.with_columns(week=week_of_session()).partition_by("week", as_dict=True, include_key=False)
+    return {str(week): frame for (week,), frame in weeks.items()}
+
+
+def _days_of(week: str) -> list[date]:
+    return [parse_key(week) + timedelta(days=n) for n in range(7)]
 
 
 def _weeks_with_rows(checked: CheckedBars) -> set[str]:
@@ -170,10 +229,15 @@ def _weeks_with_rows(checked: CheckedBars) -> set[str]:
 def _check_file(market: "Market", file: SourceFile, now: datetime) -> CheckedBars:
     if file.frame is None:
         raise ValueError(file.fault)
-    raw = check_structure(file.frame, source=file.name, hours=market.partitions.hours, now=now, grid=market.bar_grid)
-    return validate_bars(
+    rows, of_no_session = split_stray_events(file.frame, market.partitions.hours)
+    raw = check_structure(rows, source=file.name, hours=market.partitions.hours, now=now, grid=market.bar_grid)
+    checked = validate_bars(
         raw, universe=market.roles, source=file.name, max_faulty_share=market.max_faulty_share, grid=market.bar_grid
     )
+    of_universe = of_no_session.filter(pl.col("symbol").is_in(list(market.roles))).with_columns(
+        reason=pl.lit(NO_SESSION)
+    )
+    return replace(checked, quarantined=pl.concat([checked.quarantined, of_universe]))
 
 
 def _bars_content(
@@ -181,28 +245,20 @@ def _bars_content(
     key: str,
     days: list[date],
     files: list[tuple[SourceFile, CheckedBars]],
-    seen: pl.DataFrame,
-    verdicts: pl.DataFrame,
+    settled: "_Settled",
 ) -> Content:
     of_week = pl.col("session").is_in(days)
-    used = [(file, checked.bars.filter(of_week), checked.quarantined.filter(of_week)) for file, checked in files]
-    used = [each for each in used if each[1].height or each[2].height or set(each[0].sessions) <= set(days)]
-    # Two files may carry the same symbol and session: nobody knows which is right, so both are quarantined.
-    merged = validate_bars(
-        pl.concat([_NO_BARS, *(bars for _, bars, _ in used)]).drop("role"),
-        universe=market.roles,
-        source=key,
-        max_faulty_share=1.0,
-        grid=market.bar_grid,
-    )
-    verdicts = verdicts.filter(of_week)
-    # The first of several reasons; the others are no news of it.
-    errors = verdicts.filter(pl.col("severity") == "error").unique(
-        ["symbol", "session"], keep="first", maintain_order=True
-    )
-    refused = merged.bars.drop("role").join(errors.select("symbol", "session", "reason"), on=["symbol", "session"])
-    bars = merged.bars.join(errors, on=["symbol", "session"], how="anti", maintain_order="left")
-    quarantined = pl.concat([*(q for _, _, q in used if q.height), merged.quarantined, refused.sort("symbol", "ts")])
+    used = [
+        file
+        for file, checked in files
+        if set(file.sessions) <= set(days)
+        or any(each.filter(of_week).height for each in (checked.bars, checked.quarantined))
+    ]
+    bars = settled.bars.get(key, _NO_BARS).filter(of_week)
+    # A row of a day without a session belongs to the week all the same.
+    all_days = [day for day in _days_of(key) if day in days or day not in market.partitions.hours]
+    quarantined = settled.quarantined.filter(pl.col("session").is_in(all_days))
+    verdicts = settled.verdicts.filter(of_week)
     is_suspect = (pl.col("severity") == "warning") & (pl.col("rule") != GAP_RULE)
     suspect = verdicts.filter(is_suspect).select("symbol", "session", "rule", "reason")
     # A session after the last one that came is not missing but yet to come: the check `on_time` says when it is late.
@@ -211,14 +267,17 @@ def _bars_content(
     expected = market.member_sessions([day for day in days if last is None or day <= last], with_references=True)
     bars_expected = expected if market.bar_grid.is_daily else _each_bar(market, expected)
     missing = missing_bars(bars, bars_expected)
-    stale = stale_bars(seen).filter(of_week)
+    weeks = (*market.weeks_before(key), key)
+    stale = stale_bars(pl.concat([settled.came[each] for each in weeks if each in settled.came] or [_NO_BARS]))
+    stale = stale.filter(of_week)
     return Content(
         frame=bars,
         attachments={"quarantine.csv": quarantined.write_csv().encode()} if quarantined.height else {},
-        sources={file.name: file.sha256 for file, _, _ in used},
+        sources={file.name: file.sha256 for file in used},
         facts={
             "expected": expected.height,
             "quarantined": _named(quarantined.select("symbol", "session", "reason").unique(maintain_order=True)),
+            "events": describe_carried(settled.carried, all_days),
             "missing": _named(missing) if market.bar_grid.is_daily else _counted(missing, bars_expected),
             "stale": _named(stale.select("symbol", "session")),
             "suspect": _named(suspect),
@@ -273,6 +332,7 @@ def _bars_metadata(content: Content) -> dict[str, Any]:
         "sessions": frame["session"].n_unique(),
         "members_per_session": members.select("symbol", "session").n_unique() / max(members["session"].n_unique(), 1),
         "quarantined": len(content.facts["quarantined"]),  # type: ignore[arg-type]
+        "events_out_of_place": len(content.facts["events"]),  # type: ignore[arg-type]
         "missing": len(content.facts["missing"]),  # type: ignore[arg-type]
         "suspect": len(content.facts["suspect"]),  # type: ignore[arg-type]
         "unknown_rows": content.facts["unknown_rows"],

@@ -37,9 +37,9 @@ from hf_pipelines.research.bars import (
     BarsEnd,
     Timeframe,
 )
+from hf_pipelines.research.events import CARRY_SESSIONS
 from hf_pipelines.research.features.feature import Feature
 from hf_pipelines.research.features.registry import FEATURES, names_by_group, register
-from hf_pipelines.research.quality import LOOKBACK_SESSIONS
 from hf_pipelines.research.references import REFERENCES
 from hf_pipelines.research.sentiment import Scorer, lexicon_scores
 from hf_pipelines.resources import settings
@@ -557,12 +557,12 @@ class Market(dg.Component, dg.Model, dg.Resolvable):
         return {self.bars_asset: self.bars_listing, **tables}
 
     def weeks_before(self, key: str) -> list[str]:
-        """Whole weeks before the week `key` that hold the sessions which the rules of quality look back on."""
+        """Whole weeks before the week `key` that hold the sessions which its bars depend on: `research.events`."""
         sessions = self.partitions.sessions
         end = bisect_left(sessions, parse_key(key))
         if end == 0:
             return []
-        first = week_key(sessions[max(end - LOOKBACK_SESSIONS, 0)])
+        first = week_key(sessions[max(end - CARRY_SESSIONS, 0)])
         return self.partitions.weeks_between(parse_key(first), parse_key(shift_week(key, -1)))
 
     def weeks_after(self, key: str) -> list[str]:

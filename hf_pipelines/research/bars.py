@@ -13,7 +13,7 @@ hourly bars of a session from 9:30 to 16:00 end at 10:00, 11:00, ..., 16:00, the
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from typing import Literal
@@ -252,6 +252,45 @@ def _simple_splits(seen: pl.DataFrame) -> pl.Series:
             f"was with {_shown(unclear)}; give `split_ratio` and `dividend` of those sessions instead of `adj_close`."
         )
     return pl.Series(splits)
+
+
+def is_stray_event(raw: pl.DataFrame, sessions: Collection[date]) -> pl.Series:
+    """Rows without prices on days that are no session: some vendors write events so.
+
+    Parameters
+    ----------
+    raw : DataFrame
+        As read from a source, unchecked. Where its columns are none of the contract, no row is a stray.
+    sessions : collection of date
+
+    Returns
+    -------
+    Series of bool of shape (n_rows,)
+    """
+    types = raw.schema
+    is_known = (
+        set(SOURCE_SCHEMA) <= set(types)
+        and types["session"] == pl.Date
+        and types["symbol"] == pl.String
+        and all(
+            types[name].is_numeric() or types[name] == pl.Null for name in (*PRICE_COLUMNS, "split_ratio", "dividend")
+        )
+    )
+    if not is_known:
+        return pl.repeat(False, raw.height, eager=True)
+    has_price = pl.any_horizontal(pl.col(*PRICE_COLUMNS).cast(pl.Float64).is_finite().fill_null(False))
+    is_session = pl.col("session").is_in(list(sessions)) | pl.col("session").is_null()
+    return raw.select(~is_session & ~has_price).to_series()
+
+
+def split_stray_events(raw: pl.DataFrame, sessions: Collection[date]) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """All rows but those of `is_stray_event`, and those, in the columns and types of `SOURCE_SCHEMA`."""
+    is_stray = is_stray_event(raw, sessions)
+    if not is_stray.any():
+        return raw, pl.DataFrame(schema=SOURCE_SCHEMA)
+    # The time of such a row is that of no bar.
+    strays = raw.filter(is_stray).with_columns(ts=pl.col("session").cast(pl.Datetime("us")).dt.replace_time_zone("UTC"))
+    return raw.filter(~is_stray), strays.select(pl.col(name).cast(dtype) for name, dtype in SOURCE_SCHEMA.items())
 
 
 def check_structure(

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_left
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 
@@ -176,14 +176,16 @@ def settle_events(
         before cannot be known.
     carried : DataFrame
         `CARRIED_SCHEMA`, one row an event that was not on an accepted bar, or an unknown one: `session` it came with, `to`
-        the session whose first bar has it now (null: none yet) and `outcome`: "carried", "unknown" (NaN), "false"
-        (refused for the event, which the next bar does not show either: left out), "waits" (no bar yet) or "lost" (no bar
-        within `CARRY_SESSIONS`).
+        the next session with an accepted bar (null: none within `CARRY_SESSIONS`) and `outcome`: "carried" (it counts
+        there), "unknown" (NaN there), "false" (refused for the event, which that bar does not show either: left out) or
+        "waits" (no bar yet, or too late).
     """
     judged = (
         pl.DataFrame(schema={"symbol": pl.String, "session": pl.Date, "rule": pl.String}) if errors is None else errors
     )
     keys = ["symbol", "session"]
+    # Another source has a sound row of that session: its event is the one that counts.
+    refused = refused.join(bars, on=keys, how="anti")
     accepted = bars.join(judged, on=keys, how="anti", maintain_order="left")
     if refused.is_empty() and judged.is_empty():
         return accepted, pl.DataFrame(schema=CARRIED_SCHEMA)
@@ -211,6 +213,27 @@ def settle_events(
             carried.extend((symbol, *line) for line in lines)
     return _with_events(accepted, changed), pl.DataFrame(carried, schema=CARRIED_SCHEMA, orient="row")
 
+
+def describe_carried(carried: pl.DataFrame, week: Collection[date]) -> list[str]:
+    """What became of events that are not on a bar of their own, in words, for those that concern a week.
+
+    The same whatever weeks were settled with it: of an event whose next bar lies in a later week it only says that it waits.
+    """
+    lines = []
+    for symbol, day, split, dividend, to, outcome in carried.sort("symbol", "session").rows():
+        event = f"{symbol} {day} split {split:g} dividend {dividend:g}"
+        if to in week:
+            lines.append(f"{event}: {_TOLD[outcome].format(to=to)}")
+        elif day in week:
+            lines.append(f"{event}: waits for the symbol's next bar")
+    return lines
+
+
+_TOLD = {
+    "carried": "counts on {to}",
+    "unknown": "what spans {to} is unknown",
+    "false": "left out, {to} does not show it either",
+}
 
 _EVENT_COLUMNS = ("symbol", "session", "ts", *PRICE_COLUMNS, "split_ratio", "dividend")
 
@@ -267,7 +290,7 @@ class _History:
         day, _, _, own = bar
         near = [each for each in refused if self._sessions(each, day) <= CARRY_SESSIONS]
         lines = [
-            self._line(symbol, each, None, "lost")
+            self._line(symbol, each, None, "waits")
             for each in refused
             if each not in near and (symbol, each) in self.events
         ]
@@ -286,7 +309,7 @@ class _History:
                 outcome = "unknown"
         event = UNKNOWN if outcome == "unknown" else self._combined(symbol, kept).then(own)
         lines += [self._line(symbol, each, day, outcome) for each in kept]
-        lines += [self._line(symbol, each, None, "false") for each in events if each not in kept]
+        lines += [self._line(symbol, each, day, "false") for each in events if each not in kept]
         if event.is_known and before is not None and self._stays(symbol, bar, before, event, near, judged):
             return day, UNKNOWN, [*lines, (day, *_values(UNKNOWN), day, "unknown")]
         return day, event, lines

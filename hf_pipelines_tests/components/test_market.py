@@ -17,12 +17,14 @@ from pydantic import ValidationError
 import hf_pipelines.defs
 from hf_pipelines.components.automation.arrivals import Arrivals
 from hf_pipelines.components.automation.work import Ledger
+from hf_pipelines.components.bars_stage import _bars_content, _check_file, _settle
 from hf_pipelines.components.market import FilesSourceSpec, HttpSourceSpec, Market, UniverseMember
 from hf_pipelines.components.stage import WANTED_TAG
 from hf_pipelines.partitions import week_key
 from hf_pipelines.research.bars import SOURCE_SCHEMA
 from hf_pipelines.research.wording import excerpt
 from hf_pipelines.resources.clock import Clock
+from hf_pipelines.resources.market_data import SourceFile
 from hf_pipelines.resources.parquet_io_manager import ParquetIOManager, Storage
 from hf_pipelines.resources.partition_store import PartitionStore, StoredPartitionError
 
@@ -165,6 +167,7 @@ def test_bars_of_one_week_are_published_with_roles_and_metadata(small):
     assert result.success
     assert {name: each.passed for name, each in checks(result).items()} == {
         "no_faulty_rows": True,
+        "events_in_place": True,
         "complete": True,
         "fresh_prices": True,
         "no_suspect_rows": True,
@@ -257,6 +260,62 @@ def test_bars_with_a_faulty_row_quarantine_it_and_publish_the_rest(small):
         ("BBB", "2013-02-26", -1.0, "negative volume")
     ]
     assert metadata(result)["2013-02-24"]["quarantined"] == 1
+
+
+def halved(symbol: str, since: date, bars: pl.DataFrame) -> pl.DataFrame:
+    """The bars with a 2:1 split of a symbol."""
+    is_after = (pl.col("symbol") == symbol) & (pl.col("session") >= since)
+    prices = (
+        pl.when(is_after).then(pl.col(name) / 2.0).otherwise(name).alias(name)
+        for name in ("open", "high", "low", "close")
+    )
+    return bars.with_columns(*prices, split_ratio=pl.when(of(symbol, since)).then(2.0).otherwise("split_ratio"))
+
+
+def test_bars_with_an_event_on_a_faulty_row_of_a_friday_show_it_on_monday_alone_and_in_a_range(small, tmp_path):
+    friday, monday = date(2013, 3, 1), date(2013, 3, 4)
+    bars = halved("CCC", friday, session_bars())
+    bars = bars.with_columns(volume=pl.when(of("CCC", friday)).then(-1.0).otherwise("volume"))
+    small.arrive(bars)
+    result = small.run(WEEKS[0], WEEKS[-1])
+    assert result.success
+    assert small.bars("2013-03-03").filter(of("CCC", monday))["split_ratio"].item() == 2.0
+    footers = [small.store.footer("small/bars", week) for week in WEEKS]
+    event = "CCC 2013-03-01 split 2 dividend 0"
+    assert [each.facts["events"] for each in footers] == [
+        [], [f"{event}: waits for the symbol's next bar"], [f"{event}: counts on 2013-03-04"],
+    ]  # fmt: skip
+    # Only the row itself is refused: the Monday is no missed split.
+    assert [each.facts["quarantined"] for each in footers] == [[], ["CCC 2013-03-01 negative volume"], []]
+    found = checks(result)["events_in_place"]
+    assert not found.passed and found.severity == dg.AssetCheckSeverity.WARN and event in found.description
+
+    (tmp_path / "other").mkdir()
+    alone = small_market(tmp_path / "other")
+    for week in WEEKS:
+        alone.arrive(bars.filter(pl.col("session").is_in(alone.market.partitions.sessions_of_week(week))))
+        assert alone.run(week).success
+    for week, expected in zip(WEEKS, footers, strict=True):
+        one = alone.store.footer("small/bars", week)
+        assert (one.content_hash, one.sources, one.facts) == (expected.content_hash, expected.sources, expected.facts)
+
+
+def test_bars_after_an_event_on_a_saturday_in_a_table_of_the_week_show_it_on_monday(small):
+    bars = halved("CCC", date(2013, 3, 4), session_bars()).with_columns(split_ratio=pl.lit(1.0))
+    nothing = (pl.lit(None, pl.Float64).alias(name) for name in ("open", "high", "low", "close", "volume"))
+    stray = bars.filter(of("CCC", date(2013, 3, 1))).with_columns(*nothing, session=date(2013, 3, 2), split_ratio=2.0)
+    partitions = small.market.partitions
+    passed = {}
+    for week in WEEKS:
+        days = partitions.sessions_of_week(week)
+        rows = pl.concat([bars.filter(pl.col("session").is_in(days)), stray.filter(pl.lit(week == WEEKS[1]))])
+        file = SourceFile(week, "0", rows, tuple(days))
+        passed[week] = [(file, _check_file(small.market, file, datetime(2013, 3, 9, tzinfo=UTC)))]
+    settled = _settle(small.market, passed)
+    assert settled.bars[WEEKS[2]].filter(of("CCC", date(2013, 3, 4)))["split_ratio"].item() == 2.0
+    content = _bars_content(small.market, WEEKS[1], partitions.sessions_of_week(WEEKS[1]), passed[WEEKS[1]], settled)
+    assert content.facts["quarantined"] == ["CCC 2013-03-02 event on a day without a session"]
+    assert content.facts["events"] == ["CCC 2013-03-02 split 2 dividend 0: waits for the symbol's next bar"]
 
 
 def in_pence(symbol: str, day: date) -> pl.DataFrame:
@@ -786,4 +845,5 @@ def test_bars_footer_facts_are_plain_json(small):
     small.run("2013-02-24")
     facts = small.store.footer("small/bars", "2013-02-24").facts
     assert json.loads(json.dumps(facts)) == facts
-    assert facts == {"expected": 30, "quarantined": [], "missing": [], "stale": [], "suspect": [], "unknown_rows": 0}
+    noted = dict.fromkeys(("quarantined", "events", "missing", "stale", "suspect"), [])
+    assert facts == {"expected": 30, **noted, "unknown_rows": 0}

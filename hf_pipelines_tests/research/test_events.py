@@ -13,7 +13,14 @@ from polars.testing import assert_frame_equal
 from hf_pipelines.research.backtest import ENGINES
 from hf_pipelines.research.bars import SOURCE_SCHEMA, validate_bars
 from hf_pipelines.research.costs import Costs
-from hf_pipelines.research.events import CARRY_SESSIONS, Event, carry_events, events_of, settle_events
+from hf_pipelines.research.events import (
+    CARRY_SESSIONS,
+    Event,
+    carry_events,
+    describe_carried,
+    events_of,
+    settle_events,
+)
 from hf_pipelines.research.features import compute_features
 from hf_pipelines.research.quality import judge_bars
 from hf_pipelines.research.targets import forward_return
@@ -119,7 +126,7 @@ def test_events_after_the_last_bar_wait():
         pytest.param(CARRY_SESSIONS - 1, "carried", 2.0, id="the bar before is read too"),
         # A second event before it would be out of sight.
         pytest.param(CARRY_SESSIONS, "unknown", NAN, id="the first session that is read"),
-        pytest.param(CARRY_SESSIONS + 1, "lost", 1.0, id="out of sight"),
+        pytest.param(CARRY_SESSIONS + 1, "waits", 1.0, id="out of sight"),
     ],
 )
 def test_event_before_a_long_halt(n_sessions, outcome, split_ratio):
@@ -180,7 +187,7 @@ def test_wrong_unit_for_three_sessions_leaves_no_gap_in_what_is_known():
 def test_false_event_is_left_out_and_named_and_the_bars_after_it_stay():
     raw = spoilt(walk(seed=10), 40, split_ratio=3.0)
     bars, carried = settle(raw)
-    assert carried.select("session", "to", "outcome").rows() == [(DAYS[40], None, "false")]
+    assert carried.select("session", "to", "outcome").rows() == [(DAYS[40], DAYS[41], "false")]
     assert set(DAYS[:60]) - set(bars["session"]) == {DAYS[40]}
     assert bars["split_ratio"].unique().to_list() == [1.0]
 
@@ -287,6 +294,24 @@ def test_a_week_of_bars_is_the_same_out_of_the_sessions_that_it_reads(events, go
         alone, _ = settle(raw.filter(pl.col("session").is_between(DAYS[first - CARRY_SESSIONS], week[-1])))
         of_week = pl.col("session").is_in(week)
         assert_frame_equal(alone.filter(of_week), whole.filter(of_week), check_exact=True)
+
+
+def test_row_of_a_session_that_another_file_has_soundly_carries_nothing():
+    sound = walk(seed=12, events=SPLIT)
+    bars = sound.with_columns(role=pl.lit("member"))
+    refused = spoilt(sound, 40).filter(pl.col("session") == DAYS[40])
+    settled, carried = settle_events(bars, refused, calendar=DAYS, is_daily=True)
+    assert_frame_equal(settled, bars)
+    assert carried.is_empty()
+
+
+def test_describe_carried_tells_each_week_what_it_can_know():
+    bars, carried = settle(spoilt(walk(seed=3, events={39: (3.0, 0.5)}), 39))
+    assert describe_carried(carried, DAYS[35:40]) == [
+        "A 2020-02-28 split 3 dividend 0.5: waits for the symbol's next bar"
+    ]
+    assert describe_carried(carried, DAYS[40:45]) == ["A 2020-02-28 split 3 dividend 0.5: counts on 2020-03-02"]
+    assert describe_carried(carried, DAYS[45:50]) == []
 
 
 def test_event_then_event_is_both():

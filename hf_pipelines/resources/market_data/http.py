@@ -30,7 +30,7 @@ from urllib.parse import urlsplit
 import polars as pl
 
 from hf_pipelines.partitions import parse_key, shift_week, week_end
-from hf_pipelines.research.bars import SOURCE_SCHEMA
+from hf_pipelines.research.bars import SOURCE_SCHEMA, is_stray_event
 from hf_pipelines.research.content_hash import content_hash
 from hf_pipelines.research.wording import excerpt, some_of
 from hf_pipelines.resources.limits import Limits
@@ -176,13 +176,13 @@ class HttpSource:
         return [self._read_week(session, key, days) for key, days in weeks.items()]
 
     def _part(self, together: pl.DataFrame, key: str, days: list[date]) -> SourceFile:
-        of_week = _or_plain(together.filter(pl.col("session").is_in(days)))
+        of_week = _or_plain(together.filter(_is_of(together, days)))
         return SourceFile(f"http/ohlcv/{key}", _hash_of(of_week), of_week, tuple(days))
 
     def _read_week(self, session: "Session", key: str, days: list[date]) -> SourceFile:
         def check(frame: pl.DataFrame) -> None:
             if frame.schema.get("session") == pl.Date:
-                strays = sorted(set(frame["session"].drop_nulls().to_list()) - set(days))
+                strays = sorted(set(frame.filter(~_is_of(frame, days))["session"].drop_nulls().to_list()))
                 if strays:
                     raise RefusedTableError(f"session {strays[0]} was not asked for")
 
@@ -428,6 +428,13 @@ def _joined(pages: list[pl.DataFrame]) -> pl.DataFrame:
         return joined.with_columns(pl.selectors.by_dtype(pl.Null).cast(pl.Float64))
     except pl.exceptions.PolarsError as e:
         raise RefusedTableError("its pages must have the same columns, in the same types") from e
+
+
+def _is_of(bars: pl.DataFrame, days: Sequence[date]) -> pl.Series:
+    """Rows of the days, and events between them on days without a session; rows without a day as well."""
+    inside = bars["session"].is_between(min(days), max(days))
+    of_days = bars["session"].is_in(list(days)) | bars["session"].is_null()
+    return (of_days | (is_stray_event(bars, days) & inside)).fill_null(True)
 
 
 def _is_dated(bars: pl.DataFrame) -> bool:

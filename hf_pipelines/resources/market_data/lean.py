@@ -86,7 +86,9 @@ class LeanSource:
     def _bars(self, first: date, last: date) -> pl.DataFrame:
         raw = self._identified(_as_prices(self._table(self.prices), self.prices))
         # Of the whole table: which session an event falls on must not depend on the range that is read.
-        sessions = raw.select("symbol", "day").unique().sort("symbol", "day")
+        # A row of a day without a session is no bar; before the market's first session nothing is known of sessions.
+        of_session = pl.col("day").is_in(list(self.hours)) | (pl.col("day") < min(self.hours))
+        sessions = raw.filter(of_session).select("symbol", "day").unique().sort("symbol", "day")
         events = self._events(sessions)
         # A bar of the night before a session (futures open on Sunday evening) is dated a day earlier.
         near = raw.filter(pl.col("day").is_between(first - timedelta(days=4), last + timedelta(days=1)))

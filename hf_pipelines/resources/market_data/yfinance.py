@@ -19,6 +19,7 @@ import polars as pl
 
 from hf_pipelines.research.bars import PRICE_COLUMNS, SOURCE_SCHEMA, BarGrid
 from hf_pipelines.research.content_hash import content_hash
+from hf_pipelines.research.events import EVENTS_SCHEMA, carry_events
 from hf_pipelines.resources.market_data import MarketDataOutageError, MarketDataRefusedError, SourceFile, by_week
 
 if TYPE_CHECKING:
@@ -130,7 +131,7 @@ def bars_of_history(
     Returns
     -------
     DataFrame
-        Contract `SOURCE_SCHEMA`; rows outside the sessions are left out.
+        Contract `SOURCE_SCHEMA`; rows outside the sessions are left out, their events count on the next bar.
 
     Raises
     ------
@@ -151,7 +152,8 @@ def bars_of_history(
         [days, starts.cast(pl.Datetime("us", "UTC"))]
         + [pl.Series(name, history[name].to_numpy(dtype="float64")) for name in COLUMNS]
     ).sort("start")
-    split = pl.when(pl.col("Stock Splits") > 0.0).then("Stock Splits").otherwise(1.0)
+    # NaN is more than 0 to polars.
+    split = pl.when(pl.col("Stock Splits").fill_nan(0.0) > 0.0).then("Stock Splits").otherwise(1.0)
     later = pl.col("split_ratio").cum_prod(reverse=True).shift(-1, fill_value=1.0)
     bars = (
         raw.with_columns(split_ratio=split)
@@ -163,7 +165,17 @@ def bars_of_history(
             symbol=pl.lit(symbol),
         )
     )
-    return _timed(bars, hours, grid).select(pl.col(name).cast(dtype) for name, dtype in SOURCE_SCHEMA.items())
+    timed = _timed(bars, hours, grid).select(pl.col(name).cast(dtype) for name, dtype in SOURCE_SCHEMA.items())
+    return carry_events(timed, _events_left_out(bars, timed))
+
+
+def _events_left_out(bars: pl.DataFrame, timed: pl.DataFrame) -> pl.DataFrame:
+    """Events of rows without a session, or outside of its hours: Yahoo adds a row without prices for them."""
+    happened = bars.filter((pl.col("split_ratio") != 1.0) | (pl.col("dividend") != 0.0))
+    # Of days before the first bar there is nothing to adjust.
+    after = happened.filter(pl.col("session") > (timed["session"].min() or date.max))
+    placed = timed.filter((pl.col("split_ratio") != 1.0) | (pl.col("dividend") != 0.0))
+    return after.join(placed, on=["symbol", "session"], how="anti").select(*EVENTS_SCHEMA).cast(EVENTS_SCHEMA)  # type: ignore[arg-type]
 
 
 def _timed(bars: pl.DataFrame, hours: Mapping[date, tuple[datetime, datetime]], grid: BarGrid) -> pl.DataFrame:

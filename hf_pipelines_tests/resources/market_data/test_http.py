@@ -232,6 +232,22 @@ def test_read_of_rows_that_were_not_asked_for_fails_its_week(server):
     assert "session 2013-02-21 was not asked for" in file.fault
 
 
+def test_read_keeps_events_without_prices_on_days_that_are_no_session(server):
+    stray = bars()[:1].with_columns(session=pl.lit(date(2013, 2, 23)), split_ratio=2.0)
+    stray = stray.with_columns(
+        pl.lit(None, pl.Float64).alias(name) for name in ("open", "high", "low", "close", "volume")
+    )
+    server.rows = lambda table, query: pl.concat([bars(), stray])
+    asked = sorted(bars()["session"].unique())
+    of_stray = [file.frame.filter(pl.col("split_ratio") == 2.0).height for file in source(server).read(asked)]
+    # A Saturday after the last session of its week was not asked for; between two sessions it is.
+    assert of_stray == [0] * len(of_stray)
+    moved = stray.with_columns(session=pl.lit(date(2013, 2, 21)))
+    server.rows = lambda table, query: pl.concat([bars().filter(pl.col("session") != date(2013, 2, 21)), moved])
+    days = [day for day in asked if day != date(2013, 2, 21)]
+    assert sum(file.frame.filter(pl.col("split_ratio") == 2.0).height for file in source(server).read(days)) == 1
+
+
 def test_read_of_an_empty_answer_is_a_table_without_rows(server):
     server.faults = ["empty"]
     (file,) = source(server).read(SESSIONS[:4])

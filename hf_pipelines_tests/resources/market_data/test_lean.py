@@ -141,6 +141,15 @@ def test_read_puts_the_events_of_a_session_on_its_first_bar(tmp_path):
     assert alone[0].frame["split_ratio"].to_list() == [4.0] + [1.0] * 6
 
 
+def test_read_of_an_event_before_a_row_of_a_day_without_a_session_puts_it_on_the_next_session(tmp_path):
+    days = [date(2014, 6, 5), date(2014, 6, 6), date(2014, 6, 7), date(2014, 6, 9)]
+    table = daily("ACME", days, [100.0, 100.0, 50.0, 50.0])
+    events = factors(("ACME", date(2014, 6, 6), 1.0, 0.5, 100.0), ("ACME", date(2050, 1, 1), 1.0, 1.0, 0.0))
+    market = partitions("XNYS", date(2014, 6, 2), date(2014, 6, 13))
+    bars = read(lean(tmp_path, market, ("ACME",), prices=table, factors=events), market, days[0], days[-1])
+    assert bars.select("session", "split_ratio").rows() == [(days[0], 1.0), (days[1], 1.0), (days[3], 2.0)]
+
+
 def test_read_of_a_market_that_begins_after_an_event_leaves_the_event_before_it(tmp_path):
     days = [date(2014, 6, day) for day in (4, 5, 6, 9, 10)]
     of_x = factors(("X", days[0], 1.0, 0.25, 4.0), ("X", date(2050, 12, 31), 1.0, 1.0, 0.0))

@@ -4,7 +4,8 @@ No network: what Yahoo answers is written down here in its form (chart API, vers
 """
 
 import builtins
-from datetime import UTC, date, datetime
+import math
+from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
 import polars as pl
@@ -60,6 +61,22 @@ def test_bars_of_daily_history_are_prices_as_traded_before_the_split():
     assert bars["ts"].to_list() == [XNYS.hours[day][1] for day in bars["session"]]
     assert bars["session"].to_list() == [date(2014, 6, day) for day in (5, 6, 9, 10)]
     assert bars.schema == pl.Schema(SOURCE_SCHEMA)
+
+
+def test_events_on_a_day_without_a_session_count_on_the_next_bar():
+    # Rows without prices, as yfinance adds them: a split on Saturday 2014-06-07, a dividend on Sunday.
+    frame = history([ny(day, 9, 30) for day in (5, 6, 9, 10)], [92.48, 92.22, 93.70, 94.25])
+    for day, column, value in ((7, "Stock Splits", 7.0), (8, "Dividends", 0.5)):
+        added = frame.iloc[:1] * math.nan
+        added.index = frame.index[:1] + timedelta(days=day - 5)
+        added[["Stock Splits", "Dividends"]] = 0.0
+        added[column] = value
+        frame = type(frame)(frame).combine_first(added)
+    bars = bars_of_history(frame.sort_index(), symbol="AAPL", hours=XNYS.hours, grid=BarGrid("1d", NEW_YORK))
+    assert bars["session"].to_list() == [date(2014, 6, day) for day in (5, 6, 9, 10)]
+    assert bars["split_ratio"].to_list() == [1.0, 1.0, 7.0, 1.0]
+    assert bars["dividend"].to_list() == pytest.approx([0.0, 0.0, 0.5, 0.0])
+    assert bars["close"].to_list() == pytest.approx([647.36, 645.54, 93.70, 94.25])
 
 
 def test_bars_of_hourly_history_end_whole_hours_after_the_open_and_at_the_close():
