@@ -26,6 +26,8 @@ from hf_pipelines.resources.object_store import ObjectStore
 from hf_pipelines.resources.partition_store import PartitionStore
 
 REPOSITORY = Path(__file__).resolve().parents[1]
+# What processes do differently in tests, where they are asked to.
+PLANTED = Path(__file__).parent / "planted"
 COPIED = ("pyproject.toml", "workspace.yaml", "dagster.yaml")
 
 WEEK, DAY = "2013-02-24", "2013-02-25"
@@ -78,7 +80,7 @@ class Checkout:
         kept = {name: value for name, value in os.environ.items() if not name.startswith(("HF_", "DAGSTER_", "MLFLOW"))}
         return {
             **kept,
-            "PYTHONPATH": f"{self.root}{os.pathsep}{REPOSITORY}",
+            "PYTHONPATH": os.pathsep.join([f"{PLANTED}", f"{self.root}", f"{REPOSITORY}"]),
             "PYTHONWARNINGS": "ignore",
             "HF_DATA_DIR": str(self.data),
             **self.env,

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import polars as pl
+import yaml
 
 from hf_pipelines.partitions import MarketPartitions
 from hf_pipelines.resources.market_data.files import SETTLE_S
@@ -32,8 +33,7 @@ from hf_pipelines_tests.servers import wait_until
 
 MARKET, STRATEGY = "small", "follower"
 
-# Two questions that cost the web server a tenth of a second each.
-LOOK_EVERY_S = 0.5
+LOOK_EVERY_S = 0.2
 GROUPS = ("temporal", "cross_asset")
 FIRST_SESSION = date(2012, 1, 3)
 
@@ -165,7 +165,8 @@ def settle(services: Running, *, quiet_ticks: int = 2, timeout_s: float = 600.0)
             return False
         ended = [run["ended"] or run["created"] for run in runs]
         since = max([began, *ended])
-        return all(_quiet(ticks, since, quiet_ticks) for ticks in ticks_of(services).values())
+        ticks = services.ticks()
+        return all(_quiet(ticks.get(name, []), since, quiet_ticks) for name in following(services.checkout))
 
     wait_until(is_quiet, "quiet sensors", timeout_s=timeout_s, every_s=LOOK_EVERY_S)
 
@@ -181,19 +182,14 @@ def _quiet(ticks: Sequence[Mapping[str, Any]], since: float, count: int) -> bool
     )
 
 
-TICKS = """
-query Ticks($limit: Int) {
-  sensorsOrError(repositorySelector: {repositoryName: "__repository__", repositoryLocationName: "hf_pipelines"}) {
-    ... on Sensors { results { name sensorType sensorState { status ticks(limit: $limit) {
-      timestamp status skipReason runIds cursor error { message } } } } }
-  }
-}
-"""
-
-
-def ticks_of(services: Running, limit: int = 4) -> dict[str, list[dict[str, Any]]]:
-    """Newest ticks of the sensors that follow files and features, by name."""
-    found = services.graphql(TICKS, limit=limit)["sensorsOrError"]["results"]
-    return {
-        each["name"]: each["sensorState"]["ticks"] for each in found if each["name"].endswith(("_arrivals", "_follows"))
-    }
+def following(checkout: Checkout) -> list[str]:
+    """Names of the sensors of a checkout that follow files and features."""
+    found = []
+    for path in sorted((checkout.root / "hf_pipelines" / "defs").glob("*/*/defs.yaml")):
+        attributes = yaml.safe_load(path.read_text())["attributes"]
+        if path.parent.parent.name == "strategies":
+            found.append(f"{attributes['name']}_follows")
+        elif attributes["source"]["type"] in ("files", "http"):
+            found.append(f"{attributes['name']}_arrivals")
+    assert found, f"nothing follows in {checkout.root}"
+    return found

@@ -1,26 +1,35 @@
-"""Running: the real code server, daemon and web server of a checkout as processes, asked through GraphQL.
+"""Running: the real code server, daemon and web server of a checkout as processes.
 
-Lives here: starting, killing and restarting them, launching runs and reading what became of them. Does not live here:
-what is asserted. The copy of dagster.yaml polls faster than the project's own, so that tests wait for seconds.
+Lives here: starting, killing and restarting them, launching runs through GraphQL as the web UI does, and reading what
+became of them. Does not live here: what is asserted. The copy of dagster.yaml polls faster than the project's own, and
+the daemon looks at its sensors and backfills every second (`planted_pace`), so that tests wait for seconds.
+
+Runs, events and ticks are read from Dagster's storage, not asked of the web server: an answer of it costs a tenth of a
+second of a core, and most of a test is waiting.
 """
 
 import json
 import os
+import re
 import signal
 import sys
 import urllib.error
 import urllib.request
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from functools import cached_property
 from pathlib import Path
 from subprocess import Popen
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import psutil
 import yaml
 
 from hf_pipelines_tests.checkout import Checkout
 from hf_pipelines_tests.servers import Server, free_port, wait_until
+
+if TYPE_CHECKING:
+    from dagster._core.storage.base_storage import DagsterStorage
 
 SERVICES = ("code_server", "webserver", "daemon")
 FINISHED = ("SUCCESS", "FAILURE", "CANCELED")
@@ -36,15 +45,18 @@ FAST: Mapping[str, Any] = {
     },
 }
 
-# How soon a run that crashed is launched anew.
-FAST_ENV = {"DAGSTER_EVENT_LOG_CONSUMER_DAEMON_INTERVAL_SECONDS": "1"}
+# How soon a run that crashed is launched anew, and how long a code server may take to start one: on a machine with other
+# work the usual minute is too short, and the run would be started twice.
+FAST_ENV = {"DAGSTER_EVENT_LOG_CONSUMER_DAEMON_INTERVAL_SECONDS": "1", "DAGSTER_GRPC_TIMEOUT_SECONDS": "240"}
 
 # Starting is mostly importing; other work on the machine may take most of its cores.
 START_S = 180.0
 RUN_S = 180.0
 
-# Each question costs the web server a tenth of a second of its core.
-ASK_EVERY_S = 0.25
+ASK_EVERY_S = 0.1
+
+# Runs are forked by the code server's fork server, which has imported the libraries (`planted_start`).
+FORKED_RUNS = {"HF_TEST_FORKED_RUNS": "1"}
 
 LAUNCH = """
 mutation Launch($params: ExecutionParams!) {
@@ -69,18 +81,8 @@ RUNS = """
 query Runs($filter: RunsFilter, $limit: Int) {
   runsOrError(filter: $filter, limit: $limit) {
     __typename
-    ... on Runs { results { runId status creationTime startTime endTime tags { key value } } }
+    ... on Runs { results { runId } }
     ... on Error { message }
-  }
-}
-"""
-EVENTS = """
-query Events($id: ID!, $after: String) {
-  logsForRun(runId: $id, afterCursor: $after) {
-    ... on EventConnection {
-      cursor hasMore
-      events { __typename ... on MessageEvent { message timestamp stepKey eventType } ... on ErrorEvent { error { message } } }
-    }
   }
 }
 """
@@ -95,7 +97,8 @@ mutation Stop($id: String!) {
 }
 """
 LOADED = "{ repositoriesOrError { ... on RepositoryConnection { nodes { name } } } }"
-DAEMONS = "{ instance { daemonHealth { allDaemonStatuses { daemonType required lastHeartbeatTime } } } }"
+# What a daemon writes into its log when it has started, with the names of its threads.
+CONFIGURED = re.compile(r"Instance is configured with the following daemons: (\[.*\])")
 
 
 def merged(base: Mapping[str, Any], change: Mapping[str, Any]) -> dict[str, Any]:
@@ -110,10 +113,13 @@ def merged(base: Mapping[str, Any], change: Mapping[str, Any]) -> dict[str, Any]
 def is_run_worker(process: psutil.Process) -> bool:
     """Whether a process below a code server is one that computes a run."""
     try:
-        command = process.cmdline()
+        command = " ".join(process.cmdline())
+        # A forked run has the command of the fork server, which has started it.
+        return "spawn_main" in command or (
+            "forkserver" in command and "forkserver" in " ".join(psutil.Process(process.ppid()).cmdline())
+        )
     except psutil.Error:
         return False
-    return any("spawn_main" in each for each in command)
 
 
 class Running:
@@ -212,12 +218,13 @@ class Running:
         try:
             if name == "webserver":
                 return bool(self.graphql(LOADED)["repositoriesOrError"].get("nodes"))
-            if not self.is_running("webserver"):
-                return "Instance is configured with the following daemons" in self.servers[name].text()
-            health = self.graphql(DAEMONS)["instance"]["daemonHealth"]["allDaemonStatuses"]
         except OSError:
             return False
-        return all((each["lastHeartbeatTime"] or 0.0) >= began for each in health if each["required"])
+        configured = CONFIGURED.findall(self.servers[name].text())
+        if not configured:
+            return False
+        beats = self.storage.run_storage.get_daemon_heartbeats().values()
+        return sum(each.timestamp >= began for each in beats) > configured[-1].count(",")
 
     def stop_sensors(self, *names: str) -> None:
         """Turn sensors off that run by default."""
@@ -305,8 +312,22 @@ class Running:
         assert launched["__typename"] == "LaunchRunSuccess", launched
         return str(launched["run"]["runId"])
 
+    @cached_property
+    def storage(self) -> "DagsterStorage":
+        """Dagster's storage, read past the servers: also while none runs."""
+        # Imported here: it takes a second, and many tests need none of it.
+        if url := self.env.get("HF_POSTGRES_URL"):
+            from dagster_postgres import DagsterPostgresStorage
+
+            return DagsterPostgresStorage(url.replace("postgresql://", "postgresql+psycopg2://", 1))
+        from dagster._core.storage.sqlite_storage import DagsterSqliteStorage
+
+        return DagsterSqliteStorage.from_local(str(self.home / "storage"))
+
     def status(self, run_id: str) -> str:
-        return str(self.graphql(STATUS, id=run_id)["runOrError"].get("status"))
+        run = self.storage.run_storage.get_run_by_id(run_id)
+        assert run is not None, f"there is no run {run_id}"
+        return str(run.status.value)
 
     def wait_for_status(self, run_id: str, *statuses: str, timeout_s: float = RUN_S) -> str:
         """Status of a run once it is one of `statuses` (or has ended)."""
@@ -326,40 +347,54 @@ class Running:
 
     def runs(self, **tags: str) -> list[dict[str, Any]]:
         """Runs that carry all `tags`, newest first: id, status, tags, and their times in seconds since 1970."""
-        wanted = {"tags": [{"key": key, "value": value} for key, value in tags.items()]}
-        found = self.graphql(RUNS, filter=wanted if tags else None, limit=1000)["runsOrError"]
-        assert found["__typename"] == "Runs", found
+        from dagster import RunsFilter
+
         return [
             {
-                "id": run["runId"],
-                "status": run["status"],
-                "tags": {each["key"]: each["value"] for each in run["tags"]},
-                "created": run["creationTime"],
-                "started": run["startTime"],
-                "ended": run["endTime"],
+                "id": record.dagster_run.run_id,
+                "status": record.dagster_run.status.value,
+                "tags": dict(record.dagster_run.tags),
+                "created": record.create_timestamp.timestamp(),
+                "started": record.start_time,
+                "ended": record.end_time,
             }
-            for run in found["results"]
+            for record in self.storage.run_storage.get_run_records(RunsFilter(tags=tags), limit=1000)
         ]
 
     def events(self, run_id: str) -> list[dict[str, Any]]:
         """Events of a run, oldest first: type, step, message, error and time in seconds since 1970."""
-        found: list[dict[str, Any]] = []
-        cursor = None
-        while True:
-            page = self.graphql(EVENTS, id=run_id, after=cursor)["logsForRun"]
-            found += [
+        found = []
+        for entry in self.storage.event_log_storage.get_logs_for_run(run_id):
+            event = entry.dagster_event
+            error = getattr(event.event_specific_data, "error", None) if event else None
+            found.append(
                 {
-                    "type": each.get("eventType"),
-                    "step": each.get("stepKey"),
-                    "message": each.get("message") or "",
-                    "error": (each.get("error") or {}).get("message", ""),
-                    "at": float(each.get("timestamp") or 0.0) / 1000.0,
+                    "type": event.event_type_value if event else None,
+                    "step": entry.step_key,
+                    "message": entry.message or "",
+                    "error": error.message if error else "",
+                    "at": entry.timestamp,
                 }
-                for each in page["events"]
+            )
+        return found
+
+    def ticks(self, limit: int = 4) -> dict[str, list[dict[str, Any]]]:
+        """Newest ticks of the sensors that the daemon has looked at, by name, each list newest first."""
+        storage = self.storage.schedule_storage
+        assert storage is not None
+        return {
+            state.name: [
+                {
+                    "id": tick.tick_id,
+                    "timestamp": tick.timestamp,
+                    "status": tick.status.value,
+                    "skipReason": tick.tick_data.skip_reason,
+                    "error": tick.error.message if tick.error else "",
+                }
+                for tick in storage.get_ticks(state.instigator_origin_id, state.selector_id, limit=limit)
             ]
-            cursor = page["cursor"]
-            if not page["hasMore"]:
-                return found
+            for state in storage.all_instigator_state()
+        }
 
     def run_pid(self, run_id: str) -> int:
         """Process of a run that a code server started; 0 before it has said so."""

@@ -10,7 +10,6 @@ ahead or more: what it has stored at rest is what the other one is waited for.
 
 import argparse
 import json
-import os
 import shutil
 import signal
 import sqlite3
@@ -31,7 +30,6 @@ import psutil
 from dagster import DagsterEventType, DagsterRun, DagsterRunStatus
 from dagster._core.storage.base_storage import DagsterStorage
 from dagster._core.storage.dagster_run import FINISHED_STATUSES
-from dagster._core.storage.sqlite_storage import DagsterSqliteStorage
 from dagster._core.storage.tags import WILL_RETRY_TAG
 
 from hf_pipelines.partitions import week_key
@@ -43,7 +41,7 @@ from hf_pipelines_tests.checkout import Checkout, make_checkout
 from hf_pipelines_tests.landing import FOLLOWER, GROUPS, MARKET, STRATEGY, settle
 from hf_pipelines_tests.peaceful import StateReader
 from hf_pipelines_tests.pipeline import TIMEZONE, shipped_features
-from hf_pipelines_tests.running import Running, is_run_worker
+from hf_pipelines_tests.running import FORKED_RUNS, Running, is_run_worker
 from hf_pipelines_tests.sample_bars import REFERENCE
 from hf_pipelines_tests.servers import postgres_server, wait_until
 
@@ -156,14 +154,6 @@ class Runs:
 
     storage: DagsterStorage
 
-    @staticmethod
-    def of(services: Running) -> "Runs":
-        if url := services.env.get("HF_POSTGRES_URL"):
-            from dagster_postgres import DagsterPostgresStorage
-
-            return Runs(DagsterPostgresStorage(url.replace("postgresql://", "postgresql+psycopg2://", 1)))
-        return Runs(DagsterSqliteStorage.from_local(str(services.home / "storage")))
-
     def newest(self, limit: int | None = 40) -> Sequence[DagsterRun]:
         return [each.dagster_run for each in self.storage.run_storage.get_run_records(limit=limit)]
 
@@ -271,7 +261,7 @@ class NoisyPlay:
         self.services, self.script, self.peaceful, self.say = services, script, peaceful, say
         self.faults, self.is_noisy = faults or {}, faults is not None
         self.rng = Random(f"{script.seed} play")
-        self.runs = Runs.of(services)
+        self.runs = Runs(services.storage)
         self.reader = StateReader(services.checkout.store())
         self.landing = services.checkout.data / "landing" / MARKET
         self.report = Report()
@@ -516,11 +506,7 @@ def soak(
     """Play a script twice in `folder`, in peace and not, and compare."""
     script = ArrivalScript(weeks, seed, symbols)
     checkout = make_place(folder, script)
-    brisk = Path(__file__).parent / "brisk"
-    env = {
-        "HF_TICK_SECONDS": "2",
-        "PYTHONPATH": os.pathsep.join([str(brisk), checkout.environment()["PYTHONPATH"]]),
-    }
+    env = {"HF_TICK_SECONDS": "2", **FORKED_RUNS}
     with ExitStack() as stack:
         peaceful = stack.enter_context(peace(checkout, script, folder))
         if has_postgres:

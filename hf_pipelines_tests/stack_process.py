@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from subprocess import DEVNULL, STDOUT, Popen
+from typing import TYPE_CHECKING
 
 import psutil
 
@@ -21,6 +22,9 @@ from hf_pipelines.serving.supervisor import ID_VARIABLE
 from hf_pipelines_tests.checkout import Checkout
 from hf_pipelines_tests.running import Running
 from hf_pipelines_tests.servers import free_port, wait_until
+
+if TYPE_CHECKING:
+    from dagster._core.storage.base_storage import DagsterStorage
 
 # Six servers, most of which import for seconds; other work on the machine may take most of its cores.
 START_S = 480.0
@@ -39,6 +43,13 @@ class StackProcess(Running):
         self.data = checkout.data
         self.starts = 0
         self.process: Popen[bytes] | None = None
+
+    @property
+    def storage(self) -> "DagsterStorage":
+        from dagster_postgres import DagsterPostgresStorage
+
+        url = self.variables()["HF_POSTGRES_URL"]
+        return DagsterPostgresStorage(url.replace("postgresql://", "postgresql+psycopg2://", 1))
 
     @property
     def printed(self) -> str:

@@ -8,7 +8,7 @@ import pytest
 from hf_pipelines.partitions import parse_key
 from hf_pipelines_tests.landing import GROUPS, HISTORY_WEEKS, MARKET, STRATEGY, Landing, make_landing, settle
 from hf_pipelines_tests.pipeline import shipped_features
-from hf_pipelines_tests.running import Running, running
+from hf_pipelines_tests.running import FORKED_RUNS, Running, running
 from hf_pipelines_tests.sample_references import table_of
 
 pytestmark = pytest.mark.servers
@@ -16,15 +16,16 @@ pytestmark = pytest.mark.servers
 BARS, SIGNALS, MODEL = f"{MARKET}/bars", f"{STRATEGY}/signals", f"{STRATEGY}/fitted_model"
 
 
-@pytest.fixture(scope="module")
-def fed(tmp_path_factory):
+@pytest.fixture
+def fed(tmp_path):
     """A market whose history has landed while the real daemon watched."""
-    folder = tmp_path_factory.mktemp("fed")
+    folder = tmp_path
     (folder / "trades").mkdir()
     trades = {"table": "insider_trades", "source": {"type": "files", "uri": str(folder / "trades")}}
     features = [*shipped_features(*GROUPS), "alternative/insider_net_buys_90"]
     landing = make_landing(folder, market={"references": [trades], "features": features})
-    with running(landing.checkout, folder / "instance", {"HF_TICK_SECONDS": "2"}) as services:
+    env = {"HF_TICK_SECONDS": "1", **FORKED_RUNS}
+    with running(landing.checkout, folder / "instance", env, start=("code_server", "daemon")) as services:
         settle(services)
         assert services.runs() == [], "a fresh instance must launch nothing"
         landing.deliver(landing.sessions_of(*range(HISTORY_WEEKS)))
@@ -46,8 +47,9 @@ def payload(landing: Landing, asset: str, key: str) -> bytes:
     return landing.store.objects.get(landing.store.key(asset, key))
 
 
-def test_history_that_lands_at_once_is_one_run_of_bars_one_of_features_and_the_newest_model_only(fed):
-    landing, services = fed
+def history_that_lands_at_once_is_one_run_of_bars_one_of_features_and_the_newest_model_only(
+    landing: Landing, services: Running
+) -> None:
     weeks = landing.weeks[:HISTORY_WEEKS]
     assert landing.store.partitions(BARS) == weeks
     assert all(landing.store.partitions(f"{MARKET}/features/{group}") == weeks for group in GROUPS)
@@ -60,8 +62,7 @@ def test_history_that_lands_at_once_is_one_run_of_bars_one_of_features_and_the_n
     ]  # fmt: skip
 
 
-def test_session_file_becomes_signals_and_the_same_file_again_nothing(fed):
-    landing, services = fed
+def session_file_becomes_signals_and_the_same_file_again_nothing(landing: Landing, services: Running) -> None:
     monday = landing.sessions_of(HISTORY_WEEKS)[0]
     before = services.runs()
     landing.deliver([monday])
@@ -82,8 +83,9 @@ def test_session_file_becomes_signals_and_the_same_file_again_nothing(fed):
     assert landing.hashes() == stored
 
 
-def test_broken_file_fails_its_week_by_name_while_another_week_goes_on_and_fixing_it_heals(fed):
-    landing, services = fed
+def broken_file_fails_its_week_by_name_while_another_week_goes_on_and_fixing_it_heals(
+    landing: Landing, services: Running
+) -> None:
     tuesday = landing.sessions_of(HISTORY_WEEKS)[1]
     old = landing.sessions_of(3)[0]
     more = landing.bars.filter(pl.col("session") == old).with_columns(close=pl.col("open"), low=pl.col("open") * 0.5)
@@ -111,8 +113,7 @@ def test_broken_file_fails_its_week_by_name_while_another_week_goes_on_and_fixin
     assert f"{tuesday}" in landing.issues()
 
 
-def test_week_boundary_brings_a_new_model_before_mondays_signal(fed):
-    landing, _ = fed
+def week_boundary_brings_a_new_model_before_mondays_signal(landing: Landing, _: Running) -> None:
     monday = landing.sessions_of(HISTORY_WEEKS + 1)[0]
     assert landing.issues() == [f"{day}" for day in [*landing.sessions_of(HISTORY_WEEKS), monday]]
     model = landing.store.read(MODEL, landing.weeks[HISTORY_WEEKS + 1])
@@ -122,8 +123,9 @@ def test_week_boundary_brings_a_new_model_before_mondays_signal(fed):
     assert model.frame["as_of"][0] < issue["as_of"][0]
 
 
-def test_revised_file_makes_new_versions_of_what_depends_on_it_and_leaves_issued_signals_alone(fed):
-    landing, services = fed
+def revised_file_makes_new_versions_of_what_depends_on_it_and_leaves_issued_signals_alone(
+    landing: Landing, services: Running
+) -> None:
     week = landing.weeks[HISTORY_WEEKS - 1]
     day = landing.sessions_of(HISTORY_WEEKS - 1)[2]
     before = landing.hashes()
@@ -145,8 +147,9 @@ def test_revised_file_makes_new_versions_of_what_depends_on_it_and_leaves_issued
     assert set(landing.store.versions(BARS, week)) == {before[f"{BARS}/{week}"]}
 
 
-def test_trade_that_lands_on_a_saturday_is_a_feature_of_the_sessions_after_it_and_of_nothing_before(fed):
-    landing, services = fed
+def trade_that_lands_on_a_saturday_is_a_feature_of_the_sessions_after_it_and_of_nothing_before(
+    landing: Landing, services: Running
+) -> None:
     insiders, weeks = f"{MARKET}/features/alternative", landing.weeks[HISTORY_WEEKS - 2 : HISTORY_WEEKS]
     saturday = parse_key(weeks[0]) + timedelta(days=6)
     before, kept, insiders_before = services.runs(), landing.hashes(), landing.hashes(insiders)
@@ -163,3 +166,17 @@ def test_trade_that_lands_on_a_saturday_is_a_feature_of_the_sessions_after_it_an
         pl.col("session") == landing.sessions_of(HISTORY_WEEKS - 1)[0]
     )
     assert dict(monday.select("symbol", "insider_net_buys_90").iter_rows())["S001"] == 1.0
+
+
+def test_files_that_land_over_three_weeks_become_bars_features_models_and_signals(fed):
+    landing, services = fed
+    # One after the other: each begins with what the ones before have left.
+    for step in (
+        history_that_lands_at_once_is_one_run_of_bars_one_of_features_and_the_newest_model_only,
+        session_file_becomes_signals_and_the_same_file_again_nothing,
+        broken_file_fails_its_week_by_name_while_another_week_goes_on_and_fixing_it_heals,
+        week_boundary_brings_a_new_model_before_mondays_signal,
+        revised_file_makes_new_versions_of_what_depends_on_it_and_leaves_issued_signals_alone,
+        trade_that_lands_on_a_saturday_is_a_feature_of_the_sessions_after_it_and_of_nothing_before,
+    ):
+        step(landing, services)

@@ -6,6 +6,7 @@ import copy
 import json
 import re
 import shutil
+import socket
 import subprocess
 import urllib.error
 import urllib.request
@@ -24,7 +25,7 @@ from jsonschema.validators import validator_for
 from hf_pipelines.resources.object_store import ObjectStore
 from hf_pipelines.resources.partition_store import PartitionStore
 from hf_pipelines_tests.checkout import REPOSITORY, WEEK
-from hf_pipelines_tests.running import LAUNCH, STATUS
+from hf_pipelines_tests.running import CONFIGURED, LAUNCH, START_S, STATUS
 from hf_pipelines_tests.servers import BIN, free_port, postgres_server, s3_server, serving, wait_until
 
 OURS = ("code_server", "webserver", "daemon", "mlflow")
@@ -232,6 +233,14 @@ class Deployment:
         checked = subprocess.run(test, env=self.environment(name), cwd=REPOSITORY, capture_output=True, timeout=60)
         return checked.returncode == 0
 
+    def has_begun(self, name: str) -> bool:
+        """Whether a service listens on its port; the daemon has none, and says that it has started."""
+        port = {"code_server": "4000", "webserver": "3000", "mlflow": "5000"}.get(name)
+        if port is None:
+            return CONFIGURED.search((self.folder / f"{name}.log").read_text()) is not None
+        with socket.socket() as probe:
+            return probe.connect_ex(("127.0.0.1", int(self.moved[port]))) == 0
+
     def start(self, stack: ExitStack, *names: str) -> None:
         """Start services side by side, as their dependencies allow, and wait until all are healthy."""
         for name in names:
@@ -246,7 +255,9 @@ class Deployment:
             )
         for name in names:
             try:
-                wait_until(lambda name=name: self.is_healthy(name), f"healthy {name}")
+                # Each check is a process that imports for seconds: it is asked once there is something to be found.
+                wait_until(lambda name=name: self.has_begun(name), f"beginning of {name}", timeout_s=START_S)
+                wait_until(lambda name=name: self.is_healthy(name), f"healthy {name}", timeout_s=START_S, every_s=1.0)
             except AssertionError as e:
                 raise AssertionError(f"{e}\n{(self.folder / f'{name}.log').read_text()[-3000:]}") from e
 

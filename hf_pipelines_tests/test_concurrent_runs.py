@@ -6,7 +6,6 @@ asked for. From the command line nothing keeps them apart; from the web UI the p
 
 import dataclasses
 import json
-import os
 import signal
 import subprocess
 import time
@@ -61,13 +60,8 @@ def race(tmp_path):
     landing = make_landing(tmp_path, weeks=1, strategies=[])
     faults = tmp_path / "faults"
     faults.mkdir()
-    planted = Path(__file__).parent / "planted"
-    checkout = landing.checkout
-    env = {
-        "HF_TEST_FAULTS": str(faults),
-        "PYTHONPATH": os.pathsep.join([str(planted), checkout.environment()["PYTHONPATH"]]),
-    }
-    return Race(dataclasses.replace(landing, checkout=dataclasses.replace(checkout, env=env)), faults)
+    checkout = dataclasses.replace(landing.checkout, env={"HF_TEST_FAULTS": str(faults)})
+    return Race(dataclasses.replace(landing, checkout=checkout), faults)
 
 
 def start(race: Race) -> subprocess.Popen:

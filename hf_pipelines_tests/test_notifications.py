@@ -20,7 +20,7 @@ import pytest
 from hf_pipelines_tests.canaries import file_texts
 from hf_pipelines_tests.checkout import Checkout, make_checkout
 from hf_pipelines_tests.pipeline import TIMEZONE, session_bars, sessions_from, shipped_features
-from hf_pipelines_tests.running import Running, running
+from hf_pipelines_tests.running import FORKED_RUNS, Running, running
 from hf_pipelines_tests.servers import free_port, wait_until
 
 pytestmark = pytest.mark.servers
@@ -29,10 +29,6 @@ WAIT_S = 120.0
 TOKEN = "s3cret-t0ken"
 WEEKS = ("2012-01-08", "2012-01-15")
 
-TICKS = """
-{ sensorOrError(sensorSelector: {repositoryName: "__repository__", repositoryLocationName: "hf_pipelines", sensorName: "watch"})
-  { ... on Sensor { sensorState { ticks(limit: 1000) { tickId status error { message } } } } } }
-"""
 CHECK = """
 query Check($asset: [String!]!) {
   assetCheckExecutions(assetKey: {path: $asset}, checkName: "on_time", limit: 20) {
@@ -123,17 +119,17 @@ class Watching:
             (self.landing / "arriving").rename(self.landing / f"{day}.parquet")
 
     def ticks(self) -> list[dict[str, Any]]:
-        return list(self.services.graphql(TICKS)["sensorOrError"]["sensorState"]["ticks"])
+        return self.services.ticks(limit=1000).get("watch", [])
 
     def wait_for_looks(self, n: int = 2) -> None:
         """Until the watch has looked `n` times more, from the beginning to the end."""
-        before = {each["tickId"] for each in self.ticks()}
+        before = {each["id"] for each in self.ticks()}
 
         def has_looked() -> bool:
-            ended = [each for each in self.ticks() if each["tickId"] not in before and each["status"] != "STARTED"]
+            ended = [each for each in self.ticks() if each["id"] not in before and each["status"] != "STARTED"]
             return len(ended) > n
 
-        wait_until(has_looked, "looks of the watch", timeout_s=WAIT_S, every_s=0.5)
+        wait_until(has_looked, "looks of the watch", timeout_s=WAIT_S, every_s=0.2)
 
     def wait_for_messages(self, n: int) -> None:
         wait_until(lambda: len(self.receiver.got) >= n, f"{n} messages, got {self.receiver.seen()}", timeout_s=WAIT_S)
@@ -173,6 +169,7 @@ def watching(tmp_path: Path) -> Iterator[Watching]:
             "HF_UI_URL": "http://ui.example:3000",
             "HF_LATE_HOURS": "0",
             "HF_TICK_SECONDS": "1",
+            **FORKED_RUNS,
         }
         with running(checkout, tmp_path, env) as services:
             yield Watching(services, landing, bars, receiver)

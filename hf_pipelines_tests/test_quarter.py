@@ -34,6 +34,9 @@ SEED = 4 if WEEKS == WHOLE_QUARTER else 437
 SCRIPT = ArrivalScript(WEEKS, SEED)
 
 
+pytestmark = pytest.mark.servers
+
+
 @dataclass(frozen=True)
 class Quarter:
     report: Report
@@ -57,7 +60,6 @@ def altered(quarter: Quarter, tmp_path: Path) -> Iterator[PartitionStore]:
     return PartitionStore(ObjectStore(str(tmp_path / "storage")))
 
 
-@pytest.mark.servers
 def test_quarter_with_restarts_broken_and_duplicate_files_ends_with_the_hashes_and_weights_of_peace(quarter):
     report = quarter.report
     assert report.is_equal, report.text()
@@ -77,7 +79,6 @@ def test_quarter_with_restarts_broken_and_duplicate_files_ends_with_the_hashes_a
     assert all(quarter.noisy.partitions(asset) for asset in ASSETS)
 
 
-@pytest.mark.servers
 def test_comparison_finds_a_lost_issue_an_old_partition_a_changed_weight_and_a_file_that_was_not_taken(
     quarter, altered
 ):

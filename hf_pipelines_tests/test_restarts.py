@@ -5,7 +5,6 @@ is allowed, and its retry runs), the retry makes the identical bytes, and no tra
 """
 
 import json
-import os
 import signal
 import sqlite3
 import time
@@ -34,6 +33,8 @@ TWO_POLLS_S = 2 * SETTINGS["run_monitoring"]["poll_interval_seconds"]
 RETRIES = SETTINGS["run_retries"]["max_retries"]
 
 WAIT_S = 300.0
+
+pytestmark = pytest.mark.servers
 
 TERMINATE = "mutation Terminate($id: String!) { terminateRun(runId: $id) { __typename } }"
 
@@ -161,10 +162,8 @@ def workplace(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workplace]:
     faults = folder / "faults"
     faults.mkdir()
     copy = built_checkout().checkout.copy_of_data(folder / "data")
-    paths = [str(Path(__file__).parent / "planted"), copy.environment()["PYTHONPATH"]]
-    env = {"HF_TEST_FAULTS": str(faults), "PYTHONPATH": os.pathsep.join(paths)}
     # Commands share the instance of the services.
-    env["DAGSTER_HOME"] = str(folder / "run" / "home")
+    env = {"HF_TEST_FAULTS": str(faults), "DAGSTER_HOME": str(folder / "run" / "home")}
     checkout = Checkout(copy.root, copy.data, env)
     # They would follow what the tests do to bars and models.
     followers = ["short_ranking_follows", "short_trees_follows"]
@@ -172,7 +171,6 @@ def workplace(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workplace]:
         yield Workplace(services, faults)
 
 
-@pytest.mark.servers
 def test_publish_killed_before_during_and_after_the_write_leaves_a_whole_partition_and_the_last_retry_makes_it_identical(
     workplace: Workplace,
 ) -> None:
@@ -196,7 +194,6 @@ def test_publish_killed_before_during_and_after_the_write_leaves_a_whole_partiti
     workplace.wait_for_quiet_tracker()
 
 
-@pytest.mark.servers
 def test_everything_killed_in_training_in_the_write_and_before_the_event_is_made_good_after_each_restart(
     workplace: Workplace,
 ) -> None:
@@ -222,7 +219,6 @@ def test_everything_killed_in_training_in_the_write_and_before_the_event_is_made
     workplace.wait_for_quiet_tracker()
 
 
-@pytest.mark.servers
 def test_backfill_killed_alone_and_then_with_everything_keeps_each_week_whole_and_ends_with_all_of_them(
     workplace: Workplace,
 ) -> None:
@@ -250,7 +246,6 @@ def test_backfill_killed_alone_and_then_with_everything_keeps_each_week_whole_an
     assert n_new() == len(weeks)
 
 
-@pytest.mark.servers
 def test_signal_whose_run_is_killed_before_its_event_is_issued_once(workplace: Workplace) -> None:
     services = workplace.services
     (workplace.checkout.data / "storage" / SIGNALS / f"{DAY}.parquet").unlink()
@@ -269,7 +264,6 @@ def test_signal_whose_run_is_killed_before_its_event_is_issued_once(workplace: W
     assert workplace.store.versions(SIGNALS, DAY) == []
 
 
-@pytest.mark.servers
 def test_run_whose_failure_is_read_before_its_status_is_written_is_retried_all_the_same(
     workplace: Workplace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -290,7 +284,6 @@ def test_run_whose_failure_is_read_before_its_status_is_written_is_retried_all_t
     assert workplace.hash(BARS, WEEK) == workplace.new[f"{BARS}/{WEEK}"]
 
 
-@pytest.mark.servers
 def test_run_whose_code_server_is_killed_is_left_to_end_by_itself_and_can_still_be_terminated(
     workplace: Workplace,
 ) -> None:
@@ -319,7 +312,6 @@ def test_run_whose_code_server_is_killed_is_left_to_end_by_itself_and_can_still_
     assert workplace.hash(BARS, WEEK) in (old, new)
 
 
-@pytest.mark.servers
 def test_command_that_is_killed_is_failed_within_two_polls_and_is_not_announced_for_a_retry(
     workplace: Workplace,
 ) -> None:

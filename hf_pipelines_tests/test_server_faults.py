@@ -23,9 +23,9 @@ from hf_pipelines.resources.partition_store import PartitionStore
 from hf_pipelines_tests.checkout import WEEK, built_checkout
 from hf_pipelines_tests.faulty_s3 import Fault, Faulty, faulty, through
 from hf_pipelines_tests.hasty import hasty, hurry
-from hf_pipelines_tests.landing import MARKET, STRATEGY, Landing, make_landing, ticks_of
+from hf_pipelines_tests.landing import MARKET, STRATEGY, Landing, make_landing
 from hf_pipelines_tests.pipeline import Project, files_market, ridge_strategy, session_bars, sessions_from
-from hf_pipelines_tests.running import FINISHED, Running, running
+from hf_pipelines_tests.running import FINISHED, RUNS, Running, running
 from hf_pipelines_tests.servers import Postgres, mlflow_server, postgres_server, s3_server, wait_until
 
 BARS = f"{MARKET}/bars"
@@ -148,7 +148,7 @@ class Stack:
     def has_pages(self) -> bool:
         """Whether the web server answers: it does not while the database is away."""
         try:
-            return bool(self.services.runs())
+            return bool(self.services.graphql(RUNS, limit=1)["runsOrError"]["results"])
         except OSError:
             return False
 
@@ -290,7 +290,7 @@ def test_tick_that_takes_too_long_is_given_up_and_the_next_one_asks_once(stack: 
     assert services.graphql(START_SENSOR, selector=selector)["startSensor"]["__typename"] == "Sensor"
 
     def statuses() -> list[str]:
-        return [each["status"] for each in ticks_of(services, limit=20)[ARRIVALS]]
+        return [each["status"] for each in services.ticks(limit=20)[ARRIVALS]]
 
     wait_until(lambda: "FAILURE" in statuses(), "tick that fails", timeout_s=WAIT_S, every_s=0.5)
     assert {run["id"] for run in services.runs()} == before

@@ -40,6 +40,7 @@ from hf_pipelines_tests.checkout import (
     make_checkout,
 )
 from hf_pipelines_tests.hasty import hasty
+from hf_pipelines_tests.running import RUNS
 from hf_pipelines_tests.servers import free_port, wait_until
 from hf_pipelines_tests.stack_process import START_S, STOPPED, StackProcess, carriers, open_folder, stack_process
 
@@ -93,19 +94,19 @@ class Searched:
         )
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def folder() -> Iterator[Path]:
     with open_folder() as folder:
         yield folder
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def searched(folder: Path) -> Iterator[Searched]:
     with webhook(CANARY["webhook"]) as receiver, arguments_seen(folder / "data") as arguments:
         yield Searched(receiver, arguments)
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def stack(folder: Path, searched: Searched) -> Iterator[StackProcess]:
     checkout = dataclasses.replace(built_checkout().checkout, data=folder / "data")
     env = {"HF_WEBHOOK_URL": searched.receiver.url, "HF_TICK_SECONDS": "5"}
@@ -127,7 +128,7 @@ def status_of(url: str, method: str = "GET") -> int:
         return int(e.code)
 
 
-def test_stack_when_started_names_each_service_and_keeps_its_passwords(stack: StackProcess) -> None:
+def stack_when_started_names_each_service_and_keeps_its_passwords(stack: StackProcess) -> None:
     assert set(stack.pids()) == set(SERVICES)
     for name, pid in stack.pids().items():
         assert psutil.pid_exists(pid)
@@ -146,7 +147,7 @@ def test_stack_when_started_names_each_service_and_keeps_its_passwords(stack: St
     assert not [each for each in passwords if each in arguments + stack.printed]
 
 
-def test_stack_object_store_without_the_access_key_refuses_to_read_write_and_reset(stack: StackProcess) -> None:
+def stack_object_store_without_the_access_key_refuses_to_read_write_and_reset(stack: StackProcess) -> None:
     address = f"http://127.0.0.1:{stack.ports['s3']}"
     assert status_of(f"{address}/hf-pipelines") == 403
     assert status_of(f"{address}/hf-pipelines/storage/planted", "PUT") == 403
@@ -155,7 +156,7 @@ def test_stack_object_store_without_the_access_key_refuses_to_read_write_and_res
     assert status_of(f"{address}/hf-pipelines?X-Amz-Credential={key[:-1]}/d/r/s3/aws4_request") == 403
 
 
-def test_stack_second_supervisor_on_the_same_data_is_refused_with_the_first_ones_pid(stack: StackProcess) -> None:
+def stack_second_supervisor_on_the_same_data_is_refused_with_the_first_ones_pid(stack: StackProcess) -> None:
     assert stack.process is not None
     second = stack.checkout.run(stack.arguments())
     assert second.returncode == 1
@@ -165,7 +166,7 @@ def test_stack_second_supervisor_on_the_same_data_is_refused_with_the_first_ones
     assert all(stack.n_healthy(name) == 1 for name in SERVICES)
 
 
-def test_stack_chain_through_its_daemon_has_the_hashes_of_the_embedded_default(
+def stack_chain_through_its_daemon_has_the_hashes_of_the_embedded_default(
     stack: StackProcess, searched: Searched
 ) -> None:
     expected = {key: each for key, each in built_checkout().hashes.items() if not key.startswith("short_trees/")}
@@ -187,8 +188,7 @@ def test_stack_chain_through_its_daemon_has_the_hashes_of_the_embedded_default(
     assert not (stack.data / "mlflow.db").exists()
 
 
-@pytest.mark.parametrize("name", ["s3", "postgres", "code_server"])
-def test_stack_service_that_is_killed_comes_back_with_what_it_kept(stack: StackProcess, name: str) -> None:
+def stack_service_that_is_killed_comes_back_with_what_it_kept(stack: StackProcess, name: str) -> None:
     key = f"us_tech/bars/{FIRST_BARS}"
     stack.store().objects.put(f"kept/{name}.txt", name.encode())
     before, killed = stack.n_healthy(name), stack.pids()[name]
@@ -210,7 +210,7 @@ def test_stack_service_that_is_killed_comes_back_with_what_it_kept(stack: StackP
     assert footer.content_hash == built_checkout().hashes[key]
 
 
-def test_stack_code_server_whose_inner_process_is_killed_serves_again_and_its_run_goes_on_once(
+def stack_code_server_whose_inner_process_is_killed_serves_again_and_its_run_goes_on_once(
     stack: StackProcess,
 ) -> None:
     outer, n_starts = psutil.Process(stack.pids()["code_server"]), stack.n_healthy("code_server")
@@ -230,7 +230,7 @@ def test_stack_code_server_whose_inner_process_is_killed_serves_again_and_its_ru
         assert stack.runs(**{"dagster/root_run_id": each}) == []
 
 
-def test_stack_whose_supervisor_was_killed_starts_again_with_its_data_and_passwords_but_those_that_are_set(
+def stack_whose_supervisor_was_killed_starts_again_with_its_data_and_passwords_but_those_that_are_set(
     stack: StackProcess, searched: Searched, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert stack.process is not None
@@ -266,7 +266,7 @@ def test_passwords_of_the_environment_come_before_those_of_the_last_start(
     assert serving_stack._passwords(path) == given
 
 
-def test_stack_prints_stores_and_sends_no_secret_when_each_of_its_servers_fails(
+def stack_prints_stores_and_sends_no_secret_when_each_of_its_servers_fails(
     stack: StackProcess, searched: Searched, folder: Path
 ) -> None:
     printed: list[str] = []
@@ -322,7 +322,7 @@ def test_stack_prints_stores_and_sends_no_secret_when_each_of_its_servers_fails(
     assert searched.shown(texts) == []
 
 
-def test_stack_on_sigterm_stops_in_reverse_order_and_leaves_no_process(stack: StackProcess) -> None:
+def stack_on_sigterm_stops_in_reverse_order_and_leaves_no_process(stack: StackProcess) -> None:
     run_id = json.loads((stack.data / "stack" / "operator.json").read_text())["id"]
     assert len(carriers(run_id)) > len(SERVICES)
     assert stack.stop() == 0
@@ -333,7 +333,7 @@ def test_stack_on_sigterm_stops_in_reverse_order_and_leaves_no_process(stack: St
     assert "database system is shut down" in (stack.data / "logs" / "postgres.log").read_text().splitlines()[-1]
 
 
-def test_files_that_a_stopped_stack_leaves_hold_no_secret(stack: StackProcess, searched: Searched) -> None:
+def files_that_a_stopped_stack_leaves_hold_no_secret(stack: StackProcess, searched: Searched) -> None:
     assert stack.process is not None
     assert stack.process.poll() is not None
     printed = [path.read_text() for path in stack.data.parent.glob("*.out")]
@@ -343,6 +343,25 @@ def test_files_that_a_stopped_stack_leaves_hold_no_secret(stack: StackProcess, s
     assert any("_compute_logs" in place and searched.run_id in text for place, text in texts)
     assert any(place.endswith("bars%2F2013-02-24.parquet") and "'symbol': 'AAPL'" in text for place, text in texts)
     assert searched.shown(texts) == []
+
+
+def test_stack_from_its_start_to_its_end_keeps_what_it_has_and_its_secrets(
+    stack: StackProcess, searched: Searched, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # One after the other: each begins with what the ones before have left.
+    stack_when_started_names_each_service_and_keeps_its_passwords(stack)
+    stack_object_store_without_the_access_key_refuses_to_read_write_and_reset(stack)
+    stack_second_supervisor_on_the_same_data_is_refused_with_the_first_ones_pid(stack)
+    stack_chain_through_its_daemon_has_the_hashes_of_the_embedded_default(stack, searched)
+    for name in ("s3", "postgres", "code_server"):
+        stack_service_that_is_killed_comes_back_with_what_it_kept(stack, name)
+    stack_code_server_whose_inner_process_is_killed_serves_again_and_its_run_goes_on_once(stack)
+    stack_whose_supervisor_was_killed_starts_again_with_its_data_and_passwords_but_those_that_are_set(
+        stack, searched, monkeypatch
+    )
+    stack_prints_stores_and_sends_no_secret_when_each_of_its_servers_fails(stack, searched, folder)
+    stack_on_sigterm_stops_in_reverse_order_and_leaves_no_process(stack)
+    files_that_a_stopped_stack_leaves_hold_no_secret(stack, searched)
 
 
 def test_ui_on_a_taken_port_says_who_holds_it_and_starts_nothing(tmp_path: Path) -> None:
@@ -399,7 +418,7 @@ def test_ui_read_only_runs_beside_an_operators_and_launches_nothing(tmp_path: Pa
             with pytest.raises(urllib.error.HTTPError) as error:
                 viewer.launch(["us_tech/bars"], WEEK)
             assert "sent to a read-only UI must be a query" in error.value.__notes__[0]
-            assert viewer.runs() == []
+            assert viewer.graphql(RUNS, limit=1)["runsOrError"]["results"] == []
 
 
 # A service of a few bytes: it is healthy once it has written its file, and ends after the given seconds.

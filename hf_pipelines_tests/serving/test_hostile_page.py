@@ -16,11 +16,12 @@ from playwright.sync_api import Page, expect
 
 from hf_pipelines_tests.browser import CHROMIUM, WebServer, browser_page, materialize
 from hf_pipelines_tests.running import LAUNCH
-from hf_pipelines_tests.web_uis import WEEK, WebUI, WebUIs, launch_body, launch_document, launch_params, web_uis
+from hf_pipelines_tests.web_uis import WEEK, WebUI, WebUIs, launch_body, launch_document, launch_params
 
 pytestmark = [
     pytest.mark.browser,
     pytest.mark.servers,
+    pytest.mark.xdist_group("web_uis"),
     pytest.mark.skipif(CHROMIUM is None, reason="no chromium, chromium-browser or google-chrome on the PATH"),
 ]
 
@@ -91,12 +92,6 @@ subscription Events($id: ID!) {
   pipelineRunLogs(runId: $id) { ... on PipelineRunLogsSubscriptionSuccess { run { runId } } }
 }
 """
-
-
-@pytest.fixture(scope="module")
-def uis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[WebUIs]:
-    with web_uis(tmp_path_factory.mktemp("hostile")) as uis:
-        yield uis
 
 
 @pytest.fixture(scope="module")
