@@ -501,12 +501,13 @@ def soak(
     symbols: int = 4,
     has_faults: bool = True,
     has_postgres: bool = False,
+    has_forked_runs: bool = False,
     say: Callable[[str], None] = lambda line: None,
 ) -> Report:
     """Play a script twice in `folder`, in peace and not, and compare."""
     script = ArrivalScript(weeks, seed, symbols)
     checkout = make_place(folder, script)
-    env = {"HF_TICK_SECONDS": "2", **FORKED_RUNS}
+    env = {"HF_TICK_SECONDS": "2", **(FORKED_RUNS if has_forked_runs else {})}
     with ExitStack() as stack:
         peaceful = stack.enter_context(peace(checkout, script, folder))
         if has_postgres:

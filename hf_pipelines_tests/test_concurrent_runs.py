@@ -16,7 +16,7 @@ import psutil
 import pytest
 
 from hf_pipelines_tests.landing import MARKET, Landing, make_landing
-from hf_pipelines_tests.running import running
+from hf_pipelines_tests.running import FORKED_RUNS, running
 from hf_pipelines_tests.servers import wait_until
 
 pytestmark = pytest.mark.servers
@@ -102,7 +102,8 @@ def test_runs_launched_from_the_web_ui_wait_for_each_other_and_lose_no_day(race,
     first, second = race.landing.sessions[:2]
     race.landing.deliver([first])
     # Without the arrival sensor: both runs are an operator's.
-    with running(race.landing.checkout, tmp_path / "instance", without_sensors=[f"{MARKET}_arrivals"]) as services:
+    sensors = [f"{MARKET}_arrivals"]
+    with running(race.landing.checkout, tmp_path / "instance", FORKED_RUNS, without_sensors=sensors) as services:
         race.arm()
         older = services.launch([BARS], race.week)
         stopped = race.wait_for_stopped()

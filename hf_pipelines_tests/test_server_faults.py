@@ -25,7 +25,7 @@ from hf_pipelines_tests.faulty_s3 import Fault, Faulty, faulty, through
 from hf_pipelines_tests.hasty import hasty, hurry
 from hf_pipelines_tests.landing import MARKET, STRATEGY, Landing, make_landing
 from hf_pipelines_tests.pipeline import Project, files_market, ridge_strategy, session_bars, sessions_from
-from hf_pipelines_tests.running import FINISHED, RUNS, Running, running
+from hf_pipelines_tests.running import FINISHED, FORKED_RUNS, RUNS, Running, running
 from hf_pipelines_tests.servers import Postgres, mlflow_server, postgres_server, s3_server, wait_until
 
 BARS = f"{MARKET}/bars"
@@ -154,7 +154,7 @@ class Stack:
 
 
 @pytest.fixture(scope="module")
-def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+def running_stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     folder = tmp_path_factory.mktemp("faults")
     # Not below pytest's folder: another session of pytest that starts closes that to all other users.
     database_folder = Path(tempfile.mkdtemp(prefix="pg_data_"))
@@ -179,6 +179,7 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
             "HF_STORAGE_URI": uri,
             "HF_POSTGRES_URL": postgres.url,
             "HF_TICK_SECONDS": "1",
+            **FORKED_RUNS,
             "DAGSTER_SENSOR_GRPC_TIMEOUT_SECONDS": str(TICK_TIMEOUT_S),
         }
         sensors = [ARRIVALS, f"{STRATEGY}_follows"]
@@ -187,6 +188,20 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
             direct = PartitionStore(ObjectStore(uri, s3.endpoint))
             yield Stack(landing, services, proxy, database, direct, undisturbed)
     shutil.rmtree(database_folder)
+
+
+@pytest.fixture
+def stack(running_stack: Stack) -> Iterator[Stack]:
+    """The stack without faults and without bars; no sensor asks for them after the test."""
+    running_stack.proxy.heal()
+    store = running_stack.store
+    for week in store.partitions(BARS):
+        store.objects.delete(store.key(BARS, week))
+    running_stack.proxy.forget()
+    yield running_stack
+    running_stack.proxy.heal()
+    running_stack.services.stop_sensors(ARRIVALS)
+    wait_until(lambda: not running_stack.unfinished(), "end of all runs", timeout_s=WAIT_S, every_s=0.5)
 
 
 @pytest.mark.servers

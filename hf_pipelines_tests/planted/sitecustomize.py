@@ -1,14 +1,25 @@
-"""What processes that a test starts do differently: the daemon's pace, faults, how runs start.
+"""What processes that a test starts do differently: storage, the daemon's pace, faults, how runs start.
 
-Python imports a module of this name when it starts; a test puts this folder on PYTHONPATH. The variables by which it
-asks for the rest are HF_TEST_FAULTS, a folder, and HF_TEST_FORKED_RUNS, 1.
+Python imports a module of this name when it starts; `checkout` puts this folder on PYTHONPATH. Servers and the runs that
+they start keep what they have read; HF_TEST_FAULTS names a folder of faults, and HF_TEST_FORKED_RUNS is 1 for runs that
+are forked.
 """
 
 import os
 import sys
 from pathlib import Path
 
-if "dagster._daemon" in sys.orig_argv:
+COMMAND = " ".join(sys.orig_argv)
+
+if any(
+    name in COMMAND
+    for name in ("dagster api grpc ", "dagster_webserver", "dagster._daemon", "forkserver", "spawn_main")
+):
+    import planted_storage
+
+    planted_storage.keep()
+
+if "dagster._daemon" in COMMAND:
     import planted_pace
 
     planted_pace.hasten()
@@ -18,7 +29,7 @@ if "HF_TEST_FAULTS" in os.environ:
 
     planted_faults.plant(Path(os.environ["HF_TEST_FAULTS"]))
 
-if "grpc" in sys.orig_argv and os.environ.get("HF_TEST_FORKED_RUNS") == "1":
+if "dagster api grpc " in COMMAND and os.environ.get("HF_TEST_FORKED_RUNS") == "1":
     import planted_start
 
     planted_start.fork_runs()
