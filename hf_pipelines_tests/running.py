@@ -56,7 +56,9 @@ RUN_S = 180.0
 ASK_EVERY_S = 0.1
 
 # Runs are forked by the code server's fork server, which has imported the libraries (`planted_start`).
-FORKED_RUNS = {"HF_TEST_FORKED_RUNS": "1"}
+FORKED_RUNS = {"HF_TEST_FORKED_RUNS": "models"}
+# Where no model is fitted.
+FORKED_DATA_RUNS = {"HF_TEST_FORKED_RUNS": "data"}
 
 LAUNCH = """
 mutation Launch($params: ExecutionParams!) {
@@ -177,28 +179,38 @@ class Running:
 
     def start(self, *names: str) -> None:
         """Start services (default: all that are not running), and wait until they answer."""
-        for name in names or [each for each in SERVICES if not self.is_running(each)]:
-            assert not self.is_running(name), f"{name} is running"
-            log = self.folder / f"{name}.log"
-            with log.open("ab") as output:
-                process = Popen(
-                    self.command(name),
-                    cwd=self.checkout.root,
-                    env=self.env,
-                    stdout=output,
-                    stderr=output,
-                    start_new_session=True,
-                )
-            started = self.servers[name] = Server(process, log)
-            began = psutil.Process(process.pid).create_time()
-            # One after the other: the others load the code from the first.
-            wait_until(
-                lambda name=name, started=started, began=began: not started.is_running or self.answers(name, began),
-                f"{name} that answers",
-                timeout_s=START_S,
-                every_s=ASK_EVERY_S,
+        chosen = list(names) or [each for each in SERVICES if not self.is_running(each)]
+        # The others load the code from the first; then they start side by side.
+        for together in (["code_server"], ["webserver", "daemon"]):
+            began = {name: self._launch(name) for name in together if name in chosen}
+            for name in began:
+                self._wait_for_answer(name, began[name])
+
+    def _launch(self, name: str) -> float:
+        """Start the process of a service; returns when it began, in seconds since 1970."""
+        assert not self.is_running(name), f"{name} is running"
+        log = self.folder / f"{name}.log"
+        with log.open("ab") as output:
+            process = Popen(
+                self.command(name),
+                cwd=self.checkout.root,
+                env=self.env,
+                stdout=output,
+                stderr=output,
+                start_new_session=True,
             )
-            assert started.is_running, f"{name} ended with {process.returncode}:\n{started.text()[-3000:]}"
+        self.servers[name] = Server(process, log)
+        return psutil.Process(process.pid).create_time()
+
+    def _wait_for_answer(self, name: str, began: float) -> None:
+        started = self.servers[name]
+        wait_until(
+            lambda: not started.is_running or self.answers(name, began),
+            f"{name} that answers",
+            timeout_s=START_S,
+            every_s=ASK_EVERY_S,
+        )
+        assert started.is_running, f"{name} ended with {started.process.returncode}:\n{started.text()[-3000:]}"
 
     def is_running(self, name: str) -> bool:
         return name in self.servers and self.servers[name].is_running
@@ -421,10 +433,11 @@ def running(
     """All services started and answering (or those of `start`), some sensors turned off; stopped at the end."""
     services = Running(checkout, folder, env, dagster_yaml=dagster_yaml)
     try:
-        for name in start:
-            if name == "daemon":
-                services.stop_sensors(*without_sensors)
-            services.start(name)
+        first = [name for name in start if name != "daemon"] if without_sensors else list(start)
+        services.start(*first)
+        if first != list(start):
+            services.stop_sensors(*without_sensors)
+            services.start("daemon")
         yield services
     finally:
         services.stop()

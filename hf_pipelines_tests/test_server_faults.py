@@ -25,7 +25,7 @@ from hf_pipelines_tests.faulty_s3 import Fault, Faulty, faulty, through
 from hf_pipelines_tests.hasty import hasty, hurry
 from hf_pipelines_tests.landing import MARKET, STRATEGY, Landing, make_landing
 from hf_pipelines_tests.pipeline import Project, files_market, ridge_strategy, session_bars, sessions_from
-from hf_pipelines_tests.running import FINISHED, FORKED_RUNS, RUNS, Running, running
+from hf_pipelines_tests.running import FINISHED, FORKED_DATA_RUNS, RUNS, Running, running
 from hf_pipelines_tests.servers import Postgres, mlflow_server, postgres_server, s3_server, wait_until
 
 BARS = f"{MARKET}/bars"
@@ -179,7 +179,7 @@ def running_stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
             "HF_STORAGE_URI": uri,
             "HF_POSTGRES_URL": postgres.url,
             "HF_TICK_SECONDS": "1",
-            **FORKED_RUNS,
+            **FORKED_DATA_RUNS,
             "DAGSTER_SENSOR_GRPC_TIMEOUT_SECONDS": str(TICK_TIMEOUT_S),
         }
         sensors = [ARRIVALS, f"{STRATEGY}_follows"]

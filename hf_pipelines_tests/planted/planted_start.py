@@ -7,30 +7,26 @@ it from the files, as one that was started anew does. Tests of how runs start, d
 import multiprocessing
 from multiprocessing import forkserver
 
-LIBRARIES = (
+# What runs of bars and features import, and what those of models do besides.
+OF_DATA = [
     "dagster",
     "dagster.components",
     "dagster._core.execution.api",
     "dagster._grpc.impl",
     "polars",
     "pyarrow.parquet",
-    "pandas",
     "numba",
-    "sklearn.linear_model",
-    "sklearn.pipeline",
     "exchange_calendars",
     "obstore",
-    "dagster_mlflow",
-    "mlflow",
-    "matplotlib.pyplot",
-    "skops.io",
-)
+]
+OF_MODELS = ["sklearn.linear_model", "sklearn.pipeline", "dagster_mlflow", "mlflow", "matplotlib.pyplot", "skops.io"]
+LIBRARIES = {"data": OF_DATA, "models": [*OF_DATA, *OF_MODELS]}
 
 
-def fork_runs() -> None:
+def fork_runs(kind: str) -> None:
     """Start the fork server, which imports beside the code server, and have runs forked from it."""
     get_context = multiprocessing.get_context
-    forkserver.set_forkserver_preload(list(LIBRARIES))
+    forkserver.set_forkserver_preload(LIBRARIES[kind])
     forkserver.ensure_running()
 
     def chosen(method=None):

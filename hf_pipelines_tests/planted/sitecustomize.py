@@ -1,8 +1,8 @@
 """What processes that a test starts do differently: storage, the daemon's pace, faults, how runs start.
 
 Python imports a module of this name when it starts; `checkout` puts this folder on PYTHONPATH. Servers and the runs that
-they start keep what they have read; HF_TEST_FAULTS names a folder of faults, and HF_TEST_FORKED_RUNS is 1 for runs that
-are forked.
+they start keep what they have read; HF_TEST_FAULTS names a folder of faults, and HF_TEST_FORKED_RUNS asks for forked runs
+and says which (`planted_start`).
 """
 
 import os
@@ -29,7 +29,7 @@ if "HF_TEST_FAULTS" in os.environ:
 
     planted_faults.plant(Path(os.environ["HF_TEST_FAULTS"]))
 
-if "dagster api grpc " in COMMAND and os.environ.get("HF_TEST_FORKED_RUNS") == "1":
+if "dagster api grpc " in COMMAND and "HF_TEST_FORKED_RUNS" in os.environ:
     import planted_start
 
-    planted_start.fork_runs()
+    planted_start.fork_runs(os.environ["HF_TEST_FORKED_RUNS"])
