@@ -337,8 +337,9 @@ class Running:
         return DagsterSqliteStorage.from_local(str(self.home / "storage"))
 
     def status(self, run_id: str) -> str:
-        run = self.storage.run_storage.get_run_by_id(run_id)
-        assert run is not None, f"there is no run {run_id}"
+        from dagster import RunsFilter
+
+        (run,) = self.storage.run_storage.get_runs(RunsFilter(run_ids=[run_id]))
         return str(run.status.value)
 
     def wait_for_status(self, run_id: str, *statuses: str, timeout_s: float = RUN_S) -> str:
@@ -381,7 +382,7 @@ class Running:
             error = getattr(event.event_specific_data, "error", None) if event else None
             found.append(
                 {
-                    "type": event.event_type_value if event else None,
+                    "type": event.event_type.name if event else None,
                     "step": entry.step_key,
                     "message": entry.message or "",
                     "error": error.message if error else "",
