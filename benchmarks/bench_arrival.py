@@ -165,7 +165,7 @@ def main() -> int:
         folder = Path(name)
         os.environ["HF_DATA_DIR"] = str(folder / "own")
         checkout, landing = build(folder, market, history)
-        with running(checkout, folder / "instance", dagster_yaml=OWN_PACE) as services:
+        with running(checkout, folder / "instance", {"HF_TEST_PACE": "own"}, dagster_yaml=OWN_PACE) as services:
             # The sessions of the week that came before have features and no issue: the sensors begin with them.
             before = [day for day in history["session"].unique().sort() if week_key(day) == week_key(new[0])]
             wait_for_signals(services, checkout, before)

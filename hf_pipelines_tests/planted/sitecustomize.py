@@ -1,8 +1,8 @@
 """What processes that a test starts do differently: storage, the daemon's pace, faults, how runs start.
 
-Python imports a module of this name when it starts; `checkout` puts this folder on PYTHONPATH. Servers and the runs that
-they start keep what they have read; HF_TEST_FAULTS names a folder of faults, and HF_TEST_FORKED_RUNS asks for forked runs
-and says which (`planted_start`).
+Python imports a module of this name when it starts; `checkout` puts this folder on PYTHONPATH. Servers keep what they
+have read of their storage, and the daemon looks more often, unless HF_TEST_PACE is `own`. HF_TEST_FAULTS names a folder
+of faults, and HF_TEST_FORKED_RUNS asks for forked runs and says which (`planted_start`).
 """
 
 import os
@@ -10,19 +10,18 @@ import sys
 from pathlib import Path
 
 COMMAND = " ".join(sys.orig_argv)
+SERVERS_AND_RUNS = ("dagster api grpc ", "dagster_webserver", "dagster._daemon", "forkserver", "spawn_main")
 
-if any(
-    name in COMMAND
-    for name in ("dagster api grpc ", "dagster_webserver", "dagster._daemon", "forkserver", "spawn_main")
-):
-    import planted_storage
+if os.environ.get("HF_TEST_PACE") != "own":
+    if any(name in COMMAND for name in SERVERS_AND_RUNS):
+        import planted_storage
 
-    planted_storage.keep()
+        planted_storage.keep()
 
-if "dagster._daemon" in COMMAND:
-    import planted_pace
+    if "dagster._daemon" in COMMAND:
+        import planted_pace
 
-    planted_pace.hasten()
+        planted_pace.hasten()
 
 if "HF_TEST_FAULTS" in os.environ:
     import planted_faults
