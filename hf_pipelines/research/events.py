@@ -22,7 +22,8 @@ from datetime import date
 import polars as pl
 
 from hf_pipelines.research.bars import PRICE_COLUMNS
-from hf_pipelines.research.quality import EVENT_FLOOR, EVENT_SHOWN, LOOKBACK_SESSIONS, SPELL_SESSIONS
+from hf_pipelines.research.quality import LOOKBACK_SESSIONS, SPELL_SESSIONS
+from hf_pipelines.research.symbol_history import EVENT_FLOOR, EVENT_PARTLY_SHOWN, EVENT_SHOWN
 
 EVENTS_SCHEMA: dict[str, pl.DataType] = {
     "symbol": pl.String(),
@@ -341,6 +342,9 @@ class _History:
             return True
         size = carried.log_factor(close)
         moved = math.log(opened / before[2]) - own.log_factor(close)
+        if any((symbol, each) in self.doubted for each in events):
+            # However small it is: its own bar did not show it, or showed an event of another size.
+            return size == 0.0 or moved / size >= EVENT_PARTLY_SHOWN
         return abs(size) < EVENT_FLOOR or moved / size >= EVENT_SHOWN
 
     def _combined(self, symbol: str, days: Iterable[date]) -> Event:

@@ -28,51 +28,108 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
-from typing import Literal, TypeAlias
+from typing import Literal
 
 import numpy as np
-import numpy.typing as npt
 import polars as pl
 
-Array: TypeAlias = npt.NDArray[np.float64]
-Mask: TypeAlias = npt.NDArray[np.bool_]
+from hf_pipelines.research.symbol_history import (
+    EVENT_FLOOR,
+    HISTORY_SESSIONS,
+    LEVEL_SESSIONS,
+    PREVIOUS_SESSIONS,
+    Array,
+    History,
+    Mask,
+    history_of,
+    is_hidden,
+    is_of_other_size,
+    lag,
+    one_a_session,
+    or_one,
+)
+
 Severity = Literal["error", "warning"]
 
-# What is usual: the median of a month of sessions, which ten faulty ones of them do not move.
-LEVEL_SESSIONS = 20
-# Fewer bars than this in the month say nothing of what is usual.
-LEVEL_BARS = 5
 # A wrong level is refused so long after its first session; later it is half of the month, and so the usual one.
 SPELL_SESSIONS = 10
-# The bar before: after a longer pause the price of before is no measure of the price after.
-PREVIOUS_SESSIONS = 5
 
-LOOKBACK_SESSIONS = LEVEL_SESSIONS + (SPELL_SESSIONS - 1) + PREVIOUS_SESSIONS
+LOOKBACK_SESSIONS = HISTORY_SESSIONS + SPELL_SESSIONS - 1
 
 UNIT = 100.0
 # How far from 100 times the usual price a price in the wrong unit may lie: prices themselves move within a month.
 UNIT_TOLERANCE = math.log(2.0)
 
-SPLIT_RATIOS = (1.5, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0, 10.0, 20.0)
+# New units for one old; a consolidation has any whole number.
+SPLIT_RATIOS = (
+    *(1.5, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0, 10.0, 15.0, 20.0, 25.0, 30.0, 50.0, 100.0),
+    *(1.0 / each for each in (1.5, 2, 3, 4, 5, 6, 7, 8, 10, 12, 15, 20, 25, 30, 40, 50, 60, 75, 100)),
+)
 # A night's move on top of the split.
 SPLIT_TOLERANCE = 0.06
 # Money traded on the day of a split is as usual; on the day of news that halves a price it is many times that.
 SPLIT_TURNOVER = 3.0
 # And so is the day's range.
 QUIET_RANGE = 3.0
+# Ratios of units: ten or a hundred times the price with the volume as before is no split.
+UNIT_RATIOS = (100.0, 10.0, 0.1, 0.01)
+# How far from usual the number of units traded may lie to be that of before a split.
+SAME_VOLUME = math.log(1.4)
+# As far, it may be one yet: refused as another company, but later sessions only where they are further away.
+SIMILAR_VOLUME = math.log(1.9)
 
-# An event of less than this drowns in what prices do in a night.
-EVENT_FLOOR = math.log(1.25)
-# Share of the event that the price must show at least.
-EVENT_SHOWN = 0.35
+# Bonus issues and small splits: news move a price as far, so all else must be as on any day.
+BONUS_RATIOS = (1.2, 1.25, 4.0 / 3.0)
+BONUS_TOLERANCE = 0.035
+BONUS_TURNOVER = 1.5
+BONUS_RANGE = 1.5
+BONUS_RANGES = 5.0
+
+# A smaller event than `EVENT_FLOOR` is judged where it is so many times the symbol's usual range.
+SMALL_EVENT_FLOOR = 0.05
+SMALL_EVENT_RANGES = 4.0
+SUSPECT_EVENT_FLOOR = 0.03
+SUSPECT_EVENT_RANGES = 2.5
+SUSPECT_EVENT_SHOWN = 0.25
 
 COMPANY_JUMP = math.log(2.0)
 COMPANY_TURNOVER = 3.0
+# A smaller jump, with hardly any trade left.
+SMALL_COMPANY_JUMP = math.log(1.4)
+SMALL_COMPANY_TURNOVER = 8.0
+# Share of the jump by which the price must stay away.
+AWAY = 0.6
+# Trade that is so far below the least of a month: a thin symbol trades little on many days.
+LOWEST_TURNOVER = 2.0
+
+# A price of a bar that the bar itself takes back: an error where it is far away for the symbol without more trade...
+PRINT_ERROR = math.log(1.5)
+PRINT_ERROR_RANGES = 10.0
+PRINT_ERROR_TURNOVER = 2.0
+# ... or so far away that no trade explains it; a warning where it is nearer.
+PRINT_ABSURD = math.log(3.0)
+PRINT = math.log(1.35)
+QUIET_PRINT = 0.15
+QUIET_PRINT_RANGES = 4.0
 
 JUMP = math.log(1.25)
-RETURNED_JUMP = math.log(1.5)
+# With no more trade than on any day less is a jump, and still less where the range is that of any day too.
+TRADED_JUMP = 0.2
+QUIET_JUMP = 0.1
+QUIET_JUMP_RANGES = 3.5
+QUIET_JUMP_RANGE = 2.5
+QUIET_TURNOVER = 2.0
+
+RETURNED_JUMP = 0.2
+RETURNED_RANGES = 3.5
 RETURNED_WITHIN = 0.2
+
 VOLUME_SPIKE = 20.0
+VOLUME_DROP = 20.0
+LOWEST_VOLUME = 5.0
+
+# Closes that are equal so often in a row, for a symbol that repeated none in the month before.
+SAME_CLOSES = 4
 
 # Symbols judged together: their windows of twenty years fit into 100 MB.
 BLOCK_SYMBOLS = 64
@@ -84,67 +141,6 @@ VERDICT_SCHEMA: dict[str, pl.DataType] = {
     "severity": pl.String(),
     "reason": pl.String(),
 }
-
-
-@dataclass(frozen=True)
-class History:
-    """Bars of some symbols as arrays (sessions, symbols), NaN where there is none, with what is usual for each.
-
-    Attributes
-    ----------
-    open, high, low, close, turnover : arrays
-        Of the bar; turnover is close times volume: no split changes it.
-    event : array
-        What the bar's own events make of the price before it: 0.5 for a 2:1 split.
-    previous : array
-        Close of the bar before, as traded.
-    pause : array
-        Sessions without a bar since the bar before.
-    expected : array
-        Close of the bar before, after all events since, those that the price does not show left out.
-    usual_price, usual_turnover, usual_range : arrays
-        Medians of the month before; the price after all events since, the range as ln(high / low). NaN with fewer than
-        `LEVEL_BARS` bars.
-    before_previous : array
-        Close of the bar before the bar before, after all events since.
-    factor : array
-        `event`, 1 where the price does not show it.
-    """
-
-    open: Array
-    high: Array
-    low: Array
-    close: Array
-    turnover: Array
-    event: Array
-    previous: Array
-    pause: Array
-    expected: Array
-    before_previous: Array
-    usual_price: Array
-    usual_turnover: Array
-    usual_range: Array
-    factor: Array
-
-    @property
-    def gap(self) -> Array:
-        """ln(open / expected): the part of the night's move that no event explains."""
-        return np.log(self.open / self.expected)
-
-    @property
-    def leaves_level(self) -> Mask:
-        """Whether the night's move leads away from the usual price: the way back from a wrong print does not."""
-        distance = np.log(self.open / self.usual_price)
-        return ~(np.sign(self.gap) * distance < 0.5 * np.abs(self.gap))
-
-    @property
-    def range(self) -> Array:
-        return np.log(self.high / self.low)
-
-    @property
-    def turnover_ratio(self) -> Array:
-        """Money traded by what is usual; NaN where nothing is usual, as with currencies."""
-        return self.turnover / np.where(self.usual_turnover > 0.0, self.usual_turnover, np.nan)
 
 
 @dataclass(frozen=True)
@@ -204,7 +200,7 @@ def judge_bars(bars: pl.DataFrame, *, calendar: Sequence[date]) -> pl.DataFrame:
     ValueError
         If a session of `bars` is not in `calendar`.
     """
-    daily = _by_session(bars)
+    daily = one_a_session(bars)
     if daily.is_empty():
         return pl.DataFrame(schema=VERDICT_SCHEMA)
     first, last = daily["session"].min(), daily["session"].max()
@@ -216,7 +212,7 @@ def judge_bars(bars: pl.DataFrame, *, calendar: Sequence[date]) -> pl.DataFrame:
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
         for start in range(0, len(symbols), BLOCK_SYMBOLS):
             block = symbols[start : start + BLOCK_SYMBOLS]
-            history = _history(daily, days, block)
+            history = history_of(daily, days, block)
             for order, rule in enumerate(RULES):
                 rows.extend((order, row, each) for row, each in _verdicts(rule, history, days, block))
     found = sorted(rows, key=lambda each: (each[2][0], each[1], each[0]))
@@ -226,121 +222,13 @@ def judge_bars(bars: pl.DataFrame, *, calendar: Sequence[date]) -> pl.DataFrame:
 def _verdicts(
     rule: Rule, history: History, days: Sequence[date], symbols: Sequence[str]
 ) -> list[tuple[int, tuple[object, ...]]]:
-    found = rule.judge(history)
+    found = history.once(rule.judge)
     verdicts: list[tuple[int, tuple[object, ...]]] = []
     for row, column in np.argwhere(found.bars & np.isfinite(history.close)):
         numbers = {name: float(values[row, column]) for name, values in found.numbers.items()}
         reason = rule.reason.format(**numbers)
         verdicts.append((int(row), (symbols[column], days[row], rule.name, rule.severity, reason)))
     return verdicts
-
-
-def _by_session(bars: pl.DataFrame) -> pl.DataFrame:
-    """One bar a symbol-session; the first of several carries their events."""
-    one = bars.sort("symbol", "ts").group_by("symbol", "session", maintain_order=True)
-    return one.agg(
-        pl.col("open", "split_ratio", "dividend").first(),
-        pl.col("high").max(),
-        pl.col("low").min(),
-        pl.col("close").last(),
-        (pl.col("close") * pl.col("volume")).sum().alias("turnover"),
-    )
-
-
-def _history(daily: pl.DataFrame, days: Sequence[date], symbols: Sequence[str]) -> History:
-    of_block = daily.filter(pl.col("symbol").is_in(list(symbols)))
-    place = {day: row for row, day in enumerate(days)}
-    column_of = {symbol: column for column, symbol in enumerate(symbols)}
-    rows = np.array([place[day] for day in of_block["session"].to_list()])
-    columns = np.array([column_of[symbol] for symbol in of_block["symbol"].to_list()])
-    names = ("open", "high", "low", "close", "turnover", "split_ratio", "dividend")
-    dense = {name: np.full((len(days), len(symbols)), np.nan) for name in names}
-    for name, values in dense.items():
-        values[rows, columns] = of_block[name].to_numpy()
-    close = dense["close"]
-    previous, pause = _bar_before(close)
-    # As in `bars.price_factor`.
-    event = close / (dense["split_ratio"] * (close + dense["dividend"]))
-    # An unknown event is what makes the price of before that at which the bar opens.
-    event = _or_one(np.where(np.isfinite(close) & np.isnan(event), dense["open"] / previous, event))
-    factor = np.where(_is_hidden(event, dense["open"], previous), 1.0, event)
-    lagged = _comparable(close, factor)
-    expected, before_previous = _first_two(lagged)
-    spread = np.log(dense["high"] / dense["low"])
-    return History(
-        **{name: dense[name] for name in ("open", "high", "low", "close", "turnover")},
-        event=event,
-        previous=previous,
-        pause=pause,
-        expected=expected,
-        before_previous=before_previous,
-        usual_price=_median(lagged),
-        usual_turnover=_median(_lags(dense["turnover"], LEVEL_SESSIONS)),
-        usual_range=_median(_lags(spread, LEVEL_SESSIONS)),
-        factor=factor,
-    )
-
-
-def _or_one(values: Array) -> Array:
-    return np.where(np.isfinite(values), values, 1.0)
-
-
-def _lag(values: Array, n: int) -> Array:
-    """Values of `n` sessions before; NaN where the frame does not reach back."""
-    lagged = np.full_like(values, np.nan)
-    if n < len(values):
-        lagged[n:] = values[: len(values) - n]
-    return lagged
-
-
-def _lags(values: Array, n: int) -> Array:
-    """(n, sessions, symbols): the values of 1, 2, ..., `n` sessions before."""
-    return np.stack([_lag(values, each) for each in range(1, n + 1)])
-
-
-def _comparable(close: Array, factor: Array) -> Array:
-    """Closes of the sessions before, each after all events since: multiplied from the bar backwards, so always alike."""
-    since = factor.copy()
-    lagged = []
-    for each in range(1, LEVEL_SESSIONS + 1):
-        lagged.append(_lag(close, each) * since)
-        since = since * _or_one(_lag(factor, each))
-    return np.stack(lagged)
-
-
-def _bar_before(close: Array) -> tuple[Array, Array]:
-    previous, pause = np.full_like(close, np.nan), np.full_like(close, np.nan)
-    for each in range(PREVIOUS_SESSIONS, 0, -1):
-        lagged = _lag(close, each)
-        has_bar = np.isfinite(lagged)
-        previous, pause = np.where(has_bar, lagged, previous), np.where(has_bar, each - 1.0, pause)
-    return previous, pause
-
-
-def _first_two(lagged: Array) -> tuple[Array, Array]:
-    """The last bar before and the one before that, both among the last `PREVIOUS_SESSIONS` sessions."""
-    first, second = np.full_like(lagged[0], np.nan), np.full_like(lagged[0], np.nan)
-    for values in lagged[:PREVIOUS_SESSIONS][::-1]:
-        has_bar = np.isfinite(values)
-        second = np.where(has_bar, first, second)
-        first = np.where(has_bar, values, first)
-    return first, second
-
-
-def _median(windows: Array) -> Array:
-    """Over the first axis, NaN with fewer than `LEVEL_BARS` values."""
-    ordered = np.sort(windows, axis=0)
-    n = np.isfinite(windows).sum(axis=0)
-    low, high = np.maximum((n - 1) // 2, 0), np.minimum(n // 2, len(windows) - 1)
-    middle = [np.take_along_axis(ordered, each[None], axis=0)[0] for each in (low, high)]
-    return np.where(n >= LEVEL_BARS, 0.5 * (middle[0] + middle[1]), np.nan)
-
-
-def _is_hidden(event: Array, opened: Array, previous: Array) -> Mask:
-    """Whether the price moved over the night as if a large event had not been, or against it."""
-    size = np.log(event)
-    shown = np.log(opened / previous) / np.where(size == 0.0, np.nan, size)
-    return (np.abs(size) >= EVENT_FLOOR) & (shown < EVENT_SHOWN)
 
 
 def _unit_error(history: History) -> Found:
@@ -353,77 +241,228 @@ def _unit_error(history: History) -> Found:
     worst = np.where(distance[-1] <= UNIT_TOLERANCE, len(prices) - 1, nearest)[None]
     price, factor = np.take_along_axis(prices, worst, 0)[0], np.take_along_axis(ratio, worst, 0)[0]
     is_off = np.take_along_axis(distance, worst, 0)[0] <= UNIT_TOLERANCE
-    return Found(is_off, {"price": price, "ratio": factor, "usual": history.usual_price})
+    # As much money as ever: the number of units has changed with the price, as in a split. On the sessions after it the
+    # trade may be further from usual.
+    was_off = np.abs(np.log(history.expected / history.usual_price)) > math.log(math.sqrt(UNIT))
+    is_money_usual = np.abs(np.log(history.turnover_ratio)) <= math.log(math.sqrt(UNIT))
+    is_split = np.all(np.abs(np.log(ratio)) > math.log(math.sqrt(UNIT)), axis=0)
+    is_split &= _is_usual(history.turnover_ratio) | (was_off & is_money_usual)
+    return Found(is_off & ~is_split, {"price": price, "ratio": factor, "usual": history.usual_price})
+
+
+def _is_usual(turnover_ratio: Array) -> Mask:
+    return (turnover_ratio <= SPLIT_TURNOVER) & (turnover_ratio >= 1.0 / SPLIT_TURNOVER)
+
+
+def _is_not_above(turnover_ratio: Array, limit: float) -> Mask:
+    """Whether no more was traded than `limit` times the usual, or nobody knows how much."""
+    return ~(turnover_ratio > limit)
+
+
+def _ranges(history: History, move: Array) -> Array:
+    """Size of a move in usual ranges of the symbol."""
+    return np.abs(move) / history.usual_range
 
 
 def _false_event(history: History) -> Found:
-    return Found(
-        _is_hidden(history.event, history.open, history.previous),
-        {"event": history.event, "previous": history.previous, "open": history.open},
-    )
+    size = np.abs(np.log(history.event))
+    is_judged = (size >= SMALL_EVENT_FLOOR) & (_ranges(history, size) >= SMALL_EVENT_RANGES)
+    is_large = size >= EVENT_FLOOR
+    is_false = is_hidden(history.shown) & (is_large | is_judged)
+    is_false |= is_large & is_of_other_size(history.event, history.shown)
+    return Found(is_false, {"event": history.event, "previous": history.previous, "open": history.open})
 
 
-def _nearest_split(gap: Array) -> tuple[Array, Array]:
+def _suspect_event(history: History) -> Found:
+    size = np.abs(np.log(history.event))
+    is_judged = (size >= SUSPECT_EVENT_FLOOR) & (_ranges(history, size) >= SUSPECT_EVENT_RANGES)
+    is_suspect = is_judged & (history.shown < SUSPECT_EVENT_SHOWN) & ~history.once(_false_event).bars
+    return Found(is_suspect, {"event": history.event, "previous": history.previous, "open": history.open})
+
+
+def _nearest_split(gap: Array, ratios: Sequence[float]) -> tuple[Array, Array]:
     """Split (new units for one old) nearest to a gap, and how far it is in logarithms."""
-    ratios = np.array([*SPLIT_RATIOS, *(1.0 / each for each in SPLIT_RATIOS)])
-    nearest, distance = np.full_like(gap, np.nan), np.full_like(gap, np.inf)
-    for ratio in ratios:
-        far = np.abs(gap + math.log(ratio))
-        is_nearer = far < distance
-        nearest, distance = np.where(is_nearer, ratio, nearest), np.where(is_nearer, far, distance)
-    return nearest, distance
+    logs = np.sort(-np.log(np.array(ratios)))
+    known = np.where(np.isfinite(gap), gap, 0.0)
+    above = np.clip(np.searchsorted(logs, known), 1, len(logs) - 1)
+    nearest = np.where(known - logs[above - 1] < logs[above] - known, logs[above - 1], logs[above])
+    return np.exp(-nearest), np.abs(gap - nearest)
+
+
+def _split_like(history: History) -> tuple[Array, Mask]:
+    """The nearest split, and whether night and day together lead to a price as after it."""
+    split, distance = _nearest_split(history.gap, SPLIT_RATIOS)
+    # The day's own move must leave the price there.
+    stays = np.abs(np.log(history.close / history.expected) + np.log(split)) <= 2.0 * SPLIT_TOLERANCE
+    return split, (distance <= SPLIT_TOLERANCE) & stays
+
+
+def _has_volume_of_before(history: History, split: Array, within: float) -> Mask:
+    """Whether as many units were traded as before a split: the vendor has not adjusted them."""
+    is_unit = np.any(np.isclose(split[None], np.array(UNIT_RATIOS)[:, None, None]), axis=0)
+    is_same = np.abs(np.log(history.turnover_ratio * split)) <= within
+    return np.asarray(is_same & ~is_unit)
 
 
 def _missed_split(history: History) -> Found:
     """A night's move of a split's ratio that no event explains, with money traded and range as on any day."""
-    gap, turnover = history.gap, history.turnover_ratio
-    split, distance = _nearest_split(gap)
-    is_near = distance <= SPLIT_TOLERANCE
-    # The day's own move must leave the price there.
-    stays = np.abs(np.log(history.close / history.expected) + np.log(split)) <= 2.0 * SPLIT_TOLERANCE
-    is_usual = (turnover <= SPLIT_TURNOVER) & (turnover >= 1.0 / SPLIT_TURNOVER)
+    turnover = history.turnover_ratio
+    split, is_near = _split_like(history)
+    is_traded = _is_usual(turnover) | _has_volume_of_before(history, split, SAME_VOLUME)
     is_quiet = history.range <= QUIET_RANGE * history.usual_range
+    is_other_fault = history.once(_unit_error).bars | history.once(_false_event).bars
     return Found(
-        is_near & stays & is_usual & is_quiet & history.leaves_level & ~_unit_error(history).bars,
+        is_near & is_traded & is_quiet & history.leaves_level & ~is_other_fault,
         {"open": history.open, "previous": history.expected, "ratio": split, "turnover": turnover},
+    )
+
+
+def _missed_bonus(history: History) -> Found:
+    """As a missed split of a smaller ratio, on a day on which all else is as on any day."""
+    gap, turnover = history.gap, history.turnover_ratio
+    bonus, distance = _nearest_split(gap, BONUS_RATIOS)
+    stays = np.abs(np.log(history.close / history.expected) + np.log(bonus)) <= 2.0 * BONUS_TOLERANCE
+    is_quiet = (history.range <= BONUS_RANGE * history.usual_range) & (_ranges(history, gap) >= BONUS_RANGES)
+    is_traded = (turnover <= BONUS_TURNOVER) & (turnover >= 1.0 / SPLIT_TURNOVER)
+    is_other_fault = history.once(_missed_split).bars | history.once(_false_event).bars
+    return Found(
+        (distance <= BONUS_TOLERANCE) & stays & is_quiet & is_traded & history.leaves_level & ~is_other_fault,
+        {"open": history.open, "previous": history.expected, "ratio": np.exp(-gap), "turnover": turnover},
     )
 
 
 def _company_jump(history: History) -> Mask:
     """First session of what looks like another company: another price and other trade, and no news in the range."""
-    turnover = history.turnover_ratio
-    has_other_trade = (turnover < 1.0 / COMPANY_TURNOVER) | (turnover > COMPANY_TURNOVER)
+    turnover, size = history.turnover_ratio, np.abs(history.gap)
     is_quiet = history.range <= QUIET_RANGE * history.usual_range
     # Money that leaves with the price, though the price has moved as only news can move it.
-    is_jump = (np.abs(history.gap) > COMPANY_JUMP) & history.leaves_level
-    return is_jump & has_other_trade & is_quiet & ~_unit_error(history).bars
+    has_other_trade = (turnover < 1.0 / COMPANY_TURNOVER) | (turnover > COMPANY_TURNOVER)
+    is_jump = (size > COMPANY_JUMP) & has_other_trade
+    has_no_trade = (turnover < 1.0 / SMALL_COMPANY_TURNOVER) & (
+        history.turnover < history.lowest_turnover / LOWEST_TURNOVER
+    )
+    is_jump |= (size > SMALL_COMPANY_JUMP) & has_no_trade
+    # A rising price with more units traded than ever is no stranger, but the way back from one: the company that a market
+    # names is the one with more trade.
+    is_jump &= ~((history.gap > 0.0) & (turnover > COMPANY_TURNOVER * np.exp(history.gap)))
+    # What a session's own events leave unexplained is an event of another size.
+    is_explained = (
+        history.once(_unit_error).bars
+        | history.once(_missed_split).bars
+        | (np.abs(np.log(history.event)) > EVENT_FLOOR)
+    )
+    return is_jump & is_quiet & history.leaves_level & ~is_explained
 
 
 def _other_company(history: History) -> Found:
     """A jump to another company, and the sessions after it that stay away from the price before it."""
-    jump = _company_jump(history)
-    found = np.zeros_like(jump)
+    split, is_split_like = _split_like(history)
+    may_be_split = is_split_like & _has_volume_of_before(history, split, SIMILAR_VOLUME)
+    found = np.zeros_like(may_be_split)
     before = np.full_like(history.close, np.nan)
-    since = np.ones_like(history.close)
-    for each in range(SPELL_SESSIONS):
-        is_jump = _lag(jump.astype(np.float64), each) == 1.0
-        level = _lag(history.expected, each) * since
-        is_away = np.abs(np.log(history.close / level)) > COMPANY_JUMP
-        is_new = is_jump & is_away & ~found
-        found, before = found | is_new, np.where(is_new, level, before)
-        since = since * _or_one(_lag(history.factor, each))
+    for row, column in np.argwhere(_company_jump(history)):
+        spell = slice(row, row + SPELL_SESSIONS), column
+        # After the events since the jump, multiplied from there on, so always alike.
+        since = np.cumprod(or_one(history.factor[spell]))
+        level = history.expected[row, column] * since / since[0]
+        is_away = np.abs(np.log(history.close[spell] / level)) > AWAY * np.abs(history.gap[row, column])
+        if may_be_split[row, column]:
+            volume_ratio = history.turnover_ratio[spell] * split[row, column]
+            is_away[1:] &= np.abs(np.log(volume_ratio[1:])) > SIMILAR_VOLUME
+        before[spell] = np.where(is_away & ~found[spell], level, before[spell])
+        found[spell] |= is_away
     return Found(found, {"close": history.close, "before": before, "turnover": history.turnover_ratio})
 
 
+def _prints(history: History) -> tuple[Array, Array, Array]:
+    """How far each price of a bar lies outside of the others and the bar before, its place, and where it should lie.
+
+    A high and a low by the nearest of open, close and the bar before; an open by the nearer of the bar before and the
+    close, a close by the nearer of the bar before and the open, if both lie on the same side.
+    """
+    opened, close, expected = history.open, history.close, np.where(
+        np.isfinite(history.expected), history.expected, history.open
+    )  # fmt: skip
+    highest, lowest = np.maximum(opened, close), np.minimum(opened, close)
+    beside = np.stack(
+        [
+            _nearer(opened, close, expected),
+            np.maximum(highest, expected),
+            np.minimum(lowest, expected),
+            _nearer(close, opened, expected),
+        ]
+    )
+    prices = np.stack([opened, history.high, history.low, close])
+    distance = np.abs(np.log(prices / beside))
+    # A high below the bar before is no print, nor is a low above it.
+    distance[1] = np.maximum(np.log(prices[1] / beside[1]), 0.0)
+    distance[2] = np.maximum(np.log(beside[2] / prices[2]), 0.0)
+    return distance, prices, beside
+
+
+def _nearer(price: Array, one: Array, other: Array) -> Array:
+    """The nearer of two prices, or the price itself where it lies between them."""
+    nearer = np.where(np.abs(np.log(price / one)) < np.abs(np.log(price / other)), one, other)
+    return np.where((price - one) * (price - other) > 0.0, nearer, price)
+
+
+def _units_by_usual_price(history: History) -> Array:
+    """Turnover ratio without a close above the bar before in it: a wrong close is no sign of trade."""
+    return history.turnover_ratio * np.fmin(history.expected / history.close, 1.0)
+
+
+def _worst_print(history: History, is_off: Mask, distance: Array, prices: Array, beside: Array) -> Found:
+    worst = np.argmax(np.where(is_off, distance, -1.0), axis=0)[None]
+    numbers = {
+        "price": np.take_along_axis(prices, worst, 0)[0],
+        "beside": np.take_along_axis(beside, worst, 0)[0],
+        "turnover": history.turnover_ratio,
+    }
+    return Found(np.asarray(is_off.any(axis=0)), numbers)
+
+
+def _is_wrong_print(history: History, distance: Array) -> Mask:
+    is_far = (distance > PRINT_ERROR) & (distance / history.usual_range > PRINT_ERROR_RANGES)
+    is_off = is_far & _is_not_above(_units_by_usual_price(history), PRINT_ERROR_TURNOVER)
+    # Prices do fall to a third within a day; but they do not come back to where they were on the same one.
+    is_off[1:3] |= distance[1:3] > PRINT_ABSURD
+    return is_off
+
+
+def _wrong_print(history: History) -> Found:
+    distance, prices, beside = history.once(_prints)
+    is_off = _is_wrong_print(history, distance) & ~history.once(_unit_error).bars
+    return _worst_print(history, is_off, distance, prices, beside)
+
+
+def _suspect_print(history: History) -> Found:
+    distance, prices, beside = history.once(_prints)
+    traded = _units_by_usual_price(history)
+    is_quiet = _is_not_above(traded, SPLIT_TURNOVER)
+    is_near = (distance > QUIET_PRINT) & (distance / history.usual_range > QUIET_PRINT_RANGES)
+    is_off = (is_near & is_quiet) | (distance > PRINT)
+    # The close has no later price that takes it back: news must be left out.
+    is_off[3] &= _is_not_above(traded, QUIET_TURNOVER) | (distance[3] > PRINT)
+    is_off &= ~history.once(_wrong_print).bars & ~history.once(_unit_error).bars
+    return _worst_print(history, is_off, distance, prices, beside)
+
+
 def _unexplained_jump(history: History) -> Found:
-    is_error = _unit_error(history).bars | _missed_split(history).bars | _other_company(history).bars
-    is_jump = (np.abs(history.gap) > JUMP) & history.leaves_level
+    gap = history.gap
+    is_error = history.once(_unit_error).bars | history.once(_missed_split).bars | history.once(_missed_bonus).bars
+    is_error |= history.once(_other_company).bars | history.once(_false_event).bars
+    stays = np.log(history.close / history.expected) / gap > 0.5
+    is_quiet = _is_not_above(history.turnover_ratio, QUIET_TURNOVER) & (
+        history.range <= QUIET_JUMP_RANGE * history.usual_range
+    )
+    is_jump = (np.abs(gap) > QUIET_JUMP) & (_ranges(history, gap) > QUIET_JUMP_RANGES) & is_quiet & stays
+    is_jump |= np.abs(gap) > np.where(_is_not_above(history.turnover_ratio, SPLIT_TURNOVER), TRADED_JUMP, JUMP)
     return Found(
-        is_jump & ~is_error,
+        is_jump & history.leaves_level & ~is_error,
         {
             "open": history.open,
             "previous": history.expected,
-            "ratio": np.exp(history.gap),
+            "ratio": np.exp(gap),
             "turnover": history.turnover_ratio,
         },
     )
@@ -433,13 +472,27 @@ def _returned_print(history: History) -> Found:
     """This close takes most of the move before it back: about the session before, so a warning."""
     there = np.log(history.expected / history.before_previous)
     left = np.log(history.close / history.before_previous)
-    is_returned = (np.abs(there) > RETURNED_JUMP) & (np.abs(left) <= RETURNED_WITHIN * np.abs(there))
+    is_move = (np.abs(there) > RETURNED_JUMP) & (_ranges(history, there) > RETURNED_RANGES)
+    is_returned = is_move & (np.abs(left) <= RETURNED_WITHIN * np.abs(there))
     return Found(is_returned, {"print": history.expected, "before": history.before_previous, "after": history.close})
 
 
 def _volume_spike(history: History) -> Found:
     turnover = history.turnover_ratio
     return Found(turnover > VOLUME_SPIKE, {"turnover": turnover})
+
+
+def _volume_drop(history: History) -> Found:
+    turnover = history.turnover_ratio
+    is_lowest = history.turnover < history.lowest_turnover / LOWEST_VOLUME
+    return Found((turnover < 1.0 / VOLUME_DROP) & is_lowest, {"turnover": turnover})
+
+
+def _same_close(history: History) -> Found:
+    repeats = np.stack([lag(history.close, each) == lag(history.close, each + 1) for each in range(LEVEL_SESSIONS)])
+    is_stuck = repeats[: SAME_CLOSES - 1].all(axis=0) & ~repeats[SAME_CLOSES - 1 :].any(axis=0)
+    is_stuck &= np.isfinite(lag(history.close, LEVEL_SESSIONS))
+    return Found(is_stuck, {"close": history.close})
 
 
 def _pause(history: History) -> Found:
@@ -453,7 +506,7 @@ RULES: tuple[Rule, ...] = (
         "each of the four prices, by the median close of 20 sessions: within 50 to 200 times it, or its inverse",
         _unit_error,
         "price {price:.6g} is {ratio:.4g} times the usual {usual:.6g}: another unit",
-        LEVEL_SESSIONS + PREVIOUS_SESSIONS,
+        HISTORY_SESSIONS,
     ),
     Rule(
         "false_event",
@@ -464,12 +517,28 @@ RULES: tuple[Rule, ...] = (
         PREVIOUS_SESSIONS,
     ),
     Rule(
+        "wrong_print",
+        "error",
+        "each price by the others of its bar and the previous close: 1.5 times off, 10 usual ranges, turnover below twice the usual",
+        _wrong_print,
+        "price {price:.6g} is off from {beside:.6g} within the bar, turnover {turnover:.2g} times the usual: a wrong print",
+        HISTORY_SESSIONS,
+    ),
+    Rule(
         "missed_split",
         "error",
         "the open by the previous close without an event: near 3:2, 2 to 8, 10, 20 or inverse; turnover and range as usual",
         _missed_split,
         "open {open:.6g} after {previous:.6g} without an event, {turnover:.2g} times the usual turnover: a split of {ratio:.4g} is missing",
-        LEVEL_SESSIONS + PREVIOUS_SESSIONS,
+        HISTORY_SESSIONS,
+    ),
+    Rule(
+        "missed_bonus",
+        "error",
+        "the open by the previous close without an event: near 6:5, 5:4 or 4:3, at least 5 usual ranges; turnover and range as usual",
+        _missed_bonus,
+        "open {open:.6g} after {previous:.6g} without an event, {turnover:.2g} times the usual turnover: a bonus or split near {ratio:.3g} is missing",
+        HISTORY_SESSIONS,
     ),
     Rule(
         "other_company",
@@ -478,6 +547,22 @@ RULES: tuple[Rule, ...] = (
         _other_company,
         "close {close:.6g} after {before:.6g} without an event, {turnover:.2g} times the usual turnover: another company",
         LOOKBACK_SESSIONS,
+    ),
+    Rule(
+        "suspect_event",
+        "warning",
+        "a split or dividend of 2.5 usual ranges and more: the open shows less than a quarter of it",
+        _suspect_event,
+        "event should take the price {previous:.6g} to {event:.4g} times it, the open is {open:.6g}",
+        HISTORY_SESSIONS,
+    ),
+    Rule(
+        "suspect_print",
+        "warning",
+        "each price by the others of its bar and the previous close: a fifth off, or 15 % and 4 usual ranges without more trade",
+        _suspect_print,
+        "price {price:.6g} is off from {beside:.6g} within the bar, turnover {turnover:.2g} times the usual",
+        HISTORY_SESSIONS,
     ),
     Rule(
         "unexplained_jump",
@@ -501,6 +586,22 @@ RULES: tuple[Rule, ...] = (
         "turnover beyond 20 times the median of 20 sessions",
         _volume_spike,
         "turnover is {turnover:.4g} times the usual",
+        LEVEL_SESSIONS,
+    ),
+    Rule(
+        "volume_drop",
+        "warning",
+        "turnover below a 20th of the median of 20 sessions and a fifth of their lowest",
+        _volume_drop,
+        "turnover is {turnover:.4g} times the usual",
+        LEVEL_SESSIONS,
+    ),
+    Rule(
+        "same_close",
+        "warning",
+        "the same close for four sessions, by a symbol that repeated none in the month before",
+        _same_close,
+        "the close is {close:.6g} for the fourth session",
         LEVEL_SESSIONS,
     ),
     Rule(

@@ -390,19 +390,21 @@ def test_bars_after_a_missed_split_heal_in_its_week_and_the_next_once_its_file_i
     quarter = {
         name: pl.when(is_after).then(pl.col(name) / 4.0).otherwise(name) for name in ("open", "high", "low", "close")
     }
-    bars = session_bars().with_columns(**quarter)
+    # Traded a fifth as much: with the units of before it would be a split alone, refused on its own session.
+    bars = session_bars().with_columns(**quarter, volume=pl.when(is_after).then(200.0).otherwise(pl.col("volume")))
     small.arrive(bars)
     small.run(WEEKS[0], WEEKS[-1])
 
     def quarantined() -> list[int]:
         return [len(small.store.footer("small/bars", week).facts["quarantined"]) for week in WEEKS]
 
-    # A quarter of the price, and of the money traded: that Friday, and the five sessions after it.
+    # A quarter of the price, and a twentieth of the money traded: that Friday, and the five sessions after it.
     assert quarantined() == [0, 1, 5]
     found = small.store.footer("small/bars", "2013-03-03").facts["quarantined"]
     # CCC closed at 30 + 28 on February 28 and at (30 + 32) / 4 on March 4; the median of the nine closes before is 52.
     assert (
-        found[0] == "CCC 2013-03-04 close 15.5 after 58 without an event, 0.3 times the usual turnover: another company"
+        found[0]
+        == "CCC 2013-03-04 close 15.5 after 58 without an event, 0.06 times the usual turnover: another company"
     )
     mended = bars.with_columns(split_ratio=pl.when(of("CCC", day)).then(4.0).otherwise(1.0))
     small.arrive(mended.filter(pl.col("session") == day))
