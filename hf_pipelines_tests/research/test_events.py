@@ -192,6 +192,14 @@ def test_false_event_is_left_out_and_named_and_the_bars_after_it_stay():
     assert bars["split_ratio"].unique().to_list() == [1.0]
 
 
+def test_dividend_for_ten_shares_is_left_out_though_it_is_small():
+    # Four usual ranges of 1.5 % and more, less than a fifth of the price.
+    raw = walk(seed=10, events={40: (1.0, 0.8)})
+    bars, carried = settle(raw.with_columns(dividend=pl.col("dividend") * 10.0))
+    assert carried.select("session", "to", "outcome").rows() == [(DAYS[40], None, "false")]
+    assert bars["dividend"].unique().to_list() == [0.0]
+
+
 def test_large_event_of_a_faulty_row_that_the_next_bar_does_not_show_is_unknown():
     raw = spoilt(walk(seed=11), 40, split_ratio=3.0, high=0.5)
     bars, carried = settle(raw)

@@ -397,10 +397,8 @@ def test_judge_bars_of_500_real_symbols_finds_the_known_faults_and_nothing_else(
     nee = errors.filter(pl.col("symbol") == "NEE")
     assert nee["rule"].unique().to_list() == ["other_company"]
     days = [str(day) for day in nee["session"].to_list()]
-    # Ten sessions of the stranger, the four days on which the company was back, and ten after its final return.
-    assert (days[0], days[9]) == ("2016-06-09", "2016-06-22")
-    assert days[10:14] == ["2016-11-22", "2016-11-23", "2016-11-25", "2016-11-28"]
-    assert (days[14], days[23], len(days)) == ("2017-01-31", "2017-02-13", 24)
+    # Ten sessions of the stranger; the company's own sessions, after its return in November and in January, pass.
+    assert (days[0], days[9], len(days)) == ("2016-06-09", "2016-06-22", 10)
     # Every error but XL's is a true fault: one false alarm in 246,671 symbol-sessions. The spin-off without event is a warning.
     assert judged.filter((pl.col("symbol") == "DHR") & (pl.col("session") == date(2016, 7, 5)))["rule"].to_list() == [
         "unexplained_jump"
