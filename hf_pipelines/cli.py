@@ -106,7 +106,12 @@ def _parser() -> argparse.ArgumentParser:
     versions.set_defaults(run=_versions)
 
     verify = commands.add_parser(
-        "verify", help="recompute the hashes of the stored bytes; status 1 if one differs, or is gone and was read"
+        "verify",
+        help="recompute the hashes of the stored bytes; status 1 if one differs, or is gone and was read",
+        description=(
+            "Recompute the hashes of the stored bytes. What it proves: nothing was damaged, cut off, mixed up or lost by accident. "
+            "What it does not: the hashes have no key, so who may write to the store can write other content with hashes that fit."
+        ),
     )
     verify.add_argument("asset", nargs="?", help=f"{ASSET} (default: the whole store)")
     verify.set_defaults(run=_verify)
@@ -213,7 +218,7 @@ def _status(options: argparse.Namespace) -> int:
 
 
 def _current(options: argparse.Namespace) -> int:
-    from hf_pipelines.research.wording import some_of
+    from hf_pipelines.research.wording import printable, some_of
     from hf_pipelines.runs import Pipeline
 
     pipeline = Pipeline.open()
@@ -232,6 +237,8 @@ def _current(options: argparse.Namespace) -> int:
             f"{options.asset}: nothing is stored for {some_of(holes)}, between {keys[0]} and {keys[-1]}; where it should be: "
             f"hfp materialise {options.asset} --from {holes[0]} --to {holes[-1]}"
         )
+    for key, what in pipeline.store.strays(options.asset).items():
+        print(printable(f"{pipeline.store.objects.address(key)} is left alone: it is {what}"))
     print(f"{options.asset}: {len(keys) - stale} of {len(keys)} stored partitions are current")
     return 1 if stale else 0
 

@@ -228,6 +228,10 @@ class MarketPartitions:
         """Sessions of the week `key` that have closed at `now`."""
         return [day for day in self.sessions_of_week(key) if self.hours[day][1] <= now]
 
+    def closed_days(self, now: datetime) -> list[str]:
+        """Keys of all sessions that have closed at `now`, ascending."""
+        return [day.isoformat() for day in self.sessions_between(self.start, now.date()) if self.hours[day][1] <= now]
+
     def newest_week(self, last_session: date) -> str | None:
         """Week that has begun once `last_session` is over: its own, or the next after its week's last session.
 

@@ -163,6 +163,8 @@ class Pipeline:
                 datetime.now(UTC),
                 folders=settings.written_folders(),
             ),
+            strays=watched.strays(self.store),
+            issue_faults=watched.issue_faults(self.store, now),
         )
 
     def _watched(self) -> Watched:

@@ -10,6 +10,7 @@ import shutil
 import sys
 import textwrap
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from datetime import UTC, datetime
 from time import monotonic
 
 import polars as pl
@@ -17,7 +18,7 @@ import polars as pl
 from hf_pipelines.research.differences import FrameDifference, compare_frames
 from hf_pipelines.resources.lineage import CURRENT, Kept, list_kept, read_content, require_stored
 from hf_pipelines.resources.partition_store import Footer, PartitionStore, StoredPartitionError, is_issued, remake
-from hf_pipelines.resources.verification import Looked, Mismatch, verify
+from hf_pipelines.resources.verification import Looked, Mismatch, issue_mismatches, strays, verify
 
 HASH_SHOWN = 12
 NAMES_SHOWN = 5
@@ -108,6 +109,13 @@ def verify_store(store: PartitionStore, asset: str | None, say: Say, progress: S
         if monotonic() - told >= PROGRESS_EVERY_S:
             told = monotonic()
             progress(f"{looked.number:,} of {looked.of:,} objects, {n_bytes / 1e6:,.0f} MB, mismatches: {len(found)}")
+    known = {each.path for each in found}
+    lost = [each for each in issue_mismatches(store, asset, datetime.now(UTC)) if each.path not in known]
+    found.extend(lost)
+    for each in lost:
+        say(plain(f"MISMATCH {each}"))
+    for key, what in strays(store, asset).items():
+        say(plain(f"LEFT ALONE {store.objects.address(key)}: {what}"))
     say(f"{looked.number:,} objects, {n_bytes / 1e6:,.1f} MB: {len(found) or 'no'} mismatch{'es' * (len(found) != 1)}")
     return found
 

@@ -66,3 +66,14 @@ def type_words(dtype: pl.DataType) -> str:
     """
     is_plain = not (dtype.is_nested() or isinstance(dtype, pl.Enum | pl.Categorical))
     return str(dtype if is_plain else dtype.base_type())
+
+
+def printable(text: str) -> str:
+    """A text with whatever a terminal or a log would obey, or cannot show, written as escapes.
+
+    Examples
+    --------
+    >>> print(printable("2013-02-24\\n.csv"))
+    2013-02-24\\n.csv
+    """
+    return text if text.isprintable() else ascii(text)[1:-1]

@@ -12,12 +12,14 @@ from dataclasses import dataclass
 
 from hf_pipelines.resources.object_store import ObjectMissingError
 from hf_pipelines.resources.partition_store import (
+    SUFFIX,
     VERSIONS,
     Footer,
     PartitionStore,
     Stored,
     StoredPartitionError,
     decode,
+    is_partition_key,
     read_footer,
 )
 
@@ -53,8 +55,8 @@ def stored_partitions(store: PartitionStore, prefix: str | None = None) -> dict[
     found: dict[str, list[str]] = defaultdict(list)
     for key in store.objects.all_keys() if prefix is None else store.objects.keys(prefix):
         asset, _, name = key.rpartition("/")
-        if name.endswith(".parquet") and not key.startswith("_"):
-            found[asset].append(name.removesuffix(".parquet"))
+        if not key.startswith("_") and is_partition_key(partition := name.removesuffix(SUFFIX)) and partition != name:
+            found[asset].append(partition)
     return {asset: sorted(names) for asset, names in sorted(found.items())}
 
 

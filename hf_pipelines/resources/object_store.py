@@ -380,6 +380,26 @@ class ObjectStore:
         with suppress(ObjectMissingError), self._naming("removed", key, may_miss=True):
             obstore.delete(_open(self.uri, self.endpoint), check_key(key))
 
+    def move(self, key: str, to: str) -> None:
+        """Give an object another key, unread; what had that key is lost.
+
+        Raises
+        ------
+        ObjectMissingError
+            If there is none.
+        StorageUnavailableError
+            If the store refused it; the object is where it was.
+        """
+        import obstore
+
+        with self._naming("moved", key, may_miss=True):
+            if self.is_remote:
+                obstore.rename(_open(self.uri, self.endpoint), check_key(key), check_key(to))
+                return
+            target = _folder(self.uri) / check_key(to)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            (_folder(self.uri) / check_key(key)).rename(target)
+
     def sweep(self, *, before: datetime) -> list[str]:
         """Remove what writers that died before a time (UTC) have left on disk; returns their names below the root.
 

@@ -23,6 +23,7 @@ from hf_pipelines.research.replay import cut
 from hf_pipelines.research.wording import some_of
 from hf_pipelines.resources import settings
 from hf_pipelines.resources.clock import Clock
+from hf_pipelines.resources.issues import point_to_latest
 from hf_pipelines.resources.object_store import ObjectMissingError, ObjectStore
 from hf_pipelines.resources.outages import waiting_out
 from hf_pipelines.resources.partition_store import (
@@ -271,7 +272,8 @@ class ParquetIOManager(dg.ConfigurableIOManager):
             results = {name: _shown(value) for name, value in publication.metadata.get(key, {}).items()}
             notes[key] = {**results, "write_s": _shown(perf_counter() - began), **_notes(published, verdicts)}
         if is_issue and publication.contents:
-            store.point_to_latest(asset)
+            days = node.partitions_def.get_partition_keys() if node.partitions_def else [*publication.contents]
+            point_to_latest(store, asset, days, Clock().now())
         for key, content in publication.rejected.items():
             store.reject(asset, key, content, stamp, verdicts=publication.verdicts[key])
         return notes

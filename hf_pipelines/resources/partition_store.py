@@ -19,19 +19,24 @@ foreign or edited file is refused by name.
 
 import io
 import json
+import re
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field, replace
+from datetime import date
 from functools import cached_property
 from hashlib import sha256
 from typing import IO
+from uuid import uuid4
 
 import polars as pl
 
 from hf_pipelines.research.content_hash import content_and_session_hashes, content_hash, session_days
+from hf_pipelines.resources.limits import Limits, parquet_fault
 from hf_pipelines.resources.object_store import (
     ObjectExistsError,
     ObjectMissingError,
+    ObjectRefusedError,
     ObjectStore,
 )
 from hf_pipelines.resources.object_store import StoredPartitionError as StoredPartitionError
@@ -55,6 +60,12 @@ ZSTD_LEVEL = 1
 
 # Parquet's own footer of 200 columns and ours fit in.
 PEEKED_BYTES = 64 * 1024
+
+SUFFIX = ".parquet"
+DAY_PATTERN = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
+
+# Names the newest issue of signals (`issues`).
+LATEST = "latest.json"
 
 # Folder of earlier contents.
 VERSIONS = "_versions"
@@ -215,6 +226,27 @@ def _hash(frame: pl.DataFrame, attachments: Mapping[str, str], *, by_session: bo
     return content_hash(frame, without=VOLATILE_COLUMNS, attachments=attachments), {}
 
 
+def _name_in(asset: str, key: str) -> str:
+    """Name of what lies right below an asset's folder; "" of what lies elsewhere."""
+    name = key.removeprefix(f"{asset}/")
+    return "" if "/" in name or name == key else name
+
+
+def _is_partition(name: str) -> bool:
+    return name.endswith(SUFFIX) and is_partition_key(name.removesuffix(SUFFIX))
+
+
+def is_partition_key(name: str) -> bool:
+    """Whether a name is a day, as all our partitions are named: YYYY-MM-DD."""
+    if not DAY_PATTERN.fullmatch(name):
+        return False
+    try:
+        date.fromisoformat(name)
+    except ValueError:
+        return False
+    return True
+
+
 @dataclass(frozen=True)
 class PartitionStore:
     """Partitions of assets in an object store.
@@ -292,6 +324,10 @@ class PartitionStore:
             return self.objects.get(key)
         except ObjectMissingError:
             return None
+        except ObjectRefusedError:
+            # Too large to be looked at, or no file: out of the way, not lost.
+            self.objects.move(key, f"_damaged/{key.removesuffix(SUFFIX)}/{uuid4().hex}{SUFFIX}")
+            return None
 
     def _replace(self, held: bytes, footer: Footer, content: Content) -> Published:
         """Publish over the bytes that are current."""
@@ -345,23 +381,6 @@ class PartitionStore:
             return Published(footer, "shadow", self.objects.address(shadow), differences)
         return Published(footer, "new", self.objects.address(key))
 
-    def point_to_latest(self, asset: str) -> None:
-        """Name the newest issue of an asset in `<asset>/latest.json`, for readers that want no listing."""
-        newest = self.partitions(asset)[-1]
-        payload = self.objects.get(self.key(asset, newest))
-        issued = decode(payload, asset=asset, partition=newest)
-        row = issued.frame.row(0, named=True)
-        latest = {
-            "day": newest,
-            "path": self.key(asset, newest),
-            "sha256": sha256(payload).hexdigest(),
-            "content_hash": issued.footer.content_hash,
-            "model": row["model_version"],
-            "issue_kind": row["issue_kind"],
-            "schema_version": issued.footer.facts["schema_version"],
-        }
-        self.objects.put(f"{asset}/latest.json", json.dumps(latest, indent=1).encode())
-
     def reject(
         self,
         asset: str,
@@ -400,7 +419,10 @@ class PartitionStore:
             If the partition was never published.
         """
         key = self.key(asset, partition)
-        return self.objects.get(key) if self.cache is None else self.cache.get(self.objects, key)
+        try:
+            return self.objects.get(key) if self.cache is None else self.cache.get(self.objects, key)
+        except ObjectRefusedError as e:
+            raise not_ours(asset, partition, e.was) from e
 
     def footer(self, asset: str, partition: str) -> Footer | None:
         """Footer of a partition's current content, None if there is none."""
@@ -451,14 +473,21 @@ class PartitionStore:
         return sorted(self.tags(asset))
 
     def tags(self, asset: str) -> dict[str, str]:
-        """Partitions that have current content, with a tag that changes whenever one is written: one listing."""
-        depth = asset.count("/") + 2
-        found = {key: tag for key, tag in self.objects.tags(asset).items() if key.count("/") + 1 == depth}
-        return {
-            key.rsplit("/", 1)[1].removesuffix(".parquet"): tag
-            for key, tag in found.items()
-            if key.endswith(".parquet")
-        }
+        """Partitions that have current content, with a tag that changes whenever one is written: one listing.
+
+        Only what has the name of a partition: `strays` are for a person to look at.
+        """
+        found = {_name_in(asset, key): tag for key, tag in self.objects.tags(asset).items()}
+        return {name.removesuffix(SUFFIX): tag for name, tag in found.items() if _is_partition(name)}
+
+    def strays(self, asset: str) -> dict[str, str]:
+        """What lies among the partitions of an asset and is none, by its key: what it is, in words."""
+        found = {key: what for key, what in self.objects.strays(asset).items() if _name_in(asset, key)}
+        for key in self.objects.keys(asset):
+            name = _name_in(asset, key)
+            if name and not _is_partition(name) and name != LATEST:
+                found[key] = "a name that is no partition's"
+        return found
 
     def versions(self, asset: str, partition: str) -> list[str]:
         """Content hashes of the earlier contents that are kept."""
@@ -668,6 +697,8 @@ def decode(payload: bytes, *, asset: str, partition: str) -> Stored:
     """
     footer = read_footer(payload, asset=asset, partition=partition)
     check_size(payload, footer)
+    if fault := parquet_fault(payload, Limits.of_objects()):
+        raise not_ours(asset, partition, f"a table of {fault}")
     frame = pl.read_parquet(io.BytesIO(payload), n_rows=footer.rows + 1)
     found, _ = _hash(frame, footer.attachments, by_session=bool(footer.session_hashes))
     if found != footer.content_hash:

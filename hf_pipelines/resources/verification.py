@@ -7,16 +7,22 @@ here: whether a partition is up to date (`currency`), mending (materialise again
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import datetime
 from hashlib import sha256
 
+from hf_pipelines.resources.issues import issue_fault, latest_fault, latest_key, named_day
 from hf_pipelines.resources.lineage import current_footers
 from hf_pipelines.resources.object_store import ObjectMissingError
 from hf_pipelines.resources.partition_store import (
+    LATEST,
+    SUFFIX,
     VERSIONS,
     Footer,
     PartitionStore,
     StoredPartitionError,
     decode,
+    is_issued,
+    is_partition_key,
     parse_footer,
     read_footer,
     remake,
@@ -75,7 +81,7 @@ def verify(store: PartitionStore, asset: str | None = None) -> Iterator[Looked]:
     it others were made from. A partition that is gone and that nothing was made from leaves no trace here.
     """
     there = [key for key in store.objects.all_keys() if not key.startswith(f"{DAMAGED}/")]
-    wanted = [key for key in there if key.endswith(".parquet") or key.startswith(f"{ATTACHED}/")]
+    wanted = [key for key in there if _is_ours(key)]
     present = set(wanted)
     if asset is not None:
         wanted = [key for key in wanted if asset == _owner(key)[0]]
@@ -87,6 +93,14 @@ def verify(store: PartitionStore, asset: str | None = None) -> Iterator[Looked]:
         except ObjectMissingError:
             # A publish or the housekeeping has moved on.
             continue
+        except StoredPartitionError as e:
+            owner, partition, named = _owner(key)
+            remedy = "" if named else remake(owner, partition)
+            refused = Mismatch(
+                owner, partition, store.objects.address(key), "file", "what was published", e.was, remedy
+            )
+            yield Looked(number, len(wanted), 0, (refused,))
+            continue
         found = [*_mismatches(store, key, payload, present)]
         owner, partition, named = _owner(key)
         if not found and not named:
@@ -96,6 +110,40 @@ def verify(store: PartitionStore, asset: str | None = None) -> Iterator[Looked]:
     for footer in current_footers(store) if asset is not None else ():
         lost = tuple(_missing_inputs(store, footer, asset, present, gone))
         yield Looked(len(wanted), len(wanted), 0, lost)
+
+
+def strays(store: PartitionStore, asset: str | None = None) -> dict[str, str]:
+    """What lies in the store, or below an asset, and is nothing that was published, by its key: what it is, in words."""
+    found = store.objects.strays(asset)
+    for key in store.objects.all_keys() if asset is None else store.objects.keys(asset):
+        if not key.startswith("_") and not _is_ours(key) and not key.endswith(f"/{LATEST}"):
+            found[key] = "a name that nothing of ours has"
+    return found
+
+
+def issue_mismatches(store: PartitionStore, asset: str | None, now: datetime) -> Iterator[Mismatch]:
+    """Issues that can be none, and `latest.json` that does not name the newest, as far as the store alone tells it."""
+    owners = {key.rpartition("/")[0] for key in store.objects.all_keys() if not key.startswith("_")}
+    for signals in sorted(each for each in owners if is_issued(each) and asset in (None, each)):
+        for day in store.partitions(signals):
+            if fault := issue_fault(store, signals, day, now):
+                path = store.objects.address(store.key(signals, day))
+                yield Mismatch(signals, day, path, "issue", "one that was published", fault)
+        named = named_day(store, signals)
+        days = [*store.partitions(signals), *([named] if named else [])]
+        if fault := latest_fault(store, signals, [day for day in days if day <= now.date().isoformat()], now):
+            yield Mismatch(
+                signals, LATEST, store.objects.address(latest_key(signals)), "file", "the newest issue", fault
+            )
+
+
+def _is_ours(key: str) -> bool:
+    """Whether a key is one of what is published: a partition, a version, an attachment."""
+    if key.startswith(f"{ATTACHED}/"):
+        return True
+    kind, _, name = key.partition("/")
+    is_kept = kind in KINDS
+    return key.endswith(SUFFIX) and (is_kept or is_partition_key(name.rpartition("/")[2].removesuffix(SUFFIX)))
 
 
 def _owner(key: str) -> tuple[str, str, str]:

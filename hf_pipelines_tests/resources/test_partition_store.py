@@ -391,23 +391,6 @@ def test_issue_over_a_damaged_issue_is_refused_and_rewrites_nothing(store):
     assert path.read_bytes() == damaged
 
 
-def test_point_to_latest_names_the_newest_issue_even_after_a_backfill(store):
-    for day in ("2020-01-07", "2020-01-08", "2020-01-06"):
-        issue(store, SIGNALS.with_columns(model_version=pl.lit(f"m-{day}")), day)
-        store.point_to_latest("trend/signals")
-    latest = json.loads(store.objects.get("trend/signals/latest.json"))
-    payload = store.objects.get("trend/signals/2020-01-08.parquet")
-    assert latest == {
-        "day": "2020-01-08",
-        "path": "trend/signals/2020-01-08.parquet",
-        "sha256": sha256(payload).hexdigest(),
-        "content_hash": store.footer("trend/signals", "2020-01-08").content_hash,
-        "model": "m-2020-01-08",
-        "issue_kind": "live",
-        "schema_version": 1,
-    }
-
-
 def test_compare_issues_of_changed_gone_and_new_symbols_shows_each():
     other = pl.DataFrame({"symbol": ["AAA", "CCC", "DDD"], "weight": [0.5, 0.1, 1.0], "prediction": [0.02, None, 0.3]})
     assert compare_issues(SIGNALS, other).rows() == [
@@ -507,8 +490,6 @@ def test_s3_store_has_the_hashes_of_the_disk_and_keeps_versions_and_issues(store
     shadow = issue(s3_store, SIGNALS.with_columns(weight=0.1), "2020-01-06")
     assert (shadow.outcome, shadow.differences.height) == ("shadow", 3)
     assert s3_store.read("trend/signals", "2020-01-06").frame.equals(SIGNALS)
-    s3_store.point_to_latest("trend/signals")
-    assert json.loads(s3_store.objects.get("trend/signals/latest.json"))["day"] == "2020-01-06"
     s3_store.objects.put(KEY, truncate(s3_store.objects.get(KEY)))
     with pytest.raises(StoredPartitionError, match="no whole Parquet file"):
         s3_store.read(ASSET, WEEK)

@@ -28,6 +28,7 @@ from hf_pipelines.partitions import parse_key, shift_week
 from hf_pipelines.resources import settings
 from hf_pipelines.resources.clock import Clock
 from hf_pipelines.resources.currency import CurrencyChecker
+from hf_pipelines.resources.issues import lost_issue, point_to_latest
 from hf_pipelines.resources.parquet_io_manager import Storage
 from hf_pipelines.resources.partition_store import PartitionStore, StoredPartitionError
 
@@ -143,7 +144,15 @@ class Following:
                 model = state
         # Signals from the week of an awaited model on wait for it; those before are issued beside its training.
         issuing, weeks, note = self._request_signals(weeks, before=awaited)
-        return _tick([*issuing, *retraining], model, weeks, *notes, note)
+        return _tick([*issuing, *retraining], model, weeks, *notes, note, self._mend_latest())
+
+    def _mend_latest(self) -> str:
+        """Write `latest.json` again where it is gone or names another issue than the newest; what was done, in words."""
+        asset, days = self.plan.asset("signals"), self.plan.market.partitions.closed_days(self.now)
+        if point_to_latest(self.store, asset, days, self.now):
+            return f"latest.json of {asset} was written again: it did not name the newest issue"
+        lost = lost_issue(self.store, asset, days)
+        return f"the issue of {asset} {lost} is gone: put it back from a backup" if lost else ""
 
     @cached_property
     def _input_tags(self) -> Tags:

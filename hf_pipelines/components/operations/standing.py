@@ -6,7 +6,6 @@ A tick of the watch costs one listing a market and two a strategy: footers are k
 gives each object, and change with it.
 """
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
@@ -26,6 +25,7 @@ from hf_pipelines.components.operations.lateness import (
 )
 from hf_pipelines.components.strategy import Strategy
 from hf_pipelines.partitions import parse_key, week_key
+from hf_pipelines.resources.issues import latest_fault, named_day
 from hf_pipelines.resources.object_store import ObjectMissingError
 from hf_pipelines.resources.partition_store import Footer, PartitionStore, StoredPartitionError, read_footer
 
@@ -83,6 +83,30 @@ class Watched:
             for asset in (market.bars_asset, *map(market.features_asset, market.feature_groups))
             for hole in find_holes(asset, store.partitions(asset), market.partitions, market.known_gaps)
         ]
+
+    def strays(self, store: PartitionStore) -> list[str]:
+        """What lies among partitions and is none, in words."""
+        assets = [
+            asset
+            for market in self.markets
+            for asset in (market.bars_asset, *map(market.features_asset, market.feature_groups))
+        ]
+        assets += [f"{each.name}/{stage}" for each in self.strategies for stage in ("fitted_model", "signals")]
+        found = {key: what for each in assets for key, what in store.strays(each).items()}
+        return [f"{store.objects.address(key)} is {what}" for key, what in found.items()]
+
+    def issue_faults(self, store: PartitionStore, now: datetime) -> list[str]:
+        """What is wrong with the issues that are stored and with `latest.json`, in words."""
+        found = []
+        for strategy in self.strategies:
+            asset, days = f"{strategy.name}/signals", strategy.market.partitions.closed_days(now)
+            found += [
+                f"`{store.objects.address(store.key(asset, day))}` must be of a session that has closed, was not; remove it"
+                for day in sorted({*store.partitions(asset)} - {*days})
+            ]
+            if fault := latest_fault(store, asset, days, now):
+                found.append(fault)
+        return found
 
 
 @dataclass(frozen=True)
@@ -159,20 +183,17 @@ def _first_session(store: PartitionStore, market: Market, weeks: Sequence[str], 
 
 
 def _issued_from(store: PartitionStore, asset: str, judged: Sequence[date]) -> list[date]:
-    """Sessions with an issue, from the first judged one on: one listing, however long the history is."""
+    """Sessions with an issue among those that are judged: one listing, however long the history is."""
     if not judged:
         return []
     before = judged[0] - timedelta(days=1)
-    keys = store.objects.keys(asset, after=store.key(asset, before.isoformat()))
-    names = [key.removeprefix(f"{asset}/") for key in keys if key.endswith(".parquet")]
-    return [parse_key(name.removesuffix(".parquet")) for name in names if "/" not in name]
+    keys = set(store.objects.keys(asset, after=store.key(asset, before.isoformat())))
+    return [day for day in judged if store.key(asset, day.isoformat()) in keys]
 
 
 def _latest_issue(store: PartitionStore, asset: str) -> date | None:
-    try:
-        return parse_key(json.loads(store.objects.get(f"{asset}/latest.json"))["day"])
-    except ObjectMissingError:
-        return None
+    day = named_day(store, asset)
+    return None if day is None else parse_key(day)
 
 
 @lru_cache(maxsize=4096)

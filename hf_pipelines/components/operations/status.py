@@ -12,6 +12,7 @@ from hf_pipelines.components.operations.activity import Activity, RunUnderWay
 from hf_pipelines.components.operations.lateness import Gap, Late, MarketStanding, StrategyStanding, find_gaps
 from hf_pipelines.components.operations.standing import Standing
 from hf_pipelines.partitions import shift_week
+from hf_pipelines.research.wording import printable
 from hf_pipelines.resources.incidents import Incident
 from hf_pipelines.resources.notifier import KIND_WORDS
 from hf_pipelines.resources.pulse import Stopped
@@ -31,12 +32,14 @@ class Status:
     now: datetime
     holes: Sequence[Gap] = ()
     stopped: Sequence[Stopped] = ()
+    strays: Sequence[str] = ()
+    issue_faults: Sequence[str] = ()
 
     @property
     def is_well(self) -> bool:
-        """Whether nothing is late, has failed, is dead or has stopped; a warning is no failure."""
+        """Whether nothing is late, has failed, is dead, has stopped or is lost; a warning is no failure."""
         is_calm = all(each.severity == "WARN" for each in self.incidents)
-        return is_calm and not (self.late or self.stopped or self.activity.dead)
+        return is_calm and not (self.late or self.stopped or self.activity.dead or self.issue_faults)
 
     def lines(self) -> list[str]:
         """For a person."""
@@ -48,6 +51,7 @@ class Status:
             *self._late_lines(),
             *self._hole_lines(),
             *self._gap_lines(),
+            *self._store_lines(),
             *self._incident_lines(),
         ]
 
@@ -70,6 +74,8 @@ class Status:
             "stopped": [asdict(each) for each in self.stopped],
             "late": [asdict(each) for each in self.late],
             "holes": [asdict(each) for each in self.holes],
+            "strays": [*self.strays],
+            "issue_faults": [*self.issue_faults],
             "weeks_without_a_model": [asdict(gap) for each in self.standing.strategies for gap in find_gaps(each)],
             "under_way": [asdict(each) for each in self.activity.runs],
             "daemon": {
@@ -174,6 +180,16 @@ class Status:
         lines = ["", "Weeks of which nothing is stored, between weeks of which something is; what reads them lacks it:"]
         for asset, first, last in _stretches(self.holes):
             lines.append(f"  {asset} {_span(first, last)}: hfp materialise {asset} --from {first} --to {last}")
+        return lines
+
+    def _store_lines(self) -> list[str]:
+        lines = (
+            ["", "Issued signals:", *(f"  {printable(each)}" for each in self.issue_faults)]
+            if self.issue_faults
+            else []
+        )
+        if self.strays:
+            lines += ["", "No partitions, left alone in the store:", *(f"  {printable(each)}" for each in self.strays)]
         return lines
 
     def _incident_lines(self) -> list[str]:

@@ -12,6 +12,7 @@ from hf_pipelines.components.operations.lateness import judged_sessions
 from hf_pipelines.components.operations.standing import WatchedStrategy, is_there, read_market, read_strategy
 from hf_pipelines.components.strategy import Strategy
 from hf_pipelines.partitions import week_key
+from hf_pipelines.resources.issues import point_to_latest
 from hf_pipelines.resources.object_store import ObjectStore
 from hf_pipelines.resources.partition_store import Content, PartitionStore, Stamp
 from hf_pipelines_tests.pipeline import TIMEZONE, ridge_strategy, shipped_features
@@ -45,6 +46,15 @@ def store(tmp_path) -> PartitionStore:
 def publish(store: PartitionStore, asset: str, key: str, frame: pl.DataFrame, hour: int, **options: bool) -> None:
     content = Content(frame, has_session_hashes=asset.endswith("/bars"), facts={"schema_version": 1})
     store.publish(asset, key, content, Stamp("1", "r", at(hour).isoformat()), **options)
+
+
+def issue(store: PartitionStore, asset: str, day: str, *, model_week: str) -> None:
+    model = store.footer("s/fitted_model", model_week)
+    assert model is not None
+    frame = pl.DataFrame({"model_version": [model.content_hash], "issue_kind": ["live"]})
+    inputs = {"s/fitted_model": {model_week: model.content_hash}}
+    content = Content(frame, inputs=inputs, facts={"schema_version": 1})
+    store.publish(asset, day, content, Stamp("1", "r", at(7).isoformat()), issue=True)
 
 
 def at(hour: int) -> datetime:
@@ -87,10 +97,8 @@ def test_strategy_has_the_issues_of_judged_sessions_and_the_newest_of_all(store,
         publish(store, "m/bars", week, bars_of("A", [1.0] * len(sessions), days=sessions), 6)
     publish(store, "s/fitted_model", "2012-12-02", pl.DataFrame({"a": [1]}), 4)
     publish(store, "s/fitted_model", "2013-01-06", pl.DataFrame({"a": [1]}), 5)
-    issue = pl.DataFrame({"model_version": ["1"], "issue_kind": ["live"]})
     for day in ("2012-12-05", "2013-01-07", "2013-01-08"):
-        publish(store, "s/signals", day, issue, 7, issue=True)
-    store.point_to_latest("s/signals")
+        issue(store, "s/signals", day, model_week="2012-12-02")
     standing = read_market(store, market)
     judged = judged_sessions(standing, NOW)
     # Eight in January (the first was a holiday), twelve in December (Christmas was one).
@@ -105,9 +113,9 @@ def test_strategy_has_the_issues_of_judged_sessions_and_the_newest_of_all(store,
 
 
 def test_strategy_that_issued_long_ago_is_known_by_its_newest_issue(store, market):
-    issue = pl.DataFrame({"model_version": ["1"], "issue_kind": ["live"]})
-    publish(store, "s/signals", "2012-10-08", issue, 7, issue=True)
-    store.point_to_latest("s/signals")
+    publish(store, "s/fitted_model", "2012-10-07", pl.DataFrame({"a": [1]}), 4)
+    issue(store, "s/signals", "2012-10-08", model_week="2012-10-07")
+    point_to_latest(store, "s/signals", ["2012-10-08"], NOW)
     publish(store, "m/bars", "2013-01-06", bars_of("A", [1.0], days=days(7)), 6)
     found = read_strategy(store, WatchedStrategy("s", market, 0), read_market(store, market), NOW)
     assert (found.issued, found.last_issued) == (frozenset(), date(2012, 10, 8))
