@@ -9,6 +9,7 @@ import re
 import zlib
 from collections.abc import Collection, Mapping
 from datetime import datetime, timedelta
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
@@ -32,7 +33,7 @@ from hf_pipelines.partitions import parse_key, week_end, week_of_session, week_s
 from hf_pipelines.research.features.registry import FEATURES, compute_features
 from hf_pipelines.research.references import MIN_FISCAL_YEARS, REFERENCES, doubtful_periods
 from hf_pipelines.research.replay import instant
-from hf_pipelines.resources.parquet_io_manager import Loaded
+from hf_pipelines.resources.parquet_io_manager import Loaded, require_all
 from hf_pipelines.resources.partition_store import Content
 
 if TYPE_CHECKING:
@@ -237,8 +238,7 @@ def _compute_features(
     ready, failures = [], {}
     for key in run.partitions:
         try:
-            for each in read:
-                inputs[each.name].require(window(market.partitions, each, key))
+            require_all(*(partial(inputs[each.name].require, window(market.partitions, each, key)) for each in read))
             ready.append(key)
         except ValueError as e:
             failures[key] = str(e)

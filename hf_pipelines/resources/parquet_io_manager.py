@@ -8,7 +8,7 @@ is published on its own, and gets its own metadata.
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from time import perf_counter
@@ -125,6 +125,24 @@ class Loaded:
     def cut(self, at: datetime, symbols: frozenset[str] | None = None) -> "Loaded":
         """The same partitions as they were known at `at`, of some symbols alone where they are named."""
         return replace(self, known_at=at, symbols=symbols)
+
+
+def require_all(*requirements: Callable[[], object]) -> None:
+    """Ask for several inputs, and name at once all that is missing or damaged: each by itself would be mended in vain.
+
+    Raises
+    ------
+    ValueError
+        A line an input that refused.
+    """
+    faults = []
+    for require in requirements:
+        try:
+            require()
+        except ValueError as e:
+            faults.append(str(e))
+    if faults:
+        raise ValueError("\n".join(faults))
 
 
 def _by_symbol(frame: pl.DataFrame) -> pl.DataFrame:

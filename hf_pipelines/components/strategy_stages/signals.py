@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from datetime import datetime
+from functools import partial
 from typing import Any
 
 import dagster as dg
@@ -26,7 +27,7 @@ from hf_pipelines.research.bars import KEY_COLUMNS
 from hf_pipelines.research.learners import LEARNERS, predict_frame
 from hf_pipelines.research.matrix import join_features, usable_rows
 from hf_pipelines.research.signals import RULES, add_absent_members, apply_rule, reasons
-from hf_pipelines.resources.parquet_io_manager import Loaded
+from hf_pipelines.resources.parquet_io_manager import Loaded, require_all
 from hf_pipelines.resources.partition_store import Content, Stored
 
 # 2: a row for every member of the session, with the reason of a weight of 0; 1 had rows of those with a prediction.
@@ -49,9 +50,13 @@ def signals(plan: StrategyPlan) -> Stage:
     def compute(run: StageRun, inputs: Mapping[str, Loaded], key: str) -> tuple[Content, Mapping[str, Any]]:
         session = parse_key(key)
         partitions.require_session(session)
+        week = week_of_key(key)
+        require_all(
+            *(partial(inputs[each.name].require, [week]) for each in features),
+            partial(_model_for, plan, inputs["fitted_model"], key),
+        )
         model = _model_for(plan, inputs["fitted_model"], key)
         weights = _signal_frame(plan, inputs, key, model, now=run.now)
-        week = week_of_key(key)
         hashes = inputs["fitted_model"].hashes([model.footer.partition])
         for each in features:
             hashes |= inputs[each.name].session_hash(week, key)
@@ -155,8 +160,9 @@ def _signal_frame(
     )
     if joined.is_empty():
         raise ValueError(
-            f"`features` of {plan.market.name} must hold session {key}, had no row of it; materialise bars and features "
-            f"of week {week} first."
+            f"`features` of {plan.market.name} must hold session {key}, had no row of it; see that the source has "
+            f"bars of it, then run hfp materialise {plan.market.bars_asset} --from {week} and "
+            f"{', '.join(f'hfp materialise {plan.market.features_asset(group)} --from {week}' for group in plan.feature_names)}"
         )
     if usable_rows(joined, plan.all_features, missing=plan.missing).is_empty():
         raise ValueError(

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from datetime import date
+from functools import partial
 from typing import Any
 
 import dagster as dg
@@ -32,7 +33,7 @@ from hf_pipelines.research.matrix import (
 )
 from hf_pipelines.research.targets import TARGETS
 from hf_pipelines.research.wording import some_of
-from hf_pipelines.resources.parquet_io_manager import Loaded
+from hf_pipelines.resources.parquet_io_manager import Loaded, require_all
 from hf_pipelines.resources.partition_store import Content
 
 # Features listed in the metadata, the most unknown first; the footer has all.
@@ -53,6 +54,7 @@ def training_matrix(plan: StrategyPlan) -> Stage:
                 f"{partitions.first_week}, was {plan.train_weeks} weeks before {key}; "
                 f"the first week with a whole window is {_first_whole_week(plan)}."
             )
+        require_all(*(partial(inputs[each.name].require, weeks) for each in (bars, *features)))
         labelled = label_features(
             feature_frames(plan, inputs, weeks),
             bars=inputs["bars"].frame(weeks),
