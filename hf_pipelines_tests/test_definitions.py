@@ -24,9 +24,9 @@ MARKET_ASSETS = {
         "no_suspect_rows",
         "on_time",
     ],
-    "features/cross_asset": ["is_current", "replay"],
-    "features/technical": ["is_current", "replay"],
-    "features/temporal": ["is_current", "replay"],
+    "features/cross_asset": ["finite", "is_current", "replay"],
+    "features/technical": ["finite", "is_current", "replay"],
+    "features/temporal": ["finite", "is_current", "replay"],
     "features_report": ["is_current"],
 }
 STRATEGY_ASSETS = {

@@ -196,7 +196,16 @@ def features_stage(market: "Market", group: str) -> Stage:
                 **_fields(market, {item for each in features for item in each.inputs}),
             },
         ),
-        checks=(feature_replay(market, group), *_filing_checks(read)),
+        checks=(
+            feature_replay(market, group),
+            StageCheck(
+                "finite",
+                "No feature is infinite in any row: NaN is what is not known. Run before publishing.",
+                _infinite_values,
+                is_guard=True,
+            ),
+            *_filing_checks(read),
+        ),
         pool=market.name,
         column_schema=column_schema(
             {each.name: f"{each.formula} ({each.window})" for each in features},
@@ -205,6 +214,17 @@ def features_stage(market: "Market", group: str) -> Stage:
         # The search of Dagster's open-source web UI looks at tags, not at columns.
         tags={f"feature/{each.name}": "" for each in features if TAG_NAME.fullmatch(each.name)},
     )
+
+
+def _infinite_values(run: StageRun, inputs: Mapping[str, Loaded], key: str, content: Content) -> Finding:
+    frame = content.frame
+    names = [name for name, dtype in frame.schema.items() if dtype == pl.Float32]
+    is_infinite = frame.select(pl.col(names).is_infinite().any())
+    found = []
+    for name in (name for name in names if is_infinite[name].item()):
+        row = frame.filter(pl.col(name).is_infinite()).row(0, named=True)
+        found.append(f"`{name}` must be finite or NaN, was {row[name]} for {row['symbol']} on {row['session']}")
+    return Finding(not found, frame.height * len(names), tuple(found[:5]))
 
 
 def _filing_checks(read: tuple[StageInput, ...]) -> tuple[StageCheck, ...]:

@@ -287,6 +287,18 @@ def test_one_leaky_week_in_the_sample_makes_every_week_of_the_run_answer_for_its
     assert [line.split()[1].rstrip(":") for line, passed in lines if line.startswith(LEAKY) and not passed] == [unseen]
 
 
+def test_a_feature_that_is_infinite_in_one_row_is_not_published(small_project, tmp_path, registry):
+    project = small_project.copy(tmp_path / "project")
+    at = np.datetime64("2012-02-15")
+    _plant(project, lambda panel: np.where(panel.session == at, np.inf, _clean(panel)))
+
+    seen = project.run(LEAKY, "2012-02-05", "2012-02-19")
+
+    assert not seen.success and project.store.partitions(LEAKY) == ["2012-02-05", "2012-02-19"]
+    assert not seen.checks[LEAKY, "finite"].passed
+    assert "`leak` must be finite or NaN, was inf for S000 on 2012-02-15" in seen.message
+
+
 def test_beside_a_leaky_week_all_others_are_replayed_at_every_time(large, quick, tmp_path, registry):
     project = large.copy(tmp_path / "project")
     run_weeks = project.weeks[10:16]

@@ -106,6 +106,25 @@ def short(bars: pl.DataFrame) -> pl.DataFrame:
     return _compute(_from(bars, 150))
 
 
+@pytest.mark.parametrize("events", [{"split_ratio": np.nan}, {"dividend": np.nan}], ids=["split", "dividend"])
+def test_every_feature_of_a_symbol_begins_anew_at_an_unknown_event(bars, features, events):
+    day = SESSIONS[300]
+    is_there = (pl.col("symbol") == "S000") & (pl.col("session") == day)
+    unknown = _compute(
+        bars.with_columns(pl.when(is_there).then(value).otherwise(name).alias(name) for name, value in events.items())
+    )
+    is_before = (pl.col("symbol") == "S000") & (pl.col("session") < day)
+    cut = _compute(bars.filter(~is_before))
+    joint = {"universe", "sector"}
+    for name in NAMES:
+        before = unknown.filter(is_before)[name]
+        assert _bits(before) == _bits(features.filter(is_before)[name]), name
+        # What others give is their own, but where the members are compared.
+        is_of_symbol = (pl.col("symbol") == "S000") if joint & {*FEATURES[name].inputs} else pl.lit(True)
+        after = [each.filter(~is_before & is_of_symbol)[name] for each in (unknown, cut)]
+        assert _bits(after[0]) == _bits(after[1]), name
+
+
 @pytest.mark.parametrize("extra", [0, 1, 7, 150])
 def test_every_feature_with_extra_leading_bars_keeps_its_bits(bars, short, extra):
     longer = _from(_compute(_from(bars, 150 - extra)), 150)
