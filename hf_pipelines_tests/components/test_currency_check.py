@@ -39,8 +39,8 @@ def sessions_of(project: Project, week: str) -> list[str]:
 
 
 def judged_by(project: Project, week: str) -> list[str]:
-    """The week and the seven after it: 34 sessions of five a week."""
-    return [shift_week(week, offset) for offset in range(8)]
+    """The week and the ten after it: 44 sessions, with two holidays among those of ten weeks."""
+    return [shift_week(week, offset) for offset in range(11)]
 
 
 @pytest.fixture

@@ -82,6 +82,7 @@ def training_matrix(plan: StrategyPlan) -> Stage:
             "mean_target": float(matrix["target"].to_numpy().mean()),
             "labelled_rows": labelled.height,
             "dropped_rows": labelled.height - matrix.height,
+            "symbols_without_rows": ", ".join(sorted({*labelled["symbol"].unique()} - {*matrix["symbol"].unique()})),
         }
         if unknown.height:
             metadata["unknown_features"] = dg.MetadataValue.md(markdown_table(unknown.head(UNKNOWN_SHOWN)))

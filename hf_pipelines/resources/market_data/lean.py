@@ -257,12 +257,17 @@ def derive_events(factors: pl.DataFrame, sessions: pl.DataFrame) -> pl.DataFrame
         strategy="forward",
         check_sortedness=False,
     )
-    # Two events before the same session (it was halted in between) count as one.
+    # Several events before the same session (it was halted in between) count as one: cash a share of before a split is less
+    # a share after it.
+    key = ("symbol", "session")
+    later = pl.col("split_ratio").cum_prod(reverse=True).shift(-1, fill_value=1.0).over(key)
     return (
         placed.filter(pl.col("session").is_not_null())
-        .group_by("symbol", "session")
+        .sort("symbol", "date")
+        .with_columns(dividend=pl.col("dividend") / later)
+        .group_by(key)
         .agg(pl.col("split_ratio").product(), pl.col("dividend").sum())
-        .sort("symbol", "session")
+        .sort(key)
     )
 
 

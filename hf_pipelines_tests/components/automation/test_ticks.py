@@ -47,8 +47,8 @@ def test_files_put_back_and_changed_again_are_asked_for_each_time(ticking):
     weeks = ticking.project.weeks
     for frame in (second, first, second, first):
         ticking.write(day, frame, age_s=60.0 + time.time() % 50)
-        # The seven weeks after it are judged by its bars; none of them changes.
-        assert asked(ticking.arrivals()) == [([BARS], ",".join(weeks[8:16]))]
+        # The weeks after it, up to the last, are judged by its bars; none of them changes.
+        assert asked(ticking.arrivals()) == [([BARS], ",".join(weeks[8:18]))]
         # The next week looks back on it; a window of six bars is taken to reach three weeks back.
         assert asked(ticking.arrivals()) == [([FEATURES], ",".join(weeks[8:12]))]
         assert asked(ticking.arrivals()) == []
@@ -81,7 +81,7 @@ def test_files_still_arriving_are_waited_for_but_not_for_ever(ticking):
     now = modified + timedelta(seconds=1)
     waited = [ticking.arrivals(now) for _ in range(PATIENCE_TICKS)]
     assert {tick.notes for tick in waited} == {("files are still arriving",)}
-    assert asked(ticking.arrivals(now)) == [([BARS], ",".join(ticking.project.weeks[5:13]))]
+    assert asked(ticking.arrivals(now)) == [([BARS], ",".join(ticking.project.weeks[5:16]))]
 
 
 def test_bucket_is_looked_through_in_several_ticks_and_its_last_weeks_in_each(ticking, tmp_path, monkeypatch):
@@ -113,7 +113,7 @@ def test_bucket_is_looked_through_in_several_ticks_and_its_last_weeks_in_each(ti
         put(sessions(weeks[-2])[0], 0.0)
         put(sessions(weeks[2])[0], 1.0)
         found = [asked(ticking.arrivals(run=False)) for _ in range(5)]
-        assert [each for each in found if each] == [[([BARS], ",".join(weeks[2:10]))]]
+        assert [each for each in found if each] == [[([BARS], ",".join(weeks[2:12]))]]
 
 
 def test_lost_cursor_and_a_new_instance_ask_for_nothing_that_is_current(ticking):
@@ -131,8 +131,8 @@ def test_broken_weeks_are_tried_together_then_alone_then_left_until_they_change(
     for week in (weeks[4], weeks[7]):
         ticking.write(days[week], good[week].drop("close"))
     ticking.write(days[weeks[9]], good[weeks[9]].with_columns(volume=pl.col("volume") + 1.0))
-    # With the weeks judged by them: the seven after each, 9 to 16 the last.
-    assert asked(ticking.arrivals()) == [([BARS], ",".join(weeks[4:17]))]
+    # With the weeks judged by them: ten after each, up to the market's last.
+    assert asked(ticking.arrivals()) == [([BARS], ",".join(weeks[4:18]))]
     # Those were made, though a file before them is broken.
     assert asked(ticking.arrivals()) == [([BARS], f"{weeks[4]},{weeks[7]}")]
     assert asked(ticking.arrivals()) == [([BARS, FEATURES], weeks[4]), ([BARS, FEATURES], weeks[7])]
@@ -141,7 +141,7 @@ def test_broken_weeks_are_tried_together_then_alone_then_left_until_they_change(
     assert asked(ticking.arrivals()) == []
     ticking.write(days[weeks[4]], good[weeks[4]])
     # As it was: its bars are made of these very files already, and are found well; the weeks after it were judged without it.
-    assert asked(ticking.arrivals()) == [([BARS], ",".join(each for each in weeks[4:12] if each != weeks[7]))]
+    assert asked(ticking.arrivals()) == [([BARS], ",".join(each for each in weeks[4:15] if each != weeks[7]))]
     assert asked(ticking.arrivals()) == []
     ticking.write(days[weeks[7]], good[weeks[7]].with_columns(volume=pl.col("volume") + 2.0))
     assert asked(ticking.arrivals()) == [([BARS], ",".join(weeks[7:15]))]

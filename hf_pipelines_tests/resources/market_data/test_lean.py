@@ -82,6 +82,18 @@ def test_derive_events_of_a_halted_symbol_fall_on_its_next_bar():
     assert derive_events(of_x, sessions).rows() == [("X", date(2014, 6, 12), 10.0, 0.0)]
 
 
+def test_derive_events_of_a_dividend_and_a_split_before_the_same_session_is_cash_a_new_share():
+    # 2 a share of 100, and four for one five days later, while the symbol is halted: 0.5 for each of the new ones.
+    table = factors(
+        ("ACME", date(2014, 6, 2), 0.98, 0.25, 100.0),
+        ("ACME", date(2014, 6, 6), 1.0, 0.25, 100.0),
+        ("ACME", date(2050, 1, 1), 1.0, 1.0, 0.0),
+    )
+    sessions = pl.DataFrame({"symbol": "ACME", "session": [date(2014, 6, 2), date(2014, 6, 9)]})
+    (event,) = derive_events(table, sessions).rows()
+    assert event == ("ACME", date(2014, 6, 9), 4.0, pytest.approx(0.5))
+
+
 def test_derive_events_of_a_reverse_split_whose_factor_is_rounded_is_its_round_number():
     sessions = pl.DataFrame({"symbol": "X", "session": [date(2014, 6, 4), date(2014, 6, 5)]})
     of_x = factors(("X", date(2014, 6, 4), 1.0, 0.008929, 5.0), ("X", date(2014, 6, 5), 1.0, 0.0178571, 5.0))
