@@ -63,6 +63,9 @@ LOCATIONS = """{ workspaceOrError { ... on Workspace { locationEntries { locatio
 # Before what a faulty YAML is told by.
 FAULTY = "FaultyYAMLError: "
 
+# Not by itself: a mistake in a file would stop what runs.
+RELOAD = "YAML that is added or changed from now on is loaded by Reload, under Deployment in the web UI."
+
 HEARTBEATS = "{ instance { daemonHealth { allDaemonStatuses { required lastHeartbeatTime } } } }"
 
 
@@ -97,7 +100,7 @@ def run_ui(port: int, *, is_read_only: bool = False) -> None:
         mode = " (read-only: nothing can be launched or changed)" if is_read_only else ""
         told = f"Dagster web UI on {_local(port)}{mode}, instance in {home}; Ctrl-C stops it."
         logs = logs / role if is_read_only else logs
-        _supervise(command, services, logs, lease, lambda: [told, *_loading_faults(port)])
+        _supervise(command, services, logs, lease, lambda: [told, *(_loading_faults(port) or [RELOAD])])
 
 
 def run_stack(ports: Ports) -> None:
@@ -140,7 +143,7 @@ def run_stack(ports: Ports) -> None:
             [*servers, *dagster],
             data / "logs",
             lease,
-            lambda: [*told, *_loading_faults(ports.webserver)],
+            lambda: [*told, *(_loading_faults(ports.webserver) or [RELOAD])],
         )
 
 
