@@ -179,6 +179,8 @@ def running_stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
             "HF_STORAGE_URI": uri,
             "HF_POSTGRES_URL": postgres.url,
             "HF_TICK_SECONDS": "1",
+            # Each look opens connections to the database, which cost more than SQLite's.
+            "HF_TEST_PACE": "3",
             **FORKED_DATA_RUNS,
             "DAGSTER_SENSOR_GRPC_TIMEOUT_SECONDS": str(TICK_TIMEOUT_S),
         }

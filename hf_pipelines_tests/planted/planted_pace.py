@@ -1,7 +1,7 @@
-"""Planted pace: Dagster's daemon looks at its sensors every second instead of every five, at backfills instead of every thirty."""
+"""Planted pace: how often Dagster's daemon looks at sensors, else every five seconds, and at backfills, else every thirty."""
 
 from dagster._daemon import controller, sensor
 
 
-def hasten() -> None:
-    sensor.MIN_INTERVAL_LOOP_TIME = controller.DEFAULT_DAEMON_INTERVAL_SECONDS = 1
+def hasten(seconds: float) -> None:
+    sensor.MIN_INTERVAL_LOOP_TIME = controller.DEFAULT_DAEMON_INTERVAL_SECONDS = seconds

@@ -1,8 +1,8 @@
 """What processes that a test starts do differently: storage, the daemon's pace, faults, how runs start.
 
 Python imports a module of this name when it starts; `checkout` puts this folder on PYTHONPATH. Servers keep what they
-have read of their storage, and the daemon looks more often, unless HF_TEST_PACE is `own`. HF_TEST_FAULTS names a folder
-of faults, and HF_TEST_FORKED_RUNS asks for forked runs and says which (`planted_start`).
+have read of their storage, and the daemon looks every HF_TEST_PACE seconds, 1 unless set; with `own` all is as ever.
+HF_TEST_FAULTS names a folder of faults, and HF_TEST_FORKED_RUNS asks for forked runs and says which (`planted_start`).
 """
 
 import os
@@ -12,7 +12,9 @@ from pathlib import Path
 COMMAND = " ".join(sys.orig_argv)
 SERVERS_AND_RUNS = ("dagster api grpc ", "dagster_webserver", "dagster._daemon", "forkserver", "spawn_main")
 
-if os.environ.get("HF_TEST_PACE") != "own":
+PACE = os.environ.get("HF_TEST_PACE", "1")
+
+if PACE != "own":
     if any(name in COMMAND for name in SERVERS_AND_RUNS):
         import planted_storage
 
@@ -21,7 +23,7 @@ if os.environ.get("HF_TEST_PACE") != "own":
     if "dagster._daemon" in COMMAND:
         import planted_pace
 
-        planted_pace.hasten()
+        planted_pace.hasten(float(PACE))
 
 if "HF_TEST_FAULTS" in os.environ:
     import planted_faults
