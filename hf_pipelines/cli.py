@@ -4,6 +4,7 @@ Lives here: words on the command line. Does not live here: anything they do.
 """
 
 import argparse
+import errno
 import os
 import sys
 import warnings
@@ -50,7 +51,17 @@ def _expected_failures() -> tuple[type[Exception], ...]:
     from hf_pipelines.serving.supervisor import ServiceFailedError
 
     told = (ValueError, RunFailedError, ObjectMissingError, StorageUnavailableError, ServiceFailedError)
-    return (*told, *LOADING_ERRORS)
+    return (*told, *LOADING_ERRORS, OSError, *_database_errors())
+
+
+# What the system says of a disk that is full, or that the user may not write.
+DISK_CODES = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO)
+
+
+def _database_errors() -> tuple[type[Exception], ...]:
+    from sqlalchemy.exc import OperationalError
+
+    return (OperationalError,)
 
 
 def _told(error: Exception) -> str:
@@ -58,7 +69,14 @@ def _told(error: Exception) -> str:
     from hf_pipelines.components.yaml_lines import LOADING_ERRORS, loading_fault
     from hf_pipelines.resources.settings import PACKAGE_ROOT
 
-    return loading_fault(error, PACKAGE_ROOT / "defs") if isinstance(error, LOADING_ERRORS) else str(error)
+    if isinstance(error, LOADING_ERRORS):
+        return loading_fault(error, PACKAGE_ROOT / "defs")
+    if isinstance(error, _database_errors()):
+        return f"the database of runs refused it: {getattr(error, 'orig', '')}"
+    # Ours have no number.
+    if isinstance(error, OSError) and error.errno is not None:
+        return str(error) if error.errno in DISK_CODES else ""
+    return str(error)
 
 
 def _parser() -> argparse.ArgumentParser:

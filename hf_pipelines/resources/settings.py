@@ -37,6 +37,10 @@ import os
 import re
 from datetime import timedelta
 from pathlib import Path
+from tempfile import TemporaryFile
+
+# A page of each of Dagster's databases, and some more.
+PROBE_BYTES = 1 << 16
 
 PACKAGE_ROOT = Path(__file__).resolve().parents[1]
 
@@ -55,8 +59,12 @@ def data_dir() -> Path:
         If the variable names something that is no folder, or lies below it.
     """
     if configured := os.environ.get("HF_DATA_DIR"):
-        folder = Path(configured).expanduser().resolve()
-        there = next(each for each in (folder, *folder.parents) if each.exists())
+        try:
+            folder = Path(configured).expanduser().resolve()
+            there = next(each for each in (folder, *folder.parents) if each.exists())
+        except (RuntimeError, OSError) as e:
+            # A link that leads to itself, a name that no disk takes.
+            raise ValueError(f"`HF_DATA_DIR` must be a folder, was {configured[:200]} ({str(e)[:200]}).") from e
         if not there.is_dir():
             what = "a file" if there == folder else f"below the file {there}"
             raise ValueError(
@@ -298,11 +306,26 @@ NUMBERS = (
 
 
 def prepare_dagster_home() -> Path:
-    """Create the folder of the Dagster instance with the project's dagster.yaml in it, and set DAGSTER_HOME."""
+    """Create the folder of the Dagster instance with the project's dagster.yaml in it, and set DAGSTER_HOME.
+
+    Raises
+    ------
+    ValueError
+        If the folder cannot be written, or its disk is full.
+    """
     home = dagster_home()
-    home.mkdir(parents=True, exist_ok=True)
     link, source = home / "dagster.yaml", PACKAGE_ROOT.parent / "dagster.yaml"
-    if source.exists() and not link.exists():
-        link.symlink_to(source)
+    try:
+        home.mkdir(parents=True, exist_ok=True)
+        if source.exists() and not link.exists():
+            link.symlink_to(source)
+        # Written and removed, since the databases in it say no such thing in one line.
+        with TemporaryFile(dir=home) as probe:
+            probe.write(bytes(PROBE_BYTES))
+    except OSError as e:
+        raise ValueError(
+            f"`{'DAGSTER_HOME' if os.environ.get('DAGSTER_HOME') else 'HF_DATA_DIR'}` must be a folder that can be written, was "
+            f"{str(home)[:200]} ({e.strerror or e}); make room or set it to another folder."
+        ) from e
     os.environ["DAGSTER_HOME"] = str(home)
     return home

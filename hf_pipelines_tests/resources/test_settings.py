@@ -54,3 +54,18 @@ def test_require_sound_names_every_faulty_setting(monkeypatch):
     with pytest.raises(ValueError) as caught:  # noqa: PT011
         settings.require_sound()
     assert [line.split("`")[1] for line in str(caught.value).splitlines()] == ["HF_KEEP_DAYS", "HF_MAX_ROWS"]
+
+
+def test_data_folder_that_cannot_be_written_is_told_in_one_line(tmp_path, monkeypatch, small_disk):
+    monkeypatch.delenv("DAGSTER_HOME", raising=False)
+    loop = tmp_path / "loop"
+    loop.symlink_to(loop)
+    (small_disk / "filler").write_bytes(bytes(256 * 1024 - 8 * 4096))
+    for folder, why in (
+        ("/proc", "No such file or directory"),
+        (loop, "loop"),
+        (small_disk, "No space left on device"),
+    ):
+        monkeypatch.setenv("HF_DATA_DIR", str(folder))
+        with pytest.raises(ValueError, match=f"`HF_DATA_DIR` must be a folder.* was .*{why}"):
+            settings.prepare_dagster_home()

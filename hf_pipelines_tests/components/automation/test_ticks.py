@@ -4,7 +4,7 @@ import io
 import json
 import time
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 
 import dagster as dg
 import polars as pl
@@ -14,7 +14,7 @@ from hf_pipelines.components.automation import feeds
 from hf_pipelines.components.automation.arrivals import PATIENCE_TICKS
 from hf_pipelines.components.automation.following import newest_week
 from hf_pipelines.resources.object_store import ObjectStore
-from hf_pipelines.resources.partition_store import PartitionStore
+from hf_pipelines.resources.partition_store import Content, PartitionStore, Stamp
 from hf_pipelines_tests.pipeline import market_of
 from hf_pipelines_tests.servers import s3_server
 from hf_pipelines_tests.ticking import Ticking, asked
@@ -348,3 +348,26 @@ def test_signals_do_not_wait_for_a_model_whose_retraining_failed(ticking):
     assert asked(tick) == [(["ranking/signals"], found.day)]
     assert "its run failed; see it, or retrain it" in tick.notes[0]
     assert found.issued_by() == {found.before}
+
+
+def test_latest_that_was_deleted_swapped_or_follows_a_planted_issue_is_written_again_by_the_next_tick(ticking):
+    store, plan, week = ticking.project.store, ticking.plan, ticking.project.weeks[-1]
+    signals, stamp = plan.asset("signals"), Stamp("1", "r", "2030-01-01T00:00:00+00:00")
+    model = store.publish(plan.asset("fitted_model"), week, Content(pl.DataFrame({"a": [1]})), stamp).footer
+    issue = pl.DataFrame({"model_version": [model.content_hash], "issue_kind": ["backfill"]})
+    inputs = {plan.asset("fitted_model"): {week: model.content_hash}}
+    content = Content(issue, inputs=inputs, facts={"schema_version": 1})
+    first, last = (str(day) for day in ticking.market.partitions.sessions_of_week(week)[-2:])
+    for day in (first, last, "2099-01-01", str(date.fromisoformat(first) - timedelta(days=7 + 4))):
+        store.publish(signals, day, content, stamp, issue=True)
+    for damage in (None, b"{}", b'{"day": "2099-01-01"}'):
+        if damage is not None:
+            store.objects.put(f"{signals}/latest.json", damage)
+        note = ticking.follows(run=False).notes[-1]
+        assert note == f"latest.json of {signals} was written again: it did not name the newest issue"
+        assert json.loads(store.objects.get(f"{signals}/latest.json"))["day"] == last
+        assert not any("latest.json" in each for each in ticking.follows(run=False).notes)
+    # What is gone is told, and no older issue takes its place.
+    store.objects.delete(store.key(signals, last))
+    assert ticking.follows(run=False).notes[-1] == f"the issue of {signals} {last} is gone: put it back from a backup"
+    assert json.loads(store.objects.get(f"{signals}/latest.json"))["day"] == last
