@@ -196,7 +196,7 @@ def test_dividend_for_ten_shares_is_left_out_though_it_is_small():
     # Four usual ranges of 1.5 % and more, less than a fifth of the price.
     raw = walk(seed=10, events={40: (1.0, 0.8)})
     bars, carried = settle(raw.with_columns(dividend=pl.col("dividend") * 10.0))
-    assert carried.select("session", "to", "outcome").rows() == [(DAYS[40], None, "false")]
+    assert carried.select("session", "to", "outcome").rows() == [(DAYS[40], DAYS[41], "false")]
     assert bars["dividend"].unique().to_list() == [0.0]
 
 
