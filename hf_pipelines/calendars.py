@@ -12,6 +12,7 @@ not at all where that folder cannot be written.
 import json
 import os
 import tempfile
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from functools import lru_cache
@@ -22,6 +23,9 @@ from typing import Any
 
 # Longer than any holiday that closes an exchange.
 LONGEST_CLOSURE = timedelta(days=21)
+
+# Of what is kept; another form has another number.
+FORM = 2
 
 KEPT_IN = Path(__file__).parent / "__pycache__"
 
@@ -38,6 +42,8 @@ class SessionCalendar:
         Ascending.
     opens, closes : tuple of datetime
         Of each session, UTC.
+    breaks : mapping of date to (begin, end)
+        When a session rests at noon, UTC; sessions without a break are not in it.
     planned_holidays : tuple of date
         Weekdays that are no session by a rule known years ahead. A closure announced later (a hurricane, a day of
         mourning) is none of them; neither is a moving feast that exchange_calendars lists day by day.
@@ -46,6 +52,7 @@ class SessionCalendar:
     days: tuple[date, ...]
     opens: tuple[datetime, ...]
     closes: tuple[datetime, ...]
+    breaks: Mapping[date, tuple[datetime, datetime]]
     planned_holidays: tuple[date, ...]
 
 
@@ -60,7 +67,7 @@ def load_calendar(name: str, first: date, last: date) -> SessionCalendar:
     ValueError
         If no calendar has that name, or if it has none of the days on record.
     """
-    key = json.dumps([name, str(first), str(last), version("exchange_calendars")])
+    key = json.dumps([FORM, name, str(first), str(last), version("exchange_calendars")])
     path = KEPT_IN / f"calendar-{sha256(key.encode()).hexdigest()[:32]}.json"
     numbers = _read(path)
     if numbers is None:
@@ -70,6 +77,12 @@ def load_calendar(name: str, first: date, last: date) -> SessionCalendar:
         days=tuple(date.fromordinal(day) for day in numbers["days"]),
         opens=tuple(_EPOCH + timedelta(minutes=minutes) for minutes in numbers["opens"]),
         closes=tuple(_EPOCH + timedelta(minutes=minutes) for minutes in numbers["closes"]),
+        breaks={
+            date.fromordinal(day): (_EPOCH + timedelta(minutes=begin), _EPOCH + timedelta(minutes=end))
+            for day, begin, end in zip(
+                numbers["break_days"], numbers["break_begins"], numbers["break_ends"], strict=True
+            )
+        },
         planned_holidays=tuple(date.fromordinal(day) for day in numbers["planned_holidays"]),
     )
 
@@ -109,10 +122,19 @@ def _ask(name: str, first: date, last: date) -> dict[str, list[int]]:
     rules = calendar.regular_holidays
     holidays = [] if rules is None else [ts.date() for ts in rules.holidays(first.isoformat(), last.isoformat())]
     sessions = set(days)
+    # NaT where a session has none, such as a half day.
+    breaks = [
+        (day, begin, end)
+        for day, begin, end in zip(days, calendar.break_starts, calendar.break_ends, strict=True)
+        if begin == begin
+    ]
     return {
         "days": days,
         "opens": [_minutes(ts.to_pydatetime()) for ts in calendar.opens],
         "closes": [_minutes(ts.to_pydatetime()) for ts in calendar.closes],
+        "break_days": [day for day, _, _ in breaks],
+        "break_begins": [_minutes(begin.to_pydatetime()) for _, begin, _ in breaks],
+        "break_ends": [_minutes(end.to_pydatetime()) for _, _, end in breaks],
         "planned_holidays": sorted(
             {day.toordinal() for day in holidays if day.weekday() < 5 and day.toordinal() not in sessions}
         ),

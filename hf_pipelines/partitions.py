@@ -10,6 +10,7 @@ market's time zone and is named by its first Sunday. A bar belongs to the week o
 
 from bisect import bisect_left, bisect_right
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from functools import cached_property, lru_cache
@@ -99,12 +100,22 @@ def usual_sessions(calendar_name: str) -> tuple[int, tuple[date, datetime, datet
     (252, 365)
     """
     first, last = USUAL_YEARS
-    calendar = load_calendar(calendar_name, date(first, 1, 1), date(last, 12, 31))
+    calendar = _usual_calendar(calendar_name)
     hours = list(zip(calendar.days, calendar.opens, calendar.closes, strict=True))
     counts = Counter(closed - opened for _, opened, closed in hours)
     usual = min(length for length, n in counts.items() if n == max(counts.values()))
     newest = [each for each in hours if each[2] - each[1] == usual][-1]
     return round(len(hours) / (last - first + 1)), newest
+
+
+def usual_breaks(calendar_name: str) -> Mapping[date, tuple[datetime, datetime]]:
+    """Breaks of the years by which `usual_sessions` are told."""
+    return _usual_calendar(calendar_name).breaks
+
+
+def _usual_calendar(calendar_name: str) -> SessionCalendar:
+    first, last = USUAL_YEARS
+    return load_calendar(calendar_name, date(first, 1, 1), date(last, 12, 31))
 
 
 @dataclass(frozen=True)
@@ -278,6 +289,11 @@ class MarketPartitions:
         """Opening and closing time (UTC) of every session."""
         known = zip(self.calendar.days, self.calendar.opens, self.calendar.closes, strict=True)
         return {day: (opened, closed) for day, opened, closed in known if self.is_session(day)}
+
+    @property
+    def breaks(self) -> Mapping[date, tuple[datetime, datetime]]:
+        """Begin and end (UTC) of the break at noon of each session that has one."""
+        return self.calendar.breaks
 
     def opens_between(self, first: date, last: date) -> dict[date, datetime]:
         """Opening time (UTC) of each session in [first, last]."""

@@ -26,7 +26,7 @@ def _again(name: str) -> calendars.SessionCalendar:
     return load_calendar(name, FIRST, LAST)
 
 
-@pytest.mark.parametrize("name", ["XNYS", "24/7", "24/5", "XLON", "XBOM", "XHKG"])
+@pytest.mark.parametrize("name", ["XNYS", "24/7", "24/5", "XLON", "XBOM", "XHKG", "XTKS"])
 def test_calendar_worked_out_and_read_again_is_that_of_the_library(name, kept):
     first, second = _again(name), _again(name)
     theirs = exchange_calendars.get_calendar(name, start=str(FIRST), end=str(LAST))
@@ -34,6 +34,11 @@ def test_calendar_worked_out_and_read_again_is_that_of_the_library(name, kept):
     assert list(first.days) == [ts.date() for ts in theirs.sessions]
     assert list(first.opens) == [ts.to_pydatetime() for ts in theirs.opens]
     assert list(first.closes) == [ts.to_pydatetime() for ts in theirs.closes]
+    rests = theirs.schedule.dropna(subset="break_start")
+    assert list(first.breaks) == [ts.date() for ts in rests.index]
+    assert [begin for begin, _ in first.breaks.values()] == [ts.to_pydatetime() for ts in rests["break_start"]]
+    assert [end for _, end in first.breaks.values()] == [ts.to_pydatetime() for ts in rests["break_end"]]
+    assert bool(first.breaks) == (name in ("XHKG", "XTKS"))
 
 
 def test_planned_holidays_hold_thanksgiving_and_not_the_hurricane(kept):

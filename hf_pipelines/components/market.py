@@ -7,6 +7,7 @@ Lives here: the YAML of a market and the definitions made of it. Does not live h
 import re
 from bisect import bisect_left
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import date, datetime
 from functools import cached_property, partial
 from importlib import import_module
@@ -30,7 +31,7 @@ from hf_pipelines.components.stage import (
     Stage,
 )
 from hf_pipelines.components.yaml_files import component_of
-from hf_pipelines.partitions import MarketPartitions, parse_key, shift_week, usual_sessions, week_key
+from hf_pipelines.partitions import MarketPartitions, parse_key, shift_week, usual_breaks, usual_sessions, week_key
 from hf_pipelines.research.bars import (
     SYMBOL_PATTERN,
     BarGrid,
@@ -352,9 +353,10 @@ class Market(dg.Component, dg.Model, dg.Resolvable):
 
     @cached_property
     def usual_bars_per_year(self) -> float:
-        """Bars of a symbol in a year by calendar and timeframe, half days counted as whole ones."""
+        """Bars of a symbol in a year by calendar and timeframe, half days counted as whole ones, breaks left out."""
         n_sessions, (day, opened, closed) = usual_sessions(self.calendar)
-        return float(n_sessions * self.bar_grid.ends({day: (opened, closed)}).height)
+        grid = replace(self.bar_grid, breaks=usual_breaks(self.calendar))
+        return float(n_sessions * grid.ends({day: (opened, closed)}).height)
 
     @cached_property
     def members(self) -> dict[str, tuple[date, date | None]]:
@@ -397,7 +399,7 @@ class Market(dg.Component, dg.Model, dg.Resolvable):
 
     @cached_property
     def bar_grid(self) -> BarGrid:
-        return BarGrid(self.timeframe, self.timezone, self.bars_end)
+        return BarGrid(self.timeframe, self.timezone, self.bars_end, self.partitions.breaks)
 
     @property
     def symbols(self) -> tuple[str, ...]:

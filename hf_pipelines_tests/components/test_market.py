@@ -827,6 +827,11 @@ def test_bars_of_a_member_that_left_and_came_back_are_expected_in_its_spells_onl
         ({"calendar": "24/7", "timezone": "UTC"}, 365.0),
         ({"calendar": "24/7", "timezone": "UTC", "timeframe": "1h"}, 365.0 * 24),
         ({"calendar": "24/5", "timezone": "UTC"}, 261.0),
+        # Without the break at noon: 244 sessions of four hours.
+        ({"timeframe": "1m", "calendar": "XSHG", "timezone": "Asia/Shanghai"}, 244.0 * 240),
+        ({"timeframe": "5m", "calendar": "XSHG", "timezone": "Asia/Shanghai"}, 11_712.0),
+        ({"timeframe": "1h", "calendar": "XSHG", "timezone": "Asia/Shanghai"}, 1_220.0),
+        ({"timeframe": "1h", "calendar": "XSHG", "timezone": "Asia/Shanghai", "bars_end": "open"}, 244.0 * 4),
         ({"periods_per_year": 250.0}, 250.0),
     ],
 )

@@ -3,12 +3,14 @@
 import math
 from datetime import UTC, date, datetime, timedelta
 
+import exchange_calendars
 import numpy as np
 import polars as pl
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from hf_pipelines.calendars import load_calendar
 from hf_pipelines.research.bars import (
     BARS_SCHEMA,
     SIMPLE_SPLITS,
@@ -531,6 +533,69 @@ def test_bar_grid_ends_are_full_steps_and_the_close(place, timeframe, bars_end, 
 def test_bar_grid_of_a_day_ends_at_the_close_of_each_session():
     hours = {**MARKET_HOURS["new-york"], **MARKET_HOURS["half-day"]}
     assert BarGrid().ends(hours).rows() == [(day, hours[day][1]) for day in sorted(hours)]
+
+
+BREAKS = [("XSHG", "Asia/Shanghai"), ("XHKG", "Asia/Hong_Kong"), ("XTKS", "Asia/Tokyo")]
+
+
+@pytest.mark.parametrize(("calendar", "timezone"), BREAKS, ids=[each for each, _ in BREAKS])
+@pytest.mark.parametrize(("timeframe", "minutes"), [("1m", 1), ("5m", 5), ("1h", 60)])
+def test_bar_grid_with_breaks_is_the_trading_index_of_the_library(calendar, timezone, timeframe, minutes):
+    # A new year's eve with half a day in Hong Kong among them.
+    first, last = date(2019, 12, 23), date(2020, 1, 7)
+    sessions = load_calendar(calendar, first, last)
+    hours = {day: times for day, *times in zip(sessions.days, sessions.opens, sessions.closes, strict=True)}
+    ends = BarGrid(timeframe, timezone, "open", breaks=sessions.breaks).ends(hours)
+    theirs = exchange_calendars.get_calendar(calendar, start=str(first), end=str(last)).trading_index(
+        str(first),
+        str(last),
+        f"{minutes}min",
+        intervals=False,
+        closed="right",
+        force_close=True,
+        force_break_close=True,
+    )
+    assert ends["ts"].to_list() == [each.to_pydatetime() for each in theirs]
+    # By the clock: the same minutes traded, in whole hours of the clock; every half hour of these calendars is whole.
+    clock = BarGrid(timeframe, timezone, "clock", breaks=sessions.breaks).ends(hours)
+    in_break = [
+        begin < ts < end or ts == end for day, ts in clock.rows() for begin, end in [sessions.breaks.get(day, (ts, ts))]
+    ]
+    assert sum(in_break) == sum(day not in sessions.breaks for day, _ in clock.rows())
+    if timeframe != "1h":
+        assert clock.equals(ends)
+
+
+@pytest.mark.parametrize(
+    ("bars_end", "expected"),
+    [("clock", "02:00 03:00 03:30 06:00 07:00"), ("open", "02:30 03:30 06:00 07:00")],
+)
+def test_bars_of_shanghai_end_at_the_break_and_none_lies_in_it(bars_end, expected):
+    day = date(2019, 12, 31)
+    hours = {day: (utc("2019-12-31 01:30"), utc("2019-12-31 07:00"))}
+    grid = BarGrid("1h", "Asia/Shanghai", bars_end, breaks={day: (utc("2019-12-31 03:30"), utc("2019-12-31 05:00"))})
+    ends = grid.ends(hours)
+    assert ends["ts"].dt.strftime("%H:%M").to_list() == expected.split()
+    values = {"open": 10.0, "high": 11.0, "low": 9.0, "close": 10.0, "volume": 1.0, "split_ratio": 1.0, "dividend": 0.0}
+    bars = ends.with_columns(symbol=pl.lit("AAA"), **{name: pl.lit(value) for name, value in values.items()})
+    options = {"source": "hours", "hours": hours, "now": utc("2020-01-02"), "grid": grid}
+    assert check_structure(bars.select(*SOURCE_SCHEMA), **options).height == ends.height
+    inside = bars.with_columns(ts=pl.when(pl.int_range(pl.len()) == 2).then(utc("2019-12-31 04:30")).otherwise("ts"))
+    with pytest.raises(ValueError, match=r"must be the end of a bar of 1h .*04:30:00.* \(1 rows\)"):
+        check_structure(inside.select(*SOURCE_SCHEMA), **options)
+
+
+def test_bars_named_by_their_start_are_cut_at_a_break():
+    day = date(2019, 12, 31)
+    grid = BarGrid("1h", "Asia/Tokyo", breaks={day: (utc("2019-12-31 02:30"), utc("2019-12-31 03:30"))})
+    starts = ["02:00", "02:30", "03:00", "03:30", "01:00"]
+    bars = pl.DataFrame({"session": day, "start": [utc(f"2019-12-31 {each}") for each in starts]})
+    bars = bars.with_columns(ts=pl.col("start") + timedelta(hours=1))
+    found = grid.outside_breaks(bars)
+    # From 2:00 until the break; inside it none; from 3:00 what trades after 3:30.
+    assert found.select(pl.col("start", "ts").dt.strftime("%H:%M")).rows() == [
+        ("02:00", "02:30"), ("03:00", "04:00"), ("03:30", "04:30"), ("01:00", "02:00"),
+    ]  # fmt: skip
 
 
 def hourly(symbol: str = "AAA", **columns: list[float]) -> pl.DataFrame:

@@ -10,8 +10,8 @@
 Parquet or CSV. A symbol of the universe is a permanent one: its bars are those of the tickers that it had on each day, and
 a ticker's days under another company are that company's. A factor that changes after the row of day D is a split or a
 dividend effective on the first session that the symbol has after D. Lean names a bar by where it starts, the contract by
-where it ends: the hour from 9:00 ends at 10:00, and bars outside the session (before the open, after the close, the
-Sunday evening of currencies in a calendar without Sundays) are left out. A table without volume has volume 0.
+where it ends: the hour from 9:00 ends at 10:00, and bars outside the session (before the open, after the close, in its
+break at noon, the Sunday evening of currencies in a calendar without Sundays) are left out. A table without volume has volume 0.
 
 Lives here: that mapping. Does not live here: what a bar must look like (`research.bars`).
 """
@@ -129,7 +129,8 @@ class LeanSource:
             right_on="after",
             strategy="backward",
         )
-        return in_session.filter(pl.col("start") < pl.col("closes")).with_columns(ts=pl.min_horizontal("end", "closes"))
+        inside = in_session.filter(pl.col("start") < pl.col("closes"))
+        return self.grid.outside_breaks(inside.with_columns(ts=pl.min_horizontal("end", "closes")))
 
     def _identified(self, raw: pl.DataFrame) -> pl.DataFrame:
         """Rows of the wanted symbols under their permanent names."""

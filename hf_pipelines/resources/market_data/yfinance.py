@@ -186,4 +186,4 @@ def _timed(bars: pl.DataFrame, hours: Mapping[date, tuple[datetime, datetime]], 
     if grid.is_daily:
         return timed.with_columns(ts="closes")
     inside = timed.filter((pl.col("start") >= pl.col("opens")) & (pl.col("start") < pl.col("closes")))
-    return inside.with_columns(ts=pl.min_horizontal(pl.col("start") + grid.step, "closes"))
+    return grid.outside_breaks(inside.with_columns(ts=pl.min_horizontal(pl.col("start") + grid.step, "closes")))
