@@ -116,7 +116,8 @@ class Strategy(dg.Component, dg.Model, dg.Resolvable):
     market : str
         Folder name below `defs/markets`.
     features : list of str
-        Groups (`technical`) or single features (`technical/rsi_14`) of the market.
+        Groups (`technical`) or single features (`technical/rsi_14`) of the market, less what is left out
+        (`-technical/rsi_14`).
     max_model_age_weeks : int
         How many weeks old a model may be to make signals; 0 takes the model of the day's week only.
     track_record_weeks : int
@@ -270,7 +271,7 @@ class Strategy(dg.Component, dg.Model, dg.Resolvable):
             )
         market = context.load_component(f"markets/{self.market}", expected_type=Market)
         stored = {f"{group}/{name}" for group, names in market.feature_groups.items() for name in names}
-        if unknown := sorted(set(self.features) - stored - set(market.feature_groups)):
+        if unknown := sorted({each.removeprefix("-") for each in self.features} - stored - set(market.feature_groups)):
             groups = {each.split("/")[0] for each in unknown}
             near = sorted(each for each in stored if each.split("/")[0] in groups)
             raise ValueError(

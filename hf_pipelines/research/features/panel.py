@@ -135,7 +135,7 @@ def build_panel(
     ----------
     bars : DataFrame
         Contract `BARS_SCHEMA`, sorted by (symbol, ts), members and references, values passed by
-        `validate_bars`.
+        `validate_bars`. Without `role` every symbol is a member but the `benchmark` and the `volatility_index`.
     sessions : iterable of date, or None
         The calendar's sessions, ascending: every session of `bars` and at least one after the last. None if
         no feature needs the calendar: `next_session` is then NaT.
@@ -173,6 +173,7 @@ def build_panel(
         cover the bars; if a planned holiday is a session; if the benchmark is read and it is not clear which reference
         that is.
     """
+    bars = with_roles(bars, benchmark=benchmark, volatility_index=volatility_index)
     _check_bars(bars)
     members = bars.filter(pl.col("role") == "member")
     rows = _Rows.of(members)
@@ -209,6 +210,15 @@ def build_panel(
         if isinstance(value, np.ndarray):
             value.setflags(write=False)
     return panel
+
+
+def with_roles(bars: pl.DataFrame, *, benchmark: str | None, volatility_index: str | None) -> pl.DataFrame:
+    """Bars with their `role`: where they have none, every symbol is a member but the two that are named."""
+    if "role" in bars.columns or "symbol" not in bars.columns:
+        return bars
+    named = [each for each in (benchmark, volatility_index) if each is not None]
+    is_reference = pl.col("symbol").is_in(named)
+    return bars.with_columns(role=pl.when(is_reference).then(pl.lit("reference")).otherwise(pl.lit("member")))
 
 
 @dataclass(frozen=True, eq=False)

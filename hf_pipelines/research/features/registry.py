@@ -27,7 +27,7 @@ from hf_pipelines.research.features import (
 )
 from hf_pipelines.research.features.feature import MAX_LOOKBACK_BARS, Columns, Feature, Input
 from hf_pipelines.research.features.guarded import guarded
-from hf_pipelines.research.features.panel import FloatArray, Panel, build_panel
+from hf_pipelines.research.features.panel import FloatArray, Panel, build_panel, with_roles
 
 Together = Callable[[Panel, Sequence[str]], Columns]
 
@@ -65,7 +65,8 @@ def compute_features(
     Parameters
     ----------
     bars : DataFrame
-        Contract `BARS_SCHEMA`, sorted by (symbol, ts), of members and references.
+        Contract `BARS_SCHEMA`, sorted by (symbol, ts), of members and references. Without `role` every symbol is a
+        member but the `benchmark` and the `volatility_index`.
     names : iterable of str, optional
         Features to compute. Default: all that the arguments can feed, so without those that need the
         benchmark if `bars` hold no reference, and without those that need the calendar if `sessions` is None.
@@ -97,6 +98,7 @@ def compute_features(
         if `build_panel` refuses the bars or the sessions.
     """
     tables = references or {}
+    bars = with_roles(bars, benchmark=benchmark, volatility_index=volatility_index)
     fed: dict[Input, bool] = {
         "benchmark": bool(((bars["role"] == "reference") & (bars["symbol"] != (volatility_index or ""))).any()),
         "next_session": sessions is not None,
@@ -167,7 +169,8 @@ def _blocks(features: Sequence[Feature]) -> list[tuple[Together | None, list[Fea
 
 
 def names_by_group(selected: Sequence[str]) -> dict[str, tuple[str, ...]]:
-    """Features of a selection of groups (`technical`) and of single features (`technical/rsi_14`).
+    """Features of a selection of groups (`technical`), of single features (`technical/rsi_14`), less those left out
+    (`-technical/rsi_14`).
 
     Returns
     -------
@@ -177,15 +180,17 @@ def names_by_group(selected: Sequence[str]) -> dict[str, tuple[str, ...]]:
     Raises
     ------
     ValueError
-        If the selection names no registered group or feature.
+        If the selection names no registered group or feature, leaves out what it does not hold, or all of a group.
     """
+    left_out = {each[1:] for each in selected if each.startswith("-")}
+    selected = [each for each in selected if not each.startswith("-")]
     groups = {feature.group for feature in FEATURES.values()}
     known = groups | {f"{feature.group}/{name}" for name, feature in FEATURES.items()}
-    if unknown := sorted(set(selected) - known):
+    if unknown := sorted({*selected, *left_out} - known):
         of_group = sorted(each for each in known if each.startswith(f"{unknown[0].split('/')[0]}/"))
         near = f" or one of {', '.join(of_group)}" if of_group else ""
         raise ValueError(f"`features` must be among {', '.join(sorted(groups))}{near}, was {', '.join(unknown[:5])}.")
-    return {
+    chosen = {
         group: tuple(
             name
             for name, feature in FEATURES.items()
@@ -193,6 +198,18 @@ def names_by_group(selected: Sequence[str]) -> dict[str, tuple[str, ...]]:
         )
         for group in dict.fromkeys(each.split("/")[0] for each in selected)
     }
+    held = {f"{group}/{name}" for group, names in chosen.items() for name in names}
+    if strays := sorted(left_out - held):
+        raise ValueError(
+            f"`features` must leave out single features of the groups that it names, was -{', -'.join(strays[:5])}; name "
+            "the group beside it, or leave the line out."
+        )
+    kept = {
+        group: tuple(name for name in names if f"{group}/{name}" not in left_out) for group, names in chosen.items()
+    }
+    if empty := [group for group, names in kept.items() if not names]:
+        raise ValueError(f"`features` must keep a feature of each group, was none of {empty[0]}; leave the group out.")
+    return kept
 
 
 def group_names(group: str) -> tuple[str, ...]:

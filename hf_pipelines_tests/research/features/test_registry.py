@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 import pytest
+from polars.testing import assert_frame_equal
 
 from hf_pipelines.research.features import (
     FEATURES,
@@ -19,7 +20,7 @@ from hf_pipelines.research.features import (
 )
 from hf_pipelines.research.features.contract import is_judged_over_events, with_corporate_action
 from hf_pipelines.research.features.feature import MAX_LOOKBACK_BARS
-from hf_pipelines.research.features.registry import register
+from hf_pipelines.research.features.registry import names_by_group, register
 from hf_pipelines_tests.sample_bars import REFERENCE, bars_of, random_bars, weekdays
 from hf_pipelines_tests.sample_references import random_references, scaled_references, session_opens
 
@@ -406,3 +407,41 @@ def test_feature_with_a_lookback_beyond_the_projects_reach_is_refused():
 def test_group_names_refuses_an_unknown_group():
     with pytest.raises(ValueError, match="cross_asset.*technical.*temporal.*was 'astrology'"):
         group_names("astrology")
+
+
+def test_compute_features_of_bars_without_role_takes_every_symbol_but_the_named_ones_for_a_member(bars):
+    names = ["roc_5", "benchmark_beta_60"]
+    members = bars.filter(pl.col("role") == "member")
+    assert_frame_equal(compute_features(members.drop("role"), ["roc_5"]), compute_features(members, ["roc_5"]))
+    options = {"benchmark": REFERENCE, "volatility_index": VOLATILITY_INDEX}
+    assert_frame_equal(compute_features(bars.drop("role"), names, **options), compute_features(bars, names, **options))
+
+
+def test_names_by_group_leaves_out_what_a_minus_names():
+    whole = names_by_group(["temporal", "technical/rsi_14"])
+    less = names_by_group(["temporal", "-temporal/month", "technical/rsi_14", "-temporal/quarter"])
+    assert less == {
+        "temporal": tuple(each for each in whole["temporal"] if each not in ("month", "quarter")),
+        "technical": ("rsi_14",),
+    }
+
+
+@pytest.mark.parametrize(
+    ("selected", "message"),
+    [
+        (["temporal", "-temporal/moth"], "`features` must be among .*temporal/month.*, was temporal/moth"),
+        (
+            ["temporal", "-technical/rsi_14"],
+            "must leave out single features of the groups that it names, was -technical/rsi_14",
+        ),
+        (["temporal", "-temporal"], "must leave out single features .*was -temporal"),
+        (
+            ["temporal/month", "-temporal/month"],
+            "must keep a feature of each group, was none of temporal; leave the group out",
+        ),
+    ],
+    ids=["unknown", "other group", "whole group", "nothing left"],
+)
+def test_names_by_group_refuses_to_leave_out_what_it_does_not_hold(selected, message):
+    with pytest.raises(ValueError, match=message):
+        names_by_group(selected)
