@@ -10,7 +10,7 @@ market's time zone and is named by its first Sunday. A bar belongs to the week o
 
 from bisect import bisect_left, bisect_right
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from functools import cached_property, lru_cache
@@ -243,8 +243,17 @@ class MarketPartitions:
         """Keys of all sessions that have closed at `now`, ascending."""
         return [day.isoformat() for day in self.sessions_between(self.start, now.date()) if self.hours[day][1] <= now]
 
+    def trading_weeks(self, keys: Iterable[str]) -> list[str]:
+        """Those of some weeks that have sessions: an exchange may rest for more than a week (the Golden Weeks of China)."""
+        return [key for key in keys if self.sessions_of_week(key)]
+
+    def week_before(self, key: str) -> str:
+        """Last week with sessions before the week `key`; the week before it where the calendar knows none."""
+        before = bisect_left(self.sessions, parse_key(key))
+        return week_key(self.sessions[before - 1]) if before else shift_week(key, -1)
+
     def newest_week(self, last_session: date) -> str | None:
-        """Week that has begun once `last_session` is over: its own, or the next after its week's last session.
+        """Week that has begun once `last_session` is over: its own, or the next with sessions after its week's last one.
 
         None after the market's end: no week is left to be served.
 
@@ -256,7 +265,11 @@ class MarketPartitions:
         """
         week = week_key(last_session)
         sessions = self.sessions_of_week(week)
-        newest = shift_week(week, 1) if sessions and last_session >= sessions[-1] else week
+        if sessions and last_session >= sessions[-1]:
+            after = bisect_right(self.sessions, last_session)
+            # A week in which nothing trades is served by no model.
+            week = week_key(self.sessions[after]) if after < len(self.sessions) else shift_week(week, 1)
+        newest = week
         return None if self.end_sunday is not None and parse_key(newest) >= self.end_sunday else newest
 
     def next_session(self, day: date) -> date:

@@ -14,7 +14,15 @@ import dagster as dg
 import polars as pl
 
 from hf_pipelines.components.code_version import code_version
-from hf_pipelines.components.stage import Computed, Stage, StageCheck, StageRun, column_schema, judge_noted
+from hf_pipelines.components.stage import (
+    Computed,
+    Stage,
+    StageCheck,
+    StageRun,
+    column_schema,
+    judge_noted,
+    weeks_to_make,
+)
 from hf_pipelines.partitions import parse_key, week_key, week_of_session
 from hf_pipelines.research.bars import (
     BARS_SCHEMA,
@@ -60,7 +68,7 @@ _NO_BARS = pl.DataFrame(schema=BARS_SCHEMA)
 
 def bars_stage(market: "Market") -> Stage:
     """`<market>/bars`: raw prices and corporate-action events, checked."""
-    of_bars = {"universe", "benchmark", "volatility_index", "timeframe", "bars_end", "calendar", "start", "known_gaps"}
+    of_bars = {"universe", "benchmark", "volatility_index", "timeframe", "bars_end", "calendar", "start"}
     fields = market.model_dump(include={*of_bars, "max_faulty_share"})
     rules = [(rule.name, rule.severity, rule.reason, rule.lookback_sessions) for rule in RULES]
     judges = (judge_bars, *(rule.judge for rule in RULES))
@@ -119,7 +127,8 @@ def _is_own(name: str, key: str) -> bool:
 
 
 def _compute_bars(market: "Market", run: StageRun, inputs: Mapping[str, Loaded]) -> Computed:
-    closed = {key: market.partitions.closed_sessions(key, run.now) for key in run.partitions}
+    weeks, skipped = weeks_to_make(market.partitions, run)
+    closed = {key: market.partitions.closed_sessions(key, run.now) for key in weeks}
     before = {key: market.sessions_before(key, run.now) if days else [] for key, days in closed.items()}
     files = market.data_source.read(sorted({day for key, days in closed.items() for day in (*before[key], *days)}))
     # By week: a range of years has thousands of session files, of which a week needs five.
@@ -154,7 +163,7 @@ def _compute_bars(market: "Market", run: StageRun, inputs: Mapping[str, Loaded])
             continue
         contents[key], metadata[key] = content, _bars_metadata(content)
     failures = {key: "; ".join(each) for key, each in faults.items() if key in closed}
-    return Computed(contents, failures, metadata)
+    return Computed(contents, failures, metadata, skipped)
 
 
 @dataclass(frozen=True)

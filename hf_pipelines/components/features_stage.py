@@ -27,6 +27,7 @@ from hf_pipelines.components.stage import (
     StageRun,
     column_schema,
     replay_guard,
+    weeks_to_make,
     window,
 )
 from hf_pipelines.partitions import parse_key, week_end, week_of_session, week_start
@@ -64,8 +65,12 @@ def feature_weeks(market: "Market", group: str) -> int:
 
 def missing_bars(market: "Market", group: str, week: str, stored: Collection[str]) -> list[str]:
     """Weeks of bars that features of a week need and that are not among those `stored`."""
-    read = market.partitions.weeks_around(week, first=-feature_weeks(market, group), last=0)
-    return [each for each in read if each not in stored]
+    return [each for each in bars_read(market, group, week) if each not in stored]
+
+
+def bars_read(market: "Market", group: str, week: str) -> list[str]:
+    """Weeks of bars that features of a week are made from."""
+    return window(market.partitions, feature_inputs(market, group)[0], week)
 
 
 def reference_weeks(market: "Market", group: str) -> int:
@@ -86,7 +91,14 @@ def feature_inputs(market: "Market", group: str) -> tuple[StageInput, ...]:
         "bars", market.bars_asset, first_week=-feature_weeks(market, group), is_optional=True, fails_alone=True
     )
     of_tables = (
-        StageInput(table, market.reference_asset(table), first_week=-weeks, is_optional=True, fails_alone=True)
+        StageInput(
+            table,
+            market.reference_asset(table),
+            first_week=-weeks,
+            is_optional=True,
+            fails_alone=True,
+            is_by_session=False,
+        )
         for table in REFERENCES
         if table in inputs
     )
@@ -256,14 +268,15 @@ def _compute_features(
     market: "Market", run: StageRun, inputs: Mapping[str, Loaded], group: str, read: tuple[StageInput, ...]
 ) -> Computed:
     ready, failures = [], {}
-    for key in run.partitions:
+    weeks, skipped = weeks_to_make(market.partitions, run)
+    for key in weeks:
         try:
             require_all(*(partial(inputs[each.name].require, window(market.partitions, each, key)) for each in read))
             ready.append(key)
         except ValueError as e:
             failures[key] = str(e)
     if not ready:
-        return Computed({}, failures)
+        return Computed({}, failures, skipped=skipped)
     frame = _features_of(market, ready, inputs, group, read)
     by_week = frame.with_columns(week_of_session()).partition_by("week", as_dict=True, include_key=False)
     empty = frame.clear()
@@ -279,7 +292,8 @@ def _compute_features(
         )
         for key in ready
     }
-    return Computed(contents, failures, {key: _features_metadata(each.frame) for key, each in contents.items()})
+    metadata = {key: _features_metadata(each.frame) for key, each in contents.items()}
+    return Computed(contents, failures, metadata, skipped)
 
 
 def _features_of(

@@ -178,7 +178,8 @@ class Market(dg.Component, dg.Model, dg.Resolvable):
     feature_modules : list of str
         Importable modules with features of your own: a table `FEATURES` each, like that of the project's groups.
     features : list of str
-        Groups, such as `technical`, and single features, such as `technical/rsi_14`: what is computed and stored.
+        Groups, such as `technical`, and single features, such as `technical/rsi_14`: what is computed and stored;
+        `-technical/rsi_14` leaves one of a group out.
     references : list
         `table` (fundamentals, insider_trades, short_interest or news) and its `source`, `type: files` or `type: http`.
     news_scorer : str

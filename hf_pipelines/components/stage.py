@@ -115,6 +115,8 @@ class StageInput:
         Whether partitions may be missing.
     fails_alone : bool
         Whether a damaged partition fails only what is made from it: the computation asks by `Loaded.require`.
+    is_by_session : bool
+        Whether weeks without a session have no partition; rows of a reference table come on any day.
     offsets_a_week : int
         Dagster counts a window in partitions of the reader: 1 for a weekly one, 7 for a daily one. Where Saturdays and
         holidays have no partition a daily reader is then given a few weeks more than it asked for.
@@ -127,6 +129,7 @@ class StageInput:
     guards: tuple[str, ...] = ()
     is_optional: bool = False
     fails_alone: bool = False
+    is_by_session: bool = True
     offsets_a_week: int = 1
 
     def asset_in(self) -> dg.AssetIn:
@@ -678,7 +681,25 @@ def week_of_key(key: str) -> str:
 
 def window(partitions: MarketPartitions, stage_input: StageInput, key: str) -> list[str]:
     """Weekly keys of an input that one partition reads, clipped at the market's first week."""
-    return partitions.weeks_around(week_of_key(key), first=stage_input.first_week, last=stage_input.last_week)
+    weeks = partitions.weeks_around(week_of_key(key), first=stage_input.first_week, last=stage_input.last_week)
+    return partitions.trading_weeks(weeks) if stage_input.is_by_session else weeks
+
+
+def weeks_to_make(partitions: MarketPartitions, run: StageRun) -> tuple[list[str], tuple[str, ...]]:
+    """Weeks of a run that have sessions, and those that have none: over a range they need no content.
+
+    Raises
+    ------
+    ValueError
+        If the run is about one week alone, and that has none.
+    """
+    weeks = partitions.trading_weeks(run.partitions)
+    if not weeks and len(run.partitions) == 1:
+        raise ValueError(
+            f"`week` must have a session of {partitions.calendar_name}, {run.partitions[0]} has none; there is nothing to make "
+            "of it and nothing to declare: what reads weeks goes past it."
+        )
+    return weeks, tuple(sorted({*run.partitions} - {*weeks}))
 
 
 def column_schema(descriptions: Mapping[str, str], types: Mapping[str, Any]) -> dg.TableSchema:

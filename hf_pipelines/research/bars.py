@@ -385,14 +385,16 @@ def _column_faults(raw: pl.DataFrame) -> list[str]:
             if not isinstance(was, pl.Datetime) or was.time_zone is None:
                 faults.append(f"`ts` must be a timestamp with a time zone, was {type_words(was)}")
         elif not (was.is_numeric() if dtype.is_numeric() else was == dtype):
-            faults.append(f"`{name}` must be of type {dtype}, was {type_words(was)}")
+            hint = " (as a number 0700 is 700: write tickers as text)" if name == "symbol" and was.is_numeric() else ""
+            faults.append(f"`{name}` must be of type {dtype}, was {type_words(was)}{hint}")
     return faults
 
 
 def _value_faults(raw: pl.DataFrame, *, hours: SessionHours, now: datetime, grid: BarGrid) -> list[str]:
     faults = []
-    if keyless := raw.filter(pl.any_horizontal(pl.col(*KEY_COLUMNS).is_null())).height:
-        faults.append(f"{keyless} rows have no symbol, session or ts")
+    keyless = raw.with_row_index("row", 1).filter(pl.any_horizontal(pl.col(*KEY_COLUMNS).is_null()))
+    if keyless.height:
+        faults.append(f"row {keyless['row'][0]} has no symbol, session or ts ({keyless.height} rows)")
     symbols = raw.filter(~pl.col("symbol").str.contains(SYMBOL_PATTERN))["symbol"].unique().to_list()
     if symbols:
         faults.append(
@@ -402,7 +404,7 @@ def _value_faults(raw: pl.DataFrame, *, hours: SessionHours, now: datetime, grid
     if strangers := sorted(day for day in days if day not in hours):
         faults.append(f"sessions must be in the market's calendar, were {_shown(strangers)}")
     known = {day: hours[day] for day in days if day in hours}
-    timed = raw.join(_hours_table(known), on="session", how="inner")
+    timed = raw.join(_hours_table(known), on="session", how="inner", maintain_order="left")
     outside = timed.filter((pl.col("ts") <= pl.col("opens")) | (pl.col("ts") > pl.col("closes")))
     if outside.height:
         first = outside.row(0, named=True)
@@ -410,14 +412,21 @@ def _value_faults(raw: pl.DataFrame, *, hours: SessionHours, now: datetime, grid
             f"`ts` must lie in its session (after the open, not after the close), was {first['ts']} "
             f"for {excerpt(first['symbol'])} {first['session']} ({outside.height} rows)"
         )
-    elif not grid.is_daily and (off := timed.join(grid.ends(known), on=["session", "ts"], how="anti")).height:
+    elif (
+        not grid.is_daily
+        and (off := timed.join(grid.ends(known), on=["session", "ts"], how="anti", maintain_order="left")).height
+    ):
         first = off.row(0, named=True)
         faults.append(
             f"`ts` must be the end of a bar of {grid.timeframe} (by the {grid.bars_end}, `bars_end` of the market), "
             f"was {first['ts']} for {excerpt(first['symbol'])} {first['session']} ({off.height} rows)"
         )
-    if future := raw.filter(pl.col("ts") > now).height:
-        faults.append(f"`ts` must not be after now ({now:%Y-%m-%d %H:%M} UTC), was for {future} rows")
+    if (future := raw.filter(pl.col("ts") > now)).height:
+        first = future.row(0, named=True)
+        faults.append(
+            f"`ts` must not be after now ({now:%Y-%m-%d %H:%M} UTC), was {first['ts']} for {excerpt(first['symbol'])} "
+            f"{first['session']} ({future.height} rows)"
+        )
     return faults
 
 

@@ -292,15 +292,17 @@ def _column_faults(raw: pl.DataFrame, contract: ReferenceTable) -> list[str]:
             if not isinstance(was, pl.Datetime) or was.time_zone is None:
                 faults.append(f"`{name}` must be a timestamp with a time zone, was {type_words(was)}")
         elif not (was.is_numeric() or was == pl.Null if dtype.is_numeric() else was == dtype):
-            faults.append(f"`{name}` must be of type {dtype}, was {type_words(was)}")
+            hint = " (as a number 0700 is 700: write tickers as text)" if name == "symbol" and was.is_numeric() else ""
+            faults.append(f"`{name}` must be of type {dtype}, was {type_words(was)}{hint}")
     return faults
 
 
 def _key_faults(raw: pl.DataFrame, contract: ReferenceTable) -> list[str]:
     faults = []
     required = [*REFERENCE_COLUMNS, *contract.texts]
-    if n := raw.filter(pl.any_horizontal(pl.col(required).is_null())).height:
-        faults.append(f"{n} rows have a null among {', '.join(required)}")
+    null = raw.with_row_index("row", 1).filter(pl.any_horizontal(pl.col(required).is_null()))
+    if null.height:
+        faults.append(f"row {null['row'][0]} has a null among {', '.join(required)} ({null.height} rows)")
     if strange := raw.filter(~pl.col("symbol").str.contains(SYMBOL_PATTERN))["symbol"].unique().to_list():
         faults.append(
             f"symbols must match {SYMBOL_PATTERN}, were {_shown(sorted(repr(excerpt(each)) for each in strange))}"

@@ -22,7 +22,7 @@ import dagster as dg
 from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
 
 from hf_pipelines.components.automation.work import Ledger, Standing, Tick, Work, digest, read_cursor
-from hf_pipelines.components.features_stage import feature_weeks
+from hf_pipelines.components.features_stage import bars_read
 from hf_pipelines.components.strategy_stages import RETRAINED, StrategyPlan
 from hf_pipelines.partitions import parse_key, shift_week
 from hf_pipelines.resources import settings
@@ -173,7 +173,7 @@ class Following:
 
     def _model_state(self, week: str) -> str:
         work = retrain_work(self.plan, self._input_tags, week)
-        before = shift_week(week, -1)
+        before = self.plan.market.partitions.week_before(week)
         models = [self._model_tags.get(each) for each in (before, week)]
         # One week more than the window of the newest week: the model of the week before may still be needed.
         oldest = shift_week(before, -self.plan.train_weeks)
@@ -182,7 +182,7 @@ class Following:
 
     def _weeks_in_use(self, newest: str) -> list[str]:
         """The newest week, and the one before while sessions of it are to be issued by a model that it has."""
-        before = shift_week(newest, -1)
+        before = self.plan.market.partitions.week_before(newest)
         judged = (self._checker.is_current(asset, before) for asset in self._feature_tags)
         if before not in self._model_tags or not all(each.is_current for each in judged):
             return [newest]
@@ -224,13 +224,14 @@ class Following:
         window = plan.market.partitions.weeks_around(week, first=-plan.train_weeks, last=-1)
         if len(window) < plan.train_weeks:
             return Standing.SETTLED, f"its {plan.train_weeks} weeks of training begin before the market"
+        trading = plan.market.partitions.trading_weeks(window)
         lacking = {}
         for group in plan.feature_names:
             asset = plan.market.features_asset(group)
-            if missing := [each for each in window if each not in self._feature_tags[asset]]:
+            if missing := [each for each in trading if each not in self._feature_tags[asset]]:
                 more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
                 lacking[group, missing[0]] = f"{asset} has no {missing[0]}{more}"
-            for each in window:
+            for each in trading:
                 if each not in missing and not (found := self._checker.is_current(asset, each)).is_current:
                     lacking[group, each] = f"{asset} {each} is out of date: {found.reason}"
         if not lacking:
@@ -257,8 +258,7 @@ class Following:
         market = self.plan.market
         try:
             made = self._checker.footer(market.features_asset(group), week)
-            weeks = market.partitions.weeks_around(week, first=-feature_weeks(market, group), last=0)
-            read = made.inputs if made else {market.bars_asset: dict.fromkeys(weeks, "")}
+            read = made.inputs if made else {market.bars_asset: dict.fromkeys(bars_read(market, group, week), "")}
             footers = [self._checker.footer(asset, key) for asset, keys in read.items() for key in keys]
         except StoredPartitionError:
             return None

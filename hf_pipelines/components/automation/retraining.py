@@ -66,6 +66,8 @@ def request_week(
         return dg.SkipReason(
             f"{plan.market.name} has sessions from {plan.market.start} to {plan.market.end}: there is no week {key}."
         )
+    if not plan.market.partitions.sessions_of_week(key):
+        return dg.SkipReason(f"{plan.market.calendar} has no session in week {key}: no model serves it.")
     work = retrain_work(plan, input_tags(plan, store), key)
     if (run_id := ledger.under_way(work.job)) is not None:
         return dg.SkipReason(f"run {run_id[:8]} of {work.job} is under way.")

@@ -277,7 +277,7 @@ class RunWatch:
         return [(asset, key) for key in ended.partitions.get(asset, ("",))]
 
     def _is_possible(self, pair: Pair) -> bool:
-        """Whether a partition can be made at all: signals of a Sunday cannot, nor bars of a week without sessions."""
+        """Whether a partition can be made at all: signals of a Sunday cannot, nor bars and features of a week without sessions."""
         asset, key = pair
         owner, _, stage = asset.partition("/")
         partitions = {each.name: each.partitions for each in self.watched.markets}
@@ -286,7 +286,7 @@ class RunWatch:
             return True
         if stage == "signals":
             return partitions[owner].is_session(parse_key(key))
-        return bool(partitions[owner].sessions_of_week(key)) or stage not in ("bars",)
+        return bool(partitions[owner].sessions_of_week(key)) or not stage.startswith(("bars", "features/"))
 
     def _remedy(self, asset: str, keys: Sequence[str]) -> str:
         owner, _, stage = asset.partition("/")

@@ -47,13 +47,13 @@ def training_matrix(plan: StrategyPlan) -> Stage:
     features = plan.feature_inputs(-plan.train_weeks, -1)
 
     def compute(run: StageRun, inputs: Mapping[str, Loaded], key: str) -> tuple[Content, Mapping[str, Any]]:
-        weeks = window(partitions, bars, key)
-        if len(weeks) < plan.train_weeks:
+        if len(partitions.weeks_around(key, first=-plan.train_weeks, last=-1)) < plan.train_weeks:
             raise ValueError(
                 f"`training.weeks` must lie inside the data of {plan.market.name}, which begin in week "
                 f"{partitions.first_week}, was {plan.train_weeks} weeks before {key}; "
                 f"the first week with a whole window is {_first_whole_week(plan)}."
             )
+        weeks = window(partitions, bars, key)
         require_all(*(partial(inputs[each.name].require, weeks) for each in (bars, *features)))
         labelled = label_features(
             feature_frames(plan, inputs, weeks),

@@ -27,6 +27,7 @@ import polars as pl
 
 from hf_pipelines.research.bars import PRICE_COLUMNS, SOURCE_SCHEMA, BarGrid
 from hf_pipelines.research.content_hash import content_hash
+from hf_pipelines.research.wording import type_words
 from hf_pipelines.resources.limits import Limits
 from hf_pipelines.resources.market_data import SourceFile, by_week
 from hf_pipelines.resources.market_data.reader import read_apart
@@ -37,6 +38,7 @@ NEW_YORK = "America/New_York"
 TIME_COLUMNS = ("date", "bar_start", "bar_start_ny")
 FACTOR_COLUMNS = ("symbol", "date", "price_factor", "split_factor", "reference_price")
 MAP_COLUMNS = ("permtick", "date", "mapped_symbol")
+TEXT_COLUMNS = ("symbol", "permtick", "mapped_symbol")
 
 # Factors are kept to six or seven decimals: what two of them differ by less says nothing.
 FACTOR_ROUNDING = 5e-7
@@ -182,9 +184,11 @@ def _read(payload: bytes, is_csv: bool) -> pl.DataFrame:
 
 
 def parse_csv(payload: bytes, limits: Limits) -> pl.DataFrame:
-    """A table of Lean's as CSV, each column by what it holds."""
+    """A table of Lean's as CSV, each column by what it holds; tickers are text, whatever they look like."""
     check_csv(payload, limits)
-    return pl.read_csv(io.BytesIO(payload), try_parse_dates=True, infer_schema_length=None)
+    header = pl.read_csv(io.BytesIO(payload), n_rows=0).columns
+    texts = {name: pl.String() for name in TEXT_COLUMNS if name in header}
+    return pl.read_csv(io.BytesIO(payload), try_parse_dates=True, infer_schema_length=None, schema_overrides=texts)
 
 
 def ticker_spells(maps: pl.DataFrame) -> pl.DataFrame:
@@ -312,3 +316,13 @@ def _day(name: str, table: pl.DataFrame) -> pl.Expr:
 def _require(table: pl.DataFrame, names: Sequence[str], what: str) -> None:
     if missing := [each for each in names if each not in table.columns]:
         raise ValueError(f"`{what}` must have the columns {', '.join(names)}, was without {', '.join(missing)}.")
+    for name in names:
+        dtype = table.schema[name]
+        if name in TEXT_COLUMNS and dtype != pl.String:
+            raise ValueError(
+                f"`{name}` of {what} must be text, was {type_words(dtype)}; write tickers as text: as numbers 0700 is 700."
+            )
+        if name not in (*TEXT_COLUMNS, *TIME_COLUMNS) and not dtype.is_numeric():
+            raise ValueError(
+                f"`{name}` of {what} must hold numbers, was {type_words(dtype)}; mend the cell that is none."
+            )

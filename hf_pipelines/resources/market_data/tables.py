@@ -61,6 +61,10 @@ def parse_parquet(payload: bytes, limits: Limits) -> pl.DataFrame:
         raise RefusedTableError(f"it holds {fault}")
     table = parquet.read_table(pyarrow.BufferReader(payload))
     table.validate(full=True)
+    # A dictionary is one way to store text, as pandas' categories are: what it says is the text.
+    for at, field in enumerate(table.schema):
+        if pyarrow.types.is_dictionary(field.type):
+            table = table.set_column(at, field.name, table.column(at).cast(field.type.value_type))
     # Metadata say nothing that the contract needs, and polars does not take all that pyarrow takes.
     return pl.DataFrame(table.replace_schema_metadata())
 
@@ -84,7 +88,12 @@ def parse_csv(payload: bytes, limits: Limits, schema: Mapping[str, Any]) -> pl.D
 
 
 def check_csv(payload: bytes, limits: Limits) -> None:
-    """Refuse a CSV before it is parsed, by its lines and the columns of the first one."""
+    """Refuse a CSV before it is parsed, by its lines and the columns of the first one.
+
+    One whose last line does not end was cut off: inside its last number it would still parse, 765 for 7654321.
+    """
+    if payload and not payload.endswith((b"\n", b"\r")):
+        raise RefusedTableError("its last line must end with a newline, the file was cut off; write it whole")
     header = payload[: payload.find(b"\n") + 1] or payload
     n_columns, n_rows = header.count(b",") + 1, payload.count(b"\n") - payload.endswith(b"\n")
     if fault := limits.shape_fault(n_rows, n_columns):

@@ -9,7 +9,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from hf_pipelines.research.bars import SOURCE_SCHEMA
+from hf_pipelines.research.bars import SOURCE_SCHEMA, check_structure
 from hf_pipelines.resources.market_data import SourceFile
 from hf_pipelines.resources.market_data.files import FilesSource
 from hf_pipelines.resources.object_store import ObjectStore
@@ -231,3 +231,33 @@ def test_read_from_an_s3_prefix_gives_the_same_rows(s3_endpoint, source, tmp_pat
     remote.objects.put("2013-02-25.parquet", (tmp_path / "2013-02-25.parquet").read_bytes())
     assert remote.listing([DAY]) == source.listing([DAY])
     assert read_one(remote).frame.equals(BARS)
+
+
+@pytest.mark.parametrize("n_cut", range(1, 8))
+def test_csv_cut_inside_its_last_line_is_refused(tmp_path, n_cut):
+    # Cut inside its last number it would still parse: a dividend of 12.34 as 12.3.
+    whole = HEADER + csv_row() + csv_row("BBB").replace(",1,0\n", ",1,12.34567\n")
+    (tmp_path / "2013-02-25.csv").write_text(whole[:-n_cut])
+    (file,) = FilesSource(ObjectStore(str(tmp_path))).read([date(2013, 2, 25)])
+    assert file.frame is None
+    assert "its last line must end with a newline, the file was cut off; write it whole" in file.fault
+
+
+def test_tickers_of_digits_and_words_of_a_csv_and_of_a_parquet_dictionary_are_text(tmp_path):
+    tickers = ["0700", "300027", "1E5", "TRUE", "FALSE", "NA", "NULL", "NAN", "INF"]
+    (tmp_path / "2013-02-25.csv").write_text(HEADER + "".join(csv_row(each) for each in tickers))
+    source = FilesSource(ObjectStore(str(tmp_path)))
+    (of_csv,) = source.read([date(2013, 2, 25)])
+    assert of_csv.frame["symbol"].to_list() == tickers
+    (tmp_path / "2013-02-25.csv").unlink()
+    of_csv.frame.with_columns(pl.col("symbol").cast(pl.Categorical)).to_pandas().to_parquet(
+        tmp_path / "2013-02-25.parquet"
+    )
+    (of_parquet,) = source.read([date(2013, 2, 25)])
+    assert of_parquet.frame["symbol"].to_list() == tickers
+    # pandas without a word makes numbers of them: nothing tells any more which ticker had zeros.
+    numbers = of_csv.frame.with_columns(symbol=pl.int_range(pl.len()))
+    with pytest.raises(
+        ValueError, match="`symbol` must be of type String, was Int64 .as a number 0700 is 700: write tickers as text"
+    ):
+        check_structure(numbers, source="numbers", hours={}, now=datetime(2030, 1, 1, tzinfo=UTC))

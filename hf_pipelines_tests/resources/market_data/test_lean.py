@@ -330,3 +330,68 @@ def test_read_of_currencies_takes_the_middle_and_leaves_out_sunday_evening(tmp_p
     assert friday["close"] == pytest.approx((row["bid_close"] + row["ask_close"]) / 2)
     assert friday["ts"] == datetime(2018, 3, 10, tzinfo=UTC)
     assert bars["volume"].to_list() == [0.0] * 10
+
+
+# --- tickers
+
+
+@pytest.mark.parametrize(
+    "tickers",
+    [
+        ["0700", "0005"],
+        ["700"],
+        ["TRUE", "FALSE"],
+        ["1E5", "2E3"],
+        ["2023-01-01"],
+        ["NA", "NULL", "NAN"],
+        ["AAPL", "0005"],
+    ],
+    ids=",".join,
+)
+def test_tickers_of_a_csv_are_text_whatever_they_look_like(tmp_path, tickers):
+    market = partitions("XNYS", date(2014, 6, 2), date(2014, 6, 6))
+    days = market.sessions_between(date(2014, 6, 2), date(2014, 6, 6))
+    tables = {
+        "prices": pl.concat(daily(each, days, [1.0 + n for n in range(len(days))]) for each in tickers),
+        "factors": factors(*((each, days[2], 1.0, 1.0, 3.0) for each in tickers)),
+        "maps": pl.DataFrame(
+            [(each, day, each) for each in tickers for day in (days[0], date(2050, 12, 31))],
+            schema=["permtick", "date", "mapped_symbol"],
+            orient="row",
+        ),
+    }
+    for name, table in tables.items():
+        table.write_csv(tmp_path / f"{name}.csv")
+    grid, names = BarGrid("1d", NEW_YORK), {name: f"{name}.csv" for name in tables}
+    source = LeanSource(ObjectStore(str(tmp_path)), tuple(tickers), market.hours, grid, **names)
+    found = read(source, market, days[0], days[-1])
+    assert found["symbol"].unique().sort().to_list() == sorted(tickers)
+    assert found.height == len(tickers) * len(days)
+
+
+@pytest.mark.parametrize(
+    ("column", "value", "message"),
+    [
+        (
+            "symbol",
+            700,
+            "`symbol` of prices.parquet must be text, was Int32; write tickers as text: as numbers 0700 is 700",
+        ),
+        ("close", "1.5 USD", "`close` of prices.parquet must hold numbers, was String; mend the cell"),
+    ],
+)
+def test_a_table_with_a_column_of_another_type_is_refused_in_words(tmp_path, column, value, message):
+    market = partitions("XNYS", date(2014, 6, 2), date(2014, 6, 6))
+    table = daily("AAA", [date(2014, 6, 2)], [1.0]).with_columns(pl.lit(value).alias(column))
+    with pytest.raises(ValueError, match=message):
+        lean(tmp_path, market, ("AAA",), prices=table).read([date(2014, 6, 2)])
+
+
+def test_tickers_of_a_parquet_dictionary_are_text(tmp_path):
+    market = partitions("XNYS", date(2014, 6, 2), date(2014, 6, 6))
+    table = daily("0700", [date(2014, 6, 2)], [1.0]).with_columns(pl.col("symbol").cast(pl.Categorical))
+    table.to_pandas().to_parquet(tmp_path / "pandas.parquet")
+    table.write_parquet(tmp_path / "polars.parquet")
+    for name in ("pandas.parquet", "polars.parquet"):
+        source = LeanSource(ObjectStore(str(tmp_path)), ("0700",), market.hours, BarGrid("1d", NEW_YORK), prices=name)
+        assert read(source, market, date(2014, 6, 2), date(2014, 6, 2))["symbol"].to_list() == ["0700"]

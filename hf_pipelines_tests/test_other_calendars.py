@@ -1,0 +1,116 @@
+"""A market of another calendar, end to end: a break at noon, and weeks in which the exchange rests."""
+
+from datetime import date
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+
+from hf_pipelines.partitions import MarketPartitions, week_key
+from hf_pipelines.research.bars import SOURCE_SCHEMA, BarGrid
+from hf_pipelines_tests.pipeline import Project, ridge_strategy, write_sessions
+
+SHANGHAI = "Asia/Shanghai"
+AFTER = "2016-03-01T00:00:00+00:00"
+FIRST, LAST = date(2016, 1, 4), date(2016, 2, 26)
+
+# The new year of the monkey: from Monday 2016-02-08 to Friday nothing trades.
+RESTING = "2016-02-07"
+SYMBOLS = ("SH600519", "SZ000001", "SZ300027", "SH000300")
+
+
+def hourly_bars() -> pl.DataFrame:
+    """Random bars of three shares and an index, ending at 10:30, 11:30, 14:00 and 15:00."""
+    partitions = MarketPartitions("XSHG", SHANGHAI, FIRST, LAST)
+    days = partitions.sessions_between(FIRST, LAST)
+    grid = BarGrid("1h", SHANGHAI, "open", partitions.breaks)
+    ends = grid.ends({day: partitions.hours[day] for day in days})
+    frames = []
+    for number, symbol in enumerate(SYMBOLS):
+        rng = np.random.default_rng(number)
+        close = 50.0 * np.exp(np.cumsum(rng.normal(0.0, 0.005, ends.height)))
+        prices = {"open": close, "high": close * 1.002, "low": close * 0.998, "close": close}
+        frames.append(
+            ends.with_columns(
+                symbol=pl.lit(symbol),
+                volume=pl.Series(rng.integers(900, 1100, ends.height).astype(float)),
+                split_ratio=1.0,
+                dividend=0.0,
+                **{name: pl.Series(each) for name, each in prices.items()},
+            )
+        )
+    return pl.concat(frames).select(*SOURCE_SCHEMA)
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
+    folder: Path = tmp_path_factory.mktemp("shanghai")
+    write_sessions(folder / "source", hourly_bars())
+    market = {
+        "name": "small",
+        "universe": [{"symbol": symbol} for symbol in SYMBOLS[:-1]],
+        "benchmark": SYMBOLS[-1],
+        "calendar": "XSHG",
+        "timezone": SHANGHAI,
+        "timeframe": "1h",
+        "bars_end": "open",
+        "source": {"type": "files", "uri": str(folder / "source")},
+        "start": str(FIRST),
+        "end": str(LAST),
+        "features": ["technical/roc_5"],
+    }
+    strategy = ridge_strategy(
+        features=["technical"],
+        training={"weeks": 5, "minimum_rows": 40},
+        cross_validation={"n_splits": 2, "min_train_sessions": 5},
+    )
+    return Project(folder / "project", market, [strategy])
+
+
+def test_a_week_in_which_the_exchange_rests_stops_nothing_and_is_not_declared(project):
+    weeks = project.weeks
+    assert RESTING in weeks
+    made = project.make("small/bars", weeks[0], weeks[-1], now=AFTER)
+    assert made.checks["small/bars", "complete"].passed
+    trading = [week for week in weeks if week != RESTING]
+    assert project.store.partitions("small/bars") == trading
+    day = project.store.read("small/bars", "2016-02-14").frame.filter(
+        pl.col("symbol") == "SH600519", pl.col("session") == date(2016, 2, 15)
+    )
+    assert day["ts"].dt.strftime("%H:%M").to_list() == ["02:30", "03:30", "06:00", "07:00"]
+    project.make("small/features/technical", weeks[0], weeks[-1], now=AFTER)
+    assert project.store.partitions("small/features/technical") == trading
+    # The week after the rest is made of bars before it: no value is missing.
+    after = project.store.read("small/features/technical", "2016-02-14").frame
+    assert after.height == 3 * 5 * 4 and after["roc_5"].is_finite().all()
+    made_from = project.store.footer("small/features/technical", "2016-02-14").inputs["small/bars"]
+    assert sorted(made_from) == ["2016-01-31", "2016-02-14"]
+    # Five weeks of training, one of which rests.
+    project.make("ranking/training_matrix", "2016-02-21", now=AFTER)
+    read = project.store.footer("ranking/training_matrix", "2016-02-21").inputs["small/bars"]
+    assert sorted(read) == ["2016-01-17", "2016-01-24", "2016-01-31", "2016-02-14"]
+    assert project.out_of_date() == {}
+    # What will never have data is no reason to make the rest anew.
+    market = project.market
+    project.rewrite({**market, "known_gaps": ["2016-01-10"]})
+    try:
+        assert project.out_of_date() == {}
+    finally:
+        project.rewrite(market)
+
+
+@pytest.mark.parametrize("asset", ["small/bars", "small/features/technical"])
+def test_a_resting_week_alone_says_that_there_is_nothing_to_make(project, asset):
+    run = project.run(asset, RESTING, now=AFTER)
+    assert not run.success
+    assert "`week` must have a session of XSHG, 2016-02-07 has none; there is nothing to make of it" in run.message
+
+
+def test_the_newest_week_after_a_rest_is_the_next_one_that_trades():
+    shanghai = MarketPartitions("XSHG", SHANGHAI, FIRST, LAST)
+    assert shanghai.newest_week(date(2016, 2, 4)) == "2016-01-31"
+    assert shanghai.newest_week(date(2016, 2, 5)) == "2016-02-14"
+    assert shanghai.week_before("2016-02-14") == "2016-01-31"
+    assert shanghai.trading_weeks(["2016-01-31", RESTING, "2016-02-14"]) == ["2016-01-31", "2016-02-14"]
+    assert week_key(LAST) == "2016-02-21" and shanghai.newest_week(LAST) is None
