@@ -12,7 +12,7 @@ not at all where that folder cannot be written.
 import json
 import os
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from functools import lru_cache
@@ -54,6 +54,49 @@ class SessionCalendar:
     closes: tuple[datetime, ...]
     breaks: Mapping[date, tuple[datetime, datetime]]
     planned_holidays: tuple[date, ...]
+
+
+@dataclass(frozen=True)
+class SessionOverride:
+    """What the calendar of the library does not know of a day, or has wrong.
+
+    Attributes
+    ----------
+    opens, closes : datetime or None
+        UTC; None for a day on which the exchange is closed.
+    announced : date
+        From this day on it was known.
+    """
+
+    day: date
+    opens: datetime | None
+    closes: datetime | None
+    announced: date
+
+    @property
+    def is_session(self) -> bool:
+        return self.opens is not None
+
+
+def overridden(calendar: SessionCalendar, overrides: Collection[SessionOverride]) -> SessionCalendar:
+    """The calendar with other sessions, closures and hours."""
+    hours = {day: times for day, *times in zip(calendar.days, calendar.opens, calendar.closes, strict=True)}
+    breaks = dict(calendar.breaks)
+    for each in overrides:
+        hours.pop(each.day, None)
+        rest = breaks.pop(each.day, None)
+        if each.opens is not None and each.closes is not None:
+            hours[each.day] = [each.opens, each.closes]
+            if rest is not None and each.opens < rest[0] and rest[1] < each.closes:
+                breaks[each.day] = rest
+    days = sorted(hours)
+    return SessionCalendar(
+        days=tuple(days),
+        opens=tuple(hours[day][0] for day in days),
+        closes=tuple(hours[day][1] for day in days),
+        breaks=breaks,
+        planned_holidays=tuple(day for day in calendar.planned_holidays if day not in hours),
+    )
 
 
 @lru_cache(maxsize=32)

@@ -13,7 +13,7 @@ from typing import Any
 import polars as pl
 
 from hf_pipelines.components import Market
-from hf_pipelines.components.features_stage import feature_inputs, feature_replay
+from hf_pipelines.components.features_stage import calendar_changes, feature_inputs, feature_replay
 from hf_pipelines.components.stage import StageRun, window
 from hf_pipelines.partitions import MarketPartitions, parse_key, week_key
 from hf_pipelines.research.bars import KEY_COLUMNS
@@ -151,6 +151,7 @@ def feature_test_lines(store: PartitionStore, market: Market, name: str) -> Iter
             bars,
             sessions=sessions,
             planned_holidays=partitions.planned_holidays_between(sessions[0], sessions[-1]),
+            changes=calendar_changes(partitions),
             opens=partitions.opens_between(days[0], days[-1]),
             **evidence.given,
         )

@@ -11,7 +11,7 @@ market's time zone and is named by its first Sunday. A bar belongs to the week o
 from bisect import bisect_left, bisect_right
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta
 from functools import cached_property, lru_cache
 from zoneinfo import ZoneInfo
@@ -19,7 +19,7 @@ from zoneinfo import ZoneInfo
 import dagster as dg
 import polars as pl
 
-from hf_pipelines.calendars import SessionCalendar, load_calendar, require_recorded
+from hf_pipelines.calendars import SessionCalendar, SessionOverride, load_calendar, overridden, require_recorded
 
 KEY_FORMAT = "%Y-%m-%d"
 SATURDAY_CRON = "0 0 * * 6"
@@ -132,12 +132,15 @@ class MarketPartitions:
         First day with data. Rounded down to its Sunday.
     end : date or None
         Last session with data, None for a market that goes on. Rounded up to the Sunday after it.
+    overrides : tuple of SessionOverride
+        Sessions, closures and hours that the calendar does not know.
     """
 
     calendar_name: str
     timezone: str
     start: date
     end: date | None = None
+    overrides: tuple[SessionOverride, ...] = ()
 
     def __post_init__(self) -> None:
         if self.end is not None and self.end < self.start:
@@ -155,11 +158,26 @@ class MarketPartitions:
     @cached_property
     def calendar(self) -> SessionCalendar:
         """Sessions from before the first week to after the last: weeks that begin on Sundays reach past the last one."""
+        return overridden(self._library_calendar, self.overrides) if self.overrides else self._library_calendar
+
+    @cached_property
+    def _library_calendar(self) -> SessionCalendar:
         around = timedelta(days=SURROUNDING_DAYS)
         found = load_calendar(self.calendar_name, self.first_week - around, self._last_known_day + around)
         if self.end is None:
             require_recorded(self.calendar_name, found, date.today())
         return found
+
+    @cached_property
+    def changes(self) -> tuple[SessionOverride, ...]:
+        """Those of the overrides by which a day is a session, or none, unlike in the library's calendar."""
+        days = set(self._library_calendar.days)
+        return tuple(each for each in self.overrides if each.is_session != (each.day in days))
+
+    def known_on(self, day: date) -> "MarketPartitions":
+        """The same market as its calendar was known on a day."""
+        known = tuple(each for each in self.overrides if each.announced <= day)
+        return self if known == self.overrides else replace(self, overrides=known)
 
     @cached_property
     def _last_known_day(self) -> date:
@@ -193,10 +211,12 @@ class MarketPartitions:
         excluded, Dagster 1.13 maps every week also to the previous Friday. A run for a Sunday without a
         session fails naming the next session.
         """
+        trades_on_saturdays = any(day.weekday() == 5 for day in self.sessions)
         holidays = [
-            datetime(day.year, day.month, day.day, tzinfo=ZoneInfo(self.timezone)) for day in self._weekday_holidays()
+            datetime(day.year, day.month, day.day, tzinfo=ZoneInfo(self.timezone))
+            for day in self._holidays(n_weekdays=6 if trades_on_saturdays else 5)
         ]
-        saturdays: list[str] = [] if any(day.weekday() == 5 for day in self.sessions) else [SATURDAY_CRON]
+        saturdays: list[str] = [] if trades_on_saturdays else [SATURDAY_CRON]
         return dg.TimeWindowPartitionsDefinition(
             start=self.first_week.isoformat(),
             end=self.end_sunday.isoformat() if self.end_sunday else None,
@@ -207,10 +227,11 @@ class MarketPartitions:
             exclusions=[*saturdays, *holidays] or None,
         )
 
-    def _weekday_holidays(self) -> list[date]:
+    def _holidays(self, *, n_weekdays: int) -> list[date]:
+        """Days without a session among the first weekdays, from Monday on."""
         first, last = self.first_week, self.sessions[-1]
         days = (first + timedelta(days=i) for i in range((last - first).days + 1))
-        return [day for day in days if day.weekday() < 5 and day not in self._session_set]
+        return [day for day in days if day.weekday() < n_weekdays and day not in self._session_set]
 
     def is_session(self, day: date) -> bool:
         return day in self._session_set
@@ -251,6 +272,11 @@ class MarketPartitions:
         """Last week with sessions before the week `key`; the week before it where the calendar knows none."""
         before = bisect_left(self.sessions, parse_key(key))
         return week_key(self.sessions[before - 1]) if before else shift_week(key, -1)
+
+    def other_days(self, key: str, now: datetime) -> list[date]:
+        """Days of the week `key` that are no session and have begun in the market's time zone: none should have a file."""
+        today = now.astimezone(ZoneInfo(self.timezone)).date()
+        return [day for day in days_of_week(key) if day <= today and not self.is_session(day)]
 
     def newest_week(self, last_session: date) -> str | None:
         """Week that has begun once `last_session` is over: its own, or the next with sessions after its week's last one.

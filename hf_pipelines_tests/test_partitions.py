@@ -1,5 +1,6 @@
 """Weeks, days and sessions: hand-computed dates, and both directions of Dagster's mapping over 13 years."""
 
+from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from zoneinfo import ZoneInfo
 
@@ -7,6 +8,7 @@ import dagster as dg
 import pytest
 from dagster._core.definitions.partitions.context import partition_loading_context
 
+from hf_pipelines.calendars import SessionOverride
 from hf_pipelines.partitions import MarketPartitions, parse_key, shift_week, usual_sessions, week_key, week_start
 
 NEW_YORK = "America/New_York"
@@ -317,3 +319,62 @@ def test_planned_holidays_of_2012_are_the_exchanges_nine_and_not_the_hurricane()
 def test_usual_sessions_are_those_of_five_years(name, sessions, hours):
     n_sessions, (_, opened, closed) = usual_sessions(name)
     assert (n_sessions, (closed - opened).total_seconds() / 3600) == (sessions, hours)
+
+
+# --- what the library's calendar does not know
+
+
+def utc(text: str) -> datetime:
+    return datetime.fromisoformat(text).replace(tzinfo=UTC)
+
+
+# Bombay traded on a Saturday, announced two weeks before; New York's Good Friday is made a session; a Wednesday closes.
+BOMBAY_SATURDAY = SessionOverride(date(2024, 3, 2), utc("2024-03-02 03:45"), utc("2024-03-02 07:00"), date(2024, 2, 14))
+BOMBAY = MarketPartitions("XBOM", "Asia/Kolkata", date(2024, 2, 1), date(2024, 3, 31), (BOMBAY_SATURDAY,))
+TYPHOON = SessionOverride(date(2023, 9, 1), None, None, date(2023, 8, 31))
+HONG_KONG = MarketPartitions("XHKG", "Asia/Hong_Kong", date(2023, 8, 21), date(2023, 9, 15), (TYPHOON,))
+
+
+def test_an_extra_session_is_a_day_of_its_week_with_its_hours_and_has_a_partition():
+    saturday = BOMBAY_SATURDAY.day
+    assert BOMBAY.sessions_of_week("2024-02-25")[-1] == saturday
+    assert BOMBAY.hours[saturday] == (BOMBAY_SATURDAY.opens, BOMBAY_SATURDAY.closes)
+    assert BOMBAY.next_session(date(2024, 3, 1)) == saturday
+    assert BOMBAY.newest_week(date(2024, 3, 1)) == "2024-02-25" and BOMBAY.newest_week(saturday) == "2024-03-03"
+    days = set(BOMBAY.daily.get_partition_keys(current_time=datetime(2024, 4, 30)))
+    # That Saturday and no other: no run is asked for a day without a session.
+    assert {each for each in days if date.fromisoformat(each).weekday() == 5} == {"2024-03-02"}
+
+
+def test_a_closure_is_no_session_and_an_override_that_says_nothing_new_is_no_change():
+    assert not HONG_KONG.is_session(TYPHOON.day) and HONG_KONG.changes == (TYPHOON,)
+    assert HONG_KONG.sessions_of_week("2023-08-27")[-1] == date(2023, 8, 31)
+    assert TYPHOON.day not in HONG_KONG.breaks and TYPHOON.day in replace(HONG_KONG, overrides=()).breaks
+    # It was no holiday planned years ahead.
+    assert TYPHOON.day not in HONG_KONG.calendar.planned_holidays
+    sunday = SessionOverride(date(2023, 9, 3), None, None, date(2023, 9, 3))
+    assert replace(HONG_KONG, overrides=(sunday,)).changes == ()
+
+
+def test_other_hours_keep_a_break_inside_them_alone():
+    day = date(2023, 8, 30)
+    short = SessionOverride(day, utc("2023-08-30 01:30"), utc("2023-08-30 04:00"), day)
+    whole = SessionOverride(day, utc("2023-08-30 01:00"), utc("2023-08-30 08:30"), day)
+    assert day not in replace(HONG_KONG, overrides=(short,)).breaks
+    long_day = replace(HONG_KONG, overrides=(whole,))
+    assert long_day.breaks[day] == replace(HONG_KONG, overrides=()).breaks[day]
+    assert long_day.changes == () and long_day.hours[day] == (whole.opens, whole.closes)
+
+
+def test_a_calendar_is_known_as_it_was_announced():
+    assert BOMBAY.known_on(date(2024, 2, 13)).next_session(date(2024, 3, 1)) == date(2024, 3, 4)
+    assert BOMBAY.known_on(date(2024, 2, 14)) is BOMBAY
+    assert HONG_KONG.known_on(date(2023, 8, 30)).is_session(TYPHOON.day)
+
+
+def test_days_without_a_session_are_looked_at_once_they_have_begun():
+    week, saturday = "2024-03-03", date(2024, 3, 9)
+    # Midnight in Bombay is half past six in the evening before, UTC; Friday 2024-03-08 is a holiday.
+    assert BOMBAY.other_days(week, utc("2024-03-08 18:29")) == [date(2024, 3, 3), date(2024, 3, 8)]
+    assert BOMBAY.other_days(week, utc("2024-03-08 18:30")) == [date(2024, 3, 3), date(2024, 3, 8), saturday]
+    assert BOMBAY.other_days("2024-02-25", utc("2024-03-08 18:29")) == [date(2024, 2, 25)]

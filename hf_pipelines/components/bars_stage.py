@@ -4,7 +4,7 @@ Lives here: reading a market's source for weeks, what is published, quarantined 
 not live here: what a bar is (`research.bars`), where files lie (`resources.market_data`).
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from datetime import date, datetime, timedelta
 from functools import partial
@@ -16,6 +16,7 @@ import polars as pl
 from hf_pipelines.components.code_version import code_version
 from hf_pipelines.components.stage import (
     Computed,
+    Finding,
     Stage,
     StageCheck,
     StageRun,
@@ -23,7 +24,7 @@ from hf_pipelines.components.stage import (
     judge_noted,
     weeks_to_make,
 )
-from hf_pipelines.partitions import parse_key, week_key, week_of_session
+from hf_pipelines.partitions import MarketPartitions, parse_key, week_key, week_of_session
 from hf_pipelines.research.bars import (
     BARS_SCHEMA,
     CheckedBars,
@@ -35,8 +36,9 @@ from hf_pipelines.research.bars import (
 )
 from hf_pipelines.research.events import describe_carried, settle_events
 from hf_pipelines.research.quality import RULES, judge_bars
+from hf_pipelines.research.wording import some_of
 from hf_pipelines.resources.market_data import SourceFile
-from hf_pipelines.resources.market_data.files import week_of_name
+from hf_pipelines.resources.market_data.files import session_of_name
 from hf_pipelines.resources.parquet_io_manager import Loaded
 from hf_pipelines.resources.partition_store import Content, Footer
 
@@ -56,6 +58,8 @@ COLUMN_DESCRIPTIONS = {
     "dividend": "cash a unit, effective on this session (on its first bar) or on those before it without a bar; 0 if none, NaN if unknown",
     "role": "member (traded) or reference (the benchmark and the volatility index: never in ranks, matrices or weights)",
 }
+
+EVENT_COLUMNS = ("symbol", "split_ratio", "dividend")
 
 # The check `complete` names the missing session itself: one fault is one alarm.
 GAP_RULE = "gap"
@@ -107,6 +111,13 @@ def bars_stage(market: "Market") -> Stage:
                 severity=dg.AssetCheckSeverity.WARN,
             ),
             StageCheck(
+                "no_stray_files",
+                "No file is of a day that is no session: its rows are left out, and a session that the calendar lacks belongs into "
+                "`calendar_overrides` of the market.",
+                _judge_strays,
+                severity=dg.AssetCheckSeverity.WARN,
+            ),
+            StageCheck(
                 "no_suspect_rows",
                 "No symbol-session is unlike the symbol's bars before it: jumps, wrong prints, volume.",
                 _judge("suspect"),
@@ -117,13 +128,15 @@ def bars_stage(market: "Market") -> Stage:
         pool=market.name,
         listing=market.bars_listing,
         is_listing_live=market.is_fed,
-        is_own=_is_own,
+        is_own=partial(_is_own, market.partitions),
         known_gaps=frozenset(market.known_gaps),
     )
 
 
-def _is_own(name: str, key: str) -> bool:
-    return week_of_name(name) == key
+def _is_own(partitions: MarketPartitions, name: str, key: str) -> bool:
+    """Whether rows of a week lie in a file of this name; those of a day that is no session count for nothing."""
+    day = session_of_name(name)
+    return day is not None and week_key(day) == key and partitions.is_session(day)
 
 
 def _compute_bars(market: "Market", run: StageRun, inputs: Mapping[str, Loaded]) -> Computed:
@@ -131,6 +144,7 @@ def _compute_bars(market: "Market", run: StageRun, inputs: Mapping[str, Loaded])
     closed = {key: market.partitions.closed_sessions(key, run.now) for key in weeks}
     before = {key: market.sessions_before(key, run.now) if days else [] for key, days in closed.items()}
     files = market.data_source.read(sorted({day for key, days in closed.items() for day in (*before[key], *days)}))
+    strays = _stray_files(market, [key for key, days in closed.items() if days], run.now)
     # By week: a range of years has thousands of session files, of which a week needs five.
     passed: dict[str, list[tuple[SourceFile, CheckedBars]]] = {}
     faults: dict[str, list[str]] = {}
@@ -157,7 +171,12 @@ def _compute_bars(market: "Market", run: StageRun, inputs: Mapping[str, Loaded])
         weeks_before = market.weeks_before(key)
         content = _bars_content(market, key, days, passed.get(key, []), settled)
         looked_at = {name: sha256 for each in weeks_before for name, sha256 in listed.get(each, {}).items()}
-        content = replace(content, sources={**looked_at, **content.sources})
+        others = {file.name: file.sha256 for file in strays.get(key, [])}
+        content = replace(
+            content,
+            sources={**looked_at, **content.sources, **others, **market.override_sources(key)},
+            facts={**content.facts, "strays": [_told_stray(market, file) for file in strays.get(key, [])]},
+        )
         if content.frame.is_empty() and key not in market.known_gaps:
             faults[key] = [_explain_no_bars(market, key, days)]
             continue
@@ -228,6 +247,29 @@ def _by_week(bars: pl.DataFrame) -> dict[str, pl.DataFrame]:
 
 def _days_of(week: str) -> list[date]:
     return [parse_key(week) + timedelta(days=n) for n in range(7)]
+
+
+def _stray_files(market: "Market", keys: Collection[str], now: datetime) -> dict[str, list[SourceFile]]:
+    """Files of days that are no session, by week: of a holiday, a wrong date, a session that the calendar lacks."""
+    if not market.is_fed:
+        return {}
+    found: dict[str, list[SourceFile]] = {}
+    days = [day for key in keys for day in market.partitions.other_days(key, now)]
+    for file in market.data_source.read(sorted(days)):
+        found.setdefault(week_key(file.sessions[0]), []).append(file)
+    return found
+
+
+def _told_stray(market: "Market", file: SourceFile) -> str:
+    """A file of a day that is no session, with the events in it."""
+    (day,) = file.sessions
+    what = f"{file.name}: {day:%A} {day} is no session of {market.calendar}"
+    if file.frame is None or not {*EVENT_COLUMNS} <= {*file.frame.columns}:
+        return f"{what}; its rows cannot be read"
+    rows = file.frame.filter(pl.col("symbol").cast(pl.String).is_in([*market.roles]))
+    events = rows.select(EVENT_COLUMNS).filter((pl.col("split_ratio") != 1.0) | (pl.col("dividend") != 0.0))
+    told = [f"{symbol} split {split:g} dividend {dividend:g}" for symbol, split, dividend in events.iter_rows()]
+    return f"{what}; {rows.height} rows, events: {some_of(told) or 'none'}"
 
 
 def _weeks_with_rows(checked: CheckedBars) -> set[str]:
@@ -329,6 +371,11 @@ def _explain_no_bars(market: "Market", key: str, days: list[date]) -> str:
 _judge = partial(judge_noted, total="expected", unit="symbol-sessions")
 
 
+def _judge_strays(run: StageRun, inputs: Mapping[str, Loaded], key: str, content: Content) -> Finding:
+    strays: list[str] = content.facts["strays"]  # type: ignore[assignment]
+    return Finding(not strays, max(len(content.sources), 1), tuple(strays))
+
+
 def _named(rows: pl.DataFrame) -> list[str]:
     return [" ".join(str(value) for value in row) for row in rows.iter_rows()]
 
@@ -344,5 +391,6 @@ def _bars_metadata(content: Content) -> dict[str, Any]:
         "events_out_of_place": len(content.facts["events"]),  # type: ignore[arg-type]
         "missing": len(content.facts["missing"]),  # type: ignore[arg-type]
         "suspect": len(content.facts["suspect"]),  # type: ignore[arg-type]
+        "strays": len(content.facts["strays"]),  # type: ignore[arg-type]
         "unknown_rows": content.facts["unknown_rows"],
     }

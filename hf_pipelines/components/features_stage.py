@@ -11,6 +11,7 @@ from collections.abc import Collection, Mapping
 from datetime import datetime, timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Any
+from zoneinfo import ZoneInfo
 
 import dagster as dg
 import numpy as np
@@ -30,10 +31,12 @@ from hf_pipelines.components.stage import (
     weeks_to_make,
     window,
 )
-from hf_pipelines.partitions import parse_key, week_end, week_of_session, week_start
+from hf_pipelines.partitions import MarketPartitions, parse_key, week_end, week_of_session, week_start
+from hf_pipelines.research.features.panel import CalendarChange
 from hf_pipelines.research.features.registry import FEATURES, compute_features
 from hf_pipelines.research.references import MIN_FISCAL_YEARS, REFERENCES, doubtful_periods
 from hf_pipelines.research.replay import instant
+from hf_pipelines.research.wording import some_of
 from hf_pipelines.resources.parquet_io_manager import Loaded, require_all
 from hf_pipelines.resources.partition_store import Content
 
@@ -49,6 +52,9 @@ N_REPLAYED_SYMBOLS = 24
 
 # Of a run over many weeks one in so many is replayed, and all if it differs: half a year.
 WEEKS_A_REPLAY = 26
+
+# What says which days are sessions.
+CALENDAR_INPUTS = {"calendar", "next_session", "planned_holidays"}
 
 # What Dagster takes as the name of a tag.
 TAG_NAME = re.compile(r"[A-Za-z0-9_.-]{1,63}")
@@ -217,6 +223,7 @@ def features_stage(market: "Market", group: str) -> Stage:
                 is_guard=True,
             ),
             *_filing_checks(read),
+            *_column_checks(market, group, read),
         ),
         pool=market.name,
         column_schema=column_schema(
@@ -257,6 +264,44 @@ def _filing_checks(read: tuple[StageInput, ...]) -> tuple[StageCheck, ...]:
             "Over all companies, three quarters of income are about three quarters of the year's, and cash flow is the year to "
             "date: looked at once a run, over all filings that its weeks read, if "
             f"they hold {MIN_FISCAL_YEARS} whole fiscal years of a company or more (`values_compared`).",
+            evaluate,
+            severity=dg.AssetCheckSeverity.WARN,
+            sample=lambda contents: [max(contents)] if contents else [],
+        ),
+    )
+
+
+def _column_checks(market: "Market", group: str, read: tuple[StageInput, ...]) -> tuple[StageCheck, ...]:
+    """Where tables are read: whether they hold the figures that the features of the group are made of.
+
+    A column may be left out, and what would read it is NaN: without a word a strategy of the whole group cannot be trained.
+    """
+    tables = [each.name for each in read[1:]]
+    if not tables:
+        return ()
+
+    def evaluate(run: StageRun, inputs: Mapping[str, Loaded], key: str, content: Content) -> Finding:
+        found, n_columns = [], 0
+        for table in tables:
+            rows, figures = inputs[table].frame(), REFERENCES[table].figures
+            n_columns += len(figures)
+            empty = [name for name in figures if rows.height and rows[name].is_nan().all()]
+            readers = [name for name in market.feature_groups[group] if table in FEATURES[name].inputs]
+            unknown = [name for name in readers if content.frame.height and content.frame[name].is_nan().all()]
+            if empty and unknown:
+                left_out = ", ".join(f"-{group}/{name}" for name in unknown)
+                found.append(
+                    f"`{table}` must hold the columns that its features read, was without a value of {', '.join(empty)} in "
+                    f"{rows.height} rows; features without a value: {some_of(unknown)}; deliver the columns, or leave the "
+                    f"features out: features: [{group}, {left_out}]"
+                )
+        return Finding(not found, n_columns, tuple(found))
+
+    return (
+        StageCheck(
+            "tables_hold_their_columns",
+            "Every column of the reference tables that features of the group are made of has a value somewhere: looked at once a "
+            "run, over all rows that its weeks read.",
             evaluate,
             severity=dg.AssetCheckSeverity.WARN,
             sample=lambda contents: [max(contents)] if contents else [],
@@ -312,13 +357,17 @@ def _features_of(
     wanted = [day for key in keys for day in market.partitions.sessions_of_week(key)]
     if (at := inputs["bars"].known_at) is not None:
         wanted = frame.select("session", "ts").filter(pl.col("ts") == instant(at))["session"].unique().to_list()
-    # The calendar is known ahead of time, and holds days before the market's first.
-    sessions = market.partitions.sessions_around(first_day, last_day)
+    # The calendar is known ahead of time, but for what is announced, and holds days before the market's first.
+    known = (
+        market.partitions if at is None else market.partitions.known_on(at.astimezone(ZoneInfo(market.timezone)).date())
+    )
+    sessions = known.sessions_around(first_day, last_day)
     return compute_features(
         frame,
         market.feature_groups[group],
         sessions=sessions,
-        planned_holidays=market.partitions.planned_holidays_between(sessions[0], sessions[-1]),
+        planned_holidays=known.planned_holidays_between(sessions[0], sessions[-1]),
+        changes=calendar_changes(known),
         earliest=earliest,
         opens=opens,
         benchmark=market.benchmark,
@@ -330,6 +379,11 @@ def _features_of(
     )
 
 
+def calendar_changes(partitions: MarketPartitions) -> list[CalendarChange]:
+    """The announced changes of a market's calendar, as features take them."""
+    return [CalendarChange(each.day, each.is_session, each.announced) for each in partitions.changes]
+
+
 def _fields(market: "Market", inputs: set[str]) -> dict[str, Any]:
     """What else of the market's YAML a group's values depend on."""
     return {
@@ -337,6 +391,8 @@ def _fields(market: "Market", inputs: set[str]) -> dict[str, Any]:
         "calendar": market.calendar,
         "universe": market.spells,
         **({"volatility_index": market.volatility_index} if "volatility_index" in inputs else {}),
+        # Those of a group that reads no calendar come with the bars.
+        **({"calendar_overrides": market.override_texts} if market.override_texts and inputs & CALENDAR_INPUTS else {}),
         **({"sectors": sorted(market.sectors.items())} if "sector" in inputs else {}),
     }
 

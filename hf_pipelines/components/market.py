@@ -8,8 +8,9 @@ import re
 from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import replace
-from datetime import date, datetime
+from datetime import UTC, date, datetime, time
 from functools import cached_property, partial
+from hashlib import sha256
 from importlib import import_module
 from pathlib import Path
 from typing import Literal, Self
@@ -19,6 +20,7 @@ import dagster as dg
 import polars as pl
 from pydantic import BaseModel, Field, field_validator, model_validator
 
+from hf_pipelines.calendars import SessionOverride
 from hf_pipelines.components.automation.arrivals import arrivals_sensor, market_job
 from hf_pipelines.components.automation.reporting import report_job, report_schedule
 from hf_pipelines.components.bars_stage import bars_stage
@@ -152,6 +154,32 @@ class ReferenceSpec(dg.Model, dg.Resolvable):
     source: FilesSourceSpec | HttpSourceSpec
 
 
+class CalendarOverride(dg.Model, dg.Resolvable):
+    """What the library's calendar does not know of a day: a session, a closure, other hours (of the market's clock)."""
+
+    day: str
+    closed: bool = False
+    open: str | None = None
+    close: str | None = None
+    announced: str | None = None
+
+    @model_validator(mode="after")
+    def _check_hours(self) -> "CalendarOverride":
+        _require_dates("calendar_overrides", [self.day, *([self.announced] if self.announced else [])])
+        if (self.announced or self.day) > self.day:
+            raise ValueError(f"`announced` must not be after `day` {self.day}, was {self.announced}.")
+        hours = [each for each in (self.open, self.close) if each is not None]
+        if len(hours) != (0 if self.closed else 2):
+            raise ValueError(
+                f"`calendar_overrides` must say `closed: true`, or give `open` and `close`, was otherwise for {self.day}."
+            )
+        if bad := [each for each in hours if not re.fullmatch(r"([01]\d|2[0-3]):[0-5]\d", each)]:
+            raise ValueError(f'`open` and `close` must be times such as "09:15" in quotes, was {bad[0][:20]!r}.')
+        if hours and hours[0] >= hours[1]:
+            raise ValueError(f"`close` must be after `open` {hours[0]}, was {hours[1]}.")
+        return self
+
+
 class Market(dg.Component, dg.Model, dg.Resolvable):
     """One universe + timeframe + calendar + source, with its bars and feature datasets.
 
@@ -184,6 +212,9 @@ class Market(dg.Component, dg.Model, dg.Resolvable):
         `table` (fundamentals, insider_trades, short_interest or news) and its `source`, `type: files` or `type: http`.
     news_scorer : str
         `lexicon`, or the folder or hub name of a FinBERT checkpoint (extra `finbert`).
+    calendar_overrides : list
+        Sessions, closures and hours that the calendar does not know: `day`, and `closed: true` or `open` and `close` on the
+        market's clock; `announced`, from which day on it was known, by default the day itself.
     known_gaps : list of str
         Weeks (their Sundays) without data, in which an empty `bars` is right.
     max_faulty_share : float
@@ -206,6 +237,7 @@ class Market(dg.Component, dg.Model, dg.Resolvable):
     features: Sequence[str]
     references: Sequence[ReferenceSpec] = Field(default_factory=list)
     news_scorer: str = LEXICON
+    calendar_overrides: Sequence[CalendarOverride] = Field(default_factory=list)
     known_gaps: Sequence[str] = Field(default_factory=list)
     max_faulty_share: float = 0.2
     periods_per_year: float | None = None
@@ -308,6 +340,9 @@ class Market(dg.Component, dg.Model, dg.Resolvable):
             raise ValueError(
                 f"`references` must name each of {', '.join(REFERENCES)} at most once, was {', '.join(wrong)}."
             )
+        overridden = [each.day for each in self.calendar_overrides]
+        if repeated := sorted({day for day in overridden if overridden.count(day) > 1}):
+            raise ValueError(f"`calendar_overrides` must name each day once, was with {', '.join(repeated[:5])} again.")
         self._require_fed()
         sectors = {(each.symbol, each.sector) for each in self.universe if each.sector is not None}
         if len(sectors) > len(self.sectors):
@@ -424,7 +459,31 @@ class Market(dg.Component, dg.Model, dg.Resolvable):
             timezone=self.timezone,
             start=parse_key(self.start),
             end=parse_key(self.end) if self.end else None,
+            overrides=tuple(self._override(each) for each in self.calendar_overrides),
         )
+
+    def _override(self, given: CalendarOverride) -> SessionOverride:
+        day = parse_key(given.day)
+        announced = parse_key(given.announced or given.day)
+        if given.open is None or given.close is None:
+            return SessionOverride(day, None, None, announced)
+        opens, closes = (
+            datetime.combine(day, time.fromisoformat(each), ZoneInfo(self.timezone)).astimezone(UTC)
+            for each in (given.open, given.close)
+        )
+        return SessionOverride(day, opens, closes, announced)
+
+    @property
+    def override_texts(self) -> list[str]:
+        """The overrides of the calendar, as they enter versions and listings."""
+        return [str(each.model_dump()) for each in sorted(self.calendar_overrides, key=lambda each: each.day)]
+
+    def override_sources(self, key: str) -> dict[str, str]:
+        """Overrides of days of a week, listed like files: a week is made anew for one of its own."""
+        of_week = [each for each in self.calendar_overrides if week_key(parse_key(each.day)) == key]
+        return {
+            f"calendar_overrides/{each.day}": sha256(str(each.model_dump()).encode()).hexdigest() for each in of_week
+        }
 
     @property
     def bars_asset(self) -> str:
@@ -543,9 +602,12 @@ class Market(dg.Component, dg.Model, dg.Resolvable):
         return (*(["bars"] if self.is_fed else []), *self.reference_landings)
 
     def bars_listing(self, key: str, now: datetime) -> dict[str, str]:
-        """Source files of the sessions of a week that have closed at `now` and of those that they are judged by."""
+        """Source files of the sessions of a week that have closed at `now` and of those that they are judged by, and files of
+        days of the week that are no session: they are named."""
         closed = self.partitions.closed_sessions(key, now)
-        return self.data_source.listing([*self.sessions_before(key, now), *closed] if closed else [])
+        others = self.partitions.other_days(key, now) if self.is_fed else []
+        found = self.data_source.listing([*self.sessions_before(key, now), *closed, *others] if closed else [])
+        return {**found, **self.override_sources(key)} if closed else found
 
     def reference_listing(self, table: str, key: str, now: datetime) -> dict[str, str]:
         """Source files of a reference table with the rows that became available in a week, up to `now`."""

@@ -18,7 +18,7 @@ import hf_pipelines.defs
 from hf_pipelines.components.automation.arrivals import Arrivals
 from hf_pipelines.components.automation.work import Ledger
 from hf_pipelines.components.bars_stage import _bars_content, _check_file, _settle
-from hf_pipelines.components.market import FilesSourceSpec, HttpSourceSpec, Market, UniverseMember
+from hf_pipelines.components.market import CalendarOverride, FilesSourceSpec, HttpSourceSpec, Market, UniverseMember
 from hf_pipelines.components.stage import WANTED_TAG
 from hf_pipelines.partitions import week_key
 from hf_pipelines.research.bars import SOURCE_SCHEMA
@@ -853,4 +853,81 @@ def test_bars_footer_facts_are_plain_json(small):
     facts = small.store.footer("small/bars", "2013-02-24").facts
     assert json.loads(json.dumps(facts)) == facts
     noted = dict.fromkeys(("quarantined", "events", "missing", "stale", "suspect"), [])
-    assert facts == {"expected": 30, **noted, "unknown_rows": 0}
+    assert facts == {"expected": 30, **noted, "strays": [], "unknown_rows": 0}
+
+
+def test_a_file_of_a_day_that_is_no_session_is_named_with_its_events_and_its_week_made_once(small):
+    small.arrive(session_bars(["2013-02-17"]))
+    made = small.run("2013-02-17")
+    assert checks(made)["no_stray_files"].passed
+    # Washington's birthday, and a Saturday.
+    for day, split in ((date(2013, 2, 18), 2.0), (date(2013, 2, 23), 1.0)):
+        rows = session_bars(["2013-02-17"]).filter(pl.col("session") == date(2013, 2, 19))
+        is_first = pl.col("symbol") == "AAA"
+        stray = rows.with_columns(
+            session=pl.lit(day), split_ratio=pl.when(is_first).then(split).otherwise(pl.col("split_ratio"))
+        )
+        stray.write_parquet(small.folder / "source" / f"{day}.parquet")
+    now = datetime.fromisoformat(AFTER)
+    listing = small.market.bars_listing("2013-02-17", now)
+    assert {"2013-02-18.parquet", "2013-02-23.parquet"} <= {*listing}
+    found = checks(small.run("2013-02-17"))["no_stray_files"]
+    assert not found.passed
+    footer = small.store.footer("small/bars", "2013-02-17")
+    assert footer.facts["strays"] == [
+        "2013-02-18.parquet: Monday 2013-02-18 is no session of XNYS; 6 rows, events: AAA split 2 dividend 0",
+        "2013-02-23.parquet: Saturday 2013-02-23 is no session of XNYS; 6 rows, events: none",
+    ]
+    # Named once: what was named is no news, and rows of such days are none of the bars.
+    assert dict(footer.sources) == dict(small.market.bars_listing("2013-02-17", now))
+    assert small.store.read("small/bars", "2013-02-17").frame["session"].min() == date(2013, 2, 19)
+    # It may go again, unlike a file that bars were made from.
+    (small.folder / "source" / "2013-02-18.parquet").unlink()
+    assert small.run("2013-02-17").success
+    assert len(small.store.footer("small/bars", "2013-02-17").facts["strays"]) == 1
+
+
+def test_a_calendar_override_makes_its_own_week_anew_and_takes_the_stray_file_for_a_session(tmp_path):
+    small = small_market(tmp_path)
+    small.arrive(session_bars(WEEKS[:2]))
+    saturday = date(2013, 3, 2)
+    friday = session_bars(["2013-02-24"]).filter(pl.col("session") == date(2013, 3, 1))
+    closes = datetime(2013, 3, 2, 18, tzinfo=UTC)
+    ts = pl.lit(closes).cast(pl.Datetime("us", "UTC"))
+    friday.with_columns(session=pl.lit(saturday), ts=ts).write_parquet(small.folder / "source" / f"{saturday}.parquet")
+    small.run(WEEKS[0], WEEKS[1])
+    assert len(small.store.footer("small/bars", "2013-02-24").facts["strays"]) == 1
+    override = {"day": "2013-03-02", "open": "10:00", "close": "13:00", "announced": "2013-02-20"}
+    opened = SmallMarket(tmp_path, build_market(tmp_path, calendar_overrides=[CalendarOverride(**override)]))
+    now = datetime.fromisoformat(AFTER)
+    versions = [each.market.code_versions["small/bars"] for each in (small, opened)]
+    assert versions[0] == versions[1]
+    stored = {week: dict(small.store.footer("small/bars", week).sources) for week in WEEKS[:2]}
+    assert [stored[week] == opened.market.bars_listing(week, now) for week in WEEKS[:2]] == [True, False]
+    opened.run("2013-02-24")
+    footer = opened.store.footer("small/bars", "2013-02-24")
+    assert footer.facts["strays"] == [] and "2013-03-02" in footer.session_hashes
+    assert dict(footer.sources) == opened.market.bars_listing("2013-02-24", now)
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ({"day": "2013-03-02"}, "must say `closed: true`, or give `open` and `close`, was otherwise for 2013-03-02"),
+        ({"day": "2013-03-02", "closed": True, "open": "10:00"}, "must say `closed: true`, or give"),
+        (
+            {"day": "2013-03-02", "open": "9:30", "close": "13:00"},
+            '`open` and `close` must be times such as "09:15" in quotes, was .9:30.',
+        ),
+        ({"day": "2013-03-02", "open": "13:00", "close": "10:00"}, "`close` must be after `open` 13:00, was 10:00"),
+        (
+            {"day": "2013-03-02", "closed": True, "announced": "2013-03-03"},
+            "`announced` must not be after `day` 2013-03-02, was 2013-03-03",
+        ),
+        ({"day": "2 March", "closed": True}, "`calendar_overrides` must be a date YYYY-MM-DD, was '2 March'"),
+    ],
+    ids=["nothing", "both", "time", "backwards", "afterwards", "day"],
+)
+def test_a_calendar_override_that_makes_no_sense_is_refused(override, message):
+    with pytest.raises(ValidationError, match=message):
+        CalendarOverride(**override)

@@ -80,6 +80,14 @@ class Feed(ABC):
     def past_days(self, week: str) -> list[date]:
         """Those of `days` whose files count by now."""
 
+    def looked_at_days(self, week: str) -> list[date]:
+        """Days whose files are compared with what a week was made from."""
+        return self.past_days(week)
+
+    def other_sources(self, week: str) -> Mapping[str, str]:
+        """What a week is made from besides its files."""
+        return {}
+
     @abstractmethod
     def before(self, week: str) -> list[str]:
         """Weeks whose files a week is judged by."""
@@ -186,9 +194,12 @@ class Feed(ABC):
         wanted = {each for week in weeks for each in (*self.before(week), week)}
         new = {week: dict[str, str]() for week in sorted(wanted - set(self._listed))}
         self._listed.update(new)
-        for name, sha256 in self.source.listing([day for week in new for day in self.past_days(week)]).items():
+        for name, sha256 in self.source.listing([day for week in new for day in self.looked_at_days(week)]).items():
             if (week := week_of_name(name)) is not None:
                 self._listed[week][name] = sha256
+        for week in new:
+            if self.past_days(week):
+                self._listed[week].update(self.other_sources(week))
 
     def _sources(self, week: str) -> Mapping[str, str]:
         """What a week was made from; nothing if it was not made, or cannot be read."""
@@ -226,6 +237,23 @@ class BarsFeed(Feed):
 
     def past_days(self, week: str) -> list[date]:
         return self.market.partitions.closed_sessions(week, self.now)
+
+    def looked_at_days(self, week: str) -> list[date]:
+        past = self.past_days(week)
+        # A file of a day without a session is named by the bars of its week.
+        return sorted({*past, *self.market.partitions.other_days(week, self.now)}) if past else []
+
+    def other_sources(self, week: str) -> Mapping[str, str]:
+        return self.market.override_sources(week)
+
+    def request(self, fingerprints: Mapping[str, str], handled: dict[str, str]) -> list[dg.RunRequest]:
+        partitions = self.market.partitions
+        # No bars are made of such a week, that could name its files.
+        if resting := [week for week in fingerprints if partitions.has_week(week) and not self.days(week)]:
+            self.notes.append(
+                f"{partitions.calendar_name} has no session in the weeks of these files: {', '.join(resting[:5])}"
+            )
+        return super().request(fingerprints, handled)
 
     def before(self, week: str) -> list[str]:
         return self.market.weeks_before(week)

@@ -7,7 +7,7 @@ Not here: any feature, any adjustment of prices (`windows.py` adjusts inside eac
 from __future__ import annotations
 
 import functools
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
 
@@ -27,6 +27,15 @@ _COLUMNS = ("open", "high", "low", "close", "volume", "split_ratio", "dividend")
 
 # What is laid out only for those that read it.
 SELECTED_INPUTS = frozenset({"benchmark", "volatility_index", "sector", "session_open"})
+
+
+@dataclass(frozen=True)
+class CalendarChange:
+    """A day that became a session, or none, by an announcement: known from the day `announced` on."""
+
+    day: date
+    is_session: bool
+    announced: date
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,13 +62,15 @@ class Panel:
         sessions that the row's partition reads, or the last with an unknown event: the bars before it cannot be
         compared with those after it.
     session, next_session : datetime64[D] arrays of shape (n_rows,)
-        The row's session and the calendar's next one, which is known in advance. NaT if no calendar was
+        The row's session and the calendar's next one, as it was known on the row's session. NaT if no calendar was
         given.
     calendar : datetime64[D] array
         The calendar's sessions, ascending; empty if none was given.
     planned_holidays : datetime64[D] array
         Weekdays without a session that were known years ahead, ascending; empty if none were given. Other
         closures (a storm, a state funeral) show only as days that `calendar` lacks, known once they are past.
+    changes : tuple of CalendarChange
+        Days of `calendar` and closures that were announced, with the day from which they were known.
     session_open : datetime64[us] array of shape (n_rows,)
         When the row's session opened, UTC: what was available before counts for it. NaT if not given.
     is_member : bool array of shape (n_rows,)
@@ -95,6 +106,7 @@ class Panel:
     next_session: DateArray
     calendar: DateArray
     planned_holidays: DateArray
+    changes: tuple[CalendarChange, ...]
     session_open: npt.NDArray[np.datetime64]
     is_member: BoolArray
     sector: CodeArray
@@ -127,6 +139,7 @@ def build_panel(
     sectors: Mapping[str, str] | None = None,
     references: Mapping[str, pl.DataFrame] | None = None,
     planned_holidays: Iterable[date] | None = None,
+    changes: Sequence[CalendarChange] = (),
     inputs: Collection[str] | None = None,
 ) -> Panel:
     """Lay out the member rows of `bars` for feature functions.
@@ -158,6 +171,8 @@ def build_panel(
     planned_holidays : iterable of date, optional
         Every day between the first and the last of `sessions` on which the market is closed by a rule known
         years ahead, in any order; days of a weekend are left out. Never a closure announced later.
+    changes : sequence of CalendarChange, optional
+        Sessions and closures of the calendar that were announced: before, a row does not know of them.
     inputs : collection of str, optional
         What is read (`Feature.inputs`): of `SELECTED_INPUTS`, the columns of the others are laid out as if they had not been
         given. Default: all.
@@ -193,7 +208,8 @@ def build_panel(
         price_factor=_price_factor(members),
         session=rows.days[rows.day],
         first_readable=first_readable,
-        next_session=_next_session(rows, calendar),
+        next_session=_next_session(rows, calendar, changes),
+        changes=tuple(changes),
         calendar=np.array([], dtype="datetime64[D]") if calendar is None else calendar,
         planned_holidays=_planned_holidays(planned_holidays, calendar),
         session_open=_session_open(rows, opens if "session_open" in read else None),
@@ -313,7 +329,7 @@ def _planned_holidays(holidays: Iterable[date] | None, calendar: DateArray | Non
     return np.asarray(days[np.is_busday(days)])
 
 
-def _next_session(rows: _Rows, calendar: DateArray | None) -> DateArray:
+def _next_session(rows: _Rows, calendar: DateArray | None, changes: Sequence[CalendarChange]) -> DateArray:
     if calendar is None:
         return np.full(rows.day.shape, np.datetime64("NaT", "D"))
     after = np.searchsorted(calendar, rows.days, side="right")
@@ -324,7 +340,15 @@ def _next_session(rows: _Rows, calendar: DateArray | None) -> DateArray:
             f"`sessions` must hold every session of the bars and one after the last, was not so for {shown}; "
             "build the calendar around the bars."
         )
-    return np.asarray(calendar[after][rows.day])
+    following = calendar[after]
+    for at, day in enumerate(rows.days.tolist()):
+        unknown = [each for each in changes if day < each.day <= following[at].astype(date) and each.announced > day]
+        if unknown:
+            extra = np.array([each.day for each in unknown if each.is_session], dtype="datetime64[D]")
+            closed = [np.datetime64(each.day, "D") for each in unknown if not each.is_session]
+            planned = calendar[after[at] :][~np.isin(calendar[after[at] :], extra)]
+            following[at] = min([*planned[:1], *closed])
+    return np.asarray(following[rows.day])
 
 
 def _first_readable(rows: _Rows, earliest: Mapping[date, date] | None) -> OffsetArray:

@@ -27,7 +27,7 @@ from hf_pipelines.research.features import (
 )
 from hf_pipelines.research.features.feature import MAX_LOOKBACK_BARS, Columns, Feature, Input
 from hf_pipelines.research.features.guarded import guarded
-from hf_pipelines.research.features.panel import FloatArray, Panel, build_panel, with_roles
+from hf_pipelines.research.features.panel import CalendarChange, FloatArray, Panel, build_panel, with_roles
 
 Together = Callable[[Panel, Sequence[str]], Columns]
 
@@ -59,6 +59,7 @@ def compute_features(
     sectors: Mapping[str, str] | None = None,
     references: Mapping[str, pl.DataFrame] | None = None,
     planned_holidays: Iterable[date] | None = None,
+    changes: Sequence[CalendarChange] = (),
 ) -> pl.DataFrame:
     """Compute features for the member rows of `bars`.
 
@@ -81,7 +82,7 @@ def compute_features(
     wanted : iterable of date, optional
         Sessions whose values are returned; the other bars are only read. A week of values reads half a year of
         bars, so this is most of the work. Default: all.
-    opens, volatility_index, membership, sectors, references, planned_holidays : optional
+    opens, volatility_index, membership, sectors, references, planned_holidays, changes : optional
         See `build_panel`. Without one of them, features that need it are left out unless named.
 
     Returns
@@ -122,6 +123,7 @@ def compute_features(
         sectors=sectors,
         references=references,
         planned_holidays=planned_holidays,
+        changes=changes,
         inputs={item for feature in features for item in feature.inputs},
     )
     return feature_frame(panel, features)

@@ -5,7 +5,8 @@ read from prices.
 
 A holiday is a weekday (Monday to Friday) without a session; a market that trades round the clock has none. The
 days TO a holiday count only closures that were planned years ahead: on 10 September 2001 nobody knew of the
-four days to come, on 26 October 2012 nobody knew that a storm would close the exchange on Monday. The days
+four days to come, on 26 October 2012 nobody knew that a storm would close the exchange on Monday. A closure that was
+announced (`Panel.changes`) counts from that day on. The days
 SINCE count every closure, for by then it is known.
 
 How far the given calendar reaches must not show in a value: distances end at `MAX_HOLIDAY_DISTANCE`, and a
@@ -98,6 +99,12 @@ def days_to_holiday(panel: Panel) -> FloatArray:
     after = np.searchsorted(holidays, days, side="right")
     # Far enough to count as far, where no holiday is planned any more.
     upcoming = np.append(holidays, days[-1:] + 2 * _REACH_DAYS)[after]
+    for each in panel.changes:
+        # A closure counts once it is announced; a holiday on which there will be a session, until that is.
+        closed, announced = np.datetime64(each.day, "D"), np.datetime64(each.announced, "D")
+        is_known = (days < announced) if each.is_session else (days >= announced)
+        if np.is_busday(closed):
+            upcoming = np.where((days < closed) & is_known, np.minimum(upcoming, closed), upcoming)
     return _of_rows(panel, np.busday_count(days + 1, upcoming + 1), at)
 
 

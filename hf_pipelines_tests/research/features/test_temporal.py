@@ -11,6 +11,7 @@ import polars as pl
 import pytest
 
 from hf_pipelines.research.features import Feature, build_panel, compute_features, feature_frame, group_names
+from hf_pipelines.research.features.panel import CalendarChange
 from hf_pipelines_tests.sample_bars import bars_of, random_bars, weekdays
 
 HOLIDAYS = ["days_to_holiday", "days_since_holiday"]
@@ -225,3 +226,72 @@ def test_temporal_is_known_from_the_first_bar():
     sessions = weekdays(80, start=date(2019, 11, 4))
     features = compute_features(random_bars(sessions=3), names, sessions=sessions, planned_holidays=[])
     assert not any(features[name].is_nan().any() for name in names)
+
+
+# --- days that were announced
+
+WEEKDAYS = weekdays(110, start=date(2023, 7, 3))
+SHOWN = ["is_month_end", "days_to_holiday", "days_since_holiday"]
+
+
+def announced(
+    sessions: list[date], holidays: list[date], changes: list[CalendarChange]
+) -> dict[date, dict[str, float]]:
+    days = [day for day in sessions if date(2023, 8, 24) <= day <= date(2023, 9, 8)]
+    found = compute_features(
+        bars_of("AAA", [10.0] * len(days), days=days).with_columns(role=pl.lit("member")),
+        SHOWN, sessions=sessions, planned_holidays=holidays, changes=changes,
+    )  # fmt: skip
+    return {row["session"]: {name: row[name] for name in SHOWN} for row in found.to_dicts()}
+
+
+def test_an_announced_closure_is_known_from_its_announcement_on():
+    # The last session of August is closed, which becomes known on Wednesday the 30th.
+    closed = date(2023, 8, 31)
+    change = CalendarChange(closed, False, date(2023, 8, 30))
+    sessions = [day for day in WEEKDAYS if day != closed]
+    found = announced(sessions, [], [change])
+    expected = announced(WEEKDAYS, [], [])
+    # Before, it is a session like any other.
+    for day in (date(2023, 8, 28), date(2023, 8, 29)):
+        assert found[day] == expected[day]
+    assert found[date(2023, 8, 30)] == {"is_month_end": 1.0, "days_to_holiday": 1.0, "days_since_holiday": 20.0}
+    assert found[date(2023, 9, 1)] == {"is_month_end": 0.0, "days_to_holiday": 20.0, "days_since_holiday": 1.0}
+    # Without a word of when, as in the library's calendar, it is known to the session before that it is the last.
+    assert announced(sessions, [], [])[date(2023, 8, 30)]["is_month_end"] == 1.0
+
+
+def test_an_announced_session_on_a_holiday_is_known_from_its_announcement_on():
+    # Friday the 1st was a holiday, Thursday the last session before it; on Wednesday the exchange decides to open.
+    extra = date(2023, 9, 1)
+    change = CalendarChange(extra, True, date(2023, 8, 30))
+    found = announced(WEEKDAYS, [], [change])
+    unaware = announced([day for day in WEEKDAYS if day != extra], [extra], [])
+    assert found[date(2023, 8, 29)] == unaware[date(2023, 8, 29)]
+    assert found[date(2023, 8, 29)]["days_to_holiday"] == 3.0
+    assert found[date(2023, 8, 30)]["days_to_holiday"] == 20.0
+    # A Saturday in the next month, announced on the day itself: the Thursday and Friday before end the month all the same.
+    saturday = date(2023, 9, 2)
+    days = sorted([*WEEKDAYS, saturday])
+    late = announced([day for day in days if day != extra], [extra], [CalendarChange(saturday, True, saturday)])
+    assert late[date(2023, 8, 31)]["is_month_end"] == 1.0 and late[saturday]["is_month_end"] == 0.0
+
+
+@pytest.mark.parametrize("notice", range(6))
+def test_values_with_announced_days_are_those_of_the_calendar_as_it_was_known(notice):
+    """Whatever was announced later is cut off and nothing before it changes."""
+    days = {date(2023, 8, 31): False, date(2023, 9, 2): True, date(2023, 9, 5): False}
+    changes = [CalendarChange(day, opens, day - timedelta(days=notice)) for day, opens in days.items()]
+    truth = sorted([*(day for day in WEEKDAYS if days.get(day, True)), date(2023, 9, 2)])
+    whole = announced(truth, [], changes)
+    for at in whole:
+        known = [each for each in changes if each.announced <= at]
+        unknown = {each.day: each.is_session for each in changes if each.announced > at}
+        as_known = sorted(
+            {
+                *(day for day in truth if not unknown.get(day, False)),
+                *(day for day, opens in unknown.items() if not opens),
+            }
+        )
+        if at in as_known:
+            assert announced(as_known, [], known)[at] == whole[at], at
