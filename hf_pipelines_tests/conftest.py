@@ -1,10 +1,14 @@
 """Fixtures of the tests that run Dagster: an environment of their own, registries that are put back."""
 
-from collections.abc import Iterator
+import json
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from datetime import date
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 
 from hf_pipelines.research.features import FEATURES, Feature, technical
 from hf_pipelines.research.features.windows import alone, swept
@@ -26,8 +30,10 @@ FIRST_SESSION = date(2012, 1, 3)
 SMALL_WEEKS = 18
 
 
+BuildOnce = Callable[[str, Callable[[Path], object]], Path]
+
 # Fixtures of a module that cost next to nothing: they do not keep its tests together.
-CHEAP_MODULE_FIXTURES = frozenset({"quick"})
+CHEAP_MODULE_FIXTURES = frozenset({"quick", "small_project"})
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -104,28 +110,69 @@ def registry() -> Iterator[dict[str, Feature]]:
     FEATURES.update(before)
 
 
+@contextmanager
+def registered(features: Sequence[Feature]) -> Iterator[None]:
+    """Features in the registry for as long as the context lasts."""
+    FEATURES.update({feature.name: feature for feature in features})
+    try:
+        yield
+    finally:
+        for feature in features:
+            del FEATURES[feature.name]
+
+
 @pytest.fixture(scope="module")
 def quick() -> Iterator[list[Feature]]:
     """The group `quick`, registered while a module of tests runs."""
     features = quick_features()
-    FEATURES.update({feature.name: feature for feature in features})
-    yield features
-    for feature in features:
-        del FEATURES[feature.name]
+    with registered(features):
+        yield features
 
 
 @pytest.fixture(scope="session")
-def mlflow_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return prepare_mlflow(tmp_path_factory.mktemp("mlflow") / "mlflow.db")
+def build_once(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> BuildOnce:
+    """Folders that the first worker to need one fills, and that all of a run then read."""
+    of_worker = tmp_path_factory.getbasetemp()
+    shared = of_worker.parent if hasattr(request.config, "workerinput") else of_worker
+
+    def build(name: str, fill: Callable[[Path], object]) -> Path:
+        folder, is_full = shared / name, shared / f"{name}.full"
+        with FileLock(shared / f"{name}.lock"):
+            if not is_full.exists():
+                # What a worker that died has left.
+                shutil.rmtree(folder, ignore_errors=True)
+                folder.mkdir()
+                fill(folder)
+                is_full.touch()
+        return folder
+
+    return build
+
+
+@pytest.fixture(scope="session")
+def mlflow_template(build_once: BuildOnce) -> Path:
+    return build_once("mlflow", lambda folder: prepare_mlflow(folder / "mlflow.db")) / "mlflow.db"
+
+
+@pytest.fixture(scope="session")
+def small_template(build_once: BuildOnce, mlflow_template: Path) -> Path:
+    """Four random symbols over 18 weeks, bars and features published; `market.json` holds the market's attributes."""
+
+    def fill(folder: Path) -> None:
+        bars = session_bars(sessions_from(FIRST_SESSION, SMALL_WEEKS), seed=1)
+        market = files_market(folder / "source", bars, features=["quick"])
+        with registered(quick_features()):
+            project = Project(folder, market, mlflow_template=mlflow_template)
+            project.make(["small/bars", "small/features/quick"], project.weeks[0], project.weeks[-1])
+        (folder / "market.json").write_text(json.dumps(market))
+
+    return build_once("small", fill)
 
 
 @pytest.fixture(scope="module")
-def small_project(tmp_path_factory: pytest.TempPathFactory, quick: list[Feature], mlflow_template: Path) -> Project:
-    """Four random symbols over 18 weeks, bars and features published; tests copy it."""
+def small_project(tmp_path_factory: pytest.TempPathFactory, quick: list[Feature], small_template: Path) -> Project:
+    """A copy of the small project; tests copy it once more. The source's files are those of all: change none of them."""
     folder = tmp_path_factory.mktemp("small")
-    bars = session_bars(sessions_from(FIRST_SESSION, SMALL_WEEKS), seed=1)
-    market = files_market(folder / "source", bars, features=["quick"])
-    project = Project(folder, market, [ridge_strategy()], mlflow_template=mlflow_template)
-    weeks = project.weeks
-    project.make(["small/bars", "small/features/quick"], weeks[0], weeks[-1])
-    return project
+    shutil.copytree(small_template / "storage", folder / "storage")
+    market = json.loads((small_template / "market.json").read_text())
+    return Project(folder, market, [ridge_strategy()], mlflow_template=small_template / "mlflow.db")

@@ -229,6 +229,13 @@ class Project:
         shutil.copy(self.folder / "mlflow.db", folder / "mlflow.db")
         return Project(folder, self.market, self.strategies)
 
+    def take_source(self) -> Path:
+        """Read from a copy of the source's files from now on, that this project may change; return its folder."""
+        folder = self.folder / "source"
+        shutil.copytree(self.market["source"]["uri"], folder)
+        self.rewrite({**self.market, "source": {"type": "files", "uri": str(folder)}})
+        return folder
+
 
 QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 

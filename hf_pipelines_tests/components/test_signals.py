@@ -103,15 +103,11 @@ def test_signals_recomputed_from_other_features_are_kept_beside_the_issue(projec
     before = project.store.objects.get(f"{SIGNALS}/{DAY}.parquet")
     issued = _issue(project)
     # The feed corrects Wednesday's closes by up to 20 %.
-    source = Path(project.market["source"]["uri"]) / f"{DAY}.parquet"
-    original = source.read_bytes()
-    try:
-        bars = pl.read_parquet(source)
-        factor = pl.Series([0.8, 1.0, 1.2, 0.9, 1.1])
-        bars.with_columns(*(pl.col(name) * factor for name in ("open", "high", "low", "close"))).write_parquet(source)
-        project.make(["small/bars", "small/features/quick"], WEEK)
-    finally:
-        source.write_bytes(original)
+    source = project.take_source() / f"{DAY}.parquet"
+    bars = pl.read_parquet(source)
+    factor = pl.Series([0.8, 1.0, 1.2, 0.9, 1.1])
+    bars.with_columns(*(pl.col(name) * factor for name in ("open", "high", "low", "close"))).write_parquet(source)
+    project.make(["small/bars", "small/features/quick"], WEEK)
     reasons = project.out_of_date(SIGNALS)
     assert f"input small/features/quick {WEEK}#{DAY} was" in reasons[f"{SIGNALS} {DAY}"]
 

@@ -25,13 +25,8 @@ BARS, FEATURES = "small/bars", "small/features/quick"
 @pytest.fixture
 def ticking(small_project, tmp_path):
     """The market as it is after its history: 18 weeks of bars and features, models of none."""
-    import shutil
-
-    source = tmp_path / "source"
-    shutil.copytree(small_project.folder / "source", source)
     project = small_project.copy(tmp_path / "project")
-    project.rewrite({**project.market, "source": {"type": "files", "uri": str(source)}})
-    found = Ticking(project, source)
+    found = Ticking(project, project.take_source())
     assert asked(found.arrivals()) == []
     return found
 
