@@ -15,7 +15,7 @@ unexport PYTHONDONTWRITEBYTECODE
 INSTALL := $(BIN)/uv pip install --quiet --native-tls --python $(BIN)/python --constraint constraints.txt
 PLAIN_INSTALL := $(BIN)/python -m pip install --quiet --no-compile --constraint constraints.txt
 
-.PHONY: demo test test-quick every-test quick-tests quarter lint kernels ui stack bench soak clean
+.PHONY: demo test test-quick every-test quick-tests coverage mutants quarter lint kernels ui stack bench soak clean
 
 demo: $(STAMP)
 	$(BIN)/hfp demo
@@ -45,6 +45,17 @@ test-quick: $(STAMP)
 quick-tests: $(STAMP)
 	@$(MAKE) --no-print-directory --jobs 2 lint kernels
 	$(PYTEST) -m "not servers and not browser"
+
+# Lines and branches of research/ that its own tests run, kernels as plain Python too; fails below 95 %.
+coverage: $(STAMP)
+	@$(BIN)/python -m coverage erase
+	$(BIN)/python -m coverage run -m $(subst $(BIN)/python -m ,,$(PYTEST)) hf_pipelines_tests/research hf_pipelines/research
+	@$(BIN)/python -m coverage combine --quiet
+	@$(BIN)/python -m coverage report
+
+# Small errors planted in what must have none, 150 drawn by a seed; fails if tests miss more than a tenth in a module.
+mutants: $(STAMP)
+	@$(COST) $(BIN)/python -m hf_pipelines_tests.mutants --sample 150 --seed 0
 
 # The simulated quarter in whole: `make test` plays four of its thirteen weeks.
 quarter: $(STAMP)

@@ -1,5 +1,6 @@
 """Content hash: what may not change it, and what must."""
 
+import hashlib
 import math
 import struct
 from datetime import UTC, date, datetime
@@ -36,6 +37,13 @@ def test_content_hash_of_a_known_frame_never_changes():
     # Everything stored is judged by this: a new number means that every partition is out of date.
     frame = pl.DataFrame({"x": [1.0, None], "s": ["a", "b"]})
     assert content_hash(frame) == "12a9206a2766fc1f9c1ae73fe2b6167906dc6cef306ad11f94b4255fa017f735"
+
+
+def test_content_hash_of_a_null_has_the_bytes_of_zero_and_where_it_stands():
+    header = b'{"attachments": [], "columns": [["is_live", "Boolean"]], "rows": 2}'
+    values, position, nulls = b"\x01\x00", bytes(8), b"\x00\x01"
+    expected = hashlib.sha256(header + values + position + nulls).hexdigest()
+    assert content_hash(pl.DataFrame({"is_live": [True, None]})) == expected
 
 
 def test_content_hash_does_not_depend_on_chunks():

@@ -221,6 +221,29 @@ def test_regression_metrics_of_constant_target_has_no_r2() -> None:
     assert result["rmse"] == pytest.approx(math.sqrt(0.5))
 
 
+def test_regression_metrics_of_one_sample_have_no_r2() -> None:
+    found = metrics.regression_metrics([0.02], [0.05])
+    assert math.isnan(found["r2"]) and found["rmse"] == pytest.approx(0.03)
+
+
 def test_regression_metrics_with_nan_raises() -> None:
     with pytest.raises(ValueError, match="`y` and `prediction` must be finite"):
         metrics.regression_metrics([1.0, 2.0], [1.0, math.nan])
+
+
+@pytest.mark.parametrize("periods", [0.0, -252.0, math.nan, math.inf])
+def test_annual_return_with_impossible_periods_per_year_raises(periods: float) -> None:
+    with pytest.raises(ValueError, match="`periods_per_year` must be finite and above zero"):
+        metrics.annual_return([1.0] * 100, periods_per_year=periods)
+
+
+def test_sharpe_ratio_of_returns_that_differ_by_the_rounding_of_their_growth_is_nan() -> None:
+    # A growth of 2 has twice the rounding of one of 1, whatever its return.
+    doubled = [1.0, 1.0 + 2e-12] * 50
+    assert math.isnan(metrics.sharpe_ratio(doubled, periods_per_year=252))
+    assert metrics.sharpe_ratio([each - 1.0 for each in doubled], periods_per_year=252) > 0.0
+
+
+def test_classification_metrics_of_one_negative_code_raises() -> None:
+    with pytest.raises(ValueError, match=r"`y` must hold codes 0..1, held -1..1"):
+        metrics.classification_metrics([-1, 0, 1], [[0.5, 0.5]] * 3)

@@ -49,6 +49,13 @@ def test_walk_forward_with_embargo_leaves_gap_beyond_the_purge():
     ]
 
 
+def test_walk_forward_with_as_many_sessions_as_it_needs_and_none_more_splits():
+    splitter = PurgedWalkForward(n_splits=2, test_sessions=2, min_train_sessions=2, embargo_sessions=1)
+    assert folds(splitter, times_of(list(range(7)))) == [([0, 1], [3, 4]), ([0, 1, 2, 3], [5, 6])]
+    with pytest.raises(ValueError, match="was 2 with 6 sessions"):
+        list(splitter.split(times_of(list(range(6)))))
+
+
 def test_walk_forward_rolling_keeps_the_last_sessions_left_by_the_purge():
     splitter = PurgedWalkForward(n_splits=2, test_sessions=2, max_train_sessions=3)
     assert folds(splitter, times_of(list(range(10)), label_days=2)) == [
