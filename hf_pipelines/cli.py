@@ -23,7 +23,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     warnings.filterwarnings("ignore", message=".*currently in (beta|preview).*")
     options = _parser().parse_args(arguments)
     from hf_pipelines.resources import settings
+    from hf_pipelines.resources.redaction import guard_process, redacted
 
+    guard_process()
     try:
         # Where the definitions notice it, Dagster makes a traceback of it.
         settings.require_sound()
@@ -39,7 +41,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         told = _told(e)
         if not told:
             raise
-        print(f"hfp: {told}", file=sys.stderr)
+        print(f"hfp: {redacted(told)}", file=sys.stderr)
         return 1
 
 

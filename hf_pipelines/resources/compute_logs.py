@@ -16,6 +16,8 @@ from dagster._core.storage.local_compute_log_manager import LocalComputeLogManag
 from dagster._serdes import ConfigurableClass, ConfigurableClassData
 
 from hf_pipelines.resources import settings
+from hf_pipelines.resources.redaction import redacted
+from hf_pipelines.resources.s3_access import check_bucket_uri, check_endpoint, forbid_metadata
 
 # Below the prefix of the assets, which never begin with an underscore.
 FOLDER = "_compute_logs"
@@ -62,16 +64,20 @@ def _s3(bucket: str, prefix: str, folder: str, inst_data: ConfigurableClassData 
             try:
                 super().upload_to_cloud_storage(log_key, io_type, partial)
             except (Boto3Error, BotoCoreError, ClientError) as e:
-                logger.warning(f"the log {'/'.join(log_key)} could not be stored in s3://{bucket}/{prefix}: {e}")
+                said = f"the log {'/'.join(log_key)} could not be stored in s3://{bucket}/{prefix}: {e}"
+                logger.warning(redacted(said))
 
+    forbid_metadata()
+    endpoint = check_endpoint(settings.s3_endpoint())
+    check_bucket_uri(f"s3://{bucket}/{prefix}")
     # boto3 knows the other name of AWS_REGION only.
     region = os.environ.get("AWS_DEFAULT_REGION") or os.environ.get("AWS_REGION") or None
     manager = BoundedS3ComputeLogManager(
-        bucket, local_dir=folder, inst_data=inst_data, prefix=prefix, endpoint_url=settings.s3_endpoint(), region=region
+        bucket, local_dir=folder, inst_data=inst_data, prefix=prefix, endpoint_url=endpoint, region=region
     )
     manager._s3_session = boto3.client(
         "s3",
-        endpoint_url=settings.s3_endpoint(),
+        endpoint_url=endpoint,
         region_name=region,
         config=Config(
             connect_timeout=TIMEOUT_S,

@@ -15,7 +15,9 @@ from dagster._serdes import ConfigurableClass, ConfigurableClassData
 
 from hf_pipelines.resources import settings
 from hf_pipelines.resources.object_store import StorageUnavailableError
+from hf_pipelines.resources.redaction import guard_process, redacted
 from hf_pipelines.resources.run_ends import SettledSqliteStorage
+from hf_pipelines.resources.s3_access import forbid_metadata
 
 # A backfill that is looked at while the code server restarts waits for it; by default it fails and ends its runs.
 WAIT_FOR_CODE = "DAGSTER_BACKFILL_RETRY_DEFINITION_CHANGED_ERROR"
@@ -35,6 +37,9 @@ class InstanceStorage(DagsterStorage, ConfigurableClass):
     def from_config_value(cls, inst_data: ConfigurableClassData | None, config_value: Any) -> Any:
         # Read by Dagster's daemon, and nowhere to be set in dagster.yaml.
         os.environ.setdefault(WAIT_FOR_CODE, "1")
+        # Every process of Dagster comes by here.
+        guard_process()
+        forbid_metadata()
         if url := settings.postgres_url():
             return _postgres(url, inst_data)
         # Without DAGSTER_HOME `dagster dev` works in a temporary folder; what it ran should not be lost with it.
@@ -60,6 +65,11 @@ def _postgres(url: str, inst_data: ConfigurableClassData | None) -> Any:
         is_postgres = address.get_backend_name() == "postgresql"
     except (ArgumentError, ValueError):
         is_postgres = False
+    if is_postgres and url.partition("://")[2].partition("?")[0].count("@") > 1:
+        # Which of them ends the password is anybody's guess, and the rest would be shown as a host.
+        raise StorageUnavailableError(
+            "`HF_POSTGRES_URL` must have one @, before the host, had more; write an @ in its password as %40."
+        )
     if not is_postgres:
         # The value is not quoted: whatever it is, it may hold a password.
         raise StorageUnavailableError(
@@ -69,7 +79,7 @@ def _postgres(url: str, inst_data: ConfigurableClassData | None) -> Any:
         return PatientPostgresStorage(url, inst_data=inst_data)
     except (SQLAlchemyError, DagsterPostgresException) as e:
         shown = f"{address.host or 'localhost'}:{address.port or 5432}/{address.database}"
-        reason = str(e.__cause__ or e).strip().split("\n")[0][:200]
+        reason = redacted(str(e.__cause__ or e).strip().split("\n")[0])[:200]
     # Not chained: Dagster stores the whole chain, and a cause may quote the address with its password.
     raise StorageUnavailableError(
         f"`HF_POSTGRES_URL` must be a PostgreSQL database that answers, {shown} did not ({reason}); "

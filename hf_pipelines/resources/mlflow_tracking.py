@@ -9,7 +9,6 @@ the same root) re-attaches to the run it left.
 """
 
 import os
-import re
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -17,11 +16,11 @@ from functools import lru_cache
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
-from urllib.parse import unquote, urlsplit
 
 import dagster as dg
 
 from hf_pipelines.resources import settings
+from hf_pipelines.resources.redaction import MARK, redacted, secrets_of, shown_address
 
 # A tracking server that is down must fail the step in seconds, not after MLflow's default of several minutes.
 CLIENT_SETTINGS = {
@@ -194,25 +193,14 @@ class PartitionRuns:
 
     def _unlogged(self, deed: str) -> Callable[[str], str]:
         return lambda reason: (
-            f"`HF_MLFLOW_URI` must answer to {deed}, {redact(self.uri)} did not ({reason}); "
+            f"`HF_MLFLOW_URI` must answer to {deed}, {shown_address(self.uri)} did not ({reason}); "
             "what was published is safe, re-execute the run to log it."
         )
 
 
-def redact(uri: str) -> str:
-    """An address without its user, password and query, for messages.
-
-    Examples
-    --------
-    >>> redact("postgresql+psycopg2://quant:s3cret@db:5432/mlflow?sslmode=require")
-    'postgresql+psycopg2://***@db:5432/mlflow'
-    """
-    return re.sub(r"://.*@", "://***@", uri.split("?")[0])
-
-
 def _unusable(uri: str) -> Callable[[str], str]:
     return lambda reason: (
-        f"`HF_MLFLOW_URI` must be a tracking server or database that answers, {redact(uri)} did not ({reason}); "
+        f"`HF_MLFLOW_URI` must be a tracking server or database that answers, {shown_address(uri)} did not ({reason}); "
         "start it, correct the address or unset it for SQLite."
     )
 
@@ -233,13 +221,10 @@ def _answering(uri: str, message: Callable[[str], str]) -> Iterator[None]:
 
 
 def _reason(error: Exception, uri: str) -> str:
-    text = re.sub(r"://\S*@", "://***@", str(error).split("\n")[0])
-    try:
-        password = urlsplit(uri).password
-    except ValueError:
-        password = None
-    for secret in {password, unquote(password or "")} - {None, ""}:
-        text = text.replace(str(secret), "***")
+    """What was said, without what is secret in an address that need not be that of the environment."""
+    text = redacted(str(error).split("\n")[0])
+    for secret in secrets_of(uri):
+        text = text.replace(secret, MARK)
     return text[:300]
 
 

@@ -20,6 +20,7 @@ from urllib.parse import quote, urlencode, urlsplit
 import dagster as dg
 
 from hf_pipelines.resources import settings
+from hf_pipelines.resources.redaction import redacted
 
 LOG_NAME = "notifications.jsonl"
 
@@ -82,7 +83,7 @@ class Notification:
 
     def payload(self) -> dict[str, str]:
         """What the webhook receives: the fields, and `text`, which chat services show."""
-        return {**asdict(self), "text": self.text}
+        return {name: redacted(value) for name, value in {**asdict(self), "text": self.text}.items()}
 
 
 class Notifier(dg.ConfigurableResource[Any]):
@@ -90,7 +91,7 @@ class Notifier(dg.ConfigurableResource[Any]):
 
     def log(self, notification: Notification, log: Any) -> None:
         """Tell the log of the tick, and append one line to `notifications.jsonl` in the data folder."""
-        (log.warning if notification.event == "opened" else log.info)(notification.text)
+        (log.warning if notification.event == "opened" else log.info)(redacted(notification.text))
         try:
             path = settings.data_dir() / LOG_NAME
             path.parent.mkdir(parents=True, exist_ok=True)

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from hf_pipelines.resources import settings
+from hf_pipelines.resources.redaction import clean, redacted, shown_address
 
 # One path segment: what our asset keys, partitions, hashes and attachment names are made of.
 SEGMENT_PATTERN = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.=^-]{0,127}")
@@ -488,7 +489,7 @@ class ObjectStore:
             # A full disk, a missing bucket and a user without rights stay as they are until a person acts.
             is_outage = self.uri.startswith("s3://") and not FINAL_STATUS.search(str(e))
             error = StorageOutageError if is_outage else StorageUnavailableError
-            raise error(f"`{key}` must be {done} in {self.uri}, was refused: {_reason(e)}") from e
+            raise error(redacted(f"`{key}` must be {done} in {self.uri}, was refused: {_reason(e)}")) from clean(e)
 
 
 def _is_segment(name: str) -> bool:
@@ -602,6 +603,10 @@ def s3_client(endpoint: str | None) -> Any:
     import boto3
     from botocore.config import Config
 
+    from hf_pipelines.resources.s3_access import check_endpoint, require_keys
+
+    check_endpoint(endpoint)
+    require_keys()
     config = Config(
         connect_timeout=LISTING_CONNECT_S,
         read_timeout=LISTING_READ_S,
@@ -617,7 +622,9 @@ def _open(uri: str, endpoint: str | None) -> Any:
     if uri.startswith("s3://"):
         return _open_s3(uri, endpoint)
     if "://" in uri:
-        raise StorageUnavailableError(f"`HF_STORAGE_URI` must be a folder or s3://bucket/prefix, was {uri}.")
+        raise StorageUnavailableError(
+            f"`HF_STORAGE_URI` must be a folder or s3://bucket/prefix, was {shown_address(uri)}."
+        )
     return _open_local(uri)
 
 
@@ -646,6 +653,11 @@ def _open_local(uri: str) -> Any:
 def _open_s3(uri: str, endpoint: str | None) -> Any:
     from obstore.store import S3Store
 
+    from hf_pipelines.resources.s3_access import check_bucket_uri, check_endpoint, require_keys
+
+    check_bucket_uri(uri)
+    check_endpoint(endpoint)
+    require_keys()
     bucket, _, prefix = uri.removeprefix("s3://").partition("/")
     client = {"timeout": REQUEST_TIMEOUT, "connect_timeout": CONNECT_TIMEOUT}
     options: dict[str, Any] = {"retry_config": RETRY, "prefix": prefix or None, "client_options": client}

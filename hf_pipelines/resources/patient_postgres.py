@@ -26,7 +26,7 @@ from sqlalchemy.engine import Engine
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.pool import NullPool
 
-from hf_pipelines.resources.run_ends import SettledEnds
+from hf_pipelines.resources.run_ends import CleanTicks, SettledEnds
 
 T = TypeVar("T")
 
@@ -139,5 +139,5 @@ class _Runs(_Pinging, PostgresRunStorage):
         _again_if_cut(lambda: super(_Runs, self).handle_run_event(run_id, event, *arguments, **options))
 
 
-class _Schedules(_Pinging, PostgresScheduleStorage):
+class _Schedules(_Pinging, CleanTicks, PostgresScheduleStorage):
     """Nothing of its own."""

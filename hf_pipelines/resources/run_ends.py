@@ -1,6 +1,6 @@
 """Run ends: an event log that tells of the end of a run only once the run itself says that it has ended.
 
-Lives here: holding back what would be read too early. Does not live here: which database (`instance_storage`,
+Lives here: holding back what would be read too early, and keeping secrets out of what is stored. Does not live here: which database (`instance_storage`,
 `patient_postgres`), what follows a run that died (dagster.yaml: `run_retries`).
 
 Dagster stores the event of a failure first and the run's status after it. Its daemon, which retries failed runs, reads
@@ -9,15 +9,20 @@ the events, asks for the status, and never looks at an event again: where it rea
 """
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from itertools import takewhile
+from pathlib import Path
 from typing import Any
 
 from dagster import DagsterEventType, DagsterInstance, EventLogEntry, RunsFilter
+from dagster._core.scheduler.instigation import InstigatorTick, TickData
 from dagster._core.storage.dagster_run import NOT_FINISHED_STATUSES
 from dagster._core.storage.event_log import SqliteEventLogStorage
+from dagster._core.storage.schedules.sqlite.sqlite_schedule_storage import SqliteScheduleStorage
 from dagster._core.storage.sqlite_storage import DagsterSqliteStorage
 from dagster._serdes import ConfigurableClassData
+
+from hf_pipelines.resources.redaction import stored
 
 ENDS = frozenset({DagsterEventType.RUN_FAILURE, DagsterEventType.RUN_SUCCESS, DagsterEventType.RUN_CANCELED})
 
@@ -30,6 +35,12 @@ class SettledEnds:
     """Event log of Dagster whose events across runs stop before the first end that is not in its run yet."""
 
     _instance: DagsterInstance
+
+    def store_event(self, event: EventLogEntry) -> None:
+        super().store_event(stored(event))  # type: ignore[misc]
+
+    def store_event_batch(self, events: Sequence[EventLogEntry]) -> None:
+        super().store_event_batch([stored(event) for event in events])  # type: ignore[misc]
 
     def get_logs_for_all_runs_by_log_id(self, *arguments: Any, **options: Any) -> Mapping[int, EventLogEntry]:
         """Events by number, in order; what is held back comes with a later call after the same cursor."""
@@ -54,6 +65,22 @@ class SettledSqliteStorage(DagsterSqliteStorage):
     def __init__(self, base_dir: str, inst_data: ConfigurableClassData | None = None) -> None:
         super().__init__(base_dir, inst_data)
         self._event_log_storage: SqliteEventLogStorage = _SqliteEvents(self._event_log_storage._base_dir)
+        # Where Dagster's own has just made it.
+        self._schedule_storage = _SqliteSchedules.from_local(str(Path(base_dir, "schedules")))
+
+
+class CleanTicks:
+    """Schedules of Dagster whose ticks hold no secret: their errors come from wherever a sensor fails."""
+
+    def create_tick(self, tick_data: TickData) -> InstigatorTick:
+        return super().create_tick(stored(tick_data))  # type: ignore[misc, no-any-return]
+
+    def update_tick(self, tick: InstigatorTick) -> InstigatorTick:
+        return super().update_tick(stored(tick))  # type: ignore[misc, no-any-return]
+
+
+class _SqliteSchedules(CleanTicks, SqliteScheduleStorage):
+    """Nothing of its own."""
 
 
 class _SqliteEvents(SettledEnds, SqliteEventLogStorage):

@@ -11,6 +11,8 @@ from typing import Any
 
 import dagster as dg
 
+from hf_pipelines.resources.s3_access import check_endpoint, forbid_metadata
+
 # Instead of boto3's five: a sensor's tick should fail while somebody may still look.
 MAX_ATTEMPTS = 3
 
@@ -21,7 +23,7 @@ class S3Client(dg.ConfigurableResource[Any]):
     Parameters
     ----------
     endpoint_url, region_name, aws_access_key_id, aws_secret_access_key, aws_session_token : str or None
-        As those of S3Resource. Without keys boto3 asks the machine for its role.
+        As those of S3Resource. Without keys boto3 asks the machine for its role, where HF_S3_MACHINE_ROLE allows it.
     """
 
     endpoint_url: str | None = None
@@ -35,6 +37,8 @@ class S3Client(dg.ConfigurableResource[Any]):
         from dagster_aws.s3 import S3Resource
 
         given = {name: getattr(self, name) for name in type(self).model_fields}
+        check_endpoint(self.endpoint_url)
+        forbid_metadata()
         return S3Resource(max_attempts=MAX_ATTEMPTS, **given).get_client()
 
     @staticmethod

@@ -29,7 +29,8 @@ clear text (object stores read their own AWS_* variables).
 | HF_MAX_ROWS, HF_MAX_COLUMNS | 50000000, 4000 | of any table |
 | HF_READER_MEMORY_MB | 6000 | what the process that reads files of others may take |
 | DAGSTER_HOME | `<HF_DATA_DIR>/dagster_home` | folder of the Dagster instance |
-| AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_SESSION_TOKEN | the machine's role | keys of the object store |
+| AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_SESSION_TOKEN | none | keys of the object store |
+| HF_S3_MACHINE_ROLE | 0 | 1: where there are none, those of the machine's role, asked for at the cloud's metadata address |
 | AWS_REGION, AWS_DEFAULT_REGION | AWS' own | region of the bucket; boto3 reads the second, obstore both |
 """
 
@@ -41,6 +42,8 @@ from tempfile import TemporaryFile
 
 # A page of each of Dagster's databases, and some more.
 PROBE_BYTES = 1 << 16
+
+from hf_pipelines.resources.redaction import shown_address
 
 PACKAGE_ROOT = Path(__file__).resolve().parents[1]
 
@@ -85,7 +88,9 @@ def storage_uri() -> str:
     """
     given = os.environ.get("HF_STORAGE_URI")
     if given and re.match(r"\w+:", given) and not given.startswith("s3://"):
-        raise ValueError(f"`HF_STORAGE_URI` must be a folder or s3://bucket/prefix, was {given[:200]!r}.")
+        raise ValueError(
+            f"`HF_STORAGE_URI` must be a folder or s3://bucket/prefix, was {shown_address(given)[:200]!r}."
+        )
     return given or str(data_dir() / "storage")
 
 

@@ -43,6 +43,7 @@ from hf_pipelines.resources.market_data import (
 from hf_pipelines.resources.market_data.answers import checked_cursor, parse_json
 from hf_pipelines.resources.market_data.reader import read_apart
 from hf_pipelines.resources.market_data.tables import RefusedTableError, parse_parquet
+from hf_pipelines.resources.redaction import name_secret
 
 if TYPE_CHECKING:
     from requests import PreparedRequest, Response, Session
@@ -335,6 +336,7 @@ class HttpSource:
     def _key(self) -> str | None:
         if self.api_key_env is None:
             return None
+        name_secret(self.api_key_env)
         key = os.environ.get(self.api_key_env, "")
         if not key or not key.isascii() or not key.isprintable() or " " in key:
             raise MarketDataRefusedError(

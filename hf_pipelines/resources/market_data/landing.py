@@ -24,6 +24,7 @@ from hf_pipelines.resources.object_store import (
     s3_client,
     time_of,
 )
+from hf_pipelines.resources.redaction import clean, redacted, shown_address
 
 
 @dataclass(frozen=True)
@@ -145,7 +146,9 @@ class Landing:
 
     def _folder(self) -> Path:
         if "://" in self.uri:
-            raise StorageUnavailableError(f"`uri` must be a folder or s3://bucket/prefix, was {self.uri}.")
+            raise StorageUnavailableError(
+                f"`uri` must be a folder or s3://bucket/prefix, was {shown_address(self.uri)}."
+            )
         try:
             return Path(self.uri).expanduser().resolve()
         except (RuntimeError, OSError) as e:
@@ -171,9 +174,9 @@ class Landing:
                 page = (self.s3 or s3_client(self.endpoint)).list_objects_v2(**request)
             except ClientError as e:
                 status = e.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 500)
-                raise self._unavailable(str(e), is_outage=status >= 500 or status in (408, 429)) from e
+                raise self._unavailable(str(e), is_outage=status >= 500 or status in (408, 429)) from clean(e)
             except BotoCoreError as e:
-                raise self._unavailable(str(e), is_outage=True) from e
+                raise self._unavailable(str(e), is_outage=True) from clean(e)
             except ResponseParserError as e:
                 raise self._unavailable("its endpoint answered with something that is no listing") from e
             require_page(page, self.uri)
@@ -187,7 +190,7 @@ class Landing:
 
     def _unavailable(self, reason: str, *, is_outage: bool = False) -> StorageUnavailableError:
         error = StorageOutageError if is_outage else StorageUnavailableError
-        return error(f"`{self.uri}` must be listed, was refused: {' '.join(reason.split())[:300]}")
+        return error(redacted(f"`{self.uri}` must be listed, was refused: {' '.join(reason.split())[:300]}"))
 
 
 def _is_plain_folder(entry: "os.DirEntry[str]") -> bool:
