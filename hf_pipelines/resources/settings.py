@@ -104,7 +104,9 @@ def landing_uri() -> str:
     """
     given = os.environ.get("HF_LANDING_URI")
     if given and re.match(r"\w+:", given) and not given.startswith("s3://"):
-        raise ValueError(f"`HF_LANDING_URI` must be a folder or s3://bucket/prefix, was {given[:200]!r}.")
+        raise ValueError(
+            f"`HF_LANDING_URI` must be a folder or s3://bucket/prefix, was {shown_address(given)[:200]!r}."
+        )
     return (given or str(data_dir())).rstrip("/")
 
 
