@@ -40,10 +40,10 @@ from datetime import timedelta
 from pathlib import Path
 from tempfile import TemporaryFile
 
+from hf_pipelines.resources.redaction import shown_address
+
 # A page of each of Dagster's databases, and some more.
 PROBE_BYTES = 1 << 16
-
-from hf_pipelines.resources.redaction import shown_address
 
 PACKAGE_ROOT = Path(__file__).resolve().parents[1]
 
@@ -249,7 +249,9 @@ def ui_url() -> str:
     """
     url = os.environ.get("HF_UI_URL") or "http://127.0.0.1:3000"
     if not re.match(r"https?://[^/]", url):
-        raise ValueError(f"`HF_UI_URL` must be an address such as http://127.0.0.1:3000, was {url[:80]!r}.")
+        raise ValueError(
+            f"`HF_UI_URL` must be an address such as http://127.0.0.1:3000, was {shown_address(url)[:80]!r}."
+        )
     return url.rstrip("/")
 
 
