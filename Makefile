@@ -15,7 +15,7 @@ unexport PYTHONDONTWRITEBYTECODE
 INSTALL := $(BIN)/uv pip install --quiet --native-tls --python $(BIN)/python --constraint constraints.txt
 PLAIN_INSTALL := $(BIN)/python -m pip install --quiet --no-compile --constraint constraints.txt
 
-.PHONY: demo test test-quick every-test quick-tests coverage mutants quarter lint kernels ui stack bench soak clean
+.PHONY: demo test test-quick every-test quick-tests coverage mutants quarter quality lint kernels ui stack bench soak clean
 
 demo: $(STAMP)
 	$(BIN)/hfp demo
@@ -60,6 +60,10 @@ mutants: $(STAMP)
 # The simulated quarter in whole: `make test` plays four of its thirteen weeks.
 quarter: $(STAMP)
 	HF_QUARTER_WEEKS=13 $(BIN)/python -m pytest -q hf_pipelines_tests/test_quarter.py
+
+# What the rules on bars catch of planted faults, and how often they ring on real bars: docs/quality.md.
+quality: $(STAMP)
+	$(BIN)/python -m hf_pipelines_tests.quality_scorecard
 
 lint: $(STAMP)
 	$(BIN)/ruff check hf_pipelines hf_pipelines_tests benchmarks

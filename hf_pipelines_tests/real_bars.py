@@ -4,7 +4,7 @@ Lives here: vendors' tables brought into `SOURCE_SCHEMA`, events included. Does 
 (`real_data`), bars as a strategy needs them (`research.features.stocknet`, `real_filings`).
 """
 
-from datetime import timedelta
+from datetime import date, timedelta
 
 import polars as pl
 
@@ -108,3 +108,35 @@ def fx_bars() -> pl.DataFrame:
 def crypto_bars() -> pl.DataFrame:
     """Bitcoin, every day of the week."""
     return _without_events("lean/crypto_coinbase_daily")
+
+
+# Rows of the stocks above that are known to be wrong, first to last session; rows without any volume are too.
+KNOWN_FAULTS = (
+    ("NEE", date(2016, 6, 9), date(2017, 1, 31)),
+    ("MS", date(2017, 2, 14), date(2017, 2, 17)),
+    ("DTV", date(2016, 10, 21), date(2016, 12, 31)),
+    # Events that are false, late or missing.
+    ("NFLX", date(2015, 7, 13), date(2015, 7, 15)),
+    ("SQQQ", date(2017, 1, 11), date(2017, 1, 17)),
+    ("WIN", date(2015, 4, 24), date(2015, 4, 28)),
+    ("CF", date(2015, 6, 18), date(2015, 6, 18)),
+    ("HLT", date(2017, 1, 4), date(2017, 1, 4)),
+    ("HTZ", date(2016, 7, 1), date(2016, 7, 1)),
+    ("BBD", date(2015, 3, 27), date(2015, 3, 27)),
+    ("Z", date(2015, 8, 17), date(2015, 8, 17)),
+    ("DHR", date(2016, 7, 5), date(2016, 7, 5)),
+    # Prices that the same bar takes back.
+    ("IBM", date(2002, 12, 23), date(2002, 12, 23)),
+    ("AAPL", date(2009, 9, 21), date(2009, 9, 21)),
+    ("AAPL", date(2010, 8, 31), date(2010, 8, 31)),
+    ("AAPL", date(2011, 1, 3), date(2011, 1, 3)),
+    ("GOOGL", date(2007, 12, 18), date(2007, 12, 18)),
+    ("GOOGL", date(2008, 9, 30), date(2008, 10, 1)),
+    ("AIG", date(2009, 5, 5), date(2009, 5, 5)),
+    ("BAC", date(2001, 11, 12), date(2001, 11, 12)),
+    ("IWM", date(2008, 9, 19), date(2008, 9, 19)),
+    ("BTCUSD", date(2017, 4, 15), date(2017, 4, 15)),
+    # The hours have no events: two splits are missing.
+    ("AAPL", date(2014, 6, 9), date(2014, 6, 9)),
+    ("AAPL", date(2020, 8, 31), date(2020, 8, 31)),
+)

@@ -126,7 +126,9 @@ RETURNED_WITHIN = 0.2
 
 VOLUME_SPIKE = 20.0
 VOLUME_DROP = 20.0
-LOWEST_VOLUME = 5.0
+# And so far beyond the most and the least of a month: a thin symbol trades a little or a lot.
+HIGHEST_VOLUME = 3.0
+LOWEST_VOLUME = 10.0
 
 # Closes that are equal so often in a row, for a symbol that repeated none in the month before.
 SAME_CLOSES = 4
@@ -297,11 +299,14 @@ def _split_like(history: History) -> tuple[Array, Mask]:
     return split, (distance <= SPLIT_TOLERANCE) & stays
 
 
+def _is_unit(split: Array) -> Mask:
+    return np.asarray(np.any(np.isclose(split[None], np.array(UNIT_RATIOS)[:, None, None]), axis=0))
+
+
 def _has_volume_of_before(history: History, split: Array, within: float) -> Mask:
     """Whether as many units were traded as before a split: the vendor has not adjusted them."""
-    is_unit = np.any(np.isclose(split[None], np.array(UNIT_RATIOS)[:, None, None]), axis=0)
     is_same = np.abs(np.log(history.turnover_ratio * split)) <= within
-    return np.asarray(is_same & ~is_unit)
+    return np.asarray(is_same & ~_is_unit(split))
 
 
 def _missed_split(history: History) -> Found:
@@ -358,6 +363,8 @@ def _other_company(history: History) -> Found:
     """A jump to another company, and the sessions after it that stay away from the price before it."""
     split, is_split_like = _split_like(history)
     may_be_split = is_split_like & _has_volume_of_before(history, split, SIMILAR_VOLUME)
+    # A fall by a split's ratio with more trade may be news as well: its own session alone.
+    is_busy = is_split_like & ~_is_unit(split) & (history.gap < 0.0) & (history.turnover_ratio > COMPANY_TURNOVER)
     found = np.zeros_like(may_be_split)
     before = np.full_like(history.close, np.nan)
     for row, column in np.argwhere(_company_jump(history)):
@@ -369,6 +376,8 @@ def _other_company(history: History) -> Found:
         if may_be_split[row, column]:
             volume_ratio = history.turnover_ratio[spell] * split[row, column]
             is_away[1:] &= np.abs(np.log(volume_ratio[1:])) > SIMILAR_VOLUME
+        if is_busy[row, column]:
+            is_away[1:] = False
         before[spell] = np.where(is_away & ~found[spell], level, before[spell])
         found[spell] |= is_away
     return Found(found, {"close": history.close, "before": before, "turnover": history.turnover_ratio})
@@ -479,7 +488,8 @@ def _returned_print(history: History) -> Found:
 
 def _volume_spike(history: History) -> Found:
     turnover = history.turnover_ratio
-    return Found(turnover > VOLUME_SPIKE, {"turnover": turnover})
+    is_highest = history.turnover > history.highest_turnover * HIGHEST_VOLUME
+    return Found((turnover > VOLUME_SPIKE) & is_highest, {"turnover": turnover})
 
 
 def _volume_drop(history: History) -> Found:
@@ -583,7 +593,7 @@ RULES: tuple[Rule, ...] = (
     Rule(
         "volume_spike",
         "warning",
-        "turnover beyond 20 times the median of 20 sessions",
+        "turnover beyond 20 times the median of 20 sessions and 3 times their highest",
         _volume_spike,
         "turnover is {turnover:.4g} times the usual",
         LEVEL_SESSIONS,
@@ -591,7 +601,7 @@ RULES: tuple[Rule, ...] = (
     Rule(
         "volume_drop",
         "warning",
-        "turnover below a 20th of the median of 20 sessions and a fifth of their lowest",
+        "turnover below a 20th of the median of 20 sessions and a tenth of their lowest",
         _volume_drop,
         "turnover is {turnover:.4g} times the usual",
         LEVEL_SESSIONS,

@@ -72,7 +72,7 @@ class History:
     usual_range : array
         Median of ln(high / low) of the month before or, where more, what three quarters of the moves from close to
         close stay below.
-    lowest_turnover : array
+    lowest_turnover, highest_turnover : arrays
         Of the month before.
     rise, fall : arrays
         Largest move up and down from close to close in the month before, as logarithms.
@@ -95,6 +95,7 @@ class History:
     usual_turnover: Array
     usual_range: Array
     lowest_turnover: Array
+    highest_turnover: Array
     rise: Array
     fall: Array
     before_rise: Array
@@ -184,6 +185,7 @@ def history_of(daily: pl.DataFrame, days: Sequence[date], symbols: Sequence[str]
         usual_turnover=_median(turnovers),
         usual_range=np.fmax(_median(ranges), _quantile(_ordered(np.abs(moves)), RESTLESS_SHARE)),
         lowest_turnover=turnovers[0],
+        highest_turnover=_at(turnovers, np.isfinite(turnovers).sum(axis=0) - 1),
     )
 
 

@@ -247,6 +247,26 @@ def test_other_company_is_refused_for_ten_sessions_and_its_end_is_no_fault():
     assert short == [("other_company", place) for place in range(AT, AT + 4)]
 
 
+def test_right_sessions_after_a_split_that_is_missing_pass_though_the_volume_is_that_of_before():
+    assert found(scaled(steady(), DAYS[AT:], 0.25, 1.0)) == [("missed_split", AT)]
+    # Three times the units that a split of 4 makes of it: another company or news, on that session alone.
+    busy = scaled(scaled(steady(), DAYS[AT:], 0.25, 4.0), DAYS[AT : AT + 1], 1.0, 3.2)
+    assert found(busy) == [("other_company", AT)]
+
+
+def test_return_of_a_company_with_more_trade_than_the_stranger_is_a_warning():
+    # The stranger of a fifth of the price and a 50th of the money is all that the month before knows.
+    bars = scaled(steady(), DAYS[:AT], 0.2, 0.1)
+    assert found(bars) == [("unexplained_jump", AT), *(("volume_spike", AT),)]
+    # Ten times the price with the units of before is another unit, not another company.
+    assert found(scaled(steady(), DAYS[AT:], 10.0))[0] == ("other_company", AT)
+
+
+def test_print_below_a_cent_on_an_ex_date_leaves_the_sessions_after_it_alone():
+    bars = with_event(scaled(steady(), DAYS[AT : AT + 1], 1e-6), DAYS[AT], dividend=1.0)
+    assert [place for rule, place in found(bars) if rule in ERRORS] == [AT]
+
+
 @pytest.mark.parametrize(
     ("dividend", "opened", "rules"),
     [
