@@ -191,9 +191,9 @@ def settle_events(
     if refused.is_empty() and judged.is_empty():
         return accepted, pl.DataFrame(schema=CARRIED_SCHEMA)
     rows_refused = bars.join(judged, on=keys, how="semi")
-    touched = pl.concat([refused.select("symbol"), rows_refused.select("symbol")]).unique()
+    gone = pl.concat([refused.select(keys), rows_refused.select(keys)]).unique()
     history = _History(
-        accepted=_by_session(accepted.join(touched, on="symbol", how="semi")),
+        accepted=_by_session(_beside(accepted, gone)),
         judged=_by_session(rows_refused),
         doubted={(s, d) for s, d, rule in judged.select(*keys, "rule").rows() if rule in EVENT_RULES},
         refused=_of_symbol(refused.select(keys).unique().sort(keys).rows()),
@@ -207,7 +207,7 @@ def settle_events(
     )
     changed: dict[tuple[str, date], Event] = {}
     carried: list[tuple[object, ...]] = []
-    for symbol in touched["symbol"].sort().to_list():
+    for symbol in gone["symbol"].unique().sort().to_list():
         for day, event, lines in history.settle(symbol):
             if day is not None and event is not None:
                 changed[symbol, day] = event
@@ -360,6 +360,17 @@ class _History:
         event = self.events[symbol, day]
         known = "unknown" if outcome == "carried" and not event.is_known else outcome
         return (day, *_values(event), to, known)
+
+
+def _beside(bars: pl.DataFrame, gone: pl.DataFrame) -> pl.DataFrame:
+    """Bars of the sessions before and after those that are gone: of years of bars of a market a few."""
+    sessions = bars.select("symbol", "session").unique().with_columns(beside="session").sort("session")
+    found = [
+        gone.sort("session").join_asof(sessions, on="session", by="symbol", strategy=side, check_sortedness=False)
+        for side in ("backward", "forward")
+    ]
+    wanted = pl.concat(found).select("symbol", session="beside").drop_nulls().unique()
+    return bars.join(wanted, on=["symbol", "session"], how="semi")
 
 
 def _values(event: Event) -> tuple[float, float]:
