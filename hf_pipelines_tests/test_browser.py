@@ -54,11 +54,12 @@ def test_materialize_of_a_week_in_the_browser_publishes_its_bars(server: WebServ
         "fresh_prices",
         "is_current",
         "no_faulty_rows",
+        "no_stray_files",
         "no_suspect_rows",
         "on_time",
     ):
         expect(page.get_by_text(check, exact=True).first).to_be_visible()
-    expect(page.get_by_text("Succeeded", exact=True)).to_have_count(7)
+    expect(page.get_by_text("Succeeded", exact=True)).to_have_count(8)
 
 
 def test_materialize_without_the_bars_it_needs_shows_the_command_in_the_browser(server: WebServer, page: Page) -> None:

@@ -21,6 +21,7 @@ MARKET_ASSETS = {
         "fresh_prices",
         "is_current",
         "no_faulty_rows",
+        "no_stray_files",
         "no_suspect_rows",
         "on_time",
     ],

@@ -1,6 +1,6 @@
 """A market of another calendar, end to end: a break at noon, and weeks in which the exchange rests."""
 
-from datetime import date
+from datetime import UTC, date, datetime
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +9,14 @@ import pytest
 
 from hf_pipelines.partitions import MarketPartitions, week_key
 from hf_pipelines.research.bars import SOURCE_SCHEMA, BarGrid
-from hf_pipelines_tests.pipeline import Project, ridge_strategy, write_sessions
+from hf_pipelines_tests.pipeline import (
+    Project,
+    files_market,
+    ridge_strategy,
+    session_bars,
+    sessions_from,
+    write_sessions,
+)
 
 SHANGHAI = "Asia/Shanghai"
 AFTER = "2016-03-01T00:00:00+00:00"
@@ -114,3 +121,31 @@ def test_the_newest_week_after_a_rest_is_the_next_one_that_trades():
     assert shanghai.week_before("2016-02-14") == "2016-01-31"
     assert shanghai.trading_weeks(["2016-01-31", RESTING, "2016-02-14"]) == ["2016-01-31", "2016-02-14"]
     assert week_key(LAST) == "2016-02-21" and shanghai.newest_week(LAST) is None
+
+
+def test_features_of_announced_days_pass_the_replay_and_know_of_them_from_then_on(tmp_path):
+    """A closure on Wednesday 2013-02-20, announced the day before, and a session on Saturday 2013-03-02, announced on Wednesday."""
+    closed, extra = date(2013, 2, 20), date(2013, 3, 2)
+    days = [day for day in sessions_from(date(2013, 2, 4), 5) if day != closed]
+    bars = session_bars(days, symbols=2)
+    friday = bars.filter(pl.col("session") == date(2013, 3, 1))
+    at = pl.lit(datetime(2013, 3, 2, 18, tzinfo=UTC)).cast(pl.Datetime("us", "UTC"))
+    saturday = friday.with_columns(session=pl.lit(extra), ts=at)
+    market = files_market(tmp_path / "source", pl.concat([bars, saturday]), features=["temporal"])
+    overrides = [
+        {"day": str(closed), "closed": True, "announced": "2013-02-19"},
+        {"day": str(extra), "open": "10:00", "close": "13:00", "announced": "2013-02-27"},
+    ]
+    project = Project(tmp_path / "project", {**market, "calendar_overrides": overrides})
+    weeks = project.weeks
+    made = project.make("small/bars", weeks[0], weeks[-1], now="2013-04-01T00:00:00+00:00")
+    assert made.checks["small/bars", "complete"].passed and made.checks["small/bars", "no_stray_files"].passed
+    features = project.make("small/features/temporal", weeks[0], weeks[-1], now="2013-04-01T00:00:00+00:00")
+    assert features.checks["small/features/temporal", "replay"].passed
+    frames = [project.store.read("small/features/temporal", week).frame for week in weeks]
+    shown = pl.concat(frames).unique("session").sort("session")
+    to_holiday = dict(shown.select("session", "days_to_holiday").iter_rows())
+    # Washington's birthday is on Monday 2013-02-18; Good Friday on 2013-03-29.
+    assert [to_holiday[date(2013, 2, day)] for day in (14, 15, 19, 21)] == [2.0, 1.0, 1.0, 20.0]
+    assert closed not in to_holiday and extra in to_holiday
+    assert project.out_of_date() == {}

@@ -170,6 +170,7 @@ def test_bars_of_one_week_are_published_with_roles_and_metadata(small):
         "events_in_place": True,
         "complete": True,
         "fresh_prices": True,
+        "no_stray_files": True,
         "no_suspect_rows": True,
         "is_current": True,
     }
