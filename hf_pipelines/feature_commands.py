@@ -13,11 +13,11 @@ from typing import Any
 import polars as pl
 
 from hf_pipelines.components import Market
-from hf_pipelines.components.features_stage import calendar_changes, feature_inputs, feature_replay
-from hf_pipelines.components.stage import StageRun, window
+from hf_pipelines.components.features_stage import calendar_changes, feature_inputs, feature_replay, recomputing
+from hf_pipelines.components.stage import StageCheck, StageRun, window
 from hf_pipelines.partitions import MarketPartitions, parse_key, week_key
 from hf_pipelines.research.bars import KEY_COLUMNS
-from hf_pipelines.research.features.contract import N_CUTS, contract_breaches, is_judged_over_events, sessions_needed
+from hf_pipelines.research.features.contract import contract_breaches, is_judged_over_events, sessions_needed
 from hf_pipelines.research.features.feature import Feature
 from hf_pipelines.research.features.guarded import FeatureFunctionError
 from hf_pipelines.research.features.registry import FEATURES
@@ -84,7 +84,15 @@ def replay_lines(
             f"`weeks` of {features} must be stored to be replayed, none is{asked}"
             f"{f'; those stored are from {there_are[0]} to {there_are[-1]}' if there_are else ''}."
         )
-    inputs, check = feature_inputs(market, group), feature_replay(market, group, n_times=ALL_TIMES, is_sampled=False)
+    with recomputing(market, group) as compute:
+        check = feature_replay(market, group, n_times=ALL_TIMES, is_sampled=False, compute=compute)
+        yield from _replayed_lines(store, market, group, stored, check)
+
+
+def _replayed_lines(
+    store: PartitionStore, market: Market, group: str, stored: Sequence[str], check: StageCheck
+) -> Iterator[tuple[str, bool]]:
+    features, inputs = market.features_asset(group), feature_inputs(market, group)
     read = cache(store.read)
     there = {each.asset: set(store.partitions(each.asset)) for each in inputs}
     n_values = n_failed = 0
@@ -167,8 +175,9 @@ def feature_test_lines(store: PartitionStore, market: Market, name: str) -> Iter
             True,
         )
         yield (
-            f"  on this sample: the future was cut off at up to {N_CUTS} sessions; a leak on rare rows may escape "
-            f"that, and the samples that a run replays; all is replayed by: hfp replay {market.name}/{feature.group}",
+            "  on this sample: the future was cut off at the end of every week, month and quarter, before holidays, at first bars "
+            "and halts, and at random sessions; a leak on rare rows may escape that, and the samples that a run replays; all is "
+            f"replayed every night, and by: hfp replay {market.name}/{feature.group}",
             True,
         )
 

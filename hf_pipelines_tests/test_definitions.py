@@ -62,8 +62,10 @@ JOBS = [
     "tech_direction_retrain",
     "tech_ranking_issue",
     "tech_ranking_retrain",
+    "us_tech_feed_replay",
     "us_tech_feed_report",
     "us_tech_feed_update",
+    "us_tech_replay",
     "us_tech_report",
     "us_tech_update",
 ]
@@ -71,7 +73,9 @@ SCHEDULES = [
     "tech_direction_feed_weekly_retrain",
     "tech_direction_weekly_retrain",
     "tech_ranking_weekly_retrain",
+    "us_tech_feed_nightly_replay",
     "us_tech_feed_weekly_report",
+    "us_tech_nightly_replay",
     "us_tech_weekly_report",
     "weekly_housekeeping",
 ]

@@ -87,7 +87,16 @@ def bars_stage(market: "Market") -> Stage:
         inputs=(),
         compute=partial(_compute_bars, market),
         code_version=code_version(
-            check_structure, validate_bars, settle_events, *judges, fields={**fields, "rules": rules}
+            check_structure,
+            validate_bars,
+            settle_events,
+            describe_carried,
+            split_stray_events,
+            missing_bars,
+            stale_bars,
+            type(market.bar_grid),
+            *judges,
+            fields={**fields, "rules": rules},
         ),
         checks=(
             StageCheck("no_faulty_rows", "No symbol-session had to be quarantined.", _judge("quarantined")),

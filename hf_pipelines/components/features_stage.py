@@ -7,9 +7,13 @@ Lives here: which weeks of bars a group reads, and cutting a range into weeks. D
 import math
 import re
 import zlib
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
+from importlib import import_module
+from time import perf_counter
 from typing import TYPE_CHECKING, Any
 from zoneinfo import ZoneInfo
 
@@ -20,6 +24,8 @@ import polars as pl
 from hf_pipelines.components.code_version import code_version
 from hf_pipelines.components.display import markdown_table
 from hf_pipelines.components.stage import (
+    N_CLOSE_TIMES,
+    REPLAY_DESCRIPTION,
     Computed,
     Finding,
     Stage,
@@ -27,18 +33,20 @@ from hf_pipelines.components.stage import (
     StageInput,
     StageRun,
     column_schema,
-    replay_guard,
     weeks_to_make,
     window,
 )
 from hf_pipelines.partitions import MarketPartitions, parse_key, week_end, week_of_session, week_start
+from hf_pipelines.research.features.feature import Feature
 from hf_pipelines.research.features.panel import CalendarChange
-from hf_pipelines.research.features.registry import FEATURES, compute_features
+from hf_pipelines.research.features.registry import FEATURES, compute_features, is_shipped
 from hf_pipelines.research.references import MIN_FISCAL_YEARS, REFERENCES, doubtful_periods
-from hf_pipelines.research.replay import instant
+from hf_pipelines.research.replay import compare_replay, instant, pick_replay_ts, plan_replays, telling_sessions
 from hf_pipelines.research.wording import some_of
+from hf_pipelines.resources.fresh_process import FreshFeatures
 from hf_pipelines.resources.parquet_io_manager import Loaded, require_all
 from hf_pipelines.resources.partition_store import Content
+from hf_pipelines.resources.replay_record import read_record
 
 if TYPE_CHECKING:
     from hf_pipelines.components.market import Market
@@ -50,8 +58,11 @@ USUAL_SESSIONS = 252
 # Members whose features are replayed each week, at least; fewer members than these are all replayed.
 N_REPLAYED_SYMBOLS = 24
 
-# Of a run over many weeks one in so many is replayed, and all if it differs: half a year.
-WEEKS_A_REPLAY = 26
+# Times of a week that are replayed where there are few members, at least.
+N_TIMES = 3
+
+# What recomputes: `compute_features`, here or in another process.
+Compute = Callable[..., pl.DataFrame]
 
 # What says which days are sessions.
 CALENDAR_INPUTS = {"calendar", "next_session", "planned_holidays"}
@@ -111,69 +122,229 @@ def feature_inputs(market: "Market", group: str) -> tuple[StageInput, ...]:
     return (of_bars, *of_tables)
 
 
-def feature_replay(market: "Market", group: str, *, n_times: int = 3, is_sampled: bool = True) -> StageCheck:
-    """The look-ahead guard of a group: at least `n_times` times of each week, or a sample.
+@dataclass(frozen=True)
+class Replay:
+    """A group's features of a time, recomputed from what was known then.
 
-    A week of features is little work, and to replay all of it more than to make it. So one time is replayed, at which
-    something came later that a value must not know: the first of a late listing, else any but the last. Of features of
-    single symbols some members, others each week and all late listings; of features that compare the members of a sector
-    some sectors; of those that compare all members all of them. Of a run over many weeks one in `WEEKS_A_REPLAY` is
-    replayed, where there are any with a late listing; if one differs, all are. Where there are few members, and if not
-    `is_sampled`, every week and member at every time.
+    Attributes
+    ----------
+    symbols : frozenset of str or None
+        What was read; None: all.
+    frame : DataFrame or None
+        None if nothing could be computed, for `fault`.
+    """
+
+    at: datetime
+    symbols: frozenset[str] | None
+    frame: pl.DataFrame | None
+    fault: str = ""
+
+
+def feature_replay(
+    market: "Market",
+    group: str,
+    *,
+    n_times: int = N_TIMES,
+    is_sampled: bool = True,
+    compute: Compute = compute_features,
+) -> StageCheck:
+    """The look-ahead guard of a group: a sample, or at least `n_times` times of each week.
+
+    What a run of weeks recomputes is `replays_of`. If one differs, every other week is judged by itself, over all members
+    and in a process of its own. If not `is_sampled` every week and member at every time, by `compute` (see `recomputing`).
     """
     read = feature_inputs(market, group)
-    joint = [{"universe", "sector"} & {*FEATURES[name].inputs} for name in market.feature_groups[group]]
-    references = {each for each in (market.benchmark, market.volatility_index) if each is not None}
+    # Nothing is started before something differs.
+    another = _recomputer(market, group, is_after_all=True)
 
-    def recompute(run: StageRun, inputs: Mapping[str, Loaded], key: str) -> pl.DataFrame:
-        return _features_of(market, [key], inputs, group, read)
+    def recompute(compute: Compute, inputs: Mapping[str, Loaded], key: str) -> pl.DataFrame:
+        return _features_of(market, [key], inputs, group, read, compute)
 
-    def sample(key: str, stored: pl.DataFrame, seed: int) -> tuple[list[datetime], frozenset[str] | None] | None:
-        # Members whether stored or not: features of survivors alone lack some.
-        of_week = market.member_sessions(market.partitions.sessions_of_week(key))["symbol"].unique().sort().to_list()
-        if len(of_week) <= N_REPLAYED_SYMBOLS:
-            return None
-        generator = np.random.default_rng(seed)
-        began, times = _late_listings(stored), sorted(stored["ts"].unique())
-        telling = sorted({*began["ts"]} - {times[-1]}) or times[:-1] or times
-        at = [telling[generator.integers(len(telling))]]
-        if {"universe"} in joint:
-            return at, None
-        if any(joint):
-            return at, frozenset({*_some_sectors(market, of_week, generator), *references})
-        chosen: set[str] = set()
-        for names in (of_week, stored["symbol"].unique().sort().to_list()):
-            chosen |= {names[at] for at in generator.permutation(len(names))[: N_REPLAYED_SYMBOLS // 2]}
-        return at, frozenset({*chosen, *began["symbol"], *references})
+    def evaluate(run: StageRun, inputs: Mapping[str, Loaded], key: str, content: Content) -> Finding:
+        if is_sampled:
+            replays = content.replays or replays_of(market, group, [key], inputs, compute_features)[key]
+            return _confirmed(content.frame, replays)
+        return _in_full(content.frame, inputs, key, n_times, partial(recompute, compute))
 
-    def some_weeks(contents: Mapping[str, Content]) -> list[str]:
-        if len(contents) == 1 or len(market.members) <= N_REPLAYED_SYMBOLS:
-            return list(contents)
-        generator = np.random.default_rng(zlib.crc32(",".join(contents).encode()))
-        weeks = [key for key in sorted(contents) if contents[key].frame.height]
-        chunks = [weeks[at : at + WEEKS_A_REPLAY] for at in range(0, len(weeks), WEEKS_A_REPLAY)]
-        shuffled = [[chunk[at] for at in generator.permutation(len(chunk))] for chunk in chunks]
-        return [next((key for key in keys if _has_late_listing(contents[key].frame)), keys[0]) for keys in shuffled]
+    def closely(run: StageRun, inputs: Mapping[str, Loaded], key: str, content: Content) -> Finding:
+        return _in_full(content.frame, inputs, key, N_CLOSE_TIMES, partial(recompute, another), stop=True)
 
-    return replay_guard(
-        recompute,
-        n_times=n_times,
-        sample=sample if is_sampled else None,
-        partitions=some_weeks if is_sampled else None,
+    return StageCheck(
+        name="replay",
+        description=REPLAY_DESCRIPTION,
+        evaluate=evaluate,
+        is_guard=True,
+        sample=(lambda contents: [key for key, each in contents.items() if each.replays]) if is_sampled else None,
+        closely=closely,
     )
 
 
-def _has_late_listing(frame: pl.DataFrame) -> bool:
-    """Whether a symbol has no row at the first `ts` of a week."""
-    ts = frame["ts"].to_numpy()
-    return bool((ts == ts.min()).sum() < frame["symbol"].n_unique())
+def _confirmed(stored: pl.DataFrame, replays: Sequence[Replay]) -> Finding:
+    """Whether what was recomputed is what is stored."""
+    differences: list[str] = []
+    n_compared = 0
+    for each in replays:
+        if each.frame is None:
+            differences.append(f"nothing can be recomputed at {each.at.isoformat()}: {each.fault}")
+            continue
+        known = stored.filter(pl.col("ts") == instant(each.at))
+        known = known if each.symbols is None else known.filter(pl.col("symbol").is_in(each.symbols))
+        differences += [str(found) for found in compare_replay(known, each.frame, at=each.at)]
+        n_compared += known.height * (known.width - 3)
+    return Finding(not differences, n_compared, tuple(differences[:5]))
 
 
-def _late_listings(frame: pl.DataFrame) -> pl.DataFrame:
-    """`symbol` and first `ts` of those that begin inside a week; rows of a symbol are in the order of time."""
-    first, ts = np.flatnonzero(frame["symbol"].is_first_distinct()), frame["ts"].to_numpy()
-    late = first[ts[first] > ts.min()].tolist()
-    return frame.select(pl.col("symbol", "ts").gather(late))
+def _in_full(
+    stored: pl.DataFrame,
+    inputs: Mapping[str, Loaded],
+    key: str,
+    n_times: int,
+    recompute: Callable[[Mapping[str, Loaded], str], pl.DataFrame],
+    *,
+    stop: bool = False,
+) -> Finding:
+    """All members at `n_times` times or more, up to the first that differs if `stop`."""
+    if not stored.height:
+        return Finding(True, 0)
+    n_compared, findings = 0, list[str]()
+    for at in pick_replay_ts(stored, seed=_seed(key, stored.height), n=n_times):
+        found = _confirmed(stored, [_replay(inputs, key, at, None, recompute)])
+        n_compared += found.n_compared
+        findings += found.findings
+        if findings and stop:
+            break
+    return Finding(not findings, n_compared, tuple(findings[:5]))
+
+
+def _replay(
+    inputs: Mapping[str, Loaded],
+    key: str,
+    at: datetime,
+    symbols: frozenset[str] | None,
+    recompute: Callable[[Mapping[str, Loaded], str], pl.DataFrame],
+) -> Replay:
+    try:
+        return Replay(at, symbols, recompute({name: each.cut(at, symbols) for name, each in inputs.items()}, key))
+    except ValueError as e:
+        # What was known then is not enough to make it: look-ahead, and no reason to lose the other partitions.
+        return Replay(at, symbols, None, str(e))
+
+
+def replays_of(
+    market: "Market", group: str, keys: Sequence[str], inputs: Mapping[str, Loaded], compute: Compute
+) -> dict[str, tuple[Replay, ...]]:
+    """What a sample of a run's rows is made of what was known at their times, in the order of time.
+
+    It is made before anything is computed of all that is there: a function that keeps what it has seen knows nothing later.
+    To replay all of a week is more work than to make it. So a few times of a year are replayed (`plan_replays`), of features of
+    single symbols some members, others at each time; of features that compare the members of a sector some sectors; of those
+    that compare all members all of them. Where there are few members, every week at `N_TIMES` times or more.
+    """
+    read = feature_inputs(market, group)
+    rows = _rows_of(market, keys, inputs["bars"])
+    replays: dict[str, tuple[Replay, ...]] = {key: () for key in keys}
+    if not rows.height:
+        return replays
+    days = rows["session"].unique().sort().to_list()
+    sessions = market.partitions.sessions_around(days[0], days[-1])
+    week_at = dict(rows.select("ts", "week").unique().iter_rows())
+    generator = np.random.default_rng(_seed(",".join(keys), rows.height))
+    chosen: dict[datetime, frozenset[str] | None]
+    if len(market.members) <= N_REPLAYED_SYMBOLS:
+        telling = telling_sessions(days, sessions)
+        chosen = {}
+        for (key,), of_week in rows.partition_by("week", as_dict=True).items():
+            ends = of_week.filter(pl.col("session").is_in([*telling])).group_by("session").agg(pl.col("ts").max())["ts"]
+            times = pick_replay_ts(of_week, seed=_seed(str(key), of_week.height), n=N_TIMES)
+            chosen |= dict.fromkeys([*times, *ends], None)
+    else:
+        n_rows = len(market.members) if _joint(market, group) == {"universe"} else N_REPLAYED_SYMBOLS
+        seed = int(generator.integers(2**32))
+        plan = plan_replays(rows.drop("week"), sessions, seed=seed, rows_a_time=n_rows)
+        chosen = {
+            at: _some_symbols(market, group, rows.filter(pl.col("week") == week_at[at]), telling, generator)
+            for at, telling in plan.items()
+        }
+
+    def recompute(cut: Mapping[str, Loaded], key: str) -> pl.DataFrame:
+        return _features_of(market, [key], cut, group, read, compute)
+
+    for at in sorted(chosen):
+        key = week_at[at]
+        replays[key] = (*replays[key], _replay(inputs, key, at, chosen[at], recompute))
+    return replays
+
+
+def _rows_of(market: "Market", keys: Sequence[str], bars: Loaded) -> pl.DataFrame:
+    """`symbol`, `session`, `ts` and `week` of the rows that the features of some weeks have."""
+    days = [day for key in keys for day in market.partitions.sessions_of_week(key)]
+    members = market.member_sessions(days)
+    frames = [
+        bars.parts[key].frame.select("symbol", "session", "ts").with_columns(week=pl.lit(key))
+        for key in keys
+        if bars.parts[key].frame.height
+    ]
+    if not frames:
+        return pl.DataFrame(
+            schema={"symbol": pl.String, "session": pl.Date, "ts": pl.Datetime("us", "UTC"), "week": pl.String}
+        )
+    return pl.concat(frames).join(members, on=["symbol", "session"], how="semi").sort("symbol", "ts")
+
+
+def _joint(market: "Market", group: str) -> set[str]:
+    """Of which others a group's values are made: "universe" if of all members, "sector" if of a sector's."""
+    joint = [{"universe", "sector"} & {*FEATURES[name].inputs} for name in market.feature_groups[group]]
+    return {"universe"} if {"universe"} in joint else {"sector"} if any(joint) else set()
+
+
+def _some_symbols(
+    market: "Market", group: str, rows: pl.DataFrame, telling: frozenset[str], generator: np.random.Generator
+) -> frozenset[str] | None:
+    """What is read at a time, None for all: some members of a week, whether they have rows or not, and those that it tells of."""
+    joint = _joint(market, group)
+    if joint == {"universe"}:
+        return None
+    references = {each for each in (market.benchmark, market.volatility_index) if each is not None}
+    # Members whether they have bars or not: features of survivors alone lack some.
+    days = rows["session"].unique().to_list()
+    of_week = market.member_sessions(days)["symbol"].unique().sort().to_list()
+    if joint:
+        return frozenset({*_some_sectors(market, of_week, generator), *references})
+    chosen = {*sorted(telling)[:N_REPLAYED_SYMBOLS]}
+    for names in (of_week, rows["symbol"].unique().sort().to_list()):
+        chosen |= {names[at] for at in generator.permutation(len(names))[: N_REPLAYED_SYMBOLS // 2]}
+    # The two halves may share members: a time has to compare as many rows as it counts for.
+    for at in generator.permutation(len(of_week)):
+        if len(chosen) >= N_REPLAYED_SYMBOLS:
+            break
+        chosen.add(of_week[at])
+    return frozenset({*chosen, *references})
+
+
+@contextmanager
+def recomputing(market: "Market", group: str) -> Iterator[Compute]:
+    """What recomputes a group as of a time: for functions of `feature_modules` a process of its own, one for all calls."""
+    compute = _recomputer(market, group)
+    try:
+        yield compute
+    finally:
+        if isinstance(compute, FreshFeatures):
+            compute.close()
+
+
+def _recomputer(market: "Market", group: str, *, is_after_all: bool = False) -> Compute:
+    """Shipped features are recomputed here before anything else is, and if `is_after_all` in another process too."""
+    names = {*market.feature_groups[group]}
+    named = {each.name for name in market.feature_modules for each in import_module(name).FEATURES}
+    by_hand = {name for name in names - named if not is_shipped(FEATURES[name])}
+    # What was registered by hand is in this process alone.
+    if by_hand or not (is_after_all or names & named):
+        return compute_features
+    return FreshFeatures(market.feature_modules)
+
+
+def _seed(text: str, height: int) -> int:
+    return zlib.crc32(f"{text}:{height}".encode())
 
 
 def _some_sectors(market: "Market", members: Collection[str], generator: np.random.Generator) -> set[str]:
@@ -208,11 +379,15 @@ def features_stage(market: "Market", group: str) -> Stage:
         compute=compute,
         code_version=code_version(
             compute_features,
+            Feature,
+            CalendarChange,
             *(feature.compute for feature in features),
+            *(feature.together for feature in features if feature.together is not None),
             fields={
                 "features": [(each.name, each.lookback_bars, each.lookback_days, each.inputs) for each in features],
                 **_fields(market, {item for each in features for item in each.inputs}),
             },
+            chosen_from=(FEATURES,),
         ),
         checks=(
             feature_replay(market, group),
@@ -322,7 +497,13 @@ def _compute_features(
             failures[key] = str(e)
     if not ready:
         return Computed({}, failures, skipped=skipped)
-    frame = _features_of(market, ready, inputs, group, read)
+    began = perf_counter()
+    with recomputing(market, group) as recompute:
+        replays = replays_of(market, group, ready, inputs, recompute)
+    n_times = sum(map(len, replays.values()))
+    where = "here" if recompute is compute_features else "in a process of its own"
+    run.log.info(f"{group}: replayed {n_times} time(s) {where} in {perf_counter() - began:.1f} s, before computing")
+    frame = _features_of(market, ready, inputs, group, read, compute_features)
     by_week = frame.with_columns(week_of_session()).partition_by("week", as_dict=True, include_key=False)
     empty = frame.clear()
     contents = {
@@ -334,15 +515,30 @@ def _compute_features(
                 for asset, hashes in inputs[each.name].hashes(window(market.partitions, each, key)).items()
             },
             has_session_hashes=True,
+            replays=replays[key],
         )
         for key in ready
     }
+    rejected = read_record(inputs["bars"].store, market.features_asset(group)).rejected
+    for key in [each for each in ready if each in rejected]:
+        digest, found = rejected[key]
+        if contents[key].content_hash() == digest:
+            del contents[key]
+            failures[key] = (
+                f"`{market.features_asset(group)}` must not be published with what the replay of every row has rejected, was "
+                f"the same again ({digest[:12]}): {found}; correct the feature."
+            )
     metadata = {key: _features_metadata(each.frame) for key, each in contents.items()}
     return Computed(contents, failures, metadata, skipped)
 
 
 def _features_of(
-    market: "Market", keys: list[str], inputs: Mapping[str, Loaded], group: str, read: tuple[StageInput, ...]
+    market: "Market",
+    keys: list[str],
+    inputs: Mapping[str, Loaded],
+    group: str,
+    read: tuple[StageInput, ...],
+    compute: Compute,
 ) -> pl.DataFrame:
     """Features of the given weeks, each week computed from its own window of weeks whatever else is loaded."""
     weeks = {
@@ -362,7 +558,7 @@ def _features_of(
         market.partitions if at is None else market.partitions.known_on(at.astimezone(ZoneInfo(market.timezone)).date())
     )
     sessions = known.sessions_around(first_day, last_day)
-    return compute_features(
+    return compute(
         frame,
         market.feature_groups[group],
         sessions=sessions,

@@ -22,6 +22,7 @@ from pydantic import BaseModel, Field, field_validator, model_validator
 
 from hf_pipelines.calendars import SessionOverride
 from hf_pipelines.components.automation.arrivals import arrivals_sensor, market_job
+from hf_pipelines.components.automation.replaying import replay_job, replay_schedule
 from hf_pipelines.components.automation.reporting import report_job, report_schedule
 from hf_pipelines.components.bars_stage import bars_stage
 from hf_pipelines.components.features_report_stage import features_report_stage
@@ -665,11 +666,15 @@ class Market(dg.Component, dg.Model, dg.Resolvable):
         job = market_job(self)
         stages = (*self.stages, *self.report_stages)
         reports = [report_job(self) for _ in self.report_stages]
+        replays = [replay_job(self)] if self.feature_groups else []
         return dg.Definitions(
             assets=[stage.build_asset() for stage in stages],
             asset_checks=[stage.build_currency_check(self.code_versions) for stage in stages],
-            jobs=[job, *reports],
-            schedules=[report_schedule(self, each) for each in reports],
+            jobs=[job, *reports, *replays],
+            schedules=[
+                *(report_schedule(self, each) for each in reports),
+                *(replay_schedule(self, each) for each in replays),
+            ],
             sensors=[arrivals_sensor(self, job)] if self.is_watched else [],
         )
 

@@ -47,6 +47,11 @@ CHARACTERS_SHOWN = 300
 # Times at which a partition is replayed, at least, whose run has one that looked ahead.
 N_CLOSE_TIMES = 8
 
+REPLAY_DESCRIPTION = (
+    "No look-ahead: values recomputed from inputs cut at their own time are the same bits. Run before publishing; a partition "
+    "that fails is never current."
+)
+
 
 class Listing(Protocol):
     """Names and sha256 of the source files that a partition is made from at this time."""
@@ -64,17 +69,6 @@ class Evaluate(Protocol):
     """Judges the content of one partition of a run."""
 
     def __call__(self, run: "StageRun", inputs: Mapping[str, Loaded], key: str, content: Content) -> "Finding": ...
-
-
-class ReplaySample(Protocol):
-    """At which of a partition's times it is replayed, and which symbols are read for it (None: all); None: no sample.
-
-    The rows of all symbols read are compared, but for references, which have none.
-    """
-
-    def __call__(
-        self, key: str, stored: pl.DataFrame, seed: int
-    ) -> tuple[list[datetime], frozenset[str] | None] | None: ...
 
 
 class PartitionSample(Protocol):
@@ -602,8 +596,6 @@ def replay_guard(
     compared: Callable[[Content], Any] | None = None,
     absent: Callable[[Mapping[str, Loaded], str], Any] | None = None,
     n_times: int = 3,
-    sample: ReplaySample | None = None,
-    partitions: PartitionSample | None = None,
 ) -> StageCheck:
     """The look-ahead guard: recompute with every input cut at the row's time, and compare bits.
 
@@ -619,32 +611,20 @@ def replay_guard(
         is compared; default none.
     n_times : int
         Times replayed in each partition at least; the first, the last and late listings are always among them.
-    sample : callable, optional
-        Which symbols are read and compared; default all.
-    partitions : callable, optional
-        Which partitions of a run are replayed; default all. Where one of them differs, all others are replayed over all
-        symbols and at `N_CLOSE_TIMES` times or more, up to the first that differs.
     """
     from hf_pipelines.research.replay import compare_replay, instant, pick_replay_ts
 
-    def evaluate(
-        run: StageRun, inputs: Mapping[str, Loaded], key: str, content: Content, *, is_close: bool = False
-    ) -> Finding:
+    def evaluate(run: StageRun, inputs: Mapping[str, Loaded], key: str, content: Content) -> Finding:
         stored = content.frame if compared is None else compared(content)
         if not stored.height:
             return Finding(True, 0)
         seed = int(hashlib.sha256(f"{key}:{stored.height}".encode()).hexdigest()[:8], 16)
         differences: list[str] = []
         n_compared = 0
-        chosen = None if sample is None or is_close else sample(key, stored, seed)
-        n = max(n_times, N_CLOSE_TIMES) if is_close else n_times
-        times, read = (pick_replay_ts(stored, seed=seed, n=n), None) if chosen is None else chosen
         gone = None if absent is None else _keys_not_stored(absent(inputs, key), stored)
-        for at in times:
-            if differences and is_close:
-                break
+        for at in pick_replay_ts(stored, seed=seed, n=n_times):
             try:
-                recomputed = compute(run, {name: loaded.cut(at, read) for name, loaded in inputs.items()}, key)
+                recomputed = compute(run, {name: loaded.cut(at) for name, loaded in inputs.items()}, key)
             except ValueError as e:
                 # What was known then is not enough to make it: look-ahead, and no reason to lose the other partitions.
                 differences.append(f"nothing can be recomputed at {at.isoformat()}: {e}")
@@ -652,21 +632,15 @@ def replay_guard(
             if gone is not None:
                 recomputed = recomputed.join(gone, on=gone.columns, how="anti")
             known = stored.filter(pl.col("ts") == instant(at))
-            known = known if read is None else known.filter(pl.col("symbol").is_in(read))
             differences += [str(each) for each in compare_replay(known, recomputed, at=at)]
             n_compared += known.height * (known.width - 3)
         return Finding(not differences, n_compared, tuple(differences[:5]))
 
     return StageCheck(
         name="replay",
-        description=(
-            "No look-ahead: values recomputed from inputs cut at their own time are the same bits. Run before "
-            "publishing; a partition that fails is never current."
-        ),
+        description=REPLAY_DESCRIPTION,
         evaluate=evaluate,
         is_guard=True,
-        sample=partitions,
-        closely=partial(evaluate, is_close=True),
     )
 
 

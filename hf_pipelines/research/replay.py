@@ -7,9 +7,10 @@ stored.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from typing import TypeVar
 
 import numpy as np
@@ -19,6 +20,11 @@ import polars as pl
 Frame = TypeVar("Frame", pl.DataFrame, pl.LazyFrame)
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+# Rows replayed of a year of weeks, at least: a leak on 5 % of independent rows passes all of them unseen with probability
+# 0.95^135 = 9.8e-4. Leaks that cluster by session are found by the replay of everything that is stored.
+ROWS_A_YEAR = 135
+WEEKS_A_YEAR = 52
 
 
 @dataclass(frozen=True)
@@ -72,6 +78,107 @@ def pick_replay_ts(frame: pl.DataFrame, *, seed: int, n: int) -> list[datetime]:
     extra = min(max(n - always.len(), 0), len(others))
     chosen = np.random.default_rng(seed).permutation(len(others))[:extra]
     return sorted([*always.to_list(), *(others[at] for at in chosen)])
+
+
+def telling_sessions(days: Sequence[date], sessions: Sequence[date]) -> dict[date, frozenset[str]]:
+    """Sessions at which a leak may show and at no other: where something ends that the calendar knows.
+
+    Parameters
+    ----------
+    days : sequence of date
+        The sessions to look at.
+    sessions : sequence of date
+        The calendar's, ascending.
+
+    Returns
+    -------
+    dict of date to kinds
+        "week", "holiday", "month" and "quarter": what the next session is beyond. A session that ends nothing is left out, as
+        is the last of `sessions`.
+    """
+    following = dict(zip(sessions, sessions[1:], strict=False))
+    found = {}
+    for day in days:
+        if (after := following.get(day)) is None:
+            continue
+        kinds = {
+            "week": after.isocalendar()[:2] != day.isocalendar()[:2],
+            "holiday": int(np.busday_count(day, after)) > 1,
+            "month": (after.year, after.month) != (day.year, day.month),
+            "quarter": (after.year, (after.month - 1) // 3) != (day.year, (day.month - 1) // 3),
+        }
+        if any(kinds.values()):
+            found[day] = frozenset(kind for kind, ends in kinds.items() if ends)
+    return found
+
+
+def plan_replays(
+    rows: pl.DataFrame, sessions: Sequence[date], *, seed: int, rows_a_time: int
+) -> dict[datetime, frozenset[str]]:
+    """Choose the times at which a run of several partitions is replayed.
+
+    Parameters
+    ----------
+    rows : DataFrame
+        `symbol`, `session` and `ts` of what the run computes.
+    sessions : sequence of date
+        The calendar's, ascending, with one after the last of `rows`.
+    seed : int
+        Of the random choice.
+    rows_a_time : int
+        Rows that are compared at each time.
+
+    Returns
+    -------
+    dict of datetime to symbols
+        Ascending. Of each year of the run one time of each kind that it has: the last session of a week, before a holiday, of
+        a month, of a quarter; the first bar of a symbol that begins later than others; the last bar before a halt and the first
+        after it. Then random ones until `ROWS_A_YEAR` rows are compared, and at least one. The symbols are those that begin,
+        halt or trade again at the time. The last time of all is left out where there is another: nothing later is known.
+    """
+    rng = np.random.default_rng(seed)
+    kinds, symbols = _kinds(rows, sessions)
+    times = rows["ts"].unique().sort().to_list()
+    times = times[:-1] or times
+    n_years = max((times[-1] - times[0]).days / (7 * WEEKS_A_YEAR), 1 / WEEKS_A_YEAR)
+    n_chunks = math.ceil(n_years)
+    chosen: set[datetime] = set()
+    for chunk in np.array_split(np.arange(len(times)), min(n_chunks, len(times))):
+        here = [times[at] for at in rng.permutation(chunk)]
+        missing = {kind for at in here for kind in kinds.get(at, ())}
+        while missing:
+            best = max(here, key=lambda at: len(kinds.get(at, frozenset()) & missing))
+            chosen.add(best)
+            missing -= kinds[best]
+        n_wanted = math.ceil(ROWS_A_YEAR * min(n_years, 1.0) / rows_a_time)
+        others = [at for at in here if at not in chosen]
+        chosen |= {*others[: max(n_wanted - len(chosen & {*here}), 1)]}
+    return {at: frozenset(symbols.get(at, ())) for at in sorted(chosen)}
+
+
+def _kinds(
+    rows: pl.DataFrame, sessions: Sequence[date]
+) -> tuple[dict[datetime, frozenset[str]], dict[datetime, set[str]]]:
+    """What each time is the end or the beginning of, and the symbols that begin, halt or trade again at it."""
+    last_of_session = rows.group_by("session").agg(pl.col("ts").max())
+    ends = telling_sessions(last_of_session["session"].to_list(), sessions)
+    kinds = {ts: {*ends[day]} for day, ts in last_of_session.rows() if day in ends}
+    symbols: dict[datetime, set[str]] = {}
+    at = pl.col("at")
+    bars = (
+        rows.select("symbol", "ts", at=pl.col("ts").rank("dense").cast(pl.Int64))
+        .sort("symbol", "ts")
+        .with_columns(before=at - at.shift().over("symbol"), after=at.shift(-1).over("symbol") - at)
+    )
+    for kind, holds in {
+        "first bar": pl.col("before").is_null() & (at > 1),
+        "before a halt": pl.col("after") > 1,
+        "after a halt": pl.col("before") > 1,
+    }.items():
+        for symbol, ts in bars.filter(holds).select("symbol", "ts").iter_rows():
+            kinds.setdefault(ts, set()).add(kind)
+            symbols.setdefault(ts, set()).add(symbol)
+    return {ts: frozenset(each) for ts, each in kinds.items()}, symbols
 
 
 def cut(frame: Frame, at: datetime) -> Frame:

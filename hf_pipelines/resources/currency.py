@@ -82,6 +82,9 @@ class CurrencyChecker:
         return found
 
     def _compare(self, asset: str, partition: str, footer: Footer) -> Currency:
+        for guard, verdict in footer.verdicts.items():
+            if not verdict.passed:
+                return Currency(False, f"rejected by {guard}: {'; '.join(verdict.findings[:1])}")
         expected = self.code_versions.get(asset)
         if expected is not None and footer.code_version != expected:
             return Currency(False, f"made by code and settings {footer.code_version[:12]}, now {expected[:12]}")

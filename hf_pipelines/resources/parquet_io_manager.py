@@ -307,7 +307,8 @@ def require_verdict(parts: Mapping[str, Stored], asset: str, guard: str) -> None
     for key, part in parts.items():
         verdict = part.footer.verdicts.get(guard)
         if verdict is None or not verdict.passed or verdict.content_hash != part.footer.content_hash:
-            was = "none" if verdict is None else "failed" if not verdict.passed else "for another content"
+            said = "" if verdict is None else "".join(f": {each}" for each in verdict.findings[:1])
+            was = "none" if verdict is None else f"failed{said}" if not verdict.passed else "for another content"
             raise ValueError(
                 f"`{asset}` {key} must carry a passed {guard} verdict for its content "
                 f"{part.footer.content_hash[:12]}, was {was}; materialise {asset} {key} again."

@@ -20,13 +20,13 @@ foreign or edited file is refused by name.
 import io
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field, replace
 from datetime import date
 from functools import cached_property
 from hashlib import sha256
-from typing import IO
+from typing import IO, Any
 from uuid import uuid4
 
 import polars as pl
@@ -171,6 +171,8 @@ class Content:
     facts : see `Footer.facts`
     has_session_hashes : bool
         Whether the footer holds one hash a session, for readers that depend on single sessions.
+    replays : sequence
+        What a guard will compare with it, made before the content was; not stored.
     """
 
     frame: pl.DataFrame
@@ -179,6 +181,7 @@ class Content:
     sources: Mapping[str, str] = field(default_factory=dict)
     facts: Mapping[str, object] = field(default_factory=dict)
     has_session_hashes: bool = False
+    replays: Sequence[Any] = ()
 
     @cached_property
     def hashes(self) -> tuple[str, dict[str, str]]:
@@ -397,6 +400,22 @@ class PartitionStore:
         key = f"_rejected/{asset}/{partition}/{footer.content_hash}.parquet"
         self.objects.put(key, buffer.getvalue())
         return self.objects.address(key)
+
+    def condemn(self, asset: str, partition: str, guard: str, verdict: Verdict) -> bool:
+        """Give a current content a failed verdict: readers refuse it, and a copy is kept as of what is rejected.
+
+        Returns
+        -------
+        bool
+            False, and nothing is done, if the content is no longer the one that was looked at.
+        """
+        stored = self.read(asset, partition)
+        if stored.footer.content_hash != verdict.content_hash:
+            return False
+        footer = replace(stored.footer, verdicts={**stored.footer.verdicts, guard: verdict})
+        self.objects.put(f"_rejected/{asset}/{partition}/{footer.content_hash}.parquet", encode(stored.frame, footer))
+        self._put(self.key(asset, partition), stored.frame, footer)
+        return True
 
     def read(self, asset: str, partition: str) -> Stored:
         """Current content of a partition, verified.

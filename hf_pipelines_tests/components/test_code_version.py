@@ -2,19 +2,32 @@
 
 import functools
 import importlib.util
+import linecache
+import re
 import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from types import ModuleType
+from types import CodeType, FrameType, FunctionType, ModuleType
 from typing import Any
 
 import pytest
+import yaml
 
+import hf_pipelines.research
+from hf_pipelines.components import Strategy
+from hf_pipelines.components import code_version as code_versions
 from hf_pipelines.components.code_version import code_version
-from hf_pipelines.research.features import FEATURES
+from hf_pipelines.components.stage import Stage
+from hf_pipelines.components.strategy_stages import build_stages
+from hf_pipelines.research.features import FEATURES, Feature, compute_features
+from hf_pipelines.research.features.windows import LazyKernel
 from hf_pipelines.research.learners import LEARNERS
 from hf_pipelines.research.signals import RULES
-from hf_pipelines_tests.pipeline import Project, ridge_strategy, shipped_features, trees_strategy
+from hf_pipelines_tests.pipeline import Project, market_of, ridge_strategy, shipped_features, trees_strategy
+from hf_pipelines_tests.sample_bars import random_bars
 
 WEEK, DAY = "2012-04-08", "2012-04-11"
 
@@ -35,7 +48,56 @@ def over(bars):
     def compute(panel):
         return helper(panel) / bars
     return compute
+
+FORMULAS = {"change": helper}
+
+def of_table(panel):
+    return FORMULAS["change"](panel)
+
+class Scaled:
+    LEVEL = 3.0
+
+    def __init__(self, factor):
+        self.factor = factor
+
+    def __call__(self, panel):
+        return self.factor * self._level(panel)
+
+    def _level(self, panel):
+        return helper(panel) - self.LEVEL
+
+    def method(self, panel):
+        return self._level(panel)
+
+def doubled(function):
+    def wrapper(panel):
+        return 2.0 * function(panel)
+    return wrapper
+
+@doubled
+def decorated(panel):
+    return panel.open
+
+def defaulted(panel, by=helper):
+    return by(panel)
+
+def imports_where_it_runs(panel):
+    from json import dumps
+    return dumps(panel)
+
+@numba.njit
+def compiled(x):
+    return inner(x)
+
+@numba.njit
+def inner(x):
+    return x * 3.0
+
+@functools.cache
+def remembered(n):
+    return n * 5.0
 """
+SOURCE = "import functools\nimport numba\n" + SOURCE
 
 
 def _load(folder: Path, source: str, *, name: str = "planted") -> ModuleType:
@@ -80,6 +142,170 @@ def test_code_version_changes_with_what_a_closure_and_a_partial_hold(tmp_path):
     ]
     assert len(set(versions)) == 6
     assert code_version(module.over(5), fields={}) == versions[0]
+
+
+HELPER, LEVEL = ("panel.close * 1.0", "panel.close * 1.5"), ("LEVEL = 3.0", "LEVEL = 3.5")
+REACHED: dict[str, tuple[Callable[[ModuleType], Any], tuple[str, str]]] = {
+    "a dict": (lambda module: module.of_table, HELPER),
+    "which function a dict names": (lambda module: module.of_table, ('"change": helper', '"change": other')),
+    "a callable instance": (lambda module: module.Scaled(1.0), HELPER),
+    "a constant of its class": (lambda module: module.Scaled(1.0), LEVEL),
+    "a bound method": (lambda module: module.Scaled(1.0).method, HELPER),
+    "a class": (lambda module: module.Scaled, HELPER),
+    "a partial": (lambda module: functools.partial(module.change), HELPER),
+    "a partial's argument": (lambda module: functools.partial(module.over, module.Scaled(1.0)), LEVEL),
+    "a closure": (lambda module: module.over(5), HELPER),
+    "a decorated function": (lambda module: module.decorated, ("return panel.open\n\ndef defaulted", "return 0\n\ndef defaulted")),
+    "a decorator": (lambda module: module.decorated, ("2.0 * function", "3.0 * function")),
+    "a default": (lambda module: module.defaulted, HELPER),
+    "a compiled function": (lambda module: module.compiled, ("return inner(x)", "return inner(x) + 1")),
+    "what a compiled function calls": (lambda module: module.compiled, ("x * 3.0", "x * 3.5")),
+    "a cached function": (lambda module: module.remembered, ("n * 5.0", "n * 5.5")),
+    "a tuple of functions": (lambda module: (module.other, module.change), HELPER),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("way", REACHED)
+def test_code_version_changes_with_what_is_reached_by_any_way(tmp_path, way):
+    reach, edit = REACHED[way]
+    assert SOURCE.count(edit[0]) == 1
+    before = _load(tmp_path / "before", SOURCE)
+    versions = [
+        code_version(reach(module), fields={})
+        for module in (
+            before,
+            _load(tmp_path / "after", SOURCE.replace(*edit)),
+            _load(tmp_path / "moved", f"MORE = 1.0\n\n{SOURCE}", name="elsewhere"),
+        )
+    ]
+    # The same functions in another module of another name, some lines further down.
+    assert versions[0] == versions[2] != versions[1]
+    assert code_version(reach(before), fields={}) == versions[0]
+
+
+def test_code_version_of_instances_changes_with_what_they_hold(tmp_path):
+    module = _load(tmp_path, SOURCE)
+    versions = [code_version(module.Scaled(factor), fields={}) for factor in (1.0, 2.0, 1.0)]
+    assert versions[0] == versions[2] != versions[1]
+    # Entries of one table that change places.
+    by_name = [{"a": module.over(5), "b": module.over(6)}, {"a": module.over(6), "b": module.over(5)}]
+    assert len({code_version(each, fields={}) for each in by_name}) == 2
+
+
+def test_code_version_refuses_what_it_cannot_read():
+    typed_in: dict[str, Any] = {"__name__": "typed_in"}
+    exec("def change(panel):\n    return panel.close", typed_in)
+    with pytest.raises(ValueError, match="`source` of change must be readable, was in '<string>', which is no file"):
+        code_version(typed_in["change"], fields={})
+    with pytest.raises(ValueError, match="`generator of the closure of .*` must be something whose change can be seen"):
+        code_version(_reads(each for each in [1]), fields={})
+
+
+def _reads(generator: Any) -> Callable[[], Any]:
+    def compute() -> Any:
+        return zip(generator, strict=True)
+
+    return compute
+
+
+def test_code_versions_are_the_same_in_a_process_that_has_computed_features():
+    bars = random_bars(sessions=30)
+    before = {name: code_version(each.compute, fields={}, chosen_from=[FEATURES]) for name, each in FEATURES.items()}
+    compute_features(bars)
+    after = {name: code_version(each.compute, fields={}, chosen_from=[FEATURES]) for name, each in FEATURES.items()}
+    assert after == before
+
+
+def _formula(feature: Feature) -> CodeType:
+    """The function whose docstring the feature carries: a kernel, one of a table, or its own."""
+    if isinstance(feature.compute, functools.partial):
+        return feature.together.__code__
+    module = sys.modules[feature.compute.__module__]
+    own = [each for each in vars(module).values() if getattr(each, "__module__", "") == module.__name__]
+    found = [getattr(each, "py_func", each) for each in own if each.__doc__ == feature.compute.__doc__]
+    return next((each.__code__ for each in found if isinstance(each, FunctionType)), feature.compute.__code__)
+
+
+def test_the_formula_of_every_registered_feature_is_in_its_version(monkeypatch):
+    versions = {}
+    for name, feature in FEATURES.items():
+        formula = _formula(feature)
+        version = code_version(feature.compute, fields={}, chosen_from=[FEATURES])
+        assert formula in version.codes, name
+        versions.setdefault(formula, {})[name] = version
+    # No kernel that no feature's version knows.
+    modules = [each for name, each in sys.modules.items() if name.startswith("hf_pipelines.research.features.")]
+    kernels = {
+        each.py_func.__code__ for module in modules for each in vars(module).values() if isinstance(each, LazyKernel)
+    }
+    assert (
+        kernels - {code for of_formula in versions.values() for each in of_formula.values() for code in each.codes}
+        == set()
+    )
+    # Every one of them edited, in what Python shows as the file's lines, its names left as they are.
+    for formula, of_formula in versions.items():
+        lines = linecache.getlines(formula.co_filename)
+        edited = [*lines]
+        edited[formula.co_firstlineno] += "    # edited\n"
+        entry = (1, None, edited, formula.co_filename)
+        code_versions._source.cache_clear()
+        with monkeypatch.context() as patch:
+            patch.setitem(linecache.cache, formula.co_filename, entry)
+            for name, version in of_formula.items():
+                assert code_version(FEATURES[name].compute, fields={}, chosen_from=[FEATURES]) != version, name
+    code_versions._source.cache_clear()
+
+
+@contextmanager
+def _traced() -> Iterator[dict[str, set[CodeType]]]:
+    """The functions of `research` that are called while each stage computes, by asset."""
+    called: dict[str, set[CodeType]] = {}
+    under_way: list[str] = []
+    research = str(Path(hf_pipelines.research.__file__).parent)
+
+    def follow(frame: FrameType, event: str, argument: object) -> None:
+        code = frame.f_code
+        if code is Stage._compute_settled.__code__ and event in ("call", "return"):
+            if event == "call":
+                under_way.append(frame.f_locals["self"].asset)
+            else:
+                under_way.pop()
+        elif event == "call" and under_way and code.co_filename.startswith(research):
+            called.setdefault(under_way[-1], set()).add(code)
+
+    before = sys.getprofile()
+    sys.setprofile(follow)
+    threading.setprofile(follow)
+    try:
+        yield called
+    finally:
+        sys.setprofile(before)
+        threading.setprofile(None)
+
+
+def test_everything_of_research_that_a_stage_calls_is_in_its_version(chain, tmp_path):
+    project = chain.copy(tmp_path / "project")
+    with _traced() as called:
+        project.make(["small/bars", "small/features/quick", "small/features/temporal"], WEEK)
+        project.retrain("ranking", WEEK)
+        project.make("ranking/signals", "2012-04-12")
+        project.make("ranking/track_record", "2012-04-15")
+    market = market_of(project.market)
+    strategy = Strategy.resolve_from_yaml(yaml.safe_dump(dict(project.strategies[0])))
+    stages = {each.asset: each for each in (*market.stages, *build_stages(strategy.plan(market)))}
+    assert set(called) >= set(stages)
+    unseen = {
+        asset: sorted(
+            f"{Path(code.co_filename).stem}.{code.co_qualname}"
+            for code in called[asset] - stages[asset].code_version.codes
+            # Written by a dataclass, a part of the function around it, or of pictures, messages and the guard: no content.
+            if not code.co_filename.startswith("<")
+            and Path(code.co_filename).name not in ("plots.py", "wording.py", "replay.py")
+            and not re.search(r"<(listcomp|genexpr|dictcomp|setcomp|lambda)>$|<locals>", code.co_qualname)
+        )
+        for asset in stages
+    }
+    assert {asset: names for asset, names in unseen.items() if names} == {}
 
 
 @pytest.fixture(scope="module")

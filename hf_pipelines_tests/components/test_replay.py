@@ -1,6 +1,8 @@
 """Replay through Dagster: planted leaks never become current, sound partitions beside them do."""
 
+import logging
 import re
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
@@ -12,11 +14,13 @@ import numpy as np
 import polars as pl
 import pytest
 
-from hf_pipelines.components.features_stage import feature_inputs, feature_replay
-from hf_pipelines.components.stage import Finding, StageRun, window
+from hf_pipelines.components.automation.replaying import replay_published, stored_inputs
+from hf_pipelines.components.features_stage import feature_replay
+from hf_pipelines.components.stage import Finding, StageRun
 from hf_pipelines.feature_commands import replay_lines
-from hf_pipelines.research.features import FEATURES, Feature, Panel
-from hf_pipelines.resources.parquet_io_manager import Loaded
+from hf_pipelines.research.features import FEATURES, Feature, Panel, compute_features
+from hf_pipelines.research.features.registry import register
+from hf_pipelines.resources.parquet_io_manager import require_verdict
 from hf_pipelines.resources.partition_store import Content, Stamp, Verdict, encode
 from hf_pipelines_tests.conftest import FIRST_SESSION
 from hf_pipelines_tests.pipeline import Project, files_market, market_of, session_bars, sessions_from, shipped_features
@@ -162,18 +166,13 @@ def test_features_raise_no_alarm_on_100_random_clean_series(large):
     run = project.make(groups, weeks[-2], weeks[-1])
     first = project.make(groups, weeks[10])
 
-    compared = {}
     for group in groups:
         assert run.checks[group, "replay"].passed and first.checks[group, "replay"].passed
-        compared[group] = run.checks[group, "replay"].metadata["values_compared"].value
         looked_at = run.checks[group, "replay"].metadata
-        assert (looked_at["partitions"].value, looked_at["partitions_compared"].value) == (2, 1)
-    # One of two weeks, one time: a dozen of all 100 series, another of those that are stored, and the week's late listings.
-    n_technical = len(shipped_features("technical"))
-    assert 12 * n_technical <= compared["small/features/technical"] <= (24 + 5) * n_technical
-    # Three whole sectors of ten.
-    n_cross_asset = len(shipped_features("cross_asset")) + 1
-    assert 24 * n_cross_asset <= compared["small/features/cross_asset"] <= 30 * n_cross_asset
+        assert (looked_at["partitions"].value, looked_at["partitions_compared"].value) == (2, 2)
+        # Two dozen members or more at each of some times.
+        n_features = len(market_of(project.market).feature_groups[group.rpartition("/")[2]])
+        assert looked_at["values_compared"].value >= 2 * 24 * n_features
     newest = project.store.read("small/features/technical", weeks[-1]).frame
     assert newest["symbol"].n_unique() == 100 and not newest["roc_5"].is_nan().any()
 
@@ -183,36 +182,23 @@ def test_replay_of_a_sample_finds_a_week_of_survivors_one_changed_column_and_cha
     large.make([f"small/features/{group}" for group in ("technical", "cross_asset", "cross_section")], week)
 
     def replay(group: str, change: pl.Expr | None = None, *, only: pl.Expr | None = None) -> Finding:
-        content = large.store.read(f"small/features/{group}", week)
-        frame = content.frame if only is None else content.frame.filter(only)
+        frame = large.store.read(f"small/features/{group}", week).frame
+        frame = frame if only is None else frame.filter(only)
         frame = frame if change is None else frame.with_columns(change)
-        inputs = {
-            each.name: Loaded(
-                each.asset,
-                {key: large.store.read(each.asset, key) for key in window(market.partitions, each, week)},
-                large.store,
-            )
-            for each in feature_inputs(market, group)
-        }
-        run = StageRun((week,), datetime.now(UTC), None)
-        return feature_replay(market, group).evaluate(run, inputs, week, replace(content, frame=frame))
-
-    def n_features(group: str) -> int:
-        return len(market.feature_groups[group])
+        inputs = stored_inputs(market, large.store, group, week)
+        return feature_replay(market, group).evaluate(_run_of(week), inputs, week, Content(frame))
 
     is_early = pl.col("symbol") < "S050"
     assert replay("technical").passed
-    # Of a dozen members drawn from all, half of them stored.
+    # Of members drawn from all, whether they are stored or not.
     survivors = replay("technical", only=is_early)
     assert not survivors.passed
     assert all(re.search(r"of S0[5-9]\d at .*stored=\(none\)", each) for each in survivors.findings)
     assert not replay("technical", pl.col("rsi_14") + 1.0).passed
 
-    # The others of its sector make a value, and whole sectors are compared: one of their 30 members says so.
+    # The others of its sector make a value, and whole sectors are compared: one of their members says so.
     relative = pl.col("sector_relative_return_1")
-    sectors = replay("cross_asset")
-    assert sectors.passed and 24 <= sectors.n_compared / n_features("cross_asset") <= 30
-    assert not replay("cross_asset", relative + 1.0).passed
+    assert replay("cross_asset").passed and not replay("cross_asset", relative + 1.0).passed
     is_among = [
         not replay(
             "cross_asset",
@@ -222,41 +208,20 @@ def test_replay_of_a_sample_finds_a_week_of_survivors_one_changed_column_and_cha
             .cast(pl.Float32)
             .alias(relative.meta.output_name()),
         ).passed
-        for n in range(0, 100)
+        for n in range(0, 100, 3)
     ]
-    assert sum(is_among) == sectors.n_compared / n_features("cross_asset")
-    assert {n % 10 for n in range(100) if is_among[n]} == {n for n in range(10) if is_among[n]}
+    assert sum(is_among) >= 8
 
-    # A rank is made of all members, and all of them are compared, at one of the times.
+    # A rank is made of all members, and all of them are compared.
     ranks = replay("cross_section")
-    assert ranks.passed
-    assert ranks.n_compared == 100
+    assert ranks.passed and ranks.n_compared % 100 == 0
     worst = pl.when(pl.col("symbol") == "S042").then(0.99).otherwise(pl.col("rank_return_1")).cast(pl.Float32)
-    (found,) = replay("cross_section", worst.alias("rank_return_1")).findings
-    assert found.startswith("rank_return_1 of S042 at ")
+    assert replay("cross_section", worst.alias("rank_return_1")).findings[0].startswith("rank_return_1 of S042 at ")
     assert not replay("cross_section", only=is_early).passed
 
 
-def test_replay_of_many_weeks_looks_at_one_in_26_and_at_late_listings_first(large):
-    at = large.store.read("small/bars", large.weeks[-1]).frame.select("symbol", "session", "ts")
-    weeks = [f"{week}" for week in pl.date_range(date(2013, 1, 6), date(2014, 6, 1), "1w", eager=True)]
-    late = {weeks[7], weeks[33]}
-    whole, begun = Content(at), Content(at.filter((pl.col("symbol") != "S000") | (pl.col("ts") > at["ts"].min())))
-    contents = {week: begun if week in late else whole for week in weeks} | {weeks[60]: Content(at.clear())}
-    sample = feature_replay(market_of(large.market), "technical").sample
-    assert len(weeks) == 74
-
-    sampled = sample(contents)
-
-    # 73 weeks hold rows: 26, 26 and 21.
-    assert sampled[:2] == sorted(late) and sampled[2] in weeks[52:] and len(sampled) == 3
-    assert sample(contents) == sampled
-    (of_half_a_year,) = sample({week: whole for week in weeks[:26]} | {"2030-01-06": Content(at.clear())})
-    assert of_half_a_year in weeks[:26]
-    # All weeks of a few members, and all where all is asked for.
-    few = market_of({**large.market, "universe": large.market["universe"][:24]})
-    assert feature_replay(few, "technical").sample(contents) == weeks
-    assert feature_replay(market_of(large.market), "technical", is_sampled=False).sample is None
+def _run_of(*weeks: str) -> StageRun:
+    return StageRun(weeks, datetime.now(UTC), logging.getLogger())
 
 
 def test_one_leaky_week_in_the_sample_makes_every_week_of_the_run_answer_for_itself(large, quick, tmp_path, registry):
@@ -264,8 +229,8 @@ def test_one_leaky_week_in_the_sample_makes_every_week_of_the_run_answer_for_its
     run_weeks = project.weeks[10:16]
     _plant(project, _clean)
     clean = project.make(LEAKY, run_weeks[0], run_weeks[-1]).checks[LEAKY, "replay"]
-    (sampled,) = [week for week in run_weeks if _verdict(project, week).n_compared]
-    (unseen, *_) = sorted({*run_weeks} - {sampled})
+    (sampled, *_) = of_sample = [week for week in run_weeks if _verdict(project, week).n_compared]
+    (unseen, *_) = sorted({*run_weeks} - {*of_sample})
 
     def leaky_in(week: str) -> Callable[[Panel], np.ndarray]:
         days = np.array(market_of(project.market).partitions.sessions_of_week(week), dtype="datetime64[D]")
@@ -274,17 +239,40 @@ def test_one_leaky_week_in_the_sample_makes_every_week_of_the_run_answer_for_its
     _plant(project, leaky_in(sampled))
     seen = project.run(LEAKY, run_weeks[0], run_weeks[-1])
 
-    assert (clean.metadata["partitions"].value, clean.metadata["partitions_compared"].value) == (6, 1)
+    assert (clean.metadata["partitions"].value, clean.metadata["partitions_compared"].value) == (6, len(of_sample))
     assert not seen.success and set(seen.materialised[LEAKY]) == {*run_weeks} - {sampled}
     verdict = seen.checks[LEAKY, "replay"].metadata
     assert (verdict["partitions_compared"].value, verdict["partitions_failed"].value) == (6, 1)
     assert all(_verdict(project, week).n_compared for week in run_weeks)
 
-    # What a sample costs: a leak in another week alone is left to `hfp replay`, which looks at all of them.
+    # What a sample costs: a leak in another week alone is left to the nightly replay, which looks at all of them.
     _plant(project, leaky_in(unseen))
     assert project.run(LEAKY, run_weeks[0], run_weeks[-1]).success
     lines = list(replay_lines(project.store, market_of(project.market), "leaky", run_weeks[0], run_weeks[-1]))
     assert [line.split()[1].rstrip(":") for line, passed in lines if line.startswith(LEAKY) and not passed] == [unseen]
+
+    market = market_of({**project.market, "features": ["leaky"]})
+    told: list[str] = []
+    (found,) = replay_published(market, project.store, datetime.now(UTC), told.append)
+    assert found.startswith(f"{LEAKY} {unseen} (leak of S")
+    assert told[-1].startswith(f"{LEAKY}: 6 week(s), ")
+    # Readers refuse it, everything says why, and what was looked at is not looked at again.
+    with pytest.raises(ValueError, match=f"{unseen} must carry a passed replay verdict .*was failed: leak of S"):
+        require_verdict({unseen: project.store.read(LEAKY, unseen)}, LEAKY, "replay")
+    reasons = project.out_of_date(LEAKY)
+    assert list(reasons) == [f"{LEAKY} {unseen}"] and reasons[f"{LEAKY} {unseen}"].startswith(
+        "rejected by replay: leak of S"
+    )
+    assert len(project.store.objects.keys(f"_rejected/{LEAKY}/{unseen}")) == 1
+    assert list(replay_published(market, project.store, datetime.now(UTC), told.append)) == []
+    assert told[-1].startswith(f"{LEAKY}: 0 week(s), 0 values")
+    # The same again is refused, a corrected feature is not.
+    again = project.run(LEAKY, run_weeks[0], run_weeks[-1])
+    assert not again.success and "must not be published with what the replay of every row has rejected" in again.message
+    assert list(project.out_of_date(LEAKY)) == [f"{LEAKY} {unseen}"]
+    _plant(project, _clean)
+    project.make(LEAKY, run_weeks[0], run_weeks[-1])
+    assert project.out_of_date(LEAKY) == {}
 
 
 def test_a_feature_that_is_infinite_in_one_row_is_not_published(small_project, tmp_path, registry):
@@ -304,7 +292,7 @@ def test_beside_a_leaky_week_all_others_are_replayed_at_every_time(large, quick,
     run_weeks = project.weeks[10:16]
     _plant(project, _clean)
     project.make(LEAKY, run_weeks[0], run_weeks[-1])
-    (sampled,) = [week for week in run_weeks if _verdict(project, week).n_compared]
+    (sampled, *_) = [week for week in run_weeks if _verdict(project, week).n_compared]
     partitions = market_of(project.market).partitions
     # Every other week leaks at its first session alone: of four times that a sample may take it would be one.
     days = [*partitions.sessions_of_week(sampled), *(partitions.sessions_of_week(week)[0] for week in run_weeks)]
@@ -315,6 +303,45 @@ def test_beside_a_leaky_week_all_others_are_replayed_at_every_time(large, quick,
 
     assert not seen.success and not seen.materialised.get(LEAKY)
     assert seen.checks[LEAKY, "replay"].metadata["partitions_failed"].value == 6
+
+
+MEMORY = """
+import numpy as np
+from hf_pipelines.research.features import Feature
+
+SEEN = {}
+
+def remembered(panel):
+    \"\"\"The next session's move, once any call has seen it.\"\"\"
+    symbols = panel.keys["symbol"].to_list()
+    for row, symbol in enumerate(symbols):
+        SEEN[symbol, panel.session[row]] = panel.close[row] / panel.open[row] - 1.0
+    return np.array([SEEN.get((symbol, panel.next_session[row]), 0.0) for row, symbol in enumerate(symbols)])
+
+FEATURES = (Feature("remembered", "leaky", remembered, 2, ("open", "close", "session", "next_session"), "next move"),)
+"""
+
+
+@pytest.mark.parametrize("is_module", [True, False], ids=["of feature_modules", "computed here"])
+def test_features_with_a_memory_are_rejected(small_project, tmp_path, registry, monkeypatch, is_module):
+    (tmp_path / "desk_memory.py").write_text(MEMORY)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "desk_memory", raising=False)
+    project = small_project.copy(tmp_path / "project")
+    if not is_module:
+        register(import_module("desk_memory").FEATURES)
+    modules = {"feature_modules": ["desk_memory"]} if is_module else {}
+    project.rewrite({**project.market, **modules, "features": ["quick", "leaky"]})
+    market = market_of(project.market)
+    # Computed before in this very process, with all that is stored: it has seen everything.
+    if is_module:
+        inputs = stored_inputs(market, project.store, "leaky", "2012-03-04")
+        compute_features(inputs["bars"].frame(), ["remembered"], sessions=market.partitions.sessions)
+
+    run = project.run(LEAKY, "2012-02-12", "2012-03-04")
+
+    assert not run.success and not run.materialised.get(LEAKY)
+    assert re.search(r"remembered of S00\d at \S+: stored=\S+ recomputed=0.0", run.message)
 
 
 def _verdict(project: Project, week: str) -> Verdict:

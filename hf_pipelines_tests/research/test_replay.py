@@ -15,7 +15,15 @@ from hf_pipelines.research.features import (
     compute_features,
     feature_frame,
 )
-from hf_pipelines.research.replay import Difference, compare_replay, cut, pick_replay_ts
+from hf_pipelines.research.replay import (
+    ROWS_A_YEAR,
+    Difference,
+    compare_replay,
+    cut,
+    pick_replay_ts,
+    plan_replays,
+    telling_sessions,
+)
 from hf_pipelines_tests.sample_bars import REFERENCE, bars_of, random_bars, weekdays
 from hf_pipelines_tests.sample_references import random_references, session_opens
 
@@ -227,3 +235,73 @@ def test_cut_goes_by_available_at_before_ts():
     assert cut(bars, bars["ts"][1]).height == 2
     late = bars.with_columns(available_at=pl.col("ts") + timedelta(days=1))
     assert cut(late, bars["ts"][1]).height == 1
+
+
+def test_telling_sessions_are_the_last_of_a_week_before_a_holiday_of_a_month_and_of_a_quarter():
+    # Good Friday 6 April 2012; the quarter ended on a Friday.
+    days = [day for day in weekdays(15, start=date(2012, 3, 26)) if day != date(2012, 4, 6)]
+    assert telling_sessions(days, days) == {
+        date(2012, 3, 30): {"week", "month", "quarter"},
+        date(2012, 4, 5): {"week", "holiday"},
+    }
+    # The last of the calendar is not known to end anything.
+    assert date(2012, 4, 13) not in telling_sessions(days, days)
+
+
+@pytest.fixture(scope="module")
+def year() -> pl.DataFrame:
+    """Rows of 200 members over 52 weeks; one begins late, one pauses for two sessions."""
+    days = weekdays(260, start=date(2019, 1, 7))
+    at = pl.DataFrame({"session": days}).with_columns(ts=pl.col("session").cast(pl.Datetime("us", "UTC")))
+    rows = pl.DataFrame({"symbol": [f"S{n:03d}" for n in range(200)]}).join(at, how="cross")
+    is_early = (pl.col("symbol") == "S007") & (pl.col("session") < days[100])
+    is_halted = (pl.col("symbol") == "S050") & pl.col("session").is_in(days[60:62])
+    return rows.filter(~is_early & ~is_halted).sort("symbol", "ts")
+
+
+def test_plan_replays_includes_each_kind_of_telling_time_once_a_year_and_random_ones(year):
+    # Monday 27 May 2019 is a holiday.
+    days = [day for day in weekdays(300, start=date(2019, 1, 7)) if day != date(2019, 5, 27)]
+    rows = year.filter(pl.col("session") != date(2019, 5, 27))
+    times = rows["ts"].unique().sort().to_list()
+    ends, random = telling_sessions(days, days), set()
+    for seed in range(40):
+        plan = plan_replays(rows, days, seed=seed, rows_a_time=24)
+        assert list(plan) == sorted(plan) and len(plan) >= ROWS_A_YEAR / 24
+        assert {kind for at in plan for kind in ends.get(at.date(), ())} == {"week", "holiday", "month", "quarter"}
+        # The first bar of S007, the last of S050 before its halt and the first after it; not the last of all.
+        first = rows.filter(pl.col("symbol") == "S007")["ts"].min()
+        assert plan[first] == {"S007"} and plan[times[59]] == {"S050"} == plan[times[62]]
+        assert times[-1] not in plan
+        random |= {at for at in plan if at.date() not in ends}
+    assert len(random) > 50
+
+
+def test_plan_replays_of_one_week_takes_what_tells_inside_it_and_one_at_random():
+    days = weekdays(300, start=date(2019, 1, 7))
+    rows = random_bars(symbols=30, sessions=5, start=date(2019, 1, 28)).select("symbol", "session", "ts")
+    for seed in range(10):
+        # Thursday 31 January ends the month; after Friday nothing is loaded.
+        plan = [at.date() for at in plan_replays(rows, days, seed=seed, rows_a_time=24)]
+        assert date(2019, 1, 31) in plan and len(plan) == 2 and date(2019, 2, 1) not in plan
+
+
+def test_a_leak_on_a_twentieth_of_independent_rows_passes_a_year_of_samples_less_than_once_in_a_thousand(year):
+    # By hand: 0.95^135 = 9.8e-4.
+    assert 0.95**ROWS_A_YEAR < 1e-3 < 0.95 ** (ROWS_A_YEAR - 1)
+    rng, days, n_escaped, n_plans, n_leaks = (
+        np.random.default_rng(0),
+        weekdays(300, start=date(2019, 1, 7)),
+        0,
+        20,
+        5_000,
+    )
+    for seed in range(n_plans):
+        n_times = len(plan_replays(year, days, seed=seed, rows_a_time=24))
+        # Of each time two dozen of 200 members; leaks drawn row by row over the whole year.
+        symbols = np.array([rng.permutation(200)[:24] for _ in range(n_times)])
+        sampled = (np.repeat(np.arange(n_times), 24) * 200 + symbols.ravel()).astype(np.int64)
+        for _ in range(n_leaks // 100):
+            is_leak = rng.random((100, n_times * 200)) < 0.05
+            n_escaped += int((~is_leak[:, sampled].any(axis=1)).sum())
+    assert n_escaped / (n_plans * n_leaks) < 1e-3

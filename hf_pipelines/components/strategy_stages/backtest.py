@@ -18,8 +18,9 @@ from hf_pipelines.components.stage import (
     each_partition,
     window,
 )
-from hf_pipelines.components.strategy_stages.plan import StrategyPlan, single, trade, trading_fields
-from hf_pipelines.research.backtest import ENGINES
+from hf_pipelines.components.strategy_stages.plan import REGISTRIES, StrategyPlan, single, trade, trading_fields
+from hf_pipelines.research.backtest import ENGINES, BacktestResult
+from hf_pipelines.research.costs import Costs
 from hf_pipelines.research.cross_validation import latest_predictions
 from hf_pipelines.research.signals import RULES, add_absent_members, apply_rule
 from hf_pipelines.resources.parquet_io_manager import Loaded
@@ -68,11 +69,15 @@ def backtest(plan: StrategyPlan) -> Stage:
             add_absent_members,
             apply_rule,
             RULES[plan.rule].weigh,
+            RULES[plan.rule].check,
+            Costs,
+            BacktestResult,
             fields={
                 **trading_fields(plan),
                 "rule": [plan.rule, dict(plan.rule_params)],
                 "universe": plan.market.spells,
             },
+            chosen_from=REGISTRIES,
         ),
         checks=(
             StageCheck(

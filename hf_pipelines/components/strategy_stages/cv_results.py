@@ -17,10 +17,17 @@ from hf_pipelines.components.stage import (
     StageRun,
     each_partition,
 )
-from hf_pipelines.components.strategy_stages.plan import StrategyPlan, learner_fields, learner_functions, single
+from hf_pipelines.components.strategy_stages.plan import (
+    REGISTRIES,
+    StrategyPlan,
+    learner_fields,
+    learner_functions,
+    single,
+)
 from hf_pipelines.research.cross_validation import cross_validate, latest_predictions
 from hf_pipelines.research.learners import LEARNERS
 from hf_pipelines.research.splitters import PurgedWalkForward
+from hf_pipelines.research.targets import Target
 from hf_pipelines.resources.parquet_io_manager import Loaded
 from hf_pipelines.resources.partition_store import Content
 
@@ -85,6 +92,7 @@ def cv_results(plan: StrategyPlan) -> Stage:
         code_version=code_version(
             cross_validate,
             PurgedWalkForward,
+            Target,
             *learner_functions(plan),
             fields={
                 **learner_fields(plan),
@@ -92,6 +100,7 @@ def cv_results(plan: StrategyPlan) -> Stage:
                 "weighting": plan.weighting,
                 "missing": plan.missing,
             },
+            chosen_from=REGISTRIES,
         ),
         checks=(
             StageCheck(

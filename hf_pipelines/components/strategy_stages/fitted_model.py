@@ -19,10 +19,17 @@ from hf_pipelines.components.stage import (
     StageRun,
     each_partition,
 )
-from hf_pipelines.components.strategy_stages.plan import StrategyPlan, learner_fields, learner_functions, single
+from hf_pipelines.components.strategy_stages.plan import (
+    REGISTRIES,
+    StrategyPlan,
+    learner_fields,
+    learner_functions,
+    single,
+)
 from hf_pipelines.research.cross_validation import feature_importances, fit_final
 from hf_pipelines.research.learners import LEARNERS, resolve_params
 from hf_pipelines.research.matrix import feature_names
+from hf_pipelines.research.targets import Target
 from hf_pipelines.resources.parquet_io_manager import Loaded
 from hf_pipelines.resources.partition_store import Content
 
@@ -94,7 +101,12 @@ def fitted_model(plan: StrategyPlan) -> Stage:
         compute=each_partition(compute),
         is_range_run=False,
         code_version=code_version(
-            fit_final, *learner_functions(plan), fields={**learner_fields(plan), "timezone": plan.market.timezone}
+            fit_final,
+            feature_importances,
+            Target,
+            *learner_functions(plan),
+            fields={**learner_fields(plan), "timezone": plan.market.timezone},
+            chosen_from=REGISTRIES,
         ),
         checks=(
             StageCheck(

@@ -17,10 +17,14 @@ from hf_pipelines.research.backtest import ENGINES, BacktestResult, Fill
 from hf_pipelines.research.bars import KEY_COLUMNS
 from hf_pipelines.research.costs import Costs
 from hf_pipelines.research.learners import LEARNERS, ParamValue, resolve_params
+from hf_pipelines.research.signals import RULES
 from hf_pipelines.research.splitters import PurgedWalkForward
-from hf_pipelines.research.targets import Target
+from hf_pipelines.research.targets import TARGETS, Target
 from hf_pipelines.resources.parquet_io_manager import Loaded
 from hf_pipelines.resources.partition_store import Stored
+
+# What a strategy chooses from: its stages' versions hold what it chose, not the rest.
+REGISTRIES = (TARGETS, LEARNERS, RULES, ENGINES)
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ from hf_pipelines.components.stage import (
     week_of_key,
 )
 from hf_pipelines.components.strategy_stages.fitted_model import model_name
-from hf_pipelines.components.strategy_stages.plan import StrategyPlan, feature_frames
+from hf_pipelines.components.strategy_stages.plan import REGISTRIES, StrategyPlan, feature_frames
 from hf_pipelines.partitions import parse_key
 from hf_pipelines.research.bars import KEY_COLUMNS
 from hf_pipelines.research.learners import LEARNERS, predict_frame
@@ -106,6 +106,7 @@ def signals(plan: StrategyPlan) -> Stage:
             reasons,
             apply_rule,
             RULES[plan.rule].weigh,
+            RULES[plan.rule].check,
             fields={
                 "missing": plan.missing,
                 "universe": plan.market.spells,
@@ -113,6 +114,7 @@ def signals(plan: StrategyPlan) -> Stage:
                 "rule": [plan.rule, dict(plan.rule_params)],
                 "max_model_age_weeks": plan.max_model_age_weeks,
             },
+            chosen_from=REGISTRIES,
         ),
         checks=(
             replay_guard(recompute, compared=lambda content: _comparable(content.frame)),

@@ -15,9 +15,10 @@ from hf_pipelines.components.stage import (
     week_of_key,
     window,
 )
-from hf_pipelines.components.strategy_stages.plan import StrategyPlan, trade, trading_fields
-from hf_pipelines.research.backtest import ENGINES
+from hf_pipelines.components.strategy_stages.plan import REGISTRIES, StrategyPlan, trade, trading_fields
+from hf_pipelines.research.backtest import ENGINES, BacktestResult
 from hf_pipelines.research.bars import KEY_COLUMNS
+from hf_pipelines.research.costs import Costs
 from hf_pipelines.resources.parquet_io_manager import Loaded
 from hf_pipelines.resources.partition_store import Content
 
@@ -66,6 +67,10 @@ def track_record(plan: StrategyPlan) -> Stage:
         inputs=(issued, bars),
         compute=each_partition(compute),
         code_version=code_version(
-            ENGINES[plan.engine].run, fields={**trading_fields(plan), "weeks": plan.track_record_weeks}
+            ENGINES[plan.engine].run,
+            Costs,
+            BacktestResult,
+            fields={**trading_fields(plan), "weeks": plan.track_record_weeks},
+            chosen_from=REGISTRIES,
         ),
     )

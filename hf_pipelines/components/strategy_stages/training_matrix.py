@@ -20,7 +20,7 @@ from hf_pipelines.components.stage import (
     replay_guard,
     window,
 )
-from hf_pipelines.components.strategy_stages.plan import StrategyPlan, feature_frames
+from hf_pipelines.components.strategy_stages.plan import REGISTRIES, StrategyPlan, feature_frames
 from hf_pipelines.research.bars import KEY_COLUMNS
 from hf_pipelines.research.matrix import (
     constant_features,
@@ -129,8 +129,14 @@ def training_matrix(plan: StrategyPlan) -> Stage:
         compute=each_partition(compute),
         is_range_run=False,
         code_version=code_version(
+            join_features,
             label_features,
             select_rows,
+            usable_rows,
+            rows_without_label,
+            unknown_counts,
+            constant_features,
+            type(plan.target),
             TARGETS[plan.target.name].encode,
             fields={
                 "features": plan.feature_names,
@@ -138,6 +144,7 @@ def training_matrix(plan: StrategyPlan) -> Stage:
                 "training": [plan.train_weeks, plan.minimum_rows, plan.weighting, plan.missing],
                 "timezone": plan.market.timezone,
             },
+            chosen_from=REGISTRIES,
         ),
         checks=(
             replay_guard(

@@ -7,7 +7,8 @@ stored partitions (`research/replay.py`).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import date, datetime, timedelta
 from typing import Any
 
@@ -18,11 +19,13 @@ from hf_pipelines.research.features.feature import Feature
 from hf_pipelines.research.features.panel import SELECTED_INPUTS, build_panel
 from hf_pipelines.research.features.registry import feature_frame
 from hf_pipelines.research.references import REFERENCES
-from hf_pipelines.research.replay import cut
+from hf_pipelines.research.replay import ROWS_A_YEAR, cut, telling_sessions
 
 # Relative: what a float32 keeps of a number that was computed in another unit.
 SCALE_TOLERANCE = 1e-5
 N_CUTS = 6
+# Sessions up to a cut whose values are compared.
+CUT_REACH = 20
 
 # Weeks that are computed over gaps, and the share of bars and rows that are missing then.
 N_GAP_WEEKS = 3
@@ -62,7 +65,8 @@ def contract_breaches(feature: Feature, bars: pl.DataFrame, *, seed: int = 0, **
 
     Notes
     -----
-    The rules: the same twice; no look-ahead (values stay when everything after their bar is cut off); a window
+    The rules: the same twice; no look-ahead (values stay when everything after their bar is cut off, which is computed before
+    anything else so that a function that keeps what it has seen is found: call this first in a process); a window
     of `lookback_bars` and `reference_days` (values stay when older bars and rows are cut off); over gaps of every
     input too (with bars and rows of every symbol and table missing at random, a value is the same computed with its
     session alone, with its week and with all); dimensionless; blind to corporate actions (values stay
@@ -81,12 +85,20 @@ def contract_breaches(feature: Feature, bars: pl.DataFrame, *, seed: int = 0, **
     def values(of: pl.DataFrame, **changed: Any) -> pl.DataFrame:
         return feature_frame(build_panel(of, **{"sessions": None, **given, **changed}), [feature])
 
+    # Before anything is computed with all bars, in the order of time: a function that keeps what it has seen knows no later bar.
+    cuts = _cuts(bars, feature, sessions, rng, given.get("sessions"))
+    known = {}
+    for moment in cuts:
+        past = bars.filter(pl.col("ts") <= moment)
+        # The rows just before the cut: what looks any further ahead looks ahead there too.
+        recent = past["session"].unique().sort()[-CUT_REACH:].to_list()
+        known[moment] = recent[0], values(past, wanted=recent, **_cut_references(given, moment))
     whole = values(bars)
     name = feature.name
     # Every later rule would be broken with these, and its remedy would mislead.
     for telling in (
         _differing(whole, values(bars), name, "give the same twice"),
-        _look_ahead(bars, whole, feature, sessions, values, given, rng),
+        _look_ahead(whole, known, feature),
     ):
         if breaches := [*telling]:
             return breaches
@@ -115,29 +127,57 @@ def sessions_needed(feature: Feature, sessions: list[date]) -> int:
 Values = Callable[..., pl.DataFrame]
 
 
-def _look_ahead(
+def _cuts(
     bars: pl.DataFrame,
-    whole: pl.DataFrame,
     feature: Feature,
     sessions: list[date],
-    values: Values,
-    given: Mapping[str, Any],
     rng: np.random.Generator,
-) -> Iterator[str]:
+    calendar: Iterable[date] | None,
+) -> list[datetime]:
+    """Times after which the future is cut off, ascending.
+
+    The last session of every week, before a holiday, of every month and quarter; first bars with a value; the bars before and
+    after a halt; and random ones, so many that `ROWS_A_YEAR` rows are compared.
+    """
     first = min(feature.required_bars, len(sessions) - 2)
-    days = rng.choice(len(sessions) - 1 - first, size=min(N_CUTS, len(sessions) - 1 - first), replace=False) + first
+    members = bars.filter(pl.col("role") == "member").select("symbol", "session", "ts")
+    n_random = max(N_CUTS, math.ceil(ROWS_A_YEAR / max(members["symbol"].n_unique(), 1)))
+    others = rng.permutation(np.arange(first, len(sessions) - 1))[:n_random]
+    days = {sessions[at] for at in others.tolist()}
+    days |= {*telling_sessions(sessions[first:], sorted({*sessions, *(calendar or ())}))}
+    times = dict(bars.group_by("session").agg(pl.col("ts").unique().sort()).rows())
     is_intraday = bars.select("session", "ts").unique().height > len(sessions)
-    for number, at in enumerate(sorted(days.tolist())):
-        day, times = sessions[at], bars.filter(pl.col("session") == sessions[at])["ts"].unique().sort()
-        # Of bars below a day, every other cut is made inside its session: a leak within the day shows nowhere else.
-        last = times[int(rng.integers(times.len()))] if is_intraday and number % 2 else times[-1]
-        known = bars.filter(pl.col("ts") <= last)
-        changed = _cut_references(given, last)
-        rule = "not look ahead of its bar"
-        found = list(_differing(whole.filter(pl.col("ts") <= last), values(known, **changed), feature.name, rule))
+    # Of bars below a day, every other cut is made inside its session: a leak within the day shows nowhere else.
+    cuts = {
+        times[day][int(rng.integers(len(times[day])))] if is_intraday and number % 2 else times[day][-1]
+        for number, day in enumerate(sorted(days))
+    }
+    return sorted({*cuts, *_first_bars_and_halts(members, feature, rng)} - {bars["ts"].max()})
+
+
+def _first_bars_and_halts(members: pl.DataFrame, feature: Feature, rng: np.random.Generator) -> list[datetime]:
+    """First bars with a value, and bars before and after a halt: at most `N_CUTS` of each."""
+    at, bar = pl.col("at"), pl.int_range(pl.len()).over("symbol")
+    rows = members.with_columns(at=pl.col("ts").rank("dense").cast(pl.Int64)).sort("symbol", "ts")
+    rows = rows.with_columns(bar=bar, gap=at.shift(-1).over("symbol") - at, before=at - at.shift().over("symbol"))
+    found: list[datetime] = []
+    for kind in (pl.col("bar") == feature.required_bars - 1, pl.col("gap") > 1, pl.col("before") > 1):
+        times = rows.filter(kind)["ts"].unique().sort().to_list()
+        found += [times[each] for each in rng.permutation(len(times))[:N_CUTS]]
+    return found
+
+
+def _look_ahead(
+    whole: pl.DataFrame, known: Mapping[datetime, tuple[date, pl.DataFrame]], feature: Feature
+) -> Iterator[str]:
+    for at, (since, values) in known.items():
+        expected = whole.filter(pl.col("ts") <= at, pl.col("session") >= since)
+        found = list(_differing(expected, values, feature.name, "not look ahead of its bar"))
         if found:
-            cut_at = f"{last:%Y-%m-%d %H:%M} UTC" if is_intraday else day
-            yield f"{found[0]} (everything after {cut_at} was cut off); compute a row from rows at or before it alone"
+            yield (
+                f"{found[0]} (everything after {at:%Y-%m-%d %H:%M} UTC was cut off); compute a row from rows at or before it "
+                "alone, and keep nothing from one call to the next"
+            )
             return
 
 

@@ -157,9 +157,14 @@ def _blanked(
     return values
 
 
+def is_shipped(feature: Feature) -> bool:
+    """Whether a feature is the project's own."""
+    return feature.group in _OWN_GROUPS
+
+
 def _judged(feature: Feature) -> Feature:
     """The feature, guarded if it is none of the project's."""
-    return feature if feature.group in _OWN_GROUPS else guarded(feature)
+    return feature if is_shipped(feature) else guarded(feature)
 
 
 def _blocks(features: Sequence[Feature]) -> list[tuple[Together | None, list[Feature]]]:

@@ -243,3 +243,54 @@ def test_contract_names_a_feature_whose_values_over_a_gap_depend_on_what_is_comp
     (breach,) = contract_breaches(Feature("leak", "planted", filled, 1, ("volatility_index",), "level"), own, **given)
     assert breach.startswith("`leak` must give the same over gaps of its inputs, computed with one session, ")
     assert contract_breaches(FEATURES["volatility_index_change_5"], own, **given) == []
+
+
+def test_contract_names_a_feature_that_remembers_what_it_has_seen(bars):
+    seen: dict[tuple[str, object], float] = {}
+
+    def remembered(panel: Panel) -> np.ndarray:
+        symbols = panel.keys["symbol"].to_list()
+        for row, symbol in enumerate(symbols):
+            seen[symbol, panel.session[row]] = panel.close[row] / panel.open[row] - 1.0
+        return np.array([seen.get((symbol, panel.next_session[row]), 0.0) for row, symbol in enumerate(symbols)])
+
+    inputs = ("open", "close", "session", "next_session")
+    days = bars["session"].unique().sort().to_list()
+    given = {"sessions": [*days, days[-1] + timedelta(days=3)]}
+    (breach,) = contract_breaches(Feature("leak", "planted", remembered, 2, inputs, "next move"), bars, **given)  # type: ignore[arg-type]
+    assert "`leak` must not look ahead of its bar" in breach and "keep nothing from one call to the next" in breach
+
+
+ENDS: dict[str, Callable[[Panel], np.ndarray]] = {
+    "a week": lambda panel: (panel.next_session - panel.session).astype(int) > 2,
+    "a month": lambda panel: panel.next_session.astype("datetime64[M]") != panel.session.astype("datetime64[M]"),
+    "a quarter": lambda panel: (
+        (panel.next_session.astype("datetime64[M]").astype(int) // 3)
+        != (panel.session.astype("datetime64[M]").astype(int) // 3)
+    ),
+    "the time before a holiday": lambda panel: np.busday_count(panel.session, panel.next_session) > 1,
+}
+
+
+@pytest.mark.parametrize("end", ENDS)
+@pytest.mark.parametrize("seed", [0, 1])
+def test_contract_names_a_leak_at_the_end_of(end, seed, bars):
+    holiday = bars["session"].unique().sort()[77]
+    open_days = bars.filter(pl.col("session") != holiday)
+    days = open_days["session"].unique().sort().to_list()
+
+    def leak(panel: Panel) -> np.ndarray:
+        following = np.roll(panel.volume, -1)
+        following[panel.starts[1:] - 1] = panel.volume[panel.starts[1:] - 1]
+        body = np.log1p(np.abs(panel.close / panel.open - 1.0))
+        return np.where(ENDS[end](panel), (following > panel.volume).astype(float), body)
+
+    inputs = ("open", "close", "volume", "session", "next_session")
+    given = {"sessions": [*days, days[-1] + timedelta(days=3)]}
+    breaches = contract_breaches(
+        Feature("leak", "planted", leak, 1, inputs, "leak"),
+        open_days,
+        seed=seed,
+        **given,  # type: ignore[arg-type]
+    )
+    assert "`leak` must not look ahead of its bar" in breaches[0]
