@@ -50,6 +50,7 @@ quick-tests: $(STAMP)
 coverage: $(STAMP)
 	@$(BIN)/python -m coverage erase
 	$(BIN)/python -m coverage run -m $(subst $(BIN)/python -m ,,$(PYTEST)) hf_pipelines_tests/research hf_pipelines/research
+	NUMBA_DISABLE_JIT=1 $(BIN)/python -m coverage run -m pytest -q hf_pipelines_tests/research/backtest/test_reference.py
 	@$(BIN)/python -m coverage combine --quiet
 	@$(BIN)/python -m coverage report
 

@@ -219,7 +219,9 @@ def alone(together: Together, name: str) -> Callable[[Panel], FloatArray]:
 @functools.cache
 def _compiled(kernel: Callable[..., Any], signature: Any) -> Any:
     dispatcher = cast(Any, kernel).dispatcher
-    dispatcher.compile(signature)
+    # With NUMBA_DISABLE_JIT, to step through a kernel, it is the plain function.
+    if hasattr(dispatcher, "compile"):
+        dispatcher.compile(signature)
     return dispatcher
 
 

@@ -53,8 +53,7 @@ FED |= {"next_session", "calendar", "planned_holidays", "session_open"} | set(GI
 NAMES = [name for name, feature in FEATURES.items() if FED.issuperset(feature.inputs)]
 
 
-@pytest.fixture(scope="module")
-def bars() -> pl.DataFrame:
+def members_and_references() -> pl.DataFrame:
     """Three members, the benchmark and the volatility index; S002 skips one session in 23."""
     bars = random_bars(symbols=3, sessions=500, seed=21)
     days = bars.filter(pl.col("symbol") == "S000")["session"].to_list()
@@ -62,6 +61,11 @@ def bars() -> pl.DataFrame:
     index = bars_of(VOLATILITY_INDEX, level.round(2).tolist(), role="reference", days=days)
     is_missing = (pl.col("symbol") == "S002") & pl.col("session").is_in(SESSIONS[11::23])
     return pl.concat([bars, index]).filter(pl.col("session").is_in(SESSIONS) & ~is_missing).sort("symbol", "ts")
+
+
+@pytest.fixture(scope="module")
+def bars() -> pl.DataFrame:
+    return members_and_references()
 
 
 def _compute(bars: pl.DataFrame, names: list[str] = NAMES, **arguments: Any) -> pl.DataFrame:
