@@ -207,10 +207,12 @@ def test_filings_of_income_to_date_warn_in_the_features_that_read_two_years_of_t
     to_date = newest.with_columns(
         pl.when(pl.col("period") == "FY").then("revenue").otherwise(pl.col("revenue").cum_sum().over("symbol", of_year))
     )
-    _write(tmp_path / "filings", to_date)
+    # A column that the vendor does not deliver: what would read it is NaN, and both are named.
+    _write(tmp_path / "filings", to_date.drop("gross_profit"))
     source = {"table": "fundamentals", "source": {"type": "files", "uri": str(tmp_path / "filings")}}
     bars = session_bars(sessions, symbols=8, seed=4)
-    market = files_market(tmp_path / "bars", bars, features=["fundamental/net_margin"], references=[source])
+    features = ["fundamental/net_margin", "fundamental/gross_margin"]
+    market = files_market(tmp_path / "bars", bars, features=features, references=[source])
     project = Project(tmp_path, market, mlflow_template=mlflow_template)
     weeks = sorted({week_key(day) for day in sessions})
     project.make("small/fundamentals", weeks[0], weeks[-1])
@@ -226,6 +228,11 @@ def test_filings_of_income_to_date_warn_in_the_features_that_read_two_years_of_t
     assert (
         "`revenue` must cover the filing's own period, its Q1, Q2 and Q3 were 1." in said and "net_income" not in said
     )
+    columns = run.checks["small/features/fundamental", "tables_hold_their_columns"]
+    assert not columns.passed and columns.severity.value == "WARN"
+    told = str(columns.metadata["failed"].records)
+    assert "was without a value of gross_profit in " in told
+    assert "features without a value: gross_margin; " in told and "[fundamental, -fundamental/gross_margin]" in told
 
 
 @pytest.mark.parametrize(
