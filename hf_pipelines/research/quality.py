@@ -45,6 +45,7 @@ from hf_pipelines.research.symbol_history import (
     is_hidden,
     is_of_other_size,
     lag,
+    leaves_level,
     one_a_session,
     or_one,
 )
@@ -317,7 +318,7 @@ def _missed_split(history: History) -> Found:
     is_quiet = history.range <= QUIET_RANGE * history.usual_range
     is_other_fault = history.once(_unit_error).bars | history.once(_false_event).bars
     return Found(
-        is_near & is_traded & is_quiet & history.leaves_level & ~is_other_fault,
+        is_near & is_traded & is_quiet & history.once(leaves_level) & ~is_other_fault,
         {"open": history.open, "previous": history.expected, "ratio": split, "turnover": turnover},
     )
 
@@ -331,7 +332,7 @@ def _missed_bonus(history: History) -> Found:
     is_traded = (turnover <= BONUS_TURNOVER) & (turnover >= 1.0 / SPLIT_TURNOVER)
     is_other_fault = history.once(_missed_split).bars | history.once(_false_event).bars
     return Found(
-        (distance <= BONUS_TOLERANCE) & stays & is_quiet & is_traded & history.leaves_level & ~is_other_fault,
+        (distance <= BONUS_TOLERANCE) & stays & is_quiet & is_traded & history.once(leaves_level) & ~is_other_fault,
         {"open": history.open, "previous": history.expected, "ratio": np.exp(-gap), "turnover": turnover},
     )
 
@@ -356,7 +357,7 @@ def _company_jump(history: History) -> Mask:
         | history.once(_missed_split).bars
         | (np.abs(np.log(history.event)) > EVENT_FLOOR)
     )
-    return is_jump & is_quiet & history.leaves_level & ~is_explained
+    return is_jump & is_quiet & history.once(leaves_level) & ~is_explained
 
 
 def _other_company(history: History) -> Found:
@@ -467,7 +468,7 @@ def _unexplained_jump(history: History) -> Found:
     is_jump = (np.abs(gap) > QUIET_JUMP) & (_ranges(history, gap) > QUIET_JUMP_RANGES) & is_quiet & stays
     is_jump |= np.abs(gap) > np.where(_is_not_above(history.turnover_ratio, SPLIT_TURNOVER), TRADED_JUMP, JUMP)
     return Found(
-        is_jump & history.leaves_level & ~is_error,
+        is_jump & history.once(leaves_level) & ~is_error,
         {
             "open": history.open,
             "previous": history.expected,

@@ -119,14 +119,6 @@ class History:
         return _shown(self.event, self.open, self.previous)
 
     @cached_property
-    def leaves_level(self) -> Mask:
-        """Whether the night's move leads to a new price: the way back from a wrong print does not."""
-        is_up, size = self.gap > 0.0, np.abs(self.gap)
-        way_there = np.where(is_up, -self.fall, self.rise)
-        missing = np.abs(np.log(self.open / np.where(is_up, self.before_fall, self.before_rise)))
-        return ~((way_there > RETURN_OPPOSITE * size) & (missing < RETURN_WITHIN * size))
-
-    @cached_property
     def range(self) -> Array:
         return np.log(self.high / self.low)
 
@@ -134,6 +126,14 @@ class History:
     def turnover_ratio(self) -> Array:
         """Money traded by what is usual; NaN where nothing is usual, as with currencies."""
         return self.turnover / np.where(self.usual_turnover > 0.0, self.usual_turnover, np.nan)
+
+
+def leaves_level(history: History) -> Mask:
+    """Whether the night's move leads to a new price: the way back from a wrong print does not."""
+    is_up, size = history.gap > 0.0, np.abs(history.gap)
+    way_there = np.where(is_up, -history.fall, history.rise)
+    missing = np.abs(np.log(history.open / np.where(is_up, history.before_fall, history.before_rise)))
+    return np.asarray(~((way_there > RETURN_OPPOSITE * size) & (missing < RETURN_WITHIN * size)))
 
 
 def one_a_session(bars: pl.DataFrame) -> pl.DataFrame:
