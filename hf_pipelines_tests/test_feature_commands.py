@@ -86,8 +86,9 @@ def test_feature_of_a_researchers_module_is_stored_replayed_and_judged_sound(des
     assert lines[0][0] == "desk/overnight_share: (open - close before) / range"
     assert lines[2][0].endswith("sessions of small/bars") and lines[3][0].startswith("  sound: no look-ahead")
     assert lines[4][0] == (
-        "  on this sample: the future was cut off at up to 6 sessions; a leak on rare rows may escape that, and the "
-        "samples that a run replays; all is replayed by: hfp replay small/desk"
+        "  on this sample: the future was cut off at the end of every week, month and quarter, before holidays, at first bars "
+        "and halts, and at random sessions; a leak on rare rows may escape that, and the samples that a run replays; all is "
+        "replayed every night, and by: hfp replay small/desk"
     )
 
 
