@@ -13,7 +13,7 @@ import io
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import date
+from datetime import date, timedelta
 from enum import Enum
 from functools import cached_property
 from pathlib import Path
@@ -22,10 +22,10 @@ from random import Random
 import polars as pl
 
 from hf_pipelines.partitions import MarketPartitions, shift_week, week_key
+from hf_pipelines.research.bars import PRICE_COLUMNS
 from hf_pipelines.resources.market_data.files import session_of_name
 from hf_pipelines_tests.landing import FIRST_SESSION, HISTORY_WEEKS
 from hf_pipelines_tests.pipeline import TIMEZONE, session_bars, sessions_from
-from hf_pipelines_tests.sample_bars import REFERENCE
 
 # What happens to the past in a moment of trouble, and weeks that a moment stands for.
 TROUBLES = ("late", "revised", "long past", "out of order", "late and broken first", "revised this week")
@@ -93,17 +93,51 @@ class ArrivalScript:
 
     @cached_property
     def bars(self) -> pl.DataFrame:
-        sessions = sessions_from(FIRST_SESSION, HISTORY_WEEKS + self.weeks)
-        return session_bars(sessions, seed=self.seed, symbols=self.symbols)
+        """What the vendor has: with a halt, a delisting, and events on rows that are refused."""
+        bars = session_bars(self.all_sessions, seed=self.seed, symbols=self.symbols)
+        of, day = pl.col("symbol"), pl.col("session")
+        is_halted = (of == self.members[1]) & day.is_in(self.halted)
+        is_delisted = (of == self.members[-1]) & (day > self.last_of_delisted)
+        split, paid = self.faulty_days
+        is_after = (of == self.members[0]) & (day >= split)
+        is_split, is_paid = (of == self.members[0]) & (day == split), (of == self.members[2]) & (day == paid)
+        prices = (pl.when(is_after).then(pl.col(name) / 2.0).otherwise(name).alias(name) for name in PRICE_COLUMNS)
+        return bars.filter(~is_halted & ~is_delisted).with_columns(
+            *prices,
+            split_ratio=pl.when(is_split).then(2.0).otherwise("split_ratio"),
+            dividend=pl.when(is_paid).then(1.5).otherwise("dividend"),
+            volume=pl.when(is_split | is_paid).then(-1.0).otherwise("volume"),
+        )
+
+    @property
+    def halted(self) -> list[date]:
+        """Sessions without a bar of the second member."""
+        return self.days[6:9]
+
+    @property
+    def last_of_delisted(self) -> date:
+        """Last session of the last member."""
+        return self.days[round(0.6 * len(self.days))]
+
+    @property
+    def faulty_days(self) -> tuple[date, date]:
+        """Sessions with a refused row that has an event: a split of the first member, and a dividend at a week's end."""
+        week = shift_week(week_key(self.first_day), -3)
+        return self.days[4], self.partitions.sessions_of_week(week)[-1]
+
+    @property
+    def universe(self) -> list[dict[str, str]]:
+        """As a market's YAML has it."""
+        until = {self.members[-1]: {"until": str(self.last_of_delisted)}}
+        return [{"symbol": each, **until.get(each, {})} for each in self.members]
 
     @cached_property
     def members(self) -> list[str]:
-        found: list[str] = self.bars.filter(pl.col("symbol") != REFERENCE)["symbol"].unique().sort().to_list()
-        return found
+        return [f"S{number:03d}" for number in range(self.symbols)]
 
     @cached_property
     def all_sessions(self) -> list[date]:
-        return self.bars["session"].unique().sort().to_list()
+        return sessions_from(FIRST_SESSION, HISTORY_WEEKS + self.weeks)
 
     @cached_property
     def partitions(self) -> MarketPartitions:
@@ -194,6 +228,8 @@ class _Writer:
     special: set[date] = field(default_factory=set)
 
     def __post_init__(self) -> None:
+        # A part of such a session, or a file with another faulty row, would have too many of them.
+        self.special |= set(self.script.faulty_days)
         self.rng = Random(f"{self.script.seed} arrivals")
         self.days = self.script.days
 
@@ -202,6 +238,7 @@ class _Writer:
         self._daily()
         self._broken_past()
         self._duplicates()
+        self._strays()
         ordered = [arrival for _, arrival in sorted(self.entries, key=lambda each: each[0])]
         return self._with_needs(ordered)
 
@@ -344,6 +381,14 @@ class _Writer:
                 is_renamed = day not in self.revisions and rng.random() < 0.5
                 copy = name.replace(".parquet", "-again.parquet") if is_renamed else name
                 self.entries.append((later, Arrival(("duplicate",), {copy: payload}, is_noise=True)))
+
+    def _strays(self) -> None:
+        """Files that are none of a session: a note, and one of a day without a session, once a week."""
+        for number, day in enumerate(self.days):
+            if week_key(day) != week_key(self.days[max(number - 1, 0)]):
+                saturday = f"{day - timedelta(days=day.weekday() + 2)}.parquet"
+                files = {f"notes-{number}.txt": b"closed on Saturday", saturday: self.script.payload(day)}
+                self.entries.append((number + 0.7, Arrival(("stray",), files, is_noise=True)))
 
     def _with_needs(self, ordered: Sequence[Arrival]) -> list[Arrival]:
         partitions = self.script.partitions

@@ -78,7 +78,7 @@ def make_place(folder: Path, script: ArrivalScript) -> Checkout:
     """A checkout whose only market is fed from its data folder, and whose sensors lose their patience in seconds."""
     attributes = {
         "name": MARKET,
-        "universe": [{"symbol": each} for each in script.members],
+        "universe": script.universe,
         "benchmark": REFERENCE,
         "calendar": "XNYS",
         "timezone": TIMEZONE,

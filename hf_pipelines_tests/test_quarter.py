@@ -31,7 +31,7 @@ from hf_pipelines_tests.soak import (
 # every trouble, and starts each run anew.
 WHOLE_QUARTER = 13
 WEEKS = int(os.environ.get("HF_QUARTER_WEEKS", "4"))
-SEED = 4 if WEEKS == WHOLE_QUARTER else 437
+SEED = 4 if WEEKS == WHOLE_QUARTER else 919
 SCRIPT = ArrivalScript(WEEKS, SEED)
 
 
@@ -66,7 +66,9 @@ def test_quarter_with_restarts_broken_and_duplicate_files_ends_with_the_hashes_a
     assert report.is_equal, report.text()
     kinds = {kind for arrival in SCRIPT.arrivals for kind in arrival.kinds}
     assert (
-        set(report.arrivals) == kinds >= {"daily", "in two parts", "broken", "mended", "duplicate", "late", "revised"}
+        set(report.arrivals)
+        == kinds
+        >= {"daily", "in two parts", "broken", "mended", "duplicate", "late", "revised", "stray"}
     )
     assert report.n_restarts >= WEEKS // 2, report.text()
     if WEEKS == WHOLE_QUARTER:
@@ -78,6 +80,21 @@ def test_quarter_with_restarts_broken_and_duplicate_files_ends_with_the_hashes_a
     assert WEEKS - 1 <= len(models) <= WEEKS
     assert quarter.noisy.partitions(SIGNALS) == [f"{day}" for day in SCRIPT.days if week_key(day) in models]
     assert all(quarter.noisy.partitions(asset) for asset in ASSETS)
+
+
+def test_quarter_keeps_the_events_of_refused_rows_and_a_row_for_every_member(quarter):
+    split, paid = SCRIPT.faulty_days
+    first, _, third, *_ = SCRIPT.members
+    bars = pl.concat(quarter.noisy.read(BARS, week).frame for week in quarter.noisy.partitions(BARS))
+    for symbol, day, column, value in ((first, split, "split_ratio", 2.0), (third, paid, "dividend", 1.5)):
+        of_symbol = bars.filter(pl.col("symbol") == symbol)
+        assert day not in of_symbol["session"].to_list()
+        assert of_symbol.filter(pl.col("session") > day).sort("ts")[column][0] == value
+    for day in (split, *SCRIPT.halted):
+        if f"{day}" in quarter.noisy.partitions(SIGNALS):
+            reasons = dict(quarter.noisy.read(SIGNALS, f"{day}").frame.select("symbol", "reason").iter_rows())
+            assert sorted(reasons) == SCRIPT.members
+            assert reasons[first if day == split else SCRIPT.members[1]] == "no bar"
 
 
 def test_comparison_finds_a_lost_issue_an_old_partition_a_changed_weight_and_a_file_that_was_not_taken(
