@@ -16,6 +16,9 @@ from zoneinfo import ZoneInfo
 
 from hf_pipelines.partitions import KEY_FORMAT, MarketPartitions, parse_key, shift_week, week_key
 
+# A file that has just arrived is on its way: sensors, a queue and a run lie before its bars.
+ARRIVAL_PATIENCE = timedelta(minutes=30)
+
 # Four weeks: what is older is history, and for a person to look at.
 JUDGED_SESSIONS = 20
 
@@ -37,6 +40,8 @@ class MarketStanding:
         Weeks that owe no bars.
     landing : str or None
         Folder or prefix into which its files arrive, None if it is not fed by files.
+    arrived : mapping of session to datetime
+        Newest sessions whose files lie there, and since when (UTC).
     """
 
     name: str
@@ -47,6 +52,7 @@ class MarketStanding:
     bars_weeks: tuple[str, ...] = ()
     known_gaps: frozenset[str] = frozenset()
     landing: str | None = None
+    arrived: Mapping[date, datetime] = field(default_factory=dict)
 
     @property
     def last_session(self) -> date | None:
@@ -72,6 +78,8 @@ class StrategyStanding:
         Newest session of all whose signals were issued.
     max_model_age_weeks : int
         How many weeks old a model may be to serve a session.
+    missing : tuple of (asset, first week, last week)
+        What the model of the newest week is trained on and is not there, in stretches.
     """
 
     name: str
@@ -80,6 +88,7 @@ class StrategyStanding:
     issued: frozenset[date] = frozenset()
     last_issued: date | None = None
     max_model_age_weeks: int = 0
+    missing: tuple[tuple[str, str, str], ...] = ()
 
     @property
     def model_asset(self) -> str:
@@ -138,6 +147,7 @@ class Gap:
     asset: str
     partition: str
     remedy: str
+    is_rejected: bool = False
 
 
 def find_late(
@@ -210,7 +220,8 @@ def judged_sessions(market: MarketStanding, now: datetime) -> Sequence[date]:
     if is_live(partitions, now):
         closed = [day for day in _window(partitions, _local_date(partitions, now)) if partitions.hours[day][1] <= now]
         return closed[-JUDGED_SESSIONS:]
-    return [] if market.last_session is None else _window(partitions, market.last_session)[-JUDGED_SESSIONS:]
+    known = [day for day in (market.last_session, max(market.arrived, default=None)) if day is not None]
+    return _window(partitions, max(known))[-JUDGED_SESSIONS:] if known else []
 
 
 def is_live(partitions: MarketPartitions, now: datetime) -> bool:
@@ -229,14 +240,21 @@ def _local_date(partitions: MarketPartitions, now: datetime) -> date:
 
 
 def _of_bars(market: MarketStanding, now: datetime, late_after: timedelta) -> Iterator[Expectation]:
-    if market.first_session is None:
+    begin = min([*market.arrived, *([market.first_session] if market.first_session else [])], default=None)
+    if begin is None:
         return
     hours = market.partitions.hours
     live = is_live(market.partitions, now)
     for session in judged_sessions(market, now):
-        if session < market.first_session or week_key(session) in market.known_gaps:
+        if session < begin or week_key(session) in market.known_gaps:
             continue
-        if live:
+        if session in market.arrived and session not in market.bars:
+            at = market.arrived[session]
+            since = at + max(ARRIVAL_PATIENCE - late_after, timedelta(0))
+            why = f"its file is there since {_shown(at)} and it has no bars"
+        elif market.first_session is None:
+            continue
+        elif live:
             since, why = hours[session][1], f"it closed at {_shown(hours[session][1])} and has no bars"
         else:
             later = min((day for day in market.bars if day > session), default=None)
@@ -255,6 +273,11 @@ def _of_bars(market: MarketStanding, now: datetime, late_after: timedelta) -> It
 
 
 def _bars_remedy(market: MarketStanding, session: date) -> str:
+    if session in market.arrived:
+        week = week_key(session)
+        return (
+            f"see below what stopped or failed; at once: hfp materialise {market.bars_asset} --from {week} --to {week}"
+        )
     if market.landing is not None:
         return f"put its file ({session}.parquet or .csv) into {market.landing}; it is taken from there by itself"
     last, week = market.last_session, week_key(session)
@@ -277,25 +300,37 @@ def _of_model(strategy: StrategyStanding, late_after: timedelta) -> Iterator[Exp
         due=complete + late_after,
         is_met=week in strategy.models,
         why=f"week {week} could be trained for since {_shown(complete)} and has no model",
-        remedy=f"hfp retrain {strategy.name} --week {week}",
+        remedy=_retrain_remedy(strategy, week),
     )
+
+
+def _retrain_remedy(strategy: StrategyStanding, week: str) -> str:
+    """What a training reads comes before it: without that it fails."""
+    missing = strategy.missing if week == strategy.market.newest_week else ()
+    made = [f"hfp materialise {asset} --from {first} --to {last}" for asset, first, last in missing]
+    return "; then ".join([*made, f"hfp retrain {strategy.name} --week {week}"])
 
 
 def _of_signals(strategy: StrategyStanding, now: datetime, late_after: timedelta) -> Iterator[Expectation]:
     market = strategy.market
     for session in judged_sessions(market, now):
-        if session not in market.bars or not _owes_signals(strategy, session):
+        known = market.bars.get(session) or market.arrived.get(session)
+        if known is None or not _owes_signals(strategy, session):
             continue
         closed = market.partitions.hours[session][1]
         serving = strategy.serving(session)
         made = strategy.models[serving[-1]] if serving else None
-        since = max(each for each in (closed, market.bars[session], made) if each is not None)
-        if serving:
+        since = max(each for each in (closed, known, made) if each is not None)
+        if session not in market.bars:
+            since += max(ARRIVAL_PATIENCE - late_after, timedelta(0))
+            why = "its file is there, and neither bars nor signals"
+            remedy = _bars_remedy(market, session)
+        elif serving:
             why = "it has bars and a model, and no signals"
             remedy = f"hfp materialise {strategy.signals_asset} --from {session} --to {session}"
         else:
             why = f"it has bars, and no signals since week {week_key(session)} has no model"
-            remedy = f"hfp retrain {strategy.name} --week {week_key(session)}"
+            remedy = _retrain_remedy(strategy, week_key(session))
         yield Expectation(
             asset=strategy.signals_asset,
             partition=session.isoformat(),

@@ -6,8 +6,9 @@ A tick of the watch costs one listing a market and two a strategy: footers are k
 gives each object, and change with it.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import re
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta
 from functools import lru_cache
 
@@ -26,11 +27,15 @@ from hf_pipelines.components.operations.lateness import (
 from hf_pipelines.components.strategy import Strategy
 from hf_pipelines.partitions import parse_key, week_key
 from hf_pipelines.resources.issues import latest_fault, named_day
-from hf_pipelines.resources.object_store import ObjectMissingError
+from hf_pipelines.resources.market_data.landing import Landing
+from hf_pipelines.resources.object_store import ObjectMissingError, StorageUnavailableError
 from hf_pipelines.resources.partition_store import Footer, PartitionStore, StoredPartitionError, read_footer
 
 # Twenty sessions span six weeks at most, holidays included; two more for calendars with longer ones.
 READ_WEEKS = 8
+
+# A file of a session, whole: what is still being written has another name.
+SESSION_FILE = re.compile(r"(\d{4}-\d\d-\d\d)\.(parquet|csv)")
 
 
 @dataclass(frozen=True)
@@ -40,6 +45,8 @@ class WatchedStrategy:
     name: str
     market: Market
     max_model_age_weeks: int
+    train_weeks: int = 0
+    feature_groups: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -58,6 +65,8 @@ class Watched:
                 each.name,
                 tree.load_component(f"markets/{each.market}", expected_type=Market),
                 each.max_model_age_weeks,
+                each.training.weeks,
+                tuple(dict.fromkeys(name.partition("/")[0] for name in each.features)),
             )
             for each in tree.get_all_components(of_type=Strategy)
         ]
@@ -78,7 +87,7 @@ class Watched:
     def holes(self, store: PartitionStore) -> list[Gap]:
         """Weeks without bars, or without features of a group, between weeks that have some; no part of every tick."""
         return [
-            hole
+            replace(hole, is_rejected=hole.partition in _rejected(store, asset))
             for market in self.markets
             for asset in (market.bars_asset, *map(market.features_asset, market.feature_groups))
             for hole in find_holes(asset, store.partitions(asset), market.partitions, market.known_gaps)
@@ -136,7 +145,32 @@ def read_market(store: PartitionStore, market: Market) -> MarketStanding:
         bars_weeks=weeks,
         known_gaps=frozenset(market.known_gaps),
         landing=market.landing.objects.uri if market.is_fed else None,
+        arrived=_arrived(market, weeks[-READ_WEEKS:]) if market.is_fed else {},
     )
+
+
+def _arrived(market: Market, weeks: Sequence[str]) -> dict[date, datetime]:
+    """Sessions of the newest weeks, and after them, whose files lie in the landing folder, and since when."""
+    objects, found = market.landing.objects, dict[date, datetime]()
+    try:
+        # A name sorts after the key of its session's week.
+        for each in Landing(objects.uri, objects.endpoint).each(start_after=weeks[0] if weeks else ""):
+            session = _session_of(each.name)
+            if session is not None and market.partitions.is_session(session):
+                found.setdefault(session, each.modified)
+    except StorageUnavailableError:
+        # The sensor that reads it fails, and that is told; what is stored is judged all the same.
+        return {}
+    return found
+
+
+def _session_of(name: str) -> date | None:
+    """Session of a file by its name, None if it names none."""
+    named = SESSION_FILE.fullmatch(name)
+    try:
+        return date.fromisoformat(named[1]) if named else None
+    except ValueError:
+        return None
 
 
 def read_strategy(
@@ -160,7 +194,37 @@ def read_strategy(
         issued=frozenset(issued),
         last_issued=max(issued, default=None) or _latest_issue(store, signals_asset),
         max_model_age_weeks=strategy.max_model_age_weeks,
+        missing=_missing_inputs(store, strategy, market, models),
     )
+
+
+def _missing_inputs(
+    store: PartitionStore, strategy: WatchedStrategy, market: MarketStanding, models: Collection[str]
+) -> tuple[tuple[str, str, str], ...]:
+    """What the model of the newest week is trained on and is not there: asset, first and last week of it."""
+    week = market.newest_week
+    if week is None or week in models or not strategy.train_weeks:
+        return ()
+    window = market.partitions.weeks_around(week, first=-strategy.train_weeks, last=-1)
+    # Before the first bars there is nothing to be made from.
+    first = market.bars_weeks[0]
+    due = [
+        each
+        for each in window
+        if each >= first and each not in market.known_gaps and market.partitions.sessions_of_week(each)
+    ]
+    groups = [strategy.market.features_asset(group) for group in strategy.feature_groups]
+    found = []
+    for asset in (market.bars_asset, *groups):
+        stored = set(store.partitions(asset))
+        if lacking := [each for each in due if each not in stored]:
+            found.append((asset, lacking[0], lacking[-1]))
+    return tuple(found)
+
+
+def _rejected(store: PartitionStore, asset: str) -> set[str]:
+    """Weeks of an asset of which something was refused by a guard."""
+    return set(store.objects.folders(f"_rejected/{asset}"))
 
 
 def is_there(store: PartitionStore, asset: str, partition: str) -> bool:

@@ -175,11 +175,21 @@ class Status:
         return lines
 
     def _hole_lines(self) -> list[str]:
-        if not self.holes:
-            return []
-        lines = ["", "Weeks of which nothing is stored, between weeks of which something is; what reads them lacks it:"]
-        for asset, first, last in _stretches(self.holes):
-            lines.append(f"  {asset} {_span(first, last)}: hfp materialise {asset} --from {first} --to {last}")
+        lines = []
+        if holes := [each for each in self.holes if not each.is_rejected]:
+            lines += [
+                "",
+                "Weeks of which nothing is stored, between weeks of which something is; what reads them lacks it:",
+            ]
+            for asset, first, last in _stretches(holes):
+                lines.append(f"  {asset} {_span(first, last)}: hfp materialise {asset} --from {first} --to {last}")
+        if rejected := [each for each in self.holes if each.is_rejected]:
+            lines += ["", "Weeks that a guard has rejected, so that nothing of them is stored:"]
+            for asset, first, last in _stretches(rejected):
+                lines += [
+                    f"  {asset} {_span(first, last)}: its bytes are kept under _rejected/{asset}",
+                    f"    do: read in its failed run what was found and mend that; then hfp materialise {asset} --from {first} --to {last}",
+                ]
         return lines
 
     def _store_lines(self) -> list[str]:

@@ -274,3 +274,43 @@ def test_judged_sessions_of_a_market_that_never_closes_are_the_last_twenty_days(
     market = market_with(CRYPTO, START, date(2026, 11, 19))
     judged = judged_sessions(market, at("2026-11-20T12:00"))
     assert (len(judged), str(judged[0]), str(judged[-1])) == (JUDGED_SESSIONS, "2026-10-31", "2026-11-19")
+
+
+@pytest.mark.parametrize("is_used", [True, False], ids=["market in use", "market that was never used"])
+def test_replay_whose_file_has_arrived_and_whose_bars_and_signals_have_not_is_late(is_used):
+    last = date(2013, 2, 1)
+    market = market_with(REPLAY, date(2012, 12, 3), last) if is_used else MarketStanding("m", "m/bars", REPLAY)
+    arrived = {date(2013, 2, 4): at("2026-11-20 10:00")}
+    fed = replace(market, landing="/landing", arrived=arrived)
+    strategies = [replace(strategy_on(market), market=fed)] if is_used else []
+    expected = [("m/bars", "2013-02-04"), *([("s/signals", "2013-02-04")] if is_used else [])]
+    assert late_of(fed, *strategies, now=at("2026-11-20 15:59")) == []
+    assert late_of(fed, *strategies, now=at("2026-11-20 16:00")) == expected
+    # With no patience at all a file that has just come is given its half hour.
+    hasty = find_late([fed], strategies, now=at("2026-11-20 10:29"), late_after=timedelta(0))
+    assert hasty == []
+    found = find_late([fed], strategies, now=at("2026-11-20 10:30"), late_after=timedelta(0))
+    assert [(each.asset, each.partition) for each in found] == expected
+    assert found[0].why == "session 2013-02-04: its file is there since 2026-11-20 10:00 UTC and it has no bars"
+    # Nobody is told to put there what is there.
+    assert "put its file" not in found[0].remedy
+    assert found[0].remedy.endswith("hfp materialise m/bars --from 2013-02-03 --to 2013-02-03")
+    # What has come is owed no more.
+    made = replace(fed, first_session=last, bars={**fed.bars, date(2013, 2, 4): at("2026-11-20 10:01")})
+    assert ("m/bars", "2013-02-04") not in late_of(made, now=at("2026-11-21 10:00"))
+
+
+def test_model_that_lacks_its_inputs_is_remedied_by_those_first():
+    market = market_with(NYSE, date(2026, 9, 1), date(2026, 10, 30))
+    strategy = strategy_on(market, models=market.bars_weeks)
+    lacking = replace(strategy, missing=(("m/features/trend", "2026-10-18", "2026-10-25"),))
+    remedies = {}
+    for name, each in (("complete", strategy), ("lacking", lacking)):
+        found = find_late([market], [each], now=at("2026-11-02 12:00"), late_after=SIX_HOURS)
+        remedies[name] = next(late.remedy for late in found if late.asset == "s/fitted_model")
+    assert remedies == {
+        "complete": "hfp retrain s --week 2026-11-01",
+        "lacking": (
+            "hfp materialise m/features/trend --from 2026-10-18 --to 2026-10-25; then hfp retrain s --week 2026-11-01"
+        ),
+    }

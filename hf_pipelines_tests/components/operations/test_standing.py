@@ -9,7 +9,13 @@ import yaml
 from hf_pipelines.components.automation.following import newest_week as newest_week_to_train
 from hf_pipelines.components.market import Market
 from hf_pipelines.components.operations.lateness import judged_sessions
-from hf_pipelines.components.operations.standing import WatchedStrategy, is_there, read_market, read_strategy
+from hf_pipelines.components.operations.standing import (
+    WatchedStrategy,
+    _rejected,
+    is_there,
+    read_market,
+    read_strategy,
+)
 from hf_pipelines.components.strategy import Strategy
 from hf_pipelines.partitions import week_key
 from hf_pipelines.resources.issues import point_to_latest
@@ -138,3 +144,30 @@ def test_newest_week_is_the_one_that_automation_trains(store, end, last, newest)
     sessions = [day for day in market.partitions.sessions_of_week(week_key(last)) if day <= last]
     publish(store, "m/bars", week_key(last), bars_of("A", [1.0] * len(sessions), days=sessions), 6)
     assert read_market(store, market).newest_week == newest_week_to_train(strategy.plan(market), store) == newest
+
+
+def test_files_that_have_arrived_are_read_by_the_names_of_their_sessions(store, market, tmp_path, monkeypatch):
+    monkeypatch.setenv("HF_LANDING_URI", str(tmp_path))
+    market = Market.resolve_from_yaml(yaml.safe_dump(MARKET))
+    assert read_market(store, market).arrived == {}
+    (tmp_path / "landing").mkdir()
+    names = ("2013-02-04.parquet", "2013-02-05.csv", "2013-02-09.csv", "2013-02-31.csv", "2013-02-06.csv.part", "x.csv")
+    for name in names:
+        (tmp_path / "landing" / name).write_text("")
+    # Neither a Saturday nor a day that the calendar lacks, nor another name.
+    assert sorted(map(str, read_market(store, market).arrived)) == ["2013-02-04", "2013-02-05"]
+
+
+def test_inputs_that_the_newest_model_lacks_are_named_in_stretches_and_a_rejected_week_is_known(store, market):
+    weeks = {"2013-02-10": date(2013, 2, 11), "2013-02-17": date(2013, 2, 19), "2013-02-24": date(2013, 2, 25)}
+    for week, day in weeks.items():
+        publish(store, "m/bars", week, bars_of("A", [1.0], days=[day]), 1)
+    publish(store, "m/features/temporal", "2013-02-10", bars_of("A", [1.0], days=[date(2013, 2, 11)]), 2)
+    watched = WatchedStrategy("s", market, 0, train_weeks=2, feature_groups=("temporal",))
+    standing = read_market(store, market)
+    week = standing.newest_week
+    found = read_strategy(store, watched, standing, NOW)
+    assert week == "2013-02-24"
+    assert found.missing == (("m/features/temporal", "2013-02-17", "2013-02-17"),)
+    store.objects.put("_rejected/m/features/temporal/2013-02-17/0.parquet", b"")
+    assert _rejected(store, "m/features/temporal") == {"2013-02-17"}

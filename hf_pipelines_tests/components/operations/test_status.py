@@ -10,7 +10,7 @@ from dagster._core.utils import make_new_run_id
 from dagster._daemon.types import DaemonHeartbeat
 
 from hf_pipelines.components.operations.activity import Activity
-from hf_pipelines.components.operations.lateness import MarketStanding, StrategyStanding
+from hf_pipelines.components.operations.lateness import Gap, MarketStanding, StrategyStanding
 from hf_pipelines.components.operations.standing import Standing
 from hf_pipelines.components.operations.status import Status
 from hf_pipelines.partitions import MarketPartitions
@@ -145,3 +145,16 @@ def test_what_has_stopped_is_said_with_what_to_do_and_is_not_well(instance):
     ]
     # Once is enough.
     assert not any("The daemon" in line for line in lines)
+
+
+def test_rejected_weeks_are_told_as_rejected_and_the_others_as_to_make(instance):
+    holes = [
+        Gap("fed/features/trend", week, "", is_rejected=week == "2012-01-15") for week in ("2012-01-08", "2012-01-15")
+    ]
+    lines = replace(status_of(instance), holes=holes).lines()
+    assert (
+        "  fed/features/trend 2012-01-08: hfp materialise fed/features/trend --from 2012-01-08 --to 2012-01-08" in lines
+    )
+    at = lines.index("Weeks that a guard has rejected, so that nothing of them is stored:")
+    assert lines[at + 1] == "  fed/features/trend 2012-01-15: its bytes are kept under _rejected/fed/features/trend"
+    assert lines[at + 2].startswith("    do: read in its failed run what was found and mend that; then hfp materialise")
