@@ -12,6 +12,9 @@ from hf_pipelines.research.sentiment import score_news
 from hf_pipelines.resources.sentiment import FinbertScorer
 from hf_pipelines_tests.research.test_sentiment import _news
 
+# Seconds of imports in each process that needs it.
+pytestmark = pytest.mark.xdist_group("transformers")
+
 LABELS = {0: "neutral", 1: "positive", 2: "negative"}
 TEXTS = ["profit rose", "loss", "profit fell and loss rose", "", "an unseen word"]
 

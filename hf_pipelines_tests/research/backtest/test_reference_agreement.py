@@ -58,6 +58,8 @@ def test_run_backtest_agrees_with_naive_event_loop(seed: int) -> None:
     )
 
 
+# vectorbt compiles for 25 CPU seconds in each process that calls it.
+@pytest.mark.xdist_group("vectorbt")
 @pytest.mark.parametrize("seed", range(3))
 def test_simulate_agrees_with_vectorbt_where_cash_never_binds(seed: int) -> None:
     vectorbt = pytest.importorskip("vectorbt")

@@ -16,6 +16,9 @@ from hf_pipelines_tests.qlib_reference import as_qlib_reads, expressions, qlib_f
 from hf_pipelines_tests.real_data import real_table
 from hf_pipelines_tests.sample_bars import bars_of, random_bars, weekdays
 
+# Seconds of imports in each process that needs it.
+pytestmark = pytest.mark.xdist_group("qlib")
+
 NAMES = [feature.name for feature in FEATURES]
 PRICES = ("open", "high", "low", "close")
 # Qlib divides by 1e-12 where there is nothing: larger than any ratio that means something.
