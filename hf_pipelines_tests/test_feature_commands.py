@@ -214,10 +214,10 @@ def test_feature_test_of_a_broken_function_names_the_feature_and_what_it_did(des
     # The last weeks that 2 x 2 + 120 sessions fit into, of three members.
     judged = pl.concat([desk.store.read("small/bars", week).frame for week in desk.weeks[-31:]])
     assert judged.filter(pl.col("role") == "member").height == 3 * 147
-    shape = "must give an array of float64 of shape (441,), one number a row of the panel, was"
+    shape = "must give an array of float64 of shape (6,), one number a row of the panel, was"
     raised = "must be computed without an error, raised ValueError in broken_features.py"
     expected = {
-        "short": f"{shape} float64 of shape (440,).",
+        "short": f"{shape} float64 of shape (5,).",
         "listed": f"{shape} list.",
         "written": f"{raised}:16: assignment destination is read-only; a panel is shared by all features: write into a copy.",
         "divided": f"{raised}:21: operands could not be broadcast together with shapes (441,) (2,).",
