@@ -220,7 +220,7 @@ def test_feature_test_of_a_broken_function_names_the_feature_and_what_it_did(des
         "short": f"{shape} float64 of shape (5,).",
         "listed": f"{shape} list.",
         "written": f"{raised}:16: assignment destination is read-only; a panel is shared by all features: write into a copy.",
-        "divided": f"{raised}:21: operands could not be broadcast together with shapes (441,) (2,).",
+        "divided": f"{raised}:21: operands could not be broadcast together with shapes (6,) (2,).",
     }
     for name, said in expected.items():
         lines = list(feature_test_lines(desk.store, market, name))
