@@ -28,6 +28,8 @@ FILE_NAMES = ("defs.yaml", "defs.yml", "component.yaml")
 MAX_BYTES = 4_000_000
 # The fields of our components nest five deep.
 MAX_DEPTH = 20
+# Values of a file, with those that an alias (*name) repeats: 5,000 members with spells and sectors are 50,000.
+MAX_VALUES = 1_000_000
 # Of one text, such as a description.
 MAX_TEXT = 10_000
 
@@ -220,6 +222,10 @@ class _Level:
     key: str | None = None
     # Of a list: how many values have come.
     n_values: int = 0
+    anchor: str | None = None
+    # Values below it, and how deep they nest, with those of aliases.
+    size: int = 1
+    depth: int = 1
 
     @property
     def awaits_key(self) -> bool:
@@ -246,6 +252,8 @@ class _Reader:
     events: Iterator[yaml.Event]
     lines: dict[Place, int] = field(default_factory=dict)
     _levels: list[_Level] = field(default_factory=list)
+    # Size and depth of what an alias repeats.
+    _anchored: dict[str, tuple[int, int]] = field(default_factory=dict)
 
     def faults(self) -> Iterator[tuple[int, str]]:
         """Line and words of each fault; ends at one after which the rest would be misread."""
@@ -264,11 +272,18 @@ class _Reader:
                 case yaml.ScalarEvent() | yaml.SequenceStartEvent() if not self._levels:
                     yield line, "the file must be a mapping with `type` and `attributes`, was none."
                     return
+                case yaml.AliasEvent() if event.anchor not in self._anchored or self._levels[-1].awaits_key:
+                    yield (
+                        line,
+                        f"{self._told()} must be a value of its own or one that has ended, was *{(event.anchor or '')[:40]}.",
+                    )
+                    return
                 case yaml.AliasEvent():
-                    yield line, f"{self._told()} must write its value out, was the alias *{(event.anchor or '')[:40]}."
-                    self._value_ends(line)
+                    self._value_ends(line, *self._anchored[str(event.anchor)])
                 case yaml.ScalarEvent():
                     yield from self._marked(event, line)
+                    if event.anchor:
+                        self._anchored[event.anchor] = (1, 0)
                     yield from (
                         self._key(event.value, line) if self._levels[-1].awaits_key else self._value(event.value, line)
                     )
@@ -282,10 +297,19 @@ class _Reader:
                         return
                     if self._place() == ("type",):
                         yield line, "`type` must be the name of a component, was a list or mapping."
-                    self._levels.append(_Level(isinstance(event, yaml.MappingStartEvent), self._place()))
+                    is_mapping = isinstance(event, yaml.MappingStartEvent)
+                    self._levels.append(_Level(is_mapping, self._place(), anchor=event.anchor))
                 case yaml.MappingEndEvent() | yaml.SequenceEndEvent():
                     ended = self._levels.pop()
-                    self._value_ends(self.lines.get(ended.place, line))
+                    if ended.anchor:
+                        self._anchored[ended.anchor] = (ended.size, ended.depth)
+                    self._value_ends(self.lines.get(ended.place, line), ended.size, ended.depth)
+                    if ended.size > MAX_VALUES or len(self._levels) + ended.depth > MAX_DEPTH:
+                        yield (
+                            line,
+                            f"the file must hold at most {MAX_VALUES:,} values and nest at most {MAX_DEPTH} deep, was with more by its aliases.",
+                        )
+                        return
         if not n_documents:
             yield 1, "the file must have `type` and `attributes`, was empty; write them or remove the folder."
         elif ("type",) not in self.lines:
@@ -314,16 +338,16 @@ class _Reader:
         self._value_ends(line)
 
     def _marked(self, event: yaml.NodeEvent, line: int) -> Iterator[tuple[int, str]]:
-        if event.anchor:
-            yield line, f"{self._told()} must write its value out, was with the anchor &{event.anchor[:40]}."
         tag = getattr(event, "tag", None)
         if tag and tag not in ("!", "tag:yaml.org,2002:str"):
             yield line, f"{self._told()} must be plain YAML, was with the tag {tag[:80]!r}; remove the tag."
 
-    def _value_ends(self, line: int) -> None:
+    def _value_ends(self, line: int, size: int = 1, depth: int = 0) -> None:
         if not self._levels:
             return
         level = self._levels[-1]
+        level.size += size
+        level.depth = max(level.depth, depth + 1)
         self.lines.setdefault(level.next_place, line)
         level.key = None
         level.n_values += 1

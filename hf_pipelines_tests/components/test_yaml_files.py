@@ -82,6 +82,12 @@ def _any(rng: random.Random, attributes: dict, wanted: Callable[[tuple, object],
     return rng.choice([each for each in _leaves(attributes) if wanted(each, _at(attributes, each))])
 
 
+def _aliases(width: int, n: int) -> str:
+    """A list of lists of lists, by aliases: width**n values, n levels deep."""
+    lines = [f"  a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * width)}]" for i in range(1, n + 1)]
+    return "type: hf_pipelines.components.Market\nattributes:\n  a0: &a0 [x]\n" + "\n".join(lines) + "\n"
+
+
 def structure(rng: random.Random, kind: str, attributes: dict) -> str | bytes:
     text = _written(kind, attributes)
     cut = rng.randrange(1, text.index("attributes:"))
@@ -90,7 +96,7 @@ def structure(rng: random.Random, kind: str, attributes: dict) -> str | bytes:
             b"", b"\n \n", b"# only a comment\n", bytes(rng.randrange(256) for _ in range(200)) + b"\xff", text.encode("utf-16"),
             text.encode() + b"\0", text + "---\n" + text, f"- {text}", "plain text", text[:cut] if text[:cut].strip() else b"",
             "type: " + "[" * 2_000, text + "  deep: " + "{a: " * 500 + "1" + "}" * 500 + "\n", text.replace("attributes:", "attributes: [", 1),
-            text.replace("type:", "type: !!python/object/apply:os.system", 1), text + "  a: &a [x]\n  b: *a\n",
+            text.replace("type:", "type: !!python/object/apply:os.system", 1), _aliases(*rng.choice([(10, 8), (1, 30), (2, 300)])), text + "  a: &a [*a]\n", text + "  a: *a\n",
             text.replace("type:", "kind:", 1), text + "more: 1\n", text.replace("hf_pipelines.components", rng.choice(["os", "os.path", "../x", "nowhere"]), 1),
         ]
     )  # fmt: skip
@@ -185,6 +191,11 @@ def test_component_of_the_sound_file_gives_text_as_text(tmp_path, kind):
     if kind == "Market":
         # Digits, and a leading zero, in quotes: Dagster's own reading makes the number 300027 of the first.
         assert (found.universe[1].symbol, found.benchmark) == ("300027", "0700")
+
+
+def test_component_of_a_value_that_an_alias_repeats_has_it_twice(tmp_path):
+    text = _written("Strategy", STRATEGY).replace("  - technical\n", "  - &group technical\n  - *group\n", 1)
+    assert _component(tmp_path, "Strategy", text).features == ["technical", "technical"]
 
 
 def test_read_values_fills_in_variables_of_the_environment_and_their_defaults(tmp_path, monkeypatch):
