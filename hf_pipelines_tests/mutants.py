@@ -33,7 +33,7 @@ TESTS = Path("hf_pipelines_tests") / "research"
 # Module below `research` to the tests that must notice an error in it.
 TESTS_OF: dict[str, tuple[str, ...]] = {
     "splitters": ("test_splitters.py",),
-    "targets": ("test_targets.py",),
+    "targets": ("test_targets.py", "test_events.py"),
     "matrix": ("test_matrix.py",),
     "metrics": ("test_metrics.py",),
     "costs": ("test_costs.py", "backtest/test_reference.py"),

@@ -7,7 +7,7 @@ import polars as pl
 import pytest
 from polars.testing import assert_frame_equal
 
-from hf_pipelines.research.targets import TARGETS, build_labels, build_target, forward_return
+from hf_pipelines.research.targets import ROUNDING_RETURN, TARGETS, build_labels, build_target, forward_return
 from hf_pipelines_tests.sample_matrix import close_of, plain_bars
 
 
@@ -173,3 +173,9 @@ def test_build_labels_of_moves_of_exactly_the_threshold_are_flat(percent):
 def test_build_labels_of_moves_a_tick_off_the_threshold_are_not(tick, code):
     bars = plain_bars({"A": [1000.0, 1010.0 + tick]})
     assert build_labels(bars, build_target("direction", horizon_bars=1))["y"].to_list() == [code]
+
+
+def test_direction_of_a_return_at_the_rounding_of_a_threshold_is_flat():
+    params = {"lower": -0.01, "upper": 0.01}
+    edges = np.array([0.01 + ROUNDING_RETURN, -0.01 - ROUNDING_RETURN, 0.01 + 2e-12, -0.01 - 2e-12])
+    assert TARGETS["direction"].encode(edges, params).tolist() == [1.0, 1.0, 2.0, 0.0]
