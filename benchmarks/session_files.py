@@ -9,6 +9,7 @@ The folder is beside the project, never in it: `--data FOLDER`, or where the tes
 
 import argparse
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import date, timedelta
 from pathlib import Path
@@ -95,7 +96,13 @@ def derive_pystock(raw: pl.DataFrame) -> pl.DataFrame:
     """Events out of `ca_ratio`, which on the eve of an ex-date is adjusted close by close."""
     factor = pl.col("ca_ratio").cum_prod(reverse=True).over("symbol", order_by="date")
     raw = raw.drop_nulls("ca_ratio").with_columns(adj_close=pl.col("close") * factor)
-    return derive_events(raw.drop("ca_ratio", "first_seen", "last_seen").rename({"date": "session"}))
+    prices = raw.drop("ca_ratio", "first_seen", "last_seen").rename({"date": "session"})
+    found = []
+    for symbol in prices.partition_by("symbol", maintain_order=True):
+        # Spin-offs and the vendor's wrong ratios are no simple split: those symbols are left out.
+        with suppress(ValueError):
+            found.append(derive_events(symbol))
+    return pl.concat(found)
 
 
 def _load(
