@@ -121,7 +121,7 @@ def test_read_of_no_file_is_empty(source):
             id="hour",
         ),
         pytest.param(csv_row(ts="1361826000"), "row 3: `ts` must be of type Datetime", id="epoch"),
-        pytest.param('"AAA,2013-02-25', "could not parse", id="open-quote"),
+        pytest.param('"AAA,2013-02-25\n', "could not parse", id="open-quote"),
     ],
 )
 def test_read_of_a_csv_that_does_not_parse_names_file_and_row(source, tmp_path, row, reason):
