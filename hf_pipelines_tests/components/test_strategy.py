@@ -3,7 +3,7 @@
 import io
 from collections.abc import Mapping
 from dataclasses import replace
-from datetime import date, timedelta
+from datetime import UTC, date, datetime, timedelta
 from functools import partial
 from importlib import import_module
 from pathlib import Path
@@ -14,8 +14,12 @@ import polars as pl
 import pytest
 import yaml
 
+from hf_pipelines.components.display import parquet_bytes
+from hf_pipelines.components.stage import Finding
+from hf_pipelines.components.strategy_stages.backtest import _fills_late
 from hf_pipelines.research.backtest import ENGINES
 from hf_pipelines.research.features import Feature, Panel
+from hf_pipelines.resources.partition_store import Content
 from hf_pipelines_tests.pipeline import US_TECH, Project, ridge_strategy, shipped_features, trees_strategy
 
 TECHNICAL = "us_tech/features/technical"
@@ -281,15 +285,29 @@ def test_a_backtest_that_fills_on_the_bar_that_decided_is_rejected(project, monk
 
     def fill_at_once(*args: Any, **options: Any) -> Any:
         result = engine.run(*args, **options)
-        return replace(result, trades=result.trades.with_columns(session=pl.col("decision_session")))
+        return replace(result, trades=result.trades.with_columns(ts=pl.col("decision_ts")))
 
     project.make([f"ranking/{stage}" for stage in ("training_matrix", "cv_results")], "2012-04-01")
     monkeypatch.setitem(ENGINES, "reference", replace(engine, run=fill_at_once))
     run = project.run("ranking/backtest", "2012-04-01")
     assert not run.success and project.store.partitions("ranking/backtest") == []
     verdict = run.checks["ranking/backtest", "fills_after_decisions"]
-    assert not verdict.passed and "decided 2012-0" in verdict.description
+    assert not verdict.passed and "decided at 2012-0" in verdict.description
     assert len(project.store.objects.keys("_rejected/ranking/backtest")) == 1
+
+
+def test_a_fill_on_a_later_bar_of_the_decisions_session_is_no_early_one():
+    at = [datetime(2012, 4, 2, hour, 30, tzinfo=UTC) for hour in (14, 15, 16)]
+    trades = pl.DataFrame({"symbol": "S000", "ts": at[1:], "decision_ts": at[:2]})
+
+    def judged(frame: pl.DataFrame) -> Finding:
+        content = Content(frame, attachments={"trades.parquet": parquet_bytes(frame)})
+        return _fills_late(object(), {}, "2012-04-01", content)  # nothing of the run is looked at
+
+    assert judged(trades).passed
+    early = judged(trades.with_columns(decision_ts=pl.Series([at[0], at[2]])))
+    assert (early.passed, early.n_compared) == (False, 2)
+    assert early.findings == (f"S000 decided at {at[2]}, filled on the bar of {at[2]}",)
 
 
 def test_cv_results_of_a_fold_that_knew_later_labels_are_rejected(project, monkeypatch):

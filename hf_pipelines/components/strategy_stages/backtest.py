@@ -92,9 +92,10 @@ def backtest(plan: StrategyPlan) -> Stage:
 
 def _fills_late(run: StageRun, inputs: Mapping[str, Loaded], key: str, content: Content) -> Finding:
     trades = pl.read_parquet(io.BytesIO(content.attachments["trades.parquet"]))
-    early = trades.filter(pl.col("session") <= pl.col("decision_session"))
+    # By bars, not by sessions: below a day a decision may be filled on a later bar of its session.
+    early = trades.filter(pl.col("ts") <= pl.col("decision_ts"))
     shown = tuple(
-        f"{row['symbol']} decided {row['decision_session']}, filled {row['session']}"
+        f"{row['symbol']} decided at {row['decision_ts']}, filled on the bar of {row['ts']}"
         for row in early.head(5).to_dicts()
     )
     return Finding(early.is_empty(), trades.height, shown)

@@ -74,7 +74,8 @@ class BacktestResult:
         fraction of the peak.
     trades : DataFrame
         A row a fill, in order of time, then symbol. `symbol`; `session`, `ts` of the bar filled on (`ts` is
-        that bar's close, also for a fill at its open); `decision_session`; `shares` signed, fractional
+        that bar's close, also for a fill at its open); `decision_session`, `decision_ts` of the bar at whose
+        close it was decided; `shares` signed, fractional
         allowed; `price` of the bar, before slippage; `notional` = shares * price; `fee`, `slippage` in
         currency.
     drawdowns : DataFrame
@@ -160,6 +161,7 @@ def trades_frame(ledger: Ledger, panel: TradingPanel, costs: Costs, *, fill: Fil
             "ts": panel.ts.gather(rows),
             # An order lives for one bar, so the decision was taken on the bar before the fill.
             "decision_session": panel.session.gather(rows - 1),
+            "decision_ts": panel.ts.gather(rows - 1),
             "shares": shares,
             "price": price,
             "notional": notional,
