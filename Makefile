@@ -15,7 +15,7 @@ unexport PYTHONDONTWRITEBYTECODE
 INSTALL := $(BIN)/uv pip install --quiet --native-tls --python $(BIN)/python --constraint constraints.txt
 PLAIN_INSTALL := $(BIN)/python -m pip install --quiet --no-compile --constraint constraints.txt
 
-.PHONY: demo test test-quick every-test quick-tests coverage mutants quarter quality lint kernels ui stack bench soak clean
+.PHONY: demo test test-quick every-test quick-tests coverage mutants quarter quality lint kernels ui stack bench soak clean faults
 
 demo: $(STAMP)
 	$(BIN)/hfp demo
@@ -61,6 +61,11 @@ mutants: $(STAMP)
 # The simulated quarter in whole: `make test` plays four of its thirteen weeks.
 quarter: $(STAMP)
 	HF_QUARTER_WEEKS=13 $(BIN)/python -m pytest -q hf_pipelines_tests/test_quarter.py
+
+# Every fault that the pipeline was tried with, as a table: make faults WORDS="postgres S3"
+WORDS ?=
+faults: $(STAMP)
+	$(BIN)/python -m hf_pipelines_tests.fault_table $(WORDS)
 
 # What the rules on bars catch of planted faults, and how often they ring on real bars: docs/quality.md.
 quality: $(STAMP)
