@@ -39,7 +39,11 @@ def test_script_with_its_noise_ends_with_the_files_of_the_one_without(script):
     peaceful = laid_down([each for each in script.arrivals if not each.is_noise])
     history = script.history.files
     copies = {name for name in noisy if name.endswith("-again.parquet")}
-    assert {**history, **{name: each for name, each in noisy.items() if name not in copies}} == {**history, **peaceful}
+    strays = {name for each in script.arrivals if each.kinds == ("stray",) for name in each.files}
+    kept = {name: each for name, each in noisy.items() if name not in copies | strays}
+    assert {**history, **kept} == {**history, **peaceful}
+    # A note, and a file of a Saturday, for each week but the first.
+    assert len(strays) == 2 * (script.weeks - 1) and not strays & set(peaceful)
     # A copy that differed from its original would be a second file of the session.
     assert all(noisy[name] == {**history, **noisy}[name.replace("-again", "")] for name in copies)
 

@@ -188,10 +188,10 @@ def test_feed_lays_down_the_next_sessions_and_their_bars_are_those_of_the_sample
     bars = {name: checkout.store().read(f"{name}/bars", WEEK) for name in ("us_tech", MARKET)}
     assert bars[MARKET].frame.equals(bars["us_tech"].frame)
     assert bars[MARKET].frame.height == 5 * 6
-    # The week itself, and the eight weeks before it that hold 34 sessions: a storm and Thanksgiving closed three.
+    # The week itself, and the ten weeks before it that hold 44 sessions: a storm and Thanksgiving closed three.
     seen = dict(bars[MARKET].footer.sources)
     assert {name: digest for name, digest in seen.items() if week_of_name(name) == WEEK} == fed
-    assert min(seen) == "2012-10-08.parquet"
+    assert min(seen) == "2012-09-24.parquet"
     assert seen.items() <= digests(folder).items()
 
 

@@ -31,6 +31,7 @@ clear text (object stores read their own AWS_* variables).
 | DAGSTER_HOME | `<HF_DATA_DIR>/dagster_home` | folder of the Dagster instance |
 | AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_SESSION_TOKEN | none | keys of the object store |
 | HF_S3_MACHINE_ROLE | 0 | 1: where there are none, those of the machine's role, asked for at the cloud's metadata address |
+| AWS_EC2_METADATA_DISABLED | true | set by the project unless HF_S3_MACHINE_ROLE is 1: no key is asked for at the cloud's metadata address |
 | AWS_REGION, AWS_DEFAULT_REGION | AWS' own | region of the bucket; boto3 reads the second, obstore both |
 """
 

@@ -283,11 +283,12 @@ def test_fitted_model_that_cannot_be_published_ends_its_tracker_run_failed(
     project = small_project.copy(tmp_path / "project")
     week = project.weeks[12]
     project.make(["ranking/training_matrix", "ranking/cv_results"], week)
-    # A folder where the partition's file belongs: no write, not even root's, can replace it.
-    (project.folder / "storage" / "ranking" / "fitted_model" / f"{week}.parquet" / "taken").mkdir(parents=True)
+    # A file where the folder of the model's bytes belongs: no write, not even root's, can go below it.
+    (project.folder / "storage" / "_attached" / "ranking").mkdir(parents=True, exist_ok=True)
+    (project.folder / "storage" / "_attached" / "ranking" / "fitted_model").touch()
     failed = project.run("ranking/fitted_model", week)
     assert not failed.success
-    assert f"ranking/fitted_model/{week}.parquet" in failed.message
+    assert f"_attached/ranking/fitted_model/{week}" in failed.message
     tracking = MLflowTracking(uri=f"sqlite:///{project.folder / 'mlflow.db'}")
     assert [run.info.status for run in runs_of(tracking, "ranking")[1]] == ["FAILED"]
 
