@@ -433,8 +433,13 @@ def lost_sessions(store: PartitionStore) -> list[str]:
 def source_differences(store: PartitionStore, script: ArrivalScript) -> list[str]:
     """Files that arrived and that no bars were made from, and the other way round."""
     arrived: dict[str, str] = {}
-    for arrival in (script.history, *(each for each in script.arrivals if not each.is_noise)):
-        arrived |= {name: sha256(payload).hexdigest() for name, payload in arrival.files.items()}
+    # A file of a Saturday is no noise here: bars of its week are made anew to name it.
+    for arrival in (
+        script.history,
+        *(each for each in script.arrivals if not each.is_noise or each.kinds == ("stray",)),
+    ):
+        tables = {name: payload for name, payload in arrival.files.items() if name.endswith(".parquet")}
+        arrived |= {name: sha256(payload).hexdigest() for name, payload in tables.items()}
     used: dict[str, str] = {}
     judged = []
     for week in store.partitions(BARS):
