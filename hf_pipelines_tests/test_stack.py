@@ -215,7 +215,8 @@ def stack_code_server_whose_inner_process_is_killed_serves_again_and_its_run_goe
 ) -> None:
     outer, n_starts = psutil.Process(stack.pids()["code_server"]), stack.n_healthy("code_server")
     run_id = stack.launch(["us_tech/bars"], FIRST_BARS, WEEK)
-    wait_until(lambda: stack.run_pid(run_id) != 0, "process of the run", timeout_s=START_S)
+    # Under way, and not just being started: what asked for its start has been answered.
+    assert stack.wait_for_status(run_id, "STARTED", timeout_s=START_S) == "STARTED"
     (inner,) = [each for each in outer.children() if "grpc" in each.cmdline()]
     inner.kill()
     wait_until(lambda: "code_server  answers again" in stack.printed, "code", timeout_s=START_S)

@@ -39,7 +39,7 @@ def test_run_backtest_frames_have_the_contract_columns() -> None:
         + ["borrow", "dividends", "drawdown"]
     )
     assert result.trades.columns == (
-        ["symbol", "session", "ts", "decision_session", "shares", "price", "notional", "fee", "slippage"]
+        ["symbol", "session", "ts", "decision_session", "decision_ts", "shares", "price", "notional", "fee", "slippage"]
     )
     assert result.drawdowns.columns == ["start", "trough", "end", "depth", "sessions"]
     assert result.equity["session"].null_count() == 0
