@@ -225,11 +225,12 @@ def _retrain(options: argparse.Namespace) -> None:
 def _status(options: argparse.Namespace) -> int:
     import json
 
+    from hf_pipelines.components.yaml_lines import fault_lines
     from hf_pipelines.runs import Pipeline
 
     pipeline = Pipeline.open()
     status = pipeline.status()
-    faults = [line for told in pipeline.faults.values() for line in told.splitlines()]
+    faults = fault_lines(pipeline.faults)
     if options.json:
         print(json.dumps({**status.to_json(), "left_out": faults}, indent=1))
     else:
@@ -310,11 +311,12 @@ def _diff(options: argparse.Namespace) -> None:
 
 
 def _features(options: argparse.Namespace) -> None:
+    from hf_pipelines.components.yaml_lines import fault_lines
     from hf_pipelines.runs import stored_features
     from hf_pipelines.store_commands import features_lines
 
     stored, faults = stored_features()
-    for line in (line for told in faults.values() for line in told.splitlines()):
+    for line in fault_lines(faults):
         # Who has mistyped a feature looks its name up here.
         print(f"hfp: not shown, the market cannot be loaded: {line}", file=sys.stderr)
     _print(features_lines(options.pattern, stored=stored))

@@ -24,7 +24,7 @@ from hf_pipelines.components.operations.cause import first_failure
 from hf_pipelines.components.operations.standing import Watched
 from hf_pipelines.components.operations.status import Status
 from hf_pipelines.components.yaml_files import component_files
-from hf_pipelines.components.yaml_lines import LOADING_ERRORS, FaultyYAMLError, loading_fault
+from hf_pipelines.components.yaml_lines import LOADING_ERRORS, FaultyYAMLError, fault_lines, fault_of
 from hf_pipelines.definitions import defs, sound_defs
 from hf_pipelines.partitions import parse_key
 from hf_pipelines.resources import settings
@@ -85,9 +85,7 @@ def stored_features() -> tuple[dict[str, list[str]], dict[Path, str]]:
         try:
             market = tree.load_component(path.parent, expected_type=Market)
         except LOADING_ERRORS as e:
-            if not (told := loading_fault(e, tree.defs_module_path)):
-                raise
-            faults[path.parent] = told
+            faults[path.parent] = fault_of(e, tree.defs_module_path)
             continue
         for name in (name for names in market.feature_groups.values() for name in names):
             found.setdefault(name, []).append(market.name)
@@ -124,7 +122,7 @@ class Pipeline:
             definitions = defs()
         except FaultyYAMLError:
             definitions, faults = sound_defs()
-            for line in (line for told in faults.values() for line in told.splitlines()):
+            for line in fault_lines(faults):
                 print(f"hfp: left out: {line}", file=sys.stderr)
         return Pipeline(definitions, dg.DagsterInstance.get(), Storage().store(), faults)
 

@@ -17,7 +17,7 @@ from dagster.components.core.defs_module import ComponentPath
 from hf_pipelines.components.market import Market
 from hf_pipelines.components.strategy import Strategy
 from hf_pipelines.components.yaml_files import component_files, component_of, read_values
-from hf_pipelines.components.yaml_lines import LOADING_ERRORS, FaultyYAMLError, loading_fault
+from hf_pipelines.components.yaml_lines import LOADING_ERRORS, FaultyYAMLError, fault_of
 
 # Judged before Dagster reads them: its words for a faulty field are many.
 OWN_TYPES: dict[str, type[Market] | type[Strategy]] = {
@@ -60,9 +60,7 @@ def load_components(path_within_project: Path) -> LoadedComponents:
         return LoadedComponents(tree.build_defs(tree.defs_module_path), tree)
     except LOADING_ERRORS as e:
         # The web UI shows the last error first: the fault, not what Dagster wraps around it.
-        if not (told := loading_fault(e, tree.defs_module_path)):
-            raise
-        raise FaultyYAMLError(told) from e
+        raise FaultyYAMLError(fault_of(e, tree.defs_module_path)) from e
 
 
 def load_sound_components(path_within_project: Path) -> LoadedComponents:
@@ -86,9 +84,7 @@ def _faults_of_loading(tree: dg.ComponentTree, folders: Sequence[Path], defs: Pa
         try:
             tree.build_defs_at_path(folder)
         except LOADING_ERRORS as e:
-            if not (told := loading_fault(e, defs)):
-                raise
-            found[folder] = told
+            found[folder] = fault_of(e, defs)
     return found
 
 

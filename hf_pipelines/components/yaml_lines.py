@@ -5,6 +5,7 @@ around it. Does not live here: what is a fault (`yaml_files`, `market`, `strateg
 """
 
 import re
+from collections.abc import Mapping
 from itertools import takewhile
 from pathlib import Path
 from typing import Any
@@ -22,8 +23,6 @@ LOADING_ERRORS = (ComponentTreeException, FaultyYAMLError)
 
 # Rules of a field by the type of pydantic's error; what is not here has a message of its own.
 RULES = {
-    "missing": "be given",
-    "extra_forbidden": "be a field that the README lists",
     "bool": "be true or false",
     "int": "be a whole number",
     "float": "be a number",
@@ -162,6 +161,24 @@ def loading_fault(error: BaseException, defs: Path) -> str:
             return str(cause) if is_placed else f"{line_of(folder, '', str(cause))}: {cause}"
         cause = cause.__cause__
     return ""
+
+
+def fault_of(error: Exception, defs: Path) -> str:
+    """As `loading_fault`; an error that is none of the YAML is raised again.
+
+    Raises
+    ------
+    Exception
+        `error` itself.
+    """
+    if told := loading_fault(error, defs):
+        return told
+    raise error
+
+
+def fault_lines(faults: Mapping[Path, str]) -> list[str]:
+    """Every line of the faults of several components."""
+    return [line for told in faults.values() for line in told.splitlines()]
 
 
 def line_of(folder: Path, field: str, fault: str = "") -> str:

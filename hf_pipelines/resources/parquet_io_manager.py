@@ -127,22 +127,23 @@ class Loaded:
         return replace(self, known_at=at, symbols=symbols)
 
 
-def require_all(*requirements: Callable[[], object]) -> None:
-    """Ask for several inputs, and name at once all that is missing or damaged: each by itself would be mended in vain.
+def require_all(*requirements: Callable[[], Any]) -> list[Any]:
+    """What several inputs give; all that is missing or damaged is named at once: each by itself would be mended in vain.
 
     Raises
     ------
     ValueError
         A line an input that refused.
     """
-    faults = []
+    found, faults = [], []
     for require in requirements:
         try:
-            require()
+            found.append(require())
         except ValueError as e:
             faults.append(str(e))
     if faults:
         raise ValueError("\n".join(faults))
+    return found
 
 
 def _by_symbol(frame: pl.DataFrame) -> pl.DataFrame:

@@ -51,11 +51,10 @@ def signals(plan: StrategyPlan) -> Stage:
         session = parse_key(key)
         partitions.require_session(session)
         week = week_of_key(key)
-        require_all(
+        *_, model = require_all(
             *(partial(inputs[each.name].require, [week]) for each in features),
             partial(_model_for, plan, inputs["fitted_model"], key),
         )
-        model = _model_for(plan, inputs["fitted_model"], key)
         weights = _signal_frame(plan, inputs, key, model, now=run.now)
         hashes = inputs["fitted_model"].hashes([model.footer.partition])
         for each in features:
