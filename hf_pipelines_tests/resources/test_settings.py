@@ -50,10 +50,19 @@ def test_every_command_refuses_a_setting_out_of_its_range_in_one_line(monkeypatc
 
 def test_require_sound_names_every_faulty_setting(monkeypatch):
     monkeypatch.setenv("HF_KEEP_DAYS", "x")
+    monkeypatch.setenv("HF_SILENT_MINUTES", "nan")
+    monkeypatch.setenv("HF_LEAST_DISK_MB", "-1")
+    monkeypatch.setenv("HF_LEAST_MEMORY_MB", "x")
     monkeypatch.setenv("HF_MAX_ROWS", "0")
     with pytest.raises(ValueError) as caught:  # noqa: PT011
         settings.require_sound()
-    assert [line.split("`")[1] for line in str(caught.value).splitlines()] == ["HF_KEEP_DAYS", "HF_MAX_ROWS"]
+    assert [line.split("`")[1] for line in str(caught.value).splitlines()] == [
+        "HF_KEEP_DAYS",
+        "HF_SILENT_MINUTES",
+        "HF_LEAST_DISK_MB",
+        "HF_LEAST_MEMORY_MB",
+        "HF_MAX_ROWS",
+    ]
 
 
 def test_data_folder_that_cannot_be_written_is_told_in_one_line(tmp_path, monkeypatch, small_disk):
