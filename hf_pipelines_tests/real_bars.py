@@ -140,3 +140,17 @@ KNOWN_FAULTS = (
     ("AAPL", date(2014, 6, 9), date(2014, 6, 9)),
     ("AAPL", date(2020, 8, 31), date(2020, 8, 31)),
 )
+
+# Of those: what happened, and which sessions are wrong, by source.
+REAL_CASES = (
+    ("pystock", "NEE", "another instrument, twice", (
+        (date(2016, 6, 9), date(2016, 11, 21)), (date(2016, 11, 29), date(2017, 1, 30)),
+    )),
+    ("pystock", "MS", "another instrument", ((date(2017, 2, 14), date(2017, 2, 16)),)),
+    ("pystock", "CF", "a split of 5:1 is missing", ((date(2015, 6, 18), date(2015, 6, 18)),)),
+    ("pystock", "BBD", "a bonus of 6:5 is missing", ((date(2015, 3, 27), date(2015, 3, 27)),)),
+    ("pystock", "DHR", "a spin-off is missing", ((date(2016, 7, 5), date(2016, 7, 5)),)),
+    ("pystock", "NFLX", "a split told again", ((date(2015, 7, 14), date(2015, 7, 14)),)),
+    ("lean", "IBM", "an open at twice the price", ((date(2002, 12, 23), date(2002, 12, 23)),)),
+    ("lean", "GOOGL", "a close far below the day", ((date(2008, 9, 30), date(2008, 9, 30)),)),
+)  # fmt: skip

@@ -4,7 +4,7 @@ Lives here: reading a market's source for weeks, what is published, quarantined 
 not live here: what a bar is (`research.bars`), where files lie (`resources.market_data`).
 """
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import date, datetime, timedelta
 from functools import partial
@@ -34,13 +34,14 @@ from hf_pipelines.research.bars import (
     stale_bars,
     validate_bars,
 )
+from hf_pipelines.research.disputes import Dispute, follow_disputes, override_verdicts
 from hf_pipelines.research.events import describe_carried, settle_events
 from hf_pipelines.research.quality import RULES, judge_bars
 from hf_pipelines.research.wording import some_of
 from hf_pipelines.resources.market_data import SourceFile
 from hf_pipelines.resources.market_data.files import session_of_name
 from hf_pipelines.resources.parquet_io_manager import Loaded
-from hf_pipelines.resources.partition_store import Content, Footer
+from hf_pipelines.resources.partition_store import Content, Footer, StoredPartitionError
 
 if TYPE_CHECKING:
     from hf_pipelines.components.market import Market
@@ -91,6 +92,8 @@ def bars_stage(market: "Market") -> Stage:
             validate_bars,
             settle_events,
             describe_carried,
+            override_verdicts,
+            follow_disputes,
             split_stray_events,
             missing_bars,
             stale_bars,
@@ -174,17 +177,23 @@ def _compute_bars(market: "Market", run: StageRun, inputs: Mapping[str, Loaded])
             listed.setdefault(key, {})[file.name] = file.sha256
     settled = _settle(market, passed)
     contents, metadata = {}, {}
-    for key, days in closed.items():
+    disputes: dict[str, list[Dispute]] = {}
+    for key, days in sorted(closed.items()):
         if key in faults:
             continue
         weeks_before = market.weeks_before(key)
-        content = _bars_content(market, key, days, passed.get(key, []), settled)
+        told, disputes[key] = _follow(market, run, key, days, settled, disputes)
+        content = _bars_content(market, key, days, passed.get(key, []), replace(settled, told=told))
         looked_at = {name: sha256 for each in weeks_before for name, sha256 in listed.get(each, {}).items()}
         others = {file.name: file.sha256 for file in strays.get(key, [])}
         content = replace(
             content,
             sources={**looked_at, **content.sources, **others, **market.override_sources(key)},
-            facts={**content.facts, "strays": [_told_stray(market, file) for file in strays.get(key, [])]},
+            facts={
+                **content.facts,
+                "strays": [_told_stray(market, file) for file in strays.get(key, [])],
+                "disputes": [each.to_json() for each in disputes[key]],
+            },
         )
         if content.frame.is_empty() and key not in market.known_gaps:
             faults[key] = [_explain_no_bars(market, key, days)]
@@ -207,7 +216,9 @@ class _Settled:
     quarantined : DataFrame
         Rows refused, as they came, with their `reason`.
     verdicts : DataFrame
-        Of `judge_bars`.
+        Of `judge_bars`, and of the market's `row_overrides`.
+    told : DataFrame
+        Warnings of levels in dispute, of one week.
     carried : DataFrame
         Of `settle_events`.
     """
@@ -216,6 +227,7 @@ class _Settled:
     came: Mapping[str, pl.DataFrame]
     quarantined: pl.DataFrame
     verdicts: pl.DataFrame
+    told: pl.DataFrame
     carried: pl.DataFrame
 
 
@@ -233,7 +245,7 @@ def _settle(market: "Market", passed: Mapping[str, list[tuple[SourceFile, Checke
     calendar, is_daily = market.partitions.sessions, market.bar_grid.is_daily
     # Judged with the events of refused rows in place: without them a sound bar after one looks like a missed split.
     known, _ = settle_events(merged.bars, refused, calendar=calendar, is_daily=is_daily)
-    verdicts = judge_bars(known, calendar=calendar)
+    verdicts = override_verdicts(judge_bars(known, calendar=calendar), known, market.overridden_rows)
     # The first of several reasons; the others are no news of it.
     errors = verdicts.filter(pl.col("severity") == "error").unique(
         ["symbol", "session"], keep="first", maintain_order=True
@@ -245,8 +257,51 @@ def _settle(market: "Market", passed: Mapping[str, list[tuple[SourceFile, Checke
         came=_by_week(merged.bars),
         quarantined=pl.concat([refused, judged.sort("symbol", "ts")]),
         verdicts=verdicts,
+        told=verdicts.clear(),
         carried=carried,
     )
+
+
+def _follow(
+    market: "Market",
+    run: StageRun,
+    key: str,
+    days: Collection[date],
+    settled: _Settled,
+    made: Mapping[str, list[Dispute]],
+) -> tuple[pl.DataFrame, list[Dispute]]:
+    """Warnings of the levels in dispute in a week, and what is in dispute at its end: of the week before, of this run or
+    stored.
+
+    It changes no bar, so a week is not out of date when what was in dispute before it is another than it was.
+    """
+    weeks = market.weeks_before(key)
+    came = [settled.came[each] for each in (*weeks, key) if each in settled.came]
+    return follow_disputes(
+        pl.concat([_NO_BARS, *came]),
+        settled.verdicts,
+        [each for each in _disputes_before(market, run, weeks, made) if each.symbol in market.roles],
+        calendar=market.partitions.sessions,
+        days=days,
+        overrides=market.overridden_rows,
+    )
+
+
+def _disputes_before(
+    market: "Market", run: StageRun, weeks: Sequence[str], made: Mapping[str, list[Dispute]]
+) -> list[Dispute]:
+    for week in reversed(weeks):
+        if week in made:
+            return made[week]
+        try:
+            footer = run.store.footer(market.bars_asset, week) if run.store is not None else None
+        except StoredPartitionError:
+            # A damaged week is made anew, and says so itself.
+            continue
+        if footer is not None:
+            kept: list[dict[str, object]] = footer.facts.get("disputes", [])  # type: ignore[assignment]
+            return [Dispute.from_json(each) for each in kept]
+    return []
 
 
 def _by_week(bars: pl.DataFrame) -> dict[str, pl.DataFrame]:
@@ -318,7 +373,9 @@ def _bars_content(
     # A row of a day without a session belongs to the week all the same.
     all_days = [day for day in _days_of(key) if day in days or day not in market.partitions.hours]
     quarantined = settled.quarantined.filter(pl.col("session").is_in(all_days))
-    verdicts = settled.verdicts.filter(of_week)
+    verdicts = pl.concat([settled.verdicts.filter(of_week), settled.told]).sort(
+        "symbol", "session", maintain_order=True
+    )
     is_suspect = (pl.col("severity") == "warning") & (pl.col("rule") != GAP_RULE)
     suspect = verdicts.filter(is_suspect).select("symbol", "session", "rule", "reason")
     # A session after the last one that came is not missing but yet to come: the check `on_time` says when it is late.

@@ -34,13 +34,22 @@ from hf_pipelines.components.stage import (
     Stage,
 )
 from hf_pipelines.components.yaml_files import component_of
-from hf_pipelines.partitions import MarketPartitions, parse_key, shift_week, usual_breaks, usual_sessions, week_key
+from hf_pipelines.partitions import (
+    MarketPartitions,
+    parse_key,
+    shift_week,
+    usual_breaks,
+    usual_sessions,
+    week_end,
+    week_key,
+)
 from hf_pipelines.research.bars import (
     SYMBOL_PATTERN,
     BarGrid,
     BarsEnd,
     Timeframe,
 )
+from hf_pipelines.research.disputes import Override
 from hf_pipelines.research.events import CARRY_SESSIONS
 from hf_pipelines.research.features.feature import Feature
 from hf_pipelines.research.features.registry import FEATURES, names_by_group, register
@@ -181,6 +190,22 @@ class CalendarOverride(dg.Model, dg.Resolvable):
         return self
 
 
+class RowOverride(dg.Model, dg.Resolvable):
+    """What a person has found out about rows that the rules judge wrongly: `since` and `until` included."""
+
+    symbol: str
+    verdict: Literal["refused", "accepted"]
+    since: str
+    until: str | None = None
+
+    @model_validator(mode="after")
+    def _check_days(self) -> "RowOverride":
+        _require_dates("row_overrides", [self.since, *([self.until] if self.until else [])])
+        if self.until is not None and self.until < self.since:
+            raise ValueError(f"`until` must not be before `since` {self.since}, was {self.until}.")
+        return self
+
+
 class Market(dg.Component, dg.Model, dg.Resolvable):
     """One universe + timeframe + calendar + source, with its bars and feature datasets.
 
@@ -216,6 +241,8 @@ class Market(dg.Component, dg.Model, dg.Resolvable):
     calendar_overrides : list
         Sessions, closures and hours that the calendar does not know: `day`, and `closed: true` or `open` and `close` on the
         market's clock; `announced`, from which day on it was known, by default the day itself.
+    row_overrides : list
+        Rows that the rules on bars judge wrongly: `symbol`, `since`, `until`, and `verdict`, refused or accepted.
     known_gaps : list of str
         Weeks (their Sundays) without data, in which an empty `bars` is right.
     max_faulty_share : float
@@ -239,6 +266,7 @@ class Market(dg.Component, dg.Model, dg.Resolvable):
     references: Sequence[ReferenceSpec] = Field(default_factory=list)
     news_scorer: str = LEXICON
     calendar_overrides: Sequence[CalendarOverride] = Field(default_factory=list)
+    row_overrides: Sequence[RowOverride] = Field(default_factory=list)
     known_gaps: Sequence[str] = Field(default_factory=list)
     max_faulty_share: float = 0.2
     periods_per_year: float | None = None
@@ -344,6 +372,7 @@ class Market(dg.Component, dg.Model, dg.Resolvable):
         overridden = [each.day for each in self.calendar_overrides]
         if repeated := sorted({day for day in overridden if overridden.count(day) > 1}):
             raise ValueError(f"`calendar_overrides` must name each day once, was with {', '.join(repeated[:5])} again.")
+        self._check_row_overrides()
         self._require_fed()
         sectors = {(each.symbol, each.sector) for each in self.universe if each.sector is not None}
         if len(sectors) > len(self.sectors):
@@ -354,6 +383,18 @@ class Market(dg.Component, dg.Model, dg.Resolvable):
             # Built now for the same reason.
             self.data_source  # noqa: B018
         return self
+
+    def _check_row_overrides(self) -> None:
+        if strangers := sorted({each.symbol for each in self.row_overrides} - {*self.roles}):
+            raise ValueError(
+                f"`row_overrides` must name symbols of the market, was {', '.join(each[:80] for each in strangers[:5])}."
+            )
+        ordered = sorted(self.overridden_rows)
+        for (symbol, _, until, _), (other, since, _, _) in zip(ordered, ordered[1:], strict=False):
+            if symbol == other and (until is None or since <= until):
+                raise ValueError(
+                    f"`row_overrides` must name each row once, was with {symbol} on {since} again; give the earlier an `until`."
+                )
 
     def _require_fed(self) -> None:
         """Refuse features whose inputs the market does not have."""
@@ -479,12 +520,30 @@ class Market(dg.Component, dg.Model, dg.Resolvable):
         """The overrides of the calendar, as they enter versions and listings."""
         return [str(each.model_dump()) for each in sorted(self.calendar_overrides, key=lambda each: each.day)]
 
+    @cached_property
+    def overridden_rows(self) -> list[Override]:
+        """Rows that a person has judged."""
+        return [
+            (each.symbol, parse_key(each.since), parse_key(each.until) if each.until else None, each.verdict)
+            for each in self.row_overrides
+        ]
+
     def override_sources(self, key: str) -> dict[str, str]:
-        """Overrides of days of a week, listed like files: a week is made anew for one of its own."""
-        of_week = [each for each in self.calendar_overrides if week_key(parse_key(each.day)) == key]
-        return {
-            f"calendar_overrides/{each.day}": sha256(str(each.model_dump()).encode()).hexdigest() for each in of_week
+        """Overrides that a week hangs on, listed like files: of its own days and of those that it is judged by."""
+        if not (self.calendar_overrides or self.row_overrides):
+            return {}
+        first, last = parse_key(min([key, *self.weeks_before(key)])), week_end(parse_key(key))
+        days = {
+            f"calendar_overrides/{each.day}": _digest(each.model_dump())
+            for each in self.calendar_overrides
+            if first <= parse_key(each.day) <= last
         }
+        rows = {
+            f"row_overrides/{symbol}/{since}": _digest(verdict, max(since, first), min(until or last, last))
+            for symbol, since, until, verdict in self.overridden_rows
+            if since <= last and (until is None or until >= first)
+        }
+        return {**days, **rows}
 
     @property
     def bars_asset(self) -> str:
@@ -677,6 +736,10 @@ class Market(dg.Component, dg.Model, dg.Resolvable):
             ],
             sensors=[arrivals_sensor(self, job)] if self.is_watched else [],
         )
+
+
+def _digest(*parts: object) -> str:
+    return sha256(" ".join(map(str, parts)).encode()).hexdigest()
 
 
 def _require_dates(field: str, days: Sequence[str]) -> None:

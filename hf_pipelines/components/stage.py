@@ -32,7 +32,7 @@ from hf_pipelines.resources.parquet_io_manager import (
     Publication,
     describe_faults,
 )
-from hf_pipelines.resources.partition_store import Content, StoredPartitionError, Verdict
+from hf_pipelines.resources.partition_store import Content, PartitionStore, StoredPartitionError, Verdict
 
 # Run tag: which partitions of a run's range are wanted, joined by commas; without it all of them.
 WANTED_TAG = "hf/partitions"
@@ -157,12 +157,15 @@ class StageRun:
         Dagster's logger.
     tracked : mapping of partition to str
         Run of the experiment tracker, where there is one.
+    store : PartitionStore, optional
+        Where the stage publishes.
     """
 
     partitions: tuple[str, ...]
     now: datetime
     log: Any
     tracked: Mapping[str, str] = field(default_factory=dict)
+    store: PartitionStore | None = None
 
 
 @dataclass(frozen=True)
@@ -337,7 +340,8 @@ class Stage:
 
     def _execute(self, context: dg.AssetExecutionContext, inputs: Mapping[str, Loaded]) -> Iterator[Any]:
         wanted = _wanted(context.run.tags, context.partition_keys)
-        run = StageRun(partitions=wanted, now=context.resources.clock.now(), log=context.log)
+        store = context.resources.io_manager.storage.store()
+        run = StageRun(partitions=wanted, now=context.resources.clock.now(), log=context.log, store=store)
         with self.track(context) if self.track else nullcontext(None) as tracker:
             if tracker is not None:
                 run = replace(run, tracked=tracker.runs)

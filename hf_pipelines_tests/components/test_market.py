@@ -1,6 +1,7 @@
 """A market's bars through Dagster: published, quarantined, refused, late, and what the checks say of it."""
 
 import json
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
@@ -18,7 +19,14 @@ import hf_pipelines.defs
 from hf_pipelines.components.automation.arrivals import Arrivals
 from hf_pipelines.components.automation.work import Ledger
 from hf_pipelines.components.bars_stage import _bars_content, _check_file, _settle
-from hf_pipelines.components.market import CalendarOverride, FilesSourceSpec, HttpSourceSpec, Market, UniverseMember
+from hf_pipelines.components.market import (
+    CalendarOverride,
+    FilesSourceSpec,
+    HttpSourceSpec,
+    Market,
+    RowOverride,
+    UniverseMember,
+)
 from hf_pipelines.components.stage import WANTED_TAG
 from hf_pipelines.partitions import week_key
 from hf_pipelines.research.bars import SOURCE_SCHEMA
@@ -854,7 +862,7 @@ def test_bars_footer_facts_are_plain_json(small):
     facts = small.store.footer("small/bars", "2013-02-24").facts
     assert json.loads(json.dumps(facts)) == facts
     noted = dict.fromkeys(("quarantined", "events", "missing", "stale", "suspect"), [])
-    assert facts == {"expected": 30, **noted, "strays": [], "unknown_rows": 0}
+    assert facts == {"expected": 30, **noted, "strays": [], "disputes": [], "unknown_rows": 0}
 
 
 def test_a_file_of_a_day_that_is_no_session_is_named_with_its_events_and_its_week_made_once(small):
@@ -909,6 +917,10 @@ def test_a_calendar_override_makes_its_own_week_anew_and_takes_the_stray_file_fo
     footer = opened.store.footer("small/bars", "2013-02-24")
     assert footer.facts["strays"] == [] and "2013-03-02" in footer.session_hashes
     assert dict(footer.sources) == opened.market.bars_listing("2013-02-24", now)
+    assert opened.tick() == []
+    # Nor does the sensor overlook that it is gone again.
+    (asked,) = small.tick()
+    assert asked.partition_key == "2013-02-24"
 
 
 @pytest.mark.parametrize(
@@ -932,3 +944,92 @@ def test_a_calendar_override_makes_its_own_week_anew_and_takes_the_stray_file_fo
 def test_a_calendar_override_that_makes_no_sense_is_refused(override, message):
     with pytest.raises(ValidationError, match=message):
         CalendarOverride(**override)
+
+
+# --- levels in dispute, and rows that a person has judged
+
+LONG = {"start": "2012-11-26", "end": "2013-03-08"}
+
+
+def stranger_bars(market: Market, first: date, last: date) -> pl.DataFrame:
+    """Every symbol at 100; on some sessions AAA stands for a company at a fifth of the price with a 25th of the trade."""
+    partitions = market.partitions
+    rows = [
+        (symbol, day, partitions.hours[day][1], 100.0, 101.0, 99.0, 100.5, 1000.0, 1.0, 0.0)
+        for day in partitions.sessions_between(partitions.start, partitions.end)
+        for symbol in (*MEMBERS, BENCHMARK)
+    ]
+    bars = pl.DataFrame(rows, schema=SOURCE_SCHEMA, orient="row")
+    is_strange = (pl.col("symbol") == "AAA") & pl.col("session").is_between(first, last)
+    columns = ("open", "high", "low", "close", "volume")
+    return bars.with_columns(pl.when(is_strange).then(pl.col(name) / 5.0).otherwise(pl.col(name)) for name in columns)
+
+
+def test_a_level_in_dispute_is_told_each_week_until_the_rows_are_named_and_the_sensor_makes_their_weeks(tmp_path):
+    first, last = date(2013, 1, 9), date(2013, 2, 20)
+    small = small_market(tmp_path, **LONG)
+    small.arrive(stranger_bars(small.market, first, last))
+    weeks = small.market.partitions.weeks_between(date(2012, 11, 26), date(2013, 3, 8))
+    assert small.run(weeks[0], weeks[-1]).success
+    in_range = {week: small.store.footer("small/bars", week) for week in weeks}
+    suspect = {
+        line.split()[1] for each in in_range.values() for line in each.facts["suspect"] if "disputed_level" in line
+    }
+    refused = {line.split()[1] for each in in_range.values() for line in each.facts["quarantined"]}
+    strange = [str(day) for day in small.market.partitions.sessions_between(first, last)]
+    assert (sorted(refused), sorted(suspect)) == (strange[:10], strange[10:])
+    (tmp_path / "other").mkdir()
+    alone = small_market(tmp_path / "other", **LONG)
+    alone.arrive(stranger_bars(alone.market, first, last))
+    assert alone.run(weeks[0], weeks[8]).success
+    for week in weeks[9:13]:
+        assert alone.run(week).success
+        footer = alone.store.footer("small/bars", week)
+        assert (footer.content_hash, footer.facts) == (in_range[week].content_hash, in_range[week].facts)
+    # A person names the rows: the weeks that hold them or are judged by them are made anew, and no other.
+    now = datetime(2013, 3, 9, 12, tzinfo=UTC)
+
+    def asked(market: Market, cursor: str | None) -> tuple[set[str], str]:
+        tick = Arrivals(market, small.store, Ledger(small.instance, now), now).tick(cursor)
+        return {week for each in tick.requests for week in each.tags[WANTED_TAG].split(",")}, tick.cursor
+
+    wanted, cursor = asked(small.market, None)
+    assert wanted == set()
+    override = RowOverride(symbol="AAA", verdict="refused", since=str(first), until=str(last))
+    named = SmallMarket(tmp_path, build_market(tmp_path, **LONG, row_overrides=[override]))
+    assert named.market.code_versions == small.market.code_versions
+    wanted, _ = asked(named.market, cursor)
+    assert sorted(wanted) == [week for week in weeks if week >= "2013-01-06"]
+    assert named.run("2013-01-06", weeks[-1]).success
+    quarantined = {
+        line.split()[1] for week in weeks for line in small.store.footer("small/bars", week).facts["quarantined"]
+    }
+    assert sorted(quarantined) == strange
+    assert not any("disputed" in str(small.store.footer("small/bars", week).facts["suspect"]) for week in weeks)
+    wanted, cursor = asked(named.market, cursor)
+    assert wanted == set()
+    # And once more when the name is taken back.
+    wanted, _ = asked(small.market, cursor)
+    assert sorted(wanted) == [week for week in weeks if week >= "2013-01-06"]
+    assert small.run("2013-01-06", weeks[-1]).success
+    assert {week: small.store.footer("small/bars", week).content_hash for week in weeks} == {
+        week: each.content_hash for week, each in in_range.items()
+    }
+    assert asked(small.market, cursor)[0] == set()
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ({"since": "2 March"}, "`row_overrides` must be a date YYYY-MM-DD, was '2 March'"),
+        ({"until": "2013-02-18"}, "`until` must not be before `since` 2013-02-19, was 2013-02-18"),
+        ({"verdict": "wrong"}, "Input should be 'refused' or 'accepted'"),
+        ({"symbol": "ZZZ"}, "`row_overrides` must name symbols of the market, was ZZZ."),
+        ({"symbol": "BBB", "since": "2013-02-21"}, "must name each row once, was with BBB on 2013-02-21 again"),
+    ],
+)
+def test_a_row_override_that_makes_no_sense_is_refused(override, message):
+    given = {"symbol": "AAA", "verdict": "refused", "since": "2013-02-19"}
+    with pytest.raises(ValidationError, match=re.escape(message)):
+        other = RowOverride(symbol="BBB", verdict="accepted", since="2013-02-19", until="2013-02-21")
+        build_market(Path("/nowhere"), row_overrides=[other, RowOverride(**given | override)])

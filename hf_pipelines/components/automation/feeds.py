@@ -6,7 +6,7 @@ them. Does not live here: when a tick looks, and the features after them (`arriv
 
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import date, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -111,7 +111,12 @@ class Feed(ABC):
         )
         if scan.strays:
             self.notes.append(f"no file of {self.asset}, left alone: {', '.join(scan.strays)}")
-        return scan
+        return replace(scan, fingerprints={week: self._print(week, each) for week, each in scan.fingerprints.items()})
+
+    def _print(self, week: str, of_files: str) -> str:
+        """Fingerprint of all that a week is made from; that of its files alone where there is nothing else."""
+        others = self.other_sources(week)
+        return digest(of_files, others) if others else of_files
 
     def request(self, fingerprints: Mapping[str, str], handled: dict[str, str]) -> list[dg.RunRequest]:
         """Ask for weeks whose files changed and for the later weeks judged by them.
@@ -167,9 +172,11 @@ class Feed(ABC):
         return self.ledger.due(works)
 
     def _lacks(self, made: str, *weeks: str) -> bool:
-        """Whether a week was made without a file of `weeks` that lies there now."""
+        """Whether a week was made without a file of `weeks` that lies there now, or from other things besides."""
         if not self.past_days(made) or (made in weeks and not self._listed[made]):
             return False
+        if made in weeks and self._other_sources_of(made) != self.other_sources(made):
+            return True
         return any(not self._sources(made).items() >= self._listed[week].items() for week in weeks)
 
     def _never_saw(self, week: str, stored: Mapping[str, str]) -> set[str]:
@@ -178,12 +185,19 @@ class Feed(ABC):
         return {each for each in later if week not in {week_of_name(name) for name in self._sources(each)}}
 
     def _states(self, weeks: Sequence[str]) -> dict[str, Any]:
-        """All the files that each week would be made from."""
+        """All that each week would be made from."""
         self._look_at(weeks)
-        return {week: [self._listed[each] for each in (*self.before(week), week)] for week in weeks}
+        return {
+            week: [*(self._listed[each] for each in (*self.before(week), week)), dict(self.other_sources(week))]
+            for week in weeks
+        }
 
     def _own_sources(self, week: str) -> list[str]:
         return [name for name in self._sources(week) if week_of_name(name) == week]
+
+    def _other_sources_of(self, week: str) -> dict[str, str]:
+        """What a week was made from besides files; unlike these, what is gone is missing rightly."""
+        return {name: sha256 for name, sha256 in self._sources(week).items() if week_of_name(name) is None}
 
     def _early_files(self, week: str) -> bool:
         past = set(self.past_days(week))
@@ -197,9 +211,6 @@ class Feed(ABC):
         for name, sha256 in self.source.listing([day for week in new for day in self.looked_at_days(week)]).items():
             if (week := week_of_name(name)) is not None:
                 self._listed[week][name] = sha256
-        for week in new:
-            if self.past_days(week):
-                self._listed[week].update(self.other_sources(week))
 
     def _sources(self, week: str) -> Mapping[str, str]:
         """What a week was made from; nothing if it was not made, or cannot be read."""
