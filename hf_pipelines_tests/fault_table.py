@@ -33,6 +33,8 @@ FAULTS: tuple[tuple[str, str, str], ...] = (
     ("the supervisor gives up", "a person is told", "serving/test_lookout.py::test_supervisor_that_gives_up_tells_it"),
     ("a run's process number belongs to another process", "the run is failed", "resources/test_run_launcher.py::test_health_of_a_run_whose_process_number_was_given_to_another_is_not_found"),
     ("the machine was restarted under a run", "the run is failed", "resources/test_run_launcher.py::test_health_of_a_run_from_before_a_restart_of_the_machine_is_not_found_though_its_process_number_is_taken"),
+    ("a run is asked for twice, and its code server dies as it starts one", "executed once, one start, SUCCESS", "resources/test_run_launcher.py::test_run_asked_for_twice_and_run_whose_code_server_dies_as_it_starts_are_executed_once"),
+    ("a second process of a run that lives", "refused; takes over when the first is killed", "resources/test_run_claims.py::test_run_that_a_living_process_executes_is_refused_to_another_and_free_again_when_it_is_killed"),
     ("a requeued run whose process lives", "not launched again", "resources/test_run_launcher.py::test_run_whose_process_lives_is_not_launched_again_and_one_whose_process_died_is"),
     # What stops without a word.
     ("sensors stop ticking", "told once from outside, and once when well", "serving/test_lookout.py::test_sensors_that_stop_together_are_told_once_over_a_restart_and_once_when_each_ticks_again"),

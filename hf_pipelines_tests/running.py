@@ -124,6 +124,17 @@ def is_run_worker(process: psutil.Process) -> bool:
         return False
 
 
+def starting_runs(code_server: psutil.Process) -> set[int]:
+    """Processes of runs below a code server that have begun to import: whoever asked for them waits for an answer."""
+    found = set()
+    for each in code_server.children():
+        with suppress(psutil.NoSuchProcess):
+            # What they are to do is sent to them at once.
+            if is_run_worker(each) and each.cpu_times().user > 0.2:
+                found.add(each.pid)
+    return found
+
+
 class Running:
     """Code server, web server and daemon of a checkout; each leads a process group of its own.
 

@@ -10,12 +10,14 @@ environment of the processes that Dagster starts, and out of the arguments that 
 import os
 from typing import Any
 
+from dagster import Field
 from dagster._core.storage.base_storage import DagsterStorage
 from dagster._serdes import ConfigurableClass, ConfigurableClassData
 
 from hf_pipelines.resources import settings
 from hf_pipelines.resources.object_store import StorageUnavailableError
 from hf_pipelines.resources.redaction import guard_process, redacted
+from hf_pipelines.resources.run_claims import RUN_ID, claim_if_worker
 from hf_pipelines.resources.run_ends import SettledSqliteStorage
 from hf_pipelines.resources.s3_access import forbid_metadata
 
@@ -31,7 +33,8 @@ class InstanceStorage(DagsterStorage, ConfigurableClass):
 
     @classmethod
     def config_type(cls) -> dict[str, Any]:
-        return {}
+        # Not for dagster.yaml: the launcher names the run to the process that it has started.
+        return {RUN_ID: Field(str, is_required=False)}
 
     @classmethod
     def from_config_value(cls, inst_data: ConfigurableClassData | None, config_value: Any) -> Any:
@@ -40,17 +43,24 @@ class InstanceStorage(DagsterStorage, ConfigurableClass):
         # Every process of Dagster comes by here.
         guard_process()
         forbid_metadata()
-        if url := settings.postgres_url():
-            return _postgres(url, inst_data)
-        # Without DAGSTER_HOME `dagster dev` works in a temporary folder; what it ran should not be lost with it.
-        home = settings.dagster_home()
-        try:
-            home.mkdir(parents=True, exist_ok=True)
-        except OSError as e:
-            raise StorageUnavailableError(
-                f"`DAGSTER_HOME` must be a folder that can be written, was {home} ({e.strerror}); set another one."
-            ) from e
-        return SettledSqliteStorage.from_local(str(home / "storage"), inst_data=inst_data)
+        storage = _opened(inst_data)
+        if run_id := config_value.get(RUN_ID):
+            claim_if_worker(run_id, storage.run_storage, settings.dagster_home())
+        return storage
+
+
+def _opened(inst_data: ConfigurableClassData | None) -> Any:
+    if url := settings.postgres_url():
+        return _postgres(url, inst_data)
+    # Without DAGSTER_HOME `dagster dev` works in a temporary folder; what it ran should not be lost with it.
+    home = settings.dagster_home()
+    try:
+        home.mkdir(parents=True, exist_ok=True)
+    except OSError as e:
+        raise StorageUnavailableError(
+            f"`DAGSTER_HOME` must be a folder that can be written, was {home} ({e.strerror}); set another one."
+        ) from e
+    return SettledSqliteStorage.from_local(str(home / "storage"), inst_data=inst_data)
 
 
 def _postgres(url: str, inst_data: ConfigurableClassData | None) -> Any:

@@ -1,8 +1,8 @@
 """Run launcher: Dagster's own, which also knows whether the process of a run is still alive.
 
-Lives here: recognising the process that computes a run, and what run monitoring and the Terminate button do with it.
-Does not live here: how often is looked and what follows a run that died (dagster.yaml: `run_monitoring`,
-`run_retries`).
+Lives here: recognising the process that computes a run, what run monitoring and the Terminate button do with it, and
+what follows a start whose answer is lost. Does not live here: which of two processes executes a run (`run_claims`), how
+often is looked and what follows a run that died (dagster.yaml: `run_monitoring`, `run_retries`).
 
 Dagster concept: run launcher with a worker health check. A run whose process was killed is failed by the code server
 that started it. When that was killed too (a restart, out of memory, a power cut) Dagster's own launcher has nobody to
@@ -22,6 +22,7 @@ import json
 import logging
 import platform
 import signal
+import time
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -29,13 +30,26 @@ from socket import gaierror, getaddrinfo
 from typing import Any
 
 import psutil
-from dagster import DagsterEvent, DagsterEventType, DagsterRun
-from dagster._core.errors import DagsterUserCodeProcessError, DagsterUserCodeUnreachableError
+from dagster import DagsterEvent, DagsterEventType, DagsterInvariantViolationError, DagsterRun, DagsterRunStatus
+from dagster._core.errors import (
+    DagsterLaunchFailedError,
+    DagsterUserCodeProcessError,
+    DagsterUserCodeUnreachableError,
+)
 from dagster._core.launcher import CheckRunHealthResult, DefaultRunLauncher, LaunchRunContext, WorkerStatus
+from dagster._core.remote_origin import RemoteJobOrigin
 from dagster._core.storage.tags import GRPC_INFO_TAG, MAX_RETRIES_TAG
 from dagster._grpc.client import DagsterGrpcClient
-from dagster._grpc.types import CanCancelExecutionRequest, CanCancelExecutionResult, GetCurrentRunsResult
+from dagster._grpc.types import (
+    CanCancelExecutionRequest,
+    CanCancelExecutionResult,
+    ExecuteExternalJobArgs,
+    GetCurrentRunsResult,
+    StartRunResult,
+)
 from dagster._serdes import deserialize_value
+
+from hf_pipelines.resources.run_claims import RunClaimedError, claiming_ref
 
 # Dagster hides tags with this prefix from the pages of runs, and copies them from a run to its retry like any other.
 WORKER_TAG = ".dagster/hf_worker"
@@ -47,6 +61,13 @@ STARTED_MESSAGE = "Started process for run (pid: "
 TOLERANCE_S = 2.0
 
 CANCEL_TIMEOUT_S = 10
+
+# How long a process may take to say that it has started, after the answer of its code server was lost.
+BEGIN_S = 30.0
+LOOK_EVERY_S = 0.5
+
+# What gRPC says of a request that nobody has got.
+NOT_SENT = "failed to connect to all addresses"
 
 
 @dataclass(frozen=True)
@@ -124,22 +145,68 @@ class CheckedRunLauncher(DefaultRunLauncher):
         return True
 
     def launch_run(self, context: LaunchRunContext) -> None:
-        """Launch a run, unless its process lives already.
+        """Have a run's process started, unless one lives already.
 
-        A code server that dies between starting a process and saying so leaves the process behind, and the run goes
-        back into the queue.
+        A code server that dies between starting a process and saying so leaves the process behind, and one that takes
+        too long starts it all the same: a request without an answer has failed only if no process begins.
         """
         run = context.dagster_run
         worker = self._find(run)
-        if not isinstance(worker, Worker):
-            super().launch_run(context)
+        if isinstance(worker, Worker):
+            self._leave_alone(run, f"its process {worker.pid} lives")
             return
-        said = f"Not launched a second time: its process {worker.pid} lives."
+        n_before = len(self._starts(run))
+        try:
+            is_started = self._start(run, _client(context))
+        except DagsterUserCodeUnreachableError as e:
+            if NOT_SENT in str(e.__cause__) or not self._begins(run, n_before):
+                raise
+            self._instance.report_engine_event("The answer of the code server was lost; the run's process lives.", run)
+        else:
+            if not is_started:
+                self._leave_alone(run, "another process has claimed it")
+
+    def _start(self, run: DagsterRun, client: DagsterGrpcClient) -> bool:
+        """Have a code server start a run's process; returns whether there was no other one that executes it.
+
+        As Dagster's default, with an instance by which the process claims its run.
+        """
+        server = {"socket": client.socket} if client.socket else {"port": client.port}
+        address = {"host": client.host, **server, **({"use_ssl": True} if client.use_ssl else {})}
+        self._instance.add_run_tags(run.run_id, {GRPC_INFO_TAG: json.dumps(address)})
+        asked = ExecuteExternalJobArgs(
+            job_origin=_origin(run),
+            run_id=run.run_id,
+            instance_ref=claiming_ref(self._instance.get_ref(), run.run_id),
+        )
+        answer = deserialize_value(client.start_run(asked), StartRunResult)
+        error = answer.serializable_error_info
+        if answer.success:
+            self._run_ids.add(run.run_id)
+        elif error is None or error.cls_name != RunClaimedError.__name__:
+            raise DagsterLaunchFailedError(answer.message, serializable_error_info=error)  # type: ignore[no-untyped-call]
+        return answer.success
+
+    def _leave_alone(self, run: DagsterRun, reason: str) -> None:
+        """Leave a run to the process that it has."""
+        said = f"Not launched a second time: {reason}."
         self._instance.report_engine_event(said, run)
+        now = self._instance.get_run_by_id(run.run_id)
+        if now is None or now.status is not DagsterRunStatus.STARTING:
+            return
         if next(iter(self._instance.all_logs(run.run_id, of_type=DagsterEventType.RUN_START)), None) is not None:
             # Back from "queued" to what it has been for a while, else run monitoring takes it for one that never began.
             began = DagsterEvent(DagsterEventType.RUN_START.value, run.job_name, message=said)
             self._instance.report_dagster_event(began, run.run_id)
+
+    def _begins(self, run: DagsterRun, n_before: int) -> bool:
+        """Whether another process of a run says within `BEGIN_S` that it has started."""
+        deadline = time.monotonic() + BEGIN_S
+        while len(self._starts(run)) == n_before:
+            if time.monotonic() > deadline:
+                return False
+            time.sleep(LOOK_EVERY_S)
+        return True
 
     def death(self, run: DagsterRun) -> str | None:
         """Why the process of a run under way is gone, in words; None while it lives, or where that cannot be seen."""
@@ -191,12 +258,14 @@ class CheckedRunLauncher(DefaultRunLauncher):
     def _find(self, run: DagsterRun) -> Worker | str | None:
         """The living process of a run, or why it is gone; None if that cannot be seen from this machine."""
         worker = Worker.from_tag(run.run_id, run.tags.get(WORKER_TAG))
-        if worker is not None:
+        starts = self._starts(run)
+        # One that was started later is not the one of the tag.
+        if worker is not None and (not starts or worker.host != platform.node() or worker.pid == starts[-1][0]):
             return None if worker.host != platform.node() else worker.end() or worker
-        client, started = _code_server(run), self._started(run)
-        if client is None or started is None or not _is_here(client):
+        client = _code_server(run)
+        if client is None or not starts or not _is_here(client):
             return None
-        pid, at = started
+        pid, at = starts[-1]
         try:
             began, worker = psutil.Process(pid).create_time(), Worker.of(run.run_id, pid)
         except psutil.NoSuchProcess:
@@ -207,12 +276,15 @@ class CheckedRunLauncher(DefaultRunLauncher):
         self._instance.add_run_tags(run.run_id, {WORKER_TAG: worker.to_tag()})
         return worker.end() or worker
 
-    def _started(self, run: DagsterRun) -> tuple[int, float] | None:
-        """Number of the process that was started for a run, and when it said so."""
-        for entry in self._instance.all_logs(run.run_id, of_type=DagsterEventType.ENGINE_EVENT):
-            if (said := entry.get_dagster_event().message or "").startswith(STARTED_MESSAGE):
-                return int(said.removeprefix(STARTED_MESSAGE).rstrip(").")), entry.timestamp
-        return None
+    def _starts(self, run: DagsterRun) -> list[tuple[int, float]]:
+        """Number of each process that was started for a run, and when it said so, the oldest first."""
+        entries = self._instance.all_logs(run.run_id, of_type=DagsterEventType.ENGINE_EVENT)
+        said = [(entry.get_dagster_event().message or "", entry.timestamp) for entry in entries]
+        return [
+            (int(message.removeprefix(STARTED_MESSAGE).rstrip(").")), at)
+            for message, at in said
+            if message.startswith(STARTED_MESSAGE)
+        ]
 
 
 def _running(reason: str) -> CheckRunHealthResult:
@@ -221,6 +293,31 @@ def _running(reason: str) -> CheckRunHealthResult:
 
 def _gone(reason: str) -> CheckRunHealthResult:
     return CheckRunHealthResult(WorkerStatus.NOT_FOUND, f"{reason}: killed, or lost with its machine")
+
+
+def _origin(run: DagsterRun) -> RemoteJobOrigin:
+    if run.remote_job_origin is None:
+        raise DagsterInvariantViolationError(f"`run` must be of a job of a code server, was {run.run_id}, of none.")
+    return run.remote_job_origin
+
+
+def _client(context: LaunchRunContext) -> DagsterGrpcClient:
+    """The code server that has the code of a run.
+
+    Raises
+    ------
+    DagsterCodeLocationLoadError
+        If it could not be loaded.
+    """
+    from dagster._core.remote_representation.code_location import GrpcServerCodeLocation
+
+    if context.workspace is None:
+        raise DagsterInvariantViolationError("`context` must have a workspace, had none.")
+    name = _origin(context.dagster_run).repository_origin.code_location_origin.location_name
+    location = context.workspace.get_code_location(name)
+    if not isinstance(location, GrpcServerCodeLocation):
+        raise DagsterInvariantViolationError(f"`{name}` must be served by a code server, was in this process.")
+    return location.client
 
 
 def _code_server(run: DagsterRun) -> DagsterGrpcClient | None:

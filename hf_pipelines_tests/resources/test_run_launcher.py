@@ -6,6 +6,8 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 
 import dagster as dg
@@ -14,10 +16,14 @@ import pytest
 from dagster._core.events import DagsterEvent, DagsterEventType, EngineEventData
 from dagster._core.events.log import EventLogEntry
 from dagster._core.launcher import CheckRunHealthResult, LaunchRunContext, WorkerStatus
+from dagster._core.remote_origin import GrpcServerCodeLocationOrigin, RemoteJobOrigin, RemoteRepositoryOrigin
 from dagster._core.storage.dagster_run import DagsterRun, DagsterRunStatus
 from dagster._core.storage.tags import GRPC_INFO_TAG
+from dagster._core.workspace.context import WorkspaceProcessContext
+from dagster._core.workspace.load_target import GrpcServerTarget
 from dagster._grpc.client import DagsterGrpcClient
 
+from hf_pipelines.resources import run_launcher
 from hf_pipelines.resources.run_launcher import (
     MAX_RETRIES_TAG,
     STARTED_MESSAGE,
@@ -26,7 +32,9 @@ from hf_pipelines.resources.run_launcher import (
     Worker,
     in_process_tags,
 )
-from hf_pipelines_tests.servers import free_port, serving
+from hf_pipelines_tests.checkout import REPOSITORY
+from hf_pipelines_tests.running import starting_runs
+from hf_pipelines_tests.servers import free_port, serving, wait_until
 
 RUNNING, NOT_FOUND = WorkerStatus.RUNNING, WorkerStatus.NOT_FOUND
 CODE = "import dagster as dg\ndefs = dg.Definitions()\n"
@@ -86,6 +94,14 @@ def launched_run(
     return run
 
 
+def pings(port: int) -> bool:
+    """Whether a code server answers."""
+    with suppress(dg.DagsterError):
+        DagsterGrpcClient(host="127.0.0.1", port=port).ping("")
+        return True
+    return False
+
+
 def reloaded(instance: dg.DagsterInstance, run: DagsterRun) -> DagsterRun:
     found = instance.get_run_by_id(run.run_id)
     assert found is not None
@@ -137,7 +153,7 @@ def test_run_whose_process_lives_is_not_launched_again_and_one_whose_process_die
     child.wait()
     assert launcher.death(run) == f"process {child.pid} is gone"
     # It goes the usual way, which needs a workspace.
-    with pytest.raises(dg.DagsterInvariantViolationError, match="requires a workspace"):
+    with pytest.raises(dg.DagsterInvariantViolationError, match="`context` must have a workspace"):
         launcher.launch_run(context)
 
 
@@ -218,20 +234,11 @@ def test_health_of_a_run_on_another_machine_is_what_its_code_server_says(
 ) -> None:
     (tmp_path / "empty.py").write_text(CODE)
     port = free_port()
-    client = DagsterGrpcClient(host="127.0.0.1", port=port)
-
-    def answers() -> bool:
-        try:
-            client.ping("")
-        except dg.DagsterError:
-            return False
-        return True
-
     full = [sys.executable, "-m", "dagster", *command, "-h", "127.0.0.1", "-p", str(port), "-f", "empty.py"]
     run = started_run(instance, **{GRPC_INFO_TAG: json.dumps({"host": "127.0.0.1", "port": port})})
     run = run.with_tags({**run.tags, WORKER_TAG: Worker(run.run_id, "elsewhere", "its boot", 1, 1.0).to_tag()})
     assert launcher.check_run_worker_health(run).status == RUNNING
-    with serving(full, log=tmp_path / "log", is_ready=answers, cwd=tmp_path):
+    with serving(full, log=tmp_path / "log", is_ready=lambda: pings(port), cwd=tmp_path):
         assert launcher.check_run_worker_health(run).status == status
 
 
@@ -253,3 +260,84 @@ def test_terminate_interrupts_the_process_of_a_run_that_no_code_server_has(
     assert reloaded(instance, run).status == DagsterRunStatus.CANCELING
     # There is nobody left to interrupt.
     assert not launcher.terminate(run.run_id)
+
+
+# Each run writes down the process that executes it, and ends when it may.
+SLOW = """
+import os, time
+from pathlib import Path
+import dagster as dg
+
+HERE = Path(__file__).parent
+
+@dg.op
+def work(context):
+    with (HERE / f"{context.run_id}.executed").open("a") as file:
+        file.write(f"{os.getpid()}\\n")
+    while not (HERE / "go").exists():
+        time.sleep(0.05)
+
+@dg.job
+def slow():
+    work()
+
+defs = dg.Definitions(jobs=[slow], executor=dg.in_process_executor)
+"""
+
+
+def starting_run(instance: dg.DagsterInstance, port: int) -> DagsterRun:
+    """A run of `slow` whose turn has come."""
+    server = GrpcServerCodeLocationOrigin(host="127.0.0.1", port=port, location_name="slow")
+    origin = RemoteJobOrigin(RemoteRepositoryOrigin(server, "__repository__"), "slow")
+    return instance.add_run(DagsterRun("slow", status=DagsterRunStatus.STARTING, remote_job_origin=origin))
+
+
+@pytest.mark.servers
+def test_run_asked_for_twice_and_run_whose_code_server_dies_as_it_starts_are_executed_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "slow.py").write_text(SLOW)
+    (tmp_path / "dagster.yaml").write_text((REPOSITORY / "dagster.yaml").read_text())
+    monkeypatch.setenv("DAGSTER_HOME", str(tmp_path))
+    monkeypatch.delenv("HF_POSTGRES_URL", raising=False)
+    # On a machine with other work a process takes its time to begin.
+    monkeypatch.setattr(run_launcher, "BEGIN_S", 120.0)
+    port = free_port()
+    command = [sys.executable, "-m", "dagster", "api", "grpc", "-h", "127.0.0.1", "-p", str(port), "-f", "slow.py"]
+    target = GrpcServerTarget(host="127.0.0.1", port=port, socket=None, location_name="slow")
+    with (
+        serving(command, log=tmp_path / "log", is_ready=lambda: pings(port), cwd=tmp_path) as server,
+        dg.DagsterInstance.get() as instance,
+        WorkspaceProcessContext(instance, target) as workspace,
+        ThreadPoolExecutor(3) as threads,
+    ):
+        launcher, context = instance.run_launcher, workspace.create_request_context()
+        assert isinstance(launcher, CheckedRunLauncher)
+        twice, cut = (starting_run(instance, port) for _ in range(2))
+        code_server = psutil.Process(server.process.pid)
+
+        # As after a lost answer, and sooner than either process can say that it has started.
+        both = [threads.submit(launcher.launch_run, LaunchRunContext(twice, context)) for _ in range(2)]
+        for each in both:
+            each.result()
+        before = starting_runs(code_server)
+        launched = threads.submit(launcher.launch_run, LaunchRunContext(cut, context))
+        wait_until(lambda: bool(starting_runs(code_server) - before), "process of the run")
+        code_server.kill()
+        # Neither failed nor back in the queue: its process lives.
+        launched.result()
+        launcher.launch_run(LaunchRunContext(reloaded(instance, cut), context))
+
+        for run in (twice, cut):
+            wait_until(lambda run=run: (tmp_path / f"{run.run_id}.executed").exists(), "work")  # type: ignore[misc]
+        (tmp_path / "go").touch()
+        for run in (twice, cut):
+            wait_until(lambda run=run: reloaded(instance, run).is_finished, "end of the run")  # type: ignore[misc]
+            assert reloaded(instance, run).status == DagsterRunStatus.SUCCESS
+            assert len((tmp_path / f"{run.run_id}.executed").read_text().splitlines()) == 1
+            said = [each.message or "" for each in instance.all_logs(run.run_id)]
+            assert sum(STARTED_MESSAGE in each for each in said) == 1
+            assert sum("Not launched a second time" in each for each in said) == 1
+            began = instance.all_logs(run.run_id, of_type=DagsterEventType.RUN_START)
+            # Written by the run's process; another one by the launcher brings its status back.
+            assert sum("Not launched" not in (each.get_dagster_event().message or "") for each in began) == 1
