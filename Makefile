@@ -60,12 +60,12 @@ mutants: $(STAMP)
 
 # The simulated quarter in whole: `make test` plays four of its thirteen weeks.
 quarter: $(STAMP)
-	HF_QUARTER_WEEKS=13 $(BIN)/python -m pytest -q hf_pipelines_tests/test_quarter.py
+	HF_QUARTER_WEEKS=13 HF_TEST_STARTS=anew $(BIN)/python -m pytest -q hf_pipelines_tests/test_quarter.py
 
 # Every fault that the pipeline was tried with, as a table: make faults WORDS="postgres S3"
 WORDS ?=
 faults: $(STAMP)
-	$(BIN)/python -m hf_pipelines_tests.fault_table $(WORDS)
+	HF_TEST_STARTS=anew $(BIN)/python -m hf_pipelines_tests.fault_table $(WORDS)
 
 # What the rules on bars catch of planted faults, and how often they ring on real bars: docs/quality.md.
 quality: $(STAMP)
@@ -96,7 +96,7 @@ bench: $(STAMP)
 WEEKS ?= 52
 SEED ?= 0
 soak: $(STAMP)
-	$(BIN)/python -m hf_pipelines_tests.soak --weeks $(WEEKS) --seed $(SEED)
+	HF_TEST_STARTS=anew $(BIN)/python -m hf_pipelines_tests.soak --weeks $(WEEKS) --seed $(SEED)
 
 $(STAMP): pyproject.toml constraints.txt
 	@command -v $(PYTHON) >/dev/null 2>&1 || { echo "hf_pipelines needs Python 3.11, no $(PYTHON) was found; install it or run: make PYTHON=/path/to/python3.11"; exit 1; }

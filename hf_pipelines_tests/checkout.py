@@ -24,6 +24,7 @@ import yaml
 from hf_pipelines.partitions import shift_week
 from hf_pipelines.resources.object_store import ObjectStore
 from hf_pipelines.resources.partition_store import PartitionStore
+from hf_pipelines_tests.forked import popen
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 # What processes do differently in tests, where they are asked to.
@@ -90,7 +91,7 @@ class Checkout:
         return [sys.executable, "-m", "hf_pipelines.cli", *arguments]
 
     def start(self, command: Sequence[str]) -> "subprocess.Popen[str]":
-        return subprocess.Popen(
+        return popen(
             command,
             cwd=self.root,
             env=self.environment(),
@@ -101,15 +102,16 @@ class Checkout:
         )
 
     def run(self, command: Sequence[str], *, timeout_s: float = 600.0) -> "subprocess.CompletedProcess[str]":
-        return subprocess.run(
-            command,
-            cwd=self.root,
-            env=self.environment(),
-            capture_output=True,
-            text=True,
-            timeout=timeout_s,
-            check=False,
+        process = popen(
+            command, cwd=self.root, env=self.environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
         )
+        with process:
+            try:
+                output, errors = process.communicate(timeout=timeout_s)
+            except BaseException:
+                process.kill()
+                raise
+        return subprocess.CompletedProcess(command, process.returncode, output, errors)
 
     def hfp(self, *arguments: str) -> "subprocess.CompletedProcess[str]":
         """Run `hfp` to its end."""

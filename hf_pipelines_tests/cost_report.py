@@ -13,6 +13,8 @@ from typing import Any
 
 import pytest
 
+from hf_pipelines_tests.forked import ended_cpu_s
+
 N_SLOWEST = 10
 
 
@@ -38,7 +40,7 @@ class CostReport:
     _before: float = 0.0
 
     def _cpu_s(self) -> float:
-        return cpu_seconds(resource.RUSAGE_SELF) + cpu_seconds(resource.RUSAGE_CHILDREN)
+        return cpu_seconds(resource.RUSAGE_SELF) + cpu_seconds(resource.RUSAGE_CHILDREN) + ended_cpu_s()
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_runtest_setup(self) -> Generator[None, Any, Any]:

@@ -15,17 +15,17 @@ import signal
 import sys
 import urllib.error
 import urllib.request
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from functools import cached_property
 from pathlib import Path
-from subprocess import Popen
 from typing import TYPE_CHECKING, Any
 
 import psutil
 import yaml
 
 from hf_pipelines_tests.checkout import Checkout
+from hf_pipelines_tests.forked import FAST_ENV, popen
 from hf_pipelines_tests.servers import Server, free_port, wait_until
 
 if TYPE_CHECKING:
@@ -45,20 +45,11 @@ FAST: Mapping[str, Any] = {
     },
 }
 
-# How soon a run that crashed is launched anew, and how long a code server may take to start one: on a machine with other
-# work the usual minute is too short, and the run would be started twice.
-FAST_ENV = {"DAGSTER_EVENT_LOG_CONSUMER_DAEMON_INTERVAL_SECONDS": "1", "DAGSTER_GRPC_TIMEOUT_SECONDS": "240"}
-
 # Starting is mostly importing; other work on the machine may take most of its cores.
 START_S = 180.0
 RUN_S = 180.0
 
 ASK_EVERY_S = 0.1
-
-# Runs are forked by the code server's fork server, which has imported the libraries (`planted_start`).
-FORKED_RUNS = {"HF_TEST_FORKED_RUNS": "models"}
-# Where no model is fitted.
-FORKED_DATA_RUNS = {"HF_TEST_FORKED_RUNS": "data"}
 
 LAUNCH = """
 mutation Launch($params: ExecutionParams!) {
@@ -115,11 +106,9 @@ def merged(base: Mapping[str, Any], change: Mapping[str, Any]) -> dict[str, Any]
 def is_run_worker(process: psutil.Process) -> bool:
     """Whether a process below a code server is one that computes a run."""
     try:
-        command = " ".join(process.cmdline())
-        # A forked run has the command of the fork server, which has started it.
-        return "spawn_main" in command or (
-            "forkserver" in command and "forkserver" in " ".join(psutil.Process(process.ppid()).cmdline())
-        )
+        # Forked by the fork server of runs (`planted_start`), whose name it keeps, or started anew.
+        names = (process.name(), psutil.Process(process.ppid()).name())
+        return names == ("forkserver", "forkserver") or "spawn_main" in " ".join(process.cmdline())
     except psutil.Error:
         return False
 
@@ -188,12 +177,17 @@ class Running:
             return [*dagster, "dagster_webserver", *local, "--port", str(self.ports[name]), *workspace]
         return [*dagster, "dagster._daemon", "run", *workspace]
 
-    def start(self, *names: str) -> None:
-        """Start services (default: all that are not running), and wait until they answer."""
+    def start(self, *names: str, once_launched: Callable[[], object] = lambda: None) -> None:
+        """Start services (default: all that are not running), and wait until they answer.
+
+        `once_launched` is called when all are processes, and the daemon, which launches runs, has only just begun.
+        """
         chosen = list(names) or [each for each in SERVICES if not self.is_running(each)]
         # The others load the code from the first; then they start side by side.
         for together in (["code_server"], ["webserver", "daemon"]):
             began = {name: self._launch(name) for name in together if name in chosen}
+            if "daemon" in began:
+                once_launched()
             for name in began:
                 self._wait_for_answer(name, began[name])
 
@@ -202,7 +196,7 @@ class Running:
         assert not self.is_running(name), f"{name} is running"
         log = self.folder / f"{name}.log"
         with log.open("ab") as output:
-            process = Popen(
+            process = popen(
                 self.command(name),
                 cwd=self.checkout.root,
                 env=self.env,

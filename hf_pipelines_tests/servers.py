@@ -19,6 +19,8 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from hf_pipelines_tests.forked import popen
+
 BIN = Path(sys.executable).parent
 START_TIMEOUT_S = 90.0
 STOP_TIMEOUT_S = 15.0
@@ -101,7 +103,7 @@ def serving(
     """Run a server until the block ends; it begins when `is_ready`."""
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("wb") as output:
-        process = subprocess.Popen(
+        process = popen(
             command,
             stdout=output,
             stderr=subprocess.STDOUT,

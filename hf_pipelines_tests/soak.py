@@ -38,10 +38,11 @@ from hf_pipelines.resources.object_store import ObjectStore
 from hf_pipelines.resources.partition_store import VOLATILE_COLUMNS, PartitionStore
 from hf_pipelines_tests.arrival_script import Arrival, ArrivalScript, Need
 from hf_pipelines_tests.checkout import Checkout, make_checkout
+from hf_pipelines_tests.forked import popen
 from hf_pipelines_tests.landing import FOLLOWER, GROUPS, MARKET, STRATEGY, settle
 from hf_pipelines_tests.peaceful import StateReader
 from hf_pipelines_tests.pipeline import TIMEZONE, shipped_features
-from hf_pipelines_tests.running import FORKED_RUNS, Running, is_run_worker
+from hf_pipelines_tests.running import Running, is_run_worker
 from hf_pipelines_tests.sample_bars import REFERENCE
 from hf_pipelines_tests.servers import postgres_server, wait_until
 
@@ -140,7 +141,7 @@ def peace(checkout: Checkout, script: ArrivalScript, folder: Path) -> Iterator[P
     command = [sys.executable, "-m", "hf_pipelines_tests.peaceful", *size, str(folder / "states")]
     env = {**checkout.environment(), "HF_DATA_DIR": str(folder / "peaceful")}
     with (folder / "peaceful.log").open("wb") as log:
-        process = subprocess.Popen(command, cwd=checkout.root, env=env, stdout=log, stderr=log)
+        process = popen(command, cwd=checkout.root, env=env, stdout=log, stderr=log)
     try:
         yield Peace(script, process, folder)
     finally:
@@ -506,13 +507,12 @@ def soak(
     symbols: int = 4,
     has_faults: bool = True,
     has_postgres: bool = False,
-    has_forked_runs: bool = False,
     say: Callable[[str], None] = lambda line: None,
 ) -> Report:
     """Play a script twice in `folder`, in peace and not, and compare."""
     script = ArrivalScript(weeks, seed, symbols)
     checkout = make_place(folder, script)
-    env = {"HF_TICK_SECONDS": "2", **(FORKED_RUNS if has_forked_runs else {})}
+    env = {"HF_TICK_SECONDS": "2"}
     with ExitStack() as stack:
         peaceful = stack.enter_context(peace(checkout, script, folder))
         if has_postgres:

@@ -8,7 +8,7 @@ import pytest
 from hf_pipelines.partitions import parse_key
 from hf_pipelines_tests.landing import GROUPS, HISTORY_WEEKS, MARKET, STRATEGY, Landing, make_landing, settle
 from hf_pipelines_tests.pipeline import shipped_features
-from hf_pipelines_tests.running import FORKED_RUNS, Running, running
+from hf_pipelines_tests.running import Running, running
 from hf_pipelines_tests.sample_references import table_of
 
 pytestmark = pytest.mark.servers
@@ -24,7 +24,7 @@ def fed(tmp_path):
     trades = {"table": "insider_trades", "source": {"type": "files", "uri": str(folder / "trades")}}
     features = [*shipped_features(*GROUPS), "alternative/insider_net_buys_90"]
     landing = make_landing(folder, market={"references": [trades], "features": features})
-    env = {"HF_TICK_SECONDS": "1", **FORKED_RUNS}
+    env = {"HF_TICK_SECONDS": "1"}
     with running(landing.checkout, folder / "instance", env, start=("code_server", "daemon")) as services:
         settle(services)
         assert services.runs() == [], "a fresh instance must launch nothing"

@@ -16,7 +16,7 @@ import psutil
 import pytest
 
 from hf_pipelines_tests.landing import MARKET, Landing, make_landing
-from hf_pipelines_tests.running import FORKED_DATA_RUNS, running
+from hf_pipelines_tests.running import running
 from hf_pipelines_tests.servers import wait_until
 
 pytestmark = pytest.mark.servers
@@ -103,7 +103,7 @@ def test_runs_launched_from_the_web_ui_wait_for_each_other_and_lose_no_day(race,
     race.landing.deliver([first])
     # Without the arrival sensor: both runs are an operator's.
     sensors = [f"{MARKET}_arrivals"]
-    with running(race.landing.checkout, tmp_path / "instance", FORKED_DATA_RUNS, without_sensors=sensors) as services:
+    with running(race.landing.checkout, tmp_path / "instance", without_sensors=sensors) as services:
         race.arm()
         older = services.launch([BARS], race.week)
         stopped = race.wait_for_stopped()

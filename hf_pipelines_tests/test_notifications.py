@@ -20,7 +20,7 @@ import pytest
 from hf_pipelines_tests.canaries import file_texts
 from hf_pipelines_tests.checkout import Checkout, make_checkout
 from hf_pipelines_tests.pipeline import TIMEZONE, session_bars, sessions_from, shipped_features
-from hf_pipelines_tests.running import FORKED_DATA_RUNS, Running, running
+from hf_pipelines_tests.running import Running, running
 from hf_pipelines_tests.servers import free_port, wait_until
 
 pytestmark = pytest.mark.servers
@@ -169,7 +169,6 @@ def watching(tmp_path: Path) -> Iterator[Watching]:
             "HF_UI_URL": "http://ui.example:3000",
             "HF_LATE_HOURS": "0",
             "HF_TICK_SECONDS": "1",
-            **FORKED_DATA_RUNS,
         }
         with running(checkout, tmp_path, env) as services:
             yield Watching(services, landing, bars, receiver)

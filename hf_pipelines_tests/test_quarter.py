@@ -27,8 +27,8 @@ from hf_pipelines_tests.soak import (
     source_differences,
 )
 
-# `make test` plays four weeks, which have most kinds of arrival, with forked runs; `make quarter` plays all thirteen, with
-# every trouble, and starts each run anew.
+# `make test` plays four weeks, which have most kinds of arrival; `make quarter` plays all thirteen, with every trouble, and
+# starts each process anew.
 WHOLE_QUARTER = 13
 WEEKS = int(os.environ.get("HF_QUARTER_WEEKS", "4"))
 SEED = 4 if WEEKS == WHOLE_QUARTER else 919
@@ -48,7 +48,7 @@ class Quarter:
 @pytest.fixture(scope="module")
 def quarter(tmp_path_factory: pytest.TempPathFactory) -> Quarter:
     folder = tmp_path_factory.mktemp("quarter")
-    report = soak(folder, weeks=WEEKS, seed=SEED, has_forked_runs=WEEKS != WHOLE_QUARTER, say=print)
+    report = soak(folder, weeks=WEEKS, seed=SEED, say=print)
     print(report.text())
     stores = [PartitionStore(ObjectStore(str(folder / name / "storage"))) for name in ("peaceful", "noisy")]
     return Quarter(report, *stores)

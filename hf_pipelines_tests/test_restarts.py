@@ -68,6 +68,11 @@ class Workplace:
             path.write_text(json.dumps(fault))
             path.rename(path.with_suffix(".json"))
 
+    def plant_for_all(self, point: str | None) -> None:
+        """What kills the services with the next run of `TREES`, if there is a point."""
+        if point is not None:
+            self.plant(point, asset=TREES, partition=WEEK, and_all=True)
+
     def died_at(self) -> float:
         return float((self.faults / "died").read_text())
 
@@ -204,10 +209,8 @@ def test_everything_killed_in_training_in_the_write_and_before_the_event_is_made
     services.kill()
     found, polls = [workplace.hash(TREES, WEEK)], []
     for number, point in enumerate(["during", "event", None], start=1):
-        services.start()
-        if point is not None:
-            # The retry that the daemon launches by itself is what dies next.
-            workplace.plant(point, asset=TREES, partition=WEEK, and_all=True)
+        # The retry that the daemon launches by itself is what dies next.
+        services.start(once_launched=lambda point=point: workplace.plant_for_all(point))
         polls.append(workplace.polls(workplace.wait_for_failures(root, number)))
         if point is not None:
             workplace.wait_for_death_of_all()

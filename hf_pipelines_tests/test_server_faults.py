@@ -22,10 +22,11 @@ from hf_pipelines.resources.object_store import ObjectStore
 from hf_pipelines.resources.partition_store import PartitionStore
 from hf_pipelines_tests.checkout import WEEK, built_checkout
 from hf_pipelines_tests.faulty_s3 import Fault, Faulty, faulty, through
+from hf_pipelines_tests.forked import popen
 from hf_pipelines_tests.hasty import hasty, hurry
 from hf_pipelines_tests.landing import MARKET, STRATEGY, Landing, make_landing
 from hf_pipelines_tests.pipeline import Project, files_market, ridge_strategy, session_bars, sessions_from
-from hf_pipelines_tests.running import FINISHED, FORKED_DATA_RUNS, RUNS, Running, running
+from hf_pipelines_tests.running import FINISHED, RUNS, Running, running
 from hf_pipelines_tests.servers import Postgres, mlflow_server, postgres_server, s3_server, wait_until
 
 BARS = f"{MARKET}/bars"
@@ -71,7 +72,7 @@ def test_fitted_model_waits_for_a_tracking_server_that_is_away_before_and_during
         # Away at first, as a server that starts later than the run does.
         proxy.refuse()
         with log.open("wb") as output:
-            process = subprocess.Popen(
+            process = popen(
                 checkout.command("materialise", MODEL, "--from", WEEK),
                 cwd=checkout.root,
                 env=checkout.environment(),
@@ -181,7 +182,6 @@ def running_stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
             "HF_TICK_SECONDS": "1",
             # Each look opens connections to the database, which cost more than SQLite's.
             "HF_TEST_PACE": "3",
-            **FORKED_DATA_RUNS,
             "DAGSTER_SENSOR_GRPC_TIMEOUT_SECONDS": str(TICK_TIMEOUT_S),
         }
         sensors = [ARRIVALS, f"{STRATEGY}_follows"]

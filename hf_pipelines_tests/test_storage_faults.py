@@ -4,7 +4,6 @@ The S3 server, the proxy that breaks it and the runs are processes of their own;
 """
 
 import os
-import subprocess
 import time
 from collections.abc import Callable, Iterator
 from datetime import timedelta
@@ -26,6 +25,7 @@ from hf_pipelines.resources.object_store import (
 from hf_pipelines.resources.partition_store import Content, PartitionStore, Stamp
 from hf_pipelines_tests.checkout import DAY, FIRST_BARS, WEEK, Checkout, built_checkout
 from hf_pipelines_tests.faulty_s3 import Fault, Faulty, faulty, through
+from hf_pipelines_tests.forked import popen
 from hf_pipelines_tests.hasty import hasty
 from hf_pipelines_tests.pipeline import Project
 from hf_pipelines_tests.servers import S3, s3_server, wait_until
@@ -339,7 +339,7 @@ def test_step_that_is_interrupted_while_it_waits_ends_at_once(tmp_path: Path) ->
     )
     log = tmp_path / "log"
     with log.open("wb") as output:
-        process = subprocess.Popen(
+        process = popen(
             waiting.command("materialise", BARS, "--from", WEEK),
             cwd=waiting.root,
             env=waiting.environment(),

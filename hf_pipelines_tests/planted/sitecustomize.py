@@ -2,7 +2,7 @@
 
 Python imports a module of this name when it starts; `checkout` puts this folder on PYTHONPATH. Servers keep what they
 have read of their storage, and the daemon looks every HF_TEST_PACE seconds, 1 unless set; with `own` all is as ever.
-HF_TEST_FAULTS names a folder of faults, and HF_TEST_FORKED_RUNS asks for forked runs and says which (`planted_start`).
+HF_TEST_FAULTS names a folder of faults. A code server that was forked forks its runs too (`planted_start`).
 """
 
 import os
@@ -30,7 +30,7 @@ if "HF_TEST_FAULTS" in os.environ:
 
     planted_faults.plant(Path(os.environ["HF_TEST_FAULTS"]))
 
-if "dagster api grpc " in COMMAND and "HF_TEST_FORKED_RUNS" in os.environ:
+if "dagster api grpc " in COMMAND and "dagster._grpc.impl" in sys.modules:
     import planted_start
 
-    planted_start.fork_runs(os.environ["HF_TEST_FORKED_RUNS"])
+    planted_start.fork_runs()

@@ -10,7 +10,6 @@ import zipfile
 
 import numpy as np
 import pytest
-import skops.io
 from sklearn.linear_model import LinearRegression, Ridge
 from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import FunctionTransformer, StandardScaler
@@ -42,12 +41,16 @@ def test_dump_equal_fits_give_equal_bytes():
 
 
 def test_dump_plain_skops_would_differ():
+    import skops.io
+
     model = Ridge().fit(X, X[:, 0])
     assert skops.io.dumps(model) != skops.io.dumps(Ridge().fit(X, X[:, 0]))
     assert skops_bytes.dump(model) == skops_bytes.dump(Ridge().fit(X, X[:, 0]))
 
 
 def test_dump_is_read_by_skops_itself():
+    import skops.io
+
     np.testing.assert_array_equal(skops.io.loads(ridge_bytes()).predict(X), load_ridge(ridge_bytes()).predict(X))
 
 
