@@ -1,5 +1,6 @@
 """Fixtures of the tests that run Dagster: an environment of their own, registries that are put back."""
 
+import gc
 import json
 import shutil
 from collections.abc import Callable, Iterator, Sequence
@@ -55,6 +56,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.get_closest_marker("xdist_group") is None,
         )
     )
+
+
+def pytest_collection_finish() -> None:
+    """Libraries and tests stay to the end: the collector need not go through them again and again."""
+    gc.collect()
+    gc.freeze()
 
 
 def shared_group(item: pytest.Function) -> str:

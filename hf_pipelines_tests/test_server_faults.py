@@ -69,6 +69,8 @@ def test_fitted_model_waits_for_a_tracking_server_that_is_away_before_and_during
         path = checkout.data / "storage" / MODEL / f"{WEEK}.parquet"
         path.unlink()
         log = tmp_path / "log"
+        # The first question imports MLflow, which takes longer than the fit does.
+        assert tracked(mlflow.uri, "short_trees") == []
         # Away at first, as a server that starts later than the run does.
         proxy.refuse()
         with log.open("wb") as output:
