@@ -18,7 +18,7 @@ import polars as pl
 from hf_pipelines.partitions import parse_key, week_end
 from hf_pipelines.research.bars import BARS_SCHEMA, KEY_COLUMNS
 from hf_pipelines.resources import partition_store
-from hf_pipelines.resources.object_store import ObjectMissingError, check_key
+from hf_pipelines.resources.object_store import NotRegularError, ObjectMissingError, check_key, open_regular
 from hf_pipelines.resources.partition_store import (
     Footer,
     PartitionStore,
@@ -77,7 +77,7 @@ class GroupFiles:
         if not self.is_remote:
             root = Path(self.store.objects.uri).expanduser().resolve()
             self.sources = [root / key for key in self.keys]
-            opened = [_end_of(path) for path in self.sources if isinstance(path, Path)]
+            opened = [self._opened_here(number) for number in range(len(self.sources))]
         elif self.store.cache is not None or self.is_verified:
             found = self._fetch_all(self._whole)
             self.sources = [b"" if each is None else each for each in found]
@@ -86,6 +86,12 @@ class GroupFiles:
             opened = self._fetch_all(self._end)
         self.missing = [week for week, each in zip(self.weeks, opened, strict=True) if each is None]
         self.ends = [each for each in opened if each is not None]
+
+    def _opened_here(self, number: int) -> tuple[bytes, int] | None:
+        try:
+            return _end_of(self.sources[number])
+        except NotRegularError as e:
+            raise not_ours(self.asset, self.weeks[number], e.was) from e
 
     def _fetch_all(self, fetch: Any) -> list[Any]:
         with ThreadPoolExecutor(N_REQUESTS) as pool:
@@ -237,9 +243,7 @@ def _end_of(source: Source) -> tuple[bytes, int] | None:
     if isinstance(source, bytes):
         return (source if source.startswith(PARQUET_MAGIC) else b""), len(source)
     try:
-        with source.open("rb", buffering=0) as file:
-            size = file.seek(0, io.SEEK_END)
-            file.seek(0)
+        with open_regular(source, buffering=0) as (file, size):
             is_parquet = file.read(4) == PARQUET_MAGIC
             file.seek(max(size - END_BYTES, 0))
             end = file.read(END_BYTES) if is_parquet else b""

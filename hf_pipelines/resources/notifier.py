@@ -7,6 +7,7 @@ The address of the webhook holds a token: it is read where it is used, and appea
 """
 
 import json
+import os
 import socket
 import urllib.error
 import urllib.request
@@ -95,7 +96,9 @@ class Notifier(dg.ConfigurableResource[Any]):
         try:
             path = settings.data_dir() / LOG_NAME
             path.parent.mkdir(parents=True, exist_ok=True)
-            with path.open("a") as file:
+            # A pipe under that name is not waited for.
+            opened = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NONBLOCK | os.O_CLOEXEC, 0o666)
+            with os.fdopen(opened, "a") as file:
                 file.write(json.dumps(notification.payload()) + "\n")
         except OSError as e:
             # The log has it.

@@ -12,7 +12,7 @@ import os
 import re
 import stat
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
@@ -70,6 +70,14 @@ class StoredPartitionError(ValueError):
 
     def __init__(self, message: str, was: str) -> None:
         super().__init__(message)
+        self.was = was
+
+
+class NotRegularError(OSError):
+    """A path of the disk that is no regular file; `was` says what it is."""
+
+    def __init__(self, was: str) -> None:
+        super().__init__(errno.EINVAL, f"it is {was}")
         self.was = was
 
 
@@ -219,22 +227,13 @@ class ObjectStore:
     @contextmanager
     def _file(self, key: str, follows_links: bool = True) -> Iterator[tuple[IO[bytes], int]]:
         """A regular file, opened to be read, and its size; a pipe or a device is not waited for."""
-        flags = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | (0 if follows_links else os.O_NOFOLLOW)
-        try:
-            opened = os.open(_folder(self.uri) / check_key(key), flags)
-        except NotADirectoryError as e:
-            raise FileNotFoundError(str(e)) from e
-        except OSError as e:
-            # What is a socket, or a link where none is followed or that leads in a circle.
-            if e.errno in (errno.ELOOP, errno.ENXIO):
-                raise self._refused(key, "a symbolic link" if e.errno == errno.ELOOP else "no file") from e
-            raise
-        found = os.fstat(opened)
-        if not stat.S_ISREG(found.st_mode):
-            os.close(opened)
-            raise self._refused(key, kind_of(found.st_mode))
-        with os.fdopen(opened, "rb") as file:
-            yield file, found.st_size
+        with ExitStack() as stack:
+            try:
+                opened = open_regular(_folder(self.uri) / check_key(key), follows_links=follows_links)
+                found = stack.enter_context(opened)
+            except NotRegularError as e:
+                raise self._refused(key, e.was) from e
+            yield found
 
     def _require_size(self, key: str, size: int, limit: int) -> None:
         if size > limit:
@@ -512,6 +511,35 @@ def _leads_up(path: str) -> bool:
     """Whether a link leads to a folder that it lies in."""
     real, above = os.path.realpath(path), os.path.realpath(os.path.dirname(path))
     return above == real or above.startswith(f"{real.rstrip('/')}/")
+
+
+@contextmanager
+def open_regular(path: Path, *, follows_links: bool = True, buffering: int = -1) -> Iterator[tuple[IO[bytes], int]]:
+    """A regular file, opened to be read, and its size; a pipe or a device is not waited for.
+
+    Raises
+    ------
+    FileNotFoundError
+        If it is not there.
+    NotRegularError
+        If it is something else.
+    """
+    flags = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | (0 if follows_links else os.O_NOFOLLOW)
+    try:
+        opened = os.open(path, flags)
+    except NotADirectoryError as e:
+        raise FileNotFoundError(str(e)) from e
+    except OSError as e:
+        # What is a socket, or a link where none is followed or that leads in a circle.
+        if e.errno in (errno.ELOOP, errno.ENXIO):
+            raise NotRegularError("a symbolic link" if e.errno == errno.ELOOP else "no file") from e
+        raise
+    found = os.fstat(opened)
+    if not stat.S_ISREG(found.st_mode):
+        os.close(opened)
+        raise NotRegularError(kind_of(found.st_mode))
+    with os.fdopen(opened, "rb", buffering) as file:
+        yield file, found.st_size
 
 
 def _irregular(entry: "os.DirEntry[str]") -> str:

@@ -12,6 +12,7 @@ A read is one request: "give me the object unless its tag is still this one". Fi
 renamed, so that two processes may share a folder; a copy that is not what its name says is fetched again.
 """
 
+import errno
 import json
 import os
 import tempfile
@@ -21,7 +22,7 @@ from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
 
-from hf_pipelines.resources.object_store import ObjectStore
+from hf_pipelines.resources.object_store import ObjectStore, open_regular
 from hf_pipelines.resources.seals import read_seal
 
 # Below this share of the bound the next write need not look again at once.
@@ -86,18 +87,24 @@ class ReadCache:
 
     def _read_head(self, head: Path) -> tuple[str, str] | None:
         try:
-            found = json.loads(head.read_bytes())
+            found = json.loads(self._bytes_of(head))
             tag, seal = found["tag"], found["seal"]
         except (OSError, ValueError, KeyError, TypeError):
             return None
         is_whole = isinstance(tag, str) and isinstance(seal, str) and len(seal) == 64 and seal.isalnum()
         return (tag, seal) if is_whole else None
 
+    def _bytes_of(self, path: Path) -> bytes:
+        with open_regular(path) as (file, size):
+            if size > self.max_bytes:
+                raise OSError(errno.EFBIG, "it is none that was kept")
+            return file.read(size)
+
     def _sound_copy(self, seal: str) -> bytes | None:
         """Bytes of a copy that is what its name says, None for any other; marks it as used."""
         path = self._object(seal)
         try:
-            payload = path.read_bytes()
+            payload = self._bytes_of(path)
         except OSError:
             return None
         if read_seal(payload) != seal:

@@ -1,6 +1,7 @@
 """Reading features: keys from dates, only the columns asked for, no listing, and a cache that cannot lie."""
 
 import io
+import os
 import re
 import warnings
 from collections.abc import Iterator
@@ -469,6 +470,38 @@ def test_load_features_of_a_planted_file_refuses_it_by_name(any_store, damage, w
     plant(any_store, damage(any_store.objects.get(any_store.key(ASSET, WEEKS[1]))))
     with pytest.raises(StoredPartitionError, match=rf"`{ASSET}/{WEEKS[1]}.parquet` must be the file .* was .*{was}"):
         load(any_store)
+
+
+IRREGULAR = [
+    pytest.param(lambda path: os.mkfifo(path), "a pipe", id="pipe"),
+    pytest.param(lambda path: path.mkdir(), "a folder", id="folder"),
+    pytest.param(lambda path: path.symlink_to("/dev/zero"), "a device", id="link to a device"),
+    pytest.param(lambda path: path.symlink_to(path.name), "a symbolic link", id="link to itself"),
+]
+
+
+@pytest.mark.parametrize("is_verified", [False, True])
+@pytest.mark.parametrize(("put", "was"), IRREGULAR)
+def test_load_features_of_what_is_no_regular_file_names_it_and_does_not_wait(store, put, was, is_verified):
+    fill(store)
+    path = Path(store.objects.address(store.key(ASSET, WEEKS[1])))
+    path.unlink()
+    put(path)
+    with pytest.raises(
+        StoredPartitionError, match=rf"`{ASSET}/{WEEKS[1]}.parquet` must be the file .* was {was}; make"
+    ):
+        load(store, is_verified=is_verified)
+
+
+@pytest.mark.parametrize("kind", ["heads", "objects"])
+def test_pipe_in_the_cache_is_not_waited_for_and_fetched_again(s3_store, tmp_path, kind):
+    store = replace(s3_store, cache=ReadCache(tmp_path / "cache", 10**8))
+    everything = fill(store)
+    load(store)
+    for path in (tmp_path / "cache" / kind).iterdir():
+        path.unlink()
+        os.mkfifo(path)
+    assert load(replace(s3_store, cache=ReadCache(tmp_path / "cache", 10**8))).equals(everything)
 
 
 def test_load_features_verified_refuses_a_bit_changed_in_the_middle(any_store):

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import os
 import socket
 import threading
 import time
@@ -160,6 +161,13 @@ def test_log_file_that_cannot_be_written_stops_nobody(monkeypatch, tmp_path, cap
         MESSAGE.text,
         "notifications.jsonl was not written: Is a directory",
     ]
+
+
+def test_log_file_that_is_a_pipe_is_not_waited_for(monkeypatch, tmp_path, caplog):
+    os.mkfifo(tmp_path / "notifications.jsonl")
+    monkeypatch.setenv("HF_DATA_DIR", str(tmp_path))
+    Notifier().log(MESSAGE, logging.getLogger("watch"))
+    assert caplog.records[-1].message == "notifications.jsonl was not written: No such device or address"
 
 
 def test_links_lead_to_pages_of_the_web_ui(monkeypatch):
