@@ -239,29 +239,11 @@ def _status(options: argparse.Namespace) -> int:
 
 
 def _current(options: argparse.Namespace) -> int:
-    from hf_pipelines.research.wording import printable, some_of
     from hf_pipelines.runs import Pipeline
 
-    pipeline = Pipeline.open()
-    if options.asset not in pipeline.assets():
-        raise ValueError(f"`asset` must be one of {', '.join(pipeline.assets())}, was {options.asset[:80]!r}.")
-    checker = pipeline.checker()
-    keys = pipeline.store.partitions(options.asset)
-    judged = {key: checker.is_current(options.asset, key) for key in keys}
-    for key, found in judged.items():
-        if found.reason:
-            print(f"{options.asset} {key}: {found.reason}")
-    stale = sum(not found.is_current for found in judged.values())
-    if holes := pipeline.holes(options.asset, keys):
-        # No fault by itself: a strategy may be trained for some weeks alone.
-        print(
-            f"{options.asset}: nothing is stored for {some_of(holes)}, between {keys[0]} and {keys[-1]}; where it should be: "
-            f"hfp materialise {options.asset} --from {holes[0]} --to {holes[-1]}"
-        )
-    for key, what in pipeline.store.strays(options.asset).items():
-        print(printable(f"{pipeline.store.objects.address(key)} is left alone: it is {what}"))
-    print(f"{options.asset}: {len(keys) - stale} of {len(keys)} stored partitions are current")
-    return 1 if stale else 0
+    lines, n_stale = Pipeline.open().current_lines(options.asset)
+    _print(lines)
+    return 1 if n_stale else 0
 
 
 def _feed(options: argparse.Namespace) -> None:

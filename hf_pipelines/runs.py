@@ -23,10 +23,12 @@ from hf_pipelines.components.operations.activity import Activity
 from hf_pipelines.components.operations.cause import first_failure
 from hf_pipelines.components.operations.standing import Watched
 from hf_pipelines.components.operations.status import Status
+from hf_pipelines.components.strategy_stages import RETRAINED
 from hf_pipelines.components.yaml_files import component_files
 from hf_pipelines.components.yaml_lines import LOADING_ERRORS, FaultyYAMLError, fault_lines, fault_of
 from hf_pipelines.definitions import defs, sound_defs
-from hf_pipelines.partitions import parse_key
+from hf_pipelines.partitions import parse_key, week_key
+from hf_pipelines.research.wording import printable, some_of
 from hf_pipelines.resources import settings
 from hf_pipelines.resources.clock import Clock
 from hf_pipelines.resources.currency import CurrencyChecker
@@ -205,14 +207,50 @@ class Pipeline:
     def holes(self, asset: str, stored: Sequence[str]) -> list[str]:
         """Partitions between the first and the last of those stored, in their order, of which nothing is stored.
 
-        Days that are no session are none: signals have partitions on Sundays, which can never be made.
+        What can never be made is none: days that are no session (signals have partitions on Sundays), weeks without one, and
+        what a market's `known_gaps` leave out.
         """
         there, first, last = set(stored), min(stored, default=""), max(stored, default="")
         holes = [key for key in self._all_keys(asset) if first < key < last and key not in there]
-        daily = {f"{each.name}/signals": each.market.partitions for each in self._watched().strategies}
-        if asset not in daily:
-            return holes
-        return [key for key in holes if daily[asset].is_session(parse_key(key))]
+        watched = self._watched()
+        for market in watched.markets:
+            if asset in (market.bars_asset, *map(market.features_asset, market.feature_groups)):
+                due = [key for key in holes if market.partitions.sessions_of_week(key)]
+                return [key for key in due if key not in market.known_gaps]
+        for strategy in watched.strategies:
+            if asset == f"{strategy.name}/signals":
+                due = [key for key in holes if strategy.market.partitions.is_session(parse_key(key))]
+                return [key for key in due if week_key(parse_key(key)) not in strategy.market.known_gaps]
+        return holes
+
+    def current_lines(self, asset: str) -> tuple[list[str], int]:
+        """What of an asset is out of date and why, for a person, and how many partitions that are.
+
+        Raises
+        ------
+        ValueError
+            If the asset is unknown.
+        """
+        if asset not in (known := self.assets()):
+            raise ValueError(f"`asset` must be one of {', '.join(known)}, was {asset[:80]!r}.")
+        checker, keys = self.checker(), self.store.partitions(asset)
+        judged = {key: checker.is_current(asset, key) for key in keys}
+        lines = [f"{asset} {key}: {found.reason}" for key, found in judged.items() if found.reason]
+        if holes := self.holes(asset, keys):
+            # No fault by itself: a strategy may be trained for some weeks alone.
+            lines.append(
+                f"{asset}: nothing is stored for {some_of(holes)}, between {keys[0]} and {keys[-1]}; where it should be: "
+                f"hfp {self._making(asset)} {holes[0]} --to {holes[-1]}"
+            )
+        strays = self.store.strays(asset).items()
+        lines += [printable(f"{self.store.objects.address(key)} is left alone: it is {what}") for key, what in strays]
+        n_stale = sum(not found.is_current for found in judged.values())
+        return [*lines, f"{asset}: {len(keys) - n_stale} of {len(keys)} stored partitions are current"], n_stale
+
+    def _making(self, asset: str) -> str:
+        """The command that makes an asset, up to its first partition: what a model is made of is made with it."""
+        owner, _, stage = asset.rpartition("/")
+        return f"retrain {owner} --week" if stage in RETRAINED else f"materialise {asset} --from"
 
     def _all_keys(self, asset: str) -> Sequence[str]:
         definition = self.definitions.resolve_asset_graph().get(dg.AssetKey(asset.split("/"))).partitions_def

@@ -25,6 +25,7 @@ from hf_pipelines.resources.currency import CurrencyChecker
 from hf_pipelines.resources.mlflow_tracking import MLflowTracking
 from hf_pipelines.resources.parquet_io_manager import ParquetIOManager, Storage
 from hf_pipelines.resources.partition_store import PartitionStore
+from hf_pipelines.runs import Pipeline
 from hf_pipelines_tests.sample_bars import REFERENCE, random_bars
 
 TIMEZONE = "America/New_York"
@@ -158,9 +159,15 @@ class Project:
             tree = dg.ComponentTree.for_project(self.folder / self.package)
             self._loaded = dg.Definitions.merge(
                 tree.build_defs(tree.defs_module_path),
+                dg.Definitions(component_tree=tree),
                 dg.Definitions(resources=resources, executor=dg.in_process_executor),
             )
         return self._loaded
+
+    @property
+    def pipeline(self) -> Pipeline:
+        """What `hfp` works on."""
+        return Pipeline(self.definitions, self.instance, self.store)
 
     @property
     def code_versions(self) -> dict[str, str]:

@@ -34,6 +34,7 @@ from hf_pipelines.resources.partition_store import (
     Stored,
     StoredPartitionError,
     Verdict,
+    remake,
 )
 from hf_pipelines.resources.read_cache import ReadCache
 
@@ -60,7 +61,8 @@ class Loaded:
     symbols : frozenset of str or None
         Rows of other symbols are left out of every frame; None leaves none out.
     damaged : mapping of partition key to str
-        What is wrong with those that are there and cannot be read, of an input that says so as it is asked for them.
+        What is wrong with those that are there and cannot be read, or lack a passed verdict, of an input that says so as it is
+        asked for them.
     """
 
     asset: str
@@ -256,8 +258,12 @@ class ParquetIOManager(dg.ConfigurableIOManager):
         if missing and not facts.get(OPTIONAL_KEY):
             raise missing_error(asset, missing)
         for guard in facts.get(GUARDS_KEY, ()):
-            require_verdict(parts, asset, guard)
-        return Loaded(asset, parts, store, damaged=damaged)
+            if facts.get(FAILS_ALONE_KEY):
+                damaged |= verdict_faults(parts, asset, guard)
+            else:
+                require_verdict(parts, asset, guard)
+        sound = {key: part for key, part in parts.items() if key not in damaged}
+        return Loaded(asset, sound, store, damaged=damaged)
 
     def handle_output(self, context: dg.OutputContext, publication: Publication) -> None:
         """Publish every content of a run that computed all of its partitions."""
@@ -305,15 +311,23 @@ def require_verdict(parts: Mapping[str, Stored], asset: str, guard: str) -> None
     ------
     ValueError
     """
+    if faults := verdict_faults(parts, asset, guard):
+        raise ValueError("; ".join([*faults.values()][:5]))
+
+
+def verdict_faults(parts: Mapping[str, Stored], asset: str, guard: str) -> dict[str, str]:
+    """Partitions without a passed verdict of `guard` for exactly the content they hold, and what theirs is instead."""
+    faults = {}
     for key, part in parts.items():
         verdict = part.footer.verdicts.get(guard)
         if verdict is None or not verdict.passed or verdict.content_hash != part.footer.content_hash:
             said = "" if verdict is None else "".join(f": {each}" for each in verdict.findings[:1])
             was = "none" if verdict is None else f"failed{said}" if not verdict.passed else "for another content"
-            raise ValueError(
+            faults[key] = (
                 f"`{asset}` {key} must carry a passed {guard} verdict for its content "
-                f"{part.footer.content_hash[:12]}, was {was}; materialise {asset} {key} again."
+                f"{part.footer.content_hash[:12]}, was {was}; {remake(asset, key)}"
             )
+    return faults
 
 
 # What becomes of a file of a market whose landing folder is watched.

@@ -80,6 +80,8 @@ class StrategyStanding:
         How many weeks old a model may be to serve a session.
     missing : tuple of (asset, first week, last week)
         What the model of the newest week is trained on and is not there, in stretches.
+    rejected : mapping of week to asset
+        Weeks without a model since a guard has rejected a stage of theirs, and which.
     """
 
     name: str
@@ -89,6 +91,7 @@ class StrategyStanding:
     last_issued: date | None = None
     max_model_age_weeks: int = 0
     missing: tuple[tuple[str, str, str], ...] = ()
+    rejected: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def model_asset(self) -> str:
@@ -196,7 +199,12 @@ def find_gaps(strategy: StrategyStanding) -> list[Gap]:
         return []
     weeks = [each for each in strategy.market.bars_weeks if first < each and each != newest]
     return [
-        Gap(strategy.model_asset, week, f"hfp retrain {strategy.name} --week {week}")
+        Gap(
+            strategy.rejected.get(week, strategy.model_asset),
+            week,
+            f"hfp retrain {strategy.name} --week {week}",
+            is_rejected=week in strategy.rejected,
+        )
         for week in weeks
         if week not in strategy.models
     ]
@@ -276,7 +284,8 @@ def _bars_remedy(market: MarketStanding, session: date) -> str:
     if session in market.arrived:
         week = week_key(session)
         return (
-            f"see below what stopped or failed; at once: hfp materialise {market.bars_asset} --from {week} --to {week}"
+            "it is taken by itself once what has stopped or failed is mended (hfp status names that); "
+            f"at once: hfp materialise {market.bars_asset} --from {week} --to {week}"
         )
     if market.landing is not None:
         return f"put its file ({session}.parquet or .csv) into {market.landing}; it is taken from there by itself"
@@ -306,6 +315,12 @@ def _of_model(strategy: StrategyStanding, late_after: timedelta) -> Iterator[Exp
 
 def _retrain_remedy(strategy: StrategyStanding, week: str) -> str:
     """What a training reads comes before it: without that it fails."""
+    if week in strategy.rejected:
+        asset = strategy.rejected[week]
+        return (
+            f"a guard has rejected {asset} {week} (kept under _rejected/{asset}): read in its failed run what was found and "
+            f"mend that; then hfp retrain {strategy.name} --week {week}"
+        )
     missing = strategy.missing if week == strategy.market.newest_week else ()
     made = [f"hfp materialise {asset} --from {first} --to {last}" for asset, first, last in missing]
     return "; then ".join([*made, f"hfp retrain {strategy.name} --week {week}"])

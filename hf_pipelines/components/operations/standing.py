@@ -25,6 +25,7 @@ from hf_pipelines.components.operations.lateness import (
     judged_sessions,
 )
 from hf_pipelines.components.strategy import Strategy
+from hf_pipelines.components.strategy_stages import RETRAINED
 from hf_pipelines.partitions import parse_key, week_key
 from hf_pipelines.resources.issues import latest_fault, named_day
 from hf_pipelines.resources.market_data.landing import Landing
@@ -182,6 +183,7 @@ def read_strategy(
     judged = judged_sessions(market, now)
     # A model is of interest where it may serve a session that is judged.
     oldest = week_key(judged[0] - timedelta(weeks=strategy.max_model_age_weeks)) if judged else None
+    lacking = {*market.bars_weeks, market.newest_week} - {*tags, None}
     models = {
         week: _created(store, model_asset, week, tag) if oldest is not None and week >= oldest else None
         for week, tag in tags.items()
@@ -195,7 +197,21 @@ def read_strategy(
         last_issued=max(issued, default=None) or _latest_issue(store, signals_asset),
         max_model_age_weeks=strategy.max_model_age_weeks,
         missing=_missing_inputs(store, strategy, market, models),
+        rejected=_rejected_stages(store, strategy.name, {week for week in lacking if week and week > min(tags)})
+        if tags
+        else {},
     )
+
+
+def _rejected_stages(store: PartitionStore, strategy: str, weeks: Collection[str]) -> dict[str, str]:
+    """The stage of each week without a model that a guard has rejected, the first one of them."""
+    found: dict[str, str] = {}
+    for stage in RETRAINED if weeks else ():
+        asset = f"{strategy}/{stage}"
+        if rejected := _rejected(store, asset).intersection(weeks) - found.keys():
+            # What has been made since was not rejected again.
+            found |= dict.fromkeys(rejected.difference(store.partitions(asset)), asset)
+    return found
 
 
 def _missing_inputs(

@@ -76,7 +76,7 @@ class Status:
             "holes": [asdict(each) for each in self.holes],
             "strays": [*self.strays],
             "issue_faults": [*self.issue_faults],
-            "weeks_without_a_model": [asdict(gap) for each in self.standing.strategies for gap in find_gaps(each)],
+            "weeks_without_a_model": [asdict(gap) for gap in self._gaps()],
             "under_way": [asdict(each) for each in self.activity.runs],
             "daemon": {
                 "is_alive": self.activity.is_daemon_alive,
@@ -164,8 +164,11 @@ class Status:
             lines += [f"  {each.asset} {each.partition}", f"    {each.why}", f"    do: {each.remedy}"]
         return lines
 
+    def _gaps(self) -> list[Gap]:
+        return [gap for each in self.standing.strategies for gap in find_gaps(each)]
+
     def _gap_lines(self) -> list[str]:
-        gaps = [gap for each in self.standing.strategies for gap in find_gaps(each)]
+        gaps = [gap for gap in self._gaps() if not gap.is_rejected]
         if not gaps:
             return []
         lines = ["", "Weeks without a model, before the newest one; nothing asks for them by itself:"]
@@ -183,13 +186,19 @@ class Status:
             ]
             for asset, first, last in _stretches(holes):
                 lines.append(f"  {asset} {_span(first, last)}: hfp materialise {asset} --from {first} --to {last}")
-        if rejected := [each for each in self.holes if each.is_rejected]:
+        rejected = [
+            *((each, f"materialise {each.asset} --from") for each in self.holes if each.is_rejected),
+            *((each, f"retrain {each.asset.split('/')[0]} --week") for each in self._gaps() if each.is_rejected),
+        ]
+        if rejected:
             lines += ["", "Weeks that a guard has rejected, so that nothing of them is stored:"]
-            for asset, first, last in _stretches(rejected):
-                lines += [
-                    f"  {asset} {_span(first, last)}: its bytes are kept under _rejected/{asset}",
-                    f"    do: read in its failed run what was found and mend that; then hfp materialise {asset} --from {first} --to {last}",
-                ]
+        commands = {each.asset: command for each, command in rejected}
+        for asset, first, last in _stretches(each for each, _ in rejected):
+            lines += [
+                f"  {asset} {_span(first, last)}: its bytes are kept under _rejected/{asset}",
+                "    do: read in its failed run what was found and mend that; "
+                f"then hfp {commands[asset]} {first} --to {last}",
+            ]
         return lines
 
     def _store_lines(self) -> list[str]:

@@ -68,12 +68,20 @@ class StrategyPlan:
                 last_week=last_week,
                 guards=("replay",),
                 is_optional=True,
+                fails_alone=True,
             )
             for group in self.feature_names
         )
 
     def bars_input(self, first_week: int, last_week: int) -> StageInput:
-        return StageInput("bars", self.market.bars_asset, first_week=first_week, last_week=last_week, is_optional=True)
+        return StageInput(
+            "bars",
+            self.market.bars_asset,
+            first_week=first_week,
+            last_week=last_week,
+            is_optional=True,
+            fails_alone=True,
+        )
 
 
 def feature_frames(plan: StrategyPlan, inputs: Mapping[str, Loaded], weeks: Sequence[str]) -> list[pl.DataFrame]:

@@ -1,6 +1,6 @@
 """Standing: what is read from the store is what was published, and when it first was."""
 
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 
 import polars as pl
 import pytest
@@ -8,7 +8,7 @@ import yaml
 
 from hf_pipelines.components.automation.following import newest_week as newest_week_to_train
 from hf_pipelines.components.market import Market
-from hf_pipelines.components.operations.lateness import judged_sessions
+from hf_pipelines.components.operations.lateness import find_gaps, find_late, judged_sessions
 from hf_pipelines.components.operations.standing import (
     WatchedStrategy,
     _rejected,
@@ -171,3 +171,30 @@ def test_inputs_that_the_newest_model_lacks_are_named_in_stretches_and_a_rejecte
     assert found.missing == (("m/features/temporal", "2013-02-17", "2013-02-17"),)
     store.objects.put("_rejected/m/features/temporal/2013-02-17/0.parquet", b"")
     assert _rejected(store, "m/features/temporal") == {"2013-02-17"}
+
+
+def test_weeks_without_a_model_since_a_guard_has_rejected_a_stage_are_told_as_rejected_with_that_stage(store, market):
+    for week, day in (("2013-02-03", 4), ("2013-02-10", 11), ("2013-02-17", 19), ("2013-02-24", 25)):
+        publish(store, "m/bars", week, bars_of("A", [1.0], days=[date(2013, 2, day)]), 1)
+    frame = bars_of("A", [1.0], days=[date(2013, 2, 4)])
+    publish(store, "s/fitted_model", "2013-02-03", frame, 2)
+    # The matrix of one week was made once what was found in it had been mended; its model was not yet.
+    publish(store, "s/training_matrix", "2013-02-10", frame, 3)
+    for stage, week in (
+        ("training_matrix", "2013-02-10"),
+        ("cv_results", "2013-02-17"),
+        ("training_matrix", "2013-02-24"),
+    ):
+        store.objects.put(f"_rejected/s/{stage}/{week}/0.parquet", b"")
+    standing = read_market(store, market)
+    found = read_strategy(store, WatchedStrategy("s", market, 0), standing, NOW)
+    assert found.rejected == {"2013-02-17": "s/cv_results", "2013-02-24": "s/training_matrix"}
+    told = [(gap.asset, gap.partition, gap.is_rejected) for gap in find_gaps(found)]
+    assert told == [("s/fitted_model", "2013-02-10", False), ("s/cv_results", "2013-02-17", True)]
+    (late,) = [
+        each for each in find_late([standing], [found], now=NOW, late_after=timedelta(0)) if "model" in each.asset
+    ]
+    assert late.remedy.startswith(
+        "a guard has rejected s/training_matrix 2013-02-24 (kept under _rejected/s/training_matrix)"
+    )
+    assert late.remedy.endswith("mend that; then hfp retrain s --week 2013-02-24")

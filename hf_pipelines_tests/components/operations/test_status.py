@@ -158,3 +158,18 @@ def test_rejected_weeks_are_told_as_rejected_and_the_others_as_to_make(instance)
     at = lines.index("Weeks that a guard has rejected, so that nothing of them is stored:")
     assert lines[at + 1] == "  fed/features/trend 2012-01-15: its bytes are kept under _rejected/fed/features/trend"
     assert lines[at + 2].startswith("    do: read in its failed run what was found and mend that; then hfp materialise")
+
+
+def test_rejected_stages_of_a_strategy_are_no_weeks_without_a_model_and_name_the_command_that_trains(instance):
+    told = status_of(instance)
+    fed, weeks = told.standing.markets[0], ("2012-01-08", "2012-01-15", "2012-01-22", "2012-01-29")
+    rejected = {"2012-01-15": "ranking/training_matrix", "2012-01-22": "ranking/training_matrix"}
+    market = replace(fed, bars_weeks=weeks)
+    strategy = StrategyStanding("ranking", market, {"2012-01-08": None}, rejected=rejected)
+    lines = replace(told, standing=Standing((market,), (strategy,))).lines()
+    assert not any(line.startswith("Weeks without a model") for line in lines)
+    at = lines.index("Weeks that a guard has rejected, so that nothing of them is stored:")
+    assert lines[at + 1 : at + 3] == [
+        "  ranking/training_matrix 2012-01-15 to 2012-01-22: its bytes are kept under _rejected/ranking/training_matrix",
+        "    do: read in its failed run what was found and mend that; then hfp retrain ranking --week 2012-01-15 --to 2012-01-22",
+    ]
