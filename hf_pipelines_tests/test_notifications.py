@@ -1,10 +1,11 @@
 """Notifications through the real daemon to a real HTTP server: once per incident, once when healed, none lost.
 
 A market whose files arrive, its arrival sensor and the watch run as they do for a user. The receiver is away for a
-while, and so are daemon and code server.
+while, and so are daemon and code server. The web server is the project's own: it tells when the daemon stands still.
 """
 
 import json
+import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -157,8 +158,17 @@ class Watching:
         return "\n".join(text for folder in folders for _, text in file_texts(folder))
 
 
+class Guarded(Running):
+    """With the web server that `hfp ui` and `hfp stack` start."""
+
+    def command(self, name: str) -> list[str]:
+        command = super().command(name)
+        return ["hf_pipelines.serving.webserver" if each == "dagster_webserver" else each for each in command]
+
+
 @pytest.fixture
-def watching(tmp_path: Path) -> Iterator[Watching]:
+def watching(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Watching]:
+    monkeypatch.setattr("hf_pipelines_tests.running.Running", Guarded)
     bars = session_bars(sessions_from(date(2012, 1, 9), 2), symbols=2, seed=3)
     landing = tmp_path / "landing"
     landing.mkdir()
@@ -169,6 +179,9 @@ def watching(tmp_path: Path) -> Iterator[Watching]:
             "HF_UI_URL": "http://ui.example:3000",
             "HF_LATE_HOURS": "0",
             "HF_TICK_SECONDS": "1",
+            # Other work on the machine is no news.
+            "HF_LEAST_DISK_MB": "0",
+            "HF_LEAST_MEMORY_MB": "0",
         }
         with running(checkout, tmp_path, env) as services:
             yield Watching(services, landing, bars, receiver)
@@ -262,3 +275,22 @@ def test_incidents_are_told_once_and_once_when_healed_through_restarts_and_an_ab
     # The answer of the check was reported when it changed, not by every look.
     reported = [each for each in watching.on_time() if not each["runId"]]
     assert len(reported) <= 4 < len(watching.ticks())
+
+    # The daemon stands still, so that no sensor is evaluated: told from outside of it and of the code server.
+    daemon = services.servers["daemon"].process
+    daemon.send_signal(signal.SIGSTOP)
+    services.kill("webserver")
+    # Longer than from one sign of a daemon to the next (30 s): on its way again it has to give one of each kind at once.
+    services.env["HF_SILENT_MINUTES"] = "0.55"
+    services.start("webserver")
+    watching.wait_for_messages(7)
+    assert receiver.seen()[6:] == [("opened", "stopped", "daemon", "")]
+    assert "nothing is made, trained or noticed by itself" in receiver.got[6]["cause"]
+    strict = watching.status("--strict")
+    assert (strict.returncode, f"  daemon: {receiver.got[6]['cause']}" in strict.stdout) == (2, True)
+    assert f"    do: {receiver.got[6]['remedy']}" in strict.stdout
+    daemon.send_signal(signal.SIGCONT)
+    watching.wait_for_messages(8)
+    assert receiver.seen()[7:] == [("healed", "stopped", "daemon", "")]
+    well = watching.status("--strict")
+    assert (well.returncode, "daemon" in well.stdout) == (0, False)

@@ -40,7 +40,7 @@ from hf_pipelines_tests.checkout import (
     make_checkout,
 )
 from hf_pipelines_tests.hasty import hasty
-from hf_pipelines_tests.running import RUNS
+from hf_pipelines_tests.running import RUNS, starting_runs
 from hf_pipelines_tests.servers import free_port, wait_until
 from hf_pipelines_tests.stack_process import START_S, STOPPED, StackProcess, carriers, open_folder, stack_process
 
@@ -210,14 +210,15 @@ def stack_service_that_is_killed_comes_back_with_what_it_kept(stack: StackProces
     assert footer.content_hash == built_checkout().hashes[key]
 
 
-def stack_code_server_whose_inner_process_is_killed_serves_again_and_its_run_goes_on_once(
+def stack_code_server_whose_inner_process_is_killed_as_it_starts_a_run_serves_again_and_the_run_is_executed_once(
     stack: StackProcess,
 ) -> None:
     outer, n_starts = psutil.Process(stack.pids()["code_server"]), stack.n_healthy("code_server")
-    run_id = stack.launch(["us_tech/bars"], FIRST_BARS, WEEK)
-    # Under way, and not just being started: what asked for its start has been answered.
-    assert stack.wait_for_status(run_id, "STARTED", timeout_s=START_S) == "STARTED"
     (inner,) = [each for each in outer.children() if "grpc" in each.cmdline()]
+    before = starting_runs(inner)
+    run_id = stack.launch(["us_tech/bars"], FIRST_BARS, WEEK)
+    # The daemon that asked for the start has no answer yet, and gets none.
+    wait_until(lambda: bool(starting_runs(inner) - before), "process of the run", timeout_s=START_S, every_s=0.1)
     inner.kill()
     wait_until(lambda: "code_server  answers again" in stack.printed, "code", timeout_s=START_S)
     # The proxy is the same: what was under way has not been ended.
@@ -356,7 +357,7 @@ def test_stack_from_its_start_to_its_end_keeps_what_it_has_and_its_secrets(
     stack_chain_through_its_daemon_has_the_hashes_of_the_embedded_default(stack, searched)
     for name in ("s3", "postgres", "code_server"):
         stack_service_that_is_killed_comes_back_with_what_it_kept(stack, name)
-    stack_code_server_whose_inner_process_is_killed_serves_again_and_its_run_goes_on_once(stack)
+    stack_code_server_whose_inner_process_is_killed_as_it_starts_a_run_serves_again_and_the_run_is_executed_once(stack)
     stack_whose_supervisor_was_killed_starts_again_with_its_data_and_passwords_but_those_that_are_set(
         stack, searched, monkeypatch
     )
