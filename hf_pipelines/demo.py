@@ -3,8 +3,11 @@
 Lives here: which weeks the demo makes and how its result is told. Does not live here: the pipeline.
 """
 
+import io
 import json
+import sys
 from collections.abc import Sequence
+from contextlib import redirect_stderr
 from dataclasses import dataclass, field
 from time import perf_counter
 
@@ -67,9 +70,16 @@ class Demo:
             print(f"  {label:<70} {shown:<24} {'is current':>12}", flush=True)
             return
         print(f"  {label:<70} {shown:<24} ", end="", flush=True)
-        seconds = self.pipeline.materialise(assets, stale[0], stale[-1])
-        self.seconds[stage] = self.seconds.get(stage, 0.0) + seconds
-        print(f"{len(stale):>4} in {seconds:4.1f} s", flush=True)
+        ending, told = "", io.StringIO()
+        try:
+            # What is told meanwhile comes after the line, not in the middle of it.
+            with redirect_stderr(told):
+                seconds = self.pipeline.materialise(assets, stale[0], stale[-1])
+            self.seconds[stage] = self.seconds.get(stage, 0.0) + seconds
+            ending = f"{len(stale):>4} in {seconds:4.1f} s"
+        finally:
+            print(ending, flush=True)
+            print(told.getvalue(), end="", file=sys.stderr, flush=True)
 
     def _needed(self, asset: str, first: str, last: str) -> list[str]:
         keys = self.pipeline.partition_keys(asset, first, last)

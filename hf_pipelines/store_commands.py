@@ -18,7 +18,7 @@ import polars as pl
 from hf_pipelines.research.differences import FrameDifference, compare_frames
 from hf_pipelines.resources.lineage import CURRENT, Kept, list_kept, read_content, require_stored
 from hf_pipelines.resources.partition_store import Footer, PartitionStore, StoredPartitionError, is_issued, remake
-from hf_pipelines.resources.verification import Looked, Mismatch, issue_mismatches, strays, verify
+from hf_pipelines.resources.verification import Looked, Mismatch, latest_mismatches, strays, verify
 
 HASH_SHOWN = 12
 NAMES_SHOWN = 5
@@ -101,7 +101,8 @@ def verify_store(store: PartitionStore, asset: str | None, say: Say, progress: S
         require_stored(store, asset)
     found: list[Mismatch] = []
     n_bytes, looked, told = 0, Looked(0, 0, 0, ()), monotonic()
-    for looked in verify(store, asset):
+    now = datetime.now(UTC)
+    for looked in verify(store, asset, now=now):
         n_bytes += looked.n_bytes
         found.extend(looked.mismatches)
         for each in looked.mismatches:
@@ -109,10 +110,8 @@ def verify_store(store: PartitionStore, asset: str | None, say: Say, progress: S
         if monotonic() - told >= PROGRESS_EVERY_S:
             told = monotonic()
             progress(f"{looked.number:,} of {looked.of:,} objects, {n_bytes / 1e6:,.0f} MB, mismatches: {len(found)}")
-    known = {each.path for each in found}
-    lost = [each for each in issue_mismatches(store, asset, datetime.now(UTC)) if each.path not in known]
-    found.extend(lost)
-    for each in lost:
+    for each in latest_mismatches(store, asset, now):
+        found.append(each)
         say(plain(f"MISMATCH {each}"))
     for key, what in strays(store, asset).items():
         say(plain(f"LEFT ALONE {store.objects.address(key)}: {what}"))

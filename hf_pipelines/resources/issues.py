@@ -34,10 +34,10 @@ def latest_key(asset: str) -> str:
     return f"{asset}/{LATEST}"
 
 
-def issue_fault(store: PartitionStore, asset: str, day: str, now: datetime) -> str:
-    """Why a stored issue can be none, in words; "" if it can."""
+def issue_fault(store: PartitionStore, asset: str, day: str, now: datetime, payload: bytes | None = None) -> str:
+    """Why a stored issue can be none, in words; "" if it can. `payload`: its bytes, where they have been read."""
     try:
-        payload = store.payload(asset, day)
+        payload = store.payload(asset, day) if payload is None else payload
         stored = decode(payload, asset=asset, partition=day)
     except (StoredPartitionError, ObjectMissingError) as e:
         return str(e)

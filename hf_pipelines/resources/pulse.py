@@ -17,7 +17,7 @@ from pathlib import Path
 import dagster as dg
 import psutil
 from dagster._core.scheduler.instigation import InstigatorState, InstigatorStatus, InstigatorType, TickStatus
-from dagster._core.storage.dagster_run import IN_PROGRESS_RUN_STATUSES
+from dagster._core.storage.dagster_run import FINISHED_STATUSES, IN_PROGRESS_RUN_STATUSES
 from dagster._utils.schedules import get_latest_completed_cron_tick
 
 from hf_pipelines.resources import settings
@@ -31,6 +31,12 @@ INTERVALS = 3
 
 # At fifteen seconds a tick these are longer than the default patience.
 TICKS_READ = 100
+
+# The oldest of a queue: a backfill may queue hundreds.
+MAX_WAITING = 100
+
+# How soon the daemon takes the next run, with some to spare.
+TURN = timedelta(minutes=1)
 
 # A first line is enough to see what is wrong.
 MAX_ERROR = 200
@@ -229,20 +235,39 @@ def _last_error(instance: dg.DagsterInstance, state: InstigatorState, since: dat
 
 
 def _stuck_queue(instance: dg.DagsterInstance, now: datetime) -> Iterator[Stopped]:
-    waiting = instance.get_run_records(
-        dg.RunsFilter(statuses=[dg.DagsterRunStatus.QUEUED]), limit=1, ascending=True, order_by="create_timestamp"
+    queued = instance.get_run_records(
+        dg.RunsFilter(statuses=[dg.DagsterRunStatus.QUEUED]),
+        limit=MAX_WAITING,
+        ascending=True,
+        order_by="create_timestamp",
     )
-    if not waiting or now - waiting[0].create_timestamp.astimezone(UTC) <= settings.silent_after():
+    waiting = [each for each in queued if now - each.create_timestamp.astimezone(UTC) > settings.silent_after()]
+    if not waiting:
         return
     under_way = instance.get_runs(dg.RunsFilter(statuses=IN_PROGRESS_RUN_STATUSES))
-    # Behind a run that is at work the others wait rightly.
-    if len(deaths(instance, under_way)) == len(under_way):
-        run = waiting[0].dagster_run
-        yield Stopped(
-            "queue of runs",
-            f"run {run.run_id[:8]} waits since {_shown(waiting[0].create_timestamp.astimezone(UTC))}, and none is at work",
-            "look at it under Runs in the web UI (it says what it waits for); restart the daemon",
-        )
+    dead = deaths(instance, under_way)
+    # What has just ended has held up others until now.
+    ended = dg.RunsFilter(statuses=[*FINISHED_STATUSES], updated_after=now - TURN)
+    holding = [*(run for run in under_way if run.run_id not in dead), *instance.get_runs(ended, limit=MAX_WAITING)]
+    queue = instance.get_concurrency_config().run_queue_config
+    if queue is not None and 0 <= queue.max_concurrent_runs <= len(holding):
+        return
+    taken = {pool for run in holding for pool in _pools(run)}
+    # Behind a run of its pool it waits rightly.
+    for record in waiting:
+        run, since = record.dagster_run, _shown(record.create_timestamp.astimezone(UTC))
+        if not taken & _pools(run):
+            yield Stopped(
+                "queue of runs",
+                f"run {run.run_id[:8]} waits since {since}, and nothing that it has to wait for is at work",
+                "look at it under Runs in the web UI (it says what it waits for); restart the daemon",
+            )
+            return
+
+
+def _pools(run: dg.DagsterRun) -> set[str]:
+    """What a run holds, so that another one of the same waits: those of its market or strategy."""
+    return {*(run.run_op_concurrency.all_pools or ())} if run.run_op_concurrency else set()
 
 
 def _full_disks(folders: Collection[Path]) -> Iterator[Stopped]:

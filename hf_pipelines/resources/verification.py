@@ -74,7 +74,7 @@ class Looked:
     mismatches: tuple[Mismatch, ...]
 
 
-def verify(store: PartitionStore, asset: str | None = None) -> Iterator[Looked]:
+def verify(store: PartitionStore, asset: str | None = None, *, now: datetime) -> Iterator[Looked]:
     """Look at every object of the store or of an asset: its current contents, versions, rejected ones, attachments.
 
     Also whether everything is there that something current was made from: of an asset what it was made from, and what of
@@ -106,6 +106,9 @@ def verify(store: PartitionStore, asset: str | None = None) -> Iterator[Looked]:
         if not found and not named:
             footer = parse_footer(payload, asset=owner, partition=partition, size=len(payload))
             found += _missing_inputs(store, footer, None, present, gone)
+            if is_issued(owner) and (fault := issue_fault(store, owner, partition, now, payload)):
+                path = store.objects.address(key)
+                found.append(Mismatch(owner, partition, path, "issue", "one that was published", fault))
         yield Looked(number, len(wanted), len(payload), tuple(found))
     for footer in current_footers(store) if asset is not None else ():
         lost = tuple(_missing_inputs(store, footer, asset, present, gone))
@@ -121,14 +124,10 @@ def strays(store: PartitionStore, asset: str | None = None) -> dict[str, str]:
     return found
 
 
-def issue_mismatches(store: PartitionStore, asset: str | None, now: datetime) -> Iterator[Mismatch]:
-    """Issues that can be none, and `latest.json` that does not name the newest, as far as the store alone tells it."""
+def latest_mismatches(store: PartitionStore, asset: str | None, now: datetime) -> Iterator[Mismatch]:
+    """`latest.json` that does not name the newest issue, as far as the store alone tells it."""
     owners = {key.rpartition("/")[0] for key in store.objects.all_keys() if not key.startswith("_")}
     for signals in sorted(each for each in owners if is_issued(each) and asset in (None, each)):
-        for day in store.partitions(signals):
-            if fault := issue_fault(store, signals, day, now):
-                path = store.objects.address(store.key(signals, day))
-                yield Mismatch(signals, day, path, "issue", "one that was published", fault)
         named = named_day(store, signals)
         days = [*store.partitions(signals), *([named] if named else [])]
         if fault := latest_fault(store, signals, [day for day in days if day <= now.date().isoformat()], now):

@@ -23,7 +23,7 @@ from hf_pipelines.resources.issues import (
 from hf_pipelines.resources.market_data.landing import Landing
 from hf_pipelines.resources.object_store import ObjectStore, StorageUnavailableError
 from hf_pipelines.resources.partition_store import Content, PartitionStore, Stamp, encode
-from hf_pipelines.resources.verification import issue_mismatches, strays
+from hf_pipelines.resources.verification import latest_mismatches, strays, verify
 from hf_pipelines.store_commands import verify_store
 
 ASSET, MODELS, WEEK = "trend/signals", "trend/fitted_model", "2020-01-05"
@@ -106,7 +106,7 @@ def test_latest_that_is_gone_or_says_something_else_is_told_and_written_again(st
     before = said(store)
     damage(path_of(store, "latest.json"))
     assert "must name the newest issue 2020-01-08 as it is stored, was" in latest_fault(store, ASSET, DAYS, NOW)
-    (found,) = issue_mismatches(store, ASSET, NOW)
+    (found,) = latest_mismatches(store, ASSET, NOW)
     assert "must name the newest issue 2020-01-08" in str(found)
     assert point_to_latest(store, ASSET, DAYS, NOW)
     assert said(store) == before
@@ -118,7 +118,7 @@ def test_newest_issue_that_is_deleted_is_told_and_no_older_one_takes_its_place(s
     assert "2020-01-08.parquet` must be there, latest.json names it" in latest_fault(store, ASSET, DAYS, NOW)
     assert not point_to_latest(store, ASSET, DAYS, NOW)
     assert said(store)["day"] == "2020-01-08"
-    assert [each.partition for each in issue_mismatches(store, ASSET, NOW)] == ["latest.json"]
+    assert [each.partition for each in latest_mismatches(store, ASSET, NOW)] == ["latest.json"]
 
 
 @pytest.mark.parametrize("day", ["2099-01-01", "2020-01-11", "2020-01-09", "2020-01-10"])
@@ -145,6 +145,21 @@ def test_issue_fault_names_what_an_issue_cannot_be(store):
     # Of a model that was trained again since the earlier content is kept.
     store.publish(MODELS, WEEK, Content(pl.DataFrame({"trees": [4]})), STAMP)
     assert issue_fault(store, ASSET, "2020-01-08", NOW) == ""
+
+
+def test_verify_names_an_issue_that_can_be_none_once_and_reads_each_once(store, monkeypatch):
+    issue(store, "2020-01-09", "f" * 64)
+
+    payload = type(store).payload
+
+    def read_again(store: PartitionStore, asset: str, partition: str) -> bytes:
+        assert asset != ASSET, f"{partition} is read a second time"
+        return payload(store, asset, partition)
+
+    monkeypatch.setattr(type(store), "payload", read_again)
+    found = [each for looked in verify(store, now=NOW) for each in looked.mismatches]
+    assert [(each.partition, each.what) for each in found] == [("2020-01-09", "issue")]
+    assert "must be by a model that the store has or had" in found[0].found
 
 
 # --- what is no partition

@@ -22,6 +22,7 @@ from dagster._core.scheduler.instigation import (
     TickData,
     TickStatus,
 )
+from dagster._core.storage.dagster_run import RunOpConcurrency
 from dagster._core.test_utils import create_run_for_test
 from dagster._core.utils import make_new_run_id
 from dagster._daemon.types import DaemonHeartbeat
@@ -43,7 +44,8 @@ def instance(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[dg.Dag
     monkeypatch.setenv("HF_LEAST_DISK_MB", "0")
     monkeypatch.setenv("HF_LEAST_MEMORY_MB", "0")
     monkeypatch.setenv("HF_SILENT_MINUTES", "10")
-    with dg.DagsterInstance.local_temp(str(tmp_path)) as made:
+    runs = {"concurrency": {"runs": {"max_concurrent_runs": 3}}}
+    with dg.DagsterInstance.local_temp(str(tmp_path), overrides=runs) as made:
         launcher = CheckedRunLauncher()
         launcher.register_instance(made)
         made._run_launcher = launcher
@@ -185,13 +187,33 @@ def test_queue_that_does_not_move_has_stopped_also_behind_a_dead_run(instance: d
     job = RemoteJobOrigin(ORIGIN, "nothing")
     waiting = create_run_for_test(instance, "nothing", status=dg.DagsterRunStatus.QUEUED, remote_job_origin=job)
     assert f"run {waiting.run_id[:8]} waits since" in queue()["queue of runs"].why
-    # At work is what has a process: this one, or one of before the machine's last start.
-    for boot, is_stuck in (("the one before", True), (boot_name(), False)):
-        run_id = make_new_run_id()
-        worker = dataclasses.replace(Worker.of(run_id), boot=boot)
-        tags = {WORKER_TAG: worker.to_tag()}
-        create_run_for_test(instance, "nothing", run_id, status=dg.DagsterRunStatus.STARTED, tags=tags)
+    instance.delete_run(waiting.run_id)
+
+    def run(market: str, boot: str = "") -> None:
+        """One that waits, or with the name of a start of the machine one that is at work since then."""
+        pools = RunOpConcurrency(root_key_counts={}, has_unconstrained_root_nodes=False, all_pools={market})
+        run_id, tags = make_new_run_id(), {}
+        if boot:
+            tags = {WORKER_TAG: dataclasses.replace(Worker.of(run_id), boot=boot).to_tag()}
+        status = dg.DagsterRunStatus.STARTED if boot else dg.DagsterRunStatus.QUEUED
+        instance.add_run(
+            dg.DagsterRun("nothing", run_id, status=status, tags=tags, remote_job_origin=job, run_op_concurrency=pools)
+        )
+
+    run("one")
+    # At work is what has a process: one of before the machine's last start has none; another market's is in nobody's way.
+    for market, boot, is_stuck in (
+        ("one", "the one before", True),
+        ("two", boot_name(), True),
+        ("one", boot_name(), False),
+    ):
+        run(market, boot)
         assert ("queue of runs" in queue()) is is_stuck
+    run("three")
+    assert "queue of runs" in queue()
+    # Three at a time are allowed.
+    run("four", boot_name())
+    assert queue() == {}
 
 
 def test_disk_and_memory_below_what_is_stated_are_told_before_they_run_out(
