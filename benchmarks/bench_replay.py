@@ -1,8 +1,9 @@
 """What the sampled replay costs beside the features that it replays: a run of one week, and one of half a year.
 
 Run: `python -m benchmarks.bench_replay [--data FOLDER] [--weeks 26] [--rounds 5]`. The market of `bench_session`: 500
-symbols, all groups. One process computes and replays each group in turn; CPU seconds, the least of the rounds. Exits with
-1 if over the weeks the replay of a group takes more than a fifth of its computing.
+symbols, all groups. One process computes and replays all groups in turn, as a run does; CPU seconds, the least of the rounds.
+Exits with 1 if over the weeks the replay of all groups takes more than a fifth of computing them. Of a group it may be more:
+where a value is made of all members each time needs all of them.
 """
 
 import argparse
@@ -24,7 +25,7 @@ MEASURE = """
 import logging, sys
 from datetime import UTC, datetime
 from time import process_time
-from hf_pipelines.components.features_stage import feature_inputs, features_stage, replays_of
+from hf_pipelines.components import features_stage as stages
 from hf_pipelines.components.stage import StageRun, window
 from hf_pipelines.research.features.registry import compute_features
 from hf_pipelines.resources.parquet_io_manager import Loaded, open_store
@@ -32,28 +33,34 @@ from hf_pipelines.runs import load_market
 
 name, rounds, *weeks = sys.argv[1:]
 market, store = load_market(name), open_store()
-for group in market.feature_groups:
-    stage, inputs = features_stage(market, group), {}
-    for each in feature_inputs(market, group):
+inputs = {group: {} for group in market.feature_groups}
+for group in inputs:
+    for each in stages.feature_inputs(market, group):
         there = set(store.partitions(each.asset)) & {key for week in weeks for key in window(market.partitions, each, week)}
-        inputs[each.name] = Loaded(each.asset, {key: store.read(each.asset, key) for key in there}, store)
-    (check,) = [each for each in stage.checks if each.name == "replay"]
-    for keys in (weeks[-1:], weeks):
-        run = StageRun(tuple(keys), datetime.now(UTC), logging.getLogger())
-        computing, replaying = [], []
-        for _ in range(int(rounds)):
+        parts = {key: store.read(each.asset, key) for key in there}
+        inputs[group][each.name] = Loaded(each.asset, parts, store)
+for keys in (weeks[-1:], weeks):
+    run, taken = StageRun(tuple(keys), datetime.now(UTC), logging.getLogger()), {}
+    for _ in range(int(rounds)):
+        # What all groups of a run share is looked at by the first.
+        stages._LATEST_RUN_ROWS.clear()
+        for group in inputs:
+            stage = stages.features_stage(market, group)
+            (check,) = [each for each in stage.checks if each.name == "replay"]
             began = process_time()
-            replays_of(market, group, keys, inputs, compute_features)
+            stages.replays_of(market, group, keys, inputs[group], compute_features)
             before = process_time()
-            computed = stage.compute(run, inputs)
+            computed = stage.compute(run, inputs[group])
             between = process_time()
-            found = check.findings(run, inputs, computed.contents)
+            found = check.findings(run, inputs[group], computed.contents)
             compared = process_time() - between
-            # The computation replays before it computes.
-            computing.append(between - before - (before - began))
-            replaying.append(before - began + compared)
             assert not computed.failures and all(each.passed for each in found.values()), (computed.failures, found)
-        print(group, len(keys), min(computing), min(replaying), sum(each.n_compared for each in found.values()), flush=True)
+            # The computation replays before it computes.
+            figures = (between - before - (before - began), before - began + compared)
+            least = taken.get(group, figures)
+            taken[group] = (*map(min, least, figures), sum(each.n_compared for each in found.values()))
+    for group, (computing, replaying, n_compared) in taken.items():
+        print(group, len(keys), computing, replaying, n_compared, flush=True)
 """
 
 
@@ -82,23 +89,19 @@ def main() -> int:
         )
     assert done.returncode == 0, done.stderr[-2000:]
     rows = [line.split() for line in done.stdout.splitlines()]
-    worst = {}
+    shares = {}
     for n_weeks in (1, len(measured)):
         of_run = [(group, *map(float, figures)) for group, n, *figures in rows if int(n) == n_weeks]
-        computing, replaying = (sum(each[at] for each in of_run) for at in (1, 2))
-        worst[n_weeks] = max((replay_s / compute_s, group) for group, compute_s, replay_s, _ in of_run)
-        for group, compute_s, replay_s, n_compared in [
-            *of_run,
-            ("all", computing, replaying, sum(r[3] for r in of_run)),
-        ]:
+        total = ("all", *(sum(each[at] for each in of_run) for at in (1, 2, 3)))
+        shares = {group: replay_s / compute_s for group, compute_s, replay_s, _ in (*of_run, total)}
+        for group, compute_s, replay_s, n_compared in (*of_run, total):
             print(
                 f"{n_weeks:3d} weeks  {group:<14} compute {compute_s:.3f} s  replay {replay_s:.3f} s of {n_compared:,.0f} values"
-                f"  {replay_s / compute_s:.0%}"
+                f"  {shares[group]:.0%}"
             )
-    share, group = worst[len(measured)]
-    is_kept = share <= MOST
+    is_kept = shares["all"] <= MOST
     print(
-        f"replay of {len(measured)} weeks: at most {share:.0%} of a group ({group}), {MOST:.0%} is {'kept' if is_kept else 'MISSED'}"
+        f"replay of {len(measured)} weeks: {shares['all']:.0%} of computing, {MOST:.0%} is {'kept' if is_kept else 'MISSED'}"
     )
     return 0 if is_kept else 1
 

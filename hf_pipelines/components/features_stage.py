@@ -7,6 +7,7 @@ Lives here: which weeks of bars a group reads, and cutting a range into weeks. D
 import math
 import re
 import zlib
+from bisect import bisect_right
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -41,7 +42,16 @@ from hf_pipelines.research.features.feature import Feature
 from hf_pipelines.research.features.panel import CalendarChange
 from hf_pipelines.research.features.registry import FEATURES, compute_features, is_shipped
 from hf_pipelines.research.references import MIN_FISCAL_YEARS, REFERENCES, doubtful_periods
-from hf_pipelines.research.replay import compare_replay, instant, pick_replay_ts, plan_replays, telling_sessions
+from hf_pipelines.research.replay import (
+    CALENDAR_ENDS,
+    WEEKS_A_YEAR,
+    TellingTimes,
+    compare_replay,
+    instant,
+    pick_replay_ts,
+    plan_replays,
+    telling_times,
+)
 from hf_pipelines.research.wording import some_of
 from hf_pipelines.resources.fresh_process import FreshFeatures
 from hf_pipelines.resources.parquet_io_manager import Loaded, require_all
@@ -237,58 +247,159 @@ def replays_of(
 
     It is made before anything is computed of all that is there: a function that keeps what it has seen knows nothing later.
     To replay all of a week is more work than to make it. So a few times of a year are replayed (`plan_replays`), of features of
-    single symbols some members, others at each time; of features that compare the members of a sector some sectors; of those
-    that compare all members all of them. Where there are few members, every week at `N_TIMES` times or more.
+    single symbols some members, others at each time (of the project's own all times of a year at once, each symbol cut at its
+    time); of features that compare the members of a sector some sectors; of those that compare all members all of them. Where
+    there are few members, every week at `N_TIMES` times or more.
     """
     read = feature_inputs(market, group)
-    rows = _rows_of(market, keys, inputs["bars"])
     replays: dict[str, tuple[Replay, ...]] = {key: () for key in keys}
-    if not rows.height:
+    run = _run_rows(market, keys, inputs["bars"])
+    if not run.n_rows:
         return replays
-    days = rows["session"].unique().sort().to_list()
-    sessions = market.partitions.sessions_around(days[0], days[-1])
-    week_at = dict(rows.select("ts", "week").unique().iter_rows())
-    generator = np.random.default_rng(_seed(",".join(keys), rows.height))
-    chosen: dict[datetime, frozenset[str] | None]
+    generator = np.random.default_rng(_seed(",".join(keys), run.n_rows))
+
+    def recompute(cut: Mapping[str, Loaded], *keys: str) -> pl.DataFrame:
+        return _features_of(market, [*keys], cut, group, read, compute)
+
+    chosen: Mapping[datetime, frozenset[str] | None]
     if len(market.members) <= N_REPLAYED_SYMBOLS:
-        telling = telling_sessions(days, sessions)
-        chosen = {}
-        for (key,), of_week in rows.partition_by("week", as_dict=True).items():
-            ends = of_week.filter(pl.col("session").is_in([*telling])).group_by("session").agg(pl.col("ts").max())["ts"]
-            times = pick_replay_ts(of_week, seed=_seed(str(key), of_week.height), n=N_TIMES)
-            chosen |= dict.fromkeys([*times, *ends], None)
+        chosen = dict.fromkeys(_times_of_weeks(_rows_of(market, keys, inputs["bars"]), run.telling), None)
+        week_at = {at: run.week_at(at) for at in chosen}
     else:
         n_rows = len(market.members) if _joint(market, group) == {"universe"} else N_REPLAYED_SYMBOLS
-        seed = int(generator.integers(2**32))
-        plan = plan_replays(rows.drop("week"), sessions, seed=seed, rows_a_time=n_rows)
-        chosen = {
-            at: _some_symbols(market, group, rows.filter(pl.col("week") == week_at[at]), telling, generator)
-            for at, telling in plan.items()
-        }
-
-    def recompute(cut: Mapping[str, Loaded], key: str) -> pl.DataFrame:
-        return _features_of(market, [key], cut, group, read, compute)
-
-    for at in sorted(chosen):
-        key = week_at[at]
-        replays[key] = (*replays[key], _replay(inputs, key, at, chosen[at], recompute))
+        plan = plan_replays(run.telling, seed=int(generator.integers(2**32)), rows_a_time=n_rows)
+        week_at = {at: run.week_at(at) for at in plan}
+        chosen = _some_symbols(market, group, inputs["bars"], plan, week_at, generator)
+    batches = _batches(market, group, chosen)
+    if len(batches) > 1:
+        wanted = [each for each in chosen.values() if each is not None]
+        symbols = frozenset[str]().union(*wanted) if len(wanted) == len(chosen) else None
+        inputs = {name: each.gathered(symbols) for name, each in inputs.items()}
+    for batch in batches:
+        for replay in _replay_batch(inputs, batch, week_at, recompute):
+            key = week_at[replay.at]
+            replays[key] = tuple(sorted((*replays[key], replay), key=lambda each: each.at))
     return replays
 
 
-def _rows_of(market: "Market", keys: Sequence[str], bars: Loaded) -> pl.DataFrame:
-    """`symbol`, `session`, `ts` and `week` of the rows that the features of some weeks have."""
-    days = [day for key in keys for day in market.partitions.sessions_of_week(key)]
-    members = market.member_sessions(days)
-    frames = [
-        bars.parts[key].frame.select("symbol", "session", "ts").with_columns(week=pl.lit(key))
-        for key in keys
-        if bars.parts[key].frame.height
-    ]
-    if not frames:
-        return pl.DataFrame(
-            schema={"symbol": pl.String, "session": pl.Date, "ts": pl.Datetime("us", "UTC"), "week": pl.String}
+@dataclass(frozen=True)
+class _RunRows:
+    """What of a run's bars decides what is replayed.
+
+    Attributes
+    ----------
+    weeks : sequence of str
+        Those that have bars, ascending.
+    begins : sequence of datetime
+        The first time of each.
+    """
+
+    n_rows: int
+    telling: TellingTimes
+    weeks: Sequence[str] = ()
+    begins: Sequence[datetime] = ()
+
+    def week_at(self, at: datetime) -> str:
+        return self.weeks[bisect_right(self.begins, at) - 1]
+
+
+# Of the latest bars looked at: all groups of a run are made from the same, and to look takes as long as to replay some.
+_LATEST_RUN_ROWS: dict[tuple[object, ...], _RunRows] = {}
+
+
+def _run_rows(market: "Market", keys: Sequence[str], bars: Loaded) -> _RunRows:
+    hashes = tuple((key, bars.parts[key].footer.content_hash) for key in keys)
+    settings = (market.calendar, market.timezone, *market.override_texts, *market.roles, *map(tuple, market.spells))
+    of = (market.bars_asset, settings, hashes)
+    if of not in _LATEST_RUN_ROWS:
+        rows = _rows_of(market, keys, bars)
+        days = [day for key in sorted(keys) for day in market.partitions.sessions_of_week(key)]
+        weeks = sorted(key for key in keys if bars.parts[key].frame.height)
+        found = _RunRows(
+            rows.height,
+            telling_times(rows, market.partitions.sessions_around(days[0], days[-1])),
+            weeks,
+            [bars.parts[key].frame["ts"].min() for key in weeks],  # type: ignore[misc]
         )
-    return pl.concat(frames).join(members, on=["symbol", "session"], how="semi").sort("symbol", "ts")
+        _LATEST_RUN_ROWS.clear()
+        _LATEST_RUN_ROWS[of] = found
+    return _LATEST_RUN_ROWS[of]
+
+
+def _times_of_weeks(rows: pl.DataFrame, telling: TellingTimes) -> list[datetime]:
+    """Times of each week: `N_TIMES` or more, and the last of each session that ends something."""
+    times = {at for at, kinds in telling.kinds.items() if kinds & CALENDAR_ENDS}
+    for (key,), of_week in rows.with_columns(week_of_session()).partition_by("week", as_dict=True).items():
+        times |= {*pick_replay_ts(of_week, seed=_seed(str(key), of_week.height), n=N_TIMES)}
+    return sorted(times)
+
+
+def _batches(
+    market: "Market", group: str, chosen: Mapping[datetime, frozenset[str] | None]
+) -> list[dict[datetime, frozenset[str] | None]]:
+    """Times that are replayed in one computation, in the order of their first: each symbol known at one of them.
+
+    So it can be where a value is made of nothing but rows of the symbol, or of its sector, of which all members are known at
+    one time. Only of the project's own features is that known.
+    """
+    features = [FEATURES[name] for name in market.feature_groups[group]]
+    is_alone = any({"benchmark", "volatility_index"} & {*each.inputs} or not is_shipped(each) for each in features)
+    # What is announced of the calendar is known at a time, not to a symbol.
+    is_alone |= bool(market.calendar_overrides)
+    batches: list[dict[datetime, frozenset[str] | None]] = []
+    for at in sorted(chosen):
+        symbols = chosen[at]
+        for batch in batches:
+            taken = frozenset[str]().union(*(each or () for each in batch.values()))
+            is_near = at - min(batch) <= timedelta(weeks=WEEKS_A_YEAR)
+            if not is_alone and symbols is not None and is_near and taken.isdisjoint(symbols):
+                batch[at] = symbols
+                break
+        else:
+            batches.append({at: symbols})
+    return batches
+
+
+def _replay_batch(
+    inputs: Mapping[str, Loaded],
+    batch: Mapping[datetime, frozenset[str] | None],
+    week_at: Mapping[datetime, str],
+    recompute: Callable[..., pl.DataFrame],
+) -> Iterator[Replay]:
+    known_by = {symbol: at for at, symbols in batch.items() for symbol in symbols or ()}
+    if len(batch) > 1:
+        try:
+            cut = {name: each.cut_each(known_by) for name, each in inputs.items()}
+            frame = recompute(cut, *sorted({week_at[at] for at in batch}))
+        except ValueError:
+            # Of which time it is tells each by itself.
+            pass
+        else:
+            for at, symbols in batch.items():
+                is_known = (pl.col("ts") == instant(at)) & pl.col("symbol").is_in(symbols or ())
+                yield Replay(at, symbols, frame.filter(is_known))
+            return
+    for at, symbols in batch.items():
+        yield _replay(inputs, week_at[at], at, symbols, recompute)
+
+
+def _rows_of(market: "Market", keys: Sequence[str], bars: Loaded) -> pl.DataFrame:
+    """`symbol`, `session` and `ts` of the rows that the features of some weeks have."""
+    frames = [bars.parts[key].frame for key in keys]
+    # Column by column: to select three of a frame takes as long as to lay a hundred thousand rows side by side.
+    names = ("symbol", "session", "ts")
+    rows = pl.DataFrame([pl.concat([each[name] for each in frames], rechunk=True) for name in names])
+    if not rows.height:
+        return rows
+    first, last = rows["session"].min(), rows["session"].max()
+    spells = market.membership.filter((pl.col("since") <= last) & (pl.col("until") >= first).fill_null(True))
+    is_whole = (pl.col("since") <= first) & (pl.col("until") >= last).fill_null(True)
+    if spells.filter(is_whole)["symbol"].n_unique() == len(market.members):
+        # Nobody comes or goes: all but the references.
+        references = [symbol for symbol, role in market.roles.items() if role == "reference"]
+        return rows.filter(pl.all_horizontal(pl.col("symbol") != each for each in references))
+    days = rows["session"].unique().to_list()
+    return rows.join(market.member_sessions(days), on=["symbol", "session"], how="semi", maintain_order="left")
 
 
 def _joint(market: "Market", group: str) -> set[str]:
@@ -298,27 +409,54 @@ def _joint(market: "Market", group: str) -> set[str]:
 
 
 def _some_symbols(
-    market: "Market", group: str, rows: pl.DataFrame, telling: frozenset[str], generator: np.random.Generator
-) -> frozenset[str] | None:
-    """What is read at a time, None for all: some members of a week, whether they have rows or not, and those that it tells of."""
+    market: "Market",
+    group: str,
+    bars: Loaded,
+    plan: Mapping[datetime, frozenset[str]],
+    week_at: Mapping[datetime, str],
+    generator: np.random.Generator,
+) -> dict[datetime, frozenset[str] | None]:
+    """What is read at each time, None for all: some members of its week, whether they have rows or not, and those that it tells of.
+
+    Of single symbols' features others at each time, as long as there are any.
+    """
     joint = _joint(market, group)
     if joint == {"universe"}:
-        return None
-    references = {each for each in (market.benchmark, market.volatility_index) if each is not None}
-    # Members whether they have bars or not: features of survivors alone lack some.
-    days = rows["session"].unique().to_list()
-    of_week = market.member_sessions(days)["symbol"].unique().sort().to_list()
-    if joint:
-        return frozenset({*_some_sectors(market, of_week, generator), *references})
-    chosen = {*sorted(telling)[:N_REPLAYED_SYMBOLS]}
-    for names in (of_week, rows["symbol"].unique().sort().to_list()):
-        chosen |= {names[at] for at in generator.permutation(len(names))[: N_REPLAYED_SYMBOLS // 2]}
-    # The two halves may share members: a time has to compare as many rows as it counts for.
-    for at in generator.permutation(len(of_week)):
-        if len(chosen) >= N_REPLAYED_SYMBOLS:
-            break
-        chosen.add(of_week[at])
-    return frozenset({*chosen, *references})
+        return dict.fromkeys(plan)
+    read = {item for name in market.feature_groups[group] for item in FEATURES[name].inputs}
+    references = {market.benchmark} if "benchmark" in read else set[str]()
+    if "volatility_index" in read and market.volatility_index is not None:
+        references.add(market.volatility_index)
+    spells = market.membership.rows()
+    chosen: dict[datetime, frozenset[str] | None] = {}
+    # What a time tells of is kept for it; sectors are taken as they come.
+    taken = set[str]() if joint else {name for telling in plan.values() for name in telling}
+    for at, telling in plan.items():
+        week = week_at[at]
+        days = market.partitions.sessions_of_week(week)
+        # Members whether they have bars or not: features of survivors alone lack some.
+        of_week = sorted({name for name, since, until in spells if since <= days[-1] and (until or days[0]) >= days[0]})
+        if joint:
+            of_sectors = _some_sectors(market, of_week, taken, generator)
+            taken |= of_sectors
+            chosen[at] = frozenset({*of_sectors, *references})
+            continue
+        found = {*sorted(telling)[:N_REPLAYED_SYMBOLS]}
+        with_bars = sorted({*bars.parts[week].frame["symbol"].unique().to_list()} & {*of_week})
+        for names in (of_week, with_bars):
+            found |= {*_drawn(names, N_REPLAYED_SYMBOLS // 2, found | taken, generator)}
+        # Where there are few others, a time has to compare as many rows as it counts for.
+        found |= {*_drawn(of_week, max(N_REPLAYED_SYMBOLS - len(found), 0), found | taken, generator)}
+        taken |= found
+        chosen[at] = frozenset({*found, *references})
+    return chosen
+
+
+def _drawn(names: Sequence[str], n: int, taken: Collection[str], generator: np.random.Generator) -> list[str]:
+    """So many of some names at random; those that are taken only where there are no others."""
+    fresh, rest = ([name for name in names if (name in taken) == is_taken] for is_taken in (False, True))
+    found = [fresh[at] for at in generator.permutation(len(fresh))[:n]]
+    return [*found, *(rest[at] for at in generator.permutation(len(rest))[: n - len(found)])]
 
 
 @contextmanager
@@ -347,15 +485,23 @@ def _seed(text: str, height: int) -> int:
     return zlib.crc32(f"{text}:{height}".encode())
 
 
-def _some_sectors(market: "Market", members: Collection[str], generator: np.random.Generator) -> set[str]:
-    """All symbols of so many sectors that enough members are among them, and some members without a sector."""
-    sectors = sorted({*market.sectors.values()})
+def _some_sectors(
+    market: "Market", members: Sequence[str], taken: Collection[str], generator: np.random.Generator
+) -> set[str]:
+    """All symbols of so many sectors that enough members are among them, and some members without a sector.
+
+    Others than those that are taken, where there are any.
+    """
     without = sorted({*members} - {*market.sectors})
-    chosen = {without[at] for at in generator.permutation(len(without))[: N_REPLAYED_SYMBOLS // 4]}
-    for at in generator.permutation(len(sectors)):
+    chosen = {*_drawn(without, N_REPLAYED_SYMBOLS // 4, taken, generator)}
+    of_sector: dict[str, set[str]] = {}
+    for symbol, sector in market.sectors.items():
+        of_sector.setdefault(sector, set()).add(symbol)
+    used = {sector for sector, symbols in of_sector.items() if not symbols.isdisjoint(taken)}
+    for sector in _drawn(sorted(of_sector), len(of_sector), used, generator):
         if len(chosen & {*members}) >= N_REPLAYED_SYMBOLS:
             break
-        chosen |= {symbol for symbol, sector in market.sectors.items() if sector == sectors[at]}
+        chosen |= of_sector[sector]
     return chosen
 
 
@@ -551,8 +697,11 @@ def _features_of(
     opens = market.partitions.opens_between(first_day, last_day)
     earliest = {day: week_start(day) + timedelta(weeks=bars.first_week) for day in opens}
     wanted = [day for key in keys for day in market.partitions.sessions_of_week(key)]
-    if (at := inputs["bars"].known_at) is not None:
-        wanted = frame.select("session", "ts").filter(pl.col("ts") == instant(at))["session"].unique().to_list()
+    at, known_by = inputs["bars"].known_at, inputs["bars"].known_by
+    if at is not None or known_by is not None:
+        times = {*(known_by or {}).values(), *([] if at is None else [at])}
+        of_times = pl.any_horizontal(pl.col("ts") == instant(each) for each in times)
+        wanted = frame.select("session", "ts").filter(of_times)["session"].unique().to_list()
     # The calendar is known ahead of time, but for what is announced, and holds days before the market's first.
     known = (
         market.partitions if at is None else market.partitions.known_on(at.astimezone(ZoneInfo(market.timezone)).date())

@@ -8,7 +8,7 @@ stored.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from typing import TypeVar
@@ -25,6 +25,12 @@ EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 # 0.95^135 = 9.8e-4. Leaks that cluster by session are found by the replay of everything that is stored.
 ROWS_A_YEAR = 135
 WEEKS_A_YEAR = 52
+
+# Times that end nothing, be something begun or halted at them or not: with fewer a random one is added.
+N_ORDINARY = 2
+
+# What the calendar ends at a time; at the others something happens to a symbol, or nothing.
+CALENDAR_ENDS = frozenset({"week", "holiday", "month", "quarter"})
 
 
 @dataclass(frozen=True)
@@ -112,17 +118,33 @@ def telling_sessions(days: Sequence[date], sessions: Sequence[date]) -> dict[dat
     return found
 
 
-def plan_replays(
-    rows: pl.DataFrame, sessions: Sequence[date], *, seed: int, rows_a_time: int
-) -> dict[datetime, frozenset[str]]:
+@dataclass(frozen=True)
+class TellingTimes:
+    """The times of a run's rows, and at which of them a leak may show that shows at no other.
+
+    Attributes
+    ----------
+    times : sequence of datetime
+        All of them, ascending.
+    kinds : mapping of datetime to str
+        What a time is the end or the beginning of: "week", "holiday", "month", "quarter" (`telling_sessions`), "first bar",
+        "before a halt", "after a halt".
+    symbols : mapping of datetime to symbols
+        Those that begin, halt or trade again at it.
+    """
+
+    times: Sequence[datetime]
+    kinds: Mapping[datetime, frozenset[str]]
+    symbols: Mapping[datetime, frozenset[str]]
+
+
+def plan_replays(telling: TellingTimes, *, seed: int, rows_a_time: int) -> dict[datetime, frozenset[str]]:
     """Choose the times at which a run of several partitions is replayed.
 
     Parameters
     ----------
-    rows : DataFrame
-        `symbol`, `session` and `ts` of what the run computes.
-    sessions : sequence of date
-        The calendar's, ascending, with one after the last of `rows`.
+    telling : TellingTimes
+        Of what the run computes.
     seed : int
         Of the random choice.
     rows_a_time : int
@@ -137,48 +159,83 @@ def plan_replays(
         halt or trade again at the time. The last time of all is left out where there is another: nothing later is known.
     """
     rng = np.random.default_rng(seed)
-    kinds, symbols = _kinds(rows, sessions)
-    times = rows["ts"].unique().sort().to_list()
-    times = times[:-1] or times
+    times, kinds, symbols = telling.times[:-1] or telling.times, telling.kinds, telling.symbols
     n_years = max((times[-1] - times[0]).days / (7 * WEEKS_A_YEAR), 1 / WEEKS_A_YEAR)
     n_chunks = math.ceil(n_years)
     chosen: set[datetime] = set()
+    told: set[str] = set()
     for chunk in np.array_split(np.arange(len(times)), min(n_chunks, len(times))):
         here = [times[at] for at in rng.permutation(chunk)]
-        missing = {kind for at in here for kind in kinds.get(at, ())}
+        candidates = [at for at in here if at in kinds]
+        missing = {kind for at in candidates for kind in kinds[at]}
         while missing:
-            best = max(here, key=lambda at: len(kinds.get(at, frozenset()) & missing))
+            # Of equals one that tells of other symbols than those that are chosen: they are read at one time each.
+            best = max(candidates, key=lambda at: (len(kinds[at] & missing), told.isdisjoint(symbols.get(at, ()))))
             chosen.add(best)
+            told |= symbols.get(best, frozenset())
             missing -= kinds[best]
         n_wanted = math.ceil(ROWS_A_YEAR * min(n_years, 1.0) / rows_a_time)
-        others = [at for at in here if at not in chosen]
-        chosen |= {*others[: max(n_wanted - len(chosen & {*here}), 1)]}
-    return {at: frozenset(symbols.get(at, ())) for at in sorted(chosen)}
+        chosen |= {*[at for at in here if at not in chosen][: max(n_wanted - len(chosen & {*here}), 0)]}
+        ordinary = [at for at in here if CALENDAR_ENDS.isdisjoint(kinds.get(at, ()))]
+        if len(chosen.intersection(ordinary)) < N_ORDINARY:
+            chosen |= {*[at for at in ordinary if at not in chosen][:1]}
+    return {at: symbols.get(at, frozenset()) for at in sorted(chosen)}
 
 
-def _kinds(
-    rows: pl.DataFrame, sessions: Sequence[date]
-) -> tuple[dict[datetime, frozenset[str]], dict[datetime, set[str]]]:
-    """What each time is the end or the beginning of, and the symbols that begin, halt or trade again at it."""
-    last_of_session = rows.group_by("session").agg(pl.col("ts").max())
-    ends = telling_sessions(last_of_session["session"].to_list(), sessions)
-    kinds = {ts: {*ends[day]} for day, ts in last_of_session.rows() if day in ends}
+def telling_times(rows: pl.DataFrame, sessions: Sequence[date]) -> TellingTimes:
+    """What the times of a run's rows tell.
+
+    Parameters
+    ----------
+    rows : DataFrame
+        `symbol`, `session` and `ts` of what the run computes.
+    sessions : sequence of date
+        The calendar's, ascending, with one after the last of `rows`.
+    """
+    if rows.is_empty():
+        return TellingTimes([], {}, {})
+    of_time = rows["ts"].unique().sort()
+    times, stamps = of_time.to_list(), of_time.to_physical().to_numpy()
+    place = np.searchsorted(stamps, rows["ts"].to_physical().to_numpy())
+    row_at = np.empty(len(times), dtype=np.int64)
+    row_at[place] = np.arange(rows.height)
+    # Times ascend, so the last one of a session stays.
+    last_of_session = dict(zip(rows["session"].gather(row_at).to_list(), times, strict=True))
+    ends = telling_sessions([*last_of_session], sessions)
+    kinds = {last_of_session[day]: {*found} for day, found in ends.items()}
+    # Names are compared once a run of equal ones.
+    run = rows["symbol"].rle_id().to_numpy()
+    heads = rows["symbol"].gather(np.flatnonzero(np.diff(run, prepend=-1)))
+    names = heads.unique().sort()
+    code = heads.cast(pl.Enum(names)).to_physical().to_numpy().astype(np.int64)[run]
+    symbol, at = np.divmod(_ascending(code * len(times) + place, len(names) * len(times)), len(times))
+    is_first = np.diff(symbol, prepend=-1) > 0
+    is_after_halt = ~is_first & (np.diff(at, prepend=0) > 1)
+    is_before_halt = np.append(is_after_halt[1:], False)
     symbols: dict[datetime, set[str]] = {}
-    at = pl.col("at")
-    bars = (
-        rows.select("symbol", "ts", at=pl.col("ts").rank("dense").cast(pl.Int64))
-        .sort("symbol", "ts")
-        .with_columns(before=at - at.shift().over("symbol"), after=at.shift(-1).over("symbol") - at)
-    )
     for kind, holds in {
-        "first bar": pl.col("before").is_null() & (at > 1),
-        "before a halt": pl.col("after") > 1,
-        "after a halt": pl.col("before") > 1,
+        "first bar": is_first & (at > 0),
+        "before a halt": is_before_halt,
+        "after a halt": is_after_halt,
     }.items():
-        for symbol, ts in bars.filter(holds).select("symbol", "ts").iter_rows():
+        for row in np.flatnonzero(holds):
+            ts = times[at[row]]
             kinds.setdefault(ts, set()).add(kind)
-            symbols.setdefault(ts, set()).add(symbol)
-    return {ts: frozenset(each) for ts, each in kinds.items()}, symbols
+            symbols.setdefault(ts, set()).add(names[int(symbol[row])])
+    return TellingTimes(
+        times,
+        {ts: frozenset(each) for ts, each in kinds.items()},
+        {ts: frozenset(each) for ts, each in symbols.items()},
+    )
+
+
+def _ascending(values: npt.NDArray[np.int64], below: int) -> npt.NDArray[np.int64]:
+    """Values below a number, each there once, sorted: where most of the numbers are there, they are marked."""
+    if below > 4 * values.size:
+        return np.sort(values)
+    is_there = np.zeros(below, dtype=bool)
+    is_there[values] = True
+    return np.flatnonzero(is_there)
 
 
 def cut(frame: Frame, at: datetime) -> Frame:
@@ -187,9 +244,22 @@ def cut(frame: Frame, at: datetime) -> Frame:
     return frame.filter(pl.col(known_at) <= instant(at))
 
 
+def cut_each(frame: Frame, known_by: Mapping[str, datetime]) -> Frame:
+    """Rows of some symbols, each of them known at a time of its own, as `cut`."""
+    known_at = "available_at" if "available_at" in frame.collect_schema() else "ts"
+    known_until: dict[str, int] = {symbol: microseconds(at) for symbol, at in known_by.items()}
+    of_symbol = pl.col("symbol").replace_strict(known_until, default=None, return_dtype=pl.Int64)
+    return frame.filter(pl.col("symbol").is_in([*known_until])).filter(pl.col(known_at).to_physical() <= of_symbol)
+
+
 def instant(at: datetime) -> pl.Expr:
     """A time-zone aware time as a literal; polars' own makes a query of its own for the time zone."""
-    return pl.lit((at - EPOCH) // timedelta(microseconds=1)).cast(pl.Datetime("us", "UTC"))
+    return pl.lit(microseconds(at)).cast(pl.Datetime("us", "UTC"))
+
+
+def microseconds(at: datetime) -> int:
+    """Since 1970 began, as polars stores a time."""
+    return (at - EPOCH) // timedelta(microseconds=1)
 
 
 def compare_replay(

@@ -19,7 +19,7 @@ import numpy as np
 import polars as pl
 from dagster._core.execution.context.system import StepExecutionContext
 
-from hf_pipelines.research.replay import cut
+from hf_pipelines.research.replay import cut, cut_each
 from hf_pipelines.research.wording import some_of
 from hf_pipelines.resources import settings
 from hf_pipelines.resources.clock import Clock
@@ -60,6 +60,10 @@ class Loaded:
         Rows that became available later are left out of every frame; None leaves none out.
     symbols : frozenset of str or None
         Rows of other symbols are left out of every frame; None leaves none out.
+    known_by : mapping of symbol to datetime, or None
+        Rows of other symbols are left out of every frame, and those that became available after the symbol's own time.
+    together : (DataFrame, list of int) or None
+        See `gathered`: rows of all partitions in their order, and where each begins and the last ends.
     damaged : mapping of partition key to str
         What is wrong with those that are there and cannot be read, or lack a passed verdict, of an input that says so as it is
         asked for them.
@@ -70,6 +74,8 @@ class Loaded:
     store: PartitionStore
     known_at: datetime | None = None
     symbols: frozenset[str] | None = None
+    known_by: Mapping[str, datetime] | None = None
+    together: tuple[pl.DataFrame, list[int]] | None = None
     damaged: Mapping[str, str] = field(default_factory=dict)
 
     def frame(self, keys: Sequence[str] | None = None, columns: Sequence[str] | None = None) -> pl.DataFrame:
@@ -84,15 +90,15 @@ class Loaded:
         self.require(wanted)
         if columns is not None:
             self._require_columns(wanted, columns)
-        parts = [self.parts[key].frame for key in wanted]
-        names = parts[0].columns if columns is None else columns
-        # Where nothing is chosen, partitions with other columns are refused.
-        chosen = parts if columns is None else [each.select(columns) for each in parts]
-        frame = pl.concat(chosen, how="vertical", rechunk=False)
+        frame = self._rows_of(wanted, columns)
+        names = frame.columns
+        is_timed = not {"ts", "available_at"}.isdisjoint(names)
         if self.symbols is not None and "symbol" in names:
             frame = frame.filter(pl.col("symbol").is_in(self.symbols))
-        if self.known_at is not None and not {"ts", "available_at"}.isdisjoint(names):
+        if self.known_at is not None and is_timed:
             frame = cut(frame, self.known_at)
+        if self.known_by is not None and is_timed:
+            frame = cut_each(frame, self.known_by)
         return _by_symbol(frame) if {"symbol", "ts"} <= {*names} else frame
 
     def require(self, keys: Sequence[str]) -> None:
@@ -127,6 +133,37 @@ class Loaded:
     def cut(self, at: datetime, symbols: frozenset[str] | None = None) -> "Loaded":
         """The same partitions as they were known at `at`, of some symbols alone where they are named."""
         return replace(self, known_at=at, symbols=symbols)
+
+    def gathered(self, symbols: frozenset[str] | None = None) -> "Loaded":
+        """The same partitions, rows of some symbols or all, side by side in memory: for one from which many frames are cut."""
+        parts = [self.parts[key].frame for key in sorted(self.parts)]
+        if not parts or "symbol" not in parts[0].columns:
+            return self
+        rows = pl.concat(parts, how="vertical", rechunk=symbols is None)
+        begins = np.cumsum([0, *(each.height for each in parts)])
+        if symbols is not None:
+            is_wanted = rows["symbol"].is_in(list(symbols)).fill_null(False)
+            rows = rows.filter(is_wanted)
+            begins = np.append(0, np.cumsum(is_wanted.to_numpy()))[begins]
+        return replace(self, together=(rows, begins.tolist()))
+
+    def _rows_of(self, keys: Sequence[str], columns: Sequence[str] | None) -> pl.DataFrame:
+        """All rows of some partitions, in their order."""
+        if self.together is not None and keys:
+            rows, begins = self.together
+            known = sorted(self.parts)
+            first = known.index(keys[0])
+            if [*keys] == known[first : first + len(keys)]:
+                found = rows.slice(begins[first], begins[first + len(keys)] - begins[first])
+                return found if columns is None else found.select(columns)
+        parts = [self.parts[key].frame for key in keys]
+        # Where nothing is chosen, partitions with other columns are refused.
+        chosen = parts if columns is None else [each.select(columns) for each in parts]
+        return pl.concat(chosen, how="vertical", rechunk=False)
+
+    def cut_each(self, known_by: Mapping[str, datetime]) -> "Loaded":
+        """The same partitions with some symbols alone, each as it was known at a time of its own."""
+        return replace(self, known_by=known_by)
 
 
 def require_all(*requirements: Callable[[], Any]) -> list[Any]:

@@ -14,13 +14,14 @@ import numpy as np
 import polars as pl
 import pytest
 
+from hf_pipelines.components import features_stage as stages
 from hf_pipelines.components.automation.replaying import replay_published, stored_inputs
 from hf_pipelines.components.features_stage import feature_replay
 from hf_pipelines.components.stage import Finding, StageRun
 from hf_pipelines.feature_commands import replay_lines
 from hf_pipelines.research.features import FEATURES, Feature, Panel, compute_features
 from hf_pipelines.research.features.registry import register
-from hf_pipelines.resources.parquet_io_manager import require_verdict
+from hf_pipelines.resources.parquet_io_manager import Loaded, require_verdict
 from hf_pipelines.resources.partition_store import Content, Stamp, Verdict, encode
 from hf_pipelines_tests.conftest import FIRST_SESSION
 from hf_pipelines_tests.pipeline import Project, files_market, market_of, session_bars, sessions_from, shipped_features
@@ -222,6 +223,57 @@ def test_replay_of_a_sample_finds_a_week_of_survivors_one_changed_column_and_cha
 
 def _run_of(*weeks: str) -> StageRun:
     return StageRun(weeks, datetime.now(UTC), logging.getLogger())
+
+
+def test_times_replayed_in_one_computation_come_out_as_each_by_itself(large, monkeypatch):
+    market, weeks = market_of(large.market), large.weeks[8:20]
+    n_together = {}
+    for group in market.feature_groups:
+        read = stages.feature_inputs(market, group)
+        inputs = {each.name: _all_of(large, each.asset) for each in read}
+        calls: list[int] = []
+
+        def counted(*args, calls=calls, **arguments) -> pl.DataFrame:
+            calls.append(1)
+            return compute_features(*args, **arguments)
+
+        together = stages.replays_of(market, group, weeks, inputs, counted)
+        with monkeypatch.context() as patched:
+            patched.setattr(
+                stages, "_batches", lambda market, group, chosen: [{at: chosen[at]} for at in sorted(chosen)]
+            )
+            alone = stages.replays_of(market, group, weeks, inputs, compute_features)
+        assert [*map(len, together.values())] == [*map(len, alone.values())]
+        for key in weeks:
+            for one, other in zip(together[key], alone[key], strict=True):
+                assert (one.at, one.symbols) == (other.at, other.symbols)
+                at_time = other.frame.filter(pl.col("ts") == one.at)
+                kept = at_time if one.symbols is None else at_time.filter(pl.col("symbol").is_in(one.symbols))
+                assert one.frame.filter(pl.col("ts") == one.at).equals(kept) and kept.height
+        n_together[group] = (len(calls), sum(map(len, together.values())))
+    # Of single symbols in fewer computations, as far as there are others to draw; where others' rows make a value, time by time.
+    assert n_together["technical"][0] < n_together["technical"][1]
+    assert n_together["cross_section"][0] == n_together["cross_section"][1] > 1
+    assert n_together["cross_asset"][0] == n_together["cross_asset"][1]
+
+
+@pytest.mark.parametrize("leak", LEAKS.values(), ids=LEAKS.keys())
+def test_a_leak_in_a_feature_of_the_project_is_found_where_times_are_replayed_together(leak, large, registry):
+    # Of the table of a group: replayed with the others, each symbol cut at a time of its own.
+    registry["roc_5"] = replace(registry["roc_5"], compute=leak, together=None)
+    market, weeks = market_of(large.market), large.weeks[8:20]
+    inputs = {"bars": _all_of(large, market.bars_asset)}
+    stage = stages.features_stage(market, "technical")
+    computed = stage.compute(_run_of(*weeks), inputs)
+    (check,) = [each for each in stage.checks if each.name == "replay"]
+    found = check.findings(_run_of(*weeks), inputs, computed.contents)
+    assert not all(each.passed for each in found.values())
+    assert any("roc_5 of S" in line for each in found.values() for line in each.findings)
+
+
+def _all_of(project: Project, asset: str) -> Loaded:
+    store = project.store
+    return Loaded(asset, {key: store.read(asset, key) for key in store.partitions(asset)}, store)
 
 
 def test_one_leaky_week_in_the_sample_makes_every_week_of_the_run_answer_for_itself(large, quick, tmp_path, registry):

@@ -20,9 +20,11 @@ from hf_pipelines.research.replay import (
     Difference,
     compare_replay,
     cut,
+    cut_each,
     pick_replay_ts,
     plan_replays,
     telling_sessions,
+    telling_times,
 )
 from hf_pipelines_tests.sample_bars import REFERENCE, bars_of, random_bars, weekdays
 from hf_pipelines_tests.sample_references import random_references, session_opens
@@ -266,7 +268,7 @@ def test_plan_replays_includes_each_kind_of_telling_time_once_a_year_and_random_
     times = rows["ts"].unique().sort().to_list()
     ends, random = telling_sessions(days, days), set()
     for seed in range(40):
-        plan = plan_replays(rows, days, seed=seed, rows_a_time=24)
+        plan = plan_replays(telling_times(rows, days), seed=seed, rows_a_time=24)
         assert list(plan) == sorted(plan) and len(plan) >= ROWS_A_YEAR / 24
         assert {kind for at in plan for kind in ends.get(at.date(), ())} == {"week", "holiday", "month", "quarter"}
         # The first bar of S007, the last of S050 before its halt and the first after it; not the last of all.
@@ -282,8 +284,47 @@ def test_plan_replays_of_one_week_takes_what_tells_inside_it_and_one_at_random()
     rows = random_bars(symbols=30, sessions=5, start=date(2019, 1, 28)).select("symbol", "session", "ts")
     for seed in range(10):
         # Thursday 31 January ends the month; after Friday nothing is loaded.
-        plan = [at.date() for at in plan_replays(rows, days, seed=seed, rows_a_time=24)]
+        plan = [at.date() for at in plan_replays(telling_times(rows, days), seed=seed, rows_a_time=24)]
         assert date(2019, 1, 31) in plan and len(plan) == 2 and date(2019, 2, 1) not in plan
+
+
+def test_plan_replays_of_one_week_with_a_halt_adds_a_random_time_that_ends_nothing():
+    days = weekdays(300, start=date(2019, 1, 7))
+    rows = random_bars(symbols=30, sessions=5, start=date(2019, 1, 7)).select("symbol", "session", "ts")
+    # S003 begins on Wednesday: one time that tells, and another one.
+    rows = rows.filter((pl.col("symbol") != "S003") | (pl.col("session") > date(2019, 1, 8)))
+    seen = set()
+    for seed in range(20):
+        plan = plan_replays(telling_times(rows, days), seed=seed, rows_a_time=24)
+        assert len(plan) == 2 and {"S003"} in plan.values()
+        seen |= {at.date() for at in plan}
+    assert seen == {*days[:4]}
+
+
+def test_telling_times_of_rows_in_the_order_of_time_are_those_of_rows_in_the_order_of_symbols(year):
+    days = weekdays(300, start=date(2019, 1, 7))
+    sparse = year.filter(pl.Series(np.random.default_rng(3).random(year.height) < 0.1))
+    for rows in (year, sparse):
+        by_time = telling_times(rows.sort("ts", "symbol"), days)
+        assert by_time == telling_times(rows, days)
+        # Worked out symbol by symbol, too.
+        times, found = rows["ts"].unique().sort().to_list(), {}
+        for (symbol,), of_symbol in rows.partition_by("symbol", as_dict=True).items():
+            places = [times.index(ts) for ts in of_symbol["ts"].sort().to_list()]
+            told = {places[0]} - {0}
+            told |= {at for pair in zip(places, places[1:], strict=False) if pair[1] - pair[0] > 1 for at in pair}
+            for at in told:
+                found.setdefault(times[at], set()).add(symbol)
+        assert by_time.symbols == found
+
+
+def test_cut_each_cuts_every_symbol_at_its_own_time():
+    bars = random_bars(symbols=4, sessions=30)
+    times = bars["ts"].unique().sort().to_list()
+    known_by = {"S000": times[3], "S002": times[20]}
+    alone = [cut(bars.filter(pl.col("symbol") == symbol), at) for symbol, at in known_by.items()]
+    assert cut_each(bars, known_by).equals(pl.concat(alone))
+    assert [each.height for each in alone] == [4, 21]
 
 
 def test_a_leak_on_a_twentieth_of_independent_rows_passes_a_year_of_samples_less_than_once_in_a_thousand(year):
@@ -296,8 +337,9 @@ def test_a_leak_on_a_twentieth_of_independent_rows_passes_a_year_of_samples_less
         20,
         5_000,
     )
+    telling = telling_times(year, days)
     for seed in range(n_plans):
-        n_times = len(plan_replays(year, days, seed=seed, rows_a_time=24))
+        n_times = len(plan_replays(telling, seed=seed, rows_a_time=24))
         # Of each time two dozen of 200 members; leaks drawn row by row over the whole year.
         symbols = np.array([rng.permutation(200)[:24] for _ in range(n_times)])
         sampled = (np.repeat(np.arange(n_times), 24) * 200 + symbols.ravel()).astype(np.int64)

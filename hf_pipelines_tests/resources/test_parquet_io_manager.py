@@ -61,3 +61,10 @@ def test_frame_is_sorted_by_symbol_and_time_in_whatever_order_its_partitions_com
     some = frozenset({"S007", "S299", "unknown"})
     expected = bars.filter((pl.col("symbol").is_in(some)) & (pl.col("ts") <= at))
     assert loaded.cut(at, some).frame().equals(expected) and expected.height == 16
+    # Side by side in memory they give the same frames, in part and in whole.
+    for together in (loaded.gathered(), loaded.gathered(some)):
+        for keys in (WEEKS, WEEKS[1:], WEEKS[:1], [WEEKS[0], WEEKS[2]], WEEKS[::-1]):
+            assert together.cut(at, some).frame(keys).equals(loaded.cut(at, some).frame(keys))
+            assert together.cut_each({"S007": at}).frame(keys).equals(loaded.cut_each({"S007": at}).frame(keys))
+    with pytest.raises(ValueError, match="must be published for 2012-02-05"):
+        loaded.gathered().frame(["2012-02-05"])

@@ -192,8 +192,11 @@ def build_panel(
     _check_bars(bars)
     members = bars.filter(pl.col("role") == "member")
     rows = _Rows.of(members)
-    first_readable = _after_unknown_events(_first_readable(rows, earliest), rows, members)
-    members = _without_unknown_events(members)
+    is_unknown = members.select(pl.any_horizontal(pl.col("split_ratio", "dividend").is_nan())).to_series()
+    first_readable = _first_readable(rows, earliest)
+    if is_unknown.any():
+        first_readable = _after_unknown_events(first_readable, rows, is_unknown.to_numpy())
+        members = _without_unknown_events(members)
     column = {name: _column(members, name) for name in _COLUMNS}
     calendar = None if sessions is None else _checked_calendar(sessions)
     read = SELECTED_INPUTS if inputs is None else {*inputs}
@@ -214,7 +217,7 @@ def build_panel(
         planned_holidays=_planned_holidays(planned_holidays, calendar),
         session_open=_session_open(rows, opens if "session_open" in read else None),
         is_member=is_member,
-        sector=_sector_codes(members, sectors if "sector" in read else None),
+        sector=_sector_codes(rows, sectors if "sector" in read else None),
         benchmark_close=close,
         benchmark_factor=factor,
         volatility_close=_volatility_close(members, bars, index),
@@ -261,6 +264,17 @@ class _Rows:
     days: DateArray
     day: OffsetArray
 
+    @functools.cached_property
+    def _first_rows_from(self) -> OffsetArray:
+        """By (symbol, day): the symbol's first row of that day or later, else the row after its last. Where many are asked for,
+        to look them up is several times faster than to seek them."""
+        n_days = self.days.size + 1
+        first = np.broadcast_to(self.starts[1:, None], (self.symbols.len(), n_days)).copy()
+        # Backwards, so that the first row of a day stays.
+        first[self.symbol[::-1], self.day[::-1]] = np.arange(self.day.size - 1, -1, -1)
+        ahead = np.minimum.accumulate(first[:, ::-1], axis=1)[:, ::-1]
+        return np.ascontiguousarray(ahead).ravel()
+
     @staticmethod
     def of(members: pl.DataFrame) -> _Rows:
         starts = np.append(_first_rows(members), members.height)
@@ -279,10 +293,13 @@ class _Rows:
 
     def first_from(self, symbols: OffsetArray, days: OffsetArray) -> OffsetArray:
         """For places of symbols and of days: the symbol's first row of that day or later, else the row after its last."""
-        n_days = self.days.size + 1
         # Rows are in the order of (symbol, day), so one sorted key does for all of them.
-        found = np.searchsorted(self.symbol * n_days + self.day, symbols * n_days + days)
-        return np.asarray(found, dtype=np.int64)
+        n_days = self.days.size + 1
+        keys = self.symbol * n_days + self.day
+        if 4 * symbols.size < keys.size or n_days * self.symbols.len() > 4 * keys.size:
+            return np.asarray(np.searchsorted(keys, symbols * n_days + days), dtype=np.int64)
+        found: OffsetArray = self._first_rows_from[symbols * n_days + days]
+        return found
 
 
 def _as_days(days: Iterable[date]) -> DateArray:
@@ -361,12 +378,9 @@ def _first_readable(rows: _Rows, earliest: Mapping[date, date] | None) -> Offset
     return rows.first_from(rows.symbol, readable_from[rows.day])
 
 
-def _after_unknown_events(first_readable: OffsetArray, rows: _Rows, members: pl.DataFrame) -> OffsetArray:
+def _after_unknown_events(first_readable: OffsetArray, rows: _Rows, is_unknown: BoolArray) -> OffsetArray:
     """`first_readable`, no earlier than the symbol's latest row with an unknown event."""
-    is_unknown = members.select(pl.any_horizontal(pl.col("split_ratio", "dividend").is_nan())).to_series().to_numpy()
-    if not is_unknown.any():
-        return first_readable
-    latest = np.maximum.accumulate(np.where(is_unknown, np.arange(members.height), 0))
+    latest = np.maximum.accumulate(np.where(is_unknown, np.arange(is_unknown.size), 0))
     # Of another symbol: before the first row of its own.
     return np.maximum(first_readable, np.maximum(latest, rows.starts[rows.symbol]))
 
@@ -389,8 +403,8 @@ def _session_open(rows: _Rows, opens: Mapping[date, datetime] | None) -> npt.NDA
 def _is_member(rows: _Rows, membership: pl.DataFrame | None) -> BoolArray:
     if membership is None:
         return np.full(rows.day.shape, True)
-    place = {symbol: at for at, symbol in enumerate(rows.symbols)}
-    at = np.array([place.get(symbol, -1) for symbol in membership["symbol"]], dtype=np.int64)
+    place = {symbol: at for at, symbol in enumerate(rows.symbols.to_list())}
+    at = np.array([place.get(symbol, -1) for symbol in membership["symbol"].to_list()], dtype=np.int64)
     spells, at = membership.filter(at >= 0), at[at >= 0]
     since, until = (spells[name].to_numpy().astype("datetime64[D]") for name in ("since", "until"))
     first_out = np.where(np.isnat(until), rows.days.size, np.searchsorted(rows.days, until, side="right"))
@@ -402,13 +416,13 @@ def _is_member(rows: _Rows, membership: pl.DataFrame | None) -> BoolArray:
     return np.asarray(np.cumsum(steps[:-1]) > 0)
 
 
-def _sector_codes(members: pl.DataFrame, sectors: Mapping[str, str] | None) -> CodeArray:
+def _sector_codes(rows: _Rows, sectors: Mapping[str, str] | None) -> CodeArray:
     if not sectors:
-        return np.full(members.height, -1, dtype=np.int32)
+        return np.full(rows.symbol.size, -1, dtype=np.int32)
     # In the order of all sectors of the market, so that a code does not depend on which symbols are loaded.
     codes = {sector: code for code, sector in enumerate(sorted(set(sectors.values())))}
-    of_symbol = {symbol: codes[sector] for symbol, sector in sectors.items()}
-    return members["symbol"].replace_strict(of_symbol, default=-1, return_dtype=pl.Int32).to_numpy(writable=True)
+    of_symbol = [codes[sectors[each]] if each in sectors else -1 for each in rows.symbols.to_list()]
+    return np.array(of_symbol, dtype=np.int32)[rows.symbol]
 
 
 def _benchmark_bars(bars: pl.DataFrame, benchmark: str | None, volatility_index: str | None) -> pl.DataFrame:
