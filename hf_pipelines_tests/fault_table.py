@@ -30,6 +30,7 @@ FAULTS: tuple[tuple[str, str, str], ...] = (
     ("a service never starts", "given up at once with the end of its log", "test_stack.py::test_supervisor_of_a_service_that_never_starts_gives_up_at_once_with_the_end_of_its_log"),
     ("a service lives and does not serve", "restarted", "test_stack.py::test_supervisor_restarts_a_service_that_lives_and_does_not_serve_any_more"),
     ("a service that can be revived dies inside", "revived, not for ever", "test_stack.py::test_supervisor_revives_a_service_that_can_be_without_a_restart_and_not_for_ever"),
+    ("the daemon stands still (SIGSTOP)", "told once by the web server, and once when it goes on", "test_notifications.py::test_incidents_are_told_once_and_once_when_healed_through_restarts_and_an_absent_receiver"),
     ("the supervisor gives up", "a person is told", "serving/test_lookout.py::test_supervisor_that_gives_up_tells_it"),
     ("a run's process number belongs to another process", "the run is failed", "resources/test_run_launcher.py::test_health_of_a_run_whose_process_number_was_given_to_another_is_not_found"),
     ("the machine was restarted under a run", "the run is failed", "resources/test_run_launcher.py::test_health_of_a_run_from_before_a_restart_of_the_machine_is_not_found_though_its_process_number_is_taken"),
@@ -62,6 +63,7 @@ FAULTS: tuple[tuple[str, str, str], ...] = (
     ("PostgreSQL is away for the thread that watches runs", "it waits", "resources/test_instance_storage.py::test_thread_that_watches_over_runs_waits_for_postgres_as_long_as_it_is_away"),
     ("a tick takes too long", "given up, the next asks once", "test_server_faults.py::test_tick_that_takes_too_long_is_given_up_and_the_next_one_asks_once"),
     ("a vendor's answer is a bomb, endless, or encoded twice", "its week fails by name", "resources/market_data/test_hostile_answers.py::test_answer_above_a_cap_or_encoded_otherwise_fails_its_week"),
+    ("Yahoo's answer is a bomb or endless", "refused while it comes", "resources/market_data/test_yfinance.py::test_answer_of_yahoo_above_the_cap_is_refused_while_it_comes"),
     ("a vendor redirects elsewhere", "refused, not followed", "resources/market_data/test_hostile_answers.py::test_answer_that_leads_elsewhere_is_refused_and_not_followed"),
     ("a certificate is wrong", "refused at once", "resources/market_data/test_hostile_answers.py::test_certificate_that_is_wrong_is_refused_at_once"),
     ("no keys for a bucket", "the metadata address is not asked", "resources/test_redaction.py::test_without_keys_the_metadata_address_is_asked_only_where_that_is_allowed"),
@@ -73,6 +75,7 @@ FAULTS: tuple[tuple[str, str, str], ...] = (
     ("a sparse file of 400 GB", "named; others go on; heals", "resources/market_data/test_hostile_files.py::test_read_of_a_sparse_file_of_400_gb_names_it_and_takes_it_once_it_is_put_right"),
     ("kilobytes that decode to gigabytes", "refused before decoding", "resources/market_data/test_hostile_files.py::test_read_of_kilobytes_that_decode_to_ten_gigabytes_is_refused_by_what_they_would_take"),
     ("a CSV above a cap", "refused unparsed", "resources/market_data/test_hostile_files.py::test_read_of_a_csv_above_a_cap_is_refused_unparsed"),
+    ("pipes, folders, devices among stored features", "named, not waited for", "resources/test_feature_reader.py::test_load_features_of_what_is_no_regular_file_names_it_and_does_not_wait"),
     ("links, loops, pipes, devices, folders", "named, not followed", "resources/market_data/test_hostile_files.py::test_read_of_what_is_no_regular_file_names_it_and_neither_follows_it_nor_waits"),
     ("a file of somebody's secrets", "nothing of it is quoted", "resources/market_data/test_hostile_files.py::test_what_is_said_of_a_file_quotes_nothing_of_it_but_excerpts"),
     ("a parser crashes, hangs or takes all memory", "an error of that file", "resources/market_data/test_hostile_files.py::test_a_parser_that_crashes_hangs_or_takes_all_memory_is_an_error_of_its_file_and_the_next_is_read"),
@@ -110,6 +113,7 @@ FAULTS: tuple[tuple[str, str, str], ...] = (
     ("hfp ui over faulty YAML", "which line", "test_stack.py::test_ui_over_faulty_yaml_says_which_line_keeps_the_pipeline_from_being_loaded"),
     ("a setting out of its range", "refused by every command", "resources/test_settings.py::test_every_command_refuses_a_setting_out_of_its_range_in_one_line"),
     ("inputs are missing", "named at once, the commands cure", "components/test_remedies.py::test_failure_of_signals_names_all_that_is_missing_and_its_commands_cure"),
+    ("every command that status, current and verify name", "its line is gone when it was run", "components/test_remedies.py::test_each_line_of_status_current_and_verify_that_names_a_command_is_gone_when_that_was_run"),
     ("a hole in the middle", "the command cures", "components/test_remedies.py::test_failure_over_a_hole_in_the_middle_is_cured_by_its_command"),
 )  # fmt: skip
 

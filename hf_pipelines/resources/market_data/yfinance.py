@@ -5,7 +5,8 @@ contract wants them as traded, so each is multiplied back by the splits after it
 now is asked for. Yahoo names a bar by where it starts; hourly bars of US shares run from 9:30 to 10:30: `bars_end: open`.
 Symbols are today's (META also before it was renamed); minutes reach back some days, hours some two years.
 
-Lives here: asking, and the mapping of yfinance's frame. Does not live here: what a bar must look like (`research.bars`).
+Lives here: asking, and the mapping of yfinance's frame. Does not live here: what a bar must look like (`research.bars`),
+what an answer may be (`yahoo_session`).
 """
 
 import time
@@ -21,6 +22,7 @@ from hf_pipelines.research.bars import PRICE_COLUMNS, SOURCE_SCHEMA, BarGrid
 from hf_pipelines.research.content_hash import content_hash
 from hf_pipelines.research.events import EVENTS_SCHEMA, carry_events
 from hf_pipelines.resources.market_data import MarketDataOutageError, MarketDataRefusedError, SourceFile, by_week
+from hf_pipelines.resources.market_data.yahoo_session import capped_session
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -61,7 +63,7 @@ class YFinanceSource:
         MarketDataOutageError
             If Yahoo does not answer, or asks to be left alone.
         MarketDataRefusedError
-            If the package is not installed.
+            If the package is not installed, or an answer is too large or another's than Yahoo's.
         """
         weeks = by_week(sessions)
         if not weeks:
@@ -86,7 +88,7 @@ def _history(symbol: str, interval: str, _moment: int) -> "pd.DataFrame":
     from yfinance import exceptions
 
     try:
-        ticker = yfinance.Ticker(symbol)
+        ticker = yfinance.Ticker(symbol, session=_session())
         history: pd.DataFrame = ticker.history(
             period="max", interval=interval, auto_adjust=False, actions=True, timeout=TIMEOUT_S
         )
@@ -96,6 +98,12 @@ def _history(symbol: str, interval: str, _moment: int) -> "pd.DataFrame":
     except (exceptions.YFException, RequestException, OSError) as e:
         reason = " ".join(str(e).split())[:200]
         raise MarketDataOutageError(f"`source` yfinance must answer for {symbol}, was not: {reason}.") from e
+
+
+@lru_cache(maxsize=1)
+def _session() -> Any:
+    """One for all symbols: it keeps Yahoo's cookies."""
+    return capped_session()
 
 
 def _nothing() -> "pd.DataFrame":

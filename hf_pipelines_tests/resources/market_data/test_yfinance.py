@@ -4,8 +4,10 @@ No network: what Yahoo answers is written down here in its form (chart API, vers
 """
 
 import builtins
+import gzip
 import math
 from datetime import UTC, date, datetime, timedelta
+from http.server import BaseHTTPRequestHandler
 from typing import Any
 
 import polars as pl
@@ -14,7 +16,9 @@ import pytest
 from hf_pipelines.partitions import MarketPartitions
 from hf_pipelines.research.bars import SOURCE_SCHEMA, BarGrid, check_structure
 from hf_pipelines.resources.market_data import MarketDataOutageError, MarketDataRefusedError
+from hf_pipelines.resources.market_data.yahoo_session import capped_session
 from hf_pipelines.resources.market_data.yfinance import YFinanceSource, bars_of_history
+from hf_pipelines_tests.resources.market_data.test_hostile_answers import endless, page, service
 
 NEW_YORK = "America/New_York"
 XNYS = MarketPartitions("XNYS", NEW_YORK, date(2014, 6, 2), date(2014, 6, 13))
@@ -123,3 +127,37 @@ def test_read_of_a_yahoo_that_does_not_answer_is_an_outage(monkeypatch, tmp_path
         monkeypatch.setenv(name, "http://127.0.0.1:9")
     with pytest.raises(MarketDataOutageError, match="`source` yfinance must answer for AAPL, was not"):
         YFinanceSource(("AAPL",), XNYS.hours, BarGrid("1d", NEW_YORK)).read([date(2014, 6, 5)])
+    # What it asked through has the caps below.
+    assert type(yfinance.data.YfData()._session).__name__ == "CappedSession"
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        pytest.param(endless, id="endless"),
+        pytest.param(page(gzip.compress(b" " * 50_000_000), Content_Encoding="gzip"), id="bomb"),
+    ],
+)
+def test_answer_of_yahoo_above_the_cap_is_refused_while_it_comes(answer):
+    pytest.importorskip("curl_cffi", reason="the extra `yfinance` is not installed")
+    with service(answer) as url:
+        session = capped_session(hosts=("127.0.0.1",), max_bytes=1_000_000, schemes="http")
+        with pytest.raises(MarketDataRefusedError, match="must answer in at most 1,000,000 bytes, were more from 127"):
+            session.get(url, timeout=30)
+
+
+def test_answer_of_another_host_or_by_another_scheme_than_yahoos_is_refused_and_one_of_its_own_is_whole(tmp_path):
+    errors = pytest.importorskip("curl_cffi", reason="the extra `yfinance` is not installed").requests.exceptions
+    (tmp_path / "secret").write_text("canary")
+
+    def led_away(handler: BaseHTTPRequestHandler) -> None:
+        handler.send_response(302)
+        handler.send_header("Location", f"file://{tmp_path / 'secret'}")
+        handler.end_headers()
+
+    with service(led_away) as url, pytest.raises(errors.RequestException, match='"file" is disabled'):
+        capped_session(hosts=("127.0.0.1",)).get(url, timeout=30)
+    with service(page(b'{"a": [1, 2]}')) as url:
+        with pytest.raises(MarketDataRefusedError, match=r"must be answered by yahoo.com, was by 127.0.0.1"):
+            capped_session().get(url, timeout=30)
+        assert capped_session(hosts=("127.0.0.1",)).get(url, timeout=30).json() == {"a": [1, 2]}
