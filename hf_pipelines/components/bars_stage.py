@@ -27,12 +27,15 @@ from hf_pipelines.components.stage import (
 from hf_pipelines.partitions import MarketPartitions, parse_key, week_key, week_of_session
 from hf_pipelines.research.bars import (
     BARS_SCHEMA,
+    SOURCE_SCHEMA,
     CheckedBars,
     check_structure,
     missing_bars,
     split_stray_events,
     stale_bars,
+    stray_file_events,
     validate_bars,
+    without_repeats,
 )
 from hf_pipelines.research.disputes import Dispute, follow_disputes, override_verdicts
 from hf_pipelines.research.events import describe_carried, settle_events
@@ -69,6 +72,7 @@ GAP_RULE = "gap"
 NO_SESSION = "event on a day without a session"
 
 _NO_BARS = pl.DataFrame(schema=BARS_SCHEMA)
+_NO_EVENTS = pl.DataFrame(schema=SOURCE_SCHEMA)
 
 
 def bars_stage(market: "Market") -> Stage:
@@ -95,6 +99,8 @@ def bars_stage(market: "Market") -> Stage:
             override_verdicts,
             follow_disputes,
             split_stray_events,
+            stray_file_events,
+            without_repeats,
             missing_bars,
             stale_bars,
             type(market.bar_grid),
@@ -124,8 +130,8 @@ def bars_stage(market: "Market") -> Stage:
             ),
             StageCheck(
                 "no_stray_files",
-                "No file is of a day that is no session: its rows are left out, and a session that the calendar lacks belongs into "
-                "`calendar_overrides` of the market.",
+                "No file is of a day that is no session: its rows are left out, its events count on the next bar, and a session that "
+                "the calendar lacks belongs into `calendar_overrides` of the market.",
                 _judge_strays,
                 severity=dg.AssetCheckSeverity.WARN,
             ),
@@ -157,6 +163,7 @@ def _compute_bars(market: "Market", run: StageRun, inputs: Mapping[str, Loaded])
     before = {key: market.sessions_before(key, run.now) if days else [] for key, days in closed.items()}
     files = market.data_source.read(sorted({day for key, days in closed.items() for day in (*before[key], *days)}))
     strays = _stray_files(market, [key for key, days in closed.items() if days], run.now)
+    stray_events = [stray_file_events(file.frame, market.roles) for each in strays.values() for file in each]
     # By week: a range of years has thousands of session files, of which a week needs five.
     passed: dict[str, list[tuple[SourceFile, CheckedBars]]] = {}
     faults: dict[str, list[str]] = {}
@@ -175,7 +182,7 @@ def _compute_bars(market: "Market", run: StageRun, inputs: Mapping[str, Loaded])
             passed.setdefault(key, []).append((file, checked))
         for key in of_file if len(of_file) == 1 else _weeks_with_rows(checked):
             listed.setdefault(key, {})[file.name] = file.sha256
-    settled = _settle(market, passed)
+    settled = _settle(market, passed, pl.concat([_NO_EVENTS, *stray_events]))
     contents, metadata = {}, {}
     disputes: dict[str, list[Dispute]] = {}
     for key, days in sorted(closed.items()):
@@ -185,7 +192,7 @@ def _compute_bars(market: "Market", run: StageRun, inputs: Mapping[str, Loaded])
         told, disputes[key] = _follow(market, run, key, days, settled, disputes)
         content = _bars_content(market, key, days, passed.get(key, []), replace(settled, told=told))
         looked_at = {name: sha256 for each in weeks_before for name, sha256 in listed.get(each, {}).items()}
-        others = {file.name: file.sha256 for file in strays.get(key, [])}
+        others = {file.name: file.sha256 for week in (*weeks_before, key) for file in strays.get(week, [])}
         content = replace(
             content,
             sources={**looked_at, **content.sources, **others, **market.override_sources(key)},
@@ -231,7 +238,11 @@ class _Settled:
     carried: pl.DataFrame
 
 
-def _settle(market: "Market", passed: Mapping[str, list[tuple[SourceFile, CheckedBars]]]) -> _Settled:
+def _settle(
+    market: "Market",
+    passed: Mapping[str, list[tuple[SourceFile, CheckedBars]]],
+    stray_events: pl.DataFrame = _NO_EVENTS,
+) -> _Settled:
     files = {file.name: checked for of_week in passed.values() for file, checked in of_week}
     # Two files may carry the same symbol and session: nobody knows which is right, so both are quarantined.
     merged = validate_bars(
@@ -241,7 +252,14 @@ def _settle(market: "Market", passed: Mapping[str, list[tuple[SourceFile, Checke
         max_faulty_share=1.0,
         grid=market.bar_grid,
     )
-    refused = pl.concat([merged.quarantined, *(each.quarantined for each in files.values() if each.quarantined.height)])
+    of_no_session = without_repeats(stray_events, merged.bars).with_columns(reason=pl.lit(NO_SESSION))
+    refused = pl.concat(
+        [
+            merged.quarantined,
+            *(each.quarantined for each in files.values() if each.quarantined.height),
+            *([of_no_session] if of_no_session.height else []),
+        ]
+    )
     calendar, is_daily = market.partitions.sessions, market.bar_grid.is_daily
     # Judged with the events of refused rows in place: without them a sound bar after one looks like a missed split.
     known, _ = settle_events(merged.bars, refused, calendar=calendar, is_daily=is_daily)
@@ -314,12 +332,11 @@ def _days_of(week: str) -> list[date]:
 
 
 def _stray_files(market: "Market", keys: Collection[str], now: datetime) -> dict[str, list[SourceFile]]:
-    """Files of days that are no session, by week: of a holiday, a wrong date, a session that the calendar lacks."""
-    if not market.is_fed:
-        return {}
+    """Files of days that are no session, by week, in some weeks and those that these are judged by: of a holiday, a wrong date, a
+    session that the calendar lacks."""
     found: dict[str, list[SourceFile]] = {}
-    days = [day for key in keys for day in market.partitions.other_days(key, now)]
-    for file in market.data_source.read(sorted(days)):
+    days = {day for key in keys for day in market.other_days(key, now)}
+    for file in market.data_source.read(sorted(days)) if days else []:
         found.setdefault(week_key(file.sessions[0]), []).append(file)
     return found
 

@@ -663,11 +663,17 @@ class Market(dg.Component, dg.Model, dg.Resolvable):
 
     def bars_listing(self, key: str, now: datetime) -> dict[str, str]:
         """Source files of the sessions of a week that have closed at `now` and of those that they are judged by, and files of
-        days of the week that are no session: they are named."""
+        days between them that are no session: they are named, and their events count on the next bar."""
         closed = self.partitions.closed_sessions(key, now)
-        others = self.partitions.other_days(key, now) if self.is_fed else []
-        found = self.data_source.listing([*self.sessions_before(key, now), *closed, *others] if closed else [])
-        return {**found, **self.override_sources(key)} if closed else found
+        if not closed:
+            return {}
+        days = [*self.sessions_before(key, now), *closed, *self.other_days(key, now)]
+        return {**self.data_source.listing(sorted(days)), **self.override_sources(key)}
+
+    def other_days(self, key: str, now: datetime) -> list[date]:
+        """Days of a week, and of those that it is judged by, that are no session and may have a file all the same."""
+        weeks = [*self.weeks_before(key), key] if self.is_fed else []
+        return [day for week in weeks for day in self.partitions.other_days(week, now)]
 
     def reference_listing(self, table: str, key: str, now: datetime) -> dict[str, str]:
         """Source files of a reference table with the rows that became available in a week, up to `now`."""

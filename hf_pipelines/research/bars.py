@@ -333,6 +333,62 @@ def split_stray_events(raw: pl.DataFrame, sessions: Collection[date]) -> tuple[p
     return raw.filter(~is_stray), strays.select(pl.col(name).cast(dtype) for name, dtype in SOURCE_SCHEMA.items())
 
 
+def stray_file_events(raw: pl.DataFrame | None, symbols: Collection[str]) -> pl.DataFrame:
+    """Rows with an event out of a file of a day that is no session.
+
+    Parameters
+    ----------
+    raw : DataFrame or None
+        As read from a source, unchecked; None if it could not be.
+    symbols : collection of str
+        Rows of others are left out.
+
+    Returns
+    -------
+    DataFrame
+        Columns and types of `SOURCE_SCHEMA`; no rows where the columns are none of the contract.
+    """
+    none = pl.DataFrame(schema=SOURCE_SCHEMA)
+    if raw is None or not set(SOURCE_SCHEMA) <= set(raw.columns):
+        return none
+    numbers = (*PRICE_COLUMNS, "volume", "split_ratio", "dividend")
+    if raw.schema["session"] != pl.Date or any(
+        not (raw.schema[name].is_numeric() or raw.schema[name] == pl.Null) for name in numbers
+    ):
+        return none
+    # Where the time of such a row says nothing that can be read, it is that of no bar.
+    at_midnight = pl.col("session").cast(pl.Datetime("us")).dt.replace_time_zone("UTC")
+    is_timed = isinstance(raw.schema["ts"], pl.Datetime) and raw.schema["ts"].time_zone is not None
+    ts = pl.coalesce(pl.col("ts").dt.convert_time_zone("UTC"), at_midnight) if is_timed else at_midnight
+    values = (("split_ratio", 1.0), ("dividend", 0.0))
+    is_event = pl.any_horizontal(
+        pl.col(name).cast(pl.Float64).is_finite() & (pl.col(name) != usual) for name, usual in values
+    )
+    rows = raw.with_columns(pl.col("symbol").cast(pl.String), ts=ts).filter(
+        pl.col("symbol").is_in(list(symbols)), is_event
+    )
+    return rows.select(pl.col(name).cast(dtype) for name, dtype in SOURCE_SCHEMA.items())
+
+
+def without_repeats(rows: pl.DataFrame, bars: pl.DataFrame) -> pl.DataFrame:
+    """Rows without those that repeat the symbol's bar before: a file of a holiday that is a copy tells no event again.
+
+    Parameters
+    ----------
+    rows, bars : DataFrame
+        Columns of `SOURCE_SCHEMA`.
+    """
+    values = [*PRICE_COLUMNS, "volume", "split_ratio", "dividend"]
+    if rows.is_empty() or bars.is_empty():
+        return rows
+    before = bars.sort("ts").select("symbol", "ts", *(pl.col(name).alias(f"_{name}") for name in values))
+    joined = rows.sort("ts").join_asof(
+        before, on="ts", by="symbol", strategy="backward", allow_exact_matches=False, check_sortedness=False
+    )
+    is_repeat = pl.all_horizontal(pl.col(name).eq_missing(pl.col(f"_{name}")) for name in values)
+    return joined.filter(~is_repeat).select(rows.columns)
+
+
 def check_structure(
     raw: pl.DataFrame, *, source: str, hours: SessionHours, now: datetime, grid: BarGrid = DAILY
 ) -> pl.DataFrame:

@@ -4,7 +4,7 @@ import json
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -894,6 +894,44 @@ def test_a_file_of_a_day_that_is_no_session_is_named_with_its_events_and_its_wee
     (small.folder / "source" / "2013-02-18.parquet").unlink()
     assert small.run("2013-02-17").success
     assert len(small.store.footer("small/bars", "2013-02-17").facts["strays"]) == 1
+
+
+def test_events_in_files_of_days_without_a_session_count_on_the_next_bar_and_copies_tell_nothing(small, tmp_path):
+    friday, saturday, monday = date(2013, 2, 22), date(2013, 2, 23), date(2013, 2, 25)
+    halved = (pl.col("symbol") == "AAA") & (pl.col("session") >= monday)
+    has_event = of("BBB", friday)
+    bars = session_bars().with_columns(
+        *(pl.when(halved).then(pl.col(name) / 2.0).otherwise(name) for name in ("open", "high", "low", "close")),
+        dividend=pl.when(has_event).then(0.5).otherwise("dividend"),
+    )
+    small.arrive(bars)
+    # AAA has split on the Saturday; the other rows are those of Friday once more, BBB's dividend among them.
+    copied = bars.filter(pl.col("session") == friday).with_columns(
+        session=pl.lit(saturday), ts=pl.col("ts") + timedelta(days=1),
+        split_ratio=pl.when(pl.col("symbol") == "AAA").then(2.0).otherwise("split_ratio"),
+    )  # fmt: skip
+    copied.write_parquet(small.folder / "source" / f"{saturday}.parquet")
+    assert small.run(WEEKS[0], WEEKS[-1]).success
+    events = pl.concat([small.bars(week) for week in WEEKS]).filter(
+        (pl.col("split_ratio") != 1.0) | (pl.col("dividend") != 0.0)
+    )
+    assert events.select("symbol", "session", "split_ratio", "dividend").rows() == [
+        ("BBB", friday, 1.0, 0.5),
+        ("AAA", monday, 2.0, 0.0),
+    ]
+    footers = [small.store.footer("small/bars", week) for week in WEEKS]
+    assert [each.facts["events"] for each in footers] == [
+        ["AAA 2013-02-23 split 2 dividend 0: waits for the symbol's next bar"],
+        ["AAA 2013-02-23 split 2 dividend 0: counts on 2013-02-25"],
+        [],
+    ]
+    assert footers[0].facts["quarantined"] == ["AAA 2013-02-23 event on a day without a session"]
+    assert [len(each.facts["strays"]) for each in footers] == [1, 0, 0]
+    # The later weeks are judged by that file; nothing is asked for again.
+    assert all("2013-02-23.parquet" in each.sources for each in footers)
+    assert small.check_only().passed and small.tick() == []
+    alone = {week: small.run(week).success and small.store.footer("small/bars", week).content_hash for week in WEEKS}
+    assert alone == {week: each.content_hash for week, each in zip(WEEKS, footers, strict=True)}
 
 
 def test_a_calendar_override_makes_its_own_week_anew_and_takes_the_stray_file_for_a_session(tmp_path):
