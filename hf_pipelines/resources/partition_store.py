@@ -768,10 +768,11 @@ def remake(asset: str, partition: str) -> str:
 
 
 def compare_issues(issued: pl.DataFrame, recomputed: pl.DataFrame) -> pl.DataFrame:
-    """Rows of two signal frames that differ: symbol, weight_issued, weight_recomputed and the predictions."""
-    names = ("weight", "prediction")
-    joined = issued.select("symbol", *names).join(
-        recomputed.select("symbol", *names), on="symbol", how="full", suffix="_recomputed", coalesce=True
+    """Rows of two signal frames that differ: symbol, ts (below a day an issue has several a symbol), weight_issued,
+    weight_recomputed and the predictions."""
+    names, keys = ("weight", "prediction"), ["symbol", "ts"]
+    joined = issued.select(*keys, *names).join(
+        recomputed.select(*keys, *names), on=keys, how="full", suffix="_recomputed", coalesce=True
     )
     differs = pl.any_horizontal(pl.col(name).ne_missing(pl.col(f"{name}_recomputed")) for name in names)
-    return joined.filter(differs).rename({name: f"{name}_issued" for name in names}).sort("symbol")
+    return joined.filter(differs).rename({name: f"{name}_issued" for name in names}).sort(keys)

@@ -119,14 +119,14 @@ def test_signals_recomputed_from_other_features_are_kept_beside_the_issue(projec
     recomputed = pl.read_parquet(Path(project.store.objects.address(f"_versions/{SIGNALS}/{DAY}/{shadow}.parquet")))
     assert recomputed["prediction"].to_list() != issued["prediction"].to_list()
     table = run.materialised[SIGNALS][DAY]["differences_from_issue"].split("\n")
-    assert table[1] == "symbol,weight_issued,prediction_issued,weight_recomputed,prediction_recomputed"
+    assert table[1] == "symbol,ts,weight_issued,prediction_issued,weight_recomputed,prediction_recomputed"
     rows = [line.split(",") for line in table[2:-1]]
     # The second symbol's closes were right: the rows that differ are listed, and no others.
     assert [row[0] for row in rows] == ["S000", "S002", "S003"]
     differing = [frame.filter(pl.col("symbol") != "S001") for frame in (issued, recomputed)]
     for row, was, now in zip(rows, *(frame.iter_rows(named=True) for frame in differing), strict=True):
         expected = [was["weight"], was["prediction"], now["weight"], now["prediction"]]
-        assert [float(cell) for cell in row[1:]] == pytest.approx(expected, abs=1e-6)
+        assert [float(cell) for cell in row[2:]] == pytest.approx(expected, abs=1e-6)
 
 
 def test_signals_of_a_day_without_a_position_hold_every_member_with_weight_0(small_project, tmp_path):

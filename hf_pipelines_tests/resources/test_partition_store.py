@@ -9,7 +9,7 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import replace
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from hashlib import sha256
 from pathlib import Path
 
@@ -337,6 +337,7 @@ SIGNALS = pl.DataFrame(
     {
         "symbol": ["AAA", "BBB", "CCC"],
         "session": [date(2020, 1, 6)] * 3,
+        "ts": [datetime(2020, 1, 6, 21, tzinfo=UTC)] * 3,
         "weight": [0.5, -0.5, 0.0],
         "prediction": [0.02, -0.01, None],
         "model_version": ["m1"] * 3,
@@ -364,6 +365,7 @@ def test_issue_of_a_day_is_written_once_and_a_recomputation_goes_to_versions(sto
     assert second.differences.rows(named=True) == [
         {
             "symbol": "BBB",
+            "ts": datetime(2020, 1, 6, 21, tzinfo=UTC),
             "weight_issued": -0.5,
             "prediction_issued": -0.01,
             "weight_recomputed": -0.25,
@@ -392,13 +394,25 @@ def test_issue_over_a_damaged_issue_is_refused_and_rewrites_nothing(store):
 
 
 def test_compare_issues_of_changed_gone_and_new_symbols_shows_each():
-    other = pl.DataFrame({"symbol": ["AAA", "CCC", "DDD"], "weight": [0.5, 0.1, 1.0], "prediction": [0.02, None, 0.3]})
-    assert compare_issues(SIGNALS, other).rows() == [
-        ("BBB", -0.5, -0.01, None, None),
-        ("CCC", 0.0, None, 0.1, None),
-        ("DDD", None, None, 1.0, 0.3),
+    ts = datetime(2020, 1, 6, 21, tzinfo=UTC)
+    values = {"symbol": ["AAA", "CCC", "DDD"], "weight": [0.5, 0.1, 1.0], "prediction": [0.02, None, 0.3]}
+    assert compare_issues(SIGNALS, pl.DataFrame({**values, "ts": [ts] * 3})).rows() == [
+        ("BBB", ts, -0.5, -0.01, None, None),
+        ("CCC", ts, 0.0, None, 0.1, None),
+        ("DDD", ts, None, None, 1.0, 0.3),
     ]
     assert compare_issues(SIGNALS, SIGNALS).is_empty()
+
+
+def test_compare_issues_of_hours_compares_each_time_with_itself():
+    # Two hours of three members: nine rows of the one issue would meet four of the other by their symbols alone.
+    earlier = pl.col("ts") - timedelta(hours=1)
+    hours = pl.concat([SIGNALS.with_columns(earlier, weight=-pl.col("weight")), SIGNALS])
+    assert compare_issues(hours, hours).is_empty()
+    changed = hours.with_columns(
+        weight=pl.when((pl.col("symbol") == "BBB") & (pl.col("ts") == SIGNALS["ts"][0])).then(0.1).otherwise("weight")
+    )
+    assert compare_issues(hours, changed).rows() == [("BBB", SIGNALS["ts"][0], -0.5, -0.01, 0.1, -0.01)]
 
 
 # --- a disk that fills up, a process that is killed

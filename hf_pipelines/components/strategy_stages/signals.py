@@ -59,16 +59,18 @@ def signals(plan: StrategyPlan) -> Stage:
         hashes = inputs["fitted_model"].hashes([model.footer.partition])
         for each in features:
             hashes |= inputs[each.name].session_hash(week, key)
-        taken = weights.filter(pl.col("weight") != 0.0)
+        # Below a day an issue has several decisions: what is shown is the last one.
+        last = weights.filter(pl.col("ts") == pl.col("ts").max())
         metadata = {
             "preview": dg.MetadataValue.md(
-                markdown_table(weights.select("symbol", "weight", "prediction", "confidence", "reason"))
+                markdown_table(last.select("symbol", "weight", "prediction", "confidence", "reason"))
             ),
-            "members": weights.height,
-            "without_prediction": weights["prediction"].is_nan().sum(),
-            "positions": taken.height,
-            "gross_exposure": float(weights["weight"].abs().sum()),
-            "net_exposure": float(weights["weight"].sum()),
+            "decisions": weights["ts"].n_unique(),
+            "members": last.height,
+            "without_prediction": last["prediction"].is_nan().sum(),
+            "positions": last.filter(pl.col("weight") != 0.0).height,
+            "gross_exposure": float(last["weight"].abs().sum()),
+            "net_exposure": float(last["weight"].sum()),
             "issue_kind": weights["issue_kind"][0],
             "model_week": model.footer.partition,
         }
