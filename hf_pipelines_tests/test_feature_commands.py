@@ -1,6 +1,8 @@
 """Features of one's own, `hfp feature test` and `hfp replay`, on a project whose market names a module of its own."""
 
+import json
 import re
+import shutil
 import sys
 from pathlib import Path
 
@@ -14,7 +16,7 @@ from hf_pipelines.research.features.registry import GROUPS
 from hf_pipelines.resources.object_store import ObjectStore
 from hf_pipelines.resources.partition_store import Content, PartitionStore, Stamp
 from hf_pipelines_tests.checkout import built_checkout, make_checkout
-from hf_pipelines_tests.conftest import FIRST_SESSION
+from hf_pipelines_tests.conftest import FIRST_SESSION, BuildOnce, quick_features, registered
 from hf_pipelines_tests.pipeline import Project, files_market, market_of, session_bars, sessions_from
 
 # As a researcher writes it in a package of their own.
@@ -50,22 +52,31 @@ FEATURES = (
 DESK = "small/features/desk"
 
 
+@pytest.fixture(scope="session")
+def desk_template(build_once: BuildOnce, mlflow_template: Path) -> Path:
+    """Bars of 60 weeks, published; `market.json` holds the market's attributes, without features."""
+
+    def fill(folder: Path) -> None:
+        bars = session_bars(sessions_from(FIRST_SESSION, 60), symbols=3, seed=2)
+        market = files_market(folder / "source", bars, features=["desk/overnight_share"])
+        project = Project(folder, {**market, "features": ["quick"]}, mlflow_template=mlflow_template)
+        with registered(quick_features()):
+            project.make("small/bars", project.weeks[0], project.weeks[-1])
+        (folder / "market.json").write_text(json.dumps(market))
+
+    return build_once("desk", fill)
+
+
 @pytest.fixture
-def desk(
-    tmp_path: Path, mlflow_template: Path, registry: dict[str, Feature], monkeypatch: pytest.MonkeyPatch
-) -> Project:
-    """Bars of 14 weeks, and a market that stores a feature of the researcher's module."""
+def desk(tmp_path: Path, desk_template: Path, registry: dict[str, Feature], monkeypatch: pytest.MonkeyPatch) -> Project:
+    """Bars of 60 weeks, and a market that stores a feature of the researcher's module."""
     (tmp_path / "package").mkdir()
     (tmp_path / "package" / "desk_features.py").write_text(MODULE)
     monkeypatch.syspath_prepend(str(tmp_path / "package"))
     monkeypatch.delitem(sys.modules, "desk_features", raising=False)
-    bars = session_bars(sessions_from(FIRST_SESSION, 60), symbols=3, seed=2)
-    market = files_market(
-        tmp_path / "source", bars, features=["desk/overnight_share"], feature_modules=["desk_features"]
-    )
-    project = Project(tmp_path / "project", market, mlflow_template=mlflow_template)
-    project.make("small/bars", project.weeks[0], project.weeks[-1])
-    return project
+    market = {**json.loads((desk_template / "market.json").read_text()), "feature_modules": ["desk_features"]}
+    shutil.copytree(desk_template / "storage", tmp_path / "project" / "storage")
+    return Project(tmp_path / "project", market, mlflow_template=desk_template / "mlflow.db")
 
 
 def test_feature_of_a_researchers_module_is_stored_replayed_and_judged_sound(desk):

@@ -111,6 +111,8 @@ def stack(folder: Path, searched: Searched) -> Iterator[StackProcess]:
     checkout = dataclasses.replace(built_checkout().checkout, data=folder / "data")
     env = {"HF_WEBHOOK_URL": searched.receiver.url, "HF_TICK_SECONDS": "5"}
     with pytest.MonkeyPatch.context() as patch, stack_process(checkout, env) as started:
+        # Arguments of commands are searched too: those of a forked process are its server's.
+        patch.setenv("HF_TEST_STARTS", "anew")
         searched.learn(started)
         # They would issue the whole week that the chain makes features of.
         started.stop_sensors("short_ranking_follows", "short_trees_follows")

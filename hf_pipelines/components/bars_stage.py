@@ -4,7 +4,7 @@ Lives here: reading a market's source for weeks, what is published, quarantined 
 not live here: what a bar is (`research.bars`), where files lie (`resources.market_data`).
 """
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import date, datetime, timedelta
 from functools import partial
@@ -31,6 +31,7 @@ from hf_pipelines.research.bars import (
     CheckedBars,
     check_structure,
     missing_bars,
+    sound_bars,
     split_stray_events,
     stale_bars,
     stray_file_events,
@@ -65,6 +66,9 @@ COLUMN_DESCRIPTIONS = {
 
 EVENT_COLUMNS = ("symbol", "split_ratio", "dividend")
 
+# Files are judged together up to so many rows, so that a copy of all of them is never held.
+ROWS_AT_ONCE = 200_000
+
 # The check `complete` names the missing session itself: one fault is one alarm.
 GAP_RULE = "gap"
 
@@ -94,6 +98,7 @@ def bars_stage(market: "Market") -> Stage:
         code_version=code_version(
             check_structure,
             validate_bars,
+            sound_bars,
             settle_events,
             describe_carried,
             override_verdicts,
@@ -169,10 +174,10 @@ def _compute_bars(market: "Market", run: StageRun, inputs: Mapping[str, Loaded])
     faults: dict[str, list[str]] = {}
     # Files of each week by name: those that cannot be read are part of the history too, once they are mended.
     listed: dict[str, dict[str, str]] = {}
-    for file in files:
+    for file, sound in zip(files, _sound_files(market, files, run.now), strict=True):
         of_file = {week_key(day) for day in file.sessions}
         try:
-            checked = _check_file(market, file, run.now)
+            checked = sound or _check_file(market, file, run.now)
         except ValueError as e:
             for key in of_file:
                 faults.setdefault(key, []).append(str(e))
@@ -356,6 +361,19 @@ def _told_stray(market: "Market", file: SourceFile) -> str:
 def _weeks_with_rows(checked: CheckedBars) -> set[str]:
     frames = (checked.bars, checked.quarantined)
     return {week_key(day) for frame in frames for day in frame["session"].unique().to_list()}
+
+
+def _sound_files(market: "Market", files: Sequence[SourceFile], now: datetime) -> Iterator[CheckedBars | None]:
+    """What `_check_file` gives of each file in which nothing is wrong, None of the others."""
+    check = partial(sound_bars, universe=market.roles, hours=market.partitions.hours, now=now, grid=market.bar_grid)
+    batch, n_rows = list[pl.DataFrame](), 0
+    for file in files:
+        batch.append(pl.DataFrame() if file.frame is None else file.frame)
+        n_rows += batch[-1].height
+        if n_rows > ROWS_AT_ONCE:
+            yield from check(batch)
+            batch, n_rows = [], 0
+    yield from check(batch)
 
 
 def _check_file(market: "Market", file: SourceFile, now: datetime) -> CheckedBars:

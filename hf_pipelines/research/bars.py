@@ -14,7 +14,7 @@ A break at noon parts a session in two, each with bars of its own: no bar lies i
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
 from typing import Literal
@@ -535,11 +535,75 @@ def validate_bars(
     )
 
 
-def _row_fault(grid: BarGrid) -> pl.Expr:
-    """First fault of a row in words, null for a sound row."""
-    one_bar = ("symbol", "session") if grid.is_daily else ("symbol", "session", "ts")
+def sound_bars(
+    frames: Sequence[pl.DataFrame],
+    *,
+    universe: Mapping[str, str],
+    hours: SessionHours,
+    now: datetime,
+    grid: BarGrid = DAILY,
+) -> list[CheckedBars | None]:
+    """What `check_structure` and then `validate_bars` give of each frame without any fault, all judged at once.
+
+    Sources have a file a session, and judging hundreds of small frames together takes as long as judging two.
+
+    Parameters
+    ----------
+    frames : sequence of DataFrame
+        As read from a source, unchecked; rows of different frames are never compared.
+    universe, hours, now, grid
+        See `check_structure` and `validate_bars`.
+
+    Returns
+    -------
+    list of CheckedBars or None
+        None for a frame in which anything is wrong: those two say what.
+    """
+    found: list[CheckedBars | None] = [None] * len(frames)
+    parts = [
+        frame.select(*(pl.col(name).cast(dtype) for name, dtype in SOURCE_SCHEMA.items()), frame=pl.lit(at, pl.UInt32))
+        for at, frame in enumerate(frames)
+        if not _column_faults(frame)
+    ]
+    if not parts:
+        return found
+    rows = pl.concat(parts)
+    known = {day: hours[day] for day in rows["session"].unique().to_list() if day in hours}
+    rows = rows.join(_hours_table(known), on="session", how="left")
+    is_right = (
+        pl.all_horizontal(pl.col(*KEY_COLUMNS).is_not_null())
+        & pl.col("symbol").str.contains(SYMBOL_PATTERN)
+        & pl.col("ts").is_between(pl.col("opens"), pl.col("closes"), closed="right")
+        & (pl.col("ts") <= now)
+    )
+    if not grid.is_daily:
+        ends = grid.ends(known).with_columns(is_end=True)
+        rows = rows.join(ends, on=["session", "ts"], how="left")
+        is_right &= pl.col("is_end")
+    is_known = pl.col("symbol").is_in(list(universe))
+    rows = rows.with_columns(is_right=is_right.fill_null(False), is_known=is_known.fill_null(False))
+    faults = rows.filter("is_known").filter(_row_fault(grid, within=("frame",)).is_not_null())
+    faulty = {*faults["frame"].to_list(), *rows.filter(~pl.col("is_right"))["frame"].to_list()}
+    of_universe = rows.filter("is_known").with_columns(
+        role=pl.col("symbol").replace_strict(universe, return_dtype=pl.String)
+    )
+    in_order = of_universe.select("frame", *BARS_SCHEMA).sort("frame", "symbol", "ts")
+    by_frame = {at: frame for (at,), frame in in_order.partition_by("frame", as_dict=True, include_key=False).items()}
+    for part in parts:
+        at = part["frame"][0] if part.height else None
+        if at is None or at in faulty:
+            continue
+        bars = by_frame.get(at, in_order.clear().drop("frame"))
+        nothing = pl.DataFrame(schema={**SOURCE_SCHEMA, "reason": pl.String()})
+        found[at] = CheckedBars(bars=bars, quarantined=nothing, n_unknown=part.height - bars.height)
+    return found
+
+
+def _row_fault(grid: BarGrid, *, within: tuple[str, ...] = ()) -> pl.Expr:
+    """First fault of a row in words, null for a sound row; rows are compared where the columns `within` are equal."""
+    one_bar = (*within, "symbol", "session") if grid.is_daily else (*within, "symbol", "session", "ts")
     has_event = (pl.col("split_ratio") != 1.0) | (pl.col("dividend") != 0.0)
-    is_later_bar = pl.col("ts") > pl.col("ts").min().over("symbol", "session")
+    is_later_bar = pl.col("ts") > pl.col("ts").min().over(*within, "symbol", "session")
     numbers = (*PRICE_COLUMNS, "volume", "split_ratio", "dividend")
     low, high = pl.col("low"), pl.col("high")
     is_outside = pl.any_horizontal((pl.col(name) < low) | (pl.col(name) > high) for name in ("open", "close"))

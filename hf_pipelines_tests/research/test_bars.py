@@ -17,10 +17,13 @@ from hf_pipelines.research.bars import (
     SOURCE_SCHEMA,
     BarGrid,
     CheckedBars,
+    SessionHours,
     adjust,
     check_structure,
     derive_events,
+    is_stray_event,
     missing_bars,
+    sound_bars,
     stale_bars,
     validate_bars,
 )
@@ -667,3 +670,55 @@ def test_missing_bars_of_hours_are_named_one_by_one():
     grid = BarGrid("1h", "America/New_York")
     expected = grid.ends(MARKET_HOURS["half-day"]).with_columns(symbol=pl.lit("AAA")).select("symbol", "session", "ts")
     assert missing_bars(hourly()[1:3], expected)["ts"].dt.strftime("%H:%M").to_list() == ["15:00", "18:00"]
+
+
+def _alone(frame: pl.DataFrame, universe: dict[str, str], hours: SessionHours, grid: BarGrid) -> CheckedBars | None:
+    """A frame judged by itself; None where anything in it is wrong."""
+    if is_stray_event(frame, hours).any():
+        return None
+    try:
+        raw = check_structure(frame, source="alone", hours=hours, now=NOW, grid=grid)
+        found = validate_bars(raw, universe=universe, source="alone", grid=grid)
+    except ValueError:
+        return None
+    return found if found.quarantined.is_empty() else None
+
+
+def _damaged(frame: pl.DataFrame, rng: np.random.Generator) -> pl.DataFrame:
+    """One value of a frame replaced by one that may be wrong, or a row twice."""
+    column = str(rng.choice([*SOURCE_SCHEMA, "twice"]))
+    if column == "twice":
+        return pl.concat([frame, frame[int(rng.integers(frame.height))]])
+    values: dict[str, list[object]] = {
+        "symbol": [None, "bad symbol", "XYZ", "AAA"],
+        "session": [None, date(2020, 1, 5), DAYS[0]],
+        "ts": [None, utc("2020-01-06 14:30"), utc("2020-01-06 14:31"), utc("2020-01-06 21:01"), utc("2030-01-01")],
+    }
+    value = rng.choice(values.get(column, [None, math.nan, math.inf, -1.0, 0.0, 10.0, 1e6]))  # type: ignore[arg-type]
+    at = pl.int_range(pl.len()) == int(rng.integers(frame.height))
+    return frame.with_columns(pl.when(at).then(pl.lit(value, frame.schema[column])).otherwise(column).alias(column))
+
+
+@pytest.mark.parametrize("grid", [BarGrid(), BarGrid("1h", "America/New_York")], ids=["daily", "hourly"])
+def test_sound_bars_of_many_frames_are_those_of_each_alone(grid):
+    if grid.is_daily:
+        hours, whole = HOURS, [raw_bars().filter(pl.col("session") == day) for day in DAYS]
+    else:
+        hours, whole = MARKET_HOURS["half-day"], [pl.concat([hourly("AAA"), hourly("BBB")])]
+    universe = {"AAA": "member", "BBB": "member", "CCC": "member", "^IDX": "reference"}
+    rng = np.random.default_rng(5)
+    frames = [*whole, *whole, whole[0].clear(), pl.DataFrame(), whole[0].drop("open"), whole[0].reverse()]
+    frames += [whole[0].cast({"volume": pl.Int32}), whole[0].with_columns(symbol=pl.lit("STRANGER"))]
+    frames += [_damaged(whole[number % len(whole)], rng) for number in range(300)]
+    found = sound_bars(frames, universe=universe, hours=hours, now=NOW, grid=grid)
+    expected = [_alone(frame, universe, hours, grid) for frame in frames]
+    for frame, ours, theirs in zip(frames, found, expected, strict=True):
+        if not frame.height:
+            # Nothing to judge together: judged alone.
+            assert ours is None
+            continue
+        assert (ours is None) == (theirs is None), frame
+        if ours is not None and theirs is not None:
+            assert ours.bars.equals(theirs.bars) and ours.bars.schema == theirs.bars.schema
+            assert (ours.quarantined.schema, ours.n_unknown) == (theirs.quarantined.schema, theirs.n_unknown)
+    assert 50 < sum(each is None for each in found) < 300
