@@ -7,11 +7,15 @@ import numpy as np
 import polars as pl
 import pytest
 
+from hf_pipelines.components.automation.arrivals import Arrivals
+from hf_pipelines.components.automation.work import Ledger
+from hf_pipelines.components.stage import WANTED_TAG
 from hf_pipelines.partitions import MarketPartitions, week_key
 from hf_pipelines.research.bars import SOURCE_SCHEMA, BarGrid
 from hf_pipelines_tests.pipeline import (
     Project,
     files_market,
+    market_of,
     ridge_strategy,
     session_bars,
     sessions_from,
@@ -149,3 +153,23 @@ def test_features_of_announced_days_pass_the_replay_and_know_of_them_from_then_o
     assert [to_holiday[date(2013, 2, day)] for day in (14, 15, 19, 21)] == [2.0, 1.0, 1.0, 20.0]
     assert closed not in to_holiday and extra in to_holiday
     assert project.out_of_date() == {}
+    # A day far from every row makes nothing out of date; one that is taken back all weeks that may know of it.
+    distant = {"day": "2013-12-24", "closed": True}
+    project.rewrite({**project.market, "calendar_overrides": [*overrides, distant]})
+    assert project.out_of_date() == {}
+    project.rewrite({**project.market, "calendar_overrides": overrides[:1]})
+    asset = "small/features/temporal"
+    reasons = project.out_of_date(asset)
+    assert reasons[f"{asset} {weeks[-1]}"] == "source files added, changed or gone: calendar_overrides/2013-03-02"
+    # The sensor asks for the bars that hang on that day, then for the features of all weeks that may know of it.
+    now = datetime(2013, 4, 1, tzinfo=UTC)
+
+    def asked() -> set[str]:
+        tick = Arrivals(market_of(project.market), project.store, Ledger(project.instance, now), now).tick(None)
+        return {week for each in tick.requests for week in (each.tags.get(WANTED_TAG) or each.partition_key).split(",")}
+
+    assert asked() == {week for week in weeks if week >= "2013-02-24"}
+    project.make("small/bars", "2013-02-24", weeks[-1], now="2013-04-01T00:00:00+00:00")
+    assert asked() == {week for week in weeks if f"{asset} {week}" in project.out_of_date(asset)}
+    project.make(asset, weeks[0], weeks[-1], now="2013-04-01T00:00:00+00:00")
+    assert project.out_of_date() == {} and asked() == set()

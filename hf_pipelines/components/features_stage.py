@@ -37,7 +37,7 @@ from hf_pipelines.components.stage import (
     weeks_to_make,
     window,
 )
-from hf_pipelines.partitions import MarketPartitions, parse_key, week_end, week_of_session, week_start
+from hf_pipelines.partitions import SURROUNDING_DAYS, MarketPartitions, parse_key, week_end, week_of_session, week_start
 from hf_pipelines.research.features.feature import Feature
 from hf_pipelines.research.features.panel import CalendarChange
 from hf_pipelines.research.features.registry import FEATURES, compute_features, is_shipped
@@ -98,6 +98,18 @@ def missing_bars(market: "Market", group: str, week: str, stored: Collection[str
 def bars_read(market: "Market", group: str, week: str) -> list[str]:
     """Weeks of bars that features of a week are made from."""
     return window(market.partitions, feature_inputs(market, group)[0], week)
+
+
+def reads_calendar(market: "Market", group: str) -> bool:
+    """Whether values of a group are made of which days are sessions."""
+    return any(CALENDAR_INPUTS & {*FEATURES[name].inputs} for name in market.feature_groups[group])
+
+
+def calendar_listing(market: "Market", group: str, key: str, now: datetime) -> dict[str, str]:
+    """Overrides of the days that the features of a week may know of: of another group they come with the bars."""
+    around = timedelta(days=SURROUNDING_DAYS)
+    first, last = parse_key(min([key, *bars_read(market, group, key)])), week_end(parse_key(key))
+    return market.calendar_sources(first - around, last + around)
 
 
 def reference_weeks(market: "Market", group: str) -> int:
@@ -547,6 +559,7 @@ def features_stage(market: "Market", group: str) -> Stage:
             *_column_checks(market, group, read),
         ),
         pool=market.name,
+        listing=partial(calendar_listing, market, group) if reads_calendar(market, group) else None,
         column_schema=column_schema(
             {each.name: f"{each.formula} ({each.window})" for each in features},
             {each.name: pl.Float32() for each in features},
@@ -660,6 +673,7 @@ def _compute_features(
                 for each in read
                 for asset, hashes in inputs[each.name].hashes(window(market.partitions, each, key)).items()
             },
+            sources=calendar_listing(market, group, key, run.now) if reads_calendar(market, group) else {},
             has_session_hashes=True,
             replays=replays[key],
         )
@@ -736,8 +750,6 @@ def _fields(market: "Market", inputs: set[str]) -> dict[str, Any]:
         "calendar": market.calendar,
         "universe": market.spells,
         **({"volatility_index": market.volatility_index} if "volatility_index" in inputs else {}),
-        # Those of a group that reads no calendar come with the bars.
-        **({"calendar_overrides": market.override_texts} if market.override_texts and inputs & CALENDAR_INPUTS else {}),
         **({"sectors": sorted(market.sectors.items())} if "sector" in inputs else {}),
     }
 

@@ -26,7 +26,7 @@ from hf_pipelines.components.automation.replaying import replay_job, replay_sche
 from hf_pipelines.components.automation.reporting import report_job, report_schedule
 from hf_pipelines.components.bars_stage import bars_stage
 from hf_pipelines.components.features_report_stage import features_report_stage
-from hf_pipelines.components.features_stage import features_stage
+from hf_pipelines.components.features_stage import calendar_listing, features_stage, reads_calendar
 from hf_pipelines.components.ranges import ranged
 from hf_pipelines.components.reference_stage import reference_stage
 from hf_pipelines.components.stage import (
@@ -533,17 +533,20 @@ class Market(dg.Component, dg.Model, dg.Resolvable):
         if not (self.calendar_overrides or self.row_overrides):
             return {}
         first, last = parse_key(min([key, *self.weeks_before(key)])), week_end(parse_key(key))
-        days = {
-            f"calendar_overrides/{each.day}": _digest(each.model_dump())
-            for each in self.calendar_overrides
-            if first <= parse_key(each.day) <= last
-        }
         rows = {
             f"row_overrides/{symbol}/{since}": _digest(verdict, max(since, first), min(until or last, last))
             for symbol, since, until, verdict in self.overridden_rows
             if since <= last and (until is None or until >= first)
         }
-        return {**days, **rows}
+        return {**self.calendar_sources(first, last), **rows}
+
+    def calendar_sources(self, first: date, last: date) -> dict[str, str]:
+        """Overrides of the calendar in [first, last], listed like files."""
+        return {
+            f"calendar_overrides/{each.day}": _digest(each.model_dump())
+            for each in self.calendar_overrides
+            if first <= parse_key(each.day) <= last
+        }
 
     @property
     def bars_asset(self) -> str:
@@ -681,11 +684,16 @@ class Market(dg.Component, dg.Model, dg.Resolvable):
 
     @property
     def listings(self) -> dict[str, Listing]:
-        """What lists the source files of each asset that is fed from outside."""
+        """What lists the source files of each asset that is fed from outside, and the overrides that features know of."""
         tables = {
             self.reference_asset(table): partial(self.reference_listing, table) for table in self.reference_tables
         }
-        return {self.bars_asset: self.bars_listing, **tables}
+        calendars = {
+            self.features_asset(group): partial(calendar_listing, self, group)
+            for group in self.feature_groups
+            if reads_calendar(self, group)
+        }
+        return {self.bars_asset: self.bars_listing, **tables, **calendars}
 
     def weeks_before(self, key: str) -> list[str]:
         """Whole weeks before the week `key` that hold the sessions which its bars depend on: `research.events`."""

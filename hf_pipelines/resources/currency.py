@@ -36,7 +36,8 @@ class CurrencyChecker:
     code_versions : mapping of asset path to code version
         As the definitions say now.
     listings : mapping of asset path to function
-        For assets fed from outside: partition key to {file name: sha256} as the source shows it now.
+        For assets fed from outside: partition key to {file name: sha256} as the source shows it now; what else of the market's
+        YAML single partitions hang on is listed like files.
     issues : collection of asset paths
         Assets whose partitions are written once: what is there stays right, whatever has changed since.
     """
@@ -89,7 +90,9 @@ class CurrencyChecker:
         if expected is not None and footer.code_version != expected:
             return Currency(False, f"made by code and settings {footer.code_version[:12]}, now {expected[:12]}")
         if asset in self.listings:
-            return _judge_listing(footer, self.listings[asset](partition))
+            listed = _judge_listing(footer, self.listings[asset](partition))
+            if not listed.is_current:
+                return listed
         for upstream, hashes in footer.inputs.items():
             for name, recorded in hashes.items():
                 found = self._judge_input(upstream, name, recorded)

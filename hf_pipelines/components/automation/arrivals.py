@@ -9,9 +9,11 @@ truth of its own. Its cursor only says which weeks were compared already; a lost
 """
 
 import json
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
@@ -20,9 +22,9 @@ from dagster._core.definitions.unresolved_asset_job_definition import Unresolved
 from hf_pipelines.components.automation.feeds import BarsFeed, Feed, Place, ReferenceFeed
 from hf_pipelines.components.automation.pulled import Pulled
 from hf_pipelines.components.automation.work import Ledger, Standing, Tick, Work, digest, read_cursor
-from hf_pipelines.components.features_stage import feature_inputs, missing_bars
+from hf_pipelines.components.features_stage import calendar_listing, feature_inputs, missing_bars, reads_calendar
 from hf_pipelines.components.stage import StageInput, window
-from hf_pipelines.partitions import shift_week
+from hf_pipelines.partitions import SURROUNDING_DAYS, shift_week
 from hf_pipelines.resources import settings
 from hf_pipelines.resources.currency import CurrencyChecker
 from hf_pipelines.resources.market_data.files import FilesSource
@@ -33,6 +35,9 @@ if TYPE_CHECKING:
 
 # A file that is written again and again settles never: after so many ticks it is taken as it is.
 PATIENCE_TICKS = 20
+
+# Weeks before a week whose features may know of its days.
+KNOWN_AHEAD_WEEKS = math.ceil(SURROUNDING_DAYS / 7) + 1
 
 # Weeks of features compared in one tick: five years.
 WEEKS_A_TICK = 260
@@ -152,14 +157,20 @@ class Arrivals:
         changed = {asset: self._changed(of_asset, handled.get(asset, {})) for asset, of_asset in tags.items()}
         if not any(changed.values()):
             return []
-        checker = CurrencyChecker(self.store, {})
+        calendars = {
+            market.features_asset(group): partial(calendar_listing, market, group, now=self.now)
+            for group in inputs
+            if reads_calendar(market, group)
+        }
+        checker = CurrencyChecker(self.store, {}, calendars)
         needed: dict[tuple[str, ...], list[str]] = {}
         for group, of_group in inputs.items():
             reached = {
                 shift_week(week, ahead)
                 for each in of_group
                 for week in changed[each.asset]
-                for ahead in range(1 - each.first_week)
+                # A change of the calendar is known before its day, too.
+                for ahead in range(-KNOWN_AHEAD_WEEKS * reads_calendar(market, group), 1 - each.first_week)
             }
             stored = tags[market.bars_asset]
             ready = [week for week in sorted(reached & set(stored)) if not missing_bars(market, group, week, stored)]
