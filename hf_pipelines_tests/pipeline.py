@@ -9,7 +9,7 @@ import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date
-from functools import cached_property, partial
+from functools import cache, cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,7 @@ from hf_pipelines.resources.mlflow_tracking import MLflowTracking
 from hf_pipelines.resources.parquet_io_manager import ParquetIOManager, Storage
 from hf_pipelines.resources.partition_store import PartitionStore
 from hf_pipelines.runs import Pipeline
+from hf_pipelines_tests.planted import planted_storage
 from hf_pipelines_tests.sample_bars import REFERENCE, random_bars
 
 TIMEZONE = "America/New_York"
@@ -104,6 +105,7 @@ class Project:
 
     def __post_init__(self) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
+        _keep_migrations()
         # Dagster's own storage in memory: a run of one partition takes a third of the time it takes on disk.
         self.instance = dg.DagsterInstance.ephemeral()
         self.rewrite()
@@ -242,6 +244,12 @@ class Project:
         shutil.copytree(self.market["source"]["uri"], folder)
         self.rewrite({**self.market, "source": {"type": "files", "uri": str(folder)}})
         return folder
+
+
+@cache
+def _keep_migrations() -> None:
+    """Each project has an instance of its own, which would read all migrations anew."""
+    planted_storage.keep_migrations()
 
 
 QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}

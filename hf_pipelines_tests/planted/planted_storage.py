@@ -12,13 +12,23 @@ from dagster._core.storage.sql import create_engine
 
 
 def keep() -> None:
-    engines, directories = {}, {}
-    from_config = ScriptDirectory.from_config
+    """Keep engines and migrations."""
+    engines = {}
 
     def kept_engine(address, **options):
         if address not in engines:
             engines[address] = create_engine(address, **options)
         return engines[address]
+
+    for module in (sqlite_event_log, sqlite_run_storage, sqlite_schedule_storage):
+        module.create_engine = kept_engine
+    keep_migrations()
+
+
+def keep_migrations() -> None:
+    """Read the migrations of each kind of storage once."""
+    directories = {}
+    from_config = ScriptDirectory.from_config
 
     def kept_directory(config):
         place = config.get_main_option("script_location")
@@ -26,6 +36,4 @@ def keep() -> None:
             directories[place] = from_config(config)
         return directories[place]
 
-    for module in (sqlite_event_log, sqlite_run_storage, sqlite_schedule_storage):
-        module.create_engine = kept_engine
     ScriptDirectory.from_config = kept_directory
