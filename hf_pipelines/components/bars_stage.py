@@ -453,6 +453,11 @@ def _counted(missing: pl.DataFrame, expected: pl.DataFrame) -> list[str]:
     return [f"{symbol} {session} ({n} of {n_all} bars)" for symbol, session, n, n_all in rows]
 
 
+def is_override(source: str) -> bool:
+    """Whether a name among a week's sources is of an override of the market's YAML, listed like a file."""
+    return source.startswith(("calendar_overrides/", "row_overrides/"))
+
+
 def incomplete_sessions(footer: Footer) -> set[str]:
     """Sessions of a stored week that lack bars of a symbol, the last of them at most the last that came."""
     return {line.split()[1] for line in footer.facts["missing"]}  # type: ignore[attr-defined]

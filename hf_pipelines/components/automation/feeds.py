@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import dagster as dg
 
 from hf_pipelines.components.automation.work import Ledger, Standing, Work, digest
+from hf_pipelines.components.bars_stage import is_override
 from hf_pipelines.components.features_stage import missing_bars
 from hf_pipelines.partitions import days_of_week, parse_key
 from hf_pipelines.resources.market_data.files import FilesSource, Scan, week_of_name
@@ -197,7 +198,7 @@ class Feed(ABC):
 
     def _other_sources_of(self, week: str) -> dict[str, str]:
         """What a week was made from besides files; unlike these, what is gone is missing rightly."""
-        return {name: sha256 for name, sha256 in self._sources(week).items() if week_of_name(name) is None}
+        return {name: sha256 for name, sha256 in self._sources(week).items() if is_override(name)}
 
     def _early_files(self, week: str) -> bool:
         past = set(self.past_days(week))

@@ -20,7 +20,7 @@ import dagster as dg
 
 from hf_pipelines.components.automation.feeds import Place, bars_assets
 from hf_pipelines.components.automation.work import Ledger, Standing, Work, digest
-from hf_pipelines.components.bars_stage import incomplete_sessions
+from hf_pipelines.components.bars_stage import incomplete_sessions, is_override
 from hf_pipelines.partitions import parse_key, shift_week, week_key
 from hf_pipelines.resources.market_data.files import Scan
 from hf_pipelines.resources.partition_store import Footer, PartitionStore, StoredPartitionError
@@ -106,7 +106,10 @@ class Pulled:
         """Fingerprint of what decides whether a week is asked for."""
         closed, end = self._owed(week)
         since = self.now - self.market.partitions.session_close(closed[-1]) if closed else timedelta(0)
-        return digest(len(closed), bisect_right(ASKED_AFTER, since), end is not None, tags)
+        overrides = self.market.override_sources(week)
+        return digest(
+            len(closed), bisect_right(ASKED_AFTER, since), end is not None, tags, *([overrides] if overrides else [])
+        )
 
     def _owed(self, week: str) -> tuple[list[date], datetime | None]:
         """Sessions of a week that its source may have by now, and the end of the week once that is as long ago."""
@@ -134,8 +137,13 @@ class Pulled:
         assert footer is not None
         if end is not None and datetime.fromisoformat(footer.created_at) < end:
             return digest("the week has ended")
+        made_with = {name: sha for name, sha in footer.sources.items() if is_override(name)}
+        if made_with != (wanted := self.market.override_sources(week)):
+            return digest("overrides", made_with, wanted)
         corrected = sorted(
-            (name, sha, seen[name]) for name, sha in footer.sources.items() if seen.get(name, sha) != sha
+            (name, sha, seen[name])
+            for name, sha in footer.sources.items()
+            if seen.get(name, sha) != sha and not is_override(name)
         )
         return digest("corrected", corrected) if corrected else None
 

@@ -173,6 +173,24 @@ def test_correction_that_a_later_session_has_seen_is_asked_for(vendor):
     assert vendor.ticking.project.out_of_date(BARS, DAYS) == {}
 
 
+def test_weeks_of_rows_that_a_person_has_judged_are_asked_for_once_and_again_when_that_is_taken_back(vendor):
+    project, then, wednesday = vendor.ticking.project, datetime(2013, 2, 18, 13, tzinfo=UTC), date(2013, 2, 6)
+    market = project.market
+    before = project.hashes(BARS)
+    refused = {"symbol": "S000", "verdict": "refused", "since": str(wednesday), "until": str(wednesday)}
+    project.rewrite({**market, "row_overrides": [refused]})
+    vendor.ticking.market = market_of(project.market)
+    assert {week for _, week in vendor.tick(then)} == {"2013-02-03", "2013-02-10"}
+    vendor.settle(then)
+    of_day = vendor.store.read(BARS, "2013-02-03").frame.filter(pl.col("session") == wednesday)
+    assert "S000" not in of_day["symbol"].to_list() and "S001" in of_day["symbol"].to_list()
+    project.rewrite(market)
+    vendor.ticking.market = market_of(market)
+    assert {week for _, week in vendor.tick(then)} == {"2013-02-03", "2013-02-10"}
+    vendor.settle(then)
+    assert project.hashes(BARS) == before
+
+
 def test_tables_of_weeks_whose_bars_were_asked_for_alone_are_asked_for(vendor):
     weeks = ["2013-01-20", "2013-02-03"]
     for week in weeks:
