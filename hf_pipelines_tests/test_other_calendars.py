@@ -101,6 +101,15 @@ def test_a_week_in_which_the_exchange_rests_stops_nothing_and_is_not_declared(pr
     project.make("ranking/training_matrix", "2016-02-21", now=AFTER)
     read = project.store.footer("ranking/training_matrix", "2016-02-21").inputs["small/bars"]
     assert sorted(read) == ["2016-01-17", "2016-01-24", "2016-01-31", "2016-02-14"]
+    # An issue of hours has four decisions of three members; what is shown is the last one.
+    stages = [f"ranking/{stage}" for stage in ("training_matrix", "cv_results", "fitted_model")]
+    project.make(stages, "2016-02-14", now=AFTER)
+    run = project.make("ranking/signals", "2016-02-15", now=AFTER)
+    shown = run.materialised["ranking/signals"]["2016-02-15"]
+    assert (shown["decisions"], shown["members"], shown["rows"]) == (4, 3, 12)
+    issue = project.store.read("ranking/signals", "2016-02-15").frame
+    last = issue.filter(pl.col("ts") == issue["ts"].max())
+    assert shown["gross_exposure"] == pytest.approx(last["weight"].abs().sum())
     assert project.out_of_date() == {}
     # What will never have data is no reason to make the rest anew.
     market = project.market
