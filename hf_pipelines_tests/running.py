@@ -114,12 +114,12 @@ def is_run_worker(process: psutil.Process) -> bool:
 
 
 def starting_runs(code_server: psutil.Process) -> set[int]:
-    """Processes of runs below a code server that have begun to import: whoever asked for them waits for an answer."""
+    """Processes of runs below a code server that have just begun: whoever asked for them waits for an answer."""
     found = set()
-    for each in code_server.children():
+    for each in code_server.children(recursive=True):
         with suppress(psutil.NoSuchProcess):
-            # What they are to do is sent to them at once.
-            if is_run_worker(each) and each.cpu_times().user > 0.2:
+            # One that was not forked has to import first, and is sent what it is to do meanwhile.
+            if is_run_worker(each) and (each.name() == "forkserver" or each.cpu_times().user > 0.2):
                 found.add(each.pid)
     return found
 
