@@ -259,16 +259,22 @@ def test_times_replayed_in_one_computation_come_out_as_each_by_itself(large, mon
 
 @pytest.mark.parametrize("leak", LEAKS.values(), ids=LEAKS.keys())
 def test_a_leak_in_a_feature_of_the_project_is_found_where_times_are_replayed_together(leak, large, registry):
-    # Of the table of a group: replayed with the others, each symbol cut at a time of its own.
     registry["roc_5"] = replace(registry["roc_5"], compute=leak, together=None)
-    market, weeks = market_of(large.market), large.weeks[8:20]
+    # Weeks in which all members trade: two dozen others can be drawn each time.
+    market, weeks = market_of(large.market), large.weeks[22:30]
     inputs = {"bars": _all_of(large, market.bars_asset)}
-    stage = stages.features_stage(market, "technical")
-    computed = stage.compute(_run_of(*weeks), inputs)
-    (check,) = [each for each in stage.checks if each.name == "replay"]
-    found = check.findings(_run_of(*weeks), inputs, computed.contents)
-    assert not all(each.passed for each in found.values())
-    assert any("roc_5 of S" in line for each in found.values() for line in each.findings)
+    computed = stages.features_stage(market, "technical").compute(_run_of(*weeks), inputs)
+    calls: list[int] = []
+
+    def counted(*args, **arguments) -> pl.DataFrame:
+        calls.append(1)
+        return compute_features(*args, **arguments)
+
+    replays = stages.replays_of(market, "technical", weeks, inputs, counted)
+    assert len(calls) == 1 < sum(map(len, replays.values()))
+    found = [stages._confirmed(computed.contents[week].frame, replays[week]) for week in weeks]
+    assert not all(each.passed for each in found)
+    assert all("roc_5 of S" in line for each in found for line in each.findings)
 
 
 def _all_of(project: Project, asset: str) -> Loaded:
