@@ -65,6 +65,8 @@ def become(request: dict) -> int:
     paths = [path for path in request["env"].get("PYTHONPATH", "").split(os.pathsep) if path]
     sys.path[:] = [request["cwd"], *paths, *sys.path]
     importlib.invalidate_caches()
+    # For `sitecustomize`: what a process that was started anew cannot have.
+    sys.is_forked = True
     sys.modules.pop("sitecustomize", None)
     with suppress(ModuleNotFoundError):
         importlib.import_module("sitecustomize")

@@ -111,8 +111,6 @@ def stack(folder: Path, searched: Searched) -> Iterator[StackProcess]:
     checkout = dataclasses.replace(built_checkout().checkout, data=folder / "data")
     env = {"HF_WEBHOOK_URL": searched.receiver.url, "HF_TICK_SECONDS": "5"}
     with pytest.MonkeyPatch.context() as patch, stack_process(checkout, env) as started:
-        # Arguments of commands are searched too: those of a forked process are its server's.
-        patch.setenv("HF_TEST_STARTS", "anew")
         searched.learn(started)
         # They would issue the whole week that the chain makes features of.
         started.stop_sensors("short_ranking_follows", "short_trees_follows")
@@ -190,23 +188,25 @@ def stack_chain_through_its_daemon_has_the_hashes_of_the_embedded_default(
     assert not (stack.data / "mlflow.db").exists()
 
 
-def stack_service_that_is_killed_comes_back_with_what_it_kept(stack: StackProcess, name: str) -> None:
+def stack_services_that_are_killed_at_once_come_back_with_what_they_kept(stack: StackProcess, *names: str) -> None:
     key = f"us_tech/bars/{FIRST_BARS}"
-    stack.store().objects.put(f"kept/{name}.txt", name.encode())
-    before, killed = stack.n_healthy(name), stack.pids()[name]
-    psutil.Process(killed).kill()
-    wait_until(lambda: stack.n_healthy(name) == before + 1, f"restarted {name}", timeout_s=START_S)
-    assert f"{name:<12} ended with signal SIGKILL; restart 1 of 5 in 1 s" in stack.printed
-    assert stack.pids()[name] != killed
-    assert stack.store().objects.get(f"kept/{name}.txt") == name.encode()
+    stack.store().objects.put("kept.txt", b"kept")
+    before, killed = {name: stack.n_healthy(name) for name in names}, stack.pids()
+    for name in names:
+        psutil.Process(killed[name]).kill()
+    for name in names:
+        wait_until(lambda name=name: stack.n_healthy(name) == before[name] + 1, f"restarted {name}", timeout_s=START_S)
+        assert f"{name:<12} ended with signal SIGKILL; restart 1 of 5 in 1 s" in stack.printed
+        assert stack.pids()[name] != killed[name]
+    assert stack.store().objects.get("kept.txt") == b"kept"
 
     def run_succeeds() -> bool:
-        # Who asked while it was away has to find it again: the web server, the daemon, and the run.
+        # Who asked while they were away has to find them again: the web server, the daemon, and the run.
         with suppress(OSError, AssertionError):
             return stack.wait_for_run(stack.launch(["us_tech/bars"], FIRST_BARS), timeout_s=START_S) == "SUCCESS"
         return False
 
-    wait_until(run_succeeds, f"run after {name} came back", timeout_s=START_S)
+    wait_until(run_succeeds, "run after all came back", timeout_s=START_S)
     footer = stack.store().footer("us_tech/bars", FIRST_BARS)
     assert footer is not None
     assert footer.content_hash == built_checkout().hashes[key]
@@ -287,7 +287,10 @@ def stack_prints_stores_and_sends_no_secret_when_each_of_its_servers_fails(
     # The chain by commands whose tracking server has a password in its address.
     tracker = urlsplit(variables["HF_MLFLOW_URI"])
     with_password = f"http://quant:{CANARY['MLflow']}@{tracker.netloc}"
-    assert hfp(real, "retrain", "short_ranking", "--week", WEEK, HF_MLFLOW_URI=with_password) == 0
+    with pytest.MonkeyPatch.context() as patch:
+        # Its arguments are searched too: those of a forked process are its server's.
+        patch.setenv("HF_TEST_STARTS", "anew")
+        assert hfp(real, "retrain", "short_ranking", "--week", WEEK, HF_MLFLOW_URI=with_password) == 0
     assert hfp(real, "materialise", "short_ranking/signals", "--from", DAY) == 0
 
     # Every server fails: no such bucket, a refused key, a tracker that is away, a refused login.
@@ -357,8 +360,7 @@ def test_stack_from_its_start_to_its_end_keeps_what_it_has_and_its_secrets(
     stack_object_store_without_the_access_key_refuses_to_read_write_and_reset(stack)
     stack_second_supervisor_on_the_same_data_is_refused_with_the_first_ones_pid(stack)
     stack_chain_through_its_daemon_has_the_hashes_of_the_embedded_default(stack, searched)
-    for name in ("s3", "postgres", "code_server"):
-        stack_service_that_is_killed_comes_back_with_what_it_kept(stack, name)
+    stack_services_that_are_killed_at_once_come_back_with_what_they_kept(stack, "s3", "postgres", "code_server")
     stack_code_server_whose_inner_process_is_killed_as_it_starts_a_run_serves_again_and_the_run_is_executed_once(stack)
     stack_whose_supervisor_was_killed_starts_again_with_its_data_and_passwords_but_those_that_are_set(
         stack, searched, monkeypatch

@@ -30,7 +30,7 @@ if "HF_TEST_FAULTS" in os.environ:
 
     planted_faults.plant(Path(os.environ["HF_TEST_FAULTS"]))
 
-if "dagster api grpc " in COMMAND and "dagster._grpc.impl" in sys.modules:
+if "dagster api grpc " in COMMAND and getattr(sys, "is_forked", False):
     import planted_start
 
     planted_start.fork_runs()
