@@ -5,6 +5,7 @@ says in what it differs from one that Python starts anew. Where a test is about 
 the command line, it is `subprocess.Popen` that starts it.
 """
 
+import atexit
 import json
 import os
 import select
@@ -41,7 +42,13 @@ class ForkServer:
             # Without the folder of the script on its path.
             command = [sys.executable, "-P", str(Path(fork_server.__file__)), str(other.fileno())]
             env = {**kept, **FAST_ENV, "PYTHONWARNINGS": "ignore"}
-            subprocess.Popen(command, env=env, pass_fds=[other.fileno()], stdin=subprocess.DEVNULL)
+            self._process = subprocess.Popen(command, env=env, pass_fds=[other.fileno()], stdin=subprocess.DEVNULL)
+        atexit.register(self.stop)
+
+    def stop(self) -> None:
+        """End the server, not what it has forked."""
+        self._socket.close()
+        self._process.wait(30)
 
     def fork(self, request: Mapping[str, Any], descriptors: Sequence[int]) -> int:
         """Number of a new process, whose four descriptors are those given."""
