@@ -22,7 +22,7 @@ from typing import Any
 from hf_pipelines_tests import fork_server
 
 # How soon a run that crashed is launched anew, and how long a code server may take to start one: on a machine with other
-# work the usual minute is too short, and the run would be started twice.
+# work the usual minute is too short.
 FAST_ENV = {"DAGSTER_EVENT_LOG_CONSUMER_DAEMON_INTERVAL_SECONDS": "1", "DAGSTER_GRPC_TIMEOUT_SECONDS": "240"}
 
 # Libraries read these while they are imported; Dagster's other variables are read when they are needed.

@@ -36,9 +36,14 @@ LONGEST_PAUSE_S = 1.0
 
 
 def wait_until(
-    is_true: Callable[[], bool], what: str, *, timeout_s: float = START_TIMEOUT_S, every_s: float = 0.02
+    is_true: Callable[[], bool],
+    what: str,
+    *,
+    timeout_s: float = START_TIMEOUT_S,
+    every_s: float = 0.02,
+    longest_s: float = LONGEST_PAUSE_S,
 ) -> None:
-    """Poll until `is_true`, ever more rarely; AssertionError naming `what` after the deadline.
+    """Poll until `is_true`, ever more rarely, at last every `longest_s`; AssertionError naming `what` after the deadline.
 
     Whoever is asked works for each answer: asked fifty times a second, a web server takes a core from what is waited for.
     """
@@ -46,7 +51,7 @@ def wait_until(
     while not is_true():
         assert time.monotonic() < deadline, f"no {what} within {timeout_s:.0f} s"
         time.sleep(pause_s)
-        pause_s = min(1.3 * pause_s, max(every_s, LONGEST_PAUSE_S))
+        pause_s = min(1.3 * pause_s, max(every_s, longest_s))
 
 
 def answers(url: str) -> bool:

@@ -44,7 +44,8 @@ def kill_when(checkout: Checkout, arguments: list[str], has_begun: Callable[[], 
     """Start `hfp`, and SIGKILL it `delay_s` after `has_begun`; a run that was quicker has ended by itself."""
     process = checkout.start(checkout.command(*arguments))
     try:
-        wait_until(lambda: has_begun() or process.poll() is not None, "moment to kill", timeout_s=90)
+        # What has begun ends within a second or two.
+        wait_until(lambda: has_begun() or process.poll() is not None, "moment to kill", timeout_s=90, longest_s=0.05)
         with suppress(subprocess.TimeoutExpired):
             process.wait(delay_s)
     finally:

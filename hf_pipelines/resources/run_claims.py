@@ -36,7 +36,7 @@ from dagster._serdes import ConfigurableClassData
 RUN_ID = "run_id"
 
 # Processes below that of a run work for it.
-CLAIMED = "HF_CLAIMED_RUN"
+CLAIMED = "CLAIMED_RUN"
 
 # Shorter than a request for a start may take (60 s), so that the answer is not lost again; longer than the code loads.
 WAIT_S = 30.0

@@ -28,7 +28,6 @@ clear text (object stores read their own AWS_* variables).
 | HF_MAX_OBJECT_MB | 4000 | both of a stored object that is read back, and of a table of source `lean` |
 | HF_MAX_ROWS, HF_MAX_COLUMNS | 50000000, 4000 | of any table |
 | HF_READER_MEMORY_MB | 6000 | what the process that reads files of others may take |
-| HF_CLAIMED_RUN | none | set by the project in the process of a run, for those below it (`run_claims`) |
 | DAGSTER_HOME | `<HF_DATA_DIR>/dagster_home` | folder of the Dagster instance |
 | AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_SESSION_TOKEN | none | keys of the object store |
 | HF_S3_MACHINE_ROLE | 0 | 1: where there are none, those of the machine's role, asked for at the cloud's metadata address |

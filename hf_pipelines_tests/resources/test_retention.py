@@ -45,7 +45,8 @@ def publish_revisions(store: PartitionStore, count: int) -> list[str]:
 
 
 def issue_of(weight: float) -> Content:
-    return Content(pl.DataFrame({"symbol": ["A"], "weight": [weight], "prediction": [0.1], "confidence": [0.6]}))
+    row = {"symbol": "A", "ts": datetime(2020, 1, 6, 21, tzinfo=UTC), "weight": weight, "prediction": 0.1}
+    return Content(pl.DataFrame([{**row, "confidence": 0.6}]))
 
 
 def prune(store: PartitionStore, **policy: int) -> list[str]:
