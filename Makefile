@@ -38,13 +38,13 @@ every-test: $(STAMP)
 	@$(MAKE) --no-print-directory --jobs 2 lint kernels
 	$(PYTEST)
 
-# What answers within two minutes: no server, no browser.
+# What answers within two minutes: units and contracts; no server, no browser, no run of the pipeline.
 test-quick: $(STAMP)
 	@$(COST) $(MAKE) --no-print-directory quick-tests
 
 quick-tests: $(STAMP)
 	@$(MAKE) --no-print-directory --jobs 2 lint kernels
-	$(PYTEST) -m "not servers and not browser"
+	$(PYTEST) -m "not servers and not browser and not pipeline"
 
 # Lines and branches of research/ that its own tests run, kernels as plain Python too; fails below 95 %.
 coverage: $(STAMP)

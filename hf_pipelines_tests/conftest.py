@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import date
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 from filelock import FileLock
@@ -36,6 +37,10 @@ BuildOnce = Callable[[str, Callable[[Path], object]], Path]
 # Fixtures of a module that cost next to nothing: they do not keep its tests together.
 CHEAP_MODULE_FIXTURES = frozenset({"quick", "small_project"})
 
+# Who imports any of these runs Dagster, or commands as processes, and so do components: left out by `make test-quick`.
+RUNNING = ("pipeline.Project", "checkout.", "running.", "stack_process.", "ticking.")
+HARNESS = tuple(f"hf_pipelines_tests.{name}" for name in RUNNING)
+
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -45,7 +50,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     at the end.
     """
     slow = {item.path for item in items if item.get_closest_marker("servers")}
+    runs_pipeline = {item.path for item in items if isinstance(item, pytest.Function) and has_harness(item.module)}
     for item in items:
+        is_of_components = Path(__file__).parent / "components" in item.path.parents
+        if is_of_components or item.path in runs_pipeline or "mlflow_template" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.pipeline)
         group = shared_group(item) if isinstance(item, pytest.Function) else ""
         if group and not item.get_closest_marker("xdist_group"):
             item.add_marker(pytest.mark.xdist_group(group))
@@ -56,6 +65,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.get_closest_marker("xdist_group") is None,
         )
     )
+
+
+def has_harness(module: ModuleType) -> bool:
+    """Whether a module of tests imports what runs Dagster, or commands as processes."""
+    named = (f"{getattr(each, '__module__', '')}.{getattr(each, '__name__', '')}" for each in vars(module).values())
+    return any(each.startswith(HARNESS) for each in named)
 
 
 def pytest_collection_finish() -> None:

@@ -13,6 +13,8 @@ import pytest
 from hf_pipelines_tests.cost import BUDGET, verdict
 from hf_pipelines_tests.cost_report import Cost
 
+pytestmark = pytest.mark.pipeline
+
 ROOT = Path(__file__).resolve().parents[1]
 BURNT_S = 0.5
 

@@ -11,6 +11,8 @@ import pytest
 
 from hf_pipelines.definitions import defs
 
+pytestmark = pytest.mark.pipeline
+
 ROOT = Path(__file__).resolve().parents[1]
 
 MARKETS = ("us_tech", "us_tech_feed")

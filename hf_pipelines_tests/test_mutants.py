@@ -9,6 +9,8 @@ import pytest
 
 from hf_pipelines_tests.mutants import draw, mutants_of, planted, report
 
+pytestmark = pytest.mark.pipeline
+
 ROOT = Path(__file__).resolve().parents[1]
 
 SOURCE = '''

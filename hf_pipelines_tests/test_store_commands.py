@@ -23,6 +23,8 @@ from hf_pipelines.resources.partition_store import Content, Footer, PartitionSto
 from hf_pipelines.resources.retention import Policy, prune_versions
 from hf_pipelines_tests.sample_bars import random_bars
 
+pytestmark = pytest.mark.pipeline
+
 BARS, FEATURES_ASSET, MATRIX, MODEL, SIGNALS = (
     "us_tech/bars", "us_tech/features/technical", "tech/training_matrix", "tech/fitted_model", "tech/signals",
 )  # fmt: skip
