@@ -4,6 +4,7 @@ Lives here: reading a market's source for weeks, what is published, quarantined 
 not live here: what a bar is (`research.bars`), where files lie (`resources.market_data`).
 """
 
+import math
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import date, datetime, timedelta
@@ -30,6 +31,7 @@ from hf_pipelines.research.bars import (
     SOURCE_SCHEMA,
     CheckedBars,
     check_structure,
+    has_bar_columns,
     missing_bars,
     sound_bars,
     split_stray_events,
@@ -63,8 +65,6 @@ COLUMN_DESCRIPTIONS = {
     "dividend": "cash a unit, effective on this session (on its first bar) or on those before it without a bar; 0 if none, NaN if unknown",
     "role": "member (traded) or reference (the benchmark and the volatility index: never in ranks, matrices or weights)",
 }
-
-EVENT_COLUMNS = ("symbol", "split_ratio", "dividend")
 
 # Files are judged together up to so many rows, so that a copy of all of them is never held.
 ROWS_AT_ONCE = 200_000
@@ -177,7 +177,7 @@ def _compute_bars(market: "Market", run: StageRun, inputs: Mapping[str, Loaded])
     for file, sound in zip(files, _sound_files(market, files, run.now), strict=True):
         of_file = {week_key(day) for day in file.sessions}
         try:
-            checked = sound or _check_file(market, file, run.now)
+            checked = _check_file(market, file, run.now) if sound is None else sound
         except ValueError as e:
             for key in of_file:
                 faults.setdefault(key, []).append(str(e))
@@ -195,7 +195,7 @@ def _compute_bars(market: "Market", run: StageRun, inputs: Mapping[str, Loaded])
             continue
         weeks_before = market.weeks_before(key)
         told, disputes[key] = _follow(market, run, key, days, settled, disputes)
-        content = _bars_content(market, key, days, passed.get(key, []), replace(settled, told=told))
+        content = _bars_content(market, key, days, passed.get(key, []), settled, told)
         looked_at = {name: sha256 for each in weeks_before for name, sha256 in listed.get(each, {}).items()}
         others = {file.name: file.sha256 for week in (*weeks_before, key) for file in strays.get(week, [])}
         content = replace(
@@ -229,8 +229,6 @@ class _Settled:
         Rows refused, as they came, with their `reason`.
     verdicts : DataFrame
         Of `judge_bars`, and of the market's `row_overrides`.
-    told : DataFrame
-        Warnings of levels in dispute, of one week.
     carried : DataFrame
         Of `settle_events`.
     """
@@ -239,7 +237,6 @@ class _Settled:
     came: Mapping[str, pl.DataFrame]
     quarantined: pl.DataFrame
     verdicts: pl.DataFrame
-    told: pl.DataFrame
     carried: pl.DataFrame
 
 
@@ -280,7 +277,6 @@ def _settle(
         came=_by_week(merged.bars),
         quarantined=pl.concat([refused, judged.sort("symbol", "ts")]),
         verdicts=verdicts,
-        told=verdicts.clear(),
         carried=carried,
     )
 
@@ -350,10 +346,11 @@ def _told_stray(market: "Market", file: SourceFile) -> str:
     """A file of a day that is no session, with the events in it."""
     (day,) = file.sessions
     what = f"{file.name}: {day:%A} {day} is no session of {market.calendar}"
-    if file.frame is None or not {*EVENT_COLUMNS} <= {*file.frame.columns}:
+    if file.frame is None or not has_bar_columns(file.frame):
         return f"{what}; its rows cannot be read"
     rows = file.frame.filter(pl.col("symbol").cast(pl.String).is_in([*market.roles]))
-    events = rows.select(EVENT_COLUMNS).filter((pl.col("split_ratio") != 1.0) | (pl.col("dividend") != 0.0))
+    values = stray_file_events(file.frame, market.roles).select("symbol", "split_ratio", "dividend")
+    events = values.with_columns(pl.col("split_ratio", "dividend").fill_null(math.nan))
     told = [f"{symbol} split {split:g} dividend {dividend:g}" for symbol, split, dividend in events.iter_rows()]
     return f"{what}; {rows.height} rows, events: {some_of(told) or 'none'}"
 
@@ -396,7 +393,9 @@ def _bars_content(
     days: list[date],
     files: list[tuple[SourceFile, CheckedBars]],
     settled: "_Settled",
+    told: pl.DataFrame,
 ) -> Content:
+    """Of a week; `told`: warnings of its levels in dispute."""
     of_week = pl.col("session").is_in(days)
     used = [
         file
@@ -408,9 +407,7 @@ def _bars_content(
     # A row of a day without a session belongs to the week all the same.
     all_days = [day for day in _days_of(key) if day in days or day not in market.partitions.hours]
     quarantined = settled.quarantined.filter(pl.col("session").is_in(all_days))
-    verdicts = pl.concat([settled.verdicts.filter(of_week), settled.told]).sort(
-        "symbol", "session", maintain_order=True
-    )
+    verdicts = pl.concat([settled.verdicts.filter(of_week), told]).sort("symbol", "session", maintain_order=True)
     is_suspect = (pl.col("severity") == "warning") & (pl.col("rule") != GAP_RULE)
     suspect = verdicts.filter(is_suspect).select("symbol", "session", "rule", "reason")
     # A session after the last one that came is not missing but yet to come: the check `on_time` says when it is late.

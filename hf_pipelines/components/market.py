@@ -684,16 +684,20 @@ class Market(dg.Component, dg.Model, dg.Resolvable):
 
     @property
     def listings(self) -> dict[str, Listing]:
-        """What lists the source files of each asset that is fed from outside, and the overrides that features know of."""
+        """What lists the source files of each asset that is fed from outside, and `calendar_listings`."""
         tables = {
             self.reference_asset(table): partial(self.reference_listing, table) for table in self.reference_tables
         }
-        calendars = {
+        return {self.bars_asset: self.bars_listing, **tables, **self.calendar_listings}
+
+    @property
+    def calendar_listings(self) -> dict[str, Listing]:
+        """What lists the overrides of the calendar that features may know of."""
+        return {
             self.features_asset(group): partial(calendar_listing, self, group)
             for group in self.feature_groups
             if reads_calendar(self, group)
         }
-        return {self.bars_asset: self.bars_listing, **tables, **calendars}
 
     def weeks_before(self, key: str) -> list[str]:
         """Whole weeks before the week `key` that hold the sessions which its bars depend on: `research.events`."""

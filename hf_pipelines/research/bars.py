@@ -38,6 +38,7 @@ SOURCE_SCHEMA: dict[str, pl.DataType] = {
     "split_ratio": pl.Float64(),
     "dividend": pl.Float64(),
 }
+NUMBER_COLUMNS = (*PRICE_COLUMNS, "volume", "split_ratio", "dividend")
 BARS_SCHEMA: dict[str, pl.DataType] = {**SOURCE_SCHEMA, "role": pl.String()}
 KEY_COLUMNS = ("symbol", "session", "ts")
 
@@ -294,6 +295,18 @@ def _simple_splits(seen: pl.DataFrame) -> pl.Series:
     return pl.Series(splits)
 
 
+def has_bar_columns(raw: pl.DataFrame, numbers: Collection[str] = NUMBER_COLUMNS) -> bool:
+    """Whether an unchecked frame has the columns of the contract, names as names or numbers, days as days, and numbers or
+    nothing in `numbers`."""
+    types = raw.schema
+    return (
+        set(SOURCE_SCHEMA) <= set(types)
+        and (isinstance(types["symbol"], (pl.String, pl.Categorical, pl.Enum)) or types["symbol"].is_numeric())
+        and types["session"] == pl.Date
+        and all(types[name].is_numeric() or types[name] == pl.Null for name in numbers)
+    )
+
+
 def is_stray_event(raw: pl.DataFrame, sessions: Collection[date]) -> pl.Series:
     """Rows without prices on days that are no session: some vendors write events so.
 
@@ -307,16 +320,8 @@ def is_stray_event(raw: pl.DataFrame, sessions: Collection[date]) -> pl.Series:
     -------
     Series of bool of shape (n_rows,)
     """
-    types = raw.schema
-    is_known = (
-        set(SOURCE_SCHEMA) <= set(types)
-        and types["session"] == pl.Date
-        and types["symbol"] == pl.String
-        and all(
-            types[name].is_numeric() or types[name] == pl.Null for name in (*PRICE_COLUMNS, "split_ratio", "dividend")
-        )
-    )
-    if not is_known:
+    numbers = (*PRICE_COLUMNS, "split_ratio", "dividend")
+    if not (has_bar_columns(raw, numbers) and raw.schema["symbol"] == pl.String):
         return pl.repeat(False, raw.height, eager=True)
     has_price = pl.any_horizontal(pl.col(*PRICE_COLUMNS).cast(pl.Float64).is_finite().fill_null(False))
     is_session = pl.col("session").is_in(list(sessions)) | pl.col("session").is_null()
@@ -348,14 +353,8 @@ def stray_file_events(raw: pl.DataFrame | None, symbols: Collection[str]) -> pl.
     DataFrame
         Columns and types of `SOURCE_SCHEMA`; no rows where the columns are none of the contract.
     """
-    none = pl.DataFrame(schema=SOURCE_SCHEMA)
-    if raw is None or not set(SOURCE_SCHEMA) <= set(raw.columns):
-        return none
-    numbers = (*PRICE_COLUMNS, "volume", "split_ratio", "dividend")
-    if raw.schema["session"] != pl.Date or any(
-        not (raw.schema[name].is_numeric() or raw.schema[name] == pl.Null) for name in numbers
-    ):
-        return none
+    if raw is None or not has_bar_columns(raw):
+        return pl.DataFrame(schema=SOURCE_SCHEMA)
     # Where the time of such a row says nothing that can be read, it is that of no bar.
     at_midnight = pl.col("session").cast(pl.Datetime("us")).dt.replace_time_zone("UTC")
     is_timed = isinstance(raw.schema["ts"], pl.Datetime) and raw.schema["ts"].time_zone is not None
@@ -378,14 +377,13 @@ def without_repeats(rows: pl.DataFrame, bars: pl.DataFrame) -> pl.DataFrame:
     rows, bars : DataFrame
         Columns of `SOURCE_SCHEMA`.
     """
-    values = [*PRICE_COLUMNS, "volume", "split_ratio", "dividend"]
     if rows.is_empty() or bars.is_empty():
         return rows
-    before = bars.sort("ts").select("symbol", "ts", *(pl.col(name).alias(f"_{name}") for name in values))
+    before = bars.sort("ts").select("symbol", "ts", *(pl.col(name).alias(f"_{name}") for name in NUMBER_COLUMNS))
     joined = rows.sort("ts").join_asof(
         before, on="ts", by="symbol", strategy="backward", allow_exact_matches=False, check_sortedness=False
     )
-    is_repeat = pl.all_horizontal(pl.col(name).eq_missing(pl.col(f"_{name}")) for name in values)
+    is_repeat = pl.all_horizontal(pl.col(name).eq_missing(pl.col(f"_{name}")) for name in NUMBER_COLUMNS)
     return joined.filter(~is_repeat).select(rows.columns)
 
 
@@ -604,12 +602,11 @@ def _row_fault(grid: BarGrid, *, within: tuple[str, ...] = ()) -> pl.Expr:
     one_bar = (*within, "symbol", "session") if grid.is_daily else (*within, "symbol", "session", "ts")
     has_event = (pl.col("split_ratio") != 1.0) | (pl.col("dividend") != 0.0)
     is_later_bar = pl.col("ts") > pl.col("ts").min().over(*within, "symbol", "session")
-    numbers = (*PRICE_COLUMNS, "volume", "split_ratio", "dividend")
     low, high = pl.col("low"), pl.col("high")
     is_outside = pl.any_horizontal((pl.col(name) < low) | (pl.col(name) > high) for name in ("open", "close"))
     return (
         pl.when(pl.struct(one_bar).is_duplicated()).then(pl.lit("duplicate"))
-        .when(pl.any_horizontal(~pl.col(name).is_finite().fill_null(False) for name in numbers))
+        .when(pl.any_horizontal(~pl.col(name).is_finite().fill_null(False) for name in NUMBER_COLUMNS))
         .then(pl.lit("missing, NaN or infinite value"))
         .when(pl.any_horizontal(pl.col(name) <= 0.0 for name in PRICE_COLUMNS)).then(pl.lit("price not positive"))
         .when(high < low).then(pl.lit("high below low"))

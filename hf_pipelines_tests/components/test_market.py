@@ -934,6 +934,28 @@ def test_events_in_files_of_days_without_a_session_count_on_the_next_bar_and_cop
     assert alone == {week: each.content_hash for week, each in zip(WEEKS, footers, strict=True)}
 
 
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        pytest.param(pl.lit("two to one").alias("split_ratio"), "its rows cannot be read", id="text"),
+        pytest.param(pl.concat_list("symbol").alias("symbol"), "its rows cannot be read", id="nested"),
+        pytest.param(pl.lit(b"\xff").alias("symbol"), "its rows cannot be read", id="bytes"),
+        pytest.param(pl.lit(None).alias("dividend"), "6 rows, events: AAA split 2 dividend nan", id="nothing"),
+    ],
+)
+def test_a_stray_file_with_columns_of_other_types_is_named_and_stops_no_week(small, change, told):
+    small.arrive(session_bars(["2013-02-17"]))
+    rows = session_bars(["2013-02-17"]).filter(pl.col("session") == date(2013, 2, 22))
+    rows = rows.with_columns(session=date(2013, 2, 23))
+    is_split = pl.when(pl.col("symbol") == "AAA").then(2.0).otherwise("split_ratio").alias("split_ratio")
+    rows.with_columns(is_split).with_columns(change).write_parquet(small.folder / "source" / "2013-02-23.parquet")
+    found = small.run("2013-02-17")
+    assert found.success, found
+    assert small.store.footer("small/bars", "2013-02-17").facts["strays"] == [
+        f"2013-02-23.parquet: Saturday 2013-02-23 is no session of XNYS; {told}"
+    ]
+
+
 def test_a_calendar_override_makes_its_own_week_anew_and_takes_the_stray_file_for_a_session(tmp_path):
     small = small_market(tmp_path)
     small.arrive(session_bars(WEEKS[:2]))

@@ -22,7 +22,7 @@ from dagster._core.definitions.unresolved_asset_job_definition import Unresolved
 from hf_pipelines.components.automation.feeds import BarsFeed, Feed, Place, ReferenceFeed
 from hf_pipelines.components.automation.pulled import Pulled
 from hf_pipelines.components.automation.work import Ledger, Standing, Tick, Work, digest, read_cursor
-from hf_pipelines.components.features_stage import calendar_listing, feature_inputs, missing_bars, reads_calendar
+from hf_pipelines.components.features_stage import feature_inputs, missing_bars, reads_calendar
 from hf_pipelines.components.stage import StageInput, window
 from hf_pipelines.partitions import SURROUNDING_DAYS, shift_week
 from hf_pipelines.resources import settings
@@ -157,12 +157,8 @@ class Arrivals:
         changed = {asset: self._changed(of_asset, handled.get(asset, {})) for asset, of_asset in tags.items()}
         if not any(changed.values()):
             return []
-        calendars = {
-            market.features_asset(group): partial(calendar_listing, market, group, now=self.now)
-            for group in inputs
-            if reads_calendar(market, group)
-        }
-        checker = CurrencyChecker(self.store, {}, calendars)
+        listings = {asset: partial(listing, now=self.now) for asset, listing in market.calendar_listings.items()}
+        checker = CurrencyChecker(self.store, {}, listings)
         needed: dict[tuple[str, ...], list[str]] = {}
         for group, of_group in inputs.items():
             reached = {
