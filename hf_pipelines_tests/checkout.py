@@ -102,10 +102,7 @@ class Checkout:
         )
 
     def run(self, command: Sequence[str], *, timeout_s: float = 600.0) -> "subprocess.CompletedProcess[str]":
-        process = popen(
-            command, cwd=self.root, env=self.environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-        )
-        with process:
+        with self.start(command) as process:
             try:
                 output, errors = process.communicate(timeout=timeout_s)
             except BaseException:

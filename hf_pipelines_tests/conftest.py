@@ -6,6 +6,7 @@ import shutil
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import date
+from functools import cache
 from pathlib import Path
 from types import ModuleType
 
@@ -37,9 +38,10 @@ BuildOnce = Callable[[str, Callable[[Path], object]], Path]
 # Fixtures of a module that cost next to nothing: they do not keep its tests together.
 CHEAP_MODULE_FIXTURES = frozenset({"quick", "small_project"})
 
-# Who imports any of these runs Dagster, or commands as processes, and so do components: left out by `make test-quick`.
-RUNNING = ("pipeline.Project", "checkout.", "running.", "stack_process.", "ticking.")
-HARNESS = tuple(f"hf_pipelines_tests.{name}" for name in RUNNING)
+TESTS = Path(__file__).parent
+
+# Who imports any of these, of this package, runs Dagster or commands as processes.
+HARNESS = ("pipeline.Project", "checkout.", "running.", "stack_process.", "ticking.")
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -50,10 +52,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     at the end.
     """
     slow = {item.path for item in items if item.get_closest_marker("servers")}
-    runs_pipeline = {item.path for item in items if isinstance(item, pytest.Function) and has_harness(item.module)}
     for item in items:
-        is_of_components = Path(__file__).parent / "components" in item.path.parents
-        if is_of_components or item.path in runs_pipeline or "mlflow_template" in getattr(item, "fixturenames", ()):
+        if runs_pipeline(item):
             item.add_marker(pytest.mark.pipeline)
         group = shared_group(item) if isinstance(item, pytest.Function) else ""
         if group and not item.get_closest_marker("xdist_group"):
@@ -67,10 +67,17 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     )
 
 
-def has_harness(module: ModuleType) -> bool:
-    """Whether a module of tests imports what runs Dagster, or commands as processes."""
-    named = (f"{getattr(each, '__module__', '')}.{getattr(each, '__name__', '')}" for each in vars(module).values())
-    return any(each.startswith(HARNESS) for each in named)
+def runs_pipeline(item: pytest.Item) -> bool:
+    """Whether a test is left out by `make test-quick`: by its folder, what it is given, or what its module imports."""
+    is_given = "mlflow_template" in getattr(item, "fixturenames", ())
+    return is_given or TESTS / "components" in item.path.parents or _has_harness(getattr(item, "module", None))
+
+
+@cache
+def _has_harness(module: ModuleType | None) -> bool:
+    imported = vars(module).values() if module is not None else ()
+    named = (f"{getattr(each, '__module__', '')}.{getattr(each, '__name__', '')}" for each in imported)
+    return any(each.startswith(tuple(f"{__package__}.{name}" for name in HARNESS)) for each in named)
 
 
 def pytest_collection_finish() -> None:

@@ -15,7 +15,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Mapping, Sequence
-from functools import lru_cache
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -25,23 +25,24 @@ from hf_pipelines_tests import fork_server
 # work the usual minute is too short.
 FAST_ENV = {"DAGSTER_EVENT_LOG_CONSUMER_DAEMON_INTERVAL_SECONDS": "1", "DAGSTER_GRPC_TIMEOUT_SECONDS": "240"}
 
-# Libraries read these while they are imported; Dagster's other variables are read when they are needed.
+# Libraries read these while they are imported, so a server has its own; Dagster's other variables are read when needed.
 READ_AT_IMPORT = (*FAST_ENV, "DAGSTER_SENSOR_GRPC_TIMEOUT_SECONDS")
+
+_CPU_S = [0.0]
 
 
 class ForkServer:
-    """The server of this process and the socket over which it is asked; it ends when the socket is closed."""
+    """A server of this process and the socket over which it is asked; it ends when the socket is closed."""
 
-    def __init__(self) -> None:
-        self.ended_cpu_s = 0.0
+    def __init__(self, at_import: Mapping[str, str]) -> None:
         self._lock = threading.Lock()
-        self._socket, other = socket.socketpair()
+        self._socket, other = socket.socketpair(type=socket.SOCK_SEQPACKET)
         kept = {name: value for name, value in os.environ.items() if not name.startswith(("HF_", "DAGSTER_", "MLFLOW"))}
         kept.pop("PYTHONPATH", None)
         with other:
             # Without the folder of the script on its path.
             command = [sys.executable, "-P", str(Path(fork_server.__file__)), str(other.fileno())]
-            env = {**kept, **FAST_ENV, "PYTHONWARNINGS": "ignore"}
+            env = {**kept, **at_import, "PYTHONWARNINGS": "ignore"}
             self._process = subprocess.Popen(command, env=env, pass_fds=[other.fileno()], stdin=subprocess.DEVNULL)
         atexit.register(self.stop)
 
@@ -59,19 +60,23 @@ class ForkServer:
         return int(struct.unpack("i", answer)[0])
 
 
-@lru_cache(maxsize=1)
-def server() -> ForkServer:
-    """Started by the first who asks."""
-    return ForkServer()
+@cache
+def _server(*at_import: tuple[str, str]) -> ForkServer:
+    return ForkServer(dict(at_import))
+
+
+def server_for(env: Mapping[str, str]) -> ForkServer:
+    """The server whose libraries have read what `env` says; started by the first who asks."""
+    return _server(*{**FAST_ENV, **{name: env[name] for name in READ_AT_IMPORT if name in env}}.items())
 
 
 def ended_cpu_s() -> float:
-    """CPU seconds of the forked children that have ended: they are the server's, not this process's."""
-    return server().ended_cpu_s if server.cache_info().currsize else 0.0
+    """CPU seconds of the forked children that have ended: they are the servers', not this process's."""
+    return _CPU_S[0]
 
 
 class ForkedPopen(subprocess.Popen[Any]):
-    """A process forked by the server. It is the server's child: its end is told over a pipe."""
+    """A process forked by a server. It is the server's child: its end is told over a pipe."""
 
     def _execute_child(  # type: ignore[override]
         self, args: Sequence[str], _executable: Any, _preexec_fn: Any, _close_fds: Any, _pass_fds: Any, cwd: Any, env: Any,
@@ -88,7 +93,7 @@ class ForkedPopen(subprocess.Popen[Any]):
         streams = [own if given == -1 else given for own, given in enumerate((p2cread, c2pwrite, errwrite))]
         self._told, telling = os.pipe()
         try:
-            self.pid = server().fork(request, [*streams, telling])
+            self.pid = server_for(env).fork(request, [*streams, telling])
         finally:
             os.close(telling)
         self._child_created = True
@@ -102,7 +107,7 @@ class ForkedPopen(subprocess.Popen[Any]):
         assert text, f"the fork server of process {self.pid} has ended"
         os.close(self._told)
         status, cpu_s = fork_server.STATUS.unpack(text)
-        server().ended_cpu_s += cpu_s
+        _CPU_S[0] += cpu_s
         return self.pid, status
 
     def _internal_poll(self, _deadstate: Any = None, *_: Any) -> int | None:
@@ -115,13 +120,12 @@ class ForkedPopen(subprocess.Popen[Any]):
 def popen(
     command: Sequence[str], *, env: Mapping[str, str], user: str | None = None, **options: Any
 ) -> "subprocess.Popen[Any]":
-    """`subprocess.Popen`, forked if `command` is a module of this Python and `env` asks for nothing at an import.
+    """`subprocess.Popen`, forked if `command` is a module of this Python.
 
     With HF_TEST_STARTS=anew nothing is forked: `make faults`, `make quarter` and `make soak` start each process as a user does.
     """
     is_module = list(command[:2]) == [sys.executable, "-m"]
-    asks = any(name in env and env[name] != FAST_ENV.get(name) for name in READ_AT_IMPORT)
-    is_forked = sys.platform == "linux" and is_module and not asks and user is None
+    is_forked = sys.platform == "linux" and is_module and user is None
     if not is_forked or os.environ.get("HF_TEST_STARTS") == "anew":
         return subprocess.Popen(command, env=env, user=user, **options)
     return ForkedPopen(command, env=env, **options)

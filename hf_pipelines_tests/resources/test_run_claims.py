@@ -62,18 +62,23 @@ class Claimant:
         self.process.join()
 
 
+def held_run(instance: dg.DagsterInstance, folder: Path, status: DagsterRunStatus) -> tuple[str, Claimant]:
+    """A run of a status, and the process that has claimed it."""
+    run_id = add_run(instance, status)
+    claimant = Claimant(run_id, instance, folder)
+    assert claimant.answer() == "claimed"
+    return run_id, claimant
+
+
 def test_run_that_a_living_process_executes_is_refused_to_another_and_free_again_when_it_is_killed(
     instance: dg.DagsterInstance, tmp_path: Path
 ) -> None:
-    run_id = add_run(instance, DagsterRunStatus.STARTED)
-    first = Claimant(run_id, instance, tmp_path)
-    assert first.answer() == "claimed"
+    run_id, first = held_run(instance, tmp_path, DagsterRunStatus.STARTED)
     second = Claimant(run_id, instance, tmp_path)
     assert second.answer() == (
         f"`run` must be one that waits for this process, was {run_id}, that another process holds."
     )
-    other = Claimant(add_run(instance, DagsterRunStatus.STARTED), instance, tmp_path)
-    assert other.answer() == "claimed"
+    _, other = held_run(instance, tmp_path, DagsterRunStatus.STARTED)
     first.kill()
     third = Claimant(run_id, instance, tmp_path)
     assert third.answer() == "claimed"
@@ -84,9 +89,7 @@ def test_run_that_a_living_process_executes_is_refused_to_another_and_free_again
 def test_process_whose_run_another_holds_and_has_not_begun_takes_it_over_when_that_one_dies(
     instance: dg.DagsterInstance, tmp_path: Path
 ) -> None:
-    run_id = add_run(instance, DagsterRunStatus.STARTING)
-    first = Claimant(run_id, instance, tmp_path)
-    assert first.answer() == "claimed"
+    run_id, first = held_run(instance, tmp_path, DagsterRunStatus.STARTING)
     second = Claimant(run_id, instance, tmp_path)
     assert not second.answers.poll(2 * run_claims.LOOK_EVERY_S)
     first.kill()
@@ -98,9 +101,7 @@ def test_process_that_waits_for_a_run_ends_when_its_patience_does(
     instance: dg.DagsterInstance, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(run_claims, "WAIT_S", 0.0)
-    run_id = add_run(instance, DagsterRunStatus.STARTING)
-    first = Claimant(run_id, instance, tmp_path)
-    assert first.answer() == "claimed"
+    run_id, first = held_run(instance, tmp_path, DagsterRunStatus.STARTING)
     second = Claimant(run_id, instance, tmp_path)
     assert "that another process holds" in second.answer()
     for each in (first, second):
