@@ -322,7 +322,8 @@ def test_bars_after_an_event_on_a_saturday_in_a_table_of_the_week_show_it_on_mon
         passed[week] = [(file, _check_file(small.market, file, datetime(2013, 3, 9, tzinfo=UTC)))]
     settled = _settle(small.market, passed)
     assert settled.bars[WEEKS[2]].filter(of("CCC", date(2013, 3, 4)))["split_ratio"].item() == 2.0
-    content = _bars_content(small.market, WEEKS[1], partitions.sessions_of_week(WEEKS[1]), passed[WEEKS[1]], settled)
+    days, told = partitions.sessions_of_week(WEEKS[1]), settled.verdicts.clear()
+    content = _bars_content(small.market, WEEKS[1], days, passed[WEEKS[1]], settled, told)
     assert content.facts["quarantined"] == ["CCC 2013-03-02 event on a day without a session"]
     assert content.facts["events"] == ["CCC 2013-03-02 split 2 dividend 0: waits for the symbol's next bar"]
 
