@@ -25,7 +25,7 @@ COST := $(BIN)/python -m hf_pipelines_tests.cost
 # Tests that share a fixture of their module run on one worker, in the order of hf_pipelines_tests/conftest.py.
 PYTEST := $(BIN)/python -m pytest -q --numprocesses 3 --dist loadgroup --no-loadscope-reorder
 
-# All of it, or a part: make test TESTS=hf_pipelines_tests/test_cli.py
+# All of it, or a part: make test TESTS=hf_pipelines_tests/commands/test_cli.py
 TESTS ?=
 test: $(STAMP)
 ifeq ($(TESTS),)

@@ -47,7 +47,7 @@ class WebServer:
 def web_server(data_dir: Path) -> Iterator[WebServer]:
     """`hfp ui` on a free port of 127.0.0.1, ready to launch runs; everything it starts is stopped at the end."""
     server = WebServer(f"http://127.0.0.1:{free_port()}", data_dir)
-    command = [sys.executable, "-m", "hf_pipelines.cli", "ui", "--port", server.url.rsplit(":", 1)[1]]
+    command = [sys.executable, "-m", "hf_pipelines.commands.cli", "ui", "--port", server.url.rsplit(":", 1)[1]]
     environment = {
         "HF_DATA_DIR": str(data_dir),
         "HF_STORAGE_URI": str(data_dir / "storage"),

@@ -88,7 +88,7 @@ class Checkout:
         }
 
     def command(self, *arguments: str) -> list[str]:
-        return [sys.executable, "-m", "hf_pipelines.cli", *arguments]
+        return [sys.executable, "-m", "hf_pipelines.commands.cli", *arguments]
 
     def start(self, command: Sequence[str]) -> "subprocess.Popen[str]":
         return popen(

@@ -13,7 +13,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from hf_pipelines.cli import main
+from hf_pipelines.commands.cli import main
 from hf_pipelines.feed import Feed, history_weeks
 from hf_pipelines.partitions import shift_week
 from hf_pipelines.research.bars import SOURCE_SCHEMA

@@ -7,7 +7,7 @@ import dagster as dg
 import polars as pl
 import pytest
 
-from hf_pipelines.cli import main
+from hf_pipelines.commands.cli import main
 from hf_pipelines.definitions import defs
 from hf_pipelines.resources.parquet_io_manager import Storage
 from hf_pipelines.resources.settings import PACKAGE_ROOT

@@ -333,7 +333,7 @@ def stack_prints_stores_and_sends_no_secret_when_each_of_its_servers_fails(
     assert any("mlflow.experiments" in place and "short_ranking" in text for place, text in texts)
     assert any("dagster.snapshots" in place and "us_tech__bars" in text for place, text in texts)
     assert any("--socket" in text for text in searched.arguments)
-    assert any("hf_pipelines.cli" in text and "retrain" in text for text in searched.arguments)
+    assert any("hf_pipelines.commands.cli" in text and "retrain" in text for text in searched.arguments)
     assert searched.shown(texts) == []
 
 

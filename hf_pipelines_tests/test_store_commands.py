@@ -12,7 +12,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from hf_pipelines.cli import main
+from hf_pipelines.commands.cli import main
 from hf_pipelines.research.content_hash import session_hashes
 from hf_pipelines.research.differences import compare_frames
 from hf_pipelines.research.features.registry import FEATURES
@@ -470,7 +470,7 @@ def test_current_ends_with_status_1_where_a_partition_is_out_of_date(tmp_path, m
 def test_command_whose_reader_has_left_ends_as_other_tools_do_and_says_nothing(pattern):
     read, write = os.pipe()
     os.close(read)
-    command = [sys.executable, "-m", "hf_pipelines.cli", "features", pattern]
+    command = [sys.executable, "-m", "hf_pipelines.commands.cli", "features", pattern]
     done = subprocess.run(command, stdout=write, stderr=subprocess.PIPE, text=True, timeout=120, check=False)
     os.close(write)
     assert (done.returncode, done.stderr) == (141, "")

@@ -18,7 +18,7 @@ from dagster._core.events import EngineEventData
 from dagster._core.scheduler.instigation import InstigatorType, TickData, TickStatus
 from dagster._utils.error import serializable_error_info_from_exc_info
 
-from hf_pipelines.cli import main
+from hf_pipelines.commands.cli import main
 from hf_pipelines.resources import mlflow_tracking, object_store
 from hf_pipelines.resources.instance_storage import InstanceStorage
 from hf_pipelines.resources.market_data.landing import Landing

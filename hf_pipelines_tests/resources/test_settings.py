@@ -2,7 +2,7 @@
 
 import pytest
 
-from hf_pipelines.cli import main
+from hf_pipelines.commands.cli import main
 from hf_pipelines.resources import settings
 
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from hf_pipelines.cli import main
+from hf_pipelines.commands.cli import main
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from hf_pipelines.cli import _parser, main
+from hf_pipelines.commands.cli import _parser, main
 
 COMMANDS = sorted(re.findall(r"^    (\w+)(?:  |$)", _parser().format_help(), re.MULTILINE))
 

@@ -1,0 +1,351 @@
+"""`hfp`: thin commands over the pipeline.
+
+Lives here: words on the command line. Does not live here: anything they do.
+"""
+
+import argparse
+import errno
+import os
+import sys
+import warnings
+from collections.abc import Iterable, Sequence
+
+# What a shell says of a program that a closed pipe has ended.
+BROKEN_PIPE = 128 + 13
+
+# What the arguments of most commands are.
+ASSET = "path of an asset, such as us_tech/bars, us_tech/features/technical or tech_direction/fitted_model"
+PARTITION = "key of a partition, YYYY-MM-DD: the Sunday that a week begins with, or the session of signals"
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Entry point; returns the exit status."""
+    warnings.filterwarnings("ignore", message=".*currently in (beta|preview).*")
+    options = _parser().parse_args(arguments)
+    from hf_pipelines.resources import settings
+    from hf_pipelines.resources.redaction import guard_process, redacted
+
+    guard_process()
+    try:
+        # Where the definitions notice it, Dagster makes a traceback of it.
+        settings.require_sound()
+        # A command that has more to say than "done" returns its exit status.
+        status = options.run(options) or 0
+        sys.stdout.flush()
+        return status
+    except BrokenPipeError:
+        # Whoever read (`| head`) has left: nothing more is said, not at the end of the process either.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return BROKEN_PIPE
+    except _expected_failures() as e:
+        told = _told(e)
+        if not told:
+            raise
+        print(f"hfp: {redacted(told)}", file=sys.stderr)
+        return 1
+
+
+def _expected_failures() -> tuple[type[Exception], ...]:
+    """What is told in one line; imported when it happened, since the servers' supervisor needs none of the pipeline."""
+    from hf_pipelines.components.yaml_lines import LOADING_ERRORS
+    from hf_pipelines.resources.object_store import ObjectMissingError, StorageUnavailableError
+    from hf_pipelines.runs import RunFailedError
+    from hf_pipelines.serving.supervisor import ServiceFailedError
+
+    told = (ValueError, RunFailedError, ObjectMissingError, StorageUnavailableError, ServiceFailedError)
+    return (*told, *LOADING_ERRORS, OSError, *_database_errors())
+
+
+# What the system says of a disk that is full, or that the user may not write.
+DISK_CODES = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO)
+
+
+def _database_errors() -> tuple[type[Exception], ...]:
+    from sqlalchemy.exc import OperationalError
+
+    return (OperationalError,)
+
+
+def _told(error: Exception) -> str:
+    """The error in words; "" if it is none that can be told so, but a fault of the code that loads YAML."""
+    from hf_pipelines.components.yaml_lines import LOADING_ERRORS, loading_fault
+    from hf_pipelines.resources.settings import PACKAGE_ROOT
+
+    if isinstance(error, LOADING_ERRORS):
+        return loading_fault(error, PACKAGE_ROOT / "defs")
+    if isinstance(error, _database_errors()):
+        return f"the database of runs refused it: {getattr(error, 'orig', '')}"
+    # Ours have no number.
+    if isinstance(error, OSError) and error.errno is not None:
+        return str(error) if error.errno in DISK_CODES else ""
+    return str(error)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="hfp", description="Orchestrated quant research that can be trusted.")
+    commands = parser.add_subparsers(required=True, metavar="command")
+
+    demo = commands.add_parser("demo", help="run the whole pipeline on real bars and print the result")
+    demo.set_defaults(run=_demo)
+
+    materialise = commands.add_parser("materialise", help="materialise an asset for a range of partitions")
+    materialise.add_argument("asset", help=ASSET)
+    materialise.add_argument("--from", dest="first", required=True, help="first partition, YYYY-MM-DD")
+    materialise.add_argument("--to", dest="last", help="last partition (default: the first)")
+    materialise.set_defaults(run=_materialise)
+
+    retrain = commands.add_parser("retrain", help="train, test and backtest a strategy for one week")
+    retrain.add_argument("strategy", help="a folder of defs/strategies, such as tech_direction")
+    retrain.add_argument("--week", required=True, help="its Sunday, YYYY-MM-DD")
+    retrain.add_argument("--to", dest="last", help="last of several weeks (default: the one)")
+    retrain.set_defaults(run=_retrain)
+
+    status = commands.add_parser("status", help="say what each market and strategy has, what is late, and what failed")
+    status.add_argument("--json", action="store_true", help="for programs")
+    status.add_argument("--strict", action="store_true", help="end with status 2 if something is late or has failed")
+    status.set_defaults(run=_status)
+
+    current = commands.add_parser(
+        "current", help="say which stored partitions of an asset are out of date, and why; status 1 if one is"
+    )
+    current.add_argument("asset", help=ASSET)
+    current.set_defaults(run=_current)
+
+    feed = commands.add_parser("feed", help="lay real sessions of the sample into the landing folder of a market")
+    feed.add_argument("market", help="a market with a source of type files, such as us_tech_feed")
+    feed.add_argument(
+        "--init", action="store_true", help="lay down the history that its strategies need, where missing"
+    )
+    feed.add_argument("--until", help="last session of the history, YYYY-MM-DD (default: a quarter before the end)")
+    feed.add_argument("--sessions", type=int, help="how many sessions to feed, after the last one that is there")
+    feed.set_defaults(run=_feed)
+
+    versions = commands.add_parser("versions", help="list the contents of an asset that are kept, and what needs them")
+    versions.add_argument("asset", help=ASSET)
+    versions.add_argument("partition", nargs="?", help=f"{PARTITION} (default: all of them)")
+    versions.set_defaults(run=_versions)
+
+    verify = commands.add_parser(
+        "verify",
+        help="recompute the hashes of the stored bytes; status 1 if one differs, or is gone and was read",
+        description=(
+            "Recompute the hashes of the stored bytes. What it proves: nothing was damaged, cut off, mixed up or lost by accident. "
+            "What it does not: the hashes have no key, so who may write to the store can write other content with hashes that fit."
+        ),
+    )
+    verify.add_argument("asset", nargs="?", help=f"{ASSET} (default: the whole store)")
+    verify.set_defaults(run=_verify)
+
+    diff = commands.add_parser("diff", help="say which rows differ between two contents of a partition")
+    diff.add_argument("asset", help=ASSET)
+    diff.add_argument("partition", help=PARTITION)
+    diff.add_argument("old", metavar="hash1", help="content hash, how it begins, or `current`")
+    diff.add_argument("new", metavar="hash2", nargs="?", default="current", help="(default: current)")
+    diff.add_argument("--rows", type=int, default=20, help="how many rows of each kind are shown (default: 20)")
+    diff.set_defaults(run=_diff)
+
+    features = commands.add_parser("features", help="list the registered features with formula, lookback and source")
+    features.add_argument(
+        "pattern", nargs="?", help="a word or regular expression, looked for in group/name, formula, inputs and source"
+    )
+    features.set_defaults(run=_features)
+
+    feature = commands.add_parser("feature", help="judge one feature")
+    judged = feature.add_subparsers(required=True, metavar="what")
+    test = judged.add_parser(
+        "test", help="play what would betray a leak, a growing window or a unit; status 1 if one is found"
+    )
+    test.add_argument(
+        "name",
+        help="a registered feature such as technical/rsi_14 or rsi_14, also of a module named in `feature_modules` of the market",
+    )
+    test.add_argument("--market", default="us_tech", help="whose bars and modules (default: us_tech)")
+    test.set_defaults(run=_feature_test)
+
+    replay = commands.add_parser(
+        "replay", help="recompute stored features as of each row's time; status 1 if one differs"
+    )
+    replay.add_argument("group", help="MARKET/GROUP such as us_tech/technical")
+    replay.add_argument("--weeks", nargs="+", metavar="SUNDAY", help="weeks by their Sundays (default: all stored)")
+    replay.add_argument("--from", dest="first", metavar="SUNDAY", help="or the first of a range of weeks")
+    replay.add_argument("--to", dest="last", metavar="SUNDAY", help="and the last of them")
+    replay.set_defaults(run=_replay)
+
+    restore = commands.add_parser("restore", help="make an earlier version of a partition current again")
+    restore.add_argument("asset", help=ASSET)
+    restore.add_argument("partition", help=PARTITION)
+    restore.add_argument("hash", help="content hash of the version, or how it begins")
+    restore.set_defaults(run=_restore)
+
+    ui = commands.add_parser("ui", help="start the Dagster web UI and daemon on 127.0.0.1")
+    ui.add_argument("--port", type=int, default=3000, help="of 127.0.0.1 (default: 3000)")
+    ui.add_argument("--read-only", action="store_true", help="viewer mode: nothing can be launched or changed")
+    ui.set_defaults(run=_ui)
+
+    stack = commands.add_parser("stack", help="start PostgreSQL, S3, MLflow, web UI and daemon on 127.0.0.1")
+    for name, port in (("web", 3000), ("mlflow", 5000), ("postgres", 5432), ("s3", 9000)):
+        stack.add_argument(f"--{name}-port", type=int, default=port, help=f"of 127.0.0.1 (default: {port})")
+    stack.set_defaults(run=_stack)
+    return parser
+
+
+def _demo(options: argparse.Namespace) -> None:
+    from hf_pipelines.demo import Demo
+    from hf_pipelines.runs import Pipeline
+
+    Demo(Pipeline.open()).run()
+
+
+def _materialise(options: argparse.Namespace) -> None:
+    from hf_pipelines.runs import Pipeline
+
+    pipeline = Pipeline.open()
+    keys = pipeline.partition_keys(options.asset, options.first, options.last or options.first)
+    if not keys:
+        raise ValueError(f"`to` must not be before `from` {options.first}, was {options.last}.")
+    seconds = pipeline.materialise([options.asset], keys[0], keys[-1])
+    print(f"{options.asset}: {len(keys)} partition(s) from {keys[0]} to {keys[-1]} in {seconds:.1f} s")
+
+
+def _retrain(options: argparse.Namespace) -> None:
+    from hf_pipelines.components.strategy_stages import RETRAINED
+    from hf_pipelines.runs import Pipeline
+
+    pipeline = Pipeline.open()
+    pipeline.require_strategy(options.strategy)
+    assets = [f"{options.strategy}/{stage}" for stage in RETRAINED]
+    keys = pipeline.partition_keys(assets[0], options.week, options.last or options.week)
+    if not keys:
+        raise ValueError(f"`to` must not be before `week` {options.week}, was {options.last}.")
+    seconds = pipeline.materialise(assets, keys[0], keys[-1])
+    shown = f"model of week {keys[0]}" if len(keys) == 1 else f"models of {len(keys)} weeks, {keys[0]} to {keys[-1]},"
+    print(f"{options.strategy}: {shown} in {seconds:.1f} s")
+
+
+def _status(options: argparse.Namespace) -> int:
+    import json
+
+    from hf_pipelines.components.yaml_lines import fault_lines
+    from hf_pipelines.runs import Pipeline
+
+    pipeline = Pipeline.open()
+    status = pipeline.status()
+    faults = fault_lines(pipeline.faults)
+    if options.json:
+        print(json.dumps({**status.to_json(), "left_out": faults}, indent=1))
+    else:
+        print("\n".join([*status.lines(), *(f"left out, cannot be loaded: {each}" for each in faults)]))
+    return 2 if options.strict and (faults or not status.is_well) else 0
+
+
+def _current(options: argparse.Namespace) -> int:
+    from hf_pipelines.runs import Pipeline
+
+    lines, n_stale = Pipeline.open().current_lines(options.asset)
+    _print(lines)
+    return 1 if n_stale else 0
+
+
+def _feed(options: argparse.Namespace) -> None:
+    from hf_pipelines.feed import Feed
+    from hf_pipelines.runs import require_market
+
+    require_market(options.market)
+    if not options.init and options.sessions is None:
+        raise ValueError("`feed` must be given --init, --sessions or both, was neither.")
+    if options.until and not options.init:
+        raise ValueError(f"`until` must come with --init: it ends the history, was {options.until} alone.")
+    feed = Feed.open(options.market)
+    if options.init:
+        print(feed.lay_history(options.until), flush=True)
+    if options.sessions is not None:
+        print(feed.lay_next(options.sessions), flush=True)
+
+
+def _restore(options: argparse.Namespace) -> None:
+    from hf_pipelines.resources.parquet_io_manager import open_store
+    from hf_pipelines.store_commands import restore_lines
+
+    _print(restore_lines(open_store(), options.asset, options.partition, options.hash))
+
+
+def _versions(options: argparse.Namespace) -> None:
+    from hf_pipelines.resources.parquet_io_manager import open_store
+    from hf_pipelines.store_commands import versions_lines
+
+    _print(versions_lines(open_store(), options.asset, options.partition))
+
+
+def _verify(options: argparse.Namespace) -> int:
+    from hf_pipelines.resources.parquet_io_manager import open_store
+    from hf_pipelines.store_commands import say_progress, verify_store
+
+    return 1 if verify_store(open_store(), options.asset, print, say_progress) else 0
+
+
+def _diff(options: argparse.Namespace) -> None:
+    from hf_pipelines.resources.parquet_io_manager import open_store
+    from hf_pipelines.store_commands import diff_lines
+
+    if options.rows < 0:
+        raise ValueError(f"`rows` must be at least 0, was {options.rows}.")
+    _print(diff_lines(open_store(), options.asset, options.partition, options.old, options.new, options.rows))
+
+
+def _features(options: argparse.Namespace) -> None:
+    from hf_pipelines.components.yaml_lines import fault_lines
+    from hf_pipelines.runs import stored_features
+    from hf_pipelines.store_commands import features_lines
+
+    stored, faults = stored_features()
+    for line in fault_lines(faults):
+        # Who has mistyped a feature looks its name up here.
+        print(f"hfp: not shown, the market cannot be loaded: {line}", file=sys.stderr)
+    _print(features_lines(options.pattern, stored=stored))
+
+
+def _feature_test(options: argparse.Namespace) -> int:
+    from hf_pipelines.feature_commands import feature_test_lines
+    from hf_pipelines.resources.parquet_io_manager import open_store
+    from hf_pipelines.runs import load_market
+
+    return _print_judged(feature_test_lines(open_store(), load_market(options.market), options.name))
+
+
+def _replay(options: argparse.Namespace) -> int:
+    from hf_pipelines.feature_commands import replay_lines
+    from hf_pipelines.resources.parquet_io_manager import open_store
+    from hf_pipelines.runs import load_market
+
+    market, _, group = options.group.replace("/features/", "/").partition("/")
+    span = (options.first, options.last)
+    return _print_judged(replay_lines(open_store(), load_market(market), group, *span, weeks=options.weeks))
+
+
+def _print_judged(lines: Iterable[tuple[str, bool]]) -> int:
+    is_sound = True
+    for line, passed in lines:
+        print(line, flush=True)
+        is_sound = is_sound and passed
+    return 0 if is_sound else 1
+
+
+def _print(lines: Iterable[str]) -> None:
+    for line in lines:
+        print(line)
+
+
+def _ui(options: argparse.Namespace) -> None:
+    from hf_pipelines.serving.stack import run_ui
+
+    run_ui(options.port, is_read_only=options.read_only)
+
+
+def _stack(options: argparse.Namespace) -> None:
+    from hf_pipelines.serving.stack import Ports, run_stack
+
+    run_stack(Ports(options.web_port, options.mlflow_port, options.postgres_port, options.s3_port))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
