@@ -190,7 +190,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _demo(options: argparse.Namespace) -> None:
-    from hf_pipelines.demo import Demo
+    from hf_pipelines.commands.demo import Demo
     from hf_pipelines.runs import Pipeline
 
     Demo(Pipeline.open()).run()
