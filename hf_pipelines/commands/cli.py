@@ -247,7 +247,7 @@ def _current(options: argparse.Namespace) -> int:
 
 
 def _feed(options: argparse.Namespace) -> None:
-    from hf_pipelines.feed import Feed
+    from hf_pipelines.commands.feed import Feed
     from hf_pipelines.runs import require_market
 
     require_market(options.market)

@@ -14,7 +14,7 @@ import polars as pl
 import pytest
 
 from hf_pipelines.commands.cli import main
-from hf_pipelines.feed import Feed, history_weeks
+from hf_pipelines.commands.feed import Feed, history_weeks
 from hf_pipelines.partitions import shift_week
 from hf_pipelines.research.bars import SOURCE_SCHEMA
 from hf_pipelines.resources.market_data.files import week_of_name
