@@ -61,7 +61,7 @@ def bench_partitions() -> None:
     from hf_pipelines.resources.object_store import ObjectStore
     from hf_pipelines.resources.parquet_io_manager import Loaded
     from hf_pipelines.resources.partition_store import PartitionStore, Stamp
-    from hf_pipelines.runs import Pipeline, load_market
+    from hf_pipelines.commands.runs import Pipeline, load_market
 
     pipeline = Pipeline.open()
     pipeline.materialise(["us_tech/bars"], *WEEKS)

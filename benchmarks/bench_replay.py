@@ -29,7 +29,7 @@ from hf_pipelines.components import features_stage as stages
 from hf_pipelines.components.stage import StageRun, window
 from hf_pipelines.research.features.registry import compute_features
 from hf_pipelines.resources.parquet_io_manager import Loaded, open_store
-from hf_pipelines.runs import load_market
+from hf_pipelines.commands.runs import load_market
 
 name, rounds, *weeks = sys.argv[1:]
 market, store = load_market(name), open_store()

@@ -36,7 +36,7 @@ IMPORT_LINE = re.compile(r"^import time:\s+(\d+) \|", re.MULTILINE)
 # What a process of a run does, and what Dagster says each of its assets took.
 RUN = """
 import json, sys
-from hf_pipelines.runs import Pipeline
+from hf_pipelines.commands.runs import Pipeline
 pipeline = Pipeline.open()
 seconds = pipeline.materialise(sys.argv[2:], sys.argv[1], sys.argv[1])
 taken = {}

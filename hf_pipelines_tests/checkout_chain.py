@@ -6,7 +6,7 @@ Prints one JSON object: content hash by `<asset>/<partition>` of everything stor
 import json
 import sys
 
-from hf_pipelines.runs import Pipeline
+from hf_pipelines.commands.runs import Pipeline
 from hf_pipelines_tests.checkout import DAY, FIRST_BARS, FIRST_FEATURES, GROUPS, RETRAINED, WEEK
 
 

@@ -25,7 +25,7 @@ from hf_pipelines.resources.currency import CurrencyChecker
 from hf_pipelines.resources.mlflow_tracking import MLflowTracking
 from hf_pipelines.resources.parquet_io_manager import ParquetIOManager, Storage
 from hf_pipelines.resources.partition_store import PartitionStore
-from hf_pipelines.runs import Pipeline
+from hf_pipelines.commands.runs import Pipeline
 from hf_pipelines_tests.planted import planted_storage
 from hf_pipelines_tests.sample_bars import REFERENCE, random_bars
 

@@ -49,7 +49,7 @@ def _expected_failures() -> tuple[type[Exception], ...]:
     """What is told in one line; imported when it happened, since the servers' supervisor needs none of the pipeline."""
     from hf_pipelines.components.yaml_lines import LOADING_ERRORS
     from hf_pipelines.resources.object_store import ObjectMissingError, StorageUnavailableError
-    from hf_pipelines.runs import RunFailedError
+    from hf_pipelines.commands.runs import RunFailedError
     from hf_pipelines.serving.supervisor import ServiceFailedError
 
     told = (ValueError, RunFailedError, ObjectMissingError, StorageUnavailableError, ServiceFailedError)
@@ -191,13 +191,13 @@ def _parser() -> argparse.ArgumentParser:
 
 def _demo(options: argparse.Namespace) -> None:
     from hf_pipelines.commands.demo import Demo
-    from hf_pipelines.runs import Pipeline
+    from hf_pipelines.commands.runs import Pipeline
 
     Demo(Pipeline.open()).run()
 
 
 def _materialise(options: argparse.Namespace) -> None:
-    from hf_pipelines.runs import Pipeline
+    from hf_pipelines.commands.runs import Pipeline
 
     pipeline = Pipeline.open()
     keys = pipeline.partition_keys(options.asset, options.first, options.last or options.first)
@@ -209,7 +209,7 @@ def _materialise(options: argparse.Namespace) -> None:
 
 def _retrain(options: argparse.Namespace) -> None:
     from hf_pipelines.components.strategy_stages import RETRAINED
-    from hf_pipelines.runs import Pipeline
+    from hf_pipelines.commands.runs import Pipeline
 
     pipeline = Pipeline.open()
     pipeline.require_strategy(options.strategy)
@@ -226,7 +226,7 @@ def _status(options: argparse.Namespace) -> int:
     import json
 
     from hf_pipelines.components.yaml_lines import fault_lines
-    from hf_pipelines.runs import Pipeline
+    from hf_pipelines.commands.runs import Pipeline
 
     pipeline = Pipeline.open()
     status = pipeline.status()
@@ -239,7 +239,7 @@ def _status(options: argparse.Namespace) -> int:
 
 
 def _current(options: argparse.Namespace) -> int:
-    from hf_pipelines.runs import Pipeline
+    from hf_pipelines.commands.runs import Pipeline
 
     lines, n_stale = Pipeline.open().current_lines(options.asset)
     _print(lines)
@@ -248,7 +248,7 @@ def _current(options: argparse.Namespace) -> int:
 
 def _feed(options: argparse.Namespace) -> None:
     from hf_pipelines.commands.feed import Feed
-    from hf_pipelines.runs import require_market
+    from hf_pipelines.commands.runs import require_market
 
     require_market(options.market)
     if not options.init and options.sessions is None:
@@ -294,7 +294,7 @@ def _diff(options: argparse.Namespace) -> None:
 
 def _features(options: argparse.Namespace) -> None:
     from hf_pipelines.components.yaml_lines import fault_lines
-    from hf_pipelines.runs import stored_features
+    from hf_pipelines.commands.runs import stored_features
     from hf_pipelines.store_commands import features_lines
 
     stored, faults = stored_features()
@@ -307,7 +307,7 @@ def _features(options: argparse.Namespace) -> None:
 def _feature_test(options: argparse.Namespace) -> int:
     from hf_pipelines.feature_commands import feature_test_lines
     from hf_pipelines.resources.parquet_io_manager import open_store
-    from hf_pipelines.runs import load_market
+    from hf_pipelines.commands.runs import load_market
 
     return _print_judged(feature_test_lines(open_store(), load_market(options.market), options.name))
 
@@ -315,7 +315,7 @@ def _feature_test(options: argparse.Namespace) -> int:
 def _replay(options: argparse.Namespace) -> int:
     from hf_pipelines.feature_commands import replay_lines
     from hf_pipelines.resources.parquet_io_manager import open_store
-    from hf_pipelines.runs import load_market
+    from hf_pipelines.commands.runs import load_market
 
     market, _, group = options.group.replace("/features/", "/").partition("/")
     span = (options.first, options.last)

@@ -29,7 +29,7 @@ FIRST = shift_week(WEEK, -TRAIN_WEEKS - LOOKBACK_WEEKS)
 # Made in one process: bars of both markets, and a model of the first fed week out of the history alone.
 CHAIN = f"""
 import json
-from hf_pipelines.runs import Pipeline
+from hf_pipelines.commands.runs import Pipeline
 pipeline = Pipeline.open()
 def hashes(asset):
     return {{key: pipeline.store.footer(asset, key).content_hash for key in pipeline.store.partitions(asset)}}
