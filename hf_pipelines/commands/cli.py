@@ -305,7 +305,7 @@ def _features(options: argparse.Namespace) -> None:
 
 
 def _feature_test(options: argparse.Namespace) -> int:
-    from hf_pipelines.feature_commands import feature_test_lines
+    from hf_pipelines.commands.features import feature_test_lines
     from hf_pipelines.resources.parquet_io_manager import open_store
     from hf_pipelines.commands.runs import load_market
 
@@ -313,7 +313,7 @@ def _feature_test(options: argparse.Namespace) -> int:
 
 
 def _replay(options: argparse.Namespace) -> int:
-    from hf_pipelines.feature_commands import replay_lines
+    from hf_pipelines.commands.features import replay_lines
     from hf_pipelines.resources.parquet_io_manager import open_store
     from hf_pipelines.commands.runs import load_market
 

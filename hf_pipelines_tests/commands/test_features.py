@@ -10,7 +10,7 @@ import polars as pl
 import pytest
 
 from hf_pipelines.commands.cli import main
-from hf_pipelines.feature_commands import feature_test_lines, replay_lines
+from hf_pipelines.commands.features import feature_test_lines, replay_lines
 from hf_pipelines.research.features import Feature
 from hf_pipelines.research.features.registry import GROUPS
 from hf_pipelines.resources.object_store import ObjectStore
