@@ -264,28 +264,28 @@ def _feed(options: argparse.Namespace) -> None:
 
 def _restore(options: argparse.Namespace) -> None:
     from hf_pipelines.resources.parquet_io_manager import open_store
-    from hf_pipelines.store_commands import restore_lines
+    from hf_pipelines.commands.store import restore_lines
 
     _print(restore_lines(open_store(), options.asset, options.partition, options.hash))
 
 
 def _versions(options: argparse.Namespace) -> None:
     from hf_pipelines.resources.parquet_io_manager import open_store
-    from hf_pipelines.store_commands import versions_lines
+    from hf_pipelines.commands.store import versions_lines
 
     _print(versions_lines(open_store(), options.asset, options.partition))
 
 
 def _verify(options: argparse.Namespace) -> int:
     from hf_pipelines.resources.parquet_io_manager import open_store
-    from hf_pipelines.store_commands import say_progress, verify_store
+    from hf_pipelines.commands.store import say_progress, verify_store
 
     return 1 if verify_store(open_store(), options.asset, print, say_progress) else 0
 
 
 def _diff(options: argparse.Namespace) -> None:
     from hf_pipelines.resources.parquet_io_manager import open_store
-    from hf_pipelines.store_commands import diff_lines
+    from hf_pipelines.commands.store import diff_lines
 
     if options.rows < 0:
         raise ValueError(f"`rows` must be at least 0, was {options.rows}.")
@@ -295,7 +295,7 @@ def _diff(options: argparse.Namespace) -> None:
 def _features(options: argparse.Namespace) -> None:
     from hf_pipelines.components.yaml_lines import fault_lines
     from hf_pipelines.commands.runs import stored_features
-    from hf_pipelines.store_commands import features_lines
+    from hf_pipelines.commands.store import features_lines
 
     stored, faults = stored_features()
     for line in fault_lines(faults):

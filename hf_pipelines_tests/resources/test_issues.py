@@ -24,7 +24,7 @@ from hf_pipelines.resources.market_data.landing import Landing
 from hf_pipelines.resources.object_store import ObjectStore, StorageUnavailableError
 from hf_pipelines.resources.partition_store import Content, PartitionStore, Stamp, encode
 from hf_pipelines.resources.verification import latest_mismatches, strays, verify
-from hf_pipelines.store_commands import verify_store
+from hf_pipelines.commands.store import verify_store
 
 ASSET, MODELS, WEEK = "trend/signals", "trend/fitted_model", "2020-01-05"
 DAYS = [f"2020-01-{number:02}" for number in (6, 7, 8, 9, 10)]
