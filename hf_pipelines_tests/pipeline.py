@@ -17,6 +17,7 @@ import dagster as dg
 import polars as pl
 import yaml
 
+from hf_pipelines.commands.runs import Pipeline
 from hf_pipelines.components.market import Market
 from hf_pipelines.partitions import MarketPartitions
 from hf_pipelines.research.bars import SOURCE_SCHEMA
@@ -25,7 +26,6 @@ from hf_pipelines.resources.currency import CurrencyChecker
 from hf_pipelines.resources.mlflow_tracking import MLflowTracking
 from hf_pipelines.resources.parquet_io_manager import ParquetIOManager, Storage
 from hf_pipelines.resources.partition_store import PartitionStore
-from hf_pipelines.commands.runs import Pipeline
 from hf_pipelines_tests.planted import planted_storage
 from hf_pipelines_tests.sample_bars import REFERENCE, random_bars
 

@@ -47,9 +47,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _expected_failures() -> tuple[type[Exception], ...]:
     """What is told in one line; imported when it happened, since the servers' supervisor needs none of the pipeline."""
+    from hf_pipelines.commands.runs import RunFailedError
     from hf_pipelines.components.yaml_lines import LOADING_ERRORS
     from hf_pipelines.resources.object_store import ObjectMissingError, StorageUnavailableError
-    from hf_pipelines.commands.runs import RunFailedError
     from hf_pipelines.serving.supervisor import ServiceFailedError
 
     told = (ValueError, RunFailedError, ObjectMissingError, StorageUnavailableError, ServiceFailedError)
@@ -208,8 +208,8 @@ def _materialise(options: argparse.Namespace) -> None:
 
 
 def _retrain(options: argparse.Namespace) -> None:
-    from hf_pipelines.components.strategy_stages import RETRAINED
     from hf_pipelines.commands.runs import Pipeline
+    from hf_pipelines.components.strategy_stages import RETRAINED
 
     pipeline = Pipeline.open()
     pipeline.require_strategy(options.strategy)
@@ -225,8 +225,8 @@ def _retrain(options: argparse.Namespace) -> None:
 def _status(options: argparse.Namespace) -> int:
     import json
 
-    from hf_pipelines.components.yaml_lines import fault_lines
     from hf_pipelines.commands.runs import Pipeline
+    from hf_pipelines.components.yaml_lines import fault_lines
 
     pipeline = Pipeline.open()
     status = pipeline.status()
@@ -263,29 +263,29 @@ def _feed(options: argparse.Namespace) -> None:
 
 
 def _restore(options: argparse.Namespace) -> None:
-    from hf_pipelines.resources.parquet_io_manager import open_store
     from hf_pipelines.commands.store import restore_lines
+    from hf_pipelines.resources.parquet_io_manager import open_store
 
     _print(restore_lines(open_store(), options.asset, options.partition, options.hash))
 
 
 def _versions(options: argparse.Namespace) -> None:
-    from hf_pipelines.resources.parquet_io_manager import open_store
     from hf_pipelines.commands.store import versions_lines
+    from hf_pipelines.resources.parquet_io_manager import open_store
 
     _print(versions_lines(open_store(), options.asset, options.partition))
 
 
 def _verify(options: argparse.Namespace) -> int:
-    from hf_pipelines.resources.parquet_io_manager import open_store
     from hf_pipelines.commands.store import say_progress, verify_store
+    from hf_pipelines.resources.parquet_io_manager import open_store
 
     return 1 if verify_store(open_store(), options.asset, print, say_progress) else 0
 
 
 def _diff(options: argparse.Namespace) -> None:
-    from hf_pipelines.resources.parquet_io_manager import open_store
     from hf_pipelines.commands.store import diff_lines
+    from hf_pipelines.resources.parquet_io_manager import open_store
 
     if options.rows < 0:
         raise ValueError(f"`rows` must be at least 0, was {options.rows}.")
@@ -293,9 +293,9 @@ def _diff(options: argparse.Namespace) -> None:
 
 
 def _features(options: argparse.Namespace) -> None:
-    from hf_pipelines.components.yaml_lines import fault_lines
     from hf_pipelines.commands.runs import stored_features
     from hf_pipelines.commands.store import features_lines
+    from hf_pipelines.components.yaml_lines import fault_lines
 
     stored, faults = stored_features()
     for line in fault_lines(faults):
@@ -306,16 +306,16 @@ def _features(options: argparse.Namespace) -> None:
 
 def _feature_test(options: argparse.Namespace) -> int:
     from hf_pipelines.commands.features import feature_test_lines
-    from hf_pipelines.resources.parquet_io_manager import open_store
     from hf_pipelines.commands.runs import load_market
+    from hf_pipelines.resources.parquet_io_manager import open_store
 
     return _print_judged(feature_test_lines(open_store(), load_market(options.market), options.name))
 
 
 def _replay(options: argparse.Namespace) -> int:
     from hf_pipelines.commands.features import replay_lines
-    from hf_pipelines.resources.parquet_io_manager import open_store
     from hf_pipelines.commands.runs import load_market
+    from hf_pipelines.resources.parquet_io_manager import open_store
 
     market, _, group = options.group.replace("/features/", "/").partition("/")
     span = (options.first, options.last)

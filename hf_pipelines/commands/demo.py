@@ -13,12 +13,12 @@ from time import perf_counter
 
 import polars as pl
 
+from hf_pipelines.commands.runs import Pipeline
 from hf_pipelines.components.strategy_stages import RETRAINED
 from hf_pipelines.partitions import shift_week
 from hf_pipelines.research.metrics import ANNUAL_SESSIONS
 from hf_pipelines.resources.object_store import ObjectMissingError
 from hf_pipelines.resources.partition_store import is_issued
-from hf_pipelines.commands.runs import Pipeline
 
 MARKET = "us_tech"
 GROUPS = ("technical", "cross_asset", "temporal")

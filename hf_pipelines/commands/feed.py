@@ -16,6 +16,7 @@ from functools import cached_property
 import dagster as dg
 import polars as pl
 
+from hf_pipelines.commands.runs import require_market
 from hf_pipelines.components import Market, Strategy
 from hf_pipelines.components.stage import Stage
 from hf_pipelines.components.strategy_stages import RETRAINED, build_stages
@@ -23,7 +24,6 @@ from hf_pipelines.partitions import parse_key, shift_week, week_key
 from hf_pipelines.resources.market_data.sample import SampleSource
 from hf_pipelines.resources.object_store import ObjectExistsError, StorageOutageError, StorageUnavailableError
 from hf_pipelines.resources.settings import PACKAGE_ROOT
-from hf_pipelines.commands.runs import require_market
 
 # A quarter of daily arrivals is left to feed: long enough to watch several weekly models.
 FED_WEEKS = 13

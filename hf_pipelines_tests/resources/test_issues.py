@@ -12,6 +12,7 @@ from threading import Thread
 import polars as pl
 import pytest
 
+from hf_pipelines.commands.store import verify_store
 from hf_pipelines.resources.issues import (
     issue_fault,
     latest_fault,
@@ -24,7 +25,6 @@ from hf_pipelines.resources.market_data.landing import Landing
 from hf_pipelines.resources.object_store import ObjectStore, StorageUnavailableError
 from hf_pipelines.resources.partition_store import Content, PartitionStore, Stamp, encode
 from hf_pipelines.resources.verification import latest_mismatches, strays, verify
-from hf_pipelines.commands.store import verify_store
 
 ASSET, MODELS, WEEK = "trend/signals", "trend/fitted_model", "2020-01-05"
 DAYS = [f"2020-01-{number:02}" for number in (6, 7, 8, 9, 10)]
