@@ -14,7 +14,14 @@ from hf_pipelines.components.automation.following import following_sensor, signa
 from hf_pipelines.components.automation.retraining import retrain_job, retrain_schedule
 from hf_pipelines.components.market import Market, checked_name
 from hf_pipelines.components.ranges import ranged
-from hf_pipelines.components.strategy_stages import StrategyPlan, build_stages
+from hf_pipelines.components.strategy_stages import build_stages
+from hf_pipelines.components.strategy_stages.plan import (
+    BacktestPlan,
+    LearnerPlan,
+    RulePlan,
+    StrategyPlan,
+    TrainingPlan,
+)
 from hf_pipelines.components.yaml_files import component_of
 from hf_pipelines.components.yaml_lines import line_of
 from hf_pipelines.research.backtest import ENGINES
@@ -225,23 +232,19 @@ class Strategy(dg.Component, dg.Model, dg.Resolvable):
                 for group, names in selected.items()
             },
             target=build_target(self.target.type, horizon_bars=self.target.horizon_bars, params=self.target.params),
-            train_weeks=self.training.weeks,
-            minimum_rows=self.training.minimum_rows,
-            weighting=self.training.weighting,
-            missing=self.training.missing,
+            training=TrainingPlan(**self.training.model_dump()),
             splitter=PurgedWalkForward(**self.cross_validation.model_dump()),
-            learner=self.learner.type,
-            params=dict(self.learner.params),
-            seed=self.learner.seed,
-            rule=self.signal.type,
-            rule_params=dict(self.signal.params),
-            engine=self.backtest.engine,
-            fill=self.backtest.fill,
-            initial_cash=self.backtest.initial_cash_usd,
-            costs=Costs(
-                fee_bps=self.backtest.fee_bps,
-                slippage_bps=self.backtest.slippage_bps,
-                borrow_bps_per_year=self.backtest.borrow_bps_per_year,
+            learner=LearnerPlan(name=self.learner.type, params=dict(self.learner.params), seed=self.learner.seed),
+            rule=RulePlan(name=self.signal.type, params=dict(self.signal.params)),
+            backtest=BacktestPlan(
+                engine=self.backtest.engine,
+                fill=self.backtest.fill,
+                initial_cash=self.backtest.initial_cash_usd,
+                costs=Costs(
+                    fee_bps=self.backtest.fee_bps,
+                    slippage_bps=self.backtest.slippage_bps,
+                    borrow_bps_per_year=self.backtest.borrow_bps_per_year,
+                ),
             ),
             max_model_age_weeks=self.max_model_age_weeks,
             track_record_weeks=self.track_record_weeks,

@@ -95,7 +95,7 @@ def input_tags(plan: StrategyPlan, store: PartitionStore) -> Tags:
 
 def retrain_work(plan: StrategyPlan, tags: Tags, week: str, because: str = "") -> Work:
     """Retraining a strategy for a week, from the features and bars with these `input_tags`."""
-    weeks = plan.market.partitions.weeks_around(week, first=-plan.train_weeks, last=-1)
+    weeks = plan.market.partitions.weeks_around(week, first=-plan.training.weeks, last=-1)
     return Work(
         job=f"{plan.name}_retrain",
         assets=tuple(plan.asset(stage) for stage in RETRAINED),
@@ -176,7 +176,7 @@ class Following:
         before = self.plan.market.partitions.week_before(week)
         models = [self._model_tags.get(each) for each in (before, week)]
         # One week more than the window of the newest week: the model of the week before may still be needed.
-        oldest = shift_week(before, -self.plan.train_weeks)
+        oldest = shift_week(before, -self.plan.training.weeks)
         oldest_tags = [tags.get(oldest) for tags in self._feature_tags.values()]
         return digest(week, work.state, oldest_tags, models, self._is_early(week))
 
@@ -221,9 +221,9 @@ class Following:
     def _not_ready(self, week: str) -> tuple[Standing, str] | None:
         """Why a model of a week cannot be trained now; UNDER_WAY if what it lacks is about to be made."""
         plan = self.plan
-        window = plan.market.partitions.weeks_around(week, first=-plan.train_weeks, last=-1)
-        if len(window) < plan.train_weeks:
-            return Standing.SETTLED, f"its {plan.train_weeks} weeks of training begin before the market"
+        window = plan.market.partitions.weeks_around(week, first=-plan.training.weeks, last=-1)
+        if len(window) < plan.training.weeks:
+            return Standing.SETTLED, f"its {plan.training.weeks} weeks of training begin before the market"
         trading = plan.market.partitions.trading_weeks(window)
         lacking = {}
         for group in plan.feature_names:

@@ -31,7 +31,7 @@ def backtest(plan: StrategyPlan) -> Stage:
     """`<strategy>/backtest`: the out-of-fold predictions, traded."""
     partitions = plan.market.partitions
     cross_validation = StageInput("cv_results", plan.asset("cv_results"), guards=("out_of_fold",))
-    bars = plan.bars_input(-plan.train_weeks, -1)
+    bars = plan.bars_input(-plan.training.weeks, -1)
 
     def compute(run: StageRun, inputs: Mapping[str, Loaded], key: str) -> tuple[Content, Mapping[str, Any]]:
         began = perf_counter()
@@ -39,7 +39,7 @@ def backtest(plan: StrategyPlan) -> Stage:
         predictions = latest_predictions(single(inputs["cv_results"], key).frame)
         # As in an issue: weights are shares of the members, whether something can be said of all of them or not.
         members = plan.market.member_sessions(predictions["session"].unique().to_list())
-        weights = apply_rule(add_absent_members(predictions, members), rule=plan.rule, params=plan.rule_params)
+        weights = apply_rule(add_absent_members(predictions, members), rule=plan.rule.name, params=plan.rule.params)
         result = trade(plan, weights, inputs["bars"].frame(weeks))
         content = Content(
             result.equity,
@@ -64,17 +64,17 @@ def backtest(plan: StrategyPlan) -> Stage:
         compute=each_partition(compute),
         is_range_run=False,
         code_version=code_version(
-            ENGINES[plan.engine].run,
+            ENGINES[plan.backtest.engine].run,
             latest_predictions,
             add_absent_members,
             apply_rule,
-            RULES[plan.rule].weigh,
-            RULES[plan.rule].check,
+            RULES[plan.rule.name].weigh,
+            RULES[plan.rule.name].check,
             Costs,
             BacktestResult,
             fields={
                 **trading_fields(plan),
-                "rule": [plan.rule, dict(plan.rule_params)],
+                "rule": [plan.rule.name, dict(plan.rule.params)],
                 "universe": plan.market.spells,
             },
             chosen_from=REGISTRIES,

@@ -44,14 +44,14 @@ def cv_results(plan: StrategyPlan) -> Stage:
         began = perf_counter()
         result = cross_validate(
             single(inputs["training_matrix"], key).frame,
-            learner=plan.learner,
-            params=plan.params,
+            learner=plan.learner.name,
+            params=plan.learner.params,
             splitter=plan.splitter,
             target=plan.target,
-            weighting=plan.weighting,
-            seed=plan.seed,
+            weighting=plan.training.weighting,
+            seed=plan.learner.seed,
             n_jobs=FOLDS_AT_A_TIME,
-            missing=plan.missing,
+            missing=plan.training.missing,
         )
         metadata = {
             "fold_metrics": dg.MetadataValue.md(markdown_table(result.fold_metrics)),
@@ -84,7 +84,7 @@ def cv_results(plan: StrategyPlan) -> Stage:
             "Out-of-fold predictions by purged, embargoed walk-forward over sessions: each row is predicted by a model "
             "that knew only labels that had ended before it."
         ),
-        kinds=frozenset({LEARNERS[plan.learner].family, "parquet"}),
+        kinds=frozenset({LEARNERS[plan.learner.name].family, "parquet"}),
         partitions=plan.market.partitions.weekly,
         inputs=(matrix,),
         compute=each_partition(compute),
@@ -97,8 +97,8 @@ def cv_results(plan: StrategyPlan) -> Stage:
             fields={
                 **learner_fields(plan),
                 "splitter": str(plan.splitter),
-                "weighting": plan.weighting,
-                "missing": plan.missing,
+                "weighting": plan.training.weighting,
+                "missing": plan.training.missing,
             },
             chosen_from=REGISTRIES,
         ),

@@ -39,17 +39,17 @@ def fitted_model(plan: StrategyPlan) -> Stage:
     partitions = plan.market.partitions
     matrix = StageInput("training_matrix", plan.asset("training_matrix"), guards=("replay",))
     cross_validation = StageInput("cv_results", plan.asset("cv_results"), guards=("out_of_fold",))
-    learner = LEARNERS[plan.learner]
+    learner = LEARNERS[plan.learner.name]
 
     def compute(run: StageRun, inputs: Mapping[str, Loaded], key: str) -> tuple[Content, Mapping[str, Any]]:
         began = perf_counter()
         train = single(inputs["training_matrix"], key).frame
         estimator = fit_final(
             train,
-            learner=plan.learner,
-            params=plan.params,
+            learner=plan.learner.name,
+            params=plan.learner.params,
             target=plan.target,
-            seed=plan.seed,
+            seed=plan.learner.seed,
             n_threads=1,
         )
         names = feature_names(train)
@@ -60,7 +60,7 @@ def fitted_model(plan: StrategyPlan) -> Stage:
             {
                 "strategy": [plan.name],
                 "week": [key],
-                "learner": [plan.learner],
+                "learner": [plan.learner.name],
                 "as_of": [partitions.week_begin(key)],
                 "created_at": [run.now],
                 "trained_until": [train["label_end"].max()],
@@ -75,7 +75,7 @@ def fitted_model(plan: StrategyPlan) -> Stage:
             attachments={model_name(plan): artifact},
             inputs={**inputs["training_matrix"].hashes([key]), **inputs["cv_results"].hashes([key])},
             facts={
-                "params": resolve_params(plan.learner, plan.params),
+                "params": resolve_params(plan.learner.name, plan.learner.params),
                 "metrics": metrics,
                 "importances": importances,
                 "mlflow_run_id": run.tracked.get(key, ""),
@@ -95,7 +95,7 @@ def fitted_model(plan: StrategyPlan) -> Stage:
             "The model that serves the week, fitted on the whole training matrix. The Parquet row is its card; the "
             "native artifact is attached and its sha256 checked before it is parsed."
         ),
-        kinds=frozenset({LEARNERS[plan.learner].family, "mlflow"}),
+        kinds=frozenset({LEARNERS[plan.learner.name].family, "mlflow"}),
         partitions=partitions.weekly,
         inputs=(matrix, cross_validation),
         compute=each_partition(compute),
@@ -122,7 +122,7 @@ def fitted_model(plan: StrategyPlan) -> Stage:
 
 def model_name(plan: StrategyPlan) -> str:
     """Name of the model's artifact among the attachments."""
-    return f"model.{LEARNERS[plan.learner].extension}"
+    return f"model.{LEARNERS[plan.learner.name].extension}"
 
 
 def _model_metadata(content: Content, importances: Mapping[str, float], *, seconds: float) -> dict[str, Any]:
@@ -156,7 +156,7 @@ class _ModelTracker:
         row = content.frame.row(0, named=True)
         self.partition_runs.log(
             partition,
-            params={"learner": self.plan.learner, **content.facts["params"]},  # type: ignore[dict-item]
+            params={"learner": self.plan.learner.name, **content.facts["params"]},  # type: ignore[dict-item]
             metrics=numeric(content.facts["metrics"]),
             tags={
                 "hf.content_hash": digest,

@@ -28,27 +28,55 @@ REGISTRIES = (TARGETS, LEARNERS, RULES, ENGINES)
 
 
 @dataclass(frozen=True)
+class TrainingPlan:
+    """Which rows a model is trained on."""
+
+    weeks: int
+    minimum_rows: int
+    weighting: str
+    missing: str
+
+
+@dataclass(frozen=True)
+class LearnerPlan:
+    """A key of `LEARNERS`, the parameters that differ from its defaults, and the seed of its fits."""
+
+    name: str
+    params: Mapping[str, ParamValue]
+    seed: int
+
+
+@dataclass(frozen=True)
+class RulePlan:
+    """A key of `RULES` and the parameters that differ from its defaults."""
+
+    name: str
+    params: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class BacktestPlan:
+    """A key of `ENGINES` and the account that it simulates."""
+
+    engine: str
+    fill: Fill
+    initial_cash: float
+    costs: Costs
+
+
+@dataclass(frozen=True)
 class StrategyPlan:
-    """A strategy in research's own types; made by `Strategy.plan`."""
+    """A strategy in research's own types, one part for each of its YAML; made by `Strategy.plan`."""
 
     name: str
     market: Market
     feature_names: Mapping[str, tuple[str, ...]]
     target: Target
-    train_weeks: int
-    minimum_rows: int
-    weighting: str
-    missing: str
+    training: TrainingPlan
     splitter: PurgedWalkForward
-    learner: str
-    params: Mapping[str, ParamValue]
-    seed: int
-    rule: str
-    rule_params: Mapping[str, Any]
-    engine: str
-    fill: Fill
-    initial_cash: float
-    costs: Costs
+    learner: LearnerPlan
+    rule: RulePlan
+    backtest: BacktestPlan
     max_model_age_weeks: int
     track_record_weeks: int
 
@@ -97,28 +125,28 @@ def single(loaded: Loaded, key: str) -> Stored:
 
 
 def learner_functions(plan: StrategyPlan) -> tuple[Any, ...]:
-    learner = LEARNERS[plan.learner]
+    learner = LEARNERS[plan.learner.name]
     return (learner.build, learner.save)
 
 
 def learner_fields(plan: StrategyPlan) -> dict[str, Any]:
-    return {"learner": [plan.learner, resolve_params(plan.learner, plan.params), plan.seed]}
+    return {"learner": [plan.learner.name, resolve_params(plan.learner.name, plan.learner.params), plan.learner.seed]}
 
 
 def trading_fields(plan: StrategyPlan) -> dict[str, Any]:
     return {
-        "engine": [plan.engine, plan.fill, plan.initial_cash],
-        "costs": str(plan.costs),
+        "engine": [plan.backtest.engine, plan.backtest.fill, plan.backtest.initial_cash],
+        "costs": str(plan.backtest.costs),
         "periods_per_year": plan.market.bars_per_year,
     }
 
 
 def trade(plan: StrategyPlan, weights: pl.DataFrame, bars: pl.DataFrame) -> BacktestResult:
-    return ENGINES[plan.engine].run(
+    return ENGINES[plan.backtest.engine].run(
         weights,
         bars,
-        plan.costs,
+        plan.backtest.costs,
         periods_per_year=plan.market.bars_per_year,
-        initial_cash=plan.initial_cash,
-        fill=plan.fill,
+        initial_cash=plan.backtest.initial_cash,
+        fill=plan.backtest.fill,
     )

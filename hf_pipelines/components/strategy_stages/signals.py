@@ -94,25 +94,25 @@ def signals(plan: StrategyPlan) -> Stage:
             "Target weights decided at the session's close by the model of its week. Written once: a later recomputation "
             "is kept beside it with a table of differences. `issue_kind` is live if issued before the next open."
         ),
-        kinds=frozenset({LEARNERS[plan.learner].family, "parquet"}),
+        kinds=frozenset({LEARNERS[plan.learner.name].family, "parquet"}),
         partitions=partitions.daily,
         inputs=(*features, models),
         compute=each_partition(compute, is_needed=lambda key: partitions.is_session(parse_key(key))),
         code_version=code_version(
             join_features,
             predict_frame,
-            LEARNERS[plan.learner].load,
+            LEARNERS[plan.learner.name].load,
             usable_rows,
             add_absent_members,
             reasons,
             apply_rule,
-            RULES[plan.rule].weigh,
-            RULES[plan.rule].check,
+            RULES[plan.rule.name].weigh,
+            RULES[plan.rule.name].check,
             fields={
-                "missing": plan.missing,
+                "missing": plan.training.missing,
                 "universe": plan.market.spells,
                 "features": plan.feature_names,
-                "rule": [plan.rule, dict(plan.rule_params)],
+                "rule": [plan.rule.name, dict(plan.rule.params)],
                 "max_model_age_weeks": plan.max_model_age_weeks,
             },
             chosen_from=REGISTRIES,
@@ -167,17 +167,19 @@ def _signal_frame(
             f"bars of it, then run hfp materialise {plan.market.bars_asset} --from {week} and "
             f"{', '.join(f'hfp materialise {plan.market.features_asset(group)} --from {week}' for group in plan.feature_names)}"
         )
-    if usable_rows(joined, plan.all_features, missing=plan.missing).is_empty():
+    if usable_rows(joined, plan.all_features, missing=plan.training.missing).is_empty():
         raise ValueError(
             f"`features` of {plan.market.name} must be complete for a symbol on {key}, were for none of {joined.height}; "
             "the longest lookback reaches before the first bar."
         )
-    estimator = LEARNERS[plan.learner].load(inputs["fitted_model"].attachment(model.footer.partition, model_name(plan)))
+    estimator = LEARNERS[plan.learner.name].load(
+        inputs["fitted_model"].attachment(model.footer.partition, model_name(plan))
+    )
     classes = [each for each in model.frame["classes"][0].split(",") if each]
     names = model.frame["features"][0].split(",")
-    predicted = predict_frame(estimator, joined, features=names, classes=classes, missing=plan.missing)
+    predicted = predict_frame(estimator, joined, features=names, classes=classes, missing=plan.training.missing)
     predictions = add_absent_members(predicted, plan.market.member_sessions([session]))
-    weights = apply_rule(predictions, rule=plan.rule, params=plan.rule_params)
+    weights = apply_rule(predictions, rule=plan.rule.name, params=plan.rule.params)
     partitions = plan.market.partitions
     close = partitions.session_close(session)
     next_open = partitions.session_open(partitions.next_session(session))

@@ -67,7 +67,7 @@ def track_record(plan: StrategyPlan) -> Stage:
         inputs=(issued, bars),
         compute=each_partition(compute),
         code_version=code_version(
-            ENGINES[plan.engine].run,
+            ENGINES[plan.backtest.engine].run,
             Costs,
             BacktestResult,
             fields={**trading_fields(plan), "weeks": plan.track_record_weeks},

@@ -43,14 +43,14 @@ UNKNOWN_SHOWN = 20
 def training_matrix(plan: StrategyPlan) -> Stage:
     """`<strategy>/training_matrix`: X, y, label interval and weight of the trailing weeks."""
     partitions = plan.market.partitions
-    bars = plan.bars_input(-plan.train_weeks, -1)
-    features = plan.feature_inputs(-plan.train_weeks, -1)
+    bars = plan.bars_input(-plan.training.weeks, -1)
+    features = plan.feature_inputs(-plan.training.weeks, -1)
 
     def compute(run: StageRun, inputs: Mapping[str, Loaded], key: str) -> tuple[Content, Mapping[str, Any]]:
-        if len(partitions.weeks_around(key, first=-plan.train_weeks, last=-1)) < plan.train_weeks:
+        if len(partitions.weeks_around(key, first=-plan.training.weeks, last=-1)) < plan.training.weeks:
             raise ValueError(
                 f"`training.weeks` must lie inside the data of {plan.market.name}, which begin in week "
-                f"{partitions.first_week}, was {plan.train_weeks} weeks before {key}; "
+                f"{partitions.first_week}, was {plan.training.weeks} weeks before {key}; "
                 f"the first week with a whole window is {_first_whole_week(plan)}."
             )
         weeks = window(partitions, bars, key)
@@ -64,9 +64,9 @@ def training_matrix(plan: StrategyPlan) -> Stage:
         matrix = select_rows(
             labelled,
             target=plan.target,
-            minimum_rows=plan.minimum_rows,
-            weighting=plan.weighting,
-            missing=plan.missing,
+            minimum_rows=plan.training.minimum_rows,
+            weighting=plan.training.weighting,
+            missing=plan.training.missing,
         )
         unknown = unknown_counts(labelled)
         constant = constant_features(matrix)
@@ -101,7 +101,7 @@ def training_matrix(plan: StrategyPlan) -> Stage:
 
     def recompute_features(run: StageRun, inputs: Mapping[str, Loaded], key: str) -> pl.DataFrame:
         joined = join_features(feature_frames(plan, inputs, window(partitions, bars, key)))
-        return usable_rows(joined, plan.all_features, missing=plan.missing)
+        return usable_rows(joined, plan.all_features, missing=plan.training.missing)
 
     def rightly_absent(inputs: Mapping[str, Loaded], key: str) -> pl.DataFrame:
         weeks = window(partitions, bars, key)
@@ -120,7 +120,7 @@ def training_matrix(plan: StrategyPlan) -> Stage:
     return Stage(
         asset=plan.asset("training_matrix"),
         description=(
-            f"Training rows of the {plan.train_weeks} weeks before the week: features known at `ts`, "
+            f"Training rows of the {plan.training.weeks} weeks before the week: features known at `ts`, "
             f"{plan.target.name} over {plan.target.horizon_bars} bars, `label_end` strictly before the week."
         ),
         kinds=frozenset({"polars", "parquet"}),
@@ -141,7 +141,12 @@ def training_matrix(plan: StrategyPlan) -> Stage:
             fields={
                 "features": plan.feature_names,
                 "target": [plan.target.name, plan.target.horizon_bars, dict(plan.target.params)],
-                "training": [plan.train_weeks, plan.minimum_rows, plan.weighting, plan.missing],
+                "training": [
+                    plan.training.weeks,
+                    plan.training.minimum_rows,
+                    plan.training.weighting,
+                    plan.training.missing,
+                ],
                 "timezone": plan.market.timezone,
             },
             chosen_from=REGISTRIES,
@@ -171,4 +176,4 @@ def training_matrix(plan: StrategyPlan) -> Stage:
 def _first_whole_week(plan: StrategyPlan) -> str:
     partitions = plan.market.partitions
     keys = partitions.weeks_between(partitions.first_week, partitions.end or date.today())
-    return keys[plan.train_weeks] if len(keys) > plan.train_weeks else "none yet"
+    return keys[plan.training.weeks] if len(keys) > plan.training.weeks else "none yet"
