@@ -1,17 +1,258 @@
-"""Parameters: those that a strategy may set of a learner, target or rule, checked by name, type and range.
+"""Parameters: what a strategy may set of an entry of a registry, with type, range and meaning in one place.
 
-Lives here: the one check of given parameters. Does not live here: which there are (`learners`, `targets`, `signals`).
+Lives here: the kinds of parameters, and the one check of given values. The same specification serves the YAML, the docs
+(`describe_params`) and a tuner (`searched_params`). Does not live here: which parameters an entry has (`learners`,
+`targets`, `signals`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TypeAlias
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, TypeAlias
 
 ParamValue: TypeAlias = bool | int | float | str
 
 # Lowest and highest value of a number, both allowed, or the names that a text may be.
 Limits: TypeAlias = tuple[float, float] | tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Number:
+    """A number, or with `is_whole` a whole number.
+
+    Attributes
+    ----------
+    default : int, float or None
+    low, high : float
+        Both allowed: what the library takes and a fit survives.
+    search : tuple of float, optional
+        Interval that a tuner draws from, both ends included. Left out: not worth tuning by default.
+    is_log : bool
+        The tuner draws uniformly in the logarithm.
+    is_whole : bool
+    is_optional : bool
+        None (`null` in YAML) is allowed.
+    meaning : str
+        For people.
+    """
+
+    default: float | None
+    low: float
+    high: float
+    search: tuple[float, float] | None = None
+    is_log: bool = False
+    is_whole: bool = False
+    is_optional: bool = False
+    meaning: str = ""
+
+    def __post_init__(self) -> None:
+        """Check that range, interval and default agree."""
+        if not self.low <= self.high:
+            raise ValueError(f"`low` must not exceed `high`, was {self.low} against {self.high}.")
+        if self.default is None and not self.is_optional:
+            raise ValueError("`default` must be a number unless `is_optional`, was None.")
+        if self.default is not None and not self.low <= self.default <= self.high:
+            raise ValueError(f"`default` must be from {self.low:g} to {self.high:g}, was {self.default}.")
+        if self.search is not None:
+            low, high = self.search
+            if not self.low <= low < high <= self.high:
+                raise ValueError(
+                    f"`search` must be an interval inside {self.low:g} to {self.high:g}, was {self.search}."
+                )
+            if self.is_log and low <= 0:
+                raise ValueError(f"`search` must begin above zero for a logarithmic range, was {low}.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Choice:
+    """One of a few names; None is allowed with `is_optional`, and a tuner draws one with `is_searched`."""
+
+    default: str | None
+    names: tuple[str, ...]
+    is_searched: bool = False
+    is_optional: bool = False
+    meaning: str = ""
+
+    def __post_init__(self) -> None:
+        """Check that the default is one of the names."""
+        if self.default not in self.names and not (self.default is None and self.is_optional):
+            raise ValueError(f"`default` must be one of {', '.join(self.names)}, was {self.default!r}.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Flag:
+    """true or false; a tuner draws one with `is_searched`."""
+
+    default: bool
+    is_searched: bool = False
+    meaning: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Nested:
+    """A learner inside of a learner: `type`, `params` and `preprocessing` of its own; must be given."""
+
+    meaning: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Listing:
+    """A list of values of one kind.
+
+    Attributes
+    ----------
+    item : Number, Choice, Flag or Nested
+        Kind of each value; its default is not read.
+    default : tuple, optional
+        Left out: the list must be given. None: `null` is allowed.
+    least, most : int
+        How many values there may be.
+    """
+
+    item: Number | Choice | Flag | Nested
+    default: tuple[Any, ...] | None = ()
+    is_required: bool = False
+    least: int = 0
+    most: int = 100
+    meaning: str = ""
+
+
+Param: TypeAlias = Number | Choice | Flag | Nested | Listing
+
+# Checks the value of a `Nested`, given where it stands (such as `members.0`), and returns what stands for it.
+NestedCheck: TypeAlias = Callable[[Any, str], Any]
+
+
+def complete_params(
+    owner: str,
+    given: Mapping[str, Any] | None,
+    spec: Mapping[str, Param],
+    *,
+    where: str = "",
+    nested: NestedCheck | None = None,
+) -> dict[str, Any]:
+    """Every parameter of an entry of a registry: those given, and defaults for the rest, in the order of `spec`.
+
+    Parameters
+    ----------
+    owner : str
+        Name of the entry, for messages.
+    given : mapping, optional
+        Parameters that differ from the defaults.
+    spec : mapping of str to Param
+        Every parameter that there is.
+    where : str
+        Prefix of the names in messages, such as `members.0.params.` for an entry inside of another one.
+    nested : callable, optional
+        Checks the values of `Nested` parameters.
+
+    Raises
+    ------
+    ValueError
+        If a parameter is unknown or missing, or its value outside of its range (NaN is).
+    TypeError
+        If a value is of another type; a whole number may stand for any number.
+    """
+    given = dict(given or {})
+    if unknown := sorted(str(each) for each in set(given) - set(spec)):
+        raise ValueError(f"`{where}params` of {owner!r} must be among {sorted(spec)}, was {unknown[:5]}.")
+    return {
+        name: _checked(given[name], param, f"{where}{name}", owner, nested)
+        if name in given
+        else _default(param, f"{where}{name}", owner)
+        for name, param in spec.items()
+    }
+
+
+def searched_params(spec: Mapping[str, Param]) -> dict[str, Param]:
+    """The parameters that a tuner draws by default."""
+    return {
+        name: param
+        for name, param in spec.items()
+        if (isinstance(param, Number) and param.search is not None)
+        or (isinstance(param, Choice | Flag) and param.is_searched)
+    }
+
+
+def describe_params(spec: Mapping[str, Param]) -> list[tuple[str, str, str, str]]:
+    """Name, default, allowed values and meaning of each parameter, in words."""
+    return [(name, _default_in_words(param), allowed_values(param), param.meaning) for name, param in spec.items()]
+
+
+def allowed_values(param: Param) -> str:
+    """Which values a parameter takes, in words: `0.01 to 1`, `hist, approx or exact`."""
+    match param:
+        case Number():
+            told = f"{'whole, ' if param.is_whole else ''}{param.low:g} to {param.high:g}"
+            return f"{told}, or null" if param.is_optional else told
+        case Choice():
+            return ", ".join([*param.names, *(["null"] if param.is_optional else [])])
+        case Flag():
+            return "true or false"
+        case Nested():
+            return "a learner: type, params, preprocessing"
+        case Listing():
+            return f"{param.least} to {param.most} times: {allowed_values(param.item)}"
+
+
+def _default_in_words(param: Param) -> str:
+    if isinstance(param, Nested) or (isinstance(param, Listing) and param.is_required):
+        return "required"
+    value = list(param.default) if isinstance(param, Listing) and param.default is not None else param.default
+    return "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _default(param: Param, name: str, owner: str) -> Any:
+    if isinstance(param, Nested) or (isinstance(param, Listing) and param.is_required):
+        raise ValueError(f"`{name}` of {owner!r} must be given ({allowed_values(param)}), was missing.")
+    return param.default
+
+
+def _checked(value: Any, param: Param, name: str, owner: str, nested: NestedCheck | None) -> Any:
+    """The value as its kind has it: a whole number for a float becomes one, a list a tuple."""
+    told = f"`{name}` of {owner!r}"
+    if value is None and getattr(param, "is_optional", False):
+        return None
+    match param:
+        case Number():
+            return _number(value, param, told)
+        case Choice():
+            if not isinstance(value, str):
+                raise TypeError(f"{told} must be one of {', '.join(param.names)}, was {_shown(value)}.")
+            if value not in param.names:
+                raise ValueError(f"{told} must be one of {', '.join(param.names)}, was {value[:40]!r}.")
+            return value
+        case Flag():
+            if not isinstance(value, bool):
+                raise TypeError(f"{told} must be true or false, was {_shown(value)}.")
+            return value
+        case Nested():
+            if nested is None:
+                raise ValueError(f"{told} must be left out, was {_shown(value)}; only learners hold others.")
+            return nested(value, name)
+        case Listing():
+            if value is None and param.default is None:
+                return None
+            if isinstance(value, str) or not isinstance(value, list | tuple):
+                raise TypeError(f"{told} must be a list, was {_shown(value)}.")
+            if not param.least <= len(value) <= param.most:
+                raise ValueError(f"{told} must have from {param.least} to {param.most} values, was with {len(value)}.")
+            return tuple(_checked(each, param.item, f"{name}.{at}", owner, nested) for at, each in enumerate(value))
+
+
+def _number(value: Any, param: Number, told: str) -> float:
+    if isinstance(value, bool) or not isinstance(value, int if param.is_whole else int | float):
+        kind = "a whole number" if param.is_whole else "a number"
+        raise TypeError(f"{told} must be {kind}, was {_shown(value)}.")
+    # Written so that NaN fails too.
+    if not param.low <= value <= param.high:
+        raise ValueError(f"{told} must be from {param.low:g} to {param.high:g}, was {str(value)[:40]}.")
+    return value if param.is_whole else float(value)
+
+
+def _shown(value: Any) -> str:
+    return repr(value)[:60]
 
 
 def fill_params(
