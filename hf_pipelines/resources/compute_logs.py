@@ -11,11 +11,13 @@ import logging
 import os
 from typing import Any
 
-from dagster._core.storage.compute_log_manager import ComputeLogManager
-from dagster._core.storage.local_compute_log_manager import LocalComputeLogManager
-from dagster._serdes import ConfigurableClass, ConfigurableClassData
-
 from hf_pipelines.resources import settings
+from hf_pipelines.resources.dagster_internals import (
+    ComputeLogManager,
+    ConfigurableClass,
+    ConfigurableClassData,
+    LocalComputeLogManager,
+)
 from hf_pipelines.resources.redaction import redacted
 from hf_pipelines.resources.s3_access import check_bucket_uri, check_endpoint, forbid_metadata
 

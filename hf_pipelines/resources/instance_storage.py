@@ -11,10 +11,9 @@ import os
 from typing import Any
 
 from dagster import Field
-from dagster._core.storage.base_storage import DagsterStorage
-from dagster._serdes import ConfigurableClass, ConfigurableClassData
 
 from hf_pipelines.resources import settings
+from hf_pipelines.resources.dagster_internals import ConfigurableClass, ConfigurableClassData, DagsterStorage
 from hf_pipelines.resources.object_store import StorageUnavailableError
 from hf_pipelines.resources.redaction import guard_process, redacted
 from hf_pipelines.resources.run_claims import RUN_ID, claim_if_worker

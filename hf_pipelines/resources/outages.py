@@ -14,8 +14,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import dagster as dg
-from dagster._core.execution.context.system import StepExecutionContext
 
+from hf_pipelines.resources.dagster_internals import StepExecutionContext
 from hf_pipelines.resources.market_data import MarketDataOutageError
 from hf_pipelines.resources.mlflow_tracking import TrackingUnavailableError
 from hf_pipelines.resources.object_store import StorageOutageError

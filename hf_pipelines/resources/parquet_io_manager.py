@@ -17,12 +17,12 @@ from typing import Any
 import dagster as dg
 import numpy as np
 import polars as pl
-from dagster._core.execution.context.system import StepExecutionContext
 
 from hf_pipelines.research.replay import cut, cut_each
 from hf_pipelines.research.wording import some_of
 from hf_pipelines.resources import settings
 from hf_pipelines.resources.clock import Clock
+from hf_pipelines.resources.dagster_internals import StepExecutionContext
 from hf_pipelines.resources.issues import point_to_latest
 from hf_pipelines.resources.object_store import ObjectMissingError, ObjectStore
 from hf_pipelines.resources.outages import waiting_out

@@ -16,7 +16,6 @@ from functools import lru_cache
 from typing import Any, TypeVar
 
 from dagster import DagsterEvent, EventLogEntry
-from dagster._serdes import ConfigurableClassData
 from dagster_postgres import DagsterPostgresStorage
 from dagster_postgres.event_log import PostgresEventLogStorage
 from dagster_postgres.run_storage import PostgresRunStorage
@@ -26,6 +25,7 @@ from sqlalchemy.engine import Engine
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.pool import NullPool
 
+from hf_pipelines.resources.dagster_internals import ConfigurableClassData
 from hf_pipelines.resources.run_ends import CleanTicks, SettledEnds
 
 T = TypeVar("T")

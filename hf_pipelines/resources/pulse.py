@@ -16,11 +16,17 @@ from pathlib import Path
 
 import dagster as dg
 import psutil
-from dagster._core.scheduler.instigation import InstigatorState, InstigatorStatus, InstigatorType, TickStatus
-from dagster._core.storage.dagster_run import FINISHED_STATUSES, IN_PROGRESS_RUN_STATUSES
-from dagster._utils.schedules import get_latest_completed_cron_tick
 
 from hf_pipelines.resources import settings
+from hf_pipelines.resources.dagster_internals import (
+    FINISHED_STATUSES,
+    IN_PROGRESS_RUN_STATUSES,
+    InstigatorState,
+    InstigatorStatus,
+    InstigatorType,
+    TickStatus,
+    get_latest_completed_cron_tick,
+)
 from hf_pipelines.resources.run_launcher import CheckedRunLauncher
 
 # A tick that asks for nothing has succeeded too.

@@ -116,7 +116,7 @@ def clean(error: E) -> E:
 
 def stored(value: T) -> T:
     """A record of Dagster as it may be stored: the same one, unless it holds a secret."""
-    from dagster._serdes import deserialize_value, serialize_value
+    from hf_pipelines.resources.dagster_internals import deserialize_value, serialize_value
 
     text = serialize_value(value)  # type: ignore[arg-type]
     cleaned = redacted(text)

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 import dagster as dg
-from dagster._core.storage.dagster_run import FINISHED_STATUSES
 
+from hf_pipelines.resources.dagster_internals import FINISHED_STATUSES
 from hf_pipelines.resources.lineage import find_references
 from hf_pipelines.resources.partition_store import VERSIONS, Footer, PartitionStore, is_issued
 

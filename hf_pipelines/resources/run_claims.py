@@ -28,9 +28,8 @@ from multiprocessing.util import Finalize
 from pathlib import Path
 
 from dagster import DagsterRunStatus, RunsFilter
-from dagster._core.instance.ref import InstanceRef
-from dagster._core.storage.runs import RunStorage
-from dagster._serdes import ConfigurableClassData
+
+from hf_pipelines.resources.dagster_internals import ConfigurableClassData, InstanceRef, RunStorage
 
 # Of the storage's settings, in what the launcher hands to the process of a run.
 RUN_ID = "run_id"

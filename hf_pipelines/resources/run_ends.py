@@ -15,13 +15,16 @@ from pathlib import Path
 from typing import Any
 
 from dagster import DagsterEventType, DagsterInstance, EventLogEntry, RunsFilter
-from dagster._core.scheduler.instigation import InstigatorTick, TickData
-from dagster._core.storage.dagster_run import NOT_FINISHED_STATUSES
-from dagster._core.storage.event_log import SqliteEventLogStorage
-from dagster._core.storage.schedules.sqlite.sqlite_schedule_storage import SqliteScheduleStorage
-from dagster._core.storage.sqlite_storage import DagsterSqliteStorage
-from dagster._serdes import ConfigurableClassData
 
+from hf_pipelines.resources.dagster_internals import (
+    NOT_FINISHED_STATUSES,
+    ConfigurableClassData,
+    DagsterSqliteStorage,
+    InstigatorTick,
+    SqliteEventLogStorage,
+    SqliteScheduleStorage,
+    TickData,
+)
 from hf_pipelines.resources.redaction import stored
 
 ENDS = frozenset({DagsterEventType.RUN_FAILURE, DagsterEventType.RUN_SUCCESS, DagsterEventType.RUN_CANCELED})

@@ -31,24 +31,26 @@ from typing import Any
 
 import psutil
 from dagster import DagsterEvent, DagsterEventType, DagsterInvariantViolationError, DagsterRun, DagsterRunStatus
-from dagster._core.errors import (
+
+from hf_pipelines.resources.dagster_internals import (
+    GRPC_INFO_TAG,
+    MAX_RETRIES_TAG,
+    CanCancelExecutionRequest,
+    CanCancelExecutionResult,
+    CheckRunHealthResult,
+    DagsterGrpcClient,
     DagsterLaunchFailedError,
     DagsterUserCodeProcessError,
     DagsterUserCodeUnreachableError,
-)
-from dagster._core.launcher import CheckRunHealthResult, DefaultRunLauncher, LaunchRunContext, WorkerStatus
-from dagster._core.remote_origin import RemoteJobOrigin
-from dagster._core.storage.tags import GRPC_INFO_TAG, MAX_RETRIES_TAG
-from dagster._grpc.client import DagsterGrpcClient
-from dagster._grpc.types import (
-    CanCancelExecutionRequest,
-    CanCancelExecutionResult,
+    DefaultRunLauncher,
     ExecuteExternalJobArgs,
     GetCurrentRunsResult,
+    LaunchRunContext,
+    RemoteJobOrigin,
     StartRunResult,
+    WorkerStatus,
+    deserialize_value,
 )
-from dagster._serdes import deserialize_value
-
 from hf_pipelines.resources.run_claims import RunClaimedError, claiming_ref
 
 # Dagster hides tags with this prefix from the pages of runs, and copies them from a run to its retry like any other.
@@ -309,7 +311,7 @@ def _client(context: LaunchRunContext) -> DagsterGrpcClient:
     DagsterCodeLocationLoadError
         If it could not be loaded.
     """
-    from dagster._core.remote_representation.code_location import GrpcServerCodeLocation
+    from hf_pipelines.resources.dagster_internals import GrpcServerCodeLocation
 
     if context.workspace is None:
         raise DagsterInvariantViolationError("`context` must have a workspace, had none.")

@@ -36,6 +36,7 @@ from urllib.parse import quote
 import yaml
 
 from hf_pipelines.resources import settings
+from hf_pipelines.resources.dagster_internals import DAEMON_MODULE
 from hf_pipelines.serving.code_server import reload_code, serves_code
 from hf_pipelines.serving.supervisor import Lease, Service, ServiceFailedError, Supervisor, answers, one_supervisor
 
@@ -219,7 +220,7 @@ def _dagster_services(
     )
     daemon = Service(
         "daemon",
-        [sys.executable, "-m", "dagster._daemon", "run", "--workspace", str(workspace), "--log-level", "warning"],
+        [sys.executable, "-m", DAEMON_MODULE, "run", "--workspace", str(workspace), "--log-level", "warning"],
         "-",
         lambda since: _beats(port, since),
         env,

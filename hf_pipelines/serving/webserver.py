@@ -28,9 +28,6 @@ from collections.abc import Collection, Sequence
 
 import uvicorn
 from dagster import DagsterInstance
-from dagster._core.workspace.context import WorkspaceProcessContext
-from dagster._core.workspace.load_target import WorkspaceFileTarget
-from dagster._utils.interrupts import setup_interrupt_handlers
 from dagster_webserver.app import create_app_from_workspace_process_context
 from dagster_webserver.cli import DEFAULT_DB_STATEMENT_TIMEOUT, DEFAULT_POOL_MAX_OVERFLOW, DEFAULT_POOL_RECYCLE
 from dagster_webserver.version import __version__
@@ -41,6 +38,11 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from starlette.websockets import WebSocket
 
 from hf_pipelines.resources import settings
+from hf_pipelines.resources.dagster_internals import (
+    WorkspaceFileTarget,
+    WorkspaceProcessContext,
+    setup_interrupt_handlers,
+)
 from hf_pipelines.serving.limits import RefusedError, read_body, taken_in_time, uvicorn_limits
 from hf_pipelines.serving.lookout import LookoutThread
 

@@ -17,7 +17,6 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
-from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
 
 from hf_pipelines.components.automation.feeds import BarsFeed, Feed, Place, ReferenceFeed
 from hf_pipelines.components.automation.pulled import Pulled
@@ -27,6 +26,7 @@ from hf_pipelines.components.stage import StageInput, window
 from hf_pipelines.partitions import SURROUNDING_DAYS, shift_week
 from hf_pipelines.resources import settings
 from hf_pipelines.resources.currency import CurrencyChecker
+from hf_pipelines.resources.dagster_internals import UnresolvedAssetJobDefinition
 from hf_pipelines.resources.market_data.files import FilesSource
 from hf_pipelines.resources.partition_store import PartitionStore
 

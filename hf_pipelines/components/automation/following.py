@@ -19,7 +19,6 @@ from datetime import date, datetime, timedelta
 from functools import cached_property
 
 import dagster as dg
-from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
 
 from hf_pipelines.components.automation.work import Ledger, Standing, Tick, Work, digest, read_cursor
 from hf_pipelines.components.features_stage import bars_read
@@ -28,6 +27,7 @@ from hf_pipelines.partitions import parse_key, shift_week
 from hf_pipelines.resources import settings
 from hf_pipelines.resources.clock import Clock
 from hf_pipelines.resources.currency import CurrencyChecker
+from hf_pipelines.resources.dagster_internals import UnresolvedAssetJobDefinition
 from hf_pipelines.resources.issues import lost_issue, point_to_latest
 from hf_pipelines.resources.parquet_io_manager import Storage
 from hf_pipelines.resources.partition_store import PartitionStore, StoredPartitionError

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING
 from zoneinfo import ZoneInfo
 
 import dagster as dg
-from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
 
 from hf_pipelines.partitions import shift_week, week_key
 from hf_pipelines.resources.currency import CurrencyChecker
+from hf_pipelines.resources.dagster_internals import UnresolvedAssetJobDefinition
 from hf_pipelines.resources.parquet_io_manager import Storage
 from hf_pipelines.resources.partition_store import PartitionStore
 

@@ -10,7 +10,6 @@ from datetime import datetime
 from zoneinfo import ZoneInfo
 
 import dagster as dg
-from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
 
 from hf_pipelines.components.automation.following import input_tags, retrain_work
 from hf_pipelines.components.automation.work import Ledger
@@ -18,6 +17,7 @@ from hf_pipelines.components.strategy_stages import RETRAINED, StrategyPlan
 from hf_pipelines.partitions import week_key
 from hf_pipelines.resources.clock import Clock
 from hf_pipelines.resources.currency import CurrencyChecker
+from hf_pipelines.resources.dagster_internals import UnresolvedAssetJobDefinition
 from hf_pipelines.resources.mlflow_tracking import MLflowTracking
 from hf_pipelines.resources.parquet_io_manager import Storage
 from hf_pipelines.resources.partition_store import PartitionStore

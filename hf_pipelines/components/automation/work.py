@@ -17,10 +17,10 @@ from functools import cached_property
 from typing import Any
 
 import dagster as dg
-from dagster._core.storage.dagster_run import FINISHED_STATUSES, RunRecord
-from dagster._core.storage.tags import WILL_RETRY_TAG
+from dagster import RunRecord
 
 from hf_pipelines.components.stage import WANTED_TAG, named_partitions
+from hf_pipelines.resources.dagster_internals import FINISHED_STATUSES, WILL_RETRY_TAG
 from hf_pipelines.resources.outages import OUTAGES
 
 WORK_TAG = "hf/work"

@@ -9,9 +9,10 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 import dagster as dg
-from dagster._core.storage.dagster_run import IN_PROGRESS_RUN_STATUSES, RunRecord
+from dagster import RunRecord
 
 from hf_pipelines.components.stage import named_partitions
+from hf_pipelines.resources.dagster_internals import IN_PROGRESS_RUN_STATUSES
 from hf_pipelines.resources.incidents import span
 from hf_pipelines.resources.pulse import deaths
 

@@ -13,14 +13,14 @@ from datetime import UTC, datetime, timedelta
 from functools import cached_property
 
 import dagster as dg
-from dagster._core.storage.dagster_run import RunRecord
-from dagster._core.storage.tags import AUTO_RETRY_RUN_ID_TAG, WILL_RETRY_TAG
+from dagster import RunRecord
 
 from hf_pipelines.components.operations.cause import first_failure
 from hf_pipelines.components.operations.standing import Watched
 from hf_pipelines.components.stage import named_partitions
 from hf_pipelines.components.strategy_stages import RETRAINED
 from hf_pipelines.partitions import parse_key
+from hf_pipelines.resources.dagster_internals import AUTO_RETRY_RUN_ID_TAG, WILL_RETRY_TAG
 from hf_pipelines.resources.incidents import Book, Pair, span
 from hf_pipelines.resources.notifier import check_link, run_link
 from hf_pipelines.resources.parquet_io_manager import TAKEN_BY_ITSELF
