@@ -26,7 +26,7 @@ from typing import Any
 
 from benchmarks.bench_backfill import Cost, run_bare, sqlite_instance
 from hf_pipelines.components.automation.arrivals import Arrivals, Tick
-from hf_pipelines.components.automation.work import Ledger
+from hf_pipelines.components.automation.run_intents import RunHistory
 from hf_pipelines.components.market import Market
 from hf_pipelines.partitions import MarketPartitions
 from hf_pipelines.resources.object_store import ObjectStore
@@ -55,7 +55,7 @@ def tick(place: Place, instance: Any, cursor: str | None) -> tuple[Tick, Cost]:
     # An hour ahead: on S3 no one can set a file's time.
     now = datetime.now(UTC) + timedelta(seconds=OLD_S)
     wall, cpu = perf_counter(), process_time()
-    found = Arrivals(place.market, place.store, Ledger(instance, now), now).tick(cursor)
+    found = Arrivals(place.market, place.store, RunHistory(instance, now), now).tick(cursor)
     return found, Cost(perf_counter() - wall, process_time() - cpu)
 
 

@@ -8,7 +8,7 @@ import polars as pl
 import pytest
 
 from hf_pipelines.components.automation.arrivals import Arrivals
-from hf_pipelines.components.automation.work import Ledger
+from hf_pipelines.components.automation.run_intents import RunHistory
 from hf_pipelines.components.stage import WANTED_TAG
 from hf_pipelines.partitions import MarketPartitions, week_key
 from hf_pipelines.research.bars import SOURCE_SCHEMA, BarGrid
@@ -174,7 +174,7 @@ def test_features_of_announced_days_pass_the_replay_and_know_of_them_from_then_o
     now = datetime(2013, 4, 1, tzinfo=UTC)
 
     def asked() -> set[str]:
-        tick = Arrivals(market_of(project.market), project.store, Ledger(project.instance, now), now).tick(None)
+        tick = Arrivals(market_of(project.market), project.store, RunHistory(project.instance, now), now).tick(None)
         return {week for each in tick.requests for week in (each.tags.get(WANTED_TAG) or each.partition_key).split(",")}
 
     assert asked() == {week for week in weeks if week >= "2013-02-24"}

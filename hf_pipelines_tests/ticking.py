@@ -10,8 +10,8 @@ import polars as pl
 import yaml
 
 from hf_pipelines.components.automation.arrivals import Arrivals
-from hf_pipelines.components.automation.following import Following
-from hf_pipelines.components.automation.work import Ledger, Tick
+from hf_pipelines.components.automation.run_intents import RunHistory, Tick
+from hf_pipelines.components.automation.strategy_sensor import StrategySensor
 from hf_pipelines.components.strategy import Strategy
 from hf_pipelines.components.strategy_stages import StrategyPlan
 from hf_pipelines_tests.pipeline import Project, market_of
@@ -31,8 +31,8 @@ class Ticking:
 
     def arrivals(self, now: datetime = LATER, *, run: bool = True, then: datetime | None = None) -> Tick:
         """`then`: what the clock of the runs says, and of the ticks but where they ask how long ago a run has ended."""
-        ledger = Ledger(self.project.instance, now)
-        tick = Arrivals(self.market, self.project.store, ledger, then or now).tick(self.cursors["arrivals"])
+        history = RunHistory(self.project.instance, now)
+        tick = Arrivals(self.market, self.project.store, history, then or now).tick(self.cursors["arrivals"])
         return self._after("arrivals", tick, run, then)
 
     @cached_property
@@ -40,7 +40,7 @@ class Ticking:
         return Strategy.resolve_from_yaml(yaml.safe_dump(dict(self.project.strategies[0]))).plan(self.market)
 
     def follows(self, now: datetime = LATER, *, run: bool = True) -> Tick:
-        tick = Following(self.plan, self.project.store, Ledger(self.project.instance, now), now).tick(
+        tick = StrategySensor(self.plan, self.project.store, RunHistory(self.project.instance, now), now).tick(
             self.cursors["follows"]
         )
         return self._after("follows", tick, run)

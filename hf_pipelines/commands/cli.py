@@ -247,7 +247,7 @@ def _current(options: argparse.Namespace) -> int:
 
 
 def _feed(options: argparse.Namespace) -> None:
-    from hf_pipelines.commands.feed import Feed
+    from hf_pipelines.commands.feed import SampleReplay
     from hf_pipelines.commands.runs import require_market
 
     require_market(options.market)
@@ -255,7 +255,7 @@ def _feed(options: argparse.Namespace) -> None:
         raise ValueError("`feed` must be given --init, --sessions or both, was neither.")
     if options.until and not options.init:
         raise ValueError(f"`until` must come with --init: it ends the history, was {options.until} alone.")
-    feed = Feed.open(options.market)
+    feed = SampleReplay.open(options.market)
     if options.init:
         print(feed.lay_history(options.until), flush=True)
     if options.sessions is not None:

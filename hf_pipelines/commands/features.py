@@ -13,7 +13,7 @@ from typing import Any
 import polars as pl
 
 from hf_pipelines.components import Market
-from hf_pipelines.components.features_stage import calendar_changes, feature_inputs, feature_replay, recomputing
+from hf_pipelines.components.market_stages.features import calendar_changes, feature_inputs, feature_replay, recomputing
 from hf_pipelines.components.stage import StageCheck, StageRun, window
 from hf_pipelines.partitions import MarketPartitions, parse_key, week_key
 from hf_pipelines.research.bars import KEY_COLUMNS
@@ -168,7 +168,7 @@ def feature_test_lines(store: PartitionStore, market: Market, name: str) -> Iter
     for breach in breaches:
         yield f"  BROKEN: {breach}", False
     if not breaches:
-        events = ", blind to splits and dividends" if is_judged_over_events(feature) else ""
+        events = ", independent of splits and dividends" if is_judged_over_events(feature) else ""
         yield (
             f"  sound: no look-ahead, its own window only, dimensionless{events}, its own inputs only, never infinite, "
             "the same twice",

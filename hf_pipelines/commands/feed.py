@@ -1,4 +1,4 @@
-"""Feed: real sessions of the sample arrive in the landing folder of a market, so that anyone can watch the sensors work.
+"""Replay of the sample: real sessions of the sample arrive in the landing folder of a market, so that anyone can watch the sensors work.
 
 Lives here: which sessions come next, how much history a market's strategies need before the first, and laying both
 down. Does not live here: what reacts to it (`components.automation`), what a session file is (`resources.market_data`).
@@ -30,14 +30,14 @@ FED_WEEKS = 13
 
 
 @dataclass(frozen=True)
-class Feed:
+class SampleReplay:
     """A market that is fed, and the weeks of history that its strategies need before a week they serve."""
 
     market: Market
     history_weeks: int
 
     @staticmethod
-    def open(name: str) -> "Feed":
+    def open(name: str) -> "SampleReplay":
         """Market of a folder below `defs/markets`, with the strategies that trade it.
 
         Raises
@@ -52,7 +52,7 @@ class Feed:
             raise ValueError(f"`market` must have a source of type files to be fed, {name} has {market.source.type}.")
         names = sorted(each.parent.name for each in (folder / "strategies").glob("*/defs.yaml"))
         strategies = [tree.load_component(f"strategies/{each}", expected_type=Strategy) for each in names]
-        feed = Feed(market, history_weeks(market, [each for each in strategies if each.market == name]))
+        feed = SampleReplay(market, history_weeks(market, [each for each in strategies if each.market == name]))
         feed.sample  # noqa: B018 - a universe that the sample does not know is told here
         return feed
 

@@ -21,7 +21,7 @@ from hf_pipelines.components import Market
 from hf_pipelines.components.component_tree import tree_of_sound_files
 from hf_pipelines.components.operations.activity import Activity
 from hf_pipelines.components.operations.cause import first_failure
-from hf_pipelines.components.operations.standing import Watched
+from hf_pipelines.components.operations.inventory import Watched
 from hf_pipelines.components.operations.status import Status
 from hf_pipelines.components.strategy_stages import RETRAINED
 from hf_pipelines.components.yaml_files import component_files
@@ -147,10 +147,10 @@ class Pipeline:
         """What markets and strategies have now, what is being made, what is late, and which incidents are open."""
         now, late_after = Clock().now(), settings.late_after()
         watched = self._watched()
-        standing = watched.read(self.store, now)
+        inventory = watched.read(self.store, now)
         return Status(
-            standing=standing,
-            late=standing.late(now, late_after),
+            inventory=inventory,
+            late=inventory.late(now, late_after),
             incidents=load_book(self.instance).open,
             activity=Activity.read(self.instance, now),
             late_after=late_after,

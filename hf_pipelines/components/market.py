@@ -1,7 +1,7 @@
 """Market: one universe, timeframe, calendar and source; owns `bars` and the feature datasets built on them.
 
-Lives here: the YAML of a market and the definitions made of it. Does not live here: its assets (`bars_stage`,
-`features_stage`), and where bars come from (`resources.market_data`).
+Lives here: the YAML of a market and the definitions made of it. Does not live here: its assets (`market_stages`,
+`market_stages.features`), and where bars come from (`resources.market_data`).
 """
 
 import re
@@ -24,11 +24,11 @@ from hf_pipelines.calendars import SessionOverride
 from hf_pipelines.components.automation.arrivals import arrivals_sensor, market_job
 from hf_pipelines.components.automation.replaying import replay_job, replay_schedule
 from hf_pipelines.components.automation.reporting import report_job, report_schedule
-from hf_pipelines.components.bars_stage import bars_stage
-from hf_pipelines.components.features_report_stage import features_report_stage
-from hf_pipelines.components.features_stage import calendar_listing, features_stage, reads_calendar
+from hf_pipelines.components.market_stages.bars import bars_stage
+from hf_pipelines.components.market_stages.features import calendar_listing, features_stage, reads_calendar
+from hf_pipelines.components.market_stages.features_report import features_report_stage
+from hf_pipelines.components.market_stages.reference import reference_stage
 from hf_pipelines.components.ranges import ranged
-from hf_pipelines.components.reference_stage import reference_stage
 from hf_pipelines.components.stage import (
     Listing,
     Stage,

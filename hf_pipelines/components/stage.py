@@ -202,7 +202,7 @@ class StageCheck:
         How a report is shown.
     sample : callable, optional
         Of a run over many partitions; default all are looked at.
-    closely : callable, optional
+    full_evaluate : callable, optional
         Looks at more than `evaluate`: at all other partitions of a run in which one has a fault.
     """
 
@@ -212,7 +212,7 @@ class StageCheck:
     is_guard: bool = False
     severity: dg.AssetCheckSeverity = dg.AssetCheckSeverity.ERROR
     sample: PartitionSample | None = None
-    closely: Evaluate | None = None
+    full_evaluate: Evaluate | None = None
 
     def findings(
         self, run: StageRun, inputs: Mapping[str, Loaded], contents: Mapping[str, Content]
@@ -222,10 +222,10 @@ class StageCheck:
         found = {key: self.evaluate(run, inputs, key, contents[key]) for key in contents if key in sampled}
         if all(each.passed for each in found.values()):
             return {key: found.get(key, Finding(True, 0)) for key in contents}
-        if self.closely is not None:
+        if self.full_evaluate is not None:
             # What passed in a sample proves little beside one that did not.
             found = {key: each for key, each in found.items() if not each.passed}
-        judge = self.closely or self.evaluate
+        judge = self.full_evaluate or self.evaluate
         return {key: found.get(key) or judge(run, inputs, key, content) for key, content in contents.items()}
 
 
@@ -582,7 +582,7 @@ def each_partition(
     return compute
 
 
-def judge_noted(fact: str, *, total: str, unit: str) -> Callable[..., Finding]:
+def check_from_facts(fact: str, *, total: str, unit: str) -> Callable[..., Finding]:
     """A check that reports what a validator noted under `fact`, out of the number it noted under `total`."""
 
     def evaluate(run: StageRun, inputs: Mapping[str, Loaded], key: str, content: Content) -> Finding:

@@ -10,8 +10,8 @@ from typing import Any, Literal, Self
 import dagster as dg
 from pydantic import BaseModel, Field, field_validator, model_validator
 
-from hf_pipelines.components.automation.following import following_sensor, signals_job
 from hf_pipelines.components.automation.retraining import retrain_job, retrain_schedule
+from hf_pipelines.components.automation.strategy_sensor import following_sensor, signals_job
 from hf_pipelines.components.market import Market, checked_name
 from hf_pipelines.components.ranges import ranged
 from hf_pipelines.components.strategy_stages import build_stages

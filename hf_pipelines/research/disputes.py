@@ -1,7 +1,7 @@
 """Levels in dispute: a symbol whose bars were refused as another company's, or as in another unit, and that has not come back.
 
 Lives here: how long a dispute lasts, the warning on each of its sessions, and what a person decides about rows. Does not live
-here: the rules that open a dispute (`quality`), where it is kept between weeks (`components.bars_stage`).
+here: the rules that open a dispute (`quality`), where it is kept between weeks (`components.market_stages.bars`).
 
 The rules refuse a wrong level for `quality.SPELL_SESSIONS` sessions: what they read does not reach further back, and a bar that
 passes is a function of its source files alone. A stranger that stays for months is the usual level by then. So what is known of

@@ -2,7 +2,7 @@
 
 Lives here: the table `RULES`, and `judge_bars` that applies it. Does not live here: faults that one row or one file
 shows by itself (`bars.validate_bars`, `bars.check_structure`), missing and stale bars (`bars.missing_bars`,
-`bars.stale_bars`), who reads the history and what becomes of a verdict (`components.bars_stage`).
+`bars.stale_bars`), who reads the history and what becomes of a verdict (`components.market_stages.bars`).
 
 **No look-ahead.** The verdict on a bar is a function of that bar and of the symbol's bars in the `LOOKBACK_SESSIONS`
 sessions of the calendar before it. A print that turns out wrong because the next session takes it back

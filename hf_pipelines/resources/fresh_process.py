@@ -1,7 +1,7 @@
 """Fresh processes: features computed where nothing was computed before.
 
 Lives here: the process and what is sent to and fro. Does not live here: the features (`research.features`), what is
-compared (`components.features_stage`).
+compared (`components.market_stages.features`).
 
 A function that keeps what it has seen, in its module or anywhere else in its process, may know what came later once it was
 called with it. In a process that was only ever given what was known by then, it cannot.

@@ -1,6 +1,6 @@
 """The record of full replays: which stored contents were replayed row by row, and which of them were rejected.
 
-Lives here: one small JSON object an asset. Does not live here: the replay (`components.features_stage`), when it is asked
+Lives here: one small JSON object an asset. Does not live here: the replay (`components.market_stages.features`), when it is asked
 for (`components.automation.replaying`).
 """
 

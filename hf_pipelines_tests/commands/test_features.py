@@ -144,11 +144,11 @@ def test_feature_module_that_cannot_be_imported_or_takes_a_name_says_what_to_do(
     said = f"{of_module} 'misspelt': `inputs` must be among open, high, .*, was 'hihg' for overnight_share"
     with pytest.raises(ValueError, match=said):
         market_of({**desk.market, "feature_modules": ["misspelt"]})
-    (tmp_path / "package" / "blind.py").write_text(MODULE.replace('("close",)', '("close", "news")'))
+    (tmp_path / "package" / "unfed.py").write_text(MODULE.replace('("close",)', '("close", "news")'))
     with pytest.raises(
-        ValueError, match=f"{of_module} 'blind': `reference_days` must be the days of news that a value of"
+        ValueError, match=f"{of_module} 'unfed': `reference_days` must be the days of news that a value of"
     ):
-        market_of({**desk.market, "feature_modules": ["blind"]})
+        market_of({**desk.market, "feature_modules": ["unfed"]})
 
 
 def test_feature_test_leaves_out_a_damaged_week_and_says_so(desk):

@@ -14,7 +14,7 @@ import polars as pl
 import pytest
 
 from hf_pipelines.commands.cli import main
-from hf_pipelines.commands.feed import Feed, history_weeks
+from hf_pipelines.commands.feed import SampleReplay, history_weeks
 from hf_pipelines.partitions import shift_week
 from hf_pipelines.research.bars import SOURCE_SCHEMA
 from hf_pipelines.resources.market_data.files import week_of_name
@@ -82,11 +82,11 @@ def initialised(tmp_path_factory: pytest.TempPathFactory) -> Initialised:
 
 def test_history_weeks_of_a_market_are_those_of_its_longest_window():
     # 156 weeks of training, and before them 120 bars of the technical group: 120 / 4.5 sessions a week, and one more.
-    assert Feed.open(MARKET).history_weeks == 156 + 28
+    assert SampleReplay.open(MARKET).history_weeks == 156 + 28
 
 
 def test_history_weeks_of_a_market_that_nobody_trades_are_those_of_its_features():
-    assert history_weeks(Feed.open(MARKET).market, []) == 28
+    assert history_weeks(SampleReplay.open(MARKET).market, []) == 28
 
 
 def test_init_lays_down_the_weeks_that_the_strategies_need_and_leaves_a_quarter_to_feed(initialised):
@@ -94,7 +94,9 @@ def test_init_lays_down_the_weeks_that_the_strategies_need_and_leaves_a_quarter_
     # Windows of ten weeks and of 28, before the thirteen weeks of 2012-12-02 to 2013-02-24.
     assert shift_week(FIRST, 38) == WEEK and shift_week(WEEK, 12) == "2013-02-24"
     sessions = sessions_of(digests(folder))
-    assert sessions == Feed.open(MARKET).market.partitions.sessions_between(date(2012, 3, 12), date(2012, 11, 30))
+    assert sessions == SampleReplay.open(MARKET).market.partitions.sessions_between(
+        date(2012, 3, 12), date(2012, 11, 30)
+    )
     # Good Friday, Memorial, Independence and Labor Day, two days of a hurricane, Thanksgiving.
     assert len(sessions) == 38 * 5 - 7
     assert initialised.printed == (
@@ -147,14 +149,14 @@ def test_init_until_a_day_in_mid_week_makes_the_next_session_the_first(data, cap
     first = date.fromisoformat(shift_week("2008-07-06", -184))
     assert history.endswith("0 there already; the next session is 2008-07-07")
     sessions = sessions_of(digests(landing_of(data)))
-    partitions = Feed.open(MARKET).market.partitions
+    partitions = SampleReplay.open(MARKET).market.partitions
     assert sessions == partitions.sessions_between(first, date(2008, 7, 8))
     left = len(partitions.sessions_between(date(2008, 7, 9), date(2013, 3, 1)))
     assert fed == f"{MARKET}: fed 2 session(s), 2008-07-07 to 2008-07-08; {left} left"
 
 
 def test_history_of_the_earliest_day_begins_with_the_market():
-    days = Feed.open(MARKET).history(date(2003, 9, 5))
+    days = SampleReplay.open(MARKET).history(date(2003, 9, 5))
     assert (days[0], days[-1]) == (date(2000, 3, 1), date(2003, 9, 5))
 
 

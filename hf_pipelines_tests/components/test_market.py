@@ -17,8 +17,7 @@ from pydantic import ValidationError
 
 import hf_pipelines.defs
 from hf_pipelines.components.automation.arrivals import Arrivals
-from hf_pipelines.components.automation.work import Ledger
-from hf_pipelines.components.bars_stage import _bars_content, _check_file, _settle
+from hf_pipelines.components.automation.run_intents import RunHistory
 from hf_pipelines.components.market import (
     CalendarOverride,
     FilesSourceSpec,
@@ -27,6 +26,7 @@ from hf_pipelines.components.market import (
     RowOverride,
     UniverseMember,
 )
+from hf_pipelines.components.market_stages.bars import _bars_content, _check_file, _settle
 from hf_pipelines.components.stage import WANTED_TAG
 from hf_pipelines.partitions import week_key
 from hf_pipelines.research.bars import SOURCE_SCHEMA
@@ -94,8 +94,8 @@ class SmallMarket:
 
     def tick(self, now: datetime = datetime(2013, 3, 9, 12, tzinfo=UTC)) -> list[dg.RunRequest]:
         """What the sensor asks for, with a cursor that was lost."""
-        ledger = Ledger(self.instance, now)
-        return Arrivals(self.market, self.store, ledger, now).tick(None).requests
+        history = RunHistory(self.instance, now)
+        return Arrivals(self.market, self.store, history, now).tick(None).requests
 
     def recorded(self) -> set[str]:
         """Weeks that Dagster holds as materialised."""
@@ -1051,7 +1051,7 @@ def test_a_level_in_dispute_is_told_each_week_until_the_rows_are_named_and_the_s
     now = datetime(2013, 3, 9, 12, tzinfo=UTC)
 
     def asked(market: Market, cursor: str | None) -> tuple[set[str], str]:
-        tick = Arrivals(market, small.store, Ledger(small.instance, now), now).tick(cursor)
+        tick = Arrivals(market, small.store, RunHistory(small.instance, now), now).tick(cursor)
         return {week for each in tick.requests for week in each.tags[WANTED_TAG].split(",")}, tick.cursor
 
     wanted, cursor = asked(small.market, None)

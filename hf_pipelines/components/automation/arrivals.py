@@ -1,8 +1,8 @@
 """Arrivals: market data that arrives becomes bars, reference tables and features, with no hand on it.
 
 Lives here: the sensor of a market whose files land in a folder or bucket, or whose source is asked, and the features that
-are out of date with what they are made from. Does not live here: what of a folder is new (`feeds`), when a source is asked
-(`pulled`), what makes a partition current (`resources.currency`), models and signals (`following`).
+are out of date with what they are made from. Does not live here: what of a folder is new (`watched_folders`), when a source is asked
+(`polled_source`), what makes a partition current (`resources.currency`), models and signals (`strategy_sensor`).
 
 Dagster concept: sensor. A tick compares what has landed and what is stored, and asks for what differs: it holds no
 truth of its own. Its cursor only says which weeks were compared already; a lost cursor costs one longer tick.
@@ -18,10 +18,17 @@ from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
-from hf_pipelines.components.automation.feeds import BarsFeed, Feed, Place, ReferenceFeed
-from hf_pipelines.components.automation.pulled import Pulled
-from hf_pipelines.components.automation.work import Ledger, Standing, Tick, Work, digest, read_cursor
-from hf_pipelines.components.features_stage import feature_inputs, missing_bars, reads_calendar
+from hf_pipelines.components.automation.polled_source import PolledSource
+from hf_pipelines.components.automation.run_intents import (
+    RequestState,
+    RunHistory,
+    RunIntent,
+    Tick,
+    digest,
+    read_cursor,
+)
+from hf_pipelines.components.automation.watched_folders import BarsFolder, ReferenceFolder, ScanState, WatchedFolder
+from hf_pipelines.components.market_stages.features import feature_inputs, missing_bars, reads_calendar
 from hf_pipelines.components.stage import StageInput, window
 from hf_pipelines.partitions import SURROUNDING_DAYS, shift_week
 from hf_pipelines.resources import settings
@@ -76,7 +83,7 @@ def arrivals_sensor(market: "Market", job: UnresolvedAssetJobDefinition) -> dg.S
         resources = context.resources
         now, store = resources.clock.now(), resources.storage.store()
         s3 = resources.s3.get_client() if is_bucket else None
-        found = Arrivals(market, store, Ledger(context.instance, now), now, s3).tick(context.cursor)
+        found = Arrivals(market, store, RunHistory(context.instance, now), now, s3).tick(context.cursor)
         return found.result(context, idle="nothing new has arrived")
 
     return sensor
@@ -88,7 +95,7 @@ class Arrivals:
 
     market: "Market"
     store: PartitionStore
-    ledger: Ledger
+    history: RunHistory
     now: datetime
     s3: Any = None
     notes: list[str] = field(default_factory=list)
@@ -102,32 +109,32 @@ class Arrivals:
         known = read_cursor(cursor)
         inputs, waited = dict(known.get("inputs", {})), known.get("waited", 0)
         feeds = self._feeds()
-        places = {feed.asset: Place.of(known.get("places", {}).get(feed.asset, {})) for feed in feeds}
+        places = {feed.asset: ScanState.of(known.get("places", {}).get(feed.asset, {})) for feed in feeds}
         scans = {feed.asset: feed.scan(places[feed.asset]) for feed in feeds}
         if any(scan.is_settling for scan in scans.values()) and waited < PATIENCE_TICKS:
             # Half a batch would be issued as if it were all: the rest is seconds away.
             return self._done([], "files are still arriving", feeds, places, inputs, waited + 1)
-        if (run_id := self.ledger.under_way(self.market.update_job)) is not None:
+        if (run_id := self.history.under_way(self.market.update_job)) is not None:
             return self._done([], f"run {run_id[:8]} is under way", feeds, places, inputs)
         requests: list[dg.RunRequest] = []
         for feed in feeds:
             handled = dict(places[feed.asset].weeks)
             requests = feed.request(scans[feed.asset].fingerprints, handled)
-            places[feed.asset] = Place(handled, scans[feed.asset].next_key)
+            places[feed.asset] = ScanState(handled, scans[feed.asset].next_key)
             if requests:
                 # The tables wait for the bars, whose run makes those of its weeks too; features for all that is about to change.
                 break
         return self._done(requests or self._request_features(inputs), None, feeds, places, inputs)
 
-    def _feeds(self) -> list[Feed | Pulled]:
-        parts = (self.store, self.ledger, self.now)
-        bars: list[Feed | Pulled] = []
+    def _feeds(self) -> list[WatchedFolder | PolledSource]:
+        parts = (self.store, self.history, self.now)
+        bars: list[WatchedFolder | PolledSource] = []
         if self.market.is_fed:
-            bars = [BarsFeed(self.market, self._with_client(self.market.landing), *parts)]
+            bars = [BarsFolder(self.market, self._with_client(self.market.landing), *parts)]
         elif self.market.is_pulled:
-            bars = [Pulled(self.market, *parts)]
+            bars = [PolledSource(self.market, *parts)]
         tables = [
-            ReferenceFeed(self.market, self._with_client(source), *parts, table=table)
+            ReferenceFolder(self.market, self._with_client(source), *parts, table=table)
             for table, source in self.market.reference_landings.items()
         ]
         return [*bars, *tables]
@@ -139,8 +146,8 @@ class Arrivals:
         self,
         requests: list[dg.RunRequest],
         note: str | None,
-        feeds: Sequence[Feed | Pulled],
-        places: Mapping[str, Place],
+        feeds: Sequence[WatchedFolder | PolledSource],
+        places: Mapping[str, ScanState],
         inputs: Mapping[str, Mapping[str, str]],
         waited: int = 0,
     ) -> Tick:
@@ -174,15 +181,15 @@ class Arrivals:
             if stale := [week for week in ready if not checker.is_current(asset, week).is_current]:
                 # One run for all groups that need the same weeks: one that looks back further may not be ready as early.
                 needed.setdefault(tuple(stale), []).append(group)
-        works = [
-            self._features_work(groups, weeks, [each for group in groups for each in inputs[group]], tags)
+        intents = [
+            self._features_intent(groups, weeks, [each for group in groups for each in inputs[group]], tags)
             for weeks, groups in needed.items()
         ]
-        if any(self.ledger.standing(work)[0] is not Standing.SETTLED for work in works):
-            return self.ledger.due(works)
-        for work in works:
+        if any(self.history.state_of(intent)[0] is not RequestState.SETTLED for intent in intents):
+            return self.history.due(intents)
+        for intent in intents:
             self.notes.append(
-                f"features of {', '.join(work.partitions[:5])} failed and wait for their inputs to change"
+                f"features of {', '.join(intent.partitions[:5])} failed and wait for their inputs to change"
             )
         for asset, weeks in changed.items():
             handled[asset] = {**handled.get(asset, {}), **{week: tags[asset][week] for week in weeks}}
@@ -191,13 +198,13 @@ class Arrivals:
     def _changed(self, tags: Mapping[str, str], handled: Mapping[str, str]) -> list[str]:
         return [week for week, tag in sorted(tags.items()) if handled.get(week) != tag][:WEEKS_A_TICK]
 
-    def _features_work(
+    def _features_intent(
         self,
         groups: Sequence[str],
         weeks: tuple[str, ...],
         inputs: Sequence[StageInput],
         tags: Mapping[str, Mapping[str, str]],
-    ) -> Work:
+    ) -> RunIntent:
         market = self.market
         assets = tuple(market.features_asset(group) for group in groups)
         # Of an asset that several groups read, the one that looks back furthest comes last and stays.
@@ -207,7 +214,7 @@ class Arrivals:
             for asset, each in furthest.items()
         }
         made = {asset: {week: of_asset.get(week) for week in weeks} for asset, of_asset in self._tags(assets).items()}
-        return Work(
+        return RunIntent(
             job=market.update_job,
             assets=assets,
             partitions=weeks,

@@ -1,6 +1,6 @@
 """Replaying: every row that was published since the last time is replayed, every night.
 
-Lives here: the job, its schedule, and what becomes of a finding. Does not live here: how a week is replayed (`features_stage`),
+Lives here: the job, its schedule, and what becomes of a finding. Does not live here: how a week is replayed (`market_stages.features`),
 the record of what was (`resources.replay_record`).
 
 Dagster concept: op job and schedule. What a run replays before publishing is a sample: a leak at few sessions may escape it.
@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 import dagster as dg
 
-from hf_pipelines.components.features_stage import feature_inputs, feature_replay, recomputing
+from hf_pipelines.components.market_stages.features import feature_inputs, feature_replay, recomputing
 from hf_pipelines.components.stage import StageRun, window
 from hf_pipelines.research.wording import some_of
 from hf_pipelines.resources.clock import Clock

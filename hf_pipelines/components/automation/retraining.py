@@ -3,7 +3,7 @@
 Lives here: which assets are retrained together, and when. Does not live here: the assets (`strategy_stages`).
 
 Dagster concept: partitioned job and schedule. On Sunday 02:00 in the market's time zone the week that begins is
-requested. Missed ticks are not caught up by Dagster: the sensor on data time does that (`following`).
+requested. Missed ticks are not caught up by Dagster: the sensor on data time does that (`strategy_sensor`).
 """
 
 from datetime import datetime
@@ -11,8 +11,8 @@ from zoneinfo import ZoneInfo
 
 import dagster as dg
 
-from hf_pipelines.components.automation.following import input_tags, retrain_work
-from hf_pipelines.components.automation.work import Ledger
+from hf_pipelines.components.automation.run_intents import RunHistory
+from hf_pipelines.components.automation.strategy_sensor import input_tags, retrain_intent
 from hf_pipelines.components.strategy_stages import RETRAINED, StrategyPlan
 from hf_pipelines.partitions import week_key
 from hf_pipelines.resources.clock import Clock
@@ -51,13 +51,13 @@ def retrain_schedule(plan: StrategyPlan, job: UnresolvedAssetJobDefinition) -> d
         context: dg.ScheduleEvaluationContext, storage: Storage, clock: Clock
     ) -> dg.RunRequest | dg.SkipReason:
         local = context.scheduled_execution_time.astimezone(ZoneInfo(partitions.timezone))
-        return request_week(plan, local, storage.store(), Ledger(context.instance, clock.now()))
+        return request_week(plan, local, storage.store(), RunHistory(context.instance, clock.now()))
 
     return schedule
 
 
 def request_week(
-    plan: StrategyPlan, local: datetime, store: PartitionStore, ledger: Ledger
+    plan: StrategyPlan, local: datetime, store: PartitionStore, history: RunHistory
 ) -> dg.RunRequest | dg.SkipReason:
     """Run request for the week that `local` (in the market's time zone) lies in, unless it is made or being made."""
     key = week_key(local.date())
@@ -68,12 +68,12 @@ def request_week(
         )
     if not plan.market.partitions.sessions_of_week(key):
         return dg.SkipReason(f"{plan.market.calendar} has no session in week {key}: no model serves it.")
-    work = retrain_work(plan, input_tags(plan, store), key)
-    if (run_id := ledger.under_way(work.job)) is not None:
-        return dg.SkipReason(f"run {run_id[:8]} of {work.job} is under way.")
+    intent = retrain_intent(plan, input_tags(plan, store), key)
+    if (run_id := history.under_way(intent.job)) is not None:
+        return dg.SkipReason(f"run {run_id[:8]} of {intent.job} is under way.")
     if CurrencyChecker(store, {}).is_current(plan.asset("fitted_model"), key).is_current:
         return dg.SkipReason(f"the model of week {key} is made from what is stored now.")
-    return dg.RunRequest(run_key=f"{plan.name}:{key}", partition_key=key, tags=work.request(1).tags)
+    return dg.RunRequest(run_key=f"{plan.name}:{key}", partition_key=key, tags=intent.request(1).tags)
 
 
 @dg.run_failure_sensor(

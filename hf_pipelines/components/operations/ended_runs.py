@@ -16,7 +16,7 @@ import dagster as dg
 from dagster import RunRecord
 
 from hf_pipelines.components.operations.cause import first_failure
-from hf_pipelines.components.operations.standing import Watched
+from hf_pipelines.components.operations.inventory import Watched
 from hf_pipelines.components.stage import named_partitions
 from hf_pipelines.components.strategy_stages import RETRAINED
 from hf_pipelines.partitions import parse_key

@@ -1,7 +1,7 @@
 """Lateness: what should be there by now and is not, for `hfp status`, the notifications and the checks alike.
 
 Lives here: the one decision, a pure function of what is stored, the calendar and the time. Does not live here: reading
-the store (`standing`), telling anybody (`watch`), making it (`automation`).
+the store (`inventory`), telling anybody (`watch`), making it (`automation`).
 
 A lamp that always burns is not looked at. So a market without bars owes nothing; one whose `end` has passed is judged by
 its data (a replay has no today); only the newest sessions are judged; and weeks that never had a model are listed as
@@ -24,7 +24,7 @@ JUDGED_SESSIONS = 20
 
 
 @dataclass(frozen=True)
-class MarketStanding:
+class MarketInventory:
     """What a market has.
 
     Attributes
@@ -65,7 +65,7 @@ class MarketStanding:
 
 
 @dataclass(frozen=True)
-class StrategyStanding:
+class StrategyInventory:
     """What a strategy has.
 
     Attributes
@@ -85,7 +85,7 @@ class StrategyStanding:
     """
 
     name: str
-    market: MarketStanding
+    market: MarketInventory
     models: Mapping[str, datetime | None] = field(default_factory=dict)
     issued: frozenset[date] = frozenset()
     last_issued: date | None = None
@@ -154,8 +154,8 @@ class Gap:
 
 
 def find_late(
-    markets: Iterable[MarketStanding],
-    strategies: Iterable[StrategyStanding],
+    markets: Iterable[MarketInventory],
+    strategies: Iterable[StrategyInventory],
     *,
     now: datetime,
     late_after: timedelta,
@@ -176,8 +176,8 @@ def find_late(
 
 
 def expectations(
-    markets: Iterable[MarketStanding],
-    strategies: Iterable[StrategyStanding],
+    markets: Iterable[MarketInventory],
+    strategies: Iterable[StrategyInventory],
     *,
     now: datetime,
     late_after: timedelta,
@@ -191,7 +191,7 @@ def expectations(
     return sorted(found, key=lambda each: (each.asset, each.partition))
 
 
-def find_gaps(strategy: StrategyStanding) -> list[Gap]:
+def find_gaps(strategy: StrategyInventory) -> list[Gap]:
     """Weeks since the first model that have bars, have passed, and have no model of their own."""
     newest = strategy.market.newest_week
     first = min(strategy.models, default=None)
@@ -222,7 +222,7 @@ def find_holes(
     ]
 
 
-def judged_sessions(market: MarketStanding, now: datetime) -> Sequence[date]:
+def judged_sessions(market: MarketInventory, now: datetime) -> Sequence[date]:
     """The newest sessions: up to the last one that closed, or that has bars where the market's end has passed."""
     partitions = market.partitions
     if is_live(partitions, now):
@@ -247,7 +247,7 @@ def _local_date(partitions: MarketPartitions, now: datetime) -> date:
     return now.astimezone(ZoneInfo(partitions.timezone)).date()
 
 
-def _of_bars(market: MarketStanding, now: datetime, late_after: timedelta) -> Iterator[Expectation]:
+def _of_bars(market: MarketInventory, now: datetime, late_after: timedelta) -> Iterator[Expectation]:
     begin = min([*market.arrived, *([market.first_session] if market.first_session else [])], default=None)
     if begin is None:
         return
@@ -280,7 +280,7 @@ def _of_bars(market: MarketStanding, now: datetime, late_after: timedelta) -> It
         )
 
 
-def _bars_remedy(market: MarketStanding, session: date) -> str:
+def _bars_remedy(market: MarketInventory, session: date) -> str:
     if session in market.arrived:
         week = week_key(session)
         return (
@@ -295,7 +295,7 @@ def _bars_remedy(market: MarketStanding, session: date) -> str:
     return f"hfp materialise {market.bars_asset} --from {first} --to {week}"
 
 
-def _of_model(strategy: StrategyStanding, late_after: timedelta) -> Iterator[Expectation]:
+def _of_model(strategy: StrategyInventory, late_after: timedelta) -> Iterator[Expectation]:
     week = strategy.market.newest_week
     # What was never trained is not in use.
     if week is None or not (strategy.models or strategy.last_issued):
@@ -313,7 +313,7 @@ def _of_model(strategy: StrategyStanding, late_after: timedelta) -> Iterator[Exp
     )
 
 
-def _retrain_remedy(strategy: StrategyStanding, week: str) -> str:
+def _retrain_remedy(strategy: StrategyInventory, week: str) -> str:
     """What a training reads comes before it: without that it fails."""
     if week in strategy.rejected:
         asset = strategy.rejected[week]
@@ -326,7 +326,7 @@ def _retrain_remedy(strategy: StrategyStanding, week: str) -> str:
     return "; then ".join([*made, f"hfp retrain {strategy.name} --week {week}"])
 
 
-def _of_signals(strategy: StrategyStanding, now: datetime, late_after: timedelta) -> Iterator[Expectation]:
+def _of_signals(strategy: StrategyInventory, now: datetime, late_after: timedelta) -> Iterator[Expectation]:
     market = strategy.market
     for session in judged_sessions(market, now):
         known = market.bars.get(session) or market.arrived.get(session)
@@ -356,7 +356,7 @@ def _of_signals(strategy: StrategyStanding, now: datetime, late_after: timedelta
         )
 
 
-def _owes_signals(strategy: StrategyStanding, session: date) -> bool:
+def _owes_signals(strategy: StrategyInventory, session: date) -> bool:
     """Whether the strategy was in use on a session.
 
     It has a model to serve it; or it issued signals for an earlier session; or its models end before the newest week

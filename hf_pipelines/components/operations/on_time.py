@@ -12,8 +12,8 @@ from collections.abc import Iterable, Sequence
 import dagster as dg
 
 from hf_pipelines.components.operations.ended_runs import ON_TIME
+from hf_pipelines.components.operations.inventory import Inventory, Watched, WatchedStrategy, read_market, read_strategy
 from hf_pipelines.components.operations.lateness import Late
-from hf_pipelines.components.operations.standing import Standing, Watched, WatchedStrategy, read_market, read_strategy
 from hf_pipelines.resources import settings
 from hf_pipelines.resources.clock import Clock
 from hf_pipelines.resources.parquet_io_manager import Storage
@@ -82,20 +82,20 @@ def _build(watched: Watched, asset: str) -> dg.AssetChecksDefinition:
     return on_time
 
 
-def _read(watched: Watched, asset: str, storage: Storage, clock: Clock) -> Standing:
+def _read(watched: Watched, asset: str, storage: Storage, clock: Clock) -> Inventory:
     """The market or strategy that an asset belongs to."""
     store, owner = storage.store(), asset.split("/")[0]
     if asset.endswith("/bars"):
         (market,) = (each for each in watched.markets if each.bars_asset == asset)
-        return Standing((read_market(store, market),), ())
+        return Inventory((read_market(store, market),), ())
     (strategy,) = (each for each in watched.strategies if each.name == owner)
-    return _standing_of(strategy, storage, clock)
+    return _inventory_of(strategy, storage, clock)
 
 
-def _standing_of(strategy: WatchedStrategy, storage: Storage, clock: Clock) -> Standing:
+def _inventory_of(strategy: WatchedStrategy, storage: Storage, clock: Clock) -> Inventory:
     store = storage.store()
     market = read_market(store, strategy.market)
-    return Standing((), (read_strategy(store, strategy, market, clock.now()),))
+    return Inventory((), (read_strategy(store, strategy, market, clock.now()),))
 
 
 def _told(late: Sequence[Late]) -> str:

@@ -9,8 +9,8 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from hf_pipelines.components.operations.activity import Activity, RunUnderWay
-from hf_pipelines.components.operations.lateness import Gap, Late, MarketStanding, StrategyStanding, find_gaps
-from hf_pipelines.components.operations.standing import Standing
+from hf_pipelines.components.operations.inventory import Inventory
+from hf_pipelines.components.operations.lateness import Gap, Late, MarketInventory, StrategyInventory, find_gaps
 from hf_pipelines.partitions import shift_week
 from hf_pipelines.research.wording import printable
 from hf_pipelines.resources.incidents import Incident
@@ -24,7 +24,7 @@ NONE = "-"
 class Status:
     """What markets and strategies have, what is being made, what is late, and what went wrong."""
 
-    standing: Standing
+    inventory: Inventory
     late: Sequence[Late]
     incidents: Sequence[Incident]
     activity: Activity
@@ -60,7 +60,7 @@ class Status:
         return {
             "at": self.now.isoformat(timespec="seconds"),
             "markets": [
-                {"market": each.name, "last_session": _iso(each.last_session)} for each in self.standing.markets
+                {"market": each.name, "last_session": _iso(each.last_session)} for each in self.inventory.markets
             ],
             "strategies": [
                 {
@@ -69,7 +69,7 @@ class Status:
                     "last_model": max(each.models, default=None),
                     "last_signals": _iso(each.last_issued),
                 }
-                for each in self.standing.strategies
+                for each in self.inventory.strategies
             ],
             "stopped": [asdict(each) for each in self.stopped],
             "late": [asdict(each) for each in self.late],
@@ -91,9 +91,9 @@ class Status:
 
     def _table(self) -> list[str]:
         rows = [("market, strategy", "last session", "last model", "last signals", "")]
-        for market in self.standing.markets:
+        for market in self.inventory.markets:
             rows.append((market.name, _shown(market.last_session), "", "", self._word(market, [market.bars_asset])))
-            for each in self.standing.strategies:
+            for each in self.inventory.strategies:
                 if each.market.name == market.name:
                     told = self._word(each, [each.model_asset, each.signals_asset])
                     model = max(each.models, default=NONE)
@@ -104,7 +104,7 @@ class Status:
             for row in rows
         ]
 
-    def _word(self, owner: MarketStanding | StrategyStanding, assets: Sequence[str]) -> str:
+    def _word(self, owner: MarketInventory | StrategyInventory, assets: Sequence[str]) -> str:
         """How an owner stands, what went wrong with it, and what is being made of it."""
         n_open = sum(each.kind != "late" and each.asset.startswith(f"{owner.name}/") for each in self.incidents)
         told = [self._timeliness(owner, assets)]
@@ -117,11 +117,11 @@ class Status:
             told.append(_run_words(runs))
         return "; ".join(told)
 
-    def _timeliness(self, owner: MarketStanding | StrategyStanding, assets: Sequence[str]) -> str:
+    def _timeliness(self, owner: MarketInventory | StrategyInventory, assets: Sequence[str]) -> str:
         n_late = {asset: sum(each.asset == asset for each in self.late) for asset in assets}
         if any(n_late.values()):
             return ", ".join(f"{n} {asset.split('/')[1]} LATE" for asset, n in n_late.items() if n)
-        if isinstance(owner, MarketStanding):
+        if isinstance(owner, MarketInventory):
             return "on time" if owner.first_session else "nothing stored yet"
         return "on time" if owner.models or owner.last_issued else "never trained"
 
@@ -165,7 +165,7 @@ class Status:
         return lines
 
     def _gaps(self) -> list[Gap]:
-        return [gap for each in self.standing.strategies for gap in find_gaps(each)]
+        return [gap for each in self.inventory.strategies for gap in find_gaps(each)]
 
     def _gap_lines(self) -> list[str]:
         gaps = [gap for gap in self._gaps() if not gap.is_rejected]

@@ -16,9 +16,9 @@ from functools import partial
 import dagster as dg
 
 from hf_pipelines.components.operations.ended_runs import ON_TIME, RunWatch
+from hf_pipelines.components.operations.inventory import Inventory, Watched, is_there
 from hf_pipelines.components.operations.lateness import Expectation, Late, expectations, judged_sessions
 from hf_pipelines.components.operations.on_time import assets_of, evaluations, on_time_checks
-from hf_pipelines.components.operations.standing import Standing, Watched, is_there
 from hf_pipelines.resources import settings
 from hf_pipelines.resources.clock import Clock
 from hf_pipelines.resources.delivery import Delivery
@@ -94,10 +94,10 @@ def look_for_late(
     StorageUnavailableError
         If the store does not answer.
     """
-    standing = watched.read(store, now)
-    expected = expectations(standing.markets, standing.strategies, now=now, late_after=settings.late_after())
-    late = standing.late(now, settings.late_after())
-    _heal_late(book, standing, expected, store, now)
+    inventory = watched.read(store, now)
+    expected = expectations(inventory.markets, inventory.strategies, now=now, late_after=settings.late_after())
+    late = inventory.late(now, settings.late_after())
+    _heal_late(book, inventory, expected, store, now)
     _open_late(book, late, now)
     said = evaluations(late, assets_of(watched))
     return [each for each in said.values() if _is_changed(instance, each)]
@@ -120,32 +120,32 @@ def _open_late(book: Book, late: Sequence[Late], now: datetime) -> None:
 
 
 def _heal_late(
-    book: Book, standing: Standing, expected: Iterable[Expectation], store: PartitionStore, now: datetime
+    book: Book, inventory: Inventory, expected: Iterable[Expectation], store: PartitionStore, now: datetime
 ) -> None:
     """Heal what has come; what is no longer judged is waited for all the same."""
     unmet = {(each.asset, each.partition) for each in expected if not each.is_met}
-    oldest = _oldest_judged(standing, now)
+    oldest = _oldest_judged(inventory, now)
     for pair in sorted(book.waiting("late") - unmet):
         asset, partition = pair
         if is_there(store, asset, partition):
             book.heal("late", [pair], cause=f"{asset} {partition} is there", now=now)
-        elif (later := _later_model(standing, pair)) is not None:
+        elif (later := _later_model(inventory, pair)) is not None:
             book.heal("late", [pair], cause=f"{asset} {partition} was not made; {later} has come", now=now)
         elif not asset.endswith("/fitted_model") and partition >= oldest.get(asset, "9"):
             book.heal("late", [pair], cause=f"{asset} {partition} is no longer expected", now=now)
 
 
-def _oldest_judged(standing: Standing, now: datetime) -> dict[str, str]:
+def _oldest_judged(inventory: Inventory, now: datetime) -> dict[str, str]:
     """First session that is judged, by asset."""
-    assets = [(market.bars_asset, market) for market in standing.markets]
-    assets += [(strategy.signals_asset, strategy.market) for strategy in standing.strategies]
+    assets = [(market.bars_asset, market) for market in inventory.markets]
+    assets += [(strategy.signals_asset, strategy.market) for strategy in inventory.strategies]
     judged = {asset: judged_sessions(market, now) for asset, market in assets}
     return {asset: sessions[0].isoformat() for asset, sessions in judged.items() if sessions}
 
 
-def _later_model(standing: Standing, pair: Pair) -> str | None:
+def _later_model(inventory: Inventory, pair: Pair) -> str | None:
     """Model of a later week: then nobody needs that of an earlier one."""
-    for strategy in standing.strategies:
+    for strategy in inventory.strategies:
         if strategy.model_asset == pair[0]:
             return max((week for week in strategy.models if week > pair[1]), default=None)
     return None

@@ -15,8 +15,8 @@ from hf_pipelines.components.stage import (
     Stage,
     StageCheck,
     StageRun,
+    check_from_facts,
     each_partition,
-    judge_noted,
     replay_guard,
     window,
 )
@@ -166,7 +166,7 @@ def training_matrix(plan: StrategyPlan) -> Stage:
             StageCheck(
                 "features_vary",
                 "No feature takes one value, or none, over all training rows.",
-                judge_noted("constant", total="features", unit="features"),
+                check_from_facts("constant", total="features", unit="features"),
                 severity=dg.AssetCheckSeverity.WARN,
             ),
         ),

@@ -69,7 +69,7 @@ def contract_breaches(feature: Feature, bars: pl.DataFrame, *, seed: int = 0, **
     anything else so that a function that keeps what it has seen is found: call this first in a process); a window
     of `lookback_bars` and `reference_days` (values stay when older bars and rows are cut off); over gaps of every
     input too (with bars and rows of every symbol and table missing at random, a value is the same computed with its
-    session alone, with its week and with all); dimensionless; blind to corporate actions (values stay
+    session alone, with its week and with all); dimensionless; independent of corporate actions (values stay
     when a split and a dividend are put into the window and the prices before them raised by as much); only declared
     inputs; finite or NaN; some value. Reference tables are cut with the future. Nothing else is judged of a feature that differs
     from run to run or looks ahead. A rule that holds on these bars may break on others.

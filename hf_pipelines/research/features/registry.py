@@ -265,16 +265,16 @@ def register(features: Iterable[Feature]) -> None:
 
 def _select(names: Iterable[str] | None, fed: Mapping[Input, bool]) -> list[Feature]:
     if names is None:
-        hungry = {item for item, is_fed in fed.items() if not is_fed}
-        return [feature for feature in FEATURES.values() if hungry.isdisjoint(feature.inputs)]
+        unavailable = {item for item, is_fed in fed.items() if not is_fed}
+        return [feature for feature in FEATURES.values() if unavailable.isdisjoint(feature.inputs)]
     wanted = set(names)
     if unknown := sorted(wanted - set(FEATURES)):
         raise ValueError(f"`names` must be among {list(FEATURES)}, was {unknown[:5]}.")
     features = [feature for name, feature in FEATURES.items() if name in wanted]
     for item, argument in _REQUIRED_FOR.items():
-        blind = [feature.name for feature in features if item in feature.inputs]
-        if blind and not fed[item]:
-            raise ValueError(f"`{argument}` must be given for {blind[:5]}, was None.")
+        unfed = [feature.name for feature in features if item in feature.inputs]
+        if unfed and not fed[item]:
+            raise ValueError(f"`{argument}` must be given for {unfed[:5]}, was None.")
     return features
 
 

@@ -10,9 +10,9 @@ import dagster as dg
 import polars as pl
 import pytest
 
-from hf_pipelines.components.automation import feeds
+from hf_pipelines.components.automation import watched_folders
 from hf_pipelines.components.automation.arrivals import PATIENCE_TICKS
-from hf_pipelines.components.automation.following import newest_week
+from hf_pipelines.components.automation.strategy_sensor import newest_week
 from hf_pipelines.resources.object_store import ObjectStore
 from hf_pipelines.resources.partition_store import Content, PartitionStore, Stamp
 from hf_pipelines_tests.pipeline import market_of
@@ -81,7 +81,7 @@ def test_files_still_arriving_are_waited_for_but_not_for_ever(ticking):
 
 def test_bucket_is_looked_through_in_several_ticks_and_its_last_weeks_in_each(ticking, tmp_path, monkeypatch):
     weeks, sessions = ticking.project.weeks, ticking.market.partitions.sessions_of_week
-    monkeypatch.setattr(feeds, "BUCKET_SCAN_LIMIT", 20)
+    monkeypatch.setattr(watched_folders, "BUCKET_SCAN_LIMIT", 20)
     with s3_server(tmp_path) as s3:
         for name, value in s3.env.items():
             monkeypatch.setenv(name, value)

@@ -10,7 +10,7 @@ import dagster as dg
 import pytest
 
 from hf_pipelines.components.operations.ended_runs import RunWatch
-from hf_pipelines.components.operations.standing import Watched
+from hf_pipelines.components.operations.inventory import Watched
 from hf_pipelines.components.operations.watch import is_news
 from hf_pipelines.resources.delivery import Delivery
 from hf_pipelines.resources.incidents import MAX_CAUSE, Book, load_book, save_book

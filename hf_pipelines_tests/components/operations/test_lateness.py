@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from hf_pipelines.components.operations.lateness import (
     JUDGED_SESSIONS,
     Late,
-    MarketStanding,
-    StrategyStanding,
+    MarketInventory,
+    StrategyInventory,
     expectations,
     find_gaps,
     find_holes,
@@ -39,11 +39,11 @@ def market_with(
     without: tuple[date, ...] = (),
     published: datetime | None = None,
     **fields: object,
-) -> MarketStanding:
+) -> MarketInventory:
     """A market with bars of all sessions from `first` to `last`, each an hour after its close unless `published`."""
     days = [day for day in partitions.sessions_between(first, last) if day not in without]
     bars = {day: published or partitions.hours[day][1] + timedelta(hours=1) for day in days}
-    return MarketStanding(
+    return MarketInventory(
         name="m",
         bars_asset="m/bars",
         partitions=partitions,
@@ -55,16 +55,16 @@ def market_with(
 
 
 def strategy_on(
-    market: MarketStanding, *, without: tuple[date, ...] = (), models: tuple[str, ...] = ()
-) -> StrategyStanding:
+    market: MarketInventory, *, without: tuple[date, ...] = (), models: tuple[str, ...] = ()
+) -> StrategyInventory:
     """A strategy that served every session of its market, with a model of each week and of the newest."""
     weeks = models or tuple({*market.bars_weeks, market.newest_week or market.bars_weeks[-1]})
     issued = frozenset(day for day in market.bars if day not in without and week_key(day) in weeks)
     made = {week: market.partitions.week_begin(week) + timedelta(hours=3) for week in weeks}
-    return StrategyStanding("s", market, models=made, issued=issued, last_issued=max(issued, default=None))
+    return StrategyInventory("s", market, models=made, issued=issued, last_issued=max(issued, default=None))
 
 
-def late_of(market: MarketStanding, *strategies: StrategyStanding, now: datetime) -> list[tuple[str, str]]:
+def late_of(market: MarketInventory, *strategies: StrategyInventory, now: datetime) -> list[tuple[str, str]]:
     found = find_late([market], strategies, now=now, late_after=SIX_HOURS)
     return [(each.asset, each.partition) for each in found]
 
@@ -107,9 +107,9 @@ def test_bars_of_days_without_a_session_are_never_late(last, until):
 
 
 def test_market_that_was_never_used_owes_nothing():
-    market = MarketStanding("m", "m/bars", NYSE)
+    market = MarketInventory("m", "m/bars", NYSE)
     assert (
-        expectations([market], [StrategyStanding("s", market)], now=at("2026-11-20T12:00"), late_after=SIX_HOURS) == []
+        expectations([market], [StrategyInventory("s", market)], now=at("2026-11-20T12:00"), late_after=SIX_HOURS) == []
     )
 
 
@@ -176,7 +176,7 @@ def test_signals_are_owed_only_by_sessions_with_bars():
 
 def test_strategy_that_was_never_trained_owes_nothing():
     market = market_with(NYSE, START, date(2026, 11, 19))
-    assert late_of(market, StrategyStanding("s", market), now=at("2026-11-20T12:00")) == []
+    assert late_of(market, StrategyInventory("s", market), now=at("2026-11-20T12:00")) == []
 
 
 def test_model_of_the_newest_week_alone_puts_no_earlier_session_in_use():
@@ -279,7 +279,7 @@ def test_judged_sessions_of_a_market_that_never_closes_are_the_last_twenty_days(
 @pytest.mark.parametrize("is_used", [True, False], ids=["market in use", "market that was never used"])
 def test_replay_whose_file_has_arrived_and_whose_bars_and_signals_have_not_is_late(is_used):
     last = date(2013, 2, 1)
-    market = market_with(REPLAY, date(2012, 12, 3), last) if is_used else MarketStanding("m", "m/bars", REPLAY)
+    market = market_with(REPLAY, date(2012, 12, 3), last) if is_used else MarketInventory("m", "m/bars", REPLAY)
     arrived = {date(2013, 2, 4): at("2026-11-20 10:00")}
     fed = replace(market, landing="/landing", arrived=arrived)
     strategies = [replace(strategy_on(market), market=fed)] if is_used else []

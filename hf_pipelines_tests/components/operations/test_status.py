@@ -10,8 +10,8 @@ from dagster._core.utils import make_new_run_id
 from dagster._daemon.types import DaemonHeartbeat
 
 from hf_pipelines.components.operations.activity import Activity
-from hf_pipelines.components.operations.lateness import Gap, MarketStanding, StrategyStanding
-from hf_pipelines.components.operations.standing import Standing
+from hf_pipelines.components.operations.inventory import Inventory
+from hf_pipelines.components.operations.lateness import Gap, MarketInventory, StrategyInventory
 from hf_pipelines.components.operations.status import Status
 from hf_pipelines.partitions import MarketPartitions
 from hf_pipelines.resources.incidents import Book
@@ -31,11 +31,11 @@ def instance():
 def status_of(instance: dg.DagsterInstance, book: Book | None = None) -> Status:
     """One market with bars of a session and a strategy that was never trained; another market was never used."""
     bars = {date(2012, 1, 31): NOW}
-    fed = MarketStanding("fed", "fed/bars", PARTITIONS, date(2012, 1, 31), bars, ("2012-01-29",))
-    new = MarketStanding("new", "new/bars", PARTITIONS)
-    standing = Standing((fed, new), (StrategyStanding("ranking", fed),))
+    fed = MarketInventory("fed", "fed/bars", PARTITIONS, date(2012, 1, 31), bars, ("2012-01-29",))
+    new = MarketInventory("new", "new/bars", PARTITIONS)
+    inventory = Inventory((fed, new), (StrategyInventory("ranking", fed),))
     incidents = (book or Book()).open
-    return Status(standing, [], incidents, Activity.read(instance, NOW), timedelta(hours=6), NOW)
+    return Status(inventory, [], incidents, Activity.read(instance, NOW), timedelta(hours=6), NOW)
 
 
 def words(status: Status) -> dict[str, str]:
@@ -162,11 +162,11 @@ def test_rejected_weeks_are_told_as_rejected_and_the_others_as_to_make(instance)
 
 def test_rejected_stages_of_a_strategy_are_no_weeks_without_a_model_and_name_the_command_that_trains(instance):
     told = status_of(instance)
-    fed, weeks = told.standing.markets[0], ("2012-01-08", "2012-01-15", "2012-01-22", "2012-01-29")
+    fed, weeks = told.inventory.markets[0], ("2012-01-08", "2012-01-15", "2012-01-22", "2012-01-29")
     rejected = {"2012-01-15": "ranking/training_matrix", "2012-01-22": "ranking/training_matrix"}
     market = replace(fed, bars_weeks=weeks)
-    strategy = StrategyStanding("ranking", market, {"2012-01-08": None}, rejected=rejected)
-    lines = replace(told, standing=Standing((market,), (strategy,))).lines()
+    strategy = StrategyInventory("ranking", market, {"2012-01-08": None}, rejected=rejected)
+    lines = replace(told, inventory=Inventory((market,), (strategy,))).lines()
     assert not any(line.startswith("Weeks without a model") for line in lines)
     at = lines.index("Weeks that a guard has rejected, so that nothing of them is stored:")
     assert lines[at + 1 : at + 3] == [

@@ -164,8 +164,8 @@ def test_contract_names_what_is_given_beside_the_bars_and_not_declared(bars):
         "session_open": lambda panel: np.where(np.isnat(panel.session_open), 0.0, 1.0),
     }
     for item, compute in columns.items():
-        blind = Feature("leak", "planted", compute, 1, ("close",), item)
-        (breach,) = contract_breaches(blind, own, **given)
+        leaky = Feature("leak", "planted", compute, 1, ("close",), item)
+        (breach,) = contract_breaches(leaky, own, **given)
         assert breach.startswith("`leak` must read only its `inputs` (close), was ")
         assert breach.endswith(f"(without `{item}`); add `{item}` to `inputs`")
         declared = Feature("leak", "planted", compute, 1, ("close", item), item)  # type: ignore[arg-type]
@@ -177,8 +177,8 @@ def test_contract_names_the_other_members_that_a_feature_reads_without_saying_so
         day = pl.Series(panel.high / panel.low)
         return (pl.DataFrame({"ts": panel.keys["ts"], "x": day}).select(pl.col("x").mean().over("ts")))["x"].to_numpy()
 
-    blind = Feature("leak", "planted", over_all, 1, ("high", "low"), "mean range")
-    (breach,) = contract_breaches(blind, bars)
+    leaky = Feature("leak", "planted", over_all, 1, ("high", "low"), "mean range")
+    (breach,) = contract_breaches(leaky, bars)
     assert breach.startswith("`leak` must read only its `inputs` (high, low), was ")
     assert breach.endswith("(without the bars of S002); add `universe` to `inputs`")
     declared = Feature("leak", "planted", over_all, 1, ("high", "low", "universe"), "mean range")

@@ -393,12 +393,12 @@ def test_compute_features_refuses_what_it_cannot_compute(bars, arguments, messag
 
 
 def test_feature_of_a_researcher_over_a_table_must_say_how_much_of_it_it_reads():
-    blind = Feature("blind", "desk", FEATURES["days_since_filing"].compute, 1, ("fundamentals", "session_open"), "days")
+    unfed = Feature("unfed", "desk", FEATURES["days_since_filing"].compute, 1, ("fundamentals", "session_open"), "days")
     with pytest.raises(
-        ValueError, match="`reference_days` must be the days of fundamentals that a value of blind reads"
+        ValueError, match="`reference_days` must be the days of fundamentals that a value of unfed reads"
     ):
-        register([blind])
-    assert "blind" not in FEATURES
+        register([unfed])
+    assert "unfed" not in FEATURES
 
 
 def test_feature_with_a_lookback_beyond_the_projects_reach_is_refused():

@@ -1,4 +1,4 @@
-"""Standing: what is read from the store is what was published, and when it first was."""
+"""Inventory: what is read from the store is what was published, and when it first was."""
 
 from datetime import UTC, date, datetime, timedelta
 
@@ -6,16 +6,16 @@ import polars as pl
 import pytest
 import yaml
 
-from hf_pipelines.components.automation.following import newest_week as newest_week_to_train
+from hf_pipelines.components.automation.strategy_sensor import newest_week as newest_week_to_train
 from hf_pipelines.components.market import Market
-from hf_pipelines.components.operations.lateness import find_gaps, find_late, judged_sessions
-from hf_pipelines.components.operations.standing import (
+from hf_pipelines.components.operations.inventory import (
     WatchedStrategy,
     _rejected,
     is_there,
     read_market,
     read_strategy,
 )
+from hf_pipelines.components.operations.lateness import find_gaps, find_late, judged_sessions
 from hf_pipelines.components.strategy import Strategy
 from hf_pipelines.partitions import week_key
 from hf_pipelines.resources.issues import point_to_latest
@@ -105,11 +105,11 @@ def test_strategy_has_the_issues_of_judged_sessions_and_the_newest_of_all(store,
     publish(store, "s/fitted_model", "2013-01-06", pl.DataFrame({"a": [1]}), 5)
     for day in ("2012-12-05", "2013-01-07", "2013-01-08"):
         issue(store, "s/signals", day, model_week="2012-12-02")
-    standing = read_market(store, market)
-    judged = judged_sessions(standing, NOW)
+    inventory = read_market(store, market)
+    judged = judged_sessions(inventory, NOW)
     # Eight in January (the first was a holiday), twelve in December (Christmas was one).
     assert (len(judged), judged[0], judged[-1]) == (20, date(2012, 12, 13), date(2013, 1, 11))
-    found = read_strategy(store, WatchedStrategy("s", market, 0), standing, NOW)
+    found = read_strategy(store, WatchedStrategy("s", market, 0), inventory, NOW)
     # The first issue lies before what is judged, and so does the first model: when it was made is not looked at.
     assert found.issued == {*days(7, 8)}
     assert found.last_issued == date(2013, 1, 8)
@@ -164,9 +164,9 @@ def test_inputs_that_the_newest_model_lacks_are_named_in_stretches_and_a_rejecte
         publish(store, "m/bars", week, bars_of("A", [1.0], days=[day]), 1)
     publish(store, "m/features/temporal", "2013-02-10", bars_of("A", [1.0], days=[date(2013, 2, 11)]), 2)
     watched = WatchedStrategy("s", market, 0, train_weeks=2, feature_groups=("temporal",))
-    standing = read_market(store, market)
-    week = standing.newest_week
-    found = read_strategy(store, watched, standing, NOW)
+    inventory = read_market(store, market)
+    week = inventory.newest_week
+    found = read_strategy(store, watched, inventory, NOW)
     assert week == "2013-02-24"
     assert found.missing == (("m/features/temporal", "2013-02-17", "2013-02-17"),)
     store.objects.put("_rejected/m/features/temporal/2013-02-17/0.parquet", b"")
@@ -186,13 +186,13 @@ def test_weeks_without_a_model_since_a_guard_has_rejected_a_stage_are_told_as_re
         ("training_matrix", "2013-02-24"),
     ):
         store.objects.put(f"_rejected/s/{stage}/{week}/0.parquet", b"")
-    standing = read_market(store, market)
-    found = read_strategy(store, WatchedStrategy("s", market, 0), standing, NOW)
+    inventory = read_market(store, market)
+    found = read_strategy(store, WatchedStrategy("s", market, 0), inventory, NOW)
     assert found.rejected == {"2013-02-17": "s/cv_results", "2013-02-24": "s/training_matrix"}
     told = [(gap.asset, gap.partition, gap.is_rejected) for gap in find_gaps(found)]
     assert told == [("s/fitted_model", "2013-02-10", False), ("s/cv_results", "2013-02-17", True)]
     (late,) = [
-        each for each in find_late([standing], [found], now=NOW, late_after=timedelta(0)) if "model" in each.asset
+        each for each in find_late([inventory], [found], now=NOW, late_after=timedelta(0)) if "model" in each.asset
     ]
     assert late.remedy.startswith(
         "a guard has rejected s/training_matrix 2013-02-24 (kept under _rejected/s/training_matrix)"

@@ -1,4 +1,4 @@
-"""Following: a strategy follows its market, from new features to a model of the week and signals of the day.
+"""StrategySensor: a strategy follows its market, from new features to a model of the week and signals of the day.
 
 Lives here: the sensor of a strategy. Does not live here: bars and features (`arrivals`), the Sunday schedule
 (`retraining`), how a model or a signal is made (`strategy_stages`).
@@ -20,8 +20,15 @@ from functools import cached_property
 
 import dagster as dg
 
-from hf_pipelines.components.automation.work import Ledger, Standing, Tick, Work, digest, read_cursor
-from hf_pipelines.components.features_stage import bars_read
+from hf_pipelines.components.automation.run_intents import (
+    RequestState,
+    RunHistory,
+    RunIntent,
+    Tick,
+    digest,
+    read_cursor,
+)
+from hf_pipelines.components.market_stages.features import bars_read
 from hf_pipelines.components.strategy_stages import RETRAINED, StrategyPlan
 from hf_pipelines.partitions import parse_key, shift_week
 from hf_pipelines.resources import settings
@@ -69,7 +76,7 @@ def following_sensor(
     )
     def sensor(context: dg.SensorEvaluationContext, storage: Storage, clock: Clock) -> dg.SensorResult:
         now = clock.now()
-        found = Following(plan, storage.store(), Ledger(context.instance, now), now).tick(context.cursor)
+        found = StrategySensor(plan, storage.store(), RunHistory(context.instance, now), now).tick(context.cursor)
         return found.result(context, idle="nothing new to follow")
 
     return sensor
@@ -93,10 +100,10 @@ def input_tags(plan: StrategyPlan, store: PartitionStore) -> Tags:
     return {asset: store.tags(asset) for asset in (plan.market.bars_asset, *_feature_assets(plan))}
 
 
-def retrain_work(plan: StrategyPlan, tags: Tags, week: str, because: str = "") -> Work:
+def retrain_intent(plan: StrategyPlan, tags: Tags, week: str, because: str = "") -> RunIntent:
     """Retraining a strategy for a week, from the features and bars with these `input_tags`."""
     weeks = plan.market.partitions.weeks_around(week, first=-plan.training.weeks, last=-1)
-    return Work(
+    return RunIntent(
         job=f"{plan.name}_retrain",
         assets=tuple(plan.asset(stage) for stage in RETRAINED),
         partitions=(week,),
@@ -110,12 +117,12 @@ def _feature_assets(plan: StrategyPlan) -> list[str]:
 
 
 @dataclass
-class Following:
+class StrategySensor:
     """One tick over the store of a strategy and its market."""
 
     plan: StrategyPlan
     store: PartitionStore
-    ledger: Ledger
+    history: RunHistory
     now: datetime
 
     def tick(self, cursor: str | None) -> Tick:
@@ -127,7 +134,7 @@ class Following:
         known = read_cursor(cursor)
         model, weeks = known.get("model", ""), known.get("weeks")
         market = self.plan.market
-        if (run_id := self.ledger.under_way(market.update_job)) is not None:
+        if (run_id := self.history.under_way(market.update_job)) is not None:
             return _tick([], model, weeks, f"waits for run {run_id[:8]} of {market.update_job}")
         notes: list[str] = []
         retraining: list[dg.RunRequest] = []
@@ -135,9 +142,9 @@ class Following:
         newest = newest_week(self.plan, self.store, self._input_tags[market.bars_asset])
         if newest is not None and (state := self._model_state(newest)) != model:
             for week in self._weeks_in_use(newest):
-                standing, retraining, note = self._request_model(week)
+                request_state, retraining, note = self._request_model(week)
                 notes.append(note)
-                if standing is not Standing.SETTLED:
+                if request_state is not RequestState.SETTLED:
                     awaited = week
                     break
             else:
@@ -172,13 +179,13 @@ class Following:
         return CurrencyChecker(self.store, {})
 
     def _model_state(self, week: str) -> str:
-        work = retrain_work(self.plan, self._input_tags, week)
+        intent = retrain_intent(self.plan, self._input_tags, week)
         before = self.plan.market.partitions.week_before(week)
         models = [self._model_tags.get(each) for each in (before, week)]
         # One week more than the window of the newest week: the model of the week before may still be needed.
         oldest = shift_week(before, -self.plan.training.weeks)
         oldest_tags = [tags.get(oldest) for tags in self._feature_tags.values()]
-        return digest(week, work.state, oldest_tags, models, self._is_early(week))
+        return digest(week, intent.state, oldest_tags, models, self._is_early(week))
 
     def _weeks_in_use(self, newest: str) -> list[str]:
         """The newest week, and the one before while sessions of it are to be issued by a model that it has."""
@@ -193,37 +200,37 @@ class Following:
     def _is_early(self, week: str) -> bool:
         return self.now < self.plan.market.partitions.week_begin(week) + AFTER_SCHEDULE
 
-    def _request_model(self, week: str) -> tuple[Standing, list[dg.RunRequest], str]:
+    def _request_model(self, week: str) -> tuple[RequestState, list[dg.RunRequest], str]:
         """Where the model of the newest week stands; SETTLED if there is nothing to ask for."""
         asset = self.plan.asset("fitted_model")
         if self._is_early(week):
-            return Standing.SETTLED, [], f"week {week} has not begun"
+            return RequestState.SETTLED, [], f"week {week} has not begun"
         if week in self._model_tags and self._checker.is_current(asset, week).is_current:
-            return Standing.SETTLED, [], f"{asset} {week} is current"
+            return RequestState.SETTLED, [], f"{asset} {week} is current"
         if (found := self._not_ready(week)) is not None:
-            standing, reason = found
-            return standing, [], f"no model of week {week} yet: {reason}"
+            request_state, reason = found
+            return request_state, [], f"no model of week {week} yet: {reason}"
         because = f"the inputs of the model of week {week} changed" if week in self._model_tags else ""
-        work = retrain_work(self.plan, self._input_tags, week, because)
+        intent = retrain_intent(self.plan, self._input_tags, week, because)
         # A model that failed for this state is not asked for again by it; nor one that succeeded.
-        standing, attempt = self.ledger.standing(work)
-        if standing is Standing.DUE and (run_id := self.ledger.under_way(work.job)) is not None:
-            return Standing.UNDER_WAY, [], f"waits for run {run_id[:8]} of {work.job}"
-        requests = [work.request(attempt)] if standing is Standing.DUE else []
-        if standing is Standing.SETTLED:
+        request_state, attempt = self.history.state_of(intent)
+        if request_state is RequestState.DUE and (run_id := self.history.under_way(intent.job)) is not None:
+            return RequestState.UNDER_WAY, [], f"waits for run {run_id[:8]} of {intent.job}"
+        requests = [intent.request(attempt)] if request_state is RequestState.DUE else []
+        if request_state is RequestState.SETTLED:
             return (
-                standing,
+                request_state,
                 [],
                 f"no model of week {week} from what is stored now: its run failed; see it, or retrain it",
             )
-        return standing, requests, f"model of week {week} is {standing.value}"
+        return request_state, requests, f"model of week {week} is {request_state.value}"
 
-    def _not_ready(self, week: str) -> tuple[Standing, str] | None:
+    def _not_ready(self, week: str) -> tuple[RequestState, str] | None:
         """Why a model of a week cannot be trained now; UNDER_WAY if what it lacks is about to be made."""
         plan = self.plan
         window = plan.market.partitions.weeks_around(week, first=-plan.training.weeks, last=-1)
         if len(window) < plan.training.weeks:
-            return Standing.SETTLED, f"its {plan.training.weeks} weeks of training begin before the market"
+            return RequestState.SETTLED, f"its {plan.training.weeks} weeks of training begin before the market"
         trading = plan.market.partitions.trading_weeks(window)
         lacking = {}
         for group in plan.feature_names:
@@ -239,8 +246,8 @@ class Following:
         # Without one that will not come by itself no model can be made: there is nothing to wait for.
         abandoned = next((reason for each, reason in lacking.items() if not self._is_to_come(*each)), None)
         if abandoned is not None:
-            return Standing.SETTLED, abandoned
-        return Standing.UNDER_WAY, f"signals wait for it: {next(iter(lacking.values()))}"
+            return RequestState.SETTLED, abandoned
+        return RequestState.UNDER_WAY, f"signals wait for it: {next(iter(lacking.values()))}"
 
     def _is_to_come(self, group: str, week: str) -> bool:
         """Whether features of a week are about to be made from bars that changed."""
@@ -250,7 +257,7 @@ class Following:
             market.is_watched
             and changed is not None
             and changed + PATIENCE > self.now
-            and not self.ledger.gave_up(market.update_job, asset, week, since=changed)
+            and not self.history.gave_up(market.update_job, asset, week, since=changed)
         )
 
     def _inputs_changed(self, group: str, week: str) -> datetime | None:
@@ -279,20 +286,20 @@ class Following:
         days, remaining = self._unissued([week for week in states if week not in seen])
         if not days:
             return [], {**seen, **{week: states[week] for week in states if week not in remaining}}, ""
-        work = Work(
+        intent = RunIntent(
             job=f"{self.plan.name}_issue",
             assets=(self.plan.asset("signals"),),
             partitions=tuple(days),
             state=digest({week: states[week] for week in states if week not in seen}),
             because=f"features of {days[-1]} and no issue of it",
         )
-        standing, attempt = self.ledger.standing(work)
-        if standing is Standing.DUE and (run_id := self.ledger.under_way(work.job)) is not None:
+        request_state, attempt = self.history.state_of(intent)
+        if request_state is RequestState.DUE and (run_id := self.history.under_way(intent.job)) is not None:
             # It may be about to issue the same sessions, from what was stored before.
-            return [], seen, f"signals of {', '.join(days[:5])}: waits for run {run_id[:8]} of {work.job}"
-        if standing is Standing.DUE:
-            return [work.request(attempt)], seen, f"signals of {', '.join(days[:5])}"
-        if standing is Standing.UNDER_WAY:
+            return [], seen, f"signals of {', '.join(days[:5])}: waits for run {run_id[:8]} of {intent.job}"
+        if request_state is RequestState.DUE:
+            return [intent.request(attempt)], seen, f"signals of {', '.join(days[:5])}"
+        if request_state is RequestState.UNDER_WAY:
             return [], seen, f"signals of {', '.join(days[:5])} are under way"
         return [], {**states}, f"signals of {', '.join(days[:5])} failed and wait for their features or model to change"
 

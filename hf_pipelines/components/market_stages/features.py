@@ -188,7 +188,7 @@ def feature_replay(
             return _confirmed(content.frame, replays)
         return _in_full(content.frame, inputs, key, n_times, partial(recompute, compute))
 
-    def closely(run: StageRun, inputs: Mapping[str, Loaded], key: str, content: Content) -> Finding:
+    def full_evaluate(run: StageRun, inputs: Mapping[str, Loaded], key: str, content: Content) -> Finding:
         return _in_full(content.frame, inputs, key, N_CLOSE_TIMES, partial(recompute, another), stop=True)
 
     return StageCheck(
@@ -197,7 +197,7 @@ def feature_replay(
         evaluate=evaluate,
         is_guard=True,
         sample=(lambda contents: [key for key, each in contents.items() if each.replays]) if is_sampled else None,
-        closely=closely,
+        full_evaluate=full_evaluate,
     )
 
 

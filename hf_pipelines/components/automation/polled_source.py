@@ -1,7 +1,7 @@
-"""Pulled: a market whose source is asked for its bars, since nothing arrives by itself.
+"""PolledSource: a market whose source is asked for its bars, since nothing arrives by itself.
 
 Lives here: which weeks are asked for after a session has closed, and when they are asked for again. Does not live here:
-asking (`resources.market_data`), the tick and the features after it (`arrivals`), files that arrive (`feeds`).
+asking (`resources.market_data`), the tick and the features after it (`arrivals`), files that arrive (`watched_folders`).
 
 A vendor has a session minutes or hours after its close, some symbols later than others, and corrects it later. So a week that
 lacks one is asked for at the times of `ASKED_AFTER`, every week once more when it has ended, for what was corrected and what
@@ -18,9 +18,9 @@ from zoneinfo import ZoneInfo
 
 import dagster as dg
 
-from hf_pipelines.components.automation.feeds import Place, bars_assets
-from hf_pipelines.components.automation.work import Ledger, Standing, Work, digest
-from hf_pipelines.components.bars_stage import incomplete_sessions, is_override
+from hf_pipelines.components.automation.run_intents import RequestState, RunHistory, RunIntent, digest
+from hf_pipelines.components.automation.watched_folders import ScanState, bars_assets
+from hf_pipelines.components.market_stages.bars import incomplete_sessions, is_override
 from hf_pipelines.partitions import parse_key, shift_week, week_key
 from hf_pipelines.resources.market_data.files import Scan
 from hf_pipelines.resources.partition_store import Footer, PartitionStore, StoredPartitionError
@@ -43,12 +43,12 @@ TABLE_WEEKS_A_RUN = 60
 
 
 @dataclass
-class Pulled:
+class PolledSource:
     """The bars of a market whose source is asked, in one tick; its tables are asked for with them."""
 
     market: "Market"
     store: PartitionStore
-    ledger: Ledger
+    history: RunHistory
     now: datetime
     notes: list[str] = field(default_factory=list)
 
@@ -61,7 +61,7 @@ class Pulled:
         """Weeks that have bars, with their tags: listed once a tick."""
         return self.store.tags(self.asset)
 
-    def scan(self, known: Place) -> Scan:
+    def scan(self, known: ScanState) -> Scan:
         """What each of the last weeks should have by now, and each since the newest that is stored."""
         tags = self._stored
         # A session is a day of the market's own calendar.
@@ -84,23 +84,23 @@ class Pulled:
         `handled`. Then for the tables of weeks that have bars and no rows."""
         unsure = {week: print_ for week, print_ in sorted(fingerprints.items()) if handled.get(week) != print_}
         seen = self._sources(max(self._stored)) if unsure else {}
-        works = []
+        intents = []
         for week, print_ in unsure.items():
             # Each week by itself: one that a source will never have is not asked for again with every other.
-            work = self._work(week, state) if (state := self._lacks(week, seen)) else None
-            if work is None or self.ledger.standing(work)[0] is Standing.SETTLED:
+            intent = self._intent(week, state) if (state := self._lacks(week, seen)) else None
+            if intent is None or self.history.state_of(intent)[0] is RequestState.SETTLED:
                 handled[week] = print_
             else:
-                works.append(work)
-        return self.ledger.due([*works[:WEEKS_A_TICK], *self._tables()])
+                intents.append(intent)
+        return self.history.due([*intents[:WEEKS_A_TICK], *self._tables()])
 
-    def _tables(self) -> Iterator[Work]:
+    def _tables(self) -> Iterator[RunIntent]:
         """The tables that are asked for, of weeks whose bars somebody has asked for alone."""
         for table in self.market.pulled_tables:
             asset = self.market.reference_asset(table)
             if lacking := tuple(sorted({*self._stored} - {*self.store.tags(asset)})[:TABLE_WEEKS_A_RUN]):
                 because = f"{asset} has no rows of {len(lacking)} week(s) that have bars"
-                yield Work(self.market.update_job, (asset,), lacking, digest(lacking), because)
+                yield RunIntent(self.market.update_job, (asset,), lacking, digest(lacking), because)
 
     def _print(self, week: str, *tags: str | None) -> str:
         """Fingerprint of what decides whether a week is asked for."""
@@ -159,8 +159,8 @@ class Pulled:
         footer = self._footer(week)
         return footer.sources if footer else {}
 
-    def _work(self, week: str, state: str) -> Work:
-        return Work(
+    def _intent(self, week: str, state: str) -> RunIntent:
+        return RunIntent(
             job=self.market.update_job,
             assets=bars_assets(self.market, [week], self._stored),
             partitions=(week,),

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import polars as pl
 
 from hf_pipelines.components.code_version import code_version
-from hf_pipelines.components.stage import Computed, Stage, StageCheck, StageRun, column_schema, judge_noted
+from hf_pipelines.components.stage import Computed, Stage, StageCheck, StageRun, check_from_facts, column_schema
 from hf_pipelines.partitions import week_key
 from hf_pipelines.research.references import REFERENCES, check_structure, validate_references
 from hf_pipelines.research.sentiment import lexicon_scores, score_news
@@ -58,7 +58,9 @@ def reference_stage(market: "Market", table: str) -> Stage:
         ),
         checks=(
             StageCheck(
-                "no_faulty_rows", "No row had to be quarantined.", judge_noted("quarantined", total="rows", unit="rows")
+                "no_faulty_rows",
+                "No row had to be quarantined.",
+                check_from_facts("quarantined", total="rows", unit="rows"),
             ),
         ),
         column_schema=column_schema(

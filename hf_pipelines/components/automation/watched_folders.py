@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
-from hf_pipelines.components.automation.work import Ledger, Standing, Work, digest
-from hf_pipelines.components.bars_stage import is_override
-from hf_pipelines.components.features_stage import missing_bars
+from hf_pipelines.components.automation.run_intents import RequestState, RunHistory, RunIntent, digest
+from hf_pipelines.components.market_stages.bars import is_override
+from hf_pipelines.components.market_stages.features import missing_bars
 from hf_pipelines.partitions import days_of_week, parse_key
 from hf_pipelines.resources.market_data.files import FilesSource, Scan, week_of_name
 from hf_pipelines.resources.market_data.references import past_days
@@ -35,7 +35,7 @@ WEEKS_READ_A_TICK = 60
 
 
 @dataclass(frozen=True)
-class Place:
+class ScanState:
     """What a sensor's cursor remembers of a folder.
 
     Attributes
@@ -50,19 +50,19 @@ class Place:
     next_key: str = ""
 
     @staticmethod
-    def of(remembered: Mapping[str, Any]) -> "Place":
+    def of(remembered: Mapping[str, Any]) -> "ScanState":
         """From a cursor; what another release remembered besides is left out."""
-        return Place(remembered.get("weeks", {}), remembered.get("next_key", ""))
+        return ScanState(remembered.get("weeks", {}), remembered.get("next_key", ""))
 
 
 @dataclass
-class Feed(ABC):
+class WatchedFolder(ABC):
     """The files of one asset, and the partitions made from them, in one tick."""
 
     market: "Market"
     source: FilesSource
     store: PartitionStore
-    ledger: Ledger
+    history: RunHistory
     now: datetime
     notes: list[str] = field(default_factory=list)
     _listed: dict[str, dict[str, str]] = field(default_factory=dict)
@@ -101,7 +101,7 @@ class Feed(ABC):
     def assets(self, weeks: Sequence[str], stored: Mapping[str, str]) -> tuple[str, ...]:
         """What one run for `weeks` makes; `stored`: the tags of the weeks there are."""
 
-    def scan(self, known: Place) -> Scan:
+    def scan(self, known: ScanState) -> Scan:
         """Look at a part of the folder, and at the last weeks."""
         recent = max(known.weeks, default=None)
         scan = self.source.scan(
@@ -135,7 +135,7 @@ class Feed(ABC):
         compared = [week for week in changed if week not in unread][-WEEKS_READ_A_TICK:]
         needed = {week: {week, *self._never_saw(week, stored)} for week in unread}
         self._look_at(compared)
-        refused = self.ledger.refused(self.market.update_job, self.asset, set(compared) & set(stored))
+        refused = self.history.refused(self.market.update_job, self.asset, set(compared) & set(stored))
         again: dict[str, str] = {}
         for week in compared:
             needed[week] = {later for later in self.after(week) if later in stored and self._lacks(later, week)}
@@ -158,19 +158,22 @@ class Feed(ABC):
                 # Compared once more after the run, also if its files are by then as they were before.
                 handled.pop(week, None)
         unequal = {**unread, **self._states([week for week in asked if week not in unread])}
-        works = [self._work(unequal, stored, again)]
-        if self.ledger.standing(works[0])[0] is Standing.SETTLED:
+        intents = [self._intent(unequal, stored, again)]
+        if self.history.state_of(intents[0])[0] is RequestState.SETTLED:
             # It was tried and failed: one by one, so that no broken week holds back another.
-            works = [self._work({week: unequal[week]}, stored, again) for week in asked]
+            intents = [self._intent({week: unequal[week]}, stored, again) for week in asked]
         settled = {
-            week for work in works if self.ledger.standing(work)[0] is Standing.SETTLED for week in work.partitions
+            week
+            for intent in intents
+            if self.history.state_of(intent)[0] is RequestState.SETTLED
+            for week in intent.partitions
         }
         if settled:
             handled.update(
                 {week: fingerprints[week] for week, of_week in needed.items() if of_week and of_week <= settled}
             )
             self.notes.append(f"{self.asset} {', '.join(sorted(settled)[:5])} failed and waits for its files to change")
-        return self.ledger.due(works)
+        return self.history.due(intents)
 
     def _lacks(self, made: str, *weeks: str) -> bool:
         """Whether a week was made without a file of `weeks` that lies there now, or from other things besides."""
@@ -224,10 +227,10 @@ class Feed(ABC):
             self._made_from[week] = footer.sources if footer else {}
         return self._made_from[week]
 
-    def _work(self, listings: Mapping[str, Any], stored: Mapping[str, str], again: Mapping[str, str]) -> Work:
+    def _intent(self, listings: Mapping[str, Any], stored: Mapping[str, str], again: Mapping[str, str]) -> RunIntent:
         """One run for the weeks of `listings`; `again`: week to the run that refused files of it which it has no longer."""
         weeks = tuple(sorted(listings))
-        return Work(
+        return RunIntent(
             job=self.market.update_job,
             assets=self.assets(weeks, stored),
             partitions=weeks,
@@ -237,7 +240,7 @@ class Feed(ABC):
 
 
 @dataclass
-class BarsFeed(Feed):
+class BarsFolder(WatchedFolder):
     """Session files; a week is judged by those of the weeks before it too."""
 
     @property
@@ -288,7 +291,7 @@ def bars_assets(market: "Market", weeks: Sequence[str], stored: Collection[str])
 
 
 @dataclass
-class ReferenceFeed(Feed):
+class ReferenceFolder(WatchedFolder):
     """Files of a reference table: any day of the week, each week by itself."""
 
     table: str = ""

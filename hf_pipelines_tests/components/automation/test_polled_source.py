@@ -7,7 +7,7 @@ import dagster as dg
 import polars as pl
 import pytest
 
-from hf_pipelines.components.automation.pulled import ASKED_AFTER, LOOKED_AT_WEEKS
+from hf_pipelines.components.automation.polled_source import ASKED_AFTER, LOOKED_AT_WEEKS
 from hf_pipelines.partitions import parse_key, shift_week, week_key
 from hf_pipelines.resources import outages
 from hf_pipelines.resources.market_data import http

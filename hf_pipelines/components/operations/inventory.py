@@ -1,4 +1,4 @@
-"""Standing: what markets and strategies have in the store, read for the decision on what is late.
+"""Inventory: what markets and strategies have in the store, read for the decision on what is late.
 
 Lives here: listings and footers, looked at once for each content. Does not live here: the decision (`lateness`).
 
@@ -18,8 +18,8 @@ from hf_pipelines.components.market import Market
 from hf_pipelines.components.operations.lateness import (
     Gap,
     Late,
-    MarketStanding,
-    StrategyStanding,
+    MarketInventory,
+    StrategyInventory,
     find_holes,
     find_late,
     judged_sessions,
@@ -73,7 +73,7 @@ class Watched:
         ]
         return Watched(tuple(markets), tuple(sorted(strategies, key=lambda each: each.name)))
 
-    def read(self, store: PartitionStore, now: datetime) -> "Standing":
+    def read(self, store: PartitionStore, now: datetime) -> "Inventory":
         """What they have now.
 
         Raises
@@ -83,7 +83,7 @@ class Watched:
         """
         markets = {each.name: read_market(store, each) for each in self.markets}
         strategies = [read_strategy(store, each, markets[each.market.name], now) for each in self.strategies]
-        return Standing(tuple(markets.values()), tuple(strategies))
+        return Inventory(tuple(markets.values()), tuple(strategies))
 
     def holes(self, store: PartitionStore) -> list[Gap]:
         """Weeks without bars, or without features of a group, between weeks that have some; no part of every tick."""
@@ -120,24 +120,24 @@ class Watched:
 
 
 @dataclass(frozen=True)
-class Standing:
+class Inventory:
     """What all markets and strategies have."""
 
-    markets: tuple[MarketStanding, ...]
-    strategies: tuple[StrategyStanding, ...]
+    markets: tuple[MarketInventory, ...]
+    strategies: tuple[StrategyInventory, ...]
 
     def late(self, now: datetime, late_after: timedelta) -> list[Late]:
         return find_late(self.markets, self.strategies, now=now, late_after=late_after)
 
 
-def read_market(store: PartitionStore, market: Market) -> MarketStanding:
+def read_market(store: PartitionStore, market: Market) -> MarketInventory:
     """Bars of a market."""
     tags = store.tags(market.bars_asset)
     weeks = tuple(sorted(tags))
     bars: dict[date, datetime] = {}
     for week in weeks[-READ_WEEKS:]:
         bars |= _first_published(store, market.bars_asset, week, tags[week])
-    return MarketStanding(
+    return MarketInventory(
         name=market.name,
         bars_asset=market.bars_asset,
         partitions=market.partitions,
@@ -175,8 +175,8 @@ def _session_of(name: str) -> date | None:
 
 
 def read_strategy(
-    store: PartitionStore, strategy: WatchedStrategy, market: MarketStanding, now: datetime
-) -> StrategyStanding:
+    store: PartitionStore, strategy: WatchedStrategy, market: MarketInventory, now: datetime
+) -> StrategyInventory:
     """Models and signals of a strategy."""
     model_asset, signals_asset = f"{strategy.name}/fitted_model", f"{strategy.name}/signals"
     tags = store.tags(model_asset)
@@ -189,7 +189,7 @@ def read_strategy(
         for week, tag in tags.items()
     }
     issued = _issued_from(store, signals_asset, judged)
-    return StrategyStanding(
+    return StrategyInventory(
         name=strategy.name,
         market=market,
         models=models,
@@ -215,7 +215,7 @@ def _rejected_stages(store: PartitionStore, strategy: str, weeks: Collection[str
 
 
 def _missing_inputs(
-    store: PartitionStore, strategy: WatchedStrategy, market: MarketStanding, models: Collection[str]
+    store: PartitionStore, strategy: WatchedStrategy, market: MarketInventory, models: Collection[str]
 ) -> tuple[tuple[str, str, str], ...]:
     """What the model of the newest week is trained on and is not there: asset, first and last week of it."""
     week = market.newest_week

@@ -1,9 +1,9 @@
-"""Work: what automation asks for, told apart by the state that asks for it.
+"""RunIntent: what automation asks for, told apart by the state that asks for it.
 
-Lives here: `Work`, the `Tick` that asks for it, and `Ledger`, which knows from Dagster's runs whether a work is due, under way or settled. Does not
-live here: which work there is (`arrivals`, `following`).
+Lives here: `RunIntent`, the `Tick` that asks for it, and `RunHistory`, which knows from Dagster's runs whether an intent is due, under way or settled. Does not
+live here: which intent there is (`arrivals`, `strategy_sensor`).
 
-Dagster concept: run requests. Every run carries the key of its work as a tag, so that a restarted daemon, a tick that
+Dagster concept: run requests. Every run carries the key of its intent as a tag, so that a restarted daemon, a tick that
 died before its cursor was saved, or a second sensor finds it again.
 """
 
@@ -23,7 +23,8 @@ from hf_pipelines.components.stage import WANTED_TAG, named_partitions
 from hf_pipelines.resources.dagster_internals import FINISHED_STATUSES, WILL_RETRY_TAG
 from hf_pipelines.resources.outages import OUTAGES
 
-WORK_TAG = "hf/work"
+# Named as in runs that were launched before: a sensor finds them by it.
+INTENT_TAG = "hf/work"
 ATTEMPT_TAG = "hf/attempt"
 
 # After a failure that did not lie in the data; a killed run is re-executed by Dagster at once.
@@ -46,8 +47,8 @@ TRANSIENT_ERRORS = {
 }
 
 
-class Standing(Enum):
-    """Whether a work needs to be asked for."""
+class RequestState(Enum):
+    """Whether an intent needs to be asked for."""
 
     DUE = "due"
     UNDER_WAY = "under way"
@@ -55,7 +56,7 @@ class Standing(Enum):
 
 
 @dataclass(frozen=True)
-class Work:
+class RunIntent:
     """A run that automation wants.
 
     Attributes
@@ -66,7 +67,7 @@ class Work:
     partitions : tuple of str
         Sorted partition keys; they need not follow each other.
     state : str
-        What it would be made from. The same work is asked for again only when this has changed.
+        What it would be made from. The same intent is asked for again only when this has changed.
     because : str
         In words, for the run's tags and the sensor's log.
     """
@@ -84,7 +85,7 @@ class Work:
     def request(self, attempt: int) -> dg.RunRequest:
         """One run over all partitions, told which of its range are wanted."""
         first, last = self.partitions[0], self.partitions[-1]
-        tags = {WORK_TAG: self.key, ATTEMPT_TAG: str(attempt), "hf/because": self.because[:500]}
+        tags = {INTENT_TAG: self.key, ATTEMPT_TAG: str(attempt), "hf/because": self.because[:500]}
         selection = [dg.AssetKey(asset.split("/")) for asset in self.assets]
         if first == last:
             return dg.RunRequest(
@@ -134,8 +135,8 @@ def digest(*parts: Any) -> str:
 
 
 @dataclass(frozen=True)
-class Ledger:
-    """What has become of works that were asked for.
+class RunHistory:
+    """What has become of intents that were asked for.
 
     Parameters
     ----------
@@ -147,21 +148,21 @@ class Ledger:
     instance: dg.DagsterInstance
     now: datetime
 
-    def standing(self, work: Work) -> tuple[Standing, int]:
-        """Where a work stands, and the number of the attempt that would be next."""
-        return self._standing(work.key)
+    def state_of(self, intent: RunIntent) -> tuple[RequestState, int]:
+        """Where an intent stands, and the number of the attempt that would be next."""
+        return self._state_of(intent.key)
 
     def gave_up(self, job: str, asset: str, partition: str, *, since: datetime) -> bool:
-        """Whether a work that was to make a partition was asked for after `since`, failed or was cancelled, and is not asked for again."""
+        """Whether an intent that was to make a partition was asked for after `since`, failed or was cancelled, and is not asked for again."""
         runs = [
             each.dagster_run
             for each in self._fruitless(job, asset, since)
             if partition in named_partitions(each.dagster_run.tags)
         ]
-        return any(self._standing(key)[0] is Standing.SETTLED for key in {run.tags[WORK_TAG] for run in runs})
+        return any(self._state_of(key)[0] is RequestState.SETTLED for key in {run.tags[INTENT_TAG] for run in runs})
 
     def refused(self, job: str, asset: str, partitions: Collection[str]) -> dict[str, str]:
-        """Those partitions that a work was to make since they were made last, and did not; each with that run's id."""
+        """Those partitions that an intent was to make since they were made last, and did not; each with that run's id."""
         if not partitions:
             return {}
         newest: dict[str, RunRecord] = {}
@@ -178,39 +179,39 @@ class Ledger:
         return found
 
     def _fruitless(self, job: str, asset: str, since: datetime | None = None) -> list[RunRecord]:
-        """Runs for works that were to make an asset, created after `since`, that failed or were cancelled; newest first."""
+        """Runs for intents that were to make an asset, created after `since`, that failed or were cancelled; newest first."""
         ended = [dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED]
         filters = dg.RunsFilter(job_name=job, statuses=ended, created_after=since)
         records = self.instance.get_run_records(filters, limit=REMEMBERED_RUNS)
         key = dg.AssetKey(asset.split("/"))
         runs = ((each, each.dagster_run) for each in records)
-        return [each for each, run in runs if WORK_TAG in run.tags and key in (run.asset_selection or ())]
+        return [each for each, run in runs if INTENT_TAG in run.tags and key in (run.asset_selection or ())]
 
-    def _standing(self, work_key: str) -> tuple[Standing, int]:
-        records = self.instance.get_run_records(dg.RunsFilter(tags={WORK_TAG: work_key}))
+    def _state_of(self, intent_key: str) -> tuple[RequestState, int]:
+        records = self.instance.get_run_records(dg.RunsFilter(tags={INTENT_TAG: intent_key}))
         if not records:
-            return Standing.DUE, 1
+            return RequestState.DUE, 1
         if any(self._is_under_way(each, records) for each in records):
-            return Standing.UNDER_WAY, 0
+            return RequestState.UNDER_WAY, 0
         newest = records[0]
         attempts = max(int(each.dagster_run.tags.get(ATTEMPT_TAG, "1")) for each in records)
         if newest.dagster_run.status is not dg.DagsterRunStatus.FAILURE or attempts > len(BACKOFF):
-            return Standing.SETTLED, 0
+            return RequestState.SETTLED, 0
         if not self._is_transient(newest):
-            return Standing.SETTLED, 0
+            return RequestState.SETTLED, 0
         if self._ended(newest) + BACKOFF[attempts - 1] > self.now:
-            return Standing.UNDER_WAY, 0
-        return Standing.DUE, attempts + 1
+            return RequestState.UNDER_WAY, 0
+        return RequestState.DUE, attempts + 1
 
     def under_way(self, job: str) -> str | None:
         """Run of a job that has not ended, or whose re-execution by Dagster is still to come."""
         records = self.instance.get_run_records(dg.RunsFilter(job_name=job), limit=5)
         return next((each.dagster_run.run_id for each in records if self._is_under_way(each, records)), None)
 
-    def due(self, works: Sequence[Work]) -> list[dg.RunRequest]:
-        """Requests for the works that are due."""
-        standings = {work: self.standing(work) for work in works}
-        return [work.request(attempt) for work, (standing, attempt) in standings.items() if standing is Standing.DUE]
+    def due(self, intents: Sequence[RunIntent]) -> list[dg.RunRequest]:
+        """Requests for the intents that are due."""
+        states = {intent: self.state_of(intent) for intent in intents}
+        return [intent.request(attempt) for intent, (state, attempt) in states.items() if state is RequestState.DUE]
 
     def _is_under_way(self, record: RunRecord, others: Sequence[RunRecord]) -> bool:
         run = record.dagster_run

@@ -21,8 +21,8 @@ from hf_pipelines.components.stage import (
     Stage,
     StageCheck,
     StageRun,
+    check_from_facts,
     column_schema,
-    judge_noted,
     weeks_to_make,
 )
 from hf_pipelines.partitions import MarketPartitions, parse_key, week_key, week_of_session
@@ -471,7 +471,7 @@ def _explain_no_bars(market: "Market", key: str, days: list[date]) -> str:
     )
 
 
-_judge = partial(judge_noted, total="expected", unit="symbol-sessions")
+_judge = partial(check_from_facts, total="expected", unit="symbol-sessions")
 
 
 def _judge_strays(run: StageRun, inputs: Mapping[str, Loaded], key: str, content: Content) -> Finding:
