@@ -14,7 +14,7 @@ import polars as pl
 
 from hf_pipelines.research.backtest.panel import TradingPanel, build_trading_panel
 from hf_pipelines.research.backtest.reference import DEFAULT_INITIAL_CASH, run_backtest, simulate
-from hf_pipelines.research.backtest.result import BacktestResult, Fill, Ledger, build_result
+from hf_pipelines.research.backtest.result import Account, BacktestResult, Fill, build_result
 from hf_pipelines.research.costs import Costs
 
 __all__ = [
@@ -22,7 +22,7 @@ __all__ = [
     "BacktestResult",
     "Engine",
     "Fill",
-    "Ledger",
+    "Account",
     "RunBacktest",
     "TradingPanel",
     "build_result",

@@ -30,7 +30,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from hf_pipelines.research.backtest.panel import Floats, build_trading_panel
-from hf_pipelines.research.backtest.result import BacktestResult, Fill, Ledger, build_result
+from hf_pipelines.research.backtest.result import Account, BacktestResult, Fill, build_result
 from hf_pipelines.research.costs import Costs
 
 DEFAULT_INITIAL_CASH = 1_000_000.0
@@ -78,7 +78,7 @@ def run_backtest(
         account is ruined (equity at or below zero).
     """
     panel = build_trading_panel(weights, bars)
-    ledger = simulate(
+    account = simulate(
         weights=panel.weights,
         open=panel.open,
         close=panel.close,
@@ -90,7 +90,7 @@ def run_backtest(
         is_decision=panel.is_decision,
         elapsed_days=panel.elapsed_days,
     )
-    return build_result(ledger, panel, costs, fill=fill, periods_per_year=periods_per_year)
+    return build_result(account, panel, costs, fill=fill, periods_per_year=periods_per_year)
 
 
 def simulate(
@@ -105,7 +105,7 @@ def simulate(
     fill: Fill = "next_open",
     is_decision: NDArray[np.bool_] | None = None,
     elapsed_days: NDArray[np.int64] | None = None,
-) -> Ledger:
+) -> Account:
     """Keep the account on arrays already aligned: the core of `run_backtest`, for sweeps.
 
     Prices and events are taken as valid: `build_trading_panel` checks them.
@@ -128,7 +128,7 @@ def simulate(
 
     Returns
     -------
-    Ledger
+    Account
 
     Raises
     ------
@@ -166,7 +166,7 @@ def simulate(
             f"was not for {unsized_orders} orders."
         )
     _check_solvent(equity)
-    return Ledger(
+    return Account(
         equity=equity,
         cash=cash,
         net_value=net_value,

@@ -1,6 +1,6 @@
 """What a backtest hands back, whichever engine ran it.
 
-Lives here: `Ledger` (an engine's raw account), `BacktestResult` (the frames people read) and the way from
+Lives here: `Account` (arrays of what an engine did, bar by bar), `BacktestResult` (the frames people read) and the way from
 one to the other. Not here: how an account is kept (`reference.py`), what a metric means (`metrics.py`).
 """
 
@@ -23,7 +23,7 @@ Fill = Literal["next_open", "next_close"]
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class Ledger:
+class Account:
     """The account after each bar, in currency; arrays of shape (n_bars,) unless said otherwise.
 
     Identities, exact up to rounding: `equity = cash + net_value`, and the change of `equity` is the gain on
@@ -93,17 +93,17 @@ class BacktestResult:
 
 
 def build_result(
-    ledger: Ledger, panel: TradingPanel, costs: Costs, *, fill: Fill, periods_per_year: float
+    account: Account, panel: TradingPanel, costs: Costs, *, fill: Fill, periods_per_year: float
 ) -> BacktestResult:
     """Lay an engine's account out in frames.
 
     Parameters
     ----------
-    ledger : Ledger
+    account : Account
         What the engine computed on `panel`.
     panel : TradingPanel
     costs : Costs
-        As charged in `ledger`.
+        As charged in `account`.
     fill : {"next_open", "next_close"}
         As used by the engine.
     periods_per_year : float
@@ -118,41 +118,41 @@ def build_result(
     ValueError
         If `periods_per_year` is not above zero, or equity was not above zero throughout.
     """
-    equity = equity_frame(ledger, panel)
-    trades = trades_frame(ledger, panel, costs, fill=fill)
+    equity = equity_frame(account, panel)
+    trades = trades_frame(account, panel, costs, fill=fill)
     return BacktestResult(
         equity=equity,
         trades=trades,
         drawdowns=drawdowns_frame(equity),
-        metrics=summarise(equity, ledger, n_trades=trades.height, periods_per_year=periods_per_year),
+        metrics=summarise(equity, account, n_trades=trades.height, periods_per_year=periods_per_year),
     )
 
 
-def equity_frame(ledger: Ledger, panel: TradingPanel) -> pl.DataFrame:
-    """`BacktestResult.equity` of a ledger."""
+def equity_frame(account: Account, panel: TradingPanel) -> pl.DataFrame:
+    """`BacktestResult.equity` of an account."""
     return pl.DataFrame(
         {
             "session": panel.session,
             "ts": panel.ts,
-            "equity": ledger.equity,
-            "cash": ledger.cash,
-            "gross_exposure": ledger.gross_value / ledger.equity,
-            "net_exposure": ledger.net_value / ledger.equity,
-            "turnover": metrics.turnover(ledger.traded_value, ledger.equity),
-            "fees": ledger.fees,
-            "slippage": ledger.slippage,
-            "borrow": ledger.borrow,
-            "dividends": ledger.dividends,
-            "drawdown": metrics.drawdown(ledger.equity),
+            "equity": account.equity,
+            "cash": account.cash,
+            "gross_exposure": account.gross_value / account.equity,
+            "net_exposure": account.net_value / account.equity,
+            "turnover": metrics.turnover(account.traded_value, account.equity),
+            "fees": account.fees,
+            "slippage": account.slippage,
+            "borrow": account.borrow,
+            "dividends": account.dividends,
+            "drawdown": metrics.drawdown(account.equity),
         }
     )
 
 
-def trades_frame(ledger: Ledger, panel: TradingPanel, costs: Costs, *, fill: Fill) -> pl.DataFrame:
-    """`BacktestResult.trades` of a ledger."""
-    rows, columns = np.nonzero(ledger.filled_shares)
+def trades_frame(account: Account, panel: TradingPanel, costs: Costs, *, fill: Fill) -> pl.DataFrame:
+    """`BacktestResult.trades` of an account."""
+    rows, columns = np.nonzero(account.filled_shares)
     prices = panel.open if fill == "next_open" else panel.close
-    shares, price = ledger.filled_shares[rows, columns], prices[rows, columns]
+    shares, price = account.filled_shares[rows, columns], prices[rows, columns]
     notional = shares * price
     return pl.DataFrame(
         {
@@ -195,14 +195,14 @@ def drawdowns_frame(equity: pl.DataFrame) -> pl.DataFrame:
     )
 
 
-def summarise(equity: pl.DataFrame, ledger: Ledger, *, n_trades: int, periods_per_year: float) -> dict[str, float]:
+def summarise(equity: pl.DataFrame, account: Account, *, n_trades: int, periods_per_year: float) -> dict[str, float]:
     """Metrics of a backtest.
 
     Parameters
     ----------
     equity : DataFrame
         As `BacktestResult.equity`.
-    ledger : Ledger
+    account : Account
         The account it was made from.
     n_trades : int
         Fills.
@@ -224,9 +224,9 @@ def summarise(equity: pl.DataFrame, ledger: Ledger, *, n_trades: int, periods_pe
     returns = metrics.returns_of(values)
     initial = values[0]
     totals = {
-        "fees_total": ledger.fees.sum() / initial,
-        "slippage_total": ledger.slippage.sum() / initial,
-        "borrow_total": ledger.borrow.sum() / initial,
+        "fees_total": account.fees.sum() / initial,
+        "slippage_total": account.slippage.sum() / initial,
+        "borrow_total": account.borrow.sum() / initial,
     }
     annual = {
         "annual_return": metrics.annual_return(values, periods_per_year=periods_per_year),
@@ -246,13 +246,13 @@ def summarise(equity: pl.DataFrame, ledger: Ledger, *, n_trades: int, periods_pe
         "mean_gross_exposure": equity["gross_exposure"].to_numpy().mean(),
         "costs_total": sum(totals.values()),
         **totals,
-        "dividends_total": ledger.dividends.sum() / initial,
-        "min_cash": ledger.cash.min() / initial,
+        "dividends_total": account.dividends.sum() / initial,
+        "min_cash": account.cash.min() / initial,
     }
     counts = {
         "n_sessions": n_sessions,
         "n_bars": len(values),
         "n_trades": n_trades,
-        "unfilled_orders": ledger.unfilled_orders,
+        "unfilled_orders": account.unfilled_orders,
     }
     return {name: float(value) for name, value in {**summary, **counts}.items()}

@@ -266,8 +266,8 @@ def test_run_backtest_real_apple_split_makes_no_jump() -> None:
 def test_simulate_order_no_larger_than_the_rounding_is_not_filled(weight: float, traded: float) -> None:
     ones = np.ones((2, 1))
     prices = {"open": ones, "close": ones, "split_ratio": ones, "dividend": 0.0 * ones}
-    ledger = simulate(weights=weight * ones, **prices, costs=FREE, initial_cash=1.0)
-    assert ledger.filled_shares.tolist() == [[0.0], [traded]]
+    account = simulate(weights=weight * ones, **prices, costs=FREE, initial_cash=1.0)
+    assert account.filled_shares.tolist() == [[0.0], [traded]]
 
 
 @pytest.mark.parametrize(

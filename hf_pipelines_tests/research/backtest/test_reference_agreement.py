@@ -69,7 +69,7 @@ def test_simulate_agrees_with_vectorbt_where_cash_never_binds(seed: int) -> None
     open = np.vstack([close[:1], close[:-1]]) * np.exp(rng.normal(0, 0.01, shape))
     weights = rng.uniform(-0.08, 0.08, shape)
 
-    ledger = simulate(
+    account = simulate(
         weights=weights,
         open=open,
         close=close,
@@ -94,4 +94,4 @@ def test_simulate_agrees_with_vectorbt_where_cash_never_binds(seed: int) -> None
         freq="1D",
     )
 
-    np.testing.assert_allclose(ledger.equity, np.asarray(portfolio.value()).ravel(), rtol=1e-9)
+    np.testing.assert_allclose(account.equity, np.asarray(portfolio.value()).ravel(), rtol=1e-9)
