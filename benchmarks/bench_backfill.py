@@ -20,7 +20,8 @@ from time import perf_counter, process_time
 import dagster as dg
 
 from benchmarks.session_files import MarketBars, add_data_argument, last_weeks, shares_88
-from hf_pipelines.components.stage import Stage, StageRun
+from hf_pipelines.components.stage import Stage
+from hf_pipelines.components.stage_run import StageRun
 from hf_pipelines.resources import settings
 from hf_pipelines.resources.clock import Clock
 from hf_pipelines.resources.object_store import ObjectMissingError, ObjectStore

@@ -57,7 +57,7 @@ def bench_partitions() -> None:
     """A range of weeks through Dagster against the same computing and storing without it."""
     from hf_pipelines.commands.runs import Pipeline, load_market
     from hf_pipelines.components.market_stages.features import features_stage
-    from hf_pipelines.components.stage import StageRun
+    from hf_pipelines.components.stage_run import StageRun
     from hf_pipelines.resources.clock import Clock
     from hf_pipelines.resources.object_store import ObjectStore
     from hf_pipelines.resources.parquet_io_manager import Loaded

@@ -25,8 +25,9 @@ MEASURE = """
 import logging, sys
 from datetime import UTC, datetime
 from time import process_time
-from hf_pipelines.components import features_stage as stages
-from hf_pipelines.components.stage import StageRun, window
+from hf_pipelines.components.market_stages import features as stages
+from hf_pipelines.components.stage import window
+from hf_pipelines.components.stage_run import StageRun
 from hf_pipelines.research.features.registry import compute_features
 from hf_pipelines.resources.parquet_io_manager import Loaded, open_store
 from hf_pipelines.commands.runs import load_market

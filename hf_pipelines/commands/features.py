@@ -1,7 +1,7 @@
 """Feature commands: what `hfp replay` and `hfp feature test` print.
 
 Lives here: replaying stored weeks in full, and judging one feature by the contract. Does not live here: the command line
-(`cli`), how a replay compares (`components.stage`), the contract (`research.features.contract`).
+(`cli`), how a replay compares (`components.stage_checks`), the contract (`research.features.contract`).
 """
 
 import difflib
@@ -14,7 +14,9 @@ import polars as pl
 
 from hf_pipelines.components import Market
 from hf_pipelines.components.market_stages.features import calendar_changes, feature_inputs, feature_replay, recomputing
-from hf_pipelines.components.stage import StageCheck, StageRun, window
+from hf_pipelines.components.stage import window
+from hf_pipelines.components.stage_checks import StageCheck
+from hf_pipelines.components.stage_run import StageRun
 from hf_pipelines.partitions import MarketPartitions, parse_key, week_key
 from hf_pipelines.research.bars import KEY_COLUMNS
 from hf_pipelines.research.features.contract import contract_breaches, is_judged_over_events, sessions_needed

@@ -29,10 +29,8 @@ from hf_pipelines.components.market_stages.features import calendar_listing, fea
 from hf_pipelines.components.market_stages.features_report import features_report_stage
 from hf_pipelines.components.market_stages.reference import reference_stage
 from hf_pipelines.components.ranges import ranged
-from hf_pipelines.components.stage import (
-    Listing,
-    Stage,
-)
+from hf_pipelines.components.stage import SourceManifest, Stage
+from hf_pipelines.components.stage_asset import build_asset, build_currency_check
 from hf_pipelines.components.yaml_files import component_of
 from hf_pipelines.partitions import (
     MarketPartitions,
@@ -683,7 +681,7 @@ class Market(dg.Component, dg.Model, dg.Resolvable):
         return self.reference_source(table).listing(table, key, now)
 
     @property
-    def listings(self) -> dict[str, Listing]:
+    def listings(self) -> dict[str, SourceManifest]:
         """What lists the source files of each asset that is fed from outside, and `calendar_listings`."""
         tables = {
             self.reference_asset(table): partial(self.reference_listing, table) for table in self.reference_tables
@@ -691,7 +689,7 @@ class Market(dg.Component, dg.Model, dg.Resolvable):
         return {self.bars_asset: self.bars_listing, **tables, **self.calendar_listings}
 
     @property
-    def calendar_listings(self) -> dict[str, Listing]:
+    def calendar_listings(self) -> dict[str, SourceManifest]:
         """What lists the overrides of the calendar that features may know of."""
         return {
             self.features_asset(group): partial(calendar_listing, self, group)
@@ -745,8 +743,8 @@ class Market(dg.Component, dg.Model, dg.Resolvable):
         reports = [report_job(self) for _ in self.report_stages]
         replays = [replay_job(self)] if self.feature_groups else []
         return dg.Definitions(
-            assets=[stage.build_asset() for stage in stages],
-            asset_checks=[stage.build_currency_check(self.code_versions) for stage in stages],
+            assets=[build_asset(stage) for stage in stages],
+            asset_checks=[build_currency_check(stage, self.code_versions) for stage in stages],
             jobs=[job, *reports, *replays],
             schedules=[
                 *(report_schedule(self, each) for each in reports),

@@ -14,6 +14,7 @@ from hf_pipelines.components.automation.retraining import retrain_job, retrain_s
 from hf_pipelines.components.automation.strategy_sensor import following_sensor, signals_job
 from hf_pipelines.components.market import Market, checked_name
 from hf_pipelines.components.ranges import ranged
+from hf_pipelines.components.stage_asset import build_asset, build_currency_check
 from hf_pipelines.components.strategy_stages import build_stages
 from hf_pipelines.components.strategy_stages.plan import (
     BacktestPlan,
@@ -258,8 +259,8 @@ class Strategy(dg.Component, dg.Model, dg.Resolvable):
         issues = [stage.asset for stage in stages if stage.is_issue]
         retrain, issue = retrain_job(plan), signals_job(plan)
         return dg.Definitions(
-            assets=[stage.build_asset() for stage in stages],
-            asset_checks=[stage.build_currency_check(versions, issues) for stage in stages],
+            assets=[build_asset(stage) for stage in stages],
+            asset_checks=[build_currency_check(stage, versions, issues) for stage in stages],
             jobs=[retrain, issue],
             schedules=[retrain_schedule(plan, retrain)],
             sensors=[following_sensor(plan, retrain, issue)],

@@ -27,7 +27,8 @@ from hf_pipelines.components.market import (
     UniverseMember,
 )
 from hf_pipelines.components.market_stages.bars import _bars_content, _check_file, _settle
-from hf_pipelines.components.stage import WANTED_TAG
+from hf_pipelines.components.run_tags import WANTED_TAG
+from hf_pipelines.components.stage_asset import build_asset, build_currency_check
 from hf_pipelines.partitions import week_key
 from hf_pipelines.research.bars import SOURCE_SCHEMA
 from hf_pipelines.research.wording import excerpt
@@ -81,7 +82,7 @@ class SmallMarket:
     def _execute(self, *, now: str, **options: Any) -> dg.ExecuteInProcessResult:
         stage = self.market.stages[0]
         return dg.materialize(
-            [stage.build_asset(), stage.build_currency_check(self.market.code_versions)],
+            [build_asset(stage), build_currency_check(stage, self.market.code_versions)],
             resources={"io_manager": ParquetIOManager(storage=self.storage), "clock": Clock(fixed=now)},
             instance=self.instance,
             raise_on_error=False,
@@ -688,7 +689,7 @@ def test_bars_of_us_tech_in_the_week_of_apples_split_show_it(us_tech, tmp_path):
     stage = us_tech.stages[0]
     storage = Storage(uri=str(tmp_path))
     result = dg.materialize(
-        [stage.build_asset(), stage.build_currency_check(us_tech.code_versions)],
+        [build_asset(stage), build_currency_check(stage, us_tech.code_versions)],
         resources={"io_manager": ParquetIOManager(storage=storage), "clock": Clock(fixed=AFTER)},
         partition_key="2005-02-27",
         instance=dg.DagsterInstance.ephemeral(),

@@ -15,10 +15,11 @@ import polars as pl
 import pytest
 
 from hf_pipelines.commands.features import replay_lines
-from hf_pipelines.components import features_stage as stages
 from hf_pipelines.components.automation.replaying import replay_published, stored_inputs
+from hf_pipelines.components.market_stages import features as stages
 from hf_pipelines.components.market_stages.features import feature_replay
-from hf_pipelines.components.stage import Finding, StageRun
+from hf_pipelines.components.stage_checks import Finding
+from hf_pipelines.components.stage_run import StageRun
 from hf_pipelines.research.features import FEATURES, Feature, Panel, compute_features
 from hf_pipelines.research.features.registry import register
 from hf_pipelines.resources.parquet_io_manager import Loaded, require_verdict

@@ -15,7 +15,7 @@ import pytest
 import yaml
 
 from hf_pipelines.components.display import parquet_bytes
-from hf_pipelines.components.stage import Finding
+from hf_pipelines.components.stage_checks import Finding
 from hf_pipelines.components.strategy_stages.backtest import _fills_late
 from hf_pipelines.research.backtest import ENGINES
 from hf_pipelines.research.features import Feature, Panel

@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING
 import dagster as dg
 
 from hf_pipelines.components.market_stages.features import feature_inputs, feature_replay, recomputing
-from hf_pipelines.components.stage import StageRun, window
+from hf_pipelines.components.stage import window
+from hf_pipelines.components.stage_run import StageRun
 from hf_pipelines.research.wording import some_of
 from hf_pipelines.resources.clock import Clock
 from hf_pipelines.resources.object_store import ObjectMissingError

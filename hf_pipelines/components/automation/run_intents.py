@@ -19,7 +19,7 @@ from typing import Any
 import dagster as dg
 from dagster import RunRecord
 
-from hf_pipelines.components.stage import WANTED_TAG, named_partitions
+from hf_pipelines.components.run_tags import WANTED_TAG, named_partitions
 from hf_pipelines.resources.dagster_internals import FINISHED_STATUSES, WILL_RETRY_TAG
 from hf_pipelines.resources.outages import OUTAGES
 

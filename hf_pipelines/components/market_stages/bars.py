@@ -15,16 +15,9 @@ import dagster as dg
 import polars as pl
 
 from hf_pipelines.components.code_version import code_version
-from hf_pipelines.components.stage import (
-    Computed,
-    Finding,
-    Stage,
-    StageCheck,
-    StageRun,
-    check_from_facts,
-    column_schema,
-    weeks_to_make,
-)
+from hf_pipelines.components.stage import Stage, column_schema, weeks_to_make
+from hf_pipelines.components.stage_checks import Finding, StageCheck, check_from_facts
+from hf_pipelines.components.stage_run import Computed, StageRun
 from hf_pipelines.partitions import MarketPartitions, parse_key, week_key, week_of_session
 from hf_pipelines.research.bars import (
     BARS_SCHEMA,
@@ -149,8 +142,8 @@ def bars_stage(market: "Market") -> Stage:
         ),
         column_schema=column_schema(COLUMN_DESCRIPTIONS, BARS_SCHEMA),
         pool=market.name,
-        listing=market.bars_listing,
-        is_listing_live=market.is_fed,
+        manifest=market.bars_listing,
+        is_manifest_live=market.is_fed,
         is_own=partial(_is_own, market.partitions),
         known_gaps=frozenset(market.known_gaps),
     )

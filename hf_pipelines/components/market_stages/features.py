@@ -24,19 +24,9 @@ import polars as pl
 
 from hf_pipelines.components.code_version import code_version
 from hf_pipelines.components.display import markdown_table
-from hf_pipelines.components.stage import (
-    N_CLOSE_TIMES,
-    REPLAY_DESCRIPTION,
-    Computed,
-    Finding,
-    Stage,
-    StageCheck,
-    StageInput,
-    StageRun,
-    column_schema,
-    weeks_to_make,
-    window,
-)
+from hf_pipelines.components.stage import Stage, StageInput, column_schema, weeks_to_make, window
+from hf_pipelines.components.stage_checks import N_CLOSE_TIMES, REPLAY_DESCRIPTION, Finding, StageCheck
+from hf_pipelines.components.stage_run import Computed, StageRun
 from hf_pipelines.partitions import SURROUNDING_DAYS, MarketPartitions, parse_key, week_end, week_of_session, week_start
 from hf_pipelines.research.features.feature import Feature
 from hf_pipelines.research.features.panel import CalendarChange
@@ -559,7 +549,7 @@ def features_stage(market: "Market", group: str) -> Stage:
             *_column_checks(market, group, read),
         ),
         pool=market.name,
-        listing=partial(calendar_listing, market, group) if reads_calendar(market, group) else None,
+        manifest=partial(calendar_listing, market, group) if reads_calendar(market, group) else None,
         column_schema=column_schema(
             {each.name: f"{each.formula} ({each.window})" for each in features},
             {each.name: pl.Float32() for each in features},

@@ -17,7 +17,8 @@ import polars as pl
 
 from hf_pipelines.components.code_version import code_version
 from hf_pipelines.components.display import markdown_table, parquet_bytes, picture
-from hf_pipelines.components.stage import Stage, StageInput, StageRun, each_partition, window
+from hf_pipelines.components.stage import Stage, StageInput, window
+from hf_pipelines.components.stage_run import StageRun, each_partition
 from hf_pipelines.research.features_report import (
     closest_pairs,
     clustered,

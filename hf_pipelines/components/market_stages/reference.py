@@ -15,7 +15,9 @@ from typing import TYPE_CHECKING, Any
 import polars as pl
 
 from hf_pipelines.components.code_version import code_version
-from hf_pipelines.components.stage import Computed, Stage, StageCheck, StageRun, check_from_facts, column_schema
+from hf_pipelines.components.stage import Stage, column_schema
+from hf_pipelines.components.stage_checks import StageCheck, check_from_facts
+from hf_pipelines.components.stage_run import Computed, StageRun
 from hf_pipelines.partitions import week_key
 from hf_pipelines.research.references import REFERENCES, check_structure, validate_references
 from hf_pipelines.research.sentiment import lexicon_scores, score_news
@@ -67,8 +69,8 @@ def reference_stage(market: "Market", table: str) -> Stage:
             {name: COLUMN_DESCRIPTIONS.get(name, name.replace("_", " ")) for name in contract.schema}, contract.schema
         ),
         pool=market.name,
-        listing=partial(market.reference_listing, table),
-        is_listing_live=table in market.reference_landings,
+        manifest=partial(market.reference_listing, table),
+        is_manifest_live=table in market.reference_landings,
     )
 
 

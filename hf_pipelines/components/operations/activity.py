@@ -11,7 +11,7 @@ from datetime import UTC, datetime, timedelta
 import dagster as dg
 from dagster import RunRecord
 
-from hf_pipelines.components.stage import named_partitions
+from hf_pipelines.components.run_tags import named_partitions
 from hf_pipelines.resources.dagster_internals import IN_PROGRESS_RUN_STATUSES
 from hf_pipelines.resources.incidents import span
 from hf_pipelines.resources.pulse import deaths

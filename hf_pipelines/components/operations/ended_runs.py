@@ -17,7 +17,7 @@ from dagster import RunRecord
 
 from hf_pipelines.components.operations.cause import first_failure
 from hf_pipelines.components.operations.inventory import Watched
-from hf_pipelines.components.stage import named_partitions
+from hf_pipelines.components.run_tags import named_partitions
 from hf_pipelines.components.strategy_stages import RETRAINED
 from hf_pipelines.partitions import parse_key
 from hf_pipelines.resources.dagster_internals import AUTO_RETRY_RUN_ID_TAG, WILL_RETRY_TAG

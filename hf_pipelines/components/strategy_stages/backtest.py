@@ -9,15 +9,9 @@ import polars as pl
 
 from hf_pipelines.components.code_version import code_version
 from hf_pipelines.components.display import backtest_metadata, numeric, parquet_bytes
-from hf_pipelines.components.stage import (
-    Finding,
-    Stage,
-    StageCheck,
-    StageInput,
-    StageRun,
-    each_partition,
-    window,
-)
+from hf_pipelines.components.stage import Stage, StageInput, window
+from hf_pipelines.components.stage_checks import Finding, StageCheck
+from hf_pipelines.components.stage_run import StageRun, each_partition
 from hf_pipelines.components.strategy_stages.plan import REGISTRIES, StrategyPlan, single, trade, trading_fields
 from hf_pipelines.research.backtest import ENGINES, BacktestResult
 from hf_pipelines.research.costs import Costs

@@ -11,14 +11,9 @@ import polars as pl
 
 from hf_pipelines.components.code_version import code_version
 from hf_pipelines.components.display import numeric, picture
-from hf_pipelines.components.stage import (
-    Finding,
-    Stage,
-    StageCheck,
-    StageInput,
-    StageRun,
-    each_partition,
-)
+from hf_pipelines.components.stage import Stage, StageInput
+from hf_pipelines.components.stage_checks import Finding, StageCheck
+from hf_pipelines.components.stage_run import StageRun, each_partition
 from hf_pipelines.components.strategy_stages.plan import (
     REGISTRIES,
     StrategyPlan,

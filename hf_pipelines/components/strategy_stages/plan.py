@@ -10,9 +10,7 @@ from typing import Any
 import polars as pl
 
 from hf_pipelines.components.market import Market
-from hf_pipelines.components.stage import (
-    StageInput,
-)
+from hf_pipelines.components.stage import StageInput
 from hf_pipelines.research.backtest import ENGINES, BacktestResult, Fill
 from hf_pipelines.research.bars import KEY_COLUMNS
 from hf_pipelines.research.costs import Costs

@@ -10,16 +10,9 @@ import polars as pl
 
 from hf_pipelines.components.code_version import code_version
 from hf_pipelines.components.display import markdown_table
-from hf_pipelines.components.stage import (
-    Finding,
-    Stage,
-    StageCheck,
-    StageInput,
-    StageRun,
-    each_partition,
-    replay_guard,
-    week_of_key,
-)
+from hf_pipelines.components.stage import Stage, StageInput, week_of_key
+from hf_pipelines.components.stage_checks import Finding, StageCheck, replay_guard
+from hf_pipelines.components.stage_run import StageRun, each_partition
 from hf_pipelines.components.strategy_stages.fitted_model import model_name
 from hf_pipelines.components.strategy_stages.plan import REGISTRIES, StrategyPlan, feature_frames
 from hf_pipelines.partitions import parse_key

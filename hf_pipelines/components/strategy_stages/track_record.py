@@ -7,14 +7,8 @@ import polars as pl
 
 from hf_pipelines.components.code_version import code_version
 from hf_pipelines.components.display import backtest_metadata, numeric
-from hf_pipelines.components.stage import (
-    Stage,
-    StageInput,
-    StageRun,
-    each_partition,
-    week_of_key,
-    window,
-)
+from hf_pipelines.components.stage import Stage, StageInput, week_of_key, window
+from hf_pipelines.components.stage_run import StageRun, each_partition
 from hf_pipelines.components.strategy_stages.plan import REGISTRIES, StrategyPlan, trade, trading_fields
 from hf_pipelines.research.backtest import ENGINES, BacktestResult
 from hf_pipelines.research.bars import KEY_COLUMNS

@@ -1,0 +1,90 @@
+"""Stage run: what a stage's computation is given, and what it returns.
+
+Lives here: the types of both, and computing one partition at a time. Does not live here: the stage itself (`stage`), its
+checks (`stage_checks`), publishing (`stage_asset`).
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, Protocol
+
+from hf_pipelines.resources.parquet_io_manager import Loaded
+from hf_pipelines.resources.partition_store import Content, PartitionStore
+
+
+@dataclass(frozen=True)
+class StageRun:
+    """What a computation may know of the run it is part of.
+
+    Attributes
+    ----------
+    partitions : tuple of str
+        Partition keys to compute.
+    now : datetime
+        Wall clock at the start of the step, UTC.
+    log : object
+        Dagster's logger.
+    tracked : mapping of partition to str
+        Run of the experiment tracker, where there is one.
+    store : PartitionStore, optional
+        Where the stage publishes.
+    """
+
+    partitions: tuple[str, ...]
+    now: datetime
+    log: Any
+    tracked: Mapping[str, str] = field(default_factory=dict)
+    store: PartitionStore | None = None
+
+
+@dataclass(frozen=True)
+class Computed:
+    """Contents by partition, and in words why others have none; metadata is shown in the UI.
+
+    Partitions in `skipped` name no session: over a range they need no content.
+    """
+
+    contents: Mapping[str, Content]
+    failures: Mapping[str, str] = field(default_factory=dict)
+    metadata: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    skipped: tuple[str, ...] = ()
+
+
+class StageCompute(Protocol):
+    """Computes the content of every partition of a run."""
+
+    def __call__(self, run: StageRun, inputs: Mapping[str, Loaded]) -> Computed: ...
+
+
+def each_partition(
+    compute_one: Callable[[StageRun, Mapping[str, Loaded], str], tuple[Content, Mapping[str, Any]]],
+    *,
+    is_needed: Callable[[str], bool] = lambda key: True,
+) -> StageCompute:
+    """A computation that looks at one partition at a time; over a range one bad partition does not stop the rest.
+
+    Parameters
+    ----------
+    compute_one : callable
+        Raises ValueError for a partition that cannot be computed.
+    is_needed : callable
+        Over a range, partitions for which it is false are skipped.
+    """
+
+    def compute(run: StageRun, inputs: Mapping[str, Loaded]) -> Computed:
+        if len(run.partitions) == 1:
+            (key,) = run.partitions
+            content, notes = compute_one(run, inputs, key)
+            return Computed({key: content}, metadata={key: notes})
+        contents, failures, metadata = {}, {}, {}
+        needed = [key for key in run.partitions if is_needed(key)]
+        for number, key in enumerate(needed, start=1):
+            try:
+                contents[key], metadata[key] = compute_one(run, inputs, key)
+            except ValueError as e:
+                failures[key] = str(e)
+            run.log.info(f"{key}: {number} of {len(needed)} partitions computed")
+        return Computed(contents, failures, metadata, tuple(sorted(set(run.partitions) - set(needed))))
+
+    return compute
