@@ -26,7 +26,7 @@ import numpy as np
 
 from hf_pipelines.research.features.feature import Feature
 from hf_pipelines.research.features.panel import BoolArray, FloatArray, Panel
-from hf_pipelines.research.features.technical import rate_of_change
+from hf_pipelines.research.features.technical.trend import rate_of_change
 from hf_pipelines.research.features.windows import Window, alone, paired, swept, window_kernel
 
 Locked = TypeVar("Locked", FloatArray, BoolArray)

@@ -24,7 +24,7 @@ import numpy as np
 from hf_pipelines.research.features import technical
 from hf_pipelines.research.features.feature import Feature, Input
 from hf_pipelines.research.features.panel import FloatArray, OffsetArray, Panel
-from hf_pipelines.research.features.technical import rate_of_change
+from hf_pipelines.research.features.technical.trend import rate_of_change
 from hf_pipelines.research.features.windows import alone, swept, window_kernel
 
 Statistic = Callable[[FloatArray, OffsetArray], FloatArray]

@@ -11,8 +11,8 @@ As long as no corporate action happens, prices seen from one bar or from the nex
 bars without one is adjusted once for all of its windows. Symbols are shared out among threads; no value depends on
 how.
 
-numba caches a kernel by the time stamp of its own file only: a function that a kernel calls lives in the same
-file.
+numba keeps compiled code by the time stamp of the kernel's own file. A kernel may call kernels of other files: theirs
+take part here.
 """
 
 from __future__ import annotations
@@ -57,7 +57,11 @@ class LazyKernel:
         """The function under numba; a division by zero gives inf or NaN, not an error."""
         from numba import njit
 
-        return njit(cache=True, nogil=True, error_model="numpy")(self.py_func)
+        compiled = njit(cache=True, nogil=True, error_model="numpy")(self.py_func)
+        # With NUMBA_DISABLE_JIT it is the plain function.
+        if hasattr(compiled, "_cache"):
+            _stamp_with_called(compiled._cache._cache_file, self)
+        return compiled
 
     @property
     def _numba_type_(self) -> Any:
@@ -85,6 +89,28 @@ def window_kernel(function: Kernel) -> Kernel:
         The same function, compiled by numba on first use.
     """
     return cast(Kernel, LazyKernel(function))
+
+
+def _called_files(kernel: LazyKernel) -> list[str]:
+    """Other files that the kernel's compiled code is made of: those of the kernels that it calls, and of what they call."""
+    waiting, found = [kernel], {id(kernel): kernel}
+    while waiting:
+        function = waiting.pop().py_func
+        for name in function.__code__.co_names:
+            called = function.__globals__.get(name)
+            if isinstance(called, LazyKernel) and id(called) not in found:
+                found[id(called)] = called
+                waiting.append(called)
+    files = {each.py_func.__code__.co_filename for each in found.values()}
+    # A kernel that was typed at a prompt has no file.
+    return sorted(each for each in files - {kernel.py_func.__code__.co_filename} if os.path.exists(each))
+
+
+def _stamp_with_called(index: Any, kernel: LazyKernel) -> None:
+    """Add to the time stamp by which numba judges its kept code those of the files that the kernel reaches."""
+    for file in _called_files(kernel):
+        state = os.stat(file)
+        index._source_stamp = (*index._source_stamp, file, state.st_mtime_ns, state.st_size)
 
 
 def windowed(kernel: Callable[..., float], lookback_bars: int) -> Callable[[Panel], FloatArray]:
