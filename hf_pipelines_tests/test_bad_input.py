@@ -13,6 +13,7 @@ from hf_pipelines.components.yaml_lines import LOADING_ERRORS, FaultyYAMLError, 
 from hf_pipelines.research.features import FEATURES
 from hf_pipelines.research.learners import LEARNERS
 from hf_pipelines.research.signals import RULES
+from hf_pipelines.research.splitters import SPLITTERS
 from hf_pipelines.research.targets import TARGETS
 from hf_pipelines_tests.checkout import make_checkout
 
@@ -68,6 +69,23 @@ CASES = [
     pytest.param(
         DIRECTION, "threshold: 0.55, long", "threshold: 55, long",
         ["`threshold` must be above 0 and at most 1, was 55"], id="rule param out of bounds",
+    ),
+    pytest.param(
+        DIRECTION, "    n_splits: 5", "    type: kfold\n    n_splits: 5",
+        [f"`cross_validation` must be among {', '.join(sorted(SPLITTERS))}, was kfold"], id="unknown splitter",
+    ),
+    pytest.param(
+        DIRECTION, "    n_splits: 5", "    test_sessions: 9\n    type: purged_kfold",
+        ["`params` of 'purged_kfold' must be among ['embargo_sessions', 'min_train_sessions', 'n_splits']", "test_sessions"],
+        id="param of another splitter",
+    ),
+    pytest.param(
+        DIRECTION, "    n_splits: 5", "    n_splits: 5\n    params: {n_splits: 4}",
+        ["`cross_validation` must give a parameter once, was given n_splits twice"], id="splitter param twice",
+    ),
+    pytest.param(
+        DIRECTION, "    n_splits: 5", "    max_train_sessions: 3\n    min_train_sessions: 9",
+        ["`max_train_sessions` must be at least `min_train_sessions` (9), was 3"], id="splitter params that contradict",
     ),
     pytest.param(
         DIRECTION, "market: us_tech", "market: us_teck", ["`market` must be one of us_tech, us_tech_feed, was 'us_teck'"],

@@ -190,7 +190,7 @@ class _Reader:
         held = {
             name: value
             for name, value in vars(cls).items()
-            if name not in _OF_EVERY_CLASS and not _is_generated(value) and not isinstance(value, cls)
+            if name not in _OF_EVERY_CLASS and not _is_generated(value) and cls not in type(value).__mro__
         }
         # A dataclass is also the names, the order and the defaults of its fields.
         fields = [

@@ -36,7 +36,8 @@ def markdown_table(frame: pl.DataFrame) -> str:
     return "\n".join(lines)
 
 
-def backtest_metadata(result: BacktestResult) -> dict[str, Any]:
+def backtest_metadata(result: BacktestResult, note: str = "") -> dict[str, Any]:
+    """Picture, with a note in its title where there is one, and metrics of a simulated account."""
     from hf_pipelines.research.plots import equity_png
 
-    return {"equity": picture(equity_png(result)), **numeric(result.metrics)}
+    return {"equity": picture(equity_png(result, note=note)), **numeric(result.metrics)}

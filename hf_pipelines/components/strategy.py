@@ -20,6 +20,7 @@ from hf_pipelines.components.strategy_stages.plan import (
     BacktestPlan,
     LearnerPlan,
     RulePlan,
+    SplitterPlan,
     StrategyPlan,
     TrainingPlan,
 )
@@ -30,7 +31,7 @@ from hf_pipelines.research.costs import Costs
 from hf_pipelines.research.features.registry import names_by_group
 from hf_pipelines.research.learners import LEARNERS, ParamValue, resolve_params
 from hf_pipelines.research.signals import RULES, fill_rule_params
-from hf_pipelines.research.splitters import PurgedWalkForward
+from hf_pipelines.research.splitters import DEFAULT_SPLITTER, SPLITTERS, build_splitter, fill_splitter_params
 from hf_pipelines.research.targets import TARGETS, build_target
 
 
@@ -66,18 +67,28 @@ class TrainingSpec(dg.Model, dg.Resolvable):
 
 
 class CrossValidationSpec(dg.Model, dg.Resolvable):
-    """Purged, embargoed walk-forward over sessions."""
+    """A key of SPLITTERS and its parameters: below `params`, or beside `type` those that many splitters share."""
 
-    n_splits: int = 5
+    type: str = DEFAULT_SPLITTER
+    params: Mapping[str, Any] = Field(default_factory=dict)
+    n_splits: int | None = None
     test_sessions: int | None = None
     step_sessions: int | None = None
-    min_train_sessions: int = 60
+    min_train_sessions: int | None = None
     max_train_sessions: int | None = None
-    embargo_sessions: int = 1
+    embargo_sessions: int | None = None
 
     _splits = ranged("n_splits", low=1, high=1_000)
     _sessions = ranged("test_sessions", "step_sessions", "min_train_sessions", "max_train_sessions", low=1, high=15_000)
     _embargo = ranged("embargo_sessions", low=0, high=1_000)
+
+    @property
+    def given(self) -> dict[str, Any]:
+        """The parameters that differ from the splitter's defaults."""
+        beside = self.model_dump(exclude={"type", "params"}, exclude_none=True)
+        if twice := sorted({*beside} & {*self.params}):
+            raise ValueError(f"`cross_validation` must give a parameter once, was given {', '.join(twice)} twice.")
+        return {**beside, **self.params}
 
 
 class LearnerSpec(dg.Model, dg.Resolvable):
@@ -172,6 +183,16 @@ class Strategy(dg.Component, dg.Model, dg.Resolvable):
         build_target(target.type, horizon_bars=target.horizon_bars, params=target.params)
         return target
 
+    @field_validator("cross_validation")
+    @classmethod
+    def _check_cross_validation(cls, spec: CrossValidationSpec) -> CrossValidationSpec:
+        _require_known("cross_validation", spec.type, SPLITTERS)
+        try:
+            build_splitter(spec.type, spec.given)
+        except TypeError as e:
+            raise ValueError(str(e)) from e
+        return spec
+
     @field_validator("learner")
     @classmethod
     def _check_learner(cls, learner: LearnerSpec) -> LearnerSpec:
@@ -207,7 +228,6 @@ class Strategy(dg.Component, dg.Model, dg.Resolvable):
 
     @model_validator(mode="after")
     def _check_numbers(self) -> "Strategy":
-        PurgedWalkForward(**self.cross_validation.model_dump())
         task = LEARNERS[self.learner.type].task
         if (task == "classification") != bool(TARGETS[self.target.type].classes):
             raise ValueError(
@@ -234,7 +254,10 @@ class Strategy(dg.Component, dg.Model, dg.Resolvable):
             },
             target=build_target(self.target.type, horizon_bars=self.target.horizon_bars, params=self.target.params),
             training=TrainingPlan(**self.training.model_dump()),
-            splitter=PurgedWalkForward(**self.cross_validation.model_dump()),
+            splitter=SplitterPlan(
+                name=self.cross_validation.type,
+                params=fill_splitter_params(self.cross_validation.type, self.cross_validation.given),
+            ),
             learner=LearnerPlan(name=self.learner.type, params=dict(self.learner.params), seed=self.learner.seed),
             rule=RulePlan(name=self.signal.type, params=dict(self.signal.params)),
             backtest=BacktestPlan(

@@ -6,10 +6,9 @@ rows make a fold (`splitters`), what an estimator is (`learners`), what a metric
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Protocol
 
 import numpy as np
 import polars as pl
@@ -31,14 +30,18 @@ from hf_pipelines.research.metrics import (
     mean_information_coefficient,
     regression_metrics,
 )
+from hf_pipelines.research.splitters.intervals import (
+    Intervals,
+    as_times,
+    label_intervals,
+    overlaps,
+    training_intervals,
+)
+from hf_pipelines.research.splitters.splitter import Splitter, has_paths
 from hf_pipelines.research.targets import Target
 
-
-class Splitter(Protocol):
-    """What `cross_validate` needs of a splitter: scikit-learn's `split`, given a training matrix as `X`."""
-
-    def split(self, X: object, y: object = None, groups: object = None) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """Yield row numbers of training and test set, fold by fold."""
+# What tells predictions of one symbol and bar apart, where a splitter or a target gives several.
+ROW_PARTS = ("horizon", "path")
 
 
 @dataclass(frozen=True)
@@ -48,20 +51,23 @@ class CrossValidation:
     Attributes
     ----------
     predictions : DataFrame
-        Sorted by (fold, ts, symbol): `symbol`, `session`, `ts`, `fold` (Int32), `trained_until` (largest
-        `label_end` of the fold's training rows), the columns of `predict_frame`, `y`, `target`. A (symbol,
-        ts) occurs once per test block that holds it.
+        Sorted by (fold, ts, symbol): `symbol`, `session`, `ts`, `fold` (Int32), `path` (Int32, where the splitter has
+        paths), `trained_until` (largest `label_end` of the fold's training rows), the columns of `predict_frame`, `y`,
+        `target`. A (symbol, ts) occurs once per test block that holds it.
+    training_intervals : DataFrame
+        `fold`, `start`, `end`: times that the training rows of each fold know about, as `training_intervals` joins them.
     fold_metrics : DataFrame
         One row per fold: `fold`, `n_train`, `n_test`, `train_start`, `train_end`, `trained_until`,
         `test_start`, `test_end` (ts of first and last rows), then the metrics.
     metrics : dict of str to float
-        The same metrics over `latest_predictions`, all folds pooled. Classification: `log_loss`, `accuracy`,
+        The same metrics over `latest_predictions`, all folds pooled; where there are paths, the mean over them. Classification: `log_loss`, `accuracy`,
         `balanced_accuracy`, `baseline_log_loss` (always predicting the training shares of the classes: what
         the model has to beat). Regression: `r2`, `rmse`. Both: `information_coefficient`, the mean over
         sessions.
     """
 
     predictions: pl.DataFrame
+    training_intervals: pl.DataFrame
     fold_metrics: pl.DataFrame
     metrics: dict[str, float]
 
@@ -71,6 +77,7 @@ class _Fold:
     number: int
     train: np.ndarray
     test: np.ndarray
+    path: np.ndarray | None = None
 
 
 def cross_validate(
@@ -100,7 +107,7 @@ def cross_validate(
     params : mapping, optional
         Hyper-parameters that differ from the learner's defaults.
     splitter : Splitter
-        Yields the folds, e.g. `PurgedWalkForward`.
+        Yields the folds, e.g. `PurgedWalkForward`; a `PathSplitter` also the path of each test row.
     target : Target
         What the matrix was built for.
     weighting : {"none", "class_balance"}
@@ -125,7 +132,7 @@ def cross_validate(
 
     _check_task(learner, target)
     resolve_params(learner, params)
-    folds = [_Fold(number, train, test) for number, (train, test) in enumerate(splitter.split(matrix))]
+    folds = _folds(splitter, matrix)
     y = matrix["y"].to_numpy()
     _check_classes({f"fold {fold.number}": y[fold.train] for fold in folds}, target)
     X = feature_array(matrix, feature_names(matrix))
@@ -142,6 +149,7 @@ def cross_validate(
     shares = np.array([_class_shares(y[fold.train], target) for fold in folds])
     return CrossValidation(
         predictions=predictions,
+        training_intervals=_training_intervals(matrix, folds),
         fold_metrics=pl.DataFrame(
             [
                 {**_describe(matrix, fold), **_score(of_fold, target=target, class_shares=shares)}
@@ -149,34 +157,96 @@ def cross_validate(
             ],
             schema_overrides={"fold": pl.Int32},
         ),
-        metrics=_score(latest_predictions(predictions), target=target, class_shares=shares),
+        metrics=_pooled(latest_predictions(predictions), target=target, class_shares=shares),
     )
 
 
 def latest_predictions(predictions: pl.DataFrame) -> pl.DataFrame:
     """One prediction per symbol and bar: where test blocks overlap, that of the model trained the latest.
 
+    Only models that were trained on the past of a row are older or younger than each other: where folds are trained on later
+    data, predictions of one row are told apart by their `path`.
+
     Parameters
     ----------
     predictions : DataFrame
-        Out-of-fold predictions: `symbol`, `ts`, `fold`, `trained_until` and anything else.
+        Out-of-fold predictions: `symbol`, `ts`, `fold`, `trained_until`, `path` and `horizon` where they have them, and
+        anything else.
 
     Returns
     -------
     DataFrame
-        The same columns, sorted by (ts, symbol), each (symbol, ts) once.
+        The same columns, sorted by (ts, symbol), each (symbol, ts) once; once a path and horizon where there are any.
 
     Raises
     ------
     ValueError
-        If a fold predicts the same (symbol, ts) twice.
+        If a fold predicts the same (symbol, ts) twice, or of several predictions of one (symbol, ts) and path any was made
+        by a fold that was trained on later data.
     """
-    repeated = predictions.filter(pl.struct("symbol", "ts", "fold").is_duplicated())
+    keys = ["symbol", "ts", *(name for name in ROW_PARTS if name in predictions.columns)]
+    repeated = predictions.filter(pl.struct(*keys, "fold").is_duplicated())
     if repeated.height:
         folds = repeated["fold"].unique().sort().to_list()
         raise ValueError(f"`predictions` must hold a symbol and ts once per fold, was repeated in folds {folds[:5]}.")
-    by_age = predictions.sort("ts", "symbol", "trained_until", "fold")
-    return by_age.unique(["symbol", "ts"], keep="last", maintain_order=True)
+    is_later = pl.col("trained_until") >= pl.col("ts")
+    ambiguous = predictions.filter(pl.struct(keys).is_duplicated() & is_later)
+    if ambiguous.height:
+        folds = ambiguous["fold"].unique().sort().to_list()
+        raise ValueError(
+            "`predictions` must hold a symbol and ts once a path where folds are trained on later data, was repeated in "
+            f"folds {folds[:5]}; let the splitter say which path a test row belongs to."
+        )
+    by_age = predictions.sort("ts", "symbol", *keys[2:], "trained_until", "fold")
+    return by_age.unique(keys, keep="last", maintain_order=True)
+
+
+def split_by_path(predictions: pl.DataFrame) -> dict[int | None, pl.DataFrame]:
+    """The predictions of each path, without the column; {None: all} where there are no paths."""
+    if "path" not in predictions.columns:
+        return {None: predictions}
+    parts = predictions.partition_by("path", as_dict=True)
+    return {path: parts[(path,)].drop("path") for path in sorted(each for (each,) in parts)}
+
+
+def share_trained_on_later(predictions: pl.DataFrame) -> float:
+    """Share of out-of-fold predictions whose model knew labels that end at or after the row: 0 for a walk-forward."""
+    return float((predictions["trained_until"] >= predictions["ts"]).mean() or 0.0)  # type: ignore[arg-type]
+
+
+def leaked_predictions(
+    predictions: pl.DataFrame, *, matrix: pl.DataFrame, training_intervals: pl.DataFrame
+) -> pl.DataFrame:
+    """Predictions whose row shares an instant with a training row of its fold: from the bar to the label's end of both.
+
+    Parameters
+    ----------
+    predictions : DataFrame
+        Out-of-fold predictions.
+    matrix : DataFrame
+        The training matrix they were made from, which has the label intervals.
+    training_intervals : DataFrame
+        As in `CrossValidation`.
+
+    Returns
+    -------
+    DataFrame
+        The rows of `predictions` that leak, in order, with `label_end`. A row that the matrix lacks leaks, `label_end` null:
+        what it shares is not known. So does one of a fold without training intervals.
+    """
+    keys = [*KEY_COLUMNS, *(name for name in ("horizon",) if name in predictions.columns)]
+    known = predictions.join(matrix.select(*keys, "label_end"), on=keys, how="left", maintain_order="left")
+    fold, of_row = (
+        known["fold"].to_numpy(),
+        label_intervals(known.with_columns(pl.col("label_end").fill_null(pl.col("ts")))),
+    )
+    is_leak = known["label_end"].is_null().to_numpy().copy()
+    learned = training_intervals["fold"].to_numpy()
+    trained = Intervals(as_times(training_intervals["start"]), as_times(training_intervals["end"]))
+    for number in np.unique(fold):
+        rows, parts = np.flatnonzero(fold == number), np.flatnonzero(learned == number)
+        is_leak[rows] |= overlaps(of_row[rows], trained[parts]) if len(parts) else True
+    return known.filter(pl.Series(is_leak))
 
 
 def fit_final(
@@ -254,17 +324,41 @@ def _one_blas_thread() -> AbstractContextManager[object]:
     return limits
 
 
+def _folds(splitter: Splitter, matrix: pl.DataFrame) -> list[_Fold]:
+    folds = [_Fold(number, train, test) for number, (train, test) in enumerate(splitter.split(matrix))]
+    if not has_paths(splitter):
+        return folds
+    return [
+        _Fold(fold.number, fold.train, fold.test, path)
+        for fold, path in zip(folds, splitter.paths(matrix), strict=True)
+    ]
+
+
+def _training_intervals(matrix: pl.DataFrame, folds: Sequence[_Fold]) -> pl.DataFrame:
+    rows = label_intervals(matrix)
+    found = [training_intervals(rows, fold.train, fold.test) for fold in folds]
+    return pl.DataFrame(
+        {
+            "fold": np.repeat([fold.number for fold in folds], [len(each.start) for each in found]).astype(np.int32),
+            "start": np.concatenate([each.start for each in found]),
+            "end": np.concatenate([each.end for each in found]),
+        }
+    ).with_columns(pl.col("start", "end").cast(matrix.schema["ts"]))
+
+
 def _predict_fold(
     estimator: Estimator, matrix: pl.DataFrame, *, fold: _Fold, target: Target, missing: str
 ) -> pl.DataFrame:
     rows = matrix[fold.test]
     predicted = predict_frame(estimator, rows, features=feature_names(matrix), classes=target.classes, missing=missing)
     trained_until = matrix["label_end"][fold.train].max()
-    return predicted.with_columns(y=rows["y"], target=rows["target"]).select(
+    path = {} if fold.path is None else {"path": pl.Series(fold.path, dtype=pl.Int32)}
+    return predicted.with_columns(y=rows["y"], target=rows["target"], **path).select(
         *KEY_COLUMNS,
         pl.lit(fold.number, dtype=pl.Int32).alias("fold"),
+        *path,
         pl.lit(trained_until, dtype=matrix.schema["label_end"]).alias("trained_until"),
-        pl.exclude(KEY_COLUMNS),
+        pl.exclude(*KEY_COLUMNS, *path),
     )
 
 
@@ -280,6 +374,11 @@ def _describe(matrix: pl.DataFrame, fold: _Fold) -> dict[str, object]:
         "test_start": test_ts.min(),
         "test_end": test_ts.max(),
     }
+
+
+def _pooled(latest: pl.DataFrame, *, target: Target, class_shares: np.ndarray) -> dict[str, float]:
+    of_path = [_score(each, target=target, class_shares=class_shares) for each in split_by_path(latest).values()]
+    return {name: float(np.mean([each[name] for each in of_path])) for name in of_path[0]}
 
 
 def _score(predictions: pl.DataFrame, *, target: Target, class_shares: np.ndarray) -> dict[str, float]:

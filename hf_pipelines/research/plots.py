@@ -33,12 +33,14 @@ SHOWN_FEATURES = 60
 NO_VALUE_COLOUR = "#c8c8c8"
 
 
-def equity_png(result: BacktestResult) -> bytes:
+def equity_png(result: BacktestResult, *, note: str = "") -> bytes:
     """Equity curve over the drawdown below it.
 
     Parameters
     ----------
     result : BacktestResult
+    note : str
+        What the account is, where it is not what could have been earned: above the numbers.
 
     Returns
     -------
@@ -53,7 +55,7 @@ def equity_png(result: BacktestResult) -> bytes:
     top.plot(session, equity, color=EQUITY_COLOUR, linewidth=1.2)
     top.set_ylabel("Equity")
     top.yaxis.set_major_formatter(StrMethodFormatter("{x:,.10g}"))
-    top.set_title(_headline(result.metrics), loc="left", fontsize=10)
+    top.set_title("\n".join(filter(None, (note, _headline(result.metrics)))), loc="left", fontsize=10)
     bottom.fill_between(session, result.equity["drawdown"].to_numpy(), color=DRAWDOWN_COLOUR, linewidth=0)
     bottom.set_ylim(bottom=0.0)
     bottom.invert_yaxis()

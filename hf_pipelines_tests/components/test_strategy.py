@@ -16,11 +16,15 @@ import yaml
 
 from hf_pipelines.components.display import parquet_bytes
 from hf_pipelines.components.stage_checks import Finding
+from hf_pipelines.components.strategy_stages import RETRAINED
 from hf_pipelines.components.strategy_stages.backtest import _fills_late
 from hf_pipelines.research.backtest import ENGINES
 from hf_pipelines.research.features import Feature, Panel
+from hf_pipelines.research.params import Number
+from hf_pipelines.research.splitters import SPLITTERS
 from hf_pipelines.resources.partition_store import Content
 from hf_pipelines_tests.pipeline import US_TECH, Project, ridge_strategy, shipped_features, trees_strategy
+from hf_pipelines_tests.research.splitters.panels import Combinatorial
 
 TECHNICAL = "us_tech/features/technical"
 
@@ -323,3 +327,48 @@ def test_cv_results_of_a_fold_that_knew_later_labels_are_rejected(project, monke
     run = project.run("ranking/cv_results", "2012-04-01")
     assert not run.success and project.store.partitions("ranking/cv_results") == []
     assert "but knew labels until" in run.checks["ranking/cv_results", "out_of_fold"].description
+
+
+def test_a_k_fold_runs_to_an_account_that_says_it_is_no_walk_forward(project):
+    strategy = ridge_strategy(
+        cross_validation={"type": "purged_kfold", "n_splits": 3, "params": {"min_train_sessions": 10}}
+    )
+    project.rewrite(strategies=[strategy])
+    made = project.retrain("ranking", "2012-04-01")
+    assert made.checks["ranking/cv_results", "out_of_fold"].passed
+    predictions = project.store.read("ranking/cv_results", "2012-04-01").frame
+    matrix = project.store.read("ranking/training_matrix", "2012-04-01").frame
+    assert sorted(predictions.select("symbol", "ts").rows()) == sorted(matrix.select("symbol", "ts").rows())
+    later = (predictions["trained_until"] >= predictions["ts"]).mean()
+    for stage in ("cv_results", "fitted_model", "backtest"):
+        assert made.materialised[f"ranking/{stage}"]["2012-04-01"]["trained_on_later"] == pytest.approx(later)
+    label = made.materialised["ranking/backtest"]["2012-04-01"]["label"]
+    assert label == f"No walk-forward: of {later:.0%} of the predictions the model was trained on later data"
+    assert project.store.footer("ranking/backtest", "2012-04-01").facts["trained_on_later"] == later
+
+
+@pytest.mark.parametrize("purges", [True, False])
+def test_paths_are_traded_one_by_one_and_a_splitter_without_purge_is_rejected(project, monkeypatch, purges):
+    entry = replace(
+        SPLITTERS["purged_kfold"],
+        name="pairs",
+        build=partial(Combinatorial, purges=purges),
+        params={"n_blocks": Number(default=4, low=2, high=9, is_whole=True)},
+    )
+    monkeypatch.setitem(SPLITTERS, "pairs", entry)
+    project.rewrite(strategies=[ridge_strategy(cross_validation={"type": "pairs"})])
+    run = project.run([f"ranking/{stage}" for stage in RETRAINED], "2012-04-01")
+    assert run.success == purges, run.message
+    if not purges:
+        verdict = run.checks["ranking/cv_results", "out_of_fold"]
+        assert not verdict.passed and "but was trained on rows that reach into that time" in verdict.description
+        assert project.store.partitions("ranking/cv_results") == []
+        return
+    stored = project.store.read("ranking/backtest", "2012-04-01")
+    n_sessions = project.store.read("ranking/training_matrix", "2012-04-01").frame["session"].n_unique()
+    assert stored.frame.columns[0] == "path"
+    assert stored.frame.filter(pl.col("turnover") > 0).group_by("path").len().height == 3
+    assert stored.frame.group_by("path").len()["len"].unique().item() >= n_sessions
+    returns = sorted(each["total_return"] for each in stored.footer.facts["paths"].values())
+    assert stored.footer.facts["metrics"]["total_return"] == returns[1] and len({*returns}) == 3
+    assert run.materialised["ranking/backtest"]["2012-04-01"]["paths"] == 3

@@ -18,11 +18,15 @@ from hf_pipelines.research.cross_validation import (
     feature_importances,
     fit_final,
     latest_predictions,
+    leaked_predictions,
+    share_trained_on_later,
+    split_by_path,
 )
 from hf_pipelines.research.learners import LEARNERS, resolve_params
 from hf_pipelines.research.matrix import build_matrix, feature_names
-from hf_pipelines.research.splitters import PurgedWalkForward
+from hf_pipelines.research.splitters import PurgedKFold, PurgedWalkForward
 from hf_pipelines.research.targets import build_target
+from hf_pipelines_tests.research.splitters.panels import Combinatorial, meets
 from hf_pipelines_tests.sample_matrix import close_of, plain_bars, random_matrix
 
 RETURN = build_target("forward_return", horizon_bars=3)
@@ -319,3 +323,70 @@ def test_feature_importances_wrong_number_of_names_raises():
     estimator = fit_final(random_matrix(RETURN), learner="ridge", target=RETURN, seed=0)
     with pytest.raises(ValueError, match="`names` must be the 5 features fitted, was 2"):
         feature_importances(estimator, ["a", "b"])
+
+
+def leaks_of(matrix, result):
+    return leaked_predictions(result.predictions, matrix=matrix, training_intervals=result.training_intervals)
+
+
+@pytest.mark.parametrize("splitter", [PurgedKFold(n_splits=4, embargo_sessions=2), Combinatorial(), SPLITTER], ids=repr)
+def test_leaked_predictions_of_purged_folds_are_none_and_of_the_folds_next_to_them_many(splitter):
+    matrix = random_matrix(RETURN)
+    result = validate(matrix, "ridge", splitter=splitter)
+    assert leaks_of(matrix, result).is_empty()
+    # The training rows of the fold after it hold what a fold tests.
+    n_folds = result.fold_metrics.height
+    moved = result.training_intervals.with_columns(
+        pl.col("fold").replace_strict({n: (n + 1) % n_folds for n in range(n_folds)})
+    )
+    assert leaked_predictions(result.predictions, matrix=matrix, training_intervals=moved).height > 10
+
+
+def test_leaked_predictions_of_folds_without_purge_are_those_next_to_the_blocks():
+    matrix = random_matrix(RETURN)
+    splitter = Combinatorial(purges=False)
+    result = validate(matrix, "ridge", splitter=splitter)
+    expected = [
+        (number, *row)
+        for number, (train, test) in enumerate(splitter.split(matrix))
+        for row in matrix[test].filter(pl.Series(meets(matrix, train)[test])).select("ts", "symbol").rows()
+    ]
+    found = leaks_of(matrix, result).select("fold", "ts", "symbol").rows()
+    # Labels of three bars: three tested sessions at each of the 1 + 3 + 2 + 2 + 3 + 1 borders of the six pairs, four symbols.
+    assert sorted(found) == sorted(expected) and len(found) == 4 * 3 * 12
+
+
+def test_leaked_predictions_of_rows_and_folds_that_are_not_known_are_all():
+    matrix = random_matrix(RETURN)
+    result = validate(matrix, "ridge")
+    gone = leaked_predictions(result.predictions, matrix=matrix[:-5], training_intervals=result.training_intervals)
+    assert gone.height == 5 and gone["label_end"].null_count() == 5
+    known = result.training_intervals.filter(pl.col("fold") != 1)
+    unknown = leaked_predictions(result.predictions, matrix=matrix, training_intervals=known)
+    assert unknown["fold"].unique().to_list() == [1]
+
+
+def test_cross_validate_with_paths_predicts_each_row_once_a_path_and_scores_each_path():
+    matrix = random_matrix(RETURN)
+    result = validate(matrix, "ridge", splitter=Combinatorial())
+    assert result.predictions.columns[:5] == [*KEYS, "fold", "path"] and result.predictions["path"].dtype == pl.Int32
+    paths = split_by_path(latest_predictions(result.predictions))
+    assert sorted(paths) == [0, 1, 2] and result.fold_metrics.height == 6
+    for each in paths.values():
+        assert each.columns == [name for name in result.predictions.columns if name != "path"]
+        assert_frame_equal(each.select(KEYS), matrix.select(KEYS))
+    pooled = [sk.r2_score(each["y"], each["prediction"]) for each in paths.values()]
+    assert result.metrics["r2"] == pytest.approx(np.mean(pooled)) and len({*pooled}) == 3
+    assert 0.5 < share_trained_on_later(result.predictions) < 1.0
+
+
+def test_latest_predictions_of_folds_trained_on_later_data_are_not_taken_for_the_latest():
+    matrix = random_matrix(RETURN)
+    result = validate(matrix, "ridge", splitter=Combinatorial())
+    with pytest.raises(
+        ValueError, match=r"once a path where folds are trained on later data, was repeated in folds \[0, 1, 2"
+    ):
+        latest_predictions(result.predictions.drop("path"))
+    once = validate(matrix, "ridge", splitter=PurgedKFold(n_splits=3)).predictions
+    assert_frame_equal(latest_predictions(once).select(KEYS), matrix.select(KEYS))
+    assert "path" not in once.columns and share_trained_on_later(validate(matrix, "ridge").predictions) == 0.0

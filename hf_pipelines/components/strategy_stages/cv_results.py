@@ -1,6 +1,7 @@
-"""`<strategy>/cv_results`: out-of-fold predictions by purged, embargoed walk-forward."""
+"""`<strategy>/cv_results`: out-of-fold predictions by the folds of a splitter."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from datetime import datetime
 from time import perf_counter
 from typing import Any
 
@@ -19,9 +20,14 @@ from hf_pipelines.components.strategy_stages.plan import (
     learner_functions,
     single,
 )
-from hf_pipelines.research.cross_validation import cross_validate, latest_predictions
+from hf_pipelines.research.cross_validation import (
+    cross_validate,
+    latest_predictions,
+    leaked_predictions,
+    share_trained_on_later,
+)
 from hf_pipelines.research.learners import LEARNERS
-from hf_pipelines.research.splitters import PurgedWalkForward
+from hf_pipelines.research.splitters import SPLITTERS, build_splitter
 from hf_pipelines.research.targets import Target
 from hf_pipelines.resources.parquet_io_manager import Loaded
 from hf_pipelines.resources.partition_store import Content
@@ -41,7 +47,7 @@ def cv_results(plan: StrategyPlan) -> Stage:
             single(inputs["training_matrix"], key).frame,
             learner=plan.learner.name,
             params=plan.learner.params,
-            splitter=plan.splitter,
+            splitter=plan.splitter.build(),
             target=plan.target,
             weighting=plan.training.weighting,
             seed=plan.learner.seed,
@@ -52,32 +58,41 @@ def cv_results(plan: StrategyPlan) -> Stage:
             "fold_metrics": dg.MetadataValue.md(markdown_table(result.fold_metrics)),
             **result.metrics,
             "folds": result.fold_metrics.height,
+            "trained_on_later": share_trained_on_later(result.predictions),
             "fit_s": perf_counter() - began,
         }
         content = Content(
             result.predictions,
             attachments={"fold_metrics.parquet": parquet_bytes(result.fold_metrics)},
             inputs=inputs["training_matrix"].hashes([key]),
-            facts={"metrics": result.metrics},
+            facts={
+                "metrics": result.metrics,
+                "training_intervals": _as_facts(result.training_intervals),
+                "trained_on_later": metadata["trained_on_later"],
+            },
         )
         return content, metadata
 
-    def latest_is_unique(run: StageRun, inputs: Mapping[str, Loaded], key: str, content: Content) -> Finding:
-        latest = latest_predictions(content.frame)
-        repeated = latest.filter(pl.struct("symbol", "ts").is_duplicated())
-        leaked = content.frame.filter(pl.col("trained_until") >= pl.col("ts"))
-        faults = [f"{row['symbol']} {row['ts']} is predicted twice" for row in repeated.head(2).to_dicts()]
-        faults += [
-            f"fold {row['fold']} predicts {row['symbol']} {row['ts']} but knew labels until {row['trained_until']}"
-            for row in leaked.head(3).to_dicts()
+    def is_out_of_fold(run: StageRun, inputs: Mapping[str, Loaded], key: str, content: Content) -> Finding:
+        train = single(inputs["training_matrix"], key).frame
+        known = _read_intervals(content.facts["training_intervals"])
+        faults = [
+            f"fold {row['fold']} predicts {row['symbol']} {row['ts']}, label until {row['label_end']}, but was trained on rows "
+            "that reach into that time"
+            for row in leaked_predictions(content.frame, matrix=train, training_intervals=known).head(3).to_dicts()
         ]
+        faults += _wrong_times(content.frame, known, trains_on_later=plan.splitter.trains_on_later)
+        try:
+            latest_predictions(content.frame)
+        except ValueError as e:
+            faults.append(str(e))
         return Finding(not faults, content.frame.height, tuple(faults))
 
     return Stage(
         asset=plan.asset("cv_results"),
         description=(
-            "Out-of-fold predictions by purged, embargoed walk-forward over sessions: each row is predicted by a model "
-            "that knew only labels that had ended before it."
+            f"Out-of-fold predictions ({plan.splitter.name}: {SPLITTERS[plan.splitter.name].summary}): no row is predicted by a "
+            "model trained on a row that shares an instant with it, from the bar to the label's end of both."
         ),
         kinds=frozenset({LEARNERS[plan.learner.name].family, "parquet"}),
         partitions=plan.market.partitions.weekly,
@@ -86,12 +101,15 @@ def cv_results(plan: StrategyPlan) -> Stage:
         is_range_run=False,
         code_version=code_version(
             cross_validate,
-            PurgedWalkForward,
+            share_trained_on_later,
+            leaked_predictions,
+            build_splitter,
+            SPLITTERS[plan.splitter.name].build,
             Target,
             *learner_functions(plan),
             fields={
                 **learner_fields(plan),
-                "splitter": str(plan.splitter),
+                "splitter": [plan.splitter.name, dict(plan.splitter.params)],
                 "weighting": plan.training.weighting,
                 "missing": plan.training.missing,
             },
@@ -100,10 +118,39 @@ def cv_results(plan: StrategyPlan) -> Stage:
         checks=(
             StageCheck(
                 "out_of_fold",
-                "Every prediction was made by a model that knew no label ending at or after it; (symbol, ts) is unique "
-                "in the latest-trained folds.",
-                latest_is_unique,
+                "No prediction was made by a model trained on a row that shares an instant with its own, from the bar to the "
+                "label's end of both; of several predictions of a row one is the latest-trained, or each has its path.",
+                is_out_of_fold,
                 is_guard=True,
             ),
         ),
     )
+
+
+def _as_facts(intervals: pl.DataFrame) -> list[list[object]]:
+    return [[fold, start.isoformat(), end.isoformat()] for fold, start, end in intervals.rows()]
+
+
+def _read_intervals(facts: Any) -> pl.DataFrame:
+    rows = [(fold, datetime.fromisoformat(start), datetime.fromisoformat(end)) for fold, start, end in facts]
+    time = pl.Datetime("us", "UTC")
+    return pl.DataFrame(rows, schema={"fold": pl.Int32, "start": time, "end": time}, orient="row")
+
+
+def _wrong_times(predictions: pl.DataFrame, known: pl.DataFrame, *, trains_on_later: bool) -> Sequence[str]:
+    """What is wrong with `trained_until`: later than a walk-forward may be, or not the end of the fold's training rows."""
+    faults = []
+    if not trains_on_later:
+        later = predictions.filter(pl.col("trained_until") >= pl.col("ts"))
+        faults += [
+            f"fold {row['fold']} predicts {row['symbol']} {row['ts']} but knew labels until {row['trained_until']}"
+            for row in later.head(3).to_dicts()
+        ]
+    last = known.group_by("fold").agg(pl.col("end").max())
+    noted = predictions.select("fold", "trained_until").unique().join(last, on="fold", how="left")
+    differing = noted.filter(pl.col("trained_until").ne_missing(pl.col("end"))).sort("fold")
+    faults += [
+        f"fold {fold} says that it was trained until {noted_as}, its training rows end at {end}"
+        for fold, noted_as, end in differing.head(3).rows()
+    ]
+    return faults

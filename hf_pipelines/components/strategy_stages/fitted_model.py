@@ -50,7 +50,7 @@ def fitted_model(plan: StrategyPlan) -> Stage:
         names = feature_names(train)
         importances = feature_importances(estimator, names)
         artifact = learner.save(estimator)
-        metrics = single(inputs["cv_results"], key).footer.facts["metrics"]
+        facts = single(inputs["cv_results"], key).footer.facts
         card = pl.DataFrame(
             {
                 "strategy": [plan.name],
@@ -71,7 +71,9 @@ def fitted_model(plan: StrategyPlan) -> Stage:
             inputs={**inputs["training_matrix"].hashes([key]), **inputs["cv_results"].hashes([key])},
             facts={
                 "params": resolve_params(plan.learner.name, plan.learner.params),
-                "metrics": metrics,
+                "metrics": facts["metrics"],
+                # Of a walk-forward 0; absent in results stored before there were other splitters.
+                "trained_on_later": facts.get("trained_on_later", 0.0),
                 "importances": importances,
                 "mlflow_run_id": run.tracked.get(key, ""),
             },
@@ -128,6 +130,7 @@ def _model_metadata(content: Content, importances: Mapping[str, float], *, secon
     return {
         "importances": picture(importances_png(list(importances), list(importances.values()))),
         **numeric(content.facts["metrics"]),
+        **({"trained_on_later": share} if (share := content.facts["trained_on_later"]) else {}),
         "train_rows": row["n_rows"],
         "fit_s": seconds,
         "artifact_kb": len(artifact) / 1024,

@@ -16,13 +16,13 @@ from hf_pipelines.research.bars import KEY_COLUMNS
 from hf_pipelines.research.costs import Costs
 from hf_pipelines.research.learners import LEARNERS, ParamValue, resolve_params
 from hf_pipelines.research.signals import RULES
-from hf_pipelines.research.splitters import PurgedWalkForward
+from hf_pipelines.research.splitters import SPLITTERS, Splitter, build_splitter
 from hf_pipelines.research.targets import TARGETS, Target
 from hf_pipelines.resources.parquet_io_manager import Loaded
 from hf_pipelines.resources.partition_store import Stored
 
 # What a strategy chooses from: its stages' versions hold what it chose, not the rest.
-REGISTRIES = (TARGETS, LEARNERS, RULES, ENGINES)
+REGISTRIES = (TARGETS, SPLITTERS, LEARNERS, RULES, ENGINES)
 
 
 @dataclass(frozen=True)
@@ -33,6 +33,22 @@ class TrainingPlan:
     minimum_rows: int
     weighting: str
     missing: str
+
+
+@dataclass(frozen=True)
+class SplitterPlan:
+    """A key of `SPLITTERS` and every parameter of it."""
+
+    name: str
+    params: Mapping[str, Any]
+
+    def build(self) -> Splitter:
+        return build_splitter(self.name, self.params)
+
+    @property
+    def trains_on_later(self) -> bool:
+        """Whether folds are trained on data after their test rows."""
+        return SPLITTERS[self.name].trains_on_later
 
 
 @dataclass(frozen=True)
@@ -71,7 +87,7 @@ class StrategyPlan:
     feature_names: Mapping[str, tuple[str, ...]]
     target: Target
     training: TrainingPlan
-    splitter: PurgedWalkForward
+    splitter: SplitterPlan
     learner: LearnerPlan
     rule: RulePlan
     backtest: BacktestPlan

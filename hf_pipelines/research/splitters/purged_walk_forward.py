@@ -1,8 +1,4 @@
-"""Splitters: which rows a fold trains on and which it is tested on, no label reaching into its test.
-
-Lives here: objects with scikit-learn's `split(X, y, groups)`. Not here: fitting and scoring
-(`cross_validation`).
-"""
+"""Walk-forward: each fold is trained on what was known before its test block, and on nothing later."""
 
 from __future__ import annotations
 
@@ -10,9 +6,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
-import polars as pl
 
-TIME_COLUMNS = ["session", "ts", "label_start", "label_end"]
+from hf_pipelines.research.splitters.intervals import check_times
 
 
 @dataclass(frozen=True)
@@ -49,6 +44,7 @@ class PurgedWalkForward:
 
     Examples
     --------
+    >>> import polars as pl
     >>> from datetime import date, datetime
     >>> day = pl.Series([datetime(2024, 1, d) for d in range(1, 7)])
     >>> times = pl.DataFrame({"session": day.dt.date(), "ts": day, "label_start": day, "label_end": day})
@@ -114,7 +110,7 @@ class PurgedWalkForward:
             If a time column is missing, a label ends before it starts or starts before its bar closes, or
             there are too few sessions for a fold.
         """
-        times = _check_times(X if groups is None else groups)
+        times = check_times(X if groups is None else groups)
         sessions, code = np.unique(times["session"].to_numpy(), return_inverse=True)
         ts, label_end = times["ts"].to_numpy(), times["label_end"].to_numpy()
         # A row's session ranks its place; the first bar of a session is when its block begins.
@@ -151,19 +147,3 @@ class PurgedWalkForward:
         # Of the sessions that are left: those that the purge emptied do not count.
         kept = np.unique(code[train])[-self.max_train_sessions :]
         return np.asarray(train[code[train] >= kept[0]])
-
-
-def _check_times(times: object) -> pl.DataFrame:
-    if not isinstance(times, pl.DataFrame):
-        raise TypeError(
-            f"`groups` must be a polars DataFrame with {TIME_COLUMNS} unless `X` is one, was {type(times).__name__}."
-        )
-    missing = sorted(set(TIME_COLUMNS) - set(times.columns))
-    if missing:
-        raise ValueError(f"`groups` must have the columns {TIME_COLUMNS}, was without {missing}.")
-    label_start = pl.col("label_start")
-    is_ordered = (pl.col("ts") <= label_start) & (label_start <= pl.col("label_end"))
-    n_broken = times.height - int(times.select(is_ordered.sum()).item())
-    if n_broken:
-        raise ValueError(f"`groups` must satisfy ts <= label_start <= label_end, was not so in {n_broken} rows.")
-    return times.select(TIME_COLUMNS)
