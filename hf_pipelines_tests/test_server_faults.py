@@ -8,7 +8,6 @@ import os
 import shutil
 import signal
 import subprocess
-import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
@@ -110,7 +109,6 @@ class Database:
     """A PostgreSQL server that can be stopped and started where it was."""
 
     postgres: Postgres
-    data: Path
 
     def stop(self) -> None:
         self.postgres.server.stop(signal.SIGINT)
@@ -122,8 +120,8 @@ class Database:
                 server.process.args,
                 stdout=output,
                 stderr=output,
-                cwd=self.data,
-                user=os.stat(self.data).st_uid,
+                cwd=self.postgres.folder / "data",
+                user=os.stat(self.postgres.folder / "data").st_uid,
                 start_new_session=True,
             )
         # Whoever holds the server stops the new process in the end.
@@ -159,8 +157,6 @@ class Stack:
 @pytest.fixture(scope="module")
 def running_stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     folder = tmp_path_factory.mktemp("faults")
-    # Not below pytest's folder: another session of pytest that starts closes that to all other users.
-    database_folder = Path(tempfile.mkdtemp(prefix="pg_data_"))
     landing = make_landing(folder, weeks=24, symbols=2)
     hurry(landing.checkout.root)
     landing.deliver_settled(landing.sessions)
@@ -171,7 +167,7 @@ def running_stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     with (
         s3_server(folder) as s3,
         faulty(s3.endpoint, folder) as proxy,
-        postgres_server(database_folder) as postgres,
+        postgres_server(folder) as postgres,
         pytest.MonkeyPatch.context() as patch,
     ):
         for name, value in s3.env.items():
@@ -182,16 +178,14 @@ def running_stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
             "HF_STORAGE_URI": uri,
             "HF_POSTGRES_URL": postgres.url,
             "HF_TICK_SECONDS": "1",
-            # Each look opens connections to the database, which cost more than SQLite's.
-            "HF_TEST_PACE": "3",
+            "HF_TEST_PACE": "2",
             "DAGSTER_SENSOR_GRPC_TIMEOUT_SECONDS": str(TICK_TIMEOUT_S),
         }
         sensors = [ARRIVALS, f"{STRATEGY}_follows"]
         with running(landing.checkout, folder / "instance", env, without_sensors=sensors) as services:
-            database = Database(postgres, database_folder / "postgres")
+            database = Database(postgres)
             direct = PartitionStore(ObjectStore(uri, s3.endpoint))
             yield Stack(landing, services, proxy, database, direct, undisturbed)
-    shutil.rmtree(database_folder)
 
 
 @pytest.fixture

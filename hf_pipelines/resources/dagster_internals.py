@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from dagster._core.storage.dagster_run import FINISHED_STATUSES, IN_PROGRESS_RUN_STATUSES, NOT_FINISHED_STATUSES
     from dagster._core.storage.event_log import SqliteEventLogStorage
     from dagster._core.storage.local_compute_log_manager import LocalComputeLogManager
-    from dagster._core.storage.runs import RunStorage
+    from dagster._core.storage.runs import RunStorage, SqliteRunStorage
     from dagster._core.storage.schedules.sqlite.sqlite_schedule_storage import SqliteScheduleStorage
     from dagster._core.storage.sqlite_storage import DagsterSqliteStorage
     from dagster._core.storage.tags import AUTO_RETRY_RUN_ID_TAG, GRPC_INFO_TAG, MAX_RETRIES_TAG, WILL_RETRY_TAG
@@ -94,7 +94,7 @@ NAMES: dict[str, tuple[str, ...]] = {
     ),
     "dagster._core.storage.event_log": ("SqliteEventLogStorage",),
     "dagster._core.storage.local_compute_log_manager": ("LocalComputeLogManager",),
-    "dagster._core.storage.runs": ("RunStorage",),
+    "dagster._core.storage.runs": ("RunStorage", "SqliteRunStorage"),
     "dagster._core.storage.schedules.sqlite.sqlite_schedule_storage": ("SqliteScheduleStorage",),
     "dagster._core.storage.sqlite_storage": ("DagsterSqliteStorage",),
     "dagster._core.storage.tags": (

@@ -26,6 +26,7 @@ from sqlalchemy.exc import OperationalError
 from sqlalchemy.pool import NullPool
 
 from hf_pipelines.resources.dagster_internals import ConfigurableClassData
+from hf_pipelines.resources.kept_engines import postgres_engine
 from hf_pipelines.resources.run_ends import CleanTicks, SettledEnds
 
 T = TypeVar("T")
@@ -56,8 +57,11 @@ class PatientPostgresStorage(DagsterPostgresStorage):
         self._event_log_storage = _Events(postgres_url, should_autocreate_tables=False)
         self._run_storage = _Runs(postgres_url, should_autocreate_tables=False)
         self._schedule_storage = _Schedules(postgres_url, should_autocreate_tables=False)
+        engine = postgres_engine(postgres_url)
+        if not event.contains(engine, "do_connect", patience.connect):
+            event.listen(engine, "do_connect", patience.connect)
         for storage in (self._event_log_storage, self._run_storage, self._schedule_storage):
-            event.listen(storage._engine, "do_connect", patience.connect)
+            storage._engine = engine
 
 
 class _Patience:

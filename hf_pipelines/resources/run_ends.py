@@ -11,7 +11,6 @@ the events, asks for the status, and never looks at an event again: where it rea
 import time
 from collections.abc import Mapping, Sequence
 from itertools import takewhile
-from pathlib import Path
 from typing import Any
 
 from dagster import DagsterEventType, DagsterInstance, EventLogEntry, RunsFilter
@@ -21,10 +20,9 @@ from hf_pipelines.resources.dagster_internals import (
     ConfigurableClassData,
     DagsterSqliteStorage,
     InstigatorTick,
-    SqliteEventLogStorage,
-    SqliteScheduleStorage,
     TickData,
 )
+from hf_pipelines.resources.kept_engines import KeptEvents, KeptRuns, KeptSchedules
 from hf_pipelines.resources.redaction import stored
 
 ENDS = frozenset({DagsterEventType.RUN_FAILURE, DagsterEventType.RUN_SUCCESS, DagsterEventType.RUN_CANCELED})
@@ -67,9 +65,10 @@ class SettledSqliteStorage(DagsterSqliteStorage):
 
     def __init__(self, base_dir: str, inst_data: ConfigurableClassData | None = None) -> None:
         super().__init__(base_dir, inst_data)
-        self._event_log_storage: SqliteEventLogStorage = _SqliteEvents(self._event_log_storage._base_dir)
-        # Where Dagster's own has just made it.
-        self._schedule_storage = _SqliteSchedules.from_local(str(Path(base_dir, "schedules")))
+        self._event_log_storage: KeptEvents = _SqliteEvents(self._event_log_storage._base_dir)
+        # Where Dagster's own have just made them.
+        self._run_storage = KeptRuns(self._run_storage._conn_string)
+        self._schedule_storage = _SqliteSchedules(self._schedule_storage._conn_string)
 
 
 class CleanTicks:
@@ -82,9 +81,9 @@ class CleanTicks:
         return super().update_tick(stored(tick))  # type: ignore[misc, no-any-return]
 
 
-class _SqliteSchedules(CleanTicks, SqliteScheduleStorage):
+class _SqliteSchedules(CleanTicks, KeptSchedules):
     """Nothing of its own."""
 
 
-class _SqliteEvents(SettledEnds, SqliteEventLogStorage):
+class _SqliteEvents(SettledEnds, KeptEvents):
     """Nothing of its own."""

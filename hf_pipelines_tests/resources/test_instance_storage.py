@@ -159,7 +159,7 @@ def test_thread_that_watches_over_runs_waits_for_postgres_as_long_as_it_is_away(
                 opened[name] = e
 
         open_storage()
-        database = Database(postgres, tmp_path / "postgres")
+        database = Database(postgres)
         database.stop()
         watching, another = (threading.Thread(target=open_storage, name=name) for name in (WATCHING_THREAD, "another"))
         watching.start()
