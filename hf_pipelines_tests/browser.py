@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from playwright.sync_api import Page, sync_playwright
+from playwright.sync_api import Page, expect, sync_playwright
 
 from hf_pipelines_tests.checkout import PLANTED, REPOSITORY
 from hf_pipelines_tests.servers import free_port, serving
@@ -33,6 +33,10 @@ CHROMIUM_ARGUMENTS = [
     "--disable-component-update",
     "--disable-sync",
 ]
+
+
+# What a page may take to show what is looked for.
+PAGE_S = 120.0
 
 
 @dataclass(frozen=True)
@@ -84,6 +88,9 @@ def browser_page(*, width: int = 1440, height: int = 900, arguments: Sequence[st
             args=[*CHROMIUM_ARGUMENTS, *arguments],
             viewport={"width": width, "height": height},
         )
+        # For a machine that is four times slower: what is there at once is not waited for.
+        context.set_default_timeout(PAGE_S * 1000)
+        expect.set_options(timeout=PAGE_S * 1000)
         try:
             yield context.pages[0]
         finally:

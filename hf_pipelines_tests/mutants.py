@@ -332,7 +332,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("modules", nargs="*", default=list(TESTS_OF), help=f"of {', '.join(TESTS_OF)}")
     arguments = parser.parse_args(argv)
     os.chdir(ROOT)
-    os.environ |= {"NUMBA_DISABLE_JIT": "1", "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
+    os.environ |= {"NUMBA_DISABLE_JIT": "1", "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", "PYTEST_ADDOPTS": ""}
     mutants = draw(arguments.sample, arguments.seed, arguments.modules)
     warm_up()
     with tempfile.TemporaryDirectory() as folder:

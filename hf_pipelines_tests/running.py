@@ -318,7 +318,14 @@ class Running:
                 "tags": [{"key": key, "value": value} for key, value in {**partitions, **(tags or {})}.items()]
             },
         }
-        launched = self.graphql(LAUNCH, params=params)["launchPipelineExecution"]
+        launched: dict[str, Any] = {}
+
+        def is_answered() -> bool:
+            """Whether the web server has found the code server, which it looks for from time to time after a restart."""
+            launched.update(self.graphql(LAUNCH, params=params)["launchPipelineExecution"])
+            return "DagsterUserCodeUnreachableError" not in launched.get("message", "")
+
+        wait_until(is_answered, "the web server reaches the code server", timeout_s=120)
         assert launched["__typename"] == "LaunchRunSuccess", launched
         return str(launched["run"]["runId"])
 

@@ -115,7 +115,7 @@ def test_report_lists_slowest_tests_with_fixtures_and_children(tmp_path, workers
     run = subprocess.run(
         [*argv, *plugins, "-n", workers],
         cwd=ROOT,
-        env=os.environ | {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"},
+        env=os.environ | {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", "PYTEST_ADDOPTS": ""},
         capture_output=True,
         text=True,
         timeout=240,
