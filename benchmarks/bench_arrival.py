@@ -24,6 +24,7 @@ import polars as pl
 import psutil
 
 from benchmarks.session_files import MarketBars, add_data_argument, last_weeks, shares_500
+from hf_pipelines.components.market_stages import build_stages
 from hf_pipelines.partitions import week_key
 from hf_pipelines_tests.checkout import Checkout, make_checkout
 from hf_pipelines_tests.pipeline import market_of, shipped_features, write_sessions
@@ -69,7 +70,7 @@ def build(folder: Path, market: MarketBars, history: pl.DataFrame) -> tuple[Chec
     attributes = market.market(landing, name=MARKET, features=shipped_features(*GROUPS))
     checkout = make_checkout(folder / "checkout", [STRATEGY], markets=[attributes])
     weeks = [week_key(day) for day in sorted(history["session"].unique())]
-    for stage in market_of(attributes).stages:
+    for stage in build_stages(market_of(attributes)):
         done = checkout.run(
             checkout.command("materialise", stage.asset, "--from", weeks[0], "--to", weeks[-1]), timeout_s=1200
         )

@@ -20,6 +20,7 @@ from time import perf_counter, process_time
 import dagster as dg
 
 from benchmarks.session_files import MarketBars, add_data_argument, last_weeks, shares_88
+from hf_pipelines.components.market_stages import build_stages
 from hf_pipelines.components.stage import Stage
 from hf_pipelines.components.stage_run import StageRun
 from hf_pipelines.resources import settings
@@ -95,7 +96,7 @@ def bench(market: MarketBars, folder: Path, *, rounds: int) -> bool:
     files = folder / "landing"
     write_sessions(files, market.bars)
     attributes = market.market(files, name=MARKET, features=shipped_features(*GROUPS))
-    stages = market_of(attributes).stages
+    stages = build_stages(market_of(attributes))
     runs = {"bars": stages[:1], "features": stages[1:]}
     bare: dict[str, list[Cost]] = {name: [] for name in runs}
     dagster: dict[str, list[Cost]] = {name: [] for name in runs}

@@ -25,7 +25,9 @@ MEASURE = """
 import logging, sys
 from datetime import UTC, datetime
 from time import process_time
-from hf_pipelines.components.market_stages import features as stages
+from hf_pipelines.components.market_stages import feature_replay as replay
+from hf_pipelines.components.market_stages.feature_inputs import feature_inputs
+from hf_pipelines.components.market_stages.features import features_stage
 from hf_pipelines.components.stage import window
 from hf_pipelines.components.stage_run import StageRun
 from hf_pipelines.research.features.registry import compute_features
@@ -36,7 +38,7 @@ name, rounds, *weeks = sys.argv[1:]
 market, store = load_market(name), open_store()
 inputs = {group: {} for group in market.feature_groups}
 for group in inputs:
-    for each in stages.feature_inputs(market, group):
+    for each in feature_inputs(market, group):
         there = set(store.partitions(each.asset)) & {key for week in weeks for key in window(market.partitions, each, week)}
         parts = {key: store.read(each.asset, key) for key in there}
         inputs[group][each.name] = Loaded(each.asset, parts, store)
@@ -44,12 +46,12 @@ for keys in (weeks[-1:], weeks):
     run, taken = StageRun(tuple(keys), datetime.now(UTC), logging.getLogger()), {}
     for number in range(1 + int(rounds)):
         # What all groups of a run share is looked at by the first.
-        stages._LATEST_RUN_ROWS.clear()
+        replay._LATEST_RUN_ROWS.clear()
         for group in inputs:
-            stage = stages.features_stage(market, group)
+            stage = features_stage(market, group)
             (check,) = [each for each in stage.checks if each.name == "replay"]
             began = process_time()
-            stages.replays_of(market, group, keys, inputs[group], compute_features)
+            replay.replays_of(market, group, keys, inputs[group], compute_features)
             before = process_time()
             computed = stage.compute(run, inputs[group])
             between = process_time()

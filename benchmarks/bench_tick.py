@@ -27,7 +27,7 @@ from typing import Any
 from benchmarks.bench_backfill import Cost, run_bare, sqlite_instance
 from hf_pipelines.components.automation.arrivals import Arrivals, Tick
 from hf_pipelines.components.automation.run_intents import RunHistory
-from hf_pipelines.components.market import Market
+from hf_pipelines.components.market_stages import MarketPlan, build_stages
 from hf_pipelines.partitions import MarketPartitions
 from hf_pipelines.resources.object_store import ObjectStore
 from hf_pipelines.resources.partition_store import PartitionStore
@@ -45,7 +45,7 @@ class Place:
     """A market with its landing folder and its store, on disk or on S3."""
 
     name: str
-    market: Market
+    market: MarketPlan
     store: PartitionStore
     list_bare: Callable[[], int]
     put: Callable[[str, bytes], None]
@@ -70,7 +70,7 @@ def fill(folder: Path, n_files: int) -> tuple[dict[str, Any], bytes, str]:
     newest.unlink()
     market = market_of(attributes)
     weeks = partitions.weeks_between(days[0], days[-2])
-    for stage in market.stages:
+    for stage in build_stages(market):
         run_bare(stage, PartitionStore(ObjectStore(str(folder / "storage"))), weeks)
     return attributes, payload, newest.name
 

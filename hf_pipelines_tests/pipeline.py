@@ -19,6 +19,7 @@ import yaml
 
 from hf_pipelines.commands.runs import Pipeline
 from hf_pipelines.components.market import Market
+from hf_pipelines.components.market_stages import MarketPlan, manifests
 from hf_pipelines.partitions import MarketPartitions
 from hf_pipelines.research.bars import SOURCE_SCHEMA
 from hf_pipelines.resources.clock import Clock
@@ -188,7 +189,7 @@ class Project:
 
     def checker(self) -> CurrencyChecker:
         now = Clock().now()
-        listings = {asset: partial(listing, now=now) for asset, listing in market_of(self.market).listings.items()}
+        listings = {asset: partial(each, now=now) for asset, each in manifests(market_of(self.market)).items()}
         return CurrencyChecker(self.store, self.code_versions, listings)
 
     def run(self, assets: str | Iterable[str], first: str, last: str | None = None, *, now: str | None = None) -> Run:
@@ -263,8 +264,8 @@ def _messages(error: Any) -> list[str]:
     return found
 
 
-def market_of(attributes: Mapping[str, Any]) -> Market:
-    return Market.resolve_from_yaml(yaml.safe_dump(dict(attributes)))
+def market_of(attributes: Mapping[str, Any]) -> MarketPlan:
+    return Market.resolve_from_yaml(yaml.safe_dump(dict(attributes))).plan
 
 
 def prepare_mlflow(path: Path) -> Path:

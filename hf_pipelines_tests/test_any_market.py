@@ -235,7 +235,7 @@ def test_daily_us_shares_of_88_companies_over_thanksgiving(tmp_path):
         symbols, "SPY", source, calendar="XNYS", timezone=NEW_YORK, start=str(calendar.start), end=str(calendar.end),
         universe=[{"symbol": symbol, "sector": sectors[symbol]} for symbol in symbols],
     )  # fmt: skip
-    assert len(set(market_of(market).sectors.values())) == 9
+    assert len(set(market_of(market).universe.sectors.values())) == 9
     _, bars, features = made(tmp_path / "project", market, "2013-11-03", "2013-11-24")
     # Three of the 88 were not listed yet, Alibaba among them.
     found = set(bars.filter(pl.col("role") == "member")["symbol"])

@@ -12,8 +12,9 @@ from typing import Any
 
 import polars as pl
 
-from hf_pipelines.components import Market
-from hf_pipelines.components.market_stages.features import calendar_changes, feature_inputs, feature_replay, recomputing
+from hf_pipelines.components.market_stages.feature_inputs import calendar_changes, feature_inputs
+from hf_pipelines.components.market_stages.feature_replay import feature_replay, recomputing
+from hf_pipelines.components.market_stages.plan import MarketPlan
 from hf_pipelines.components.stage import window
 from hf_pipelines.components.stage_checks import StageCheck
 from hf_pipelines.components.stage_run import StageRun
@@ -41,7 +42,7 @@ N_NEAR = 8
 
 def replay_lines(
     store: PartitionStore,
-    market: Market,
+    market: MarketPlan,
     group: str,
     first: str | None = None,
     last: str | None = None,
@@ -92,7 +93,7 @@ def replay_lines(
 
 
 def _replayed_lines(
-    store: PartitionStore, market: Market, group: str, stored: Sequence[str], check: StageCheck
+    store: PartitionStore, market: MarketPlan, group: str, stored: Sequence[str], check: StageCheck
 ) -> Iterator[tuple[str, bool]]:
     features, inputs = market.features_asset(group), feature_inputs(market, group)
     read = cache(store.read)
@@ -132,7 +133,7 @@ def _replayed_lines(
     yield f"{len(stored) - n_failed} of {len(stored)} weeks confirmed, {n_values:,} values replayed", not n_failed
 
 
-def feature_test_lines(store: PartitionStore, market: Market, name: str) -> Iterator[tuple[str, bool]]:
+def feature_test_lines(store: PartitionStore, market: MarketPlan, name: str) -> Iterator[tuple[str, bool]]:
     """Judge a feature by the contract, on the stored bars of a market or, without any, on those of the sample."""
     feature = _named(name, market)
     if lacking := market.lacking_of(feature):
@@ -184,7 +185,7 @@ def feature_test_lines(store: PartitionStore, market: Market, name: str) -> Iter
         )
 
 
-def _named(asked: str, market: Market) -> Feature:
+def _named(asked: str, market: MarketPlan) -> Feature:
     """Registered feature of a name, or of a group and a name as `hfp features` prints them."""
     group, _, name = asked.rpartition("/")
     if name in FEATURES and group in ("", FEATURES[name].group):
@@ -215,7 +216,7 @@ class _Evidence:
     given: Mapping[str, Any]
 
 
-def _stored_evidence(store: PartitionStore, market: Market, feature: Feature) -> tuple[_Evidence | None, list[str]]:
+def _stored_evidence(store: PartitionStore, market: MarketPlan, feature: Feature) -> tuple[_Evidence | None, list[str]]:
     """What the market stores, None if it is not enough to judge by, and what is wrong with the weeks left out."""
     n_weeks = max(feature.lookback_bars, feature.lookback_days) // 2 + 30
     bars, damaged = _sound(store, market.bars_asset, store.partitions(market.bars_asset)[-n_weeks:])
@@ -224,19 +225,19 @@ def _stored_evidence(store: PartitionStore, market: Market, feature: Feature) ->
         return None, damaged
     references = {}
     # As a run gives them: those that it declares.
-    for table in sorted({*market.reference_tables} & {*feature.inputs}):
+    for table in sorted({*market.references} & {*feature.inputs}):
         references[table], faults = _references(store, market, table)
         damaged += faults
     given = {
-        "benchmark": market.benchmark,
-        "volatility_index": market.volatility_index,
-        "sectors": market.sectors,
+        "benchmark": market.universe.benchmark,
+        "volatility_index": market.universe.volatility_index,
+        "sectors": market.universe.sectors,
         "references": references,
     }
     return _Evidence(bars.sort("symbol", "ts"), market.bars_asset, market.partitions, given), damaged
 
 
-def _sample_evidence(market: Market, feature: Feature) -> _Evidence:
+def _sample_evidence(market: MarketPlan, feature: Feature) -> _Evidence:
     """The sample of real bars, for a market that stores too few of its own."""
     n_sessions = 2 * max(feature.lookback_bars, feature.lookback_days) + 120
     if lacking := sorted({*feature.inputs} & {"sector", "volatility_index", *REFERENCES}):
@@ -253,7 +254,7 @@ def _sample_evidence(market: Market, feature: Feature) -> _Evidence:
     return _Evidence(bars.sort("symbol", "ts"), origin, partitions, {"benchmark": SAMPLE_BENCHMARK})
 
 
-def _references(store: PartitionStore, market: Market, table: str) -> tuple[pl.DataFrame, list[str]]:
+def _references(store: PartitionStore, market: MarketPlan, table: str) -> tuple[pl.DataFrame, list[str]]:
     asset = market.reference_asset(table)
     found, faults = _sound(store, asset, store.partitions(asset))
     if found is None:

@@ -18,9 +18,12 @@ import polars as pl
 
 from hf_pipelines.commands.runs import require_market
 from hf_pipelines.components import Market, Strategy
+from hf_pipelines.components.market_stages import build_stages as build_market_stages
+from hf_pipelines.components.market_stages.plan import MarketPlan
 from hf_pipelines.components.stage import Stage
 from hf_pipelines.components.strategy_stages import RETRAINED, build_stages
 from hf_pipelines.partitions import parse_key, shift_week, week_key
+from hf_pipelines.resources.market_data.files import FilesSource
 from hf_pipelines.resources.market_data.sample import SampleSource
 from hf_pipelines.resources.object_store import ObjectExistsError, StorageOutageError, StorageUnavailableError
 from hf_pipelines.resources.settings import PACKAGE_ROOT
@@ -33,7 +36,7 @@ FED_WEEKS = 13
 class SampleReplay:
     """A market that is fed, and the weeks of history that its strategies need before a week they serve."""
 
-    market: Market
+    market: MarketPlan
     history_weeks: int
 
     @staticmethod
@@ -47,19 +50,28 @@ class SampleReplay:
         """
         require_market(name)
         folder, tree = PACKAGE_ROOT / "defs", dg.ComponentTree.for_project(PACKAGE_ROOT.parent)
-        market = tree.load_component(f"markets/{name}", expected_type=Market)
-        if not market.is_fed:
-            raise ValueError(f"`market` must have a source of type files to be fed, {name} has {market.source.type}.")
+        market = tree.load_component(f"markets/{name}", expected_type=Market).plan
+        if market.bars_asset not in market.watched_folders:
+            raise ValueError(
+                f"`market` must have a source of type files to be fed, {name} has {market.source.spec.type}."
+            )
         names = sorted(each.parent.name for each in (folder / "strategies").glob("*/defs.yaml"))
         strategies = [tree.load_component(f"strategies/{each}", expected_type=Strategy) for each in names]
         feed = SampleReplay(market, history_weeks(market, [each for each in strategies if each.market == name]))
         feed.sample  # noqa: B018 - a universe that the sample does not know is told here
         return feed
 
+    @property
+    def folder(self) -> FilesSource:
+        """Where session files arrive."""
+        return self.market.watched_folders[self.market.bars_asset]
+
     @cached_property
     def sample(self) -> SampleSource:
         try:
-            return SampleSource((*self.market.members, self.market.benchmark), self.market.partitions.hours)
+            return SampleSource(
+                (*self.market.universe.members, self.market.universe.benchmark), self.market.partitions.hours
+            )
         except ValueError as e:
             raise ValueError(f"`market` must trade symbols of the sample to be fed from it: {e}") from e
 
@@ -83,12 +95,12 @@ class SampleReplay:
         """
         last = _parse_until(until) if until else self._default_until()
         days = self.history(last)
-        present = set(self.market.landing.sessions())
+        present = set(self.folder.sessions())
         laid = self._lay(day for day in days if day not in present)
         following = next((day for day in self.fed_sessions if day > days[0] and day not in {*present, *days}), None)
         return (
             f"{self.market.name}: history of {len(days)} sessions from {days[0]} to {days[-1]} in "
-            f"{self.market.landing.objects.uri}, {laid} laid down, {len(days) - laid} there already; "
+            f"{self.folder.objects.uri}, {laid} laid down, {len(days) - laid} there already; "
             + (f"the next session is {following}" if following else "no session is left to feed")
         )
 
@@ -104,9 +116,9 @@ class SampleReplay:
         """
         if n_sessions < 1:
             raise ValueError(f"`sessions` must be at least 1, was {n_sessions}.")
-        name, uri = self.market.name, self.market.landing.objects.uri
+        name, uri = self.market.name, self.folder.objects.uri
         known = set(self.fed_sessions)
-        present = [day for day in self.market.landing.sessions() if day in known]
+        present = [day for day in self.folder.sessions() if day in known]
         if not present:
             raise ValueError(f"`{uri}` must hold the history of {name}, was empty; lay it down: hfp feed {name} --init")
         left = [day for day in self.fed_sessions if day > present[0] and day not in present]
@@ -133,7 +145,7 @@ class SampleReplay:
         first = parse_key(shift_week(week_key(following), -self.history_weeks))
         if first < self.market.partitions.first_week:
             raise ValueError(
-                f"`until` must be at least {self._first_until()}: {self.market.name} begins {self.market.start} and its "
+                f"`until` must be at least {self._first_until()}: {self.market.name} begins {self.market.partitions.start} and its "
                 f"strategies need {self.history_weeks} weeks of history, was {until}."
             )
         return [day for day in sessions if first <= day <= until]
@@ -159,7 +171,7 @@ class SampleReplay:
     def _put(self, name: str, frame: pl.DataFrame) -> bool:
         payload = io.BytesIO()
         frame.write_parquet(payload)
-        landing = self.market.landing.objects
+        landing = self.folder.objects
         try:
             landing.put(name, payload.getvalue(), create_only=True)
         except ObjectExistsError:
@@ -182,13 +194,13 @@ def _parse_until(until: str) -> date:
         raise ValueError(f"`until` must be a date YYYY-MM-DD, was {until[:40]!r}.") from e
 
 
-def history_weeks(market: Market, strategies: Sequence[Strategy]) -> int:
+def history_weeks(market: MarketPlan, strategies: Sequence[Strategy]) -> int:
     """Weeks of bars that must lie before a week, so that models of that week can be trained and give signals.
 
     The longest way down from what is retrained weekly and from the signals, window by window, to the bars; without
     strategies that of the features.
     """
-    by_asset = {stage.asset: stage for stage in market.stages}
+    by_asset = {stage.asset: stage for stage in build_market_stages(market)}
     wanted = [*by_asset]
     for strategy in strategies:
         by_asset |= {stage.asset: stage for stage in build_stages(strategy.plan(market))}

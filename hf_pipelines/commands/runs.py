@@ -19,6 +19,7 @@ import dagster as dg
 
 from hf_pipelines.components import Market
 from hf_pipelines.components.component_tree import tree_of_sound_files
+from hf_pipelines.components.market_stages import MarketPlan, manifests
 from hf_pipelines.components.operations.activity import Activity
 from hf_pipelines.components.operations.cause import first_failure
 from hf_pipelines.components.operations.inventory import Watched
@@ -57,8 +58,8 @@ def require_market(name: str) -> None:
         raise ValueError(f"`market` must be one of {', '.join(known)}, was {name[:80]!r}.")
 
 
-def load_market(name: str) -> Market:
-    """Market component of a folder below `defs/markets`.
+def load_market(name: str) -> MarketPlan:
+    """Market of a folder below `defs/markets`.
 
     Raises
     ------
@@ -71,7 +72,7 @@ def load_market(name: str) -> Market:
     tree, faults = tree_of_sound_files(PACKAGE_ROOT.parent)
     if told := faults.get(tree.defs_module_path / "markets" / name):
         raise FaultyYAMLError(told)
-    return tree.load_component(f"markets/{name}", expected_type=Market)
+    return tree.load_component(f"markets/{name}", expected_type=Market).plan
 
 
 def stored_features() -> tuple[dict[str, list[str]], dict[Path, str]]:
@@ -85,7 +86,7 @@ def stored_features() -> tuple[dict[str, list[str]], dict[Path, str]]:
         if path.parent in faults:
             continue
         try:
-            market = tree.load_component(path.parent, expected_type=Market)
+            market = tree.load_component(path.parent, expected_type=Market).plan
         except LOADING_ERRORS as e:
             faults[path.parent] = fault_of(e, tree.defs_module_path)
             continue
@@ -137,9 +138,7 @@ class Pipeline:
         graph = self.definitions.resolve_asset_graph()
         versions = {"/".join(key.path): graph.get(key).code_version or "" for key in graph.materializable_asset_keys}
         now, markets = Clock().now(), self._watched().markets
-        listings = {
-            asset: partial(listing, now=now) for market in markets for asset, listing in market.listings.items()
-        }
+        listings = {asset: partial(each, now=now) for market in markets for asset, each in manifests(market).items()}
         issues = [asset for asset in versions if graph.get(dg.AssetKey(asset.split("/"))).metadata.get(ISSUE_KEY)]
         return CurrencyChecker(self.store, versions, listings, issues)
 

@@ -12,8 +12,9 @@ from pydantic import BaseModel, Field, field_validator, model_validator
 
 from hf_pipelines.components.automation.retraining import retrain_job, retrain_schedule
 from hf_pipelines.components.automation.strategy_sensor import following_sensor, signals_job
-from hf_pipelines.components.market import Market, checked_name
-from hf_pipelines.components.ranges import ranged
+from hf_pipelines.components.market import Market
+from hf_pipelines.components.market_fields import checked_name
+from hf_pipelines.components.market_stages import MarketPlan, code_versions
 from hf_pipelines.components.stage_asset import build_asset, build_currency_check
 from hf_pipelines.components.strategy_stages import build_stages
 from hf_pipelines.components.strategy_stages.plan import (
@@ -33,6 +34,7 @@ from hf_pipelines.research.learners import LEARNERS, ParamValue, resolve_params
 from hf_pipelines.research.signals import RULES, fill_rule_params
 from hf_pipelines.research.splitters import DEFAULT_SPLITTER, SPLITTERS, build_splitter, fill_splitter_params
 from hf_pipelines.research.targets import TARGETS, build_target
+from hf_pipelines.resources.ranges import ranged
 
 
 class TargetSpec(dg.Model, dg.Resolvable):
@@ -241,7 +243,7 @@ class Strategy(dg.Component, dg.Model, dg.Resolvable):
             )
         return self
 
-    def plan(self, market: Market) -> StrategyPlan:
+    def plan(self, market: MarketPlan) -> StrategyPlan:
         """Everything the assets' bodies need, in research's own types."""
         selected = names_by_group(self.features)
         return StrategyPlan(
@@ -278,7 +280,7 @@ class Strategy(dg.Component, dg.Model, dg.Resolvable):
         market = self._load_market(context)
         plan = self.plan(market)
         stages = build_stages(plan)
-        versions = {**market.code_versions, **{stage.asset: stage.code_version for stage in stages}}
+        versions = {**code_versions(market), **{stage.asset: stage.code_version for stage in stages}}
         issues = [stage.asset for stage in stages if stage.is_issue]
         retrain, issue = retrain_job(plan), signals_job(plan)
         return dg.Definitions(
@@ -289,14 +291,14 @@ class Strategy(dg.Component, dg.Model, dg.Resolvable):
             sensors=[following_sensor(plan, retrain, issue)],
         )
 
-    def _load_market(self, context: dg.ComponentLoadContext) -> Market:
+    def _load_market(self, context: dg.ComponentLoadContext) -> MarketPlan:
         folder = context.defs_module_path / "markets"
         known = sorted(each.parent.name for each in folder.glob("*/defs.yaml"))
         if self.market not in known:
             raise ValueError(
                 f"{line_of(context.path, 'market')}: `market` must be one of {', '.join(known)}, was {self.market!r}."
             )
-        market = context.load_component(f"markets/{self.market}", expected_type=Market)
+        market = context.load_component(f"markets/{self.market}", expected_type=Market).plan
         stored = {f"{group}/{name}" for group, names in market.feature_groups.items() for name in names}
         if unknown := sorted({each.removeprefix("-") for each in self.features} - stored - set(market.feature_groups)):
             groups = {each.split("/")[0] for each in unknown}
@@ -308,14 +310,14 @@ class Strategy(dg.Component, dg.Model, dg.Resolvable):
         self._require_members(market, context)
         return market
 
-    def _require_members(self, market: Market, context: dg.ComponentLoadContext) -> None:
+    def _require_members(self, market: MarketPlan, context: dg.ComponentLoadContext) -> None:
         """Refuse a rule that takes more symbols than there are: its weights would all be 0, without a word."""
         params = {**RULES[self.signal.type].defaults, **self.signal.params}
         asked = {name: int(params[name]) for name in ("n_long", "n_short") if name in params}
-        if sum(asked.values()) > len(market.members):
+        if sum(asked.values()) > len(market.universe.members):
             raise ValueError(
                 f"{line_of(context.path, 'signal')}: {' + '.join(f'`{name}`' for name in asked)} must be at most the "
-                f"{len(market.members)} members of `universe` of market {market.name}, was "
+                f"{len(market.universe.members)} members of `universe` of market {market.name}, was "
                 f"{' + '.join(map(str, asked.values()))}; take fewer, or add members to the universe."
             )
 

@@ -20,6 +20,7 @@ import hf_pipelines.research
 from hf_pipelines.components import Strategy
 from hf_pipelines.components import code_version as code_versions
 from hf_pipelines.components.code_version import code_version
+from hf_pipelines.components.market_stages import build_stages as build_market_stages
 from hf_pipelines.components.stage import Stage
 from hf_pipelines.components.strategy_stages import build_stages
 from hf_pipelines.research.features import FEATURES, Feature, compute_features
@@ -292,7 +293,7 @@ def test_everything_of_research_that_a_stage_calls_is_in_its_version(chain, tmp_
         project.make("ranking/track_record", "2012-04-15")
     market = market_of(project.market)
     strategy = Strategy.resolve_from_yaml(yaml.safe_dump(dict(project.strategies[0])))
-    stages = {each.asset: each for each in (*market.stages, *build_stages(strategy.plan(market)))}
+    stages = {each.asset: each for each in (*build_market_stages(market), *build_stages(strategy.plan(market)))}
     assert set(called) >= set(stages)
     unseen = {
         asset: sorted(

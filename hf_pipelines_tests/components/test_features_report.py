@@ -14,6 +14,7 @@ import pytest
 from PIL import Image
 
 from hf_pipelines.components.automation.reporting import request_report
+from hf_pipelines.components.market_stages import build_report_stages, build_stages, code_versions
 from hf_pipelines_tests.conftest import FIRST_SESSION
 from hf_pipelines_tests.pipeline import Project, files_market, market_of, session_bars, sessions_from
 
@@ -148,10 +149,10 @@ def test_report_of_a_week_without_features_names_the_command(project: Project, t
 
 def test_update_job_and_history_leave_the_report_out(project: Project) -> None:
     market = market_of(project.market)
-    assert REPORT not in {stage.asset for stage in market.stages}
+    assert REPORT not in {stage.asset for stage in build_stages(market)}
     job = project.definitions.get_job_def("small_update")
     assert {"/".join(key.path) for key in job.asset_layer.selected_asset_keys} == {BARS, QUICK}
-    (report,) = market.report_stages
+    (report,) = build_report_stages(market)
     # A quarter of daily bars: 63 of 4.83 a week.
     assert [(each.asset, each.first_week, each.guards) for each in report.inputs] == [(QUICK, -13, ("replay",))]
 
@@ -161,12 +162,12 @@ def test_report_is_asked_for_on_sunday_for_the_week_that_has_ended_once(
 ) -> None:
     market, week = market_of(project.market), project.weeks[1]
     sunday = datetime(2012, 1, 15, 6, tzinfo=NEW_YORK)
-    request = request_report(market, sunday, project.store)
+    request = request_report(market, sunday, project.store, code_versions(market))
     assert isinstance(request, dg.RunRequest)
     assert (request.partition_key, request.run_key) == ("2012-01-08", f"{REPORT}:2012-01-08")
 
     project.make(REPORT, week)
-    again = request_report(market, sunday, project.store)
+    again = request_report(market, sunday, project.store, code_versions(market))
     assert isinstance(again, dg.SkipReason) and "is made from what is stored now" in str(again.skip_message)
 
     # A report on features that have changed since is asked for again.
@@ -174,13 +175,13 @@ def test_report_is_asked_for_on_sunday_for_the_week_that_has_ended_once(
     kept = source.read_bytes()
     pl.read_parquet(source).with_columns(pl.col("close") * 1.001).write_parquet(source)
     project.make([BARS, QUICK], week)
-    stale = request_report(market, sunday, project.store)
+    stale = request_report(market, sunday, project.store, code_versions(market))
     assert isinstance(stale, dg.RunRequest) and stale.partition_key == week
     source.write_bytes(kept)
     project.make([BARS, QUICK], week)
-    assert isinstance(request_report(market, sunday, project.store), dg.SkipReason)
+    assert isinstance(request_report(market, sunday, project.store, code_versions(market)), dg.SkipReason)
 
-    early = request_report(market, datetime(2012, 2, 12, 6, tzinfo=NEW_YORK), project.store)
+    early = request_report(market, datetime(2012, 2, 12, 6, tzinfo=NEW_YORK), project.store, code_versions(market))
     assert isinstance(early, dg.SkipReason) and "has no features of group quick in week 2012-02-05" in str(
         early.skip_message
     )

@@ -20,13 +20,15 @@ from hf_pipelines.components.automation.arrivals import Arrivals
 from hf_pipelines.components.automation.run_intents import RunHistory
 from hf_pipelines.components.market import (
     CalendarOverride,
-    FilesSourceSpec,
-    HttpSourceSpec,
     Market,
     RowOverride,
     UniverseMember,
 )
-from hf_pipelines.components.market_stages.bars import _bars_content, _check_file, _settle
+from hf_pipelines.components.market_stages import MarketPlan, code_versions
+from hf_pipelines.components.market_stages.bars import bars_stage
+from hf_pipelines.components.market_stages.bars_content import bars_content
+from hf_pipelines.components.market_stages.bars_files import BarsFiles, check_file
+from hf_pipelines.components.market_stages.settled_bars import settle
 from hf_pipelines.components.run_tags import WANTED_TAG
 from hf_pipelines.components.stage_asset import build_asset, build_currency_check
 from hf_pipelines.partitions import week_key
@@ -34,6 +36,8 @@ from hf_pipelines.research.bars import SOURCE_SCHEMA
 from hf_pipelines.research.wording import excerpt
 from hf_pipelines.resources.clock import Clock
 from hf_pipelines.resources.market_data import SourceFile
+from hf_pipelines.resources.market_data.http import HttpSpec
+from hf_pipelines.resources.market_data.source_entry import FolderSpec
 from hf_pipelines.resources.parquet_io_manager import ParquetIOManager, Storage
 from hf_pipelines.resources.partition_store import PartitionStore, StoredPartitionError
 
@@ -50,7 +54,7 @@ class SmallMarket:
     """Five members and a benchmark over three weeks, fed from session files in a folder."""
 
     folder: Path
-    market: Market
+    market: MarketPlan
 
     @property
     def store(self) -> PartitionStore:
@@ -80,9 +84,9 @@ class SmallMarket:
         return evaluation
 
     def _execute(self, *, now: str, **options: Any) -> dg.ExecuteInProcessResult:
-        stage = self.market.stages[0]
+        stage = bars_stage(self.market)
         return dg.materialize(
-            [build_asset(stage), build_currency_check(stage, self.market.code_versions)],
+            [build_asset(stage), build_currency_check(stage, code_versions(self.market))],
             resources={"io_manager": ParquetIOManager(storage=self.storage), "clock": Clock(fixed=now)},
             instance=self.instance,
             raise_on_error=False,
@@ -109,19 +113,19 @@ def _range_tags(first: str, last: str | None) -> dict[str, str]:
     return {"dagster/asset_partition_range_start": first, "dagster/asset_partition_range_end": last}
 
 
-def build_market(folder: Path, **attributes: Any) -> Market:
+def build_market(folder: Path, **attributes: Any) -> MarketPlan:
     fields: dict[str, Any] = {
         "name": "small",
         "universe": [UniverseMember(symbol=symbol) for symbol in MEMBERS],
         "benchmark": BENCHMARK,
         "calendar": "XNYS",
         "timezone": "America/New_York",
-        "source": FilesSourceSpec(type="files", uri=str(folder / "source")),
+        "source": FolderSpec(type="files", uri=str(folder / "source")),
         "start": "2013-02-19",
         "end": "2013-03-08",
         "features": [],
     }
-    return Market(**fields | attributes)
+    return Market(**fields | attributes).plan
 
 
 @pytest.fixture
@@ -314,17 +318,17 @@ def test_bars_after_an_event_on_a_saturday_in_a_table_of_the_week_show_it_on_mon
     bars = halved("CCC", date(2013, 3, 4), session_bars()).with_columns(split_ratio=pl.lit(1.0))
     nothing = (pl.lit(None, pl.Float64).alias(name) for name in ("open", "high", "low", "close", "volume"))
     stray = bars.filter(of("CCC", date(2013, 3, 1))).with_columns(*nothing, session=date(2013, 3, 2), split_ratio=2.0)
-    partitions = small.market.partitions
+    partitions, now = small.market.partitions, datetime(2013, 3, 9, tzinfo=UTC)
     passed = {}
     for week in WEEKS:
         days = partitions.sessions_of_week(week)
         rows = pl.concat([bars.filter(pl.col("session").is_in(days)), stray.filter(pl.lit(week == WEEKS[1]))])
         file = SourceFile(week, "0", rows, tuple(days))
-        passed[week] = [(file, _check_file(small.market, file, datetime(2013, 3, 9, tzinfo=UTC)))]
-    settled = _settle(small.market, passed)
+        passed[week] = [(file, check_file(small.market, file, now))]
+    settled = settle(small.market, BarsFiles(passed, {}, {}, {}))
     assert settled.bars[WEEKS[2]].filter(of("CCC", date(2013, 3, 4)))["split_ratio"].item() == 2.0
-    days, told = partitions.sessions_of_week(WEEKS[1]), settled.verdicts.clear()
-    content = _bars_content(small.market, WEEKS[1], days, passed[WEEKS[1]], settled, told)
+    dates = small.market.week_dates(WEEKS[1], now)
+    content = bars_content(small.market, dates, passed[WEEKS[1]], settled, settled.verdicts.clear())
     assert content.facts["quarantined"] == ["CCC 2013-03-02 event on a day without a session"]
     assert content.facts["events"] == ["CCC 2013-03-02 split 2 dividend 0: waits for the symbol's next bar"]
 
@@ -680,16 +684,16 @@ def test_bars_edited_in_the_store_are_refused_by_name_and_healed_by_a_rerun(smal
 
 
 @pytest.fixture(scope="module")
-def us_tech() -> Market:
+def us_tech() -> MarketPlan:
     path = Path(hf_pipelines.defs.__path__[0]) / "markets" / "us_tech" / "defs.yaml"
-    return Market.resolve_from_yaml(yaml.safe_dump(yaml.safe_load(path.read_text())["attributes"]))
+    return Market.resolve_from_yaml(yaml.safe_dump(yaml.safe_load(path.read_text())["attributes"])).plan
 
 
 def test_bars_of_us_tech_in_the_week_of_apples_split_show_it(us_tech, tmp_path):
-    stage = us_tech.stages[0]
+    stage = bars_stage(us_tech)
     storage = Storage(uri=str(tmp_path))
     result = dg.materialize(
-        [build_asset(stage), build_currency_check(stage, us_tech.code_versions)],
+        [build_asset(stage), build_currency_check(stage, code_versions(us_tech))],
         resources={"io_manager": ParquetIOManager(storage=storage), "clock": Clock(fixed=AFTER)},
         partition_key="2005-02-27",
         instance=dg.DagsterInstance.ephemeral(),
@@ -767,7 +771,7 @@ def test_us_tech_has_partitions_for_its_first_and_last_session(us_tech):
         ),
         pytest.param({"volatility_index": "AAA"}, "was with a repetition of AAA", id="volatility-index-as-a-member"),
         pytest.param(
-            {"source": HttpSourceSpec(type="http", base_url="https://user:pw@host")},
+            {"source": HttpSpec(type="http", base_url="https://user:pw@host")},
             "`base_url` must hold no user, password",
             id="password-in-address",
         ),
@@ -795,13 +799,13 @@ def test_market_with_spells_sectors_and_volatility_index_tells_each(tmp_path):
         volatility_index="^VIX",
     )
     start = date(2013, 2, 19)
-    assert market.membership.rows() == [
+    assert market.universe.membership.rows() == [
         ("AAA", start, date(2013, 2, 20)), ("BBB", start, None), ("AAA", date(2013, 3, 1), None), ("CCC", start, None)
     ]  # fmt: skip
-    assert list(market.members) == ["AAA", "BBB", "CCC"]
-    assert market.members["AAA"] == (start, None)
-    assert market.sectors == {"AAA": "banks", "BBB": "energy"}
-    assert market.roles == {
+    assert list(market.universe.members) == ["AAA", "BBB", "CCC"]
+    assert market.universe.members["AAA"] == (start, None)
+    assert market.universe.sectors == {"AAA": "banks", "BBB": "energy"}
+    assert market.universe.roles == {
         "AAA": "member", "BBB": "member", "CCC": "member", BENCHMARK: "reference", "^VIX": "reference"
     }  # fmt: skip
     # Good Friday 2013 lies after the end but is known; the hurricane of 2012 lies before the start and never was planned.
@@ -852,10 +856,10 @@ def test_market_periods_per_year_are_those_of_calendar_and_timeframe(tmp_path, a
 
 def test_market_file_source_with_a_relative_folder_lies_in_the_data_folder(tmp_path, monkeypatch):
     monkeypatch.setenv("HF_DATA_DIR", str(tmp_path))
-    market = build_market(tmp_path, source=FilesSourceSpec(type="files", uri="arrivals"))
+    market = build_market(tmp_path, source=FolderSpec(type="files", uri="arrivals"))
     (tmp_path / "arrivals").mkdir()
     (tmp_path / "arrivals" / "2013-02-25.csv").write_text("symbol\n")
-    assert list(market.bars_listing("2013-02-24", datetime(2013, 3, 4, tzinfo=UTC))) == ["2013-02-25.csv"]
+    assert list(market.bars_manifest("2013-02-24", datetime(2013, 3, 4, tzinfo=UTC))) == ["2013-02-25.csv"]
 
 
 def test_bars_footer_facts_are_plain_json(small):
@@ -880,7 +884,7 @@ def test_a_file_of_a_day_that_is_no_session_is_named_with_its_events_and_its_wee
         )
         stray.write_parquet(small.folder / "source" / f"{day}.parquet")
     now = datetime.fromisoformat(AFTER)
-    listing = small.market.bars_listing("2013-02-17", now)
+    listing = small.market.bars_manifest("2013-02-17", now)
     assert {"2013-02-18.parquet", "2013-02-23.parquet"} <= {*listing}
     found = checks(small.run("2013-02-17"))["no_stray_files"]
     assert not found.passed
@@ -890,7 +894,7 @@ def test_a_file_of_a_day_that_is_no_session_is_named_with_its_events_and_its_wee
         "2013-02-23.parquet: Saturday 2013-02-23 is no session of XNYS; 6 rows, events: none",
     ]
     # Named once: what was named is no news, and rows of such days are none of the bars.
-    assert dict(footer.sources) == dict(small.market.bars_listing("2013-02-17", now))
+    assert dict(footer.sources) == dict(small.market.bars_manifest("2013-02-17", now))
     assert small.store.read("small/bars", "2013-02-17").frame["session"].min() == date(2013, 2, 19)
     # It may go again, unlike a file that bars were made from.
     (small.folder / "source" / "2013-02-18.parquet").unlink()
@@ -971,14 +975,14 @@ def test_a_calendar_override_makes_its_own_week_anew_and_takes_the_stray_file_fo
     override = {"day": "2013-03-02", "open": "10:00", "close": "13:00", "announced": "2013-02-20"}
     opened = SmallMarket(tmp_path, build_market(tmp_path, calendar_overrides=[CalendarOverride(**override)]))
     now = datetime.fromisoformat(AFTER)
-    versions = [each.market.code_versions["small/bars"] for each in (small, opened)]
+    versions = [code_versions(each.market)["small/bars"] for each in (small, opened)]
     assert versions[0] == versions[1]
     stored = {week: dict(small.store.footer("small/bars", week).sources) for week in WEEKS[:2]}
-    assert [stored[week] == opened.market.bars_listing(week, now) for week in WEEKS[:2]] == [True, False]
+    assert [stored[week] == opened.market.bars_manifest(week, now) for week in WEEKS[:2]] == [True, False]
     opened.run("2013-02-24")
     footer = opened.store.footer("small/bars", "2013-02-24")
     assert footer.facts["strays"] == [] and "2013-03-02" in footer.session_hashes
-    assert dict(footer.sources) == opened.market.bars_listing("2013-02-24", now)
+    assert dict(footer.sources) == opened.market.bars_manifest("2013-02-24", now)
     assert opened.tick() == []
     # Nor does the sensor overlook that it is gone again.
     (asked,) = small.tick()
@@ -1013,7 +1017,7 @@ def test_a_calendar_override_that_makes_no_sense_is_refused(override, message):
 LONG = {"start": "2012-11-26", "end": "2013-03-08"}
 
 
-def stranger_bars(market: Market, first: date, last: date) -> pl.DataFrame:
+def stranger_bars(market: MarketPlan, first: date, last: date) -> pl.DataFrame:
     """Every symbol at 100; on some sessions AAA stands for a company at a fifth of the price with a 25th of the trade."""
     partitions = market.partitions
     rows = [
@@ -1051,7 +1055,7 @@ def test_a_level_in_dispute_is_told_each_week_until_the_rows_are_named_and_the_s
     # A person names the rows: the weeks that hold them or are judged by them are made anew, and no other.
     now = datetime(2013, 3, 9, 12, tzinfo=UTC)
 
-    def asked(market: Market, cursor: str | None) -> tuple[set[str], str]:
+    def asked(market: MarketPlan, cursor: str | None) -> tuple[set[str], str]:
         tick = Arrivals(market, small.store, RunHistory(small.instance, now), now).tick(cursor)
         return {week for each in tick.requests for week in each.tags[WANTED_TAG].split(",")}, tick.cursor
 
@@ -1059,7 +1063,7 @@ def test_a_level_in_dispute_is_told_each_week_until_the_rows_are_named_and_the_s
     assert wanted == set()
     override = RowOverride(symbol="AAA", verdict="refused", since=str(first), until=str(last))
     named = SmallMarket(tmp_path, build_market(tmp_path, **LONG, row_overrides=[override]))
-    assert named.market.code_versions == small.market.code_versions
+    assert code_versions(named.market) == code_versions(small.market)
     wanted, _ = asked(named.market, cursor)
     assert sorted(wanted) == [week for week in weeks if week >= "2013-01-06"]
     assert named.run("2013-01-06", weeks[-1]).success

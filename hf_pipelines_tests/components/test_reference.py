@@ -240,7 +240,7 @@ def test_filings_of_income_to_date_warn_in_the_features_that_read_two_years_of_t
     [
         (
             {"references": []},
-            "`features` must be fed by the market, was fundamental/return_on_equity without fundamentals; add",
+            "`features` must have their inputs in the market, was fundamental/return_on_equity without fundamentals; add",
         ),
         (
             {"references": [{"table": "weather", "source": {"type": "files", "uri": "x"}}]},

@@ -16,8 +16,10 @@ import pytest
 
 from hf_pipelines.commands.features import replay_lines
 from hf_pipelines.components.automation.replaying import replay_published, stored_inputs
-from hf_pipelines.components.market_stages import features as stages
-from hf_pipelines.components.market_stages.features import feature_replay
+from hf_pipelines.components.market_stages import feature_replay as replay
+from hf_pipelines.components.market_stages.feature_inputs import feature_inputs
+from hf_pipelines.components.market_stages.feature_replay import feature_replay
+from hf_pipelines.components.market_stages.features import features_stage
 from hf_pipelines.components.stage_checks import Finding
 from hf_pipelines.components.stage_run import StageRun
 from hf_pipelines.research.features import FEATURES, Feature, Panel, compute_features
@@ -230,7 +232,7 @@ def test_times_replayed_in_one_computation_come_out_as_each_by_itself(large, mon
     market, weeks = market_of(large.market), large.weeks[8:20]
     n_together = {}
     for group in market.feature_groups:
-        read = stages.feature_inputs(market, group)
+        read = feature_inputs(market, group)
         inputs = {each.name: _all_of(large, each.asset) for each in read}
         calls: list[int] = []
 
@@ -238,12 +240,12 @@ def test_times_replayed_in_one_computation_come_out_as_each_by_itself(large, mon
             calls.append(1)
             return compute_features(*args, **arguments)
 
-        together = stages.replays_of(market, group, weeks, inputs, counted)
+        together = replay.replays_of(market, group, weeks, inputs, counted)
         with monkeypatch.context() as patched:
             patched.setattr(
-                stages, "_batches", lambda market, group, chosen: [{at: chosen[at]} for at in sorted(chosen)]
+                replay, "_batches", lambda market, group, chosen: [{at: chosen[at]} for at in sorted(chosen)]
             )
-            alone = stages.replays_of(market, group, weeks, inputs, compute_features)
+            alone = replay.replays_of(market, group, weeks, inputs, compute_features)
         assert [*map(len, together.values())] == [*map(len, alone.values())]
         for key in weeks:
             for one, other in zip(together[key], alone[key], strict=True):
@@ -264,16 +266,16 @@ def test_a_leak_in_a_feature_of_the_project_is_found_where_times_are_replayed_to
     # Weeks in which all members trade: two dozen others can be drawn each time.
     market, weeks = market_of(large.market), large.weeks[22:30]
     inputs = {"bars": _all_of(large, market.bars_asset)}
-    computed = stages.features_stage(market, "technical").compute(_run_of(*weeks), inputs)
+    computed = features_stage(market, "technical").compute(_run_of(*weeks), inputs)
     calls: list[int] = []
 
     def counted(*args, **arguments) -> pl.DataFrame:
         calls.append(1)
         return compute_features(*args, **arguments)
 
-    replays = stages.replays_of(market, "technical", weeks, inputs, counted)
+    replays = replay.replays_of(market, "technical", weeks, inputs, counted)
     assert len(calls) == 1 < sum(map(len, replays.values()))
-    found = [stages._confirmed(computed.contents[week].frame, replays[week]) for week in weeks]
+    found = [replay._confirmed(computed.contents[week].frame, replays[week]) for week in weeks]
     assert not all(each.passed for each in found)
     assert all("roc_5 of S" in line for each in found for line in each.findings)
 

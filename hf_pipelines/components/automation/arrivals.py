@@ -14,7 +14,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import dagster as dg
 
@@ -28,17 +28,19 @@ from hf_pipelines.components.automation.run_intents import (
     read_cursor,
 )
 from hf_pipelines.components.automation.watched_folders import BarsFolder, ReferenceFolder, ScanState, WatchedFolder
-from hf_pipelines.components.market_stages.features import feature_inputs, missing_bars, reads_calendar
+from hf_pipelines.components.market_stages.feature_inputs import (
+    calendar_manifests,
+    feature_inputs,
+    missing_bars,
+    reads_calendar,
+)
+from hf_pipelines.components.market_stages.plan import MarketPlan
 from hf_pipelines.components.stage import StageInput, window
 from hf_pipelines.partitions import SURROUNDING_DAYS, shift_week
 from hf_pipelines.resources import settings
 from hf_pipelines.resources.currency import CurrencyChecker
 from hf_pipelines.resources.dagster_internals import UnresolvedAssetJobDefinition
-from hf_pipelines.resources.market_data.files import FilesSource
 from hf_pipelines.resources.partition_store import PartitionStore
-
-if TYPE_CHECKING:
-    from hf_pipelines.components.market import Market
 
 # A file that is written again and again settles never: after so many ticks it is taken as it is.
 PATIENCE_TICKS = 20
@@ -50,9 +52,9 @@ KNOWN_AHEAD_WEEKS = math.ceil(SURROUNDING_DAYS / 7) + 1
 WEEKS_A_TICK = 260
 
 
-def market_job(market: "Market") -> UnresolvedAssetJobDefinition:
+def market_job(market: MarketPlan, assets: Sequence[str]) -> UnresolvedAssetJobDefinition:
     """Job `<market>_update`: bars and features of weeks."""
-    keys = [dg.AssetKey(stage.asset.split("/")) for stage in market.stages]
+    keys = [dg.AssetKey(asset.split("/")) for asset in assets]
     return dg.define_asset_job(
         name=market.update_job,
         selection=dg.AssetSelection.assets(*keys),
@@ -60,13 +62,13 @@ def market_job(market: "Market") -> UnresolvedAssetJobDefinition:
     )
 
 
-def arrivals_sensor(market: "Market", job: UnresolvedAssetJobDefinition) -> dg.SensorDefinition:
+def arrivals_sensor(market: MarketPlan, job: UnresolvedAssetJobDefinition) -> dg.SensorDefinition:
     """Ask for the weeks whose files are not those that they were made from, or that lack sessions, and for the features after
     them."""
-    landings = (*([market.landing] if market.is_fed else []), *market.reference_landings.values())
-    is_bucket = any(source.folder.is_bucket for source in landings)
-    watched = [*(["the clock: a session that has closed is asked for"] if market.is_pulled else [])]
-    watched += [source.objects.uri for source in landings]
+    folders = market.watched_folders.values()
+    is_bucket = any(each.folder.is_bucket for each in folders)
+    watched = ["the clock: a session that has closed is asked for"] if market.is_polled else []
+    watched += [each.objects.uri for each in folders]
 
     @dg.sensor(
         name=f"{market.name}_arrivals",
@@ -93,7 +95,7 @@ def arrivals_sensor(market: "Market", job: UnresolvedAssetJobDefinition) -> dg.S
 class Arrivals:
     """One tick over the landing folders or the source, and the store of a market."""
 
-    market: "Market"
+    market: MarketPlan
     store: PartitionStore
     history: RunHistory
     now: datetime
@@ -108,52 +110,49 @@ class Arrivals:
         """
         known = read_cursor(cursor)
         inputs, waited = dict(known.get("inputs", {})), known.get("waited", 0)
-        feeds = self._feeds()
-        places = {feed.asset: ScanState.of(known.get("places", {}).get(feed.asset, {})) for feed in feeds}
-        scans = {feed.asset: feed.scan(places[feed.asset]) for feed in feeds}
+        sources = self._sources()
+        states = {each.asset: ScanState.of(known.get("places", {}).get(each.asset, {})) for each in sources}
+        scans = {each.asset: each.scan(states[each.asset]) for each in sources}
         if any(scan.is_settling for scan in scans.values()) and waited < PATIENCE_TICKS:
             # Half a batch would be issued as if it were all: the rest is seconds away.
-            return self._done([], "files are still arriving", feeds, places, inputs, waited + 1)
+            return self._done([], "files are still arriving", sources, states, inputs, waited + 1)
         if (run_id := self.history.under_way(self.market.update_job)) is not None:
-            return self._done([], f"run {run_id[:8]} is under way", feeds, places, inputs)
+            return self._done([], f"run {run_id[:8]} is under way", sources, states, inputs)
         requests: list[dg.RunRequest] = []
-        for feed in feeds:
-            handled = dict(places[feed.asset].weeks)
-            requests = feed.request(scans[feed.asset].fingerprints, handled)
-            places[feed.asset] = ScanState(handled, scans[feed.asset].next_key)
+        for each in sources:
+            handled = dict(states[each.asset].weeks)
+            requests = each.request(scans[each.asset].fingerprints, handled)
+            states[each.asset] = ScanState(handled, scans[each.asset].next_key)
             if requests:
                 # The tables wait for the bars, whose run makes those of its weeks too; features for all that is about to change.
                 break
-        return self._done(requests or self._request_features(inputs), None, feeds, places, inputs)
+        return self._done(requests or self._request_features(inputs), None, sources, states, inputs)
 
-    def _feeds(self) -> list[WatchedFolder | PolledSource]:
-        parts = (self.store, self.history, self.now)
-        bars: list[WatchedFolder | PolledSource] = []
-        if self.market.is_fed:
-            bars = [BarsFolder(self.market, self._with_client(self.market.landing), *parts)]
-        elif self.market.is_pulled:
-            bars = [PolledSource(self.market, *parts)]
-        tables = [
-            ReferenceFolder(self.market, self._with_client(source), *parts, table=table)
-            for table, source in self.market.reference_landings.items()
-        ]
-        return [*bars, *tables]
-
-    def _with_client(self, source: FilesSource) -> FilesSource:
-        return replace(source, s3=self.s3) if source.folder.is_bucket else source
+    def _sources(self) -> list[WatchedFolder | PolledSource]:
+        """The bars first, then the reference tables."""
+        market, parts = self.market, (self.store, self.history, self.now)
+        tables = {market.reference_asset(table): table for table in market.references}
+        found: list[WatchedFolder | PolledSource] = [PolledSource(market, *parts)] if market.is_polled else []
+        for asset, folder in market.watched_folders.items():
+            source = replace(folder, s3=self.s3) if folder.folder.is_bucket else folder
+            if asset == market.bars_asset:
+                found.append(BarsFolder(market, source, *parts))
+            else:
+                found.append(ReferenceFolder(market, source, *parts, table=tables[asset]))
+        return found
 
     def _done(
         self,
         requests: list[dg.RunRequest],
         note: str | None,
-        feeds: Sequence[WatchedFolder | PolledSource],
-        places: Mapping[str, ScanState],
+        sources: Sequence[WatchedFolder | PolledSource],
+        states: Mapping[str, ScanState],
         inputs: Mapping[str, Mapping[str, str]],
         waited: int = 0,
     ) -> Tick:
-        remembered = {asset: asdict(place) for asset, place in places.items()}
+        remembered = {asset: asdict(state) for asset, state in states.items()}
         cursor = json.dumps({"places": remembered, "inputs": inputs, "waited": waited}, sort_keys=True)
-        notes = [each for feed in feeds for each in feed.notes]
+        notes = [note for each in sources for note in each.notes]
         return Tick(requests, cursor, (*notes, *self.notes, *([note] if note else [])))
 
     def _request_features(self, handled: dict[str, dict[str, str]]) -> list[dg.RunRequest]:
@@ -164,8 +163,8 @@ class Arrivals:
         changed = {asset: self._changed(of_asset, handled.get(asset, {})) for asset, of_asset in tags.items()}
         if not any(changed.values()):
             return []
-        listings = {asset: partial(listing, now=self.now) for asset, listing in market.calendar_listings.items()}
-        checker = CurrencyChecker(self.store, {}, listings)
+        manifests = {asset: partial(each, now=self.now) for asset, each in calendar_manifests(market).items()}
+        checker = CurrencyChecker(self.store, {}, manifests)
         needed: dict[tuple[str, ...], list[str]] = {}
         for group, of_group in inputs.items():
             reached = {

@@ -13,20 +13,17 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
 from functools import cached_property
-from typing import TYPE_CHECKING
 from zoneinfo import ZoneInfo
 
 import dagster as dg
 
 from hf_pipelines.components.automation.run_intents import RequestState, RunHistory, RunIntent, digest
 from hf_pipelines.components.automation.watched_folders import ScanState, bars_assets
-from hf_pipelines.components.market_stages.bars import incomplete_sessions, is_override
+from hf_pipelines.components.market_stages.bars import incomplete_sessions
+from hf_pipelines.components.market_stages.plan import MarketPlan, is_override
 from hf_pipelines.partitions import parse_key, shift_week, week_key
 from hf_pipelines.resources.market_data.files import Scan
 from hf_pipelines.resources.partition_store import Footer, PartitionStore, StoredPartitionError
-
-if TYPE_CHECKING:
-    from hf_pipelines.components.market import Market
 
 # After the close of the newest session that is lacking.
 ASKED_AFTER = tuple(timedelta(minutes=each) for each in (15, 60, 240, 720, 1440, 2880, 5760))
@@ -46,7 +43,7 @@ TABLE_WEEKS_A_RUN = 60
 class PolledSource:
     """The bars of a market whose source is asked, in one tick; its tables are asked for with them."""
 
-    market: "Market"
+    market: MarketPlan
     store: PartitionStore
     history: RunHistory
     now: datetime
@@ -65,7 +62,7 @@ class PolledSource:
         """What each of the last weeks should have by now, and each since the newest that is stored."""
         tags = self._stored
         # A session is a day of the market's own calendar.
-        today = week_key(self.now.astimezone(ZoneInfo(self.market.timezone)).date())
+        today = week_key(self.now.astimezone(ZoneInfo(self.market.partitions.timezone)).date())
         if not tags:
             self.notes.append(
                 f"{self.asset} is empty: ask for its history once, it is followed from there on: hfp materialise {self.asset} "
@@ -96,7 +93,7 @@ class PolledSource:
 
     def _tables(self) -> Iterator[RunIntent]:
         """The tables that are asked for, of weeks whose bars somebody has asked for alone."""
-        for table in self.market.pulled_tables:
+        for table in self.market.polled_tables:
             asset = self.market.reference_asset(table)
             if lacking := tuple(sorted({*self._stored} - {*self.store.tags(asset)})[:TABLE_WEEKS_A_RUN]):
                 because = f"{asset} has no rows of {len(lacking)} week(s) that have bars"

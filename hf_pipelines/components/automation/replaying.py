@@ -11,11 +11,12 @@ any failed run is.
 from collections.abc import Callable, Iterator
 from datetime import datetime
 from time import process_time
-from typing import TYPE_CHECKING
 
 import dagster as dg
 
-from hf_pipelines.components.market_stages.features import feature_inputs, feature_replay, recomputing
+from hf_pipelines.components.market_stages.feature_inputs import feature_inputs
+from hf_pipelines.components.market_stages.feature_replay import feature_replay, recomputing
+from hf_pipelines.components.market_stages.plan import MarketPlan
 from hf_pipelines.components.stage import window
 from hf_pipelines.components.stage_run import StageRun
 from hf_pipelines.research.wording import some_of
@@ -24,9 +25,6 @@ from hf_pipelines.resources.object_store import ObjectMissingError
 from hf_pipelines.resources.parquet_io_manager import Loaded, Storage
 from hf_pipelines.resources.partition_store import Footer, PartitionStore, StoredPartitionError, Verdict
 from hf_pipelines.resources.replay_record import read_record, write_record
-
-if TYPE_CHECKING:
-    from hf_pipelines.components.market import Market
 
 # Between the close of America and the open of Asia, in the market's own night.
 REPLAY_CRON = "30 2 * * *"
@@ -38,7 +36,7 @@ ALL_TIMES = 1_000_000
 WEEKS_A_NIGHT = 60
 
 
-def replay_job(market: "Market") -> dg.JobDefinition:
+def replay_job(market: MarketPlan) -> dg.JobDefinition:
     """Job `<market>_replay`: everything published since the last time, row by row."""
 
     @dg.op(
@@ -64,14 +62,14 @@ def replay_job(market: "Market") -> dg.JobDefinition:
     return job
 
 
-def replay_schedule(market: "Market", job: dg.JobDefinition) -> dg.ScheduleDefinition:
+def replay_schedule(market: MarketPlan, job: dg.JobDefinition) -> dg.ScheduleDefinition:
     """Every night 02:30 in the market's time zone."""
     return dg.ScheduleDefinition(
         name=f"{market.name}_nightly_replay",
         job=job,
         cron_schedule=REPLAY_CRON,
-        execution_timezone=market.timezone,
-        default_status=dg.DefaultScheduleStatus.STOPPED if market.end else dg.DefaultScheduleStatus.RUNNING,
+        execution_timezone=market.partitions.timezone,
+        default_status=dg.DefaultScheduleStatus.STOPPED if market.partitions.end else dg.DefaultScheduleStatus.RUNNING,
         description=(
             "Every row of features published since the last time, recomputed from what was known then. Off by default for a "
             "market whose data have an end."
@@ -80,7 +78,7 @@ def replay_schedule(market: "Market", job: dg.JobDefinition) -> dg.ScheduleDefin
 
 
 def replay_published(
-    market: "Market", store: PartitionStore, now: datetime, tell: Callable[[str], None]
+    market: MarketPlan, store: PartitionStore, now: datetime, tell: Callable[[str], None]
 ) -> Iterator[str]:
     """Replay the weeks of every group whose content was not replayed yet; those that differ are marked, and yielded in words.
 
@@ -128,7 +126,7 @@ def _footer(store: PartitionStore, asset: str, key: str) -> Footer | None:
         return None
 
 
-def stored_inputs(market: "Market", store: PartitionStore, group: str, key: str) -> dict[str, Loaded]:
+def stored_inputs(market: MarketPlan, store: PartitionStore, group: str, key: str) -> dict[str, Loaded]:
     """What is stored of that which a week of features was made of."""
     loaded = {}
     for each in feature_inputs(market, group):

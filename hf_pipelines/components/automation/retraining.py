@@ -64,10 +64,12 @@ def request_week(
     end = plan.market.partitions.end_sunday
     if key < plan.market.partitions.first_week.isoformat() or (end is not None and key >= end.isoformat()):
         return dg.SkipReason(
-            f"{plan.market.name} has sessions from {plan.market.start} to {plan.market.end}: there is no week {key}."
+            f"{plan.market.name} has sessions from {plan.market.partitions.start} to {plan.market.partitions.end}: there is no week {key}."
         )
     if not plan.market.partitions.sessions_of_week(key):
-        return dg.SkipReason(f"{plan.market.calendar} has no session in week {key}: no model serves it.")
+        return dg.SkipReason(
+            f"{plan.market.partitions.calendar_name} has no session in week {key}: no model serves it."
+        )
     intent = retrain_intent(plan, input_tags(plan, store), key)
     if (run_id := history.under_way(intent.job)) is not None:
         return dg.SkipReason(f"run {run_id[:8]} of {intent.job} is under way.")

@@ -28,7 +28,7 @@ from hf_pipelines.components.automation.run_intents import (
     digest,
     read_cursor,
 )
-from hf_pipelines.components.market_stages.features import bars_read
+from hf_pipelines.components.market_stages.feature_inputs import bars_read
 from hf_pipelines.components.strategy_stages import RETRAINED, StrategyPlan
 from hf_pipelines.partitions import parse_key, shift_week
 from hf_pipelines.resources import settings
@@ -254,7 +254,7 @@ class StrategySensor:
         market = self.plan.market
         asset, changed = market.features_asset(group), self._inputs_changed(group, week)
         return (
-            market.is_watched
+            market.has_sensor
             and changed is not None
             and changed + PATIENCE > self.now
             and not self.history.gave_up(market.update_job, asset, week, since=changed)

@@ -8,20 +8,17 @@ from abc import ABC, abstractmethod
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import date, datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import dagster as dg
 
 from hf_pipelines.components.automation.run_intents import RequestState, RunHistory, RunIntent, digest
-from hf_pipelines.components.market_stages.bars import is_override
-from hf_pipelines.components.market_stages.features import missing_bars
+from hf_pipelines.components.market_stages.feature_inputs import missing_bars
+from hf_pipelines.components.market_stages.plan import MarketPlan, is_override
 from hf_pipelines.partitions import days_of_week, parse_key
 from hf_pipelines.resources.market_data.files import FilesSource, Scan, week_of_name
 from hf_pipelines.resources.market_data.references import past_days
 from hf_pipelines.resources.partition_store import PartitionStore, StoredPartitionError
-
-if TYPE_CHECKING:
-    from hf_pipelines.components.market import Market
 
 # Objects looked at in one tick, besides those of the last weeks, which every tick looks at.
 # A bucket answers for a thousand at a time, a good tenth of a second each: a large one is looked through in several ticks.
@@ -59,7 +56,7 @@ class ScanState:
 class WatchedFolder(ABC):
     """The files of one asset, and the partitions made from them, in one tick."""
 
-    market: "Market"
+    market: MarketPlan
     source: FilesSource
     store: PartitionStore
     history: RunHistory
@@ -280,14 +277,14 @@ class BarsFolder(WatchedFolder):
         return bars_assets(self.market, weeks, stored)
 
 
-def bars_assets(market: "Market", weeks: Sequence[str], stored: Collection[str]) -> tuple[str, ...]:
+def bars_assets(market: MarketPlan, weeks: Sequence[str], stored: Collection[str]) -> tuple[str, ...]:
     """What one run for bars makes: of a single week all that hangs on it; of several no features, since a broken week must
     not stop those of the rest."""
     groups = []
     if len(weeks) == 1:
         ready = [each for each in market.feature_groups if not missing_bars(market, each, weeks[0], {*stored, *weeks})]
         groups = [market.features_asset(group) for group in ready]
-    return (market.bars_asset, *(market.reference_asset(table) for table in market.reference_tables), *groups)
+    return (market.bars_asset, *(market.reference_asset(table) for table in market.references), *groups)
 
 
 @dataclass

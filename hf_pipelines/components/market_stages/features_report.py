@@ -10,13 +10,14 @@ must not pay for it. Its schedule asks for it once a week.
 import math
 from collections.abc import Mapping
 from datetime import date
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import dagster as dg
 import polars as pl
 
 from hf_pipelines.components.code_version import code_version
 from hf_pipelines.components.display import markdown_table, parquet_bytes, picture
+from hf_pipelines.components.market_stages.plan import MarketPlan
 from hf_pipelines.components.stage import Stage, StageInput, window
 from hf_pipelines.components.stage_run import StageRun, each_partition
 from hf_pipelines.research.features_report import (
@@ -29,9 +30,6 @@ from hf_pipelines.research.matrix import join_features
 from hf_pipelines.resources.parquet_io_manager import Loaded
 from hf_pipelines.resources.partition_store import Content
 
-if TYPE_CHECKING:
-    from hf_pipelines.components.market import Market
-
 # A quarter of daily bars; a market with more bars a week looks at fewer weeks, at least one.
 BARS_SHOWN = 63
 WEEKS_PER_YEAR = 365.25 / 7
@@ -40,7 +38,7 @@ WEEKS_PER_YEAR = 365.25 / 7
 LINES_SHOWN = 10
 
 
-def features_report_stage(market: "Market") -> Stage:
+def features_report_stage(market: MarketPlan) -> Stage:
     """`<market>/features_report`: coverage by symbol and session, correlations of features."""
     weeks = math.ceil(BARS_SHOWN / (market.usual_bars_per_year / WEEKS_PER_YEAR))
     read = tuple(
@@ -65,7 +63,7 @@ def features_report_stage(market: "Market") -> Stage:
         last: date = features["session"].max()  # type: ignore[assignment]
         # Sessions after the last one that has features are yet to come.
         sessions = [day for week in held for day in market.partitions.sessions_of_week(week) if day <= last]
-        coverage = feature_coverage(features, market.member_sessions(sessions))
+        coverage = feature_coverage(features, market.universe.member_sessions(sessions))
         correlations = feature_correlations(features)
         hashes: dict[str, dict[str, str]] = {}
         for each in read:
@@ -84,7 +82,7 @@ def features_report_stage(market: "Market") -> Stage:
         inputs=read,
         compute=each_partition(compute),
         code_version=code_version(
-            feature_coverage, feature_correlations, fields={"weeks": weeks, "universe": market.spells}
+            feature_coverage, feature_correlations, fields={"weeks": weeks, "universe": market.universe.spells}
         ),
     )
 

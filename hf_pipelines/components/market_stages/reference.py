@@ -10,11 +10,12 @@ before stays where it was.
 from collections.abc import Mapping
 from datetime import datetime
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import polars as pl
 
 from hf_pipelines.components.code_version import code_version
+from hf_pipelines.components.market_stages.plan import MarketPlan
 from hf_pipelines.components.stage import Stage, column_schema
 from hf_pipelines.components.stage_checks import StageCheck, check_from_facts
 from hf_pipelines.components.stage_run import Computed, StageRun
@@ -25,9 +26,6 @@ from hf_pipelines.resources.market_data import SourceFile
 from hf_pipelines.resources.parquet_io_manager import Loaded
 from hf_pipelines.resources.partition_store import Content
 
-if TYPE_CHECKING:
-    from hf_pipelines.components.market import Market
-
 COLUMN_DESCRIPTIONS = {
     "symbol": "member of the universe",
     "event_time": "what the row is about, UTC: period end, trade, settlement or publication",
@@ -35,7 +33,7 @@ COLUMN_DESCRIPTIONS = {
 }
 
 
-def reference_stage(market: "Market", table: str) -> Stage:
+def reference_stage(market: MarketPlan, table: str) -> Stage:
     """`<market>/<table>`: point-in-time rows, checked."""
     contract = REFERENCES[table]
     return Stage(
@@ -53,7 +51,7 @@ def reference_stage(market: "Market", table: str) -> Stage:
             validate_references,
             *([score_news, lexicon_scores] if table == "news" else []),
             fields={
-                "universe": sorted(market.members),
+                "universe": sorted(market.universe.members),
                 **({"news_scorer": market.news_scorer} if table == "news" else {}),
                 "max_faulty_share": market.max_faulty_share,
             },
@@ -69,20 +67,20 @@ def reference_stage(market: "Market", table: str) -> Stage:
             {name: COLUMN_DESCRIPTIONS.get(name, name.replace("_", " ")) for name in contract.schema}, contract.schema
         ),
         pool=market.name,
-        manifest=partial(market.reference_listing, table),
-        is_manifest_live=table in market.reference_landings,
+        manifest=partial(market.reference_manifest, table),
+        is_manifest_live=market.reference_asset(table) in market.watched_folders,
     )
 
 
-def _compute_rows(market: "Market", table: str, run: StageRun, inputs: Mapping[str, Loaded]) -> Computed:
-    landing = market.reference_landings.get(table)
-    if landing is not None and not landing.folder.is_there():
+def _compute_rows(market: MarketPlan, table: str, run: StageRun, inputs: Mapping[str, Loaded]) -> Computed:
+    folder = market.watched_folders.get(market.reference_asset(table))
+    if folder is not None and not folder.folder.is_there():
         # A week without rows is nothing unusual: a mistyped folder would be weeks without rows for ever.
         raise ValueError(
-            f"`uri` of {table} in {market.name} must be a folder that exists, was {landing.objects.uri}; make the folder, "
+            f"`uri` of {table} in {market.name} must be a folder that exists, was {folder.objects.uri}; make the folder, "
             "or correct `references` of the market."
         )
-    files = market.reference_source(table).read(table, run.partitions, run.now)
+    files = market.reference_sources[table].read(table, run.partitions, run.now)
     contents: dict[str, Content] = {}
     failures: dict[str, str] = {}
     metadata: dict[str, dict[str, Any]] = {}
@@ -102,13 +100,13 @@ def _compute_rows(market: "Market", table: str, run: StageRun, inputs: Mapping[s
     return Computed(contents, failures, metadata)
 
 
-def _content(market: "Market", table: str, key: str, files: list[SourceFile], now: datetime) -> Content:
+def _content(market: MarketPlan, table: str, key: str, files: list[SourceFile], now: datetime) -> Content:
     frames = [_rows_of(market, table, key, file) for file in files]
     raw = pl.concat([pl.DataFrame(schema=REFERENCES[table].schema), *frames])
     checked = validate_references(
         raw,
         table,
-        universe=market.members,
+        universe=market.universe.members,
         source=", ".join(file.name for file in files[:3]) or key,
         now=now,
         max_faulty_share=market.max_faulty_share,
@@ -132,14 +130,16 @@ def _content(market: "Market", table: str, key: str, files: list[SourceFile], no
     )
 
 
-def _rows_of(market: "Market", table: str, key: str, file: SourceFile) -> pl.DataFrame:
+def _rows_of(market: MarketPlan, table: str, key: str, file: SourceFile) -> pl.DataFrame:
     if file.frame is None:
         raise ValueError(file.fault)
     if not file.frame.width:
         return pl.DataFrame(schema=REFERENCES[table].schema)
     rows = check_structure(file.frame, table, source=file.name)
     # A service tells the days of rows in UTC, a vendor's files in the market's time zone.
-    local, utc = (rows["available_at"].dt.convert_time_zone(zone).dt.date() for zone in (market.timezone, "UTC"))
+    local, utc = (
+        rows["available_at"].dt.convert_time_zone(zone).dt.date() for zone in (market.partitions.timezone, "UTC")
+    )
     strays = [
         str(day)
         for day, other in zip(local.to_list(), utc.to_list(), strict=True)

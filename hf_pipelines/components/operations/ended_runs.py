@@ -291,7 +291,7 @@ class RunWatch:
     def _remedy(self, asset: str, keys: Sequence[str]) -> str:
         owner, _, stage = asset.partition("/")
         markets = {each.name: each for each in self.watched.markets}
-        if owner in markets and stage in markets[owner].fed_stages:
+        if owner in markets and asset in markets[owner].watched_folders:
             return f"correct, add or remove the file concerned: {TAKEN_BY_ITSELF}"
         if stage in RETRAINED and len(set(keys)) == 1 and keys[0]:
             return f"hfp retrain {owner} --week {keys[0]}"

@@ -15,6 +15,7 @@ from functools import lru_cache
 import dagster as dg
 
 from hf_pipelines.components.market import Market
+from hf_pipelines.components.market_stages.plan import MarketPlan
 from hf_pipelines.components.operations.lateness import (
     Gap,
     Late,
@@ -28,6 +29,7 @@ from hf_pipelines.components.strategy import Strategy
 from hf_pipelines.components.strategy_stages import RETRAINED
 from hf_pipelines.partitions import parse_key, week_key
 from hf_pipelines.resources.issues import latest_fault, named_day
+from hf_pipelines.resources.market_data.files import FilesSource
 from hf_pipelines.resources.market_data.landing import Landing
 from hf_pipelines.resources.object_store import ObjectMissingError, StorageUnavailableError
 from hf_pipelines.resources.partition_store import Footer, PartitionStore, StoredPartitionError, read_footer
@@ -44,7 +46,7 @@ class WatchedStrategy:
     """A strategy, as far as lateness is concerned."""
 
     name: str
-    market: Market
+    market: MarketPlan
     max_model_age_weeks: int
     train_weeks: int = 0
     feature_groups: tuple[str, ...] = ()
@@ -54,17 +56,17 @@ class WatchedStrategy:
 class Watched:
     """Every market and strategy of the project."""
 
-    markets: tuple[Market, ...]
+    markets: tuple[MarketPlan, ...]
     strategies: tuple[WatchedStrategy, ...]
 
     @staticmethod
     def of(tree: dg.ComponentTree) -> "Watched":
         """Those of a component tree, by name."""
-        markets = sorted(tree.get_all_components(of_type=Market), key=lambda each: each.name)
+        markets = sorted((each.plan for each in tree.get_all_components(of_type=Market)), key=lambda each: each.name)
         strategies = [
             WatchedStrategy(
                 each.name,
-                tree.load_component(f"markets/{each.market}", expected_type=Market),
+                tree.load_component(f"markets/{each.market}", expected_type=Market).plan,
                 each.max_model_age_weeks,
                 each.training.weeks,
                 tuple(dict.fromkeys(name.partition("/")[0] for name in each.features)),
@@ -130,10 +132,11 @@ class Inventory:
         return find_late(self.markets, self.strategies, now=now, late_after=late_after)
 
 
-def read_market(store: PartitionStore, market: Market) -> MarketInventory:
+def read_market(store: PartitionStore, market: MarketPlan) -> MarketInventory:
     """Bars of a market."""
     tags = store.tags(market.bars_asset)
     weeks = tuple(sorted(tags))
+    folder = market.watched_folders.get(market.bars_asset)
     bars: dict[date, datetime] = {}
     for week in weeks[-READ_WEEKS:]:
         bars |= _first_published(store, market.bars_asset, week, tags[week])
@@ -144,15 +147,15 @@ def read_market(store: PartitionStore, market: Market) -> MarketInventory:
         first_session=_first_session(store, market, weeks, tags),
         bars=bars,
         bars_weeks=weeks,
-        known_gaps=frozenset(market.known_gaps),
-        landing=market.landing.objects.uri if market.is_fed else None,
-        arrived=_arrived(market, weeks[-READ_WEEKS:]) if market.is_fed else {},
+        known_gaps=market.known_gaps,
+        landing=folder.objects.uri if folder else None,
+        arrived=_arrived(market, folder, weeks[-READ_WEEKS:]) if folder else {},
     )
 
 
-def _arrived(market: Market, weeks: Sequence[str]) -> dict[date, datetime]:
+def _arrived(market: MarketPlan, folder: FilesSource, weeks: Sequence[str]) -> dict[date, datetime]:
     """Sessions of the newest weeks, and after them, whose files lie in the landing folder, and since when."""
-    objects, found = market.landing.objects, dict[date, datetime]()
+    objects, found = folder.objects, dict[date, datetime]()
     try:
         # A name sorts after the key of its session's week.
         for each in Landing(objects.uri, objects.endpoint).each(start_after=weeks[0] if weeks else ""):
@@ -255,7 +258,9 @@ def is_there(store: PartitionStore, asset: str, partition: str) -> bool:
     return footer is not None and partition in footer.session_hashes
 
 
-def _first_session(store: PartitionStore, market: Market, weeks: Sequence[str], tags: dict[str, str]) -> date | None:
+def _first_session(
+    store: PartitionStore, market: MarketPlan, weeks: Sequence[str], tags: dict[str, str]
+) -> date | None:
     for week in weeks:
         if sessions := _first_published(store, market.bars_asset, week, tags[week]):
             return min(sessions)

@@ -35,7 +35,7 @@ def backtest(plan: StrategyPlan) -> Stage:
         weeks = window(partitions, bars, key)
         predictions = latest_predictions(single(inputs["cv_results"], key).frame)
         # As in an issue: weights are shares of the members, whether something can be said of all of them or not.
-        members = plan.market.member_sessions(predictions["session"].unique().to_list())
+        members = plan.market.universe.member_sessions(predictions["session"].unique().to_list())
         by_path = {
             path: trade(
                 plan,
@@ -91,7 +91,7 @@ def backtest(plan: StrategyPlan) -> Stage:
             fields={
                 **trading_fields(plan),
                 "rule": [plan.rule.name, dict(plan.rule.params)],
-                "universe": plan.market.spells,
+                "universe": plan.market.universe.spells,
             },
             chosen_from=REGISTRIES,
         ),

@@ -102,7 +102,7 @@ def fitted_model(plan: StrategyPlan) -> Stage:
             feature_importances,
             Target,
             *learner_functions(plan),
-            fields={**learner_fields(plan), "timezone": plan.market.timezone},
+            fields={**learner_fields(plan), "timezone": plan.market.partitions.timezone},
             chosen_from=REGISTRIES,
         ),
         checks=(

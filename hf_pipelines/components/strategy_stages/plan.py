@@ -9,7 +9,7 @@ from typing import Any
 
 import polars as pl
 
-from hf_pipelines.components.market import Market
+from hf_pipelines.components.market_stages.plan import MarketPlan
 from hf_pipelines.components.stage import StageInput
 from hf_pipelines.research.backtest import ENGINES, BacktestResult, Fill
 from hf_pipelines.research.bars import KEY_COLUMNS
@@ -83,7 +83,7 @@ class StrategyPlan:
     """A strategy in research's own types, one part for each of its YAML; made by `Strategy.plan`."""
 
     name: str
-    market: Market
+    market: MarketPlan
     feature_names: Mapping[str, tuple[str, ...]]
     target: Target
     training: TrainingPlan

@@ -103,7 +103,7 @@ def signals(plan: StrategyPlan) -> Stage:
             RULES[plan.rule.name].check,
             fields={
                 "missing": plan.training.missing,
-                "universe": plan.market.spells,
+                "universe": plan.market.universe.spells,
                 "features": plan.feature_names,
                 "rule": [plan.rule.name, dict(plan.rule.params)],
                 "max_model_age_weeks": plan.max_model_age_weeks,
@@ -171,7 +171,7 @@ def _signal_frame(
     classes = [each for each in model.frame["classes"][0].split(",") if each]
     names = model.frame["features"][0].split(",")
     predicted = predict_frame(estimator, joined, features=names, classes=classes, missing=plan.training.missing)
-    predictions = add_absent_members(predicted, plan.market.member_sessions([session]))
+    predictions = add_absent_members(predicted, plan.market.universe.member_sessions([session]))
     weights = apply_rule(predictions, rule=plan.rule.name, params=plan.rule.params)
     partitions = plan.market.partitions
     close = partitions.session_close(session)

@@ -140,7 +140,7 @@ def training_matrix(plan: StrategyPlan) -> Stage:
                     plan.training.weighting,
                     plan.training.missing,
                 ],
-                "timezone": plan.market.timezone,
+                "timezone": plan.market.partitions.timezone,
             },
             chosen_from=REGISTRIES,
         ),

@@ -20,10 +20,13 @@ import polars as pl
 
 from hf_pipelines.partitions import shift_week, week_key
 from hf_pipelines.research.bars import SOURCE_SCHEMA
+from hf_pipelines.research.references import REFERENCES
 from hf_pipelines.resources.limits import Limits
 from hf_pipelines.resources.market_data import SourceFile
 from hf_pipelines.resources.market_data.landing import LandedObject, Landing
 from hf_pipelines.resources.market_data.reader import read_apart
+from hf_pipelines.resources.market_data.references import past_days
+from hf_pipelines.resources.market_data.source_entry import FolderSpec, SourceEntry, SourceMarket
 from hf_pipelines.resources.market_data.tables import RefusedTableError, parse_csv, parse_parquet
 from hf_pipelines.resources.object_store import ObjectMissingError, ObjectRefusedError, ObjectStore
 
@@ -329,3 +332,34 @@ def _check_session(frame: pl.DataFrame, day: date) -> None:
     others = sorted(set(frame["session"].drop_nulls().to_list()) - {day})
     if others:
         raise RefusedTableError(f"`session` must be {day} as in the file's name, was {others[0]}")
+
+
+@dataclass(frozen=True)
+class ReferenceFiles:
+    """A folder or prefix with files named by the day on which their rows became available, any day of the week."""
+
+    files: FilesSource
+
+    def read(self, table: str, weeks: Sequence[str], now: datetime) -> dict[str, list[SourceFile]]:
+        found: dict[str, list[SourceFile]] = {week: [] for week in weeks}
+        days = {day: week for week in weeks for day in past_days(week, now)}
+        for file in self.files.read(list(days)):
+            day = session_of_name(file.name)
+            if day is not None:
+                found[days[day]].append(file)
+        return found
+
+    def listing(self, table: str, week: str, now: datetime) -> dict[str, str]:
+        return self.files.listing(past_days(week, now))
+
+
+def _table_of_files(spec: FolderSpec, market: SourceMarket, table: str) -> ReferenceFiles:
+    return ReferenceFiles(FilesSource(spec.objects(), schema=REFERENCES[table].schema))
+
+
+FILES = SourceEntry(
+    spec=FolderSpec,
+    build=lambda spec, market: FilesSource(spec.objects()),
+    delivery="files",
+    build_table=_table_of_files,
+)

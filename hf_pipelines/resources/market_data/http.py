@@ -42,7 +42,9 @@ from hf_pipelines.resources.market_data import (
 )
 from hf_pipelines.resources.market_data.answers import checked_cursor, parse_json
 from hf_pipelines.resources.market_data.reader import read_apart
+from hf_pipelines.resources.market_data.source_entry import SourceEntry, SourceMarket, SourceSpec
 from hf_pipelines.resources.market_data.tables import RefusedTableError, parse_parquet
+from hf_pipelines.resources.ranges import ranged
 from hf_pipelines.resources.redaction import name_secret
 
 if TYPE_CHECKING:
@@ -458,3 +460,47 @@ def _hash_of(frame: pl.DataFrame) -> str:
         return content_hash(ordered.sort(ordered.columns))
     except (TypeError, pl.exceptions.PolarsError) as e:
         raise RefusedTableError("its columns must hold text, numbers, dates or times") from e
+
+
+@dataclass(frozen=True)
+class ReferenceService:
+    """A market data service."""
+
+    service: HttpSource
+
+    def read(self, table: str, weeks: Sequence[str], now: datetime) -> dict[str, list[SourceFile]]:
+        begun = [week for week in weeks if parse_key(week) <= now.date()]
+        files = self.service.read_reference(table, begun)
+        return {week: [] for week in weeks} | {week: [file] for week, file in zip(begun, files, strict=True)}
+
+    def listing(self, table: str, week: str, now: datetime) -> dict[str, str]:
+        return {file.name: file.sha256 for file in self.read(table, [week], now)[week]}
+
+
+class HttpSpec(SourceSpec):
+    """`api_key_env` names the environment variable that holds the key."""
+
+    base_url: str
+    api_key_env: str | None = None
+    timeout_s: float = 30.0
+
+    _timeout = ranged("timeout_s", low=0, high=3_600, above=True)
+
+
+def _service(spec: HttpSpec, market: SourceMarket) -> HttpSource:
+    return HttpSource(
+        spec.base_url,
+        market.symbols,
+        timeframe=market.grid.timeframe,
+        api_key_env=spec.api_key_env,
+        timeout_s=spec.timeout_s,
+    )
+
+
+HTTP = SourceEntry(
+    spec=HttpSpec,
+    build=_service,
+    delivery="polled",
+    build_table=lambda spec, market, table: ReferenceService(_service(spec, market)),
+    is_checked=True,
+)

@@ -31,6 +31,7 @@ from hf_pipelines.research.wording import type_words
 from hf_pipelines.resources.limits import Limits
 from hf_pipelines.resources.market_data import SourceFile, by_week
 from hf_pipelines.resources.market_data.reader import read_apart
+from hf_pipelines.resources.market_data.source_entry import FolderSpec, SourceEntry, SourceMarket
 from hf_pipelines.resources.market_data.tables import RefusedTableError, check_csv, parse_parquet
 from hf_pipelines.resources.object_store import ObjectMissingError, ObjectRefusedError, ObjectStore
 
@@ -326,3 +327,26 @@ def _require(table: pl.DataFrame, names: Sequence[str], what: str) -> None:
             raise ValueError(
                 f"`{name}` of {what} must hold numbers, was {type_words(dtype)}; mend the cell that is none."
             )
+
+
+class LeanSpec(FolderSpec):
+    """Names of the tables below the folder."""
+
+    prices: str
+    factors: str | None = None
+    maps: str | None = None
+
+
+def _lean(spec: LeanSpec, market: SourceMarket) -> LeanSource:
+    return LeanSource(
+        spec.objects(),
+        market.symbols,
+        market.hours,
+        market.grid,
+        prices=spec.prices,
+        factors=spec.factors,
+        maps=spec.maps,
+    )
+
+
+LEAN = SourceEntry(spec=LeanSpec, build=_lean)

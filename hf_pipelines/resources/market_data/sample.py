@@ -16,6 +16,7 @@ import polars as pl
 from hf_pipelines.research.bars import PRICE_COLUMNS, SOURCE_SCHEMA, derive_events
 from hf_pipelines.research.content_hash import content_hash
 from hf_pipelines.resources.market_data import SourceFile
+from hf_pipelines.resources.market_data.source_entry import SourceEntry, SourceSpec
 
 STOCKS = ("AAPL", "FB", "GOOG", "IBM", "MSFT")
 INDICES = ("SPX",)
@@ -90,3 +91,11 @@ def _load_index() -> pl.DataFrame:
 
 def _as_floats(raw: pl.DataFrame, *more: str) -> pl.DataFrame:
     return raw.with_columns(pl.col(*PRICE_COLUMNS, "volume", *more).cast(pl.Float64))
+
+
+SAMPLE = SourceEntry(
+    spec=SourceSpec,
+    build=lambda spec, market: SampleSource(market.symbols, market.hours),
+    # The packages' symbols are known; a file may bring any.
+    is_checked=True,
+)

@@ -22,6 +22,7 @@ from hf_pipelines.research.bars import PRICE_COLUMNS, SOURCE_SCHEMA, BarGrid
 from hf_pipelines.research.content_hash import content_hash
 from hf_pipelines.research.events import EVENTS_SCHEMA, carry_events
 from hf_pipelines.resources.market_data import MarketDataOutageError, MarketDataRefusedError, SourceFile, by_week
+from hf_pipelines.resources.market_data.source_entry import SourceEntry, SourceSpec
 from hf_pipelines.resources.market_data.yahoo_session import capped_session
 
 if TYPE_CHECKING:
@@ -195,3 +196,10 @@ def _timed(bars: pl.DataFrame, hours: Mapping[date, tuple[datetime, datetime]], 
         return timed.with_columns(ts="closes")
     inside = timed.filter((pl.col("start") >= pl.col("opens")) & (pl.col("start") < pl.col("closes")))
     return grid.outside_breaks(inside.with_columns(ts=pl.min_horizontal(pl.col("start") + grid.step, "closes")))
+
+
+YFINANCE = SourceEntry(
+    spec=SourceSpec,
+    build=lambda spec, market: YFinanceSource(market.symbols, market.hours, market.grid),
+    delivery="polled",
+)

@@ -306,4 +306,4 @@ def test_sensor_of_a_market_that_asks_runs_by_default_and_evaluates(vendor):
         (files, [], True), (lean, [], False), (lean, [table], True), ({"type": "yfinance"}, [], True),
     ):  # fmt: skip
         market = market_of({**attributes, "source": source, "references": references})
-        assert market.is_watched == is_watched
+        assert market.has_sensor == is_watched

@@ -8,6 +8,7 @@ import yaml
 
 from hf_pipelines.components.automation.strategy_sensor import newest_week as newest_week_to_train
 from hf_pipelines.components.market import Market
+from hf_pipelines.components.market_stages import MarketPlan
 from hf_pipelines.components.operations.inventory import (
     WatchedStrategy,
     _rejected,
@@ -40,8 +41,8 @@ NOW = datetime(2026, 11, 21, tzinfo=UTC)
 
 
 @pytest.fixture
-def market() -> Market:
-    return Market.resolve_from_yaml(yaml.safe_dump(MARKET))
+def market() -> MarketPlan:
+    return Market.resolve_from_yaml(yaml.safe_dump(MARKET)).plan
 
 
 @pytest.fixture
@@ -139,7 +140,7 @@ def test_strategy_that_issued_long_ago_is_known_by_its_newest_issue(store, marke
     ],
 )
 def test_newest_week_is_the_one_that_automation_trains(store, end, last, newest):
-    market = Market.resolve_from_yaml(yaml.safe_dump({**MARKET, "end": end}))
+    market = Market.resolve_from_yaml(yaml.safe_dump({**MARKET, "end": end})).plan
     strategy = Strategy.resolve_from_yaml(yaml.safe_dump(ridge_strategy(market="m", features=["temporal"])))
     sessions = [day for day in market.partitions.sessions_of_week(week_key(last)) if day <= last]
     publish(store, "m/bars", week_key(last), bars_of("A", [1.0] * len(sessions), days=sessions), 6)
@@ -148,7 +149,7 @@ def test_newest_week_is_the_one_that_automation_trains(store, end, last, newest)
 
 def test_files_that_have_arrived_are_read_by_the_names_of_their_sessions(store, market, tmp_path, monkeypatch):
     monkeypatch.setenv("HF_LANDING_URI", str(tmp_path))
-    market = Market.resolve_from_yaml(yaml.safe_dump(MARKET))
+    market = Market.resolve_from_yaml(yaml.safe_dump(MARKET)).plan
     assert read_market(store, market).arrived == {}
     (tmp_path / "landing").mkdir()
     names = ("2013-02-04.parquet", "2013-02-05.csv", "2013-02-09.csv", "2013-02-31.csv", "2013-02-06.csv.part", "x.csv")

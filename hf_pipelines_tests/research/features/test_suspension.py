@@ -7,7 +7,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from hf_pipelines.components.market_stages.features import SESSIONS_PER_WEEK
+from hf_pipelines.components.market_stages.feature_inputs import SESSIONS_PER_WEEK
 from hf_pipelines.partitions import week_start
 from hf_pipelines.research.features import FEATURES, compute_features
 from hf_pipelines_tests.sample_bars import random_bars

@@ -1,7 +1,7 @@
 """Ranges: validators of the numbers in a component's YAML.
 
-Lives here: refusing a number outside of its range, NaN among them. Does not live here: which range a field has (`market`,
-`strategy`).
+Lives here: refusing a number outside of its range, NaN among them. Does not live here: which range a field has (`market_data`,
+`components`).
 """
 
 from typing import Any
