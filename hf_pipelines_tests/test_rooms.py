@@ -3,8 +3,10 @@
 import re
 import subprocess
 import sys
+from collections.abc import Mapping, Set
 from pathlib import Path
 
+import grimp
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -27,6 +29,75 @@ def test_rooms_know_only_those_below_them():
     )
     assert run.returncode == 0, run.stdout[-3000:] + run.stderr[-1000:]
     assert re.search(r"Contracts: \d+ kept, 0 broken", run.stdout)
+
+
+# Imports that close a circle and stay: importer and imported, with the reason.
+CLOSING_IMPORTS = {
+    ("hf_pipelines.resources.object_store", "hf_pipelines.resources.s3_access"): (
+        "inside functions: a store on disk must not load the client of S3, whose errors are those of a store"
+    ),
+}
+
+
+def test_no_modules_import_each_other_in_a_circle():
+    graph = _imports("hf_pipelines")
+    stale = [each for each in CLOSING_IMPORTS if each[1] not in graph[each[0]]]
+    assert not stale, "these imports are gone: remove them from the list"
+    for importer, imported in CLOSING_IMPORTS:
+        graph[importer] -= {imported}
+    assert circles(graph) == []
+
+
+@pytest.mark.parametrize(
+    "closing",
+    [
+        "from planted_circle.first import x\n",
+        "def late():\n    from planted_circle.first import x\n    return x\n",
+        "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from planted_circle.first import x\n",
+    ],
+    ids=["at the top", "inside a function", "for types alone"],
+)
+def test_circle_of_three_modules_is_found_wherever_the_last_import_stands(tmp_path, monkeypatch, closing):
+    package = tmp_path / "planted_circle"
+    package.mkdir()
+    (package / "__init__.py").touch()
+    (package / "first.py").write_text("import planted_circle.second\nx = 1\n")
+    (package / "second.py").write_text("from planted_circle import third\n")
+    (package / "third.py").write_text(closing)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    of_three = [f"planted_circle.{name}" for name in ("first", "second", "third")]
+    assert circles(_imports("planted_circle")) == [of_three]
+
+
+def _imports(package: str) -> dict[str, set[str]]:
+    """Modules that each module of a package imports, wherever the import stands in it."""
+    graph = grimp.build_graph(package, cache_dir=None)
+    return {module: graph.find_modules_directly_imported_by(module) for module in graph.modules}
+
+
+def circles(graph: Mapping[str, Set[str]]) -> list[list[str]]:
+    """Sets of modules each of which reaches all the others (strongly connected components), sorted."""
+    # A module that nothing left imports, or that imports nothing left, is in no circle.
+    left = dict(graph)
+    while gone := {
+        each
+        for each in left
+        if not any(name in left for name in left[each]) or not any(each in found for found in left.values())
+    }:
+        left = {each: found for each, found in left.items() if each not in gone}
+    reached = {each: _reached(left, each) for each in left}
+    found = {tuple(sorted(name for name in reached[each] if each in reached[name])) for each in left}
+    return [list(each) for each in sorted(found) if each]
+
+
+def _reached(graph: Mapping[str, Set[str]], start: str) -> set[str]:
+    """Modules that are imported by a module, or by what it imports."""
+    found, waiting = set[str](), [start]
+    while waiting:
+        new = {name for name in graph[waiting.pop()] if name in graph} - found
+        found |= new
+        waiting += new
+    return found
 
 
 @pytest.mark.parametrize("pattern", IMPURE.values(), ids=IMPURE.keys())
