@@ -56,7 +56,19 @@ CASES = [
     ),
     pytest.param(
         DIRECTION, "{upper: 0.01, lower: -0.01}", "{above: 0.01}",
-        ["`params` must be among ['lower', 'upper']", "was ['above']"], id="unknown target param",
+        ["`params` of 'direction' must be among ['horizon_bars', 'lower', 'upper']", "was ['above']"], id="unknown target param",
+    ),
+    pytest.param(
+        DIRECTION, "{upper: 0.01, lower: -0.01}", "{upper: 0.01, lower: 0.02}",
+        ["`lower` must not exceed `upper`, was 0.02 against 0.01"], id="target params that contradict",
+    ),
+    pytest.param(
+        DIRECTION, "{upper: 0.01, lower: -0.01}", "{upper: big}",
+        ["`upper` of 'direction' must be a number, was 'big'"], id="target param of another type",
+    ),
+    pytest.param(
+        DIRECTION, "    horizon_bars: 5", "    # no horizon",
+        ["`horizon_bars` must be given for target 'direction', was missing"], id="target without its horizon",
     ),
     pytest.param(
         DIRECTION, "type: probability_threshold", "type: threshold",

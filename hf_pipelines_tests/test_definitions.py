@@ -33,7 +33,7 @@ MARKET_ASSETS = {
     "features_report": ["is_current"],
 }
 STRATEGY_ASSETS = {
-    "training_matrix": ["features_vary", "is_current", "labels_end_before_week", "replay"],
+    "training_matrix": ["features_vary", "is_current", "labels_end_before_week", "labels_known_at_end", "replay"],
     "cv_results": ["is_current", "out_of_fold"],
     "fitted_model": ["is_current", "on_time", "trained_before_week"],
     "backtest": ["fills_after_decisions", "is_current"],

@@ -33,27 +33,22 @@ from hf_pipelines.research.features.registry import names_by_group
 from hf_pipelines.research.learners import LEARNERS, ParamValue, resolve_params
 from hf_pipelines.research.signals import RULES, fill_rule_params
 from hf_pipelines.research.splitters import DEFAULT_SPLITTER, SPLITTERS, build_splitter, fill_splitter_params
-from hf_pipelines.research.targets import TARGETS, build_target
+from hf_pipelines.research.targets import TARGETS, Target, build_target
 from hf_pipelines.resources.ranges import ranged
 
 
 class TargetSpec(dg.Model, dg.Resolvable):
-    """What is predicted: a key of TARGETS, a horizon, and the kind's parameters."""
+    """What is predicted: a key of TARGETS, its horizon where it has one, and its other parameters."""
 
     type: str
-    horizon_bars: int
-    params: Mapping[str, float] = Field(default_factory=dict)
+    horizon_bars: int | None = None
+    params: Mapping[str, Any] = Field(default_factory=dict)
 
     # A week of minutes around the clock.
     _horizon = ranged("horizon_bars", low=1, high=10_080)
 
-    @field_validator("params")
-    @classmethod
-    def _check_params(cls, params: Mapping[str, float]) -> Mapping[str, float]:
-        # Thresholds of returns: a price cannot lose more than all.
-        if strays := sorted(f"{name}: {value}" for name, value in params.items() if not -1.0 <= value <= 10.0):
-            raise ValueError(f"must hold returns from -1 to 10, was {', '.join(strays[:5])}.")
-        return params
+    def build(self) -> Target:
+        return build_target(self.type, horizon_bars=self.horizon_bars, params=self.params)
 
 
 class TrainingSpec(dg.Model, dg.Resolvable):
@@ -182,7 +177,10 @@ class Strategy(dg.Component, dg.Model, dg.Resolvable):
     @classmethod
     def _check_target(cls, target: TargetSpec) -> TargetSpec:
         _require_known("target", target.type, TARGETS)
-        build_target(target.type, horizon_bars=target.horizon_bars, params=target.params)
+        try:
+            target.build()
+        except TypeError as e:
+            raise ValueError(str(e)) from e
         return target
 
     @field_validator("cross_validation")
@@ -231,7 +229,7 @@ class Strategy(dg.Component, dg.Model, dg.Resolvable):
     @model_validator(mode="after")
     def _check_numbers(self) -> "Strategy":
         task = LEARNERS[self.learner.type].task
-        if (task == "classification") != bool(TARGETS[self.target.type].classes):
+        if (task == "classification") != self.target.build().is_classification:
             raise ValueError(
                 f"`learner` must fit the target {self.target.type!r}, was {self.learner.type!r} for {task}."
             )
@@ -254,7 +252,7 @@ class Strategy(dg.Component, dg.Model, dg.Resolvable):
                 group: tuple(name for name in market.feature_groups[group] if name in names)
                 for group, names in selected.items()
             },
-            target=build_target(self.target.type, horizon_bars=self.target.horizon_bars, params=self.target.params),
+            target=self.target.build(),
             training=TrainingPlan(**self.training.model_dump()),
             splitter=SplitterPlan(
                 name=self.cross_validation.type,
@@ -307,8 +305,31 @@ class Strategy(dg.Component, dg.Model, dg.Resolvable):
                 f"{line_of(context.path, 'features')}: `features` must be among the groups of market {self.market} "
                 f"({', '.join(market.feature_groups)}){' or ' * bool(near)}{', '.join(near)}, was {', '.join(unknown)}."
             )
+        self._require_what_the_target_needs(market, context)
         self._require_members(market, context)
         return market
+
+    def _require_what_the_target_needs(self, market: MarketPlan, context: dg.ComponentLoadContext) -> None:
+        """Refuse a target that is made from what the market or the strategy lacks."""
+        needs = self.target.build().needs
+        selected = {
+            name
+            for group, names in names_by_group(self.features).items()
+            for name in market.feature_groups[group]
+            if name in names
+        }
+        lacking = {
+            "`sector` of each member in `universe`": [
+                each for each in market.universe.members if needs.sectors and each not in market.universe.sectors
+            ],
+            "`features`": [each for each in needs.features if each not in selected],
+        }
+        for what, names in lacking.items():
+            if names:
+                raise ValueError(
+                    f"{line_of(context.path, 'target')}: `target` must find what {self.target.type!r} is made from: {what}, "
+                    f"was without {', '.join(names[:5])}; add it, or take another target."
+                )
 
     def _require_members(self, market: MarketPlan, context: dg.ComponentLoadContext) -> None:
         """Refuse a rule that takes more symbols than there are: its weights would all be 0, without a word."""

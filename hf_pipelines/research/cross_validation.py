@@ -38,10 +38,10 @@ from hf_pipelines.research.splitters.intervals import (
     training_intervals,
 )
 from hf_pipelines.research.splitters.splitter import Splitter, has_paths
-from hf_pipelines.research.targets import Target
+from hf_pipelines.research.targets import HORIZON, Target
 
 # What tells predictions of one symbol and bar apart, where a splitter or a target gives several.
-ROW_PARTS = ("horizon", "path")
+ROW_PARTS = (HORIZON, "path")
 
 
 @dataclass(frozen=True)
@@ -234,7 +234,7 @@ def leaked_predictions(
         The rows of `predictions` that leak, in order, with `label_end`. A row that the matrix lacks leaks, `label_end` null:
         what it shares is not known. So does one of a fold without training intervals.
     """
-    keys = [*KEY_COLUMNS, *(name for name in ("horizon",) if name in predictions.columns)]
+    keys = [*KEY_COLUMNS, *(name for name in (HORIZON,) if name in predictions.columns)]
     known = predictions.join(matrix.select(*keys, "label_end"), on=keys, how="left", maintain_order="left")
     fold, of_row = (
         known["fold"].to_numpy(),
@@ -352,13 +352,14 @@ def _predict_fold(
     rows = matrix[fold.test]
     predicted = predict_frame(estimator, rows, features=feature_names(matrix), classes=target.classes, missing=missing)
     trained_until = matrix["label_end"][fold.train].max()
-    path = {} if fold.path is None else {"path": pl.Series(fold.path, dtype=pl.Int32)}
-    return predicted.with_columns(y=rows["y"], target=rows["target"], **path).select(
+    parts = {HORIZON: rows[HORIZON]} if HORIZON in rows.columns else {}
+    parts |= {} if fold.path is None else {"path": pl.Series(fold.path, dtype=pl.Int32)}
+    return predicted.with_columns(y=rows["y"], target=rows["target"], **parts).select(
         *KEY_COLUMNS,
         pl.lit(fold.number, dtype=pl.Int32).alias("fold"),
-        *path,
+        *parts,
         pl.lit(trained_until, dtype=matrix.schema["label_end"]).alias("trained_until"),
-        pl.exclude(*KEY_COLUMNS, *path),
+        pl.exclude(*KEY_COLUMNS, *parts),
     )
 
 

@@ -7,7 +7,7 @@ how features and labels are computed (`features`, `targets`), how rows are split
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from functools import reduce
 
@@ -15,9 +15,11 @@ import numpy as np
 import polars as pl
 
 from hf_pipelines.research.bars import KEY_COLUMNS
-from hf_pipelines.research.targets import Target, build_labels
+from hf_pipelines.research.targets import HORIZON, Target, build_labels
 
 MATRIX_COLUMNS = [*KEY_COLUMNS, "label_start", "label_end", "target", "y", "weight"]
+# Of all matrices these, and of one with several labels a row which is which.
+RESERVED_COLUMNS = (*MATRIX_COLUMNS, HORIZON)
 WEIGHTINGS = ("none", "class_balance")
 MISSING = ("drop", "keep")
 
@@ -41,7 +43,12 @@ def build_matrix(
 
 
 def label_features(
-    features: pl.DataFrame | Sequence[pl.DataFrame], *, bars: pl.DataFrame, target: Target, cutoff: datetime | None
+    features: pl.DataFrame | Sequence[pl.DataFrame],
+    *,
+    bars: pl.DataFrame,
+    target: Target,
+    cutoff: datetime | None,
+    sectors: Mapping[str, str] | None = None,
 ) -> pl.DataFrame:
     """Join feature groups with the labels that ended before a cutoff.
 
@@ -50,16 +57,20 @@ def label_features(
     features : DataFrame or sequence of DataFrame
         Feature groups: `symbol`, `session`, `ts` and one column per feature. All groups hold the same rows.
     bars : DataFrame
-        Bars of at least the rows of `features`; those after a row give it its label.
+        Bars of at least the rows of `features`, and of the `history_bars` before them that the target needs; those after a
+        row give it its label.
     target : Target
         From `build_target`.
     cutoff : datetime or None
         Time-zone aware. Kept rows have `label_end < cutoff` strictly; None keeps every labelled row.
+    sectors : mapping of symbol to sector, optional
+        Where the target needs them.
 
     Returns
     -------
     DataFrame
-        Keys, Float32 features in the order given (NaN: unknown), `label_start`, `label_end`, `target`, `y`. Rows
+        Keys, Float32 features in the order given (NaN: unknown), `label_start`, `label_end`, `target`, `y`, and `horizon`
+        where the target gives several labels a row. Rows
         without a label before the cutoff and rows of reference symbols are left out.
 
     Raises
@@ -70,7 +81,9 @@ def label_features(
     """
     _check_cutoff(cutoff)
     joined = join_features([features] if isinstance(features, pl.DataFrame) else features)
-    labelled = joined.join(_member_labels(bars, joined=joined, target=target), on=KEY_COLUMNS, how="inner")
+    labelled = joined.join(
+        _member_labels(bars, joined=joined, target=target, sectors=sectors), on=KEY_COLUMNS, how="inner"
+    )
     return labelled if cutoff is None else labelled.filter(pl.col("label_end") < cutoff)
 
 
@@ -96,7 +109,7 @@ def select_rows(
     Returns
     -------
     DataFrame
-        Sorted by (ts, symbol): the columns of `MATRIX_COLUMNS`, then Float32 features in the order given.
+        Sorted by (ts, symbol): the columns of `MATRIX_COLUMNS`, `horizon` where there are several, then Float32 features in the order given.
 
     Raises
     ------
@@ -112,7 +125,9 @@ def select_rows(
             f"{_explain_unknown(labelled, missing=missing)}."
         )
     weight = sample_weights(kept["y"].to_numpy(), weighting=weighting, target=target)
-    return kept.with_columns(weight=pl.Series(weight)).select(*MATRIX_COLUMNS, *names).sort("ts", "symbol")
+    optional = [HORIZON] if HORIZON in kept.columns else []
+    matrix = kept.with_columns(weight=pl.Series(weight)).select(*MATRIX_COLUMNS, *optional, *names)
+    return matrix.sort("ts", "symbol", *optional)
 
 
 def usable_rows(frame: pl.DataFrame, names: Sequence[str], *, missing: str) -> pl.DataFrame:
@@ -169,7 +184,12 @@ def constant_features(matrix: pl.DataFrame) -> list[str]:
 
 
 def rows_without_label(
-    features: pl.DataFrame, *, bars: pl.DataFrame, target: Target, cutoff: datetime | None
+    features: pl.DataFrame,
+    *,
+    bars: pl.DataFrame,
+    target: Target,
+    cutoff: datetime | None,
+    sectors: Mapping[str, str] | None = None,
 ) -> pl.DataFrame:
     """Keys of rows that a matrix rightly lacks: their label is not known before the cutoff, or never.
 
@@ -177,15 +197,15 @@ def rows_without_label(
 
     Parameters
     ----------
-    features, bars, target, cutoff
-        As in `label_features`.
+    features, bars, target, cutoff, sectors
+        As in `label_features`; with the features that the target needs.
 
     Returns
     -------
     DataFrame
         Keys, in the order of `features`.
     """
-    labels = _member_labels(bars, joined=features, target=target)
+    labels = _member_labels(bars, joined=features, target=target, sectors=sectors)
     known = labels if cutoff is None else labels.filter(pl.col("label_end") < cutoff)
     return features.select(KEY_COLUMNS).join(known, on=KEY_COLUMNS, how="anti", maintain_order="left")
 
@@ -204,7 +224,7 @@ def join_features(groups: Sequence[pl.DataFrame]) -> pl.DataFrame:
     names = [name for group in groups for name in group.columns if name not in KEY_COLUMNS]
     if not names:
         raise ValueError("`features` must hold at least one feature column, was empty.")
-    repeated = sorted({name for name in names if names.count(name) > 1 or name in MATRIX_COLUMNS})
+    repeated = sorted({name for name in names if names.count(name) > 1 or name in RESERVED_COLUMNS})
     if repeated:
         raise ValueError(f"`features` must name each feature once and none like a matrix column, was {repeated[:5]}.")
     for group in groups:
@@ -254,17 +274,19 @@ def sample_weights(y: np.ndarray, *, weighting: str, target: Target) -> np.ndarr
 
 def feature_names(matrix: pl.DataFrame) -> list[str]:
     """Feature columns of a training matrix, in their order."""
-    return [name for name in matrix.columns if name not in MATRIX_COLUMNS]
+    return [name for name in matrix.columns if name not in RESERVED_COLUMNS]
 
 
-def _member_labels(bars: pl.DataFrame, *, joined: pl.DataFrame, target: Target) -> pl.DataFrame:
-    needed = [*KEY_COLUMNS, "close", "split_ratio", "dividend", "role"]
-    _require_columns(bars, needed, "bars")
+def _member_labels(
+    bars: pl.DataFrame, *, joined: pl.DataFrame, target: Target, sectors: Mapping[str, str] | None
+) -> pl.DataFrame:
+    _require_columns(bars, [*KEY_COLUMNS, *target.needs.columns, "role"], "bars")
     _check_keys(bars, "bars")
     n_barless = joined.join(bars, on=KEY_COLUMNS, how="anti").height
     if n_barless:
         raise ValueError(f"`bars` must cover every row of `features`, was short of {n_barless}; read the same weeks.")
-    return build_labels(bars.filter(pl.col("role") == "member"), target)
+    given = bars if target.needs.references else bars.filter(pl.col("role") == "member")
+    return build_labels(given, target, sectors=sectors, features=joined)
 
 
 def _check_keys(frame: pl.DataFrame, label: str) -> None:

@@ -22,9 +22,11 @@ from hf_pipelines.research.backtest import ENGINES
 from hf_pipelines.research.features import Feature, Panel
 from hf_pipelines.research.params import Number
 from hf_pipelines.research.splitters import SPLITTERS
+from hf_pipelines.research.targets import TARGETS
 from hf_pipelines.resources.partition_store import Content
 from hf_pipelines_tests.pipeline import US_TECH, Project, ridge_strategy, shipped_features, trees_strategy
 from hf_pipelines_tests.research.splitters.panels import Combinatorial
+from hf_pipelines_tests.research.targets.test_registry import label_too_early
 
 TECHNICAL = "us_tech/features/technical"
 
@@ -372,3 +374,37 @@ def test_paths_are_traded_one_by_one_and_a_splitter_without_purge_is_rejected(pr
     returns = sorted(each["total_return"] for each in stored.footer.facts["paths"].values())
     assert stored.footer.facts["metrics"]["total_return"] == returns[1] and len({*returns}) == 3
     assert run.materialised["ranking/backtest"]["2012-04-01"]["paths"] == 3
+
+
+FIRST_TOUCH = {"type": "first_touch", "horizon_bars": 3, "params": {"width": 0.5, "volatility_bars": 5}}
+
+
+def test_a_target_that_ends_at_a_varying_bar_and_looks_back_runs_from_matrix_to_track_record(project):
+    project.rewrite(strategies=[trees_strategy(target=FIRST_TOUCH)])
+    made = project.retrain("direction", "2012-04-01")
+    matrix = project.store.read("direction/training_matrix", "2012-04-01")
+    # Labels of the first session of the ten weeks look back on bars of the weeks before: 5 bars, and what holidays take.
+    window = project.weeks[project.weeks.index("2012-04-01") - 10 :]
+    assert matrix.frame["session"].min() == project.partitions.sessions_of_week(window[0])[0]
+    read = matrix.footer.inputs["small/bars"]
+    assert (
+        min(read) == project.weeks[project.weeks.index(window[0]) - 3]
+        and min(matrix.footer.inputs["small/features/quick"]) == window[0]
+    )
+    bars_ahead = matrix.frame.select((pl.col("label_end") - pl.col("ts")).dt.total_days()).to_series()
+    assert bars_ahead.n_unique() > 2
+    check = made.checks["direction/training_matrix", "labels_known_at_end"]
+    assert check.passed and check.metadata["values_compared"].value > 4
+    assert made.checks["direction/cv_results", "out_of_fold"].passed
+    project.make("direction/signals", "2012-04-03")
+    project.make("direction/track_record", "2012-04-08")
+
+
+def test_a_label_that_looks_beyond_its_end_is_rejected(project, monkeypatch):
+    entry = replace(TARGETS["direction"], name="early", label=label_too_early)
+    monkeypatch.setitem(TARGETS, "early", entry)
+    project.rewrite(strategies=[trees_strategy(target={"type": "early", "horizon_bars": 2})])
+    run = project.run("direction/training_matrix", "2012-04-01")
+    assert not run.success and project.store.partitions("direction/training_matrix") == []
+    verdict = run.checks["direction/training_matrix", "labels_known_at_end"]
+    assert not verdict.passed and "but from the bars until then it is none" in verdict.description

@@ -1,5 +1,6 @@
 """Cross-validation: everything fitted inside the fold, numbers that an independent library confirms."""
 
+from dataclasses import replace
 from datetime import date
 
 import numpy as np
@@ -135,7 +136,7 @@ def memory_of_neighbours(*, is_purged: bool) -> float:
     matrix = build_matrix(features, bars=bars, target=target, cutoff=None, minimum_rows=100)
     # Two classes: a random walk never stands still.
     matrix = matrix.with_columns(y=pl.col("y") / 2.0)
-    two_sided = type(target)(name="direction", horizon_bars=20, classes=("down", "up"), params=target.params)
+    two_sided = replace(target, classes=("down", "up"))
     if not is_purged:
         matrix = matrix.with_columns(label_start="ts", label_end="ts")
     result = cross_validate(

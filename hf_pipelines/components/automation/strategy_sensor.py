@@ -102,12 +102,15 @@ def input_tags(plan: StrategyPlan, store: PartitionStore) -> Tags:
 
 def retrain_intent(plan: StrategyPlan, tags: Tags, week: str, because: str = "") -> RunIntent:
     """Retraining a strategy for a week, from the features and bars with these `input_tags`."""
-    weeks = plan.market.partitions.weeks_around(week, first=-plan.training.weeks, last=-1)
+    partitions, bars_asset = plan.market.partitions, plan.market.bars_asset
+    # Labels may look back: on more weeks of bars than the rows are of.
+    first = {asset: -plan.training.weeks - plan.history_weeks * (asset == bars_asset) for asset in tags}
+    weeks = {asset: partitions.weeks_around(week, first=each, last=-1) for asset, each in first.items()}
     return RunIntent(
         job=f"{plan.name}_retrain",
         assets=tuple(plan.asset(stage) for stage in RETRAINED),
         partitions=(week,),
-        state=digest({asset: {each: of_asset.get(each) for each in weeks} for asset, of_asset in tags.items()}),
+        state=digest({asset: {each: of_asset.get(each) for each in weeks[asset]} for asset, of_asset in tags.items()}),
         because=because or f"week {week} has begun",
     )
 

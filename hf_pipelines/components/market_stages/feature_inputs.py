@@ -34,12 +34,17 @@ USUAL_SESSIONS = 252
 CALENDAR_INPUTS = {"calendar", "next_session", "planned_holidays"}
 
 
+def weeks_of_bars(market: MarketPlan, n_bars: int) -> int:
+    """Weeks that hold so many bars of a symbol, holidays counted, and one more for the week under way."""
+    bars_per_week = market.usual_bars_per_year / USUAL_SESSIONS * SESSIONS_PER_WEEK
+    return math.ceil(n_bars / bars_per_week) + 1
+
+
 def feature_weeks(market: MarketPlan, group: str) -> int:
     """Weeks before a week that its features read."""
     features = [FEATURES[name] for name in market.feature_groups[group]]
     longest = max(each.lookback_bars for each in features)
-    bars_per_week = market.usual_bars_per_year / USUAL_SESSIONS * SESSIONS_PER_WEEK
-    of_bars = 0 if longest == 1 else math.ceil(longest / bars_per_week) + 1
+    of_bars = 0 if longest == 1 else weeks_of_bars(market, longest)
     return max(of_bars, _weeks_of(max(each.lookback_days for each in features)))
 
 

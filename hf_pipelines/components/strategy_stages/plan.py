@@ -9,6 +9,7 @@ from typing import Any
 
 import polars as pl
 
+from hf_pipelines.components.market_stages.feature_inputs import weeks_of_bars
 from hf_pipelines.components.market_stages.plan import MarketPlan
 from hf_pipelines.components.stage import StageInput
 from hf_pipelines.research.backtest import ENGINES, BacktestResult, Fill
@@ -93,6 +94,12 @@ class StrategyPlan:
     backtest: BacktestPlan
     max_model_age_weeks: int
     track_record_weeks: int
+
+    @property
+    def history_weeks(self) -> int:
+        """Weeks of bars before those of the training rows that labels look back on."""
+        n_bars = self.target.needs.history_bars
+        return weeks_of_bars(self.market, n_bars) if n_bars else 0
 
     def asset(self, stage: str) -> str:
         return f"{self.name}/{stage}"

@@ -6,6 +6,7 @@ from functools import partial
 from typing import Any
 
 import dagster as dg
+import numpy as np
 import polars as pl
 
 from hf_pipelines.components.code_version import code_version
@@ -24,7 +25,7 @@ from hf_pipelines.research.matrix import (
     unknown_counts,
     usable_rows,
 )
-from hf_pipelines.research.targets import TARGETS
+from hf_pipelines.research.targets import TARGETS, unconfirmed_labels
 from hf_pipelines.research.wording import some_of
 from hf_pipelines.resources.parquet_io_manager import Loaded, require_all
 from hf_pipelines.resources.partition_store import Content
@@ -32,11 +33,16 @@ from hf_pipelines.resources.partition_store import Content
 # Features listed in the metadata, the most unknown first; the footer has all.
 UNKNOWN_SHOWN = 20
 
+# Times at which labels are computed anew from what was known then.
+N_LABEL_ENDS = 4
+
 
 def training_matrix(plan: StrategyPlan) -> Stage:
     """`<strategy>/training_matrix`: X, y, label interval and weight of the trailing weeks."""
     partitions = plan.market.partitions
-    bars = plan.bars_input(-plan.training.weeks, -1)
+    # More weeks than the rows are of, where a label looks back.
+    bars = plan.bars_input(-plan.training.weeks - plan.history_weeks, -1)
+    sectors = plan.market.universe.sectors
     features = plan.feature_inputs(-plan.training.weeks, -1)
 
     def compute(run: StageRun, inputs: Mapping[str, Loaded], key: str) -> tuple[Content, Mapping[str, Any]]:
@@ -46,13 +52,14 @@ def training_matrix(plan: StrategyPlan) -> Stage:
                 f"{partitions.first_week}, was {plan.training.weeks} weeks before {key}; "
                 f"the first week with a whole window is {_first_whole_week(plan)}."
             )
-        weeks = window(partitions, bars, key)
-        require_all(*(partial(inputs[each.name].require, weeks) for each in (bars, *features)))
+        weeks = {each.name: window(partitions, each, key) for each in (bars, *features)}
+        require_all(*(partial(inputs[name].require, of_input) for name, of_input in weeks.items()))
         labelled = label_features(
-            feature_frames(plan, inputs, weeks),
-            bars=inputs["bars"].frame(weeks),
+            feature_frames(plan, inputs, weeks[features[0].name]),
+            bars=inputs["bars"].frame(weeks["bars"]),
             target=plan.target,
             cutoff=partitions.week_begin(key),
+            sectors=sectors,
         )
         matrix = select_rows(
             labelled,
@@ -64,8 +71,8 @@ def training_matrix(plan: StrategyPlan) -> Stage:
         unknown = unknown_counts(labelled)
         constant = constant_features(matrix)
         hashes: dict[str, dict[str, str]] = {}
-        for stage_input in (bars, *features):
-            hashes |= inputs[stage_input.name].hashes(weeks)
+        for name, of_input in weeks.items():
+            hashes |= inputs[name].hashes(of_input)
         metadata = {
             "symbols": matrix["symbol"].n_unique(),
             "features": len(plan.all_features),
@@ -93,15 +100,40 @@ def training_matrix(plan: StrategyPlan) -> Stage:
         return Content(matrix, inputs=hashes, facts=facts), metadata
 
     def recompute_features(run: StageRun, inputs: Mapping[str, Loaded], key: str) -> pl.DataFrame:
-        joined = join_features(feature_frames(plan, inputs, window(partitions, bars, key)))
+        joined = join_features(feature_frames(plan, inputs, window(partitions, features[0], key)))
         return usable_rows(joined, plan.all_features, missing=plan.training.missing)
 
     def rightly_absent(inputs: Mapping[str, Loaded], key: str) -> pl.DataFrame:
-        weeks = window(partitions, bars, key)
-        keys = inputs[features[0].name].frame(weeks, columns=[*KEY_COLUMNS])
-        return rows_without_label(
-            keys, bars=inputs["bars"].frame(weeks), target=plan.target, cutoff=partitions.week_begin(key)
+        weeks = window(partitions, features[0], key)
+        rows = (
+            join_features(feature_frames(plan, inputs, weeks))
+            if plan.target.needs.features
+            else inputs[features[0].name].frame(weeks, columns=[*KEY_COLUMNS])
         )
+        return rows_without_label(
+            rows,
+            bars=inputs["bars"].frame(window(partitions, bars, key)),
+            target=plan.target,
+            cutoff=partitions.week_begin(key),
+            sectors=sectors,
+        )
+
+    def labels_are_known_at_their_end(
+        run: StageRun, inputs: Mapping[str, Loaded], key: str, content: Content
+    ) -> Finding:
+        frame = inputs["bars"].frame(window(partitions, bars, key))
+        if not plan.target.needs.references:
+            frame = frame.filter(pl.col("role") == "member")
+        ends = content.frame["label_end"].unique().sort()
+        rng = np.random.default_rng(content.frame.height)
+        at = sorted({0, *rng.integers(0, len(ends), size=N_LABEL_ENDS - 1).tolist()})
+        faults: list[str] = []
+        for end in ends.gather(at).to_list():
+            faults += unconfirmed_labels(
+                content.frame, frame, plan.target, at=end, sectors=sectors, features=content.frame
+            )
+        n_compared = content.frame.filter(pl.col("label_end").is_in(ends.gather(at).implode())).height
+        return Finding(not faults, n_compared, tuple(faults[:5]))
 
     def labels_end_before_week(run: StageRun, inputs: Mapping[str, Loaded], key: str, content: Content) -> Finding:
         late = content.frame.filter(pl.col("label_end") >= partitions.week_begin(key))
@@ -114,7 +146,7 @@ def training_matrix(plan: StrategyPlan) -> Stage:
         asset=plan.asset("training_matrix"),
         description=(
             f"Training rows of the {plan.training.weeks} weeks before the week: features known at `ts`, "
-            f"{plan.target.name} over {plan.target.horizon_bars} bars, `label_end` strictly before the week."
+            f"{plan.target.name} of at most {plan.target.horizon_bars} bars, `label_end` strictly before the week."
         ),
         kinds=frozenset({"polars", "parquet"}),
         partitions=partitions.weekly,
@@ -130,10 +162,11 @@ def training_matrix(plan: StrategyPlan) -> Stage:
             unknown_counts,
             constant_features,
             type(plan.target),
-            TARGETS[plan.target.name].encode,
+            unconfirmed_labels,
+            TARGETS[plan.target.name].label,
             fields={
                 "features": plan.feature_names,
-                "target": [plan.target.name, plan.target.horizon_bars, dict(plan.target.params)],
+                "target": [plan.target.name, dict(plan.target.params), plan.target.classes, str(plan.target.needs)],
                 "training": [
                     plan.training.weeks,
                     plan.training.minimum_rows,
@@ -147,13 +180,22 @@ def training_matrix(plan: StrategyPlan) -> Stage:
         checks=(
             replay_guard(
                 recompute_features,
-                compared=lambda content: content.frame.select(*KEY_COLUMNS, *plan.all_features),
+                # Of several labels of a row the features are the same.
+                compared=lambda content: content.frame.select(*KEY_COLUMNS, *plan.all_features).unique(
+                    KEY_COLUMNS, maintain_order=True
+                ),
                 absent=rightly_absent,
             ),
             StageCheck(
                 "labels_end_before_week",
                 "Every training row's label ended before the week that the model serves.",
                 labels_end_before_week,
+                is_guard=True,
+            ),
+            StageCheck(
+                "labels_known_at_end",
+                "Labels computed from the bars until their own end are the same bits; a sample of ends is looked at.",
+                labels_are_known_at_their_end,
                 is_guard=True,
             ),
             StageCheck(

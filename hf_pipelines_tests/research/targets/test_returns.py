@@ -8,6 +8,7 @@ import pytest
 from polars.testing import assert_frame_equal
 
 from hf_pipelines.research.targets import ROUNDING_RETURN, TARGETS, build_labels, build_target, forward_return
+from hf_pipelines.research.targets.returns import direction_codes
 from hf_pipelines_tests.sample_matrix import close_of, plain_bars
 
 
@@ -137,7 +138,7 @@ def test_build_labels_forward_return_fits_the_return_itself():
 def test_every_target_gives_finite_y_within_its_classes(name):
     target = build_target(name, horizon_bars=2)
     labels = build_labels(plain_bars({"A": walk(200)}), target)
-    assert labels.height == 198
+    assert labels.height == 198 - target.needs.history_bars
     assert labels["y"].is_finite().all()
     assert TARGETS[name].name == name and TARGETS[name].formula
     if target.is_classification:
@@ -147,11 +148,13 @@ def test_every_target_gives_finite_y_within_its_classes(name):
 @pytest.mark.parametrize(
     ("name", "horizon_bars", "params", "message"),
     [
-        pytest.param("direction", 0, {}, "`horizon_bars` must be at least 1, was 0", id="horizon"),
+        pytest.param("direction", 0, {}, "`horizon_bars` of 'direction' must be from 1 to 10080, was 0", id="horizon"),
+        pytest.param("direction", None, {}, "`horizon_bars` must be given for target 'direction'", id="no horizon"),
+        pytest.param("direction", 1, {"horizon_bars": 1}, "`horizon_bars` must be given once", id="twice"),
         pytest.param("sideways", 1, {}, "must be one of.*direction.*'sideways'", id="name"),
-        pytest.param("direction", 1, {"top": 0.1}, r"among \['lower', 'upper'\].*top", id="param"),
+        pytest.param("direction", 1, {"top": 0.1}, r"among \['horizon_bars', 'lower', 'upper'\].*top", id="param"),
         pytest.param("direction", 1, {"upper": -0.2}, "`lower` must not exceed `upper`", id="crossed"),
-        pytest.param("direction", 1, {"upper": float("nan")}, "`lower` must not exceed `upper`", id="nan"),
+        pytest.param("direction", 1, {"upper": float("nan")}, "`upper` of 'direction' must be from -1 to 10", id="nan"),
     ],
 )
 def test_build_target_bad_value_raises(name, horizon_bars, params, message):
@@ -178,4 +181,4 @@ def test_build_labels_of_moves_a_tick_off_the_threshold_are_not(tick, code):
 def test_direction_of_a_return_at_the_rounding_of_a_threshold_is_flat():
     params = {"lower": -0.01, "upper": 0.01}
     edges = np.array([0.01 + ROUNDING_RETURN, -0.01 - ROUNDING_RETURN, 0.01 + 2e-12, -0.01 - 2e-12])
-    assert TARGETS["direction"].encode(edges, params).tolist() == [1.0, 1.0, 2.0, 0.0]
+    assert direction_codes(edges, params).tolist() == [1.0, 1.0, 2.0, 0.0]

@@ -1,0 +1,223 @@
+"""Targets: what a learner predicts, and the interval in which the answer becomes known.
+
+Lives here: the registry of targets, one module each, the one way to make one and to label bars with it. Not here: joining
+labels with features and cutting them at a date (`matrix`), purging folds by label interval (`splitters`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+
+import polars as pl
+
+from hf_pipelines.research.bars import KEY_COLUMNS
+from hf_pipelines.research.params import Number, complete_params
+from hf_pipelines.research.targets.first_touch import label_first_touch, needs_first_touch
+from hf_pipelines.research.targets.returns import (
+    DIRECTION_CLASSES,
+    HORIZON_BARS,
+    RETURN_RANGE,
+    check_direction,
+    forward_return,
+    label_direction,
+    label_return,
+    needs_horizon,
+)
+from hf_pipelines.research.targets.target import (
+    HORIZON,
+    LABEL_COLUMNS,
+    ROUNDING_RETURN,
+    Target,
+    TargetKind,
+    TargetNeeds,
+    checked_labels,
+)
+
+__all__ = [
+    "HORIZON",
+    "LABEL_COLUMNS",
+    "ROUNDING_RETURN",
+    "TARGETS",
+    "Target",
+    "TargetKind",
+    "TargetNeeds",
+    "build_labels",
+    "build_target",
+    "forward_return",
+    "unconfirmed_labels",
+]
+
+
+def build_target(name: str, *, horizon_bars: int | None = None, params: Mapping[str, Any] | None = None) -> Target:
+    """Look up a target kind and fill in its parameters.
+
+    Parameters
+    ----------
+    name : str
+        A key of `TARGETS`.
+    horizon_bars : int, optional
+        The parameter of this name, which nearly every target has and which has no default.
+    params : mapping, optional
+        Parameters that differ from the kind's defaults. For "direction": `lower` and `upper`, fractions.
+
+    Raises
+    ------
+    ValueError
+        If the name or a parameter is unknown, a value outside of its range, `horizon_bars` missing or given twice, or values
+        contradict each other.
+    TypeError
+        If a value is of another type.
+    """
+    if name not in TARGETS:
+        raise ValueError(f"`name` must be one of {sorted(TARGETS)}, was {name!r}.")
+    kind, given = TARGETS[name], dict(params or {})
+    if horizon_bars is not None and "horizon_bars" in given:
+        raise ValueError("`horizon_bars` must be given once, was beside `params` and in it.")
+    filled = complete_params(
+        name, given | ({} if horizon_bars is None else {"horizon_bars": horizon_bars}), kind.params
+    )
+    if filled.get("horizon_bars", 1) is None:
+        raise ValueError(f"`horizon_bars` must be given for target {name!r}, was missing.")
+    kind.check(filled)
+    return Target(name=name, params=filled, classes=tuple(kind.classes(filled)), needs=kind.needs(filled))
+
+
+def build_labels(
+    bars: pl.DataFrame,
+    target: Target,
+    *,
+    sectors: Mapping[str, str] | None = None,
+    features: pl.DataFrame | None = None,
+) -> pl.DataFrame:
+    """Label bars.
+
+    Parameters
+    ----------
+    bars : DataFrame
+        Bars of members in any order, and of reference symbols where the target needs them, with the columns that it needs.
+    target : Target
+    sectors : mapping of symbol to sector, optional
+        Where the target needs them.
+    features : DataFrame, optional
+        `symbol`, `session`, `ts` and at least the features that the target needs.
+
+    Returns
+    -------
+    DataFrame
+        Sorted by (symbol, ts): `LABEL_COLUMNS`, and `horizon` where the target gives several labels a row. `y` Float64: the
+        class code (0 is `target.classes[0]`) or the number fitted.
+
+    Raises
+    ------
+    ValueError
+        If something that the target needs is missing; as its `label` and `checked_labels`.
+    """
+    given = _what_is_needed(bars, target.needs, sectors=sectors, features=features)
+    return checked_labels(TARGETS[target.name].label(given, target.params), bars, target)
+
+
+def unconfirmed_labels(
+    labelled: pl.DataFrame,
+    bars: pl.DataFrame,
+    target: Target,
+    *,
+    at: datetime,
+    sectors: Mapping[str, str] | None = None,
+    features: pl.DataFrame | None = None,
+) -> list[str]:
+    """Labels that end at a time and come out otherwise where every later bar is cut off, in words.
+
+    Parameters
+    ----------
+    labelled : DataFrame
+        Rows with `LABEL_COLUMNS`, such as a training matrix.
+    bars, target, sectors, features
+        As `build_labels`.
+    at : datetime
+        A `label_end`.
+    """
+    optional = [HORIZON] if HORIZON in labelled.columns else []
+    keys = [*KEY_COLUMNS, *optional]
+    ending = labelled.filter(pl.col("label_end") == at).select(*LABEL_COLUMNS, *optional)
+    known = bars.filter(pl.col("ts") <= at)
+    again = build_labels(known, target, sectors=sectors, features=features)
+    both = ending.join(again, on=keys, how="left", suffix="_known")
+    values = [name for name in LABEL_COLUMNS if name not in KEY_COLUMNS]
+    is_other = pl.any_horizontal(pl.col(name).ne_missing(pl.col(f"{name}_known")) for name in values)
+    return [
+        f"the label of {row['symbol']} {row['ts']} ends at {at} as y={row['y']}, but from the bars until then it is "
+        + ("none" if row["y_known"] is None else f"y={row['y_known']} until {row['label_end_known']}")
+        for row in both.filter(is_other).sort(keys).iter_rows(named=True)
+    ]
+
+
+def _what_is_needed(
+    bars: pl.DataFrame, needs: TargetNeeds, *, sectors: Mapping[str, str] | None, features: pl.DataFrame | None
+) -> pl.DataFrame:
+    columns = [*KEY_COLUMNS, *needs.columns, *(["role"] if needs.references else [])]
+    if missing := sorted(set(columns) - set(bars.columns)):
+        raise ValueError(f"`bars` must have the columns that the target needs, was without {missing}.")
+    given = bars.select(columns).sort("symbol", "ts")
+    if needs.sectors:
+        known = pl.DataFrame(
+            {"symbol": [*(sectors or {})], "sector": [*(sectors or {}).values()]},
+            schema_overrides={"symbol": pl.String},
+        )
+        given = given.join(known, on="symbol", how="left", maintain_order="left")
+    if needs.features:
+        if features is None or (lacking := sorted(set(needs.features) - set(features.columns))):
+            raise ValueError(
+                f"`features` must have those that the target needs ({', '.join(needs.features)}), was without "
+                f"{'any' if features is None else lacking}."
+            )
+        columns_of = features.select(*KEY_COLUMNS, *needs.features)
+        given = given.join(columns_of, on=KEY_COLUMNS, how="left", maintain_order="left").with_columns(
+            pl.col(needs.features).fill_null(float("nan"))
+        )
+    return given
+
+
+def _threshold(default: float) -> Number:
+    low, high = RETURN_RANGE
+    return Number(default=default, low=low, high=high, meaning="return, a fraction")
+
+
+TARGETS: dict[str, TargetKind] = {
+    "forward_return": TargetKind(
+        name="forward_return",
+        label=label_return,
+        params={"horizon_bars": HORIZON_BARS},
+        needs=needs_horizon,
+        formula="y = total return over the next horizon_bars bars",
+    ),
+    "direction": TargetKind(
+        name="direction",
+        label=label_direction,
+        params={"horizon_bars": HORIZON_BARS, "lower": _threshold(-0.01), "upper": _threshold(0.01)},
+        needs=needs_horizon,
+        classes=lambda params: DIRECTION_CLASSES,
+        check=check_direction,
+        formula="y = 2 (up) if return > upper, 0 (down) if return < lower, else 1 (flat)",
+    ),
+    "first_touch": TargetKind(
+        name="first_touch",
+        label=label_first_touch,
+        params={
+            "horizon_bars": HORIZON_BARS,
+            "width": Number(
+                default=2.0, low=0.01, high=100, meaning="half of the band, in trailing volatilities of a bar"
+            ),
+            "volatility_bars": Number(
+                default=20, low=2, high=10_080, is_whole=True, meaning="bar returns of the volatility"
+            ),
+        },
+        needs=needs_first_touch,
+        classes=lambda params: DIRECTION_CLASSES,
+        formula=(
+            "y = 2 (up) or 0 (down) at the first of the next horizon_bars closes whose return lies outside of +- width standard "
+            "deviations of the last volatility_bars returns, 1 (flat) at the last of them if none does"
+        ),
+    ),
+}
