@@ -59,9 +59,10 @@ def bench_partitions() -> None:
     from hf_pipelines.components.market_stages.features import features_stage
     from hf_pipelines.components.stage_run import StageRun
     from hf_pipelines.resources.clock import Clock
+    from hf_pipelines.resources.footer import Stamp
     from hf_pipelines.resources.object_store import ObjectStore
     from hf_pipelines.resources.parquet_io_manager import Loaded
-    from hf_pipelines.resources.partition_store import PartitionStore, Stamp
+    from hf_pipelines.resources.partition_store import PartitionStore
 
     pipeline = Pipeline.open()
     pipeline.materialise(["us_tech/bars"], *WEEKS)

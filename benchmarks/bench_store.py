@@ -27,8 +27,10 @@ import numpy as np
 import polars as pl
 
 from hf_pipelines.resources.feature_reader import load_features
+from hf_pipelines.resources.footer import Stamp
 from hf_pipelines.resources.object_store import ObjectStore
-from hf_pipelines.resources.partition_store import Content, PartitionStore, Stamp
+from hf_pipelines.resources.partition_codec import Content
+from hf_pipelines.resources.partition_store import PartitionStore
 from hf_pipelines_tests.faulty_s3 import faulty
 from hf_pipelines_tests.servers import S3, s3_server
 

@@ -35,7 +35,8 @@ from dagster._core.storage.tags import WILL_RETRY_TAG
 from hf_pipelines.partitions import week_key
 from hf_pipelines.resources.market_data.files import week_of_name
 from hf_pipelines.resources.object_store import ObjectStore
-from hf_pipelines.resources.partition_store import VOLATILE_COLUMNS, PartitionStore
+from hf_pipelines.resources.partition_codec import VOLATILE_COLUMNS
+from hf_pipelines.resources.partition_store import PartitionStore
 from hf_pipelines_tests.arrival_script import Arrival, ArrivalScript, Need
 from hf_pipelines_tests.checkout import Checkout, make_checkout
 from hf_pipelines_tests.forked import popen

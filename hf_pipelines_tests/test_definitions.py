@@ -10,6 +10,8 @@ import dagster as dg
 import pytest
 
 from hf_pipelines.definitions import defs
+from hf_pipelines.resources.footer import kind_by_name
+from hf_pipelines.resources.parquet_io_manager import KIND_KEY
 
 pytestmark = pytest.mark.pipeline
 
@@ -115,6 +117,13 @@ def _expected_assets() -> dict[str, list[str]]:
     of_markets = {f"{name}/{asset}": checks for name in MARKETS for asset, checks in MARKET_ASSETS.items()}
     of_strategies = {f"{name}/{stage}": checks for name in STRATEGIES for stage, checks in STRATEGY_ASSETS.items()}
     return {**of_markets, **of_strategies}
+
+
+def test_kind_of_every_asset_is_what_is_read_of_partitions_stored_before_footers_had_one(definitions):
+    graph = definitions.resolve_asset_graph()
+    kinds = {key.to_user_string(): graph.get(key).metadata[KIND_KEY] for key in graph.materializable_asset_keys}
+    assert set(kinds) == set(_expected_assets())
+    assert {asset: kind_by_name(asset) for asset in kinds} == kinds
 
 
 def test_definitions_hold_the_assets_and_checks_of_the_list(definitions):

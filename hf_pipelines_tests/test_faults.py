@@ -18,9 +18,11 @@ import pytest
 
 from hf_pipelines.partitions import shift_week
 from hf_pipelines.research.learners import LEARNERS
+from hf_pipelines.resources.footer import Stamp
 from hf_pipelines.resources.mlflow_tracking import MLflowTracking
 from hf_pipelines.resources.object_store import ObjectStore
-from hf_pipelines.resources.partition_store import Content, PartitionStore, Stamp
+from hf_pipelines.resources.partition_codec import Content
+from hf_pipelines.resources.partition_store import PartitionStore
 from hf_pipelines_tests.checkout import FIRST_BARS, WEEK, Checkout, built_checkout
 from hf_pipelines_tests.pipeline import Project
 from hf_pipelines_tests.servers import wait_until

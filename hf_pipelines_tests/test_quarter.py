@@ -10,8 +10,10 @@ import polars as pl
 import pytest
 
 from hf_pipelines.partitions import week_key
+from hf_pipelines.resources.footer import Stamp
 from hf_pipelines.resources.object_store import ObjectStore
-from hf_pipelines.resources.partition_store import Content, PartitionStore, Stamp
+from hf_pipelines.resources.partition_codec import Content
+from hf_pipelines.resources.partition_store import PartitionStore
 from hf_pipelines_tests.arrival_script import TROUBLES, ArrivalScript
 from hf_pipelines_tests.peaceful import ASSETS, StateReader
 from hf_pipelines_tests.soak import (

@@ -16,13 +16,15 @@ import pytest
 
 from hf_pipelines.partitions import shift_week
 from hf_pipelines.resources import object_store, outages
+from hf_pipelines.resources.footer import Stamp
 from hf_pipelines.resources.object_store import (
     ObjectExistsError,
     ObjectStore,
     StorageOutageError,
     StorageUnavailableError,
 )
-from hf_pipelines.resources.partition_store import Content, PartitionStore, Stamp
+from hf_pipelines.resources.partition_codec import Content
+from hf_pipelines.resources.partition_store import PartitionStore
 from hf_pipelines_tests.checkout import DAY, FIRST_BARS, WEEK, Checkout, built_checkout
 from hf_pipelines_tests.faulty_s3 import Fault, Faulty, faulty, through
 from hf_pipelines_tests.forked import popen
@@ -159,7 +161,7 @@ def test_create_only_put_whose_answer_is_lost_holds_the_object_once_and_its_issu
     store = PartitionStore(objects)
     proxy.plant(Fault("PUT", "signals/2013", cut="answer", times=1))
     stamp = Stamp("1", "r", "2013-02-25T21:00:00+00:00")
-    issued = store.publish("a/signals", "2013-02-25", Content(frame), stamp, issue=True)
+    issued = store.publish("a/signals", "2013-02-25", Content(frame), stamp, kind="signals")
     assert issued.outcome == "unchanged"
     direct = PartitionStore(ObjectStore(objects.uri, s3.endpoint))
     assert direct.read("a/signals", "2013-02-25").frame.equals(frame)

@@ -17,8 +17,8 @@ from hf_pipelines.commands.runs import Pipeline
 from hf_pipelines.components.strategy_stages import RETRAINED
 from hf_pipelines.partitions import shift_week
 from hf_pipelines.research.metrics import ANNUAL_SESSIONS
+from hf_pipelines.resources.footer import SIGNALS
 from hf_pipelines.resources.object_store import ObjectMissingError
-from hf_pipelines.resources.partition_store import is_issued
 
 MARKET = "us_tech"
 GROUPS = ("technical", "cross_asset", "temporal")
@@ -83,7 +83,7 @@ class Demo:
 
     def _needed(self, asset: str, first: str, last: str) -> list[str]:
         keys = self.pipeline.partition_keys(asset, first, last)
-        if not is_issued(asset):
+        if self.pipeline.kind(asset) != SIGNALS:
             return keys
         # Sundays have a partition (a library fact) but no session.
         sessions = set(self._sessions())

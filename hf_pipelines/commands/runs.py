@@ -33,8 +33,9 @@ from hf_pipelines.research.wording import printable, some_of
 from hf_pipelines.resources import settings
 from hf_pipelines.resources.clock import Clock
 from hf_pipelines.resources.currency import CurrencyChecker
+from hf_pipelines.resources.footer import SIGNALS
 from hf_pipelines.resources.incidents import load_book
-from hf_pipelines.resources.parquet_io_manager import ISSUE_KEY, Storage
+from hf_pipelines.resources.parquet_io_manager import KIND_KEY, Storage
 from hf_pipelines.resources.partition_store import PartitionStore
 from hf_pipelines.resources.pulse import Ticking, find_stopped
 from hf_pipelines.resources.run_launcher import in_process_tags
@@ -133,13 +134,17 @@ class Pipeline:
         keys = self.definitions.resolve_asset_graph().materializable_asset_keys
         return sorted("/".join(key.path) for key in keys)
 
+    def kind(self, asset: str) -> str:
+        """What an asset holds, as its footers say it."""
+        return str(self.definitions.resolve_asset_graph().get(dg.AssetKey(asset.split("/"))).metadata[KIND_KEY])
+
     def checker(self) -> CurrencyChecker:
         """What is current, judged anew."""
         graph = self.definitions.resolve_asset_graph()
         versions = {"/".join(key.path): graph.get(key).code_version or "" for key in graph.materializable_asset_keys}
         now, markets = Clock().now(), self._watched().markets
         listings = {asset: partial(each, now=now) for market in markets for asset, each in manifests(market).items()}
-        issues = [asset for asset in versions if graph.get(dg.AssetKey(asset.split("/"))).metadata.get(ISSUE_KEY)]
+        issues = [asset for asset in versions if self.kind(asset) == SIGNALS]
         return CurrencyChecker(self.store, versions, listings, issues)
 
     def status(self) -> Status:

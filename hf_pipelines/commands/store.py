@@ -16,8 +16,10 @@ from time import monotonic
 import polars as pl
 
 from hf_pipelines.research.differences import FrameDifference, compare_frames
+from hf_pipelines.resources.footer import Footer
+from hf_pipelines.resources.issued_signals import is_issued, remake
 from hf_pipelines.resources.lineage import CURRENT, Kept, list_kept, read_content, require_stored
-from hf_pipelines.resources.partition_store import Footer, PartitionStore, StoredPartitionError, is_issued, remake
+from hf_pipelines.resources.partition_store import PartitionStore, StoredPartitionError
 from hf_pipelines.resources.verification import Looked, Mismatch, latest_mismatches, strays, verify
 
 HASH_SHOWN = 12
@@ -52,9 +54,10 @@ def versions_lines(store: PartitionStore, asset: str, partition: str | None) -> 
         for each in kept:
             yield from _kept_lines(each)
         if held[0].footer is None:
-            yield f"  {remake(asset, name)}"
+            kind = store.kind(asset)
+            yield f"  {remake(asset, name, kind)}"
             sound = [each.footer.content_hash for each in held[1:] if each.footer is not None]
-            if sound and not is_issued(asset):
+            if sound and not is_issued(kind):
                 yield f"  or make a version current again: hfp restore {asset} {name} {sound[0][:HASH_SHOWN]}"
 
 
@@ -81,11 +84,11 @@ def _kept_lines(kept: Kept) -> Iterator[str]:
     if footer.sources:
         sources = [f"{name} {digest[:HASH_SHOWN]}" for name, digest in sorted(footer.sources.items())]
         yield f"    from files: {_some(sources)}"
-    by_asset: dict[str, list[str]] = {}
+    by_asset: dict[tuple[bool, str], list[str]] = {}
     for reader in kept.readers:
-        by_asset.setdefault(reader.asset, []).append(reader.partition)
-    for reader_asset in sorted(by_asset, key=lambda name: (not name.endswith(LASTING), name)):
-        yield f"    read by {plain(reader_asset)}: {_some(sorted(set(by_asset[reader_asset])))}"
+        by_asset.setdefault((reader.kind not in LASTING, reader.asset), []).append(reader.partition)
+    for (_, reader_asset), partitions in sorted(by_asset.items()):
+        yield f"    read by {plain(reader_asset)}: {_some(sorted(set(partitions)))}"
 
 
 def _some(names: Sequence[str]) -> str:

@@ -16,7 +16,7 @@ from hf_pipelines.components.stage_checks import StageCheck
 from hf_pipelines.components.stage_run import StageCompute, StageRun
 from hf_pipelines.partitions import MarketPartitions, parse_key, week_key
 from hf_pipelines.resources.parquet_io_manager import FAILS_ALONE_KEY, GUARDS_KEY, OPTIONAL_KEY
-from hf_pipelines.resources.partition_store import Content
+from hf_pipelines.resources.partition_codec import Content
 
 
 class SourceManifest(Protocol):
@@ -97,6 +97,10 @@ class Stage:
 
     Attributes
     ----------
+    kind : str
+        What it holds, as footers say it (`Footer.kind`).
+    kinds : frozenset of str
+        Words that Dagster shows on the asset.
     pool : str or None
         Runs that publish assets of one pool wait for each other.
     manifest : callable or None
@@ -114,6 +118,7 @@ class Stage:
     """
 
     asset: str
+    kind: str
     description: str
     kinds: frozenset[str]
     partitions: dg.PartitionsDefinition
@@ -121,7 +126,6 @@ class Stage:
     compute: StageCompute
     code_version: str
     checks: tuple[StageCheck, ...] = ()
-    is_issue: bool = False
     is_range_run: bool = True
     track: Track | None = None
     column_schema: dg.TableSchema | None = None

@@ -22,9 +22,10 @@ from hf_pipelines.components.stage import Stage
 from hf_pipelines.components.stage_checks import Finding, check_result
 from hf_pipelines.components.stage_run import Computed, StageRun
 from hf_pipelines.resources.currency import CurrencyChecker
+from hf_pipelines.resources.footer import Verdict
 from hf_pipelines.resources.outages import waiting_out
-from hf_pipelines.resources.parquet_io_manager import ISSUE_KEY, Loaded, Publication, describe_faults
-from hf_pipelines.resources.partition_store import Content, Verdict
+from hf_pipelines.resources.parquet_io_manager import KIND_KEY, Loaded, Publication, describe_faults
+from hf_pipelines.resources.partition_codec import Content
 
 
 def build_asset(stage: Stage) -> dg.AssetsDefinition:
@@ -45,7 +46,7 @@ def build_asset(stage: Stage) -> dg.AssetsDefinition:
         ],
         backfill_policy=dg.BackfillPolicy.single_run() if stage.is_range_run else dg.BackfillPolicy.multi_run(1),
         required_resource_keys={"clock", "io_manager"} | ({"mlflow"} if stage.track else set()),
-        metadata={**({ISSUE_KEY: True} if stage.is_issue else {}), **stage.metadata}
+        metadata={KIND_KEY: stage.kind, **stage.metadata}
         | ({"dagster/column_schema": stage.column_schema} if stage.column_schema else {}),
         output_required=False,
     )

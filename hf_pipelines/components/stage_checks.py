@@ -15,7 +15,7 @@ import polars as pl
 from hf_pipelines.components.stage_run import StageRun
 from hf_pipelines.research.wording import some_of
 from hf_pipelines.resources.parquet_io_manager import Loaded
-from hf_pipelines.resources.partition_store import Content
+from hf_pipelines.resources.partition_codec import Content
 
 # What a failing check says where there is no table: so many partitions by name, and of each so much.
 PARTITIONS_SHOWN = 5

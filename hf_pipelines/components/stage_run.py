@@ -10,7 +10,8 @@ from datetime import datetime
 from typing import Any, Protocol
 
 from hf_pipelines.resources.parquet_io_manager import Loaded
-from hf_pipelines.resources.partition_store import Content, PartitionStore
+from hf_pipelines.resources.partition_codec import Content
+from hf_pipelines.resources.partition_store import PartitionStore
 
 
 @dataclass(frozen=True)

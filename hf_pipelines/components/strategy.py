@@ -35,6 +35,7 @@ from hf_pipelines.research.signals import RULES, fill_rule_params
 from hf_pipelines.research.splitters import DEFAULT_SPLITTER, SPLITTERS, build_splitter, fill_splitter_params
 from hf_pipelines.research.targets import TARGETS, Target, build_target
 from hf_pipelines.resources.ranges import ranged
+from hf_pipelines.resources.footer import SIGNALS
 
 
 class TargetSpec(dg.Model, dg.Resolvable):
@@ -279,7 +280,7 @@ class Strategy(dg.Component, dg.Model, dg.Resolvable):
         plan = self.plan(market)
         stages = build_stages(plan)
         versions = {**code_versions(market), **{stage.asset: stage.code_version for stage in stages}}
-        issues = [stage.asset for stage in stages if stage.is_issue]
+        issues = [stage.asset for stage in stages if stage.kind == SIGNALS]
         retrain, issue = retrain_job(plan), signals_job(plan)
         return dg.Definitions(
             assets=[build_asset(stage) for stage in stages],

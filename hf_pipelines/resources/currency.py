@@ -8,7 +8,8 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 
 from hf_pipelines.research.wording import some_of
-from hf_pipelines.resources.partition_store import Footer, PartitionStore, StoredPartitionError
+from hf_pipelines.resources.footer import Footer
+from hf_pipelines.resources.partition_store import PartitionStore, StoredPartitionError
 
 
 @dataclass(frozen=True)

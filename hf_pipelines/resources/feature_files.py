@@ -17,17 +17,11 @@ import polars as pl
 
 from hf_pipelines.partitions import parse_key, week_end
 from hf_pipelines.research.bars import BARS_SCHEMA, KEY_COLUMNS
-from hf_pipelines.resources import partition_store
+from hf_pipelines.resources import partition_codec
+from hf_pipelines.resources.footer import Footer
 from hf_pipelines.resources.object_store import NotRegularError, ObjectMissingError, check_key, open_regular
-from hf_pipelines.resources.partition_store import (
-    Footer,
-    PartitionStore,
-    check_size,
-    decode,
-    footer_bytes,
-    not_ours,
-    parse_footer,
-)
+from hf_pipelines.resources.partition_codec import check_size, decode, footer_bytes, not_ours, parse_footer
+from hf_pipelines.resources.partition_store import PartitionStore
 from hf_pipelines.resources.seals import PARQUET_MAGIC
 
 # What is fetched of the end of a file at first: Parquet's own footer of 200 columns and ours fit in.
@@ -141,9 +135,9 @@ class GroupFiles:
         """Keys and the given features, of the sessions from the first to the last day."""
         names = [*KEY_COLUMNS, *features]
         n_rows = sum(footer.rows for footer in self.footers)
-        if n_rows * len(names) > partition_store.MAX_CELLS:
+        if n_rows * len(names) > partition_codec.MAX_CELLS:
             raise ValueError(
-                f"`columns` of {self.asset} must give at most {partition_store.MAX_CELLS} cells, were {n_rows} rows x "
+                f"`columns` of {self.asset} must give at most {partition_codec.MAX_CELLS} cells, were {n_rows} rows x "
                 f"{len(names)} columns; read fewer columns or weeks at a time."
             )
         if self.is_verified:

@@ -9,18 +9,15 @@ goes on to name it, so that nobody trades an older one as the newest.
 """
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from hashlib import sha256
 
+from hf_pipelines.resources.footer import FITTED_MODEL
+from hf_pipelines.resources.issued_signals import LATEST
 from hf_pipelines.resources.object_store import ObjectMissingError
-from hf_pipelines.resources.partition_store import (
-    LATEST,
-    PartitionStore,
-    StoredPartitionError,
-    decode,
-    is_partition_key,
-)
+from hf_pipelines.resources.partition_codec import decode
+from hf_pipelines.resources.partition_store import PartitionStore, StoredPartitionError, is_partition_key
 
 # A file of half a kilobyte.
 MAX_LATEST_BYTES = 100_000
@@ -48,27 +45,30 @@ def issue_fault(store: PartitionStore, asset: str, day: str, now: datetime, payl
     if day > now.astimezone(UTC).date().isoformat() or any(each > now for each in decided):
         return f"`{asset}` {day} must be of a session that has closed, was of one to come"
     models = {str(each) for each in columns.get("model_version", set())}
-    if unknown := sorted(
-        models - _models(store, asset.removesuffix("/signals") + "/fitted_model", stored.footer.inputs)
-    ):
+    if unknown := sorted(models - _models(store, stored.footer.inputs)):
         return f"`{asset}` {day} must be by a model that the store has or had, was by {unknown[0][:12]}"
     return ""
 
 
-def _models(store: PartitionStore, asset: str, inputs: object) -> set[str]:
+def _models(store: PartitionStore, inputs: Mapping[str, Mapping[str, str]]) -> set[str]:
     """Content hashes of the models that an issue was made from, as far as they are stored."""
-    weeks = inputs.get(asset, {}) if isinstance(inputs, dict) else {}
     found: set[str] = set()
-    for week in weeks:
+    for asset, week in _model_weeks(store, inputs):
         found |= set(store.versions(asset, week))
         try:
             current = store.footer(asset, week)
         except StoredPartitionError:
             # Damaged, and named by who reads it; it was there.
-            found.add(weeks[week])
+            found.add(inputs[asset][week])
             continue
         found |= {current.content_hash} if current else set()
     return found
+
+
+def _model_weeks(store: PartitionStore, inputs: Mapping[str, Mapping[str, str]]) -> list[tuple[str, str]]:
+    """Those of an issue's inputs that are models. Of what is read by session, which a model never is, nothing is asked."""
+    whole = [asset for asset, hashes in inputs.items() if not any("#" in key for key in hashes)]
+    return [(asset, week) for asset in whole if store.kind(asset) == FITTED_MODEL for week in inputs[asset]]
 
 
 def newest_issue(store: PartitionStore, asset: str, days: Iterable[str], now: datetime) -> str | None:

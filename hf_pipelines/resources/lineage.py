@@ -10,17 +10,15 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
+from hf_pipelines.resources.footer import Footer
 from hf_pipelines.resources.object_store import ObjectMissingError
+from hf_pipelines.resources.partition_codec import Stored, decode, read_footer
 from hf_pipelines.resources.partition_store import (
     SUFFIX,
     VERSIONS,
-    Footer,
     PartitionStore,
-    Stored,
     StoredPartitionError,
-    decode,
     is_partition_key,
-    read_footer,
 )
 
 CURRENT = "current"

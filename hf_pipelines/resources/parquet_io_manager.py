@@ -23,24 +23,18 @@ from hf_pipelines.research.wording import some_of
 from hf_pipelines.resources import settings
 from hf_pipelines.resources.clock import Clock
 from hf_pipelines.resources.dagster_internals import StepExecutionContext
+from hf_pipelines.resources.footer import SIGNALS, Stamp, Verdict
+from hf_pipelines.resources.issued_signals import remake
 from hf_pipelines.resources.issues import point_to_latest
 from hf_pipelines.resources.object_store import ObjectMissingError, ObjectStore
 from hf_pipelines.resources.outages import waiting_out
-from hf_pipelines.resources.partition_store import (
-    Content,
-    PartitionStore,
-    Published,
-    Stamp,
-    Stored,
-    StoredPartitionError,
-    Verdict,
-    remake,
-)
+from hf_pipelines.resources.partition_codec import Content, Stored
+from hf_pipelines.resources.partition_store import PartitionStore, Published, StoredPartitionError
 from hf_pipelines.resources.read_cache import ReadCache
 
 # Metadata keys that tell the IO manager about an asset or an input.
 GUARDS_KEY = "hf/guards"
-ISSUE_KEY = "hf/issue"
+KIND_KEY = "hf/kind"
 OPTIONAL_KEY = "hf/optional"
 FAILS_ALONE_KEY = "hf/fails_alone"
 
@@ -324,20 +318,20 @@ class ParquetIOManager(dg.ConfigurableIOManager):
         asset = "/".join(asset_key.path)
         node = step.job_def.asset_layer.get(asset_key)
         stamp = Stamp(node.code_version or "", step.run_id, Clock().now().isoformat(timespec="seconds"))
-        is_issue = bool(node.metadata.get(ISSUE_KEY))
+        kind = node.metadata.get(KIND_KEY)
         notes: dict[str, dict[str, Any]] = {}
         for key, content in publication.contents.items():
             verdicts = publication.verdicts.get(key, {})
             began = perf_counter()
-            published = store.publish(asset, key, content, stamp, verdicts=verdicts, issue=is_issue)
+            published = store.publish(asset, key, content, stamp, verdicts=verdicts, kind=kind)
             # The UI keeps the order: results come first, where and how they are stored last.
             results = {name: _shown(value) for name, value in publication.metadata.get(key, {}).items()}
             notes[key] = {**results, "write_s": _shown(perf_counter() - began), **_notes(published, verdicts)}
-        if is_issue and publication.contents:
+        if kind == SIGNALS and publication.contents:
             days = node.partitions_def.get_partition_keys() if node.partitions_def else [*publication.contents]
             point_to_latest(store, asset, days, Clock().now())
         for key, content in publication.rejected.items():
-            store.reject(asset, key, content, stamp, verdicts=publication.verdicts[key])
+            store.reject(asset, key, content, stamp, verdicts=publication.verdicts[key], kind=kind)
         return notes
 
 
@@ -362,7 +356,7 @@ def verdict_faults(parts: Mapping[str, Stored], asset: str, guard: str) -> dict[
             was = "none" if verdict is None else f"failed{said}" if not verdict.passed else "for another content"
             faults[key] = (
                 f"`{asset}` {key} must carry a passed {guard} verdict for its content "
-                f"{part.footer.content_hash[:12]}, was {was}; {remake(asset, key)}"
+                f"{part.footer.content_hash[:12]}, was {was}; {remake(asset, key, part.footer.kind)}"
             )
     return faults
 

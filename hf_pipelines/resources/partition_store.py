@@ -18,21 +18,19 @@ foreign or edited file is refused by name.
 """
 
 import io
-import json
 import re
-from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from datetime import date
-from functools import cached_property
 from hashlib import sha256
-from typing import IO, Any
+from itertools import chain
 from uuid import uuid4
 
 import polars as pl
 
-from hf_pipelines.research.content_hash import content_and_session_hashes, content_hash, session_days
-from hf_pipelines.resources.limits import Limits, parquet_fault
+from hf_pipelines.resources.footer import Footer, Stamp, Verdict, kind_by_name
+from hf_pipelines.resources.issued_signals import LATEST, compare_issues, is_issued, remake
 from hf_pipelines.resources.object_store import (
     ObjectExistsError,
     ObjectMissingError,
@@ -40,23 +38,21 @@ from hf_pipelines.resources.object_store import (
     ObjectStore,
 )
 from hf_pipelines.resources.object_store import StoredPartitionError as StoredPartitionError
+from hf_pipelines.resources.partition_codec import (
+    Content,
+    Stored,
+    decode,
+    encode,
+    footer_bytes,
+    not_ours,
+    parse_footer,
+    pending_footer,
+    read_footer,
+    with_hashes,
+    write,
+    write_while_hashing,
+)
 from hf_pipelines.resources.read_cache import ReadCache
-from hf_pipelines.resources.seals import PARQUET_MAGIC, SEAL_LENGTH, SEAL_MARK, is_sealed, seal
-
-FOOTER_KEY = "hf_pipelines"
-# 2: where sessions have hashes the content's is made of them.
-FOOTER_VERSION = 2
-
-# The footer's entry that holds the seal (`seals`).
-SEAL_KEY = "hf_pipelines_seal"
-
-# A 0.9 MB Parquet file can hold 1.6 GB of zeros: more cells than this are refused before decoding, and more bytes (a
-# cell may be a text of any length).
-MAX_CELLS = 400_000_000
-MAX_BYTES = 8 * MAX_CELLS
-
-# Features come out as large as at polars' own level 3 (0.3 to 3 % more), in two thirds of the time.
-ZSTD_LEVEL = 1
 
 # Parquet's own footer of 200 columns and ours fit in.
 PEEKED_BYTES = 64 * 1024
@@ -64,140 +60,9 @@ PEEKED_BYTES = 64 * 1024
 SUFFIX = ".parquet"
 DAY_PATTERN = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 
-# Names the newest issue of signals (`issues`).
-LATEST = "latest.json"
 
 # Folder of earlier contents.
 VERSIONS = "_versions"
-
-# Stands for a hash that is still being computed while the file is written.
-PENDING = "0" * 64
-
-# Columns that say when a row was made, not what it says: outside the content hash.
-VOLATILE_COLUMNS = ("created_at", "issue_kind")
-
-
-@dataclass(frozen=True)
-class Verdict:
-    """What a guard found for one partition, bound to the very content it looked at.
-
-    Attributes
-    ----------
-    passed : bool
-    content_hash : str
-        The content that was looked at; a verdict is void for any other.
-    n_compared : int
-        Values compared; 0 where there are none, or where a sample of the run's partitions spoke for this one.
-    findings : tuple of str
-        At most five, in words; empty if passed.
-    """
-
-    passed: bool
-    content_hash: str
-    n_compared: int
-    findings: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class Stamp:
-    """Which code made a content, in which run, and when."""
-
-    code_version: str
-    run_id: str
-    created_at: str
-
-
-@dataclass(frozen=True)
-class Footer:
-    """What the Parquet footer says of a partition.
-
-    Attributes
-    ----------
-    inputs : mapping of asset path to (partition to content hash)
-        What it was built from. A key `<partition>#<session>` holds that session's hash alone.
-    sources : mapping of file name to sha256
-        What it was read from outside the store.
-    session_hashes : mapping of ISO date to content hash
-        One for each session in the frame.
-    attachments : mapping of name to sha256
-    facts : mapping of str to JSON value
-        What else a reader may want: model family, MLflow run, metrics.
-    """
-
-    asset: str
-    partition: str
-    content_hash: str
-    code_version: str
-    run_id: str
-    created_at: str
-    rows: int
-    available_at: tuple[str, str] | None
-    inputs: Mapping[str, Mapping[str, str]]
-    sources: Mapping[str, str]
-    session_hashes: Mapping[str, str]
-    verdicts: Mapping[str, Verdict]
-    attachments: Mapping[str, str]
-    facts: Mapping[str, object]
-    version: int = FOOTER_VERSION
-
-    def origin(self) -> tuple[object, ...]:
-        """What the content was made from and by, and how it was judged."""
-        return (self.code_version, self.inputs, self.sources, self.verdicts, self.attachments)
-
-    def to_json(self) -> str:
-        return json.dumps(asdict(self), sort_keys=True)
-
-    @staticmethod
-    def from_json(text: str) -> "Footer":
-        fields = json.loads(text)
-        verdicts = {
-            name: Verdict(**{**verdict, "findings": tuple(verdict["findings"])})
-            for name, verdict in fields.pop("verdicts").items()
-        }
-        bounds = fields.pop("available_at")
-        return Footer(**fields, verdicts=verdicts, available_at=tuple(bounds) if bounds else None)
-
-
-@dataclass(frozen=True)
-class Content:
-    """What an asset wants to publish as one partition.
-
-    Attributes
-    ----------
-    frame : DataFrame
-    attachments : mapping of name (such as "model.ubj") to bytes
-        Stored beside the frame, listed with their hashes in its footer.
-    inputs, sources : see `Footer`
-    facts : see `Footer.facts`
-    has_session_hashes : bool
-        Whether the footer holds one hash a session, for readers that depend on single sessions.
-    replays : sequence
-        What a guard will compare with it, made before the content was; not stored.
-    """
-
-    frame: pl.DataFrame
-    attachments: Mapping[str, bytes] = field(default_factory=dict)
-    inputs: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
-    sources: Mapping[str, str] = field(default_factory=dict)
-    facts: Mapping[str, object] = field(default_factory=dict)
-    has_session_hashes: bool = False
-    replays: Sequence[Any] = ()
-
-    @cached_property
-    def hashes(self) -> tuple[str, dict[str, str]]:
-        """Content hash, and one hash a session where they are wanted; computed once."""
-        return _hash(self.frame, _hashes(self.attachments), by_session=self.has_session_hashes)
-
-    def content_hash(self) -> str:
-        return self.hashes[0]
-
-
-@dataclass(frozen=True)
-class Stored:
-    """A partition read back: its frame and its footer."""
-
-    frame: pl.DataFrame
-    footer: Footer
 
 
 @dataclass(frozen=True)
@@ -216,17 +81,6 @@ class Published:
     outcome: str
     address: str
     differences: pl.DataFrame | None = None
-
-
-def _hashes(attachments: Mapping[str, bytes]) -> dict[str, str]:
-    return {name: sha256(payload).hexdigest() for name, payload in attachments.items()}
-
-
-def _hash(frame: pl.DataFrame, attachments: Mapping[str, str], *, by_session: bool) -> tuple[str, dict[str, str]]:
-    """Content hash of a frame, and one hash a session if it is made of these."""
-    if by_session:
-        return content_and_session_hashes(frame, without=VOLATILE_COLUMNS, attachments=attachments)
-    return content_hash(frame, without=VOLATILE_COLUMNS, attachments=attachments), {}
 
 
 def _name_in(asset: str, key: str) -> str:
@@ -275,7 +129,7 @@ class PartitionStore:
         stamp: Stamp,
         *,
         verdicts: Mapping[str, Verdict] | None = None,
-        issue: bool = False,
+        kind: str | None = None,
     ) -> Published:
         """Make `content` the current content of a partition, whole or not at all.
 
@@ -283,8 +137,9 @@ class PartitionStore:
 
         Parameters
         ----------
-        issue : bool
-            Create-only: if the partition exists it stays as it is, and differing content goes to `_versions/`.
+        kind : str or None
+            What the asset holds (`Footer.kind`), None for what its name says. Signals are create-only: if the partition exists
+            it stays as it is, and differing content goes to `_versions/`.
 
         Raises
         ------
@@ -293,20 +148,20 @@ class PartitionStore:
         StorageUnavailableError
             If the store cannot be written; the old content is intact.
         """
-        pending = _pending_footer(asset, partition, content, stamp, verdicts)
+        pending = pending_footer(asset, partition, content, stamp, verdicts, kind)
         key = self.key(asset, partition)
-        if issue:
+        if is_issued(pending.kind):
             buffer = io.BytesIO()
-            footer = _write_while_hashing(content, pending, buffer)
+            footer = write_while_hashing(content, pending, buffer)
             self._accept(footer, content)
             return self._issue(footer, content, buffer.getvalue())
         held = self._held(key)
         if held is not None:
-            footer = _with_hashes(pending, content)
+            footer = with_hashes(pending, content)
             self._accept(footer, content)
             return self._replace(held, footer, content)
         with self.objects.writing(key) as file:
-            footer = _write_while_hashing(content, pending, file)
+            footer = write_while_hashing(content, pending, file)
             self._accept(footer, content)
         return Published(footer, "new", self.objects.address(key))
 
@@ -351,8 +206,7 @@ class PartitionStore:
 
     def _put(self, key: str, frame: pl.DataFrame, footer: Footer) -> None:
         with self.objects.writing(key) as file:
-            _write(frame, footer, file)
-            seal(file)
+            write(frame, footer, file)
 
     def _previous(self, held: bytes, asset: str, partition: str, *, unless_changed: str = "") -> Footer | None:
         """Footer of the current content, None if it is damaged; a damaged object is moved out of the way, not lost.
@@ -392,11 +246,12 @@ class PartitionStore:
         stamp: Stamp,
         *,
         verdicts: Mapping[str, Verdict],
+        kind: str | None = None,
     ) -> str:
         """Keep what failed a guard for a person to look at; returns its address. It is never current."""
-        pending = _pending_footer(asset, partition, content, stamp, verdicts)
+        pending = pending_footer(asset, partition, content, stamp, verdicts, kind)
         buffer = io.BytesIO()
-        footer = _write_while_hashing(content, pending, buffer)
+        footer = write_while_hashing(content, pending, buffer)
         key = f"_rejected/{asset}/{partition}/{footer.content_hash}.parquet"
         self.objects.put(key, buffer.getvalue())
         return self.objects.address(key)
@@ -466,6 +321,15 @@ class PartitionStore:
             end = self.objects.get(key)
         return parse_footer(end, asset=asset, partition=partition, size=size)
 
+    def kind(self, asset: str) -> str:
+        """What an asset holds: by the footer of its newest content that can be read, without one by its name."""
+        current = ((self.key(asset, partition), partition) for partition in reversed(self.partitions(asset)))
+        kept = ((key, key.split("/")[-2]) for key in self.objects.keys(f"{VERSIONS}/{asset}"))
+        for key, partition in chain(current, kept):
+            with suppress(StoredPartitionError, ObjectMissingError):
+                return self.peek(key, asset=asset, partition=partition).kind
+        return kind_by_name(asset)
+
     def attachment_key(self, footer: Footer, name: str) -> str:
         return f"_attached/{footer.asset}/{footer.partition}/{footer.attachments[name]}.{name}"
 
@@ -482,7 +346,7 @@ class PartitionStore:
         if (was := sha256(payload).hexdigest()) != footer.attachments[name]:
             raise StoredPartitionError(
                 f"`{key}` must have sha256 {footer.attachments[name][:12]}, was {was[:12]}; "
-                f"it was changed after it was published; {remake(footer.asset, footer.partition)}",
+                f"it was changed after it was published; {remake(footer.asset, footer.partition, footer.kind)}",
                 was,
             )
         return payload
@@ -535,12 +399,12 @@ class PartitionStore:
                 f"`hash` must begin exactly one version of {asset} {partition} "
                 f"({', '.join(each[:12] for each in kept) or 'there is none'}), was {content_hash[:64]!r}."
             )
-        if is_issued(asset):
+        payload = self.objects.get(f"{VERSIONS}/{asset}/{partition}/{matching[0]}.parquet")
+        footer = decode(payload, asset=asset, partition=partition).footer
+        if is_issued(footer.kind):
             raise ValueError(
                 f"`asset` must not be issued signals, was {asset}; what was issued stays as it was issued."
             )
-        payload = self.objects.get(f"{VERSIONS}/{asset}/{partition}/{matching[0]}.parquet")
-        footer = decode(payload, asset=asset, partition=partition).footer
         held = self._held(self.key(asset, partition))
         if held is not None and (current := self._previous(held, asset, partition)) is not None:
             self.objects.put(self.version_key(current), held)
@@ -549,230 +413,3 @@ class PartitionStore:
 
     def version_key(self, footer: Footer) -> str:
         return f"{VERSIONS}/{footer.asset}/{footer.partition}/{footer.content_hash}.parquet"
-
-
-def _pending_footer(
-    asset: str,
-    partition: str,
-    content: Content,
-    stamp: Stamp,
-    verdicts: Mapping[str, Verdict] | None,
-) -> Footer:
-    """Footer of a content whose hashes are still to come."""
-    frame = content.frame
-    known = "available_at" if "available_at" in frame.columns else "ts" if "ts" in frame.columns else None
-    bounds = None
-    if known is not None and frame.height:
-        bounds = (str(frame[known].min()), str(frame[known].max()))
-    return Footer(
-        asset=asset,
-        partition=partition,
-        content_hash=PENDING,
-        code_version=stamp.code_version,
-        run_id=stamp.run_id,
-        created_at=stamp.created_at,
-        rows=frame.height,
-        available_at=bounds,
-        inputs=content.inputs,
-        sources=content.sources,
-        session_hashes=dict.fromkeys(session_days(frame) if content.has_session_hashes else (), PENDING),
-        verdicts=dict(verdicts or {}),
-        attachments=_hashes(content.attachments),
-        facts=content.facts,
-    )
-
-
-def _with_hashes(pending: Footer, content: Content) -> Footer:
-    digest, of_sessions = content.hashes
-    return replace(pending, content_hash=digest, session_hashes=of_sessions)
-
-
-def _write_while_hashing(content: Content, pending: Footer, file: IO[bytes]) -> Footer:
-    """Write the sealed Parquet file of a content; its hashes are computed meanwhile, on another core. Returns its footer."""
-    if "hashes" in vars(content):
-        # Known since a guard looked at the content.
-        footer = _with_hashes(pending, content)
-        _write(content.frame, footer, file)
-        seal(file)
-        return footer
-    with ThreadPoolExecutor(1) as other:
-        hashing = other.submit(_with_hashes, pending, content)
-        _write(content.frame, pending, file)
-        footer = hashing.result()
-    # Hashes are of one length: the finished footer takes the very place of the pending one.
-    seal(file, put=footer.to_json(), over=pending.to_json())
-    return footer
-
-
-def encode(frame: pl.DataFrame, footer: Footer) -> bytes:
-    """Parquet bytes of a frame with its footer."""
-    buffer = io.BytesIO()
-    _write(frame, footer, buffer)
-    seal(buffer)
-    return buffer.getvalue()
-
-
-def _write(frame: pl.DataFrame, footer: Footer, file: IO[bytes]) -> None:
-    """Write the Parquet file of a frame with its footer, not yet sealed.
-
-    Raises
-    ------
-    OSError
-        If the file takes no more, such as on a full disk.
-    """
-    blank = SEAL_MARK.decode() + "0" * SEAL_LENGTH
-    metadata = {FOOTER_KEY: footer.to_json(), SEAL_KEY: blank}
-    try:
-        frame.write_parquet(file, compression="zstd", compression_level=ZSTD_LEVEL, metadata=metadata)
-    except pl.exceptions.ComputeError as e:
-        # Polars' word for what the system says of a file that it writes itself.
-        _, is_of_system, said = str(e).partition("IO error: ")
-        if not is_of_system:
-            raise
-        raise OSError(said) from e
-
-
-def _check_seal(payload: bytes, *, asset: str, partition: str) -> None:
-    """Refuse bytes that are not exactly those of a file of ours, without parsing them."""
-    if not (payload.startswith(PARQUET_MAGIC) and payload.endswith(PARQUET_MAGIC)):
-        raise not_ours(asset, partition, f"{len(payload)} bytes that are no whole Parquet file")
-    if payload.rfind(SEAL_MARK) < 0:
-        raise not_ours(asset, partition, "a Parquet file written by something else")
-    if not is_sealed(payload):
-        raise not_ours(asset, partition, "a file whose bytes were changed after it was written")
-
-
-def read_footer(payload: bytes, *, asset: str, partition: str) -> Footer:
-    """Footer of Parquet bytes.
-
-    Raises
-    ------
-    StoredPartitionError
-        If the bytes are no Parquet file of ours, or one of another partition.
-    """
-    _check_seal(payload, asset=asset, partition=partition)
-    return parse_footer(payload, asset=asset, partition=partition, size=len(payload))
-
-
-def footer_bytes(end: bytes) -> int:
-    """Length of Parquet's own footer, mark included, from the last bytes of a file; 0 if they end no Parquet file."""
-    return 8 + int.from_bytes(end[-8:-4], "little") if end.endswith(PARQUET_MAGIC) else 0
-
-
-def _footer_text(end: bytes) -> str:
-    """Our text in Parquet's footer: in Thrift's compact form a name is followed by a type, a length and the text.
-
-    Years of weekly files are many footers, and parsing what Parquet says of 200 columns costs more than ours.
-    """
-    name = FOOTER_KEY.encode()
-    mark = bytes([len(name)]) + name + b"\x18"
-    at = end.rfind(mark, len(end) - footer_bytes(end)) + len(mark)
-    length = shift = 0
-    while at >= len(mark) and shift < 32:
-        byte = end[at]
-        length |= (byte & 0x7F) << shift
-        at, shift = at + 1, shift + 7
-        if byte < 0x80:
-            return end[at : at + length].decode()
-    return pl.read_parquet_metadata(io.BytesIO(end))[FOOTER_KEY]
-
-
-def parse_footer(end: bytes, *, asset: str, partition: str, size: int) -> Footer:
-    """Footer of the last bytes of a Parquet file, its seal unchecked: for readers that do not fetch the whole file.
-
-    Parameters
-    ----------
-    size : int
-        Bytes of the whole file.
-
-    Raises
-    ------
-    StoredPartitionError
-        If they are not the end of a Parquet file of ours, or of one of another partition.
-    """
-    if not 8 < footer_bytes(end) <= len(end):
-        raise not_ours(asset, partition, f"{size} bytes that are no whole Parquet file")
-    if end.rfind(SEAL_MARK, len(end) - footer_bytes(end)) < 0:
-        raise not_ours(asset, partition, "a Parquet file written by something else")
-    try:
-        text = _footer_text(end)
-        if (version := json.loads(text)["version"]) != FOOTER_VERSION:
-            raise ValueError(f"`version` must be {FOOTER_VERSION}, was {version!r}.")
-        footer = Footer.from_json(text)
-    except (KeyError, IndexError, TypeError, ValueError, pl.exceptions.PolarsError) as e:
-        raise not_ours(asset, partition, f"a file whose footer is not of version {FOOTER_VERSION}") from e
-    if (footer.asset, footer.partition) != (asset, partition):
-        raise not_ours(asset, partition, f"a copy of {footer.asset} {footer.partition}")
-    return footer
-
-
-def decode(payload: bytes, *, asset: str, partition: str) -> Stored:
-    """Frame and footer of Parquet bytes, the content hash checked.
-
-    Raises
-    ------
-    StoredPartitionError
-        If the bytes are truncated, foreign, edited or too large.
-    """
-    footer = read_footer(payload, asset=asset, partition=partition)
-    check_size(payload, footer)
-    if fault := parquet_fault(payload, Limits.of_objects()):
-        raise not_ours(asset, partition, f"a table of {fault}")
-    frame = pl.read_parquet(io.BytesIO(payload), n_rows=footer.rows + 1)
-    found, _ = _hash(frame, footer.attachments, by_session=bool(footer.session_hashes))
-    if found != footer.content_hash:
-        raise not_ours(asset, partition, f"content {found[:12]} under a footer for {footer.content_hash[:12]}")
-    return Stored(frame, footer)
-
-
-def check_size(payload: bytes | memoryview, footer: Footer) -> None:
-    """Refuse a file that would fill the memory, before it is decoded.
-
-    Raises
-    ------
-    StoredPartitionError
-        If it holds, or says that it holds, more than MAX_CELLS cells or MAX_BYTES bytes.
-    """
-    import pyarrow
-    from pyarrow import parquet
-
-    found = parquet.read_metadata(pyarrow.BufferReader(payload))
-    rows = max(footer.rows, found.num_rows)
-    if rows * found.num_columns > MAX_CELLS:
-        raise not_ours(
-            footer.asset, footer.partition, f"{rows} rows x {found.num_columns} columns, above {MAX_CELLS} cells"
-        )
-    n_bytes = sum(found.row_group(each).total_byte_size for each in range(found.num_row_groups))
-    if n_bytes > MAX_BYTES:
-        raise not_ours(footer.asset, footer.partition, f"{n_bytes} bytes when decoded, above {MAX_BYTES}")
-
-
-def not_ours(asset: str, partition: str, was: str) -> StoredPartitionError:
-    return StoredPartitionError(
-        f"`{asset}/{partition}.parquet` must be the file that was published, was {was}; {remake(asset, partition)}"
-        f"{'' if is_issued(asset) else f'; or see what can be restored: hfp versions {asset} {partition}'}",
-        was,
-    )
-
-
-def is_issued(asset: str) -> bool:
-    """Whether what an asset publishes is never rewritten."""
-    return asset.endswith("/signals")
-
-
-def remake(asset: str, partition: str) -> str:
-    """How a partition that is damaged or gone is made again, in words."""
-    if is_issued(asset):
-        return "put back the bytes that were issued, from a backup: issued signals are not made again"
-    return f"make it again: hfp materialise {asset} --from {partition}"
-
-
-def compare_issues(issued: pl.DataFrame, recomputed: pl.DataFrame) -> pl.DataFrame:
-    """Rows of two signal frames that differ: symbol, ts (below a day an issue has several a symbol), weight_issued,
-    weight_recomputed and the predictions."""
-    names, keys = ("weight", "prediction"), ["symbol", "ts"]
-    joined = issued.select(*keys, *names).join(
-        recomputed.select(*keys, *names), on=keys, how="full", suffix="_recomputed", coalesce=True
-    )
-    differs = pl.any_horizontal(pl.col(name).ne_missing(pl.col(f"{name}_recomputed")) for name in names)
-    return joined.filter(differs).rename({name: f"{name}_issued" for name in names}).sort(keys)

@@ -12,8 +12,10 @@ from datetime import datetime, timedelta
 import dagster as dg
 
 from hf_pipelines.resources.dagster_internals import FINISHED_STATUSES
+from hf_pipelines.resources.footer import Footer
+from hf_pipelines.resources.issued_signals import is_issued
 from hf_pipelines.resources.lineage import find_references
-from hf_pipelines.resources.partition_store import VERSIONS, Footer, PartitionStore, is_issued
+from hf_pipelines.resources.partition_store import VERSIONS, PartitionStore
 
 # Runs deleted in one go: deleting is a transaction each.
 RUNS_A_TIME = 1_000
@@ -50,18 +52,22 @@ def prune_versions(store: PartitionStore, footers: Iterable[Footer], policy: Pol
     does what that version was made from; so do the versions of issued partitions, which are the record of what would have
     been issued.
     """
-    referred = find_references(store, footers)
+    current = list(footers)
+    referred = find_references(store, current)
+    kinds = {footer.asset: footer.kind for footer in current}
     removed = []
-    for kind in KEPT_APART:
+    for folder in KEPT_APART:
         by_partition: dict[tuple[str, str], list[tuple[datetime, str, str]]] = defaultdict(list)
-        for key, written in store.objects.ages(kind).items():
-            asset, partition, name = key.removeprefix(f"{kind}/").rsplit("/", 2)
+        for key, written in store.objects.ages(folder).items():
+            asset, partition, name = key.removeprefix(f"{folder}/").rsplit("/", 2)
             by_partition[asset, partition].append((written, name.removesuffix(".parquet"), key))
         for (asset, partition), versions in by_partition.items():
-            if is_issued(asset):
+            if asset not in kinds:
+                kinds[asset] = store.kind(asset)
+            if is_issued(kinds[asset]):
                 continue
             for written, digest, key in sorted(versions, reverse=True)[policy.versions :]:
-                is_referred = kind == VERSIONS and (asset, partition, digest) in referred
+                is_referred = folder == VERSIONS and (asset, partition, digest) in referred
                 if written < now - timedelta(days=policy.days) and not is_referred:
                     store.objects.delete(key)
                     removed.append(key)

@@ -10,22 +10,18 @@ from dataclasses import dataclass
 from datetime import datetime
 from hashlib import sha256
 
+from hf_pipelines.resources.footer import Footer
+from hf_pipelines.resources.issued_signals import LATEST, is_issued, remake
 from hf_pipelines.resources.issues import issue_fault, latest_fault, latest_key, named_day
 from hf_pipelines.resources.lineage import current_footers
 from hf_pipelines.resources.object_store import ObjectMissingError
+from hf_pipelines.resources.partition_codec import decode, parse_footer, read_footer
 from hf_pipelines.resources.partition_store import (
-    LATEST,
     SUFFIX,
     VERSIONS,
-    Footer,
     PartitionStore,
     StoredPartitionError,
-    decode,
-    is_issued,
     is_partition_key,
-    parse_footer,
-    read_footer,
-    remake,
 )
 from hf_pipelines.resources.seals import SEAL_LENGTH, SEAL_MARK, seal_of
 
@@ -95,7 +91,7 @@ def verify(store: PartitionStore, asset: str | None = None, *, now: datetime) ->
             continue
         except StoredPartitionError as e:
             owner, partition, named = _owner(key)
-            remedy = "" if named else remake(owner, partition)
+            remedy = "" if named else remake(owner, partition, store.kind(owner))
             refused = Mismatch(
                 owner, partition, store.objects.address(key), "file", "what was published", e.was, remedy
             )
@@ -106,7 +102,7 @@ def verify(store: PartitionStore, asset: str | None = None, *, now: datetime) ->
         if not found and not named:
             footer = parse_footer(payload, asset=owner, partition=partition, size=len(payload))
             found += _missing_inputs(store, footer, None, present, gone)
-            if is_issued(owner) and (fault := issue_fault(store, owner, partition, now, payload)):
+            if is_issued(footer.kind) and (fault := issue_fault(store, owner, partition, now, payload)):
                 path = store.objects.address(key)
                 found.append(Mismatch(owner, partition, path, "issue", "one that was published", fault))
         yield Looked(number, len(wanted), len(payload), tuple(found))
@@ -127,7 +123,7 @@ def strays(store: PartitionStore, asset: str | None = None) -> dict[str, str]:
 def latest_mismatches(store: PartitionStore, asset: str | None, now: datetime) -> Iterator[Mismatch]:
     """`latest.json` that does not name the newest issue, as far as the store alone tells it."""
     owners = {key.rpartition("/")[0] for key in store.objects.all_keys() if not key.startswith("_")}
-    for signals in sorted(each for each in owners if is_issued(each) and asset in (None, each)):
+    for signals in sorted(each for each in owners if asset in (None, each) and is_issued(store.kind(each))):
         named = named_day(store, signals)
         days = [*store.partitions(signals), *([named] if named else [])]
         if fault := latest_fault(store, signals, [day for day in days if day <= now.date().isoformat()], now):
@@ -168,7 +164,13 @@ def _missing_inputs(
                 gone.add(lost)
                 made = f"what {footer.asset} {footer.partition} was made from"
                 yield Mismatch(
-                    read, each, store.objects.address(lost), "partition", made, "nothing", remake(read, each)
+                    read,
+                    each,
+                    store.objects.address(lost),
+                    "partition",
+                    made,
+                    "nothing",
+                    remake(read, each, store.kind(read)),
                 )
 
 
@@ -180,7 +182,7 @@ def _mismatches(store: PartitionStore, key: str, payload: bytes, present: set[st
         if (found := sha256(payload).hexdigest()) != expected:
             yield Mismatch(asset, partition, path, "sha256", expected, found)
         return
-    remedy = "" if named else remake(asset, partition)
+    remedy = "" if named else remake(asset, partition, store.kind(asset))
     at = payload.rfind(SEAL_MARK) + len(SEAL_MARK)
     if at >= len(SEAL_MARK) and (seal := seal_of(payload, at)) != (written := payload[at : at + SEAL_LENGTH]):
         expected = written.decode("ascii", "backslashreplace")

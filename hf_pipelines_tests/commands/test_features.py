@@ -13,8 +13,10 @@ from hf_pipelines.commands.cli import main
 from hf_pipelines.commands.features import feature_test_lines, replay_lines
 from hf_pipelines.research.features import Feature
 from hf_pipelines.research.features.registry import GROUPS
+from hf_pipelines.resources.footer import Stamp
 from hf_pipelines.resources.object_store import ObjectStore
-from hf_pipelines.resources.partition_store import Content, PartitionStore, Stamp
+from hf_pipelines.resources.partition_codec import Content
+from hf_pipelines.resources.partition_store import PartitionStore
 from hf_pipelines_tests.checkout import built_checkout, make_checkout
 from hf_pipelines_tests.conftest import FIRST_SESSION, BuildOnce, quick_features, registered
 from hf_pipelines_tests.pipeline import Project, files_market, market_of, session_bars, sessions_from

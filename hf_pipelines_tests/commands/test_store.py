@@ -17,9 +17,11 @@ from hf_pipelines.research.content_hash import session_hashes
 from hf_pipelines.research.differences import compare_frames
 from hf_pipelines.research.features.registry import FEATURES
 from hf_pipelines.resources.currency import CurrencyChecker
+from hf_pipelines.resources.footer import Footer, Stamp
 from hf_pipelines.resources.lineage import current_footers, find_references, list_kept, stored_partitions
 from hf_pipelines.resources.object_store import ObjectStore
-from hf_pipelines.resources.partition_store import Content, Footer, PartitionStore, Stamp, StoredPartitionError
+from hf_pipelines.resources.partition_codec import Content
+from hf_pipelines.resources.partition_store import PartitionStore, StoredPartitionError
 from hf_pipelines.resources.retention import Policy, prune_versions
 from hf_pipelines_tests.sample_bars import random_bars
 
@@ -48,7 +50,7 @@ def put(
     """Publish rows that differ from those of every other number."""
     frame = FRAME.with_columns(pl.col("volume") + number)
     content = Content(frame, inputs=inputs or {}, has_session_hashes=True)
-    return store.publish(asset, partition, content, STAMP, issue=asset.endswith("/signals")).footer
+    return store.publish(asset, partition, content, STAMP).footer
 
 
 def chain(store: PartitionStore) -> dict[str, list[Footer]]:

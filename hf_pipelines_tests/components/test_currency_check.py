@@ -8,7 +8,8 @@ import polars as pl
 import pytest
 
 from hf_pipelines.partitions import shift_week
-from hf_pipelines.resources.partition_store import Content, Stamp
+from hf_pipelines.resources.footer import Stamp
+from hf_pipelines.resources.partition_codec import Content
 from hf_pipelines_tests.conftest import FIRST_SESSION
 from hf_pipelines_tests.pipeline import Project, files_market, ridge_strategy, session_bars, sessions_from
 

@@ -24,8 +24,9 @@ from hf_pipelines.components.stage_checks import Finding
 from hf_pipelines.components.stage_run import StageRun
 from hf_pipelines.research.features import FEATURES, Feature, Panel, compute_features
 from hf_pipelines.research.features.registry import register
+from hf_pipelines.resources.footer import Stamp, Verdict
 from hf_pipelines.resources.parquet_io_manager import Loaded, require_verdict
-from hf_pipelines.resources.partition_store import Content, Stamp, Verdict, encode
+from hf_pipelines.resources.partition_codec import Content, encode
 from hf_pipelines_tests.conftest import FIRST_SESSION
 from hf_pipelines_tests.pipeline import Project, files_market, market_of, session_bars, sessions_from, shipped_features
 

@@ -9,7 +9,8 @@ import polars as pl
 import pytest
 
 from hf_pipelines.components.strategy_stages import issue_kind
-from hf_pipelines.resources.partition_store import Content, Stamp, Verdict
+from hf_pipelines.resources.footer import Stamp, Verdict
+from hf_pipelines.resources.partition_codec import Content
 from hf_pipelines_tests.pipeline import Project, ridge_strategy, shipped_features, trees_strategy
 
 WEEK, SUNDAY = "2012-04-08", "2012-04-08"

@@ -8,7 +8,9 @@ import polars as pl
 import pytest
 
 from hf_pipelines.resources.currency import Currency, CurrencyChecker
-from hf_pipelines.resources.partition_store import Content, PartitionStore, Stamp
+from hf_pipelines.resources.footer import Stamp
+from hf_pipelines.resources.partition_codec import Content
+from hf_pipelines.resources.partition_store import PartitionStore
 from hf_pipelines_tests.sample_bars import random_bars
 
 CODE = {"m/bars": "bars-1", "m/features": "features-1", "s/matrix": "matrix-1", "s/signals": "signals-1"}

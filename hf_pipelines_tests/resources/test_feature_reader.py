@@ -15,18 +15,13 @@ import numpy as np
 import polars as pl
 import pytest
 
-from hf_pipelines.resources import partition_store
+from hf_pipelines.resources import partition_codec
 from hf_pipelines.resources.feature_reader import load_features
+from hf_pipelines.resources.footer import Stamp
 from hf_pipelines.resources.object_store import ObjectStore
 from hf_pipelines.resources.parquet_io_manager import open_store
-from hf_pipelines.resources.partition_store import (
-    Content,
-    PartitionStore,
-    Stamp,
-    StoredPartitionError,
-    encode,
-    read_footer,
-)
+from hf_pipelines.resources.partition_codec import Content, encode, read_footer
+from hf_pipelines.resources.partition_store import PartitionStore, StoredPartitionError
 from hf_pipelines.resources.read_cache import ReadCache
 from hf_pipelines_tests.faulty_s3 import Fault, Faulty, faulty
 from hf_pipelines_tests.resources.conftest import BUCKET
@@ -530,9 +525,9 @@ def test_load_features_unverified_passes_over_some_bits_that_verified_refuses(st
 
 def test_load_features_above_the_cells_cap_is_refused_before_decoding(store, monkeypatch):
     fill(store)
-    monkeypatch.setattr(partition_store, "MAX_CELLS", 45 * 5)
+    monkeypatch.setattr(partition_codec, "MAX_CELLS", 45 * 5)
     assert load(store, columns=["f0", "f1"]).height == 45
-    monkeypatch.setattr(partition_store, "MAX_CELLS", 45 * 5 - 1)
+    monkeypatch.setattr(partition_codec, "MAX_CELLS", 45 * 5 - 1)
     with pytest.raises(ValueError, match=r"at most 224 cells, were 45 rows x 5 columns"):
         load(store, columns=["f0", "f1"])
 
@@ -540,7 +535,7 @@ def test_load_features_above_the_cells_cap_is_refused_before_decoding(store, mon
 @pytest.mark.parametrize("rows", [3, 10**9])
 def test_small_file_that_decodes_to_more_than_the_cap_is_refused_by_name(store, rows, monkeypatch):
     # 8 MB of zeros in a few kB, whatever its footer says.
-    monkeypatch.setattr(partition_store, "MAX_CELLS", 1_000_000)
+    monkeypatch.setattr(partition_codec, "MAX_CELLS", 1_000_000)
     zeros = pl.DataFrame({"f0": np.zeros(2_000_000, np.float32)})
     fill(store)
     payload = rewritten(store.objects.get(store.key(ASSET, WEEKS[1])), zeros, rows=rows)
@@ -551,7 +546,7 @@ def test_small_file_that_decodes_to_more_than_the_cap_is_refused_by_name(store, 
 
 
 def test_small_file_with_one_huge_text_is_refused_by_name(store, monkeypatch):
-    monkeypatch.setattr(partition_store, "MAX_BYTES", 1_000_000)
+    monkeypatch.setattr(partition_codec, "MAX_BYTES", 1_000_000)
     fill(store)
     payload = rewritten(store.objects.get(store.key(ASSET, WEEKS[1])), pl.DataFrame({"x": ["a" * 5_000_000]}), rows=1)
     assert len(payload) < 20_000

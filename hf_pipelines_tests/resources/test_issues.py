@@ -13,6 +13,7 @@ import polars as pl
 import pytest
 
 from hf_pipelines.commands.store import verify_store
+from hf_pipelines.resources.footer import Stamp
 from hf_pipelines.resources.issues import (
     issue_fault,
     latest_fault,
@@ -23,7 +24,8 @@ from hf_pipelines.resources.issues import (
 )
 from hf_pipelines.resources.market_data.landing import Landing
 from hf_pipelines.resources.object_store import ObjectStore, StorageUnavailableError
-from hf_pipelines.resources.partition_store import Content, PartitionStore, Stamp, encode
+from hf_pipelines.resources.partition_codec import Content, encode
+from hf_pipelines.resources.partition_store import PartitionStore
 from hf_pipelines.resources.verification import latest_mismatches, strays, verify
 
 ASSET, MODELS, WEEK = "trend/signals", "trend/fitted_model", "2020-01-05"
@@ -56,7 +58,7 @@ def issue(store: PartitionStore, day: str, model: str, *, as_of: str | None = No
         }
     )
     content = Content(frame, inputs={MODELS: {WEEK: model}}, facts={"schema_version": 1})
-    store.publish(ASSET, day, content, STAMP, issue=True)
+    store.publish(ASSET, day, content, STAMP, kind="signals")
 
 
 def model_of(store: PartitionStore) -> str:

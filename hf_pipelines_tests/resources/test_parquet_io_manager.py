@@ -5,9 +5,11 @@ from datetime import date
 import polars as pl
 import pytest
 
+from hf_pipelines.resources.footer import Stamp
 from hf_pipelines.resources.object_store import ObjectStore
 from hf_pipelines.resources.parquet_io_manager import Loaded, Publication, describe_faults, missing_error
-from hf_pipelines.resources.partition_store import Content, PartitionStore, Stamp
+from hf_pipelines.resources.partition_codec import Content
+from hf_pipelines.resources.partition_store import PartitionStore
 from hf_pipelines_tests.sample_bars import random_bars, weekdays
 
 WEEKS = ["2012-01-01", "2012-01-08", "2012-01-15"]

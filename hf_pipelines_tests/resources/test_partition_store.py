@@ -16,20 +16,12 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from hf_pipelines.resources import partition_store
+from hf_pipelines.resources import partition_codec
+from hf_pipelines.resources.footer import Stamp, Verdict
+from hf_pipelines.resources.issued_signals import compare_issues
 from hf_pipelines.resources.object_store import ObjectMissingError, ObjectStore, StorageUnavailableError
-from hf_pipelines.resources.partition_store import (
-    Content,
-    PartitionStore,
-    Published,
-    Stamp,
-    StoredPartitionError,
-    Verdict,
-    compare_issues,
-    decode,
-    encode,
-    read_footer,
-)
+from hf_pipelines.resources.partition_codec import Content, decode, encode, read_footer
+from hf_pipelines.resources.partition_store import PartitionStore, Published, StoredPartitionError
 from hf_pipelines_tests.sample_bars import random_bars
 
 ASSET, WEEK = "us_tech/bars", "2020-01-05"
@@ -260,9 +252,9 @@ def test_republish_over_a_damaged_file_heals_it_and_keeps_its_bytes(store, damag
 
 def test_read_of_a_frame_within_the_cells_cap_passes_and_above_it_refuses(store, monkeypatch):
     publish(store)
-    monkeypatch.setattr(partition_store, "MAX_CELLS", BARS.height * BARS.width)
+    monkeypatch.setattr(partition_codec, "MAX_CELLS", BARS.height * BARS.width)
     assert store.read(ASSET, WEEK).frame.height == BARS.height
-    monkeypatch.setattr(partition_store, "MAX_CELLS", BARS.height * BARS.width - 1)
+    monkeypatch.setattr(partition_codec, "MAX_CELLS", BARS.height * BARS.width - 1)
     with pytest.raises(StoredPartitionError, match="20 rows x 11 columns, above 219 cells"):
         store.read(ASSET, WEEK)
 
@@ -349,7 +341,7 @@ SIGNALS = pl.DataFrame(
 
 def issue(store: PartitionStore, frame: pl.DataFrame, day: str) -> Published:
     content = Content(frame, facts={"schema_version": 1})
-    return store.publish("trend/signals", day, content, STAMP, issue=True)
+    return store.publish("trend/signals", day, content, STAMP, kind="signals")
 
 
 def test_issue_of_a_day_is_written_once_and_a_recomputation_goes_to_versions(store):

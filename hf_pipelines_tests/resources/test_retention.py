@@ -15,9 +15,11 @@ import pytest
 from hf_pipelines.components.automation.housekeeping import housekeeping
 from hf_pipelines.research.content_hash import session_hashes
 from hf_pipelines.resources.clock import Clock
+from hf_pipelines.resources.footer import Stamp
 from hf_pipelines.resources.lineage import current_footers
 from hf_pipelines.resources.parquet_io_manager import Storage
-from hf_pipelines.resources.partition_store import Content, PartitionStore, Stamp
+from hf_pipelines.resources.partition_codec import Content
+from hf_pipelines.resources.partition_store import PartitionStore
 from hf_pipelines.resources.retention import Policy, prune_runs, prune_versions
 from hf_pipelines_tests.pipeline import QUIET
 from hf_pipelines_tests.sample_bars import random_bars
@@ -76,14 +78,14 @@ def test_prune_keeps_the_version_that_a_matrix_or_the_session_of_an_issued_signa
     store.publish("tech/training_matrix", "2020-01-12", matrix, STAMP)
     session, of_session = next(iter(session_hashes(revision(1)).items()))
     issued = Content(pl.DataFrame({"weight": [0.5]}), inputs={ASSET: {f"{WEEK}#{session}": of_session}})
-    store.publish("tech/signals", session, issued, STAMP, issue=True)
+    store.publish("tech/signals", session, issued, STAMP, kind="signals")
     removed = prune(store, days=10, versions=0)
     assert removed == [f"_versions/{ASSET}/{WEEK}/{hashes[2]}.parquet"]
 
 
 def test_prune_never_touches_the_record_of_issued_signals(store):
     for weight in (0.5, 0.25):
-        published = store.publish("tech/signals", "2020-01-06", issue_of(weight), STAMP, issue=True)
+        published = store.publish("tech/signals", "2020-01-06", issue_of(weight), STAMP, kind="signals")
     assert published.outcome == "shadow"
     os.utime(published.address, (0, 0))
     assert prune(store, days=1, versions=0) == []
@@ -131,7 +133,7 @@ def test_restore_of_an_unknown_version_names_those_that_are_kept(store, asked):
 
 def test_restore_of_an_issued_signal_is_refused(store):
     for weight in (0.5, 0.25):
-        published = store.publish("tech/signals", "2020-01-06", issue_of(weight), STAMP, issue=True)
+        published = store.publish("tech/signals", "2020-01-06", issue_of(weight), STAMP, kind="signals")
     with pytest.raises(ValueError, match="what was issued stays as it was issued"):
         store.restore("tech/signals", "2020-01-06", published.footer.content_hash)
 

@@ -22,8 +22,9 @@ from hf_pipelines.components.automation.watched_folders import ScanState, bars_a
 from hf_pipelines.components.market_stages.bars import incomplete_sessions
 from hf_pipelines.components.market_stages.plan import MarketPlan, is_override
 from hf_pipelines.partitions import parse_key, shift_week, week_key
+from hf_pipelines.resources.footer import Footer
 from hf_pipelines.resources.market_data.files import Scan
-from hf_pipelines.resources.partition_store import Footer, PartitionStore, StoredPartitionError
+from hf_pipelines.resources.partition_store import PartitionStore, StoredPartitionError
 
 # After the close of the newest session that is lacking.
 ASKED_AFTER = tuple(timedelta(minutes=each) for each in (15, 60, 240, 720, 1440, 2880, 5760))

@@ -35,9 +35,10 @@ from hf_pipelines.research.bars import (
 from hf_pipelines.research.disputes import Dispute, follow_disputes, override_verdicts
 from hf_pipelines.research.events import describe_carried, settle_events
 from hf_pipelines.research.quality import RULES, judge_bars
+from hf_pipelines.resources.footer import BARS, Footer
 from hf_pipelines.resources.market_data.files import session_of_name
 from hf_pipelines.resources.parquet_io_manager import Loaded
-from hf_pipelines.resources.partition_store import Content, Footer
+from hf_pipelines.resources.partition_codec import Content
 
 COLUMN_DESCRIPTIONS = {
     "symbol": "member of the universe, or the benchmark",
@@ -60,6 +61,7 @@ def bars_stage(market: MarketPlan) -> Stage:
     judges = (judge_bars, *(rule.judge for rule in RULES))
     return Stage(
         asset=market.bars_asset,
+        kind=BARS,
         description=(
             f"Bars ({market.timeframe}) of {', '.join([*market.universe.members][:8])} and the benchmark {market.universe.benchmark}: raw prices as traded, with the "
             "splits and dividends effective on each session. Known at `ts`, tradable from the next bar."

@@ -32,7 +32,7 @@ from hf_pipelines.research.features.feature import Feature
 from hf_pipelines.research.features.panel import CalendarChange
 from hf_pipelines.research.features.registry import FEATURES, compute_features
 from hf_pipelines.resources.parquet_io_manager import Loaded, require_all
-from hf_pipelines.resources.partition_store import Content
+from hf_pipelines.resources.partition_codec import Content
 from hf_pipelines.resources.replay_record import read_record
 
 # What Dagster takes as the name of a tag.
@@ -49,6 +49,7 @@ def features_stage(market: MarketPlan, group: str) -> Stage:
 
     return Stage(
         asset=market.features_asset(group),
+        kind="features",
         description=(
             f"Features of group {group}, one float32 column each, over the members of {market.name}. Each value is a "
             "function of exactly its last lookback bars; NaN until a symbol has them."

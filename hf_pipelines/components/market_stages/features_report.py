@@ -28,7 +28,7 @@ from hf_pipelines.research.features_report import (
 )
 from hf_pipelines.research.matrix import join_features
 from hf_pipelines.resources.parquet_io_manager import Loaded
-from hf_pipelines.resources.partition_store import Content
+from hf_pipelines.resources.partition_codec import Content
 
 # A quarter of daily bars; a market with more bars a week looks at fewer weeks, at least one.
 BARS_SHOWN = 63
@@ -73,6 +73,7 @@ def features_report_stage(market: MarketPlan) -> Stage:
 
     return Stage(
         asset=market.report_asset,
+        kind="features_report",
         description=(
             f"Which symbols of {market.name} have feature values (share of features that are not NaN, by symbol and session) and "
             f"which features say the same (rank correlations), over the {weeks} weeks to the end of the week: tables and pictures."

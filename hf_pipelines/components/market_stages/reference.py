@@ -24,7 +24,7 @@ from hf_pipelines.research.references import REFERENCES, check_structure, valida
 from hf_pipelines.research.sentiment import lexicon_scores, score_news
 from hf_pipelines.resources.market_data import SourceFile
 from hf_pipelines.resources.parquet_io_manager import Loaded
-from hf_pipelines.resources.partition_store import Content
+from hf_pipelines.resources.partition_codec import Content
 
 COLUMN_DESCRIPTIONS = {
     "symbol": "member of the universe",
@@ -38,6 +38,7 @@ def reference_stage(market: MarketPlan, table: str) -> Stage:
     contract = REFERENCES[table]
     return Stage(
         asset=market.reference_asset(table),
+        kind=table,
         description=(
             f"{table.replace('_', ' ').capitalize()} of the members of {market.name}, by the week in which they became "
             f"available. `event_time` is the {contract.about}. A correction is a row of its own with a later `available_at`."

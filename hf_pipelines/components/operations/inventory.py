@@ -28,11 +28,13 @@ from hf_pipelines.components.operations.lateness import (
 from hf_pipelines.components.strategy import Strategy
 from hf_pipelines.components.strategy_stages import RETRAINED
 from hf_pipelines.partitions import parse_key, week_key
+from hf_pipelines.resources.footer import BARS, Footer
 from hf_pipelines.resources.issues import latest_fault, named_day
 from hf_pipelines.resources.market_data.files import FilesSource
 from hf_pipelines.resources.market_data.landing import Landing
 from hf_pipelines.resources.object_store import ObjectMissingError, StorageUnavailableError
-from hf_pipelines.resources.partition_store import Footer, PartitionStore, StoredPartitionError, read_footer
+from hf_pipelines.resources.partition_codec import read_footer
+from hf_pipelines.resources.partition_store import PartitionStore, StoredPartitionError
 
 # Twenty sessions span six weeks at most, holidays included; two more for calendars with longer ones.
 READ_WEEKS = 8
@@ -248,7 +250,7 @@ def _rejected(store: PartitionStore, asset: str) -> set[str]:
 
 def is_there(store: PartitionStore, asset: str, partition: str) -> bool:
     """Whether what was late has come: bars of a session, a model of a week, signals of a session."""
-    if not asset.endswith("/bars"):
+    if store.kind(asset) != BARS:
         return store.objects.exists(store.key(asset, partition))
     week = week_key(parse_key(partition))
     try:

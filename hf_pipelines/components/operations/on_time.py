@@ -85,9 +85,8 @@ def _build(watched: Watched, asset: str) -> dg.AssetChecksDefinition:
 def _read(watched: Watched, asset: str, storage: Storage, clock: Clock) -> Inventory:
     """The market or strategy that an asset belongs to."""
     store, owner = storage.store(), asset.split("/")[0]
-    if asset.endswith("/bars"):
-        (market,) = (each for each in watched.markets if each.bars_asset == asset)
-        return Inventory((read_market(store, market),), ())
+    if markets := [each for each in watched.markets if each.bars_asset == asset]:
+        return Inventory((read_market(store, markets[0]),), ())
     (strategy,) = (each for each in watched.strategies if each.name == owner)
     return _inventory_of(strategy, storage, clock)
 

@@ -131,7 +131,7 @@ def _heal_late(
             book.heal("late", [pair], cause=f"{asset} {partition} is there", now=now)
         elif (later := _later_model(inventory, pair)) is not None:
             book.heal("late", [pair], cause=f"{asset} {partition} was not made; {later} has come", now=now)
-        elif not asset.endswith("/fitted_model") and partition >= oldest.get(asset, "9"):
+        elif partition >= oldest.get(asset, "9"):
             book.heal("late", [pair], cause=f"{asset} {partition} is no longer expected", now=now)
 
 

@@ -18,7 +18,7 @@ from hf_pipelines.research.costs import Costs
 from hf_pipelines.research.cross_validation import latest_predictions, share_trained_on_later, split_by_path
 from hf_pipelines.research.signals import RULES, add_absent_members, apply_rule
 from hf_pipelines.resources.parquet_io_manager import Loaded
-from hf_pipelines.resources.partition_store import Content
+from hf_pipelines.resources.partition_codec import Content
 
 # What an account of such predictions shows: whether a pattern holds in every period, not what could have been earned.
 NO_WALK_FORWARD = "No walk-forward: of {:.0%} of the predictions the model was trained on later data"
@@ -66,6 +66,7 @@ def backtest(plan: StrategyPlan) -> Stage:
 
     return Stage(
         asset=plan.asset("backtest"),
+        kind="backtest",
         description=(
             "Account that follows the out-of-fold predictions: decided at the close, filled at the next bar, with costs. "
             "Equity by session; trades and drawdowns are attached."

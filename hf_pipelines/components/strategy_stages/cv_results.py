@@ -30,7 +30,7 @@ from hf_pipelines.research.learners import LEARNERS
 from hf_pipelines.research.splitters import SPLITTERS, build_splitter
 from hf_pipelines.research.targets import Target
 from hf_pipelines.resources.parquet_io_manager import Loaded
-from hf_pipelines.resources.partition_store import Content
+from hf_pipelines.resources.partition_codec import Content
 
 # Folds run side by side, one thread each, and so does the final fit: on a quiet machine that is as fast, on a busy
 # one two threads that wait for each other were 14 times slower.
@@ -90,6 +90,7 @@ def cv_results(plan: StrategyPlan) -> Stage:
 
     return Stage(
         asset=plan.asset("cv_results"),
+        kind="cv_results",
         description=(
             f"Out-of-fold predictions ({plan.splitter.name}: {SPLITTERS[plan.splitter.name].summary}): no row is predicted by a "
             "model trained on a row that shares an instant with it, from the bar to the label's end of both."

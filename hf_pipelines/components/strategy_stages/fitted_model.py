@@ -25,8 +25,9 @@ from hf_pipelines.research.cross_validation import feature_importances, fit_fina
 from hf_pipelines.research.learners import LEARNERS, resolve_params
 from hf_pipelines.research.matrix import feature_names
 from hf_pipelines.research.targets import Target
+from hf_pipelines.resources.footer import FITTED_MODEL
 from hf_pipelines.resources.parquet_io_manager import Loaded
-from hf_pipelines.resources.partition_store import Content
+from hf_pipelines.resources.partition_codec import Content
 
 
 def fitted_model(plan: StrategyPlan) -> Stage:
@@ -88,6 +89,7 @@ def fitted_model(plan: StrategyPlan) -> Stage:
 
     return Stage(
         asset=plan.asset("fitted_model"),
+        kind=FITTED_MODEL,
         description=(
             "The model that serves the week, fitted on the whole training matrix. The Parquet row is its card; the "
             "native artifact is attached and its sha256 checked before it is parsed."

@@ -20,7 +20,7 @@ from hf_pipelines.research.signals import RULES
 from hf_pipelines.research.splitters import SPLITTERS, Splitter, build_splitter
 from hf_pipelines.research.targets import TARGETS, Target
 from hf_pipelines.resources.parquet_io_manager import Loaded
-from hf_pipelines.resources.partition_store import Stored
+from hf_pipelines.resources.partition_codec import Stored
 
 # What a strategy chooses from: its stages' versions hold what it chose, not the rest.
 REGISTRIES = (TARGETS, SPLITTERS, LEARNERS, RULES, ENGINES)

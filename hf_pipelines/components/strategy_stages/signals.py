@@ -20,8 +20,9 @@ from hf_pipelines.research.bars import KEY_COLUMNS
 from hf_pipelines.research.learners import LEARNERS, predict_frame
 from hf_pipelines.research.matrix import join_features, usable_rows
 from hf_pipelines.research.signals import RULES, add_absent_members, apply_rule, reasons
+from hf_pipelines.resources.footer import SIGNALS
 from hf_pipelines.resources.parquet_io_manager import Loaded, require_all
-from hf_pipelines.resources.partition_store import Content, Stored
+from hf_pipelines.resources.partition_codec import Content, Stored
 
 # 2: a row for every member of the session, with the reason of a weight of 0; 1 had rows of those with a prediction.
 SIGNALS_SCHEMA_VERSION = 2
@@ -83,6 +84,7 @@ def signals(plan: StrategyPlan) -> Stage:
 
     return Stage(
         asset=plan.asset("signals"),
+        kind=SIGNALS,
         description=(
             "Target weights decided at the session's close by the model of its week. Written once: a later recomputation "
             "is kept beside it with a table of differences. `issue_kind` is live if issued before the next open."
@@ -117,7 +119,6 @@ def signals(plan: StrategyPlan) -> Stage:
             ),
         ),
         pool=plan.name,
-        is_issue=True,
     )
 
 

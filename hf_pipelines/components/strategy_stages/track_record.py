@@ -14,7 +14,7 @@ from hf_pipelines.research.backtest import ENGINES, BacktestResult
 from hf_pipelines.research.bars import KEY_COLUMNS
 from hf_pipelines.research.costs import Costs
 from hf_pipelines.resources.parquet_io_manager import Loaded
-from hf_pipelines.resources.partition_store import Content
+from hf_pipelines.resources.partition_codec import Content
 
 
 def track_record(plan: StrategyPlan) -> Stage:
@@ -52,6 +52,7 @@ def track_record(plan: StrategyPlan) -> Stage:
 
     return Stage(
         asset=plan.asset("track_record"),
+        kind="track_record",
         description=(
             f"Account that followed the signals issued in the {plan.track_record_weeks} weeks before the week, live and "
             "backfilled issues apart: the point-in-time walk-forward, each day by the model of its week."

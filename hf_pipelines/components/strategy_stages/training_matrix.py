@@ -28,7 +28,7 @@ from hf_pipelines.research.matrix import (
 from hf_pipelines.research.targets import TARGETS, unconfirmed_labels
 from hf_pipelines.research.wording import some_of
 from hf_pipelines.resources.parquet_io_manager import Loaded, require_all
-from hf_pipelines.resources.partition_store import Content
+from hf_pipelines.resources.partition_codec import Content
 
 # Features listed in the metadata, the most unknown first; the footer has all.
 UNKNOWN_SHOWN = 20
@@ -144,6 +144,7 @@ def training_matrix(plan: StrategyPlan) -> Stage:
 
     return Stage(
         asset=plan.asset("training_matrix"),
+        kind="training_matrix",
         description=(
             f"Training rows of the {plan.training.weeks} weeks before the week: features known at `ts`, "
             f"{plan.target.name} of at most {plan.target.horizon_bars} bars, `label_end` strictly before the week."

@@ -10,8 +10,9 @@ import pytest
 from hf_pipelines.components.automation.polled_source import ASKED_AFTER, LOOKED_AT_WEEKS
 from hf_pipelines.partitions import parse_key, shift_week, week_key
 from hf_pipelines.resources import outages
+from hf_pipelines.resources.footer import Stamp
 from hf_pipelines.resources.market_data import http
-from hf_pipelines.resources.partition_store import Content, Stamp
+from hf_pipelines.resources.partition_codec import Content
 from hf_pipelines_tests.market_data_server import MarketDataServer, serving
 from hf_pipelines_tests.pipeline import Project, files_market, market_of, session_bars, sessions_from
 from hf_pipelines_tests.sample_references import table_of

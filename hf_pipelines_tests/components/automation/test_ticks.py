@@ -13,8 +13,10 @@ import pytest
 from hf_pipelines.components.automation import watched_folders
 from hf_pipelines.components.automation.arrivals import PATIENCE_TICKS
 from hf_pipelines.components.automation.strategy_sensor import newest_week
+from hf_pipelines.resources.footer import Stamp
 from hf_pipelines.resources.object_store import ObjectStore
-from hf_pipelines.resources.partition_store import Content, PartitionStore, Stamp
+from hf_pipelines.resources.partition_codec import Content
+from hf_pipelines.resources.partition_store import PartitionStore
 from hf_pipelines_tests.pipeline import market_of
 from hf_pipelines_tests.servers import s3_server
 from hf_pipelines_tests.ticking import Ticking, asked
@@ -355,7 +357,7 @@ def test_latest_that_was_deleted_swapped_or_follows_a_planted_issue_is_written_a
     content = Content(issue, inputs=inputs, facts={"schema_version": 1})
     first, last = (str(day) for day in ticking.market.partitions.sessions_of_week(week)[-2:])
     for day in (first, last, "2099-01-01", str(date.fromisoformat(first) - timedelta(days=7 + 4))):
-        store.publish(signals, day, content, stamp, issue=True)
+        store.publish(signals, day, content, stamp, kind="signals")
     for damage in (None, b"{}", b'{"day": "2099-01-01"}'):
         if damage is not None:
             store.objects.put(f"{signals}/latest.json", damage)

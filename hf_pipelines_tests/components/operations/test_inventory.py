@@ -19,9 +19,11 @@ from hf_pipelines.components.operations.inventory import (
 from hf_pipelines.components.operations.lateness import find_gaps, find_late, judged_sessions
 from hf_pipelines.components.strategy import Strategy
 from hf_pipelines.partitions import week_key
+from hf_pipelines.resources.footer import Stamp
 from hf_pipelines.resources.issues import point_to_latest
 from hf_pipelines.resources.object_store import ObjectStore
-from hf_pipelines.resources.partition_store import Content, PartitionStore, Stamp
+from hf_pipelines.resources.partition_codec import Content
+from hf_pipelines.resources.partition_store import PartitionStore
 from hf_pipelines_tests.pipeline import TIMEZONE, ridge_strategy, shipped_features
 from hf_pipelines_tests.sample_bars import bars_of
 
@@ -61,7 +63,7 @@ def issue(store: PartitionStore, asset: str, day: str, *, model_week: str) -> No
     frame = pl.DataFrame({"model_version": [model.content_hash], "issue_kind": ["live"]})
     inputs = {"s/fitted_model": {model_week: model.content_hash}}
     content = Content(frame, inputs=inputs, facts={"schema_version": 1})
-    store.publish(asset, day, content, Stamp("1", "r", at(7).isoformat()), issue=True)
+    store.publish(asset, day, content, Stamp("1", "r", at(7).isoformat()), kind="signals")
 
 
 def at(hour: int) -> datetime:
