@@ -26,10 +26,11 @@ from hf_pipelines.components.stage_run import StageRun
 from hf_pipelines.resources import settings
 from hf_pipelines.resources.clock import Clock
 from hf_pipelines.resources.footer import Stamp, Verdict
-from hf_pipelines.resources.object_store import ObjectMissingError, ObjectStore
+from hf_pipelines.resources.object_store import ObjectStore
 from hf_pipelines.resources.parquet_io_manager import Loaded
 from hf_pipelines.resources.partition_codec import Stored
 from hf_pipelines.resources.partition_store import PartitionStore
+from hf_pipelines.resources.storage_errors import ObjectMissingError
 from hf_pipelines_tests.pipeline import Project, market_of, shipped_features, write_sessions
 
 GROUPS = ("technical", "cross_asset", "temporal")

@@ -9,9 +9,10 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from hf_pipelines.partitions import shift_week
-from hf_pipelines.resources.object_store import ObjectMissingError, ObjectStore
+from hf_pipelines.resources.object_store import ObjectStore
 from hf_pipelines.resources.partition_codec import Stored
 from hf_pipelines.resources.partition_store import PartitionStore
+from hf_pipelines.resources.storage_errors import ObjectMissingError
 from hf_pipelines_tests.browser import CHROMIUM, WebServer, browser_page, materialize, web_server
 
 pytestmark = [

@@ -15,16 +15,12 @@ import polars as pl
 import pytest
 
 from hf_pipelines.partitions import shift_week
-from hf_pipelines.resources import object_store, outages
+from hf_pipelines.resources import outages, store_access
 from hf_pipelines.resources.footer import Stamp
-from hf_pipelines.resources.object_store import (
-    ObjectExistsError,
-    ObjectStore,
-    StorageOutageError,
-    StorageUnavailableError,
-)
+from hf_pipelines.resources.object_store import ObjectStore
 from hf_pipelines.resources.partition_codec import Content
 from hf_pipelines.resources.partition_store import PartitionStore
+from hf_pipelines.resources.storage_errors import ObjectExistsError, StorageOutageError, StorageUnavailableError
 from hf_pipelines_tests.checkout import DAY, FIRST_BARS, WEEK, Checkout, built_checkout
 from hf_pipelines_tests.faulty_s3 import Fault, Faulty, faulty, through
 from hf_pipelines_tests.forked import popen
@@ -34,8 +30,8 @@ from hf_pipelines_tests.servers import S3, s3_server, wait_until
 from hf_pipelines_tests.test_faults import publish_old
 
 BARS = "us_tech/bars"
-# One request is made once and repeated as often as `object_store.RETRY` says; a step likewise as `outages.WAITS_S` says.
-REQUESTS = 1 + int(object_store.RETRY["max_retries"])
+# One request is made once and repeated as often as `store_access.RETRY` says; a step likewise as `outages.WAITS_S` says.
+REQUESTS = 1 + int(store_access.RETRY["max_retries"])
 ATTEMPTS = 1 + len(outages.WAITS_S)
 PAYLOAD = bytes(range(256)) * 400
 
@@ -123,8 +119,8 @@ def test_object_store_whose_server_fails_for_good_names_key_root_and_cause_and_k
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     # The real one is 30 s, and times the five requests.
-    monkeypatch.setattr(object_store, "REQUEST_TIMEOUT", timedelta(seconds=0.3))
-    object_store._open.cache_clear()
+    monkeypatch.setattr(store_access, "REQUEST_TIMEOUT", timedelta(seconds=0.3))
+    store_access.open_backend.cache_clear()
     if fault is None:
         proxy.refuse()
     else:
@@ -144,7 +140,7 @@ def test_object_store_whose_server_fails_for_good_names_key_root_and_cause_and_k
     assert time.monotonic() - began < 3 * (3.0 + 1.5) + 30.0
     assert len(proxy.requests("PUT")) == n_requests
     assert ObjectStore(objects.uri, s3.endpoint).get("bars/week") == PAYLOAD
-    object_store._open.cache_clear()
+    store_access.open_backend.cache_clear()
 
 
 @pytest.mark.servers

@@ -49,7 +49,7 @@ def _expected_failures() -> tuple[type[Exception], ...]:
     """What is told in one line; imported when it happened, since the servers' supervisor needs none of the pipeline."""
     from hf_pipelines.commands.runs import RunFailedError
     from hf_pipelines.components.yaml_lines import LOADING_ERRORS
-    from hf_pipelines.resources.object_store import ObjectMissingError, StorageUnavailableError
+    from hf_pipelines.resources.storage_errors import ObjectMissingError, StorageUnavailableError
     from hf_pipelines.serving.supervisor import ServiceFailedError
 
     told = (ValueError, RunFailedError, ObjectMissingError, StorageUnavailableError, ServiceFailedError)

@@ -18,7 +18,7 @@ from hf_pipelines.components.strategy_stages import RETRAINED
 from hf_pipelines.partitions import shift_week
 from hf_pipelines.research.metrics import ANNUAL_SESSIONS
 from hf_pipelines.resources.footer import SIGNALS
-from hf_pipelines.resources.object_store import ObjectMissingError
+from hf_pipelines.resources.storage_errors import ObjectMissingError
 
 MARKET = "us_tech"
 GROUPS = ("technical", "cross_asset", "temporal")

@@ -25,8 +25,8 @@ from hf_pipelines.components.strategy_stages import RETRAINED, build_stages
 from hf_pipelines.partitions import parse_key, shift_week, week_key
 from hf_pipelines.resources.market_data.files import FilesSource
 from hf_pipelines.resources.market_data.sample import SampleSource
-from hf_pipelines.resources.object_store import ObjectExistsError, StorageOutageError, StorageUnavailableError
 from hf_pipelines.resources.settings import PACKAGE_ROOT
+from hf_pipelines.resources.storage_errors import ObjectExistsError, StorageOutageError, StorageUnavailableError
 
 # A quarter of daily arrivals is left to feed: long enough to watch several weekly models.
 FED_WEEKS = 13

@@ -18,11 +18,13 @@ import polars as pl
 from hf_pipelines.partitions import parse_key, week_end
 from hf_pipelines.research.bars import BARS_SCHEMA, KEY_COLUMNS
 from hf_pipelines.resources import partition_codec
+from hf_pipelines.resources.disk_files import open_regular
 from hf_pipelines.resources.footer import Footer
-from hf_pipelines.resources.object_store import NotRegularError, ObjectMissingError, check_key, open_regular
+from hf_pipelines.resources.object_keys import check_key
 from hf_pipelines.resources.partition_codec import check_size, decode, footer_bytes, not_ours, parse_footer
 from hf_pipelines.resources.partition_store import PartitionStore
 from hf_pipelines.resources.seals import PARQUET_MAGIC
+from hf_pipelines.resources.storage_errors import NotRegularError, ObjectMissingError
 
 # What is fetched of the end of a file at first: Parquet's own footer of 200 columns and ours fit in.
 END_BYTES = 64 * 1024

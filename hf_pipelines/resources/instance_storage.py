@@ -14,11 +14,11 @@ from dagster import Field
 
 from hf_pipelines.resources import settings
 from hf_pipelines.resources.dagster_internals import ConfigurableClass, ConfigurableClassData, DagsterStorage
-from hf_pipelines.resources.object_store import StorageUnavailableError
 from hf_pipelines.resources.redaction import guard_process, redacted
 from hf_pipelines.resources.run_claims import RUN_ID, claim_if_worker
 from hf_pipelines.resources.run_ends import SettledSqliteStorage
 from hf_pipelines.resources.s3_access import forbid_metadata
+from hf_pipelines.resources.storage_errors import StorageUnavailableError
 
 # A backfill that is looked at while the code server restarts waits for it; by default it fails and ends its runs.
 WAIT_FOR_CODE = "DAGSTER_BACKFILL_RETRY_DEFINITION_CHANGED_ERROR"

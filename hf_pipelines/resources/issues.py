@@ -15,9 +15,9 @@ from hashlib import sha256
 
 from hf_pipelines.resources.footer import FITTED_MODEL
 from hf_pipelines.resources.issued_signals import LATEST
-from hf_pipelines.resources.object_store import ObjectMissingError
 from hf_pipelines.resources.partition_codec import decode
 from hf_pipelines.resources.partition_store import PartitionStore, StoredPartitionError, is_partition_key
+from hf_pipelines.resources.storage_errors import ObjectMissingError
 
 # A file of half a kilobyte.
 MAX_LATEST_BYTES = 100_000

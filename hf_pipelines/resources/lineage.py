@@ -11,7 +11,6 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from hf_pipelines.resources.footer import Footer
-from hf_pipelines.resources.object_store import ObjectMissingError
 from hf_pipelines.resources.partition_codec import Stored, decode, read_footer
 from hf_pipelines.resources.partition_store import (
     SUFFIX,
@@ -20,6 +19,7 @@ from hf_pipelines.resources.partition_store import (
     StoredPartitionError,
     is_partition_key,
 )
+from hf_pipelines.resources.storage_errors import ObjectMissingError
 
 CURRENT = "current"
 

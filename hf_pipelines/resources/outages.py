@@ -1,7 +1,7 @@
 """Outages: a step that needs a server which does not answer waits and is tried again, a few times.
 
 Lives here: which errors mean that a server is away, how long to wait for it, and asking Dagster for the retry. Does not
-live here: the retries within one request (`object_store.RETRY`), and the faults of the data, which no waiting mends.
+live here: the retries within one request (`store_access.RETRY`), and the faults of the data, which no waiting mends.
 
 Dagster concept: RetryRequested. A RetryPolicy would also retry faults of the data, and a run that somebody terminates.
 The wait is in the step itself: Dagster's own counts by the wall clock, which may jump, and cannot be interrupted.
@@ -18,7 +18,7 @@ import dagster as dg
 from hf_pipelines.resources.dagster_internals import StepExecutionContext
 from hf_pipelines.resources.market_data import MarketDataOutageError
 from hf_pipelines.resources.mlflow_tracking import TrackingUnavailableError
-from hf_pipelines.resources.object_store import StorageOutageError
+from hf_pipelines.resources.storage_errors import StorageOutageError
 
 OUTAGES = (StorageOutageError, TrackingUnavailableError, MarketDataOutageError)
 

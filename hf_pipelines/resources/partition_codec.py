@@ -19,8 +19,8 @@ from hf_pipelines.research.content_hash import content_and_session_hashes, conte
 from hf_pipelines.resources.footer import FOOTER_VERSION, Footer, Stamp, Verdict, kind_by_name
 from hf_pipelines.resources.issued_signals import is_issued, remake
 from hf_pipelines.resources.limits import Limits, parquet_fault
-from hf_pipelines.resources.object_store import StoredPartitionError as StoredPartitionError
 from hf_pipelines.resources.seals import PARQUET_MAGIC, SEAL_LENGTH, SEAL_MARK, is_sealed, seal
+from hf_pipelines.resources.storage_errors import StoredPartitionError as StoredPartitionError
 
 FOOTER_KEY = "hf_pipelines"
 

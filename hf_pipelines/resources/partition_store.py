@@ -31,13 +31,7 @@ import polars as pl
 
 from hf_pipelines.resources.footer import Footer, Stamp, Verdict, kind_by_name
 from hf_pipelines.resources.issued_signals import LATEST, compare_issues, is_issued, remake
-from hf_pipelines.resources.object_store import (
-    ObjectExistsError,
-    ObjectMissingError,
-    ObjectRefusedError,
-    ObjectStore,
-)
-from hf_pipelines.resources.object_store import StoredPartitionError as StoredPartitionError
+from hf_pipelines.resources.object_store import ObjectStore
 from hf_pipelines.resources.partition_codec import (
     Content,
     Stored,
@@ -53,6 +47,8 @@ from hf_pipelines.resources.partition_codec import (
     write_while_hashing,
 )
 from hf_pipelines.resources.read_cache import ReadCache
+from hf_pipelines.resources.storage_errors import ObjectExistsError, ObjectMissingError, ObjectRefusedError
+from hf_pipelines.resources.storage_errors import StoredPartitionError as StoredPartitionError
 
 # Parquet's own footer of 200 columns and ours fit in.
 PEEKED_BYTES = 64 * 1024

@@ -22,7 +22,8 @@ from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
 
-from hf_pipelines.resources.object_store import ObjectStore, open_regular
+from hf_pipelines.resources.disk_files import open_regular
+from hf_pipelines.resources.object_store import ObjectStore
 from hf_pipelines.resources.seals import read_seal
 
 # Below this share of the bound the next write need not look again at once.

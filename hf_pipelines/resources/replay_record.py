@@ -7,8 +7,8 @@ for (`components.automation.replaying`).
 import json
 from dataclasses import dataclass, field
 
-from hf_pipelines.resources.object_store import ObjectMissingError
 from hf_pipelines.resources.partition_store import PartitionStore
+from hf_pipelines.resources.storage_errors import ObjectMissingError
 
 RECORDS = "_replayed"
 

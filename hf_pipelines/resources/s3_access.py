@@ -10,7 +10,7 @@ whoever answers there, and whoever does is handed requests that it can answer wi
 import os
 import re
 
-from hf_pipelines.resources.object_store import StorageUnavailableError
+from hf_pipelines.resources.storage_errors import StorageUnavailableError
 
 # What says where keys come from, besides the keys themselves: all of its names, set together.
 OTHER_KEYS = (

@@ -14,7 +14,6 @@ from hf_pipelines.resources.footer import Footer
 from hf_pipelines.resources.issued_signals import LATEST, is_issued, remake
 from hf_pipelines.resources.issues import issue_fault, latest_fault, latest_key, named_day
 from hf_pipelines.resources.lineage import current_footers
-from hf_pipelines.resources.object_store import ObjectMissingError
 from hf_pipelines.resources.partition_codec import decode, parse_footer, read_footer
 from hf_pipelines.resources.partition_store import (
     SUFFIX,
@@ -24,6 +23,7 @@ from hf_pipelines.resources.partition_store import (
     is_partition_key,
 )
 from hf_pipelines.resources.seals import SEAL_LENGTH, SEAL_MARK, seal_of
+from hf_pipelines.resources.storage_errors import ObjectMissingError
 
 ATTACHED = "_attached"
 KINDS = (VERSIONS, "_rejected", ATTACHED)

@@ -19,9 +19,9 @@ from sqlalchemy.exc import OperationalError
 
 from hf_pipelines.resources import patient_postgres, settings
 from hf_pipelines.resources.instance_storage import InstanceStorage
-from hf_pipelines.resources.object_store import StorageUnavailableError
 from hf_pipelines.resources.patient_postgres import WATCHING_THREAD, PatientPostgresStorage
 from hf_pipelines.resources.run_ends import GRACE_S
+from hf_pipelines.resources.storage_errors import StorageUnavailableError
 from hf_pipelines_tests.checkout import REPOSITORY, WEEK, Checkout, built_checkout
 from hf_pipelines_tests.servers import BIN, answers, free_port, postgres_server, serving
 from hf_pipelines_tests.test_server_faults import Database

@@ -23,9 +23,10 @@ from hf_pipelines.resources.issues import (
     point_to_latest,
 )
 from hf_pipelines.resources.market_data.landing import Landing
-from hf_pipelines.resources.object_store import ObjectStore, StorageUnavailableError
+from hf_pipelines.resources.object_store import ObjectStore
 from hf_pipelines.resources.partition_codec import Content, encode
 from hf_pipelines.resources.partition_store import PartitionStore
+from hf_pipelines.resources.storage_errors import StorageUnavailableError
 from hf_pipelines.resources.verification import latest_mismatches, strays, verify
 
 ASSET, MODELS, WEEK = "trend/signals", "trend/fitted_model", "2020-01-05"

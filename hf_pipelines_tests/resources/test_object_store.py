@@ -4,13 +4,13 @@ from pathlib import Path
 
 import pytest
 
-from hf_pipelines.resources.object_store import (
+from hf_pipelines.resources.object_keys import check_key
+from hf_pipelines.resources.object_store import ObjectStore
+from hf_pipelines.resources.storage_errors import (
     ObjectExistsError,
     ObjectMissingError,
     ObjectRefusedError,
-    ObjectStore,
     StorageUnavailableError,
-    check_key,
 )
 
 BAD_KEYS = [

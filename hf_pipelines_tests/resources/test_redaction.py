@@ -19,7 +19,7 @@ from dagster._core.scheduler.instigation import InstigatorType, TickData, TickSt
 from dagster._utils.error import serializable_error_info_from_exc_info
 
 from hf_pipelines.commands.cli import main
-from hf_pipelines.resources import mlflow_tracking, object_store
+from hf_pipelines.resources import mlflow_tracking, store_access
 from hf_pipelines.resources.instance_storage import InstanceStorage
 from hf_pipelines.resources.market_data.landing import Landing
 from hf_pipelines.resources.mlflow_tracking import MLflowTracking
@@ -137,10 +137,10 @@ def environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv(name, value)
     for name in ("HF_S3_ENDPOINT", "HF_POSTGRES_URL", "HF_MLFLOW_URI", "HF_WEBHOOK_URL", "AWS_SESSION_TOKEN"):
         monkeypatch.delenv(name, raising=False)
-    monkeypatch.setattr(object_store, "RETRY", {"max_retries": 0})
+    monkeypatch.setattr(store_access, "RETRY", {"max_retries": 0})
     monkeypatch.setitem(mlflow_tracking.CLIENT_SETTINGS, "MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
-    object_store._open.cache_clear()
+    store_access.open_backend.cache_clear()
 
 
 @pytest.mark.parametrize("name", LEAKS)
@@ -286,7 +286,7 @@ def test_without_keys_the_metadata_address_is_asked_only_where_that_is_allowed(
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "false")
     monkeypatch.setenv("HF_S3_MACHINE_ROLE", "1" if is_allowed else "0")
     monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "none"))
-    object_store.s3_client.cache_clear()
+    store_access.s3_client.cache_clear()
     # It keeps the keys that it found first.
     monkeypatch.setattr("boto3.DEFAULT_SESSION", None)
     with quoting(404) as metadata:
@@ -295,5 +295,5 @@ def test_without_keys_the_metadata_address_is_asked_only_where_that_is_allowed(
         with pytest.raises((OSError, BotoCoreError)) as failed:
             ask()
     assert bool(metadata.asked) is is_allowed, failed.value
-    object_store.s3_client.cache_clear()
-    object_store._open.cache_clear()
+    store_access.s3_client.cache_clear()
+    store_access.open_backend.cache_clear()

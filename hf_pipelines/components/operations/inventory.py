@@ -32,9 +32,9 @@ from hf_pipelines.resources.footer import BARS, Footer
 from hf_pipelines.resources.issues import latest_fault, named_day
 from hf_pipelines.resources.market_data.files import FilesSource
 from hf_pipelines.resources.market_data.landing import Landing
-from hf_pipelines.resources.object_store import ObjectMissingError, StorageUnavailableError
 from hf_pipelines.resources.partition_codec import read_footer
 from hf_pipelines.resources.partition_store import PartitionStore, StoredPartitionError
+from hf_pipelines.resources.storage_errors import ObjectMissingError, StorageUnavailableError
 
 # Twenty sessions span six weeks at most, holidays included; two more for calendars with longer ones.
 READ_WEEKS = 8

@@ -24,9 +24,9 @@ from hf_pipelines.resources.clock import Clock
 from hf_pipelines.resources.delivery import Delivery
 from hf_pipelines.resources.incidents import Book, Pair, load_book, save_book
 from hf_pipelines.resources.notifier import Notifier, check_link
-from hf_pipelines.resources.object_store import StorageUnavailableError
 from hf_pipelines.resources.parquet_io_manager import Storage
 from hf_pipelines.resources.partition_store import PartitionStore
+from hf_pipelines.resources.storage_errors import StorageUnavailableError
 
 # Twice the pace of the sensors that make things: 30 seconds.
 TICKS_A_LOOK = 2

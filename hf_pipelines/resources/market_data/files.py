@@ -28,7 +28,8 @@ from hf_pipelines.resources.market_data.reader import read_apart
 from hf_pipelines.resources.market_data.references import past_days
 from hf_pipelines.resources.market_data.source_entry import FolderSpec, SourceEntry, SourceMarket
 from hf_pipelines.resources.market_data.tables import RefusedTableError, parse_csv, parse_parquet
-from hf_pipelines.resources.object_store import ObjectMissingError, ObjectRefusedError, ObjectStore
+from hf_pipelines.resources.object_store import ObjectStore
+from hf_pipelines.resources.storage_errors import ObjectMissingError, ObjectRefusedError
 
 FILE_PATTERN = re.compile(r"(\d{4}-\d{2}-\d{2})(?!.*\.\.)[A-Za-z0-9_.-]{0,100}\.(parquet|csv)")
 DAY_PATTERN = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")

@@ -16,15 +16,10 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from hf_pipelines.resources.object_store import (
-    StorageOutageError,
-    StorageUnavailableError,
-    kind_of,
-    require_page,
-    s3_client,
-    time_of,
-)
+from hf_pipelines.resources.disk_files import kind_of, time_of
 from hf_pipelines.resources.redaction import clean, redacted, shown_address
+from hf_pipelines.resources.storage_errors import StorageOutageError, StorageUnavailableError
+from hf_pipelines.resources.store_access import require_page, s3_client
 
 
 @dataclass(frozen=True)

@@ -33,7 +33,8 @@ from hf_pipelines.resources.market_data import SourceFile, by_week
 from hf_pipelines.resources.market_data.reader import read_apart
 from hf_pipelines.resources.market_data.source_entry import FolderSpec, SourceEntry, SourceMarket
 from hf_pipelines.resources.market_data.tables import RefusedTableError, check_csv, parse_parquet
-from hf_pipelines.resources.object_store import ObjectMissingError, ObjectRefusedError, ObjectStore
+from hf_pipelines.resources.object_store import ObjectStore
+from hf_pipelines.resources.storage_errors import ObjectMissingError, ObjectRefusedError
 
 NEW_YORK = "America/New_York"
 TIME_COLUMNS = ("date", "bar_start", "bar_start_ny")

@@ -6,7 +6,7 @@ import dagster as dg
 import pytest
 
 from hf_pipelines.components.automation.run_intents import BACKOFF, RequestState, RunHistory, RunIntent, read_cursor
-from hf_pipelines.resources.object_store import StorageUnavailableError
+from hf_pipelines.resources.storage_errors import StorageUnavailableError
 
 WEEKS = ("2020-01-05", "2020-01-12", "2020-02-02")
 INTENT = RunIntent("update", ("m/bars",), WEEKS, "state", "files")

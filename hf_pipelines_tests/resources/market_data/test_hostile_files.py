@@ -13,12 +13,13 @@ import pytest
 from pyarrow import parquet
 
 from hf_pipelines.research.bars import SOURCE_SCHEMA, check_structure
+from hf_pipelines.resources.disk_files import time_of
 from hf_pipelines.resources.limits import Limits, parquet_fault
 from hf_pipelines.resources.market_data import reader
 from hf_pipelines.resources.market_data.files import FilesSource
 from hf_pipelines.resources.market_data.reader import read_apart
 from hf_pipelines.resources.market_data.tables import RefusedTableError
-from hf_pipelines.resources.object_store import ObjectStore, time_of
+from hf_pipelines.resources.object_store import ObjectStore
 from hf_pipelines_tests.sample_bars import bars_of
 
 DAY, NEXT = date(2013, 2, 25), date(2013, 2, 26)

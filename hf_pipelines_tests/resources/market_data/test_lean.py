@@ -11,7 +11,8 @@ import pytest
 from hf_pipelines.partitions import MarketPartitions
 from hf_pipelines.research.bars import BarGrid, adjust, check_structure
 from hf_pipelines.resources.market_data.lean import LeanSource, derive_events, ticker_spells
-from hf_pipelines.resources.object_store import ObjectMissingError, ObjectStore
+from hf_pipelines.resources.object_store import ObjectStore
+from hf_pipelines.resources.storage_errors import ObjectMissingError
 from hf_pipelines_tests.real_data import real_table
 
 NEW_YORK = "America/New_York"

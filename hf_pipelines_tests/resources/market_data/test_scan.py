@@ -14,7 +14,8 @@ import pytest
 
 from hf_pipelines.partitions import week_key
 from hf_pipelines.resources.market_data.files import SETTLE_S, FilesSource, Scan, session_of_name
-from hf_pipelines.resources.object_store import ObjectStore, StorageOutageError, StorageUnavailableError
+from hf_pipelines.resources.object_store import ObjectStore
+from hf_pipelines.resources.storage_errors import StorageOutageError, StorageUnavailableError
 
 BUCKET = "hf-test"
 LATER = datetime.now(UTC) + timedelta(days=1)
