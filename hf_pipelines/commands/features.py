@@ -29,7 +29,8 @@ from hf_pipelines.research.wording import some_of
 from hf_pipelines.resources.clock import Clock
 from hf_pipelines.resources.market_data.sample import SampleSource
 from hf_pipelines.resources.parquet_io_manager import Loaded
-from hf_pipelines.resources.partition_store import PartitionStore, StoredPartitionError
+from hf_pipelines.resources.partition_store import PartitionStore
+from hf_pipelines.resources.storage_errors import StoredPartitionError
 
 # More times than any week has: all of them are replayed.
 ALL_TIMES = 1_000_000

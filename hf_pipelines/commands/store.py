@@ -19,7 +19,8 @@ from hf_pipelines.research.differences import FrameDifference, compare_frames
 from hf_pipelines.resources.footer import Footer
 from hf_pipelines.resources.issued_signals import is_issued, remake
 from hf_pipelines.resources.lineage import CURRENT, Kept, list_kept, read_content, require_stored
-from hf_pipelines.resources.partition_store import PartitionStore, StoredPartitionError
+from hf_pipelines.resources.partition_store import PartitionStore
+from hf_pipelines.resources.storage_errors import StoredPartitionError
 from hf_pipelines.resources.verification import Looked, Mismatch, latest_mismatches, strays, verify
 
 HASH_SHOWN = 12

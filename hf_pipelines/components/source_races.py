@@ -13,7 +13,7 @@ from hf_pipelines.components.stage import Stage
 from hf_pipelines.components.stage_run import Computed, StageRun
 from hf_pipelines.resources.parquet_io_manager import Loaded
 from hf_pipelines.resources.partition_codec import Content
-from hf_pipelines.resources.partition_store import StoredPartitionError
+from hf_pipelines.resources.storage_errors import StoredPartitionError
 
 # How often a week is read again because its source files changed meanwhile, before giving up.
 MAX_REREADS = 5

@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 
 from hf_pipelines.research.wording import some_of
 from hf_pipelines.resources.footer import Footer
-from hf_pipelines.resources.partition_store import PartitionStore, StoredPartitionError
+from hf_pipelines.resources.partition_store import PartitionStore
+from hf_pipelines.resources.storage_errors import StoredPartitionError
 
 
 @dataclass(frozen=True)

@@ -24,8 +24,8 @@ from hf_pipelines.research.features.registry import FEATURES
 from hf_pipelines.research.wording import some_of
 from hf_pipelines.resources.feature_files import GroupFiles
 from hf_pipelines.resources.parquet_io_manager import missing_error, open_store
-from hf_pipelines.resources.partition_store import PartitionStore, StoredPartitionError
-from hf_pipelines.resources.storage_errors import StorageUnavailableError
+from hf_pipelines.resources.partition_store import PartitionStore
+from hf_pipelines.resources.storage_errors import StorageUnavailableError, StoredPartitionError
 
 # A market or a group; all lower case, so that no two names are twins on a disk that does not tell cases apart.
 NAME_PATTERN = re.compile(r"[a-z][a-z0-9_]{0,62}")

@@ -16,8 +16,8 @@ from hashlib import sha256
 from hf_pipelines.resources.footer import FITTED_MODEL
 from hf_pipelines.resources.issued_signals import LATEST
 from hf_pipelines.resources.partition_codec import decode
-from hf_pipelines.resources.partition_store import PartitionStore, StoredPartitionError, is_partition_key
-from hf_pipelines.resources.storage_errors import ObjectMissingError
+from hf_pipelines.resources.partition_store import PartitionStore, is_partition_key
+from hf_pipelines.resources.storage_errors import ObjectMissingError, StoredPartitionError
 
 # A file of half a kilobyte.
 MAX_LATEST_BYTES = 100_000

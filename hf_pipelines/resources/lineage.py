@@ -12,14 +12,8 @@ from dataclasses import dataclass
 
 from hf_pipelines.resources.footer import Footer
 from hf_pipelines.resources.partition_codec import Stored, decode, read_footer
-from hf_pipelines.resources.partition_store import (
-    SUFFIX,
-    VERSIONS,
-    PartitionStore,
-    StoredPartitionError,
-    is_partition_key,
-)
-from hf_pipelines.resources.storage_errors import ObjectMissingError
+from hf_pipelines.resources.partition_store import SUFFIX, VERSIONS, PartitionStore, is_partition_key
+from hf_pipelines.resources.storage_errors import ObjectMissingError, StoredPartitionError
 
 CURRENT = "current"
 

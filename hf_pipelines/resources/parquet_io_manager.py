@@ -29,9 +29,9 @@ from hf_pipelines.resources.issues import point_to_latest
 from hf_pipelines.resources.object_store import ObjectStore
 from hf_pipelines.resources.outages import waiting_out
 from hf_pipelines.resources.partition_codec import Content, Stored
-from hf_pipelines.resources.partition_store import PartitionStore, Published, StoredPartitionError
+from hf_pipelines.resources.partition_store import PartitionStore, Published
 from hf_pipelines.resources.read_cache import ReadCache
-from hf_pipelines.resources.storage_errors import ObjectMissingError
+from hf_pipelines.resources.storage_errors import ObjectMissingError, StoredPartitionError
 
 # Metadata keys that tell the IO manager about an asset or an input.
 GUARDS_KEY = "hf/guards"

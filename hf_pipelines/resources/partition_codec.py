@@ -20,7 +20,7 @@ from hf_pipelines.resources.footer import FOOTER_VERSION, Footer, Stamp, Verdict
 from hf_pipelines.resources.issued_signals import is_issued, remake
 from hf_pipelines.resources.limits import Limits, parquet_fault
 from hf_pipelines.resources.seals import PARQUET_MAGIC, SEAL_LENGTH, SEAL_MARK, is_sealed, seal
-from hf_pipelines.resources.storage_errors import StoredPartitionError as StoredPartitionError
+from hf_pipelines.resources.storage_errors import StoredPartitionError
 
 FOOTER_KEY = "hf_pipelines"
 

@@ -47,8 +47,12 @@ from hf_pipelines.resources.partition_codec import (
     write_while_hashing,
 )
 from hf_pipelines.resources.read_cache import ReadCache
-from hf_pipelines.resources.storage_errors import ObjectExistsError, ObjectMissingError, ObjectRefusedError
-from hf_pipelines.resources.storage_errors import StoredPartitionError as StoredPartitionError
+from hf_pipelines.resources.storage_errors import (
+    ObjectExistsError,
+    ObjectMissingError,
+    ObjectRefusedError,
+    StoredPartitionError,
+)
 
 # Parquet's own footer of 200 columns and ours fit in.
 PEEKED_BYTES = 64 * 1024

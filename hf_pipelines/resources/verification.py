@@ -15,15 +15,9 @@ from hf_pipelines.resources.issued_signals import LATEST, is_issued, remake
 from hf_pipelines.resources.issues import issue_fault, latest_fault, latest_key, named_day
 from hf_pipelines.resources.lineage import current_footers
 from hf_pipelines.resources.partition_codec import decode, parse_footer, read_footer
-from hf_pipelines.resources.partition_store import (
-    SUFFIX,
-    VERSIONS,
-    PartitionStore,
-    StoredPartitionError,
-    is_partition_key,
-)
+from hf_pipelines.resources.partition_store import SUFFIX, VERSIONS, PartitionStore, is_partition_key
 from hf_pipelines.resources.seals import SEAL_LENGTH, SEAL_MARK, seal_of
-from hf_pipelines.resources.storage_errors import ObjectMissingError
+from hf_pipelines.resources.storage_errors import ObjectMissingError, StoredPartitionError
 
 ATTACHED = "_attached"
 KINDS = (VERSIONS, "_rejected", ATTACHED)

@@ -21,8 +21,9 @@ from hf_pipelines.resources.footer import Footer, Stamp
 from hf_pipelines.resources.lineage import current_footers, find_references, list_kept, stored_partitions
 from hf_pipelines.resources.object_store import ObjectStore
 from hf_pipelines.resources.partition_codec import Content
-from hf_pipelines.resources.partition_store import PartitionStore, StoredPartitionError
+from hf_pipelines.resources.partition_store import PartitionStore
 from hf_pipelines.resources.retention import Policy, prune_versions
+from hf_pipelines.resources.storage_errors import StoredPartitionError
 from hf_pipelines_tests.sample_bars import random_bars
 
 pytestmark = pytest.mark.pipeline

@@ -39,7 +39,8 @@ from hf_pipelines.resources.market_data import SourceFile
 from hf_pipelines.resources.market_data.http import HttpSpec
 from hf_pipelines.resources.market_data.source_entry import FolderSpec
 from hf_pipelines.resources.parquet_io_manager import ParquetIOManager, Storage
-from hf_pipelines.resources.partition_store import PartitionStore, StoredPartitionError
+from hf_pipelines.resources.partition_store import PartitionStore
+from hf_pipelines.resources.storage_errors import StoredPartitionError
 
 MEMBERS = ("AAA", "BBB", "CCC", "DDD", "EEE")
 BENCHMARK = "^IDX"

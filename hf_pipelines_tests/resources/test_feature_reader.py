@@ -21,8 +21,9 @@ from hf_pipelines.resources.footer import Stamp
 from hf_pipelines.resources.object_store import ObjectStore
 from hf_pipelines.resources.parquet_io_manager import open_store
 from hf_pipelines.resources.partition_codec import Content, encode, read_footer
-from hf_pipelines.resources.partition_store import PartitionStore, StoredPartitionError
+from hf_pipelines.resources.partition_store import PartitionStore
 from hf_pipelines.resources.read_cache import ReadCache
+from hf_pipelines.resources.storage_errors import StoredPartitionError
 from hf_pipelines_tests.faulty_s3 import Fault, Faulty, faulty
 from hf_pipelines_tests.resources.conftest import BUCKET
 

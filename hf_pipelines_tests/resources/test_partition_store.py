@@ -21,8 +21,8 @@ from hf_pipelines.resources.footer import Stamp, Verdict
 from hf_pipelines.resources.issued_signals import compare_issues
 from hf_pipelines.resources.object_store import ObjectStore
 from hf_pipelines.resources.partition_codec import Content, decode, encode, read_footer
-from hf_pipelines.resources.partition_store import PartitionStore, Published, StoredPartitionError
-from hf_pipelines.resources.storage_errors import ObjectMissingError, StorageUnavailableError
+from hf_pipelines.resources.partition_store import PartitionStore, Published
+from hf_pipelines.resources.storage_errors import ObjectMissingError, StorageUnavailableError, StoredPartitionError
 from hf_pipelines_tests.sample_bars import random_bars
 
 ASSET, WEEK = "us_tech/bars", "2020-01-05"

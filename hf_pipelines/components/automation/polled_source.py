@@ -24,7 +24,8 @@ from hf_pipelines.components.market_stages.plan import MarketPlan, is_override
 from hf_pipelines.partitions import parse_key, shift_week, week_key
 from hf_pipelines.resources.footer import Footer
 from hf_pipelines.resources.market_data.files import Scan
-from hf_pipelines.resources.partition_store import PartitionStore, StoredPartitionError
+from hf_pipelines.resources.partition_store import PartitionStore
+from hf_pipelines.resources.storage_errors import StoredPartitionError
 
 # After the close of the newest session that is lacking.
 ASKED_AFTER = tuple(timedelta(minutes=each) for each in (15, 60, 240, 720, 1440, 2880, 5760))

@@ -23,9 +23,9 @@ from hf_pipelines.research.wording import some_of
 from hf_pipelines.resources.clock import Clock
 from hf_pipelines.resources.footer import Footer, Verdict
 from hf_pipelines.resources.parquet_io_manager import Loaded, Storage
-from hf_pipelines.resources.partition_store import PartitionStore, StoredPartitionError
+from hf_pipelines.resources.partition_store import PartitionStore
 from hf_pipelines.resources.replay_record import read_record, write_record
-from hf_pipelines.resources.storage_errors import ObjectMissingError
+from hf_pipelines.resources.storage_errors import ObjectMissingError, StoredPartitionError
 
 # Between the close of America and the open of Asia, in the market's own night.
 REPLAY_CRON = "30 2 * * *"

@@ -37,7 +37,8 @@ from hf_pipelines.resources.currency import CurrencyChecker
 from hf_pipelines.resources.dagster_internals import UnresolvedAssetJobDefinition
 from hf_pipelines.resources.issues import lost_issue, point_to_latest
 from hf_pipelines.resources.parquet_io_manager import Storage
-from hf_pipelines.resources.partition_store import PartitionStore, StoredPartitionError
+from hf_pipelines.resources.partition_store import PartitionStore
+from hf_pipelines.resources.storage_errors import StoredPartitionError
 
 # The Sunday schedule asks at 02:00; what it asked for is there to be seen ten minutes later.
 AFTER_SCHEDULE = timedelta(hours=2, minutes=10)

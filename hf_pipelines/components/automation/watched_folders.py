@@ -18,7 +18,8 @@ from hf_pipelines.components.market_stages.plan import MarketPlan, is_override
 from hf_pipelines.partitions import days_of_week, parse_key
 from hf_pipelines.resources.market_data.files import FilesSource, Scan, week_of_name
 from hf_pipelines.resources.market_data.references import past_days
-from hf_pipelines.resources.partition_store import PartitionStore, StoredPartitionError
+from hf_pipelines.resources.partition_store import PartitionStore
+from hf_pipelines.resources.storage_errors import StoredPartitionError
 
 # Objects looked at in one tick, besides those of the last weeks, which every tick looks at.
 # A bucket answers for a thousand at a time, a good tenth of a second each: a large one is looked through in several ticks.

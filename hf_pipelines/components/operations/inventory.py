@@ -33,8 +33,8 @@ from hf_pipelines.resources.issues import latest_fault, named_day
 from hf_pipelines.resources.market_data.files import FilesSource
 from hf_pipelines.resources.market_data.landing import Landing
 from hf_pipelines.resources.partition_codec import read_footer
-from hf_pipelines.resources.partition_store import PartitionStore, StoredPartitionError
-from hf_pipelines.resources.storage_errors import ObjectMissingError, StorageUnavailableError
+from hf_pipelines.resources.partition_store import PartitionStore
+from hf_pipelines.resources.storage_errors import ObjectMissingError, StorageUnavailableError, StoredPartitionError
 
 # Twenty sessions span six weeks at most, holidays included; two more for calendars with longer ones.
 READ_WEEKS = 8
