@@ -16,7 +16,7 @@ from hf_pipelines.research.bars import (
 )
 from hf_pipelines.research.events import describe_carried
 from hf_pipelines.resources.market_data import SourceFile
-from hf_pipelines.resources.partition_store import Content
+from hf_pipelines.resources.partition_codec import Content
 
 # The check `complete` names the missing session itself: one fault is one alarm.
 GAP_RULE = "gap"

@@ -17,7 +17,7 @@ from hf_pipelines.research.features.registry import FEATURES
 from hf_pipelines.research.references import MIN_FISCAL_YEARS, REFERENCES, doubtful_periods
 from hf_pipelines.research.wording import some_of
 from hf_pipelines.resources.parquet_io_manager import Loaded
-from hf_pipelines.resources.partition_store import Content
+from hf_pipelines.resources.partition_codec import Content
 
 
 def infinite_values(run: StageRun, inputs: Mapping[str, Loaded], key: str, content: Content) -> Finding:

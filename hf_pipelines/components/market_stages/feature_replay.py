@@ -34,7 +34,7 @@ from hf_pipelines.research.replay import (
 )
 from hf_pipelines.resources.fresh_process import FreshFeatures
 from hf_pipelines.resources.parquet_io_manager import Loaded
-from hf_pipelines.resources.partition_store import Content
+from hf_pipelines.resources.partition_codec import Content
 
 # Members whose features are replayed each week, at least; fewer members than these are all replayed.
 N_REPLAYED_SYMBOLS = 24

@@ -23,7 +23,7 @@ from hf_pipelines.research.bars import (
 from hf_pipelines.research.disputes import Dispute, follow_disputes, override_verdicts
 from hf_pipelines.research.events import settle_events
 from hf_pipelines.research.quality import judge_bars
-from hf_pipelines.resources.partition_store import StoredPartitionError
+from hf_pipelines.resources.storage_errors import StoredPartitionError
 
 NO_BARS = pl.DataFrame(schema=BARS_SCHEMA)
 NO_EVENTS = pl.DataFrame(schema=SOURCE_SCHEMA)
