@@ -34,8 +34,6 @@ from hf_pipelines.research.learners import LEARNERS, ParamValue, resolve_params
 from hf_pipelines.research.signals import RULES, fill_rule_params
 from hf_pipelines.research.splitters import DEFAULT_SPLITTER, SPLITTERS, build_splitter, fill_splitter_params
 from hf_pipelines.research.targets import TARGETS, Target, build_target
-from hf_pipelines.resources.ranges import ranged
-from hf_pipelines.research.targets import TARGETS, build_target
 from hf_pipelines.resources.footer import SIGNALS
 from hf_pipelines.resources.ranges import ranged
 

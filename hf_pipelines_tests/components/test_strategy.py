@@ -23,7 +23,6 @@ from hf_pipelines.research.features import Feature, Panel
 from hf_pipelines.research.params import Number
 from hf_pipelines.research.splitters import SPLITTERS
 from hf_pipelines.research.targets import TARGETS
-from hf_pipelines.resources.partition_store import Content
 from hf_pipelines.resources.partition_codec import Content
 from hf_pipelines_tests.pipeline import US_TECH, Project, ridge_strategy, shipped_features, trees_strategy
 from hf_pipelines_tests.research.splitters.panels import Combinatorial
