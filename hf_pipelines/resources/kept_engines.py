@@ -25,6 +25,9 @@ KEPT = 16
 # Open connections that a process keeps to a database; more are opened when they are needed, and closed after use.
 SQLITE_POOL, POSTGRES_POOL = 1, 2
 
+# Dagster's name of the events that all runs share.
+INDEX_SHARD_NAME = "index"
+
 # As long as Dagster's own event log waits for another process that writes.
 SQLITE_BUSY_S = 60
 
@@ -103,4 +106,15 @@ class KeptEvents(SqliteEventLogStorage):
                 self._initdb(engine)
                 self._initialized_dbs.add(shard)
             with engine.begin() as connection:
+                changes = _changes(connection)
                 yield connection
+                is_changed = _changes(connection) > changes
+            if is_changed and shard != INDEX_SHARD_NAME:
+                # Whoever follows a run, as its page in the web UI does, waits for the file to change: what is written
+                # goes to the log beside it until the last connection is closed.
+                os.utime(self.path_for_shard(shard))
+
+
+def _changes(connection: Connection) -> int:
+    """Rows that an open connection has written so far."""
+    return int(connection.connection.dbapi_connection.total_changes)  # type: ignore[union-attr]

@@ -11,7 +11,7 @@ from sqlalchemy.engine import Engine
 
 from hf_pipelines.resources import settings
 from hf_pipelines.resources.kept_engines import postgres_engine, sqlite_engine
-from hf_pipelines_tests.servers import postgres_server
+from hf_pipelines_tests.servers import postgres_server, wait_until
 
 KEY = dg.AssetKey("probe")
 
@@ -68,6 +68,22 @@ def test_sqlite_file_that_is_deleted_or_replaced_is_opened_anew(tmp_path: Path) 
         connection.execute(text("create table seen (value int)"))
     os.replace(tmp_path / "other.db", file)
     assert add(5) == [5]
+
+
+def test_run_that_is_followed_shows_each_event_when_it_is_written(instance: dg.DagsterInstance) -> None:
+    run = instance.add_run(dg.DagsterRun("a job", status=dg.DagsterRunStatus.STARTED))
+    seen: list[str] = []
+
+    def note(entry: dg.EventLogEntry, cursor: str) -> None:
+        seen.append(entry.message)
+
+    instance.report_engine_event("event 0", run)
+    instance.watch_event_logs(run.run_id, None, note)
+    for number in range(1, 4):
+        instance.report_engine_event(f"event {number}", run)
+        expected = [f"event {each}" for each in range(number + 1)]
+        wait_until(lambda expected=expected: seen == expected, f"event {number} is shown", timeout_s=30)
+    instance.end_watch_event_logs(run.run_id, note)
 
 
 def test_process_that_is_forked_has_engines_of_its_own(tmp_path: Path) -> None:
