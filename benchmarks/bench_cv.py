@@ -23,14 +23,14 @@ from joblib import Parallel, delayed
 from xgboost import XGBClassifier
 
 from hf_pipelines.research.cross_validation import cross_validate, fit_final
-from hf_pipelines.research.learners import resolve_params
+from hf_pipelines.research.learners import choose_learner
 from hf_pipelines.research.matrix import feature_names, sample_weights
 from hf_pipelines.research.splitters import PurgedWalkForward
 from hf_pipelines.research.targets import build_target
 
 SYMBOLS, SESSIONS, FEATURES, SEED = 5, 740, 33, 7
 MAX_RATIO = 1.15
-LEARNER = "xgboost_classifier"
+LEARNER = choose_learner("xgboost")
 TARGET = build_target("direction", horizon_bars=5)
 SPLITTER = PurgedWalkForward(n_splits=5, test_sessions=60, embargo_sessions=5)
 N_CORES = os.cpu_count() or 1
@@ -66,7 +66,7 @@ FOLDS = list(SPLITTER.split(MATRIX))
 
 def bare_fit(train: np.ndarray, *, n_threads: int) -> XGBClassifier:
     weight = sample_weights(Y[train], weighting="class_balance", target=TARGET)
-    estimator = XGBClassifier(**resolve_params(LEARNER), random_state=SEED, n_jobs=n_threads)
+    estimator = XGBClassifier(**LEARNER.params, random_state=SEED, n_jobs=n_threads)
     return estimator.fit(X[train], Y[train], sample_weight=weight)
 
 
@@ -97,8 +97,8 @@ def our_cross_validation() -> np.ndarray:
 
 
 def our_final_fit() -> np.ndarray:
-    estimator = fit_final(MATRIX, learner=LEARNER, target=TARGET, seed=SEED)
-    return np.asarray(estimator.predict_proba(X))
+    pipeline = fit_final(MATRIX, learner=LEARNER, target=TARGET, seed=SEED)
+    return np.asarray(pipeline.estimator.predict_proba(X))
 
 
 def bare_final_fit() -> np.ndarray:

@@ -11,7 +11,7 @@ import pytest
 from hf_pipelines.components.component_tree import load_components
 from hf_pipelines.components.yaml_lines import LOADING_ERRORS, FaultyYAMLError, line_of, loading_fault
 from hf_pipelines.research.features import FEATURES
-from hf_pipelines.research.learners import LEARNERS
+from hf_pipelines.research.learners import ALIASES, LEARNERS
 from hf_pipelines.research.signals import RULES
 from hf_pipelines.research.splitters import SPLITTERS
 from hf_pipelines.research.targets import TARGETS
@@ -39,16 +39,24 @@ CASES = [
         ["`features` must name at least one group or feature, was empty"], id="no features",
     ),
     pytest.param(
-        DIRECTION, "type: xgboost_classifier", "type: xgboost",
-        [f"`learner` must be among {', '.join(sorted(LEARNERS))}, was xgboost"], id="unknown learner",
+        DIRECTION, "type: xgboost_classifier", "type: forest",
+        [f"`learner` must be among {', '.join(sorted({*LEARNERS, *ALIASES}))}, was forest"], id="unknown learner",
     ),
     pytest.param(
         DIRECTION, "max_depth: 6", "max_dept: 6",
         ["`params` of 'xgboost_classifier' must be among", "'max_depth'", "was ['max_dept']"], id="unknown learner param",
     ),
     pytest.param(
-        DIRECTION, "max_depth: 6", "max_depth: six", ["`max_depth` of 'xgboost_classifier' must be int", "'six'"],
+        DIRECTION, "max_depth: 6", "max_depth: six", ["`max_depth` of 'xgboost_classifier' must be a whole number", "'six'"],
         id="learner param of another type",
+    ),
+    pytest.param(
+        RANKING, "type: ridge\n    params: {alpha: 100.0}", "preprocessing: [standard_scalin]\n    type: ridge",
+        ["`preprocessing.0` must be among standard_scaling, was standard_scalin"], id="unknown preprocessing",
+    ),
+    pytest.param(
+        RANKING, "type: ridge\n    params: {alpha: 100.0}", "type: ridge\n    calibration: temperature",
+        ["`learner` must fit the target 'forward_return', was 'ridge' for none"], id="calibration of returns",
     ),
     pytest.param(
         DIRECTION, "type: direction", "type: up_down",
@@ -232,7 +240,7 @@ def test_defs_that_keep_unknown_features_for_a_learner_that_takes_none_name_one_
     old = next(line.strip() for line in (DEFS / RANKING).read_text().splitlines() if "minimum_rows" in line)
     message, _ = _expect_fault(tmp_path, RANKING, old, f"{old}\n    missing: keep")
     assert "`training.missing` must be drop for learner 'ridge', which takes no unknown features, was keep" in message
-    assert "take a learner that does (xgboost_classifier)" in message
+    assert "take a learner that does (xgboost)" in message
 
 
 def test_defs_with_a_group_that_the_market_lacks_name_the_strategy_s_line_and_the_market_s_groups(tmp_path):
@@ -246,6 +254,49 @@ def test_defs_with_a_group_that_the_market_lacks_name_the_strategy_s_line_and_th
     message = _messages(caught.value)
     assert f"{DIRECTION}:7: `features` must be among the groups of market us_tech (technical, temporal)" in message
     assert "was cross_asset" in message
+
+
+VOTING = """type: voting
+    params:
+      members:
+        - {type: ridge, params: {alpha: 10.0}}
+        - type: xgboost
+          params: {max_depth: 3, subsample: 0.5}
+          preprocessing:
+            - type: standard_scaling
+              params: {with_mean: true}
+      weights: [1, 2]"""
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "told", "line"),
+    [
+        ("", "", "", 0),
+        ("alpha: 10.0", "alpha: -1", "`members.0.params.alpha` of 'ridge' must be from 0 to 1e+12, was -1", 4),
+        ("max_depth: 3", "max_depth: a", "`members.1.params.max_depth` of 'xgboost' must be a whole number, was 'a'", 6),
+        ("type: xgboost", "type: forest", "`members.1.type` must be among", 5),
+        ("type: standard_scaling", "type: scaling", "`members.1.preprocessing.0.type` must be among standard_scaling, was scaling", 8),
+        (
+            "with_mean: true", "with_mean: 1",
+            "`members.1.preprocessing.0.params.with_mean` of 'standard_scaling' must be true or false, was 1", 9,
+        ),
+        ("weights: [1, 2]", "weights: [1, two]", "`weights.1` of 'voting' must be a number, was 'two'", 10),
+        ("weights: [1, 2]", "weights: [1]", "`weights` of 'voting' must have from 2 to 20 values, was with 1", 10),
+        ("weights: [1, 2]", "weights: [0, 0]", "`weights` must hold one above zero, was 0 for every member", 10),
+        ("weights: [1, 2]", "weights: [1, 2, 3]", "`weights` must be one for each of 2 members, was 3", 10),
+    ],
+    ids=["sound", "range", "type", "learner", "step", "step param", "list", "length", "zeros", "members"],
+)  # fmt: skip
+def test_defs_with_a_fault_in_a_nested_learner_name_its_line(tmp_path, old, new, told, line):
+    faulty = VOTING.replace(old, new)
+    if not told:
+        assert _load(tmp_path, RANKING, "type: ridge\n    params: {alpha: 100.0}", faulty).exists()
+        return
+    message, found = _expect_fault(tmp_path, RANKING, "type: ridge\n    params: {alpha: 100.0}", faulty)
+    assert told in message
+    (path,) = tmp_path.glob(f"*/defs/{RANKING}")
+    begins = path.read_text().splitlines().index("    type: voting")
+    assert found == begins + line
 
 
 @pytest.mark.parametrize(

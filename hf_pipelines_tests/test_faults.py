@@ -214,11 +214,12 @@ def test_signals_of_a_tampered_model_refuse_before_parsing_and_name_the_file(
     parsed: list[int] = []
     learner = LEARNERS["ridge"]
 
-    def load(payload: bytes) -> Any:
+    def load(payload: bytes, unfitted: Any) -> Any:
         parsed.append(len(payload))
-        return learner.load(payload)
+        return learner.format.load(payload, unfitted)
 
-    monkeypatch.setitem(LEARNERS, "ridge", dataclasses.replace(learner, load=load))
+    skops = dataclasses.replace(learner.format, load=load)
+    monkeypatch.setitem(LEARNERS, "ridge", dataclasses.replace(learner, format=skops))
     day = str(project.partitions.sessions_of_week(week)[0])
 
     middle = len(payload) // 2

@@ -30,10 +30,11 @@ from hf_pipelines.components.yaml_lines import line_of
 from hf_pipelines.research.backtest import ENGINES
 from hf_pipelines.research.costs import Costs
 from hf_pipelines.research.features.registry import names_by_group
-from hf_pipelines.research.learners import LEARNERS, ParamValue, resolve_params
+from hf_pipelines.research.learners import ALIASES, LEARNERS, LearnerChoice, Task, choose_learner
 from hf_pipelines.research.signals import RULES, fill_rule_params
 from hf_pipelines.research.splitters import DEFAULT_SPLITTER, SPLITTERS, build_splitter, fill_splitter_params
 from hf_pipelines.research.targets import TARGETS, Target, build_target
+from hf_pipelines.research.validation_rows import VALIDATION_SHARE
 from hf_pipelines.resources.footer import SIGNALS
 from hf_pipelines.resources.ranges import ranged
 
@@ -90,21 +91,39 @@ class CrossValidationSpec(dg.Model, dg.Resolvable):
 
 
 class LearnerSpec(dg.Model, dg.Resolvable):
-    """A key of LEARNERS, its hyper-parameters and the seed of its fits."""
+    """A key of LEARNERS with its hyper-parameters, its preprocessing and calibration, and the seed of its fits.
+
+    Attributes
+    ----------
+    preprocessing : list
+        Keys of PREPROCESSING, or `type` and `params` of each, in the order in which they are applied.
+    calibration : str or mapping
+        A key of CALIBRATIONS, or its `type` and `params`.
+    validation_share : float
+        Share of the training sessions, the latest, that learners get apart which need validation rows.
+    """
 
     type: str
-    params: Mapping[str, ParamValue] = Field(default_factory=dict)
+    params: Mapping[str, Any] = Field(default_factory=dict)
+    preprocessing: Sequence[Any] = Field(default_factory=list)
+    calibration: Any = None
     seed: int = 0
+    validation_share: float = VALIDATION_SHARE
 
     # XGBoost keeps 32 bits.
     _seed = ranged("seed", low=0, high=2**31 - 1)
+    _share = ranged("validation_share", low=0.01, high=0.5)
+
+    def choice(self) -> LearnerChoice:
+        """What it names, checked."""
+        return choose_learner(self.type, self.params, preprocessing=self.preprocessing, calibration=self.calibration)
 
 
 class SignalSpec(dg.Model, dg.Resolvable):
     """A key of RULES and its parameters."""
 
     type: str
-    params: Mapping[str, ParamValue] = Field(default_factory=dict)
+    params: Mapping[str, bool | int | float | str] = Field(default_factory=dict)
 
 
 class BacktestSpec(dg.Model, dg.Resolvable):
@@ -197,9 +216,9 @@ class Strategy(dg.Component, dg.Model, dg.Resolvable):
     @field_validator("learner")
     @classmethod
     def _check_learner(cls, learner: LearnerSpec) -> LearnerSpec:
-        _require_known("learner", learner.type, LEARNERS)
+        _require_known("learner", learner.type, {**LEARNERS, **ALIASES})
         try:
-            resolve_params(learner.type, learner.params)
+            learner.choice()
         except TypeError as e:
             raise ValueError(str(e)) from e
         return learner
@@ -229,16 +248,23 @@ class Strategy(dg.Component, dg.Model, dg.Resolvable):
 
     @model_validator(mode="after")
     def _check_numbers(self) -> "Strategy":
-        task = LEARNERS[self.learner.type].task
-        if (task == "classification") != self.target.build().is_classification:
+        learner = self.learner.choice()
+        task: Task = "classification" if self.target.build().is_classification else "regression"
+        if task not in learner.tasks:
             raise ValueError(
-                f"`learner` must fit the target {self.target.type!r}, was {self.learner.type!r} for {task}."
+                f"`learner` must fit the target {self.target.type!r}, was {self.learner.type!r} for "
+                f"{' or '.join(sorted(learner.tasks)) or 'none of them: its members are for different ones'}."
             )
-        if self.training.missing == "keep" and not LEARNERS[self.learner.type].takes_nan:
-            able = ", ".join(name for name, entry in sorted(LEARNERS.items()) if entry.takes_nan)
+        if self.training.missing == "keep" and not learner.handles_missing:
+            able = ", ".join(name for name, entry in sorted(LEARNERS.items()) if entry.handles_missing)
             raise ValueError(
                 f"`training.missing` must be drop for learner {self.learner.type!r}, which takes no unknown features, was "
                 f"keep; drop such rows, or take a learner that does ({able})."
+            )
+        if self.training.weighting != "none" and not learner.takes_weights:
+            raise ValueError(
+                f"`training.weighting` must be none for learner {self.learner.type!r}, which reads no weights, was "
+                f"{self.training.weighting}; leave it out, or take another learner."
             )
         return self
 
@@ -259,7 +285,11 @@ class Strategy(dg.Component, dg.Model, dg.Resolvable):
                 name=self.cross_validation.type,
                 params=fill_splitter_params(self.cross_validation.type, self.cross_validation.given),
             ),
-            learner=LearnerPlan(name=self.learner.type, params=dict(self.learner.params), seed=self.learner.seed),
+            learner=LearnerPlan(
+                choice=self.learner.choice(),
+                seed=self.learner.seed,
+                validation_share=self.learner.validation_share,
+            ),
             rule=RulePlan(name=self.signal.type, params=dict(self.signal.params)),
             backtest=BacktestPlan(
                 engine=self.backtest.engine,

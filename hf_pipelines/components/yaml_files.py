@@ -146,10 +146,12 @@ def component_of(kind: type[Component], folder: Path) -> Component:
 def _line_of(path: Path, values: FileValues, place: Place, fault: str) -> str:
     """File and line of a fault: of the value that it refuses, where that stands below its field."""
     named = re.match(r"`([\w.]+)`", fault)
-    name = named[1].split(".")[-1] if named else ""
-    if place and name in ("", str(place[-1])):
+    parts: Place = tuple(int(each) if each.isdigit() else each for each in named[1].split(".")) if named else ()
+    if place and (not parts or parts == place[-len(parts) :]):
         return f"{path}:{values.line_of(place)}"
-    below = [each for each in values.lines if each[1 : 1 + len(place)] == place and each[-1] == name]
+    # The whole name first: of several learners inside of one each may have such a parameter.
+    of_field = [each for each in values.lines if each[1 : 1 + len(place)] == place]
+    below = [each for n in (len(parts), 1) for each in of_field if parts and each[-n:] == parts[-n:]]
     return f"{path}:{values.lines[below[0]]}" if place and below else line_of(path, ".".join(map(str, place)), fault)
 
 

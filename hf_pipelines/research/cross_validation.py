@@ -6,9 +6,9 @@ rows make a fold (`splitters`), what an estimator is (`learners`), what a metric
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import polars as pl
@@ -16,13 +16,18 @@ import polars as pl
 from hf_pipelines.research.bars import KEY_COLUMNS
 from hf_pipelines.research.learners import (
     LEARNERS,
-    Estimator,
-    ParamValue,
-    build_estimator,
+    LearnerChoice,
+    Pipeline,
+    Progress,
+    Setup,
+    Task,
+    TrainingRows,
+    build_pipeline,
     feature_array,
+    keyed,
     predict_frame,
-    resolve_params,
 )
+from hf_pipelines.research.learners.learner import NO_PROGRESS
 from hf_pipelines.research.matrix import feature_names, sample_weights
 from hf_pipelines.research.metrics import (
     class_codes,
@@ -39,6 +44,7 @@ from hf_pipelines.research.splitters.intervals import (
 )
 from hf_pipelines.research.splitters.splitter import Splitter, has_paths
 from hf_pipelines.research.targets import HORIZON, Target
+from hf_pipelines.research.validation_rows import VALIDATION_SHARE, cut_validation
 
 # What tells predictions of one symbol and bar apart, where a splitter or a target gives several.
 ROW_PARTS = (HORIZON, "path")
@@ -64,12 +70,15 @@ class CrossValidation:
         `balanced_accuracy`, `baseline_log_loss` (always predicting the training shares of the classes: what
         the model has to beat). Regression: `r2`, `rmse`. Both: `information_coefficient`, the mean over
         sessions.
+    reports : dict of str to dict
+        What learners tell of their fits, by fold (`fold 0`); without those that tell nothing.
     """
 
     predictions: pl.DataFrame
     training_intervals: pl.DataFrame
     fold_metrics: pl.DataFrame
     metrics: dict[str, float]
+    reports: dict[str, dict[str, object]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -79,18 +88,23 @@ class _Fold:
     test: np.ndarray
     path: np.ndarray | None = None
 
+    @property
+    def place(self) -> str:
+        return f"fold {self.number}"
+
 
 def cross_validate(
     matrix: pl.DataFrame,
     *,
-    learner: str,
-    params: Mapping[str, ParamValue] | None = None,
+    learner: LearnerChoice,
     splitter: Splitter,
     target: Target,
     weighting: str,
     seed: int,
     n_jobs: int = 1,
     missing: str = "drop",
+    validation_share: float = VALIDATION_SHARE,
+    progress: Callable[[str], Progress] | None = None,
 ) -> CrossValidation:
     """Fit and test a learner fold by fold.
 
@@ -102,10 +116,8 @@ def cross_validate(
     ----------
     matrix : DataFrame
         From `build_matrix`.
-    learner : str
-        A key of `LEARNERS`, of the target's task.
-    params : mapping, optional
-        Hyper-parameters that differ from the learner's defaults.
+    learner : LearnerChoice
+        From `choose_learner`, able to do the target's task.
     splitter : Splitter
         Yields the folds, e.g. `PurgedWalkForward`; a `PathSplitter` also the path of each test row.
     target : Target
@@ -119,32 +131,35 @@ def cross_validate(
         Folds at a time.
     missing : {"drop", "keep"}
         As the rows of the matrix were selected.
+    validation_share : float
+        Share of a fold's training sessions that is kept apart for learners that need validation rows: the latest ones,
+        purged from the rest, see `cut_validation`.
+    progress : callable, optional
+        `place -> Progress` for each fit, by `fold 0`, `fold 1`...
 
     Raises
     ------
     ValueError
-        If learner and target do not fit, a hyper-parameter is unknown, or training rows of a fold lack a
-        class.
-    TypeError
-        If a hyper-parameter is of the wrong type.
+        If learner and target do not fit, or training rows of a fold lack a class.
     """
     from joblib import Parallel, delayed
 
-    _check_task(learner, target)
-    resolve_params(learner, params)
+    task = _check_task(learner, target, matrix)
     folds = _folds(splitter, matrix)
     y = matrix["y"].to_numpy()
-    _check_classes({f"fold {fold.number}": y[fold.train] for fold in folds}, target)
-    X = feature_array(matrix, feature_names(matrix))
+    _check_classes({fold.place: y[fold.train] for fold in folds}, target)
+    rows = _training_rows(matrix)
 
-    def run(fold: _Fold) -> pl.DataFrame:
+    def run(fold: _Fold) -> tuple[pl.DataFrame, dict[str, object]]:
         weight = sample_weights(y[fold.train], weighting=weighting, target=target)
-        estimator = build_estimator(learner, params=params, seed=seed, n_threads=1)
-        _fit(estimator, X[fold.train], y[fold.train], learner=learner, weight=weight)
-        return _predict_fold(estimator, matrix, fold=fold, target=target, missing=missing)
+        setup = Setup(task, seed=seed, progress=progress(fold.place) if progress else NO_PROGRESS)
+        of_fold = replace(rows.take(fold.train), weight=weight)
+        pipeline = _fit(learner, of_fold, setup, place=fold.place, target=target, validation_share=validation_share)
+        return _predict_fold(pipeline, matrix, fold=fold, target=target, missing=missing), dict(pipeline.report())
 
     with _one_blas_thread():
-        results = Parallel(n_jobs=n_jobs, prefer="threads")(delayed(run)(fold) for fold in folds)
+        done = Parallel(n_jobs=n_jobs, prefer="threads")(delayed(run)(fold) for fold in folds)
+    results = [predicted for predicted, _ in done]
     predictions = pl.concat(results)
     shares = np.array([_class_shares(y[fold.train], target) for fold in folds])
     return CrossValidation(
@@ -158,6 +173,7 @@ def cross_validate(
             schema_overrides={"fold": pl.Int32},
         ),
         metrics=_pooled(latest_predictions(predictions), target=target, class_shares=shares),
+        reports={fold.place: report for fold, (_, report) in zip(folds, done, strict=True) if report},
     )
 
 
@@ -252,68 +268,87 @@ def leaked_predictions(
 def fit_final(
     matrix: pl.DataFrame,
     *,
-    learner: str,
-    params: Mapping[str, ParamValue] | None = None,
+    learner: LearnerChoice,
     target: Target,
     seed: int,
     n_threads: int = 1,
-) -> Estimator:
+    validation_share: float = VALIDATION_SHARE,
+    progress: Progress = NO_PROGRESS,
+) -> Pipeline:
     """Fit a learner on the whole training matrix with the matrix's own weights.
 
     Parameters
     ----------
     matrix : DataFrame
-        From `build_matrix`. The estimator takes features in the order of `feature_names(matrix)`: keep that
+        From `build_matrix`. The pipeline takes features in the order of `feature_names(matrix)`: keep that
         list.
-    learner, params, target, seed
+    learner, target, seed, validation_share
         As in `cross_validate`.
     n_threads : int
         Threads of the fit; the result does not depend on it.
+    progress : Progress
+        Where a long fit keeps its state.
 
     Returns
     -------
-    Estimator
-        Fitted; save it with `LEARNERS[learner].save`.
+    Pipeline
+        Fitted; its `save` makes bytes of it.
 
     Raises
     ------
-    ValueError, TypeError
+    ValueError
         As `cross_validate`.
     """
-    _check_task(learner, target)
-    y = matrix["y"].to_numpy()
-    _check_classes({"the matrix": y}, target)
-    estimator = build_estimator(learner, params=params, seed=seed, n_threads=n_threads)
-    X = feature_array(matrix, feature_names(matrix))
-    _fit(estimator, X, y, learner=learner, weight=matrix["weight"].to_numpy())
-    return estimator
+    task = _check_task(learner, target, matrix)
+    rows = _training_rows(matrix)
+    _check_classes({"the matrix": rows.y}, target)
+    setup = Setup(task, seed=seed, n_threads=n_threads, progress=progress)
+    return _fit(learner, rows, setup, place="the matrix", target=target, validation_share=validation_share)
 
 
-def feature_importances(estimator: Estimator, names: Sequence[str]) -> dict[str, float]:
-    """How much a fitted estimator uses each feature, largest first, adding up to 1 (all 0 if it uses none).
+def feature_importances(pipeline: Pipeline, names: Sequence[str]) -> dict[str, float]:
+    """How much a fitted pipeline uses each feature, largest first, adding up to 1 (all 0 if it uses none).
 
     Trees: average gain of the splits on the feature. Linear: size of the coefficient on the standardised
-    feature. Both describe the fit, not skill out of sample.
+    feature. Both describe the fit, not skill out of sample. Empty of a learner that does not tell.
 
     Raises
     ------
     ValueError
         If `names` are not as many as the features fitted.
     """
-    if hasattr(estimator, "feature_importances_"):
-        size = np.asarray(estimator.feature_importances_, dtype=np.float64)
-    else:
-        size = np.abs(np.asarray(estimator[-1].coef_, dtype=np.float64)).ravel()
-    if len(names) != len(size):
-        raise ValueError(f"`names` must be the {len(size)} features fitted, was {len(names)} of them.")
-    share = size / size.sum() if size.sum() > 0 else np.zeros(len(size))
     # Equal shares in alphabetical order, so that a chart does not change from run to run.
-    return dict(sorted(zip(names, share.tolist(), strict=True), key=lambda item: (-item[1], item[0])))
+    return dict(sorted(pipeline.importances(names).items(), key=lambda item: (-item[1], item[0])))
 
 
-def _fit(estimator: Estimator, X: np.ndarray, y: np.ndarray, *, learner: str, weight: np.ndarray) -> None:
+def _training_rows(matrix: pl.DataFrame) -> TrainingRows:
+    names = feature_names(matrix)
+    return TrainingRows(
+        keyed(matrix, "label_start", "label_end"),
+        feature_array(matrix, names),
+        tuple(names),
+        y=matrix["y"].to_numpy(),
+        weight=matrix["weight"].to_numpy(),
+    )
+
+
+def _fit(
+    learner: LearnerChoice,
+    rows: TrainingRows,
+    setup: Setup,
+    *,
+    place: str,
+    target: Target,
+    validation_share: float,
+) -> Pipeline:
+    """Fit a pipeline on training rows, of which it gets the latest apart if it needs validation rows."""
+    pipeline, validation = build_pipeline(learner, setup), None
+    if learner.needs_validation:
+        fit, held = cut_validation(rows.keys, share=validation_share)
+        rows, validation = rows.take(fit), rows.take(held)
+        _check_classes({f"{place} without its validation rows": rows.y}, target)
     with _one_blas_thread():
-        estimator.fit(X, y, **{LEARNERS[learner].weight_argument: weight})
+        return pipeline.fit(rows, validation)
 
 
 def _one_blas_thread() -> AbstractContextManager[object]:
@@ -347,10 +382,13 @@ def _training_intervals(matrix: pl.DataFrame, folds: Sequence[_Fold]) -> pl.Data
 
 
 def _predict_fold(
-    estimator: Estimator, matrix: pl.DataFrame, *, fold: _Fold, target: Target, missing: str
+    pipeline: Pipeline, matrix: pl.DataFrame, *, fold: _Fold, target: Target, missing: str
 ) -> pl.DataFrame:
     rows = matrix[fold.test]
-    predicted = predict_frame(estimator, rows, features=feature_names(matrix), classes=target.classes, missing=missing)
+    shown, wanted = _with_history(matrix, fold.test, bars=pipeline.choice.history_bars)
+    predicted = predict_frame(
+        pipeline, shown, features=feature_names(matrix), classes=target.classes, missing=missing, wanted=wanted
+    )
     trained_until = matrix["label_end"][fold.train].max()
     parts = {HORIZON: rows[HORIZON]} if HORIZON in rows.columns else {}
     parts |= {} if fold.path is None else {"path": pl.Series(fold.path, dtype=pl.Int32)}
@@ -361,6 +399,21 @@ def _predict_fold(
         pl.lit(trained_until, dtype=matrix.schema["label_end"]).alias("trained_until"),
         pl.exclude(*KEY_COLUMNS, *parts),
     )
+
+
+def _with_history(matrix: pl.DataFrame, test: np.ndarray, *, bars: int) -> tuple[pl.DataFrame, np.ndarray | None]:
+    """Rows of a test block and of the bars before each of them that a prediction reads, and which are of the block.
+
+    Features of rows before a test row were known by then, whether a fold trains on them or not.
+    """
+    if not bars:
+        return matrix[test], None
+    number = keyed(matrix)["bar"].to_numpy()
+    tested = np.unique(number[test])
+    is_shown = np.isin(number, np.unique(tested[:, None] - np.arange(bars + 1)))
+    is_test = np.zeros(matrix.height, dtype=bool)
+    is_test[test] = True
+    return matrix.filter(pl.Series(is_shown)), is_test[is_shown]
 
 
 def _describe(matrix: pl.DataFrame, fold: _Fold) -> dict[str, object]:
@@ -397,12 +450,18 @@ def _class_shares(y: np.ndarray, target: Target) -> np.ndarray:
     return np.bincount(class_codes(y), minlength=len(target.classes)) / len(y) if target.classes else np.empty(0)
 
 
-def _check_task(learner: str, target: Target) -> None:
-    resolve_params(learner)
-    task = "classification" if target.is_classification else "regression"
-    if LEARNERS[learner].task != task:
-        fitting = sorted(name for name, entry in LEARNERS.items() if entry.task == task)
-        raise ValueError(f"`learner` must be for {task} with target {target.name!r}, was {learner!r}; use {fitting}.")
+def _check_task(learner: LearnerChoice, target: Target, matrix: pl.DataFrame) -> Task:
+    task: Task = "classification" if target.is_classification else "regression"
+    if task not in learner.tasks:
+        fitting = sorted(name for name, entry in LEARNERS.items() if task in entry.tasks)
+        raise ValueError(
+            f"`learner` must be for {task} with target {target.name!r}, was {learner.name!r}; use {fitting}."
+        )
+    if HORIZON in matrix.columns and "horizons" not in learner.outputs(task):
+        raise ValueError(
+            f"`learner` must predict several horizons with target {target.name!r}, was {learner.name!r}, which predicts one."
+        )
+    return task
 
 
 def _check_classes(y_by_place: Mapping[str, np.ndarray], target: Target) -> None:

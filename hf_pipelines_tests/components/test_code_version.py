@@ -438,7 +438,15 @@ def test_an_edit_of_a_markets_yaml_touches_only_the_assets_that_read_it(versions
 @pytest.mark.parametrize(
     ("registered", "name", "field", "expected"),
     [
-        pytest.param(LEARNERS, "ridge", "build", {"ranking/cv_results", "ranking/fitted_model"}, id="learner"),
+        pytest.param(LEARNERS, "ridge", "fit", {"ranking/cv_results", "ranking/fitted_model"}, id="fit of a learner"),
+        pytest.param(
+            # A model is loaded into what was built.
+            LEARNERS,
+            "ridge",
+            "build",
+            {f"ranking/{each}" for each in ("cv_results", "fitted_model", "signals")},
+            id="learner",
+        ),
         pytest.param(RULES, "rank_long_short", "weigh", {"ranking/backtest", "ranking/signals"}, id="rule"),
     ],
 )

@@ -23,33 +23,49 @@ from hf_pipelines.research.cross_validation import (
     share_trained_on_later,
     split_by_path,
 )
-from hf_pipelines.research.learners import LEARNERS, resolve_params
+from hf_pipelines.research.learners import LearnerChoice, Setup, build_pipeline, choose_learner
 from hf_pipelines.research.matrix import build_matrix, feature_names
 from hf_pipelines.research.splitters import PurgedKFold, PurgedWalkForward
 from hf_pipelines.research.targets import build_target
+from hf_pipelines.research.validation_rows import VALIDATION_SHARE
 from hf_pipelines_tests.research.splitters.panels import Combinatorial, meets
 from hf_pipelines_tests.sample_matrix import close_of, plain_bars, random_matrix
 
 RETURN = build_target("forward_return", horizon_bars=3)
 DIRECTION = build_target("direction", horizon_bars=3)
-TARGET_OF = {"ridge": RETURN, "xgboost_classifier": DIRECTION}
-QUICK = {"ridge": {}, "xgboost_classifier": {"n_estimators": 15, "max_depth": 3}}
+TARGET_OF = {"ridge": RETURN, "xgboost_classifier": DIRECTION, "nearest_neighbours": RETURN, "voting": DIRECTION}
+TREES = {"n_estimators": 15, "max_depth": 3}
+QUICK = {
+    "ridge": {},
+    "xgboost_classifier": TREES,
+    "nearest_neighbours": {"n_neighbors": 20},
+    "voting": {
+        "members": [
+            {"type": "xgboost", "params": TREES},
+            {"type": "nearest_neighbours", "params": {"n_neighbors": 20}, "preprocessing": ["standard_scaling"]},
+        ]
+    },
+}
 SPLITTER = PurgedWalkForward(n_splits=3, test_sessions=12, embargo_sessions=1)
 KEYS = ["symbol", "session", "ts"]
 
-each_learner = pytest.mark.parametrize("learner", sorted(LEARNERS))
+each_learner = pytest.mark.parametrize("learner", sorted(QUICK))
 
 
-def validate(matrix, learner, *, splitter=SPLITTER, weighting="none", n_jobs=1, params=None):
+def chosen(learner: str) -> LearnerChoice:
+    return choose_learner(learner, QUICK[learner])
+
+
+def validate(matrix, learner, *, splitter=SPLITTER, weighting="none", n_jobs=1, target=None, share=VALIDATION_SHARE):
     return cross_validate(
         matrix,
-        learner=learner,
-        params=QUICK[learner] if params is None else params,
+        learner=chosen(learner) if isinstance(learner, str) else learner,
         splitter=splitter,
-        target=TARGET_OF[learner],
+        target=target or TARGET_OF[learner],
         weighting=weighting,
         seed=5,
         n_jobs=n_jobs,
+        validation_share=share,
     )
 
 
@@ -72,7 +88,7 @@ def test_cross_validate_class_weights_come_from_training_rows_alone():
     matrix = random_matrix(DIRECTION)
     predictions = validate(matrix, "xgboost_classifier", weighting="class_balance").predictions
     X, y = features_of(matrix), matrix["y"].to_numpy()
-    params = resolve_params("xgboost_classifier", QUICK["xgboost_classifier"])
+    params = chosen("xgboost_classifier").params
     for fold, (train, test) in enumerate(SPLITTER.split(matrix)):
         bare = XGBClassifier(**params, random_state=5, n_jobs=1)
         bare.fit(X[train], y[train], sample_weight=compute_sample_weight("balanced", y[train]))
@@ -141,14 +157,10 @@ def memory_of_neighbours(*, is_purged: bool) -> float:
         matrix = matrix.with_columns(label_start="ts", label_end="ts")
     result = cross_validate(
         matrix,
-        learner="xgboost_classifier",
-        params={
-            "n_estimators": 40,
-            "max_depth": 6,
-            "subsample": 1.0,
-            "colsample_bytree": 1.0,
-            "min_child_weight": 1,
-        },
+        learner=choose_learner(
+            "xgboost",
+            {"n_estimators": 40, "max_depth": 6, "subsample": 1.0, "colsample_bytree": 1.0, "min_child_weight": 1},
+        ),
         splitter=PurgedWalkForward(n_splits=30, test_sessions=1, step_sessions=4),
         target=two_sided,
         weighting="none",
@@ -257,37 +269,38 @@ def test_cross_validate_fold_without_a_class_raises_naming_it():
 def test_fit_final_matrix_without_a_class_raises_naming_it():
     matrix = random_matrix(DIRECTION).filter(pl.col("y") != 2)
     with pytest.raises(ValueError, match=r"the matrix lacks \['up'\]"):
-        fit_final(matrix, learner="xgboost_classifier", target=DIRECTION, seed=0)
+        fit_final(matrix, learner=chosen("xgboost_classifier"), target=DIRECTION, seed=0)
 
 
 @pytest.mark.parametrize(
     ("learner", "target", "known"),
-    [("ridge", DIRECTION, "xgboost_classifier"), ("xgboost_classifier", RETURN, "ridge")],
+    [("ridge", DIRECTION, "xgboost"), ("xgboost_classifier", RETURN, "ridge")],
     ids=["regressor on classes", "classifier on returns"],
 )
 def test_cross_validate_learner_of_other_task_raises_naming_one_that_fits(learner, target, known):
     matrix = random_matrix(target)
     message = f"`learner` must be for .*was '{learner}'; use .*{known}"
     with pytest.raises(ValueError, match=message):
-        cross_validate(matrix, learner=learner, splitter=SPLITTER, target=target, weighting="none", seed=0)
+        validate(matrix, learner, target=target)
     with pytest.raises(ValueError, match=message):
-        fit_final(matrix, learner=learner, target=target, seed=0)
+        fit_final(matrix, learner=chosen(learner), target=target, seed=0)
 
 
 def test_fit_final_uses_all_rows_and_the_weights_of_the_matrix():
     matrix = random_matrix(DIRECTION)
     weight = compute_sample_weight("balanced", matrix["y"])
-    params = resolve_params("xgboost_classifier", QUICK["xgboost_classifier"])
+    params = chosen("xgboost_classifier").params
     bare = XGBClassifier(**params, random_state=5, n_jobs=1)
     bare.fit(features_of(matrix), matrix["y"].to_numpy(), sample_weight=weight)
     ours = fit_final(
         matrix.with_columns(weight=pl.Series(weight)),
-        learner="xgboost_classifier",
-        params=QUICK["xgboost_classifier"],
+        learner=chosen("xgboost_classifier"),
         target=DIRECTION,
         seed=5,
     )
-    np.testing.assert_array_equal(ours.predict_proba(features_of(matrix)), bare.predict_proba(features_of(matrix)))
+    np.testing.assert_array_equal(
+        ours.estimator.predict_proba(features_of(matrix)), bare.predict_proba(features_of(matrix))
+    )
 
 
 @each_learner
@@ -296,32 +309,35 @@ def test_fit_final_any_number_of_threads_saves_the_same_bytes(learner):
     fits = [
         fit_final(
             matrix,
-            learner=learner,
-            params=QUICK[learner],
+            learner=chosen(learner),
             target=TARGET_OF[learner],
             seed=5,
             n_threads=n_threads,
         )
         for n_threads in (1, 2, 4)
     ]
-    assert len({LEARNERS[learner].save(estimator) for estimator in fits}) == 1
+    assert len({pipeline.save() for pipeline in fits}) == 1
 
 
 @each_learner
 def test_feature_importances_find_the_planted_feature_and_survive_saving(learner):
     matrix = random_matrix(TARGET_OF[learner], sessions=250, skill=0.8)
-    estimator = fit_final(matrix, learner=learner, params=QUICK[learner], target=TARGET_OF[learner], seed=5)
+    pipeline = fit_final(matrix, learner=chosen(learner), target=TARGET_OF[learner], seed=5)
     names = feature_names(matrix)
-    importances = feature_importances(estimator, names)
+    importances = feature_importances(pipeline, names)
+    if chosen(learner).entry.importances is None:
+        assert importances == {}
+        return
     assert next(iter(importances)) == "feature_0" and sorted(importances) == names
     assert sum(importances.values()) == pytest.approx(1.0)
     assert list(importances.values()) == sorted(importances.values(), reverse=True)
-    entry = LEARNERS[learner]
-    assert feature_importances(entry.load(entry.save(estimator)), names) == importances
+    task = "classification" if TARGET_OF[learner].is_classification else "regression"
+    loaded = build_pipeline(chosen(learner), Setup(task)).load(pipeline.save())
+    assert feature_importances(loaded, names) == importances
 
 
 def test_feature_importances_wrong_number_of_names_raises():
-    estimator = fit_final(random_matrix(RETURN), learner="ridge", target=RETURN, seed=0)
+    estimator = fit_final(random_matrix(RETURN), learner=chosen("ridge"), target=RETURN, seed=0)
     with pytest.raises(ValueError, match="`names` must be the 5 features fitted, was 2"):
         feature_importances(estimator, ["a", "b"])
 

@@ -17,7 +17,6 @@ from hf_pipelines.components.strategy_stages.plan import (
     REGISTRIES,
     StrategyPlan,
     learner_fields,
-    learner_functions,
     single,
 )
 from hf_pipelines.research.cross_validation import (
@@ -26,7 +25,6 @@ from hf_pipelines.research.cross_validation import (
     leaked_predictions,
     share_trained_on_later,
 )
-from hf_pipelines.research.learners import LEARNERS
 from hf_pipelines.research.splitters import SPLITTERS, build_splitter
 from hf_pipelines.research.targets import Target
 from hf_pipelines.resources.parquet_io_manager import Loaded
@@ -45,14 +43,14 @@ def cv_results(plan: StrategyPlan) -> Stage:
         began = perf_counter()
         result = cross_validate(
             single(inputs["training_matrix"], key).frame,
-            learner=plan.learner.name,
-            params=plan.learner.params,
+            learner=plan.learner.choice,
             splitter=plan.splitter.build(),
             target=plan.target,
             weighting=plan.training.weighting,
             seed=plan.learner.seed,
             n_jobs=FOLDS_AT_A_TIME,
             missing=plan.training.missing,
+            validation_share=plan.learner.validation_share,
         )
         metadata = {
             "fold_metrics": dg.MetadataValue.md(markdown_table(result.fold_metrics)),
@@ -69,6 +67,7 @@ def cv_results(plan: StrategyPlan) -> Stage:
                 "metrics": result.metrics,
                 "training_intervals": _as_facts(result.training_intervals),
                 "trained_on_later": metadata["trained_on_later"],
+                **({"reports": result.reports} if result.reports else {}),
             },
         )
         return content, metadata
@@ -95,7 +94,7 @@ def cv_results(plan: StrategyPlan) -> Stage:
             f"Out-of-fold predictions ({plan.splitter.name}: {SPLITTERS[plan.splitter.name].summary}): no row is predicted by a "
             "model trained on a row that shares an instant with it, from the bar to the label's end of both."
         ),
-        kinds=frozenset({LEARNERS[plan.learner.name].family, "parquet"}),
+        kinds=frozenset({plan.learner.choice.entry.family, "parquet"}),
         partitions=plan.market.partitions.weekly,
         inputs=(matrix,),
         compute=each_partition(compute),
@@ -107,7 +106,7 @@ def cv_results(plan: StrategyPlan) -> Stage:
             build_splitter,
             SPLITTERS[plan.splitter.name].build,
             Target,
-            *learner_functions(plan),
+            *plan.learner.choice.fitting_functions(),
             fields={
                 **learner_fields(plan),
                 "splitter": [plan.splitter.name, dict(plan.splitter.params)],

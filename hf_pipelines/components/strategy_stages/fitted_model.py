@@ -1,5 +1,6 @@
 """`<strategy>/fitted_model`: the model that serves a week, its card, and its run in the experiment tracker."""
 
+import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
@@ -18,16 +19,15 @@ from hf_pipelines.components.strategy_stages.plan import (
     REGISTRIES,
     StrategyPlan,
     learner_fields,
-    learner_functions,
     single,
 )
 from hf_pipelines.research.cross_validation import feature_importances, fit_final
-from hf_pipelines.research.learners import LEARNERS, resolve_params
+from hf_pipelines.research.learners import Pipeline, Setup, build_pipeline, choose_learner
 from hf_pipelines.research.matrix import feature_names
 from hf_pipelines.research.targets import Target
 from hf_pipelines.resources.footer import FITTED_MODEL
 from hf_pipelines.resources.parquet_io_manager import Loaded
-from hf_pipelines.resources.partition_codec import Content
+from hf_pipelines.resources.partition_codec import Content, Stored
 
 
 def fitted_model(plan: StrategyPlan) -> Stage:
@@ -35,28 +35,28 @@ def fitted_model(plan: StrategyPlan) -> Stage:
     partitions = plan.market.partitions
     matrix = StageInput("training_matrix", plan.asset("training_matrix"), guards=("replay",))
     cross_validation = StageInput("cv_results", plan.asset("cv_results"), guards=("out_of_fold",))
-    learner = LEARNERS[plan.learner.name]
+    learner = plan.learner.choice
 
     def compute(run: StageRun, inputs: Mapping[str, Loaded], key: str) -> tuple[Content, Mapping[str, Any]]:
         began = perf_counter()
         train = single(inputs["training_matrix"], key).frame
-        estimator = fit_final(
+        pipeline = fit_final(
             train,
-            learner=plan.learner.name,
-            params=plan.learner.params,
+            learner=learner,
             target=plan.target,
             seed=plan.learner.seed,
             n_threads=1,
+            validation_share=plan.learner.validation_share,
         )
         names = feature_names(train)
-        importances = feature_importances(estimator, names)
-        artifact = learner.save(estimator)
+        importances = feature_importances(pipeline, names)
+        report = pipeline.report()
         facts = single(inputs["cv_results"], key).footer.facts
         card = pl.DataFrame(
             {
                 "strategy": [plan.name],
                 "week": [key],
-                "learner": [plan.learner.name],
+                "learner": [learner.name],
                 "as_of": [partitions.week_begin(key)],
                 "created_at": [run.now],
                 "trained_until": [train["label_end"].max()],
@@ -68,15 +68,18 @@ def fitted_model(plan: StrategyPlan) -> Stage:
         )
         content = Content(
             card,
-            attachments={model_name(plan): artifact},
+            attachments={model_name(pipeline): pipeline.save()},
             inputs={**inputs["training_matrix"].hashes([key]), **inputs["cv_results"].hashes([key])},
             facts={
-                "params": resolve_params(plan.learner.name, plan.learner.params),
+                # What the model is built of anew where it is loaded.
+                "learner": learner.settings(),
+                "params": learner.settings()["params"],
                 "metrics": facts["metrics"],
                 # Of a walk-forward 0; absent in results stored before there were other splitters.
                 "trained_on_later": facts.get("trained_on_later", 0.0),
                 "importances": importances,
                 "mlflow_run_id": run.tracked.get(key, ""),
+                **({"report": report} if report else {}),
             },
         )
         return content, _model_metadata(content, importances, seconds=perf_counter() - began)
@@ -94,7 +97,7 @@ def fitted_model(plan: StrategyPlan) -> Stage:
             "The model that serves the week, fitted on the whole training matrix. The Parquet row is its card; the "
             "native artifact is attached and its sha256 checked before it is parsed."
         ),
-        kinds=frozenset({LEARNERS[plan.learner.name].family, "mlflow"}),
+        kinds=frozenset({learner.entry.family, "mlflow"}),
         partitions=partitions.weekly,
         inputs=(matrix, cross_validation),
         compute=each_partition(compute),
@@ -103,7 +106,7 @@ def fitted_model(plan: StrategyPlan) -> Stage:
             fit_final,
             feature_importances,
             Target,
-            *learner_functions(plan),
+            *learner.fitting_functions(),
             fields={**learner_fields(plan), "timezone": plan.market.partitions.timezone},
             chosen_from=REGISTRIES,
         ),
@@ -119,18 +122,37 @@ def fitted_model(plan: StrategyPlan) -> Stage:
     )
 
 
-def model_name(plan: StrategyPlan) -> str:
-    """Name of the model's artifact among the attachments."""
-    return f"model.{LEARNERS[plan.learner.name].extension}"
+def model_name(pipeline: Pipeline) -> str:
+    """Name of a model's artifact among the attachments."""
+    return f"model.{pipeline.extension}"
+
+
+def load_model(models: Loaded, model: Stored) -> Pipeline:
+    """The pipeline of a stored week, built of what its footer says that it was fitted with.
+
+    Raises
+    ------
+    ValueError
+        If its artifact is not what the footer says, or of a learner that is not registered any more.
+    """
+    row, facts = model.frame.row(0, named=True), model.footer.facts
+    # Models of before a learner had parts tell its name and its parameters apart.
+    settings: Any = facts.get("learner") or {"type": row["learner"], "params": facts["params"]}
+    choice = choose_learner(
+        settings["type"],
+        settings["params"],
+        preprocessing=settings.get("preprocessing", ()),
+        calibration=settings.get("calibration"),
+    )
+    pipeline = build_pipeline(choice, Setup("classification" if row["classes"] else "regression"))
+    return pipeline.load(models.attachment(model.footer.partition, model_name(pipeline)))
 
 
 def _model_metadata(content: Content, importances: Mapping[str, float], *, seconds: float) -> dict[str, Any]:
-    from hf_pipelines.research.plots import importances_png
-
     row = content.frame.row(0, named=True)
     (artifact,) = content.attachments.values()
     return {
-        "importances": picture(importances_png(list(importances), list(importances.values()))),
+        **_importances(importances),
         **numeric(content.facts["metrics"]),
         **({"trained_on_later": share} if (share := content.facts["trained_on_later"]) else {}),
         "train_rows": row["n_rows"],
@@ -140,6 +162,14 @@ def _model_metadata(content: Content, importances: Mapping[str, float], *, secon
         "trained_until": str(row["trained_until"]),
         "mlflow_run_id": content.facts["mlflow_run_id"],
     }
+
+
+def _importances(importances: Mapping[str, float]) -> dict[str, Any]:
+    from hf_pipelines.research.plots import importances_png
+
+    if not importances:
+        return {}
+    return {"importances": picture(importances_png(list(importances), list(importances.values())))}
 
 
 class _ModelTracker:
@@ -156,7 +186,7 @@ class _ModelTracker:
         row = content.frame.row(0, named=True)
         self.partition_runs.log(
             partition,
-            params={"learner": self.plan.learner.name, **content.facts["params"]},  # type: ignore[dict-item]
+            params={**_flat(content.facts["learner"]), "learner": self.plan.learner.choice.name},
             metrics=numeric(content.facts["metrics"]),
             tags={
                 "hf.content_hash": digest,
@@ -166,6 +196,13 @@ class _ModelTracker:
                 "hf.inputs": ",".join(each for hashes in content.inputs.values() for each in hashes.values()),
             },
         )
+
+
+def _flat(settings: Any) -> dict[str, Any]:
+    """Settings of a learner as the tracker keeps them: parameters by their names, those with parts as JSON."""
+    parts = {name: settings[name] for name in ("preprocessing", "calibration") if name in settings}
+    found = {**settings["params"], **parts}
+    return {name: json.dumps(each) if isinstance(each, list | dict) else each for name, each in found.items()}
 
 
 @contextmanager

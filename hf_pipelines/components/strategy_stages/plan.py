@@ -15,7 +15,7 @@ from hf_pipelines.components.stage import StageInput
 from hf_pipelines.research.backtest import ENGINES, BacktestResult, Fill
 from hf_pipelines.research.bars import KEY_COLUMNS
 from hf_pipelines.research.costs import Costs
-from hf_pipelines.research.learners import LEARNERS, ParamValue, resolve_params
+from hf_pipelines.research.learners import ALIASES, CALIBRATIONS, LEARNERS, PREPROCESSING, LearnerChoice
 from hf_pipelines.research.signals import RULES
 from hf_pipelines.research.splitters import SPLITTERS, Splitter, build_splitter
 from hf_pipelines.research.targets import TARGETS, Target
@@ -23,7 +23,7 @@ from hf_pipelines.resources.parquet_io_manager import Loaded
 from hf_pipelines.resources.partition_codec import Stored
 
 # What a strategy chooses from: its stages' versions hold what it chose, not the rest.
-REGISTRIES = (TARGETS, SPLITTERS, LEARNERS, RULES, ENGINES)
+REGISTRIES = (TARGETS, SPLITTERS, LEARNERS, ALIASES, PREPROCESSING, CALIBRATIONS, RULES, ENGINES)
 
 
 @dataclass(frozen=True)
@@ -54,11 +54,11 @@ class SplitterPlan:
 
 @dataclass(frozen=True)
 class LearnerPlan:
-    """A key of `LEARNERS`, the parameters that differ from its defaults, and the seed of its fits."""
+    """A learner with its preprocessing and calibration, the seed of its fits, and the share of validation rows."""
 
-    name: str
-    params: Mapping[str, ParamValue]
+    choice: LearnerChoice
     seed: int
+    validation_share: float
 
 
 @dataclass(frozen=True)
@@ -108,7 +108,13 @@ class StrategyPlan:
     def all_features(self) -> list[str]:
         return [name for names in self.feature_names.values() for name in names]
 
-    def feature_inputs(self, first_week: int, last_week: int) -> tuple[StageInput, ...]:
+    @property
+    def learner_weeks(self) -> int:
+        """Weeks before a session that hold the bars which its predictions read."""
+        n_bars = self.learner.choice.history_bars
+        return weeks_of_bars(self.market, n_bars) if n_bars else 0
+
+    def feature_inputs(self, first_week: int, last_week: int, *, offsets_a_week: int = 1) -> tuple[StageInput, ...]:
         return tuple(
             StageInput(
                 f"features_{group}",
@@ -118,6 +124,7 @@ class StrategyPlan:
                 guards=("replay",),
                 is_optional=True,
                 fails_alone=True,
+                offsets_a_week=offsets_a_week,
             )
             for group in self.feature_names
         )
@@ -145,13 +152,10 @@ def single(loaded: Loaded, key: str) -> Stored:
     return loaded.parts[key]
 
 
-def learner_functions(plan: StrategyPlan) -> tuple[Any, ...]:
-    learner = LEARNERS[plan.learner.name]
-    return (learner.build, learner.save)
-
-
 def learner_fields(plan: StrategyPlan) -> dict[str, Any]:
-    return {"learner": [plan.learner.name, resolve_params(plan.learner.name, plan.learner.params), plan.learner.seed]}
+    learner = plan.learner
+    shares = {"validation_share": learner.validation_share} if learner.choice.needs_validation else {}
+    return {"learner": [learner.choice.settings(), learner.seed], **shares}
 
 
 def trading_fields(plan: StrategyPlan) -> dict[str, Any]:

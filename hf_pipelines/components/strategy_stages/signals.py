@@ -13,11 +13,11 @@ from hf_pipelines.components.display import markdown_table
 from hf_pipelines.components.stage import Stage, StageInput, week_of_key
 from hf_pipelines.components.stage_checks import Finding, StageCheck, replay_guard
 from hf_pipelines.components.stage_run import StageRun, each_partition
-from hf_pipelines.components.strategy_stages.fitted_model import model_name
+from hf_pipelines.components.strategy_stages.fitted_model import load_model
 from hf_pipelines.components.strategy_stages.plan import REGISTRIES, StrategyPlan, feature_frames
 from hf_pipelines.partitions import parse_key
 from hf_pipelines.research.bars import KEY_COLUMNS
-from hf_pipelines.research.learners import LEARNERS, predict_frame
+from hf_pipelines.research.learners import build_pipeline, choose_learner, predict_frame
 from hf_pipelines.research.matrix import join_features, usable_rows
 from hf_pipelines.research.signals import RULES, add_absent_members, apply_rule, reasons
 from hf_pipelines.resources.footer import SIGNALS
@@ -31,7 +31,7 @@ SIGNALS_SCHEMA_VERSION = 2
 def signals(plan: StrategyPlan) -> Stage:
     """`<strategy>/signals`: target weights of one session, one immutable issue a day."""
     partitions = plan.market.partitions
-    features = plan.feature_inputs(0, 0)
+    features = plan.feature_inputs(-plan.learner_weeks, 0, offsets_a_week=7)
     models = StageInput(
         "fitted_model",
         plan.asset("fitted_model"),
@@ -44,15 +44,19 @@ def signals(plan: StrategyPlan) -> Stage:
     def compute(run: StageRun, inputs: Mapping[str, Loaded], key: str) -> tuple[Content, Mapping[str, Any]]:
         session = parse_key(key)
         partitions.require_session(session)
-        week = week_of_key(key)
         *_, model = require_all(
-            *(partial(inputs[each.name].require, [week]) for each in features),
+            *(partial(inputs[each.name].require, [*history_sessions(plan, key)]) for each in features),
             partial(_model_for, plan, inputs["fitted_model"], key),
         )
         weights = _signal_frame(plan, inputs, key, model, now=run.now)
         hashes = inputs["fitted_model"].hashes([model.footer.partition])
         for each in features:
-            hashes |= inputs[each.name].session_hash(week, key)
+            for of_week, days in history_sessions(plan, key).items():
+                # A session before it may have no row.
+                held = inputs[each.name].parts[of_week].footer.session_hashes
+                for day in (day for day in days if day in held or day == key):
+                    for asset, found in inputs[each.name].session_hash(of_week, day).items():
+                        hashes[asset] = {**hashes.get(asset, {}), **found}
         # Below a day an issue has several decisions: what is shown is the last one.
         last = weights.filter(pl.col("ts") == pl.col("ts").max())
         metadata = {
@@ -89,14 +93,16 @@ def signals(plan: StrategyPlan) -> Stage:
             "Target weights decided at the session's close by the model of its week. Written once: a later recomputation "
             "is kept beside it with a table of differences. `issue_kind` is live if issued before the next open."
         ),
-        kinds=frozenset({LEARNERS[plan.learner.name].family, "parquet"}),
+        kinds=frozenset({plan.learner.choice.entry.family, "parquet"}),
         partitions=partitions.daily,
         inputs=(*features, models),
         compute=each_partition(compute, is_needed=lambda key: partitions.is_session(parse_key(key))),
         code_version=code_version(
             join_features,
             predict_frame,
-            LEARNERS[plan.learner.name].load,
+            choose_learner,
+            build_pipeline,
+            *plan.learner.choice.predicting_functions(),
             usable_rows,
             add_absent_members,
             reasons,
@@ -109,6 +115,7 @@ def signals(plan: StrategyPlan) -> Stage:
                 "features": plan.feature_names,
                 "rule": [plan.rule.name, dict(plan.rule.params)],
                 "max_model_age_weeks": plan.max_model_age_weeks,
+                **({"history_bars": plan.learner.choice.history_bars} if plan.learner_weeks else {}),
             },
             chosen_from=REGISTRIES,
         ),
@@ -152,9 +159,9 @@ def _signal_frame(
     plan: StrategyPlan, inputs: Mapping[str, Loaded], key: str, model: Stored, *, now: datetime
 ) -> pl.DataFrame:
     session, week = parse_key(key), week_of_key(key)
-    joined = join_features(
-        [frame.filter(pl.col("session") == session) for frame in feature_frames(plan, inputs, [week])]
-    )
+    with_history = _features_with_history(plan, inputs, key)
+    is_of_session = (with_history["session"] == session).to_numpy()
+    joined = with_history.filter(pl.Series(is_of_session))
     if joined.is_empty():
         raise ValueError(
             f"`features` of {plan.market.name} must hold session {key}, had no row of it; see that the source has "
@@ -166,12 +173,12 @@ def _signal_frame(
             f"`features` of {plan.market.name} must be complete for a symbol on {key}, were for none of {joined.height}; "
             "the longest lookback reaches before the first bar."
         )
-    estimator = LEARNERS[plan.learner.name].load(
-        inputs["fitted_model"].attachment(model.footer.partition, model_name(plan))
-    )
+    pipeline = load_model(inputs["fitted_model"], model)
     classes = [each for each in model.frame["classes"][0].split(",") if each]
     names = model.frame["features"][0].split(",")
-    predicted = predict_frame(estimator, joined, features=names, classes=classes, missing=plan.training.missing)
+    predicted = predict_frame(
+        pipeline, with_history, features=names, classes=classes, missing=plan.training.missing, wanted=is_of_session
+    )
     predictions = add_absent_members(predicted, plan.market.universe.member_sessions([session]))
     weights = apply_rule(predictions, rule=plan.rule.name, params=plan.rule.params)
     partitions = plan.market.partitions
@@ -192,6 +199,27 @@ def _signal_frame(
         )
         .sort("symbol")
     )
+
+
+def history_sessions(plan: StrategyPlan, key: str) -> dict[str, list[str]]:
+    """Sessions whose features a day's signals read, by week: its own, and those that a learner of sequences looks back."""
+    partitions = plan.market.partitions
+    if not plan.learner_weeks:
+        return {week_of_key(key): [key]}
+    weeks = partitions.weeks_around(week_of_key(key), first=-plan.learner_weeks, last=0)
+    days = [day.isoformat() for week in weeks for day in partitions.sessions_of_week(week) if day.isoformat() <= key]
+    # A session has a bar at least.
+    kept = days[-plan.learner.choice.history_bars - 1 :]
+    return {week: held for week in weeks if (held := [day for day in kept if week_of_key(day) == week])}
+
+
+def _features_with_history(plan: StrategyPlan, inputs: Mapping[str, Loaded], key: str) -> pl.DataFrame:
+    """Features of a session's rows and of those before them that the learner reads, in the order of training."""
+    sessions = history_sessions(plan, key)
+    days = [parse_key(day) for held in sessions.values() for day in held]
+    frames = feature_frames(plan, inputs, [*sessions])
+    joined = join_features([frame.filter(pl.col("session").is_in(days)) for frame in frames])
+    return joined.sort("ts", "symbol") if plan.learner_weeks else joined
 
 
 def issue_kind(*, now: datetime, decision: datetime, next_open: datetime, model_created_at: datetime) -> str:

@@ -1,50 +1,169 @@
-"""The form of a registry entry: what a learner is, to everything that fits, tunes, saves or loads one.
+"""The contract of learners: what an entry of `LEARNERS` declares, and the rows that it gets.
 
-Lives here: the two dataclasses. Not here: any particular learner (one module each) or the registry
-(`learners`).
+Lives here: the dataclasses, and the one call each by which an entry is fitted and asked. Not here: any particular learner
+(one module each), the registry (`registry`), preprocessing and calibration around a learner (`pipeline`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Any, Literal, TypeAlias
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal, Protocol, Self, TypeAlias
 
-from hf_pipelines.research.params import Limits, ParamValue
+import numpy as np
+import polars as pl
 
-# A scikit-learn estimator: fit, predict, get_params, and predict_proba for a classifier. scikit-learn has no
-# types.
+from hf_pipelines.research.params import Param
+
+# A scikit-learn estimator: fit, predict, get_params, and predict_proba for a classifier. scikit-learn has no types. Of a
+# keyed learner: `fit(rows, validation)`, `predict(rows, wanted)` and, for classes, `classes_` and `predict_proba(rows,
+# wanted)`.
 Estimator: TypeAlias = Any
+
+Task = Literal["regression", "classification"]
+
+# "point": `predict`, one number a row. "classes": `predict_proba`, a column a class. "quantiles": `predict_quantiles`, a
+# column for each of its parameter `quantiles`. "horizons": training rows tell the horizon of their label in `keys`, and
+# `predict` has a column for each of its parameter `horizons`.
+Output = Literal["point", "classes", "quantiles", "horizons"]
+
+
+class Progress(Protocol):
+    """Where a long fit keeps its state and reports: what was killed goes on from there."""
+
+    def restore(self) -> bytes | None:
+        """State that was kept last; None at the first try."""
+
+    def keep(self, state: bytes) -> None:
+        """Keep what the fit needs to go on to the same bits."""
+
+    def log(self, step: int, values: Mapping[str, float]) -> None:
+        """Report numbers of a step, such as the losses of an epoch."""
+
+
+class _NoProgress:
+    """Keeps nothing."""
+
+    def restore(self) -> bytes | None:
+        return None
+
+    def keep(self, state: bytes) -> None:
+        pass
+
+    def log(self, step: int, values: Mapping[str, float]) -> None:
+        pass
+
+
+NO_PROGRESS: Progress = _NoProgress()
 
 
 @dataclass(frozen=True)
-class SearchRange:
-    """Interval a tuner may draw a hyper-parameter from, both ends included.
+class Setup:
+    """What an estimator is built for, besides its parameters.
 
     Attributes
     ----------
-    low, high : float
-        Ends of the interval.
-    is_integer : bool
-        Draw whole numbers only.
-    is_log : bool
-        Draw uniformly in the logarithm.
+    task : {"regression", "classification"}
+    seed : int
+        Of everything random in the fit.
+    n_threads : int
+        Threads of one fit; the result does not depend on it.
+    progress : Progress
+        For fits of many steps.
     """
 
-    low: float
-    high: float
-    is_integer: bool = False
-    is_log: bool = False
-
-    def __post_init__(self) -> None:
-        """Check that the interval is one."""
-        if not self.low < self.high:
-            raise ValueError(f"`low` must be below `high`, was {self.low} against {self.high}.")
-        if self.is_log and self.low <= 0:
-            raise ValueError(f"`low` must be above zero for a logarithmic range, was {self.low}.")
+    task: Task
+    seed: int = 0
+    n_threads: int = 1
+    progress: Progress = NO_PROGRESS
 
 
 @dataclass(frozen=True)
+class Rows:
+    """Rows to predict, or with `TrainingRows` to fit.
+
+    Attributes
+    ----------
+    keys : DataFrame
+        `symbol`, `session`, `ts`, and `bar`: the number of the row's `ts` among all times, so that neighbouring rows of a
+        symbol differ by one, and by more across a gap. Training rows also `label_start` and `label_end`, and `horizon` of
+        a target with several. Sorted by (ts, symbol).
+    X : ndarray of shape (n_rows, n_features), float32
+    names : tuple of str
+        Of the columns of `X`.
+    """
+
+    keys: pl.DataFrame
+    X: np.ndarray
+    names: tuple[str, ...]
+
+    def __len__(self) -> int:
+        """Number of rows."""
+        return len(self.X)
+
+    @property
+    def frame(self) -> pl.DataFrame:
+        """Keys and features side by side."""
+        columns = [pl.Series(name, self.X[:, at]) for at, name in enumerate(self.names)]
+        return self.keys.with_columns(columns)
+
+    def take(self, which: np.ndarray) -> Self:
+        """The rows of a mask, or of row numbers in their order."""
+        index = np.flatnonzero(which) if which.dtype == bool else which
+        return replace(self, keys=self.keys[index], X=self.X[index])
+
+    def with_features(self, X: np.ndarray, names: Sequence[str]) -> Self:
+        """The same rows with other columns."""
+        return replace(self, X=np.ascontiguousarray(X, dtype=np.float32), names=tuple(names))
+
+
+@dataclass(frozen=True)
+class TrainingRows(Rows):
+    """Rows with what is learned from them.
+
+    Attributes
+    ----------
+    y : ndarray of shape (n_rows,), float64
+        Class codes or returns.
+    weight : ndarray of shape (n_rows,), float64
+    """
+
+    y: np.ndarray
+    weight: np.ndarray
+
+    def take(self, which: np.ndarray) -> Self:
+        """The rows of a mask, or of row numbers in their order."""
+        index = np.flatnonzero(which) if which.dtype == bool else which
+        return replace(super().take(index), y=self.y[index], weight=self.weight[index])
+
+
+@dataclass(frozen=True)
+class ModelFormat:
+    """How something fitted becomes bytes, in a data format: never pickle.
+
+    Attributes
+    ----------
+    extension : str
+        File name extension of the bytes.
+    save : callable
+        Fitted to bytes; equal fits give equal bytes.
+    load : callable
+        `(bytes, the same as built and not fitted) -> fitted`, which predicts bit for bit the same. It parses: check the
+        sha256 of the bytes first.
+    """
+
+    extension: str
+    save: Callable[[Estimator], bytes]
+    load: Callable[[bytes, Estimator], Estimator]
+
+
+def plain_outputs(params: Mapping[str, Any], task: Task) -> tuple[Output, ...]:
+    """Probabilities of classes, or one number."""
+    return ("classes",) if task == "classification" else ("point",)
+
+
+@dataclass(frozen=True, kw_only=True)
 class Learner:
     """A family of estimators with its hyper-parameters and its own file format.
 
@@ -52,39 +171,104 @@ class Learner:
     ----------
     name : str
         Key in `LEARNERS`.
-    family : {"xgboost", "sklearn"}
-        Library the estimator comes from.
-    task : {"classification", "regression"}
+    family : str
+        Library that the estimator comes from; shown at the assets.
+    tasks : frozenset of {"regression", "classification"}
         Which targets it can fit.
     build : callable
-        `(every hyper-parameter, seed, n_threads) -> estimator`, not fitted. Call `build_estimator` instead,
-        which checks names and fills in defaults.
-    defaults : mapping
-        Every hyper-parameter a strategy may set, with its default.
-    limits : mapping of str to tuple
-        Lowest and highest value of every number, and the names of every text: what the library takes and a fit survives.
-    search_space : mapping of str to SearchRange
-        The few worth tuning, by default.
-    takes_nan : bool
-        Whether `fit` and `predict` take rows with unknown features.
-    weight_argument : str
-        Keyword by which `fit` takes sample weights: a Pipeline wants `<step>__sample_weight`.
-    extension : str
-        File name extension of the saved bytes.
-    save, load : callable
-        Fitted estimator to bytes and back, in the library's own data format: never pickle. The loaded
-        estimator predicts bit for bit the same. `load` parses: check the sha256 of the bytes first.
+        `(every hyper-parameter, Setup) -> estimator`, not fitted. Nested learners are pipelines by then, with `fit(rows,
+        validation)`, `predict(rows, wanted)`, `save()` and `load(bytes)`. Call `build_pipeline` instead, which checks
+        names and fills in defaults.
+    params : mapping of str to Param
+        Every hyper-parameter that a strategy may set.
+    format : ModelFormat
+    check : callable, optional
+        Raises ValueError for parameters that make no sense together.
+    fit : callable, optional
+        `(estimator, TrainingRows, validation TrainingRows or None)`. Default: `fit(X, y, sample_weight=weight)`, of keyed
+        learners `fit(rows, validation)`.
+    outputs : callable
+        `(params, task) -> names`: what it gives for each row, see `Output`.
+    is_keyed : bool
+        It reads the symbol or the time: its estimator gets `Rows` instead of an array. `predict(rows, wanted)` answers
+        for the rows of the mask `wanted` alone, in their order; the others are history.
+    history_bars : callable, optional
+        `params -> n` of a learner of sequences: a prediction reads exactly the row and the n bars before it, never across a
+        gap; NaN where there are fewer.
+    handles_missing : bool
+        `fit` and `predict` take unknown features (NaN). Of a learner that holds others: those decide.
+    needs_validation : bool
+        `fit` gets the latest part of the training rows apart, purged from the rest.
+    takes_weights : bool
+        `fit` reads the sample weights.
+    importances : callable, optional
+        `(fitted estimator, names of its columns) -> size by name`: how much it uses each.
+    report : callable, optional
+        `fitted estimator -> JSON values` about the fit: best round, losses, what did not converge.
     """
 
     name: str
-    family: Literal["xgboost", "sklearn"]
-    task: Literal["classification", "regression"]
-    build: Callable[[Mapping[str, ParamValue], int, int], Estimator]
-    defaults: Mapping[str, ParamValue]
-    limits: Mapping[str, Limits]
-    search_space: Mapping[str, SearchRange]
-    weight_argument: str
-    extension: str
-    save: Callable[[Estimator], bytes]
-    load: Callable[[bytes], Estimator]
-    takes_nan: bool = False
+    family: str
+    tasks: frozenset[Task]
+    build: Callable[[Mapping[str, Any], Setup], Estimator]
+    params: Mapping[str, Param]
+    format: ModelFormat
+    check: Callable[[Mapping[str, Any]], None] | None = None
+    fit: Callable[[Estimator, TrainingRows, TrainingRows | None], None] | None = None
+    outputs: Callable[[Mapping[str, Any], Task], tuple[Output, ...]] = plain_outputs
+    is_keyed: bool = False
+    history_bars: Callable[[Mapping[str, Any]], int] | None = None
+    handles_missing: bool = False
+    needs_validation: bool = False
+    takes_weights: bool = True
+    importances: Callable[[Estimator, Sequence[str]], Mapping[str, float]] | None = None
+    report: Callable[[Estimator], Mapping[str, Any]] | None = None
+
+    def __post_init__(self) -> None:
+        """Check what contradicts itself."""
+        # Shown as the kind of an asset.
+        if not re.fullmatch(r"[a-z][a-z0-9_]*", self.family):
+            raise ValueError(f"`family` of {self.name} must be lower-case letters and digits, was {self.family!r}.")
+        if self.history_bars is not None and not self.is_keyed:
+            raise ValueError(f"`is_keyed` of {self.name} must be true for a learner of sequences, was false.")
+
+    @property
+    def is_sequence(self) -> bool:
+        """Whether a prediction reads earlier rows of the symbol."""
+        return self.history_bars is not None
+
+
+def fit_learner(
+    learner: Learner, estimator: Estimator, rows: TrainingRows, validation: TrainingRows | None = None
+) -> None:
+    """Fit an estimator as its entry says."""
+    if learner.fit is not None:
+        learner.fit(estimator, rows, validation)
+    elif learner.is_keyed:
+        estimator.fit(rows, validation)
+    elif learner.takes_weights:
+        estimator.fit(rows.X, rows.y, sample_weight=rows.weight)
+    else:
+        estimator.fit(rows.X, rows.y)
+
+
+def ask_learner(learner: Learner, estimator: Estimator, method: str, rows: Rows, wanted: np.ndarray) -> np.ndarray:
+    """What a fitted estimator answers to `predict`, `predict_proba` or `predict_quantiles` for the rows `wanted`."""
+    ask = getattr(estimator, method)
+    if learner.is_keyed:
+        return np.asarray(ask(rows, wanted))
+    return np.asarray(ask(rows.X if wanted.all() else rows.X[wanted]))
+
+
+def sizes_by_name(sizes: np.ndarray, names: Sequence[str]) -> dict[str, float]:
+    """Sizes of columns by their names; for `importances`.
+
+    Raises
+    ------
+    ValueError
+        If there are not as many names.
+    """
+    flat = np.asarray(sizes, dtype=np.float64).ravel()
+    if len(names) != len(flat):
+        raise ValueError(f"`names` must be the {len(flat)} features fitted, was {len(names)} of them.")
+    return dict(zip(names, flat.tolist(), strict=True))

@@ -1,4 +1,4 @@
-"""Ridge regression on standardised features, saved as skops.
+"""Ridge regression on standardised features.
 
 The scaler is a step of the estimator, so whoever fits a fold fits the scaler on that fold's training rows
 alone.
@@ -6,60 +6,48 @@ alone.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from typing import Any
 
-from hf_pipelines.research.learners import skops_bytes
-from hf_pipelines.research.learners.learner import Estimator, SearchRange
-from hf_pipelines.research.params import Limits, ParamValue
+import numpy as np
 
-DEFAULTS: dict[str, ParamValue] = {"alpha": 1.0, "fit_intercept": True}
-
-LIMITS: dict[str, Limits] = {"alpha": (0.0, 1e12)}
-
-# The penalty is against the sum of squares over rows: a few thousand rows need a large one to feel it.
-SEARCH_SPACE = {"alpha": SearchRange(1e-2, 1e5, is_log=True)}
-
-WEIGHT_ARGUMENT = "ridge__sample_weight"
-
-# All that a saved ridge consists of: anything more in the file is not ours.
-TRUSTED_TYPES = frozenset(
-    {
-        "sklearn.pipeline.Pipeline",
-        "sklearn.preprocessing._data.StandardScaler",
-        "sklearn.linear_model._ridge.Ridge",
-        "numpy.ndarray",
-        "numpy.float32",
-        "numpy.float64",
-        "numpy.int64",
-        "builtins.dict",
-        "builtins.list",
-        "builtins.tuple",
-        "builtins.str",
-    }
-)
+from hf_pipelines.research.learners.learner import Estimator, Learner, Setup, TrainingRows, sizes_by_name
+from hf_pipelines.research.learners.skops_bytes import skops_format
+from hf_pipelines.research.params import Flag, Number
 
 
-def build(params: Mapping[str, ParamValue], seed: int, n_threads: int) -> Estimator:
+def build_ridge(params: Mapping[str, Any], setup: Setup) -> Estimator:
     """Make an unfitted Pipeline(StandardScaler, Ridge); a direct solver, so seed and threads do nothing."""
     from sklearn.linear_model import Ridge
     from sklearn.pipeline import Pipeline
     from sklearn.preprocessing import StandardScaler
 
-    ridge = Ridge(**params, solver="cholesky", random_state=seed)
+    ridge = Ridge(**params, solver="cholesky", random_state=setup.seed)
     return Pipeline([("standard_scaler", StandardScaler()), ("ridge", ridge)])
 
 
-def save(estimator: Estimator) -> bytes:
-    """Return the fitted pipeline as skops bytes; equal fits give equal bytes."""
-    return skops_bytes.dump(estimator)
+def _fit_ridge(estimator: Estimator, rows: TrainingRows, validation: TrainingRows | None) -> None:
+    estimator.fit(rows.X, rows.y, ridge__sample_weight=rows.weight)
 
 
-def load(data: bytes) -> Estimator:
-    """Return the fitted pipeline.
+def _coefficients(estimator: Estimator, names: Sequence[str]) -> dict[str, float]:
+    """Sizes of the coefficients on the standardised features."""
+    return sizes_by_name(np.abs(estimator[-1].coef_), names)
 
-    Raises
-    ------
-    ValueError
-        If the bytes hold any type outside `TRUSTED_TYPES`.
-    """
-    return skops_bytes.load(data, trusted_types=TRUSTED_TYPES)
+
+RIDGE = Learner(
+    name="ridge",
+    family="sklearn",
+    tasks=frozenset({"regression"}),
+    build=build_ridge,
+    params={
+        # The penalty is against the sum of squares over rows: a few thousand rows need a large one to feel it.
+        "alpha": Number(default=1.0, low=0.0, high=1e12, search=(1e-2, 1e5), is_log=True, meaning="penalty on squares"),
+        "fit_intercept": Flag(default=True, meaning="whether the mean is fitted apart"),
+    },
+    format=skops_format(
+        "sklearn.pipeline.Pipeline", "sklearn.preprocessing._data.StandardScaler", "sklearn.linear_model._ridge.Ridge"
+    ),
+    fit=_fit_ridge,
+    importances=_coefficients,
+)

@@ -1,24 +1,32 @@
-"""Predictions of a fitted estimator as a frame, the same way out of fold and live.
+"""Predictions of a fitted pipeline as a frame, the same way out of fold and live.
 
-Lives here: class probabilities to one number with a sign, and a confidence. Not here: fitting
-(`cross_validation`), turning predictions into positions (`signals`).
+Lives here: the rows of a frame as a pipeline takes them, class probabilities to one number with a sign, and a confidence.
+Not here: fitting (`cross_validation`), turning predictions into positions (`signals`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import polars as pl
 
 from hf_pipelines.research.bars import KEY_COLUMNS
-from hf_pipelines.research.learners.learner import Estimator
+from hf_pipelines.research.learners.learner import Rows
+from hf_pipelines.research.learners.pipeline import Pipeline
+from hf_pipelines.research.targets import HORIZON
 
 
 def predict_frame(
-    estimator: Estimator, frame: pl.DataFrame, *, features: Sequence[str], classes: Sequence[str], missing: str = "drop"
+    pipeline: Pipeline,
+    frame: pl.DataFrame,
+    *,
+    features: Sequence[str],
+    classes: Sequence[str],
+    missing: str = "drop",
+    wanted: np.ndarray | None = None,
 ) -> pl.DataFrame:
-    """Predict each row of a frame.
+    """Predict rows of a frame.
 
     Classification: `prediction` is the expected direction, the mean of the classes' places on [-1, 1] (for
     down, flat and up: P(up) - P(down)); `confidence` is the largest class probability. Regression:
@@ -28,38 +36,59 @@ def predict_frame(
 
     Parameters
     ----------
-    estimator : fitted scikit-learn estimator
+    pipeline : fitted Pipeline
         Fitted on the columns `features` in this order, classes coded 0 .. n_classes - 1.
     frame : DataFrame
         `symbol`, `session`, `ts` and the features; may hold other columns.
     features : sequence of str
-        Names the estimator was fitted on, in order.
+        Names the pipeline was fitted on, in order.
     classes : sequence of str
         Names of the classes in order of code; empty for regression.
     missing : {"drop", "keep"}
-        As the estimator's training rows were selected.
+        As the pipeline's training rows were selected.
+    wanted : ndarray of bool of shape (n_rows,), optional
+        Rows to predict; the others are the history of a learner of sequences. Default: all.
 
     Returns
     -------
     DataFrame
-        One row per row of `frame`, in its order: `symbol`, `session`, `ts`, `prediction`, `confidence` and,
-        for classification, `probability_<class>` (Float64, adding up to 1). All NaN on a row that would not have
-        been trained on: any feature unknown, or all of them with `missing` "keep".
+        One row per row that is wanted, in their order: `symbol`, `session`, `ts` and the columns of
+        `LearnerChoice.prediction_columns` (Float64; probabilities add up to 1). All NaN on a row that would not have
+        been trained on: any feature unknown, or all of them with `missing` "keep"; and where the learner gives none.
 
     Raises
     ------
     ValueError
-        If a feature is missing, or the estimator's classes are not those named.
+        If a feature is missing, or the learner's classes are not those named.
     """
     lacking = sorted({*KEY_COLUMNS, *features} - set(frame.columns))
     if lacking:
         raise ValueError(f"`frame` must have every feature the estimator was fitted on, was without {lacking[:5]}.")
     X = feature_array(frame, features)
+    wanted = np.ones(len(X), dtype=bool) if wanted is None else wanted
     is_known = ~(np.isnan(X).all(axis=1) if missing == "keep" else np.isnan(X).any(axis=1))
-    keys = frame.select(KEY_COLUMNS)
-    if classes:
-        return keys.with_columns(**_class_columns(estimator, X, is_known=is_known, classes=classes))
-    return _with_regression_columns(keys, estimator, X, is_known=is_known)
+    rows = Rows(keyed(frame), X, tuple(features))
+    rows = rows if is_known.all() else rows.take(is_known)
+    found = _columns(pipeline, rows, wanted[is_known], classes=classes)
+    keys = frame.select(KEY_COLUMNS).filter(pl.Series(wanted))
+    spread = {}
+    for name, values in found.items():
+        column = np.full(keys.height, np.nan)
+        column[is_known[wanted]] = values
+        spread[name] = pl.Series(column)
+    predicted = keys.with_columns(**spread)
+    if not classes:
+        size = pl.col("prediction").fill_nan(None).abs()
+        percentile = (size.rank("average") / size.count()).over("ts").fill_null(float("nan"))
+        predicted = predicted.with_columns(confidence=percentile)
+    return predicted.select(*KEY_COLUMNS, *pipeline.choice.prediction_columns(classes))
+
+
+def keyed(frame: pl.DataFrame, *others: str) -> pl.DataFrame:
+    """Keys of rows, with the number of their `ts` among all of the frame, `horizon` where there is one, and others."""
+    optional = [HORIZON] if HORIZON in frame.columns else []
+    bar = (pl.col("ts").rank("dense").cast(pl.Int32) - 1).alias("bar")
+    return frame.select(*KEY_COLUMNS, bar, *optional, *others)
 
 
 def feature_array(frame: pl.DataFrame, features: Sequence[str]) -> np.ndarray:
@@ -72,31 +101,36 @@ def feature_array(frame: pl.DataFrame, features: Sequence[str]) -> np.ndarray:
     return np.ascontiguousarray(columns.to_numpy())
 
 
-def _class_columns(
-    estimator: Estimator, X: np.ndarray, *, is_known: np.ndarray, classes: Sequence[str]
-) -> dict[str, pl.Series]:
-    codes = np.asarray(estimator.classes_).tolist()
-    if codes != list(range(len(classes))):
+def _columns(pipeline: Pipeline, rows: Rows, wanted: np.ndarray, *, classes: Sequence[str]) -> Mapping[str, np.ndarray]:
+    """Columns of the predictions of the rows `wanted`; of a regression without the confidence."""
+    if classes and (codes := pipeline.classes_.tolist()) != list(range(len(classes))):
         raise ValueError(f"`classes` must name the codes {codes} of the estimator, was {list(classes)}.")
-    probability = np.full((len(X), len(classes)), np.nan)
-    if is_known.any():
-        known = np.asarray(estimator.predict_proba(X[is_known]), dtype=np.float64)
+    names = [each for each in pipeline.choice.prediction_columns(classes) if classes or each != "confidence"]
+    if not wanted.any():
+        # Nothing is known of any row.
+        return {name: np.empty(0) for name in names}
+    predicted = pipeline.predict(rows, wanted)
+    found: dict[str, np.ndarray] = {}
+    if predicted.probability is not None:
+        probability = np.asarray(predicted.probability, dtype=np.float64)
         # float32 probabilities add up to 1 only to about 1e-7.
-        probability[is_known] = known / known.sum(axis=1, keepdims=True)
-    columns = {
-        "prediction": probability @ np.linspace(-1.0, 1.0, len(classes)),
-        "confidence": probability.max(axis=1),
-        **{f"probability_{name}": probability[:, code] for code, name in enumerate(classes)},
-    }
-    return {name: pl.Series(values) for name, values in columns.items()}
-
-
-def _with_regression_columns(
-    keys: pl.DataFrame, estimator: Estimator, X: np.ndarray, *, is_known: np.ndarray
-) -> pl.DataFrame:
-    prediction = np.full(len(X), np.nan)
-    if is_known.any():
-        prediction[is_known] = estimator.predict(X[is_known])
-    size = pl.col("prediction").fill_nan(None).abs()
-    percentile = (size.rank("average") / size.count()).over("ts").fill_null(float("nan"))
-    return keys.with_columns(prediction=pl.Series(prediction)).with_columns(confidence=percentile)
+        probability = probability / probability.sum(axis=1, keepdims=True)
+        found["prediction"] = probability @ np.linspace(-1.0, 1.0, len(classes))
+        found["confidence"] = probability.max(axis=1)
+        found |= {f"probability_{name}": probability[:, code] for code, name in enumerate(classes)}
+    else:
+        assert predicted.point is not None
+        found["prediction"] = np.asarray(predicted.point, dtype=np.float64)
+    params = pipeline.choice.params
+    for values, levels, prefix in (
+        (predicted.quantiles, params.get("quantiles", ()), "quantile"),
+        (predicted.horizons, params.get("horizons", ()), "prediction"),
+    ):
+        if values is not None:
+            found |= {f"{prefix}_{level:g}": values[:, at] for at, level in enumerate(levels)}
+    if predicted.horizons is not None and HORIZON in rows.keys.columns:
+        # Of a row with a label of its own horizon, that one is its prediction.
+        asked = rows.keys[HORIZON].to_numpy()[wanted]
+        at = [list(params["horizons"]).index(each) for each in asked]
+        found["prediction"] = np.asarray(predicted.horizons, dtype=np.float64)[np.arange(len(at)), at]
+    return found

@@ -19,13 +19,37 @@ from types import ModuleType
 from typing import Any
 from zipfile import ZIP_STORED, BadZipFile, ZipFile, ZipInfo
 
-from hf_pipelines.research.learners.learner import Estimator
+from hf_pipelines.research.learners.learner import Estimator, ModelFormat
 
 # Node kinds that hold data or set attributes; the others call functions or methods named in the file.
 DATA_LOADERS = frozenset({"ObjectNode", "DictNode", "ListNode", "TupleNode", "JsonNode", "NdArrayNode", "TypeNode"})
 
 
+# What any of our models is made of besides its own types.
+CORE_TYPES = frozenset(
+    {
+        "numpy.ndarray",
+        "numpy.float32",
+        "numpy.float64",
+        "numpy.int64",
+        "builtins.dict",
+        "builtins.list",
+        "builtins.tuple",
+        "builtins.str",
+    }
+)
+
 _importing = Lock()
+
+
+def skops_format(*types: str) -> ModelFormat:
+    """Format of an estimator made of these types, by their full names, and of `CORE_TYPES`: nothing else is loaded."""
+    trusted = CORE_TYPES | frozenset(types)
+
+    def load_trusted(data: bytes, unfitted: Estimator) -> Estimator:
+        return load(data, trusted_types=trusted)
+
+    return ModelFormat("skops", dump, load_trusted)
 
 
 def dump(estimator: Estimator) -> bytes:

@@ -8,7 +8,7 @@ import pytest
 from sklearn.dummy import DummyClassifier
 from sklearn.linear_model import LinearRegression
 
-from hf_pipelines.research.learners import predict_frame
+from hf_pipelines.research.learners import Pipeline, Setup, choose_learner, predict_frame
 from hf_pipelines_tests.sample_matrix import plain_bars
 
 FRAME = plain_bars({"A": [1.0, 1.0], "B": [1.0, 1.0], "C": [1.0, 1.0]}).select(
@@ -17,12 +17,19 @@ FRAME = plain_bars({"A": [1.0, 1.0], "B": [1.0, 1.0], "C": [1.0, 1.0]}).select(
 CLASSES = ("down", "flat", "up")
 
 
-def prior(*codes: int) -> DummyClassifier:
-    return DummyClassifier(strategy="prior").fit(np.zeros((len(codes), 2)), codes)
+def pipeline_of(estimator, task: str) -> Pipeline:
+    """An estimator that was fitted elsewhere."""
+    return Pipeline(choose_learner("nearest_neighbours"), Setup(task), steps=(), estimator=estimator, calibrator=None)
 
 
-def slope_of_one() -> LinearRegression:
-    return LinearRegression().fit(np.array([[0.0, 0.0], [1.0, 0.0], [2.0, 1.0]]), [0.0, 1.0, 2.0])
+def prior(*codes: int) -> Pipeline:
+    fitted = DummyClassifier(strategy="prior").fit(np.zeros((len(codes), 2)), codes)
+    return pipeline_of(fitted, "classification")
+
+
+def slope_of_one() -> Pipeline:
+    fitted = LinearRegression().fit(np.array([[0.0, 0.0], [1.0, 0.0], [2.0, 1.0]]), [0.0, 1.0, 2.0])
+    return pipeline_of(fitted, "regression")
 
 
 def predict(estimator, classes, features=("a", "b"), frame=FRAME):
@@ -48,7 +55,9 @@ def test_predict_frame_regression_ranks_size_within_each_ts():
     assert predicted["confidence"].to_list()[:5] == pytest.approx([1 / 3, 1.0, 2 / 3, 1 / 2, 1.0])
 
 
-@pytest.mark.parametrize(("estimator", "classes"), [(prior(0, 1, 2), CLASSES), (slope_of_one(), ())], ids=str)
+@pytest.mark.parametrize(
+    ("estimator", "classes"), [(prior(0, 1, 2), CLASSES), (slope_of_one(), ())], ids=["classes", "returns"]
+)
 def test_predict_frame_unknown_feature_gives_nan_and_keeps_the_row(estimator, classes):
     predicted = predict(estimator, classes)
     assert predicted.select("symbol", "session", "ts").equals(FRAME.select("symbol", "session", "ts"))
@@ -66,7 +75,9 @@ def test_predict_frame_infinite_feature_is_unknown_and_keep_asks_about_rows_with
     assert known == [[False, False, False, True, False, True], [True, True, False, True, False, True]]
 
 
-@pytest.mark.parametrize(("estimator", "classes"), [(prior(0, 1, 2), CLASSES), (slope_of_one(), ())], ids=str)
+@pytest.mark.parametrize(
+    ("estimator", "classes"), [(prior(0, 1, 2), CLASSES), (slope_of_one(), ())], ids=["classes", "returns"]
+)
 def test_predict_frame_all_unknown_or_empty_is_no_error(estimator, classes):
     nothing_known = predict(estimator, classes, frame=FRAME.with_columns(a=pl.lit(None, pl.Float32)))
     assert nothing_known["prediction"].is_nan().all() and nothing_known["confidence"].is_nan().all()

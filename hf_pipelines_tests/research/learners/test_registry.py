@@ -1,137 +1,293 @@
-"""The contract that every learner keeps, and what the registry refuses."""
+"""The contract that every learner and every step of preprocessing keeps, for each of its tasks."""
 
+import io
+import json
 import subprocess
 import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 import numpy as np
+import polars as pl
 import pytest
 from sklearn.base import clone, is_classifier, is_regressor
 
-from hf_pipelines.research.learners import LEARNERS, build_estimator, resolve_params
+from hf_pipelines.research.learners import (
+    ALIASES,
+    LEARNERS,
+    PREPROCESSING,
+    LearnerChoice,
+    Pipeline,
+    Predicted,
+    Setup,
+    TrainingRows,
+    build_pipeline,
+    choose_learner,
+    keyed,
+)
+from hf_pipelines.research.params import Number, searched_params
+from hf_pipelines_tests.sample_matrix import plain_bars
 
-# Small enough for a test, and only where the learner has the parameter.
-QUICK = {"n_estimators": 12, "max_depth": 3}
+# What a learner cannot do without, and what makes it small enough for a test.
+PARAMS: dict[str, dict[str, Any]] = {
+    "xgboost": {"n_estimators": 12, "max_depth": 3},
+    "nearest_neighbours": {"n_neighbors": 2},
+}
+# Members of an ensemble, by task.
+MEMBERS = {
+    "regression": ["ridge", {"type": "xgboost", "params": PARAMS["xgboost"], "preprocessing": ["standard_scaling"]}],
+    "classification": [
+        {"type": "nearest_neighbours", "params": PARAMS["nearest_neighbours"], "preprocessing": ["standard_scaling"]},
+        {"type": "xgboost", "params": PARAMS["xgboost"]},
+    ],
+}
+SYMBOLS, SESSIONS, FEATURES = 4, 75, 6
 
-each_learner = pytest.mark.parametrize("name", sorted(LEARNERS))
+
+def choice_of(name: str, task: str, **options: Any) -> LearnerChoice:
+    given = {**PARAMS.get(name, {}), **({"members": MEMBERS[task]} if "members" in LEARNERS[name].params else {})}
+    return choose_learner(name, given, **options)
 
 
-def quick_params(name: str) -> dict[str, int]:
-    return {key: value for key, value in QUICK.items() if key in LEARNERS[name].defaults}
+CASES = [(choice_of(name, task), task) for name, entry in sorted(LEARNERS.items()) for task in sorted(entry.tasks)]
+CASES += [
+    (choice_of(learner, task, preprocessing=[step]), task)
+    for step in sorted(PREPROCESSING)
+    for learner, task in (("ridge", "regression"), ("xgboost", "classification"))
+]
+CASES.append((choice_of("xgboost", "classification", calibration="temperature"), "classification"))
+
+each_case = pytest.mark.parametrize(
+    ("choice", "task"),
+    [
+        pytest.param(
+            choice,
+            task,
+            id="-".join(
+                [choice.name, task, *(each.name for each in (*choice.preprocessing, choice.calibration) if each)]
+            ),
+        )
+        for choice, task in CASES
+    ],
+)
 
 
-def rows_for(name: str, *, seed: int = 0) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def rows_for(task: str, *, seed: int = 0, sessions: int = SESSIONS) -> TrainingRows:
+    """Rows in which the first two of six features tell something about `y`; scales differ."""
     rng = np.random.default_rng(seed)
-    X = rng.normal(size=(300, 6)).astype(np.float32)
-    signal = X[:, 0] - 0.5 * X[:, 1] + rng.normal(size=300)
-    y = signal if LEARNERS[name].task == "regression" else np.digitize(signal, [-0.5, 0.5]).astype(float)
-    return X, y, rng.uniform(0.5, 2.0, size=300)
+    bars = plain_bars({f"S{number}": [1.0] * sessions for number in range(SYMBOLS)}).sort("ts", "symbol")
+    X = rng.normal(size=(bars.height, FEATURES)).astype(np.float32)
+    signal = X[:, 0] - 0.5 * X[:, 1] + rng.normal(size=len(X))
+    y = signal if task == "regression" else np.digitize(signal, [-0.5, 0.5]).astype(float)
+    # Neighbouring labels do not overlap.
+    labelled = bars.with_columns(label_start="ts", label_end="ts")
+    names = tuple(f"feature_{number}" for number in range(FEATURES))
+    scales = 10.0 ** np.arange(FEATURES, dtype=np.float32)
+    return TrainingRows(
+        keyed(labelled, "label_start", "label_end"), X * scales, names, y=y, weight=rng.uniform(0.5, 2.0, size=len(X))
+    )
 
 
-def fitted(name: str, *, seed: int = 3, n_threads: int = 1):
-    X, y, weight = rows_for(name)
-    estimator = build_estimator(name, params=quick_params(name), seed=seed, n_threads=n_threads)
-    return estimator.fit(X, y, **{LEARNERS[name].weight_argument: weight})
+def fitted(choice: LearnerChoice, task: str, rows: TrainingRows | None = None, **options: Any) -> Pipeline:
+    rows = rows_for(task) if rows is None else rows
+    cut = (3 * len(rows)) // 4
+    numbers = np.arange(len(rows))
+    validation = rows.take(numbers[cut:]) if choice.needs_validation else None
+    rows = rows.take(numbers[:cut]) if choice.needs_validation else rows
+    return build_pipeline(choice, Setup(task, **{"seed": 3, **options})).fit(rows, validation)
 
 
-def outputs(estimator, X: np.ndarray) -> np.ndarray:
-    return estimator.predict_proba(X) if is_classifier(estimator) else estimator.predict(X)
+def values(predicted: Predicted) -> np.ndarray:
+    found = predicted.point if predicted.probability is None else predicted.probability
+    assert found is not None
+    return found
 
 
-@each_learner
-def test_learner_is_an_estimator_of_its_task_that_clones(name):
-    estimator = build_estimator(name, params=quick_params(name), seed=3)
-    assert is_classifier(estimator) == (LEARNERS[name].task == "classification")
-    assert is_regressor(estimator) == (LEARNERS[name].task == "regression")
-    X, y, weight = rows_for(name)
-    copy = clone(estimator).fit(X, y, **{LEARNERS[name].weight_argument: weight})
-    np.testing.assert_array_equal(outputs(copy, X), outputs(fitted(name), X))
+def same_bits(a: Predicted, b: Predicted) -> None:
+    np.testing.assert_array_equal(values(a), values(b))
 
 
-@each_learner
-def test_learner_every_parameter_reaches_the_estimator(name):
-    params = build_estimator(name, seed=11).get_params()
-    reached = {key.split("__")[-1]: value for key, value in params.items()}
-    assert LEARNERS[name].defaults.items() <= reached.items()
-    assert reached["random_state"] == 11
+@each_case
+def test_predictions_have_a_row_for_each_that_is_wanted_and_a_column_for_each_class(choice, task):
+    rows = rows_for(task, seed=9)
+    pipeline = fitted(choice, task)
+    wanted = np.arange(len(rows)) % 3 == 0
+    whole, some = values(pipeline.predict(rows)), values(pipeline.predict(rows, wanted))
+    assert whole.shape == ((len(rows), 3) if task == "classification" else (len(rows),))
+    assert np.isfinite(whole).all()
+    if task == "classification":
+        assert pipeline.classes_.tolist() == [0, 1, 2]
+        np.testing.assert_allclose(whole.sum(axis=1), 1.0, atol=1e-6)
+    np.testing.assert_allclose(some, whole[wanted], rtol=1e-5, atol=1e-7)
 
 
-@each_learner
-def test_learner_search_space_lies_around_the_defaults(name):
-    entry = LEARNERS[name]
-    assert entry.name == name and entry.search_space
-    for param, interval in entry.search_space.items():
-        assert interval.low <= entry.defaults[param] <= interval.high
-        assert interval.is_integer == isinstance(entry.defaults[param], int)
+@each_case
+def test_what_is_declared_of_weights_holds_and_a_row_of_weight_0_counts_as_dropped(choice, task):
+    rows = rows_for(task)
+    even = replace(rows, weight=np.ones(len(rows)))
+    changed = not np.array_equal(
+        values(fitted(choice, task, rows).predict(rows)), values(fitted(choice, task, even).predict(rows))
+    )
+    # Members that read no weights do not make their vote blind to them.
+    assert changed == choice.takes_weights or choice.nested
+    odd = np.arange(len(rows)) % 2 == 1
+    silent = replace(even, weight=odd.astype(float))
+    if not choice.needs_validation:
+        same_bits(fitted(choice, task, silent).predict(rows), fitted(choice, task, even.take(odd)).predict(rows))
+    with pytest.raises(ValueError, match="`weight` must be above zero in at least one training row, was in none"):
+        fitted(choice, task, replace(rows, weight=np.zeros(len(rows))))
 
 
-@each_learner
-def test_learner_saved_and_loaded_predicts_the_same_bits(name):
-    X, _, _ = rows_for(name, seed=9)
-    estimator, entry = fitted(name), LEARNERS[name]
-    loaded = entry.load(entry.save(estimator))
-    np.testing.assert_array_equal(outputs(loaded, X), outputs(estimator, X))
-    assert entry.save(loaded) == entry.save(estimator)
-
-
-@each_learner
-def test_learner_same_seed_saves_the_same_bytes_on_any_threads(name):
-    save = LEARNERS[name].save
-    assert save(fitted(name, n_threads=1)) == save(fitted(name, n_threads=1)) == save(fitted(name, n_threads=2))
-
-
-@each_learner
-def test_learner_weights_change_the_fit(name):
-    X, y, _ = rows_for(name)
-    unweighted = build_estimator(name, params=quick_params(name), seed=3).fit(X, y)
-    assert not np.array_equal(outputs(unweighted, X), outputs(fitted(name), X))
-
-
-@each_learner
-def test_learner_that_takes_unknown_features_fits_and_predicts_them_and_no_other_does(name):
-    entry = LEARNERS[name]
-    X, y = np.random.default_rng(0).normal(size=(60, 3)).astype(np.float32), np.arange(60) % 2
+@each_case
+def test_a_learner_that_takes_unknown_features_fits_and_predicts_them_and_no_other_does(choice, task):
+    rows = rows_for(task)
+    X = rows.X.copy()
     X[::5, 0] = np.nan
-    estimator = build_estimator(name, seed=0)
-    if entry.takes_nan:
-        assert np.isfinite(estimator.fit(X, y).predict(X)).all()
+    rows = replace(rows, X=X)
+    if choice.handles_missing:
+        assert np.isfinite(values(fitted(choice, task, rows).predict(rows))).all()
     else:
         with pytest.raises(ValueError, match="NaN"):
-            estimator.fit(X, y)
+            fitted(choice, task, rows)
 
 
-@each_learner
-def test_build_estimator_unknown_parameter_raises_naming_the_known(name):
-    known = sorted(LEARNERS[name].defaults)
-    with pytest.raises(ValueError, match=rf"`params` of '{name}' must be among .*{known[0]}.*was \['depht', 'x'\]"):
-        build_estimator(name, params={"x": 1, "depht": 4}, seed=0)
+@each_case
+def test_a_constant_feature_and_two_rows_are_fitted(choice, task):
+    rows = rows_for(task)
+    X = rows.X.copy()
+    X[:, 2] = 5.0
+    constant = replace(rows, X=X)
+    assert np.isfinite(values(fitted(choice, task, constant).predict(constant))).all()
+    if choice.needs_validation:
+        return
+    two = replace(rows.take(np.arange(2)), y=np.array([0.0, 1.0]))
+    assert np.isfinite(values(fitted(choice, task, two).predict(two))).all()
+
+
+@each_case
+def test_the_same_seed_gives_the_same_bytes_on_any_number_of_threads(choice, task):
+    rows = rows_for(task)
+    before = (rows.X.tobytes(), rows.y.tobytes(), rows.weight.tobytes())
+    saved = {fitted(choice, task, rows, n_threads=n_threads).save() for n_threads in (1, 1, 2)}
+    assert len(saved) == 1
+    assert (rows.X.tobytes(), rows.y.tobytes(), rows.weight.tobytes()) == before
+
+
+@each_case
+def test_columns_in_another_order_are_another_fit_of_the_same_rows(choice, task):
+    rows = rows_for(task)
+    order = np.arange(FEATURES)[::-1]
+    turned = rows.with_features(rows.X[:, order], [rows.names[at] for at in order])
+    turned = replace(turned, y=rows.y, weight=rows.weight)
+    one, other = fitted(choice, task, rows), fitted(choice, task, turned)
+    # Sums in another order, and trees that draw columns by their places.
+    exact = "xgboost" not in str(choice.settings())
+    if exact:
+        np.testing.assert_allclose(values(other.predict(turned)), values(one.predict(rows)), rtol=1e-3, atol=1e-4)
+    told = one.importances(rows.names)
+    assert set(told) == set(rows.names) if told else choice.entry.importances is None
+    assert not told or sum(told.values()) == pytest.approx(1.0)
+
+
+@each_case
+def test_a_pipeline_is_built_anew_from_its_settings_and_its_estimator_is_what_it_claims(choice, task):
+    again = choose_learner(
+        choice.name,
+        choice.settings()["params"],
+        preprocessing=choice.settings().get("preprocessing", ()),
+        calibration=choice.settings().get("calibration"),
+    )
+    assert again == choice and json.loads(json.dumps(choice.settings())) == choice.settings()
+    pipeline = build_pipeline(choice, Setup(task, seed=3))
+    copy = clone(pipeline.estimator)
+    assert type(copy) is type(pipeline.estimator) and copy is not pipeline.estimator
+    if not choice.entry.is_keyed:
+        assert is_classifier(copy) == (task == "classification") and is_regressor(copy) == (task == "regression")
+    outputs = choice.outputs(task)
+    assert set(outputs) <= {"point", "classes", "quantiles", "horizons"} and outputs
+    assert choice.prediction_columns(("a", "b"))[:2] == ("prediction", "confidence")
+
+
+READER = """
+import io, json, sys, zipfile
+import numpy as np, polars as pl
+from hf_pipelines.research.learners import Rows, Setup, build_pipeline, choose_learner
+with zipfile.ZipFile(sys.argv[1]) as given:
+    answers = {}
+    keys, X = pl.read_parquet(io.BytesIO(given.read("keys"))), np.load(io.BytesIO(given.read("X")))
+    for number, (settings, task) in enumerate(json.loads(given.read("cases"))):
+        choice = choose_learner(settings["type"], settings["params"], preprocessing=settings.get("preprocessing", ()),
+                                calibration=settings.get("calibration"))
+        pipeline = build_pipeline(choice, Setup(task)).load(given.read(str(number)))
+        found = pipeline.predict(Rows(keys, X, tuple("abcdef")))
+        answers[str(number)] = found.point if found.probability is None else found.probability
+        answers[f"bytes {number}"] = np.array([pipeline.save() == given.read(str(number))])
+    assert "pickle" not in str(given.namelist())
+    np.savez(sys.argv[2], **answers)
+"""
+
+
+def test_every_model_that_was_saved_predicts_the_same_bits_in_a_new_process_and_saves_the_same_bytes(tmp_path: Path):
+    import zipfile
+
+    rows = rows_for("regression", seed=9)
+    keys, X = io.BytesIO(), io.BytesIO()
+    rows.keys.write_parquet(keys)
+    np.save(X, rows.X)
+    pipelines = [fitted(choice, task) for choice, task in CASES]
+    with zipfile.ZipFile(tmp_path / "given.zip", "w") as given:
+        given.writestr("keys", keys.getvalue())
+        given.writestr("X", X.getvalue())
+        given.writestr("cases", json.dumps([(choice.settings(), task) for choice, task in CASES]))
+        for number, pipeline in enumerate(pipelines):
+            given.writestr(str(number), pipeline.save())
+    subprocess.run(
+        [sys.executable, "-c", READER, tmp_path / "given.zip", tmp_path / "answers.npz"], check=True, timeout=300
+    )
+    answers = np.load(tmp_path / "answers.npz")
+    for number, pipeline in enumerate(pipelines):
+        np.testing.assert_array_equal(answers[str(number)], values(pipeline.predict(rows)), str(pipeline.choice))
+        assert answers[f"bytes {number}"].all(), pipeline.choice
+
+
+@pytest.mark.parametrize("name", sorted(LEARNERS))
+def test_an_entry_stands_under_its_name_and_is_tuned_around_its_defaults(name):
+    entry = LEARNERS[name]
+    assert entry.name == name and entry.tasks and all(param.meaning for param in entry.params.values())
+    for param in searched_params(entry.params).values():
+        if isinstance(param, Number):
+            assert param.search[0] <= param.default <= param.search[1]
+    assert all(alias.name in LEARNERS and alias.tasks <= LEARNERS[alias.name].tasks for alias in ALIASES.values())
+
+
+@pytest.mark.parametrize("name", ["ridge", "xgboost", "nearest_neighbours"])
+def test_every_parameter_reaches_the_estimator(name):
+    choice = choose_learner(name)
+    (task, *_) = sorted(choice.tasks)
+    reached = {key.split("__")[-1]: value for key, value in _params_of(choice, task, seed=11).items()}
+    assert choice.params.items() <= reached.items()
+    assert reached.get("random_state", 11) == 11
+
+
+def _params_of(choice: LearnerChoice, task: str, *, seed: int) -> dict[str, Any]:
+    return build_pipeline(choice, Setup(task, seed=seed)).estimator.get_params()
 
 
 def test_xgboost_other_seed_gives_other_trees():
-    save = LEARNERS["xgboost_classifier"].save
-    assert save(fitted("xgboost_classifier", seed=3)) != save(fitted("xgboost_classifier", seed=4))
+    choice = choice_of("xgboost", "classification")
+    assert fitted(choice, "classification", seed=3).save() != fitted(choice, "classification", seed=4).save()
 
 
-def test_resolve_params_unknown_learner_raises_naming_the_known():
-    with pytest.raises(ValueError, match=r"`learner` must be one of \['ridge', 'xgboost_classifier'\], was 'forest'"):
-        resolve_params("forest")
+def test_the_ridge_standardises_by_itself_and_is_stored_as_before():
+    import zipfile
 
-
-@pytest.mark.parametrize(
-    ("learner", "params"),
-    [
-        pytest.param("ridge", {"alpha": "1"}, id="text for a number"),
-        pytest.param("ridge", {"fit_intercept": 1}, id="number for a flag"),
-        pytest.param("xgboost_classifier", {"n_estimators": 30.5}, id="fraction for a count"),
-        pytest.param("xgboost_classifier", {"n_estimators": True}, id="flag for a count"),
-    ],
-)
-def test_resolve_params_wrong_type_raises(learner, params):
-    with pytest.raises(TypeError, match=f"`{next(iter(params))}` of '{learner}' must be"):
-        resolve_params(learner, params)
-
-
-def test_resolve_params_whole_number_stands_for_a_float():
-    assert repr(resolve_params("ridge", {"alpha": 3})["alpha"]) == "3.0"
+    rows = rows_for("regression")
+    saved = fitted(choose_learner("ridge"), "regression", rows)
+    assert saved.extension == "skops"
+    with zipfile.ZipFile(io.BytesIO(saved.save())) as archive:
+        assert "sklearn.pipeline" in archive.read("schema.json").decode()
+    assert fitted(choose_learner("xgboost_classifier"), "classification").extension == "ubj"
 
 
 def test_importing_everything_that_learns_loads_no_heavy_library():
@@ -141,3 +297,13 @@ def test_importing_everything_that_learns_loads_no_heavy_library():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_rows_hand_out_keys_and_features_side_by_side_and_number_the_bars():
+    rows = rows_for("regression", sessions=3)
+    assert rows.frame.columns == ["symbol", "session", "ts", "bar", "label_start", "label_end", *rows.names]
+    assert rows.frame["feature_1"].to_numpy().tolist() == rows.X[:, 1].tolist()
+    assert rows.keys["bar"].to_list() == [0] * SYMBOLS + [1] * SYMBOLS + [2] * SYMBOLS
+    taken = rows.take(rows.keys["bar"].to_numpy() == 2)
+    assert len(taken) == SYMBOLS and taken.y.tolist() == rows.y[-SYMBOLS:].tolist()
+    assert taken.keys.select(pl.all().exclude("bar")).equals(rows.keys.select(pl.all().exclude("bar"))[-SYMBOLS:])

@@ -17,7 +17,10 @@ from sklearn.preprocessing import FunctionTransformer, StandardScaler
 from hf_pipelines.research.learners import LEARNERS, skops_bytes
 
 X = np.random.default_rng(0).normal(size=(50, 3)).astype(np.float32)
-load_ridge = LEARNERS["ridge"].load
+
+
+def load_ridge(data: bytes):
+    return LEARNERS["ridge"].format.load(data, None)
 
 
 def ridge_bytes() -> bytes:
@@ -63,7 +66,7 @@ def test_load_in_a_process_of_its_own_predicts_alike_without_importing_torch_and
     code = (
         "import sys, sklearn.utils; from pathlib import Path; from hf_pipelines.research.learners import LEARNERS\n"
         "before = sklearn.utils.all_estimators\n"
-        "ridge = LEARNERS['ridge'].load(Path(sys.argv[1]).read_bytes())\n"
+        "ridge = LEARNERS['ridge'].format.load(Path(sys.argv[1]).read_bytes(), None)\n"
         "print('torch' in sys.modules, sklearn.utils.all_estimators is before, ridge.predict([[1, 2, 3]])[0])"
     )
     done = subprocess.run(

@@ -1,0 +1,250 @@
+"""Pipelines: preprocessing, a learner and its calibration, fitted, asked and stored as one.
+
+Lives here: `build_pipeline` and what it makes. Not here: which rows a fold holds (`cross_validation`), predictions as a
+frame (`prediction`), what each part does (`registry`, `preprocessing`, `calibration`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from hf_pipelines.research.learners.archive import pack, unpack
+from hf_pipelines.research.learners.choice import LearnerChoice
+from hf_pipelines.research.learners.learner import (
+    Estimator,
+    Rows,
+    Setup,
+    TrainingRows,
+    ask_learner,
+    fit_learner,
+)
+from hf_pipelines.research.learners.preprocessing import apply_step, fit_step
+
+# Seeds are whole numbers below this.
+_SEEDS = 2**31
+
+
+@dataclass(frozen=True)
+class Predicted:
+    """What a pipeline gives for rows; an array for each of its outputs.
+
+    Attributes
+    ----------
+    point : ndarray of shape (n_rows,), optional
+        Regression.
+    probability : ndarray of shape (n_rows, n_classes), optional
+        Classification, a column for each of `classes_`.
+    quantiles : ndarray of shape (n_rows, n_quantiles), optional
+    horizons : ndarray of shape (n_rows, n_horizons), optional
+    """
+
+    point: np.ndarray | None = None
+    probability: np.ndarray | None = None
+    quantiles: np.ndarray | None = None
+    horizons: np.ndarray | None = None
+
+
+class Pipeline:
+    """A learner with its preprocessing and calibration; made by `build_pipeline`.
+
+    Attributes
+    ----------
+    choice : LearnerChoice
+    setup : Setup
+    steps : list of transformers
+    estimator : the learner's own
+    calibrator : that of the calibration, or None
+    """
+
+    def __init__(
+        self,
+        choice: LearnerChoice,
+        setup: Setup,
+        *,
+        steps: Sequence[Estimator],
+        estimator: Estimator,
+        calibrator: Estimator | None,
+    ) -> None:
+        self.choice = choice
+        self.setup = setup
+        self.steps = list(steps)
+        self.estimator = estimator
+        self.calibrator = calibrator
+
+    @property
+    def classes_(self) -> np.ndarray:
+        """Codes of the classes, ascending."""
+        return np.asarray(self.estimator.classes_)
+
+    def fit(self, rows: TrainingRows, validation: TrainingRows | None = None) -> Pipeline:
+        """Fit every part: preprocessing and learner on `rows`, calibration on `validation`.
+
+        Rows of weight 0 are left out: to some libraries they would count.
+
+        Raises
+        ------
+        ValueError
+            If no row has a weight, or a part cannot be fitted.
+        """
+        rows = _weighted(rows, "training")
+        validation = None if validation is None else _weighted(validation, "validation")
+        for step, transformer in zip(self.choice.steps, self.steps, strict=True):
+            fit_step(step, transformer, rows)
+            rows = apply_step(step, transformer, rows)
+            validation = None if validation is None else apply_step(step, transformer, validation)
+        fit_learner(self.choice.entry, self.estimator, rows, validation)
+        if self.calibrator is not None:
+            if validation is None:
+                raise ValueError(
+                    "`validation` must be given for a learner with a calibration, was None; cut it from the training rows."
+                )
+            probability = self._ask("predict_proba", validation, np.ones(len(validation), dtype=bool))
+            self.calibrator.fit(probability, validation.y, validation.weight)
+        return self
+
+    def predict(self, rows: Rows, wanted: np.ndarray | None = None) -> Predicted:
+        """Predict rows.
+
+        Parameters
+        ----------
+        rows : Rows
+            In the order of training; for a learner of sequences with the rows before them.
+        wanted : ndarray of bool of shape (n_rows,), optional
+            Rows that are answered for; the others are history. Default: all.
+        """
+        wanted = np.ones(len(rows), dtype=bool) if wanted is None else wanted
+        for step, transformer in zip(self.choice.steps, self.steps, strict=True):
+            rows = apply_step(step, transformer, rows)
+        outputs = self.choice.outputs(self.setup.task)
+        found: dict[str, np.ndarray] = {}
+        if "classes" in outputs:
+            probability = self._ask("predict_proba", rows, wanted)
+            found["probability"] = probability if self.calibrator is None else self.calibrator.transform(probability)
+        if "horizons" in outputs:
+            found["horizons"] = self._ask("predict", rows, wanted)
+            found["point"] = found["horizons"][:, 0]
+        elif "point" in outputs or "quantiles" in outputs:
+            found["point"] = self._ask("predict", rows, wanted)
+        if "quantiles" in outputs:
+            found["quantiles"] = self._ask("predict_quantiles", rows, wanted)
+        return Predicted(**found)
+
+    def importances(self, names: Sequence[str]) -> dict[str, float]:
+        """How much the fitted learner uses each column, adding up to 1 (all 0 if it uses none).
+
+        Parameters
+        ----------
+        names : sequence of str
+            Of the features, in order; preprocessing may make other columns of them.
+
+        Returns
+        -------
+        dict of str to float
+            Empty of a learner that does not tell.
+        """
+        describe = self.choice.entry.importances
+        if describe is None:
+            return {}
+        for step, transformer in zip(self.choice.steps, self.steps, strict=True):
+            if not step.keeps_columns:
+                names = list(map(str, transformer.get_feature_names_out(np.array(names, dtype=object))))
+        sizes = describe(self.estimator, names)
+        total = np.asarray(list(sizes.values()), dtype=np.float64).sum()
+        return {name: float(size / total) if total > 0 else 0.0 for name, size in sizes.items()}
+
+    def report(self) -> Mapping[str, Any]:
+        """What the learner tells of its fit, as JSON values."""
+        describe = self.choice.entry.report
+        return {} if describe is None else describe(self.estimator)
+
+    @property
+    def extension(self) -> str:
+        """File name extension of what `save` makes."""
+        return "zip" if self._is_composed else self.choice.entry.format.extension
+
+    def save(self) -> bytes:
+        """The fitted pipeline: the learner's own file, or one archive of the files of all parts."""
+        learner = self.choice.entry.format.save(self.estimator)
+        if not self._is_composed:
+            return learner
+        parts = [each.format.save(part) for each, part in self._parts]
+        return pack(dict(zip(self._file_names, [learner, *parts], strict=True)))
+
+    def load(self, data: bytes) -> Pipeline:
+        """Fill this pipeline with what `save` made of one of the same choice; check the sha256 of the bytes first.
+
+        Raises
+        ------
+        ValueError
+            If the bytes are not such a file, or hold anything but the types that the parts' entries name.
+        """
+        files = unpack(data, self._file_names) if self._is_composed else {self._file_names[0]: data}
+        learner, *parts = (files[name] for name in self._file_names)
+        self.estimator = self.choice.entry.format.load(learner, self.estimator)
+        loaded = [each.format.load(payload, part) for (each, part), payload in zip(self._parts, parts, strict=True)]
+        self.steps = loaded[: len(self.steps)]
+        if self.calibrator is not None:
+            self.calibrator = loaded[-1]
+        return self
+
+    @property
+    def _is_composed(self) -> bool:
+        return bool(self.steps) or self.calibrator is not None
+
+    @property
+    def _parts(self) -> list[tuple[Any, Estimator]]:
+        """Entries of preprocessing and calibration with what was built of them."""
+        parts: list[tuple[Any, Estimator]] = list(zip(self.choice.steps, self.steps, strict=True))
+        return parts if self.calibrator is None else [*parts, (self.choice.calibrator, self.calibrator)]
+
+    @property
+    def _file_names(self) -> list[str]:
+        steps = [f"preprocessing_{at}.{each.format.extension}" for at, each in enumerate(self.choice.steps)]
+        calibrator = self.choice.calibrator
+        calibrations = [f"calibration.{calibrator.format.extension}"] if calibrator else []
+        return [f"learner.{self.choice.entry.format.extension}", *steps, *calibrations]
+
+    def _ask(self, method: str, rows: Rows, wanted: np.ndarray) -> np.ndarray:
+        return ask_learner(self.choice.entry, self.estimator, method, rows, wanted)
+
+
+def build_pipeline(choice: LearnerChoice, setup: Setup) -> Pipeline:
+    """Make an unfitted pipeline of a choice.
+
+    Parameters
+    ----------
+    choice : LearnerChoice
+        From `choose_learner`.
+    setup : Setup
+        Task, seed and threads; learners inside of it get seeds of their own.
+    """
+    built = {name: _built(value, setup) for name, value in choice.params.items()}
+    return Pipeline(
+        choice,
+        setup,
+        steps=[step.build(part.params, setup) for step, part in zip(choice.steps, choice.preprocessing, strict=True)],
+        estimator=choice.entry.build(built, setup),
+        calibrator=choice.calibrator.build(choice.calibration.params, setup)
+        if choice.calibrator and choice.calibration
+        else None,
+    )
+
+
+def _built(value: Any, setup: Setup, *, at: int = 0) -> Any:
+    """A parameter with pipelines in the place of nested learners."""
+    if isinstance(value, LearnerChoice):
+        return build_pipeline(value, replace(setup, seed=(setup.seed + at) % _SEEDS))
+    if isinstance(value, tuple) and any(isinstance(each, LearnerChoice) for each in value):
+        return [_built(each, setup, at=at) for at, each in enumerate(value)]
+    return value
+
+
+def _weighted(rows: TrainingRows, which: str) -> TrainingRows:
+    is_weighted = rows.weight > 0
+    if not is_weighted.any():
+        raise ValueError(f"`weight` must be above zero in at least one {which} row, was in none of {len(rows)}.")
+    return rows if is_weighted.all() else rows.take(is_weighted)

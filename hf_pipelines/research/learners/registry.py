@@ -1,0 +1,28 @@
+"""The registry of learners. To add one: write its module with one entry, and name it here.
+
+Lives here: `LEARNERS`, and the other names that an entry answers to.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from hf_pipelines.research.learners.boosters import XGBOOST
+from hf_pipelines.research.learners.learner import Learner, Task
+from hf_pipelines.research.learners.linear import RIDGE
+from hf_pipelines.research.learners.neighbours import NEIGHBOURS
+from hf_pipelines.research.learners.voting import VOTING
+
+
+@dataclass(frozen=True)
+class Alias:
+    """Another name of an entry, for some of its tasks alone."""
+
+    name: str
+    tasks: frozenset[Task]
+
+
+LEARNERS: dict[str, Learner] = {each.name: each for each in (XGBOOST, RIDGE, NEIGHBOURS, VOTING)}
+
+# Names that files were written with, and that stored models have.
+ALIASES: dict[str, Alias] = {"xgboost_classifier": Alias("xgboost", frozenset({"classification"}))}

@@ -1,0 +1,196 @@
+"""Entries of a researcher's own module: learners and a step that the project does not ship, each of an awkward kind.
+
+Lives here: tables with the names of the registries, as `modules:` takes them. Nothing of the project imports it.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from hf_pipelines.research.learners import Learner, ModelFormat, Rows, Setup, Step, TrainingRows
+from hf_pipelines.research.params import Listing, Number
+
+
+class Values:
+    """A fitted thing that is a few numbers by name."""
+
+    def __init__(self, params: Mapping[str, Any], setup: Setup | None = None) -> None:
+        self.params = params
+        self.setup = setup
+        self.found: dict[str, Any] = {}
+
+    def get_params(self, deep: bool = True) -> dict[str, Any]:
+        return {"params": self.params, "setup": self.setup}
+
+
+def save_values(estimator: Values) -> bytes:
+    return json.dumps(estimator.found, sort_keys=True).encode()
+
+
+def load_values(data: bytes, unfitted: Values) -> Values:
+    unfitted.found = json.loads(data)
+    return unfitted
+
+
+VALUES = ModelFormat("json", save_values, load_values)
+
+
+class SymbolMean(Values):
+    """Predicts the weighted mean label of the row's symbol in training; NaN for a symbol that was not there."""
+
+    def fit(self, rows: TrainingRows, validation: TrainingRows | None) -> None:
+        sums = rows.frame.select("symbol").with_columns(w=pl.Series(rows.weight), y=pl.Series(rows.weight * rows.y))
+        self.found = dict(sums.group_by("symbol").agg(pl.col("y").sum() / pl.col("w").sum()).sort("symbol").iter_rows())
+
+    def predict(self, rows: Rows, wanted: np.ndarray) -> np.ndarray:
+        return np.array([self.found.get(each, np.nan) for each in rows.take(wanted).keys["symbol"]])
+
+
+class TrailingMean(Values):
+    """A share of the mean of the first feature over the row and the bars before it; NaN across a gap."""
+
+    def fit(self, rows: TrainingRows, validation: TrainingRows | None) -> None:
+        x = self._means(rows)
+        known = np.isfinite(x)
+        self.found = {"slope": float((x[known] * rows.y[known]).sum() / (x[known] ** 2).sum())}
+
+    def predict(self, rows: Rows, wanted: np.ndarray) -> np.ndarray:
+        return self.found["slope"] * self._means(rows)[wanted]
+
+    def _means(self, rows: Rows) -> np.ndarray:
+        number = pl.col("bar")
+        total: pl.Expr = pl.lit(0.0)
+        for back in range(self.params["bars"] + 1):
+            is_near = number - number.shift(back).over("symbol") == back
+            value = pl.col(rows.names[0]).cast(pl.Float64).shift(back).over("symbol")
+            total = total + pl.when(is_near).then(value)
+        mean = rows.frame.select(total / (self.params["bars"] + 1)).to_series()
+        return mean.fill_null(float("nan")).to_numpy()
+
+
+class Stopped(Values):
+    """Halves its step until the validation rows get no better; tells which rows it had."""
+
+    def fit(self, rows: TrainingRows, validation: TrainingRows | None) -> None:
+        assert validation is not None
+        level, best = 0.0, np.inf
+        for step in range(20):
+            level += (rows.y.mean() - level) / 2.0
+            loss = float(((validation.y - level) ** 2).mean())
+            assert self.setup is not None
+            self.setup.progress.log(step, {"loss": loss})
+            if loss >= best:
+                break
+            best, self.found = loss, {"level": level, "step": step}
+        self.found |= {
+            "rows": len(rows),
+            "known_until": str(rows.keys["label_end"].max()),
+            "judged_from": str(validation.keys["ts"].min()),
+            "judged": len(validation),
+        }
+
+    def predict(self, rows: Rows, wanted: np.ndarray) -> np.ndarray:
+        return np.full(int(wanted.sum()), self.found["level"])
+
+
+class Spread(Values):
+    """Quantiles of all labels, and a column for each of two horizons."""
+
+    def fit(self, rows: TrainingRows, validation: TrainingRows | None) -> None:
+        self.found = {"levels": np.quantile(rows.y, self.params["quantiles"]).tolist()}
+
+    def predict(self, rows: Rows, wanted: np.ndarray) -> np.ndarray:
+        return np.tile([1.0, 2.0], (int(wanted.sum()), 1))
+
+    def predict_quantiles(self, rows: Rows, wanted: np.ndarray) -> np.ndarray:
+        return np.tile(self.found["levels"], (int(wanted.sum()), 1))
+
+
+def _report(estimator: Values) -> dict[str, Any]:
+    return estimator.found
+
+
+def _of(
+    name: str,
+    kind: type[Values],
+    params: Mapping[str, Any] | None = None,
+    outputs: Sequence[str] = ("point",),
+    **options: Any,
+) -> Learner:
+    return Learner(
+        name=name,
+        family="desk",
+        tasks=frozenset({"regression"}),
+        build=kind,
+        params=params or {},
+        format=VALUES,
+        is_keyed=True,
+        outputs=lambda params, task: tuple(outputs),
+        **options,
+    )
+
+
+def _bars(params: Mapping[str, Any]) -> int:
+    return int(params["bars"])
+
+
+_LEVELS = Number(default=0.5, low=0.0, high=1.0)
+
+LEARNERS = {
+    "symbol_mean": _of("symbol_mean", SymbolMean),
+    "trailing_mean": _of(
+        "trailing_mean",
+        TrailingMean,
+        {"bars": Number(default=3, low=1, high=100, is_whole=True, meaning="bars before the row")},
+        history_bars=_bars,
+        takes_weights=False,
+    ),
+    "stopped": _of("stopped", Stopped, needs_validation=True, takes_weights=False, report=_report),
+    "spread": _of(
+        "spread",
+        Spread,
+        {
+            "quantiles": Listing(item=_LEVELS, default=(0.1, 0.9)),
+            "horizons": Listing(item=Number(default=1, low=1, high=100), default=(1, 5)),
+        },
+        ("quantiles", "horizons"),
+        takes_weights=False,
+    ),
+}
+
+
+class SessionRank:
+    """Ranks of each feature among the rows of the same time, from -1 to 1."""
+
+    def fit(self, rows: TrainingRows) -> None:
+        pass
+
+    def transform(self, rows: Rows) -> np.ndarray:
+        place, n = pl.col(rows.names).rank("average").over("ts"), pl.len().over("ts")
+        return rows.frame.select((place * 2.0 - n - 1.0) / n).to_numpy()
+
+
+def _build_rank(params: Mapping[str, Any], setup: Setup) -> SessionRank:
+    return SessionRank()
+
+
+def _save_nothing(step: SessionRank) -> bytes:
+    return b"{}"
+
+
+def _load_nothing(data: bytes, unfitted: SessionRank) -> SessionRank:
+    return unfitted
+
+
+PREPROCESSING = {
+    "session_rank": Step(
+        name="session_rank",
+        build=_build_rank,
+        params={},
+        format=ModelFormat("json", _save_nothing, _load_nothing),
+        is_keyed=True,
+    )
+}
