@@ -71,7 +71,7 @@ class Market(dg.Component, dg.Model, dg.Resolvable):
     bars_end : clock or open
         Whether bars below a day end at full steps of the market's clock, or whole steps after the open.
     source : mapping
-        `type` is sample, files, http, yfinance or lean, with what that needs.
+        `type` is an entry of `SOURCES` (sample, files, http, yfinance, lean), with what that needs.
     periods_per_year : float
         Bars a year, to annualise by; by default those of the calendar and the timeframe.
     start, end : str
@@ -82,7 +82,8 @@ class Market(dg.Component, dg.Model, dg.Resolvable):
         Groups, such as `technical`, and single features, such as `technical/rsi_14`: what is computed and stored;
         `-technical/rsi_14` leaves one of a group out.
     references : list
-        `table` (fundamentals, insider_trades, short_interest or news) and its `source`, `type: files` or `type: http`.
+        `table` (fundamentals, insider_trades, short_interest or news) and its `source`, of a type that has tables (files,
+        http).
     news_scorer : str
         `lexicon`, or the folder or hub name of a FinBERT checkpoint (extra `finbert`).
     calendar_overrides : list
@@ -105,10 +106,11 @@ class Market(dg.Component, dg.Model, dg.Resolvable):
     bars_end: BarsEnd = "clock"
     calendar: str
     timezone: str
+    # Before what may name an entry of theirs.
+    feature_modules: Sequence[str] = Field(default_factory=list)
     source: AnySource
     start: str
     end: str | None = None
-    feature_modules: Sequence[str] = Field(default_factory=list)
     features: Sequence[str]
     references: Sequence[ReferenceSpec] = Field(default_factory=list)
     news_scorer: str = LEXICON

@@ -12,7 +12,9 @@ from hf_pipelines.partitions import parse_key, shift_week, week_key
 from hf_pipelines.resources import outages
 from hf_pipelines.resources.footer import Stamp
 from hf_pipelines.resources.market_data import http
+from hf_pipelines.resources.market_data.registry import SOURCES
 from hf_pipelines.resources.partition_codec import Content
+from hf_pipelines_tests.desk_source import DESK
 from hf_pipelines_tests.market_data_server import MarketDataServer, serving
 from hf_pipelines_tests.pipeline import Project, files_market, market_of, session_bars, sessions_from
 from hf_pipelines_tests.sample_references import table_of
@@ -308,3 +310,48 @@ def test_sensor_of_a_market_that_asks_runs_by_default_and_evaluates(vendor):
     ):  # fmt: skip
         market = market_of({**attributes, "source": source, "references": references})
         assert market.has_sensor == is_watched
+
+
+def test_source_of_ones_own_is_asked_by_the_sensor_and_its_bars_are_published_and_revised(
+    tmp_path, mlflow_template, monkeypatch
+):
+    monkeypatch.setitem(SOURCES, "desk", DESK)
+    bars, table = session_bars(SESSIONS, symbols=2, seed=3), tmp_path / "bars.parquet"
+    tuesday, friday = date(2013, 2, 19), date(2013, 2, 22)
+
+    def desk_has(last: date) -> None:
+        bars.filter(pl.col("session") <= last).write_parquet(table)
+
+    source = {"type": "desk", "table": str(table)}
+    market = files_market(tmp_path / "unused", bars, features=["temporal/day_of_week"], source=source)
+    del market["end"]
+    project = Project(tmp_path / "project", market, mlflow_template=mlflow_template)
+    ticking = Ticking(project)
+
+    def tick(then: datetime) -> list[tuple[list[str], str]]:
+        return asked(ticking.arrivals(datetime.now(UTC) + TICK, then=then))
+
+    def close_of_tuesday() -> float:
+        frame = project.store.read(BARS, WEEK).frame
+        return frame.filter((pl.col("symbol") == "S001") & (pl.col("session") == tuesday))["close"].item()
+
+    desk_has(date(2013, 2, 15))
+    project.make(BARS, WEEKS[0], "2013-02-10", now="2013-02-17T12:00:00+00:00")
+    while tick(datetime(2013, 2, 18, 12, tzinfo=UTC)):
+        pass
+    desk_has(tuesday)
+    assert tick(closing(tuesday, timedelta(minutes=14))) == []
+    assert tick(closing(tuesday, timedelta(minutes=15))) == [([BARS, DAYS], WEEK)]
+    published = close_of_tuesday()
+
+    # The desk corrects Tuesday's closes; the week is asked for once more when it has ended.
+    bars = bars.with_columns(
+        pl.when(pl.col("session") == tuesday).then(pl.col("high")).otherwise("close").alias("close")
+    )
+    desk_has(friday)
+    assert tick(closing(friday, timedelta(minutes=15))) == [([BARS, DAYS], WEEK)]
+    revised = bars.filter((pl.col("symbol") == "S001") & (pl.col("session") == tuesday))["close"].item()
+    assert close_of_tuesday() == revised != published
+    assert sorted(set(project.store.read(DAYS, WEEK).frame["session"])) == [
+        day for day in SESSIONS if tuesday <= day <= friday
+    ]
