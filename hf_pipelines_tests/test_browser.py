@@ -14,6 +14,7 @@ from hf_pipelines.resources.partition_codec import Stored
 from hf_pipelines.resources.partition_store import PartitionStore
 from hf_pipelines.resources.storage_errors import ObjectMissingError
 from hf_pipelines_tests.browser import CHROMIUM, WebServer, browser_page, materialize, web_server
+from hf_pipelines_tests.test_definitions import MARKET_ASSETS
 
 pytestmark = [
     pytest.mark.browser,
@@ -50,18 +51,9 @@ def test_materialize_of_a_week_in_the_browser_publishes_its_bars(server: WebServ
     assert sorted(frame["symbol"].unique()) == ["AAPL", "FB", "GOOG", "IBM", "MSFT", "SPX"]
 
     page.goto(f"{server.url}/assets/us_tech/bars?view=checks")
-    for check in (
-        "complete",
-        "events_in_place",
-        "fresh_prices",
-        "is_current",
-        "no_faulty_rows",
-        "no_stray_files",
-        "no_suspect_rows",
-        "on_time",
-    ):
+    for check in MARKET_ASSETS["bars"]:
         expect(page.get_by_text(check, exact=True).first).to_be_visible()
-    expect(page.get_by_text("Succeeded", exact=True)).to_have_count(8)
+    expect(page.get_by_text("Succeeded", exact=True)).to_have_count(len(MARKET_ASSETS["bars"]))
 
 
 def test_materialize_without_the_bars_it_needs_shows_the_command_in_the_browser(server: WebServer, page: Page) -> None:

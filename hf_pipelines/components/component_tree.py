@@ -16,7 +16,7 @@ from dagster.components.core.defs_module import ComponentPath
 
 from hf_pipelines.components.market import Market
 from hf_pipelines.components.strategy import Strategy
-from hf_pipelines.components.yaml_files import component_files, component_of, read_values
+from hf_pipelines.components.yaml_files import component_files, component_of_values, read_values, reading_once
 from hf_pipelines.components.yaml_lines import LOADING_ERRORS, FaultyYAMLError, fault_of
 
 # Judged before Dagster reads them: its words for a faulty field are many.
@@ -54,10 +54,12 @@ def load_components(path_within_project: Path) -> LoadedComponents:
     """
     # `dg.load_from_defs_folder` would also import every installed component library to list it: a second.
     tree = dg.ComponentTree.for_project(path_within_project)
-    if faults := faulty_files(tree.defs_module_path):
+    components, faults = read_components(tree.defs_module_path)
+    if faults:
         raise FaultyYAMLError("\n".join(faults.values()))
     try:
-        return LoadedComponents(tree.build_defs(tree.defs_module_path), tree)
+        with reading_once(components):
+            return LoadedComponents(tree.build_defs(tree.defs_module_path), tree)
     except LOADING_ERRORS as e:
         # The web UI shows the last error first: the fault, not what Dagster wraps around it.
         raise FaultyYAMLError(fault_of(e, tree.defs_module_path)) from e
@@ -90,7 +92,7 @@ def _faults_of_loading(tree: dg.ComponentTree, folders: Sequence[Path], defs: Pa
 
 def tree_of_sound_files(path_within_project: Path) -> tuple[dg.ComponentTree, dict[Path, str]]:
     """The tree of the components whose files can be read, none of them loaded yet, and the faults of the other files."""
-    faults = faulty_files(dg.ComponentTree.for_project(path_within_project).defs_module_path)
+    _, faults = read_components(dg.ComponentTree.for_project(path_within_project).defs_module_path)
     return _tree_without(path_within_project, faults.keys()), faults
 
 
@@ -115,14 +117,16 @@ def _sound_decl(context: ComponentDeclLoadContext, left_out: Set[Path]) -> Compo
     return DefsFolderDecl(context=context, loc=loc, children=found, source_tree=None, component_file_model=None)
 
 
-def faulty_files(defs: Path) -> dict[Path, str]:
-    """Faults of the components below a folder that their files alone show, by their folders: a line a fault."""
-    found = {}
+def read_components(defs: Path) -> tuple[dict[Path, Market | Strategy], dict[Path, str]]:
+    """Our own components below a folder, and what their files alone show to be wrong with the others, a line a fault: both by
+    their folders."""
+    found: dict[Path, Market | Strategy] = {}
+    faults = {}
     for path in component_files(defs):
         try:
-            kind = OWN_TYPES.get(read_values(path).type)
-            if kind:
-                component_of(kind, path.parent)
+            values = read_values(path)
+            if kind := OWN_TYPES.get(values.type):
+                found[path.parent] = component_of_values(kind, path, values)
         except FaultyYAMLError as e:
-            found[path.parent] = str(e)
-    return found
+            faults[path.parent] = str(e)
+    return found, faults

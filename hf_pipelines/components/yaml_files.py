@@ -8,10 +8,12 @@ are told (`yaml_lines`).
 import os
 import re
 from collections.abc import Iterator, Mapping
-from contextlib import suppress
+from contextlib import contextmanager, suppress
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, TypeVar
 
 import dagster as dg
@@ -112,6 +114,20 @@ def read_values(path: Path) -> FileValues:
     return FileValues(values["type"], _filled_in(values.get("attributes")), reader.lines)
 
 
+# Components whose files were read already, by folder, while they are built into definitions.
+_READ: ContextVar[Mapping[Path, BaseModel]] = ContextVar("components that were read", default=MappingProxyType({}))
+
+
+@contextmanager
+def reading_once(components: Mapping[Path, BaseModel]) -> Iterator[None]:
+    """While it lasts `component_of` gives these, by their folders, and reads the files of others alone."""
+    token = _READ.set(components)
+    try:
+        yield
+    finally:
+        _READ.reset(token)
+
+
 def component_of(kind: type[Component], folder: Path) -> Component:
     """The component in a folder, as its file gives it.
 
@@ -122,8 +138,15 @@ def component_of(kind: type[Component], folder: Path) -> Component:
     FaultyYAMLError
         A line a fault: `FILE:LINE: rule`.
     """
+    if isinstance(known := _READ.get().get(folder), kind):
+        return known
     path = component_file(folder) or folder / FILE_NAMES[0]
-    values = read_values(path)
+    return component_of_values(kind, path, read_values(path))
+
+
+def component_of_values(kind: type[Component], path: Path, values: FileValues) -> Component:
+    """As `component_of`, of a file that was read."""
+    folder = path.parent
     try:
         found = kind.model_validate(values.attributes)
     except ValidationError as e:

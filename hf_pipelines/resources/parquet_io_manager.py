@@ -8,7 +8,7 @@ is published on its own, and gets its own metadata.
 """
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from time import perf_counter
@@ -159,25 +159,6 @@ class Loaded:
     def cut_each(self, known_by: Mapping[str, datetime]) -> "Loaded":
         """The same partitions with some symbols alone, each as it was known at a time of its own."""
         return replace(self, known_by=known_by)
-
-
-def require_all(*requirements: Callable[[], Any]) -> list[Any]:
-    """What several inputs give; all that is missing or damaged is named at once: each by itself would be mended in vain.
-
-    Raises
-    ------
-    ValueError
-        A line an input that refused.
-    """
-    found, faults = [], []
-    for require in requirements:
-        try:
-            found.append(require())
-        except ValueError as e:
-            faults.append(str(e))
-    if faults:
-        raise ValueError("\n".join(faults))
-    return found
 
 
 def _by_symbol(frame: pl.DataFrame) -> pl.DataFrame:

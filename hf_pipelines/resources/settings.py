@@ -42,6 +42,7 @@ from pathlib import Path
 from tempfile import TemporaryFile
 
 from hf_pipelines.resources.redaction import shown_address
+from hf_pipelines.resources.requirements import require_all
 
 # A page of each of Dagster's databases, and some more.
 PROBE_BYTES = 1 << 16
@@ -139,15 +140,7 @@ def require_sound() -> None:
     ValueError
         A line for each of them.
     """
-    faults = []
-    for read in (data_dir, storage_uri, landing_uri, s3_endpoint, ui_url, *NUMBERS):
-        try:
-            read()
-        except ValueError as e:
-            faults.append(str(e))
-    if faults:
-        # A faulty data folder is that of others too.
-        raise ValueError("\n".join(dict.fromkeys(faults)))
+    require_all(data_dir, storage_uri, landing_uri, s3_endpoint, ui_url, *NUMBERS)
 
 
 def tick_seconds() -> int:

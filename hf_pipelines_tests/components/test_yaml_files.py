@@ -10,11 +10,13 @@ from pathlib import Path
 import pytest
 import yaml
 
-from hf_pipelines.components.component_tree import faulty_files
+from hf_pipelines.components import yaml_files
+from hf_pipelines.components.component_tree import load_components, read_components
 from hf_pipelines.components.market import Market
 from hf_pipelines.components.strategy import Strategy
 from hf_pipelines.components.yaml_files import component_of, read_values
 from hf_pipelines.components.yaml_lines import FaultyYAMLError
+from hf_pipelines_tests.pipeline import PROJECT_FILE
 
 DEFS = Path(__file__).resolve().parents[2] / "hf_pipelines" / "defs"
 MARKET = {
@@ -217,7 +219,7 @@ def test_faulty_files_name_what_is_no_regular_file_at_once(tmp_path):
     (tmp_path / "large").mkdir()
     with (tmp_path / "large" / "defs.yaml").open("wb") as file:
         file.truncate(400 * 2**30)
-    faults = faulty_files(tmp_path)
+    faults = read_components(tmp_path)[1]
     for name, told in (("folder", "regular file"), ("pipe", "regular file"), ("loop", "be"), ("large", "at most")):
         assert faults[tmp_path / name].startswith(f"{tmp_path / name / 'defs.yaml'}:1: the file must ")
         assert told in faults[tmp_path / name] and "\n" not in faults[tmp_path / name]
@@ -225,4 +227,21 @@ def test_faulty_files_name_what_is_no_regular_file_at_once(tmp_path):
 
 def test_faulty_files_of_the_project_are_none():
     assert len(list(DEFS.rglob("defs.yaml"))) >= 5
-    assert faulty_files(DEFS) == {}
+    assert read_components(DEFS)[1] == {}
+
+
+def test_file_of_a_component_is_read_once_when_a_project_is_loaded(tmp_path, monkeypatch):
+    folder = tmp_path / "once" / "defs" / "markets" / "m"
+    folder.mkdir(parents=True)
+    (tmp_path / "once" / "__init__.py").touch()
+    (folder.parents[1] / "__init__.py").touch()
+    (tmp_path / "pyproject.toml").write_text(PROJECT_FILE.format(package="once"))
+    (folder / "defs.yaml").write_text(
+        yaml.safe_dump({"type": "hf_pipelines.components.Market", "attributes": MARKET}, sort_keys=False)
+    )
+    read: list[str] = []
+    monkeypatch.setattr(yaml_files, "_text_of", lambda path, of=yaml_files._text_of: read.append(path.name) or of(path))
+    monkeypatch.syspath_prepend(str(tmp_path))
+    loaded = load_components(tmp_path)
+    assert [each.name for each in loaded.tree.get_all_components(of_type=Market)] == ["m"]
+    assert read == ["defs.yaml"]

@@ -31,9 +31,10 @@ from hf_pipelines.partitions import week_of_session
 from hf_pipelines.research.features.feature import Feature
 from hf_pipelines.research.features.panel import CalendarChange
 from hf_pipelines.research.features.registry import FEATURES, compute_features
-from hf_pipelines.resources.parquet_io_manager import Loaded, require_all
+from hf_pipelines.resources.parquet_io_manager import Loaded
 from hf_pipelines.resources.partition_codec import Content
 from hf_pipelines.resources.replay_record import read_record
+from hf_pipelines.resources.requirements import require_all
 
 # What Dagster takes as the name of a tag.
 TAG_NAME = re.compile(r"[A-Za-z0-9_.-]{1,63}")

@@ -21,8 +21,9 @@ from hf_pipelines.research.learners import build_pipeline, choose_learner, predi
 from hf_pipelines.research.matrix import join_features, usable_rows
 from hf_pipelines.research.signals import RULES, add_absent_members, apply_rule, reasons
 from hf_pipelines.resources.footer import SIGNALS
-from hf_pipelines.resources.parquet_io_manager import Loaded, require_all
+from hf_pipelines.resources.parquet_io_manager import Loaded
 from hf_pipelines.resources.partition_codec import Content, Stored
+from hf_pipelines.resources.requirements import require_all
 
 # 2: a row for every member of the session, with the reason of a weight of 0; 1 had rows of those with a prediction.
 SIGNALS_SCHEMA_VERSION = 2

@@ -27,8 +27,9 @@ from hf_pipelines.research.matrix import (
 )
 from hf_pipelines.research.targets import TARGETS, unconfirmed_labels
 from hf_pipelines.research.wording import some_of
-from hf_pipelines.resources.parquet_io_manager import Loaded, require_all
+from hf_pipelines.resources.parquet_io_manager import Loaded
 from hf_pipelines.resources.partition_codec import Content
+from hf_pipelines.resources.requirements import require_all
 
 # Features listed in the metadata, the most unknown first; the footer has all.
 UNKNOWN_SHOWN = 20
