@@ -21,7 +21,7 @@ import numpy as np
 import pandas as pd
 import polars as pl
 
-from hf_pipelines.research.bars import adjust
+from hf_pipelines.research.adjustment import adjust
 from hf_pipelines.research.features import FEATURES, Feature, build_panel, compute_features, feature_frame
 from hf_pipelines_tests.sample_bars import random_bars, weekdays
 

@@ -18,7 +18,8 @@ from typing import Any
 import polars as pl
 
 from hf_pipelines.partitions import MarketPartitions
-from hf_pipelines.research.bars import SOURCE_SCHEMA, derive_events
+from hf_pipelines.research.adjustment import derive_events
+from hf_pipelines.research.bars import SOURCE_SCHEMA
 from hf_pipelines.resources.market_data.sample import SampleSource
 from hf_pipelines_tests.pipeline import TIMEZONE, session_bars
 from hf_pipelines_tests.real_data import FOLDER

@@ -10,7 +10,8 @@ import numpy as np
 import pandas as pd
 import polars as pl
 
-from hf_pipelines.research.bars import PRICE_COLUMNS, price_factor
+from hf_pipelines.research.adjustment import price_factor
+from hf_pipelines.research.bars import PRICE_COLUMNS
 
 
 class _InMemory:

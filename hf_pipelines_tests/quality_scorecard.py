@@ -16,7 +16,8 @@ import numpy as np
 import polars as pl
 import pytest
 
-from hf_pipelines.research.bars import BarGrid, stale_bars, validate_bars
+from hf_pipelines.research.bar_grid import BarGrid
+from hf_pipelines.research.bars import stale_bars, validate_bars
 from hf_pipelines.research.disputes import DISPUTED, follow_disputes
 from hf_pipelines.research.quality import RULES, judge_bars
 from hf_pipelines_tests import real_bars

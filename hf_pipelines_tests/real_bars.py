@@ -8,7 +8,8 @@ from datetime import date, timedelta
 
 import polars as pl
 
-from hf_pipelines.research.bars import PRICE_COLUMNS, SOURCE_SCHEMA, SPLIT_RATIO_FLOOR
+from hf_pipelines.research.adjustment import SPLIT_RATIO_FLOOR
+from hf_pipelines.research.bars import PRICE_COLUMNS, SOURCE_SCHEMA
 from hf_pipelines_tests.real_data import real_table
 
 CLOSE_HOUR_UTC = 21

@@ -11,7 +11,8 @@ from hf_pipelines.components.automation.arrivals import Arrivals
 from hf_pipelines.components.automation.run_intents import RunHistory
 from hf_pipelines.components.run_tags import WANTED_TAG
 from hf_pipelines.partitions import MarketPartitions, week_key
-from hf_pipelines.research.bars import SOURCE_SCHEMA, BarGrid
+from hf_pipelines.research.bar_grid import BarGrid
+from hf_pipelines.research.bars import SOURCE_SCHEMA
 from hf_pipelines_tests.pipeline import (
     Project,
     files_market,

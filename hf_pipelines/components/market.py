@@ -36,11 +36,8 @@ from hf_pipelines.partitions import (
     parse_key,
     week_key,
 )
-from hf_pipelines.research.bars import (
-    SYMBOL_PATTERN,
-    BarsEnd,
-    Timeframe,
-)
+from hf_pipelines.research.bar_grid import BarsEnd, Timeframe
+from hf_pipelines.research.bars import SYMBOL_PATTERN
 from hf_pipelines.research.features.feature import Feature
 from hf_pipelines.research.features.registry import FEATURES, names_by_group, register
 from hf_pipelines.research.references import REFERENCES

@@ -15,13 +15,12 @@ A break at noon parts a session in two, each with bars of its own: no bar lies i
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
-from datetime import date, datetime, timedelta
-from typing import Literal
+from dataclasses import dataclass
+from datetime import date, datetime
 
-import numpy as np
 import polars as pl
 
+from hf_pipelines.research.bar_grid import DAILY, BarGrid, SessionHours, _hours_table
 from hf_pipelines.research.wording import excerpt, excerpts, type_words
 
 SYMBOL_PATTERN = r"^[A-Z0-9^][A-Z0-9.^_-]{0,31}$"
@@ -42,136 +41,9 @@ NUMBER_COLUMNS = (*PRICE_COLUMNS, "volume", "split_ratio", "dividend")
 BARS_SCHEMA: dict[str, pl.DataType] = {**SOURCE_SCHEMA, "role": pl.String()}
 KEY_COLUMNS = ("symbol", "session", "ts")
 
-# How long a bar lasts; a daily bar lasts its session, however long that is.
-TIMEFRAMES: dict[str, timedelta] = {
-    "1m": timedelta(minutes=1),
-    "5m": timedelta(minutes=5),
-    "1h": timedelta(hours=1),
-    "1d": timedelta(days=1),
-}
-
-Timeframe = Literal["1m", "5m", "1h", "1d"]
-BarsEnd = Literal["clock", "open"]
-
-# Opening and closing time (UTC) of each session.
-SessionHours = Mapping[date, tuple[datetime, datetime]]
 
 # Consecutive sessions with the very same open, high, low, close: a feed that repeats itself.
 STALE_SESSIONS = 3
-
-# A ratio of prices at or above this is a split, below it a dividend: no cash dividend is a fifth of the price.
-SPLIT_RATIO_FLOOR = 1.25
-
-# Splits as companies make them: whole numbers and ratios of small ones, both ways.
-SIMPLE_SPLITS = tuple(
-    sorted(
-        {*(n / d for n in range(1, 6) for d in range(1, 6)), *range(2, 101), *(1 / n for n in range(2, 101))} - {1.0}
-    )
-)
-
-
-@dataclass(frozen=True)
-class BarGrid:
-    """When the bars of a session end.
-
-    Attributes
-    ----------
-    timeframe : str
-        Name in `TIMEFRAMES`.
-    timezone : str
-        IANA name of the market's clock.
-    bars_end : str
-        "clock": at the multiples of the step on the market's clock (10:00, 11:00, ...); "open": whole steps after the
-        open (10:30, 11:30, ...). Both with a last bar that ends at the close, however short; where a session has a
-        break, the same for the part before it and for the part after it.
-    breaks : mapping of date to (begin, end)
-        Of the sessions that have one, UTC.
-    """
-
-    timeframe: Timeframe = "1d"
-    timezone: str = "UTC"
-    bars_end: BarsEnd = "clock"
-    breaks: SessionHours = field(default_factory=dict, repr=False)
-
-    @property
-    def step(self) -> timedelta:
-        return TIMEFRAMES[self.timeframe]
-
-    @property
-    def is_daily(self) -> bool:
-        return self.timeframe == "1d"
-
-    def ends(self, hours: SessionHours) -> pl.DataFrame:
-        """Close time of every bar that the sessions should have: columns session, ts, sorted.
-
-        Examples
-        --------
-        >>> from datetime import UTC
-        >>> half_day = {date(2012, 11, 23): (datetime(2012, 11, 23, 14, 30, tzinfo=UTC), datetime(2012, 11, 23, 18, tzinfo=UTC))}
-        >>> BarGrid("1h", "America/New_York").ends(half_day)["ts"].dt.strftime("%H:%M").to_list()
-        ['15:00', '16:00', '17:00', '18:00']
-        >>> day, close = date(2019, 12, 31), datetime(2019, 12, 31, 7, tzinfo=UTC)
-        >>> whole = {day: (close.replace(hour=1, minute=30), close)}
-        >>> rest = {day: (close.replace(hour=3, minute=30), close.replace(hour=5))}
-        >>> BarGrid("1h", "Asia/Shanghai", "open", breaks=rest).ends(whole)["ts"].dt.strftime("%H:%M").to_list()
-        ['02:30', '03:30', '06:00', '07:00']
-        """
-        table = _hours_table(hours)
-        if self.is_daily:
-            return table.select("session", ts="closes")
-        table = self._parts(table)
-        opens, closes, step = pl.col("opens"), pl.col("closes"), self.step
-        first = opens + step
-        if self.bars_end == "clock":
-            # On the market's own clock: half an hour off UTC in India, and midnight moves with summer time.
-            local = opens.dt.convert_time_zone(self.timezone)
-            first = local.dt.truncate(step).dt.convert_time_zone("UTC") + step
-        inner = pl.datetime_ranges(first, closes, interval=step, closed="left")
-        ends = pl.concat_list(inner, closes)
-        return table.with_columns(ts=ends).select("session", "ts").explode("ts").sort("session", "ts")
-
-    def outside_breaks(self, bars: pl.DataFrame) -> pl.DataFrame:
-        """Bars (`session`, `start`, `ts`) without those inside a break; one that runs into it ends where it begins.
-
-        For sources that name a bar by where it starts and fill or overrun the break.
-        """
-        if self.is_daily or not self.breaks:
-            return bars
-        timed = bars.join(
-            _hours_table(self.breaks).rename(BREAK_COLUMNS), on="session", how="left", maintain_order="left"
-        )
-        begin, end = (pl.col(name) for name in BREAK_COLUMNS.values())
-        is_inside = (pl.col("start") >= begin) & (pl.col("ts") <= end)
-        runs_in = (pl.col("ts") > begin) & (pl.col("ts") <= end)
-        cut = timed.filter(~is_inside.fill_null(False)).with_columns(ts=pl.when(runs_in).then(begin).otherwise("ts"))
-        return cut.drop(BREAK_COLUMNS.values())
-
-    def _parts(self, table: pl.DataFrame) -> pl.DataFrame:
-        """Sessions (`opens`, `closes`) parted at their breaks."""
-        if not self.breaks:
-            return table
-        timed = table.join(_hours_table(self.breaks).rename(BREAK_COLUMNS), on="session", how="left")
-        parts = pl.concat_list(
-            pl.struct(opens="opens", closes=pl.coalesce("break_begins", "closes")),
-            pl.when(pl.col("break_ends").is_not_null()).then(pl.struct(opens="break_ends", closes="closes")),
-        ).list.drop_nulls()
-        return timed.select("session", part=parts).explode("part").unnest("part")
-
-
-BREAK_COLUMNS = {"opens": "break_begins", "closes": "break_ends"}
-
-DAILY = BarGrid()
-
-
-def _hours_table(hours: SessionHours) -> pl.DataFrame:
-    return pl.DataFrame(
-        {
-            "session": list(hours),
-            "opens": [opens for opens, _ in hours.values()],
-            "closes": [closes for _, closes in hours.values()],
-        },
-        schema={"session": pl.Date, "opens": pl.Datetime("us", "UTC"), "closes": pl.Datetime("us", "UTC")},
-    ).sort("session")
 
 
 @dataclass(frozen=True)
@@ -191,108 +63,6 @@ class CheckedBars:
     bars: pl.DataFrame
     quarantined: pl.DataFrame
     n_unknown: int
-
-
-def price_factor() -> pl.Expr:
-    """Backward factor of each bar: prices BEFORE the bar times this are comparable with it.
-
-    A bar with total return r_j = split_ratio_j * (close_j + dividend_j) / close_{j-1} - 1 has the factor
-    close_j / (split_ratio_j * (close_j + dividend_j)), 1 on a session without an event. It is known at `ts`.
-    """
-    close = pl.col("close")
-    return (close / (pl.col("split_ratio") * (close + pl.col("dividend")))).alias("price_factor")
-
-
-def adjust(bars: pl.DataFrame, as_of: datetime) -> pl.DataFrame:
-    """Total-return prices as seen at `as_of`: events inside the window read, nothing later.
-
-    Parameters
-    ----------
-    bars : DataFrame
-        Contract `BARS_SCHEMA`, raw.
-    as_of : datetime
-        Time-zone aware; bars after it are left out.
-
-    Returns
-    -------
-    DataFrame
-        The same columns; the last bar of each symbol keeps its raw prices, earlier prices are scaled by the
-        splits and dividends after them, earlier volumes by the splits alone.
-
-    Notes
-    -----
-    Dividends are reinvested at the close of the ex-date, so close-to-close changes are exact total returns.
-    """
-    factor_after = pl.col("price_factor").cum_prod(reverse=True).shift(-1, fill_value=1.0).over("symbol")
-    split_after = pl.col("split_ratio").cum_prod(reverse=True).shift(-1, fill_value=1.0).over("symbol")
-    return (
-        bars.filter(pl.col("ts") <= as_of)
-        .sort("symbol", "ts")
-        .with_columns(price_factor())
-        .with_columns(*(pl.col(name) * factor_after for name in PRICE_COLUMNS), pl.col("volume") * split_after)
-        .drop("price_factor")
-    )
-
-
-def derive_events(prices: pl.DataFrame) -> pl.DataFrame:
-    """Splits and dividends hidden in a vendor's `adj_close` column.
-
-    Parameters
-    ----------
-    prices : DataFrame
-        Columns symbol, session, close (raw) and adj_close (adjusted for all later events, rounded to cents).
-
-    Returns
-    -------
-    DataFrame
-        `prices` without adj_close, with `split_ratio` and `dividend` (cash a share) effective on each session.
-
-    Raises
-    ------
-    ValueError
-        If a change of the ratio can be told neither for one simple split nor for a dividend: the total return of that
-        session would be wrong. A split with a dividend on the same day, a split such as 7:6 and a dividend of more than
-        a fifth of the price are such.
-
-    Notes
-    -----
-    The vendor scales earlier prices by (1 - dividend / close_{j-1}) on an ex-date, hence
-    adj_j / adj_{j-1} = close_j * split_j / (close_{j-1} - dividend_j). A change smaller than what rounding two
-    adjusted prices to cents can make is no event. A change by one of `SIMPLE_SPLITS`, as closely as rounding lets one
-    see, is a split; any other below 5:4 is a dividend (so are stock dividends such as 11:10: the total return is the
-    same). `split_ratio * (close + dividend) / previous close - 1` is the total return that the adjusted prices show.
-    """
-    ratio, rounding, previous_close = pl.col("_ratio"), pl.col("_rounding"), pl.col("close").shift(1).over("symbol")
-    previous_adjusted = pl.col("adj_close").shift(1).over("symbol")
-    seen = prices.sort("symbol", "session").with_columns(
-        _ratio=(pl.col("adj_close") / previous_adjusted) / (pl.col("close") / previous_close),
-        _rounding=2.0 * (0.005 / pl.col("adj_close") + 0.005 / previous_adjusted + 0.005 / pl.col("close")) + 1e-4,
-    )
-    is_event = ((ratio - 1.0).abs() > rounding).fill_null(False)
-    is_split = is_event & ((ratio < 1.0) | (ratio * (1.0 + rounding) >= SPLIT_RATIO_FLOOR))
-    seen = seen.with_columns(
-        split_ratio=_simple_splits(seen.with_columns(_is_split=is_split)),
-        dividend=pl.when(is_event & ~is_split).then((previous_close * (1.0 - 1.0 / ratio)).round(4)).otherwise(0.0),
-    )
-    return seen.drop("adj_close", "_ratio", "_rounding")
-
-
-def _simple_splits(seen: pl.DataFrame) -> pl.Series:
-    """The simple split of each row that `_is_split`, 1 elsewhere; refused where none or several are within rounding."""
-    splits, unclear = np.ones(seen.height), []
-    for row in np.flatnonzero(seen["_is_split"]).tolist():
-        symbol, session, ratio, rounding = seen.select("symbol", "session", "_ratio", "_rounding").row(row)
-        near = [split for split in SIMPLE_SPLITS if abs(ratio / split - 1.0) <= rounding]
-        if len(near) == 1:
-            splits[row] = near[0]
-        else:
-            unclear.append(f"{symbol} {session} ({ratio:.4f})")
-    if unclear:
-        raise ValueError(
-            "`adj_close` must change against `close` by a simple split or by a dividend of less than a fifth of the price, "
-            f"was with {_shown(unclear)}; give `split_ratio` and `dividend` of those sessions instead of `adj_close`."
-        )
-    return pl.Series(splits)
 
 
 def has_bar_columns(raw: pl.DataFrame, numbers: Collection[str] = NUMBER_COLUMNS) -> bool:

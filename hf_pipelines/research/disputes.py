@@ -21,7 +21,8 @@ from typing import Literal, TypeAlias
 import numpy as np
 import polars as pl
 
-from hf_pipelines.research.quality import AWAY, COMPANY_TURNOVER, SMALL_COMPANY_JUMP, VERDICT_SCHEMA
+from hf_pipelines.research.quality import VERDICT_SCHEMA
+from hf_pipelines.research.quality_rules import AWAY, COMPANY_TURNOVER, SMALL_COMPANY_JUMP
 from hf_pipelines.research.symbol_history import LEVEL_SESSIONS, History, history_of, one_a_session, or_one
 
 # Errors about the level of a price, not about one print or event.

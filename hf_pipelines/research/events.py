@@ -22,7 +22,8 @@ from datetime import date
 import polars as pl
 
 from hf_pipelines.research.bars import PRICE_COLUMNS
-from hf_pipelines.research.quality import LOOKBACK_SESSIONS, SPELL_SESSIONS
+from hf_pipelines.research.quality import LOOKBACK_SESSIONS
+from hf_pipelines.research.quality_rules import SPELL_SESSIONS
 from hf_pipelines.research.symbol_history import EVENT_FLOOR, EVENT_PARTLY_SHOWN, EVENT_SHOWN
 
 EVENTS_SCHEMA: dict[str, pl.DataType] = {

@@ -17,7 +17,7 @@ from typing import Protocol
 import numpy as np
 import polars as pl
 
-from hf_pipelines.research.features.panel import FloatArray
+from hf_pipelines.research.features.panel_columns import FloatArray
 from hf_pipelines.research.references import SCORE_COLUMNS
 
 

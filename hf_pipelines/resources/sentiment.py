@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from hf_pipelines.research.features.panel import FloatArray
+from hf_pipelines.research.features.panel_columns import FloatArray
 from hf_pipelines.research.references import SCORE_COLUMNS
 
 # BERT has positions for 512 tokens; what is beyond is cut off.

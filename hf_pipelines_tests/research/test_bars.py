@@ -11,16 +11,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hf_pipelines.calendars import load_calendar
+from hf_pipelines.research.adjustment import SIMPLE_SPLITS, adjust, derive_events
+from hf_pipelines.research.bar_grid import BarGrid, SessionHours
 from hf_pipelines.research.bars import (
     BARS_SCHEMA,
-    SIMPLE_SPLITS,
     SOURCE_SCHEMA,
-    BarGrid,
     CheckedBars,
-    SessionHours,
-    adjust,
     check_structure,
-    derive_events,
     is_stray_event,
     missing_bars,
     sound_bars,

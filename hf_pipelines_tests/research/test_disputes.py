@@ -8,7 +8,8 @@ import pytest
 
 from hf_pipelines.research.disputes import Dispute, Override, follow_disputes, override_verdicts
 from hf_pipelines.research.events import CARRY_SESSIONS
-from hf_pipelines.research.quality import SPELL_SESSIONS, VERDICT_SCHEMA, judge_bars
+from hf_pipelines.research.quality import VERDICT_SCHEMA, judge_bars
+from hf_pipelines.research.quality_rules import SPELL_SESSIONS
 from hf_pipelines_tests.real_bars import pystock_bars
 from hf_pipelines_tests.sample_bars import bars_of, random_bars, weekdays
 

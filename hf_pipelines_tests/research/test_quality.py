@@ -7,7 +7,8 @@ import polars as pl
 import pytest
 
 from hf_pipelines.research.bars import PRICE_COLUMNS, SOURCE_SCHEMA
-from hf_pipelines.research.quality import LOOKBACK_SESSIONS, RULES, SPELL_SESSIONS, VERDICT_SCHEMA, judge_bars
+from hf_pipelines.research.quality import LOOKBACK_SESSIONS, RULES, VERDICT_SCHEMA, judge_bars
+from hf_pipelines.research.quality_rules import SPELL_SESSIONS
 from hf_pipelines.resources.market_data.sample import INDICES, STOCKS, _load
 from hf_pipelines_tests.real_bars import crypto_bars, fx_bars, lean_bars, lean_hour_bars, pystock_bars, stocknet_bars
 from hf_pipelines_tests.sample_bars import bars_of, random_bars, weekdays

@@ -9,11 +9,7 @@ import polars as pl
 from hf_pipelines.components.market_stages.plan import MarketPlan, WeekDates
 from hf_pipelines.components.market_stages.settled_bars import NO_BARS, SettledBars
 from hf_pipelines.partitions import days_of_week
-from hf_pipelines.research.bars import (
-    CheckedBars,
-    missing_bars,
-    stale_bars,
-)
+from hf_pipelines.research.bars import CheckedBars, missing_bars, stale_bars
 from hf_pipelines.research.events import describe_carried
 from hf_pipelines.resources.market_data import SourceFile
 from hf_pipelines.resources.partition_codec import Content

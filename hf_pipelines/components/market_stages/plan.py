@@ -21,7 +21,7 @@ from hf_pipelines.partitions import (
     week_end,
     week_key,
 )
-from hf_pipelines.research.bars import BarGrid, BarsEnd, Timeframe
+from hf_pipelines.research.bar_grid import BarGrid, BarsEnd, Timeframe
 from hf_pipelines.research.disputes import Override
 from hf_pipelines.research.events import CARRY_SESSIONS
 from hf_pipelines.research.features.feature import Feature

@@ -13,13 +13,7 @@ from hf_pipelines.components.market_stages.bars_files import NO_SESSION, BarsFil
 from hf_pipelines.components.market_stages.plan import MarketPlan, WeekDates
 from hf_pipelines.components.stage_run import StageRun
 from hf_pipelines.partitions import week_of_session
-from hf_pipelines.research.bars import (
-    BARS_SCHEMA,
-    SOURCE_SCHEMA,
-    stray_file_events,
-    validate_bars,
-    without_repeats,
-)
+from hf_pipelines.research.bars import BARS_SCHEMA, SOURCE_SCHEMA, stray_file_events, validate_bars, without_repeats
 from hf_pipelines.research.disputes import Dispute, follow_disputes, override_verdicts
 from hf_pipelines.research.events import settle_events
 from hf_pipelines.research.quality import judge_bars

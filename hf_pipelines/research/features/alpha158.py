@@ -35,7 +35,8 @@ import polars as pl
 
 from hf_pipelines.research.features import alpha158_kernels as kernels
 from hf_pipelines.research.features.feature import Feature, Input
-from hf_pipelines.research.features.panel import FloatArray, Panel
+from hf_pipelines.research.features.panel import Panel
+from hf_pipelines.research.features.panel_columns import FloatArray
 
 _SOURCE = "Qlib's Alpha158, Yang et al. (2020), Qlib: An AI-oriented Quantitative Investment Platform, arXiv:2009.11189"
 

@@ -19,7 +19,7 @@ import math
 import numpy as np
 import numpy.typing as npt
 
-from hf_pipelines.research.features.panel import FloatArray
+from hf_pipelines.research.features.panel_columns import FloatArray
 from hf_pipelines.research.features.windows import window_kernel
 
 Ints = npt.NDArray[np.int64]

@@ -17,7 +17,8 @@ from typing import Literal, get_args
 import numpy as np
 import numpy.typing as npt
 
-from hf_pipelines.research.features.panel import FloatArray, Panel
+from hf_pipelines.research.features.panel import Panel
+from hf_pipelines.research.features.panel_columns import FloatArray
 
 Input = Literal[
     "open", "high", "low", "close", "volume", "benchmark", "volatility_index", "sector", "universe",

@@ -24,7 +24,8 @@ import numpy as np
 import polars as pl
 
 from hf_pipelines.research.features.feature import Feature, Input
-from hf_pipelines.research.features.panel import FloatArray, OffsetArray, Panel
+from hf_pipelines.research.features.panel import Panel
+from hf_pipelines.research.features.panel_columns import FloatArray, OffsetArray
 from hf_pipelines.research.features.point_in_time import (
     DAY,
     TimeArray,

@@ -11,7 +11,8 @@ from dataclasses import replace
 import numpy as np
 
 from hf_pipelines.research.features.feature import Feature
-from hf_pipelines.research.features.panel import FloatArray, Panel
+from hf_pipelines.research.features.panel import Panel
+from hf_pipelines.research.features.panel_columns import FloatArray
 
 
 class FeatureFunctionError(ValueError):

@@ -27,7 +27,8 @@ from hf_pipelines.research.features import (
 )
 from hf_pipelines.research.features.feature import MAX_LOOKBACK_BARS, Columns, Feature, Input
 from hf_pipelines.research.features.guarded import guarded
-from hf_pipelines.research.features.panel import CalendarChange, FloatArray, Panel, build_panel, with_roles
+from hf_pipelines.research.features.panel import CalendarChange, Panel, build_panel, with_roles
+from hf_pipelines.research.features.panel_columns import FloatArray
 
 Together = Callable[[Panel, Sequence[str]], Columns]
 

@@ -17,7 +17,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from hf_pipelines.research.features.feature import Feature
-from hf_pipelines.research.features.panel import FloatArray, OffsetArray, Panel
+from hf_pipelines.research.features.panel import Panel
+from hf_pipelines.research.features.panel_columns import FloatArray, OffsetArray
 from hf_pipelines.research.features.point_in_time import DAY, finite, first_rows_after, known_table, ratio
 from hf_pipelines.research.references import SCORE_COLUMNS
 

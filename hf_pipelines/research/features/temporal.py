@@ -27,7 +27,8 @@ import numpy as np
 import numpy.typing as npt
 
 from hf_pipelines.research.features.feature import Feature, Input
-from hf_pipelines.research.features.panel import DateArray, FloatArray, Panel
+from hf_pipelines.research.features.panel import Panel
+from hf_pipelines.research.features.panel_columns import DateArray, FloatArray
 
 # 1970-01-01, day 0 of datetime64[D], was a Thursday: weekday 3 counted from Monday.
 _EPOCH_WEEKDAY = 3

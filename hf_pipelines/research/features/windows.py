@@ -26,7 +26,8 @@ from typing import Any, TypeVar, cast
 import numpy as np
 import polars as pl
 
-from hf_pipelines.research.features.panel import BoolArray, FloatArray, Panel
+from hf_pipelines.research.features.panel import Panel
+from hf_pipelines.research.features.panel_columns import BoolArray, FloatArray
 
 Window = FloatArray
 Kernel = TypeVar("Kernel", bound=Callable[..., Any])

@@ -25,7 +25,8 @@ from functools import lru_cache
 
 import polars as pl
 
-from hf_pipelines.research.bars import PRICE_COLUMNS, SOURCE_SCHEMA, BarGrid
+from hf_pipelines.research.bar_grid import BarGrid
+from hf_pipelines.research.bars import PRICE_COLUMNS, SOURCE_SCHEMA
 from hf_pipelines.research.content_hash import content_hash
 from hf_pipelines.research.wording import type_words
 from hf_pipelines.resources.limits import Limits

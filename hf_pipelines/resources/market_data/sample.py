@@ -13,7 +13,8 @@ from pathlib import Path
 
 import polars as pl
 
-from hf_pipelines.research.bars import PRICE_COLUMNS, SOURCE_SCHEMA, derive_events
+from hf_pipelines.research.adjustment import derive_events
+from hf_pipelines.research.bars import PRICE_COLUMNS, SOURCE_SCHEMA
 from hf_pipelines.research.content_hash import content_hash
 from hf_pipelines.resources.market_data import SourceFile
 from hf_pipelines.resources.market_data.source_entry import SourceEntry, SourceSpec

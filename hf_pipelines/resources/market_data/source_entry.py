@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, field_validator
 
-from hf_pipelines.research.bars import BarGrid
+from hf_pipelines.research.bar_grid import BarGrid
 from hf_pipelines.resources import settings
 from hf_pipelines.resources.market_data import MarketDataSource
 from hf_pipelines.resources.object_store import ObjectStore

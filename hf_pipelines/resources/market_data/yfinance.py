@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
-from hf_pipelines.research.bars import PRICE_COLUMNS, SOURCE_SCHEMA, BarGrid
+from hf_pipelines.research.bar_grid import BarGrid
+from hf_pipelines.research.bars import PRICE_COLUMNS, SOURCE_SCHEMA
 from hf_pipelines.research.content_hash import content_hash
 from hf_pipelines.research.events import EVENTS_SCHEMA, carry_events
 from hf_pipelines.resources.market_data import MarketDataOutageError, MarketDataRefusedError, SourceFile, by_week

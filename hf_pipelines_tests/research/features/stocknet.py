@@ -7,7 +7,8 @@ from datetime import date
 
 import polars as pl
 
-from hf_pipelines.research.bars import BARS_SCHEMA, derive_events
+from hf_pipelines.research.adjustment import derive_events
+from hf_pipelines.research.bars import BARS_SCHEMA
 from hf_pipelines_tests.real_data import real_table
 
 VIX = "^VIX"

@@ -10,7 +10,7 @@ import polars as pl
 import pytest
 from tsfresh.feature_extraction import feature_calculators as tsfresh
 
-from hf_pipelines.research.bars import adjust
+from hf_pipelines.research.adjustment import adjust
 from hf_pipelines.research.features import FEATURES, Feature, build_panel, compute_features, feature_frame, group_names
 from hf_pipelines.research.features.automated import tsfresh_feature
 from hf_pipelines.research.features.contract import contract_breaches

@@ -12,7 +12,7 @@ from statsmodels.regression.linear_model import OLS
 from statsmodels.tools.tools import add_constant
 from statsmodels.tsa.stattools import acf
 
-from hf_pipelines.research.bars import adjust
+from hf_pipelines.research.adjustment import adjust
 from hf_pipelines.research.features import FEATURES, compute_features, group_names
 from hf_pipelines_tests.research.features.stocknet import stocknet_bars_with_events
 from hf_pipelines_tests.sample_bars import REFERENCE, bars_of, random_bars

@@ -10,7 +10,7 @@ import polars as pl
 import pytest
 import talib
 
-from hf_pipelines.research.bars import adjust
+from hf_pipelines.research.adjustment import adjust
 from hf_pipelines.research.features import FEATURES, compute_features, group_names
 from hf_pipelines_tests.research.features.stocknet import stocknet_bars_with_events
 from hf_pipelines_tests.sample_bars import bars_of, random_bars

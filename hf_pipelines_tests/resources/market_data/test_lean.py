@@ -9,7 +9,9 @@ import polars as pl
 import pytest
 
 from hf_pipelines.partitions import MarketPartitions
-from hf_pipelines.research.bars import BarGrid, adjust, check_structure
+from hf_pipelines.research.adjustment import adjust
+from hf_pipelines.research.bar_grid import BarGrid
+from hf_pipelines.research.bars import check_structure
 from hf_pipelines.resources.market_data.lean import LeanSource, derive_events, ticker_spells
 from hf_pipelines.resources.object_store import ObjectStore
 from hf_pipelines.resources.storage_errors import ObjectMissingError

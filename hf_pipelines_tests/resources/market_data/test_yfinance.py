@@ -14,7 +14,8 @@ import polars as pl
 import pytest
 
 from hf_pipelines.partitions import MarketPartitions
-from hf_pipelines.research.bars import SOURCE_SCHEMA, BarGrid, check_structure
+from hf_pipelines.research.bar_grid import BarGrid
+from hf_pipelines.research.bars import SOURCE_SCHEMA, check_structure
 from hf_pipelines.resources.market_data import MarketDataOutageError, MarketDataRefusedError
 from hf_pipelines.resources.market_data.yahoo_session import capped_session
 from hf_pipelines.resources.market_data.yfinance import YFinanceSource, bars_of_history
