@@ -8,7 +8,7 @@ import pytest
 from pydantic import ValidationError
 
 from hf_pipelines.partitions import MarketPartitions
-from hf_pipelines.research.bars import BarGrid
+from hf_pipelines.research.bar_grid import BarGrid
 from hf_pipelines.resources.market_data.files import FilesSource
 from hf_pipelines.resources.market_data.registry import SOURCES, ConfiguredSource, parse_source, parse_table_source
 from hf_pipelines.resources.market_data.source_entry import SourceEntry, SourceMarket, SourceSpec
