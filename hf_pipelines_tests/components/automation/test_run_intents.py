@@ -69,6 +69,15 @@ def test_work_nobody_asked_for_is_due_and_one_that_succeeded_is_settled(instance
     assert RunHistory(instance, datetime.now(UTC)).state_of(other) == (RequestState.DUE, 1)
 
 
+def test_run_that_an_earlier_release_asked_for_is_found_by_the_tags_that_it_wrote(instance):
+    JOB.execute_in_process(
+        instance=instance,
+        run_config={"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}},
+        tags={"hf/work": "5dba9e401530eb68", "hf/attempt": "1", "hf/partitions": ",".join(WEEKS)},
+    )
+    assert state(instance) == (RequestState.SETTLED, 0)
+
+
 def test_work_that_failed_by_its_data_is_settled_for_ever(instance):
     run(instance, "data")
     # Dagster says a moment after the failure whether it will execute the run again.

@@ -14,6 +14,7 @@ from hf_pipelines.components.automation import watched_folders
 from hf_pipelines.components.automation.arrivals import PATIENCE_TICKS
 from hf_pipelines.components.automation.strategy_sensor import newest_week
 from hf_pipelines.resources.footer import Stamp
+from hf_pipelines.resources.market_data.files import FilesSource
 from hf_pipelines.resources.object_store import ObjectStore
 from hf_pipelines.resources.partition_codec import Content
 from hf_pipelines.resources.partition_store import PartitionStore
@@ -119,6 +120,24 @@ def test_lost_cursor_and_a_new_instance_ask_for_nothing_that_is_current(ticking)
     assert asked(ticking.arrivals()) == []
     ticking.cursors["arrivals"] = "of another release"
     assert asked(ticking.arrivals()) == []
+
+
+def test_cursor_that_an_earlier_release_wrote_is_read_and_spares_looking_again(ticking, monkeypatch):
+    known = json.loads(ticking.cursors["arrivals"])
+    assert {name: type(value) for name, value in known.items()} == {"inputs": dict, "places": dict, "waited": int}
+    assert set(known["places"][BARS]) == {"next_key", "weeks"}
+    # Written by hand in the names of then: nothing is compared again, so no file is read.
+    listed: list[object] = []
+    monkeypatch.setattr(FilesSource, "listing", lambda source, days: listed.append(days) or {})
+    ticking.cursors["arrivals"] = json.dumps(
+        {
+            "inputs": known["inputs"],
+            "places": {BARS: {"next_key": "", "weeks": known["places"][BARS]["weeks"]}},
+            "waited": 0,
+        }
+    )
+    assert asked(ticking.arrivals()) == []
+    assert not any(listed)
 
 
 def test_broken_weeks_are_tried_together_then_alone_then_left_until_they_change(ticking):
