@@ -14,7 +14,7 @@ import pytest
 from hf_pipelines.partitions import MarketPartitions
 from hf_pipelines.research.bars import SOURCE_SCHEMA
 from hf_pipelines.resources import outages
-from hf_pipelines.resources.market_data import http
+from hf_pipelines.resources.market_data import http_transport
 from hf_pipelines_tests.market_data_server import MarketDataServer, serving
 from hf_pipelines_tests.pipeline import Project, market_of, session_bars, sessions_from, write_sessions
 from hf_pipelines_tests.real_data import FOLDER, real_table
@@ -284,7 +284,7 @@ KEY = "k3y-that-nobody-may-see"
 @pytest.fixture
 def service(tmp_path, monkeypatch):
     """A service with two weeks of four symbols and a benchmark, and a project that reads it."""
-    monkeypatch.setattr(http, "WAITS_S", ())
+    monkeypatch.setattr(http_transport, "WAITS_S", ())
     monkeypatch.setattr(outages, "WAITS_S", (0.01, 0.01, 0.01))
     monkeypatch.setenv("MARKET_KEY", KEY)
     sessions = sessions_from(date(2013, 2, 19), WEEKS)

@@ -11,7 +11,7 @@ from hf_pipelines.components.automation.polled_source import ASKED_AFTER, LOOKED
 from hf_pipelines.partitions import parse_key, shift_week, week_key
 from hf_pipelines.resources import outages
 from hf_pipelines.resources.footer import Stamp
-from hf_pipelines.resources.market_data import http
+from hf_pipelines.resources.market_data import http_transport
 from hf_pipelines.resources.market_data.registry import SOURCES
 from hf_pipelines.resources.partition_codec import Content
 from hf_pipelines_tests.desk_source import DESK
@@ -60,7 +60,7 @@ def closing(day: date, after: timedelta) -> datetime:
 @pytest.fixture
 def vendor(tmp_path, mlflow_template, monkeypatch) -> Iterator[Vendor]:
     """All that the vendor has before the week 2013-02-17 is stored."""
-    monkeypatch.setattr(http, "WAITS_S", ())
+    monkeypatch.setattr(http_transport, "WAITS_S", ())
     monkeypatch.setattr(outages, "WAITS_S", ())
     bars = session_bars(SESSIONS, symbols=2, seed=3)
     trades = table_of("insider_trades", [])

@@ -10,7 +10,7 @@ import pytest
 from hf_pipelines.partitions import MarketPartitions
 from hf_pipelines.research.bars import SOURCE_SCHEMA
 from hf_pipelines.resources import settings
-from hf_pipelines.resources.market_data import MarketDataOutageError, MarketDataRefusedError, http
+from hf_pipelines.resources.market_data import MarketDataOutageError, MarketDataRefusedError, http, http_transport
 from hf_pipelines.resources.market_data.http import HttpSource
 from hf_pipelines_tests.market_data_server import MarketDataServer, serving
 
@@ -33,7 +33,7 @@ def bars() -> pl.DataFrame:
 
 @pytest.fixture
 def server(monkeypatch):
-    monkeypatch.setattr(http, "WAITS_S", (0.01, 0.02))
+    monkeypatch.setattr(http_transport, "WAITS_S", (0.01, 0.02))
     with serving(MarketDataServer({"ohlcv": bars()})) as server:
         yield server
 
@@ -136,7 +136,7 @@ def test_read_of_a_lasting_outage_is_an_outage_after_three_tries(server, fault, 
 
 
 def test_read_of_a_server_that_is_not_there_is_an_outage(monkeypatch):
-    monkeypatch.setattr(http, "WAITS_S", ())
+    monkeypatch.setattr(http_transport, "WAITS_S", ())
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         url = f"http://127.0.0.1:{taken.getsockname()[1]}"
