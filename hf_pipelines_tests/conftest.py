@@ -11,6 +11,7 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
+from _pytest.unraisableexception import gc_collect_iterations_key
 from filelock import FileLock
 
 from hf_pipelines.research.features import FEATURES, Feature, technical
@@ -78,6 +79,11 @@ def _has_harness(module: ModuleType | None) -> bool:
     imported = vars(module).values() if module is not None else ()
     named = (f"{getattr(each, '__module__', '')}.{getattr(each, '__name__', '')}" for each in imported)
     return any(each.startswith(tuple(f"{__package__}.{name}" for name in HARNESS)) for each in named)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """At its end pytest collects what is not needed five times, which takes seconds of each worker: once is enough."""
+    config.stash[gc_collect_iterations_key] = 1
 
 
 def pytest_collection_finish() -> None:
