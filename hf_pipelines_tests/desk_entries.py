@@ -1,17 +1,24 @@
-"""Entries of a researcher's own module: learners and a step that the project does not ship, each of an awkward kind.
+"""Entries of a researcher's own module: at least one of each registry, the learners of the awkward kinds.
 
 Lives here: tables with the names of the registries, as `modules:` takes them. Nothing of the project imports it.
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import polars as pl
 
-from hf_pipelines.research.learners import Learner, ModelFormat, Rows, Setup, Step, TrainingRows
+from hf_pipelines.research.backtest import ENGINES as SHIPPED_ENGINES
+from hf_pipelines.research.features import Feature
+from hf_pipelines.research.learners import Calibration, Learner, ModelFormat, Rows, Setup, Step, TrainingRows
 from hf_pipelines.research.params import Listing, Number
+from hf_pipelines.research.signals import RULES as SHIPPED_RULES
+from hf_pipelines.research.splitters import SplitterKind
+from hf_pipelines.research.targets import TargetKind, TargetNeeds
+from hf_pipelines_tests.desk_source import DESK
 
 
 class Values:
@@ -194,3 +201,114 @@ PREPROCESSING = {
         is_keyed=True,
     )
 }
+
+
+class Flat:
+    """Takes every class for as likely as its share in the validation rows."""
+
+    def __init__(self) -> None:
+        self.shares: list[float] = []
+
+    def fit(self, probability: np.ndarray, y: np.ndarray, weight: np.ndarray) -> None:
+        counts = np.bincount(y.astype(int), minlength=probability.shape[1])
+        self.shares = (counts / counts.sum()).tolist()
+
+    def transform(self, probability: np.ndarray) -> np.ndarray:
+        return np.tile(self.shares, (len(probability), 1))
+
+
+def _build_flat(params: Mapping[str, Any], setup: Setup) -> Flat:
+    return Flat()
+
+
+def _save_flat(calibrator: Flat) -> bytes:
+    return json.dumps(calibrator.shares).encode()
+
+
+def _load_flat(data: bytes, unfitted: Flat) -> Flat:
+    unfitted.shares = json.loads(data)
+    return unfitted
+
+
+CALIBRATIONS = {
+    "flat": Calibration(name="flat", build=_build_flat, params={}, format=ModelFormat("json", _save_flat, _load_flat))
+}
+
+
+def day_share(panel: Any) -> np.ndarray:
+    """Where the close lies in the bar's range; NaN without a range."""
+    values = np.full(panel.close.shape, np.nan)
+    span = panel.high - panel.low
+    values[span > 0] = (panel.close - panel.low)[span > 0] / span[span > 0]
+    return values
+
+
+FEATURES = (Feature("day_share", "desk", day_share, 1, ("high", "low", "close"), "(close - low) / (high - low)"),)
+
+
+def label_next(bars: pl.DataFrame, params: Mapping[str, Any]) -> pl.DataFrame:
+    """Whether the next close is the higher one: 1, or -1."""
+    close, ts = pl.col("close"), pl.col("ts")
+    known = bars.with_columns(
+        after=close.shift(-1).over("symbol"),
+        label_start=ts.shift(-1).over("symbol"),
+        growth=close.shift(-1).over("symbol"),
+    ).drop_nulls("label_start")
+    move = pl.when(pl.col("after") > close).then(1.0).otherwise(-1.0)
+    return known.select(
+        "symbol", "session", "ts", "label_start", pl.col("label_start").alias("label_end"), target=move, y=move
+    )
+
+
+TARGETS = {
+    "desk_next": TargetKind(
+        name="desk_next",
+        label=label_next,
+        params={},
+        needs=lambda params: TargetNeeds(horizon_bars=1),
+        formula="y = 1 if the next close is higher, else -1",
+    )
+}
+
+
+@dataclass(frozen=True)
+class LastSessions:
+    """One fold: the last sessions, by all rows whose labels end before them."""
+
+    sessions: int
+
+    def split(self, X: Any, y: Any = None, groups: Any = None) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        times = X if groups is None else groups
+        tested = times["session"] >= times["session"].unique().sort()[-self.sessions]
+        begins = times.filter(tested)["ts"].min()
+        yield np.flatnonzero((times["label_end"] < begins).to_numpy()), np.flatnonzero(tested.to_numpy())
+
+
+SPLITTERS = {
+    "last_sessions": SplitterKind(
+        name="last_sessions",
+        build=LastSessions,
+        params={
+            "sessions": Number(default=12, low=1, high=1000, is_whole=True, meaning="sessions of the one test block")
+        },
+        trains_on_later=False,
+        summary="the last sessions",
+    )
+}
+
+
+def weigh_as_shipped(*arguments: Any, **options: Any) -> Any:
+    """As the project's own rule of ranks."""
+    return SHIPPED_RULES["rank_long_short"].weigh(*arguments, **options)
+
+
+def run_as_shipped(*arguments: Any, **options: Any) -> Any:
+    """As the project's own engine."""
+    return SHIPPED_ENGINES["reference"].run(*arguments, **options)
+
+
+RULES = {"desk_rank": replace(SHIPPED_RULES["rank_long_short"], name="desk_rank", weigh=weigh_as_shipped)}
+
+ENGINES = {"desk_account": replace(SHIPPED_ENGINES["reference"], name="desk_account", run=run_as_shipped)}
+
+SOURCES = {"desk": DESK}

@@ -362,9 +362,9 @@ def test_line_of_finds_nested_fields_and_the_value_refused(tmp_path):
             [(1, "`type` must be hf_pipelines.components.Market, hf_pipelines.components.Strategy or")], id="component",
         ),
         pytest.param(
-            "  features: [", "  feature_modules: [desk_features]\n  features: [desk, ",
+            "  features: [", "  feature_modules: [desk_that_is_nowhere]\n  features: [desk, ",
             # Not also that the group `desk` is unknown: it is the module's.
-            [(20, "`feature_modules` must name importable modules with a table `FEATURES`, was 'desk_features' (No module")],
+            [(20, "`feature_modules` must name importable modules, was 'desk_that_is_nowhere' (No module")],
             id="feature module",
         ),
     ],
@@ -393,9 +393,9 @@ def test_commands_on_a_project_with_a_faulty_market_name_it_and_go_on_with_the_o
     checkout = make_checkout(tmp_path / "checkout", [])
     path = checkout.root / "hf_pipelines" / "defs" / MARKET
     path.write_text(
-        path.read_text().replace("  features: [", "  feature_modules: [desk_features]\n  features: [desk, ", 1)
+        path.read_text().replace("  features: [", "  feature_modules: [desk_that_is_nowhere]\n  features: [desk, ", 1)
     )
-    fault = f"{path}:20: `feature_modules` must name importable modules with a table"
+    fault = f"{path}:20: `feature_modules` must name importable modules, was"
     for command in (["feature", "test", "rsi_14"], ["feed", "us_tech", "--init"]):
         done = checkout.hfp(*command)
         assert (done.returncode, done.stdout) == (1, "")

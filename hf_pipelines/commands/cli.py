@@ -157,7 +157,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     test.add_argument(
         "name",
-        help="a registered feature such as technical/rsi_14 or rsi_14, also of a module named in `feature_modules` of the market",
+        help="a registered feature such as technical/rsi_14 or rsi_14, also of a module named in `modules` of the market",
     )
     test.add_argument("--market", default="us_tech", help="whose bars and modules (default: us_tech)")
     test.set_defaults(run=_feature_test)

@@ -197,7 +197,7 @@ def _named(asked: str, market: MarketPlan) -> Feature:
     such = f" such as {', '.join(near[:N_NEAR])}" if near else ""
     raise ValueError(
         f"`name` must be a registered feature{such}, was {asked[:80]!r}; hfp features lists them, those of a module of your own "
-        f"once `feature_modules` of the market {market.name} names it."
+        f"once `modules` of the market {market.name} names it."
     )
 
 

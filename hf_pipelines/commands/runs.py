@@ -79,7 +79,7 @@ def load_market(name: str) -> MarketPlan:
 def stored_features() -> tuple[dict[str, list[str]], dict[Path, str]]:
     """Markets that store each feature, by the feature's name, and the faults of markets that cannot be loaded.
 
-    Registers the features of the markets' `feature_modules`.
+    Registers the features of the markets' `modules`.
     """
     tree, faults = tree_of_sound_files(PACKAGE_ROOT.parent)
     found: dict[str, list[str]] = {}

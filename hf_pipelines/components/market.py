@@ -5,15 +5,15 @@ need of it (`market_stages.plan`), and where bars come from (`resources.market_d
 """
 
 import re
+import warnings
 from collections.abc import Sequence
 from functools import cached_property
-from importlib import import_module
 from pathlib import Path
 from typing import Any, Self
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import dagster as dg
-from pydantic import BaseModel, Field, field_validator, model_validator
+from pydantic import BaseModel, Field, ValidationInfo, field_validator, model_validator
 
 from hf_pipelines.components.automation.arrivals import arrivals_sensor, market_job
 from hf_pipelines.components.automation.replaying import replay_job, replay_schedule
@@ -29,6 +29,7 @@ from hf_pipelines.components.market_fields import (
 )
 from hf_pipelines.components.market_stages import build_report_stages, build_stages, code_versions
 from hf_pipelines.components.market_stages.plan import LEXICON, MarketPlan, Overrides
+from hf_pipelines.components.modules import feature_modules, register_modules
 from hf_pipelines.components.stage_asset import build_asset, build_currency_check
 from hf_pipelines.components.yaml_files import component_of
 from hf_pipelines.partitions import (
@@ -38,8 +39,7 @@ from hf_pipelines.partitions import (
 )
 from hf_pipelines.research.bar_grid import BarsEnd, Timeframe
 from hf_pipelines.research.bars import SYMBOL_PATTERN
-from hf_pipelines.research.features.feature import Feature
-from hf_pipelines.research.features.registry import FEATURES, names_by_group, register
+from hf_pipelines.research.features.registry import FEATURES, names_by_group
 from hf_pipelines.research.references import REFERENCES
 from hf_pipelines.research.universe import Universe
 from hf_pipelines.resources.market_data.registry import ConfiguredSource, parse_source
@@ -73,8 +73,10 @@ class Market(dg.Component, dg.Model, dg.Resolvable):
         Bars a year, to annualise by; by default those of the calendar and the timeframe.
     start, end : str
         ISO dates of the first and last session; without `end` the market goes on.
+    modules : list of str
+        Importable modules with entries of your own, in tables named like the registries: `FEATURES`, `SOURCES`...
     feature_modules : list of str
-        Importable modules with features of your own: a table `FEATURES` each, like that of the project's groups.
+        The old name of `modules`.
     features : list of str
         Groups, such as `technical`, and single features, such as `technical/rsi_14`: what is computed and stored;
         `-technical/rsi_14` leaves one of a group out.
@@ -104,6 +106,7 @@ class Market(dg.Component, dg.Model, dg.Resolvable):
     calendar: str
     timezone: str
     # Before what may name an entry of theirs.
+    modules: Sequence[str] = Field(default_factory=list)
     feature_modules: Sequence[str] = Field(default_factory=list)
     source: AnySource
     start: str
@@ -164,26 +167,16 @@ class Market(dg.Component, dg.Model, dg.Resolvable):
             )
         return scorer
 
-    @field_validator("feature_modules")
+    @field_validator("modules", "feature_modules")
     @classmethod
-    def _register_features(cls, modules: Sequence[str]) -> Sequence[str]:
-        for name in modules:
-            if not re.fullmatch(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*", name):
-                raise ValueError(f"`feature_modules` must name modules such as desk_features, was {name[:80]!r}.")
-            try:
-                table = import_module(name).FEATURES
-                if not all(isinstance(each, Feature) for each in table):
-                    raise ValueError(f"`FEATURES` of {name} must hold features only, was {table!r:.200}.")
-                register(table)
-            except ValueError as e:
-                raise ValueError(
-                    f"`feature_modules` must name modules whose features can be registered, was {name[:80]!r}: {e}"
-                ) from e
-            except Exception as e:  # noqa: BLE001  A module of somebody else's may raise anything when it is imported.
-                raise ValueError(
-                    f"`feature_modules` must name importable modules with a table `FEATURES`, was {name[:80]!r} ({e}); install "
-                    "its package into this environment or put its folder on PYTHONPATH, or mend the module."
-                ) from e
+    def _register_modules(cls, modules: Sequence[str], info: ValidationInfo) -> Sequence[str]:
+        if modules and info.field_name == "feature_modules":
+            warnings.warn(
+                f"`feature_modules` is the old name of `modules`, which brings entries of every kind; rename it, was {', '.join(modules)}.",
+                FutureWarning,
+                stacklevel=2,
+            )
+        register_modules(modules, str(info.field_name))
         return modules
 
     @field_validator("features")
@@ -299,7 +292,7 @@ class Market(dg.Component, dg.Model, dg.Resolvable):
             source=ConfiguredSource(self.source),
             references={each.table: ConfiguredSource(each.source) for each in self.references},
             feature_groups=names_by_group(self.features),
-            feature_modules=tuple(self.feature_modules),
+            feature_modules=feature_modules([*self.modules, *self.feature_modules]),
             overrides=Overrides(
                 {parse_key(each.day): str(each.model_dump()) for each in self.calendar_overrides},
                 tuple(each.override() for each in self.row_overrides),

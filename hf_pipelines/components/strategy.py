@@ -15,6 +15,7 @@ from hf_pipelines.components.automation.strategy_sensor import following_sensor,
 from hf_pipelines.components.market import Market
 from hf_pipelines.components.market_fields import checked_name
 from hf_pipelines.components.market_stages import MarketPlan, code_versions
+from hf_pipelines.components.modules import register_modules
 from hf_pipelines.components.stage_asset import build_asset, build_currency_check
 from hf_pipelines.components.strategy_stages import build_stages
 from hf_pipelines.components.strategy_stages.plan import (
@@ -151,6 +152,8 @@ class Strategy(dg.Component, dg.Model, dg.Resolvable):
         First part of its asset keys, and its group.
     market : str
         Folder name below `defs/markets`.
+    modules : list of str
+        Importable modules with entries of your own, in tables named like the registries: `LEARNERS`, `RULES`...
     features : list of str
         Groups (`technical`) or single features (`technical/rsi_14`) of the market, less what is left out
         (`-technical/rsi_14`).
@@ -163,6 +166,8 @@ class Strategy(dg.Component, dg.Model, dg.Resolvable):
     name: str
     description: str = ""
     market: str
+    # Before what may name an entry of theirs.
+    modules: Sequence[str] = Field(default_factory=list)
     features: Sequence[str]
     target: TargetSpec
     training: TrainingSpec = Field(default_factory=TrainingSpec)
@@ -184,6 +189,12 @@ class Strategy(dg.Component, dg.Model, dg.Resolvable):
     @classmethod
     def _check_name(cls, name: str) -> str:
         return checked_name(name)
+
+    @field_validator("modules")
+    @classmethod
+    def _register_modules(cls, modules: Sequence[str]) -> Sequence[str]:
+        register_modules(modules, "modules")
+        return modules
 
     @field_validator("features")
     @classmethod

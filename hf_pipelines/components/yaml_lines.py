@@ -37,7 +37,10 @@ RULES = {
 }
 
 # Fields that are judged by what another one brings in: while that is faulty, theirs is no fault to tell.
-JUDGED_BY = {"features": "feature_modules"}
+_MODULES = ("modules", "feature_modules")
+JUDGED_BY = dict.fromkeys(
+    ("features", "source", "target", "cross_validation", "learner", "signal", "backtest"), _MODULES
+)
 
 Place = tuple[str | int, ...]
 
@@ -75,8 +78,8 @@ def field_faults(error: ValidationError, attributes: Any) -> dict[Place, str]:
             for shape, each in errors
             if shape not in refused or (each["type"] == "literal_error" and shape and shape[0] not in open_fields)
         ]
-        judge = JUDGED_BY.get(str(place[0])) if place else None
-        if meant and (judge,) not in {each[:1] for each in by_place}:
+        judges = JUDGED_BY.get(str(place[0]), ()) if place else ()
+        if meant and {each[:1] for each in by_place}.isdisjoint((judge,) for judge in judges):
             told[place] = _worded(place, meant)
     return told
 

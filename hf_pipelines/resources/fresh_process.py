@@ -77,7 +77,7 @@ class FreshFeatures:
             code = child.wait()
             self._child = None
             raise RuntimeError(
-                f"`feature_modules` ({', '.join(self.modules) or 'none'}) must be computable in a process of their own, it ended "
+                f"`modules` ({', '.join(self.modules) or 'none'}) must be computable in a process of their own, it ended "
                 f"with status {code}; what it wrote stands above."
             ) from e
         if fault is not None:

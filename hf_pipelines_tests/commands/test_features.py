@@ -76,7 +76,7 @@ def desk(tmp_path: Path, desk_template: Path, registry: dict[str, Feature], monk
     (tmp_path / "package" / "desk_features.py").write_text(MODULE)
     monkeypatch.syspath_prepend(str(tmp_path / "package"))
     monkeypatch.delitem(sys.modules, "desk_features", raising=False)
-    market = {**json.loads((desk_template / "market.json").read_text()), "feature_modules": ["desk_features"]}
+    market = {**json.loads((desk_template / "market.json").read_text()), "modules": ["desk_features"]}
     shutil.copytree(desk_template / "storage", tmp_path / "project" / "storage")
     return Project(tmp_path / "project", market, mlflow_template=desk_template / "mlflow.db")
 
@@ -120,37 +120,35 @@ def test_function_that_raises_in_a_run_is_told_by_feature_file_and_line(desk, tm
     text = MODULE.replace("panel.high - panel.low", "panel.highs - panel.low")
     (tmp_path / "package" / "raising.py").write_text(text)
     line = next(number for number, each in enumerate(text.splitlines(), start=1) if "highs" in each)
-    desk.rewrite({**desk.market, "feature_modules": ["raising"], "features": ["desk/overnight_share"]})
+    desk.rewrite({**desk.market, "modules": ["raising"], "features": ["desk/overnight_share"]})
     run = desk.run(DESK, desk.weeks[-2])
     told = rf"`desk/overnight_share` must be computed without an error, raised AttributeError in raising.py:{line}: "
     assert not run.success and re.search(told, run.message)
 
 
 def test_feature_module_that_cannot_be_imported_or_takes_a_name_says_what_to_do(desk, tmp_path):
-    with pytest.raises(
-        ValueError, match="`feature_modules` must name importable modules .* was 'desk_featurs' .*PYTHONPATH"
-    ):
-        market_of({**desk.market, "feature_modules": ["desk_featurs"]})
+    with pytest.raises(ValueError, match="`modules` must name importable modules, was 'desk_featurs' .*PYTHONPATH"):
+        market_of({**desk.market, "modules": ["desk_featurs"]})
     (tmp_path / "package" / "thief.py").write_text(MODULE.replace('"desk"', '"technical"'))
     with pytest.raises(
         ValueError, match="must have a group of their own, was technical/overnight_share, a group of the"
     ):
-        market_of({**desk.market, "feature_modules": ["thief"]})
+        market_of({**desk.market, "modules": ["thief"]})
     (tmp_path / "package" / "rival.py").write_text(MODULE.replace('"overnight_share"', '"dividend_yield"'))
     with pytest.raises(
         ValueError, match="over all groups, was desk/dividend_yield beside fundamental/dividend_yield; choose"
     ):
-        market_of({**desk.market, "feature_modules": ["rival"]})
-    of_module = "`feature_modules` must name modules whose features can be registered, was"
+        market_of({**desk.market, "modules": ["rival"]})
+    of_module = "`modules` must name modules whose entries can be registered, was"
     (tmp_path / "package" / "misspelt.py").write_text(MODULE.replace('"high"', '"hihg"'))
     said = f"{of_module} 'misspelt': `inputs` must be among open, high, .*, was 'hihg' for overnight_share"
     with pytest.raises(ValueError, match=said):
-        market_of({**desk.market, "feature_modules": ["misspelt"]})
+        market_of({**desk.market, "modules": ["misspelt"]})
     (tmp_path / "package" / "unfed.py").write_text(MODULE.replace('("close",)', '("close", "news")'))
     with pytest.raises(
         ValueError, match=f"{of_module} 'unfed': `reference_days` must be the days of news that a value of"
     ):
-        market_of({**desk.market, "feature_modules": ["unfed"]})
+        market_of({**desk.market, "modules": ["unfed"]})
 
 
 def test_feature_test_leaves_out_a_damaged_week_and_says_so(desk):
@@ -183,7 +181,7 @@ def test_feature_test_before_anything_is_stored_judges_on_the_sample_whatever_th
 def test_feature_test_on_a_market_without_what_the_feature_reads_says_what_to_add(desk, tmp_path):
     text = MODULE.replace('("close",),', '("close", "news"),').replace(' - 1"),', ' - 1", reference_days=9),')
     (tmp_path / "package" / "read.py").write_text(text)
-    market = market_of({**desk.market, "feature_modules": ["read"]})
+    market = market_of({**desk.market, "modules": ["read"]})
     message = (
         "`market` must feed the feature that is judged, was small for desk/tomorrow, without news; add to its YAML a source of "
         "`news` in `references`, or name another market by --market."
@@ -223,7 +221,7 @@ FEATURES = tuple(
 
 def test_feature_test_of_a_broken_function_names_the_feature_and_what_it_did(desk, tmp_path):
     (tmp_path / "package" / "broken_features.py").write_text(BROKEN)
-    market = market_of({**desk.market, "feature_modules": ["broken_features"], "features": ["broken/short"]})
+    market = market_of({**desk.market, "modules": ["broken_features"], "features": ["broken/short"]})
     # The last weeks that 2 x 2 + 120 sessions fit into, of three members.
     judged = pl.concat([desk.store.read("small/bars", week).frame for week in desk.weeks[-31:]])
     assert judged.filter(pl.col("role") == "member").height == 3 * 147
@@ -251,7 +249,7 @@ def test_feature_test_takes_the_name_with_its_group_and_no_other_group(tmp_path,
     assert main(["feature", "test", "temporal/rsi_14"]) == 1
     assert capsys.readouterr().err == (
         "hfp: `name` must be a registered feature such as technical/rsi_14, was 'temporal/rsi_14'; hfp features lists them, "
-        "those of a module of your own once `feature_modules` of the market us_tech names it.\n"
+        "those of a module of your own once `modules` of the market us_tech names it.\n"
     )
     assert main(["feature", "test", "nothing_like_it"]) == 1
     assert "`name` must be a registered feature, was 'nothing_like_it'; hfp features" in capsys.readouterr().err
@@ -344,7 +342,7 @@ def test_features_lists_those_of_a_markets_modules_and_which_market_stores_them(
     # A module at the root of the project, as one that is installed.
     (checkout.root / "desk_features.py").write_text(MODULE)
     path = checkout.root / "hf_pipelines" / "defs" / "markets" / "us_tech" / "defs.yaml"
-    own = "  feature_modules: [desk_features]\n  features: [desk/overnight_share, "
+    own = "  modules: [desk_features]\n  features: [desk/overnight_share, "
     path.write_text(path.read_text().replace("  features: [", own, 1))
     lines = checkout.succeed("features", "^desk/").splitlines()
     assert lines == [

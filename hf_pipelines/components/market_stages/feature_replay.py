@@ -378,7 +378,7 @@ def _drawn(names: Sequence[str], n: int, taken: Collection[str], generator: np.r
 
 @contextmanager
 def recomputing(market: MarketPlan, group: str) -> Iterator[Compute]:
-    """What recomputes a group as of a time: for functions of `feature_modules` a process of its own, one for all calls."""
+    """What recomputes a group as of a time: for functions of a module of one's own a process of its own, one for all calls."""
     compute = _recomputer(market, group)
     try:
         yield compute
