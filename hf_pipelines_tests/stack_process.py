@@ -18,7 +18,7 @@ import psutil
 
 from hf_pipelines.resources.object_store import ObjectStore
 from hf_pipelines.resources.partition_store import PartitionStore
-from hf_pipelines.serving.supervisor import ID_VARIABLE
+from hf_pipelines.serving.lease import ID_VARIABLE
 from hf_pipelines_tests.checkout import Checkout
 from hf_pipelines_tests.running import Running
 from hf_pipelines_tests.servers import free_port, wait_until

@@ -26,7 +26,9 @@ import psutil
 import pytest
 
 from hf_pipelines.serving import stack as serving_stack
-from hf_pipelines.serving.supervisor import Service, ServiceFailedError, Supervisor, one_supervisor
+from hf_pipelines.serving.lease import one_supervisor
+from hf_pipelines.serving.service import Service, ServiceFailedError
+from hf_pipelines.serving.supervisor import Supervisor
 from hf_pipelines_tests.canaries import Text, Webhook, arguments_seen, database_texts, file_texts, webhook
 from hf_pipelines_tests.checkout import (
     DAY,

@@ -50,7 +50,7 @@ def _expected_failures() -> tuple[type[Exception], ...]:
     from hf_pipelines.commands.runs import RunFailedError
     from hf_pipelines.components.yaml_lines import LOADING_ERRORS
     from hf_pipelines.resources.storage_errors import ObjectMissingError, StorageUnavailableError
-    from hf_pipelines.serving.supervisor import ServiceFailedError
+    from hf_pipelines.serving.service import ServiceFailedError
 
     told = (ValueError, RunFailedError, ObjectMissingError, StorageUnavailableError, ServiceFailedError)
     return (*told, *LOADING_ERRORS, OSError, *_database_errors())

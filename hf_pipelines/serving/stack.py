@@ -38,7 +38,9 @@ import yaml
 from hf_pipelines.resources import settings
 from hf_pipelines.resources.dagster_internals import DAEMON_MODULE
 from hf_pipelines.serving.code_server import reload_code, serves_code
-from hf_pipelines.serving.supervisor import Lease, Service, ServiceFailedError, Supervisor, answers, one_supervisor
+from hf_pipelines.serving.lease import Lease, one_supervisor
+from hf_pipelines.serving.service import Service, ServiceFailedError
+from hf_pipelines.serving.supervisor import Supervisor, answers
 
 LOCAL = "127.0.0.1"
 LAST_PORT = 65535

@@ -8,36 +8,30 @@ each service is asked again and again, in a thread of its own, whether it still 
 """
 
 import ctypes
-import json
 import os
-import shutil
 import signal
 import socket
 import subprocess
 import sys
-import tempfile
 import threading
 import time
 import urllib.error
 import urllib.request
-import uuid
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import psutil
-from filelock import FileLock, Timeout
 
-# In the environment of every service and of all that it starts: how the next supervisor knows what a killed one left.
-ID_VARIABLE = "HF_STACK_ID"
+from hf_pipelines.serving.lease import ID_VARIABLE, stop_left_over
+from hf_pipelines.serving.service import STOP_TIMEOUT_S, Service, ServiceFailedError
 
 # Loading the code on a busy machine takes longest.
 START_TIMEOUT_S = 300.0
-STOP_TIMEOUT_S = 10.0
 TICK_S = 0.1
 CHECK_EVERY_S = 0.5
 
@@ -56,46 +50,6 @@ TAIL_CHARACTERS = 1500
 
 STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 PR_SET_PDEATHSIG = 1
-
-
-class ServiceFailedError(RuntimeError):
-    """A service could not be started, or not be kept alive."""
-
-
-@dataclass(frozen=True)
-class Service:
-    """A program that is kept running.
-
-    Attributes
-    ----------
-    address : str
-        Where it answers, for people.
-    is_healthy : callable
-        Whether it does what it is there for; it is given the time (seconds since 1970) of its start.
-    is_serving : callable or None
-        Whether it still does, asked again and again once it was healthy. How long a busy one may take is up to it.
-    revive : callable or None
-        Makes it serve again without a restart, which would end what it has under way; returns whether it serves.
-    after : sequence of str
-        Services that must be healthy before it is started.
-    port : int or None
-        Port of 127.0.0.1 that must be free.
-    user : str or None
-        Account it runs under, None for ours.
-    """
-
-    name: str
-    command: Sequence[str]
-    address: str
-    is_healthy: Callable[[float], bool]
-    env: Mapping[str, str] = field(default_factory=dict)
-    after: Sequence[str] = ()
-    port: int | None = None
-    user: str | None = None
-    cwd: Path | None = None
-    stop_signal: signal.Signals = signal.SIGTERM
-    is_serving: Callable[[], bool] | None = None
-    revive: Callable[[], bool] | None = None
 
 
 class _Probe(threading.Thread):
@@ -336,87 +290,6 @@ class Supervisor:
             raise ServiceFailedError(f"ports must be free: {'; '.join(taken)}; stop it or give another port (--help).")
 
 
-@dataclass(frozen=True)
-class Lease:
-    """What one supervisor has for itself.
-
-    Attributes
-    ----------
-    run_id : str
-        Value of ID_VARIABLE in the environment of all it starts.
-    private : Path
-        A folder with a short path (that of a socket has at most 107 bytes) which nobody else may enter.
-    """
-
-    run_id: str
-    private: Path
-
-
-@contextmanager
-def one_supervisor(folder: Path, role: str, command: str) -> Iterator[Lease]:
-    """A lease, while no other supervisor of this role works in `folder`; what a killed one left is stopped and removed.
-
-    Raises
-    ------
-    ServiceFailedError
-        If another one is running.
-    """
-    folder.mkdir(parents=True, exist_ok=True)
-    # The system frees the lock of a killed process.
-    lock, state = FileLock(folder / f"{role}.lock", timeout=0), folder / f"{role}.json"
-    before = _read(state)
-    try:
-        lock.acquire()
-    except Timeout as e:
-        running = f"`{before.get('command', 'hfp')}` (pid {before.get('pid', 'unknown')})"
-        raise ServiceFailedError(
-            f"`{command}` must be alone in {folder.parent}, {running} is running; stop it or set another HF_DATA_DIR."
-        ) from e
-    try:
-        if left_id := str(before.get("id", "")):
-            if stopped := stop_left_over(left_id):
-                print(f"Stopped what a killed `{before.get('command')}` had left: {', '.join(stopped)}.", flush=True)
-            shutil.rmtree(_private_folder(left_id), ignore_errors=True)
-        lease = Lease(run_id := uuid.uuid4().hex, _private_folder(run_id))
-        state.write_text(json.dumps({"pid": os.getpid(), "id": run_id, "command": command}))
-        lease.private.mkdir(mode=0o700)
-        yield lease
-    finally:
-        # After a failure as well: what was started has been stopped.
-        if state.exists():
-            shutil.rmtree(_private_folder(str(_read(state).get("id"))), ignore_errors=True)
-            state.unlink(missing_ok=True)
-        lock.release()
-
-
-def _private_folder(run_id: str) -> Path:
-    return Path(tempfile.gettempdir()) / f"hf_{run_id[:16]}"
-
-
-def stop_left_over(run_id: str) -> list[str]:
-    """Stop every process that carries an id in its environment; returns name and pid of each."""
-    left = [process for process in psutil.process_iter(["name"]) if _carries(process, run_id)]
-    for process in left:
-        with suppress(psutil.NoSuchProcess):
-            # PostgreSQL's fast shutdown is SIGINT.
-            process.send_signal(signal.SIGINT if process.info["name"] == "postgres" else signal.SIGTERM)
-    _, alive = psutil.wait_procs(left, timeout=STOP_TIMEOUT_S)
-    for process in alive:
-        with suppress(psutil.NoSuchProcess):
-            process.kill()
-    psutil.wait_procs(alive, timeout=STOP_TIMEOUT_S)
-    return [f"{process.info['name']} (pid {process.pid})" for process in left]
-
-
-def _carries(process: psutil.Process, run_id: str) -> bool:
-    if process.pid == os.getpid():
-        return False
-    try:
-        return bool(process.environ().get(ID_VARIABLE) == run_id)
-    except (psutil.Error, OSError):
-        return False
-
-
 def answers(url: str, timeout_s: float = 3.0) -> bool:
     """Whether an HTTP server gives any answer below 500."""
     try:
@@ -426,14 +299,6 @@ def answers(url: str, timeout_s: float = 3.0) -> bool:
         return e.code < 500
     except (OSError, ValueError):
         return False
-
-
-def _read(state: Path) -> dict[str, object]:
-    try:
-        content: dict[str, object] = json.loads(state.read_text())
-    except (OSError, ValueError):
-        return {}
-    return content
 
 
 def _is_free(port: int) -> bool:

@@ -24,7 +24,7 @@ from hf_pipelines.components.market_stages import build_stages as build_market_s
 from hf_pipelines.components.stage import Stage
 from hf_pipelines.components.strategy_stages import build_stages
 from hf_pipelines.research.features import FEATURES, Feature, compute_features
-from hf_pipelines.research.features.windows import LazyKernel
+from hf_pipelines.research.features.lazy_kernel import LazyKernel
 from hf_pipelines.research.learners import LEARNERS
 from hf_pipelines.research.signals import RULES
 from hf_pipelines_tests.pipeline import Project, market_of, ridge_strategy, shipped_features, trees_strategy

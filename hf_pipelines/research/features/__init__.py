@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 from hf_pipelines.research.features.feature import Feature
+from hf_pipelines.research.features.lazy_kernel import window_kernel
 from hf_pipelines.research.features.panel import Panel, build_panel
 from hf_pipelines.research.features.registry import (
     FEATURES,
@@ -15,7 +16,7 @@ from hf_pipelines.research.features.registry import (
     group_names,
     register,
 )
-from hf_pipelines.research.features.windows import paired, window_kernel, windowed
+from hf_pipelines.research.features.windows import paired, windowed
 
 __all__ = [
     "FEATURES",

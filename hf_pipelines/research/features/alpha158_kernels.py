@@ -19,8 +19,8 @@ import math
 import numpy as np
 import numpy.typing as npt
 
+from hf_pipelines.research.features.lazy_kernel import window_kernel
 from hf_pipelines.research.features.panel_columns import FloatArray
-from hf_pipelines.research.features.windows import window_kernel
 
 Ints = npt.NDArray[np.int64]
 Floats32 = npt.NDArray[np.float32]

@@ -16,6 +16,7 @@ import numpy as np
 import polars as pl
 
 from hf_pipelines.research.features.feature import Feature, Input
+from hf_pipelines.research.features.lazy_kernel import window_kernel
 from hf_pipelines.research.features.panel import Panel
 from hf_pipelines.research.features.panel_columns import BoolArray, FloatArray, OffsetArray
 from hf_pipelines.research.features.point_in_time import (
@@ -32,7 +33,7 @@ from hf_pipelines.research.features.point_in_time import (
     split_growth,
     versions_known,
 )
-from hf_pipelines.research.features.windows import Window, window_kernel, windowed
+from hf_pipelines.research.features.windows import Window, windowed
 
 INSIDER_DAYS = 90
 

@@ -25,10 +25,11 @@ from typing import TypeVar
 import numpy as np
 
 from hf_pipelines.research.features.feature import Feature
+from hf_pipelines.research.features.lazy_kernel import window_kernel
 from hf_pipelines.research.features.panel import Panel
 from hf_pipelines.research.features.panel_columns import BoolArray, FloatArray
 from hf_pipelines.research.features.technical.trend import rate_of_change
-from hf_pipelines.research.features.windows import Window, alone, paired, swept, window_kernel
+from hf_pipelines.research.features.windows import Window, alone, paired, swept
 
 Locked = TypeVar("Locked", FloatArray, BoolArray)
 

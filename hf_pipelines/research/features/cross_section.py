@@ -23,10 +23,11 @@ import numpy as np
 
 from hf_pipelines.research.features import technical
 from hf_pipelines.research.features.feature import Feature, Input
+from hf_pipelines.research.features.lazy_kernel import window_kernel
 from hf_pipelines.research.features.panel import Panel
 from hf_pipelines.research.features.panel_columns import FloatArray, OffsetArray
 from hf_pipelines.research.features.technical.trend import rate_of_change
-from hf_pipelines.research.features.windows import alone, swept, window_kernel
+from hf_pipelines.research.features.windows import alone, swept
 
 Statistic = Callable[[FloatArray, OffsetArray], FloatArray]
 

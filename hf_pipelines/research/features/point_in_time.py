@@ -16,9 +16,9 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
+from hf_pipelines.research.features.lazy_kernel import window_kernel
 from hf_pipelines.research.features.panel import Panel
 from hf_pipelines.research.features.panel_columns import BoolArray, FloatArray, OffsetArray
-from hf_pipelines.research.features.windows import window_kernel
 
 TimeArray = npt.NDArray[np.datetime64]
 

@@ -31,7 +31,8 @@ import numpy as np
 import numpy.typing as npt
 
 from hf_pipelines.research.features.feature import Feature
-from hf_pipelines.research.features.windows import Window, alone, paired, swept, window_kernel
+from hf_pipelines.research.features.lazy_kernel import window_kernel
+from hf_pipelines.research.features.windows import Window, alone, paired, swept
 
 Values = npt.NDArray[np.float64]
 

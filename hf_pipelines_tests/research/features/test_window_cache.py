@@ -6,7 +6,7 @@ from importlib import import_module
 import numpy as np
 import pytest
 
-HEAD = "from hf_pipelines.research.features.windows import window_kernel\n"
+HEAD = "from hf_pipelines.research.features.lazy_kernel import window_kernel\n"
 CALLED = HEAD + "@window_kernel\ndef scaled(series, n):\n    return series[n] * {factor}\n"
 BETWEEN = HEAD + "from stamped_called import scaled\n@window_kernel\ndef first(series):\n    return scaled(series, 0)\n"
 CALLER = (

@@ -10,8 +10,9 @@ import pytest
 from numba.core.errors import NumbaError
 
 from hf_pipelines.research.adjustment import adjust
+from hf_pipelines.research.features.lazy_kernel import window_kernel
 from hf_pipelines.research.features.panel import build_panel
-from hf_pipelines.research.features.windows import alone, paired, swept, window_kernel, windowed
+from hf_pipelines.research.features.windows import alone, paired, swept, windowed
 from hf_pipelines_tests.sample_bars import REFERENCE, bars_of, random_bars
 
 COLUMNS = ("open", "high", "low", "close", "volume")

@@ -12,7 +12,8 @@ import math
 import numpy as np
 import numpy.typing as npt
 
-from hf_pipelines.research.features.windows import Window, window_kernel
+from hf_pipelines.research.features.lazy_kernel import window_kernel
+from hf_pipelines.research.features.windows import Window
 
 Values = npt.NDArray[np.float64]
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from hf_pipelines.research.features.lazy_kernel import window_kernel
 from hf_pipelines.research.features.technical.smoothing import (
     _FLAT,
     Values,
@@ -17,7 +18,7 @@ from hf_pipelines.research.features.technical.smoothing import (
     _true_range,
     _wilder,
 )
-from hf_pipelines.research.features.windows import Window, window_kernel
+from hf_pipelines.research.features.windows import Window
 
 
 @window_kernel

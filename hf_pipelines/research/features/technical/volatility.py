@@ -9,6 +9,7 @@ import math
 
 import numpy as np
 
+from hf_pipelines.research.features.lazy_kernel import window_kernel
 from hf_pipelines.research.features.technical.smoothing import (
     _FLAT,
     Values,
@@ -18,7 +19,7 @@ from hf_pipelines.research.features.technical.smoothing import (
     _true_range,
     _wilder,
 )
-from hf_pipelines.research.features.windows import Window, window_kernel
+from hf_pipelines.research.features.windows import Window
 
 
 @window_kernel
