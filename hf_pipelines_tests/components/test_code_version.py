@@ -21,7 +21,7 @@ from hf_pipelines.components import Strategy
 from hf_pipelines.components import code_version as code_versions
 from hf_pipelines.components.code_version import code_version
 from hf_pipelines.components.market_stages import build_stages as build_market_stages
-from hf_pipelines.components.stage import Stage
+from hf_pipelines.components.source_races import compute_settled
 from hf_pipelines.components.strategy_stages import build_stages
 from hf_pipelines.research.features import FEATURES, Feature, compute_features
 from hf_pipelines.research.features.lazy_kernel import LazyKernel
@@ -266,9 +266,9 @@ def _traced() -> Iterator[dict[str, set[CodeType]]]:
 
     def follow(frame: FrameType, event: str, argument: object) -> None:
         code = frame.f_code
-        if code is Stage._compute_settled.__code__ and event in ("call", "return"):
+        if code is compute_settled.__code__ and event in ("call", "return"):
             if event == "call":
-                under_way.append(frame.f_locals["self"].asset)
+                under_way.append(frame.f_locals["stage"].asset)
             else:
                 under_way.pop()
         elif event == "call" and under_way and code.co_filename.startswith(research):
