@@ -192,7 +192,7 @@ class Market(dg.Component, dg.Model, dg.Resolvable):
         self._check_repetitions()
         self._check_row_overrides()
         self._require_inputs()
-        # Built by the partitions anyway: an unknown name is told where it was written.
+        # Built later anyway: here an unknown name is reported with its file and line.
         self.plan.partitions.require_weeks()
         if self.plan.source.entry.is_checked:
             self.plan.data_source  # noqa: B018

@@ -42,7 +42,7 @@ def checked_name(name: str) -> str:
 class UniverseMember(dg.Model, dg.Resolvable):
     """A symbol and the sessions on which it belongs to the universe, both ends included.
 
-    A symbol that left and came back stands there once for each spell. It names one security for ever, under whatever
+    A symbol that left and came back is listed once for each spell. It always names the same security, under whatever
     tickers that was traded: the source knows those (`lean` has map files). A ticker that passed to another company
     is another member (`FB.1` until 2003, `FB` since 2012).
     """
@@ -66,7 +66,7 @@ class ReferenceSpec(dg.Model, dg.Resolvable):
 
 
 class CalendarOverride(dg.Model, dg.Resolvable):
-    """What the library's calendar does not know of a day: a session, a closure, other hours (of the market's clock)."""
+    """A day on which the library's calendar is wrong: a session, a closure, other hours (of the market's clock)."""
 
     day: str
     closed: bool = False
@@ -82,7 +82,7 @@ class CalendarOverride(dg.Model, dg.Resolvable):
         hours = [each for each in (self.open, self.close) if each is not None]
         if len(hours) != (0 if self.closed else 2):
             raise ValueError(
-                f"`calendar_overrides` must say `closed: true`, or give `open` and `close`, was otherwise for {self.day}."
+                f"`calendar_overrides` must say `closed: true`, or give `open` and `close`, was neither for {self.day}."
             )
         if bad := [each for each in hours if not re.fullmatch(r"([01]\d|2[0-3]):[0-5]\d", each)]:
             raise ValueError(f'`open` and `close` must be times such as "09:15" in quotes, was {bad[0][:20]!r}.')
@@ -103,7 +103,7 @@ class CalendarOverride(dg.Model, dg.Resolvable):
 
 
 class RowOverride(dg.Model, dg.Resolvable):
-    """What a person has found out about rows that the rules judge wrongly: `since` and `until` included."""
+    """A person's verdict on rows that the rules judge wrongly, from `since` to `until`, both included."""
 
     symbol: str
     verdict: Literal["refused", "accepted"]

@@ -104,7 +104,7 @@ class Stage:
     pool : str or None
         Runs that publish assets of one pool wait for each other.
     manifest : callable or None
-        For an asset fed from outside.
+        For an asset that is made from source files.
     is_manifest_live : bool
         Whether source files may arrive while a run reads them: then what was read is compared with the manifest before
         and after publishing, so that of two runs the older one never takes a day away.

@@ -140,8 +140,8 @@ def _publish_moved(
 
 
 def _failure(stage: Stage, publication: Publication) -> dg.Failure:
-    told = describe_faults(stage.asset, publication, is_fed=stage.is_manifest_live)
-    return dg.Failure(told, allow_retries=False)
+    faults = describe_faults(stage.asset, publication, is_watched=stage.is_manifest_live)
+    return dg.Failure(faults, allow_retries=False)
 
 
 def _publish_part(stage: Stage, context: dg.AssetExecutionContext, publication: Publication) -> None:

@@ -17,7 +17,7 @@ from hf_pipelines.research.wording import some_of
 from hf_pipelines.resources.parquet_io_manager import Loaded
 from hf_pipelines.resources.partition_codec import Content
 
-# What a failing check says where there is no table: so many partitions by name, and of each so much.
+# The description of a failing check: how many partitions it names, and how many characters of each.
 PARTITIONS_SHOWN = 5
 CHARACTERS_SHOWN = 300
 

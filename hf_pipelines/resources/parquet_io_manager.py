@@ -383,10 +383,10 @@ def _notes(published: Published, verdicts: Mapping[str, Verdict]) -> dict[str, A
     return notes
 
 
-def describe_faults(asset: str, publication: Publication, *, is_fed: bool = False) -> str:
+def describe_faults(asset: str, publication: Publication, *, is_watched: bool = False) -> str:
     """Why partitions of a run were not published, for the failure of its step.
 
-    `is_fed`: files that are corrected are taken by themselves.
+    `is_watched`: a sensor takes corrected files by itself.
     """
     faults = dict(publication.failures)
     for key, verdicts in publication.verdicts.items():
@@ -401,7 +401,7 @@ def describe_faults(asset: str, publication: Publication, *, is_fed: bool = Fals
     command = f"hfp materialise {asset} --from {keys[0]}" + (f" --to {keys[-1]}" if len(keys) > 1 else "")
     what, then = (
         ("the files named", f"{TAKEN_BY_ITSELF} (at once: {command})")
-        if is_fed
+        if is_watched
         else ("what is named", f"then run {command}")
     )
     todo = f"{asset} was not published for {len(faults)} partition(s): correct {what} below, {then}"

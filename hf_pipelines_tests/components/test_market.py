@@ -993,7 +993,7 @@ def test_a_calendar_override_makes_its_own_week_anew_and_takes_the_stray_file_fo
 @pytest.mark.parametrize(
     ("override", "message"),
     [
-        ({"day": "2013-03-02"}, "must say `closed: true`, or give `open` and `close`, was otherwise for 2013-03-02"),
+        ({"day": "2013-03-02"}, "must say `closed: true`, or give `open` and `close`, was neither for 2013-03-02"),
         ({"day": "2013-03-02", "closed": True, "open": "10:00"}, "must say `closed: true`, or give"),
         (
             {"day": "2013-03-02", "open": "9:30", "close": "13:00"},

@@ -1,5 +1,5 @@
-"""Automation: what asks for runs, so that nobody needs to press a button.
+"""Automation: what requests runs, so that no person has to.
 
-Lives here: schedules and sensors, and the jobs that they ask for. Does not live here: the assets, and what makes one
+Lives here: schedules and sensors, and the jobs that they request. Does not live here: the assets, and what makes one
 current (`resources.currency`).
 """

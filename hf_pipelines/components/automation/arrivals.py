@@ -1,11 +1,11 @@
-"""Arrivals: market data that arrives becomes bars, reference tables and features, with no hand on it.
+"""Arrivals: new market data becomes bars, reference tables and features without an operator.
 
-Lives here: the sensor of a market whose files land in a folder or bucket, or whose source is asked, and the features that
-are out of date with what they are made from. Does not live here: what of a folder is new (`watched_folders`), when a source is asked
+Lives here: the sensor of a market whose files land in a folder or bucket, or whose source is polled, and requests for
+features that are out of date. Does not live here: what of a folder is new (`watched_folders`), when a source is polled
 (`polled_source`), what makes a partition current (`resources.currency`), models and signals (`strategy_sensor`).
 
-Dagster concept: sensor. A tick compares what has landed and what is stored, and asks for what differs: it holds no
-truth of its own. Its cursor only says which weeks were compared already; a lost cursor costs one longer tick.
+Dagster concept: sensor. A tick compares what has landed with what is stored, and requests what differs. The store decides:
+the cursor only remembers which weeks were compared; a lost cursor costs one longer tick.
 """
 
 import json
@@ -42,7 +42,7 @@ from hf_pipelines.resources.currency import CurrencyChecker
 from hf_pipelines.resources.dagster_internals import UnresolvedAssetJobDefinition
 from hf_pipelines.resources.partition_store import PartitionStore
 
-# A file that is written again and again settles never: after so many ticks it is taken as it is.
+# A file that is rewritten all the time never settles: after so many ticks it is taken as it is.
 PATIENCE_TICKS = 20
 
 # Weeks before a week whose features may know of its days.
@@ -63,8 +63,7 @@ def market_job(market: MarketPlan, assets: Sequence[str]) -> UnresolvedAssetJobD
 
 
 def arrivals_sensor(market: MarketPlan, job: UnresolvedAssetJobDefinition) -> dg.SensorDefinition:
-    """Ask for the weeks whose files are not those that they were made from, or that lack sessions, and for the features after
-    them."""
+    """Request weeks whose files have changed or that lack sessions, then the features made from them."""
     folders = market.watched_folders.values()
     is_bucket = any(each.folder.is_bucket for each in folders)
     watched = ["the clock: a session that has closed is asked for"] if market.is_polled else []
@@ -103,7 +102,7 @@ class Arrivals:
     notes: list[str] = field(default_factory=list)
 
     def tick(self, cursor: str | None) -> Tick:
-        """Compare, ask, remember.
+        """Compare, request, remember.
 
         The cursor holds `places`: what is remembered of each asset's folder; `inputs`: of bars and reference
         tables, week to the tag that features were last compared with; `waited`: ticks in a row that found files still arriving.
@@ -114,7 +113,7 @@ class Arrivals:
         states = {each.asset: ScanState.of(known.get("places", {}).get(each.asset, {})) for each in sources}
         scans = {each.asset: each.scan(states[each.asset]) for each in sources}
         if any(scan.is_settling for scan in scans.values()) and waited < PATIENCE_TICKS:
-            # Half a batch would be issued as if it were all: the rest is seconds away.
+            # The rest of the batch is seconds away; signals would be issued from half of it.
             return self._done([], "files are still arriving", sources, states, inputs, waited + 1)
         if (run_id := self.history.under_way(self.market.update_job)) is not None:
             return self._done([], f"run {run_id[:8]} is under way", sources, states, inputs)
@@ -124,7 +123,7 @@ class Arrivals:
             requests = each.request(scans[each.asset].fingerprints, handled)
             states[each.asset] = ScanState(handled, scans[each.asset].next_key)
             if requests:
-                # The tables wait for the bars, whose run makes those of its weeks too; features for all that is about to change.
+                # The run of the bars makes the tables of its weeks too; features wait for both.
                 break
         return self._done(requests or self._request_features(inputs), None, sources, states, inputs)
 
@@ -152,11 +151,11 @@ class Arrivals:
     ) -> Tick:
         remembered = {asset: asdict(state) for asset, state in states.items()}
         cursor = json.dumps({"places": remembered, "inputs": inputs, "waited": waited}, sort_keys=True)
-        notes = [note for each in sources for note in each.notes]
-        return Tick(requests, cursor, (*notes, *self.notes, *([note] if note else [])))
+        of_sources = [each for source in sources for each in source.notes]
+        return Tick(requests, cursor, (*of_sources, *self.notes, *([note] if note else [])))
 
     def _request_features(self, handled: dict[str, dict[str, str]]) -> list[dg.RunRequest]:
-        """Ask for features of weeks whose bars or reference tables changed, and of the later weeks that look back on them."""
+        """Request features of weeks whose bars or reference tables changed, and of later weeks that read these."""
         market = self.market
         inputs = {group: feature_inputs(market, group) for group in market.feature_groups}
         tags = self._tags({each.asset for of_group in inputs.values() for each in of_group})
@@ -171,14 +170,14 @@ class Arrivals:
                 shift_week(week, ahead)
                 for each in of_group
                 for week in changed[each.asset]
-                # A change of the calendar is known before its day, too.
+                # Weeks before a change of the calendar know of it, too.
                 for ahead in range(-KNOWN_AHEAD_WEEKS * reads_calendar(market, group), 1 - each.first_week)
             }
             stored = tags[market.bars_asset]
             ready = [week for week in sorted(reached & set(stored)) if not missing_bars(market, group, week, stored)]
             asset = market.features_asset(group)
             if stale := [week for week in ready if not checker.is_current(asset, week).is_current]:
-                # One run for all groups that need the same weeks: one that looks back further may not be ready as early.
+                # One run for all groups that need the same weeks; a group with a longer lookback may need others.
                 needed.setdefault(tuple(stale), []).append(group)
         intents = [
             self._features_intent(groups, weeks, [each for group in groups for each in inputs[group]], tags)
@@ -206,7 +205,7 @@ class Arrivals:
     ) -> RunIntent:
         market = self.market
         assets = tuple(market.features_asset(group) for group in groups)
-        # Of an asset that several groups read, the one that looks back furthest comes last and stays.
+        # Where several groups read an asset, the longest lookback comes last and wins.
         furthest = {each.asset: each for each in sorted(inputs, key=lambda each: -each.first_week)}
         read = {
             asset: {key: tags[asset].get(key) for week in weeks for key in window(market.partitions, each, week)}

@@ -1,11 +1,11 @@
-"""PolledSource: a market whose source is asked for its bars, since nothing arrives by itself.
+"""Polled source: a market whose source is polled for its bars, since it announces nothing.
 
-Lives here: which weeks are asked for after a session has closed, and when they are asked for again. Does not live here:
-asking (`resources.market_data`), the tick and the features after it (`arrivals`), files that arrive (`watched_folders`).
+Lives here: which weeks are requested after a session has closed, and when they are requested again. Does not live
+here: the polling itself (`resources.market_data`), the tick and the features after it (`arrivals`), files that arrive (`watched_folders`).
 
-A vendor has a session minutes or hours after its close, some symbols later than others, and corrects it later. So a week that
-lacks one is asked for at the times of `ASKED_AFTER`, every week once more when it has ended, for what was corrected and what
-tables hold of its weekend, and an older one again where a later week, which is judged by it, has seen it corrected.
+A vendor publishes a session minutes or hours after its close, some symbols later than others, and corrects it later. So a week
+that lacks a session is requested at the times of `ASKED_AFTER`; every week once more when it has ended, for corrections and
+the rows of its weekend; and an older week again when a later week was made from corrected rows of it.
 """
 
 from bisect import bisect_right
@@ -30,20 +30,19 @@ from hf_pipelines.resources.storage_errors import StoredPartitionError
 # After the close of the newest session that is lacking.
 ASKED_AFTER = tuple(timedelta(minutes=each) for each in (15, 60, 240, 720, 1440, 2880, 5760))
 
-# Weeks looked at, the one that runs included, besides those since the newest that is stored. What is older and lacks sessions
-# is for a person to ask for.
+# Weeks looked at, with the current one, besides those since the newest that is stored. Older holes are left to the operator.
 LOOKED_AT_WEEKS = 8
 
-# Weeks asked for in one tick, the oldest first, a run each.
+# Weeks requested in one tick, the oldest first, one run each.
 WEEKS_A_TICK = 20
 
-# Weeks of a table asked for in one run.
+# Weeks of a table requested in one run.
 TABLE_WEEKS_A_RUN = 60
 
 
 @dataclass
 class PolledSource:
-    """The bars of a market whose source is asked, in one tick; its tables are asked for with them."""
+    """The bars of a market whose source is polled, in one tick; its tables are requested with them."""
 
     market: MarketPlan
     store: PartitionStore
@@ -74,18 +73,18 @@ class PolledSource:
         newest = max(tags)
         since = max(min(tags), min(newest, shift_week(today, 1 - LOOKED_AT_WEEKS)))
         weeks = self.market.partitions.weeks_between(parse_key(since), parse_key(today))
-        # With the tag of the newest: it tells which of the others were corrected.
+        # With the tag of the newest: its sources show which of the others were corrected.
         found = {week: self._print(week, tags.get(week), tags[newest]) for week in weeks}
         return Scan(found, "", is_settling=False, n_objects=0, strays=())
 
     def request(self, fingerprints: Mapping[str, str], handled: dict[str, str]) -> list[dg.RunRequest]:
-        """Ask for weeks that lack a session that has closed, that have ended, or that were corrected; notes the others in
-        `handled`. Then for the tables of weeks that have bars and no rows."""
+        """Request weeks that lack a closed session, have ended, or were corrected, then the tables of weeks that have bars and no
+        rows. Adds the other weeks to `handled`."""
         unsure = {week: print_ for week, print_ in sorted(fingerprints.items()) if handled.get(week) != print_}
         seen = self._sources(max(self._stored)) if unsure else {}
         intents = []
         for week, print_ in unsure.items():
-            # Each week by itself: one that a source will never have is not asked for again with every other.
+            # Each week by itself: one that the source will never have must not be requested with each of the others.
             intent = self._intent(week, state) if (state := self._lacks(week, seen)) else None
             if intent is None or self.history.state_of(intent)[0] is RequestState.SETTLED:
                 handled[week] = print_
@@ -94,7 +93,7 @@ class PolledSource:
         return self.history.due([*intents[:WEEKS_A_TICK], *self._tables()])
 
     def _tables(self) -> Iterator[RunIntent]:
-        """The tables that are asked for, of weeks whose bars somebody has asked for alone."""
+        """Runs for polled tables of weeks whose bars were made without them."""
         for table in self.market.polled_tables:
             asset = self.market.reference_asset(table)
             if lacking := tuple(sorted({*self._stored} - {*self.store.tags(asset)})[:TABLE_WEEKS_A_RUN]):
@@ -102,7 +101,7 @@ class PolledSource:
                 yield RunIntent(self.market.update_job, (asset,), lacking, digest(lacking), because)
 
     def _print(self, week: str, *tags: str | None) -> str:
-        """Fingerprint of what decides whether a week is asked for."""
+        """Fingerprint of all that decides whether a week is requested."""
         closed, end = self._owed(week)
         since = self.now - self.market.partitions.session_close(closed[-1]) if closed else timedelta(0)
         overrides = self.market.override_sources(week)
@@ -111,23 +110,23 @@ class PolledSource:
         )
 
     def _owed(self, week: str) -> tuple[list[date], datetime | None]:
-        """Sessions of a week that its source may have by now, and the end of the week once that is as long ago."""
+        """Sessions of a week that the source may have by now, and the end of the week once the source may have its rows."""
         partitions, known_by = self.market.partitions, self.now - ASKED_AFTER[0]
         closed = partitions.closed_sessions(week, known_by)
         end = partitions.week_begin(shift_week(week, 1))
         return closed, end if closed and end <= known_by else None
 
     def _lacks(self, week: str, seen: Mapping[str, str]) -> str | None:
-        """What a week is asked for, as a digest that changes when it is time to ask again; None for nothing.
+        """Why a week is requested, as a digest that changes when it is time to request it again; None if it is complete.
 
-        `seen`: what the newest week was made from and judged by.
+        `seen`: sources of the newest week, those of earlier weeks among them.
         """
         closed, end = self._owed(week)
         if not closed or week in self.market.known_gaps:
             return None
         footer = self._footer(week)
         there = footer.session_hashes if footer else {}
-        # Of the newest session some symbols may come later; what is missing of an older one is asked for as the week ends.
+        # Symbols missing from the newest session may come later; those missing from an older one are requested when the week ends.
         partial = closed[-1:] if footer and closed[-1].isoformat() in incomplete_sessions(footer) else []
         if lacking := [day for day in closed if day.isoformat() not in there] or partial:
             since = self.now - self.market.partitions.session_close(lacking[-1])
@@ -147,7 +146,7 @@ class PolledSource:
         return digest("corrected", corrected) if corrected else None
 
     def _footer(self, week: str) -> Footer | None:
-        """Of a week; None where there is none to be read."""
+        """Footer of a week; None if there is none or it cannot be read."""
         try:
             return self.store.footer(self.asset, week)
         except StoredPartitionError as e:

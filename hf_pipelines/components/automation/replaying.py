@@ -1,11 +1,11 @@
 """Replaying: every row that was published since the last time is replayed, every night.
 
-Lives here: the job, its schedule, and what becomes of a finding. Does not live here: how a week is replayed (`market_stages.features`),
+Lives here: the job, its schedule, and what follows from a finding. Does not live here: how a week is replayed (`market_stages.features`),
 the record of what was (`resources.replay_record`).
 
 Dagster concept: op job and schedule. What a run replays before publishing is a sample: a leak at few sessions may escape it.
-A week that differs is marked as rejected where it lies, so that every reader refuses it, and the run fails, which is told as
-any failed run is.
+A stored week that differs is marked as rejected, so that every reader refuses it, and the run fails: an incident like any
+failed run.
 """
 
 from collections.abc import Callable, Iterator
@@ -30,10 +30,10 @@ from hf_pipelines.resources.storage_errors import ObjectMissingError, StoredPart
 # Between the close of America and the open of Asia, in the market's own night.
 REPLAY_CRON = "30 2 * * *"
 
-# More times than any week has: all of them are replayed.
+# More times than any week has: all are replayed.
 ALL_TIMES = 1_000_000
 
-# Weeks a group and night, the newest first: a market that was backfilled is worked off over some nights.
+# Weeks of a group in one night, the newest first: a backfilled market takes several nights.
 WEEKS_A_NIGHT = 60
 
 
@@ -79,11 +79,11 @@ def replay_schedule(market: MarketPlan, job: dg.JobDefinition) -> dg.ScheduleDef
 
 
 def replay_published(
-    market: MarketPlan, store: PartitionStore, now: datetime, tell: Callable[[str], None]
+    market: MarketPlan, store: PartitionStore, now: datetime, log: Callable[[str], None]
 ) -> Iterator[str]:
-    """Replay the weeks of every group whose content was not replayed yet; those that differ are marked, and yielded in words.
+    """Replay the weeks of every group whose content was not replayed yet; mark those that differ, and yield a line for each.
 
-    What was found is recorded week by week: a run that is stopped goes on where it was.
+    Each week is recorded when it is done: a stopped run resumes there.
     """
     for group in market.feature_groups:
         asset, began = market.features_asset(group), process_time()
@@ -100,7 +100,7 @@ def replay_published(
                 try:
                     content, inputs = store.read(asset, key), stored_inputs(market, store, group, key)
                 except (ObjectMissingError, StoredPartitionError) as e:
-                    tell(f"{asset} {key}: left out: {e}")
+                    log(f"{asset} {key}: not replayed: {e}")
                     continue
                 found = check.evaluate(StageRun((key,), now, None), inputs, key, content)  # type: ignore[arg-type]
                 n_values += found.n_compared
@@ -108,27 +108,25 @@ def replay_published(
                 if found.passed:
                     record.confirmed[key] = digest
                 else:
-                    said = "; ".join(found.findings[:1])
-                    record.rejected[key] = (digest, said)
+                    finding = "; ".join(found.findings[:1])
+                    record.rejected[key] = (digest, finding)
                     if store.condemn(asset, key, "replay", Verdict(False, digest, found.n_compared, found.findings)):
-                        yield f"{asset} {key} ({said})"
+                        yield f"{asset} {key} ({finding})"
                 write_record(store, asset, record)
         left = f", {len(waiting) - len(chosen)} left for the next night" if len(waiting) > len(chosen) else ""
-        tell(
-            f"{asset}: {len(chosen)} week(s), {n_values:,} values replayed in {process_time() - began:.0f} CPU s{left}"
-        )
+        log(f"{asset}: {len(chosen)} week(s), {n_values:,} values replayed in {process_time() - began:.0f} CPU s{left}")
 
 
 def _footer(store: PartitionStore, asset: str, key: str) -> Footer | None:
     try:
         return store.footer(asset, key)
     except StoredPartitionError:
-        # Damaged: told by everything that reads it.
+        # Damaged: everything that reads it reports it.
         return None
 
 
 def stored_inputs(market: MarketPlan, store: PartitionStore, group: str, key: str) -> dict[str, Loaded]:
-    """What is stored of that which a week of features was made of."""
+    """Stored inputs of a week of features."""
     loaded = {}
     for each in feature_inputs(market, group):
         there = {*store.partitions(each.asset)}

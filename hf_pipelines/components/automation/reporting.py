@@ -1,9 +1,9 @@
 """Reporting: the weekly report on a market's features, its job and its schedule.
 
-Lives here: when it is asked for. Does not live here: the report (`market_stages.features_report`).
+Lives here: when it is requested. Does not live here: the report (`market_stages.features_report`).
 
 Dagster concept: partitioned job and schedule. Sunday 06:00 in the market's time zone the week that has ended is
-requested, if it has features: after the retraining, which somebody waits for.
+requested, if it has features: after the retraining, which is more urgent.
 """
 
 from collections.abc import Mapping

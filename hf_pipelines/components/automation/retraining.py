@@ -83,10 +83,10 @@ def request_week(
     # Runs of `hfp` belong to no code location.
     monitor_all_code_locations=True,
     default_status=dg.DefaultSensorStatus.RUNNING,
-    description="End as FAILED the MLflow runs that a killed run left RUNNING; a run that fails by itself ends its own.",
+    description="End as FAILED the MLflow runs that a killed run left RUNNING; a run that fails ends its own.",
 )
 def end_tracker_runs(context: dg.RunFailureSensorContext, mlflow: MLflowTracking) -> None:
-    """After every failed run; a retry re-attaches to the tracker run and ends it anew."""
+    """After every failed run; a retry attaches to the tracker run again and ends it."""
     run = context.dagster_run
     for run_id in mlflow.end_runs_of(run.root_run_id or run.run_id):
         context.log.info(f"MLflow run {run_id} of {run.run_id} was left RUNNING: ended as FAILED")

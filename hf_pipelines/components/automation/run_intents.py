@@ -1,7 +1,7 @@
-"""RunIntent: what automation asks for, told apart by the state that asks for it.
+"""Run intents: the runs that automation wants, and whether each must be requested.
 
-Lives here: `RunIntent`, the `Tick` that asks for it, and `RunHistory`, which knows from Dagster's runs whether an intent is due, under way or settled. Does not
-live here: which intent there is (`arrivals`, `strategy_sensor`).
+Lives here: `RunIntent`, the `Tick` that requests it, and `RunHistory`, which knows from Dagster's runs whether an intent is
+due, under way or settled. Does not live here: which intents there are (`arrivals`, `strategy_sensor`).
 
 Dagster concept: run requests. Every run carries the key of its intent as a tag, so that a restarted daemon, a tick that
 died before its cursor was saved, or a second sensor finds it again.
@@ -30,15 +30,14 @@ ATTEMPT_TAG = "hf/attempt"
 # After a failure that did not lie in the data; a killed run is re-executed by Dagster at once.
 BACKOFF = (timedelta(minutes=1), timedelta(minutes=5), timedelta(minutes=25))
 
-# A run that Dagster said it would re-execute, and did not within this time, is not waited for. It says so a moment after
-# the run has failed.
+# How long to wait for a re-execution that Dagster has announced, and for the announcement after a failure.
 RETRY_PATIENCE = timedelta(minutes=2)
 UNSAID_PATIENCE = timedelta(seconds=30)
 
 # How many of the last runs that failed are looked at.
 REMEMBERED_RUNS = 200
 
-# What a step raises when a server or disk was at fault: asking again may help.
+# What a step raises when a server or disk was at fault: a retry may help.
 TRANSIENT_ERRORS = {
     *(error.__name__ for error in OUTAGES),
     "StorageUnavailableError",
@@ -48,7 +47,7 @@ TRANSIENT_ERRORS = {
 
 
 class RequestState(Enum):
-    """Whether an intent needs to be asked for."""
+    """Whether an intent must be requested."""
 
     DUE = "due"
     UNDER_WAY = "under way"
@@ -67,7 +66,7 @@ class RunIntent:
     partitions : tuple of str
         Sorted partition keys; they need not follow each other.
     state : str
-        What it would be made from. The same intent is asked for again only when this has changed.
+        Digest of what it would be made from. The same intent is requested again only when this has changed.
     because : str
         In words, for the run's tags and the sensor's log.
     """
@@ -83,7 +82,7 @@ class RunIntent:
         return digest(self.job, self.assets, self.partitions, self.state)
 
     def request(self, attempt: int) -> dg.RunRequest:
-        """One run over all partitions, told which of its range are wanted."""
+        """One run over all partitions; a tag names those of its range that are wanted."""
         first, last = self.partitions[0], self.partitions[-1]
         tags = {INTENT_TAG: self.key, ATTEMPT_TAG: str(attempt), "hf/because": self.because[:500]}
         selection = [dg.AssetKey(asset.split("/")) for asset in self.assets]
@@ -106,14 +105,14 @@ class RunIntent:
 
 @dataclass(frozen=True)
 class Tick:
-    """What a tick asks for, what it remembers, and what it says."""
+    """Result of a tick: run requests, the new cursor, and notes for the log."""
 
     requests: list[dg.RunRequest]
     cursor: str
     notes: tuple[str, ...] = ()
 
     def result(self, context: dg.SensorEvaluationContext, *, idle: str) -> dg.SensorResult:
-        """Dagster's form of it; `idle` is said where there is nothing to ask for and nothing to say."""
+        """As Dagster's result; `idle` is the skip reason where there are neither requests nor notes."""
         for line in self.notes:
             context.log.info(line)
         return dg.SensorResult(
@@ -136,7 +135,7 @@ def digest(*parts: Any) -> str:
 
 @dataclass(frozen=True)
 class RunHistory:
-    """What has become of intents that were asked for.
+    """Runs of the intents that were requested.
 
     Parameters
     ----------
@@ -149,11 +148,11 @@ class RunHistory:
     now: datetime
 
     def state_of(self, intent: RunIntent) -> tuple[RequestState, int]:
-        """Where an intent stands, and the number of the attempt that would be next."""
+        """State of an intent, and the number of its next attempt."""
         return self._state_of(intent.key)
 
     def gave_up(self, job: str, asset: str, partition: str, *, since: datetime) -> bool:
-        """Whether an intent that was to make a partition was asked for after `since`, failed or was cancelled, and is not asked for again."""
+        """Whether an intent for a partition was requested after `since`, failed or was cancelled, and will not be requested again."""
         runs = [
             each.dagster_run
             for each in self._fruitless(job, asset, since)
@@ -162,7 +161,7 @@ class RunHistory:
         return any(self._state_of(key)[0] is RequestState.SETTLED for key in {run.tags[INTENT_TAG] for run in runs})
 
     def refused(self, job: str, asset: str, partitions: Collection[str]) -> dict[str, str]:
-        """Those partitions that an intent was to make since they were made last, and did not; each with that run's id."""
+        """Partitions for which an intent has failed since they were last made, each with the id of that run."""
         if not partitions:
             return {}
         newest: dict[str, RunRecord] = {}
@@ -179,7 +178,7 @@ class RunHistory:
         return found
 
     def _fruitless(self, job: str, asset: str, since: datetime | None = None) -> list[RunRecord]:
-        """Runs for intents that were to make an asset, created after `since`, that failed or were cancelled; newest first."""
+        """Runs of intents for an asset, created after `since`, that failed or were cancelled; newest first."""
         ended = [dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED]
         filters = dg.RunsFilter(job_name=job, statuses=ended, created_after=since)
         records = self.instance.get_run_records(filters, limit=REMEMBERED_RUNS)
@@ -204,7 +203,7 @@ class RunHistory:
         return RequestState.DUE, attempts + 1
 
     def under_way(self, job: str) -> str | None:
-        """Run of a job that has not ended, or whose re-execution by Dagster is still to come."""
+        """Id of a run of a job that has not ended, or that Dagster will re-execute."""
         records = self.instance.get_run_records(dg.RunsFilter(job_name=job), limit=5)
         return next((each.dagster_run.run_id for each in records if self._is_under_way(each, records)), None)
 
@@ -249,7 +248,7 @@ def _class_names(error: Any) -> list[str]:
 
 
 def read_cursor(text: str | None) -> Mapping[str, Any]:
-    """A sensor's cursor; one of another release is begun anew, since what is stored decides."""
+    """A sensor's cursor; one that cannot be read starts empty, since the store decides."""
     try:
         found = json.loads(text or "{}")
     except ValueError:

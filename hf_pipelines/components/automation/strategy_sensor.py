@@ -1,15 +1,16 @@
-"""StrategySensor: a strategy follows its market, from new features to a model of the week and signals of the day.
+"""Strategy sensor: from new features of the market to a model of the week and signals of the day.
 
 Lives here: the sensor of a strategy. Does not live here: bars and features (`arrivals`), the Sunday schedule
 (`retraining`), how a model or a signal is made (`strategy_stages`).
 
 Dagster concept: sensor on data time. Which week is the newest is read from the bars, never from the wall clock: a
-missed Sunday, late data and a replayed feed are all the same to it. A week that has begun by the data and has no model,
-or one made from inputs that changed since, is asked for once a state; weeks before it are never asked for by themselves,
-but for the model in use of a week of which sessions are still to be issued.
+missed Sunday, late data and a replayed sample make no difference. A week that has begun by the data and has no model,
+or a model made from inputs that changed since, is requested once for each state of its inputs; earlier weeks are not requested,
+except the model in use of a week that still has sessions to be issued.
 
-A signal is issued by the model that the stored bars lead to. While a part of that model's way is out of date and is about
-to be made again, the signals of its week wait; what has failed, or does not come within `PATIENCE`, is not waited for.
+A signal is issued by the model that follows from the stored bars. While something between those bars and the model is out of
+date and about to be made again, the signals of its week wait; what has failed, or does not come within `PATIENCE`, is not waited
+for.
 """
 
 import json
@@ -40,14 +41,14 @@ from hf_pipelines.resources.parquet_io_manager import Storage
 from hf_pipelines.resources.partition_store import PartitionStore
 from hf_pipelines.resources.storage_errors import StoredPartitionError
 
-# The Sunday schedule asks at 02:00; what it asked for is there to be seen ten minutes later.
+# The Sunday schedule requests its run at 02:00; ten minutes later that run is visible.
 AFTER_SCHEDULE = timedelta(hours=2, minutes=10)
 
-# How long after the bars changed their features are waited for. Asking again after failures ends within 31 minutes; and
-# where nobody asks, since the sensor is stopped, signals are better issued by the model that is there.
+# How long after a change of the bars to wait for their features. Retries after failures end within 31 minutes; if the arrivals
+# sensor is stopped, signals are better issued by the existing model.
 PATIENCE = timedelta(hours=1)
 
-# A fresh cursor begins with the signals of these weeks; older ones are for a backfill.
+# A fresh cursor starts with the signals of these weeks; older ones are left to a backfill.
 FRESH_WEEKS = 2
 
 
@@ -63,7 +64,7 @@ def signals_job(plan: StrategyPlan) -> UnresolvedAssetJobDefinition:
 def following_sensor(
     plan: StrategyPlan, retrain: UnresolvedAssetJobDefinition, issue: UnresolvedAssetJobDefinition
 ) -> dg.SensorDefinition:
-    """Ask for the model of the newest week, then for the signals of sessions that have features and no issue."""
+    """Request the model of the newest week, then the signals of sessions that have features and no issue."""
 
     @dg.sensor(
         name=f"{plan.name}_follows",
@@ -84,9 +85,9 @@ def following_sensor(
 
 
 def newest_week(plan: StrategyPlan, store: PartitionStore, weeks: Iterable[str] | None = None) -> str | None:
-    """Week that has begun by the bars that are stored (in `weeks`); None without bars or after the market's end."""
+    """Week that has begun according to the stored bars (of `weeks`); None without bars or after the market's end."""
     asset = plan.market.bars_asset
-    # A known gap holds no session: mostly the first footer read is the one.
+    # Only known gaps hold no session: mostly the first footer decides.
     stored = sorted(store.partitions(asset) if weeks is None else weeks, reverse=True)
     footers = (store.footer(asset, week) for week in stored)
     last = next((max(footer.session_hashes) for footer in footers if footer and footer.session_hashes), None)
@@ -130,7 +131,7 @@ class StrategySensor:
     now: datetime
 
     def tick(self, cursor: str | None) -> Tick:
-        """Compare, ask, remember.
+        """Compare, request, remember.
 
         The cursor holds `model`: digest of the newest week and of all that its model is made from, when it was last
         found to need nothing; `weeks`: week to digest of the features and models its signals were last compared with.
@@ -158,7 +159,7 @@ class StrategySensor:
         return _tick([*issuing, *retraining], model, weeks, *notes, note, self._mend_latest())
 
     def _mend_latest(self) -> str:
-        """Write `latest.json` again where it is gone or names another issue than the newest; what was done, in words."""
+        """Write `latest.json` again if it is gone or does not name the newest issue; returns a note."""
         asset, days = self.plan.asset("signals"), self.plan.market.partitions.closed_days(self.now)
         if point_to_latest(self.store, asset, days, self.now):
             return f"latest.json of {asset} was written again: it did not name the newest issue"
@@ -179,7 +180,7 @@ class StrategySensor:
 
     @cached_property
     def _checker(self) -> CurrencyChecker:
-        """Looks at inputs alone: a new release of our code does not by itself retrain what is in use."""
+        """Compares inputs only: a new release of the code does not retrain models in use."""
         return CurrencyChecker(self.store, {})
 
     def _model_state(self, week: str) -> str:
@@ -205,7 +206,7 @@ class StrategySensor:
         return self.now < self.plan.market.partitions.week_begin(week) + AFTER_SCHEDULE
 
     def _request_model(self, week: str) -> tuple[RequestState, list[dg.RunRequest], str]:
-        """Where the model of the newest week stands; SETTLED if there is nothing to ask for."""
+        """State of the model of a week, its request and a note; SETTLED if there is nothing to request."""
         asset = self.plan.asset("fitted_model")
         if self._is_early(week):
             return RequestState.SETTLED, [], f"week {week} has not begun"
@@ -216,7 +217,7 @@ class StrategySensor:
             return request_state, [], f"no model of week {week} yet: {reason}"
         because = f"the inputs of the model of week {week} changed" if week in self._model_tags else ""
         intent = retrain_intent(self.plan, self._input_tags, week, because)
-        # A model that failed for this state is not asked for again by it; nor one that succeeded.
+        # A state of the inputs is requested once, whether its run failed or succeeded.
         request_state, attempt = self.history.state_of(intent)
         if request_state is RequestState.DUE and (run_id := self.history.under_way(intent.job)) is not None:
             return RequestState.UNDER_WAY, [], f"waits for run {run_id[:8]} of {intent.job}"
@@ -247,7 +248,7 @@ class StrategySensor:
                     lacking[group, each] = f"{asset} {each} is out of date: {found.reason}"
         if not lacking:
             return None
-        # Without one that will not come by itself no model can be made: there is nothing to wait for.
+        # One input that will not be made prevents the model: waiting for the others is useless.
         abandoned = next((reason for each, reason in lacking.items() if not self._is_to_come(*each)), None)
         if abandoned is not None:
             return RequestState.SETTLED, abandoned
@@ -279,9 +280,9 @@ class StrategySensor:
     def _request_signals(
         self, handled: Mapping[str, str] | None, *, before: str | None
     ) -> tuple[list[dg.RunRequest], Mapping[str, str] | None, str]:
-        """Ask for sessions that have features and no issue, in weeks (before `before`) whose features or models changed."""
+        """Request signals of sessions that have features and no issue, in weeks (before `before`) whose features or models changed."""
         if handled is None and before is not None:
-            # Which weeks a fresh cursor begins with is seen once their models are there.
+            # A fresh cursor chooses its weeks when their models are there.
             return [], None, ""
         states = {week: state for week, state in self._signal_states().items() if before is None or week < before}
         if handled is None:
@@ -299,7 +300,7 @@ class StrategySensor:
         )
         request_state, attempt = self.history.state_of(intent)
         if request_state is RequestState.DUE and (run_id := self.history.under_way(intent.job)) is not None:
-            # It may be about to issue the same sessions, from what was stored before.
+            # That run may issue the same sessions.
             return [], seen, f"signals of {', '.join(days[:5])}: waits for run {run_id[:8]} of {intent.job}"
         if request_state is RequestState.DUE:
             return [intent.request(attempt)], seen, f"signals of {', '.join(days[:5])}"
@@ -328,7 +329,7 @@ class StrategySensor:
         for week in weeks:
             judged = [self._checker.is_current(asset, week).is_current for asset in self._feature_tags]
             if not all(judged):
-                # They are about to be made again from bars that changed.
+                # Their features are about to be made again.
                 remaining.add(week)
                 continue
             days += sorted(self._featured(week) - issued)

@@ -1,7 +1,7 @@
-"""Feeds: an asset whose files arrive in a folder or bucket, compared with what lies there.
+"""Watched folders: the files of an asset in a folder or bucket, compared with what the asset was made from.
 
-Lives here: which weeks of bars and of reference tables are made from other files than lie there now, and what is asked for
-them. Does not live here: when a tick looks, and the features after them (`arrivals`), reading files (`resources.market_data`).
+Lives here: which weeks of bars and of reference tables were made from other files than are there now, and the runs that
+are requested for them. Does not live here: when a tick looks, and the features after them (`arrivals`), reading files (`resources.market_data`).
 """
 
 from abc import ABC, abstractmethod
@@ -22,13 +22,12 @@ from hf_pipelines.resources.partition_store import PartitionStore
 from hf_pipelines.resources.storage_errors import StoredPartitionError
 
 # Objects looked at in one tick, besides those of the last weeks, which every tick looks at.
-# A bucket answers for a thousand at a time, a good tenth of a second each: a large one is looked through in several ticks.
+# A bucket lists a thousand objects in some 0.1 s: a large one is scanned over several ticks.
 SCAN_LIMIT = 5_000
 BUCKET_SCAN_LIMIT = 2_000
 RECENT = timedelta(weeks=3)
 
-# Weeks whose files are read and compared in one tick, besides the weeks that those are judged by: each file is a request
-# to a bucket.
+# Weeks whose files are read and compared in one tick, besides those before them: each file is one request to a bucket.
 WEEKS_READ_A_TICK = 60
 
 
@@ -39,7 +38,7 @@ class ScanState:
     Attributes
     ----------
     weeks : mapping of week to fingerprint
-        Of its files when the week was last found to be made from them (or they to be refused).
+        Of its files when the week was last found to be made from them, or they were refused.
     next_key : str
         Where the scan goes on.
     """
@@ -49,7 +48,7 @@ class ScanState:
 
     @staticmethod
     def of(remembered: Mapping[str, Any]) -> "ScanState":
-        """From a cursor; what another release remembered besides is left out."""
+        """From a cursor; fields of another release are ignored."""
         return ScanState(remembered.get("weeks", {}), remembered.get("next_key", ""))
 
 
@@ -73,7 +72,7 @@ class WatchedFolder(ABC):
 
     @abstractmethod
     def days(self, week: str) -> list[date]:
-        """Days of a week that may have a file; none for a week that the market has not."""
+        """Days of a week that may have a file; none for a week outside of the market."""
 
     @abstractmethod
     def past_days(self, week: str) -> list[date]:
@@ -89,15 +88,15 @@ class WatchedFolder(ABC):
 
     @abstractmethod
     def before(self, week: str) -> list[str]:
-        """Weeks whose files a week is judged by."""
+        """Earlier weeks whose files decide on the bars of a week."""
 
     @abstractmethod
     def after(self, week: str) -> list[str]:
-        """Weeks that are judged by the files of a week."""
+        """Later weeks on whose bars the files of a week decide."""
 
     @abstractmethod
     def assets(self, weeks: Sequence[str], stored: Mapping[str, str]) -> tuple[str, ...]:
-        """What one run for `weeks` makes; `stored`: the tags of the weeks there are."""
+        """Assets that one run for `weeks` makes; `stored`: the tags of stored weeks."""
 
     def scan(self, known: ScanState) -> Scan:
         """Look at a part of the folder, and at the last weeks."""
@@ -118,13 +117,13 @@ class WatchedFolder(ABC):
         return digest(of_files, others) if others else of_files
 
     def request(self, fingerprints: Mapping[str, str], handled: dict[str, str]) -> list[dg.RunRequest]:
-        """Ask for weeks whose files changed and for the later weeks judged by them.
+        """Request weeks whose files changed, and the later weeks that depend on them.
 
-        Notes in `handled` the weeks that need nothing, and those for which all that is needed is settled.
+        Adds to `handled` the weeks that need nothing, and those whose requests are settled.
         """
         changed = [week for week, print_ in sorted(fingerprints.items()) if handled.get(week) != print_]
         stored = self.store.tags(self.asset)
-        # A week that was never made is asked for as it lies there, unread, once all its days have passed.
+        # A week that was never made is requested without reading its files, once all its days have passed.
         unread: dict[str, Any] = {
             week: {"files": fingerprints[week]}
             for week in changed
@@ -142,10 +141,10 @@ class WatchedFolder(ABC):
             elif gone := sorted(set(self._own_sources(week)) - set(self._listed[week])):
                 self.notes.append(f"files of {self.asset} {week} are gone, it stays as it is: {', '.join(gone[:5])}")
             elif week in refused:
-                # A file that was refused is gone, or is as it was before: whoever waits for the week hears that it is well.
+                # A refused file is gone or restored: the week is made again, which heals its incident.
                 needed[week].add(week)
                 again[week] = refused[week]
-            # A file that came before the end of its day is taken after it, though it does not change.
+            # A file that came before the end of its day counts only after it, without changing.
             if not needed[week] and not self._early_files(week):
                 handled[week] = fingerprints[week]
         asked = sorted(set().union(*needed.values()))
@@ -153,12 +152,12 @@ class WatchedFolder(ABC):
             return []
         for week, of_week in needed.items():
             if of_week:
-                # Compared once more after the run, also if its files are by then as they were before.
+                # Compared once more after the run, even if its files are then as they were before.
                 handled.pop(week, None)
         unequal = {**unread, **self._states([week for week in asked if week not in unread])}
         intents = [self._intent(unequal, stored, again)]
         if self.history.state_of(intents[0])[0] is RequestState.SETTLED:
-            # It was tried and failed: one by one, so that no broken week holds back another.
+            # Tried together and failed: now one by one, so that a broken week does not hold back the others.
             intents = [self._intent({week: unequal[week]}, stored, again) for week in asked]
         settled = {
             week
@@ -174,7 +173,7 @@ class WatchedFolder(ABC):
         return self.history.due(intents)
 
     def _lacks(self, made: str, *weeks: str) -> bool:
-        """Whether a week was made without a file of `weeks` that lies there now, or from other things besides."""
+        """Whether a week was made without a file of `weeks` that is there now, or from other overrides."""
         if not self.past_days(made) or (made in weeks and not self._listed[made]):
             return False
         if made in weeks and self._other_sources_of(made) != self.other_sources(made):
@@ -182,7 +181,7 @@ class WatchedFolder(ABC):
         return any(not self._sources(made).items() >= self._listed[week].items() for week in weeks)
 
     def _never_saw(self, week: str, stored: Mapping[str, str]) -> set[str]:
-        """Later weeks that were made when there was no file of `week`."""
+        """Later weeks that were made while `week` had no file."""
         later = [each for each in self.after(week) if each in stored]
         return {each for each in later if week not in {week_of_name(name) for name in self._sources(each)}}
 
@@ -198,7 +197,7 @@ class WatchedFolder(ABC):
         return [name for name in self._sources(week) if week_of_name(name) == week]
 
     def _other_sources_of(self, week: str) -> dict[str, str]:
-        """What a week was made from besides files; unlike these, what is gone is missing rightly."""
+        """Overrides that a week was made from; one that was removed must be removed from the week, too."""
         return {name: sha256 for name, sha256 in self._sources(week).items() if is_override(name)}
 
     def _early_files(self, week: str) -> bool:
@@ -206,7 +205,7 @@ class WatchedFolder(ABC):
         return bool(self.source.listing([day for day in self.days(week) if day not in past]))
 
     def _look_at(self, weeks: Sequence[str]) -> None:
-        """Note the files of weeks, and of those that they are judged by, with their hashes; each is read once a tick."""
+        """List the files of weeks and of the weeks before them, with their hashes; each is read once a tick."""
         wanted = {each for week in weeks for each in (*self.before(week), week)}
         new = {week: dict[str, str]() for week in sorted(wanted - set(self._listed))}
         self._listed.update(new)
@@ -215,7 +214,7 @@ class WatchedFolder(ABC):
                 self._listed[week][name] = sha256
 
     def _sources(self, week: str) -> Mapping[str, str]:
-        """What a week was made from; nothing if it was not made, or cannot be read."""
+        """Sources of a stored week; none if it is not stored or cannot be read."""
         if week not in self._made_from:
             try:
                 footer = self.store.footer(self.asset, week)
@@ -226,7 +225,7 @@ class WatchedFolder(ABC):
         return self._made_from[week]
 
     def _intent(self, listings: Mapping[str, Any], stored: Mapping[str, str], again: Mapping[str, str]) -> RunIntent:
-        """One run for the weeks of `listings`; `again`: week to the run that refused files of it which it has no longer."""
+        """One run for the weeks of `listings`; `again`: week to the run that refused files which are gone since."""
         weeks = tuple(sorted(listings))
         return RunIntent(
             job=self.market.update_job,
@@ -239,7 +238,7 @@ class WatchedFolder(ABC):
 
 @dataclass
 class BarsFolder(WatchedFolder):
-    """Session files; a week is judged by those of the weeks before it too."""
+    """Session files; the files of earlier weeks decide on a week, too."""
 
     @property
     def asset(self) -> str:
@@ -253,7 +252,7 @@ class BarsFolder(WatchedFolder):
 
     def looked_at_days(self, week: str) -> list[date]:
         past = self.past_days(week)
-        # A file of a day without a session is named by the bars of its week.
+        # The bars of a week name its files of days without a session.
         return sorted({*past, *self.market.partitions.other_days(week, self.now)}) if past else []
 
     def other_sources(self, week: str) -> Mapping[str, str]:
@@ -261,7 +260,7 @@ class BarsFolder(WatchedFolder):
 
     def request(self, fingerprints: Mapping[str, str], handled: dict[str, str]) -> list[dg.RunRequest]:
         partitions = self.market.partitions
-        # No bars are made of such a week, that could name its files.
+        # Such a week has no bars that could name its files.
         if resting := [week for week in fingerprints if partitions.has_week(week) and not self.days(week)]:
             self.notes.append(
                 f"{partitions.calendar_name} has no session in the weeks of these files: {', '.join(resting[:5])}"
@@ -279,8 +278,8 @@ class BarsFolder(WatchedFolder):
 
 
 def bars_assets(market: MarketPlan, weeks: Sequence[str], stored: Collection[str]) -> tuple[str, ...]:
-    """What one run for bars makes: of a single week all that hangs on it; of several no features, since a broken week must
-    not stop those of the rest."""
+    """Assets that one run for bars makes: for a single week all that depend on it; for several weeks no features, since one
+    broken week must not stop the features of the others."""
     groups = []
     if len(weeks) == 1:
         ready = [each for each in market.feature_groups if not missing_bars(market, each, weeks[0], {*stored, *weeks})]

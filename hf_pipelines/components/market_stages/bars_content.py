@@ -43,7 +43,7 @@ def bars_content(
     )
     is_suspect = (pl.col("severity") == "warning") & (pl.col("rule") != GAP_RULE)
     suspect = verdicts.filter(is_suspect).select("symbol", "session", "rule", "reason")
-    # A session after the last one that came is not missing but yet to come: the check `on_time` says when it is late.
+    # A session after the last one that came is not missing yet: the check `on_time` reports it when it is late.
     last = max(bars["session"].to_list(), default=None)
     # Symbol-sessions that should have bars.
     expected = market.universe.member_sessions(

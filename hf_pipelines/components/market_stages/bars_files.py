@@ -96,8 +96,8 @@ def describe_stray(market: MarketPlan, file: SourceFile) -> str:
     rows = file.frame.filter(pl.col("symbol").cast(pl.String).is_in([*market.universe.roles]))
     values = stray_file_events(file.frame, market.universe.roles).select("symbol", "split_ratio", "dividend")
     events = values.with_columns(pl.col("split_ratio", "dividend").fill_null(math.nan))
-    told = [f"{symbol} split {split:g} dividend {dividend:g}" for symbol, split, dividend in events.iter_rows()]
-    return f"{what}; {rows.height} rows, events: {some_of(told) or 'none'}"
+    shown = [f"{symbol} split {split:g} dividend {dividend:g}" for symbol, split, dividend in events.iter_rows()]
+    return f"{what}; {rows.height} rows, events: {some_of(shown) or 'none'}"
 
 
 def _weeks_with_rows(checked: CheckedBars) -> set[str]:

@@ -34,7 +34,7 @@ def infinite_values(run: StageRun, inputs: Mapping[str, Loaded], key: str, conte
 def filing_checks(read: tuple[StageInput, ...]) -> tuple[StageCheck, ...]:
     """Where filings are read: whether their figures cover the periods that TTM and growth take them for.
 
-    A week of filings cannot tell, the two years that a week of features reads can.
+    A week of filings is too short for that; the two years that a week of features reads are not.
     """
     if "fundamentals" not in {each.name for each in read}:
         return ()
@@ -59,7 +59,8 @@ def filing_checks(read: tuple[StageInput, ...]) -> tuple[StageCheck, ...]:
 def column_checks(market: MarketPlan, group: str, read: tuple[StageInput, ...]) -> tuple[StageCheck, ...]:
     """Where tables are read: whether they hold the figures that the features of the group are made of.
 
-    A column may be left out, and what would read it is NaN: without a word a strategy of the whole group cannot be trained.
+    A column may be absent, and features that read it are NaN: without this check a strategy of the whole group could not be
+    trained, and nothing would say why.
     """
     tables = [each.name for each in read[1:]]
     if not tables:

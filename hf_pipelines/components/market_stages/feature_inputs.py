@@ -30,7 +30,7 @@ Compute = Callable[..., pl.DataFrame]
 SESSIONS_PER_WEEK = 4.5
 USUAL_SESSIONS = 252
 
-# What says which days are sessions.
+# Inputs by which features know which days are sessions.
 CALENDAR_INPUTS = {"calendar", "next_session", "planned_holidays"}
 
 

@@ -289,7 +289,7 @@ def _replay_batch(
             cut = {name: each.cut_each(known_by) for name, each in inputs.items()}
             frame = recompute(cut, *sorted({week_at[at] for at in batch}))
         except ValueError:
-            # Of which time it is tells each by itself.
+            # Each time is recomputed by itself below, which shows the faulty one.
             pass
         else:
             for at, symbols in batch.items():
@@ -333,7 +333,8 @@ def _some_symbols(
     week_at: Mapping[datetime, str],
     generator: np.random.Generator,
 ) -> dict[datetime, frozenset[str] | None]:
-    """What is read at each time, None for all: some members of its week, whether they have rows or not, and those that it tells of.
+    """Symbols that are read at each time, None for all: some members of its week, with rows or without, and those for which the
+    time is of interest.
 
     Of single symbols' features others at each time, as long as there are any.
     """
@@ -346,7 +347,7 @@ def _some_symbols(
         references.add(market.universe.volatility_index)
     spells = market.universe.membership.rows()
     chosen: dict[datetime, frozenset[str] | None] = {}
-    # What a time tells of is kept for it; sectors are taken as they come.
+    # Symbols of interest at a time are kept for it; sectors are taken in any order.
     taken = set[str]() if joint else {name for telling in plan.values() for name in telling}
     for at, telling in plan.items():
         week = week_at[at]

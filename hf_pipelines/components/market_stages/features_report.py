@@ -1,4 +1,4 @@
-"""`<market>/features_report`: which symbols have feature values, and which features say the same, in pictures.
+"""`<market>/features_report`: which symbols have feature values, and which features are redundant, in pictures.
 
 Lives here: the weeks that are looked at, and what is shown. Does not live here: coverage and correlations
 (`research.features_report`), how they are drawn (`research.plots`).
@@ -76,7 +76,7 @@ def features_report_stage(market: MarketPlan) -> Stage:
         kind="features_report",
         description=(
             f"Which symbols of {market.name} have feature values (share of features that are not NaN, by symbol and session) and "
-            f"which features say the same (rank correlations), over the {weeks} weeks to the end of the week: tables and pictures."
+            f"which features are redundant (rank correlations), over the {weeks} weeks to the end of the week: tables and pictures."
         ),
         kinds=frozenset({"polars", "matplotlib", "parquet"}),
         partitions=market.partitions.weekly,

@@ -69,12 +69,12 @@ class WeekDates:
 
 @dataclass(frozen=True)
 class Overrides:
-    """What a person has found out about days and rows.
+    """A person's corrections of the calendar and of verdicts on rows.
 
     Attributes
     ----------
     days : mapping of date to str
-        Each override of the calendar, as its YAML says it.
+        Each override of the calendar, as its YAML gives it.
     rows : tuple of (symbol, since, until, verdict)
         Rows that the rules on bars judge wrongly.
     """
@@ -111,7 +111,7 @@ class MarketPlan:
     bars_fields : mapping
         Fields of the YAML that the bars depend on, as they enter the code version.
     periods_per_year : float or None
-        Bars a year, where the YAML says it.
+        Bars a year, if the YAML gives them.
     """
 
     name: str
@@ -155,7 +155,7 @@ class MarketPlan:
 
     @property
     def bars_per_year(self) -> float:
-        """What returns are annualised by."""
+        """Bars by which returns are annualised."""
         return self.usual_bars_per_year if self.periods_per_year is None else self.periods_per_year
 
     @cached_property
@@ -204,17 +204,17 @@ class MarketPlan:
 
     @property
     def is_polled(self) -> bool:
-        """Whether the source of bars is asked for what there is: nothing says by itself that there is more."""
+        """Whether the source of bars is polled, since it announces nothing."""
         return self.source.delivery == "polled"
 
     @property
     def polled_tables(self) -> list[str]:
-        """Reference tables whose source is asked."""
+        """Reference tables whose source is polled."""
         return [table for table, each in self.references.items() if each.delivery == "polled"]
 
     @property
     def has_sensor(self) -> bool:
-        """Whether a sensor makes what is new."""
+        """Whether a sensor requests what is new."""
         return self.is_polled or bool(self.watched_folders)
 
     @cached_property

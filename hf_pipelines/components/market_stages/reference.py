@@ -76,7 +76,7 @@ def reference_stage(market: MarketPlan, table: str) -> Stage:
 def _compute_rows(market: MarketPlan, table: str, run: StageRun, inputs: Mapping[str, Loaded]) -> Computed:
     folder = market.watched_folders.get(market.reference_asset(table))
     if folder is not None and not folder.folder.is_there():
-        # A week without rows is nothing unusual: a mistyped folder would be weeks without rows for ever.
+        # Weeks without rows are usual: a mistyped folder would look like them.
         raise ValueError(
             f"`uri` of {table} in {market.name} must be a folder that exists, was {folder.objects.uri}; make the folder, "
             "or correct `references` of the market."
@@ -137,7 +137,7 @@ def _rows_of(market: MarketPlan, table: str, key: str, file: SourceFile) -> pl.D
     if not file.frame.width:
         return pl.DataFrame(schema=REFERENCES[table].schema)
     rows = check_structure(file.frame, table, source=file.name)
-    # A service tells the days of rows in UTC, a vendor's files in the market's time zone.
+    # A service gives the days of rows in UTC, a vendor's files in the market's time zone.
     local, utc = (
         rows["available_at"].dt.convert_time_zone(zone).dt.date() for zone in (market.partitions.timezone, "UTC")
     )

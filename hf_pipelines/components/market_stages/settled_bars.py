@@ -55,7 +55,7 @@ def settle(
     files = {file.name: checked for of_week in read.passed.values() for file, checked in of_week}
     strays = [stray_file_events(file.frame, market.universe.roles) for each in read.strays.values() for file in each]
     stray_events = pl.concat([NO_EVENTS, *strays])
-    # Two files may carry the same symbol and session: nobody knows which is right, so both are quarantined.
+    # Two files may hold the same symbol and session: either may be wrong, so both are quarantined.
     merged = validate_bars(
         pl.concat([NO_BARS, *(each.bars for each in files.values())]).drop("role"),
         universe=market.universe.roles,
@@ -123,7 +123,7 @@ def _disputes_before(
         try:
             footer = run.store.footer(market.bars_asset, week) if run.store is not None else None
         except StoredPartitionError:
-            # A damaged week is made anew, and says so itself.
+            # A damaged week is made anew and reported by itself.
             continue
         if footer is not None:
             kept: list[dict[str, object]] = footer.facts.get("disputes", [])  # type: ignore[assignment]

@@ -1,6 +1,6 @@
-"""Activity: the runs that are queued, under way or dead, and whether the daemon lives that makes things by themselves.
+"""Activity: the runs that are queued, under way or dead, and whether the daemon is alive.
 
-Lives here: reading both from the instance. Does not live here: what they are shown as (`status`), ended runs
+Lives here: reading both from the instance. Does not live here: how they are shown (`status`), ended runs
 (`ended_runs`).
 """
 
@@ -41,7 +41,7 @@ class RunUnderWay:
     is_waiting : bool
         Queued rather than at work.
     death : str
-        Why it will never end by itself, "" while it may.
+        Why it will never end, "" while it may.
     """
 
     run_id: str
@@ -54,7 +54,7 @@ class RunUnderWay:
 
 @dataclass(frozen=True)
 class Activity:
-    """What is being done, and when the daemon that asks for it was seen last (None: never on this instance)."""
+    """Runs that have not ended, and when the daemon was last seen (None: never on this instance)."""
 
     runs: tuple[RunUnderWay, ...]
     daemon_seen: datetime | None
@@ -83,7 +83,7 @@ class Activity:
 
     @property
     def dead(self) -> list[RunUnderWay]:
-        """Runs that are recorded as under way and will never end by themselves, the oldest first."""
+        """Runs that are recorded as under way and will never end, the oldest first."""
         return [each for each in self.runs if each.death]
 
 

@@ -1,6 +1,6 @@
-"""Cause: what the first failed step of a run said, for the command line and the notifications alike.
+"""Cause: the error of the first failed step of a run, for the command line and the notifications.
 
-Lives here: finding it among the events of a run. Does not live here: who is told.
+Lives here: finding it among the events of a run. Does not live here: the messages (`resources.notifier`).
 """
 
 from collections.abc import Iterable
@@ -11,9 +11,9 @@ NO_STEP = "the run failed before its first step; see its logs in the web UI"
 
 
 def first_failure(events: Iterable[dg.DagsterEvent]) -> tuple[str | None, str]:
-    """Key of the first failed step, and what it said; without one, what the end of the run said.
+    """Key of the first failed step and its error; without one, the message of the run's end.
 
-    Dagster wraps what a step raised; what lies behind that is for the traceback in the web UI.
+    Dagster wraps what a step raised; the error itself is returned, its traceback is in the web UI.
     """
     ending = NO_STEP
     for event in events:

@@ -1,7 +1,7 @@
-"""Ended runs: incidents that they open, and those that they heal.
+"""Ended runs: the incidents that they open and heal.
 
-Lives here: which runs have ended since the last look, what failed in them and what they made. Does not live here: what
-is told (`incidents`), what is late (`lateness`).
+Lives here: which runs have ended since the last look, what failed in them and what they made. Does not live here: the
+incidents themselves (`resources.incidents`), what is late (`lateness`).
 
 Runs are looked at by their own records, not by their events: ids of events are given before they are visible, and who
 reads on from the last id can miss one. Each look begins a little before the last one ended, and knows what it has seen.
@@ -34,13 +34,13 @@ OVERLAP = timedelta(minutes=2)
 # Dagster notes on a failed run whether it will run it again just after the failure itself.
 VERDICT_PATIENCE = timedelta(minutes=1)
 
-# What `lateness` tells is not told a second time as a failed check.
+# What is late has its own incidents, not those of a failed check.
 ON_TIME = "on_time"
 
 # A check of the whole asset rather than of what a run made: as long as it fails it is one incident.
 WHOLE_ASSET_CHECKS = ("is_current",)
 
-# A symbol that is gone lacks its bars for ever.
+# A symbol that is gone will always lack its bars.
 MEMBERSHIP = "end the membership of a symbol that is gone (`until` in `universe`), or "
 
 EVENTS = {
@@ -112,7 +112,7 @@ class RunWatch:
 
     def update(self, book: Book) -> None:
         """Open and heal incidents."""
-        # What failed long before anybody watched is no news. A clock that was set back must not leave the runs of the
+        # What failed before the first look is not reported. A clock that was set back must not leave the runs of the
         # time in between unseen.
         until = min(datetime.fromisoformat(book.runs_until), self.now) if book.runs_until else self.now
         self._look_again(book)
@@ -227,12 +227,12 @@ class RunWatch:
         )
 
     def _open_checks(self, ended: EndedRun, book: Book, *, is_failed: bool) -> None:
-        # A guard that rejected a partition failed its run as well: told once.
-        told = book.waiting("run") if is_failed else set()
+        # A guard that rejects a partition fails its run as well: one incident.
+        reported = book.waiting("run") if is_failed else set()
         for each in ended.evaluations:
             asset = "/".join(each.asset_key.path)
             named = self._named(ended, each)
-            if set(named) <= told:
+            if set(named) <= reported:
                 continue
             warns = each.severity is dg.AssetCheckSeverity.WARN
             keys = [key for _, key in named]

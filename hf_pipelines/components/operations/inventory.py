@@ -1,6 +1,6 @@
 """Inventory: what markets and strategies have in the store, read for the decision on what is late.
 
-Lives here: listings and footers, looked at once for each content. Does not live here: the decision (`lateness`).
+Lives here: listings and footers, read once for each content. Does not live here: the decision (`lateness`).
 
 A tick of the watch costs one listing a market and two a strategy: footers are kept in memory by the tag that the store
 gives each object, and change with it.
@@ -99,7 +99,7 @@ class Watched:
         ]
 
     def strays(self, store: PartitionStore) -> list[str]:
-        """What lies among partitions and is none, in words."""
+        """Objects among the partitions that are no partition, a line each."""
         assets = [
             asset
             for market in self.markets
@@ -165,7 +165,7 @@ def _arrived(market: MarketPlan, folder: FilesSource, weeks: Sequence[str]) -> d
             if session is not None and market.partitions.is_session(session):
                 found.setdefault(session, each.modified)
     except StorageUnavailableError:
-        # The sensor that reads it fails, and that is told; what is stored is judged all the same.
+        # The arrivals sensor fails on it and is reported; what is stored is judged all the same.
         return {}
     return found
 
@@ -310,7 +310,7 @@ def _current(store: PartitionStore, asset: str, partition: str) -> Footer | None
     try:
         return store.footer(asset, partition)
     except StoredPartitionError:
-        # Damaged is as good as missing: whoever reads it is refused, and it must be made again.
+        # Damaged counts as missing: readers refuse it, and it must be made again.
         return None
 
 

@@ -1,11 +1,11 @@
 """Lateness: what should be there by now and is not, for `hfp status`, the notifications and the checks alike.
 
 Lives here: the one decision, a pure function of what is stored, the calendar and the time. Does not live here: reading
-the store (`inventory`), telling anybody (`watch`), making it (`automation`).
+the store (`inventory`), the messages (`watch`), making what is late (`automation`).
 
-A lamp that always burns is not looked at. So a market without bars owes nothing; one whose `end` has passed is judged by
+An alarm that is always on is ignored. So nothing is due of a market without bars; one whose `end` has passed is judged by
 its data (a replay has no today); only the newest sessions are judged; and weeks that never had a model are listed as
-gaps, not called late.
+gaps, not as late.
 """
 
 from bisect import bisect_right
@@ -39,7 +39,7 @@ class MarketInventory:
     known_gaps : frozenset of str
         Weeks that owe no bars.
     landing : str or None
-        Folder or prefix into which its files arrive, None if it is not fed by files.
+        Folder or prefix into which its files arrive, None if no files arrive.
     arrived : mapping of session to datetime
         Newest sessions whose files lie there, and since when (UTC).
     """
@@ -122,7 +122,7 @@ class Expectation:
     why : str
         In words, why it is expected and since when.
     remedy : str
-        What to do if it does not come by itself.
+        What to do if it does not arrive.
     """
 
     asset: str
@@ -233,7 +233,7 @@ def judged_sessions(market: MarketInventory, now: datetime) -> Sequence[date]:
 
 
 def is_live(partitions: MarketPartitions, now: datetime) -> bool:
-    """Whether the market goes on: it has no end, or one that lies ahead."""
+    """Whether the market goes on: it has no end, or a future one."""
     return partitions.end is None or _local_date(partitions, now) <= partitions.end
 
 

@@ -39,7 +39,7 @@ def on_time_checks(watched: Watched) -> list[dg.AssetChecksDefinition]:
 
 
 def evaluations(late: Iterable[Late], assets: Iterable[str]) -> dict[str, dg.AssetCheckEvaluation]:
-    """What the check of each asset says now."""
+    """Result of each asset's check now."""
     by_asset: dict[str, list[Late]] = {asset: [] for asset in assets}
     for each in late:
         by_asset[each.asset].append(each)

@@ -95,9 +95,9 @@ class Status:
             rows.append((market.name, _shown(market.last_session), "", "", self._word(market, [market.bars_asset])))
             for each in self.inventory.strategies:
                 if each.market.name == market.name:
-                    told = self._word(each, [each.model_asset, each.signals_asset])
+                    words = self._word(each, [each.model_asset, each.signals_asset])
                     model = max(each.models, default=NONE)
-                    rows.append((f"  {each.name}", "", model, _shown(each.last_issued), told))
+                    rows.append((f"  {each.name}", "", model, _shown(each.last_issued), words))
         widths = [max(len(row[column]) for row in rows) for column in range(4)]
         return [
             "  ".join([*(cell.ljust(width) for cell, width in zip(row[:4], widths, strict=True)), row[4]]).rstrip()
@@ -105,17 +105,17 @@ class Status:
         ]
 
     def _word(self, owner: MarketInventory | StrategyInventory, assets: Sequence[str]) -> str:
-        """How an owner stands, what went wrong with it, and what is being made of it."""
+        """Whether a market or strategy is on time, what went wrong with it, and what is being made of it."""
         n_open = sum(each.kind != "late" and each.asset.startswith(f"{owner.name}/") for each in self.incidents)
-        told = [self._timeliness(owner, assets)]
+        words = [self._timeliness(owner, assets)]
         if n_open:
-            told.append(f"{n_open} open incident{'s' * (n_open > 1)}, below")
+            words.append(f"{n_open} open incident{'s' * (n_open > 1)}, below")
         n_dead = sum(any(asset.startswith(f"{owner.name}/") for asset in each.assets) for each in self.activity.dead)
         if n_dead:
-            told.append(f"{n_dead} dead run{'s' * (n_dead > 1)}, below")
+            words.append(f"{n_dead} dead run{'s' * (n_dead > 1)}, below")
         if runs := self.activity.of(owner.name):
-            told.append(_run_words(runs))
-        return "; ".join(told)
+            words.append(_run_words(runs))
+        return "; ".join(words)
 
     def _timeliness(self, owner: MarketInventory | StrategyInventory, assets: Sequence[str]) -> str:
         n_late = {asset: sum(each.asset == asset for each in self.late) for asset in assets}
@@ -129,7 +129,7 @@ class Status:
         if self.activity.is_daemon_alive:
             return []
         if any(each.what == "daemon" for each in self.stopped):
-            # Told with what to do.
+            # Listed with what to do.
             return []
         seen = self.activity.daemon_seen
         since = "has never run here" if seen is None else f"was seen last at {seen:%Y-%m-%d %H:%M:%S} UTC"

@@ -1,11 +1,11 @@
-"""Watch: the sensor that looks, so that nobody has to.
+"""Watch: the sensor that looks for failures and for what is late.
 
 Lives here: one tick over ended runs and what is late, and the delivery of messages. Does not live here: what is late
 (`lateness`), what opens and heals an incident (`resources.incidents`, `ended_runs`), the channel (`resources.notifier`),
 and whether this sensor itself ticks (`resources.pulse`, looked at from the web server).
 
-Dagster concept: sensor. It asks for no runs; it reports the check `on_time` where its answer has changed. Nothing that a
-receiver or the store does fails a tick: messages wait in the book, and what cannot be read is looked at by the next one.
+Dagster concept: sensor. It asks for no runs; it reports the check `on_time` where its result has changed. A failing
+receiver or store fails no tick: messages wait in the book, and the next tick reads again.
 """
 
 from collections.abc import Iterable, Sequence
@@ -71,8 +71,8 @@ def watch_sensor(watched: Watched) -> dg.SensorDefinition:
         if is_news(before, book):
             save_book(instance, book)
         Delivery(partial(save_book, instance), book, notifier, context.log, now).run()
-        said = f"{len(book.open)} open incidents, {len(book.pending)} messages to deliver"
-        return dg.SensorResult(asset_events=reported, skip_reason=dg.SkipReason(said))
+        summary = f"{len(book.open)} open incidents, {len(book.pending)} messages to deliver"
+        return dg.SensorResult(asset_events=reported, skip_reason=dg.SkipReason(summary))
 
     return watch
 
@@ -99,8 +99,8 @@ def look_for_late(
     late = inventory.late(now, settings.late_after())
     _heal_late(book, inventory, expected, store, now)
     _open_late(book, late, now)
-    said = evaluations(late, assets_of(watched))
-    return [each for each in said.values() if _is_changed(instance, each)]
+    found = evaluations(late, assets_of(watched))
+    return [each for each in found.values() if _is_changed(instance, each)]
 
 
 def _open_late(book: Book, late: Sequence[Late], now: datetime) -> None:
@@ -144,17 +144,17 @@ def _oldest_judged(inventory: Inventory, now: datetime) -> dict[str, str]:
 
 
 def _later_model(inventory: Inventory, pair: Pair) -> str | None:
-    """Model of a later week: then nobody needs that of an earlier one."""
+    """Model of a later week, which makes that of an earlier one unnecessary."""
     for strategy in inventory.strategies:
         if strategy.model_asset == pair[0]:
             return max((week for week in strategy.models if week > pair[1]), default=None)
     return None
 
 
-def _is_changed(instance: dg.DagsterInstance, said: dg.AssetCheckEvaluation) -> bool:
+def _is_changed(instance: dg.DagsterInstance, found: dg.AssetCheckEvaluation) -> bool:
     """Whether the web UI shows another answer; a check that never ran is not reported while nothing is late."""
-    record = instance.event_log_storage.get_asset_check_summary_records([said.asset_check_key])[said.asset_check_key]
+    record = instance.event_log_storage.get_asset_check_summary_records([found.asset_check_key])[found.asset_check_key]
     last = record.last_completed_check_execution_record
     if last is None or last.evaluation is None:
-        return not said.passed
-    return (last.evaluation.passed, last.evaluation.description) != (said.passed, said.description)
+        return not found.passed
+    return (last.evaluation.passed, last.evaluation.description) != (found.passed, found.description)
