@@ -64,7 +64,8 @@ class CrossValidation:
         `fold`, `start`, `end`: times that the training rows of each fold know about, as `training_intervals` joins them.
     fold_metrics : DataFrame
         One row per fold: `fold`, `n_train`, `n_test`, `train_start`, `train_end`, `trained_until`,
-        `test_start`, `test_end` (ts of first and last rows), then the metrics.
+        `test_start`, `test_end` (ts of first and last rows), `n_unpredicted` if a learner could not predict some test rows
+        of any fold, then the metrics.
     metrics : dict of str to float
         The same metrics over `latest_predictions`, all folds pooled; where there are paths, the mean over them. Classification: `log_loss`, `accuracy`,
         `balanced_accuracy`, `baseline_log_loss` (always predicting the training shares of the classes: what
@@ -160,6 +161,7 @@ def cross_validate(
     with _one_blas_thread():
         done = Parallel(n_jobs=n_jobs, prefer="threads")(delayed(run)(fold) for fold in folds)
     results = [predicted for predicted, _ in done]
+    unpredicted = _count_unpredicted(folds, results, learner=learner)
     predictions = pl.concat(results)
     shares = np.array([_class_shares(y[fold.train], target) for fold in folds])
     return CrossValidation(
@@ -167,8 +169,8 @@ def cross_validate(
         training_intervals=_training_intervals(matrix, folds),
         fold_metrics=pl.DataFrame(
             [
-                {**_describe(matrix, fold), **_score(of_fold, target=target, class_shares=shares)}
-                for fold, of_fold in zip(folds, results, strict=True)
+                {**_describe(matrix, fold), **counted, **_score(of_fold, target=target, class_shares=shares)}
+                for fold, of_fold, counted in zip(folds, results, unpredicted, strict=True)
             ],
             schema_overrides={"fold": pl.Int32},
         ),
@@ -416,6 +418,19 @@ def _with_history(matrix: pl.DataFrame, test: np.ndarray, *, bars: int) -> tuple
     return matrix.filter(pl.Series(is_shown)), is_test[is_shown]
 
 
+def _count_unpredicted(
+    folds: Sequence[_Fold], results: Sequence[pl.DataFrame], *, learner: LearnerChoice
+) -> list[dict[str, int]]:
+    """Test rows of each fold without a prediction; nothing where each has one."""
+    counts = [each.height - int(each["prediction"].is_finite().sum()) for each in results]
+    if empty := [fold.place for fold, each, n in zip(folds, results, counts, strict=True) if n == each.height]:
+        raise ValueError(
+            f"`learner` must predict at least one test row of each fold, was {learner.name!r}, which predicted none of "
+            f"{', '.join(empty[:5])}; it may need more history, or symbols that it was fitted on."
+        )
+    return [{"n_unpredicted": n} if any(counts) else {} for n in counts]
+
+
 def _describe(matrix: pl.DataFrame, fold: _Fold) -> dict[str, object]:
     train_ts, test_ts = matrix["ts"][fold.train], matrix["ts"][fold.test]
     return {
@@ -436,6 +451,8 @@ def _pooled(latest: pl.DataFrame, *, target: Target, class_shares: np.ndarray) -
 
 
 def _score(predictions: pl.DataFrame, *, target: Target, class_shares: np.ndarray) -> dict[str, float]:
+    """Metrics of the rows with a prediction: where a learner knows too little of a symbol, there is none to judge."""
+    predictions = predictions.filter(pl.col("prediction").is_finite())
     y = predictions["y"].to_numpy()
     rank_skill = {"information_coefficient": mean_information_coefficient(predictions)}
     if not target.is_classification:

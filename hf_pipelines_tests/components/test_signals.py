@@ -1,6 +1,7 @@
 """Signals and track records: live and backfilled issues, immutable, by a model that existed."""
 
 import json
+from dataclasses import replace
 from datetime import datetime
 from hashlib import sha256
 from pathlib import Path
@@ -9,7 +10,10 @@ import polars as pl
 import pytest
 
 from hf_pipelines.components.strategy_stages import issue_kind
+from hf_pipelines.components.strategy_stages.fitted_model import load_model
+from hf_pipelines.research.learners import predict_frame
 from hf_pipelines.resources.footer import Stamp, Verdict
+from hf_pipelines.resources.parquet_io_manager import Loaded
 from hf_pipelines.resources.partition_codec import Content
 from hf_pipelines_tests.pipeline import Project, ridge_strategy, shipped_features, trees_strategy
 
@@ -78,6 +82,23 @@ def test_signals_after_the_close_with_an_older_model_are_live(project):
     assert issue["symbol"].to_list() == ["S000", "S001", "S002", "S003"]
     noted = run.materialised[SIGNALS][DAY]
     assert (noted["members"], noted["positions"], noted["gross_exposure"], noted["net_exposure"]) == (4, 2, 1.0, 0.0)
+
+
+def test_a_model_stored_before_its_footer_told_what_it_is_built_of_predicts_the_same(project):
+    stored = project.store.read("ranking/fitted_model", WEEK)
+    assert stored.footer.facts["learner"] == {"type": "ridge", "params": {"alpha": 1.0, "fit_intercept": True}}
+    before = {name: each for name, each in stored.footer.facts.items() if name != "learner"}
+    older = replace(stored, footer=replace(stored.footer, facts=before))
+    names = stored.frame["features"][0].split(",")
+    features = project.store.read("small/features/quick", WEEK).frame
+    answers = [
+        predict_frame(
+            load_model(Loaded("ranking/fitted_model", {WEEK: each}, project.store), each),
+            features, features=names, classes=(),
+        )
+        for each in (stored, older)
+    ]  # fmt: skip
+    assert answers[0].equals(answers[1]) and answers[0]["prediction"].is_finite().all()
 
 
 def test_signals_with_a_model_made_after_the_decision_are_backfilled(project):

@@ -7,6 +7,7 @@ import polars as pl
 import pytest
 from sklearn.calibration import CalibratedClassifierCV
 from sklearn.frozen import FrozenEstimator
+from sklearn.metrics import r2_score
 from sklearn.preprocessing import StandardScaler
 
 from hf_pipelines.research.cross_validation import cross_validate, fit_final
@@ -92,6 +93,23 @@ def test_a_learner_of_sequences_reads_the_bars_before_a_test_block_and_no_more_t
     holey = tails[9].filter(~((pl.col("symbol") == "S1") & (pl.col("ts") == tails[4]["ts"].min())))
     found = predict_frame(pipeline, holey, wanted=(holey["ts"] == matrix["ts"].max()).to_numpy(), **ask)
     assert found.filter(pl.col("prediction").is_nan())["symbol"].to_list() == ["S1"]
+
+
+def test_rows_that_a_learner_cannot_predict_are_counted_and_not_scored():
+    matrix = random_matrix(RETURN)
+    # A symbol that is listed in the last test block: its first four bars have too little history.
+    listed = matrix["session"].unique().sort()[-6]
+    matrix = matrix.filter((pl.col("symbol") != "S2") | (pl.col("session") >= listed))
+    result = validate(matrix, choose_learner("trailing_mean", {"bars": 4}))
+    assert result.fold_metrics["n_unpredicted"].to_list() == [0, 4]
+    known = result.predictions.filter(pl.col("prediction").is_finite())
+    assert result.predictions.height - known.height == 4
+    assert result.metrics["r2"] == pytest.approx(r2_score(known["y"], known["prediction"]))
+    assert "n_unpredicted" not in validate(matrix, choose_learner("ridge")).fold_metrics.columns
+    with pytest.raises(
+        ValueError, match="`learner` must predict at least one test row of each fold, .* none of fold 0"
+    ):
+        validate(matrix, choose_learner("trailing_mean", {"bars": 60}))
 
 
 def test_validation_rows_are_the_latest_of_the_fold_and_their_learner_reports():
