@@ -1,6 +1,6 @@
 """A source of a researcher's own, outside of the package: one table of bars that a desk writes anew after each close.
 
-Lives here: what README says that a source of one's own is. Registered by the tests that use it.
+Lives here: a source as README describes it; a market names this module in `modules`.
 """
 
 from collections.abc import Sequence
@@ -43,3 +43,4 @@ DESK = SourceEntry(
     build=lambda spec, market: DeskSource(Path(spec.table), market.symbols),
     delivery="polled",
 )
+SOURCES = {"desk": DESK}

@@ -315,7 +315,9 @@ def test_sensor_of_a_market_that_asks_runs_by_default_and_evaluates(vendor):
 def test_source_of_ones_own_is_asked_by_the_sensor_and_its_bars_are_published_and_revised(
     tmp_path, mlflow_template, monkeypatch
 ):
+    # The market registers it by `modules`; the other tests are to find what the project has.
     monkeypatch.setitem(SOURCES, "desk", DESK)
+    monkeypatch.delitem(SOURCES, "desk")
     bars, table = session_bars(SESSIONS, symbols=2, seed=3), tmp_path / "bars.parquet"
     tuesday, friday = date(2013, 2, 19), date(2013, 2, 22)
 
@@ -324,6 +326,7 @@ def test_source_of_ones_own_is_asked_by_the_sensor_and_its_bars_are_published_an
 
     source = {"type": "desk", "table": str(table)}
     market = files_market(tmp_path / "unused", bars, features=["temporal/day_of_week"], source=source)
+    market = {**market, "modules": ["hf_pipelines_tests.desk_source"]}
     del market["end"]
     project = Project(tmp_path / "project", market, mlflow_template=mlflow_template)
     ticking = Ticking(project)
