@@ -12,6 +12,7 @@ from hf_pipelines.components.component_tree import load_components
 from hf_pipelines.components.yaml_lines import LOADING_ERRORS, FaultyYAMLError, line_of, loading_fault
 from hf_pipelines.research.features import FEATURES
 from hf_pipelines.research.learners import ALIASES, LEARNERS
+from hf_pipelines.research.signals import ALIASES as RULE_ALIASES
 from hf_pipelines.research.signals import RULES
 from hf_pipelines.research.splitters import SPLITTERS
 from hf_pipelines.research.targets import TARGETS
@@ -80,7 +81,7 @@ CASES = [
     ),
     pytest.param(
         DIRECTION, "type: probability_threshold", "type: threshold",
-        [f"`signal` must be among {', '.join(sorted(RULES))}, was threshold"], id="unknown rule",
+        [f"`signal` must be among {', '.join(sorted({*RULES, *RULE_ALIASES}))}, was threshold"], id="unknown rule",
     ),
     pytest.param(
         DIRECTION, "threshold: 0.55, long", "treshold: 0.55, long",
@@ -88,7 +89,7 @@ CASES = [
     ),
     pytest.param(
         DIRECTION, "threshold: 0.55, long", "threshold: 55, long",
-        ["`threshold` must be above 0 and at most 1, was 55"], id="rule param out of bounds",
+        ["`threshold` of 'probability_threshold' must be from 1e-06 to 1, was 55"], id="rule param out of bounds",
     ),
     pytest.param(
         DIRECTION, "    n_splits: 5", "    type: kfold\n    n_splits: 5",
@@ -106,6 +107,21 @@ CASES = [
     pytest.param(
         DIRECTION, "    n_splits: 5", "    max_train_sessions: 3\n    min_train_sessions: 9",
         ["`max_train_sessions` must be at least `min_train_sessions` (9), was 3"], id="splitter params that contradict",
+    ),
+    pytest.param(
+        RANKING, "type: rank_long_short\n    params: {n_long: 2, n_short: 2}", "type: probability_threshold",
+        ["`signal` must be a rule on what learner 'ridge' predicts of target 'forward_return' (prediction, confidence), was "
+         "probability_threshold, which reads probability_down, probability_up; take rank_buffer or rank_long_short"],
+        id="rule on what nothing predicts",
+    ),
+    pytest.param(
+        RANKING, "type: rank_long_short\n    params: {n_long: 2, n_short: 2}", "type: ranking\n    params: {n_long: 9}",
+        ["`n_long` + `n_short` must be at most the 5 members of `universe` of market us_tech, was 9 + 2"],
+        id="more positions than members",
+    ),
+    pytest.param(
+        RANKING, "params: {n_long: 2, n_short: 2}", "params: {n_long: [2]}", ["`n_long` of 'rank_long_short' must be a whole number"],
+        id="rule param of another type",
     ),
     pytest.param(
         DIRECTION, "market: us_tech", "market: us_teck", ["`market` must be one of us_tech, us_tech_feed, was 'us_teck'"],

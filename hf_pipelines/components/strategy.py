@@ -32,7 +32,9 @@ from hf_pipelines.research.backtest import ENGINES
 from hf_pipelines.research.costs import Costs
 from hf_pipelines.research.features.registry import names_by_group
 from hf_pipelines.research.learners import ALIASES, LEARNERS, LearnerChoice, Task, choose_learner
-from hf_pipelines.research.signals import RULES, fill_rule_params
+from hf_pipelines.research.params import complete_params
+from hf_pipelines.research.signals import ALIASES as RULE_ALIASES
+from hf_pipelines.research.signals import RULES, RuleNeeds, fill_rule_params, rule_name, rule_needs
 from hf_pipelines.research.splitters import DEFAULT_SPLITTER, SPLITTERS, build_splitter, fill_splitter_params
 from hf_pipelines.research.targets import TARGETS, Target, build_target
 from hf_pipelines.research.validation_rows import VALIDATION_SHARE
@@ -121,10 +123,18 @@ class LearnerSpec(dg.Model, dg.Resolvable):
 
 
 class SignalSpec(dg.Model, dg.Resolvable):
-    """A key of RULES and its parameters."""
+    """A key of RULES, or an alias of one, and its parameters."""
 
     type: str
-    params: Mapping[str, bool | int | float | str] = Field(default_factory=dict)
+    params: Mapping[str, Any] = Field(default_factory=dict)
+
+    @property
+    def rule(self) -> str:
+        return rule_name(self.type)
+
+    @property
+    def needs(self) -> RuleNeeds:
+        return rule_needs(self.rule, self.params)
 
 
 class BacktestSpec(dg.Model, dg.Resolvable):
@@ -237,11 +247,10 @@ class Strategy(dg.Component, dg.Model, dg.Resolvable):
     @field_validator("signal")
     @classmethod
     def _check_signal(cls, signal: SignalSpec) -> SignalSpec:
-        _require_known("signal", signal.type, RULES)
-        rule = RULES[signal.type]
-        _require_known(f"params of {signal.type}", list(signal.params), rule.defaults)
+        _require_known("signal", signal.type, {**RULES, **RULE_ALIASES})
+        _require_known(f"params of {signal.type}", list(signal.params), RULES[signal.rule].params)
         try:
-            fill_rule_params(signal.type, signal.params)
+            fill_rule_params(signal.rule, signal.params)
         except TypeError as e:
             raise ValueError(str(e)) from e
         return signal
@@ -266,6 +275,7 @@ class Strategy(dg.Component, dg.Model, dg.Resolvable):
                 f"`learner` must fit the target {self.target.type!r}, was {self.learner.type!r} for "
                 f"{' or '.join(sorted(learner.tasks)) or 'none of them: its members are for different ones'}."
             )
+        self._require_columns(learner)
         if self.training.missing == "keep" and not learner.handles_missing:
             able = ", ".join(name for name, entry in sorted(LEARNERS.items()) if entry.handles_missing)
             raise ValueError(
@@ -278,6 +288,21 @@ class Strategy(dg.Component, dg.Model, dg.Resolvable):
                 f"{self.training.weighting}; leave it out, or take another learner."
             )
         return self
+
+    def _require_columns(self, learner: LearnerChoice) -> None:
+        """Refuse a rule that reads what nothing predicts."""
+        predicted = learner.prediction_columns(self.target.build().classes)
+        if lacking := sorted(set(self.signal.needs.columns) - set(predicted)):
+            able = [
+                name
+                for name, entry in sorted(RULES.items())
+                if set(entry.needs(complete_params(name, {}, entry.params)).columns) <= set(predicted)
+            ]
+            raise ValueError(
+                f"`signal` must be a rule on what learner {self.learner.type!r} predicts of target {self.target.type!r} "
+                f"({', '.join(predicted)}), was {self.signal.type}, which reads {', '.join(lacking)}; take {' or '.join(able)}, or "
+                "another learner and target."
+            )
 
     def plan(self, market: MarketPlan) -> StrategyPlan:
         """Everything the assets' bodies need, in research's own types."""
@@ -301,7 +326,7 @@ class Strategy(dg.Component, dg.Model, dg.Resolvable):
                 seed=self.learner.seed,
                 validation_share=self.learner.validation_share,
             ),
-            rule=RulePlan(name=self.signal.type, params=dict(self.signal.params)),
+            rule=RulePlan(name=self.signal.rule, params=dict(self.signal.params)),
             backtest=BacktestPlan(
                 engine=self.backtest.engine,
                 fill=self.backtest.fill,
@@ -347,36 +372,37 @@ class Strategy(dg.Component, dg.Model, dg.Resolvable):
                 f"{line_of(context.path, 'features')}: `features` must be among the groups of market {self.market} "
                 f"({', '.join(market.feature_groups)}){' or ' * bool(near)}{', '.join(near)}, was {', '.join(unknown)}."
             )
-        self._require_what_the_target_needs(market, context)
+        self._require_what_is_needed(market, context)
         self._require_members(market, context)
         return market
 
-    def _require_what_the_target_needs(self, market: MarketPlan, context: dg.ComponentLoadContext) -> None:
-        """Refuse a target that is made from what the market or the strategy lacks."""
-        needs = self.target.build().needs
+    def _require_what_is_needed(self, market: MarketPlan, context: dg.ComponentLoadContext) -> None:
+        """Refuse a target or a rule that is made from what the market or the strategy lacks."""
         selected = {
             name
             for group, names in names_by_group(self.features).items()
             for name in market.feature_groups[group]
             if name in names
         }
-        lacking = {
-            "`sector` of each member in `universe`": [
-                each for each in market.universe.members if needs.sectors and each not in market.universe.sectors
-            ],
-            "`features`": [each for each in needs.features if each not in selected],
-        }
-        for what, names in lacking.items():
-            if names:
-                raise ValueError(
-                    f"{line_of(context.path, 'target')}: `target` must find what {self.target.type!r} is made from: {what}, "
-                    f"was without {', '.join(names[:5])}; add it, or take another target."
-                )
+        for field, chosen, needs in (
+            ("target", self.target.type, self.target.build().needs),
+            ("signal", self.signal.type, self.signal.needs),
+        ):
+            sectorless = [each for each in market.universe.members if each not in market.universe.sectors]
+            lacking = {
+                "a `sector` of each member in `universe`": sectorless if needs.sectors else [],
+                "its `features`": [each for each in needs.features if each not in selected],
+            }
+            for what, names in lacking.items():
+                if names:
+                    raise ValueError(
+                        f"{line_of(context.path, field)}: `{field}` must have what {chosen!r} is made from, {what}, was without "
+                        f"{', '.join(names[:5])}; add it, or take another."
+                    )
 
     def _require_members(self, market: MarketPlan, context: dg.ComponentLoadContext) -> None:
         """Refuse a rule that takes more symbols than there are: its weights would all be 0, without a word."""
-        params = {**RULES[self.signal.type].defaults, **self.signal.params}
-        asked = {name: int(params[name]) for name in ("n_long", "n_short") if name in params}
+        asked = self.signal.needs.members
         if sum(asked.values()) > len(market.universe.members):
             raise ValueError(
                 f"{line_of(context.path, 'signal')}: {' + '.join(f'`{name}`' for name in asked)} must be at most the "

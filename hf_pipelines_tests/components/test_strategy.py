@@ -13,14 +13,17 @@ import numpy as np
 import polars as pl
 import pytest
 import yaml
+from polars.testing import assert_frame_equal
 
 from hf_pipelines.components.display import parquet_bytes
 from hf_pipelines.components.stage_checks import Finding
 from hf_pipelines.components.strategy_stages import RETRAINED
 from hf_pipelines.components.strategy_stages.backtest import _fills_late
+from hf_pipelines.partitions import week_key
 from hf_pipelines.research.backtest import ENGINES
 from hf_pipelines.research.features import Feature, Panel
 from hf_pipelines.research.params import Number
+from hf_pipelines.research.signals import RULES, apply_rule
 from hf_pipelines.research.splitters import SPLITTERS
 from hf_pipelines.research.targets import TARGETS
 from hf_pipelines.resources.partition_codec import Content
@@ -408,3 +411,61 @@ def test_a_label_that_looks_beyond_its_end_is_rejected(project, monkeypatch):
     assert not run.success and project.store.partitions("direction/training_matrix") == []
     verdict = run.checks["direction/training_matrix", "labels_known_at_end"]
     assert not verdict.passed and "but from the bars until then it is none" in verdict.description
+
+
+BUFFERED = {"type": "ranking_with_buffer", "params": {"n_long": 1, "n_short": 1, "buffer": 1, "sessions": 4}}
+
+
+def test_a_rule_with_memory_issues_a_day_alone_as_in_a_range_across_models_and_reads_no_issue(project, tmp_path):
+    project.rewrite(strategies=[ridge_strategy(signal=BUFFERED)])
+    project.retrain("ranking", "2012-03-25", "2012-04-08")
+    other = project.copy(tmp_path / "other")
+    project.make("ranking/signals", "2012-04-03", "2012-04-12")
+    days = project.store.partitions("ranking/signals")
+    assert len(days) == 7
+    # Backwards and one by one, the last first: no issue is there that it could read.
+    for day in reversed(days):
+        other.make("ranking/signals", day)
+        issued, alone = (each.store.read("ranking/signals", day).frame for each in (project, other))
+        assert_frame_equal(
+            issued.drop("created_at", "issue_kind"), alone.drop("created_at", "issue_kind"), check_exact=True
+        )
+        held = project.store.read("ranking/signals", day).footer.inputs
+        read = project.partitions.sessions[project.partitions.sessions.index(date.fromisoformat(day)) - 3 :][:4]
+        assert len(held["ranking/fitted_model"]) == len({week_key(each) for each in read})
+    # What the rule gives the predictions as issued, where all four sessions were.
+    issued = pl.concat([project.store.read("ranking/signals", day).frame for day in days])
+    weights = apply_rule(issued, rule="rank_buffer", params=BUFFERED["params"], sessions=project.partitions.sessions)
+    both = issued.join(weights, on=["symbol", "session", "ts"], suffix="_again").filter(
+        pl.col("session") >= date.fromisoformat(days[3])
+    )
+    assert both.height == 16 and (both["weight"] == both["weight_again"]).all()
+    plain = apply_rule(issued, rule="rank_long_short", params={"n_long": 1, "n_short": 1})
+    assert (plain["weight"] != issued.sort("ts", "symbol")["weight"]).any()
+
+
+def test_a_rule_with_memory_without_the_model_of_an_earlier_session_names_it_unless_none_can_be(project):
+    project.rewrite(strategies=[ridge_strategy(signal=BUFFERED)])
+    project.retrain("ranking", "2012-04-01")
+    run = project.run("ranking/signals", "2012-04-03")
+    assert not run.success and project.store.partitions("ranking/signals") == []
+    told = "`ranking/fitted_model` must have a model of week 2012-03-25 for the signals of 2012-03-29, had none; retrain it: "
+    assert told + "hfp retrain ranking --week 2012-03-25" in run.message
+    # The first week with a whole window of training: no model can serve a session before it.
+    project.retrain("ranking", "2012-03-11")
+    project.make("ranking/signals", "2012-03-13")
+
+
+def test_a_rule_that_looks_at_other_sessions_than_it_declares_is_refused_before_it_is_traded(project, monkeypatch):
+    def weigh(rows: pl.DataFrame, context: Any) -> pl.Series:
+        return rows.select(
+            pl.when(pl.col("prediction").is_not_null()).then(pl.col("ts").rank("dense") * 1e-3)
+        ).to_series()
+
+    monkeypatch.setitem(RULES, "own", replace(RULES["rank_buffer"], name="own", weigh=weigh))
+    project.rewrite(
+        strategies=[ridge_strategy(signal={"type": "own", "params": {"n_long": 1, "n_short": 1, "sessions": 2}})]
+    )
+    project.make([f"ranking/{stage}" for stage in ("training_matrix", "cv_results")], "2012-04-01")
+    run = project.run("ranking/backtest", "2012-04-01")
+    assert not run.success and "`sessions` that the rule declares must be all that it looks at" in run.message

@@ -310,12 +310,14 @@ class StrategySensor:
 
     def _signal_states(self) -> dict[str, str]:
         """Weeks that have features and a model to serve them, with a digest of both."""
-        ages = range(-self.plan.max_model_age_weeks, 1)
+        oldest = self.plan.max_model_age_weeks
+        # A rule that looks back needs the models of earlier weeks too: signals that lacked one are asked for when it is there.
+        ages = range(-oldest - self.plan.memory_weeks, 1)
         weeks = set.intersection(*(set(tags) for tags in self._feature_tags.values()))
         states = {}
         for week in sorted(weeks):
             models = {each: tag for age in ages if (tag := self._model_tags.get(each := shift_week(week, age)))}
-            if models:
+            if any(each >= shift_week(week, -oldest) for each in models):
                 states[week] = digest([tags[week] for tags in self._feature_tags.values()], models)
         return states
 

@@ -2,9 +2,11 @@
 
 import io
 from collections.abc import Mapping
+from functools import partial
 from time import perf_counter
 from typing import Any
 
+import numpy as np
 import polars as pl
 
 from hf_pipelines.components.code_version import code_version
@@ -12,13 +14,27 @@ from hf_pipelines.components.display import backtest_metadata, numeric, parquet_
 from hf_pipelines.components.stage import Stage, StageInput, window
 from hf_pipelines.components.stage_checks import Finding, StageCheck
 from hf_pipelines.components.stage_run import StageRun, each_partition
-from hf_pipelines.components.strategy_stages.plan import REGISTRIES, StrategyPlan, single, trade, trading_fields
+from hf_pipelines.components.strategy_stages.plan import (
+    REGISTRIES,
+    StrategyPlan,
+    feature_frames,
+    single,
+    trade,
+    trading_fields,
+)
 from hf_pipelines.research.backtest import ENGINES, BacktestResult
+from hf_pipelines.research.bars import KEY_COLUMNS
 from hf_pipelines.research.costs import Costs
 from hf_pipelines.research.cross_validation import latest_predictions, share_trained_on_later, split_by_path
-from hf_pipelines.research.signals import RULES, add_absent_members, apply_rule
+from hf_pipelines.research.matrix import join_features
+from hf_pipelines.research.signals import add_absent_members, apply_rule, misremembered
+from hf_pipelines.research.universe import Universe
 from hf_pipelines.resources.parquet_io_manager import Loaded
 from hf_pipelines.resources.partition_codec import Content
+from hf_pipelines.resources.requirements import require_all
+
+# Sessions whose weights are computed from their own window too, beside the last.
+N_SESSIONS_ALONE = 2
 
 # What an account of such predictions shows: whether a pattern holds in every period, not what could have been earned.
 NO_WALK_FORWARD = "No walk-forward: of {:.0%} of the predictions the model was trained on later data"
@@ -28,22 +44,29 @@ def backtest(plan: StrategyPlan) -> Stage:
     """`<strategy>/backtest`: the out-of-fold predictions, traded."""
     partitions = plan.market.partitions
     cross_validation = StageInput("cv_results", plan.asset("cv_results"), guards=("out_of_fold",))
-    bars = plan.bars_input(-plan.training.weeks, -1)
+    # More weeks than are traded, where the rule looks back on bars.
+    bars = plan.bars_input(-plan.training.weeks - plan.rule_weeks, -1)
+    features = plan.feature_inputs(-plan.training.weeks, -1) if plan.rule.needs.features else ()
 
     def compute(run: StageRun, inputs: Mapping[str, Loaded], key: str) -> tuple[Content, Mapping[str, Any]]:
         began = perf_counter()
-        weeks = window(partitions, bars, key)
+        weeks = {each.name: window(partitions, each, key) for each in (bars, *features)}
+        require_all(*(partial(inputs[name].require, of_input) for name, of_input in weeks.items()))
+        frame = inputs["bars"].frame(weeks["bars"])
         predictions = latest_predictions(single(inputs["cv_results"], key).frame)
+        if features:
+            read = join_features(feature_frames(plan, inputs, weeks[features[0].name]))
+            predictions = predictions.join(
+                read.select(*KEY_COLUMNS, *plan.rule.needs.features), on=KEY_COLUMNS, how="left", maintain_order="left"
+            )
         # As in an issue: weights are shares of the members, whether something can be said of all of them or not.
         members = plan.market.universe.member_sessions(predictions["session"].unique().to_list())
-        by_path = {
-            path: trade(
-                plan,
-                apply_rule(add_absent_members(each, members), rule=plan.rule.name, params=plan.rule.params),
-                inputs["bars"].frame(weeks),
-            )
-            for path, each in split_by_path(predictions).items()
-        }
+        by_path = {}
+        for path, each in split_by_path(predictions).items():
+            given = add_absent_members(each, members)
+            weights = plan.weigh(given, bars=frame)
+            _require_own_sessions(plan, weights, given, frame)
+            by_path[path] = trade(plan, weights, frame)
         middle = sorted(by_path.values(), key=lambda each: each.metrics["total_return"])[(len(by_path) - 1) // 2]
         later = share_trained_on_later(predictions)
         note = NO_WALK_FORWARD.format(later) if later else ""
@@ -53,7 +76,7 @@ def backtest(plan: StrategyPlan) -> Stage:
                 "trades.parquet": parquet_bytes(_along_paths(by_path, "trades")),
                 "drawdowns.parquet": parquet_bytes(_along_paths(by_path, "drawdowns")),
             },
-            inputs={**inputs["cv_results"].hashes([key]), **inputs["bars"].hashes(weeks)},
+            inputs={**inputs["cv_results"].hashes([key]), **_hashes(inputs, weeks)},
             facts={
                 "metrics": numeric(middle.metrics),
                 "trained_on_later": later,
@@ -75,7 +98,7 @@ def backtest(plan: StrategyPlan) -> Stage:
         ),
         kinds=frozenset({"numba", "parquet"}),
         partitions=partitions.weekly,
-        inputs=(cross_validation, bars),
+        inputs=(cross_validation, bars, *features),
         compute=each_partition(compute),
         is_range_run=False,
         code_version=code_version(
@@ -83,10 +106,12 @@ def backtest(plan: StrategyPlan) -> Stage:
             latest_predictions,
             share_trained_on_later,
             split_by_path,
+            join_features,
             add_absent_members,
             apply_rule,
-            RULES[plan.rule.name].weigh,
-            RULES[plan.rule.name].check,
+            misremembered,
+            Universe.member_sessions,
+            *plan.rule.functions,
             Costs,
             BacktestResult,
             fields={
@@ -105,6 +130,26 @@ def backtest(plan: StrategyPlan) -> Stage:
             ),
         ),
     )
+
+
+def _require_own_sessions(
+    plan: StrategyPlan, weights: pl.DataFrame, predictions: pl.DataFrame, bars: pl.DataFrame
+) -> None:
+    """Refuse a rule whose weights hang on other sessions than it declares: an issue, which has no others, would differ."""
+    days = weights["session"].unique().sort()
+    at = np.random.default_rng(weights.height).integers(0, len(days), size=N_SESSIONS_ALONE)
+    for day in days.gather(sorted({*at.tolist(), len(days) - 1})).to_list():
+        known = plan.known_to_rule(predictions, bars)
+        told = misremembered(weights, predictions, at=day, rule=plan.rule.name, params=plan.rule.params, **known)
+        if told:
+            raise ValueError(f"`sessions` that the rule declares must be all that it looks at, was not so: {told[0]}.")
+
+
+def _hashes(inputs: Mapping[str, Loaded], weeks: Mapping[str, list[str]]) -> dict[str, dict[str, str]]:
+    hashes: dict[str, dict[str, str]] = {}
+    for name, of_input in weeks.items():
+        hashes |= inputs[name].hashes(of_input)
+    return hashes
 
 
 def _along_paths(by_path: Mapping[int | None, BacktestResult], table: str) -> pl.DataFrame:

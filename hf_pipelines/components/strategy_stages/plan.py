@@ -5,6 +5,8 @@ Lives here: `StrategyPlan` and the few calls that several stages make. Does not 
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import date
+from functools import cached_property
 from typing import Any
 
 import polars as pl
@@ -12,11 +14,12 @@ import polars as pl
 from hf_pipelines.components.market_stages.feature_inputs import weeks_of_bars
 from hf_pipelines.components.market_stages.plan import MarketPlan
 from hf_pipelines.components.stage import StageInput
+from hf_pipelines.partitions import parse_key, shift_week, week_key, week_start
 from hf_pipelines.research.backtest import ENGINES, BacktestResult, Fill
 from hf_pipelines.research.bars import KEY_COLUMNS
 from hf_pipelines.research.costs import Costs
 from hf_pipelines.research.learners import ALIASES, CALIBRATIONS, LEARNERS, PREPROCESSING, LearnerChoice
-from hf_pipelines.research.signals import RULES
+from hf_pipelines.research.signals import RULES, RuleNeeds, apply_rule, rule_functions, rule_needs, window_sessions
 from hf_pipelines.research.splitters import SPLITTERS, Splitter, build_splitter
 from hf_pipelines.research.targets import TARGETS, Target
 from hf_pipelines.resources.parquet_io_manager import Loaded
@@ -68,6 +71,14 @@ class RulePlan:
     name: str
     params: Mapping[str, Any]
 
+    @property
+    def needs(self) -> RuleNeeds:
+        return rule_needs(self.name, self.params)
+
+    @property
+    def functions(self) -> tuple[Any, ...]:
+        return rule_functions(self.name, self.params)
+
 
 @dataclass(frozen=True)
 class BacktestPlan:
@@ -113,6 +124,40 @@ class StrategyPlan:
         """Weeks before a session that hold the bars which its predictions read."""
         n_bars = self.learner.choice.history_bars
         return weeks_of_bars(self.market, n_bars) if n_bars else 0
+
+    @cached_property
+    def memory_weeks(self) -> int:
+        """Weeks before a session that hold the earlier sessions whose predictions the rule looks at."""
+        n_sessions, sessions = self.rule.needs.sessions, self.market.partitions.sessions
+        spans = zip(sessions, sessions[n_sessions - 1 :], strict=False)
+        return max(((week_start(last) - week_start(first)).days // 7 for first, last in spans), default=0)
+
+    @property
+    def rule_weeks(self) -> int:
+        """Weeks before a session that hold the bars which the rule looks back on."""
+        n_bars = self.rule.needs.history_bars
+        return weeks_of_bars(self.market, n_bars) if n_bars else 0
+
+    def decided_sessions(self, session: date) -> list[date]:
+        """Sessions whose predictions the weights of one depend on, itself the last; none that no model can serve."""
+        first = parse_key(shift_week(week_key(self.market.partitions.first_week), self.training.weeks))
+        until = window_sessions(self.market.partitions.sessions, session, n_sessions=self.rule.needs.sessions)
+        return [day for day in until if day >= first or day == session]
+
+    def weigh(self, predictions: pl.DataFrame, *, bars: pl.DataFrame | None = None) -> pl.DataFrame:
+        """Weights of predictions by the rule, with what it needs of the market."""
+        return apply_rule(
+            predictions, rule=self.rule.name, params=self.rule.params, **self.known_to_rule(predictions, bars)
+        )
+
+    def known_to_rule(self, predictions: pl.DataFrame, bars: pl.DataFrame | None) -> dict[str, Any]:
+        """What the rule may know beside predictions."""
+        held = predictions["session"].unique().sort().to_list()
+        return {
+            "sessions": self.market.partitions.sessions_between(held[0], held[-1]) if held else [],
+            "sectors": self.market.universe.sectors,
+            "bars": bars,
+        }
 
     def feature_inputs(self, first_week: int, last_week: int, *, offsets_a_week: int = 1) -> tuple[StageInput, ...]:
         return tuple(

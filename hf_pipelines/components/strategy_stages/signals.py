@@ -1,7 +1,8 @@
 """`<strategy>/signals`: target weights of one session, one immutable issue a day."""
 
 from collections.abc import Mapping
-from datetime import datetime
+from dataclasses import replace
+from datetime import date, datetime
 from functools import partial
 from typing import Any
 
@@ -10,16 +11,17 @@ import polars as pl
 
 from hf_pipelines.components.code_version import code_version
 from hf_pipelines.components.display import markdown_table
-from hf_pipelines.components.stage import Stage, StageInput, week_of_key
+from hf_pipelines.components.stage import Stage, StageInput, week_of_key, window
 from hf_pipelines.components.stage_checks import Finding, StageCheck, replay_guard
 from hf_pipelines.components.stage_run import StageRun, each_partition
 from hf_pipelines.components.strategy_stages.fitted_model import load_model
 from hf_pipelines.components.strategy_stages.plan import REGISTRIES, StrategyPlan, feature_frames
-from hf_pipelines.partitions import parse_key
+from hf_pipelines.partitions import parse_key, shift_week, week_key
 from hf_pipelines.research.bars import KEY_COLUMNS
-from hf_pipelines.research.learners import build_pipeline, choose_learner, predict_frame
+from hf_pipelines.research.learners import Pipeline, build_pipeline, choose_learner, predict_frame
 from hf_pipelines.research.matrix import join_features, usable_rows
-from hf_pipelines.research.signals import RULES, add_absent_members, apply_rule, reasons
+from hf_pipelines.research.signals import add_absent_members, apply_rule, reasons, rule_needs, window_sessions
+from hf_pipelines.research.universe import Universe
 from hf_pipelines.resources.footer import SIGNALS
 from hf_pipelines.resources.parquet_io_manager import Loaded
 from hf_pipelines.resources.partition_codec import Content, Stored
@@ -32,30 +34,42 @@ SIGNALS_SCHEMA_VERSION = 2
 def signals(plan: StrategyPlan) -> Stage:
     """`<strategy>/signals`: target weights of one session, one immutable issue a day."""
     partitions = plan.market.partitions
-    features = plan.feature_inputs(-plan.learner_weeks, 0, offsets_a_week=7)
+    features = plan.feature_inputs(-plan.learner_weeks - plan.memory_weeks, 0, offsets_a_week=7)
     models = StageInput(
         "fitted_model",
         plan.asset("fitted_model"),
-        first_week=-plan.max_model_age_weeks,
+        first_week=-plan.max_model_age_weeks - plan.memory_weeks,
         guards=("trained_before_week",),
         is_optional=True,
         offsets_a_week=7,
     )
 
+    # Only where the rule looks back on bars.
+    bars = [replace(plan.bars_input(-plan.rule_weeks, 0), offsets_a_week=7)] if plan.rule_weeks else []
+
     def compute(run: StageRun, inputs: Mapping[str, Loaded], key: str) -> tuple[Content, Mapping[str, Any]]:
         session = parse_key(key)
         partitions.require_session(session)
-        *_, model = require_all(
+        days = [day.isoformat() for day in plan.decided_sessions(session)]
+        bar_weeks = {each.name: window(partitions, each, key) for each in bars}
+        # One of each week: a model that is not there is named once.
+        served = {week_of_key(day): day for day in reversed(days)}
+        require_all(
             *(partial(inputs[each.name].require, [*history_sessions(plan, key)]) for each in features),
-            partial(_model_for, plan, inputs["fitted_model"], key),
+            *(partial(inputs[name].require, weeks) for name, weeks in bar_weeks.items()),
+            *(partial(_model_for, plan, inputs["fitted_model"], served[week]) for week in sorted(served)),
         )
-        weights = _signal_frame(plan, inputs, key, model, now=run.now)
-        hashes = inputs["fitted_model"].hashes([model.footer.partition])
+        models = {day: _model_for(plan, inputs["fitted_model"], day) for day in days}
+        model = models[key]
+        weights = _signal_frame(plan, inputs, key, models, now=run.now)
+        hashes = inputs["fitted_model"].hashes(sorted({each.footer.partition for each in models.values()}))
+        for name, weeks in bar_weeks.items():
+            hashes |= inputs[name].hashes(weeks)
         for each in features:
-            for of_week, days in history_sessions(plan, key).items():
+            for of_week, read in history_sessions(plan, key).items():
                 # A session before it may have no row.
                 held = inputs[each.name].parts[of_week].footer.session_hashes
-                for day in (day for day in days if day in held or day == key):
+                for day in (day for day in read if day in held or day == key):
                     for asset, found in inputs[each.name].session_hash(of_week, day).items():
                         hashes[asset] = {**hashes.get(asset, {}), **found}
         # Below a day an issue has several decisions: what is shown is the last one.
@@ -76,8 +90,9 @@ def signals(plan: StrategyPlan) -> Stage:
         return Content(weights, inputs=hashes, facts={"schema_version": SIGNALS_SCHEMA_VERSION}), metadata
 
     def recompute(run: StageRun, inputs: Mapping[str, Loaded], key: str) -> pl.DataFrame:
-        model = _model_for(plan, inputs["fitted_model"], key)
-        return _comparable(_signal_frame(plan, inputs, key, model, now=run.now))
+        days = [day.isoformat() for day in plan.decided_sessions(parse_key(key))]
+        models = {day: _model_for(plan, inputs["fitted_model"], day) for day in days}
+        return _comparable(_signal_frame(plan, inputs, key, models, now=run.now))
 
     def model_is_older(run: StageRun, inputs: Mapping[str, Loaded], key: str, content: Content) -> Finding:
         late = content.frame.filter(pl.col("model_as_of") > pl.col("as_of"))
@@ -96,7 +111,7 @@ def signals(plan: StrategyPlan) -> Stage:
         ),
         kinds=frozenset({plan.learner.choice.entry.family, "parquet"}),
         partitions=partitions.daily,
-        inputs=(*features, models),
+        inputs=(*features, *bars, models),
         compute=each_partition(compute, is_needed=lambda key: partitions.is_session(parse_key(key))),
         code_version=code_version(
             join_features,
@@ -108,8 +123,10 @@ def signals(plan: StrategyPlan) -> Stage:
             add_absent_members,
             reasons,
             apply_rule,
-            RULES[plan.rule.name].weigh,
-            RULES[plan.rule.name].check,
+            rule_needs,
+            window_sessions,
+            Universe.member_sessions,
+            *plan.rule.functions,
             fields={
                 "missing": plan.training.missing,
                 "universe": plan.market.universe.spells,
@@ -157,12 +174,13 @@ def _model_for(plan: StrategyPlan, models: Loaded, key: str) -> Stored:
 
 
 def _signal_frame(
-    plan: StrategyPlan, inputs: Mapping[str, Loaded], key: str, model: Stored, *, now: datetime
+    plan: StrategyPlan, inputs: Mapping[str, Loaded], key: str, models: Mapping[str, Stored], *, now: datetime
 ) -> pl.DataFrame:
-    session, week = parse_key(key), week_of_key(key)
-    with_history = _features_with_history(plan, inputs, key)
-    is_of_session = (with_history["session"] == session).to_numpy()
-    joined = with_history.filter(pl.Series(is_of_session))
+    """An issue; `models` by session: its own, and before it those whose predictions the rule looks at."""
+    session, model = parse_key(key), models[key]
+    week = week_of_key(key)
+    of_day = {day: _session_features(plan, inputs, day) for day in models}
+    joined = of_day[key]
     if joined.is_empty():
         raise ValueError(
             f"`features` of {plan.market.name} must hold session {key}, had no row of it; see that the source has "
@@ -174,19 +192,32 @@ def _signal_frame(
             f"`features` of {plan.market.name} must be complete for a symbol on {key}, were for none of {joined.height}; "
             "the longest lookback reaches before the first bar."
         )
-    pipeline = load_model(inputs["fitted_model"], model)
-    classes = [each for each in model.frame["classes"][0].split(",") if each]
-    names = model.frame["features"][0].split(",")
-    predicted = predict_frame(
-        pipeline, with_history, features=names, classes=classes, missing=plan.training.missing, wanted=is_of_session
+    # Of an earlier session without rows nothing is known. Each by the model that served it, as in its own issue: the state
+    # of a rule is made anew from them, never read from what was issued.
+    held = {day: frame for day, frame in of_day.items() if not frame.is_empty()}
+    by_week = {each.footer.partition: each for each in models.values()}
+    loaded = {made: load_model(inputs["fitted_model"], each) for made, each in by_week.items()}
+    predicted = pl.concat(
+        [_predict(plan, inputs, day, models[day], loaded[models[day].footer.partition]) for day in held]
     )
-    predictions = add_absent_members(predicted, plan.market.universe.member_sessions([session]))
-    weights = apply_rule(predictions, rule=plan.rule.name, params=plan.rule.params)
+    if plan.rule.needs.features:
+        read = pl.concat([frame.select(*KEY_COLUMNS, *plan.rule.needs.features) for frame in held.values()])
+        predicted = predicted.join(read, on=KEY_COLUMNS, how="left", maintain_order="left")
+    members = plan.market.universe.member_sessions([parse_key(day) for day in held])
+    given = add_absent_members(predicted, members)
+    bars = (
+        inputs["bars"].frame(window(plan.market.partitions, plan.bars_input(-plan.rule_weeks, 0), key))
+        if plan.rule_weeks
+        else None
+    )
+    is_own = pl.col("session") == session
+    predictions, weights = given.filter(is_own), plan.weigh(given, bars=bars).filter(is_own)
     partitions = plan.market.partitions
     close = partitions.session_close(session)
     next_open = partitions.session_open(partitions.next_session(session))
     created = model.frame["created_at"][0]
     kind = issue_kind(now=now, decision=close, next_open=next_open, model_created_at=created)
+    names = model.frame["features"][0].split(",")
     issue = predictions.join(weights, on=KEY_COLUMNS, how="left", maintain_order="left")
     return (
         issue.select(*KEY_COLUMNS, "weight", "prediction", "confidence")
@@ -202,23 +233,54 @@ def _signal_frame(
     )
 
 
+def _session_features(plan: StrategyPlan, inputs: Mapping[str, Loaded], day: str) -> pl.DataFrame:
+    return _features_with_history(plan, inputs, day).filter(pl.col("session") == parse_key(day))
+
+
+def _predict(
+    plan: StrategyPlan, inputs: Mapping[str, Loaded], day: str, model: Stored, pipeline: Pipeline
+) -> pl.DataFrame:
+    """Predictions of a session by the model that serves it."""
+    with_history = _features_with_history(plan, inputs, day)
+    return predict_frame(
+        pipeline,
+        with_history,
+        features=model.frame["features"][0].split(","),
+        classes=[each for each in model.frame["classes"][0].split(",") if each],
+        missing=plan.training.missing,
+        wanted=(with_history["session"] == parse_key(day)).to_numpy(),
+    )
+
+
 def history_sessions(plan: StrategyPlan, key: str) -> dict[str, list[str]]:
-    """Sessions whose features a day's signals read, by week: its own, and those that a learner of sequences looks back."""
-    partitions = plan.market.partitions
+    """Sessions whose features a day's signals read, by week: of those that the rule looks at, and what a learner of sequences
+    looks back on from each."""
+    days = {each for day in plan.decided_sessions(parse_key(key)) for each in _learner_sessions(plan, day)}
+    return _by_week(sorted(days))
+
+
+def _by_week(days: list[date]) -> dict[str, list[str]]:
+    weeks: dict[str, list[str]] = {}
+    for day in days:
+        weeks.setdefault(week_key(day), []).append(day.isoformat())
+    return weeks
+
+
+def _learner_sessions(plan: StrategyPlan, day: date) -> list[date]:
+    """A session, and those before it that a learner of sequences looks back on."""
     if not plan.learner_weeks:
-        return {week_of_key(key): [key]}
-    weeks = partitions.weeks_around(week_of_key(key), first=-plan.learner_weeks, last=0)
-    days = [day.isoformat() for week in weeks for day in partitions.sessions_of_week(week) if day.isoformat() <= key]
+        return [day]
+    first = parse_key(shift_week(week_key(day), -plan.learner_weeks))
     # A session has a bar at least.
-    kept = days[-plan.learner.choice.history_bars - 1 :]
-    return {week: held for week in weeks if (held := [day for day in kept if week_of_key(day) == week])}
+    n_sessions = 1 + plan.learner.choice.history_bars
+    days = window_sessions(plan.market.partitions.sessions, day, n_sessions=n_sessions)
+    return [each for each in days if each >= first]
 
 
-def _features_with_history(plan: StrategyPlan, inputs: Mapping[str, Loaded], key: str) -> pl.DataFrame:
+def _features_with_history(plan: StrategyPlan, inputs: Mapping[str, Loaded], day: str) -> pl.DataFrame:
     """Features of a session's rows and of those before them that the learner reads, in the order of training."""
-    sessions = history_sessions(plan, key)
-    days = [parse_key(day) for held in sessions.values() for day in held]
-    frames = feature_frames(plan, inputs, [*sessions])
+    days = _learner_sessions(plan, parse_key(day))
+    frames = feature_frames(plan, inputs, [*_by_week(days)])
     joined = join_features([frame.filter(pl.col("session").is_in(days)) for frame in frames])
     return joined.sort("ts", "symbol") if plan.learner_weeks else joined
 

@@ -1,0 +1,298 @@
+"""Signals: predictions to target weights, by a rule.
+
+Lives here: the registry of rules, one module each, and the one call that applies them. Not here: predicting (`learners`),
+scaling weights to a risk target (`sizing`), filling them (`backtest`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import date
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from hf_pipelines.research.bars import KEY_COLUMNS
+from hf_pipelines.research.params import Flag, Number, complete_params
+from hf_pipelines.research.signals.members import NO_BAR, NO_POSITION, add_absent_members, reasons
+from hf_pipelines.research.signals.probability_threshold import needs_probabilities, weigh_by_probability
+from hf_pipelines.research.signals.ranks import needs_both_ends, needs_buffer, weigh_by_rank, weigh_with_buffer
+from hf_pipelines.research.signals.rule import GROSS, Rule, RuleContext, RuleNeeds, members
+
+__all__ = [
+    "ALIASES",
+    "NO_BAR",
+    "NO_POSITION",
+    "RULES",
+    "Rule",
+    "RuleContext",
+    "RuleNeeds",
+    "add_absent_members",
+    "apply_rule",
+    "fill_rule_params",
+    "misremembered",
+    "reasons",
+    "rule_functions",
+    "rule_name",
+    "rule_needs",
+    "window_sessions",
+]
+
+# Rounding of a sum of weights.
+GROSS_ROUNDING = 1e-9
+
+
+def apply_rule(
+    predictions: pl.DataFrame,
+    *,
+    rule: str,
+    params: Mapping[str, Any] | None = None,
+    sessions: Sequence[date] | None = None,
+    sectors: Mapping[str, str] | None = None,
+    bars: pl.DataFrame | None = None,
+) -> pl.DataFrame:
+    """Turn predictions into target weights.
+
+    Parameters
+    ----------
+    predictions : DataFrame
+        `symbol`, `session`, `ts` and the columns the rule needs; each (symbol, ts) once. A NaN or null
+        prediction is a member about which nothing is known: it counts as a member and gets no position.
+    rule : str
+        A key of `RULES`.
+    params : mapping, optional
+        Parameters that differ from the rule's defaults.
+    sessions : sequence of date, optional
+        Sessions of the calendar over the predictions at least, for a rule that looks back on earlier ones.
+    sectors : mapping of symbol to sector, optional
+        For a rule that needs them.
+    bars : DataFrame, optional
+        Bars of the members with `history_bars` before the first prediction, for a rule that needs them; later ones than a
+        decision are not seen by it.
+
+    Returns
+    -------
+    DataFrame
+        Sorted by (ts, symbol): `symbol`, `session`, `ts`, `weight` (signed fraction of equity). Every input
+        row has one, 0.0 where the rule takes no position; absolute weights of one `ts` add up to the rule's `max_gross`
+        at most.
+
+    Raises
+    ------
+    ValueError
+        If the rule, a parameter or its value is unknown, something that the rule needs is missing, a (symbol, ts) occurs
+        twice, or the rule gives weights that are not finite, above its gross, or for members without a prediction.
+    """
+    filled = fill_rule_params(rule, params)
+    entry, needs = RULES[rule], RULES[rule].needs(filled)
+    columns = [*needs.columns, *needs.features]
+    _check_predictions(predictions, rule, columns)
+    known = predictions.select(*KEY_COLUMNS, pl.col(columns).fill_nan(None)).sort("ts", "symbol")
+    context = RuleContext(
+        params=filled,
+        sessions=_sessions_of(known, rule, needs, sessions),
+        sectors=_sectors_of(known, rule, needs, sectors),
+        _bars=_bars_of(known, rule, needs, bars),
+    )
+    # -0.0 of a short rule that takes no position would print as a position; adding 0.0 clears the sign.
+    weight = entry.weigh(known, context).cast(pl.Float64).fill_null(0.0) + 0.0
+    _check_weights(weight, known, rule, needs)
+    return known.select(*KEY_COLUMNS, weight.alias("weight"))
+
+
+def misremembered(
+    weights: pl.DataFrame,
+    predictions: pl.DataFrame,
+    *,
+    at: date,
+    rule: str,
+    params: Mapping[str, Any] | None = None,
+    sessions: Sequence[date],
+    **given: Any,
+) -> list[str]:
+    """Weights of a session that come out otherwise from the sessions that the rule may know alone, in words.
+
+    Parameters
+    ----------
+    weights : DataFrame
+        From `apply_rule`.
+    predictions, rule, params, sessions, given
+        As there.
+    at : date
+        The session.
+    """
+    window = window_sessions(sessions, at, n_sessions=rule_needs(rule, params).sessions)
+    part = predictions.filter(pl.col("session").is_in(window))
+    again = apply_rule(part, rule=rule, params=params, sessions=window, **given).filter(pl.col("session") == at)
+    both = weights.filter(pl.col("session") == at).join(again, on=KEY_COLUMNS, how="left", suffix="_alone")
+    differing = both.filter(pl.col("weight").ne_missing(pl.col("weight_alone")))
+    since = min(window)
+    return [
+        f"rule {rule!r} gives {row['symbol']} {row['ts']} the weight {row['weight']}, but {row['weight_alone']} from the "
+        f"sessions that it may look at ({since} to {at})"
+        for row in differing.iter_rows(named=True)
+    ]
+
+
+def window_sessions(sessions: Sequence[date], at: date, *, n_sessions: int) -> list[date]:
+    """The last sessions up to one, itself among them."""
+    until = [day for day in sessions if day <= at]
+    return until[-n_sessions:]
+
+
+def fill_rule_params(rule: str, params: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """Every parameter of a rule: those given, and defaults for the rest.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If the rule is unknown; as `complete_params`, and for values that contradict each other.
+    """
+    if rule not in RULES:
+        raise ValueError(f"`rule` must be one of {sorted(RULES)}, was {rule!r}.")
+    filled = complete_params(rule, params, RULES[rule].params)
+    RULES[rule].check(filled)
+    return filled
+
+
+def rule_name(name: str) -> str:
+    """Key in `RULES` of a name or an alias of one."""
+    return ALIASES.get(name, name)
+
+
+def rule_functions(rule: str, params: Mapping[str, Any] | None = None) -> tuple[Any, ...]:
+    """The functions of a rule, and of the rules that it applies."""
+    entry = RULES[rule]
+    inner = [each for name in rule_needs(rule, params).rules for each in rule_functions(name)]
+    return (entry.weigh, entry.needs, entry.check, *inner)
+
+
+def rule_needs(rule: str, params: Mapping[str, Any] | None = None) -> RuleNeeds:
+    """What a rule with these parameters is made from."""
+    return RULES[rule].needs(fill_rule_params(rule, params))
+
+
+def _check_predictions(predictions: pl.DataFrame, rule: str, columns: Sequence[str]) -> None:
+    missing = sorted({*KEY_COLUMNS, *columns} - set(predictions.columns))
+    if missing:
+        raise ValueError(f"`predictions` must have the columns of rule {rule!r}, was without {missing}.")
+    n_repeated = predictions.height - predictions.n_unique(["symbol", "ts"])
+    if n_repeated:
+        raise ValueError(
+            f"`predictions` must hold each symbol and ts once, was repeated in {n_repeated} rows; "
+            "take `latest_predictions` first."
+        )
+
+
+def _sessions_of(
+    predictions: pl.DataFrame, rule: str, needs: RuleNeeds, sessions: Sequence[date] | None
+) -> tuple[date, ...]:
+    held = predictions["session"].unique().sort().to_list()
+    if needs.sessions == 1:
+        return tuple(held)
+    if lacking := sorted({*held} - {*(sessions or ())}):
+        raise ValueError(
+            f"`sessions` must hold those of the predictions for rule {rule!r}, which looks back on {needs.sessions}, was "
+            f"without {lacking[0]}."
+        )
+    return tuple(day for day in sessions or () if held[0] <= day <= held[-1])
+
+
+def _sectors_of(
+    predictions: pl.DataFrame, rule: str, needs: RuleNeeds, sectors: Mapping[str, str] | None
+) -> Mapping[str, str]:
+    if not needs.sectors:
+        return {}
+    if lacking := sorted({*predictions["symbol"].unique()} - {*(sectors or {})}):
+        raise ValueError(f"`sectors` must hold every member for rule {rule!r}, was without {', '.join(lacking[:5])}.")
+    return sectors or {}
+
+
+def _bars_of(predictions: pl.DataFrame, rule: str, needs: RuleNeeds, bars: pl.DataFrame | None) -> pl.DataFrame | None:
+    if not needs.history_bars:
+        return None
+    if bars is None:
+        raise ValueError(f"`bars` must be given for rule {rule!r}, which looks back on {needs.history_bars}, was None.")
+    used = bars.filter(pl.col("symbol").is_in(predictions["symbol"].unique().implode()))
+    return used.select(*KEY_COLUMNS, "close", "split_ratio", "dividend")
+
+
+def _check_weights(weight: pl.Series, known: pl.DataFrame, rule: str, needs: RuleNeeds) -> None:
+    told = f"`weigh` of rule {rule!r}"
+    if len(weight) != known.height:
+        raise ValueError(f"{told} must return a weight a row, was {len(weight)} for {known.height}.")
+    if not weight.is_finite().all():
+        raise ValueError(f"{told} must return finite weights, was not in {int((~weight.is_finite()).sum())} rows.")
+    if known.is_empty():
+        return
+    is_new = np.diff(known["ts"].to_physical().to_numpy(), prepend=-1) != 0
+    gross = np.add.reduceat(weight.abs().to_numpy(), np.flatnonzero(is_new))
+    if gross.max() > needs.max_gross * (1.0 + GROSS_ROUNDING):
+        raise ValueError(f"{told} must keep the absolute weights of a ts at {needs.max_gross}, was {gross.max()}.")
+    if not needs.shorts and (weight < 0.0).any():
+        raise ValueError(f"{told} must give no negative weight with these parameters, was {weight.to_numpy().min()}.")
+    unknown = known.filter((weight != 0.0) & pl.any_horizontal(pl.col(needs.columns).is_null()))
+    if unknown.height:
+        symbol, session = unknown.select("symbol", "session").row(0)
+        raise ValueError(f"{told} must give 0 to a member without a prediction, was not for {symbol} on {session}.")
+
+
+_N_LONG = members(2, meaning="members held long")
+_N_SHORT = members(2, meaning="members held short")
+
+# Words of the field for rules that have another name here.
+ALIASES: dict[str, str] = {"ranking": "rank_long_short", "ranking_with_buffer": "rank_buffer"}
+
+RULES: dict[str, Rule] = {
+    "probability_threshold": Rule(
+        name="probability_threshold",
+        weigh=weigh_by_probability,
+        params={
+            "threshold": Number(
+                default=0.55, low=1e-6, high=1.0, search=(0.4, 0.8), meaning="probability from which on a side is taken"
+            ),
+            "long_short": Flag(default=True, meaning="false: long only"),
+            "max_gross": GROSS,
+        },
+        needs=needs_probabilities,
+        formula=(
+            "max_gross / members of the ts, long where P(up) >= threshold and P(up) > P(down), short where "
+            "P(down) >= threshold and P(down) > P(up) if long_short, else 0"
+        ),
+    ),
+    "rank_long_short": Rule(
+        name="rank_long_short",
+        weigh=weigh_by_rank,
+        params={"n_long": _N_LONG, "n_short": _N_SHORT, "max_gross": GROSS},
+        needs=needs_both_ends,
+        formula=(
+            "max_gross / 2 shared by the n_long highest predictions of the ts, -max_gross / 2 by the n_short "
+            "lowest; all 0 where fewer than n_long + n_short are known; ties by symbol"
+        ),
+    ),
+    "rank_buffer": Rule(
+        name="rank_buffer",
+        weigh=weigh_with_buffer,
+        params={
+            "n_long": _N_LONG,
+            "n_short": _N_SHORT,
+            "buffer": Number(
+                default=1,
+                low=0,
+                high=100_000,
+                is_whole=True,
+                search=(0, 10),
+                meaning="places behind an end at which a member still stays",
+            ),
+            "sessions": Number(default=20, low=1, high=260, is_whole=True, meaning="sessions that an entry counts for"),
+            "max_gross": GROSS,
+        },
+        needs=needs_buffer,
+        formula=(
+            "as rank_long_short, but what is held stays until it falls behind the n_long + buffer highest (n_short + buffer "
+            "lowest), nothing is predicted of it, or it was not among the n_long highest for as many sessions; each side shared "
+            "by what it holds"
+        ),
+    ),
+}
