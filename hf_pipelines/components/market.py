@@ -29,6 +29,7 @@ from hf_pipelines.components.market_fields import (
 )
 from hf_pipelines.components.market_stages import build_report_stages, build_stages, code_versions
 from hf_pipelines.components.market_stages.plan import LEXICON, MarketPlan, Overrides
+from hf_pipelines.components.market_stages.universe import Universe
 from hf_pipelines.components.modules import feature_modules, register_modules
 from hf_pipelines.components.stage_asset import build_asset, build_currency_check
 from hf_pipelines.components.yaml_files import component_of
@@ -41,7 +42,6 @@ from hf_pipelines.research.bar_grid import BarsEnd, Timeframe
 from hf_pipelines.research.bars import SYMBOL_PATTERN
 from hf_pipelines.research.features.registry import FEATURES, names_by_group
 from hf_pipelines.research.references import REFERENCES
-from hf_pipelines.research.universe import Universe
 from hf_pipelines.resources.market_data.registry import ConfiguredSource, parse_source
 from hf_pipelines.resources.market_data.source_entry import SourceSpec
 from hf_pipelines.resources.ranges import ranged

@@ -12,6 +12,7 @@ from functools import cached_property
 from hashlib import sha256
 from typing import Any
 
+from hf_pipelines.components.market_stages.universe import Universe
 from hf_pipelines.partitions import (
     MarketPartitions,
     parse_key,
@@ -27,7 +28,6 @@ from hf_pipelines.research.events import CARRY_SESSIONS
 from hf_pipelines.research.features.feature import Feature
 from hf_pipelines.research.references import REFERENCES
 from hf_pipelines.research.sentiment import Scorer, lexicon_scores
-from hf_pipelines.research.universe import Universe
 from hf_pipelines.resources.market_data import MarketDataSource
 from hf_pipelines.resources.market_data.files import FilesSource, ReferenceFiles
 from hf_pipelines.resources.market_data.references import ReferenceSource

@@ -11,6 +11,7 @@ import polars as pl
 
 from hf_pipelines.components.code_version import code_version
 from hf_pipelines.components.display import backtest_metadata, numeric, parquet_bytes
+from hf_pipelines.components.market_stages.universe import Universe
 from hf_pipelines.components.stage import Stage, StageInput, window
 from hf_pipelines.components.stage_checks import Finding, StageCheck
 from hf_pipelines.components.stage_run import StageRun, each_partition
@@ -28,7 +29,6 @@ from hf_pipelines.research.costs import Costs
 from hf_pipelines.research.cross_validation import latest_predictions, share_trained_on_later, split_by_path
 from hf_pipelines.research.matrix import join_features
 from hf_pipelines.research.signals import add_absent_members, apply_rule, misremembered
-from hf_pipelines.research.universe import Universe
 from hf_pipelines.resources.parquet_io_manager import Loaded
 from hf_pipelines.resources.partition_codec import Content
 from hf_pipelines.resources.requirements import require_all

@@ -11,6 +11,7 @@ import polars as pl
 
 from hf_pipelines.components.code_version import code_version
 from hf_pipelines.components.display import markdown_table
+from hf_pipelines.components.market_stages.universe import Universe
 from hf_pipelines.components.stage import Stage, StageInput, week_of_key, window
 from hf_pipelines.components.stage_checks import Finding, StageCheck, replay_guard
 from hf_pipelines.components.stage_run import StageRun, each_partition
@@ -21,7 +22,6 @@ from hf_pipelines.research.bars import KEY_COLUMNS
 from hf_pipelines.research.learners import Pipeline, build_pipeline, choose_learner, predict_frame
 from hf_pipelines.research.matrix import join_features, usable_rows
 from hf_pipelines.research.signals import add_absent_members, apply_rule, reasons, rule_needs, window_sessions
-from hf_pipelines.research.universe import Universe
 from hf_pipelines.resources.footer import SIGNALS
 from hf_pipelines.resources.parquet_io_manager import Loaded
 from hf_pipelines.resources.partition_codec import Content, Stored

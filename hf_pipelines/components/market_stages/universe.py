@@ -1,7 +1,7 @@
 """Universe: who belongs to a market, and when.
 
 Lives here: members with their spells and sectors, the references beside them, and who has to have a row on which session.
-Does not live here: sessions (`partitions`), the YAML (`components.market`).
+Does not live here: sessions (`partitions`), the YAML (`market`).
 """
 
 from collections.abc import Mapping, Sequence
