@@ -9,19 +9,35 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from hf_pipelines.research.params import Number, complete_params
+from hf_pipelines.research.params import Choice, Flag, Number, complete_params
+from hf_pipelines.research.splitters.combinatorial_purged import CombinatorialPurged
+from hf_pipelines.research.splitters.monte_carlo import MonteCarlo
 from hf_pipelines.research.splitters.purged_kfold import PurgedKFold
 from hf_pipelines.research.splitters.purged_walk_forward import PurgedWalkForward
 from hf_pipelines.research.splitters.splitter import PathSplitter, Splitter, SplitterKind
+from hf_pipelines.research.splitters.walk_forward import (
+    TWO_YEARS_BY_QUARTERS,
+    ExpandingWindow,
+    RollingWindow,
+    TimeSeriesWindows,
+    WalkForward,
+)
 
 __all__ = [
     "DEFAULT_SPLITTER",
     "SPLITTERS",
+    "TWO_YEARS_BY_QUARTERS",
+    "CombinatorialPurged",
+    "ExpandingWindow",
+    "MonteCarlo",
     "PathSplitter",
     "PurgedKFold",
     "PurgedWalkForward",
+    "RollingWindow",
     "Splitter",
     "SplitterKind",
+    "TimeSeriesWindows",
+    "WalkForward",
     "build_splitter",
     "fill_splitter_params",
 ]
@@ -72,6 +88,13 @@ _EMBARGO = Number(
 )
 _MIN_TRAIN = _sessions(60, meaning="sessions that each fold must have to train on")
 
+_BY_SHARE = {
+    "n_splits": _N_SPLITS,
+    "test_share": Number(default=0.1, low=0.0001, high=0.9, meaning="share of all sessions that each test block has"),
+    "embargo_sessions": _EMBARGO,
+    "min_train_sessions": _MIN_TRAIN,
+}
+
 SPLITTERS: dict[str, SplitterKind] = {
     "purged_walk_forward": SplitterKind(
         name="purged_walk_forward",
@@ -99,5 +122,74 @@ SPLITTERS: dict[str, SplitterKind] = {
         },
         trains_on_later=True,
         summary="every session tested once, by a model of the sessions before and after its block; no walk-forward",
+    ),
+    "walk_forward": SplitterKind(
+        name="walk_forward",
+        build=WalkForward,
+        params={
+            "train": _sessions(252, meaning="length of what is trained on, in `unit`"),
+            "test": _sessions(63, meaning="length of each test block, in `unit`"),
+            "step": _sessions(63, meaning="from one test block to the next, in `unit`"),
+            "unit": Choice(default="sessions", names=("sessions", "months"), meaning="what the lengths are counted in"),
+            "is_anchored": Flag(default=False, meaning="train on everything before the block, not on the last `train`"),
+            "embargo_sessions": _EMBARGO,
+            "min_train_sessions": _MIN_TRAIN,
+        },
+        trains_on_later=False,
+        summary="blocks of a given length, each predicted by a model of the period before it; 24, 6 and 3 months as desks do",
+    ),
+    "expanding_window": SplitterKind(
+        name="expanding_window",
+        build=ExpandingWindow,
+        params=_BY_SHARE,
+        trains_on_later=False,
+        summary="blocks that are a share of all sessions, each predicted by a model of everything before it",
+    ),
+    "rolling_window": SplitterKind(
+        name="rolling_window",
+        build=RollingWindow,
+        params=_BY_SHARE,
+        trains_on_later=False,
+        summary="blocks that are a share of all sessions, each predicted by a model of as many sessions as the first one",
+    ),
+    "time_series_windows": SplitterKind(
+        name="time_series_windows",
+        build=TimeSeriesWindows,
+        params={
+            "initial_train": _sessions(252, meaning="sessions before the first test block"),
+            "horizon": _sessions(21, meaning="sessions of each test block"),
+            "step": _sessions(None, meaning="sessions from one test block to the next; null: horizon"),
+            "max_train": _sessions(None, meaning="only the last so many sessions of each training set; null: all"),
+            "embargo_sessions": _EMBARGO,
+            "min_train_sessions": _MIN_TRAIN,
+        },
+        trains_on_later=False,
+        summary="blocks of `horizon` sessions from a first training window on",
+    ),
+    "monte_carlo": SplitterKind(
+        name="monte_carlo",
+        build=MonteCarlo,
+        params={
+            "n_splits": Number(default=10, low=1, high=1_000, is_whole=True, meaning="number of test blocks"),
+            "train_sessions": _sessions(189, meaning="sessions that each block is trained on"),
+            "test_sessions": _sessions(42, meaning="sessions of each test block"),
+            "seed": Number(default=0, low=0, high=2**31 - 1, is_whole=True, meaning="of the places of the blocks"),
+            "embargo_sessions": _EMBARGO,
+            "min_train_sessions": _MIN_TRAIN,
+        },
+        trains_on_later=False,
+        summary="blocks at random places, each predicted by a model of the sessions before it (repeated holdout)",
+    ),
+    "combinatorial_purged": SplitterKind(
+        name="combinatorial_purged",
+        build=CombinatorialPurged,
+        params={
+            "n_folds": Number(default=6, low=2, high=30, is_whole=True, meaning="number of blocks"),
+            "n_test_folds": Number(default=2, low=1, high=29, is_whole=True, meaning="blocks tested at a time"),
+            "embargo_sessions": _EMBARGO,
+            "min_train_sessions": _MIN_TRAIN,
+        },
+        trains_on_later=True,
+        summary="every choice of blocks tested by a model of the others, as paths over all sessions; no walk-forward",
     ),
 }

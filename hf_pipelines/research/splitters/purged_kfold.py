@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from hf_pipelines.research.splitters.intervals import check_times, label_intervals, overlaps
+from hf_pipelines.research.splitters.combinatorial_purged import equal_blocks, folds_around
+from hf_pipelines.research.splitters.past_blocks import SessionTimes, require_at_least
 
 
 @dataclass(frozen=True)
@@ -54,11 +55,7 @@ class PurgedKFold:
 
     def __post_init__(self) -> None:
         """Check the numbers that need no data."""
-        for name, low in (("n_splits", 2), ("min_train_sessions", 1)):
-            if getattr(self, name) < low:
-                raise ValueError(f"`{name}` must be at least {low}, was {getattr(self, name)}.")
-        if self.embargo_sessions < 0:
-            raise ValueError(f"`embargo_sessions` must not be negative, was {self.embargo_sessions}.")
+        require_at_least(self, n_splits=2, embargo_sessions=0, min_train_sessions=1)
 
     def get_n_splits(self, X: object = None, y: object = None, groups: object = None) -> int:
         """Return the number of folds; the arguments are scikit-learn's and not read."""
@@ -82,28 +79,10 @@ class PurgedKFold:
         TypeError, ValueError
             As `PurgedWalkForward.split`.
         """
-        times = check_times(X if groups is None else groups)
-        sessions, code = np.unique(times["session"].to_numpy(), return_inverse=True)
-        if len(sessions) < self.n_splits:
-            raise ValueError(
-                f"`n_splits` must be at most the {len(sessions)} sessions given, was {self.n_splits}; load more history or "
-                "ask for fewer blocks."
-            )
-        rows = label_intervals(times)
-        first_ts = np.full(len(sessions), np.iinfo(np.int64).max)
-        np.minimum.at(first_ts, code, rows.start)
-        for fold, block in enumerate(np.array_split(np.arange(len(sessions)), self.n_splits)):
-            is_test = (code >= block[0]) & (code <= block[-1])
-            test = np.flatnonzero(is_test)
-            # The session in which the last label of the block ends: the embargo begins after it.
-            last = np.searchsorted(first_ts, rows.end[test].max(), side="right") - 1
-            is_embargoed = (code > block[-1]) & (code <= last + self.embargo_sessions) & (self.embargo_sessions > 0)
-            train = np.flatnonzero(~is_test & ~is_embargoed & ~overlaps(rows, rows[test]))
-            n_train_sessions = len(np.unique(code[train]))
-            if n_train_sessions < self.min_train_sessions:
-                raise ValueError(
-                    f"`min_train_sessions` ({self.min_train_sessions}) must be left to train on around the block from "
-                    f"{sessions[block[0]]} to {sessions[block[-1]]} in fold {fold}, was {n_train_sessions}; load more history, "
-                    "or ask for a shorter embargo or fewer blocks."
-                )
-            yield train, test
+        times = SessionTimes.of(X if groups is None else groups)
+        yield from folds_around(
+            times,
+            [[block] for block in equal_blocks(len(times.sessions), self.n_splits, name="n_splits")],
+            embargo_sessions=self.embargo_sessions,
+            min_train_sessions=self.min_train_sessions,
+        )

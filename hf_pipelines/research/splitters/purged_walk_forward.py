@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from hf_pipelines.research.splitters.intervals import check_times
+from hf_pipelines.research.splitters.past_blocks import Block, SessionTimes, past_folds, require_at_least
 
 
 @dataclass(frozen=True)
@@ -61,19 +61,15 @@ class PurgedWalkForward:
 
     def __post_init__(self) -> None:
         """Check the numbers that need no data."""
-        at_least_one = (
-            "n_splits",
-            "test_sessions",
-            "step_sessions",
-            "min_train_sessions",
-            "max_train_sessions",
+        require_at_least(
+            self,
+            n_splits=1,
+            test_sessions=1,
+            step_sessions=1,
+            min_train_sessions=1,
+            max_train_sessions=1,
+            embargo_sessions=0,
         )
-        for name in at_least_one:
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise ValueError(f"`{name}` must be at least 1, was {value}.")
-        if self.embargo_sessions < 0:
-            raise ValueError(f"`embargo_sessions` must not be negative, was {self.embargo_sessions}.")
         if self.max_train_sessions is not None and self.max_train_sessions < self.min_train_sessions:
             raise ValueError(
                 f"`max_train_sessions` must be at least `min_train_sessions` ({self.min_train_sessions}), "
@@ -110,26 +106,16 @@ class PurgedWalkForward:
             If a time column is missing, a label ends before it starts or starts before its bar closes, or
             there are too few sessions for a fold.
         """
-        times = check_times(X if groups is None else groups)
-        sessions, code = np.unique(times["session"].to_numpy(), return_inverse=True)
-        ts, label_end = times["ts"].to_numpy(), times["label_end"].to_numpy()
-        # A row's session ranks its place; the first bar of a session is when its block begins.
-        first_ts = np.full(len(sessions), ts.max() if len(ts) else np.datetime64("NaT"), dtype=ts.dtype)
-        np.minimum.at(first_ts, code, ts)
-        for fold, (start, stop) in enumerate(self._test_blocks(len(sessions))):
-            known_before = first_ts[start - self.embargo_sessions]
-            train = np.flatnonzero((code < start) & (label_end < known_before))
-            train = self._window(train, code=code)
-            n_train_sessions = len(np.unique(code[train]))
-            if n_train_sessions < self.min_train_sessions:
-                raise ValueError(
-                    f"`min_train_sessions` ({self.min_train_sessions}) must be left to train on before "
-                    f"{sessions[start]} in fold {fold}, was {n_train_sessions}; load more history or ask for "
-                    "fewer or shorter test blocks."
-                )
-            yield train, np.flatnonzero((code >= start) & (code < stop))
+        times = SessionTimes.of(X if groups is None else groups)
+        yield from past_folds(
+            times,
+            self._blocks(len(times.sessions)),
+            embargo_sessions=self.embargo_sessions,
+            min_train_sessions=self.min_train_sessions,
+            max_train_sessions=self.max_train_sessions,
+        )
 
-    def _test_blocks(self, n_sessions: int) -> list[tuple[int, int]]:
+    def _blocks(self, n_sessions: int) -> list[Block]:
         test = self.test_sessions or n_sessions // (self.n_splits + 1)
         step = self.step_sessions or test
         first = n_sessions - test - (self.n_splits - 1) * step
@@ -139,11 +125,4 @@ class PurgedWalkForward:
                 f"on and {self.embargo_sessions} of embargo, was {self.n_splits} with {n_sessions} sessions; "
                 "load more history or ask for fewer or shorter test blocks."
             )
-        return [(first + fold * step, first + fold * step + test) for fold in range(self.n_splits)]
-
-    def _window(self, train: np.ndarray, *, code: np.ndarray) -> np.ndarray:
-        if self.max_train_sessions is None or not len(train):
-            return train
-        # Of the sessions that are left: those that the purge emptied do not count.
-        kept = np.unique(code[train])[-self.max_train_sessions :]
-        return np.asarray(train[code[train] >= kept[0]])
+        return [Block(first + fold * step, first + fold * step + test) for fold in range(self.n_splits)]

@@ -15,6 +15,13 @@ from hf_pipelines.research.splitters.intervals import check_times, label_interva
 MIDNIGHT = datetime(2024, 1, 1)
 
 
+def daily(n_sessions: int, *, label_days: int) -> pl.DataFrame:
+    """One row a day, each label so many days long."""
+    ts = pl.Series([MIDNIGHT + timedelta(days=day) for day in range(n_sessions)])
+    end = ts + timedelta(days=label_days)
+    return pl.DataFrame({"session": ts.dt.date(), "ts": ts, "label_start": end, "label_end": end})
+
+
 def ragged_times(*, sessions: int, symbols: int, longest: int, seed: int) -> pl.DataFrame:
     """Rows of a calendar with holes: symbols that list late or halt, each label of 1 to `longest` bars of its own symbol."""
     rng = np.random.default_rng(seed)

@@ -1,20 +1,11 @@
 """Purged k-fold: by hand, and against an oracle that looks at every pair of rows."""
 
-from datetime import timedelta
-
 import numpy as np
-import polars as pl
 import pytest
 from sklearn.model_selection import KFold
 
 from hf_pipelines.research.splitters import PurgedKFold
-from hf_pipelines_tests.research.splitters.panels import MIDNIGHT, meets, ragged_times
-
-
-def daily(n_sessions: int, *, label_days: int) -> pl.DataFrame:
-    ts = pl.Series([MIDNIGHT + timedelta(days=day) for day in range(n_sessions)])
-    end = ts + timedelta(days=label_days)
-    return pl.DataFrame({"session": ts.dt.date(), "ts": ts, "label_start": end, "label_end": end})
+from hf_pipelines_tests.research.splitters.panels import daily, meets, ragged_times
 
 
 def test_purged_kfold_by_hand_purges_both_sides_and_embargoes_after_the_block():
