@@ -150,6 +150,13 @@ def _parser() -> argparse.ArgumentParser:
     )
     features.set_defaults(run=_features)
 
+    entries = commands.add_parser(
+        "entries",
+        help="list the learners, preprocessing, targets, splitters, rules, engines and sources with their parameters",
+    )
+    entries.add_argument("pattern", nargs="?", help="a word or regular expression, looked for in field and name")
+    entries.set_defaults(run=_entries)
+
     feature = commands.add_parser("feature", help="judge one feature")
     judged = feature.add_subparsers(required=True, metavar="what")
     test = judged.add_parser(
@@ -302,6 +309,18 @@ def _features(options: argparse.Namespace) -> None:
         # Who has mistyped a feature looks its name up here.
         print(f"hfp: not shown, the market cannot be loaded: {line}", file=sys.stderr)
     _print(features_lines(options.pattern, stored=stored))
+
+
+def _entries(options: argparse.Namespace) -> None:
+    from hf_pipelines.commands.entries import entries_lines
+    from hf_pipelines.components.yaml_lines import fault_lines
+    from hf_pipelines.definitions import sound_defs
+
+    # Modules of one's own are registered where a market or a strategy that names them is loaded.
+    _, faults = sound_defs()
+    for line in fault_lines(faults):
+        print(f"hfp: not shown, what it names cannot be loaded: {line}", file=sys.stderr)
+    _print(entries_lines(options.pattern))
 
 
 def _feature_test(options: argparse.Namespace) -> int:

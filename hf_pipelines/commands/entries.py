@@ -1,0 +1,73 @@
+"""Entries: what a strategy may name, with every parameter; the lines of `hfp entries`.
+
+Lives here: entries of the registries in words, from the specification that also checks the YAML. Does not live here: features,
+which have a command of their own (`store`), parsing of arguments (`cli`).
+"""
+
+import difflib
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from hf_pipelines.components.modules import REGISTRIES
+from hf_pipelines.research.learners import ALIASES, Learner
+from hf_pipelines.research.params import describe_params
+
+# Field of the YAML that names an entry, by registry.
+FIELDS = {
+    "SOURCES": "source.type",
+    "TARGETS": "target.type",
+    "SPLITTERS": "cross_validation.type",
+    "PREPROCESSING": "learner.preprocessing",
+    "LEARNERS": "learner.type",
+    "CALIBRATIONS": "learner.calibration",
+    "RULES": "signal.type",
+    "ENGINES": "backtest.engine",
+}
+
+
+def entries_lines(pattern: str | None) -> Iterator[str]:
+    """Entries whose field, registry or name matches, each with its parameters: default, allowed values, meaning.
+
+    Raises
+    ------
+    ValueError
+        If none matches, or the pattern is no regular expression.
+    """
+    try:
+        wanted = re.compile(pattern or "", re.IGNORECASE)
+    except re.error as e:
+        raise ValueError(f"`pattern` must be a word or a regular expression, was {pattern!r} ({e}).") from e
+    found = [
+        (field, name, entry)
+        for table, field in FIELDS.items()
+        for name, entry in REGISTRIES[table].entries.items()
+        if any(wanted.search(text) for text in (f"{field}: {name}", table))
+    ]
+    if not found:
+        names = [name for table in FIELDS for name in REGISTRIES[table].entries]
+        near = difflib.get_close_matches(pattern or "", names, cutoff=0.4)
+        hint = f" (near it: {', '.join(near)})" if near else ""
+        raise ValueError(f"`pattern` must match an entry{hint}, was {pattern!r}.")
+    for field, name, entry in found:
+        yield f"{field}: {name}{_told(entry)}"
+        params: Any = getattr(entry, "params", {})
+        rows = describe_params(params) if isinstance(params, Mapping) else []
+        for row in rows:
+            yield f"  {row[0]} = {row[1]} ({row[2]}){': ' if row[3] else ''}{row[3]}"
+
+
+def _told(entry: Any) -> str:
+    """What an entry says of itself in a line."""
+    if isinstance(entry, Learner):
+        others = [alias for alias, each in ALIASES.items() if each.name == entry.name]
+        can = {
+            "takes unknown features": entry.handles_missing,
+            "needs validation rows": entry.needs_validation,
+            "reads earlier bars": entry.is_sequence,
+            "reads no weights": not entry.takes_weights,
+        }
+        told = [" or ".join(sorted(entry.tasks)), *(name for name, is_so in can.items() if is_so)]
+        return f" ({entry.family}): {', '.join(told)}" + (f"; also {', '.join(others)}" if others else "")
+    words = next((each for name in ("formula", "summary") if (each := getattr(entry, name, ""))), "")
+    return f": {words}" if words else ""
