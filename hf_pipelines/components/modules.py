@@ -22,6 +22,7 @@ from hf_pipelines.research.learners import (
     Learner,
     Step,
 )
+from hf_pipelines.research.signals import ALIASES as RULE_ALIASES
 from hf_pipelines.research.signals import RULES, Rule
 from hf_pipelines.research.splitters import SPLITTERS, SplitterKind
 from hf_pipelines.research.targets import TARGETS, TargetKind
@@ -44,7 +45,7 @@ REGISTRIES: dict[str, _Registry] = {
     "PREPROCESSING": _Registry(PREPROCESSING, Step),
     "LEARNERS": _Registry(LEARNERS, Learner, ALIASES),
     "CALIBRATIONS": _Registry(CALIBRATIONS, Calibration),
-    "RULES": _Registry(RULES, Rule),
+    "RULES": _Registry(RULES, Rule, RULE_ALIASES),
     "ENGINES": _Registry(ENGINES, Engine),
 }
 TABLES = ("FEATURES", *REGISTRIES)
