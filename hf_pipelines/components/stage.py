@@ -56,12 +56,12 @@ class StageInput:
     is_optional : bool
         Whether partitions may be missing.
     fails_alone : bool
-        Whether a damaged partition fails only what is made from it: the computation asks by `Loaded.require`.
+        Whether a damaged partition fails only what is made from it: the computation calls `Loaded.require`.
     is_by_session : bool
         Whether weeks without a session have no partition; rows of a reference table come on any day.
     offsets_a_week : int
         Dagster counts a window in partitions of the reader: 1 for a weekly one, 7 for a daily one. Where Saturdays and
-        holidays have no partition a daily reader is then given a few weeks more than it asked for.
+        holidays have no partition a daily reader then gets a few weeks more than it needs.
     """
 
     name: str
@@ -114,7 +114,7 @@ class Stage:
     known_gaps : frozenset of str
         Partitions that the operator has declared to be empty: they may lose the files they were made from.
     tags : mapping
-        What the catalogue's search finds the asset by, besides its name.
+        What the catalogue's search finds the asset by, beside its name.
     """
 
     asset: str

@@ -126,7 +126,7 @@ def _publish_moved(
     inputs: Mapping[str, Loaded],
     publication: Publication,
 ) -> None:
-    """Publish anew what a file that arrived between the last look and the publish belongs to."""
+    """Publish again the partitions whose files arrived between the last look and the publish."""
     for _ in range(MAX_REREADS):
         moved = moved_partitions(stage, run, publication.contents)
         if not moved:

@@ -1,4 +1,4 @@
-"""Stage checks: what is judged about a partition before it is published.
+"""Stage checks: the checks of a partition before it is published.
 
 Lives here: the check and what it found, the look-ahead guard, how a result is shown. Does not live here: what a guard that
 fails means for publishing (`stage_asset`), the checks of single assets (`market_stages`, `strategy_stages`).
@@ -32,7 +32,7 @@ REPLAY_DESCRIPTION = (
 
 @dataclass(frozen=True)
 class Finding:
-    """What a check found: passed, how many values it compared (0 if it took the partition as sound unseen), faults in words."""
+    """Result of a check: whether it passed, how many values it compared (0 if the partition was not in the sample), its faults."""
 
     passed: bool
     n_compared: int
@@ -46,7 +46,7 @@ class Evaluate(Protocol):
 
 
 class PartitionSample(Protocol):
-    """Which partitions of a run a check looks at first: if all of them pass, the others are taken as sound unseen."""
+    """Which partitions of a run a check looks at first: if all of them pass, the others pass too."""
 
     def __call__(self, contents: Mapping[str, Content]) -> Collection[str]: ...
 
@@ -78,13 +78,13 @@ class StageCheck:
     def findings(
         self, run: StageRun, inputs: Mapping[str, Loaded], contents: Mapping[str, Content]
     ) -> dict[str, Finding]:
-        """What is found in each of the contents; where a sample has a fault, each partition is judged by itself."""
+        """Result for each of the contents; if a sampled partition has a fault, all others are checked too."""
         sampled = set(contents) if self.sample is None else {*self.sample(contents)}
         found = {key: self.evaluate(run, inputs, key, contents[key]) for key in contents if key in sampled}
         if all(each.passed for each in found.values()):
             return {key: found.get(key, Finding(True, 0)) for key in contents}
         if self.full_evaluate is not None:
-            # What passed in a sample proves little beside one that did not.
+            # A pass in the sample proves little once another partition failed.
             found = {key: each for key, each in found.items() if not each.passed}
         judge = self.full_evaluate or self.evaluate
         return {key: found.get(key) or judge(run, inputs, key, content) for key, content in contents.items()}

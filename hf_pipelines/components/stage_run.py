@@ -16,7 +16,7 @@ from hf_pipelines.resources.partition_store import PartitionStore
 
 @dataclass(frozen=True)
 class StageRun:
-    """What a computation may know of the run it is part of.
+    """What a computation knows of its run.
 
     Attributes
     ----------
@@ -41,7 +41,7 @@ class StageRun:
 
 @dataclass(frozen=True)
 class Computed:
-    """Contents by partition, and in words why others have none; metadata is shown in the UI.
+    """Contents by partition, and why others have none; metadata is shown in the UI.
 
     Partitions in `skipped` name no session: over a range they need no content.
     """

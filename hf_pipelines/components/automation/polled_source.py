@@ -66,7 +66,7 @@ class PolledSource:
         today = week_key(self.now.astimezone(ZoneInfo(self.market.partitions.timezone)).date())
         if not tags:
             self.notes.append(
-                f"{self.asset} is empty: ask for its history once, it is followed from there on: hfp materialise {self.asset} "
+                f"{self.asset} is empty: load its history once, later sessions follow by themselves: hfp materialise {self.asset} "
                 f"--from {self.market.partitions.first_week} --to {today}"
             )
             return Scan({}, "", is_settling=False, n_objects=0, strays=())

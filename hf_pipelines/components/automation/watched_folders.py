@@ -83,7 +83,7 @@ class WatchedFolder(ABC):
         return self.past_days(week)
 
     def other_sources(self, week: str) -> Mapping[str, str]:
-        """What a week is made from besides its files."""
+        """Overrides that a week is made from, beside its files."""
         return {}
 
     @abstractmethod
@@ -219,7 +219,7 @@ class WatchedFolder(ABC):
             try:
                 footer = self.store.footer(self.asset, week)
             except StoredPartitionError as e:
-                self.notes.append(f"{e} It is made anew.")
+                self.notes.append(f"{e} It is made again.")
                 footer = None
             self._made_from[week] = footer.sources if footer else {}
         return self._made_from[week]

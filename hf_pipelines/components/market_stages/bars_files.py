@@ -26,7 +26,7 @@ from hf_pipelines.research.bars import (
 from hf_pipelines.research.wording import some_of
 from hf_pipelines.resources.market_data import SourceFile
 
-# Files are judged together up to so many rows, so that a copy of all of them is never held.
+# Files are checked together up to so many rows: a copy of all of them would take twice the memory.
 ROWS_AT_ONCE = 200_000
 
 # Some vendors date an event on a day without a session, in a row without prices.
@@ -55,14 +55,14 @@ class BarsFiles:
     strays: Mapping[str, list[SourceFile]]
 
     def sources(self, dates: WeekDates) -> dict[str, str]:
-        """Files that a week is judged by, besides those that it is made from."""
+        """Files of earlier weeks and of days without a session that decide on a week."""
         looked_at = {name: sha256 for each in dates.weeks_before for name, sha256 in self.listed.get(each, {}).items()}
         weeks = (*dates.weeks_before, dates.week)
         return {**looked_at, **{file.name: file.sha256 for week in weeks for file in self.strays.get(week, [])}}
 
 
 def read_files(market: MarketPlan, dates: Collection[WeekDates], now: datetime) -> BarsFiles:
-    """The files of some weeks and of those that these are judged by."""
+    """The files of some weeks and of the weeks before them."""
     files = market.data_source.read(sorted({day for each in dates for day in each.sessions}))
     passed: dict[str, list[tuple[SourceFile, CheckedBars]]] = {}
     faults: dict[str, list[str]] = {}

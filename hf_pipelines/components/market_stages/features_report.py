@@ -4,7 +4,7 @@ Lives here: the weeks that are looked at, and what is shown. Does not live here:
 (`research.features_report`), how they are drawn (`research.plots`).
 
 An asset of its own, since nothing is made from it: drawing costs more than the features of a day, and the daily path
-must not pay for it. Its schedule asks for it once a week.
+must not pay for it. Its schedule requests it once a week.
 """
 
 import math

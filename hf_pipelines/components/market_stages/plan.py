@@ -1,6 +1,6 @@
-"""Market plan: a market in research's own types, and what its stages and sensors ask of it.
+"""Market plan: a market in research's own types, for its stages and sensors.
 
-Lives here: `MarketPlan`, its names, its sources, and the days and weeks that hang together. Does not live here: the YAML
+Lives here: `MarketPlan`, its names, its sources, and which days and weeks belong together. Does not live here: the YAML
 (`market`), sessions and weeks themselves (`partitions`), the sources (`resources.market_data`).
 """
 
@@ -48,7 +48,7 @@ class WeekDates:
     closed : list of date
         Its sessions that have closed.
     weeks_before : list of str
-        Whole weeks before it that its bars are judged by.
+        Whole weeks before it whose rows decide on its bars.
     sessions_before : list of date
         Their sessions; none while the week has no closed session.
     other_days : list of date
@@ -237,8 +237,8 @@ class MarketPlan:
         )
 
     def bars_manifest(self, key: str, now: datetime) -> dict[str, str]:
-        """Source files of the sessions of a week that have closed at `now` and of those that they are judged by, and files of
-        days between them that are no session: they are named, and their events count on the next bar."""
+        """Source files of the closed sessions of a week, of the sessions before it that decide on its bars, and of days between
+        them that are no session: these are named, and their events count on the next bar."""
         dates = self.week_dates(key, now)
         if not dates.closed:
             return {}
@@ -250,7 +250,7 @@ class MarketPlan:
         return self.reference_sources[table].listing(table, key, now)
 
     def override_sources(self, key: str, weeks_before: list[str] | None = None) -> dict[str, str]:
-        """Overrides that a week hangs on, listed like files: of its own days and of those that it is judged by."""
+        """Overrides on which a week depends, listed like files: of its own days and of the weeks before it."""
         if not (self.overrides.days or self.overrides.rows):
             return {}
         before = self.weeks_before(key) if weeks_before is None else weeks_before

@@ -53,7 +53,7 @@ EVENTS = {
 
 @dataclass(frozen=True)
 class EndedRun:
-    """A run that ended, with what it was to make and what became of it.
+    """A run that ended: what it was to make, and its events.
 
     Attributes
     ----------
@@ -70,7 +70,7 @@ class EndedRun:
 
     @cached_property
     def made(self) -> set[Pair]:
-        """What it published."""
+        """Partitions that it published."""
         found = (each.step_materialization_data.materialization for each in self.events if each.is_step_materialization)
         return {("/".join(each.asset_key.path), each.partition or "") for each in found}
 
@@ -81,7 +81,7 @@ class EndedRun:
         return [each for each in found if each.check_name != ON_TIME]
 
     def failed_pairs(self) -> list[Pair]:
-        """What it should have made and did not: of the steps that failed, or of all if it ended in none."""
+        """Partitions that it should have made and did not: of the failed steps, or of all assets if no step failed."""
         steps = [each.step_key or "" for each in self.events if each.is_step_failure]
         assets = list(dict.fromkeys(filter(None, (self._asset_of(step) for step in steps)))) or list(self.assets)
         asked = [(asset, key) for asset in assets for key in self.partitions.get(asset, ("",))]
@@ -97,7 +97,7 @@ class EndedRun:
 
 @dataclass
 class RunWatch:
-    """Looks at the runs that ended since the book was written last.
+    """Reads the runs that ended since the book was last written.
 
     Parameters
     ----------
@@ -158,7 +158,7 @@ class RunWatch:
         self._open_checks(ended, book, is_failed=is_failed)
 
     def _look_again(self, book: Book) -> None:
-        """At runs that were to be run again: one that was not, after all, has failed."""
+        """At failed runs that were to be executed again: a run that was not counts as failed."""
         waiting = []
         for run_id in book.awaited_runs:
             run = self.instance.get_run_by_id(run_id)
@@ -181,7 +181,7 @@ class RunWatch:
         )
 
     def _assets(self, run: dg.DagsterRun) -> tuple[str, ...]:
-        """Assets of a run in the order of their making; its job's where it selects none."""
+        """Assets of a run in the order of their making; those of its job if it selects none."""
         selected: Iterable[dg.AssetKey] = run.asset_selection or ()
         if not selected and self.repository.has_job(run.job_name):
             selected = self.repository.get_job(run.job_name).asset_layer.executable_asset_keys
@@ -250,20 +250,20 @@ class RunWatch:
             )
 
     def _judged(self, ended: EndedRun, each: dg.AssetCheckEvaluation) -> list[Pair]:
-        """What an evaluation speaks of."""
+        """Partitions that an evaluation covers."""
         asset = "/".join(each.asset_key.path)
         keys = ("",) if each.check_name in WHOLE_ASSET_CHECKS else ended.partitions.get(asset, ("",))
         return [(asset, key) for key in keys]
 
     def _failing(self, ended: EndedRun, each: dg.AssetCheckEvaluation) -> list[Pair]:
-        """What an evaluation found faulty, as incidents wait for it."""
+        """Faulty partitions of an evaluation, as incidents name them."""
         if each.passed:
             return []
         is_whole = each.check_name in WHOLE_ASSET_CHECKS
         return self._judged(ended, each) if is_whole else self._named(ended, each)
 
     def _named(self, ended: EndedRun, each: dg.AssetCheckEvaluation) -> list[Pair]:
-        """The faulty partitions that an evaluation names in its table, else all that it speaks of."""
+        """Faulty partitions that an evaluation names in its table, else all that it covers."""
         if each.passed:
             return []
         asset = "/".join(each.asset_key.path)

@@ -78,7 +78,7 @@ class Watched:
         return Watched(tuple(markets), tuple(sorted(strategies, key=lambda each: each.name)))
 
     def read(self, store: PartitionStore, now: datetime) -> "Inventory":
-        """What they have now.
+        """What is stored of them now.
 
         Raises
         ------
@@ -90,7 +90,7 @@ class Watched:
         return Inventory(tuple(markets.values()), tuple(strategies))
 
     def holes(self, store: PartitionStore) -> list[Gap]:
-        """Weeks without bars, or without features of a group, between weeks that have some; no part of every tick."""
+        """Weeks without bars, or without features of a group, between weeks that have some; not read in every tick."""
         return [
             replace(hole, is_rejected=hole.partition in _rejected(store, asset))
             for market in self.markets
@@ -110,7 +110,7 @@ class Watched:
         return [f"{store.objects.address(key)} is {what}" for key, what in found.items()]
 
     def issue_faults(self, store: PartitionStore, now: datetime) -> list[str]:
-        """What is wrong with the issues that are stored and with `latest.json`, in words."""
+        """Faults of the stored issues and of `latest.json`, a line each."""
         found = []
         for strategy in self.strategies:
             asset, days = f"{strategy.name}/signals", strategy.market.partitions.closed_days(now)
@@ -125,7 +125,7 @@ class Watched:
 
 @dataclass(frozen=True)
 class Inventory:
-    """What all markets and strategies have."""
+    """What is stored of all markets and strategies."""
 
     markets: tuple[MarketInventory, ...]
     strategies: tuple[StrategyInventory, ...]
@@ -186,7 +186,7 @@ def read_strategy(
     model_asset, signals_asset = f"{strategy.name}/fitted_model", f"{strategy.name}/signals"
     tags = store.tags(model_asset)
     judged = judged_sessions(market, now)
-    # A model is of interest where it may serve a session that is judged.
+    # Only models that may serve a judged session matter.
     oldest = week_key(judged[0] - timedelta(weeks=strategy.max_model_age_weeks)) if judged else None
     lacking = {*market.bars_weeks, market.newest_week} - {*tags, None}
     models = {

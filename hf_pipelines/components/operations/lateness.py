@@ -1,9 +1,9 @@
-"""Lateness: what should be there by now and is not, for `hfp status`, the notifications and the checks alike.
+"""Lateness: what should be there by now and is not, for `hfp status`, the notifications and the checks.
 
 Lives here: the one decision, a pure function of what is stored, the calendar and the time. Does not live here: reading
 the store (`inventory`), the messages (`watch`), making what is late (`automation`).
 
-An alarm that is always on is ignored. So nothing is due of a market without bars; one whose `end` has passed is judged by
+An alarm that is always on is ignored. So nothing is due in a market without bars; one whose `end` has passed is judged by
 its data (a replay has no today); only the newest sessions are judged; and weeks that never had a model are listed as
 gaps, not as late.
 """
@@ -25,7 +25,7 @@ JUDGED_SESSIONS = 20
 
 @dataclass(frozen=True)
 class MarketInventory:
-    """What a market has.
+    """What is stored of a market.
 
     Attributes
     ----------
@@ -66,7 +66,7 @@ class MarketInventory:
 
 @dataclass(frozen=True)
 class StrategyInventory:
-    """What a strategy has.
+    """What is stored of a strategy.
 
     Attributes
     ----------
@@ -110,7 +110,7 @@ class StrategyInventory:
 
 @dataclass(frozen=True)
 class Expectation:
-    """Something that has to be there by a time.
+    """A partition that must be there by a time.
 
     Attributes
     ----------
@@ -135,7 +135,7 @@ class Expectation:
 
 @dataclass(frozen=True)
 class Late:
-    """Something that should be there and is not."""
+    """A partition that should be there and is not."""
 
     asset: str
     partition: str
@@ -145,7 +145,7 @@ class Late:
 
 @dataclass(frozen=True)
 class Gap:
-    """A week without a model, bars or features between weeks that have some; a backfill fills it, nothing asks for it."""
+    """A week without a model, bars or features between weeks that have some; a backfill fills it, no sensor does."""
 
     asset: str
     partition: str
@@ -213,7 +213,7 @@ def find_gaps(strategy: StrategyInventory) -> list[Gap]:
 def find_holes(
     asset: str, weeks: Collection[str], partitions: MarketPartitions, known_gaps: Collection[str] = ()
 ) -> list[Gap]:
-    """Weeks with sessions, between those of an asset that are stored, of which nothing is stored."""
+    """Weeks with sessions that are missing between the stored weeks of an asset."""
     between = partitions.weeks_between(parse_key(min(weeks)), parse_key(max(weeks))) if weeks else []
     return [
         Gap(asset, week, f"hfp materialise {asset} --from {week} --to {week}")
@@ -238,7 +238,7 @@ def is_live(partitions: MarketPartitions, now: datetime) -> bool:
 
 
 def _window(partitions: MarketPartitions, last: date) -> Sequence[date]:
-    """A few more sessions than are judged, up to `last`."""
+    """The judged sessions up to `last`, and a few before."""
     after = bisect_right(partitions.sessions, last)
     return partitions.sessions[max(after - JUDGED_SESSIONS - 2, 0) : after]
 
@@ -267,7 +267,7 @@ def _of_bars(market: MarketInventory, now: datetime, late_after: timedelta) -> I
         else:
             later = min((day for day in market.bars if day > session), default=None)
             if later is None:
-                # The newest session that has bars: a replay owes nothing after it.
+                # The newest session that has bars: nothing is due after it in a replay.
                 continue
             since, why = market.bars[later], f"{later} has bars since {_shown(market.bars[later])} and it has none"
         yield Expectation(
@@ -314,7 +314,7 @@ def _of_model(strategy: StrategyInventory, late_after: timedelta) -> Iterator[Ex
 
 
 def _retrain_remedy(strategy: StrategyInventory, week: str) -> str:
-    """What a training reads comes before it: without that it fails."""
+    """Commands in order: the inputs of a training first, without which it fails."""
     if week in strategy.rejected:
         asset = strategy.rejected[week]
         return (

@@ -4,7 +4,7 @@ Lives here: one tick over ended runs and what is late, and the delivery of messa
 (`lateness`), what opens and heals an incident (`resources.incidents`, `ended_runs`), the channel (`resources.notifier`),
 and whether this sensor itself ticks (`resources.pulse`, looked at from the web server).
 
-Dagster concept: sensor. It asks for no runs; it reports the check `on_time` where its result has changed. A failing
+Dagster concept: sensor. It requests no runs; it reports the check `on_time` where its result has changed. A failing
 receiver or store fails no tick: messages wait in the book, and the next tick reads again.
 """
 
@@ -49,7 +49,7 @@ def watch_sensor(watched: Watched) -> dg.SensorDefinition:
         minimum_interval_seconds=TICKS_A_LOOK * settings.tick_seconds(),
         default_status=dg.DefaultSensorStatus.RUNNING,
         description=(
-            "Notices failed runs, failed checks, and bars, models and signals that are late; tells each incident once, and "
+            "Notices failed runs, failed checks, and bars, models and signals that are late; reports each incident once, and "
             "once when it has healed, to the log and to the webhook in HF_WEBHOOK_URL."
         ),
     )
@@ -122,7 +122,7 @@ def _open_late(book: Book, late: Sequence[Late], now: datetime) -> None:
 def _heal_late(
     book: Book, inventory: Inventory, expected: Iterable[Expectation], store: PartitionStore, now: datetime
 ) -> None:
-    """Heal what has come; what is no longer judged is waited for all the same."""
+    """Heal what has come; a model that is no longer judged is still waited for."""
     unmet = {(each.asset, each.partition) for each in expected if not each.is_met}
     oldest = _oldest_judged(inventory, now)
     for pair in sorted(book.waiting("late") - unmet):

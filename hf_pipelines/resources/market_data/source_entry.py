@@ -95,8 +95,8 @@ class SourceEntry:
     build : callable
         The source of a market. Of delivery `files` it is a `FilesSource`: a sensor looks through its folder.
     delivery : "files", "polled" or None
-        How new sessions come: as files into a folder that a sensor watches; by asking after each close, since nothing says
-        by itself that there is more; or not at all (a fixed table, read when somebody asks for a week).
+        How new sessions arrive: as files in a folder that a sensor watches; by polling after each close, since the source
+        announces nothing; or not at all (a fixed table, read when a week is materialised).
     build_table : callable, optional
         The source of a reference table; None: it has no reference tables.
     is_checked : bool

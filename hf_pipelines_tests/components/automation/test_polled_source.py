@@ -290,7 +290,7 @@ def test_market_without_history_says_how_to_begin_and_asks_for_nothing(vendor, t
     tick = fresh.arrivals(then=datetime(2013, 2, 20, tzinfo=UTC))
     assert tick.requests == []
     assert tick.notes == (
-        "small/bars is empty: ask for its history once, it is followed from there on: hfp materialise small/bars "
+        "small/bars is empty: load its history once, later sessions follow by themselves: hfp materialise small/bars "
         "--from 2013-01-13 --to 2013-02-17",
     )
 
