@@ -31,6 +31,7 @@ from hf_pipelines.components.market_stages.bars_files import BarsFiles, check_fi
 from hf_pipelines.components.market_stages.settled_bars import settle
 from hf_pipelines.components.run_tags import WANTED_TAG
 from hf_pipelines.components.stage_asset import build_asset, build_currency_check
+from hf_pipelines.components.stage_run import StageRun
 from hf_pipelines.partitions import week_key
 from hf_pipelines.research.bars import SOURCE_SCHEMA
 from hf_pipelines.research.wording import excerpt
@@ -332,6 +333,20 @@ def test_bars_after_an_event_on_a_saturday_in_a_table_of_the_week_show_it_on_mon
     content = bars_content(small.market, dates, passed[WEEKS[1]], settled, settled.verdicts.clear())
     assert content.facts["quarantined"] == ["CCC 2013-03-02 event on a day without a session"]
     assert content.facts["events"] == ["CCC 2013-03-02 split 2 dividend 0: waits for the symbol's next bar"]
+
+
+def test_dates_of_a_week_are_computed_once_and_passed_down(small, monkeypatch):
+    small.arrive(session_bars())
+    computed: list[str] = []
+
+    def weeks_before(plan: MarketPlan, key: str, of: Any = MarketPlan.weeks_before) -> list[str]:
+        computed.append(key)
+        return of(plan, key)
+
+    monkeypatch.setattr(MarketPlan, "weeks_before", weeks_before)
+    run = StageRun(tuple(WEEKS), datetime(2013, 3, 9, tzinfo=UTC), log=None, store=small.store)
+    assert set(bars_stage(small.market).compute(run, {}).contents) == {*WEEKS}
+    assert sorted(computed) == sorted(WEEKS)
 
 
 def in_pence(symbol: str, day: date) -> pl.DataFrame:

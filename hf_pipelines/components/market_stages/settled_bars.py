@@ -48,10 +48,8 @@ class SettledBars:
     carried: pl.DataFrame
 
 
-def settle(
-    market: MarketPlan,
-    read: BarsFiles,
-) -> SettledBars:
+def settle(market: MarketPlan, read: BarsFiles) -> SettledBars:
+    """Judge the rows of all files of a run together."""
     files = {file.name: checked for of_week in read.passed.values() for file, checked in of_week}
     strays = [stray_file_events(file.frame, market.universe.roles) for each in read.strays.values() for file in each]
     stray_events = pl.concat([NO_EVENTS, *strays])
@@ -75,7 +73,7 @@ def settle(
     # Judged with the events of refused rows in place: without them a sound bar after one looks like a missed split.
     known, _ = settle_events(merged.bars, refused, calendar=calendar, is_daily=is_daily)
     verdicts = override_verdicts(judge_bars(known, calendar=calendar), known, market.overrides.rows)
-    # The first of several reasons; the others are no news of it.
+    # One reason a row is enough: the first.
     errors = verdicts.filter(pl.col("severity") == "error").unique(
         ["symbol", "session"], keep="first", maintain_order=True
     )
@@ -97,10 +95,10 @@ def follow_levels(
     settled: SettledBars,
     made: Mapping[str, list[Dispute]],
 ) -> tuple[pl.DataFrame, list[Dispute]]:
-    """Warnings of the levels in dispute in a week, and what is in dispute at its end: of the week before, of this run or
-    stored.
+    """Warnings of the levels in dispute in a week, and the disputes at its end.
 
-    It changes no bar, so a week is not out of date when what was in dispute before it is another than it was.
+    They go on from those of the week before, in `made` by this run or stored. They change no bar, so a week is not out of date
+    when the disputes before it have changed.
     """
     weeks = dates.weeks_before
     came = [settled.came[each] for each in (*weeks, dates.week) if each in settled.came]
