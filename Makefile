@@ -92,7 +92,7 @@ stack: $(STAMP)
 bench: $(STAMP)
 	@for script in benchmarks/bench_*.py; do echo "== $$script"; PYTHONPATH=. $(BIN)/python $$script || exit 1; done
 
-# Weeks of arrivals with restarts, broken and duplicate files, against the same in peace: make soak WEEKS=52 SEED=3
+# Weeks of arrivals with restarts, broken and duplicate files, against the same without faults: make soak WEEKS=52 SEED=3
 WEEKS ?= 52
 SEED ?= 0
 soak: $(STAMP)

@@ -1,7 +1,7 @@
 """Arrival script: what a vendor sends over a quarter, good and bad, by a seed.
 
 Lives here: which files arrive, in which order, with what in them, and what must have come to rest before each arrival.
-Does not live here: who plays it (`peaceful`, `soak`).
+Does not live here: who plays it (`baseline`, `soak`).
 
 Two plays of a script end alike only if both have the same behind them whenever the past changes: what was issued before
 a revision and what after it differ. So an arrival that changes a session at or before the newest one waits for rest, and
@@ -56,7 +56,7 @@ class Arrival:
     kinds : tuple of str
     files : mapping of name to bytes
     is_noise : bool
-        Broken and duplicate files, and what mends them with the very bytes of before: left out of the peaceful play.
+        Broken and duplicate files, and what mends them with the very bytes of before: left out of the baseline play.
     need : Need
     """
 

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from playwright.sync_api import Page, expect, sync_playwright
 
-from hf_pipelines_tests.checkout import PLANTED, REPOSITORY
+from hf_pipelines_tests.checkout import FAULT_INJECTION, REPOSITORY
 from hf_pipelines_tests.servers import free_port, serving
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
@@ -58,7 +58,7 @@ def web_server(data_dir: Path) -> Iterator[WebServer]:
         "HF_MLFLOW_URI": f"sqlite:///{data_dir / 'mlflow.db'}",
         "HF_POSTGRES_URL": "",
         "DAGSTER_HOME": str(data_dir / "dagster_home"),
-        "PYTHONPATH": os.pathsep.join([f"{PLANTED}", f"{REPOSITORY}"]),
+        "PYTHONPATH": os.pathsep.join([f"{FAULT_INJECTION}", f"{REPOSITORY}"]),
     }
     with serving(command, log=data_dir / "ui.log", is_ready=lambda: _is_loaded(server), env=environment, cwd=data_dir):
         yield server

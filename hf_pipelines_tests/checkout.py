@@ -28,7 +28,7 @@ from hf_pipelines_tests.forked import popen
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 # What processes do differently in tests, where they are asked to.
-PLANTED = Path(__file__).parent / "planted"
+FAULT_INJECTION = Path(__file__).parent / "fault_injection"
 COPIED = ("pyproject.toml", "workspace.yaml", "dagster.yaml")
 
 WEEK, DAY = "2013-02-24", "2013-02-25"
@@ -81,7 +81,7 @@ class Checkout:
         kept = {name: value for name, value in os.environ.items() if not name.startswith(("HF_", "DAGSTER_", "MLFLOW"))}
         return {
             **kept,
-            "PYTHONPATH": os.pathsep.join([f"{PLANTED}", f"{self.root}", f"{REPOSITORY}"]),
+            "PYTHONPATH": os.pathsep.join([f"{FAULT_INJECTION}", f"{self.root}", f"{REPOSITORY}"]),
             "PYTHONWARNINGS": "ignore",
             "HF_DATA_DIR": str(self.data),
             **self.env,

@@ -26,7 +26,7 @@ from hf_pipelines_tests.pipeline import (
 )
 
 # Not modules of this process: other processes find them on their PYTHONPATH when they start.
-collect_ignore_glob = ["planted/*"]
+collect_ignore_glob = ["fault_injection/*"]
 
 FIRST_SESSION = date(2012, 1, 3)
 

@@ -27,7 +27,7 @@ from hf_pipelines.resources.currency import CurrencyChecker
 from hf_pipelines.resources.mlflow_tracking import MLflowTracking
 from hf_pipelines.resources.parquet_io_manager import ParquetIOManager, Storage
 from hf_pipelines.resources.partition_store import PartitionStore
-from hf_pipelines_tests.planted import planted_storage
+from hf_pipelines_tests.fault_injection import kept_storage
 from hf_pipelines_tests.sample_bars import REFERENCE, random_bars
 
 TIMEZONE = "America/New_York"
@@ -250,7 +250,7 @@ class Project:
 @cache
 def _keep_migrations() -> None:
     """Each project has an instance of its own, which would read all migrations anew."""
-    planted_storage.keep_migrations()
+    kept_storage.keep_migrations()
 
 
 QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}

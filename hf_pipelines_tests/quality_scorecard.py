@@ -1,7 +1,7 @@
 """Scorecard of the rules on bars: what they catch of planted faults, and how often they ring on real bars.
 
 Lives here: the score and its table. Does not live here: the rules (`research.quality`, `research.bars`), the faults
-(`planted_faults`), the real bars (`real_bars`).
+(`injected_faults`), the real bars (`real_bars`).
 
 `make quality` writes `docs/quality.md`. Thresholds were set on half of the symbols (every other one by name) and seeds
 below 100; the table of planted faults is of the other half and of other seeds.
@@ -21,7 +21,7 @@ from hf_pipelines.research.bars import stale_bars, validate_bars
 from hf_pipelines.research.disputes import DISPUTED, follow_disputes
 from hf_pipelines.research.quality import RULES, judge_bars
 from hf_pipelines_tests import real_bars
-from hf_pipelines_tests.planted_faults import Planted, planted
+from hf_pipelines_tests.injected_faults import Planted, planted
 from hf_pipelines_tests.sample_bars import random_bars
 
 TABLE = Path(__file__).parents[1] / "docs" / "quality.md"
@@ -220,7 +220,7 @@ def main() -> int:
         "# What the rules on bars catch",
         "",
         "Written by `make quality` (`hf_pipelines_tests/quality_scorecard.py`); the rules are in the README, section",
-        '"What is checked on bars". Each fault of `hf_pipelines_tests/planted_faults.py` is planted 20 times into real bars',
+        '"What is checked on bars". Each fault of `hf_pipelines_tests/injected_faults.py` is planted 20 times into real bars',
         "without splits: 60 sessions of a random symbol before it, 40 after. Thresholds were set on every other symbol and",
         "on other seeds; this table is of the other half, which no threshold was set on.",
         "",

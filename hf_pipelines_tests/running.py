@@ -2,7 +2,7 @@
 
 Lives here: starting, killing and restarting them, launching runs through GraphQL as the web UI does, and reading what
 became of them. Does not live here: what is asserted. The copy of dagster.yaml polls faster than the project's own, and
-the daemon looks at its sensors and backfills every second (`planted_pace`), so that tests wait for seconds.
+the daemon looks at its sensors and backfills every second (`fast_daemon`), so that tests wait for seconds.
 
 Runs, events and ticks are read from Dagster's storage, not asked of the web server: an answer of it costs a tenth of a
 second of a core, and most of a test is waiting.
@@ -106,7 +106,7 @@ def merged(base: Mapping[str, Any], change: Mapping[str, Any]) -> dict[str, Any]
 def is_run_worker(process: psutil.Process) -> bool:
     """Whether a process below a code server is one that computes a run."""
     try:
-        # Forked by the fork server of runs (`planted_start`), whose name it keeps, or started anew.
+        # Forked by the fork server of runs (`forked_runs`), whose name it keeps, or started anew.
         names = (process.name(), psutil.Process(process.ppid()).name())
         return names == ("forkserver", "forkserver") or "spawn_main" in " ".join(process.cmdline())
     except psutil.Error:

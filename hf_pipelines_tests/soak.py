@@ -1,10 +1,10 @@
-"""Soak: weeks of arrivals on real processes, with everything in the way, against the same arrivals in peace.
+"""Soak: weeks of arrivals on real processes, with everything in the way, against the same arrivals without faults.
 
 Lives here: the play with broken and duplicate files and SIGKILL at random moments, and what must be equal to the
-peaceful play at its end. Does not live here: what arrives (`arrival_script`), the peaceful play (`peaceful`).
+baseline play at its end. Does not live here: what arrives (`arrival_script`), the baseline play (`baseline`).
 
 `python -m hf_pipelines_tests.soak --weeks 52 --seed 3` prints arrivals, faults, runs and losses; its status is 1 if
-anything differs. Both plays begin with the same stored history. The peaceful one runs beside the other, one arrival
+anything differs. Both plays begin with the same stored history. The baseline runs beside the other, one arrival
 ahead or more: what it has stored at rest is what the other one is waited for.
 """
 
@@ -38,10 +38,10 @@ from hf_pipelines.resources.object_store import ObjectStore
 from hf_pipelines.resources.partition_codec import VOLATILE_COLUMNS
 from hf_pipelines.resources.partition_store import PartitionStore
 from hf_pipelines_tests.arrival_script import Arrival, ArrivalScript, Need
+from hf_pipelines_tests.baseline import StateReader
 from hf_pipelines_tests.checkout import Checkout, make_checkout
 from hf_pipelines_tests.forked import popen
 from hf_pipelines_tests.landing import FOLLOWER, GROUPS, MARKET, STRATEGY, settle
-from hf_pipelines_tests.peaceful import StateReader
 from hf_pipelines_tests.pipeline import TIMEZONE, shipped_features
 from hf_pipelines_tests.running import Running, is_run_worker
 from hf_pipelines_tests.sample_bars import REFERENCE
@@ -70,7 +70,7 @@ N_SHOWN = 5
 # A run that Dagster announced to retry and did not, and one whose retry failed because the code server was away, are
 # asked for again by the sensors: in production after minutes.
 RETRY_PATIENCE_S, BACKOFFS_S = 15, (5, 15, 45)
-HURRY = f"""
+SPEEDUP = f"""
 RETRY_PATIENCE = timedelta(seconds={RETRY_PATIENCE_S})
 BACKOFF = tuple(timedelta(seconds=each) for each in {BACKOFFS_S})
 """
@@ -91,13 +91,13 @@ def make_place(folder: Path, script: ArrivalScript) -> Checkout:
     }
     checkout = make_checkout(folder / "checkout", [FOLLOWER], folder / "noisy", markets=[attributes])
     with (checkout.root / "hf_pipelines" / "components" / "automation" / "work.py").open("a") as module:
-        module.write(HURRY)
+        module.write(SPEEDUP)
     return checkout
 
 
 @dataclass
-class Peace:
-    """The peaceful play, a process beside the other one."""
+class BaselinePlay:
+    """The baseline play, a process beside the other one."""
 
     script: ArrivalScript
     process: "subprocess.Popen[bytes]"
@@ -107,7 +107,7 @@ class Peace:
 
     @property
     def data(self) -> Path:
-        return self.folder / "peaceful"
+        return self.folder / "baseline"
 
     @property
     def base(self) -> Path:
@@ -116,7 +116,7 @@ class Peace:
 
     def state(self, number: int) -> dict[str, str]:
         """What is stored at rest after `number` arrivals."""
-        wait_until(lambda: self._has(number), f"peaceful state {number}", timeout_s=REST_S * 2, every_s=0.1)
+        wait_until(lambda: self._has(number), f"baseline state {number}", timeout_s=REST_S * 2, every_s=0.1)
         return self.states[number]
 
     def _has(self, number: int) -> bool:
@@ -127,24 +127,24 @@ class Peace:
         whole = text[: text.rfind("\n") + 1]
         self._read += len(whole.encode())
         self.states += [json.loads(line) for line in whole.splitlines()]
-        assert not is_over or len(self.states) > number, f"the peaceful play ended:\n{self.log()[-3000:]}"
+        assert not is_over or len(self.states) > number, f"the baseline play ended:\n{self.log()[-3000:]}"
         return len(self.states) > number
 
     def log(self) -> str:
-        return (self.folder / "peaceful.log").read_text(errors="replace")
+        return (self.folder / "baseline.log").read_text(errors="replace")
 
 
 @contextmanager
-def peace(checkout: Checkout, script: ArrivalScript, folder: Path) -> Iterator[Peace]:
-    """Start the peaceful play; ended with the block."""
+def baseline_play(checkout: Checkout, script: ArrivalScript, folder: Path) -> Iterator[BaselinePlay]:
+    """Start the baseline play; ended with the block."""
     (folder / "states").touch()
     size = ["--weeks", str(script.weeks), "--seed", str(script.seed), "--symbols", str(script.symbols)]
-    command = [sys.executable, "-m", "hf_pipelines_tests.peaceful", *size, str(folder / "states")]
-    env = {**checkout.environment(), "HF_DATA_DIR": str(folder / "peaceful")}
-    with (folder / "peaceful.log").open("wb") as log:
+    command = [sys.executable, "-m", "hf_pipelines_tests.baseline", *size, str(folder / "states")]
+    env = {**checkout.environment(), "HF_DATA_DIR": str(folder / "baseline")}
+    with (folder / "baseline.log").open("wb") as log:
         process = popen(command, cwd=checkout.root, env=env, stdout=log, stderr=log)
     try:
-        yield Peace(script, process, folder)
+        yield BaselinePlay(script, process, folder)
     finally:
         process.kill()
         process.wait(30)
@@ -235,7 +235,7 @@ class Report:
             f"sessions issued: {self.n_issued}",
             f"losses: {len(self.lost)}{_shown(self.lost)}",
             f"double issues: {len(self.issued_twice)}{_shown(self.issued_twice)}",
-            f"differences from the peaceful play: {len(self.differences)}{_shown(self.differences)}",
+            f"differences from the baseline play: {len(self.differences)}{_shown(self.differences)}",
             f"seconds: {self.seconds:.0f}",
         ]
         return "\n".join(lines)
@@ -250,17 +250,17 @@ def _shown(found: Sequence[str]) -> str:
 
 
 class NoisyPlay:
-    """A script on real processes, with all that goes wrong; with `faults` None in peace as well."""
+    """A script on real processes, with all that goes wrong; with `faults` None without any of it."""
 
     def __init__(
         self,
         services: Running,
         script: ArrivalScript,
-        peaceful: Peace,
+        baseline: BaselinePlay,
         faults: Mapping[int, Fault] | None,
         say: Callable[[str], None],
     ) -> None:
-        self.services, self.script, self.peaceful, self.say = services, script, peaceful, say
+        self.services, self.script, self.baseline, self.say = services, script, baseline, say
         self.faults, self.is_noisy = faults or {}, faults is not None
         self.rng = Random(f"{script.seed} play")
         self.runs = Runs(services.storage)
@@ -318,10 +318,10 @@ class NoisyPlay:
         return set(arrival.files) <= {name for footer in footers if footer for name in footer.sources}
 
     def _wait_for(self, need: Need, number: int) -> None:
-        """Wait until what is stored is what the peaceful play had after `number` arrivals."""
+        """Wait until what is stored is what the baseline play had after `number` arrivals."""
         if need is Need.NOTHING:
             return
-        expected = self.peaceful.state(number)
+        expected = self.baseline.state(number)
         if need is Need.MODEL:
             expected = {key: each for key, each in expected.items() if key.startswith(f"{MODEL}/")}
         state: dict[str, str] = {}
@@ -405,17 +405,17 @@ def _let_pass(seconds: float) -> None:
 def differences(expected: Mapping[str, str], found: Mapping[str, str]) -> list[str]:
     """Partitions in words that two states do not share."""
     return [
-        f"{key}: {found.get(key, 'not there') or 'not there'}, in peace {expected.get(key, 'not there')}"
+        f"{key}: {found.get(key, 'not there') or 'not there'}, without faults {expected.get(key, 'not there')}"
         for key in sorted({*expected, *found})
         if expected.get(key) != found.get(key)
     ]
 
 
-def issue_differences(peaceful: PartitionStore, noisy: PartitionStore) -> list[str]:
+def issue_differences(baseline: PartitionStore, noisy: PartitionStore) -> list[str]:
     """Issues whose rows differ in anything but when they were made."""
     found = []
-    for day in sorted({*peaceful.partitions(SIGNALS)} & {*noisy.partitions(SIGNALS)}):
-        frames = [store.read(SIGNALS, day).frame.drop(VOLATILE_COLUMNS) for store in (peaceful, noisy)]
+    for day in sorted({*baseline.partitions(SIGNALS)} & {*noisy.partitions(SIGNALS)}):
+        frames = [store.read(SIGNALS, day).frame.drop(VOLATILE_COLUMNS) for store in (baseline, noisy)]
         if not frames[0].equals(frames[1]):
             found.append(f"weights of {day} differ")
     return found
@@ -471,9 +471,9 @@ def running_trackers(data: Path) -> int:
 
 
 def judge(report: Report, play: NoisyPlay) -> Report:
-    """Compare a play that has come to rest with the peaceful one."""
+    """Compare a play that has come to rest with the baseline."""
     script, store = play.script, play.reader.store
-    peaceful = PartitionStore(ObjectStore(str(play.peaceful.data / "storage")))
+    baseline = PartitionStore(ObjectStore(str(play.baseline.data / "storage")))
     data = play.services.checkout.data
     with suppress(AssertionError):
         # A sensor ends the tracker's runs of what was killed.
@@ -485,13 +485,13 @@ def judge(report: Report, play: NoisyPlay) -> Report:
             kind = "refused its input" if play.runs.is_refused(run) else "killed"
         report.runs[kind] += 1
     shadows = {key for key in store.objects.keys(f"_versions/{SIGNALS}")}
-    in_peace = {key for key in peaceful.objects.keys(f"_versions/{SIGNALS}")}
+    of_baseline = {key for key in baseline.objects.keys(f"_versions/{SIGNALS}")}
     report.n_issued = len(store.partitions(SIGNALS))
     report.lost += lost_sessions(store)
-    report.issued_twice += sorted(shadows ^ in_peace)
+    report.issued_twice += sorted(shadows ^ of_baseline)
     report.differences += [
-        *differences(play.peaceful.state(len(script.arrivals)), play.reader.state()),
-        *issue_differences(peaceful, store),
+        *differences(play.baseline.state(len(script.arrivals)), play.reader.state()),
+        *issue_differences(baseline, store),
         *source_differences(store, script),
         *leftovers(store),
         *(f"run {each.run_id} is left {each.status.value}" for each in play.runs.unfinished()),
@@ -510,32 +510,34 @@ def soak(
     has_postgres: bool = False,
     say: Callable[[str], None] = lambda line: None,
 ) -> Report:
-    """Play a script twice in `folder`, in peace and not, and compare."""
+    """Play a script twice in `folder`, without faults and with them, and compare."""
     script = ArrivalScript(weeks, seed, symbols)
     checkout = make_place(folder, script)
     env = {"HF_TICK_SECONDS": "2"}
     with ExitStack() as stack:
-        peaceful = stack.enter_context(peace(checkout, script, folder))
+        baseline = stack.enter_context(baseline_play(checkout, script, folder))
         if has_postgres:
             env["HF_POSTGRES_URL"] = stack.enter_context(postgres_server(folder)).url
         services = Running(checkout, folder / "instance", env)
         stack.callback(services.stop)
         services.start("code_server", "webserver")
-        peaceful.state(0)
-        shutil.copytree(peaceful.base, checkout.data)
+        baseline.state(0)
+        shutil.copytree(baseline.base, checkout.data)
         services.start("daemon")
         faults = plan_faults(script) if has_faults else None
-        play = NoisyPlay(services, script, peaceful, faults, say)
+        play = NoisyPlay(services, script, baseline, faults, say)
         return judge(play.play(), play)
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description="Weeks of arrivals with everything in the way, against peace.")
+    parser = argparse.ArgumentParser(
+        description="Weeks of arrivals with everything in the way, against the same without faults."
+    )
     parser.add_argument("--weeks", type=int, default=52)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--symbols", type=int, default=4)
     parser.add_argument("--postgres", action="store_true", help="Dagster's storage in PostgreSQL")
-    parser.add_argument("--peaceful", action="store_true", help="the real daemon without faults and noise")
+    parser.add_argument("--no-faults", action="store_true", help="the real daemon without faults and noise")
     parser.add_argument("--folder", type=Path, help="keep everything there")
     given = parser.parse_args()
     with ExitStack() as stack:
@@ -547,7 +549,7 @@ def main() -> int:
             weeks=given.weeks,
             seed=given.seed,
             symbols=given.symbols,
-            has_faults=not given.peaceful,
+            has_faults=not given.no_faults,
             has_postgres=given.postgres,
             say=lambda line: print(f"{time.monotonic() - began:6.0f} s  {line}", flush=True),
         )

@@ -36,14 +36,14 @@ def test_script_sends_every_session_once_and_again_only_where_it_is_revised(scri
 
 def test_script_with_its_noise_ends_with_the_files_of_the_one_without(script):
     noisy = laid_down(script.arrivals)
-    peaceful = laid_down([each for each in script.arrivals if not each.is_noise])
+    baseline = laid_down([each for each in script.arrivals if not each.is_noise])
     history = script.history.files
     copies = {name for name in noisy if name.endswith("-again.parquet")}
     strays = {name for each in script.arrivals if each.kinds == ("stray",) for name in each.files}
     kept = {name: each for name, each in noisy.items() if name not in copies | strays}
-    assert {**history, **kept} == {**history, **peaceful}
+    assert {**history, **kept} == {**history, **baseline}
     # A note, and a file of a Saturday, for each week but the first.
-    assert len(strays) == 2 * (script.weeks - 1) and not strays & set(peaceful)
+    assert len(strays) == 2 * (script.weeks - 1) and not strays & set(baseline)
     # A copy that differed from its original would be a second file of the session.
     assert all(noisy[name] == {**history, **noisy}[name.replace("-again", "")] for name in copies)
 

@@ -17,14 +17,14 @@ pytestmark = pytest.mark.servers
 STRATEGY = "feed_ranking"
 FRIDAY, MONDAY = date(2013, 2, 15), date(2013, 2, 25)
 SERVERS = ("code_server", "daemon")
-BRISK = {"HF_TICK_SECONDS": "1"}
+FAST_DAEMON = {"HF_TICK_SECONDS": "1"}
 WEEK, NEXT_WEEK = "2013-02-17", "2013-02-24"
 
 
 def test_fed_sessions_become_signals_and_a_week_that_begins_gets_its_model_before_mondays_signal(tmp_path):
     checkout = make_checkout(tmp_path / "checkout", [{**RANKING, "name": STRATEGY, "market": "us_tech_feed"}])
     store = checkout.store()
-    with running(checkout, tmp_path / "instance", BRISK, start=SERVERS) as services:
+    with running(checkout, tmp_path / "instance", FAST_DAEMON, start=SERVERS) as services:
         settle(services)
         assert services.runs() == [], "a fresh instance must launch nothing"
         checkout.succeed("feed", "us_tech_feed", "--init", "--until", f"{FRIDAY}")
@@ -68,7 +68,7 @@ def test_daemon_asks_a_service_for_the_weeks_since_its_history_and_makes_their_f
         del market["end"]
         checkout = make_checkout(tmp_path / "checkout", [], markets=[market])
         store = checkout.store()
-        with running(checkout, tmp_path / "instance", BRISK, start=SERVERS) as services:
+        with running(checkout, tmp_path / "instance", FAST_DAEMON, start=SERVERS) as services:
             settle(services)
             assert services.runs() == [] and server.requests == []
             # The history ends three weeks ago.

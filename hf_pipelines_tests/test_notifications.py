@@ -264,7 +264,7 @@ def test_incidents_are_told_once_and_once_when_healed_through_restarts_and_an_ab
     }
     watching.wait_for_check(is_passed=True)
 
-    # Restarted in peace: nothing is told again. No tick has failed, and nobody wrote down the webhook's address.
+    # Restarted without a fault: nothing is told again. No tick has failed, and nobody wrote down the webhook's address.
     services.kill("daemon", "code_server")
     services.start("code_server", "daemon")
     watching.wait_for_looks()

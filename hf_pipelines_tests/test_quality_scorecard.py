@@ -4,7 +4,7 @@ import polars as pl
 import pytest
 
 from hf_pipelines.research.quality import RULES
-from hf_pipelines_tests.planted_faults import FAULTS, Planted, planted
+from hf_pipelines_tests.injected_faults import FAULTS, Planted, planted
 from hf_pipelines_tests.quality_scorecard import judged, score
 from hf_pipelines_tests.sample_bars import random_bars
 

@@ -1,4 +1,4 @@
-"""A quarter of arrivals with restarts, broken and duplicate files ends as the same arrivals in peace."""
+"""A quarter of arrivals with restarts, broken and duplicate files ends as the same arrivals without faults."""
 
 import os
 import shutil
@@ -15,7 +15,7 @@ from hf_pipelines.resources.object_store import ObjectStore
 from hf_pipelines.resources.partition_codec import Content
 from hf_pipelines.resources.partition_store import PartitionStore
 from hf_pipelines_tests.arrival_script import TROUBLES, ArrivalScript
-from hf_pipelines_tests.peaceful import ASSETS, StateReader
+from hf_pipelines_tests.baseline import ASSETS, StateReader
 from hf_pipelines_tests.soak import (
     BARS,
     MODEL,
@@ -43,7 +43,7 @@ pytestmark = pytest.mark.servers
 @dataclass(frozen=True)
 class Quarter:
     report: Report
-    peaceful: PartitionStore
+    baseline: PartitionStore
     noisy: PartitionStore
 
 
@@ -52,7 +52,7 @@ def quarter(tmp_path_factory: pytest.TempPathFactory) -> Quarter:
     folder = tmp_path_factory.mktemp("quarter")
     report = soak(folder, weeks=WEEKS, seed=SEED, say=print)
     print(report.text())
-    stores = [PartitionStore(ObjectStore(str(folder / name / "storage"))) for name in ("peaceful", "noisy")]
+    stores = [PartitionStore(ObjectStore(str(folder / name / "storage"))) for name in ("baseline", "noisy")]
     return Quarter(report, *stores)
 
 
@@ -102,9 +102,9 @@ def test_quarter_keeps_the_events_of_refused_rows_and_a_row_for_every_member(qua
 def test_comparison_finds_a_lost_issue_an_old_partition_a_changed_weight_and_a_file_that_was_not_taken(
     quarter, altered
 ):
-    state = StateReader(quarter.peaceful).state()
+    state = StateReader(quarter.baseline).state()
     assert differences(state, StateReader(altered).state()) == []
-    assert lost_sessions(altered) == issue_differences(quarter.peaceful, altered) == []
+    assert lost_sessions(altered) == issue_differences(quarter.baseline, altered) == []
     assert source_differences(altered, SCRIPT) == []
 
     lost, changed = f"{SCRIPT.days[-1]}", f"{SCRIPT.days[0]}"
@@ -126,4 +126,4 @@ def test_comparison_finds_a_lost_issue_an_old_partition_a_changed_weight_and_a_f
         Content(issued.frame.with_columns(weight=-pl.col("weight"))),
         Stamp(issued.footer.code_version, run_id="", created_at=""),
     )
-    assert issue_differences(quarter.peaceful, altered) == [f"weights of {changed} differ"]
+    assert issue_differences(quarter.baseline, altered) == [f"weights of {changed} differ"]

@@ -22,11 +22,11 @@ from hf_pipelines.resources.partition_store import PartitionStore
 from hf_pipelines_tests.checkout import WEEK, built_checkout
 from hf_pipelines_tests.faulty_s3 import Fault, Faulty, faulty, through
 from hf_pipelines_tests.forked import popen
-from hf_pipelines_tests.hasty import hasty, hurry
 from hf_pipelines_tests.landing import MARKET, STRATEGY, Landing, make_landing
 from hf_pipelines_tests.pipeline import Project, files_market, ridge_strategy, session_bars, sessions_from
 from hf_pipelines_tests.running import FINISHED, RUNS, Running, running
 from hf_pipelines_tests.servers import Postgres, mlflow_server, postgres_server, s3_server, wait_until
+from hf_pipelines_tests.short_backoff import shorten_backoff, with_short_backoff
 
 BARS = f"{MARKET}/bars"
 ARRIVALS = f"{MARKET}_arrivals"
@@ -63,7 +63,7 @@ def test_fitted_model_waits_for_a_tracking_server_that_is_away_before_and_during
 ) -> None:
     built = built_checkout()
     with mlflow_server(tmp_path / "mlflow") as mlflow, faulty(mlflow.uri, tmp_path) as proxy:
-        checkout = hasty(built.checkout, tmp_path, HF_MLFLOW_URI=proxy.endpoint)
+        checkout = with_short_backoff(built.checkout, tmp_path, HF_MLFLOW_URI=proxy.endpoint)
         shutil.copytree(built.checkout.data / "storage", checkout.data / "storage")
         path = checkout.data / "storage" / MODEL / f"{WEEK}.parquet"
         path.unlink()
@@ -137,7 +137,7 @@ class Stack:
     proxy: Faulty
     database: Database
     store: PartitionStore
-    # Content hash of each week of bars, as one command in peace made them on disk.
+    # Content hash of each week of bars, as one command without faults made them on disk.
     undisturbed: dict[str, str]
 
     def hashes(self, weeks: list[str]) -> dict[str, str]:
@@ -158,7 +158,7 @@ class Stack:
 def running_stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     folder = tmp_path_factory.mktemp("faults")
     landing = make_landing(folder, weeks=24, symbols=2)
-    hurry(landing.checkout.root)
+    shorten_backoff(landing.checkout.root)
     landing.deliver_settled(landing.sessions)
     landing.checkout.succeed("materialise", BARS, "--from", landing.weeks[0], "--to", landing.weeks[-1])
     store = landing.checkout.store()

@@ -41,9 +41,9 @@ from hf_pipelines_tests.checkout import (
     built_checkout,
     make_checkout,
 )
-from hf_pipelines_tests.hasty import hasty
 from hf_pipelines_tests.running import RUNS, starting_runs
 from hf_pipelines_tests.servers import free_port, wait_until
+from hf_pipelines_tests.short_backoff import with_short_backoff
 from hf_pipelines_tests.stack_process import START_S, STOPPED, StackProcess, carriers, open_folder, stack_process
 
 pytestmark = pytest.mark.servers
@@ -287,7 +287,7 @@ def stack_prints_stores_and_sends_no_secret_when_each_of_its_servers_fails(
     variables, receiver = stack.variables(), searched.receiver
     real = dataclasses.replace(stack.checkout, env={**variables, "HF_WEBHOOK_URL": receiver.url})
     # It waits for a server that is away as often, and shorter.
-    hurried = dataclasses.replace(hasty(stack.checkout, folder), env=real.env)
+    impatient = dataclasses.replace(with_short_backoff(stack.checkout, folder), env=real.env)
 
     def hfp(checkout: Checkout, *words: str, **changed: str) -> int:
         done = dataclasses.replace(checkout, env={**checkout.env, **changed}).hfp(*words)
@@ -305,12 +305,12 @@ def stack_prints_stores_and_sends_no_secret_when_each_of_its_servers_fails(
 
     # Every server fails: no such bucket, a refused key, a tracker that is away, a refused login.
     bars = ("materialise", "us_tech/bars", "--from", WEEK)
-    assert hfp(hurried, *bars, HF_STORAGE_URI="s3://no-such-bucket/storage") == 1
-    assert hfp(hurried, *bars, AWS_ACCESS_KEY_ID="unknown") == 1
+    assert hfp(impatient, *bars, HF_STORAGE_URI="s3://no-such-bucket/storage") == 1
+    assert hfp(impatient, *bars, AWS_ACCESS_KEY_ID="unknown") == 1
     away = f"http://quant:{CANARY['MLflow']}@127.0.0.1:{free_port()}"
-    assert hfp(hurried, "retrain", "short_ranking", "--week", WEEK, HF_MLFLOW_URI=away) == 1
+    assert hfp(impatient, "retrain", "short_ranking", "--week", WEEK, HF_MLFLOW_URI=away) == 1
     refused = variables["HF_POSTGRES_URL"].replace(variables["POSTGRES_PASSWORD"], CANARY["wrong PostgreSQL"])
-    assert hfp(hurried, *bars, HF_POSTGRES_URL=refused) == 1
+    assert hfp(impatient, *bars, HF_POSTGRES_URL=refused) == 1
     assert "password authentication failed" in printed[-1]
 
     # A run fails in the stack itself, and the webhook refuses to hear of it.

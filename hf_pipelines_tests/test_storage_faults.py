@@ -24,9 +24,9 @@ from hf_pipelines.resources.storage_errors import ObjectExistsError, StorageOuta
 from hf_pipelines_tests.checkout import DAY, FIRST_BARS, WEEK, Checkout, built_checkout
 from hf_pipelines_tests.faulty_s3 import Fault, Faulty, faulty, through
 from hf_pipelines_tests.forked import popen
-from hf_pipelines_tests.hasty import hasty
 from hf_pipelines_tests.pipeline import Project
 from hf_pipelines_tests.servers import S3, s3_server, wait_until
+from hf_pipelines_tests.short_backoff import with_short_backoff
 from hf_pipelines_tests.test_faults import publish_old
 
 BARS = "us_tech/bars"
@@ -166,9 +166,9 @@ def test_create_only_put_whose_answer_is_lost_holds_the_object_once_and_its_issu
 
 
 def on_s3(proxy: Faulty, s3: S3, folder: Path) -> tuple[Checkout, PartitionStore]:
-    """A hasty checkout whose storage lies behind the proxy, and the same storage without it."""
+    """A checkout with short waits whose storage lies behind the proxy, and the same storage without it."""
     uri = f"s3://{s3.bucket}/{folder.name}/prod"
-    checkout = hasty(built_checkout().checkout, folder, **through(proxy, s3).env, HF_STORAGE_URI=uri)
+    checkout = with_short_backoff(built_checkout().checkout, folder, **through(proxy, s3).env, HF_STORAGE_URI=uri)
     return checkout, PartitionStore(ObjectStore(uri, s3.endpoint))
 
 

@@ -19,9 +19,9 @@ from hf_pipelines.research.learners import LEARNERS
 from hf_pipelines.resources import outages
 from hf_pipelines.resources.mlflow_tracking import MLflowTracking, TrackingUnavailableError
 from hf_pipelines_tests.checkout import WEEK, built_checkout
-from hf_pipelines_tests.hasty import hasty
 from hf_pipelines_tests.pipeline import Project
 from hf_pipelines_tests.servers import free_port, mlflow_server, wait_until
+from hf_pipelines_tests.short_backoff import with_short_backoff
 
 pytestmark = pytest.mark.servers
 
@@ -236,7 +236,7 @@ def test_fitted_model_whose_server_is_killed_in_mid_fit_is_published_and_a_retry
     folder, port = tmp_path / "server", free_port()
     uri = f"http://127.0.0.1:{port}"
     copy = built_checkout().checkout.copy_of_data(tmp_path / "data", HF_MLFLOW_URI=uri)
-    checkout = dataclasses.replace(hasty(copy, tmp_path / "hasty"), data=copy.data)
+    checkout = dataclasses.replace(with_short_backoff(copy, tmp_path / "short_backoff"), data=copy.data)
     before = checkout.store().footer("short_trees/fitted_model", WEEK)
     assert before is not None
     (checkout.data / "storage" / "short_trees" / "fitted_model" / f"{WEEK}.parquet").unlink()

@@ -199,7 +199,7 @@ def test_message_whose_delivery_was_not_recorded_is_sent_again_under_the_same_id
         save_book(instance, crashed)
         Delivery(partial(save_book, instance), load_book(instance), Notifier(), dg.get_dagster_logger(), NOW).run()
         assert [each for _, each in got[2:]] == [each for _, each in got[:2]]
-        # A look in peace sends nothing.
+        # A look without a fault sends nothing.
         Delivery(partial(save_book, instance), load_book(instance), Notifier(), dg.get_dagster_logger(), NOW).run()
         assert len(got) == 4
 

@@ -287,8 +287,8 @@ def test_replay_whose_file_has_arrived_and_whose_bars_and_signals_have_not_is_la
     assert late_of(fed, *strategies, now=at("2026-11-20 15:59")) == []
     assert late_of(fed, *strategies, now=at("2026-11-20 16:00")) == expected
     # With no patience at all a file that has just come is given its half hour.
-    hasty = find_late([fed], strategies, now=at("2026-11-20 10:29"), late_after=timedelta(0))
-    assert hasty == []
+    early = find_late([fed], strategies, now=at("2026-11-20 10:29"), late_after=timedelta(0))
+    assert early == []
     found = find_late([fed], strategies, now=at("2026-11-20 10:30"), late_after=timedelta(0))
     assert [(each.asset, each.partition) for each in found] == expected
     assert found[0].why == "session 2013-02-04: its file is there since 2026-11-20 10:00 UTC and it has no bars"

@@ -2,7 +2,7 @@
 
 Python imports a module of this name when it starts; `checkout` puts this folder on PYTHONPATH. Servers keep what they
 have read of their storage, and the daemon looks every HF_TEST_PACE seconds, 1 unless set; with `own` all is as ever.
-HF_TEST_FAULTS names a folder of faults. A code server that was forked forks its runs too (`planted_start`).
+HF_TEST_FAULTS names a folder of faults. A code server that was forked forks its runs too (`forked_runs`).
 """
 
 import os
@@ -16,21 +16,21 @@ PACE = os.environ.get("HF_TEST_PACE", "1")
 
 if PACE != "own":
     if any(name in COMMAND for name in SERVERS_AND_RUNS):
-        import planted_storage
+        import kept_storage
 
-        planted_storage.keep()
+        kept_storage.keep()
 
     if "dagster._daemon" in COMMAND:
-        import planted_pace
+        import fast_daemon
 
-        planted_pace.hasten(float(PACE))
+        fast_daemon.set_pace(float(PACE))
 
 if "HF_TEST_FAULTS" in os.environ:
-    import planted_faults
+    import put_faults
 
-    planted_faults.plant(Path(os.environ["HF_TEST_FAULTS"]))
+    put_faults.plant(Path(os.environ["HF_TEST_FAULTS"]))
 
 if "dagster api grpc " in COMMAND and getattr(sys, "is_forked", False):
-    import planted_start
+    import forked_runs
 
-    planted_start.fork_runs()
+    forked_runs.fork_runs()

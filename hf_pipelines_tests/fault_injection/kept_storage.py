@@ -1,4 +1,4 @@
-"""Planted storage: Dagster's SQLite storage keeps its engines, and what it has read of its migrations.
+"""Kept storage: Dagster's SQLite storage keeps its engines, and what it has read of its migrations.
 
 Dagster makes an engine for each question, which then compiles each statement anew, and reads all its migrations whenever
 an instance is opened: most of what a tick and an event cost. The statements and their answers are the same.

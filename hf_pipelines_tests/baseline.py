@@ -1,10 +1,10 @@
-"""Peaceful play: an arrival script without restarts, broken and duplicate files, on the real sensors and jobs.
+"""Baseline play: an arrival script without restarts, broken and duplicate files, on the real sensors and jobs.
 
 Lives here: evaluating the sensors of the code location in one process, executing what they ask for with the tags they
 ask for, and writing down what is stored once nothing is asked for any more. Does not live here: the script
 (`arrival_script`), the play with everything in the way (`soak`).
 
-Run as a process in a checkout: `python -m hf_pipelines_tests.peaceful --weeks 13 --seed 1 OUT`. Line k of OUT is what is
+Run as a process in a checkout: `python -m hf_pipelines_tests.baseline --weeks 13 --seed 1 OUT`. Line k of OUT is what is
 stored at rest after arrival k of the script, as JSON; the history is line 0.
 """
 

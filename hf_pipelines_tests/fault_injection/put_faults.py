@@ -1,4 +1,4 @@
-"""Planted fault: the process that puts a given object into a store dies at a given point of it.
+"""Put faults: the process that puts a given object into a store dies at a given point of it.
 
 A put is a call of obstore, or on disk a file `<key>#<number>` that is written and then renamed to its key.
 

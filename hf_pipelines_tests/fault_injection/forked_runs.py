@@ -1,4 +1,4 @@
-"""Planted start: a code server that was forked with its libraries forks its runs, instead of starting each anew.
+"""Forked runs: a code server that was forked with its libraries forks its runs, instead of starting each anew.
 
 Importing is most of what a short run costs. The project's own code is not among what is imported before: each run loads
 it from the files, as one that was started anew does.
