@@ -3,6 +3,7 @@
 import re
 import shutil
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import dagster as dg
@@ -10,6 +11,7 @@ import pytest
 
 from hf_pipelines.components.component_tree import load_components
 from hf_pipelines.components.yaml_lines import LOADING_ERRORS, FaultyYAMLError, line_of, loading_fault
+from hf_pipelines.research.backtest import CAPABILITIES, ENGINES
 from hf_pipelines.research.features import FEATURES
 from hf_pipelines.research.learners import ALIASES, LEARNERS
 from hf_pipelines.research.signals import ALIASES as RULE_ALIASES
@@ -426,3 +428,16 @@ def test_commands_on_a_project_with_a_faulty_market_name_it_and_go_on_with_the_o
     done = checkout.hfp("features", "rsi_14")
     assert done.returncode == 0 and done.stdout.startswith("technical/rsi_14")
     assert done.stderr.startswith(f"hfp: not shown, the market cannot be loaded: {fault}")
+
+
+def test_defs_that_ask_an_engine_for_what_it_does_not_simulate_name_its_line(tmp_path, monkeypatch):
+    modest = replace(ENGINES["reference"], name="modest", capabilities=frozenset(CAPABILITIES) - {"shorts"})
+    monkeypatch.setitem(ENGINES, "modest", modest)
+    old = next(line for line in (DEFS / RANKING).read_text().splitlines() if "fee_bps" in line)
+    message, line = _expect_fault(tmp_path, RANKING, old, f"{old}\n    engine: modest")
+    assert (
+        "`backtest.engine` must simulate shorts (the signal rule), was modest, which does not; take reference"
+        in message
+    )
+    (path,) = tmp_path.glob(f"*/defs/{RANKING}")
+    assert path.read_text().splitlines()[line - 1] == "    engine: modest"

@@ -28,7 +28,7 @@ from hf_pipelines.components.strategy_stages.plan import (
 )
 from hf_pipelines.components.yaml_files import component_of
 from hf_pipelines.components.yaml_lines import line_of
-from hf_pipelines.research.backtest import ENGINES
+from hf_pipelines.research.backtest import ENGINES, Execution, Fill, asked_of_engine, require_capable
 from hf_pipelines.research.costs import Costs
 from hf_pipelines.research.features.registry import names_by_group
 from hf_pipelines.research.learners import ALIASES, LEARNERS, LearnerChoice, Task, choose_learner
@@ -141,7 +141,7 @@ class BacktestSpec(dg.Model, dg.Resolvable):
     """Engine, fills and costs of the simulated account."""
 
     engine: str = "reference"
-    fill: Literal["next_open", "next_close"] = "next_open"
+    fill: Fill = "next_open"
     initial_cash_usd: float = 1_000_000.0
     fee_bps: float = 1.0
     slippage_bps: float = 2.0
@@ -151,6 +151,14 @@ class BacktestSpec(dg.Model, dg.Resolvable):
     # 10,000 basis points are all of the notional.
     _costs = ranged("fee_bps", "slippage_bps", low=0, high=10_000)
     _borrow = ranged("borrow_bps_per_year", low=0, high=1_000_000)
+
+    @property
+    def costs(self) -> Costs:
+        return Costs(fee_bps=self.fee_bps, slippage_bps=self.slippage_bps, borrow_bps_per_year=self.borrow_bps_per_year)
+
+    @property
+    def execution(self) -> Execution:
+        return Execution(fill=self.fill, initial_cash=self.initial_cash_usd)
 
 
 class Strategy(dg.Component, dg.Model, dg.Resolvable):
@@ -259,11 +267,6 @@ class Strategy(dg.Component, dg.Model, dg.Resolvable):
     @classmethod
     def _check_backtest(cls, backtest: BacktestSpec) -> BacktestSpec:
         _require_known("engine", backtest.engine, ENGINES)
-        Costs(
-            fee_bps=backtest.fee_bps,
-            slippage_bps=backtest.slippage_bps,
-            borrow_bps_per_year=backtest.borrow_bps_per_year,
-        )
         return backtest
 
     @model_validator(mode="after")
@@ -276,6 +279,13 @@ class Strategy(dg.Component, dg.Model, dg.Resolvable):
                 f"{' or '.join(sorted(learner.tasks)) or 'none of them: its members are for different ones'}."
             )
         self._require_columns(learner)
+        asked = asked_of_engine(
+            self.backtest.costs,
+            self.backtest.execution,
+            shorts=self.signal.needs.shorts,
+            max_gross=self.signal.needs.max_gross,
+        )
+        require_capable(self.backtest.engine, asked)
         if self.training.missing == "keep" and not learner.handles_missing:
             able = ", ".join(name for name, entry in sorted(LEARNERS.items()) if entry.handles_missing)
             raise ValueError(
@@ -328,14 +338,7 @@ class Strategy(dg.Component, dg.Model, dg.Resolvable):
             ),
             rule=RulePlan(name=self.signal.rule, params=dict(self.signal.params)),
             backtest=BacktestPlan(
-                engine=self.backtest.engine,
-                fill=self.backtest.fill,
-                initial_cash=self.backtest.initial_cash_usd,
-                costs=Costs(
-                    fee_bps=self.backtest.fee_bps,
-                    slippage_bps=self.backtest.slippage_bps,
-                    borrow_bps_per_year=self.backtest.borrow_bps_per_year,
-                ),
+                engine=self.backtest.engine, execution=self.backtest.execution, costs=self.backtest.costs
             ),
             max_model_age_weeks=self.max_model_age_weeks,
             track_record_weeks=self.track_record_weeks,

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from polars.testing import assert_frame_equal
 
-from hf_pipelines.research.backtest import ENGINES
+from hf_pipelines.research.backtest import ENGINES, Execution
 from hf_pipelines.research.bars import SOURCE_SCHEMA, validate_bars
 from hf_pipelines.research.costs import Costs
 from hf_pipelines.research.events import (
@@ -238,7 +238,9 @@ def account(bars: pl.DataFrame, *, shares_of: float = 1.0) -> list[float]:
     weights = pl.DataFrame([{**{name: first[name] for name in ("symbol", "session", "ts")}, "weight": shares_of}])
     weights = weights.with_columns(pl.col("ts").cast(pl.Datetime("us", "UTC")))
     costs = Costs(fee_bps=0.0, slippage_bps=0.0, borrow_bps_per_year=0.0)
-    result = ENGINES["reference"].run(weights, bars, costs, periods_per_year=252.0, initial_cash=1.0, fill="next_close")
+    result = ENGINES["reference"].run(
+        weights, bars, costs, Execution(initial_cash=1.0, fill="next_close"), periods_per_year=252.0
+    )
     return result.equity["equity"].to_list()
 
 

@@ -15,7 +15,7 @@ from hf_pipelines.components.market_stages.feature_inputs import weeks_of_bars
 from hf_pipelines.components.market_stages.plan import MarketPlan
 from hf_pipelines.components.stage import StageInput
 from hf_pipelines.partitions import parse_key, shift_week, week_key, week_start
-from hf_pipelines.research.backtest import ENGINES, BacktestResult, Fill
+from hf_pipelines.research.backtest import ENGINES, BacktestResult, Execution
 from hf_pipelines.research.bars import KEY_COLUMNS
 from hf_pipelines.research.costs import Costs
 from hf_pipelines.research.learners import ALIASES, CALIBRATIONS, LEARNERS, PREPROCESSING, LearnerChoice
@@ -85,8 +85,7 @@ class BacktestPlan:
     """A key of `ENGINES` and the account that it simulates."""
 
     engine: str
-    fill: Fill
-    initial_cash: float
+    execution: Execution
     costs: Costs
 
 
@@ -205,18 +204,14 @@ def learner_fields(plan: StrategyPlan) -> dict[str, Any]:
 
 def trading_fields(plan: StrategyPlan) -> dict[str, Any]:
     return {
-        "engine": [plan.backtest.engine, plan.backtest.fill, plan.backtest.initial_cash],
+        "engine": [plan.backtest.engine, str(plan.backtest.execution)],
         "costs": str(plan.backtest.costs),
         "periods_per_year": plan.market.bars_per_year,
     }
 
 
 def trade(plan: StrategyPlan, weights: pl.DataFrame, bars: pl.DataFrame) -> BacktestResult:
-    return ENGINES[plan.backtest.engine].run(
-        weights,
-        bars,
-        plan.backtest.costs,
-        periods_per_year=plan.market.bars_per_year,
-        initial_cash=plan.backtest.initial_cash,
-        fill=plan.backtest.fill,
+    backtest = plan.backtest
+    return ENGINES[backtest.engine].run(
+        weights, bars, backtest.costs, backtest.execution, periods_per_year=plan.market.bars_per_year
     )

@@ -1,35 +1,55 @@
-"""Backtest engines: (target weights, bars, costs) -> `BacktestResult`.
+"""Backtest engines: (target weights, bars, costs, execution) -> `BacktestResult`.
 
-Lives here: the registry of engines, one module each. Shared by all of them: `panel.py` (frames to aligned
-arrays) and `result.py` (account to frames). Not here: how weights are made (`signals.py`), costs themselves
+Lives here: the registry of engines, one module each, and what each can simulate. Shared by all of them: `panel.py` (frames to
+aligned arrays) and `result.py` (account to frames). Not here: how weights are made (`signals`), costs themselves
 (`costs.py`).
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
 import polars as pl
 
 from hf_pipelines.research.backtest.panel import TradingPanel, build_trading_panel
-from hf_pipelines.research.backtest.reference import DEFAULT_INITIAL_CASH, run_backtest, simulate
-from hf_pipelines.research.backtest.result import Account, BacktestResult, Fill, build_result
+from hf_pipelines.research.backtest.reference import run_backtest, run_reference, simulate
+from hf_pipelines.research.backtest.result import Account, BacktestResult, Execution, Fill, Fills, build_result
 from hf_pipelines.research.costs import Costs
 
 __all__ = [
+    "CAPABILITIES",
     "ENGINES",
+    "Account",
     "BacktestResult",
     "Engine",
+    "Execution",
     "Fill",
-    "Account",
+    "Fills",
     "RunBacktest",
     "TradingPanel",
+    "asked_of_engine",
     "build_result",
     "build_trading_panel",
+    "require_capable",
     "run_backtest",
     "simulate",
 ]
+
+# What a strategy may ask of an engine; an engine names those that it simulates.
+CAPABILITIES: dict[str, str] = {
+    "next_open": "fills at the open of the bar after the decision",
+    "next_close": "fills at the close of the bar after the decision",
+    "splits": "shares held and ordered are multiplied by the split ratio of the bars",
+    "dividends": "cash paid on the shares held overnight",
+    "missing_bars": "an order of a symbol without a bar is dropped and counted, its position valued at the last close",
+    "fees": "a commission in basis points of the traded notional",
+    "slippage": "slippage in basis points of the traded notional",
+    "shorts": "negative positions",
+    "leverage": "absolute weights that add up to more than equity",
+    "borrow_fee": "a fee on borrowed shares for each calendar day",
+}
 
 
 class RunBacktest(Protocol):
@@ -40,12 +60,11 @@ class RunBacktest(Protocol):
         weights: pl.DataFrame,
         bars: pl.DataFrame,
         costs: Costs,
+        execution: Execution,
         *,
         periods_per_year: float,
-        initial_cash: float = DEFAULT_INITIAL_CASH,
-        fill: Fill = "next_open",
     ) -> BacktestResult:
-        """Simulate an account that follows `weights`."""
+        """Simulate an account that follows `weights`; what it does not know of costs or execution it does not ignore."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,16 +76,67 @@ class Engine:
     name : str
         Key in `ENGINES`.
     run : RunBacktest
+        Makes an `Account` with the engine's own fills and hands it to `build_result`.
+    capabilities : frozenset of str
+        Keys of `CAPABILITIES` that it simulates; a strategy that asks for more is refused when its YAML is loaded.
     summary : str
         One line for people choosing an engine.
     """
 
     name: str
     run: RunBacktest
+    capabilities: frozenset[str]
     summary: str
+
+
+def asked_of_engine(costs: Costs, execution: Execution, *, shorts: bool, max_gross: float) -> dict[str, str]:
+    """Capabilities that a backtest needs, each with what asks for it.
+
+    Parameters
+    ----------
+    costs : Costs
+    execution : Execution
+    shorts : bool
+        Whether the signal rule gives negative weights.
+    max_gross : float
+        What its absolute weights add up to, at most.
+    """
+    asked = {
+        "fees": ("fee_bps", costs.fee_bps > 0.0),
+        "slippage": ("slippage_bps", costs.slippage_bps > 0.0),
+        "borrow_fee": ("borrow_bps_per_year", costs.borrow_bps_per_year > 0.0),
+        "shorts": ("the signal rule", shorts),
+        "leverage": ("the signal rule", max_gross > 1.0),
+    }
+    always = {execution.fill: "fill", "splits": "the bars", "dividends": "the bars", "missing_bars": "the bars"}
+    return always | {capability: source for capability, (source, is_asked) in asked.items() if is_asked}
+
+
+def require_capable(engine: str, asked: Mapping[str, str]) -> None:
+    """Refuse an engine that does not simulate what is asked for.
+
+    Raises
+    ------
+    ValueError
+        With what lacks, what asks for it, and the engines that can.
+    """
+    if not (lacking := sorted(set(asked) - ENGINES[engine].capabilities)):
+        return
+    able = sorted(name for name, entry in ENGINES.items() if set(asked) <= entry.capabilities)
+    raise ValueError(
+        f"`backtest.engine` must simulate {', '.join(f'{each} ({asked[each]})' for each in lacking)}, was {engine}, which does "
+        f"not; take {' or '.join(able) or 'less'}, or do not ask for it."
+    )
 
 
 ENGINES: dict[str, Engine] = {
     engine.name: engine
-    for engine in (Engine(name="reference", run=run_backtest, summary="Exact cash ledger, compiled by numba."),)
+    for engine in (
+        Engine(
+            name="reference",
+            run=run_reference,
+            capabilities=frozenset(CAPABILITIES),
+            summary="Exact cash ledger, compiled by numba.",
+        ),
+    )
 }

@@ -30,13 +30,34 @@ import polars as pl
 from numpy.typing import NDArray
 
 from hf_pipelines.research.backtest.panel import Floats, build_trading_panel
-from hf_pipelines.research.backtest.result import Account, BacktestResult, Fill, build_result
+from hf_pipelines.research.backtest.result import (
+    DEFAULT_INITIAL_CASH,
+    Account,
+    BacktestResult,
+    Execution,
+    Fill,
+    Fills,
+    build_result,
+)
 from hf_pipelines.research.costs import Costs
 
-DEFAULT_INITIAL_CASH = 1_000_000.0
 # An order below this fraction of equity is the rounding of weight * equity / close, not a wish to trade:
 # without it a fully invested buy and hold would "trade" a billionth of a cent a day.
 ROUNDING_ORDER = 1e-12
+
+
+def run_reference(
+    weights: pl.DataFrame, bars: pl.DataFrame, costs: Costs, execution: Execution, *, periods_per_year: float
+) -> BacktestResult:
+    """Simulate an account by the contract of engines: see `run_backtest`."""
+    return run_backtest(
+        weights,
+        bars,
+        costs,
+        periods_per_year=periods_per_year,
+        initial_cash=execution.initial_cash,
+        fill=execution.fill,
+    )
 
 
 def run_backtest(
@@ -90,7 +111,7 @@ def run_backtest(
         is_decision=panel.is_decision,
         elapsed_days=panel.elapsed_days,
     )
-    return build_result(account, panel, costs, fill=fill, periods_per_year=periods_per_year)
+    return build_result(account, panel, periods_per_year=periods_per_year)
 
 
 def simulate(
@@ -147,12 +168,13 @@ def simulate(
     _check_arguments(shape, arrays, is_decision, elapsed_days, initial_cash=initial_cash, fill=fill)
 
     filled_shares = np.zeros(shape)
+    fill_price, split_ratio = _dense(open if fill == "next_open" else close), _dense(split_ratio)
     account, unfilled_orders, unsized_orders = _compiled()(
         _dense(weights),
         is_decision,
-        _dense(open if fill == "next_open" else close),
+        fill_price,
         _dense(close),
-        _dense(split_ratio),
+        split_ratio,
         _dense(dividend),
         elapsed_days * costs.borrow_rate_per_day,
         costs.fee_rate + costs.slippage_rate,
@@ -172,13 +194,40 @@ def simulate(
         net_value=net_value,
         gross_value=net_value + 2.0 * short_value,
         traded_value=traded_value,
-        fees=traded_value * costs.fee_rate,
-        slippage=traded_value * costs.slippage_rate,
-        borrow=borrow,
+        costs={
+            "fees": traded_value * costs.fee_rate,
+            "slippage": traded_value * costs.slippage_rate,
+            "borrow": borrow,
+        },
         dividends=dividends,
-        filled_shares=filled_shares,
         unfilled_orders=int(unfilled_orders),
+        make_fills=lambda: _fills(filled_shares, fill_price, costs),
+        make_positions=lambda: _positions(filled_shares, split_ratio),
     )
+
+
+def _fills(filled_shares: Floats, fill_price: Floats, costs: Costs) -> Fills:
+    bar, symbol = np.nonzero(filled_shares)
+    shares, price = filled_shares[bar, symbol], fill_price[bar, symbol]
+    notional = np.abs(shares * price)
+    return Fills(
+        bar=bar,
+        # An order lives for one bar, so the decision was taken on the bar before the fill.
+        decision_bar=bar - 1,
+        symbol=symbol,
+        shares=shares,
+        price=price,
+        costs={"fee": notional * costs.fee_rate, "slippage": notional * costs.slippage_rate},
+    )
+
+
+def _positions(filled_shares: Floats, split_ratio: Floats) -> Floats:
+    held = np.zeros(filled_shares.shape)
+    before = np.zeros(filled_shares.shape[1])
+    for bar, filled in enumerate(filled_shares):
+        held[bar] = before * split_ratio[bar] + filled
+        before = held[bar]
+    return held
 
 
 @functools.cache

@@ -7,44 +7,90 @@ one to the other. Not here: how an account is kept (`reference.py`), what a metr
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Literal
 
 import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 
 from hf_pipelines.research import metrics
 from hf_pipelines.research.backtest.panel import Floats, TradingPanel
-from hf_pipelines.research.costs import Costs
 
 Fill = Literal["next_open", "next_close"]
 """Where a decision at the close of bar t is filled: at the open, or the close, of bar t + 1. Never on t."""
 
+DEFAULT_INITIAL_CASH = 1_000_000.0
+
+# Kinds of costs that every result has a column of, 0 where an engine does not charge them.
+COSTS_OF_BARS = ("fees", "slippage", "borrow")
+COSTS_OF_FILLS = ("fee", "slippage")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Execution:
+    """How orders are filled and what the account begins with.
+
+    Attributes
+    ----------
+    fill : {"next_open", "next_close"}
+    initial_cash : float
+        Currency of the prices.
+    """
+
+    fill: Fill = "next_open"
+    initial_cash: float = DEFAULT_INITIAL_CASH
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Fills:
+    """Fills as the engine made them, in order of time, then symbol; arrays of shape (n_fills,).
+
+    Attributes
+    ----------
+    bar, decision_bar : int array
+        Rows of the panel: the bar filled on, and the one at whose close it was decided.
+    symbol : int array
+        Columns of the panel.
+    shares, price : array
+        Signed shares, fractions allowed, and what one of them was filled at, before costs.
+    costs : mapping of str to array
+        Paid for each fill in currency, by kind: "fee", "slippage" and what else an engine charges.
+    """
+
+    bar: NDArray[np.int64]
+    decision_bar: NDArray[np.int64]
+    symbol: NDArray[np.int64]
+    shares: Floats
+    price: Floats
+    costs: Mapping[str, Floats]
+
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Account:
-    """The account after each bar, in currency; arrays of shape (n_bars,) unless said otherwise.
+    """The account after each bar, as the engine kept it, in currency; arrays of shape (n_bars,) unless said otherwise.
 
     Identities, exact up to rounding: `equity = cash + net_value`, and the change of `equity` is the gain on
-    the shares held + `dividends` - `fees` - `slippage` - `borrow`.
+    the shares held + `dividends` - every kind of `costs`.
 
     Attributes
     ----------
     equity, cash : array
-        At the close, after the bar's fills. Cash may be negative: no order is refused.
+        At the close, after the bar's fills. Cash may be negative where the engine refuses no order.
     net_value, gross_value : array
         Sum of the values of the positions, signed and absolute.
     traded_value : array
         Sum of the absolute notionals filled on the bar.
-    fees, slippage, borrow : array
-        Paid on the bar, not negative.
+    costs : mapping of str to array
+        Paid on the bar, by kind, not negative: "fees", "slippage", "borrow" and what else an engine charges.
     dividends : array
         Received on the bar; negative when paid on short positions.
-    filled_shares : array of shape (n_bars, n_symbols)
-        Signed shares bought on the bar; 0.0 where nothing was filled.
     unfilled_orders : int
         Orders dropped because the symbol had no bar to fill them on.
+    make_fills, make_positions : callable
+        What `fills` and `positions` are made by, when they are first asked for.
     """
 
     equity: Floats
@@ -52,12 +98,21 @@ class Account:
     net_value: Floats
     gross_value: Floats
     traded_value: Floats
-    fees: Floats
-    slippage: Floats
-    borrow: Floats
+    costs: Mapping[str, Floats]
     dividends: Floats
-    filled_shares: Floats
     unfilled_orders: int
+    make_fills: Callable[[], Fills]
+    make_positions: Callable[[], Floats]
+
+    @cached_property
+    def fills(self) -> Fills:
+        """Every fill."""
+        return self.make_fills()
+
+    @cached_property
+    def positions(self) -> Floats:
+        """Shares held after each bar, of shape (n_bars, n_symbols)."""
+        return self.make_positions()
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -71,7 +126,7 @@ class BacktestResult:
         at the close; `gross_exposure`, `net_exposure` as fractions of equity; `turnover`, the traded
         notional (both sides) over the equity it was decided on; `fees`, `slippage`, `borrow` paid and
         `dividends` received (negative: paid on shorts) on that bar, in currency; `drawdown`, a positive
-        fraction of the peak.
+        fraction of the peak. Another kind of cost that an engine charges has a column of its own after these.
     trades : DataFrame
         A row a fill, in order of time, then symbol. `symbol`; `session`, `ts` of the bar filled on (`ts` is
         that bar's close, also for a fill at its open); `decision_session`, `decision_ts` of the bar at whose
@@ -84,28 +139,27 @@ class BacktestResult:
         `sessions` from `start` to `end` or to the last bar.
     metrics : mapping
         Fractions and counts, NaN where undefined: see `summarise`.
+    account : Account
+        The engine's own, on the rows and columns of `panel`.
+    panel : TradingPanel
     """
 
     equity: pl.DataFrame
     trades: pl.DataFrame
     drawdowns: pl.DataFrame
     metrics: Mapping[str, float]
+    account: Account
+    panel: TradingPanel
 
 
-def build_result(
-    account: Account, panel: TradingPanel, costs: Costs, *, fill: Fill, periods_per_year: float
-) -> BacktestResult:
-    """Lay an engine's account out in frames.
+def build_result(account: Account, panel: TradingPanel, *, periods_per_year: float) -> BacktestResult:
+    """Lay an engine's account out in frames: nothing that the engine knows is computed anew.
 
     Parameters
     ----------
     account : Account
         What the engine computed on `panel`.
     panel : TradingPanel
-    costs : Costs
-        As charged in `account`.
-    fill : {"next_open", "next_close"}
-        As used by the engine.
     periods_per_year : float
         Bars in a year, to annualise with.
 
@@ -119,17 +173,20 @@ def build_result(
         If `periods_per_year` is not above zero, or equity was not above zero throughout.
     """
     equity = equity_frame(account, panel)
-    trades = trades_frame(account, panel, costs, fill=fill)
+    trades = trades_frame(account, panel)
     return BacktestResult(
         equity=equity,
         trades=trades,
         drawdowns=drawdowns_frame(equity),
         metrics=summarise(equity, account, n_trades=trades.height, periods_per_year=periods_per_year),
+        account=account,
+        panel=panel,
     )
 
 
 def equity_frame(account: Account, panel: TradingPanel) -> pl.DataFrame:
     """`BacktestResult.equity` of an account."""
+    others = {kind: paid for kind, paid in account.costs.items() if kind not in COSTS_OF_BARS}
     return pl.DataFrame(
         {
             "session": panel.session,
@@ -139,34 +196,29 @@ def equity_frame(account: Account, panel: TradingPanel) -> pl.DataFrame:
             "gross_exposure": account.gross_value / account.equity,
             "net_exposure": account.net_value / account.equity,
             "turnover": metrics.turnover(account.traded_value, account.equity),
-            "fees": account.fees,
-            "slippage": account.slippage,
-            "borrow": account.borrow,
+            **{kind: account.costs.get(kind, np.zeros(len(account.equity))) for kind in COSTS_OF_BARS},
             "dividends": account.dividends,
             "drawdown": metrics.drawdown(account.equity),
+            **others,
         }
     )
 
 
-def trades_frame(account: Account, panel: TradingPanel, costs: Costs, *, fill: Fill) -> pl.DataFrame:
+def trades_frame(account: Account, panel: TradingPanel) -> pl.DataFrame:
     """`BacktestResult.trades` of an account."""
-    rows, columns = np.nonzero(account.filled_shares)
-    prices = panel.open if fill == "next_open" else panel.close
-    shares, price = account.filled_shares[rows, columns], prices[rows, columns]
-    notional = shares * price
+    fills = account.fills
     return pl.DataFrame(
         {
-            "symbol": panel.symbols.gather(columns),
-            "session": panel.session.gather(rows),
-            "ts": panel.ts.gather(rows),
-            # An order lives for one bar, so the decision was taken on the bar before the fill.
-            "decision_session": panel.session.gather(rows - 1),
-            "decision_ts": panel.ts.gather(rows - 1),
-            "shares": shares,
-            "price": price,
-            "notional": notional,
-            "fee": np.abs(notional) * costs.fee_rate,
-            "slippage": np.abs(notional) * costs.slippage_rate,
+            "symbol": panel.symbols.gather(fills.symbol),
+            "session": panel.session.gather(fills.bar),
+            "ts": panel.ts.gather(fills.bar),
+            "decision_session": panel.session.gather(fills.decision_bar),
+            "decision_ts": panel.ts.gather(fills.decision_bar),
+            "shares": fills.shares,
+            "price": fills.price,
+            "notional": fills.shares * fills.price,
+            **{kind: fills.costs.get(kind, np.zeros(len(fills.shares))) for kind in COSTS_OF_FILLS},
+            **{kind: paid for kind, paid in fills.costs.items() if kind not in COSTS_OF_FILLS},
         }
     )
 
@@ -215,7 +267,7 @@ def summarise(equity: pl.DataFrame, account: Account, *, n_trades: int, periods_
         Return and risk, from bar returns: `total_return`, `annual_return`, `annual_volatility`,
         `sharpe_ratio`, `max_drawdown`, `hit_rate`. Activity: `turnover_per_year` (both sides),
         `mean_gross_exposure`, `n_sessions`, `n_bars`, `n_trades`, `unfilled_orders`. As fractions of the initial cash:
-        `costs_total` (fees + slippage + borrow), `fees_total`, `slippage_total`, `borrow_total`,
+        `costs_total` (all kinds of costs), `fees_total`, `slippage_total`, `borrow_total` and other kinds,
         `dividends_total`, `min_cash` (negative: money was borrowed). NaN where the data leaves a number
         undefined, e.g. the Sharpe ratio of an account that never traded, and of fewer than `ANNUAL_SESSIONS`
         sessions all that is annualised: the annual return and volatility, the Sharpe ratio, the turnover a year.
@@ -224,9 +276,8 @@ def summarise(equity: pl.DataFrame, account: Account, *, n_trades: int, periods_
     returns = metrics.returns_of(values)
     initial = values[0]
     totals = {
-        "fees_total": account.fees.sum() / initial,
-        "slippage_total": account.slippage.sum() / initial,
-        "borrow_total": account.borrow.sum() / initial,
+        f"{kind}_total": account.costs.get(kind, np.zeros(1)).sum() / initial
+        for kind in dict.fromkeys((*COSTS_OF_BARS, *account.costs))
     }
     annual = {
         "annual_return": metrics.annual_return(values, periods_per_year=periods_per_year),

@@ -267,7 +267,7 @@ def test_simulate_order_no_larger_than_the_rounding_is_not_filled(weight: float,
     ones = np.ones((2, 1))
     prices = {"open": ones, "close": ones, "split_ratio": ones, "dividend": 0.0 * ones}
     account = simulate(weights=weight * ones, **prices, costs=FREE, initial_cash=1.0)
-    assert account.filled_shares.tolist() == [[0.0], [traded]]
+    assert account.positions.tolist() == [[0.0], [traded]]
 
 
 @pytest.mark.parametrize(
