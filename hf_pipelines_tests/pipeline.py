@@ -189,8 +189,8 @@ class Project:
 
     def checker(self) -> CurrencyChecker:
         now = Clock().now()
-        listings = {asset: partial(each, now=now) for asset, each in manifests(market_of(self.market)).items()}
-        return CurrencyChecker(self.store, self.code_versions, listings)
+        manifests_now = {asset: partial(each, now=now) for asset, each in manifests(market_of(self.market)).items()}
+        return CurrencyChecker(self.store, self.code_versions, manifests_now)
 
     def run(self, assets: str | Iterable[str], first: str, last: str | None = None, *, now: str | None = None) -> Run:
         """Materialise assets for one partition, or over a range of them in one run."""

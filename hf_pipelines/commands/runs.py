@@ -143,9 +143,11 @@ class Pipeline:
         graph = self.definitions.resolve_asset_graph()
         versions = {"/".join(key.path): graph.get(key).code_version or "" for key in graph.materializable_asset_keys}
         now, markets = Clock().now(), self._watched().markets
-        listings = {asset: partial(each, now=now) for market in markets for asset, each in manifests(market).items()}
+        manifests_now = {
+            asset: partial(each, now=now) for market in markets for asset, each in manifests(market).items()
+        }
         issues = [asset for asset in versions if self.kind(asset) == SIGNALS]
-        return CurrencyChecker(self.store, versions, listings, issues)
+        return CurrencyChecker(self.store, versions, manifests_now, issues)
 
     def status(self) -> Status:
         """What markets and strategies have now, what is being made, what is late, and which incidents are open."""

@@ -82,8 +82,8 @@ def build_currency_check(
 
     def judge(context: dg.AssetCheckExecutionContext) -> dg.AssetCheckResult:
         store = context.resources.io_manager.storage.store()
-        listings = {stage.asset: partial(stage.manifest, now=context.resources.clock.now())} if stage.manifest else {}
-        checker = CurrencyChecker(store, code_versions, listings, issues)
+        manifests = {stage.asset: partial(stage.manifest, now=context.resources.clock.now())} if stage.manifest else {}
+        checker = CurrencyChecker(store, code_versions, manifests, issues)
         stored = store.partitions(stage.asset)
         asked = partitions_of_run(context.run.tags, stage.partitions) or stored
         judged = {key: checker.is_current(stage.asset, key) for key in sorted({*asked} & {*stored})}

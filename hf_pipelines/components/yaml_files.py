@@ -20,7 +20,7 @@ import dagster as dg
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from hf_pipelines.components.yaml_lines import FaultyYAMLError, Place, field_faults, line_of
+from hf_pipelines.components.yaml_lines import FaultyYAMLError, FieldPath, field_faults, line_of
 
 Component = TypeVar("Component", bound=BaseModel)
 
@@ -76,9 +76,9 @@ class FileValues:
 
     type: str
     attributes: Any
-    lines: Mapping[Place, int]
+    lines: Mapping[FieldPath, int]
 
-    def line_of(self, place: Place) -> int:
+    def line_of(self, place: FieldPath) -> int:
         """Line of a value, or of the nearest that holds it."""
         known = (("attributes", *place[:n]) for n in range(len(place), -1, -1))
         return next((self.lines[each] for each in known if each in self.lines), 1)
@@ -166,10 +166,10 @@ def component_of_values(kind: type[Component], path: Path, values: FileValues) -
     return found
 
 
-def _line_of(path: Path, values: FileValues, place: Place, fault: str) -> str:
+def _line_of(path: Path, values: FileValues, place: FieldPath, fault: str) -> str:
     """File and line of a fault: of the value that it refuses, where that stands below its field."""
     named = re.match(r"`([\w.]+)`", fault)
-    parts: Place = tuple(int(each) if each.isdigit() else each for each in named[1].split(".")) if named else ()
+    parts: FieldPath = tuple(int(each) if each.isdigit() else each for each in named[1].split(".")) if named else ()
     if place and (not parts or parts == place[-len(parts) :]):
         return f"{path}:{values.line_of(place)}"
     # The whole name first: of several learners inside of one each may have such a parameter.
@@ -241,7 +241,7 @@ class _Level:
     """A mapping or list that is being read."""
 
     is_mapping: bool
-    place: Place
+    place: FieldPath
     keys: dict[str, int] = field(default_factory=dict)
     # Of a mapping: the key whose value comes next; None where a key comes next.
     key: str | None = None
@@ -257,7 +257,7 @@ class _Level:
         return self.is_mapping and self.key is None
 
     @property
-    def next_place(self) -> Place:
+    def next_place(self) -> FieldPath:
         """Place of the value that comes next."""
         if not self.is_mapping:
             return (*self.place, self.n_values)
@@ -275,7 +275,7 @@ class _Reader:
     """
 
     events: Iterator[yaml.Event]
-    lines: dict[Place, int] = field(default_factory=dict)
+    lines: dict[FieldPath, int] = field(default_factory=dict)
     _levels: list[_Level] = field(default_factory=list)
     # Size and depth of what an alias repeats.
     _anchored: dict[str, tuple[int, int]] = field(default_factory=dict)
@@ -377,14 +377,14 @@ class _Reader:
         level.key = None
         level.n_values += 1
 
-    def _place(self) -> Place:
+    def _place(self) -> FieldPath:
         return self._levels[-1].next_place if self._levels else ()
 
     def _told(self) -> str:
         return f"`{_dotted(self._place())}`" if self._place() else "the file"
 
 
-def _dotted(place: Place) -> str:
+def _dotted(place: FieldPath) -> str:
     """Name of a field as messages have it: `universe.0.symbol`."""
     return ".".join(str(each)[:40] for each in place).removeprefix("attributes.")
 

@@ -42,13 +42,13 @@ JUDGED_BY = dict.fromkeys(
     ("features", "source", "references", "target", "cross_validation", "learner", "signal", "backtest"), _MODULES
 )
 
-Place = tuple[str | int, ...]
+FieldPath = tuple[str | int, ...]
 
 # A type that a field may have: the field, and pydantic's name of the type.
-Shape = tuple[Place, str] | None
+Shape = tuple[FieldPath, str] | None
 
 
-def field_faults(error: ValidationError, attributes: Any) -> dict[Place, str]:
+def field_faults(error: ValidationError, attributes: Any) -> dict[FieldPath, str]:
     """What pydantic found wrong with a component, one fault a field, in our form.
 
     Parameters
@@ -62,7 +62,7 @@ def field_faults(error: ValidationError, attributes: Any) -> dict[Place, str]:
     dict of tuple to str
         Fault by the keys and positions of its field; () for one of several fields.
     """
-    by_place: dict[Place, list[tuple[Shape, Any]]] = {}
+    by_place: dict[FieldPath, list[tuple[Shape, Any]]] = {}
     for each in error.errors(include_url=False):
         place, shape = _place_of(each["loc"], attributes, is_missing=each["type"] == "missing")
         by_place.setdefault(place, []).append((shape, each))
@@ -84,7 +84,7 @@ def field_faults(error: ValidationError, attributes: Any) -> dict[Place, str]:
     return told
 
 
-def _place_of(loc: Place, attributes: Any, *, is_missing: bool) -> tuple[Place, Shape]:
+def _place_of(loc: FieldPath, attributes: Any, *, is_missing: bool) -> tuple[FieldPath, Shape]:
     """Place of a fault in the values, and which of the types that a field may have pydantic speaks of."""
     place: list[str | int] = []
     shape: Shape = None
@@ -103,7 +103,7 @@ def _place_of(loc: Place, attributes: Any, *, is_missing: bool) -> tuple[Place, 
     return tuple(place), shape
 
 
-def _worded(place: Place, errors: list[Any]) -> str:
+def _worded(place: FieldPath, errors: list[Any]) -> str:
     """One fault out of what pydantic says of a field, once for each type that it may have."""
     name = ".".join(str(each)[:40] for each in place)
     first = errors[0]

@@ -37,7 +37,7 @@ class CurrencyChecker:
     store : PartitionStore
     code_versions : mapping of asset path to code version
         As the definitions say now.
-    listings : mapping of asset path to function
+    manifests : mapping of asset path to function
         For assets fed from outside: partition key to {file name: sha256} as the source shows it now; what else of the market's
         YAML single partitions hang on is listed like files.
     issues : collection of asset paths
@@ -46,7 +46,7 @@ class CurrencyChecker:
 
     store: PartitionStore
     code_versions: Mapping[str, str]
-    listings: Mapping[str, Callable[[str], Mapping[str, str]]] = field(default_factory=dict)
+    manifests: Mapping[str, Callable[[str], Mapping[str, str]]] = field(default_factory=dict)
     issues: Collection[str] = ()
     _footers: dict[tuple[str, str], Footer | None] = field(default_factory=dict)
     _known: dict[tuple[str, str], Currency] = field(default_factory=dict)
@@ -91,8 +91,8 @@ class CurrencyChecker:
         expected = self.code_versions.get(asset)
         if expected is not None and footer.code_version != expected:
             return Currency(False, f"made by code and settings {footer.code_version[:12]}, now {expected[:12]}")
-        if asset in self.listings:
-            listed = _judge_listing(footer, self.listings[asset](partition))
+        if asset in self.manifests:
+            listed = _judge_manifest(footer, self.manifests[asset](partition))
             if not listed.is_current:
                 return listed
         for upstream, hashes in footer.inputs.items():
@@ -119,9 +119,9 @@ class CurrencyChecker:
         return Currency(True)
 
 
-def _judge_listing(footer: Footer, listing: Mapping[str, str]) -> Currency:
-    names = {*footer.sources, *listing}
-    changed = sorted(name for name in names if footer.sources.get(name) != listing.get(name))
+def _judge_manifest(footer: Footer, manifest: Mapping[str, str]) -> Currency:
+    names = {*footer.sources, *manifest}
+    changed = sorted(name for name in names if footer.sources.get(name) != manifest.get(name))
     if changed:
         return Currency(False, f"source files added, changed or gone: {some_of(changed)}")
     return Currency(True)

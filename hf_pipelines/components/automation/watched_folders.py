@@ -224,14 +224,14 @@ class WatchedFolder(ABC):
             self._made_from[week] = footer.sources if footer else {}
         return self._made_from[week]
 
-    def _intent(self, listings: Mapping[str, Any], stored: Mapping[str, str], again: Mapping[str, str]) -> RunIntent:
-        """One run for the weeks of `listings`; `again`: week to the run that refused files which are gone since."""
-        weeks = tuple(sorted(listings))
+    def _intent(self, states: Mapping[str, Any], stored: Mapping[str, str], again: Mapping[str, str]) -> RunIntent:
+        """One run for the weeks of `states`; `again`: week to the run that refused files which are gone since."""
+        weeks = tuple(sorted(states))
         return RunIntent(
             job=self.market.update_job,
             assets=self.assets(weeks, stored),
             partitions=weeks,
-            state=digest(listings, {week: [stored.get(week), again.get(week)] for week in weeks}),
+            state=digest(states, {week: [stored.get(week), again.get(week)] for week in weeks}),
             because=f"new or revised files in {len(weeks)} week(s), the last {weeks[-1]}",
         )
 
