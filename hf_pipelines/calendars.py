@@ -1,6 +1,6 @@
 """Calendars: the sessions, hours and planned holidays of an exchange over a stretch of days.
 
-Lives here: asking exchange_calendars, and keeping what it said beside the compiled code. Does not live here: weeks and
+Lives here: asking exchange_calendars, and keeping its answers beside the compiled code. Does not live here: weeks and
 partitions (`partitions`).
 
 Working out the sessions of 13 years and importing pandas for it takes longer than the rest of a code location that

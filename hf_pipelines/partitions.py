@@ -30,7 +30,7 @@ CALENDAR_YEARS_AHEAD = 2
 # How far a value may look around its session in the calendar: the distance to a holiday, the month before.
 SURROUNDING_DAYS = 42
 
-# Years by which a calendar's usual year and session are told: the same for a market of three weeks and of 30 years.
+# Years by which a calendar's usual year and session are measured: the same for a market of three weeks and of 30 years.
 USUAL_YEARS = (2015, 2019)
 
 
@@ -109,7 +109,7 @@ def usual_sessions(calendar_name: str) -> tuple[int, tuple[date, datetime, datet
 
 
 def usual_breaks(calendar_name: str) -> Mapping[date, tuple[datetime, datetime]]:
-    """Breaks of the years by which `usual_sessions` are told."""
+    """Breaks of the years that `usual_sessions` is measured on."""
     return _usual_calendar(calendar_name).breaks
 
 

@@ -422,8 +422,8 @@ def test_commands_on_a_project_with_a_faulty_market_name_it_and_go_on_with_the_o
     # What is asked of the others is answered, with the fault beside it, and a watcher hears of it.
     done = checkout.hfp("status", "--strict")
     assert done.returncode == 2
-    assert "us_tech_feed" in done.stdout and f"left out, cannot be loaded: {fault}" in done.stdout
-    assert done.stderr.startswith(f"hfp: left out: {fault}") and done.stderr.count("\n") == 1
+    assert "us_tech_feed" in done.stdout and f"not loaded: {fault}" in done.stdout
+    assert done.stderr.startswith(f"hfp: not loaded: {fault}") and done.stderr.count("\n") == 1
     # The names are there for who has mistyped one.
     done = checkout.hfp("features", "rsi_14")
     assert done.returncode == 0 and done.stdout.startswith("technical/rsi_14")

@@ -10,10 +10,10 @@ import sys
 import warnings
 from collections.abc import Iterable, Sequence
 
-# What a shell says of a program that a closed pipe has ended.
+# Exit status of a program that a closed pipe has ended, as shells give it.
 BROKEN_PIPE = 128 + 13
 
-# What the arguments of most commands are.
+# Help of arguments that most commands have.
 ASSET = "path of an asset, such as us_tech/bars, us_tech/features/technical or tech_direction/fitted_model"
 PARTITION = "key of a partition, YYYY-MM-DD: the Sunday that a week begins with, or the session of signals"
 
@@ -29,34 +29,34 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         # Where the definitions notice it, Dagster makes a traceback of it.
         settings.require_sound()
-        # A command that has more to say than "done" returns its exit status.
+        # A command with more than one outcome returns its exit status.
         status = options.run(options) or 0
         sys.stdout.flush()
         return status
     except BrokenPipeError:
-        # Whoever read (`| head`) has left: nothing more is said, not at the end of the process either.
+        # The reader (`| head`) has closed the pipe: print nothing more, not at the end of the process either.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return BROKEN_PIPE
     except _expected_failures() as e:
-        told = _told(e)
-        if not told:
+        message = _message_of(e)
+        if not message:
             raise
-        print(f"hfp: {redacted(told)}", file=sys.stderr)
+        print(f"hfp: {redacted(message)}", file=sys.stderr)
         return 1
 
 
 def _expected_failures() -> tuple[type[Exception], ...]:
-    """What is told in one line; imported when it happened, since the servers' supervisor needs none of the pipeline."""
+    """Errors that are shown as one line; imported when one happened, since the servers' supervisor needs no pipeline."""
     from hf_pipelines.commands.runs import RunFailedError
     from hf_pipelines.components.yaml_lines import LOADING_ERRORS
     from hf_pipelines.resources.storage_errors import ObjectMissingError, StorageUnavailableError
     from hf_pipelines.serving.service import ServiceFailedError
 
-    told = (ValueError, RunFailedError, ObjectMissingError, StorageUnavailableError, ServiceFailedError)
-    return (*told, *LOADING_ERRORS, OSError, *_database_errors())
+    ours = (ValueError, RunFailedError, ObjectMissingError, StorageUnavailableError, ServiceFailedError)
+    return (*ours, *LOADING_ERRORS, OSError, *_database_errors())
 
 
-# What the system says of a disk that is full, or that the user may not write.
+# Errors of a disk that is full, or that the user may not write.
 DISK_CODES = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO)
 
 
@@ -66,8 +66,8 @@ def _database_errors() -> tuple[type[Exception], ...]:
     return (OperationalError,)
 
 
-def _told(error: Exception) -> str:
-    """The error in words; "" if it is none that can be told so, but a fault of the code that loads YAML."""
+def _message_of(error: Exception) -> str:
+    """The error as one line; "" for a fault of the code, which needs its traceback."""
     from hf_pipelines.components.yaml_lines import LOADING_ERRORS, loading_fault
     from hf_pipelines.resources.settings import PACKAGE_ROOT
 
@@ -241,7 +241,7 @@ def _status(options: argparse.Namespace) -> int:
     if options.json:
         print(json.dumps({**status.to_json(), "left_out": faults}, indent=1))
     else:
-        print("\n".join([*status.lines(), *(f"left out, cannot be loaded: {each}" for each in faults)]))
+        print("\n".join([*status.lines(), *(f"not loaded: {each}" for each in faults)]))
     return 2 if options.strict and (faults or not status.is_well) else 0
 
 
@@ -284,10 +284,10 @@ def _versions(options: argparse.Namespace) -> None:
 
 
 def _verify(options: argparse.Namespace) -> int:
-    from hf_pipelines.commands.store import say_progress, verify_store
+    from hf_pipelines.commands.store import print_progress, verify_store
     from hf_pipelines.resources.parquet_io_manager import open_store
 
-    return 1 if verify_store(open_store(), options.asset, print, say_progress) else 0
+    return 1 if verify_store(open_store(), options.asset, print, print_progress) else 0
 
 
 def _diff(options: argparse.Namespace) -> None:
@@ -306,7 +306,7 @@ def _features(options: argparse.Namespace) -> None:
 
     stored, faults = stored_features()
     for line in fault_lines(faults):
-        # Who has mistyped a feature looks its name up here.
+        # A user who has mistyped a feature looks its name up here.
         print(f"hfp: not shown, the market cannot be loaded: {line}", file=sys.stderr)
     _print(features_lines(options.pattern, stored=stored))
 

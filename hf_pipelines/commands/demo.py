@@ -1,6 +1,6 @@
-"""Demo: the whole pipeline on real bars, from the sample to signals, with a printed account of it.
+"""Demo: the whole pipeline on real bars, from the sample to signals, with a printed summary.
 
-Lives here: which weeks the demo makes and how its result is told. Does not live here: the pipeline.
+Lives here: which weeks the demo makes and what it prints. Does not live here: the pipeline.
 """
 
 import io
@@ -30,7 +30,7 @@ MODEL_WEEKS = 4
 TRAIN_WEEKS = 156
 LOOKBACK_WEEKS = 28
 
-# Below this Sharpe ratio a result of so few years is not told apart from luck.
+# Below this Sharpe ratio a result of so few years cannot be distinguished from luck.
 WORTH_A_LOOK = 1.0
 
 
@@ -70,16 +70,16 @@ class Demo:
             print(f"  {label:<70} {shown:<24} {'is current':>12}", flush=True)
             return
         print(f"  {label:<70} {shown:<24} ", end="", flush=True)
-        ending, told = "", io.StringIO()
+        ending, warnings = "", io.StringIO()
         try:
-            # What is told meanwhile comes after the line, not in the middle of it.
-            with redirect_stderr(told):
+            # Warnings come after the line, not in the middle of it.
+            with redirect_stderr(warnings):
                 seconds = self.pipeline.materialise(assets, stale[0], stale[-1])
             self.seconds[stage] = self.seconds.get(stage, 0.0) + seconds
             ending = f"{len(stale):>4} in {seconds:4.1f} s"
         finally:
             print(ending, flush=True)
-            print(told.getvalue(), end="", file=sys.stderr, flush=True)
+            print(warnings.getvalue(), end="", file=sys.stderr, flush=True)
 
     def _needed(self, asset: str, first: str, last: str) -> list[str]:
         keys = self.pipeline.partition_keys(asset, first, last)

@@ -50,15 +50,15 @@ def entries_lines(pattern: str | None) -> Iterator[str]:
         hint = f" (near it: {', '.join(near)})" if near else ""
         raise ValueError(f"`pattern` must match an entry{hint}, was {pattern!r}.")
     for field, name, entry in found:
-        yield f"{field}: {name}{_told(entry)}"
+        yield f"{field}: {name}{_summary(entry)}"
         params: Any = getattr(entry, "params", {})
         rows = describe_params(params) if isinstance(params, Mapping) else []
         for row in rows:
             yield f"  {row[0]} = {row[1]} ({row[2]}){': ' if row[3] else ''}{row[3]}"
 
 
-def _told(entry: Any) -> str:
-    """What an entry says of itself in a line."""
+def _summary(entry: Any) -> str:
+    """An entry in one line."""
     if isinstance(entry, Learner):
         others = [alias for alias, each in ALIASES.items() if each.name == entry.name]
         can = {
@@ -67,7 +67,7 @@ def _told(entry: Any) -> str:
             "reads earlier bars": entry.is_sequence,
             "reads no weights": not entry.takes_weights,
         }
-        told = [" or ".join(sorted(entry.tasks)), *(name for name, is_so in can.items() if is_so)]
-        return f" ({entry.family}): {', '.join(told)}" + (f"; also {', '.join(others)}" if others else "")
+        roles = [" or ".join(sorted(entry.tasks)), *(name for name, is_so in can.items() if is_so)]
+        return f" ({entry.family}): {', '.join(roles)}" + (f"; also {', '.join(others)}" if others else "")
     words = next((each for name in ("formula", "summary") if (each := getattr(entry, name, ""))), "")
     return f": {words}" if words else ""

@@ -147,7 +147,7 @@ def feature_test_lines(store: PartitionStore, market: MarketPlan, name: str) -> 
     yield f"  reads {', '.join(feature.inputs)} over {feature.window}", True
     found, damaged = _stored_evidence(store, market, feature)
     for fault in damaged:
-        yield f"  left out: {fault}", True
+        yield f"  skipped: {fault}", True
     evidence = found or _sample_evidence(market, feature)
     bars = evidence.bars
     yield (
@@ -218,7 +218,7 @@ class _Evidence:
 
 
 def _stored_evidence(store: PartitionStore, market: MarketPlan, feature: Feature) -> tuple[_Evidence | None, list[str]]:
-    """What the market stores, None if it is not enough to judge by, and what is wrong with the weeks left out."""
+    """What the market stores, None if it is not enough to judge by, and what is wrong with the weeks that were skipped."""
     n_weeks = max(feature.lookback_bars, feature.lookback_days) // 2 + 30
     bars, damaged = _sound(store, market.bars_asset, store.partitions(market.bars_asset)[-n_weeks:])
     days = [] if bars is None else bars["session"].unique().sort().to_list()

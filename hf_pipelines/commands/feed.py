@@ -58,7 +58,7 @@ class SampleReplay:
         names = sorted(each.parent.name for each in (folder / "strategies").glob("*/defs.yaml"))
         strategies = [tree.load_component(f"strategies/{each}", expected_type=Strategy) for each in names]
         feed = SampleReplay(market, history_weeks(market, [each for each in strategies if each.market == name]))
-        feed.sample  # noqa: B018 - a universe that the sample does not know is told here
+        feed.sample  # noqa: B018 - raises for symbols that the sample does not have
         return feed
 
     @property

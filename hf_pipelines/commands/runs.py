@@ -43,7 +43,7 @@ from hf_pipelines.resources.settings import PACKAGE_ROOT
 
 
 class RunFailedError(RuntimeError):
-    """A run failed; the message is what its first failed step said."""
+    """A run failed; the message is that of its first failed step."""
 
 
 def require_market(name: str) -> None:
@@ -71,8 +71,8 @@ def load_market(name: str) -> MarketPlan:
     """
     require_market(name)
     tree, faults = tree_of_sound_files(PACKAGE_ROOT.parent)
-    if told := faults.get(tree.defs_module_path / "markets" / name):
-        raise FaultyYAMLError(told)
+    if fault := faults.get(tree.defs_module_path / "markets" / name):
+        raise FaultyYAMLError(fault)
     return tree.load_component(f"markets/{name}", expected_type=Market).plan
 
 
@@ -115,7 +115,7 @@ class Pipeline:
     def open() -> "Pipeline":
         """Open the instance below DAGSTER_HOME and the configured store.
 
-        Components that cannot be loaded are named on stderr and left out: a fault of one must not stop work on the others.
+        Components that cannot be loaded are named on stderr and skipped: a fault of one must not stop work on the others.
         """
         settings.prepare_dagster_home()
         # A command prints its own lines; the runs' logs are in the instance.
@@ -127,7 +127,7 @@ class Pipeline:
         except FaultyYAMLError:
             definitions, faults = sound_defs()
             for line in fault_lines(faults):
-                print(f"hfp: left out: {line}", file=sys.stderr)
+                print(f"hfp: not loaded: {line}", file=sys.stderr)
         return Pipeline(definitions, dg.DagsterInstance.get(), Storage().store(), faults)
 
     def assets(self) -> list[str]:
@@ -268,7 +268,7 @@ class Pipeline:
         Raises
         ------
         RunFailedError
-            With what the first failed step said.
+            With the message of the first failed step.
         """
         began = perf_counter()
         run_id = str(uuid4())
@@ -285,11 +285,11 @@ class Pipeline:
             raise_on_error=False,
             run_config={"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}},
         )
-        # Said of a failed run too: its other partitions are published, and may have faults of their own.
+        # Printed for a failed run too: its other partitions are published, and may have faults of their own.
         for each in result.get_asset_check_evaluations():
             if not each.passed:
-                asset, told = "/".join(each.asset_key.path), (each.description or "it failed").replace("\n", "\n    ")
-                print(f"{each.severity.value}: check {each.check_name} of {asset}: {told}", file=sys.stderr)
+                asset, text = "/".join(each.asset_key.path), (each.description or "it failed").replace("\n", "\n    ")
+                print(f"{each.severity.value}: check {each.check_name} of {asset}: {text}", file=sys.stderr)
         if not result.success:
             raise RunFailedError(first_failure(result.all_events)[1])
         return perf_counter() - began

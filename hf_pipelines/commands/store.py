@@ -100,19 +100,19 @@ def _some(names: Sequence[str]) -> str:
 
 
 def verify_store(store: PartitionStore, asset: str | None, say: Say, progress: Say) -> list[Mismatch]:
-    """Look at every object; says each mismatch when it is found, and the sum."""
+    """Look at every object; prints each mismatch when it is found, and the sum."""
     if asset is not None:
         require_stored(store, asset)
     found: list[Mismatch] = []
-    n_bytes, looked, told = 0, Looked(0, 0, 0, ()), monotonic()
+    n_bytes, looked, shown_at = 0, Looked(0, 0, 0, ()), monotonic()
     now = datetime.now(UTC)
     for looked in verify(store, asset, now=now):
         n_bytes += looked.n_bytes
         found.extend(looked.mismatches)
         for each in looked.mismatches:
             say(plain(f"MISMATCH {each}"))
-        if monotonic() - told >= PROGRESS_EVERY_S:
-            told = monotonic()
+        if monotonic() - shown_at >= PROGRESS_EVERY_S:
+            shown_at = monotonic()
             progress(f"{looked.number:,} of {looked.of:,} objects, {n_bytes / 1e6:,.0f} MB, mismatches: {len(found)}")
     for each in latest_mismatches(store, asset, now):
         found.append(each)
@@ -256,18 +256,26 @@ def features_lines(
         raise ValueError(f"`pattern` must match a feature{hint}, was {pattern!r}.")
     for each in found:
         yield from textwrap.wrap(f"{each.group}/{each.name}  {each.window}", width, subsequent_indent="  ")
-        told = [("formula", each.formula), ("inputs", ", ".join(each.inputs)), ("source", each.source)]
+        lines = [("formula", each.formula), ("inputs", ", ".join(each.inputs)), ("source", each.source)]
         if stored is not None:
-            told.append(("stored by", ", ".join(stored.get(each.name, ())) or "no market"))
-        for label, text in told:
+            lines.append(("stored by", ", ".join(stored.get(each.name, ())) or "no market"))
+        for label, text in lines:
             if text:
                 yield from textwrap.wrap(f"{label}: {text}", width, initial_indent="    ", subsequent_indent="      ")
     yield f"{len(found)} of {len(FEATURES)} features"
 
 
-def say_progress(line: str) -> None:
-    """A line for who waits, apart from what the command answers."""
+def print_progress(line: str) -> None:
+    """Print a line of progress to stderr, apart from the command's result."""
     print(line, file=sys.stderr, flush=True)
 
 
-__all__ = ["CURRENT", "diff_lines", "features_lines", "restore_lines", "say_progress", "verify_store", "versions_lines"]
+__all__ = [
+    "CURRENT",
+    "diff_lines",
+    "features_lines",
+    "restore_lines",
+    "print_progress",
+    "verify_store",
+    "versions_lines",
+]

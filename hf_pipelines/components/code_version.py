@@ -97,7 +97,7 @@ def code_version(*roots: Any, fields: Mapping[str, Any], chosen_from: Collection
 class _Reader:
     """Reads objects into text.
 
-    A function is told by its source and by what it holds; what it finds by name is told once a function, in `functions`:
+    A function is read as its source and what it holds; what it finds by name is read once a function, in `functions`:
     functions that call each other are no circle then, and it does not matter which of them is met first.
     """
 

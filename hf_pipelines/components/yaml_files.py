@@ -1,8 +1,8 @@
 """YAML files: what a component's file must be before anything is loaded from it, and the values it gives.
 
 Lives here: the rules of the file itself (size, text, one document, no key twice, a known type, templates of environment
-variables only), told with their lines. Does not live here: what its fields mean (`market`, `strategy`), and how their faults
-are told (`yaml_lines`).
+variables only), named with their lines. Does not live here: what its fields mean (`market`, `strategy`), and how their faults
+are worded (`yaml_lines`).
 """
 
 import os
@@ -150,11 +150,11 @@ def component_of_values(kind: type[Component], path: Path, values: FileValues) -
     try:
         found = kind.model_validate(values.attributes)
     except ValidationError as e:
-        told = field_faults(e, values.attributes)
+        faults = field_faults(e, values.attributes)
         raise FaultyYAMLError(
             "\n".join(
                 f"{_line_of(path, values, place, fault)}: {fault}"
-                for place, fault in sorted(told.items(), key=lambda each: values.line_of(each[0]))
+                for place, fault in sorted(faults.items(), key=lambda each: values.line_of(each[0]))
             )
         ) from e
     name = getattr(found, "name", folder.name)
@@ -300,7 +300,7 @@ class _Reader:
                 case yaml.AliasEvent() if event.anchor not in self._anchored or self._levels[-1].awaits_key:
                     yield (
                         line,
-                        f"{self._told()} must be a value of its own or one that has ended, was *{(event.anchor or '')[:40]}.",
+                        f"{self._named()} must be a value of its own or one that has ended, was *{(event.anchor or '')[:40]}.",
                     )
                     return
                 case yaml.AliasEvent():
@@ -315,7 +315,7 @@ class _Reader:
                 case yaml.MappingStartEvent() | yaml.SequenceStartEvent():
                     yield from self._marked(event, line)
                     if self._levels and self._levels[-1].awaits_key:
-                        yield line, f"the keys of {self._told()} must be names, was a list or mapping."
+                        yield line, f"the keys of {self._named()} must be names, was a list or mapping."
                         return
                     if len(self._levels) == MAX_DEPTH:
                         yield line, f"the file must nest at most {MAX_DEPTH} deep, was deeper."
@@ -346,7 +346,7 @@ class _Reader:
             name = _dotted((*level.place, key))
             yield line, f"`{name}` must be given once, was given on line {level.keys[key]} too; remove one of them."
         if TEMPLATE.search(key):
-            yield line, f"the keys of {self._told()} must be names, was {key[:40]!r}."
+            yield line, f"the keys of {self._named()} must be names, was {key[:40]!r}."
         if not level.place and key not in TOP_KEYS:
             yield line, f"`{key[:40]}` must be among {', '.join(TOP_KEYS)}, was none of them; is it misspelt?"
         level.keys.setdefault(key, line)
@@ -355,17 +355,17 @@ class _Reader:
 
     def _value(self, text: str, line: int) -> Iterator[tuple[int, str]]:
         if len(text) > MAX_TEXT:
-            yield line, f"{self._told()} must have at most {MAX_TEXT} characters, was of {len(text)}."
+            yield line, f"{self._named()} must have at most {MAX_TEXT} characters, was of {len(text)}."
         elif self._place() == ("type",):
             yield from ((line, fault) for fault in _type_faults(text))
         else:
-            yield from ((line, f"{self._told()} {fault}") for fault in _template_faults(text))
+            yield from ((line, f"{self._named()} {fault}") for fault in _template_faults(text))
         self._value_ends(line)
 
     def _marked(self, event: yaml.NodeEvent, line: int) -> Iterator[tuple[int, str]]:
         tag = getattr(event, "tag", None)
         if tag and tag not in ("!", "tag:yaml.org,2002:str"):
-            yield line, f"{self._told()} must be plain YAML, was with the tag {tag[:80]!r}; remove the tag."
+            yield line, f"{self._named()} must be plain YAML, was with the tag {tag[:80]!r}; remove the tag."
 
     def _value_ends(self, line: int, size: int = 1, depth: int = 0) -> None:
         if not self._levels:
@@ -380,7 +380,7 @@ class _Reader:
     def _place(self) -> FieldPath:
         return self._levels[-1].next_place if self._levels else ()
 
-    def _told(self) -> str:
+    def _named(self) -> str:
         return f"`{_dotted(self._place())}`" if self._place() else "the file"
 
 

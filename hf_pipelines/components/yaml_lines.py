@@ -71,7 +71,7 @@ def field_faults(error: ValidationError, attributes: Any) -> dict[FieldPath, str
         shape for errors in by_place.values() for shape, each in errors if shape and each["type"] == "literal_error"
     }
     open_fields = {shape[0] for errors in by_place.values() for shape, _ in errors if shape and shape not in refused}
-    told = {}
+    faults = {}
     for place, errors in by_place.items():
         meant = [
             each
@@ -80,8 +80,8 @@ def field_faults(error: ValidationError, attributes: Any) -> dict[FieldPath, str
         ]
         judges = JUDGED_BY.get(str(place[0]), ()) if place else ()
         if meant and {each[:1] for each in by_place}.isdisjoint((judge,) for judge in judges):
-            told[place] = _worded(place, meant)
-    return told
+            faults[place] = _worded(place, meant)
+    return faults
 
 
 def _place_of(loc: FieldPath, attributes: Any, *, is_missing: bool) -> tuple[FieldPath, Shape]:
@@ -109,8 +109,8 @@ def _worded(place: FieldPath, errors: list[Any]) -> str:
     first = errors[0]
     kind = first["type"]
     if kind == "value_error":
-        told = str(first["ctx"]["error"])
-        return told if told.startswith("`") else f"`{name}` {told}"
+        rule = str(first["ctx"]["error"])
+        return rule if rule.startswith("`") else f"`{name}` {rule}"
     if kind == "missing":
         return f"`{name}` must be given, was missing."
     if kind == "extra_forbidden":
@@ -118,8 +118,8 @@ def _worded(place: FieldPath, errors: list[Any]) -> str:
     names = [name for each in errors if each["type"] == "literal_error" for name in _expected(each)]
     rules = [f"be one of {', '.join(dict.fromkeys(names))}"] if names else []
     rules += [RULES.get(each["type"].split("_")[0], f"be right ({each['msg']})") for each in errors if not names]
-    told = " or ".join(dict.fromkeys(rules)).replace(" or be ", " or ")
-    return f"`{name or 'attributes'}` must {told}, was {_shown(first['input'])}{_remedy(kind, first['input'])}."
+    rule = " or ".join(dict.fromkeys(rules)).replace(" or be ", " or ")
+    return f"`{name or 'attributes'}` must {rule}, was {_shown(first['input'])}{_remedy(kind, first['input'])}."
 
 
 def _expected(error: Any) -> list[str]:
@@ -174,14 +174,14 @@ def fault_of(error: Exception, defs: Path) -> str:
     Exception
         `error` itself.
     """
-    if told := loading_fault(error, defs):
-        return told
+    if fault := loading_fault(error, defs):
+        return fault
     raise error
 
 
 def fault_lines(faults: Mapping[Path, str]) -> list[str]:
     """Every line of the faults of several components."""
-    return [line for told in faults.values() for line in told.splitlines()]
+    return [line for fault in faults.values() for line in fault.splitlines()]
 
 
 def line_of(folder: Path, field: str, fault: str = "") -> str:

@@ -60,14 +60,14 @@ def _s3(bucket: str, prefix: str, folder: str, inst_data: ConfigurableClassData 
     from dagster_aws.s3.compute_log_manager import S3ComputeLogManager
 
     class BoundedS3ComputeLogManager(S3ComputeLogManager):
-        """A failed upload is told in the process' log; the run goes on."""
+        """A failed upload is logged by the process; the run goes on."""
 
         def upload_to_cloud_storage(self, log_key: Any, io_type: Any, partial: bool = False) -> None:
             try:
                 super().upload_to_cloud_storage(log_key, io_type, partial)
             except (Boto3Error, BotoCoreError, ClientError) as e:
-                said = f"the log {'/'.join(log_key)} could not be stored in s3://{bucket}/{prefix}: {e}"
-                logger.warning(redacted(said))
+                message = f"the log {'/'.join(log_key)} could not be stored in s3://{bucket}/{prefix}: {e}"
+                logger.warning(redacted(message))
 
     forbid_metadata()
     endpoint = check_endpoint(settings.s3_endpoint())

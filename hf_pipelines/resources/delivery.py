@@ -1,6 +1,6 @@
-"""Delivery: messages of a book of incidents to the log and the webhook, at least once, without holding anybody up.
+"""Delivery: messages of a book of incidents to the log and the webhook, at least once, without blocking the caller.
 
-Lives here: the order, the patience with a receiver that is away. Does not live here: what is told (`incidents`), the
+Lives here: the order, and retries while a receiver is away. Does not live here: what is sent (`incidents`), the
 channel (`notifier`).
 """
 
@@ -23,7 +23,7 @@ LONGEST_PAUSE = timedelta(minutes=10)
 
 @dataclass
 class Delivery:
-    """Tells what is pending, and crosses out in the book what was delivered.
+    """Sends what is pending, and removes from the book what was delivered.
 
     Parameters
     ----------

@@ -1,7 +1,7 @@
 """Feature files: the Parquet files of a group over some weeks, and what is fetched of each.
 
 Lives here: opening files by their keys (their ends first), refusing what is not what was published, reading some columns of
-some days. Does not live here: what a reader asks for and is told where something is not (`feature_reader`).
+some days. Does not live here: what a reader asks for, and the errors where something is missing (`feature_reader`).
 """
 
 import io

@@ -136,7 +136,7 @@ def _offered(
 def _select(
     files: Mapping[str, GroupFiles], offered: Mapping[str, list[str]], columns: Sequence[str] | None
 ) -> Mapping[str, list[str]]:
-    """Features to read of each group, those without any left out."""
+    """Features to read of each group, without the groups that have none."""
     if columns is None:
         return offered
     known = {f"{group}/{feature}": feature for group, features in offered.items() for feature in features}
@@ -220,7 +220,7 @@ def _absence(store: PartitionStore, market: str, files: Mapping[str, GroupFiles]
         groups = _stored_groups(store, market)
         asked = next((group for group in lacking if group not in groups), lacking[0])
         asset, missing = files[asked].asset, files[asked].missing
-        said, command = str(missing_error(asset, missing)).split("; materialise it first: ")
+        missed, command = str(missing_error(asset, missing)).split("; materialise it first: ")
         if not groups:
             markets = [each for each in store.objects.folders() if _stored_groups(store, each)]
             return ValueError(
@@ -238,7 +238,7 @@ def _absence(store: PartitionStore, market: str, files: Mapping[str, GroupFiles]
     is_gap = stored[0] < missing[0] and missing[-1] < stored[-1]
     when = "" if is_gap else "if the market has sessions then, "
     return ValueError(
-        f"{said}; weeks stored: {len(stored)}, {stored[0]} to {stored[-1]}; {when}materialise it first: {command}"
+        f"{missed}; weeks stored: {len(stored)}, {stored[0]} to {stored[-1]}; {when}materialise it first: {command}"
     )
 
 

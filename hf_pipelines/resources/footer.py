@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass
 # 2: where sessions have hashes the content's is made of them.
 FOOTER_VERSION = 2
 
-# Kinds that somebody asks for. The others are, like these, the noun of what an asset holds: `features`, `backtest`.
+# Kinds that code asks for. The others too are the noun of what an asset holds: `features`, `backtest`.
 BARS = "bars"
 FITTED_MODEL = "fitted_model"
 SIGNALS = "signals"

@@ -45,7 +45,7 @@ class FreshFeatures:
     def close(self) -> None:
         """End the process, if there is one."""
         if self._child is not None:
-            # It ends by itself when nothing more can come.
+            # It ends when its input is closed.
             assert self._child.stdin is not None and self._child.stdout is not None
             self._child.stdin.close()
             self._child.stdout.close()

@@ -1,4 +1,4 @@
-"""Incidents: what went wrong, told once when it opens and once when it has healed.
+"""Incidents: what went wrong, reported once when it opens and once when it has healed.
 
 Lives here: the book of open incidents and of messages still to be delivered, and the rules by which one is opened or
 healed. Does not live here: noticing (`components.operations`, `pulse`), delivering (`delivery`), when (the sensor
@@ -28,7 +28,7 @@ BOOK_KEY = "hf_pipelines/incidents"
 STOPPED_KEY = "hf_pipelines/stopped"
 BOOK_VERSION = 1
 
-# What nobody has healed in a quarter is no longer waited for; the runs are still in the web UI.
+# An incident that has not healed in a quarter is dropped; its runs are still in the web UI.
 FORGOTTEN_AFTER = timedelta(days=90)
 
 # A message is read on a phone.
@@ -75,7 +75,7 @@ class Incident:
             partition=self.partition,
             severity=self.severity,
             cause=cause,
-            # What has healed asks nothing of anybody.
+            # A healed incident has no remedy.
             remedy=self.remedy if event == "opened" else "",
             url=self.url,
             at=_stamp(at),
@@ -101,7 +101,7 @@ class Book:
     seen_runs : mapping of run id to time
         Runs looked at that ended shortly before `runs_until`.
     awaited_runs : list of run id
-        Failed runs that Dagster said it would run again.
+        Failed runs that Dagster will run again.
     refusals : int
         How often in a row the webhook took nothing.
     retry_at : str
@@ -142,7 +142,7 @@ class Book:
         partition : str, optional
             What is shown; default the partitions of the first asset.
         can_heal : bool
-            Whether what is waited for can ever come; if not, it is told once and not kept.
+            Whether what is waited for can ever come; if not, it is reported once and not kept.
         seed : str
             What makes its id differ from that of an earlier incident of the same pairs, such as the run.
         """
@@ -188,7 +188,7 @@ class Book:
         self.open = remaining
 
     def forget_old(self, now: datetime) -> None:
-        """Drop incidents that nobody healed for a quarter."""
+        """Drop incidents that have not healed for a quarter."""
         oldest = _stamp(now - FORGOTTEN_AFTER)
         self.open = [each for each in self.open if each.opened_at >= oldest]
 

@@ -75,7 +75,7 @@ def _postgres(url: str, inst_data: ConfigurableClassData | None) -> Any:
     except (ArgumentError, ValueError):
         is_postgres = False
     if is_postgres and url.partition("://")[2].partition("?")[0].count("@") > 1:
-        # Which of them ends the password is anybody's guess, and the rest would be shown as a host.
+        # Which of them ends the password cannot be known, and the rest would be shown as a host.
         raise StorageUnavailableError(
             "`HF_POSTGRES_URL` must have one @, before the host, had more; write an @ in its password as %40."
         )

@@ -1,11 +1,11 @@
 """Issues: the signals that were issued, and `latest.json`, which names the newest for readers that want no listing.
 
 Lives here: which stored issue is the newest that can be one, what is wrong with `latest.json`, writing it. Does not live here:
-issuing (`partition_store`), who calls for it (`parquet_io_manager`, `components.automation`).
+issuing (`partition_store`), the callers (`parquet_io_manager`, `components.automation`).
 
 An issue counts if its bytes are those that were published, for its own day, by a model that the store has or had, and not for
 a day to come. An issue that is gone is not derived from anything: it is put back from a backup, and until then `latest.json`
-goes on to name it, so that nobody trades an older one as the newest.
+goes on to name it, so that an older one is never traded as the newest.
 """
 
 import json
@@ -32,7 +32,7 @@ def latest_key(asset: str) -> str:
 
 
 def issue_fault(store: PartitionStore, asset: str, day: str, now: datetime, payload: bytes | None = None) -> str:
-    """Why a stored issue can be none, in words; "" if it can. `payload`: its bytes, where they have been read."""
+    """Why a stored object cannot be an issue; "" if it can. `payload`: its bytes, where they have been read."""
     try:
         payload = store.payload(asset, day) if payload is None else payload
         stored = decode(payload, asset=asset, partition=day)
@@ -58,7 +58,7 @@ def _models(store: PartitionStore, inputs: Mapping[str, Mapping[str, str]]) -> s
         try:
             current = store.footer(asset, week)
         except StoredPartitionError:
-            # Damaged, and named by who reads it; it was there.
+            # Damaged: its readers name it. It was there.
             found.add(inputs[asset][week])
             continue
         found |= {current.content_hash} if current else set()
@@ -110,8 +110,8 @@ def latest_of(store: PartitionStore, asset: str, day: str) -> bytes:
 def named_day(store: PartitionStore, asset: str) -> str | None:
     """Day that `latest.json` names; None if it names none."""
     try:
-        said = json.loads(store.objects.get(latest_key(asset), max_bytes=MAX_LATEST_BYTES))
-        day = str(said["day"])
+        latest = json.loads(store.objects.get(latest_key(asset), max_bytes=MAX_LATEST_BYTES))
+        day = str(latest["day"])
     except (ObjectMissingError, StoredPartitionError, ValueError, KeyError, TypeError):
         return None
     return day if is_partition_key(day) else None

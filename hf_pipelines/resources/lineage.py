@@ -1,7 +1,7 @@
 """Lineage: which contents the store holds, which were made from which, and what still needs an earlier one.
 
-Lives here: contents of partitions by key and by hash, and the readers of each. Does not live here: removing what nobody
-needs (`retention`), comparing bytes with hashes (`verification`).
+Lives here: contents of partitions by key and by hash, and the readers of each. Does not live here: removing what is not
+needed (`retention`), comparing bytes with hashes (`verification`).
 """
 
 import difflib
@@ -107,7 +107,7 @@ def list_kept(store: PartitionStore, asset: str, partitions: Collection[str]) ->
     Of a single partition all bytes are looked at, of several the ends of the files: a bit that was flipped in the middle
     is `verify`'s to find.
     """
-    # Who reads a content is found from what is current: every footer is looked at once.
+    # The readers of a content are found from what is current: every footer is read once.
     references = find_references(store, current_footers(store))
     found = {}
     for partition in partitions:

@@ -2,7 +2,7 @@
 
 Lives here: finding, opening and ending tracker runs. Does not live here: what is logged (`components.strategy_stages`).
 
-Dagster concept: resource. dagster-mlflow's class makes the connection and the experiment; its `_setup` is left out. That
+Dagster concept: resource. dagster-mlflow's class makes the connection and the experiment; its `_setup` is not called. That
 one makes a run the active one of the whole process, leaves it RUNNING when assets are materialised, and lets parallel
 steps create two. Ours are found by tags and named in every call, so no run is active: a retry (a new Dagster run with
 the same root) re-attaches to the run it left.
@@ -221,7 +221,7 @@ def _answering(uri: str, message: Callable[[str], str]) -> Iterator[None]:
 
 
 def _reason(error: Exception, uri: str) -> str:
-    """What was said, without what is secret in an address that need not be that of the environment."""
+    """The message of an error, without what is secret in an address that need not be that of the environment."""
     text = redacted(str(error).split("\n")[0])
     for secret in secrets_of(uri):
         text = text.replace(secret, MARK)

@@ -46,7 +46,7 @@ class Notification:
     Attributes
     ----------
     id : str
-        Of the incident. A message may come twice after a crash: (`id`, `event`) tells it apart.
+        Of the incident. A message may come twice after a crash: (`id`, `event`) identifies it.
     event : str
         "opened" or "healed".
     kind : str
@@ -77,10 +77,10 @@ class Notification:
     def text(self) -> str:
         """One line for a person."""
         what = f"{KIND_WORDS.get(self.kind, self.kind)}: {self.asset} {self.partition}".strip()
-        told = " ".join(self.cause.split())
+        cause = " ".join(self.cause.split())
         remedy = f" | do: {self.remedy}" if self.remedy else ""
         severity = " (warning)" if self.severity == "WARN" else ""
-        return f"{EVENT_WORDS.get(self.event, self.event)} {what}{severity}: {told}{remedy} | {self.url}"
+        return f"{EVENT_WORDS.get(self.event, self.event)} {what}{severity}: {cause}{remedy} | {self.url}"
 
     def payload(self) -> dict[str, str]:
         """What the webhook receives: the fields, and `text`, which chat services show."""
@@ -115,12 +115,12 @@ class Notifier(dg.ConfigurableResource[Any]):
         NotDeliveredError
             If none was accepted; the webhook's address is not in the message.
         """
-        said: list[str] = []
-        poster = Thread(target=_post_patiently, args=(notification, said), daemon=True)
+        faults: list[str] = []
+        poster = Thread(target=_post_patiently, args=(notification, faults), daemon=True)
         poster.start()
         # An address that does not resolve, or a receiver that answers byte by byte, has no timeout of its own.
         poster.join(POST_DEADLINE_S)
-        fault = said[-1] if said else f"no answer within {POST_DEADLINE_S:.0f} s"
+        fault = faults[-1] if faults else f"no answer within {POST_DEADLINE_S:.0f} s"
         if fault:
             raise NotDeliveredError(f"the webhook did not take {notification.event} {notification.id}: {fault}")
 
@@ -136,13 +136,13 @@ def check_link(asset: str, check: str) -> str:
     return f"{settings.ui_url()}/assets/{quote(asset)}?{query}"
 
 
-def _post_patiently(notification: Notification, said: list[str]) -> None:
+def _post_patiently(notification: Notification, faults: list[str]) -> None:
     """Append what came of each attempt; "" once it was accepted."""
     for attempt in range(POST_ATTEMPTS):
         if attempt:
             sleep(POST_BACKOFF_S)
-        said.append(_post(notification))
-        if not said[-1]:
+        faults.append(_post(notification))
+        if not faults[-1]:
             return
 
 

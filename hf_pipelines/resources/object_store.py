@@ -412,7 +412,7 @@ class ObjectStore:
 
     @contextmanager
     def _naming(self, done: str, key: str, *, may_miss: bool = False) -> Iterator[None]:
-        """Errors of a request by the object's name; `may_miss` tells that there is none from all others."""
+        """Errors of a request by the object's name; with `may_miss` one that is missing has an error of its own."""
         from obstore.exceptions import BaseError
 
         try:
@@ -430,8 +430,8 @@ class ObjectStore:
 
 
 def _reason(cause: Exception) -> str:
-    """What a store said, in one line; obstore keeps the system's own word for it in the debug part."""
-    said, _, debug = str(cause).partition("\n\nDebug source:")
-    said = RETRY_DETAILS.sub(r" after \1 retries ", " ".join(said.split()))[:500]
+    """The message of a store in one line; obstore keeps that of the system in the debug part."""
+    message, _, debug = str(cause).partition("\n\nDebug source:")
+    message = RETRY_DETAILS.sub(r" after \1 retries ", " ".join(message.split()))[:500]
     words = re.findall(r'(?:message|error): "([^"]+)"', debug) or re.findall(r"HttpError \{\s+kind: (\w+)", debug)
-    return f"{said} ({words[-1]})" if words else said
+    return f"{message} ({words[-1]})" if words else message

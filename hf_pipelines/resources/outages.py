@@ -3,7 +3,7 @@
 Lives here: which errors mean that a server is away, how long to wait for it, and asking Dagster for the retry. Does not
 live here: the retries within one request (`store_access.RETRY`), and the faults of the data, which no waiting mends.
 
-Dagster concept: RetryRequested. A RetryPolicy would also retry faults of the data, and a run that somebody terminates.
+Dagster concept: RetryRequested. A RetryPolicy would also retry faults of the data, and a run that a user terminates.
 The wait is in the step itself: Dagster's own counts by the wall clock, which may jump, and cannot be interrupted.
 """
 
@@ -47,15 +47,15 @@ def waiting_out(step: StepExecutionContext) -> Iterator[None]:
     try:
         yield
     except OUTAGES as e:
-        n_before, said = step.previous_attempt_count, str(e).rstrip(".")
+        n_before, reason = step.previous_attempt_count, str(e).rstrip(".")
         if n_before >= len(WAITS_S):
             # Not chained: the causes of a tracking error quote its address with the password.
             raise type(e)(
-                f"{said}; tried {n_before + 1} times. See that it answers, then re-execute this run: what is published is whole."
+                f"{reason}; tried {n_before + 1} times. See that it answers, then re-execute this run: what is published is whole."
             ) from None
         wait_s = WAITS_S[n_before] * random.uniform(1 - JITTER, 1 + JITTER)
         wait_s = max(wait_s, min(getattr(e, "retry_after_s", 0.0), LONGEST_WAIT_S))
-        message = f"{said}; waiting {wait_s:.1f} s, then retry {n_before + 1} of {len(WAITS_S)} of {step.step.key}"
+        message = f"{reason}; waiting {wait_s:.1f} s, then retry {n_before + 1} of {len(WAITS_S)} of {step.step.key}"
         step.log.warning(message)
         # `hfp` shows no run logs: without handlers Python prints this line to stderr.
         logging.getLogger(__name__).warning(message)

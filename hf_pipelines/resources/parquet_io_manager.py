@@ -247,7 +247,7 @@ class ParquetIOManager(dg.ConfigurableIOManager):
         ------
         ValueError
             If a partition is missing, damaged, or lacks a passed verdict for exactly its content. Of an input whose
-            partitions fail alone a damaged one is told by `Loaded.require`.
+            partitions fail alone `Loaded.require` raises for a damaged one.
         """
         with waiting_out(context.step_context):
             return self._load(context)
@@ -334,8 +334,8 @@ def verdict_faults(parts: Mapping[str, Stored], asset: str, guard: str) -> dict[
     for key, part in parts.items():
         verdict = part.footer.verdicts.get(guard)
         if verdict is None or not verdict.passed or verdict.content_hash != part.footer.content_hash:
-            said = "" if verdict is None else "".join(f": {each}" for each in verdict.findings[:1])
-            was = "none" if verdict is None else f"failed{said}" if not verdict.passed else "for another content"
+            finding = "" if verdict is None else "".join(f": {each}" for each in verdict.findings[:1])
+            was = "none" if verdict is None else f"failed{finding}" if not verdict.passed else "for another content"
             faults[key] = (
                 f"`{asset}` {key} must carry a passed {guard} verdict for its content "
                 f"{part.footer.content_hash[:12]}, was {was}; {remake(asset, key, part.footer.kind)}"

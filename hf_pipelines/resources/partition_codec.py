@@ -181,11 +181,11 @@ def _write(frame: pl.DataFrame, footer: Footer, file: IO[bytes]) -> None:
     try:
         frame.write_parquet(file, compression="zstd", compression_level=ZSTD_LEVEL, metadata=metadata)
     except pl.exceptions.ComputeError as e:
-        # Polars' word for what the system says of a file that it writes itself.
-        _, is_of_system, said = str(e).partition("IO error: ")
+        # Polars' error for one of the system on a file that it writes itself.
+        _, is_of_system, reason = str(e).partition("IO error: ")
         if not is_of_system:
             raise
-        raise OSError(said) from e
+        raise OSError(reason) from e
 
 
 def _check_seal(payload: bytes, *, asset: str, partition: str) -> None:

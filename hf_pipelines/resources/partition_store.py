@@ -1,4 +1,4 @@
-"""Partition store: one Parquet object a partition, with a memory.
+"""Partition store: one Parquet object a partition, with its earlier versions.
 
 Lives here: what a stored partition is (content, footer, attachments), how it is published, read back and kept.
 Does not live here: Dagster (`parquet_io_manager`), and whether a partition is up to date (`currency`).
@@ -12,7 +12,7 @@ Layout below the root::
     _damaged/<asset path>/<partition>/<sha256>.parquet       truncated or foreign objects that a publish replaced
 
 The Parquet footer (key `hf_pipelines`) carries the content hash, where it came from and the verdicts of its guards.
-The footer also holds a seal, the SHA-256 of all other bytes of the file: whoever reads a partition checks it before any
+The footer also holds a seal, the SHA-256 of all other bytes of the file: every reader of a partition checks it before any
 parser sees the bytes (an edited Parquet file can abort the process) and recomputes the content hash after. A truncated,
 foreign or edited file is refused by name.
 """

@@ -36,12 +36,12 @@ PATIENCE_S = 60.0
 POLL_S = 0.5
 
 # Dagster's thread of a code server that fails runs whose process has ended. It would end with the first connection that
-# is refused, and the code server say for ever that it has them: so its patience has no end.
+# is refused, and the code server would say forever that it has them: so it waits without a limit.
 WATCHING_THREAD = "grpc-server-cleanup"
 
 
 class PatientPostgresStorage(DagsterPostgresStorage):
-    """Dagster's PostgreSQL storage; only a process' first connection, which tells a wrong address, is not waited for.
+    """Dagster's PostgreSQL storage; only a process' first connection, which shows a wrong address, is not waited for.
 
     A code server opens its storage anew when a run's process has ended, and waits for it as long as it takes.
     """

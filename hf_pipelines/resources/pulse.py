@@ -1,10 +1,10 @@
-"""Pulse: whether what should happen by itself still does, judged from outside of what makes it happen.
+"""Pulse: whether automation still works (daemon, sensors, schedules, queue), judged from outside of it.
 
 Lives here: the one decision on what has stopped (daemon, sensors, schedules, the queue of runs, room on disk and in
-memory), from the instance's database and the machine. Does not live here: who is told (`serving.lookout`, `hfp status`),
+memory), from the instance's database and the machine. Does not live here: who is notified (`serving.lookout`, `hfp status`),
 and whether what should be there is there (`components.operations.lateness`).
 
-No sensor can say that no sensor is evaluated: this is looked at by processes that are neither the code server nor the
+No sensor can report that no sensor is evaluated: this is looked at by processes that are neither the code server nor the
 daemon, and needs no code of the pipeline.
 """
 
@@ -65,7 +65,7 @@ class Ticking:
     kind : str
         "sensor" or "schedule".
     is_on_by_default : bool
-        Whether it runs where nobody has started or stopped it.
+        Whether it runs by default: no user has started or stopped it.
     interval_s : float
         Seconds between two ticks of a sensor.
     crons : tuple of str
@@ -105,14 +105,14 @@ class Ticking:
 
 @dataclass(frozen=True)
 class Stopped:
-    """Something that should happen by itself and does not, or soon will not.
+    """A part of the automation that has stopped, or soon will.
 
     Attributes
     ----------
     what : str
         Such as "sensor us_tech_feed_arrivals", "daemon", "queue of runs", "disk", "memory".
     why : str
-        Since when, and what was said last.
+        Since when, and the last error.
     """
 
     what: str
@@ -139,7 +139,7 @@ def find_stopped(
         Where the project writes: there must be room on their disks.
     """
     dead = _stopped_daemon(instance, now)
-    # Without the daemon nothing ticks and no run is launched: told once.
+    # Without the daemon nothing ticks and no run is launched: reported once.
     running = [] if dead else [*_silent(instance, ticking, now), *_stuck_queue(instance, now)]
     return [*dead, *running, *machine_faults(folders)]
 
@@ -278,12 +278,12 @@ def _pools(run: dg.DagsterRun) -> set[str]:
 
 def _full_disks(folders: Collection[Path]) -> Iterator[Stopped]:
     least = settings.least_disk_bytes()
-    told: set[int] = set()
+    reported: set[int] = set()
     for folder in folders:
         there = next(each for each in (folder, *folder.parents) if each.exists())
         free, device = shutil.disk_usage(there).free, there.stat().st_dev
-        if free < least and device not in told:
-            told.add(device)
+        if free < least and device not in reported:
+            reported.add(device)
             yield Stopped(
                 "disk",
                 f"{free // MB} MB are free in {there}, fewer than {least // MB} (HF_LEAST_DISK_MB): runs will fail to write",

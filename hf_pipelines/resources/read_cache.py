@@ -166,7 +166,7 @@ class ReadCache:
 
 
 def _identity(path: Path) -> tuple[int, ...]:
-    """What changes whenever somebody writes to a file."""
+    """A value that changes with every write to a file."""
     stat = path.stat()
     return (stat.st_ino, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns)
 

@@ -48,7 +48,7 @@ class Policy:
 def prune_versions(store: PartitionStore, footers: Iterable[Footer], policy: Policy, now: datetime) -> list[str]:
     """Remove versions, rejected and damaged contents that are old, many and referred to by nothing; returns their keys.
 
-    A version that a current partition (a training matrix, a model, an issued signal) was made from stays for ever, and so
+    A version that a current partition (a training matrix, a model, an issued signal) was made from stays forever, and so
     does what that version was made from; so do the versions of issued partitions, which are the record of what would have
     been issued.
     """

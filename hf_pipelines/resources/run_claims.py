@@ -10,8 +10,8 @@ the same for two processes as long as both load the code.
 
 | what a process finds before it starts | what it does |
 |---|---|
-| nobody holds the run, and it is being started | claims it and executes it |
-| nobody holds the run, and it is back in the queue | ends: it will be asked for again |
+| no process holds the run, and it is being started | claims it and executes it |
+| no process holds the run, and it is back in the queue | ends: it will be asked for again |
 | another one holds the run and has begun, or ended it | ends |
 | another one holds the run and has not begun | waits until one of the above is true, at most `WAIT_S` |
 
@@ -45,7 +45,7 @@ LINGER_S = 2.0
 
 
 class RunClaimedError(RuntimeError):
-    """Another process executes the run, or nobody waits for it."""
+    """Another process executes the run, or it no longer waits to be started."""
 
 
 def claiming_ref(ref: InstanceRef, run_id: str) -> InstanceRef:

@@ -1,11 +1,11 @@
-"""Run ends: an event log that tells of the end of a run only once the run itself says that it has ended.
+"""Run ends: an event log that shows the end of a run only once the run's own status is final.
 
 Lives here: holding back what would be read too early, and keeping secrets out of what is stored. Does not live here: which database (`instance_storage`,
 `patient_postgres`), what follows a run that died (dagster.yaml: `run_retries`).
 
 Dagster stores the event of a failure first and the run's status after it. Its daemon, which retries failed runs, reads
-the events, asks for the status, and never looks at an event again: where it reads between the two, the run says
-"started", and the retry that its tags promise never comes; a backfill waits for it for ever.
+the events, asks for the status, and never looks at an event again: where it reads between the two, the run is
+"started", and the retry that its tags promise never comes; a backfill waits for it forever.
 """
 
 import time
@@ -27,7 +27,7 @@ from hf_pipelines.resources.redaction import stored
 
 ENDS = frozenset({DagsterEventType.RUN_FAILURE, DagsterEventType.RUN_SUCCESS, DagsterEventType.RUN_CANCELED})
 
-# Whoever died between the two leaves an event without its status: the others need not wait for it for ever. Run
+# A process that died between the two leaves an event without its status: the others must not wait forever. Run
 # monitoring fails that run again.
 GRACE_S = 120.0
 

@@ -5,11 +5,11 @@ what follows a start whose answer is lost. Does not live here: which of two proc
 often is looked and what follows a run that died (dagster.yaml: `run_monitoring`, `run_retries`).
 
 Dagster concept: run launcher with a worker health check. A run whose process was killed is failed by the code server
-that started it. When that was killed too (a restart, out of memory, a power cut) Dagster's own launcher has nobody to
-ask, and the run stays STARTED and holds its slots for ever. Here a run is failed only if its process is known to be
+that started it. When that was killed too (a restart, out of memory, a power cut) Dagster's own launcher has no server to
+ask, and the run stays STARTED and holds its slots forever. Here a run is failed only if its process is known to be
 gone:
 
-| what is found | what is said |
+| what is found | answer |
 |---|---|
 | its process lives, also where its code server does not | it runs; it ends by itself |
 | no such process, a zombie, or another process with its number | gone |
@@ -68,7 +68,7 @@ CANCEL_TIMEOUT_S = 10
 BEGIN_S = 30.0
 LOOK_EVERY_S = 0.5
 
-# What gRPC says of a request that nobody has got.
+# gRPC's message for a request that no server has received.
 NOT_SENT = "failed to connect to all addresses"
 
 
@@ -191,14 +191,14 @@ class CheckedRunLauncher(DefaultRunLauncher):
 
     def _leave_alone(self, run: DagsterRun, reason: str) -> None:
         """Leave a run to the process that it has."""
-        said = f"Not launched a second time: {reason}."
-        self._instance.report_engine_event(said, run)
+        message = f"Not launched a second time: {reason}."
+        self._instance.report_engine_event(message, run)
         now = self._instance.get_run_by_id(run.run_id)
         if now is None or now.status is not DagsterRunStatus.STARTING:
             return
         if next(iter(self._instance.all_logs(run.run_id, of_type=DagsterEventType.RUN_START)), None) is not None:
             # Back from "queued" to what it has been for a while, else run monitoring takes it for one that never began.
-            began = DagsterEvent(DagsterEventType.RUN_START.value, run.job_name, message=said)
+            began = DagsterEvent(DagsterEventType.RUN_START.value, run.job_name, message=message)
             self._instance.report_dagster_event(began, run.run_id)
 
     def _begins(self, run: DagsterRun, n_before: int) -> bool:
@@ -230,7 +230,7 @@ class CheckedRunLauncher(DefaultRunLauncher):
         if found is None and has_run is None:
             return _running("its process is on another machine, whose code server does not answer or cannot tell")
         if has_run is None and self._is_first_miss(run):
-            # Failed while its code server is away too, a run is not executed again: nobody could start it.
+            # Failed while its code server is away too, a run is not executed again: no server could start it.
             return _running(f"{found}, and its code server does not answer: it has until the next look")
         return _gone(found or "its code server does not have it any more")
 
@@ -274,17 +274,17 @@ class CheckedRunLauncher(DefaultRunLauncher):
             return f"process {pid} is gone"
         if began > at + TOLERANCE_S:
             return f"process {pid} is another one by now"
-        # Times of day can be compared only as long as nobody sets the clock: from now on the tag is what counts.
+        # Times of day can be compared only while the clock is not set: from now on the tag is what counts.
         self._instance.add_run_tags(run.run_id, {WORKER_TAG: worker.to_tag()})
         return worker.end() or worker
 
     def _starts(self, run: DagsterRun) -> list[tuple[int, float]]:
-        """Number of each process that was started for a run, and when it said so, the oldest first."""
+        """Number of each process that was started for a run, and when it started, the oldest first."""
         entries = self._instance.all_logs(run.run_id, of_type=DagsterEventType.ENGINE_EVENT)
-        said = [(entry.get_dagster_event().message or "", entry.timestamp) for entry in entries]
+        started = [(entry.get_dagster_event().message or "", entry.timestamp) for entry in entries]
         return [
             (int(message.removeprefix(STARTED_MESSAGE).rstrip(").")), at)
-            for message, at in said
+            for message, at in started
             if message.startswith(STARTED_MESSAGE)
         ]
 

@@ -1,7 +1,7 @@
-"""S3 access: what the environment must say before a bucket is asked, for every client of one.
+"""S3 access: what the environment must hold before a bucket is used, for every client of one.
 
 Lives here: addresses that hold no secret, keys that are there, and never asking the cloud's metadata address without
-being told to. Does not live here: the clients (`object_store`, `s3_client`, `compute_logs`, `market_data.landing`).
+being asked to. Does not live here: the clients (`object_store`, `s3_client`, `compute_logs`, `market_data.landing`).
 
 Without keys the libraries ask http://169.254.169.254 for those of the machine's role. On a laptop that address is
 whoever answers there, and whoever does is handed requests that it can answer with keys of its own.

@@ -13,7 +13,7 @@ import dagster as dg
 
 from hf_pipelines.resources.s3_access import check_endpoint, forbid_metadata
 
-# Instead of boto3's five: a sensor's tick should fail while somebody may still look.
+# Instead of boto3's five: a sensor's tick fails soon.
 MAX_ATTEMPTS = 3
 
 

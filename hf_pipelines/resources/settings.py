@@ -51,7 +51,7 @@ PACKAGE_ROOT = Path(__file__).resolve().parents[1]
 
 MAX_SILENT_MINUTES = 1440
 
-# Ten days: what is not missed by then is missed by nobody.
+# Ten days: after that an absence is not looked for.
 MAX_LATE_HOURS = 240
 
 

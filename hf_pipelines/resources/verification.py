@@ -115,7 +115,7 @@ def strays(store: PartitionStore, asset: str | None = None) -> dict[str, str]:
 
 
 def latest_mismatches(store: PartitionStore, asset: str | None, now: datetime) -> Iterator[Mismatch]:
-    """`latest.json` that does not name the newest issue, as far as the store alone tells it."""
+    """`latest.json` that does not name the newest issue, as far as the store alone shows it."""
     owners = {key.rpartition("/")[0] for key in store.objects.all_keys() if not key.startswith("_")}
     for signals in sorted(each for each in owners if asset in (None, each) and is_issued(store.kind(each))):
         named = named_day(store, signals)
@@ -139,7 +139,7 @@ def _owner(key: str) -> tuple[str, str, str]:
     """Asset, partition and name in its folder that a key belongs to; the name is "" of what is current."""
     kind, _, rest = key.partition("/")
     if kind in KINDS:
-        # What lies higher up is nobody's, and is named as it is looked at.
+        # What lies higher up belongs to no asset, and is named when it is read.
         asset, partition, name = ["", "", *rest.rsplit("/", 2)][-3:]
         return asset, partition, name.removesuffix(".parquet")
     asset, _, name = key.rpartition("/")
@@ -149,7 +149,7 @@ def _owner(key: str) -> tuple[str, str, str]:
 def _missing_inputs(
     store: PartitionStore, footer: Footer, asked: str | None, present: set[str], gone: set[str]
 ) -> Iterator[Mismatch]:
-    """What a partition was made from, or of it what is asked for, and is not there, each once; `gone` are told already."""
+    """What a partition was made from, or of it what is asked for, and is not there, each once; `gone` are reported already."""
     for read, hashes in footer.inputs.items():
         if asked not in (None, read):
             continue

@@ -4,7 +4,7 @@ Lives here: two calls of Dagster's own protocol, without Dagster: a supervisor h
 here: when they are made (`supervisor`).
 
 Dagster concept: `dagster code-server start` is a proxy. The process behind it loads the code, evaluates the sensors and
-starts the runs; the proxy replaces it when the Reload button is pressed. When it dies by itself nobody does: the proxy
+starts the runs; the proxy replaces it when the Reload button is pressed. When it dies nothing replaces it: the proxy
 says that it is healthy, and each tick fails. Its runs are processes of their own and go on, so it is replaced in the
 same way as by that button.
 """

@@ -32,7 +32,7 @@ class Lease:
     run_id : str
         Value of ID_VARIABLE in the environment of all it starts.
     private : Path
-        A folder with a short path (that of a socket has at most 107 bytes) which nobody else may enter.
+        A folder with a short path (that of a socket has at most 107 bytes) that no other user may enter.
     """
 
     run_id: str

@@ -6,7 +6,7 @@ request may ask for (`webserver`).
 | what | limit |
 |---|---|
 | a line and headers of a request | 64 kB, complete within 10 s |
-| the body of a POST | 5 MB, complete within 30 s; read whole before anybody works on it |
+| the body of a POST | 5 MB, complete within 30 s; read whole before it is processed |
 | a message of a websocket | 5 MB |
 | a piece of an answer | taken within 60 s |
 | connections at a time | 300, the others get 503 |
@@ -62,9 +62,9 @@ async def read_body(request: Request, receive: Receive) -> bytes:
         If it is longer, or comes more slowly, than it may.
     ClientDisconnect
     """
-    told = request.headers.get("content-length", "0")
+    announced = request.headers.get("content-length", "0")
     # The server has refused what is no number.
-    _check_size(int(told))
+    _check_size(int(announced))
     body = bytearray()
     try:
         async with asyncio.timeout(BODY_S):

@@ -1,9 +1,9 @@
-"""Lookout: tells a person what has stopped, from a process that is neither the code server nor the daemon.
+"""Lookout: notifies a person of what has stopped, from a process that is neither the code server nor the daemon.
 
-Lives here: the thread of the web server that looks, and what is told when a supervisor gives up. Does not live here: the
+Lives here: the thread of the web server that looks, and the notification when a supervisor gives up. Does not live here: the
 decision on what has stopped (`resources.pulse`), the channel (`resources.notifier`).
 
-The sensor `watch` tells of failures and of what is late, but only while it is evaluated. This one tells when it is not:
+The sensor `watch` reports failures and what is late, but only while it is evaluated. This one reports when it is not:
 the web server is there in every deployment and needs neither of the two.
 """
 
@@ -39,7 +39,7 @@ PAGES = {"sensor": "automation", "schedule": "automation", "queue of runs": "run
 
 
 class Lookout:
-    """What has stopped, over time: told once when it has stopped, and once when it is well again.
+    """What has stopped, over time: reported once when it has stopped, and once when it is well again.
 
     Parameters
     ----------
@@ -78,19 +78,19 @@ class Lookout:
         stopped += self._unloaded_too_long(faults, now)
         # After a pause of days everything is old until the daemon has come up.
         is_young = now - began <= settings.silent_after()
-        told = [each for each in stopped if each.what in AT_ONCE or not is_young]
-        self._update(book, stopped, told, now)
+        reported = [each for each in stopped if each.what in AT_ONCE or not is_young]
+        self._update(book, stopped, reported, now)
         Delivery(self._save, book, Notifier(), self._log, now).run()
-        return told
+        return reported
 
-    def _update(self, book: Book, stopped: Sequence[Stopped], told: Sequence[Stopped], now: datetime) -> None:
+    def _update(self, book: Book, stopped: Sequence[Stopped], reported: Sequence[Stopped], now: datetime) -> None:
         names = {each.what for each in stopped}
         well = {pair for pair in book.waiting(KIND) if pair[0] not in names}
         for pair in sorted(well):
             book.heal(KIND, [pair], cause=f"{pair[0]} is well again", now=now)
         # Twice in a row: memory that is taken for a moment is none that runs out.
-        lasting = [each for each in told if each.what in self._before]
-        self._before = {each.what for each in told}
+        lasting = [each for each in reported if each.what in self._before]
+        self._before = {each.what for each in reported}
         waiting = {pair[0] for pair in book.waiting(KIND)}
         new = [each for each in lasting if each.what not in waiting]
         ticks = [each for each in new if each.what.split()[0] in ("sensor", "schedule")]
@@ -101,7 +101,7 @@ class Lookout:
             self._save(book)
 
     def _unloaded_too_long(self, faults: Mapping[str, str], now: datetime) -> list[Stopped]:
-        """Code that could not be loaded for a while: one that is just being reloaded is none."""
+        """Code that could not be loaded for a while: one that is being reloaded does not count."""
         self._unloaded = {name: self._unloaded.get(name, now) for name in faults}
         return [
             Stopped(
@@ -146,7 +146,7 @@ class LookoutThread(threading.Thread):
 
 
 def tell_end(command: str, cause: str) -> None:
-    """Tell that a supervisor has given up and stopped everything: nobody is left that could."""
+    """Notify that a supervisor has given up and stopped everything: no other process is left that could."""
     now = datetime.now(UTC)
     book = Book()
     why = f"it has stopped with all its services: {cause}"

@@ -3,7 +3,7 @@
 Lives here: the program `python -m hf_pipelines.serving.s3` (a WSGI layer round moto's application). Does not live here:
 the S3 protocol, which is moto's; and what speaks it (`object_store`, dagster-aws).
 
-moto keeps objects in memory only, and answers anybody: a page open in a browser could read, write or reset it. Here a
+moto keeps objects in memory only, and answers every caller: a page open in a browser could read, write or reset it. Here a
 write is answered after the object is on disk, and a request must name the access key, which is random and secret. That
 is less than a signature: enough for one machine, not for a network. Production uses MinIO or AWS.
 """

@@ -63,10 +63,10 @@ TAIL = 1000
 LOCATIONS = """{ workspaceOrError { ... on Workspace { locationEntries { locationOrLoadError {
     __typename ... on PythonError { message errorChain { error { message } } } } } } } }"""
 
-# Before what a faulty YAML is told by.
+# Before the message of a faulty YAML file.
 FAULTY = "FaultyYAMLError: "
 
-# Not by itself: a mistake in a file would stop what runs.
+# Not automatically: a mistake in a file would stop what runs.
 RELOAD = "YAML that is added or changed from now on is loaded by Reload, under Deployment in the web UI."
 
 HEARTBEATS = "{ instance { daemonHealth { allDaemonStatuses { required lastHeartbeatTime } } } }"
@@ -101,9 +101,9 @@ def run_ui(port: int, *, is_read_only: bool = False) -> None:
         home = settings.prepare_dagster_home()
         services = _dagster_services(lease.private, {"HF_UI_URL": _ui_url(port)}, port, is_read_only=is_read_only)
         mode = " (read-only: nothing can be launched or changed)" if is_read_only else ""
-        told = f"Dagster web UI on {_local(port)}{mode}, instance in {home}; Ctrl-C stops it."
+        ready = f"Dagster web UI on {_local(port)}{mode}, instance in {home}; Ctrl-C stops it."
         logs = logs / role if is_read_only else logs
-        _supervise(command, services, logs, lease, lambda: [told, *(_loading_faults(port) or [RELOAD])])
+        _supervise(command, services, logs, lease, lambda: [ready, *(_loading_faults(port) or [RELOAD])])
 
 
 def run_stack(ports: Ports) -> None:
@@ -135,7 +135,7 @@ def run_stack(ports: Ports) -> None:
         postgres = _postgres_service(data / "postgres", passwords["POSTGRES_PASSWORD"], ports.postgres)
         servers = [postgres, _s3_service(data / "s3", env, ports.s3), _mlflow_service(passwords, env, ports)]
         dagster = _dagster_services(lease.private, env, ports.webserver, after=("postgres", "s3"))
-        told = [
+        ready = [
             f"Dagster web UI on {_local(ports.webserver)}, MLflow on {_local(ports.mlflow)}; Ctrl-C stops everything.",
             f"Logs in {data / 'logs'}, data in {data}. Other commands on this stack:",
             f"  set -a; . {data / 'stack' / 'stack.env'}; set +a   # addresses and passwords, for you alone",
@@ -146,14 +146,14 @@ def run_stack(ports: Ports) -> None:
             [*servers, *dagster],
             data / "logs",
             lease,
-            lambda: [*told, *(_loading_faults(ports.webserver) or [RELOAD])],
+            lambda: [*ready, *(_loading_faults(ports.webserver) or [RELOAD])],
         )
 
 
 def _supervise(
     command: str, services: Sequence[Service], logs: Path, lease: Lease, ready: Callable[[], Sequence[str]]
 ) -> None:
-    """Keep services running; says what `ready` gives once they are, and tells a person if it has to give up after that."""
+    """Keep services running; prints what `ready` gives once they serve, and notifies a person if it has to give up after that."""
     is_ready = False
 
     def say() -> None:
@@ -293,7 +293,7 @@ def _postgres_service(folder: Path, password: str, port: int) -> Service:
 def _prepare_postgres(folder: Path, password: str) -> tuple[Path, str | None]:
     """Make the cluster if there is none, and give our role its password; returns where the programs are, and whose.
 
-    Done in single-user mode: nobody else is in, and no password passes through arguments or a socket.
+    Done in single-user mode: no other session is open, and no password passes through arguments or a socket.
     """
     try:
         with warnings.catch_warnings():
@@ -424,9 +424,9 @@ def _loading_faults(port: int) -> list[str]:
         return [f"Whether the pipeline could be loaded is not known ({e}): look at Deployment in the web UI."]
     found = []
     for error in (each for each in errors if each["__typename"] == "PythonError"):
-        told = [each["error"]["message"] for each in error["errorChain"]]
+        causes = [each["error"]["message"] for each in error["errorChain"]]
         # Dagster sends the class before the words.
-        words = [error["message"], *told]
+        words = [error["message"], *causes]
         fault = next((each for each in words if FAULTY in each), words[0]).partition(FAULTY)
         lines = (fault[2] or fault[0]).strip().splitlines()
         found += [

@@ -105,7 +105,7 @@ class _Kept:
 
 
 class Supervisor:
-    """Keeps services running until it is told to stop.
+    """Keeps services running until it is asked to stop.
 
     Parameters
     ----------

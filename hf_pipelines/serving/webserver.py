@@ -329,7 +329,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         ) as context:
             app = create_app_from_workspace_process_context(context, live_data_poll_rate=LIVE_DATA_POLL_MS)
             lookout = LookoutThread(context)
-            # A viewer's server runs beside an operator's, which tells.
+            # A viewer's server runs beside an operator's, which notifies.
             if not options.read_only:
                 lookout.start()
             uvicorn.run(

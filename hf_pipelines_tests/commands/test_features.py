@@ -158,7 +158,7 @@ def test_feature_test_leaves_out_a_damaged_week_and_says_so(desk):
     path.write_bytes(path.read_bytes()[:200])
     sound, leaky = (list(feature_test_lines(desk.store, market, name)) for name in ("overnight_share", "tomorrow"))
     left_out = (
-        f"  left out: `small/bars/{week}.parquet` must be the file that was published, was 200 bytes that are no whole Parquet "
+        f"  skipped: `small/bars/{week}.parquet` must be the file that was published, was 200 bytes that are no whole Parquet "
         f"file; make it again: hfp materialise small/bars --from {week}; or see what can be restored: hfp versions small/bars {week}"
     )
     assert sound[2] == leaky[2] == (left_out, True)

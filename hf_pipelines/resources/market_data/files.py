@@ -63,7 +63,7 @@ class Scan:
         Where the next scan begins; "" once the end was reached.
     is_settling : bool
         A session file is younger than SETTLE_S: the batch may still be arriving. A file from the future (a clock
-        was set back) has settled: it would settle for ever otherwise.
+        was set back) has settled: it would never settle otherwise.
     n_objects : int
         Objects looked at.
     strays : tuple of str
@@ -236,7 +236,7 @@ class FilesSource:
         try:
             return self.objects.get(landed.name, max_bytes=Limits.of_arrivals().n_bytes, follows_links=False)
         except ObjectMissingError:
-            # Gone since it was listed: whoever asks again will not find it either.
+            # Gone since it was listed: the next listing will not have it either.
             return None
 
     def _noted(self, landed: LandedObject, payload: bytes) -> str:
@@ -313,7 +313,7 @@ def _fingerprint(of_week: Mapping[str, LandedObject]) -> str:
 
 
 def _unread_digest(landed: LandedObject) -> str:
-    """Stands for the hash of bytes that nobody reads; another once the file is another."""
+    """Stands for the hash of bytes that are not read; it changes with the file."""
     return sha256(f"{landed.name}\0{landed.size}\0{landed.stamp}\0{landed.kind}".encode()).hexdigest()
 
 

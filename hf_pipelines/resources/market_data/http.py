@@ -9,7 +9,7 @@ cursor in the header `X-Next-Cursor`. Columns are those of the contracts in `res
 `Authorization: Bearer`. 200 without rows says that there are none.
 
 Lives here: which rows are asked for, paging, and an answer that is no table (its week fails). Does not live here: one answer,
-and telling apart an outage and a refusal (`http_transport`), what a row must look like (`research`), how a run waits out an
+and distinguishing an outage from a refusal (`http_transport`), what a row must look like (`research`), how a run waits out an
 outage (`resources.outages`).
 """
 
@@ -265,7 +265,7 @@ def _is_of(bars: pl.DataFrame, days: Sequence[date]) -> pl.Series:
 
 
 def _is_dated(bars: pl.DataFrame) -> bool:
-    """Whether each row names its session, by which it is told whose week it is."""
+    """Whether each row names its session, which names its week."""
     return bars.schema.get("session") == pl.Date and not bars["session"].has_nulls()
 
 

@@ -1,6 +1,6 @@
 """Transport of source `http`: one answer of a service, tried again where it may help.
 
-Lives here: the request, the key, the limits of an answer on its way, and telling apart an outage and a refusal. Does not live
+Lives here: the request, the key, the limits of an answer on its way, and distinguishing an outage from a refusal. Does not live
 here: which rows are asked for and what an answer must hold (`http`).
 """
 
@@ -197,11 +197,11 @@ def _causes(error: BaseException) -> Iterator[BaseException]:
 
 def _retry_after_s(answer: "Response") -> float:
     """Seconds that a service asks to be left alone for, as it says in seconds or by a date; 0 if it does not."""
-    said = answer.headers.get("Retry-After", "").strip()
-    if said.isdecimal():
-        return float(said)
+    asked = answer.headers.get("Retry-After", "").strip()
+    if asked.isdecimal():
+        return float(asked)
     try:
-        wait_s = (parsedate_to_datetime(said) - datetime.now(UTC)).total_seconds()
+        wait_s = (parsedate_to_datetime(asked) - datetime.now(UTC)).total_seconds()
     except (ValueError, TypeError):
         return 0.0
     return max(wait_s, 0.0)

@@ -34,7 +34,7 @@ class LandedObject:
     modified : datetime
         When its bytes were last written, UTC.
     kind : str
-        What it is if it is no regular file ("a symbolic link", "a pipe"), which nobody reads; "" of a file.
+        What it is if it is no regular file ("a symbolic link", "a pipe"), which is not read; "" for a file.
     """
 
     name: str
@@ -189,5 +189,5 @@ class Landing:
 
 
 def _is_plain_folder(entry: "os.DirEntry[str]") -> bool:
-    """Whether an entry is a folder that nobody takes for a file: its name has no ending."""
+    """Whether an entry is a folder that cannot be mistaken for a file: its name has no ending."""
     return "." not in entry.name and entry.is_dir(follow_symlinks=False)

@@ -62,7 +62,7 @@ class LeanSource:
     grid : BarGrid
         When its bars end.
     prices, factors, maps : str
-        Names of the tables. Without `factors` there are no events, without `maps` a ticker is the same for ever.
+        Names of the tables. Without `factors` there are no events, without `maps` a ticker never changes.
     """
 
     objects: ObjectStore

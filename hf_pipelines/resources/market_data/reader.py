@@ -1,6 +1,6 @@
 """Reader: a process of its own in which bytes of others are parsed.
 
-Lives here: starting it, asking it, and telling what became of it. Does not live here: the parsers (`tables`, `answers`,
+Lives here: starting it, asking it, and its outcome in words. Does not live here: the parsers (`tables`, `answers`,
 `lean`).
 
 A parser that crashes, hangs or wants all the memory takes the reader with it, and is an error of the file that it read: the
@@ -80,8 +80,8 @@ class Reader:
         """What the reader says, and the table's bytes."""
         self.connection.send_bytes(pickle.dumps((parse, arguments)))
         self.connection.send_bytes(payload)
-        said = json.loads(self.connection.recv_bytes())
-        return said, b"" if "fault" in said else self.connection.recv_bytes()
+        answer = json.loads(self.connection.recv_bytes())
+        return answer, b"" if "fault" in answer else self.connection.recv_bytes()
 
     def end(self) -> int:
         """Stop it; returns how it ended."""
@@ -142,13 +142,13 @@ def read_apart(parse: Callable[..., Any], payload: bytes, *arguments: Any) -> tu
         reader = _READERS[key]
         with reader.ended_after(LONGEST_READ_S) as deadline:
             try:
-                said, table = reader.ask(parse, payload, arguments)
+                answer, table = reader.ask(parse, payload, arguments)
             except (EOFError, OSError) as e:
                 del _READERS[key]
                 raise RefusedTableError(_ending(reader.end(), deadline.is_over, key[1])) from e
-    if "fault" in said:
-        raise RefusedTableError(said["fault"])
-    return pl.read_ipc_stream(table), said["text"]
+    if "fault" in answer:
+        raise RefusedTableError(answer["fault"])
+    return pl.read_ipc_stream(table), answer["text"]
 
 
 def _ending(code: int, is_late: bool, memory_bytes: int) -> str:
@@ -166,7 +166,7 @@ def _end_all() -> None:
 
 
 def _serve(parent: Connection) -> None:
-    """Answer until nobody asks any more."""
+    """Answer until the connection is closed."""
     # Known before the first file is there, so that a broken installation is no error of a file.
     import pyarrow.parquet  # noqa: F401
 

@@ -1,4 +1,4 @@
-"""Tables: bytes of a Parquet or CSV file that somebody else wrote, as a frame.
+"""Tables: bytes of a Parquet or CSV file from outside, as a frame.
 
 Lives here: the guarded parsers that the sources share, and what a message may say of what they refuse. Does not live here:
 the process that runs them (`reader`), what the columns must be (`research`).

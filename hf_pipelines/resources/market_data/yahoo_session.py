@@ -1,4 +1,4 @@
-"""Yahoo's session: what the package yfinance asks through, so that an answer can hurt nobody.
+"""Yahoo's session: the session that the package yfinance uses, so that no answer can do harm.
 
 Lives here: caps on what is taken, while it is taken, and from whom. Does not live here: what is asked and what the answer
 means (`yfinance`).
@@ -66,7 +66,7 @@ def capped_session(hosts: Sequence[str] = HOSTS, max_bytes: int = MAX_ANSWER_BYT
     return CappedSession(impersonate="chrome", curl_options={curl.CurlOpt.REDIR_PROTOCOLS_STR: schemes})
 
 
-# What tells curl to end a transfer (CURL_WRITEFUNC_ERROR).
+# The value that ends a transfer of curl (CURL_WRITEFUNC_ERROR).
 STOP = 0xFFFFFFFF
 
 
