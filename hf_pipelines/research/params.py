@@ -7,6 +7,7 @@ Lives here: the kinds of parameters, and the one check of given values. The same
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeAlias
@@ -85,6 +86,24 @@ class Flag:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Text:
+    """A name that is known elsewhere, such as that of a feature; must be given where it has no default.
+
+    Attributes
+    ----------
+    pattern : str
+        Regular expression that the whole text must match.
+    default : str, optional
+    meaning : str
+        For people.
+    """
+
+    pattern: str
+    default: str | None = None
+    meaning: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Nested:
     """A learner inside of a learner: `type`, `params` and `preprocessing` of its own; must be given."""
 
@@ -113,7 +132,7 @@ class Listing:
     meaning: str = ""
 
 
-Param: TypeAlias = Number | Choice | Flag | Nested | Listing
+Param: TypeAlias = Number | Choice | Flag | Text | Nested | Listing
 
 # Checks the value of a `Nested`, given where it stands (such as `members.0`), and returns what stands for it.
 NestedCheck: TypeAlias = Callable[[Any, str], Any]
@@ -185,21 +204,34 @@ def allowed_values(param: Param) -> str:
             return ", ".join([*param.names, *(["null"] if param.is_optional else [])])
         case Flag():
             return "true or false"
+        case Text():
+            return f"text like {param.pattern}"
         case Nested():
             return "a learner: type, params, preprocessing"
         case Listing():
             return f"{param.least} to {param.most} times: {allowed_values(param.item)}"
 
 
+def _must_be_given(param: Param) -> bool:
+    match param:
+        case Nested():
+            return True
+        case Text():
+            return param.default is None
+        case Listing():
+            return param.is_required
+    return False
+
+
 def _default_in_words(param: Param) -> str:
-    if isinstance(param, Nested) or (isinstance(param, Listing) and param.is_required):
+    if isinstance(param, Nested) or _must_be_given(param):
         return "required"
     value = list(param.default) if isinstance(param, Listing) and param.default is not None else param.default
     return "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def _default(param: Param, name: str, owner: str) -> Any:
-    if isinstance(param, Nested) or (isinstance(param, Listing) and param.is_required):
+    if isinstance(param, Nested) or _must_be_given(param):
         raise ValueError(f"`{name}` of {owner!r} must be given ({allowed_values(param)}), was missing.")
     return param.default
 
@@ -221,6 +253,12 @@ def _checked(value: Any, param: Param, name: str, owner: str, nested: NestedChec
         case Flag():
             if not isinstance(value, bool):
                 raise TypeError(f"{told} must be true or false, was {_shown(value)}.")
+            return value
+        case Text():
+            if not isinstance(value, str):
+                raise TypeError(f"{told} must be a text, was {_shown(value)}.")
+            if not re.fullmatch(param.pattern, value):
+                raise ValueError(f"{told} must match {param.pattern}, was {value[:40]!r}.")
             return value
         case Nested():
             if nested is None:

@@ -13,17 +13,40 @@ from typing import Any
 import polars as pl
 
 from hf_pipelines.research.bars import KEY_COLUMNS
-from hf_pipelines.research.params import Number, complete_params
-from hf_pipelines.research.targets.first_touch import label_first_touch, needs_first_touch
+from hf_pipelines.research.params import Listing, Number, complete_params
+from hf_pipelines.research.targets.barriers import (
+    PRIMARY,
+    barrier,
+    label_meta_label,
+    label_triple_barrier,
+    needs_barriers,
+    needs_meta_label,
+)
+from hf_pipelines.research.targets.cross_section import (
+    BENCHMARK,
+    OVER,
+    check_excess,
+    label_excess,
+    label_rank,
+    needs_excess,
+    needs_rank,
+)
+from hf_pipelines.research.targets.first_touch import label_first_touch
 from hf_pipelines.research.targets.returns import (
     DIRECTION_CLASSES,
     HORIZON_BARS,
     RETURN_RANGE,
     check_direction,
+    check_horizons,
     forward_return,
     label_direction,
+    label_horizons,
+    label_open_return,
     label_return,
+    label_up_or_down,
     needs_horizon,
+    needs_horizons,
+    needs_open_return,
 )
 from hf_pipelines.research.targets.target import (
     HORIZON,
@@ -33,6 +56,13 @@ from hf_pipelines.research.targets.target import (
     TargetKind,
     TargetNeeds,
     checked_labels,
+)
+from hf_pipelines.research.targets.volatility import (
+    VOLATILITY_BARS,
+    label_realised_volatility,
+    label_volatility_direction,
+    needs_realised_volatility,
+    needs_volatility,
 )
 
 __all__ = [
@@ -209,15 +239,113 @@ TARGETS: dict[str, TargetKind] = {
             "width": Number(
                 default=2.0, low=0.01, high=100, meaning="half of the band, in trailing volatilities of a bar"
             ),
-            "volatility_bars": Number(
-                default=20, low=2, high=10_080, is_whole=True, meaning="bar returns of the volatility"
-            ),
+            "volatility_bars": VOLATILITY_BARS,
         },
-        needs=needs_first_touch,
+        needs=needs_volatility,
         classes=lambda params: DIRECTION_CLASSES,
         formula=(
             "y = 2 (up) or 0 (down) at the first of the next horizon_bars closes whose return lies outside of +- width standard "
             "deviations of the last volatility_bars returns, 1 (flat) at the last of them if none does"
         ),
+    ),
+    "open_return": TargetKind(
+        name="open_return",
+        label=label_open_return,
+        params={"horizon_bars": HORIZON_BARS},
+        needs=needs_open_return,
+        formula="y = total return from the open of the next bar to the open horizon_bars later: what a fill can earn",
+    ),
+    "up_or_down": TargetKind(
+        name="up_or_down",
+        label=label_up_or_down,
+        params={"horizon_bars": HORIZON_BARS, "threshold": _threshold(0.0)},
+        needs=needs_horizon,
+        classes=lambda params: ("down", "up"),
+        formula="y = 1 (up) if the return over the next horizon_bars bars > threshold, else 0 (down)",
+    ),
+    "volatility_direction": TargetKind(
+        name="volatility_direction",
+        label=label_volatility_direction,
+        params={
+            "horizon_bars": HORIZON_BARS,
+            "lower": Number(default=-0.5, low=-100, high=100, meaning="trailing volatilities of the horizon"),
+            "upper": Number(default=0.5, low=-100, high=100, meaning="trailing volatilities of the horizon"),
+            "volatility_bars": VOLATILITY_BARS,
+        },
+        needs=needs_volatility,
+        classes=lambda params: DIRECTION_CLASSES,
+        check=check_direction,
+        formula=(
+            "y = 2 (up), 1 (flat) or 0 (down) of the return over horizon_bars, thresholds in standard deviations of the last "
+            "volatility_bars returns times the root of horizon_bars"
+        ),
+    ),
+    "triple_barrier": TargetKind(
+        name="triple_barrier",
+        label=label_triple_barrier,
+        params={
+            "horizon_bars": HORIZON_BARS,
+            "profit": barrier(2.0, of="profit above the close"),
+            "stop": barrier(2.0, of="stop below the close"),
+            "volatility_bars": VOLATILITY_BARS,
+        },
+        needs=needs_barriers,
+        classes=lambda params: DIRECTION_CLASSES,
+        formula=(
+            "y = 2 (up) if the high meets the profit first, 0 (down) if the low meets the stop first or in the same bar, 1 (flat) "
+            "after horizon_bars; an open beyond a barrier has met it"
+        ),
+    ),
+    "meta_label": TargetKind(
+        name="meta_label",
+        label=label_meta_label,
+        params={
+            "horizon_bars": HORIZON_BARS,
+            "primary": PRIMARY,
+            "profit": barrier(2.0, of="profit of the position"),
+            "stop": barrier(2.0, of="stop of the position"),
+            "volatility_bars": VOLATILITY_BARS,
+        },
+        needs=needs_meta_label,
+        classes=lambda params: ("wrong", "right"),
+        formula="y = 1 (right) if a position on the side of the feature `primary` gains until a barrier or the time, else 0",
+    ),
+    "realised_volatility": TargetKind(
+        name="realised_volatility",
+        label=label_realised_volatility,
+        params={"horizon_bars": HORIZON_BARS},
+        needs=needs_realised_volatility,
+        formula="y = root of the mean square of the next horizon_bars bar returns",
+    ),
+    "rank": TargetKind(
+        name="rank",
+        label=label_rank,
+        params={"horizon_bars": HORIZON_BARS},
+        needs=needs_rank,
+        formula="y = (rank - 0.5) / members of the return over the next horizon_bars times of the market",
+    ),
+    "excess_return": TargetKind(
+        name="excess_return",
+        label=label_excess,
+        params={"horizon_bars": HORIZON_BARS, "over": OVER, "benchmark": BENCHMARK},
+        needs=needs_excess,
+        check=check_excess,
+        formula="y = return over the next horizon_bars times of the market, less that of the universe, sector or benchmark",
+    ),
+    "forward_returns": TargetKind(
+        name="forward_returns",
+        label=label_horizons,
+        params={
+            "horizons": Listing(
+                item=Number(default=None, low=1, high=10_080, is_whole=True, is_optional=True),
+                is_required=True,
+                least=1,
+                most=20,
+                meaning="bars to look ahead, one prediction each",
+            )
+        },
+        needs=needs_horizons,
+        check=check_horizons,
+        formula="y = total return over each of `horizons`, told apart by the column horizon",
     ),
 }

@@ -3,19 +3,12 @@
 from __future__ import annotations
 
 import numpy as np
-import numpy.typing as npt
 import polars as pl
 
 from hf_pipelines.research.bars import KEY_COLUMNS
 from hf_pipelines.research.targets.returns import bar_growth, require_possible
-from hf_pipelines.research.targets.target import ROUNDING_RETURN, Params, TargetNeeds
-
-Floats = npt.NDArray[np.float64]
-
-
-def needs_first_touch(params: Params) -> TargetNeeds:
-    """Return the needs: the bars of the volatility before the row, at most `horizon_bars` after it."""
-    return TargetNeeds(horizon_bars=params["horizon_bars"], history_bars=params["volatility_bars"])
+from hf_pipelines.research.targets.target import ROUNDING_RETURN, Params
+from hf_pipelines.research.targets.volatility import trailing_volatility
 
 
 def label_first_touch(bars: pl.DataFrame, params: Params) -> pl.DataFrame:
@@ -32,7 +25,7 @@ def label_first_touch(bars: pl.DataFrame, params: Params) -> pl.DataFrame:
     bars = bars.sort("symbol", "ts")
     growth, n_bars = bar_growth(bars), bars.height
     symbol = bars["symbol"].rle_id().to_numpy()
-    band = params["width"] * _trailing_volatility(growth, symbol, n_returns=params["volatility_bars"])
+    band = params["width"] * trailing_volatility(growth, symbol, n_returns=params["volatility_bars"])
     rows = np.flatnonzero(np.nan_to_num(band) > ROUNDING_RETURN)
     end, reached = np.full(n_bars, -1), np.full(n_bars, np.nan)
     side = np.ones(n_bars)
@@ -58,21 +51,3 @@ def label_first_touch(bars: pl.DataFrame, params: Params) -> pl.DataFrame:
         target=pl.Series(reached[labelled]),
         y=pl.Series(side[labelled]),
     )
-
-
-def _trailing_volatility(growth: Floats, symbol: npt.NDArray[np.uint32], *, n_returns: int) -> Floats:
-    """Sample standard deviation of the last `n_returns` returns at each bar; NaN where the symbol has fewer."""
-    found = np.full(len(symbol), np.nan)
-    n_rows = len(growth) - n_returns + 1
-    if n_rows <= 0:
-        return found
-    # One addition a step, in the order of the bars: a running sum would make bits depend on the first bar loaded.
-    mean, squares = np.zeros(n_rows), np.zeros(n_rows)
-    for step in range(n_returns):
-        mean += growth[step : step + n_rows]
-    mean /= n_returns
-    for step in range(n_returns):
-        squares += (growth[step : step + n_rows] - mean) ** 2
-    is_whole = symbol[n_returns:] == symbol[:-n_returns]
-    found[n_returns:] = np.where(is_whole, np.sqrt(squares / (n_returns - 1)), np.nan)
-    return found

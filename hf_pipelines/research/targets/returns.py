@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import numpy.typing as npt
 import polars as pl
 
 from hf_pipelines.research.bars import KEY_COLUMNS
 from hf_pipelines.research.params import Number
-from hf_pipelines.research.targets.target import ROUNDING_RETURN, Params, TargetNeeds
+from hf_pipelines.research.targets.target import RETURN_COLUMNS, ROUNDING_RETURN, Params, TargetNeeds
+from hf_pipelines.research.wording import some_of
 
 # A week of minutes around the clock.
 HORIZON_BARS = Number(
@@ -80,21 +83,22 @@ def bar_growth(bars: pl.DataFrame) -> npt.NDArray[np.float64]:
         return np.asarray(split_ratio[1:] * (close[1:] + dividend[1:]) / close[:-1])
 
 
-def require_possible(bars: pl.DataFrame) -> None:
+def require_possible(bars: pl.DataFrame, *, prices: Sequence[str] = ("close",)) -> None:
     """Refuse prices and events that no share can have.
 
     Raises
     ------
     ValueError
-        If a close is missing or not positive, or an event impossible.
+        If one of `prices` is missing or not positive, or an event impossible.
     """
-    close, split, dividend = pl.col("close"), pl.col("split_ratio"), pl.col("dividend")
+    split, dividend = pl.col("split_ratio"), pl.col("dividend")
     # NaN is an unknown event; a null is none of the contract.
     is_unknown = (split.is_nan() | dividend.is_nan()).fill_null(False)
     is_event = (split.is_finite() & (split > 0.0) & dividend.is_finite() & (dividend >= 0.0)).fill_null(False)
-    is_price = (close.is_finite() & (close > 0.0)).fill_null(False)
+    price = pl.col(prices)
+    is_price = pl.all_horizontal((price.is_finite() & (price > 0.0)).fill_null(False))
     for is_right, rule in (
-        (is_price, "`close` must be positive and present in every bar"),
+        (is_price, f"{some_of([f'`{each}`' for each in prices])} must be positive and present in every bar"),
         (is_event | is_unknown, "`split_ratio` must be above zero and `dividend` not negative, or NaN where unknown"),
     ):
         if broken := bars.filter(~is_right)["symbol"].unique().sort().to_list():
@@ -128,3 +132,61 @@ def check_direction(params: Params) -> None:
     """Refuse thresholds in the wrong order."""
     if params["lower"] > params["upper"]:
         raise ValueError(f"`lower` must not exceed `upper`, was {params['lower']} against {params['upper']}.")
+
+
+def needs_open_return(params: Params) -> TargetNeeds:
+    """Return the needs: opens, and one bar more than the position is held."""
+    return TargetNeeds(horizon_bars=params["horizon_bars"] + 1, columns=("open", *RETURN_COLUMNS))
+
+
+def label_open_return(bars: pl.DataFrame, params: Params) -> pl.DataFrame:
+    """Label rows by what a fill at the next open can earn.
+
+    `y` and `target` are the total return from the open of the next bar to the open `horizon_bars` later, with the splits and
+    dividends of the bars after the first of these: who buys at the open of an ex-date has paid without the dividend. The label
+    ends with the close of the bar whose open it needs: bars are known at their close.
+    """
+    n_ahead = params["horizon_bars"] + 1
+    require_possible(bars, prices=("open", "close"))
+    bars = bars.sort("symbol", "ts")
+    n_rows = max(bars.height - n_ahead, 0)
+    opens, split_ratio, dividend = (bars[name].to_numpy() for name in ("open", "split_ratio", "dividend"))
+    growth = split_ratio[1:] * (opens[1:] + dividend[1:]) / opens[:-1]
+    product = np.ones(n_rows)
+    for step in range(1, n_ahead):
+        product *= growth[step : step + n_rows]
+    labels = bars.head(n_rows).select(
+        *KEY_COLUMNS,
+        label_start=bars["ts"].slice(1, n_rows),
+        label_end=bars["ts"].slice(n_ahead, n_rows),
+        target=pl.Series(product - 1.0, dtype=pl.Float64),
+    )
+    is_of_one_symbol = labels["symbol"] == bars["symbol"].slice(n_ahead, n_rows)
+    return labels.filter(is_of_one_symbol & ~labels["target"].is_nan()).with_columns(y="target")
+
+
+def label_up_or_down(bars: pl.DataFrame, params: Params) -> pl.DataFrame:
+    """`y` is 1 (up) where the return exceeds `threshold`, else 0 (down)."""
+    labels = forward_return(bars, params["horizon_bars"])
+    is_up = pl.col("target") > params["threshold"] + ROUNDING_RETURN
+    return labels.with_columns(y=is_up.cast(pl.Float64))
+
+
+def label_horizons(bars: pl.DataFrame, params: Params) -> pl.DataFrame:
+    """Label rows by their return over each of `horizons`, told apart by `horizon`; each ends by itself."""
+    parts = [
+        forward_return(bars, bars_ahead).with_columns(y="target", horizon=pl.lit(bars_ahead, dtype=pl.Int32))
+        for bars_ahead in params["horizons"]
+    ]
+    return pl.concat(parts)
+
+
+def check_horizons(params: Params) -> None:
+    """Refuse a horizon that is named twice."""
+    if len(set(params["horizons"])) < len(params["horizons"]):
+        raise ValueError(f"`horizons` must differ, was {list(params['horizons'])}.")
+
+
+def needs_horizons(params: Params) -> TargetNeeds:
+    """Return the needs: the bars of the longest horizon."""
+    return TargetNeeds(horizon_bars=max(params["horizons"]))
