@@ -1,6 +1,6 @@
 """Component tree: the project's components, loaded all or not at all, or those alone that can be.
 
-Lives here: loading the YAML of `defs/` and telling what of it cannot be loaded. Does not live here: the rules of a file
+Lives here: loading the YAML of `defs/` and naming what of it cannot be loaded. Does not live here: the rules of a file
 (`yaml_files`), of its fields (`market`, `strategy`), and the words of their errors (`yaml_lines`).
 """
 

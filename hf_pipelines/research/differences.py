@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import polars as pl
 
-# What may name a row, the most telling first.
+# What may name a row, the clearest first.
 KEYS = (
     ("symbol", "session", "ts"),
     ("symbol", "ts"),

@@ -86,7 +86,7 @@ def pick_replay_ts(frame: pl.DataFrame, *, seed: int, n: int) -> list[datetime]:
     return sorted([*always.to_list(), *(others[at] for at in chosen)])
 
 
-def telling_sessions(days: Sequence[date], sessions: Sequence[date]) -> dict[date, frozenset[str]]:
+def boundary_sessions(days: Sequence[date], sessions: Sequence[date]) -> dict[date, frozenset[str]]:
     """Sessions at which a leak may show and at no other: where something ends that the calendar knows.
 
     Parameters
@@ -119,7 +119,7 @@ def telling_sessions(days: Sequence[date], sessions: Sequence[date]) -> dict[dat
 
 
 @dataclass(frozen=True)
-class TellingTimes:
+class BoundaryTimes:
     """The times of a run's rows, and at which of them a leak may show that shows at no other.
 
     Attributes
@@ -127,7 +127,7 @@ class TellingTimes:
     times : sequence of datetime
         All of them, ascending.
     kinds : mapping of datetime to str
-        What a time is the end or the beginning of: "week", "holiday", "month", "quarter" (`telling_sessions`), "first bar",
+        What a time is the end or the beginning of: "week", "holiday", "month", "quarter" (`boundary_sessions`), "first bar",
         "before a halt", "after a halt".
     symbols : mapping of datetime to symbols
         Those that begin, halt or trade again at it.
@@ -138,12 +138,12 @@ class TellingTimes:
     symbols: Mapping[datetime, frozenset[str]]
 
 
-def plan_replays(telling: TellingTimes, *, seed: int, rows_a_time: int) -> dict[datetime, frozenset[str]]:
+def plan_replays(boundaries: BoundaryTimes, *, seed: int, rows_a_time: int) -> dict[datetime, frozenset[str]]:
     """Choose the times at which a run of several partitions is replayed.
 
     Parameters
     ----------
-    telling : TellingTimes
+    boundaries : BoundaryTimes
         Of what the run computes.
     seed : int
         Of the random choice.
@@ -159,20 +159,22 @@ def plan_replays(telling: TellingTimes, *, seed: int, rows_a_time: int) -> dict[
         halt or trade again at the time. The last time of all is left out where there is another: nothing later is known.
     """
     rng = np.random.default_rng(seed)
-    times, kinds, symbols = telling.times[:-1] or telling.times, telling.kinds, telling.symbols
+    times, kinds, symbols = boundaries.times[:-1] or boundaries.times, boundaries.kinds, boundaries.symbols
     n_years = max((times[-1] - times[0]).days / (7 * WEEKS_A_YEAR), 1 / WEEKS_A_YEAR)
     n_chunks = math.ceil(n_years)
     chosen: set[datetime] = set()
-    told: set[str] = set()
+    chosen_for: set[str] = set()
     for chunk in np.array_split(np.arange(len(times)), min(n_chunks, len(times))):
         here = [times[at] for at in rng.permutation(chunk)]
         candidates = [at for at in here if at in kinds]
         missing = {kind for at in candidates for kind in kinds[at]}
         while missing:
-            # Of equals one that tells of other symbols than those that are chosen: they are read at one time each.
-            best = max(candidates, key=lambda at: (len(kinds[at] & missing), told.isdisjoint(symbols.get(at, ()))))
+            # Of equal times one for other symbols than before: each symbol is read at one time.
+            best = max(
+                candidates, key=lambda at: (len(kinds[at] & missing), chosen_for.isdisjoint(symbols.get(at, ())))
+            )
             chosen.add(best)
-            told |= symbols.get(best, frozenset())
+            chosen_for |= symbols.get(best, frozenset())
             missing -= kinds[best]
         n_wanted = math.ceil(ROWS_A_YEAR * min(n_years, 1.0) / rows_a_time)
         chosen |= {*[at for at in here if at not in chosen][: max(n_wanted - len(chosen & {*here}), 0)]}
@@ -182,8 +184,8 @@ def plan_replays(telling: TellingTimes, *, seed: int, rows_a_time: int) -> dict[
     return {at: symbols.get(at, frozenset()) for at in sorted(chosen)}
 
 
-def telling_times(rows: pl.DataFrame, sessions: Sequence[date]) -> TellingTimes:
-    """What the times of a run's rows tell.
+def boundary_times(rows: pl.DataFrame, sessions: Sequence[date]) -> BoundaryTimes:
+    """Times of a run's rows at which something begins or ends.
 
     Parameters
     ----------
@@ -193,7 +195,7 @@ def telling_times(rows: pl.DataFrame, sessions: Sequence[date]) -> TellingTimes:
         The calendar's, ascending, with one after the last of `rows`.
     """
     if rows.is_empty():
-        return TellingTimes([], {}, {})
+        return BoundaryTimes([], {}, {})
     of_time = rows["ts"].unique().sort()
     times, stamps = of_time.to_list(), of_time.to_physical().to_numpy()
     place = np.searchsorted(stamps, rows["ts"].to_physical().to_numpy())
@@ -201,7 +203,7 @@ def telling_times(rows: pl.DataFrame, sessions: Sequence[date]) -> TellingTimes:
     row_at[place] = np.arange(rows.height)
     # Times ascend, so the last one of a session stays.
     last_of_session = dict(zip(rows["session"].gather(row_at).to_list(), times, strict=True))
-    ends = telling_sessions([*last_of_session], sessions)
+    ends = boundary_sessions([*last_of_session], sessions)
     kinds = {last_of_session[day]: {*found} for day, found in ends.items()}
     # Names are compared once a run of equal ones.
     run = rows["symbol"].rle_id().to_numpy()
@@ -222,7 +224,7 @@ def telling_times(rows: pl.DataFrame, sessions: Sequence[date]) -> TellingTimes:
             ts = times[at[row]]
             kinds.setdefault(ts, set()).add(kind)
             symbols.setdefault(ts, set()).add(names[int(symbol[row])])
-    return TellingTimes(
+    return BoundaryTimes(
         times,
         {ts: frozenset(each) for ts, each in kinds.items()},
         {ts: frozenset(each) for ts, each in symbols.items()},

@@ -18,13 +18,13 @@ from hf_pipelines.research.features import (
 from hf_pipelines.research.replay import (
     ROWS_A_YEAR,
     Difference,
+    boundary_sessions,
+    boundary_times,
     compare_replay,
     cut,
     cut_each,
     pick_replay_ts,
     plan_replays,
-    telling_sessions,
-    telling_times,
 )
 from hf_pipelines_tests.sample_bars import REFERENCE, bars_of, random_bars, weekdays
 from hf_pipelines_tests.sample_references import random_references, session_opens
@@ -239,15 +239,15 @@ def test_cut_goes_by_available_at_before_ts():
     assert cut(late, bars["ts"][1]).height == 1
 
 
-def test_telling_sessions_are_the_last_of_a_week_before_a_holiday_of_a_month_and_of_a_quarter():
+def test_boundary_sessions_are_the_last_of_a_week_before_a_holiday_of_a_month_and_of_a_quarter():
     # Good Friday 6 April 2012; the quarter ended on a Friday.
     days = [day for day in weekdays(15, start=date(2012, 3, 26)) if day != date(2012, 4, 6)]
-    assert telling_sessions(days, days) == {
+    assert boundary_sessions(days, days) == {
         date(2012, 3, 30): {"week", "month", "quarter"},
         date(2012, 4, 5): {"week", "holiday"},
     }
     # The last of the calendar is not known to end anything.
-    assert date(2012, 4, 13) not in telling_sessions(days, days)
+    assert date(2012, 4, 13) not in boundary_sessions(days, days)
 
 
 @pytest.fixture(scope="module")
@@ -261,14 +261,14 @@ def year() -> pl.DataFrame:
     return rows.filter(~is_early & ~is_halted).sort("symbol", "ts")
 
 
-def test_plan_replays_includes_each_kind_of_telling_time_once_a_year_and_random_ones(year):
+def test_plan_replays_includes_each_kind_of_boundary_once_a_year_and_random_ones(year):
     # Monday 27 May 2019 is a holiday.
     days = [day for day in weekdays(300, start=date(2019, 1, 7)) if day != date(2019, 5, 27)]
     rows = year.filter(pl.col("session") != date(2019, 5, 27))
     times = rows["ts"].unique().sort().to_list()
-    ends, random = telling_sessions(days, days), set()
+    ends, random = boundary_sessions(days, days), set()
     for seed in range(40):
-        plan = plan_replays(telling_times(rows, days), seed=seed, rows_a_time=24)
+        plan = plan_replays(boundary_times(rows, days), seed=seed, rows_a_time=24)
         assert list(plan) == sorted(plan) and len(plan) >= ROWS_A_YEAR / 24
         assert {kind for at in plan for kind in ends.get(at.date(), ())} == {"week", "holiday", "month", "quarter"}
         # The first bar of S007, the last of S050 before its halt and the first after it; not the last of all.
@@ -279,34 +279,34 @@ def test_plan_replays_includes_each_kind_of_telling_time_once_a_year_and_random_
     assert len(random) > 50
 
 
-def test_plan_replays_of_one_week_takes_what_tells_inside_it_and_one_at_random():
+def test_plan_replays_of_one_week_takes_the_boundaries_inside_it_and_one_at_random():
     days = weekdays(300, start=date(2019, 1, 7))
     rows = random_bars(symbols=30, sessions=5, start=date(2019, 1, 28)).select("symbol", "session", "ts")
     for seed in range(10):
         # Thursday 31 January ends the month; after Friday nothing is loaded.
-        plan = [at.date() for at in plan_replays(telling_times(rows, days), seed=seed, rows_a_time=24)]
+        plan = [at.date() for at in plan_replays(boundary_times(rows, days), seed=seed, rows_a_time=24)]
         assert date(2019, 1, 31) in plan and len(plan) == 2 and date(2019, 2, 1) not in plan
 
 
 def test_plan_replays_of_one_week_with_a_halt_adds_a_random_time_that_ends_nothing():
     days = weekdays(300, start=date(2019, 1, 7))
     rows = random_bars(symbols=30, sessions=5, start=date(2019, 1, 7)).select("symbol", "session", "ts")
-    # S003 begins on Wednesday: one time that tells, and another one.
+    # S003 begins on Wednesday: one boundary, and another one.
     rows = rows.filter((pl.col("symbol") != "S003") | (pl.col("session") > date(2019, 1, 8)))
     seen = set()
     for seed in range(20):
-        plan = plan_replays(telling_times(rows, days), seed=seed, rows_a_time=24)
+        plan = plan_replays(boundary_times(rows, days), seed=seed, rows_a_time=24)
         assert len(plan) == 2 and {"S003"} in plan.values()
         seen |= {at.date() for at in plan}
     assert seen == {*days[:4]}
 
 
-def test_telling_times_of_rows_in_the_order_of_time_are_those_of_rows_in_the_order_of_symbols(year):
+def test_boundary_times_of_rows_in_the_order_of_time_are_those_of_rows_in_the_order_of_symbols(year):
     days = weekdays(300, start=date(2019, 1, 7))
     sparse = year.filter(pl.Series(np.random.default_rng(3).random(year.height) < 0.1))
     for rows in (year, sparse):
-        by_time = telling_times(rows.sort("ts", "symbol"), days)
-        assert by_time == telling_times(rows, days)
+        by_time = boundary_times(rows.sort("ts", "symbol"), days)
+        assert by_time == boundary_times(rows, days)
         # Worked out symbol by symbol, too.
         times, found = rows["ts"].unique().sort().to_list(), {}
         for (symbol,), of_symbol in rows.partition_by("symbol", as_dict=True).items():
@@ -337,9 +337,9 @@ def test_a_leak_on_a_twentieth_of_independent_rows_passes_a_year_of_samples_less
         20,
         5_000,
     )
-    telling = telling_times(year, days)
+    boundaries = boundary_times(year, days)
     for seed in range(n_plans):
-        n_times = len(plan_replays(telling, seed=seed, rows_a_time=24))
+        n_times = len(plan_replays(boundaries, seed=seed, rows_a_time=24))
         # Of each time two dozen of 200 members; leaks drawn row by row over the whole year.
         symbols = np.array([rng.permutation(200)[:24] for _ in range(n_times)])
         sampled = (np.repeat(np.arange(n_times), 24) * 200 + symbols.ravel()).astype(np.int64)

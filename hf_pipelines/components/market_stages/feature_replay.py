@@ -25,12 +25,12 @@ from hf_pipelines.research.features.registry import FEATURES, compute_features, 
 from hf_pipelines.research.replay import (
     CALENDAR_ENDS,
     WEEKS_A_YEAR,
-    TellingTimes,
+    BoundaryTimes,
+    boundary_times,
     compare_replay,
     instant,
     pick_replay_ts,
     plan_replays,
-    telling_times,
 )
 from hf_pipelines.resources.fresh_process import FreshFeatures
 from hf_pipelines.resources.parquet_io_manager import Loaded
@@ -174,11 +174,11 @@ def replays_of(
 
     chosen: Mapping[datetime, frozenset[str] | None]
     if len(market.universe.members) <= N_REPLAYED_SYMBOLS:
-        chosen = dict.fromkeys(_times_of_weeks(_rows_of(market, keys, inputs["bars"]), run.telling), None)
+        chosen = dict.fromkeys(_times_of_weeks(_rows_of(market, keys, inputs["bars"]), run.boundaries), None)
         week_at = {at: run.week_at(at) for at in chosen}
     else:
         n_rows = len(market.universe.members) if _joint(market, group) == {"universe"} else N_REPLAYED_SYMBOLS
-        plan = plan_replays(run.telling, seed=int(generator.integers(2**32)), rows_a_time=n_rows)
+        plan = plan_replays(run.boundaries, seed=int(generator.integers(2**32)), rows_a_time=n_rows)
         week_at = {at: run.week_at(at) for at in plan}
         chosen = _some_symbols(market, group, inputs["bars"], plan, week_at, generator)
     batches = _batches(market, group, chosen)
@@ -206,7 +206,7 @@ class _RunRows:
     """
 
     n_rows: int
-    telling: TellingTimes
+    boundaries: BoundaryTimes
     weeks: Sequence[str] = ()
     begins: Sequence[datetime] = ()
 
@@ -234,7 +234,7 @@ def _run_rows(market: MarketPlan, keys: Sequence[str], bars: Loaded) -> _RunRows
         weeks = sorted(key for key in keys if bars.parts[key].frame.height)
         found = _RunRows(
             rows.height,
-            telling_times(rows, market.partitions.sessions_around(days[0], days[-1])),
+            boundary_times(rows, market.partitions.sessions_around(days[0], days[-1])),
             weeks,
             [bars.parts[key].frame["ts"].min() for key in weeks],  # type: ignore[misc]
         )
@@ -243,9 +243,9 @@ def _run_rows(market: MarketPlan, keys: Sequence[str], bars: Loaded) -> _RunRows
     return _LATEST_RUN_ROWS[of]
 
 
-def _times_of_weeks(rows: pl.DataFrame, telling: TellingTimes) -> list[datetime]:
+def _times_of_weeks(rows: pl.DataFrame, boundaries: BoundaryTimes) -> list[datetime]:
     """Times of each week: `N_TIMES` or more, and the last of each session that ends something."""
-    times = {at for at, kinds in telling.kinds.items() if kinds & CALENDAR_ENDS}
+    times = {at for at, kinds in boundaries.kinds.items() if kinds & CALENDAR_ENDS}
     for (key,), of_week in rows.with_columns(week_of_session()).partition_by("week", as_dict=True).items():
         times |= {*pick_replay_ts(of_week, seed=_seed(str(key), of_week.height), n=N_TIMES)}
     return sorted(times)
@@ -348,8 +348,8 @@ def _some_symbols(
     spells = market.universe.membership.rows()
     chosen: dict[datetime, frozenset[str] | None] = {}
     # Symbols of interest at a time are kept for it; sectors are taken in any order.
-    taken = set[str]() if joint else {name for telling in plan.values() for name in telling}
-    for at, telling in plan.items():
+    taken = set[str]() if joint else {name for of_time in plan.values() for name in of_time}
+    for at, of_time in plan.items():
         week = week_at[at]
         days = market.partitions.sessions_of_week(week)
         # Members whether they have bars or not: features of survivors alone lack some.
@@ -359,7 +359,7 @@ def _some_symbols(
             taken |= of_sectors
             chosen[at] = frozenset({*of_sectors, *references})
             continue
-        found = {*sorted(telling)[:N_REPLAYED_SYMBOLS]}
+        found = {*sorted(of_time)[:N_REPLAYED_SYMBOLS]}
         with_bars = sorted({*bars.parts[week].frame["symbol"].unique().to_list()} & {*of_week})
         for names in (of_week, with_bars):
             found |= {*_drawn(names, N_REPLAYED_SYMBOLS // 2, found | taken, generator)}

@@ -49,7 +49,7 @@ def evaluations(late: Iterable[Late], assets: Iterable[str]) -> dict[str, dg.Ass
             check_name=ON_TIME,
             passed=not found,
             severity=dg.AssetCheckSeverity.ERROR,
-            description=_told(found),
+            description=_described(found),
             metadata=_metadata(found),
         )
         for asset, found in by_asset.items()
@@ -97,7 +97,7 @@ def _inventory_of(strategy: WatchedStrategy, storage: Storage, clock: Clock) -> 
     return Inventory((), (read_strategy(store, strategy, market, clock.now()),))
 
 
-def _told(late: Sequence[Late]) -> str:
+def _described(late: Sequence[Late]) -> str:
     if not late:
         return "nothing is late"
     shown = "; ".join(each.why for each in late[:MAX_NAMED])

@@ -19,7 +19,7 @@ from hf_pipelines.research.features.feature import Feature
 from hf_pipelines.research.features.panel import SELECTED_INPUTS, build_panel
 from hf_pipelines.research.features.registry import feature_frame
 from hf_pipelines.research.references import REFERENCES
-from hf_pipelines.research.replay import ROWS_A_YEAR, cut, telling_sessions
+from hf_pipelines.research.replay import ROWS_A_YEAR, boundary_sessions, cut
 
 # Relative: what a float32 keeps of a number that was computed in another unit.
 SCALE_TOLERANCE = 1e-5
@@ -96,11 +96,11 @@ def contract_breaches(feature: Feature, bars: pl.DataFrame, *, seed: int = 0, **
     whole = values(bars)
     name = feature.name
     # Every later rule would be broken with these, and its remedy would mislead.
-    for telling in (
+    for found in (
         _differing(whole, values(bars), name, "give the same twice"),
         _look_ahead(whole, known, feature),
     ):
-        if breaches := [*telling]:
+        if breaches := [*found]:
             return breaches
     breaches = [
         *_old_rows(bars, whole, feature, values, given),
@@ -144,7 +144,7 @@ def _cuts(
     n_random = max(N_CUTS, math.ceil(ROWS_A_YEAR / max(members["symbol"].n_unique(), 1)))
     others = rng.permutation(np.arange(first, len(sessions) - 1))[:n_random]
     days = {sessions[at] for at in others.tolist()}
-    days |= {*telling_sessions(sessions[first:], sorted({*sessions, *(calendar or ())}))}
+    days |= {*boundary_sessions(sessions[first:], sorted({*sessions, *(calendar or ())}))}
     times = dict(bars.group_by("session").agg(pl.col("ts").unique().sort()).rows())
     is_intraday = bars.select("session", "ts").unique().height > len(sessions)
     # Of bars below a day, every other cut is made inside its session: a leak within the day shows nowhere else.
