@@ -91,24 +91,24 @@ def _open(factor: float) -> Plant:
     return plant
 
 
-def _split(ratio: float, *, told: float = 1.0, told_after: int = 0, is_volume_split: bool = True) -> Plant:
-    """A split of `ratio` to 1, told as `told` to 1, some sessions late or (below zero) early."""
+def _split(ratio: float, *, reported: float = 1.0, reported_after: int = 0, is_volume_split: bool = True) -> Plant:
+    """A split of `ratio` to 1, reported as `reported` to 1, some sessions late or (below zero) early."""
 
     def plant(bars: Columns, at: slice, rng: np.random.Generator) -> None:
         _scaled(1.0 / ratio, ratio if is_volume_split else 1.0)(bars, slice(at.start, None), rng)
-        bars["split_ratio"][at.start + told_after] = told
+        bars["split_ratio"][at.start + reported_after] = reported
 
     return plant
 
 
-def _dividend(low: float, high: float, *, told: float) -> Plant:
-    """A dividend of between `low` and `high` of the price, told as `told` times its size."""
+def _dividend(low: float, high: float, *, reported: float) -> Plant:
+    """A dividend of between `low` and `high` of the price, reported as `reported` times its size."""
 
     def plant(bars: Columns, at: slice, rng: np.random.Generator) -> None:
         paid = rng.uniform(low, high)
         cash = paid * bars["close"][at.start - 1]
         _scaled(1.0 - paid)(bars, slice(at.start, None), rng)
-        bars["dividend"][at.start] = told * cash
+        bars["dividend"][at.start] = reported * cash
 
     return plant
 
@@ -196,18 +196,18 @@ FAULTS = (
     Fault("split 1:10 false", "event", _set(split_ratio=0.1), is_level=True),
     Fault("split 1000:1 false", "event", _set(split_ratio=1000.0), is_level=True),
     Fault("split 10:1 false in a crash", "event", _split_and_crash, is_level=True),
-    Fault("split 2:1 told as 1:2", "other", _split(2.0, told=0.5), is_level=True),
-    Fault("split 10:1 told as 2:1", "event", _split(10.0, told=2.0), is_level=True),
-    Fault("split 2:1 told as 10:1", "event", _split(2.0, told=10.0), is_level=True),
-    Fault("split 4:1 told as 3:1", "other", _split(4.0, told=3.0), is_level=True),
-    Fault("split 5:1 told a session late", "event", _split(5.0, told=5.0, told_after=1), is_level=True),
-    Fault("split 5:1 told two sessions early", "event", _split(5.0, told=5.0, told_after=-2), is_level=True),
+    Fault("split 2:1 reported as 1:2", "other", _split(2.0, reported=0.5), is_level=True),
+    Fault("split 10:1 reported as 2:1", "event", _split(10.0, reported=2.0), is_level=True),
+    Fault("split 2:1 reported as 10:1", "event", _split(2.0, reported=10.0), is_level=True),
+    Fault("split 4:1 reported as 3:1", "other", _split(4.0, reported=3.0), is_level=True),
+    Fault("split 5:1 reported a session late", "event", _split(5.0, reported=5.0, reported_after=1), is_level=True),
+    Fault("split 5:1 reported two sessions early", "event", _split(5.0, reported=5.0, reported_after=-2), is_level=True),
     # Dividends.
-    Fault("dividend of 1 to 3 % ten times too large", "event", _dividend(0.01, 0.03, told=10.0), is_level=True),
-    Fault("dividend of 0.5 to 1 % ten times too large", "event", _dividend(0.005, 0.01, told=10.0), is_level=True),
-    Fault("dividend of 0.3 to 2 % 100 times too large", "event", _dividend(0.003, 0.02, told=100.0), is_level=True),
-    Fault("special dividend of 20 to 40 % told as a tenth", "event", _dividend(0.2, 0.4, told=0.1), is_level=True),
-    Fault("special dividend of 15 to 25 % missing", "event", _dividend(0.15, 0.25, told=0.0), is_level=True),
+    Fault("dividend of 1 to 3 % ten times too large", "event", _dividend(0.01, 0.03, reported=10.0), is_level=True),
+    Fault("dividend of 0.5 to 1 % ten times too large", "event", _dividend(0.005, 0.01, reported=10.0), is_level=True),
+    Fault("dividend of 0.3 to 2 % 100 times too large", "event", _dividend(0.003, 0.02, reported=100.0), is_level=True),
+    Fault("special dividend of 20 to 40 % reported as a tenth", "event", _dividend(0.2, 0.4, reported=0.1), is_level=True),
+    Fault("special dividend of 15 to 25 % missing", "event", _dividend(0.15, 0.25, reported=0.0), is_level=True),
     Fault("dividend of 15 % false", "event", _phantom(0.15), is_level=True),
     Fault("dividend of 5 % false", "other", _phantom(0.05), is_level=True),
     # Volume.

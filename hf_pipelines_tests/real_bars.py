@@ -151,7 +151,7 @@ REAL_CASES = (
     ("pystock", "CF", "a split of 5:1 is missing", ((date(2015, 6, 18), date(2015, 6, 18)),)),
     ("pystock", "BBD", "a bonus of 6:5 is missing", ((date(2015, 3, 27), date(2015, 3, 27)),)),
     ("pystock", "DHR", "a spin-off is missing", ((date(2016, 7, 5), date(2016, 7, 5)),)),
-    ("pystock", "NFLX", "a split told again", ((date(2015, 7, 14), date(2015, 7, 14)),)),
+    ("pystock", "NFLX", "a split reported again", ((date(2015, 7, 14), date(2015, 7, 14)),)),
     ("lean", "IBM", "an open at twice the price", ((date(2002, 12, 23), date(2002, 12, 23)),)),
     ("lean", "GOOGL", "a close far below the day", ((date(2008, 9, 30), date(2008, 9, 30)),)),
 )  # fmt: skip

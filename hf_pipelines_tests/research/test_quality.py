@@ -70,22 +70,22 @@ FAULTS = {
         [("unit_error", AT)],
         "price 10100 is 101 times the usual 100: another unit",
     ),
-    "split not told": (
+    "split not reported": (
         scaled(steady(), DAYS[AT:], 0.5, 2.0),
         [("missed_split", AT)],
         "open 50 after 100 without an event, 1 times the usual turnover: a split of 2 is missing",
     ),
-    "split told that was none": (
+    "split reported that was none": (
         with_event(steady(), DAYS[AT], split_ratio=2.0),
         [("false_event", AT)],
         "event should take the price 100 to 0.5 times it, the open is 100: false or late",
     ),
-    "dividend told that was none": (
+    "dividend reported that was none": (
         with_event(steady(), DAYS[AT], dividend=100.0),
         [("false_event", AT)],
         "event should take the price 100 to 0.5 times it, the open is 100: false or late",
     ),
-    "split told a session late": (
+    "split reported a session late": (
         with_event(scaled(steady(), DAYS[AT:], 0.5, 2.0), DAYS[AT + 1], split_ratio=2.0),
         [("missed_split", AT), ("false_event", AT + 1)],
         "event should take the price 50 to 0.5 times it, the open is 50: false or late",
@@ -110,7 +110,7 @@ FAULTS = {
         [("volume_spike", AT)],
         "turnover is 100 times the usual",
     ),
-    "bonus issue not told": (
+    "bonus issue not reported": (
         scaled(steady(), DAYS[AT:], 1.0 / 1.2, 1.2),
         [("missed_bonus", AT)],
         "open 83.3333 after 100 without an event, 1 times the usual turnover: a bonus or split near 1.2 is missing",
@@ -120,7 +120,7 @@ FAULTS = {
         [("false_event", AT)],
         "event should take the price 100 to 0.8305 times it, the open is 98: false or late",
     ),
-    "dividend of 6 % told that was none": (
+    "dividend of 6 % reported that was none": (
         with_event(steady(), DAYS[AT], dividend=6.0),
         [("suspect_event", AT)],
         "event should take the price 100 to 0.9434 times it, the open is 100",
@@ -354,7 +354,7 @@ def test_judge_bars_catches_faults_planted_in_random_bars_and_raises_no_other_er
     for rule, places in planted.items():
         caught = set(errors.filter(pl.col("rule") == rule).select("symbol", "session").iter_rows())
         assert caught <= places
-        # A split on a day of much news is told apart from a crash by nothing: it is a warning then.
+        # A split on a day of much news cannot be distinguished from a crash: it is a warning then.
         assert len(caught) >= (0.8 if rule in ("missed_split", "other_company") else 1.0) * len(places), rule
 
 
