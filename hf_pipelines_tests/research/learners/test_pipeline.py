@@ -8,7 +8,7 @@ import pytest
 from sklearn.calibration import CalibratedClassifierCV
 from sklearn.frozen import FrozenEstimator
 from sklearn.metrics import r2_score
-from sklearn.preprocessing import StandardScaler
+from sklearn.preprocessing import FunctionTransformer, StandardScaler
 
 from hf_pipelines.research.cross_validation import cross_validate, fit_final
 from hf_pipelines.research.learners import (
@@ -22,7 +22,9 @@ from hf_pipelines.research.learners import (
     choose_learner,
     keyed,
     predict_frame,
+    skops_bytes,
 )
+from hf_pipelines.research.learners.archive import pack, unpack
 from hf_pipelines.research.matrix import feature_names
 from hf_pipelines.research.splitters import PurgedWalkForward
 from hf_pipelines.research.targets import build_target
@@ -203,6 +205,26 @@ def test_a_vote_is_the_weighted_mean_of_its_members_each_with_its_own_preprocess
     with pytest.raises(ValueError, match="must hold the files .*'member_2.skops'.* a model of another learner"):
         third = choose_learner("voting", {"members": [vote_of(vote), other, "ridge"]})
         build_pipeline(third, Setup("regression")).load(pipeline.save())
+
+
+def test_every_part_of_a_stored_model_loads_by_its_own_list_of_types():
+    matrix = random_matrix(RETURN)
+    near = {"type": "nearest_neighbours", "params": {"n_neighbors": 5}}
+    vote = choose_learner("voting", {"members": ["ridge", near]}, preprocessing=["standard_scaling"])
+    saved = fit_final(matrix, learner=vote, target=RETURN, seed=1).save()
+    parts = unpack(saved, ["learner.zip", "preprocessing_0.skops"])
+    members = unpack(parts["learner.zip"], ["member_0.skops", "member_1.skops"])
+
+    def load(parts: dict[str, bytes], members: dict[str, bytes]) -> None:
+        build_pipeline(vote, Setup("regression")).load(pack({**parts, "learner.zip": pack(members)}))
+
+    load(parts, members)
+    calls_code = skops_bytes.dump(FunctionTransformer(np.exp))
+    for foreign, told in ((calls_code, "FunctionTransformer"), (members["member_1.skops"], "KNeighborsRegressor")):
+        with pytest.raises(ValueError, match=f"must hold trusted types only, was found to hold .*{told}"):
+            load(parts, {**members, "member_0.skops": foreign})
+        with pytest.raises(ValueError, match=f"must hold trusted types only, was found to hold .*{told}"):
+            load({**parts, "preprocessing_0.skops": foreign}, members)
 
 
 def vote_of(choice: LearnerChoice) -> dict:
