@@ -1,4 +1,4 @@
-"""RunIntent and history: asked for once a state, waited for while under way, asked again only where that may help."""
+"""Run intents: requested once a state, waited for while under way, requested again only where that may help."""
 
 from datetime import UTC, datetime, timedelta
 
@@ -47,7 +47,7 @@ def state(instance: dg.DagsterInstance, later: timedelta = timedelta(0)) -> tupl
     return RunHistory(instance, datetime.now(UTC) + later).state_of(INTENT)
 
 
-def test_work_over_weeks_that_do_not_follow_each_other_is_one_run_told_which_are_wanted():
+def test_intent_over_weeks_that_do_not_follow_each_other_is_one_run_that_names_the_wanted():
     request = INTENT.request(2)
     assert request.run_key == f"{INTENT.key}:2"
     assert request.partition_key is None
@@ -60,7 +60,7 @@ def test_work_over_weeks_that_do_not_follow_each_other_is_one_run_told_which_are
     assert (single.partition_key, "hf/partitions" in single.tags) == ("2020-01-05", False)
 
 
-def test_work_nobody_asked_for_is_due_and_one_that_succeeded_is_settled(instance):
+def test_intent_that_was_never_requested_is_due_and_one_that_succeeded_is_settled(instance):
     assert state(instance) == (RequestState.DUE, 1)
     run(instance)
     assert state(instance) == (RequestState.SETTLED, 0)
@@ -78,14 +78,14 @@ def test_run_that_an_earlier_release_asked_for_is_found_by_the_tags_that_it_wrot
     assert state(instance) == (RequestState.SETTLED, 0)
 
 
-def test_work_that_failed_by_its_data_is_settled_for_ever(instance):
+def test_intent_that_failed_by_its_data_is_settled_for_ever(instance):
     run(instance, "data")
     # Dagster says a moment after the failure whether it will execute the run again.
     assert state(instance) == (RequestState.UNDER_WAY, 0)
     assert state(instance, timedelta(days=9)) == (RequestState.SETTLED, 0)
 
 
-def test_work_that_failed_by_a_server_is_due_again_after_one_five_and_twenty_five_minutes(instance):
+def test_intent_that_failed_by_a_server_is_due_again_after_one_five_and_twenty_five_minutes(instance):
     waits = []
     for attempt in range(1, 5):
         run(instance, "storage", attempt)
@@ -100,7 +100,7 @@ def test_work_that_failed_by_a_server_is_due_again_after_one_five_and_twenty_fiv
     assert state(instance, timedelta(days=9)) == (RequestState.SETTLED, 0)
 
 
-def test_work_is_under_way_while_its_run_waits_runs_or_will_be_executed_again(instance):
+def test_intent_is_under_way_while_its_run_waits_runs_or_will_be_executed_again(instance):
     history = RunHistory(instance, datetime.now(UTC))
     queued = instance.create_run_for_job(JOB, status=dg.DagsterRunStatus.NOT_STARTED, tags=dict(INTENT.request(1).tags))
     assert history.state_of(INTENT) == (RequestState.UNDER_WAY, 0)
@@ -125,7 +125,7 @@ def test_work_is_under_way_while_its_run_waits_runs_or_will_be_executed_again(in
     assert history.under_way("update") is None
 
 
-def test_work_that_an_operator_cancelled_is_not_asked_for_again(instance):
+def test_intent_that_an_operator_cancelled_is_not_requested_again(instance):
     instance.create_run_for_job(JOB, status=dg.DagsterRunStatus.CANCELED, tags=dict(INTENT.request(1).tags))
     assert state(instance, timedelta(days=9)) == (RequestState.SETTLED, 0)
 

@@ -86,7 +86,7 @@ def test_bars_of_a_session_are_as_old_as_their_first_publish(store, market):
     assert found.known_gaps == {"2012-10-28"} and found.landing.endswith("/landing")
 
 
-def test_standing_is_read_again_when_a_partition_has_changed(store, market):
+def test_inventory_is_read_again_when_a_partition_has_changed(store, market):
     publish(store, "m/bars", "2013-01-06", bars_of("A", [1.0], days=days(7)), 6)
     assert list(read_market(store, market).bars) == days(7)
     publish(store, "m/bars", "2013-01-06", bars_of("A", [1.0, 2.0], days=days(7, 8)), 7)
