@@ -35,7 +35,7 @@ from hf_pipelines.resources.requirements import require_all
 UNKNOWN_SHOWN = 20
 
 # Times at which labels are computed anew from what was known then.
-N_LABEL_ENDS = 4
+N_LABEL_ENDS = 2
 
 
 def training_matrix(plan: StrategyPlan) -> Stage:
@@ -127,7 +127,7 @@ def training_matrix(plan: StrategyPlan) -> Stage:
             frame = frame.filter(pl.col("role") == "member")
         ends = content.frame["label_end"].unique().sort()
         rng = np.random.default_rng(content.frame.height)
-        at = sorted({0, *rng.integers(0, len(ends), size=N_LABEL_ENDS - 1).tolist()})
+        at = sorted({*rng.integers(0, len(ends), size=N_LABEL_ENDS).tolist()})
         faults: list[str] = []
         for end in ends.gather(at).to_list():
             faults += unconfirmed_labels(

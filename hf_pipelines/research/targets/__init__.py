@@ -145,7 +145,7 @@ def build_labels(
         If something that the target needs is missing; as its `label` and `checked_labels`.
     """
     given = _what_is_needed(bars, target.needs, sectors=sectors, features=features)
-    return checked_labels(TARGETS[target.name].label(given, target.params), bars, target)
+    return checked_labels(TARGETS[target.name].label(given, target.params), target)
 
 
 def unconfirmed_labels(

@@ -186,11 +186,6 @@ def test_a_target_may_give_a_row_several_labels(monkeypatch):
             "must not end before it starts",
             id="backwards",
         ),
-        pytest.param(
-            lambda labels: labels.with_columns(symbol=pl.lit("Z")),
-            "must label rows of the bars it was given",
-            id="others",
-        ),
     ],
 )
 def test_build_labels_that_break_the_contract_are_refused_by_name(monkeypatch, change, message):
