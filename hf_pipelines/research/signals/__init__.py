@@ -87,8 +87,10 @@ def apply_rule(
     filled = fill_rule_params(rule, params)
     entry, needs = RULES[rule], RULES[rule].needs(filled)
     columns = [*needs.columns, *needs.features]
-    _check_predictions(predictions, rule, columns)
+    if missing := sorted({*KEY_COLUMNS, *columns} - set(predictions.columns)):
+        raise ValueError(f"`predictions` must have the columns of rule {rule!r}, was without {missing}.")
     known = predictions.select(*KEY_COLUMNS, pl.col(columns).fill_nan(None)).sort("ts", "symbol")
+    _require_each_once(known)
     context = RuleContext(
         params=filled,
         sessions=_sessions_of(known, rule, needs, sessions),
@@ -173,12 +175,10 @@ def rule_needs(rule: str, params: Mapping[str, Any] | None = None) -> RuleNeeds:
     return RULES[rule].needs(fill_rule_params(rule, params))
 
 
-def _check_predictions(predictions: pl.DataFrame, rule: str, columns: Sequence[str]) -> None:
-    missing = sorted({*KEY_COLUMNS, *columns} - set(predictions.columns))
-    if missing:
-        raise ValueError(f"`predictions` must have the columns of rule {rule!r}, was without {missing}.")
-    n_repeated = predictions.height - predictions.n_unique(["symbol", "ts"])
-    if n_repeated:
+def _require_each_once(known: pl.DataFrame) -> None:
+    # Sorted: what is repeated stands side by side.
+    is_repeated = (pl.col("ts") == pl.col("ts").shift()) & (pl.col("symbol") == pl.col("symbol").shift())
+    if n_repeated := known.select(is_repeated.sum()).item():
         raise ValueError(
             f"`predictions` must hold each symbol and ts once, was repeated in {n_repeated} rows; "
             "take `latest_predictions` first."
