@@ -407,6 +407,14 @@ GROUPS = {"small/features/quick", "small/features/cross_asset"}
             {"backtest", "signals"},
             id="signal rule",
         ),
+        pytest.param(
+            {"signal": {"type": "ranking", "params": {"n_long": 1, "n_short": 1}}}, set(), id="alias of the signal rule"
+        ),
+        pytest.param(
+            {"cross_validation": {"type": "purged_walk_forward", "params": {"n_splits": 2, "min_train_sessions": 10}}},
+            set(),
+            id="cross-validation in full",
+        ),
         pytest.param({"backtest": {"fee_bps": 3.0}}, {"backtest", "track_record"}, id="costs"),
         pytest.param({"backtest": {"fill": "next_close"}}, {"backtest", "track_record"}, id="fill"),
         pytest.param({"max_model_age_weeks": 1}, {"signals"}, id="model age"),

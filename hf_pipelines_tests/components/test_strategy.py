@@ -23,7 +23,7 @@ from hf_pipelines.partitions import week_key
 from hf_pipelines.research.backtest import ENGINES
 from hf_pipelines.research.features import Feature, Panel
 from hf_pipelines.research.params import Number
-from hf_pipelines.research.signals import RULES, apply_rule
+from hf_pipelines.research.signals import RULES, RuleNeeds, apply_rule
 from hf_pipelines.research.splitters import SPLITTERS
 from hf_pipelines.research.targets import TARGETS
 from hf_pipelines.resources.partition_codec import Content
@@ -469,3 +469,38 @@ def test_a_rule_that_looks_at_other_sessions_than_it_declares_is_refused_before_
     project.make([f"ranking/{stage}" for stage in ("training_matrix", "cv_results")], "2012-04-01")
     run = project.run("ranking/backtest", "2012-04-01")
     assert not run.success and "`sessions` that the rule declares must be all that it looks at" in run.message
+
+
+def test_a_rule_on_features_and_trailing_bars_gets_them_in_backtest_and_issue(project, monkeypatch):
+    def weigh(rows: pl.DataFrame, context: Any) -> pl.Series:
+        """The inverse volatility of five returns, on the side of a feature."""
+        weights = np.zeros(rows.height)
+        for (at,), of_ts in rows.with_row_index().group_by("ts", maintain_order=True):
+            returns = context.trailing_returns(at, symbols=of_ts["symbol"].to_list(), n_bars=5)
+            assert np.isfinite(returns).all(), at
+            inverse = 1.0 / returns.std(axis=0)
+            side = np.sign(of_ts["quick_roc_2"].to_numpy()) * of_ts["prediction"].is_not_null().to_numpy()
+            weights[of_ts["index"].to_numpy()] = side * inverse / inverse.sum()
+        return pl.Series(weights)
+
+    needs = RuleNeeds(history_bars=6, features=("quick_roc_2",))
+    entry = replace(RULES["rank_long_short"], name="own", weigh=weigh, needs=lambda params: needs, params={})
+    monkeypatch.setitem(RULES, "own", entry)
+    project.rewrite(strategies=[ridge_strategy(signal={"type": "own"}, features=["quick/quick_roc_2"])])
+    project.retrain("ranking", "2012-04-01")
+    project.make("ranking/signals", "2012-04-03")
+    issued = project.store.read("ranking/signals", "2012-04-03")
+    feature = project.store.read("small/features/quick", "2012-04-01").frame
+    both = issued.frame.join(feature, on=["symbol", "session", "ts"])
+    assert both.height == 4 and (both["weight"].sign() == both["quick_roc_2"].sign()).all()
+    # By hand: closes of the six sessions until then, which had neither split nor dividend.
+    bars = pl.concat(
+        [project.store.read("small/bars", week).frame for week in sorted(issued.footer.inputs["small/bars"])]
+    )
+    last = bars.filter(pl.col("role") == "member", pl.col("session") <= date(2012, 4, 3)).sort("symbol", "ts")
+    spread = {}
+    for (symbol,), of in last.group_by("symbol"):
+        growth = of["split_ratio"] * (of["close"] + of["dividend"]) / of["close"].shift()
+        spread[symbol] = 1.0 / (growth - 1.0)[-5:].std(ddof=0)
+    expected = {symbol: each / sum(spread.values()) for symbol, each in spread.items()}
+    assert dict(both.select("symbol", pl.col("weight").abs()).iter_rows()) == pytest.approx(expected)

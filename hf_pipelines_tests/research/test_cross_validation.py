@@ -26,7 +26,7 @@ from hf_pipelines.research.cross_validation import (
 from hf_pipelines.research.learners import LearnerChoice, Setup, build_pipeline, choose_learner
 from hf_pipelines.research.matrix import build_matrix, feature_names
 from hf_pipelines.research.splitters import PurgedKFold, PurgedWalkForward
-from hf_pipelines.research.targets import build_target
+from hf_pipelines.research.targets import TARGETS, build_labels, build_target
 from hf_pipelines.research.validation_rows import VALIDATION_SHARE
 from hf_pipelines_tests.research.splitters.panels import Combinatorial, meets
 from hf_pipelines_tests.sample_matrix import close_of, plain_bars, random_matrix
@@ -407,3 +407,22 @@ def test_latest_predictions_of_folds_trained_on_later_data_are_not_taken_for_the
     once = validate(matrix, "ridge", splitter=PurgedKFold(n_splits=3)).predictions
     assert_frame_equal(latest_predictions(once).select(KEYS), matrix.select(KEYS))
     assert "path" not in once.columns and share_trained_on_later(validate(matrix, "ridge").predictions) == 0.0
+
+
+def test_several_labels_a_row_are_rows_of_the_matrix_told_apart_by_their_horizon(monkeypatch):
+    def label(bars, params):
+        parts = [build_labels(bars, build_target("forward_return", horizon_bars=ahead)) for ahead in (1, 3)]
+        return pl.concat(
+            [each.with_columns(horizon=pl.lit(n, dtype=pl.Int32)) for each, n in zip(parts, (1, 3), strict=True)]
+        )
+
+    monkeypatch.setitem(TARGETS, "both", replace(TARGETS["forward_return"], name="both", label=label))
+    matrix = random_matrix(build_target("both", horizon_bars=3))
+    assert matrix["horizon"].unique().to_list() == [1, 3] and "horizon" not in feature_names(matrix)
+    assert matrix.select("ts", "symbol", "horizon").rows() == sorted(matrix.select("ts", "symbol", "horizon").rows())
+    # Two folds: of each label of a row the latest-trained prediction is left.
+    times = {"trained_until": close_of(1, year=2023), "prediction": 0.0}
+    older = matrix.select(*KEYS, "horizon").with_columns(fold=pl.lit(0), **times)
+    newer = older.with_columns(fold=pl.lit(1), trained_until=close_of(2, year=2023))
+    latest = latest_predictions(pl.concat([newer, older]))
+    assert latest["fold"].unique().to_list() == [1] and latest.height == matrix.height
