@@ -19,6 +19,8 @@ from typing import Any, Self
 
 import polars as pl
 
+from hf_pipelines.resources.child_process import end_child, start_child
+
 
 class FreshFeatures:
     """`compute_features` in a process of its own, which takes a second or two to start.
@@ -45,11 +47,10 @@ class FreshFeatures:
     def close(self) -> None:
         """End the process, if there is one."""
         if self._child is not None:
-            # It ends when its input is closed.
             assert self._child.stdin is not None and self._child.stdout is not None
             self._child.stdin.close()
             self._child.stdout.close()
-            self._child.wait()
+            end_child(self._child)
         self._child, self._latest = None, None
 
     def __call__(self, bars: pl.DataFrame, names: Iterable[str], **arguments: Any) -> pl.DataFrame:
@@ -86,14 +87,9 @@ class FreshFeatures:
         return found
 
     def _start(self) -> subprocess.Popen[bytes]:
-        # Modules are found there as they are here, wherever a path was added.
-        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(each or os.getcwd() for each in sys.path)}
-        return subprocess.Popen(
-            [sys.executable, "-m", __name__, *self.modules],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            env=environment,
-        )
+        # With all variables: a module may need any of them.
+        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+        return start_child(__name__, self.modules, environment=os.environ, **pipes)
 
 
 def main(modules: Sequence[str]) -> None:

@@ -25,6 +25,7 @@ from typing import Any
 import polars as pl
 
 from hf_pipelines.resources import settings
+from hf_pipelines.resources.child_process import end_child, start_child
 from hf_pipelines.resources.market_data.tables import RefusedTableError, parser_words
 
 # A CSV of 4 GB takes a minute; nothing that is sound takes ten.
@@ -49,12 +50,11 @@ class Reader:
     def __init__(self, memory_bytes: int) -> None:
         ours, theirs = Pipe()
         environment = {name: os.environ[name] for name in INHERITED if name in os.environ}
-        environment["PYTHONPATH"] = os.pathsep.join(each for each in sys.path if each)
-        command = [sys.executable, "-m", __name__, str(theirs.fileno()), str(memory_bytes)]
-        self.process = subprocess.Popen(
-            command,
+        self.process = start_child(
+            __name__,
+            [str(theirs.fileno()), str(memory_bytes)],
+            environment=environment,
             pass_fds=(theirs.fileno(),),
-            env=environment,
             stdin=subprocess.DEVNULL,
             # A parser that aborts prints what it read.
             stdout=subprocess.DEVNULL,
@@ -86,11 +86,7 @@ class Reader:
     def end(self) -> int:
         """Stop it; returns how it ended."""
         self.connection.close()
-        try:
-            return self.process.wait(timeout=5.0)
-        except subprocess.TimeoutExpired:
-            self.process.kill()
-            return self.process.wait()
+        return end_child(self.process)
 
 
 class _Deadline:
