@@ -24,7 +24,7 @@ from typing import Any
 # Longer than any holiday that closes an exchange.
 LONGEST_CLOSURE = timedelta(days=21)
 
-# Of what is kept; another form has another number.
+# Version of the file format of what is kept.
 FORM = 2
 
 KEPT_IN = Path(__file__).parent / "__pycache__"
@@ -131,7 +131,7 @@ def load_calendar(name: str, first: date, last: date) -> SessionCalendar:
 
 
 def require_recorded(name: str, calendar: SessionCalendar, today: date) -> None:
-    """Refuse a calendar that has run out: of every session after its last it would say that there is none.
+    """Refuse a calendar that ends too early: it would report no session after its last.
 
     Raises
     ------

@@ -170,7 +170,7 @@ class MarketPartitions:
 
     @cached_property
     def changes(self) -> tuple[SessionOverride, ...]:
-        """Those of the overrides by which a day is a session, or none, unlike in the library's calendar."""
+        """Overrides that make a day a session, or no session, against the library's calendar."""
         days = set(self._library_calendar.days)
         return tuple(each for each in self.overrides if each.is_session != (each.day in days))
 

@@ -75,7 +75,7 @@ def _message_of(error: Exception) -> str:
         return loading_fault(error, PACKAGE_ROOT / "defs")
     if isinstance(error, _database_errors()):
         return f"the database of runs refused it: {getattr(error, 'orig', '')}"
-    # Ours have no number.
+    # Errors that the project raises itself have no errno.
     if isinstance(error, OSError) and error.errno is not None:
         return str(error) if error.errno in DISK_CODES else ""
     return str(error)

@@ -37,7 +37,7 @@ ALL_TIMES = 1_000_000
 
 SAMPLE_BENCHMARK = "SPX"
 
-# Names that a message offers in place of one that there is not.
+# Suggestions in the message for an unknown name.
 N_NEAR = 8
 
 

@@ -175,7 +175,7 @@ class SampleReplay:
         try:
             landing.put(name, payload.getvalue(), create_only=True)
         except ObjectExistsError:
-            # Somebody else fed it in this very moment.
+            # Another process has put it at the same moment.
             return False
         except StorageOutageError:
             raise

@@ -139,7 +139,7 @@ class Pipeline:
         return str(self.definitions.resolve_asset_graph().get(dg.AssetKey(asset.split("/"))).metadata[KIND_KEY])
 
     def checker(self) -> CurrencyChecker:
-        """What is current, judged anew."""
+        """A checker of what is current, with the present code and settings."""
         graph = self.definitions.resolve_asset_graph()
         versions = {"/".join(key.path): graph.get(key).code_version or "" for key in graph.materializable_asset_keys}
         now, markets = Clock().now(), self._watched().markets
@@ -243,7 +243,7 @@ class Pipeline:
         judged = {key: checker.is_current(asset, key) for key in keys}
         lines = [f"{asset} {key}: {found.reason}" for key, found in judged.items() if found.reason]
         if holes := self.holes(asset, keys):
-            # No fault by itself: a strategy may be trained for some weeks alone.
+            # No fault: a strategy may be trained for some weeks alone.
             lines.append(
                 f"{asset}: nothing is stored for {some_of(holes)}, between {keys[0]} and {keys[-1]}; where it should be: "
                 f"hfp {self._making(asset)} {holes[0]} --to {holes[-1]}"

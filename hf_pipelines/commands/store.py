@@ -30,14 +30,14 @@ ROW_SHOWN = 240
 # Between two lines of progress.
 PROGRESS_EVERY_S = 2.0
 
-# Whose references keep a version; the others are on the way to them.
+# Kinds whose references keep a version; they are listed before others.
 LASTING = ("training_matrix", "fitted_model", "signals")
 
 Say = Callable[[str], None]
 
 
 def plain(text: object) -> str:
-    """A text from storage without what a terminal would obey."""
+    """A text from storage without control characters."""
     return "".join(each if each.isprintable() else "?" for each in str(text))
 
 
@@ -46,7 +46,7 @@ def versions_lines(store: PartitionStore, asset: str, partition: str | None) -> 
     if partition is None:
         partitions = require_stored(store, asset)
     else:
-        # Of one that is gone there may be versions.
+        # A partition that is gone may still have versions.
         require_kept(store, asset, partition)
         partitions = [partition]
     for name, held in list_kept(store, asset, partitions).items():
@@ -206,7 +206,7 @@ def _is_current(store: PartitionStore, asset: str, partition: str, digest: str) 
     try:
         footer = store.footer(asset, partition)
     except StoredPartitionError:
-        # A damaged one is what a restore mends.
+        # A damaged one can be restored.
         return ""
     if footer is None or not digest:
         return ""

@@ -51,7 +51,7 @@ def open_regular(path: Path, *, follows_links: bool = True, buffering: int = -1)
     except NotADirectoryError as e:
         raise FileNotFoundError(str(e)) from e
     except OSError as e:
-        # What is a socket, or a link where none is followed or that leads in a circle.
+        # A socket, or a link where links are not followed, or that leads in a circle.
         if e.errno in (errno.ELOOP, errno.ENXIO):
             raise NotRegularError("a symbolic link" if e.errno == errno.ELOOP else "no file") from e
         raise
@@ -64,7 +64,7 @@ def open_regular(path: Path, *, follows_links: bool = True, buffering: int = -1)
 
 
 def irregular(entry: "os.DirEntry[str]") -> str:
-    """What an entry is if it is no file that can be read, in words; "" of a file."""
+    """Description of an entry that is no file that can be read; "" for a file."""
     try:
         return "" if entry.is_file() else kind_of(entry.stat().st_mode)
     except OSError as e:
@@ -83,7 +83,7 @@ def kind_of(mode: int) -> str:
 
 
 def file_tag(found: os.stat_result) -> str:
-    """Differs whenever the bytes do; as obstore writes it."""
+    """Tag that changes whenever the bytes do, as obstore writes it."""
     return f"{found.st_ino:x}-{found.st_mtime_ns // 1000:x}-{found.st_size:x}"
 
 

@@ -1,6 +1,6 @@
-"""Fresh processes: features computed where nothing was computed before.
+"""Fresh processes: features computed in a process that has computed nothing before.
 
-Lives here: the process and what is sent to and fro. Does not live here: the features (`research.features`), what is
+Lives here: the process and the exchange with it. Does not live here: the features (`research.features`), what is
 compared (`components.market_stages.features`).
 
 A function that keeps what it has seen, in its module or anywhere else in its process, may know what came later once it was
@@ -93,7 +93,7 @@ class FreshFeatures:
 
 
 def main(modules: Sequence[str]) -> None:
-    """Compute what comes in, until nothing more comes."""
+    """Compute what is sent, until the input is closed."""
     from hf_pipelines.research.features.registry import compute_features, register
 
     # What a function prints must not come between what is sent back.

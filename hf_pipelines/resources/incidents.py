@@ -34,7 +34,7 @@ FORGOTTEN_AFTER = timedelta(days=90)
 # A message is read on a phone.
 MAX_CAUSE = 700
 
-# If a receiver is away for so long, the oldest of more messages than this are crossed out (the log had them).
+# If a receiver is away for so long, the oldest of more messages than this are dropped (the log has them).
 MAX_PENDING = 500
 
 Pair = tuple[str, str]

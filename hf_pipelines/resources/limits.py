@@ -48,7 +48,7 @@ class Limits:
         return Limits(largest, settings.max_rows(), settings.max_columns(), largest)
 
     def shape_fault(self, n_rows: int, n_columns: int) -> str:
-        """What is too much of a table, in words; "" if nothing is."""
+        """Which limit a table exceeds, in words; "" if none."""
         if n_columns > self.n_columns:
             return f"{n_columns:,} columns, above {self.n_columns:,} (HF_MAX_COLUMNS)"
         if n_rows > self.n_rows:
@@ -57,7 +57,7 @@ class Limits:
 
 
 def parquet_fault(payload: bytes, limits: Limits) -> str:
-    """What is too much of a Parquet file, in words; "" if nothing is. None of its numbers is decoded.
+    """Which limit a Parquet file exceeds, in words; "" if none. None of its numbers is decoded.
 
     Texts are looked at one by one only where the sizes of their pages leave it open whether they are too long together.
 

@@ -91,7 +91,7 @@ class Notifier(dg.ConfigurableResource[Any]):
     """One channel: the log, and the webhook where there is one."""
 
     def log(self, notification: Notification, log: Any) -> None:
-        """Tell the log of the tick, and append one line to `notifications.jsonl` in the data folder."""
+        """Write to the log of the tick, and append one line to `notifications.jsonl` in the data folder."""
         (log.warning if notification.event == "opened" else log.info)(redacted(notification.text))
         try:
             path = settings.data_dir() / LOG_NAME
@@ -172,7 +172,7 @@ def _post(notification: Notification) -> str:
 
 
 def _name_of(fault: object) -> str:
-    """Kind of a fault; its own words may hold the address."""
+    """Kind of an error; its own message may hold the address."""
     if isinstance(fault, socket.gaierror):
         return "its host has no address"
     if isinstance(fault, OSError) and fault.strerror:
@@ -181,7 +181,7 @@ def _name_of(fault: object) -> str:
 
 
 class _NoRedirects(urllib.request.HTTPRedirectHandler):
-    """Whoever redirects would get the notification, and in its headers the address, of another."""
+    """A redirect would send the notification, and the address in its headers, to another server."""
 
     def redirect_request(self, *arguments: Any, **options: Any) -> None:
         return None

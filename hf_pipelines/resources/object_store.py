@@ -151,7 +151,7 @@ class ObjectStore:
             if not self.is_remote:
                 with self._file(key, follows_links) as (file, size):
                     self._require_size(key, size, limit)
-                    # Not what a file that grows has got meanwhile.
+                    # Not the bytes that a growing file has received meanwhile.
                     return file.read(size)
             found = obstore.get(open_backend(self.uri, self.endpoint), check_key(key))
             self._require_size(key, found.meta["size"], limit)
@@ -271,7 +271,7 @@ class ObjectStore:
         return sorted(self._entries(None))
 
     def folders(self, prefix: str | None = None) -> list[str]:
-        """Names of what has keys below it, right below `prefix` (or the root), sorted: their keys are not listed."""
+        """Names of the folders right below `prefix` (or the root), sorted; their keys are not listed."""
         import obstore
 
         with self._naming("listed", prefix or "/"):
@@ -284,7 +284,7 @@ class ObjectStore:
             return sorted(each.rsplit("/", 1)[-1] for each in found["common_prefixes"])
 
     def strays(self, prefix: str | None = None) -> dict[str, str]:
-        """What lies below `prefix` (or the root) and is no object, by its name: what it is, in words.
+        """What lies below `prefix` (or the root) and is no object: name to a description.
 
         Raises
         ------
@@ -392,7 +392,7 @@ class ObjectStore:
             return []
 
     def _walk(self, prefix: str | None) -> Iterator[tuple[str, "os.DirEntry[str]", str]]:
-        """Every file below a folder: its name below the root, its entry, and if it is no object what it is, in words."""
+        """Every file below a folder: its name below the root, its entry, and a description if it is no object."""
         for name, entry, is_folder in self._scan(prefix):
             path = f"{prefix}/{name}" if prefix else name
             if UNFINISHED.search(name):

@@ -38,7 +38,7 @@ ZSTD_LEVEL = 1
 # Stands for a hash that is still being computed while the file is written.
 PENDING = "0" * 64
 
-# Columns that say when a row was made, not what it says: outside the content hash.
+# Columns that say when a row was made; they are outside the content hash.
 VOLATILE_COLUMNS = ("created_at", "issue_kind")
 
 

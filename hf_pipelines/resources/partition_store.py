@@ -94,7 +94,7 @@ def _is_partition(name: str) -> bool:
 
 
 def is_partition_key(name: str) -> bool:
-    """Whether a name is a day, as all our partitions are named: YYYY-MM-DD."""
+    """Whether a name is a partition key: a day, YYYY-MM-DD."""
     if not DAY_PATTERN.fullmatch(name):
         return False
     try:
@@ -183,7 +183,7 @@ class PartitionStore:
         except ObjectMissingError:
             return None
         except ObjectRefusedError:
-            # Too large to be looked at, or no file: out of the way, not lost.
+            # Too large to be read, or no file: moved away, not lost.
             self.objects.move(key, f"_damaged/{key.removesuffix(SUFFIX)}/{uuid4().hex}{SUFFIX}")
             return None
 
@@ -364,7 +364,7 @@ class PartitionStore:
         return {name.removesuffix(SUFFIX): tag for name, tag in found.items() if _is_partition(name)}
 
     def strays(self, asset: str) -> dict[str, str]:
-        """What lies among the partitions of an asset and is none, by its key: what it is, in words."""
+        """Objects right below an asset that are no partition: key to a description."""
         found = {key: what for key, what in self.objects.strays(asset).items() if _name_in(asset, key)}
         for key in self.objects.keys(asset):
             name = _name_in(asset, key)

@@ -1,4 +1,4 @@
-"""Retention: what may be forgotten, by age and count.
+"""Retention: what is deleted, by age and count.
 
 Lives here: removing old versions of partitions and old Dagster runs, and what must stay. Does not live here: when that
 happens (`components.automation.housekeeping`), ticks (dagster.yaml purges them).

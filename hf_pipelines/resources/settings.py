@@ -195,7 +195,7 @@ def max_columns() -> int:
 
 
 def reader_memory_bytes() -> int:
-    """Memory of the process that reads files of others: less than this, and the libraries themselves do not fit in."""
+    """Memory of the process that parses files from outside; below the minimum its libraries do not fit in."""
     return _whole_number("HF_READER_MEMORY_MB", 6000, least=500) * 1_000_000
 
 
@@ -250,7 +250,7 @@ def ui_url() -> str:
 
 
 def late_after() -> timedelta:
-    """How long after it is due something that is not there is late.
+    """Time after the due time from which something missing counts as late.
 
     Raises
     ------
@@ -261,7 +261,7 @@ def late_after() -> timedelta:
 
 
 def silent_after() -> timedelta:
-    """How long nothing may happen of what should happen all the time.
+    """How long the daemon, a sensor or the queue may be silent before it counts as stopped.
 
     Raises
     ------
@@ -325,7 +325,7 @@ def prepare_dagster_home() -> Path:
         home.mkdir(parents=True, exist_ok=True)
         if source.exists() and not link.exists():
             link.symlink_to(source)
-        # Written and removed, since the databases in it say no such thing in one line.
+        # Written and removed: the databases in it do not report this in one line.
         with TemporaryFile(dir=home) as probe:
             probe.write(bytes(PROBE_BYTES))
     except OSError as e:

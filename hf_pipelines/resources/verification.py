@@ -78,10 +78,10 @@ def verify(store: PartitionStore, asset: str | None = None, *, now: datetime) ->
     gone: set[str] = set()
     for number, key in enumerate(wanted, 1):
         try:
-            # Past the cache: it is the store's bytes that are asked about.
+            # Without the cache: the store's own bytes are verified.
             payload = store.objects.get(key)
         except ObjectMissingError:
-            # A publish or the housekeeping has moved on.
+            # A publish or the housekeeping has replaced it meanwhile.
             continue
         except StoredPartitionError as e:
             owner, partition, named = _owner(key)
@@ -106,7 +106,7 @@ def verify(store: PartitionStore, asset: str | None = None, *, now: datetime) ->
 
 
 def strays(store: PartitionStore, asset: str | None = None) -> dict[str, str]:
-    """What lies in the store, or below an asset, and is nothing that was published, by its key: what it is, in words."""
+    """Objects in the store, or below an asset, that were not published: key to a description."""
     found = store.objects.strays(asset)
     for key in store.objects.all_keys() if asset is None else store.objects.keys(asset):
         if not key.startswith("_") and not _is_ours(key) and not key.endswith(f"/{LATEST}"):

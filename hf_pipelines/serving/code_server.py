@@ -1,4 +1,4 @@
-"""Code server: whether Dagster's still has the code, and how it gets it again.
+"""Code server: whether Dagster's code server still has the code, and how it is reloaded.
 
 Lives here: two calls of Dagster's own protocol, without Dagster: a supervisor has no need of its 100 MB. Does not live
 here: when they are made (`supervisor`).

@@ -50,7 +50,7 @@ class Lookout:
     def __init__(self, instance: dg.DagsterInstance, log: Any = LOG) -> None:
         self._instance = instance
         self._log = log
-        # Written down after each change; where the database is away, memory must do.
+        # Stored after each change; kept in memory while the database is away.
         self._book: Book | None = None
         self._before: set[str] = set()
         self._unloaded: dict[str, datetime] = {}
@@ -119,7 +119,7 @@ class Lookout:
 
 
 class LookoutThread(threading.Thread):
-    """Looks, as long as the web server lives; the web server does not outlive it: it is started again with a new one."""
+    """Runs as long as the web server. If it ends, the web server ends too and is started again with a new one."""
 
     def __init__(self, context: Any) -> None:
         super().__init__(name="lookout", daemon=True)
