@@ -58,6 +58,11 @@ CASES = [
         ["`preprocessing.0` must be among standard_scaling, was standard_scalin"], id="unknown preprocessing",
     ),
     pytest.param(
+        RANKING, "type: forward_return\n    horizon_bars: 10", "params: {horizons: [1, 5]}\n    type: forward_returns",
+        ["`target` must have horizons that learner 'ridge' predicts", "was 1, 5; take a learner with the output horizons"],
+        id="horizons for a learner of one",
+    ),
+    pytest.param(
         RANKING, "type: ridge\n    params: {alpha: 100.0}", "type: ridge\n    calibration: temperature",
         ["`learner` must fit the target 'forward_return', was 'ridge' for none"], id="calibration of returns",
     ),

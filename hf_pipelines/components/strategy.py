@@ -278,6 +278,12 @@ class Strategy(dg.Component, dg.Model, dg.Resolvable):
                 f"`learner` must fit the target {self.target.type!r}, was {self.learner.type!r} for "
                 f"{' or '.join(sorted(learner.tasks)) or 'none of them: its members are for different ones'}."
             )
+        if lacking := sorted({*self.target.build().horizons} - {*learner.horizons(task)}):
+            raise ValueError(
+                f"`target` must have horizons that learner {self.learner.type!r} predicts "
+                f"({', '.join(map(str, learner.horizons(task))) or 'no learner of one output does'}), was "
+                f"{', '.join(map(str, lacking[:5]))}; take a learner with the output horizons, or another target."
+            )
         self._require_columns(learner)
         asked = asked_of_engine(
             self.backtest.costs,

@@ -474,9 +474,11 @@ def _check_task(learner: LearnerChoice, target: Target, matrix: pl.DataFrame) ->
         raise ValueError(
             f"`learner` must be for {task} with target {target.name!r}, was {learner.name!r}; use {fitting}."
         )
-    if HORIZON in matrix.columns and "horizons" not in learner.outputs(task):
+    labelled = matrix[HORIZON].unique().sort().to_list() if HORIZON in matrix.columns else []
+    if lacking := sorted(set(labelled) - set(learner.horizons(task))):
         raise ValueError(
-            f"`learner` must predict several horizons with target {target.name!r}, was {learner.name!r}, which predicts one."
+            f"`learner` must predict every horizon of target {target.name!r}, was {learner.name!r} without {lacking[:5]}; take one "
+            "with the output horizons and the same `horizons`."
         )
     return task
 

@@ -117,6 +117,10 @@ class LearnerChoice:
         """What it gives for each row."""
         return self.entry.outputs(self.params, task)
 
+    def horizons(self, task: Task) -> tuple[int, ...]:
+        """Horizons that it predicts, of a target with several; none of a learner that fits one label a row."""
+        return tuple(map(int, self.params["horizons"])) if "horizons" in self.outputs(task) else ()
+
     def prediction_columns(self, classes: Sequence[str]) -> tuple[str, ...]:
         """Columns of its predictions besides the keys, for a target with these classes; for a return: none."""
         outputs = self.outputs("classification" if classes else "regression")

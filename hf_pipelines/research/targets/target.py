@@ -112,6 +112,11 @@ class Target:
         return self.needs.horizon_bars
 
     @property
+    def horizons(self) -> tuple[int, ...]:
+        """Horizons of a target with several labels a row, told apart by the column `HORIZON`; else none."""
+        return tuple(self.params.get("horizons", ()))
+
+    @property
     def is_classification(self) -> bool:
         """Whether `y` is a class code rather than a number."""
         return bool(self.classes)

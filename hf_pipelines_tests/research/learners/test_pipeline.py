@@ -258,8 +258,12 @@ def test_quantiles_and_horizons_have_a_column_each():
     two = pl.concat([matrix.with_columns(horizon=pl.lit(each)) for each in (1, 5)]).sort("ts", "symbol", "horizon")
     of_both = validate(two, choose_learner("spread")).predictions
     assert of_both.select((pl.col("prediction") == pl.when(horizon=5).then(2.0).otherwise(1.0)).all()).item()
-    with pytest.raises(ValueError, match="`learner` must predict several horizons .*, was 'ridge', which predicts one"):
-        validate(two, choose_learner("ridge"))
+    for learner, lacking in (
+        (choose_learner("ridge"), r"\[1, 5\]"),
+        (choose_learner("spread", {"horizons": [1, 9]}), r"\[5\]"),
+    ):
+        with pytest.raises(ValueError, match=f"`learner` must predict every horizon .*, was .* without {lacking}"):
+            validate(two, learner)
 
 
 def test_the_temperature_agrees_with_scikit_learns_and_is_fitted_on_rows_that_the_learner_never_saw():
