@@ -12,6 +12,8 @@ from typing import Any
 from hf_pipelines.components.modules import REGISTRIES
 from hf_pipelines.research.learners import ALIASES, Learner
 from hf_pipelines.research.params import describe_params
+from hf_pipelines.research.signals import ALIASES as RULE_ALIASES
+from hf_pipelines.research.signals import RULES
 
 # Field of the YAML that names an entry, by registry.
 FIELDS = {
@@ -69,5 +71,6 @@ def _summary(entry: Any) -> str:
         }
         roles = [" or ".join(sorted(entry.tasks)), *(name for name, is_so in can.items() if is_so)]
         return f" ({entry.family}): {', '.join(roles)}" + (f"; also {', '.join(others)}" if others else "")
+    others = [alias for alias, each in RULE_ALIASES.items() if RULES.get(each) is entry]
     words = next((each for name in ("formula", "summary") if (each := getattr(entry, name, ""))), "")
-    return f": {words}" if words else ""
+    return (f": {words}" if words else "") + (f"; also {', '.join(others)}" if others else "")

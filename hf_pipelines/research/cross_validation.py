@@ -363,12 +363,20 @@ def _one_blas_thread() -> AbstractContextManager[object]:
 
 def _folds(splitter: Splitter, matrix: pl.DataFrame) -> list[_Fold]:
     folds = [_Fold(number, train, test) for number, (train, test) in enumerate(splitter.split(matrix))]
-    if not has_paths(splitter):
-        return folds
-    return [
-        _Fold(fold.number, fold.train, fold.test, path)
-        for fold, path in zip(folds, splitter.paths(matrix), strict=True)
-    ]
+    if has_paths(splitter):
+        paths = list(splitter.paths(matrix))
+        if [len(each) for each in paths] != [len(fold.test) for fold in folds]:
+            raise ValueError(
+                f"`paths` of {type(splitter).__name__} must give each test row of its folds a path, was not so; see its contract."
+            )
+        folds = [replace(fold, path=path) for fold, path in zip(folds, paths, strict=True)]
+    empty = [str(fold.number) for fold in folds if not (len(fold.train) and len(fold.test))]
+    if empty or not folds:
+        raise ValueError(
+            f"`split` of {type(splitter).__name__} must give each fold rows to train on and rows to test, was without in "
+            f"{'every fold' if not folds else 'fold ' + ', '.join(empty[:5])}; load more history or ask for fewer folds."
+        )
+    return folds
 
 
 def _training_intervals(matrix: pl.DataFrame, folds: Sequence[_Fold]) -> pl.DataFrame:

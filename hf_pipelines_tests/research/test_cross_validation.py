@@ -426,3 +426,33 @@ def test_several_labels_a_row_are_rows_of_the_matrix_told_apart_by_their_horizon
     newer = older.with_columns(fold=pl.lit(1), trained_until=close_of(2, year=2023))
     latest = latest_predictions(pl.concat([newer, older]))
     assert latest["fold"].unique().to_list() == [1] and latest.height == matrix.height
+
+
+class Planted:
+    """Folds given as they are."""
+
+    def __init__(self, *folds, paths=None):
+        self.folds = [(np.array(train, dtype=np.int64), np.array(test, dtype=np.int64)) for train, test in folds]
+        if paths is not None:
+            self.paths = lambda X: iter(paths)
+
+    def split(self, X, y=None, groups=None):
+        return iter(self.folds)
+
+
+@pytest.mark.parametrize(
+    ("splitter", "message"),
+    [
+        pytest.param(Planted(), "`split` of Planted must give each fold rows .* was without in every fold", id="none"),
+        pytest.param(
+            Planted(([0], [9]), ([], [10])), "was without in fold 1; load more history", id="nothing to train on"
+        ),
+        pytest.param(Planted(([0], [])), "was without in fold 0", id="nothing to test"),
+        pytest.param(
+            Planted(([0], [9]), paths=[np.zeros(2)]), "`paths` of Planted must give each test row", id="paths"
+        ),
+    ],
+)
+def test_cross_validate_with_a_splitter_that_gives_no_folds_says_which(splitter, message):
+    with pytest.raises(ValueError, match=message):
+        validate(random_matrix(RETURN), "ridge", splitter=splitter)

@@ -41,6 +41,14 @@ def test_equity_png_is_determined_by_the_result() -> None:
     assert plots.equity_png(backtest()) != plots.equity_png(backtest(seed=1))
 
 
+def test_equity_png_with_a_note_says_it_above_the_numbers(monkeypatch) -> None:
+    titles = []
+    monkeypatch.setattr(plots, "_png", lambda drawn: titles.append(drawn.axes[0].get_title(loc="left")) or b"")
+    plots.equity_png(backtest(), note="No walk-forward")
+    plots.equity_png(backtest())
+    assert titles == [f"No walk-forward\n{titles[1]}", titles[1]]
+
+
 def test_equity_png_of_account_that_never_traded_is_drawn() -> None:
     _, bars = random_market(seed=0)
     flat = run_backtest(decisions({0: {"S0": 0.0}}), bars, Costs(), periods_per_year=250)
