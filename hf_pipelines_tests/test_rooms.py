@@ -95,9 +95,6 @@ LONG_KERNELS = {
     "hf_pipelines/research/features/alpha158_kernels.py": "158 features in one pass over blocks of symbols",
 }
 
-# Being cut.
-BEING_CUT = {"hf_pipelines/research/cross_validation.py"}
-
 
 def test_no_module_but_compiled_kernels_is_longer_than_450_lines():
     sizes = {
@@ -105,8 +102,7 @@ def test_no_module_but_compiled_kernels_is_longer_than_450_lines():
         for path in sorted((ROOT / "hf_pipelines").rglob("*.py"))
     }
     long = {name for name, n_lines in sizes.items() if n_lines > MAX_LINES}
-    assert sorted(long - {*LONG_KERNELS, *BEING_CUT}) == []
-    assert sorted({*LONG_KERNELS, *BEING_CUT} - long) == [], "these are shorter by now: remove them from the list"
+    assert long == {*LONG_KERNELS}
     assert all("window_kernel" in (ROOT / name).read_text() for name in LONG_KERNELS)
 
 

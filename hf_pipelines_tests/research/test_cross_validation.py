@@ -14,17 +14,15 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.utils.class_weight import compute_sample_weight
 from xgboost import XGBClassifier
 
-from hf_pipelines.research.cross_validation import (
-    cross_validate,
-    feature_importances,
-    fit_final,
+from hf_pipelines.research.cross_validation import cross_validate, feature_importances, fit_final
+from hf_pipelines.research.learners import LearnerChoice, Setup, build_pipeline, choose_learner
+from hf_pipelines.research.matrix import build_matrix, feature_names
+from hf_pipelines.research.predictions import (
     latest_predictions,
     leaked_predictions,
     share_trained_on_later,
     split_by_path,
 )
-from hf_pipelines.research.learners import LearnerChoice, Setup, build_pipeline, choose_learner
-from hf_pipelines.research.matrix import build_matrix, feature_names
 from hf_pipelines.research.splitters import PurgedKFold, PurgedWalkForward
 from hf_pipelines.research.targets import TARGETS, build_labels, build_target
 from hf_pipelines.research.validation_rows import VALIDATION_SHARE

@@ -26,8 +26,8 @@ from hf_pipelines.components.strategy_stages.plan import (
 from hf_pipelines.research.backtest import ENGINES, BacktestResult
 from hf_pipelines.research.bars import KEY_COLUMNS
 from hf_pipelines.research.costs import Costs
-from hf_pipelines.research.cross_validation import latest_predictions, share_trained_on_later, split_by_path
 from hf_pipelines.research.matrix import join_features
+from hf_pipelines.research.predictions import latest_predictions, share_trained_on_later, split_by_path
 from hf_pipelines.research.signals import add_absent_members, apply_rule, misremembered
 from hf_pipelines.resources.parquet_io_manager import Loaded
 from hf_pipelines.resources.partition_codec import Content

@@ -19,12 +19,8 @@ from hf_pipelines.components.strategy_stages.plan import (
     learner_fields,
     single,
 )
-from hf_pipelines.research.cross_validation import (
-    cross_validate,
-    latest_predictions,
-    leaked_predictions,
-    share_trained_on_later,
-)
+from hf_pipelines.research.cross_validation import cross_validate
+from hf_pipelines.research.predictions import latest_predictions, leaked_predictions, share_trained_on_later
 from hf_pipelines.research.splitters import SPLITTERS, build_splitter
 from hf_pipelines.research.targets import Target
 from hf_pipelines.resources.parquet_io_manager import Loaded
