@@ -1,7 +1,7 @@
 """Automated features: calculators of tsfresh, rolling over one symbol's returns and volumes.
 
-Here: 36 of tsfresh's calculators as sweep kernels (see `swept` in `windows.py`): no window is copied out of the panel, and
-nothing needs tsfresh to run; it is what the tests compare every value with. And `tsfresh_feature`, which makes a feature
+Here: the table of 36 of tsfresh's calculators, sweep kernels (`automated_kernels.py`; see `swept` in `windows.py`): no window
+is copied out of the panel, and nothing needs tsfresh to run; the tests compare every value with it. And `tsfresh_feature`, which makes a feature
 of any other calculator by calling tsfresh itself (`pip install hf_pipelines[tsfresh]`): the way to try one out, at
 tsfresh's speed, one call a wanted row. Not here: statistics that the literature defines (`statistical.py`).
 

@@ -1,7 +1,7 @@
 """Cross-section features: where a symbol stands in the universe at one time, and the state of the universe.
 
 Here: ranks and z-scores of a handful of window quantities over the members that have a bar at the same `ts`, the
-breadth of the universe and its dispersion. Not here: the quantities (`technical.py`), sectors (`cross_asset.py`).
+breadth of the universe and its dispersion. Not here: the quantities (`technical`), sectors (`cross_asset.py`).
 
 A symbol takes part at a time if it belongs to the universe then and if the bars of its window lie within the last
 `reach` times of the universe, half as many again as its window has bars: gaps in up to a third are allowed. A value

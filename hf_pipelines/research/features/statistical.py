@@ -1,7 +1,7 @@
 """Statistical features: how one symbol's returns behave, and what is left of them beside the benchmark's.
 
-Here: sweep kernels (see `swept` in `windows.py`, and `technical.py` for how they are written) over closes, and one pair
-kernel. Not here: charting indicators (`technical.py`), correlation and beta themselves (`cross_asset.py`).
+Here: sweep kernels (see `swept` in `windows.py`, and `technical` for how they are written) over closes, and one pair
+kernel. Not here: charting indicators (`technical`), correlation and beta themselves (`cross_asset.py`).
 
 All results are dimensionless and finite. Where prices do not move at all (returns below 1e-12 are rounding) a value is
 what a price without memory or tendency would give: z-scores, autocorrelations, skewness, kurtosis and entropy 0, Hurst
