@@ -4,7 +4,7 @@ Lives here: which inputs each asset reads, the research functions it calls, its 
 here: maths (`research`), the YAML (`market`), storage and sources (`resources`).
 """
 
-from functools import partial
+from functools import lru_cache, partial
 
 from hf_pipelines.components.market_stages.bars import bars_stage
 from hf_pipelines.components.market_stages.feature_inputs import calendar_manifests
@@ -17,6 +17,11 @@ from hf_pipelines.components.stage import SourceManifest, Stage
 __all__ = ["MarketPlan", "build_report_stages", "build_stages", "code_versions", "manifests"]
 
 
+# To hash the code of all features takes longer than the rest of loading a market, whose strategies need its versions too.
+_KEPT_PLANS = 16
+
+
+@lru_cache(maxsize=_KEPT_PLANS)
 def build_stages(market: MarketPlan) -> tuple[Stage, ...]:
     """What the market's `update_job` makes, in flow order."""
     return (
@@ -26,6 +31,7 @@ def build_stages(market: MarketPlan) -> tuple[Stage, ...]:
     )
 
 
+@lru_cache(maxsize=_KEPT_PLANS)
 def build_report_stages(market: MarketPlan) -> tuple[Stage, ...]:
     """What looks at the features and from which nothing is made: not made with every session."""
     return (features_report_stage(market),) if market.feature_groups else ()
