@@ -32,8 +32,10 @@ RESEARCH = "hf_pipelines.research"
 TESTS = Path("hf_pipelines_tests") / "research"
 # Module below `research` to the tests that must notice an error in it.
 TESTS_OF: dict[str, tuple[str, ...]] = {
-    "splitters": ("test_splitters.py",),
-    "targets": ("test_targets.py", "test_events.py"),
+    "splitters.intervals": ("splitters/test_intervals.py", "splitters/test_purged_kfold.py"),
+    "splitters.walk_forward": ("splitters/test_walk_forward.py",),
+    "splitters.purged_walk_forward": ("splitters/test_purged_walk_forward.py",),
+    "targets.returns": ("targets/test_returns.py", "test_events.py"),
     "matrix": ("test_matrix.py",),
     "metrics": ("test_metrics.py",),
     "costs": ("test_costs.py", "backtest/test_reference.py"),

@@ -58,15 +58,18 @@ def test_planted_source_differs_in_the_line_of_the_mutant_alone(number):
 
 
 def test_sample_takes_the_same_mutants_for_a_seed_and_as_many_of_each_module():
-    first, again, other = (draw(20, seed, ["splitters", "metrics"]) for seed in (3, 3, 4))
+    first, again, other = (draw(20, seed, ["splitters.walk_forward", "metrics"]) for seed in (3, 3, 4))
     assert [str(each) for each in first] == [str(each) for each in again] != [str(each) for each in other]
-    assert [sum(each.module == module for each in first) for module in ("splitters", "metrics")] == [10, 10]
+    assert [sum(each.module == module for each in first) for module in ("splitters.walk_forward", "metrics")] == [
+        10,
+        10,
+    ]
 
 
 @pytest.mark.parametrize(("n_survivors", "is_enough"), [(0, True), (2, True), (3, False)])
 def test_report_names_survivors_and_refuses_more_than_a_tenth(capsys, n_survivors, is_enough):
-    mutants = draw(20, 0, ["splitters"])
-    assert report(mutants, [place >= n_survivors for place in range(20)], ["splitters"]) == is_enough
+    mutants = draw(20, 0, ["splitters.walk_forward"])
+    assert report(mutants, [place >= n_survivors for place in range(20)], ["splitters.walk_forward"]) == is_enough
     said = capsys.readouterr().out
     assert f"{20 - n_survivors} of  20 killed" in said
     assert all(
