@@ -24,14 +24,16 @@ from xgboost import XGBClassifier
 
 from hf_pipelines.research.cross_validation import cross_validate, fit_final
 from hf_pipelines.research.learners import choose_learner
-from hf_pipelines.research.matrix import feature_names, sample_weights
+from hf_pipelines.research.matrix import feature_names
 from hf_pipelines.research.splitters import PurgedWalkForward
 from hf_pipelines.research.targets import build_target
+from hf_pipelines.research.weights import choose_weightings, sample_weights
 
 SYMBOLS, SESSIONS, FEATURES, SEED = 5, 740, 33, 7
 MAX_RATIO = 1.15
 LEARNER = choose_learner("xgboost")
 TARGET = build_target("direction", horizon_bars=5)
+BALANCED = choose_weightings("class_balance")
 SPLITTER = PurgedWalkForward(n_splits=5, test_sessions=60, embargo_sessions=5)
 N_CORES = os.cpu_count() or 1
 
@@ -45,7 +47,7 @@ def synthetic_matrix() -> pl.DataFrame:
     y = np.digitize(target, [-0.01, 0.01]).astype(np.float64)
     ts = pl.col("session").cast(pl.Datetime("us", "UTC"))
     features = rng.normal(size=(keys.height, FEATURES)).astype(np.float32)
-    return keys.select(
+    matrix = keys.select(
         "symbol",
         "session",
         ts=ts,
@@ -53,9 +55,9 @@ def synthetic_matrix() -> pl.DataFrame:
         label_end=ts + timedelta(days=5),
         target=pl.Series(target),
         y=pl.Series(y),
-        weight=pl.Series(sample_weights(y, weighting="class_balance", target=TARGET)),
         **{f"feature_{number:02d}": pl.Series(features[:, number]) for number in range(FEATURES)},
     )
+    return matrix.with_columns(weight=pl.Series(sample_weights(matrix, weightings=BALANCED, target=TARGET)))
 
 
 MATRIX = synthetic_matrix()
@@ -65,7 +67,7 @@ FOLDS = list(SPLITTER.split(MATRIX))
 
 
 def bare_fit(train: np.ndarray, *, n_threads: int) -> XGBClassifier:
-    weight = sample_weights(Y[train], weighting="class_balance", target=TARGET)
+    weight = sample_weights(MATRIX[train].select("y"), weightings=BALANCED, target=TARGET)
     estimator = XGBClassifier(**LEARNER.params, random_state=SEED, n_jobs=n_threads)
     return estimator.fit(X[train], Y[train], sample_weight=weight)
 
@@ -89,7 +91,7 @@ def our_cross_validation() -> np.ndarray:
         learner=LEARNER,
         splitter=SPLITTER,
         target=TARGET,
-        weighting="class_balance",
+        weightings=BALANCED,
         seed=SEED,
         n_jobs=N_CORES,
     )

@@ -38,6 +38,7 @@ from hf_pipelines.research.signals import RULES, RuleNeeds, fill_rule_params, ru
 from hf_pipelines.research.splitters import DEFAULT_SPLITTER, SPLITTERS, build_splitter, fill_splitter_params
 from hf_pipelines.research.targets import TARGETS, Target, build_target
 from hf_pipelines.research.validation_rows import VALIDATION_SHARE
+from hf_pipelines.research.weights import NONE, Weightings, choose_weightings, require_weighable
 from hf_pipelines.resources.footer import SIGNALS
 from hf_pipelines.resources.ranges import ranged
 
@@ -61,11 +62,28 @@ class TrainingSpec(dg.Model, dg.Resolvable):
 
     weeks: int = 156
     minimum_rows: int = 250
-    weighting: Literal["none", "class_balance"] = "none"
+    # A name, a mapping of `type` and `params`, or a list of these.
+    weighting: Any = NONE
     missing: Literal["drop", "keep"] = "drop"
 
     _weeks = ranged("weeks", low=1, high=2_600)
     _rows = ranged("minimum_rows", low=1, high=1_000_000_000)
+
+    @field_validator("weighting")
+    @classmethod
+    def _check_weighting(cls, weighting: Any) -> Any:
+        try:
+            choose_weightings(weighting)
+        except TypeError as e:
+            raise ValueError(str(e)) from e
+        return weighting
+
+    @property
+    def weightings(self) -> Weightings:
+        return choose_weightings(self.weighting)
+
+    def plan(self) -> TrainingPlan:
+        return TrainingPlan(self.weeks, self.minimum_rows, self.weightings, self.missing)
 
 
 class CrossValidationSpec(dg.Model, dg.Resolvable):
@@ -298,7 +316,8 @@ class Strategy(dg.Component, dg.Model, dg.Resolvable):
                 f"`training.missing` must be drop for learner {self.learner.type!r}, which takes no unknown features, was "
                 f"keep; drop such rows, or take a learner that does ({able})."
             )
-        if self.training.weighting != "none" and not learner.takes_weights:
+        require_weighable(self.training.weightings, self.target.build())
+        if self.training.weightings and not learner.takes_weights:
             raise ValueError(
                 f"`training.weighting` must be none for learner {self.learner.type!r}, which reads no weights, was "
                 f"{self.training.weighting}; leave it out, or take another learner."
@@ -332,7 +351,7 @@ class Strategy(dg.Component, dg.Model, dg.Resolvable):
                 for group, names in selected.items()
             },
             target=self.target.build(),
-            training=TrainingPlan(**self.training.model_dump()),
+            training=self.training.plan(),
             splitter=SplitterPlan(
                 name=self.cross_validation.type,
                 params=fill_splitter_params(self.cross_validation.type, self.cross_validation.given),

@@ -28,7 +28,7 @@ from hf_pipelines.research.learners import (
     predict_frame,
 )
 from hf_pipelines.research.learners.learner import NO_PROGRESS
-from hf_pipelines.research.matrix import feature_names, sample_weights
+from hf_pipelines.research.matrix import feature_names
 from hf_pipelines.research.metrics import (
     class_codes,
     classification_metrics,
@@ -43,6 +43,7 @@ from hf_pipelines.research.splitters.intervals import (
 from hf_pipelines.research.splitters.splitter import Splitter, has_paths
 from hf_pipelines.research.targets import HORIZON, Target
 from hf_pipelines.research.validation_rows import VALIDATION_SHARE, cut_validation
+from hf_pipelines.research.weights import WEIGHED_COLUMNS, Weightings, sample_weights
 
 
 @dataclass(frozen=True)
@@ -95,7 +96,7 @@ def cross_validate(
     learner: LearnerChoice,
     splitter: Splitter,
     target: Target,
-    weighting: str,
+    weightings: Weightings,
     seed: int,
     n_jobs: int = 1,
     missing: str = "drop",
@@ -118,7 +119,7 @@ def cross_validate(
         Yields the folds, e.g. `PurgedWalkForward`; a `PathSplitter` also the path of each test row.
     target : Target
         What the matrix was built for.
-    weighting : {"none", "class_balance"}
+    weightings : tuple of ChosenWeighting
         Sample weights, estimated anew from each fold's training rows. The matrix's own `weight` column is not
         read: class shares over the whole matrix know the labels of the test rows.
     seed : int
@@ -145,9 +146,10 @@ def cross_validate(
     y = matrix["y"].to_numpy()
     _check_classes({fold.place: y[fold.train] for fold in folds}, target)
     rows = _training_rows(matrix)
+    labels = matrix.select(name for name in WEIGHED_COLUMNS if name in matrix.columns)
 
     def run(fold: _Fold) -> tuple[pl.DataFrame, dict[str, object]]:
-        weight = sample_weights(y[fold.train], weighting=weighting, target=target)
+        weight = sample_weights(labels[fold.train], weightings=weightings, target=target)
         setup = Setup(task, seed=seed, progress=progress(fold.place) if progress else NO_PROGRESS)
         of_fold = replace(rows.take(fold.train), weight=weight)
         pipeline = _fit(learner, of_fold, setup, place=fold.place, target=target, validation_share=validation_share)

@@ -16,11 +16,11 @@ import polars as pl
 
 from hf_pipelines.research.bars import KEY_COLUMNS
 from hf_pipelines.research.targets import HORIZON, Target, build_labels
+from hf_pipelines.research.weights import Weightings, sample_weights
 
 MATRIX_COLUMNS = [*KEY_COLUMNS, "label_start", "label_end", "target", "y", "weight"]
 # Of all matrices these, and of one with several labels a row which is which.
 RESERVED_COLUMNS = (*MATRIX_COLUMNS, HORIZON)
-WEIGHTINGS = ("none", "class_balance")
 MISSING = ("drop", "keep")
 
 
@@ -31,7 +31,7 @@ def build_matrix(
     target: Target,
     cutoff: datetime | None,
     minimum_rows: int,
-    weighting: str = "none",
+    weightings: Weightings = (),
     missing: str = "drop",
 ) -> pl.DataFrame:
     """Join feature groups with labels and keep the rows a model may be trained on.
@@ -39,7 +39,7 @@ def build_matrix(
     `label_features`, then `select_rows`: see there.
     """
     labelled = label_features(features, bars=bars, target=target, cutoff=cutoff)
-    return select_rows(labelled, target=target, minimum_rows=minimum_rows, weighting=weighting, missing=missing)
+    return select_rows(labelled, target=target, minimum_rows=minimum_rows, weightings=weightings, missing=missing)
 
 
 def label_features(
@@ -88,7 +88,7 @@ def label_features(
 
 
 def select_rows(
-    labelled: pl.DataFrame, *, target: Target, minimum_rows: int, weighting: str = "none", missing: str = "drop"
+    labelled: pl.DataFrame, *, target: Target, minimum_rows: int, weightings: Weightings = (), missing: str = "drop"
 ) -> pl.DataFrame:
     """Keep the labelled rows that a model may be trained on, and weigh them.
 
@@ -100,7 +100,7 @@ def select_rows(
         What it was labelled with.
     minimum_rows : int
         Rows below which training is refused.
-    weighting : {"none", "class_balance"}
+    weightings : tuple of ChosenWeighting
         See `sample_weights`.
     missing : {"drop", "keep"}
         What becomes of a row with an unknown feature: see `usable_rows`. `unknown_counts` tells which features
@@ -124,7 +124,7 @@ def select_rows(
             f"{'every' if missing == 'drop' else 'a'} feature known, was {kept.height} of {labelled.height} labelled; "
             f"{_explain_unknown(labelled, missing=missing)}."
         )
-    weight = sample_weights(kept["y"].to_numpy(), weighting=weighting, target=target)
+    weight = sample_weights(kept, weightings=weightings, target=target)
     optional = [HORIZON] if HORIZON in kept.columns else []
     matrix = kept.with_columns(weight=pl.Series(weight)).select(*MATRIX_COLUMNS, *optional, *names)
     return matrix.sort("ts", "symbol", *optional)
@@ -239,37 +239,6 @@ def join_features(groups: Sequence[pl.DataFrame]) -> pl.DataFrame:
     # Cast first: 1e39 is infinite as a Float32.
     value = pl.col(names).cast(pl.Float32)
     return joined.with_columns(pl.when(value.is_finite()).then(value).otherwise(float("nan")).cast(pl.Float32))
-
-
-def sample_weights(y: np.ndarray, *, weighting: str, target: Target) -> np.ndarray:
-    """Weight of each training row, of mean 1.
-
-    Class weights are estimated from the rows given: a fold passes only its training rows.
-
-    Parameters
-    ----------
-    y : ndarray of shape (n_rows,)
-        Class codes or returns.
-    weighting : {"none", "class_balance"}
-        "none": 1 for all. "class_balance": n_rows / (number of classes present * rows of the row's class).
-    target : Target
-        What `y` encodes.
-
-    Raises
-    ------
-    ValueError
-        If the weighting is unknown, or asks for classes of a regression target.
-    """
-    if weighting not in WEIGHTINGS:
-        raise ValueError(f"`weighting` must be one of {list(WEIGHTINGS)}, was {weighting!r}.")
-    if weighting == "none":
-        return np.ones(len(y))
-    if not target.is_classification:
-        raise ValueError(
-            f"`weighting` must be 'none' for target {target.name!r}, was {weighting!r}; it has no classes."
-        )
-    _, code, n_of_class = np.unique(y, return_inverse=True, return_counts=True)
-    return np.asarray(len(y) / (len(n_of_class) * n_of_class[code]), dtype=np.float64)
 
 
 def feature_names(matrix: pl.DataFrame) -> list[str]:

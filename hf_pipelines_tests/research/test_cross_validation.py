@@ -26,6 +26,7 @@ from hf_pipelines.research.predictions import (
 from hf_pipelines.research.splitters import PurgedKFold, PurgedWalkForward
 from hf_pipelines.research.targets import TARGETS, build_labels, build_target
 from hf_pipelines.research.validation_rows import VALIDATION_SHARE
+from hf_pipelines.research.weights import choose_weightings
 from hf_pipelines_tests.research.splitters.panels import Combinatorial, meets
 from hf_pipelines_tests.sample_matrix import close_of, plain_bars, random_matrix
 
@@ -60,7 +61,7 @@ def validate(matrix, learner, *, splitter=SPLITTER, weighting="none", n_jobs=1, 
         learner=chosen(learner) if isinstance(learner, str) else learner,
         splitter=splitter,
         target=target or TARGET_OF[learner],
-        weighting=weighting,
+        weightings=choose_weightings(weighting),
         seed=5,
         n_jobs=n_jobs,
         validation_share=share,
@@ -161,7 +162,7 @@ def memory_of_neighbours(*, is_purged: bool) -> float:
         ),
         splitter=PurgedWalkForward(n_splits=30, test_sessions=1, step_sessions=4),
         target=two_sided,
-        weighting="none",
+        weightings=(),
         seed=0,
         n_jobs=2,
     )

@@ -16,10 +16,10 @@ from hf_pipelines.research.matrix import (
     join_features,
     label_features,
     rows_without_label,
-    sample_weights,
     unknown_counts,
 )
 from hf_pipelines.research.targets import build_target
+from hf_pipelines.research.weights import choose_weightings, sample_weights
 from hf_pipelines_tests.sample_matrix import close_of, plain_bars
 
 RETURN = build_target("forward_return", horizon_bars=1)
@@ -45,7 +45,7 @@ def build(features, *, bars=BARS, target=RETURN, cutoff=None, minimum_rows=1, we
         target=target,
         cutoff=cutoff,
         minimum_rows=minimum_rows,
-        weighting=weighting,
+        weightings=choose_weightings(weighting),
         missing=missing,
     )
 
@@ -97,7 +97,9 @@ def test_build_matrix_class_balance_agrees_with_sklearn():
 
 
 def test_sample_weights_absent_class_still_average_one():
-    weight = sample_weights(np.array([0.0, 0.0, 0.0, 2.0]), weighting="class_balance", target=DIRECTION)
+    weight = sample_weights(
+        pl.DataFrame({"y": [0.0, 0.0, 0.0, 2.0]}), weightings=choose_weightings("class_balance"), target=DIRECTION
+    )
     assert weight.tolist() == pytest.approx([2 / 3, 2 / 3, 2 / 3, 2.0])
 
 

@@ -42,7 +42,7 @@ def cv_results(plan: StrategyPlan) -> Stage:
             learner=plan.learner.choice,
             splitter=plan.splitter.build(),
             target=plan.target,
-            weighting=plan.training.weighting,
+            weightings=plan.training.weightings,
             seed=plan.learner.seed,
             n_jobs=FOLDS_AT_A_TIME,
             missing=plan.training.missing,
@@ -106,7 +106,7 @@ def cv_results(plan: StrategyPlan) -> Stage:
             fields={
                 **learner_fields(plan),
                 "splitter": [plan.splitter.name, dict(plan.splitter.params)],
-                "weighting": plan.training.weighting,
+                "weighting": plan.training.weighting_fields,
                 "missing": plan.training.missing,
             },
             chosen_from=REGISTRIES,

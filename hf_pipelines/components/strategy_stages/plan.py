@@ -22,11 +22,12 @@ from hf_pipelines.research.learners import ALIASES, CALIBRATIONS, LEARNERS, PREP
 from hf_pipelines.research.signals import RULES, RuleNeeds, apply_rule, rule_functions, rule_needs, window_sessions
 from hf_pipelines.research.splitters import SPLITTERS, Splitter, build_splitter
 from hf_pipelines.research.targets import TARGETS, Target
+from hf_pipelines.research.weights import NONE, WEIGHTINGS, Weightings
 from hf_pipelines.resources.parquet_io_manager import Loaded
 from hf_pipelines.resources.partition_codec import Stored
 
 # What a strategy chooses from: its stages' versions hold what it chose, not the rest.
-REGISTRIES = (TARGETS, SPLITTERS, LEARNERS, ALIASES, PREPROCESSING, CALIBRATIONS, RULES, ENGINES)
+REGISTRIES = (TARGETS, SPLITTERS, LEARNERS, ALIASES, PREPROCESSING, CALIBRATIONS, RULES, ENGINES, WEIGHTINGS)
 
 
 @dataclass(frozen=True)
@@ -35,8 +36,17 @@ class TrainingPlan:
 
     weeks: int
     minimum_rows: int
-    weighting: str
+    weightings: Weightings
     missing: str
+
+    @property
+    def weighting_fields(self) -> str | list[list[Any]]:
+        """The weightings as they enter code versions: by its name alone if that says it all."""
+        if not self.weightings:
+            return NONE
+        if len(self.weightings) == 1 and not self.weightings[0].params:
+            return self.weightings[0].name
+        return [[each.name, dict(each.params)] for each in self.weightings]
 
 
 @dataclass(frozen=True)

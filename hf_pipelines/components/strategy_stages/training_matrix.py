@@ -66,7 +66,7 @@ def training_matrix(plan: StrategyPlan) -> Stage:
             labelled,
             target=plan.target,
             minimum_rows=plan.training.minimum_rows,
-            weighting=plan.training.weighting,
+            weightings=plan.training.weightings,
             missing=plan.training.missing,
         )
         unknown = unknown_counts(labelled)
@@ -172,7 +172,7 @@ def training_matrix(plan: StrategyPlan) -> Stage:
                 "training": [
                     plan.training.weeks,
                     plan.training.minimum_rows,
-                    plan.training.weighting,
+                    plan.training.weighting_fields,
                     plan.training.missing,
                 ],
                 "timezone": plan.market.partitions.timezone,

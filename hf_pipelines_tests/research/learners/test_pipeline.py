@@ -45,7 +45,7 @@ def desk(monkeypatch):
 
 
 def validate(matrix: pl.DataFrame, learner: LearnerChoice, target=RETURN):
-    return cross_validate(matrix, learner=learner, splitter=SPLITTER, target=target, weighting="none", seed=1)
+    return cross_validate(matrix, learner=learner, splitter=SPLITTER, target=target, weightings=(), seed=1)
 
 
 def rows_of(matrix: pl.DataFrame) -> TrainingRows:
@@ -135,7 +135,7 @@ def test_validation_rows_are_the_latest_of_the_fold_and_their_learner_reports():
         learner=choose_learner("stopped"),
         splitter=SPLITTER,
         target=RETURN,
-        weighting="none",
+        weightings=(),
         seed=1,
         progress=Progress,
     )

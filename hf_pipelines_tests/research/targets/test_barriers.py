@@ -1,10 +1,12 @@
 """Barriers by hand: which is met first, by which price and when; the side of a primary rule."""
 
 import math
-from datetime import datetime
+from datetime import date
+from pathlib import Path
 
 import polars as pl
 import pytest
+from polars.testing import assert_frame_equal
 
 from hf_pipelines.research.bars import KEY_COLUMNS
 from hf_pipelines.research.targets import build_labels, build_target
@@ -19,10 +21,12 @@ PROFIT, STOP = 3.0 * UNIT, 2.0 * UNIT
 UP, DOWN = CLOSE * (1.0 + PROFIT), CLOSE * (1.0 - STOP)
 
 
-def bars_of(prices: list[tuple[float, float, float, float]]) -> pl.DataFrame:
+def bars_of(prices: list[tuple[float, float, float, float]], *, start: date = date(2024, 1, 1)) -> pl.DataFrame:
     """Bars of symbol A from (open, high, low, close) of each day."""
     opens, high, low, close = (list(each) for each in zip(*prices, strict=True))
-    return plain_bars({"A": close}).with_columns(open=pl.Series(opens), high=pl.Series(high), low=pl.Series(low))
+    return plain_bars({"A": close}, start=start).with_columns(
+        open=pl.Series(opens), high=pl.Series(high), low=pl.Series(low)
+    )
 
 
 def label(after: list[tuple[float, float, float, float]], *, name: str = "triple_barrier", side: float = 1.0) -> dict:
@@ -108,26 +112,17 @@ def test_meta_label_where_the_primary_rule_has_no_side_is_none():
     assert labels["ts"].to_list() == [close_of(4)]
 
 
-def test_barriers_of_closes_alone_agree_with_a_plain_loop():
-    """With one price a bar: the first close at or beyond a barrier, as López de Prado's snippet 3.2 looks for it."""
-    closes = [100.0, 101.0, 99.5, 100.2, 102.9, 97.0, 98.8, 99.9, 103.5, 103.0, 100.1, 95.0, 99.0, 101.0, 102.0]
-    bars = bars_of([(each,) * 4 for each in closes])
-    target = build_target("triple_barrier", horizon_bars=4, params={"profit": 1.5, "stop": 1.0, "volatility_bars": 3})
-    found = {row["ts"]: (row["y"], row["label_end"]) for row in build_labels(bars, target).iter_rows(named=True)}
-    expected: dict[datetime, tuple[float, datetime]] = {}
-    for at in range(3, len(closes)):
-        returns = [closes[i] / closes[i - 1] - 1.0 for i in range(at - 2, at + 1)]
-        mean = sum(returns) / 3
-        unit = math.sqrt(sum((each - mean) ** 2 for each in returns) / 2)
-        for step in range(1, 5):
-            if at + step >= len(closes):
-                break
-            move = closes[at + step] / closes[at] - 1.0
-            y = 2.0 if move >= 1.5 * unit else 0.0 if move <= -unit else 1.0
-            if y != 1.0 or step == 4:
-                expected[close_of(at + 1)] = (y, close_of(at + 1 + step))
-                break
-    assert found == expected and len({y for y, _ in found.values()}) == 3
+def test_barriers_of_closes_alone_agree_with_mlfinpy():
+    """Its numbers (`mlfinpy_tables.py`): which barrier a close meets first, and when, of 370 days."""
+    table = pl.read_csv(Path(__file__).parents[1] / "mlfinpy_barriers.csv", try_parse_dates=True)
+    expected = table.drop_nulls().select("day", "label_end", y=pl.col("met") + 1.0)
+    assert expected["y"].value_counts().sort("y")["count"].to_list() == [257, 11, 102]
+    bars = bars_of([(each,) * 4 for each in table["close"]], start=date(2020, 1, 1))
+    target = build_target("triple_barrier", horizon_bars=10, params={"profit": 1.5, "stop": 1.0, "volatility_bars": 20})
+    found = build_labels(bars, target).select(day="session", label_end=pl.col("label_end").dt.date(), y="y")
+    # Rows of the last ten days that are over already have a label with us.
+    assert_frame_equal(found.filter(pl.col("day").is_in(expected["day"].implode())), expected)
+    assert set(found.filter(~pl.col("day").is_in(expected["day"].implode()))["day"]) <= set(table["day"].tail(10))
 
 
 @pytest.mark.parametrize(
