@@ -79,7 +79,8 @@ def code_version(*roots: Any, fields: Mapping[str, Any], chosen_from: Collection
     fields : mapping
         JSON values.
     chosen_from : collection of registries
-        Tables out of which `roots` were chosen: their other entries change nothing.
+        Tables out of which `roots` were chosen: their other entries change nothing, unless a function of somebody else's
+        module reads the table.
 
     Raises
     ------
@@ -113,8 +114,17 @@ class _Reader:
         while self._waiting:
             function = self._waiting.pop()
             name = function.__qualname__
-            found = [f"{key}: {self.read(each, f'{key} of {name}')}" for key, each in _found_by_name(function)]
+            found = [
+                f"{key}: {self._read_found(function, each, f'{key} of {name}')}"
+                for key, each in _found_by_name(function)
+            ]
             yield _joined(name, [self.read(function, name), *found])
+
+    def _read_found(self, function: FunctionType, value: Any, where: str) -> str:
+        # Our own functions take out of a table what was chosen, which is a root; somebody else's may take any entry.
+        if id(value) in self.left_out and (function.__module__ or "").partition(".")[0] != _OUR_PACKAGE:
+            return self._read_new(value, where)
+        return self.read(value, where)
 
     def read(self, value: Any, where: str) -> str:
         """Text that changes with everything that `value` depends on; `where` says in words what it is."""

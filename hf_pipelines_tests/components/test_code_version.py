@@ -3,25 +3,20 @@
 import functools
 import importlib.util
 import linecache
-import re
 import sys
-import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from types import CodeType, FrameType, FunctionType, ModuleType
+from types import CodeType, FunctionType, ModuleType
 from typing import Any
 
 import pytest
 import yaml
 
-import hf_pipelines.research
 from hf_pipelines.components import Strategy
 from hf_pipelines.components import code_version as code_versions
 from hf_pipelines.components.code_version import code_version
 from hf_pipelines.components.market_stages import build_stages as build_market_stages
-from hf_pipelines.components.source_races import compute_settled
 from hf_pipelines.components.strategy_stages import build_stages
 from hf_pipelines.research.features import FEATURES, Feature, compute_features
 from hf_pipelines.research.features.lazy_kernel import LazyKernel
@@ -29,6 +24,7 @@ from hf_pipelines.research.learners import LEARNERS
 from hf_pipelines.research.signals import RULES
 from hf_pipelines_tests.pipeline import Project, market_of, ridge_strategy, shipped_features, trees_strategy
 from hf_pipelines_tests.sample_bars import random_bars
+from hf_pipelines_tests.tracing import traced, unseen
 
 WEEK, DAY = "2012-04-08", "2012-04-11"
 
@@ -184,6 +180,17 @@ def test_code_version_changes_with_what_is_reached_by_any_way(tmp_path, way):
     assert code_version(reach(before), fields={}) == versions[0]
 
 
+def test_code_version_of_somebody_elses_function_knows_every_entry_of_a_table_that_it_reads(tmp_path):
+    before = _load(tmp_path / "before", SOURCE)
+    after = _load(tmp_path / "after", SOURCE.replace(*HELPER))
+    versions = [code_version(each.of_table, fields={}, chosen_from=[each.FORMULAS]) for each in (before, after)]
+    assert versions[0] != versions[1]
+    # Of a function of the project what was chosen is a root of its own.
+    for each in (before, after):
+        each.of_table.__module__ = "hf_pipelines.research.planted"
+    assert len({code_version(each.of_table, fields={}, chosen_from=[each.FORMULAS]) for each in (before, after)}) == 1
+
+
 def test_code_version_of_instances_changes_with_what_they_hold(tmp_path):
     module = _load(tmp_path, SOURCE)
     versions = [code_version(module.Scaled(factor), fields={}) for factor in (1.0, 2.0, 1.0)]
@@ -257,36 +264,9 @@ def test_the_formula_of_every_registered_feature_is_in_its_version(monkeypatch):
     code_versions._source.cache_clear()
 
 
-@contextmanager
-def _traced() -> Iterator[dict[str, set[CodeType]]]:
-    """The functions of `research` that are called while each stage computes, by asset."""
-    called: dict[str, set[CodeType]] = {}
-    under_way: list[str] = []
-    research = str(Path(hf_pipelines.research.__file__).parent)
-
-    def follow(frame: FrameType, event: str, argument: object) -> None:
-        code = frame.f_code
-        if code is compute_settled.__code__ and event in ("call", "return"):
-            if event == "call":
-                under_way.append(frame.f_locals["stage"].asset)
-            else:
-                under_way.pop()
-        elif event == "call" and under_way and code.co_filename.startswith(research):
-            called.setdefault(under_way[-1], set()).add(code)
-
-    before = sys.getprofile()
-    sys.setprofile(follow)
-    threading.setprofile(follow)
-    try:
-        yield called
-    finally:
-        sys.setprofile(before)
-        threading.setprofile(None)
-
-
 def test_everything_of_research_that_a_stage_calls_is_in_its_version(chain, tmp_path):
     project = chain.copy(tmp_path / "project")
-    with _traced() as called:
+    with traced() as called:
         project.make(["small/bars", "small/features/quick", "small/features/temporal"], WEEK)
         project.retrain("ranking", WEEK)
         project.make("ranking/signals", "2012-04-12")
@@ -295,20 +275,7 @@ def test_everything_of_research_that_a_stage_calls_is_in_its_version(chain, tmp_
     strategy = Strategy.resolve_from_yaml(yaml.safe_dump(dict(project.strategies[0])))
     stages = {each.asset: each for each in (*build_market_stages(market), *build_stages(strategy.plan(market)))}
     assert set(called) >= set(stages)
-    unseen = {
-        asset: sorted(
-            f"{Path(code.co_filename).stem}.{code.co_qualname}"
-            for code in called[asset] - stages[asset].code_version.codes
-            # Written by a dataclass, a part of the function around it, or of pictures, messages, the guard and the
-            # compiler of a kernel, which the first test of a process meets: no content.
-            if not code.co_filename.startswith("<")
-            and Path(code.co_filename).name not in ("plots.py", "wording.py", "replay.py")
-            and code.co_qualname != "LazyKernel.dispatcher"
-            and not re.search(r"<(listcomp|genexpr|dictcomp|setcomp|lambda)>$|<locals>", code.co_qualname)
-        )
-        for asset in stages
-    }
-    assert {asset: names for asset, names in unseen.items() if names} == {}
+    assert unseen(called, stages) == {}
 
 
 @pytest.fixture(scope="module")

@@ -13,6 +13,7 @@ import yaml
 from hf_pipelines.components import Strategy, modules
 from hf_pipelines.components.market_stages import build_stages as build_market_stages
 from hf_pipelines.components.modules import REGISTRIES, TABLES, register_modules
+from hf_pipelines.components.stage import Stage
 from hf_pipelines.components.strategy_stages import build_stages
 from hf_pipelines.components.strategy_stages.fitted_model import load_model
 from hf_pipelines.research.features import FEATURES
@@ -20,6 +21,7 @@ from hf_pipelines.research.learners import predict_frame
 from hf_pipelines.resources.parquet_io_manager import Loaded
 from hf_pipelines_tests import desk_entries
 from hf_pipelines_tests.pipeline import Project, market_of, ridge_strategy
+from hf_pipelines_tests.tracing import traced, unseen
 
 MODULE = "hf_pipelines_tests.desk_entries"
 # A vote of a learner that reads the symbol, one that reads earlier bars, one with a step that reads the time.
@@ -75,15 +77,23 @@ def desk_project(small_project: Project, tmp_path_factory: pytest.TempPathFactor
     return project
 
 
+def desk_stages(project: Project) -> dict[str, Stage]:
+    plan = Strategy.resolve_from_yaml(yaml.safe_dump(dict(DESK_STRATEGY))).plan(market_of(project.market))
+    return {stage.asset: stage for stage in build_stages(plan)}
+
+
 def test_a_strategy_of_own_entries_of_every_kind_trains_and_issues_signals(desk_project: Project, tmp_path: Path):
     project = desk_project
     week = project.weeks[7]
     assets = ["small/bars", "small/features/quick", "small/features/desk"]
     run = project.make(assets, project.weeks[0], week)
     assert run.checks["small/features/desk", "replay"].passed
-    project.retrain("desk", week)
     day = project.partitions.sessions_of_week(week)[1]
-    issued = project.make("desk/signals", str(day))
+    with traced() as called:
+        project.retrain("desk", week)
+        issued = project.make("desk/signals", str(day))
+    stages = desk_stages(project)
+    assert unseen(called, {asset: stages[asset] for asset in called}) == {}
     assert issued.checks["desk/signals", "replay"].passed
 
     signals = project.store.read("desk/signals", str(day))
@@ -116,9 +126,7 @@ def test_a_strategy_of_own_entries_of_every_kind_trains_and_issues_signals(desk_
 
 
 def test_the_code_of_own_entries_is_in_the_versions_of_the_stages_that_run_it(desk_project: Project):
-    market = market_of(desk_project.market)
-    plan = Strategy.resolve_from_yaml(yaml.safe_dump(dict(DESK_STRATEGY))).plan(market)
-    versions = {stage.asset: stage.code_version.codes for stage in build_stages(plan)}
+    versions = {asset: stage.code_version.codes for asset, stage in desk_stages(desk_project).items()}
 
     def seen_in(*functions: FunctionType) -> set[str]:
         wanted: set[CodeType] = {each.__code__ for each in functions}
@@ -132,6 +140,7 @@ def test_the_code_of_own_entries_is_in_the_versions_of_the_stages_that_run_it(de
     assert seen_in(desk_entries.LastSessions.split) == {"cv_results"}
     assert seen_in(desk_entries.weigh_as_shipped) == {"backtest", "signals"}
     assert seen_in(desk_entries.run_as_shipped) == {"backtest", "track_record"}
+    market = market_of(desk_project.market)
     of_features = {each.asset: each.code_version.codes for each in build_market_stages(market)}
     assert desk_entries.day_share.__code__ in of_features["small/features/desk"]
 

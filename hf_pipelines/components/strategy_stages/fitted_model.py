@@ -22,7 +22,8 @@ from hf_pipelines.components.strategy_stages.plan import (
     single,
 )
 from hf_pipelines.research.cross_validation import feature_importances, fit_final
-from hf_pipelines.research.learners import Pipeline, Setup, build_pipeline, choose_learner
+from hf_pipelines.research.learners import LearnerChoice, Pipeline, Setup, build_pipeline, choose_learner
+from hf_pipelines.research.learners.choice import PartChoice
 from hf_pipelines.research.matrix import feature_names
 from hf_pipelines.research.targets import Target
 from hf_pipelines.resources.footer import FITTED_MODEL
@@ -106,6 +107,8 @@ def fitted_model(plan: StrategyPlan) -> Stage:
             fit_final,
             feature_importances,
             Target,
+            LearnerChoice,
+            PartChoice,
             *learner.fitting_functions(),
             fields={**learner_fields(plan), "timezone": plan.market.partitions.timezone},
             chosen_from=REGISTRIES,

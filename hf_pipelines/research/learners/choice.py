@@ -154,12 +154,8 @@ class LearnerChoice:
     def predicting_functions(self) -> tuple[Callable[..., Any], ...]:
         """Every function of the entries that loads and predicts; for code versions."""
         entry, parts = self.entry, self._parts
-        own: list[Callable[..., Any]] = [
-            entry.build,
-            entry.format.load,
-            entry.outputs,
-            *([entry.history_bars] if entry.history_bars else []),
-        ]
+        own: list[Callable[..., Any]] = [entry.build, entry.format.load, entry.outputs]
+        own += [each for each in (entry.check, entry.history_bars) if each]
         of_parts: list[Callable[..., Any]] = [function for part in parts for function in (part.build, part.format.load)]
         return (*own, *of_parts, *(function for each in self.nested for function in each.predicting_functions()))
 

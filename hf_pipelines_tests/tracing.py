@@ -1,0 +1,61 @@
+"""Tracing: which functions of `research` a stage calls while it computes, and whether its code version knows of them.
+
+Lives here: the trace, and the comparison. Does not live here: what is in a version (`components.code_version`).
+"""
+
+import re
+import sys
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from types import CodeType, FrameType
+
+import hf_pipelines.research
+from hf_pipelines.components.source_races import compute_settled
+from hf_pipelines.components.stage import Stage
+
+
+@contextmanager
+def traced() -> Iterator[dict[str, set[CodeType]]]:
+    """The functions of `research` that are called while each stage computes, by asset."""
+    called: dict[str, set[CodeType]] = {}
+    under_way: list[str] = []
+    research = str(Path(hf_pipelines.research.__file__).parent)
+
+    def follow(frame: FrameType, event: str, argument: object) -> None:
+        code = frame.f_code
+        if code is compute_settled.__code__ and event in ("call", "return"):
+            if event == "call":
+                under_way.append(frame.f_locals["stage"].asset)
+            else:
+                under_way.pop()
+        elif event == "call" and under_way and code.co_filename.startswith(research):
+            called.setdefault(under_way[-1], set()).add(code)
+
+    before = sys.getprofile()
+    sys.setprofile(follow)
+    threading.setprofile(follow)
+    try:
+        yield called
+    finally:
+        sys.setprofile(before)
+        threading.setprofile(None)
+
+
+def unseen(called: Mapping[str, set[CodeType]], stages: Mapping[str, Stage]) -> dict[str, list[str]]:
+    """Functions that stages called and their versions do not know of, by asset."""
+    found = {
+        asset: sorted(
+            f"{Path(code.co_filename).stem}.{code.co_qualname}"
+            for code in called[asset] - stages[asset].code_version.codes
+            # Written by a dataclass, a part of the function around it, or of pictures, messages, the guard and the
+            # compiler of a kernel, which the first test of a process meets: no content.
+            if not code.co_filename.startswith("<")
+            and Path(code.co_filename).name not in ("plots.py", "wording.py", "replay.py")
+            and code.co_qualname != "LazyKernel.dispatcher"
+            and not re.search(r"<(listcomp|genexpr|dictcomp|setcomp|lambda)>$|<locals>", code.co_qualname)
+        )
+        for asset in stages
+    }
+    return {asset: names for asset, names in found.items() if names}
