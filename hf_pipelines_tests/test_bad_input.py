@@ -10,13 +10,14 @@ import dagster as dg
 import pytest
 
 from hf_pipelines.components.component_tree import load_components
+from hf_pipelines.components.strategy import CrossValidationSpec
 from hf_pipelines.components.yaml_lines import LOADING_ERRORS, FaultyYAMLError, line_of, loading_fault
 from hf_pipelines.research.backtest import CAPABILITIES, ENGINES
 from hf_pipelines.research.features import FEATURES
 from hf_pipelines.research.learners import ALIASES, LEARNERS
 from hf_pipelines.research.signals import ALIASES as RULE_ALIASES
 from hf_pipelines.research.signals import RULES
-from hf_pipelines.research.splitters import SPLITTERS
+from hf_pipelines.research.splitters import SPLITTERS, fill_splitter_params
 from hf_pipelines.research.targets import TARGETS
 from hf_pipelines_tests.checkout import make_checkout
 
@@ -59,12 +60,42 @@ CASES = [
     ),
     pytest.param(
         RANKING, "type: forward_return\n    horizon_bars: 10", "params: {horizons: [1, 5]}\n    type: forward_returns",
-        ["`target` must have horizons that learner 'ridge' predicts", "was 1, 5; take a learner with the output horizons"],
+        ["`target` must have the horizons that learner 'ridge' predicts", "was 1, 5; take a learner with the output horizons"],
         id="horizons for a learner of one",
     ),
     pytest.param(
         RANKING, "type: ridge\n    params: {alpha: 100.0}", "type: ridge\n    calibration: temperature",
-        ["`learner` must fit the target 'forward_return', was 'ridge' for none"], id="calibration of returns",
+        ["`learner` must fit the target 'forward_return', was 'ridge' for none: its calibration 'temperature' is of "
+         "probabilities, which it does not give"],
+        id="calibration of returns",
+    ),
+    pytest.param(
+        RANKING, "type: forward_return\n    horizon_bars: 10", "type: realised_volatility\n    horizon_bars: 10",
+        ["`target` must be one of which a higher prediction is a higher return for the rule 'rank_long_short', was "
+         "'realised_volatility'; take another target (forward_return, direction, "],
+        id="volatility taken for a return",
+    ),
+    pytest.param(
+        DIRECTION, "type: direction\n    horizon_bars: 5\n    params: {upper: 0.01, lower: -0.01}",
+        "type: meta_label\n    horizon_bars: 5\n    params: {primary: rsi_14}",
+        ["`target` must be one of which a higher prediction is a higher return for the rule 'probability_threshold', was "
+         "'meta_label'"],
+        id="a side that was right taken for a rise",
+    ),
+    pytest.param(
+        RANKING, "type: forward_return\n    horizon_bars: 10",
+        "params: {over: benchmark, benchmark: SPY}\n    type: excess_return\n    horizon_bars: 10",
+        ["`target` must have what 'excess_return' is made from, symbols of market us_tech, was without SPY"],
+        id="benchmark that the market has not",
+    ),
+    pytest.param(
+        RANKING, "type: forward_return\n    horizon_bars: 10", "params: {horizons: [1, null]}\n    type: forward_returns",
+        ["`horizons.1` of 'forward_returns' must be a whole number, was None"], id="a horizon that is none",
+    ),
+    pytest.param(
+        RANKING, "type: forward_return\n    horizon_bars: 10", "width: 1.0\n    type: first_touch\n    horizon_bars: 10",
+        ["`target.width` must be a field that the README lists, was none of them; a parameter of the `type` stands below `params`"],
+        id="parameter beside its type",
     ),
     pytest.param(
         DIRECTION, "type: direction", "type: up_down",
@@ -257,6 +288,21 @@ def test_defs_that_take_more_symbols_than_the_universe_name_the_signal_s_line_an
 
 def test_defs_without_a_fault_load_from_a_copy(tmp_path):
     assert _load(tmp_path, DIRECTION, "seed: 7", "seed: 8").exists()
+
+
+def test_every_splitter_takes_its_parameters_beside_its_type(tmp_path):
+    """As the README writes them; one that is of another splitter stays refused, and so does one given twice."""
+    beside = "type: walk_forward\n    unit: months\n    train: 24\n    test: 6\n    step: 3"
+    assert _load(tmp_path / "loads", RANKING, "n_splits: 6", beside).exists()
+    for name, kind in SPLITTERS.items():
+        params = fill_splitter_params(name, {})
+        given = {each: value for each, value in params.items() if value is not None}
+        assert {*given} <= {*kind.params}
+        assert fill_splitter_params(name, CrossValidationSpec(type=name, **given).given) == params
+    with pytest.raises(ValueError, match="train\n.*Extra inputs are not permitted"):
+        CrossValidationSpec(type="purged_kfold", train=24)
+    with pytest.raises(ValueError, match="`cross_validation` must give a parameter once, was given train twice"):
+        CrossValidationSpec(type="walk_forward", train=24, params={"train": 12})
 
 
 def test_defs_that_keep_unknown_features_for_a_learner_that_takes_none_name_one_that_does(tmp_path):

@@ -5,7 +5,7 @@ Lives here: the YAML of a strategy and the definitions made of it. Does not live
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 import dagster as dg
 from pydantic import BaseModel, Field, field_validator, model_validator
@@ -87,7 +87,7 @@ class TrainingSpec(dg.Model, dg.Resolvable):
 
 
 class CrossValidationSpec(dg.Model, dg.Resolvable):
-    """A key of SPLITTERS and its parameters: below `params`, or beside `type` those that many splitters share."""
+    """A key of SPLITTERS and its parameters, below `params` or beside `type`."""
 
     type: str = DEFAULT_SPLITTER
     params: Mapping[str, Any] = Field(default_factory=dict)
@@ -102,13 +102,30 @@ class CrossValidationSpec(dg.Model, dg.Resolvable):
     _sessions = ranged("test_sessions", "step_sessions", "min_train_sessions", "max_train_sessions", low=1, high=15_000)
     _embargo = ranged("embargo_sessions", low=0, high=1_000)
 
+    @model_validator(mode="before")
+    @classmethod
+    def _take_what_stands_beside(cls, given: Any) -> Any:
+        """Fields are the parameters that many splitters share; those of one alone may stand beside `type` too."""
+        below = given.get("params", {}) if isinstance(given, Mapping) else None
+        kind = SPLITTERS.get(str(given.get("type", DEFAULT_SPLITTER))) if isinstance(given, Mapping) else None
+        if kind is None or not isinstance(below, Mapping):
+            return given
+        beside = {name: given[name] for name in given if name in kind.params and name not in cls.model_fields}
+        if twice := sorted({*beside} & {*below}):
+            raise ValueError(_given_twice(twice))
+        return {**{name: given[name] for name in given if name not in beside}, "params": {**below, **beside}}
+
     @property
     def given(self) -> dict[str, Any]:
         """The parameters that differ from the splitter's defaults."""
         beside = self.model_dump(exclude={"type", "params"}, exclude_none=True)
         if twice := sorted({*beside} & {*self.params}):
-            raise ValueError(f"`cross_validation` must give a parameter once, was given {', '.join(twice)} twice.")
+            raise ValueError(_given_twice(twice))
         return {**beside, **self.params}
+
+
+def _given_twice(names: Sequence[str]) -> str:
+    return f"`cross_validation` must give a parameter once, was given {', '.join(names)} twice."
 
 
 class LearnerSpec(dg.Model, dg.Resolvable):
@@ -207,7 +224,11 @@ class Strategy(dg.Component, dg.Model, dg.Resolvable):
     features: Sequence[str]
     target: TargetSpec
     training: TrainingSpec = Field(default_factory=TrainingSpec)
-    cross_validation: CrossValidationSpec = Field(default_factory=CrossValidationSpec)
+    # Dagster's own reading would refuse the parameters of one splitter that stand beside `type`.
+    cross_validation: Annotated[
+        CrossValidationSpec,
+        dg.Resolver(lambda context, given: CrossValidationSpec.model_validate(given), model_field_type=dict),
+    ] = Field(default_factory=CrossValidationSpec)
     learner: LearnerSpec
     signal: SignalSpec
     backtest: BacktestSpec = Field(default_factory=BacktestSpec)
@@ -294,14 +315,10 @@ class Strategy(dg.Component, dg.Model, dg.Resolvable):
         if task not in learner.tasks:
             raise ValueError(
                 f"`learner` must fit the target {self.target.type!r}, was {self.learner.type!r} for "
-                f"{' or '.join(sorted(learner.tasks)) or 'none of them: its members are for different ones'}."
+                f"{_tasks_in_words(learner)}."
             )
-        if lacking := sorted({*self.target.build().horizons} - {*learner.horizons(task)}):
-            raise ValueError(
-                f"`target` must have horizons that learner {self.learner.type!r} predicts "
-                f"({', '.join(map(str, learner.horizons(task))) or 'no learner of one output does'}), was "
-                f"{', '.join(map(str, lacking[:5]))}; take a learner with the output horizons, or another target."
-            )
+        self._require_horizons(learner.horizons(task))
+        self._require_direction()
         self._require_columns(learner)
         asked = asked_of_engine(
             self.backtest.costs,
@@ -323,6 +340,25 @@ class Strategy(dg.Component, dg.Model, dg.Resolvable):
                 f"{self.training.weighting}; leave it out, or take another learner."
             )
         return self
+
+    def _require_horizons(self, predicted: Sequence[int]) -> None:
+        """Refuse a target of several horizons for a learner that predicts others: of these there is nothing to learn."""
+        asked = self.target.build().horizons
+        if asked and {*asked} != {*predicted}:
+            raise ValueError(
+                f"`target` must have the horizons that learner {self.learner.type!r} predicts "
+                f"({', '.join(map(str, predicted)) or 'no learner of one output does'}), was "
+                f"{', '.join(map(str, asked[:5]))}; take a learner with the output horizons and the same ones, or another target."
+            )
+
+    def _require_direction(self) -> None:
+        """Refuse a rule that would take something else for a return: the most volatile would be bought."""
+        if self.signal.needs.direction and not TARGETS[self.target.type].is_directional:
+            able = ", ".join(name for name, kind in TARGETS.items() if kind.is_directional)
+            raise ValueError(
+                f"`target` must be one of which a higher prediction is a higher return for the rule {self.signal.type!r}, was "
+                f"{self.target.type!r}; take another target ({able}), or a rule of your own that declares `direction=False`."
+            )
 
     def _require_columns(self, learner: LearnerChoice) -> None:
         """Refuse a rule that reads what nothing predicts."""
@@ -412,14 +448,16 @@ class Strategy(dg.Component, dg.Model, dg.Resolvable):
             for name in market.feature_groups[group]
             if name in names
         }
-        for field, chosen, needs in (
-            ("target", self.target.type, self.target.build().needs),
-            ("signal", self.signal.type, self.signal.needs),
+        target = self.target.build().needs
+        for field, chosen, needs, symbols in (
+            ("target", self.target.type, target, target.symbols),
+            ("signal", self.signal.type, self.signal.needs, ()),
         ):
             sectorless = [each for each in market.universe.members if each not in market.universe.sectors]
             lacking = {
                 "a `sector` of each member in `universe`": sectorless if needs.sectors else [],
                 "its `features`": [each for each in needs.features if each not in selected],
+                f"symbols of market {market.name}": [each for each in symbols if each not in market.universe.symbols],
             }
             for what, names in lacking.items():
                 if names:
@@ -437,6 +475,15 @@ class Strategy(dg.Component, dg.Model, dg.Resolvable):
                 f"{len(market.universe.members)} members of `universe` of market {market.name}, was "
                 f"{' + '.join(map(str, asked.values()))}; take fewer, or add members to the universe."
             )
+
+
+def _tasks_in_words(learner: LearnerChoice) -> str:
+    """What a learner is for, or why it is for nothing."""
+    if learner.tasks:
+        return " or ".join(sorted(learner.tasks))
+    if learner.calibration is not None and "regression" in learner.entry.tasks:
+        return f"none: its calibration {learner.calibration.name!r} is of probabilities, which it does not give"
+    return "none: its members are for different ones"
 
 
 def _require_known(field: str, names: str | list[str], registry: Mapping[str, Any]) -> None:

@@ -80,7 +80,7 @@ def field_faults(error: ValidationError, attributes: Any) -> dict[FieldPath, str
         ]
         judges = JUDGED_BY.get(str(place[0]), ()) if place else ()
         if meant and {each[:1] for each in by_place}.isdisjoint((judge,) for judge in judges):
-            faults[place] = _worded(place, meant)
+            faults[place] = _worded(place, meant, is_beside_type=_has_type(attributes, place))
     return faults
 
 
@@ -103,7 +103,14 @@ def _place_of(loc: FieldPath, attributes: Any, *, is_missing: bool) -> tuple[Fie
     return tuple(place), shape
 
 
-def _worded(place: FieldPath, errors: list[Any]) -> str:
+def _has_type(attributes: Any, place: FieldPath) -> bool:
+    """Whether a field stands in a mapping that names an entry of a registry."""
+    for part in place[:-1]:
+        attributes = attributes[part]
+    return len(place) > 1 and isinstance(attributes, dict) and "type" in attributes
+
+
+def _worded(place: FieldPath, errors: list[Any], *, is_beside_type: bool) -> str:
     """One fault out of what pydantic says of a field, once for each type that it may have."""
     name = ".".join(str(each)[:40] for each in place)
     first = errors[0]
@@ -113,6 +120,11 @@ def _worded(place: FieldPath, errors: list[Any]) -> str:
         return rule if rule.startswith("`") else f"`{name}` {rule}"
     if kind == "missing":
         return f"`{name}` must be given, was missing."
+    if kind == "extra_forbidden" and is_beside_type:
+        return (
+            f"`{name}` must be a field that the README lists, was none of them; a parameter of the `type` stands below "
+            "`params`, and names are easily misspelt."
+        )
     if kind == "extra_forbidden":
         return f"`{name}` must be a field that the README lists, was none of them; is it misspelt?"
     names = [name for each in errors if each["type"] == "literal_error" for name in _expected(each)]

@@ -62,6 +62,24 @@ def latest_predictions(predictions: pl.DataFrame) -> pl.DataFrame:
     return by_age.unique(keys, keep="last", maintain_order=True)
 
 
+def decided_predictions(predictions: pl.DataFrame, *, horizon: int) -> pl.DataFrame:
+    """One prediction per symbol, bar and path, as an issue has it: of several horizons `prediction` is that of one.
+
+    Parameters
+    ----------
+    predictions : DataFrame
+        From `latest_predictions`, of a target with several horizons.
+    horizon : int
+        The learner's first, which is the `prediction` of an issue.
+
+    Returns
+    -------
+    DataFrame
+        Without the column `horizon`, in order.
+    """
+    return predictions.filter(pl.col(HORIZON) == horizon).drop(HORIZON)
+
+
 def split_by_path(predictions: pl.DataFrame) -> dict[int | None, pl.DataFrame]:
     """The predictions of each path, without the column; {None: all} where there are no paths."""
     if "path" not in predictions.columns:

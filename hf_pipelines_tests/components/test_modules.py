@@ -125,6 +125,30 @@ def test_a_strategy_of_own_entries_of_every_kind_trains_and_issues_signals(desk_
         )
 
 
+def test_a_target_of_several_horizons_runs_to_signals_by_the_learners_first(desk_project: Project, tmp_path: Path):
+    project = desk_project.copy(tmp_path / "horizons")
+    horizons = ridge_strategy(
+        "horizons",
+        modules=[MODULE],
+        target={"type": "forward_returns", "params": {"horizons": [1, 5]}},
+        learner={"type": "spread", "params": {"horizons": [5, 1]}},
+        training={"weeks": 7, "minimum_rows": 40},
+        cross_validation={"n_splits": 1, "min_train_sessions": 5},
+    )
+    project.rewrite(strategies=[horizons])
+    week = project.weeks[7]
+    project.make(["small/bars", "small/features/quick"], project.weeks[0], week)
+    project.retrain("horizons", week)
+    predicted = project.store.read("horizons/cv_results", week).frame
+    assert predicted.group_by("horizon").agg(pl.col("prediction").unique().first()).sort("horizon").rows() == [
+        (1, 2.0),
+        (5, 1.0),
+    ]
+    day = str(project.partitions.sessions_of_week(week)[1])
+    project.make("horizons/signals", day)
+    assert project.store.read("horizons/signals", day).frame["prediction"].unique().to_list() == [1.0]
+
+
 def test_the_code_of_own_entries_is_in_the_versions_of_the_stages_that_run_it(desk_project: Project):
     versions = {asset: stage.code_version.codes for asset, stage in desk_stages(desk_project).items()}
 

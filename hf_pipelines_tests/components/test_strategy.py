@@ -376,7 +376,11 @@ def test_paths_are_traded_one_by_one_and_a_splitter_without_purge_is_rejected(pr
     assert stored.frame.group_by("path").len()["len"].unique().item() >= n_sessions
     returns = sorted(each["total_return"] for each in stored.footer.facts["paths"].values())
     assert stored.footer.facts["metrics"]["total_return"] == returns[1] and len({*returns}) == 3
-    assert run.materialised["ranking/backtest"]["2012-04-01"]["paths"] == 3
+    told = run.materialised["ranking/backtest"]["2012-04-01"]
+    assert told["paths"] == 3
+    assert told["label"].splitlines()[1] == (
+        f"The middle one of 3 paths, which return {returns[0]:+.1%} to {returns[2]:+.1%}"
+    )
 
 
 FIRST_TOUCH = {"type": "first_touch", "horizon_bars": 3, "params": {"width": 0.5, "volatility_bars": 5}}

@@ -18,6 +18,7 @@ from hf_pipelines.research.cross_validation import cross_validate, feature_impor
 from hf_pipelines.research.learners import LearnerChoice, Setup, build_pipeline, choose_learner
 from hf_pipelines.research.matrix import build_matrix, feature_names
 from hf_pipelines.research.predictions import (
+    decided_predictions,
     latest_predictions,
     leaked_predictions,
     share_trained_on_later,
@@ -425,6 +426,10 @@ def test_several_labels_a_row_are_rows_of_the_matrix_told_apart_by_their_horizon
     newer = older.with_columns(fold=pl.lit(1), trained_until=close_of(2, year=2023))
     latest = latest_predictions(pl.concat([newer, older]))
     assert latest["fold"].unique().to_list() == [1] and latest.height == matrix.height
+    # What is traded is one prediction a row, that of one horizon.
+    decided = decided_predictions(latest.with_columns(prediction=pl.col("horizon")), horizon=3)
+    assert decided.select(KEYS).is_unique().all() and decided["prediction"].unique().to_list() == [3]
+    assert decided.columns == [each for each in latest.columns if each != "horizon"]
 
 
 class Planted:

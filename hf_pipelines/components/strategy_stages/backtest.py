@@ -27,7 +27,12 @@ from hf_pipelines.research.backtest import ENGINES, BacktestResult
 from hf_pipelines.research.bars import KEY_COLUMNS
 from hf_pipelines.research.costs import Costs
 from hf_pipelines.research.matrix import join_features
-from hf_pipelines.research.predictions import latest_predictions, share_trained_on_later, split_by_path
+from hf_pipelines.research.predictions import (
+    decided_predictions,
+    latest_predictions,
+    share_trained_on_later,
+    split_by_path,
+)
 from hf_pipelines.research.signals import add_absent_members, apply_rule, misremembered
 from hf_pipelines.resources.parquet_io_manager import Loaded
 from hf_pipelines.resources.partition_codec import Content
@@ -40,6 +45,10 @@ N_SESSIONS_ALONE = 2
 NO_WALK_FORWARD = "No walk-forward: of {:.0%} of the predictions the model was trained on later data"
 
 
+# Numbers and picture are of one path.
+MIDDLE_OF_PATHS = "The middle one of {n} paths, which return {low:+.1%} to {high:+.1%}"
+
+
 def backtest(plan: StrategyPlan) -> Stage:
     """`<strategy>/backtest`: the out-of-fold predictions, traded."""
     partitions = plan.market.partitions
@@ -47,6 +56,7 @@ def backtest(plan: StrategyPlan) -> Stage:
     # More weeks than are traded, where the rule looks back on bars.
     bars = plan.bars_input(-plan.training.weeks - plan.rule_weeks, -1)
     features = plan.feature_inputs(-plan.training.weeks, -1) if plan.rule.needs.features else ()
+    horizon = plan.decided_horizon
 
     def compute(run: StageRun, inputs: Mapping[str, Loaded], key: str) -> tuple[Content, Mapping[str, Any]]:
         began = perf_counter()
@@ -54,6 +64,8 @@ def backtest(plan: StrategyPlan) -> Stage:
         require_all(*(partial(inputs[name].require, of_input) for name, of_input in weeks.items()))
         frame = inputs["bars"].frame(weeks["bars"])
         predictions = latest_predictions(single(inputs["cv_results"], key).frame)
+        if horizon is not None:
+            predictions = decided_predictions(predictions, horizon=horizon)
         if features:
             read = join_features(feature_frames(plan, inputs, weeks[features[0].name]))
             predictions = predictions.join(
@@ -70,6 +82,10 @@ def backtest(plan: StrategyPlan) -> Stage:
         middle = sorted(by_path.values(), key=lambda each: each.metrics["total_return"])[(len(by_path) - 1) // 2]
         later = share_trained_on_later(predictions)
         note = NO_WALK_FORWARD.format(later) if later else ""
+        if len(by_path) > 1:
+            returns = [each.metrics["total_return"] for each in by_path.values()]
+            told = MIDDLE_OF_PATHS.format(n=len(returns), low=min(returns), high=max(returns))
+            note = "\n".join(filter(None, (note, told)))
         content = Content(
             _along_paths(by_path, "equity"),
             attachments={
@@ -104,6 +120,7 @@ def backtest(plan: StrategyPlan) -> Stage:
         code_version=code_version(
             ENGINES[plan.backtest.engine].run,
             latest_predictions,
+            *([] if horizon is None else [decided_predictions]),
             share_trained_on_later,
             split_by_path,
             join_features,
@@ -118,6 +135,7 @@ def backtest(plan: StrategyPlan) -> Stage:
                 **trading_fields(plan),
                 "rule": [plan.rule.name, dict(plan.rule.params)],
                 "universe": plan.market.universe.spells,
+                **({} if horizon is None else {"horizon": horizon}),
             },
             chosen_from=REGISTRIES,
         ),

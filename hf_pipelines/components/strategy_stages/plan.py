@@ -153,6 +153,11 @@ class StrategyPlan:
         until = window_sessions(self.market.partitions.sessions, session, n_sessions=self.rule.needs.sessions)
         return [day for day in until if day >= first or day == session]
 
+    @property
+    def decided_horizon(self) -> int | None:
+        """Of a target with several horizons the one whose prediction an issue is decided by: the learner's first."""
+        return self.learner.choice.horizons("regression")[0] if self.target.horizons else None
+
     def weigh(self, predictions: pl.DataFrame, *, bars: pl.DataFrame | None = None) -> pl.DataFrame:
         """Weights of predictions by the rule, with what it needs of the market."""
         return apply_rule(

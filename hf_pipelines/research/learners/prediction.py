@@ -31,7 +31,7 @@ def predict_frame(
     Classification: `prediction` is the expected direction, the mean of the classes' places on [-1, 1] (for
     down, flat and up: P(up) - P(down)); `confidence` is the largest class probability. Regression:
     `prediction` is the predicted return; `confidence` is the percentile, in (0, 1], of its size among the
-    rows of the same `ts`: a ridge gives no probability, so it says only which of today's predictions are the
+    rows of the same `ts` (and `horizon`): a ridge gives no probability, so it says only which of today's predictions are the
     larger ones.
 
     Parameters
@@ -70,7 +70,8 @@ def predict_frame(
     rows = Rows(keyed(frame), X, tuple(features))
     rows = rows if is_known.all() else rows.take(is_known)
     found = _columns(pipeline, rows, wanted[is_known], classes=classes)
-    keys = frame.select(KEY_COLUMNS).filter(pl.Series(wanted))
+    optional = [HORIZON] if HORIZON in frame.columns else []
+    keys = frame.select(*KEY_COLUMNS, *optional).filter(pl.Series(wanted))
     spread = {}
     for name, values in found.items():
         column = np.full(keys.height, np.nan)
@@ -79,7 +80,9 @@ def predict_frame(
     predicted = keys.with_columns(**spread)
     if not classes:
         size = pl.col("prediction").fill_nan(None).abs()
-        percentile = (size.rank("average") / size.count()).over("ts").fill_null(float("nan"))
+        # Beside those of its own horizon alone, as in an issue.
+        among = ["ts", *optional]
+        percentile = (size.rank("average") / size.count()).over(among).fill_null(float("nan"))
         predicted = predicted.with_columns(confidence=percentile)
     return predicted.select(*KEY_COLUMNS, *pipeline.choice.prediction_columns(classes))
 

@@ -55,6 +55,8 @@ class RuleNeeds:
         Whether it gives negative weights.
     max_gross : float
         What the absolute weights of a decision add up to, at most.
+    direction : bool
+        Whether it takes a higher prediction for a higher return: then the target must be one of which that is true.
     rules : tuple of str
         Other entries of `RULES` that it applies.
     """
@@ -67,6 +69,7 @@ class RuleNeeds:
     features: tuple[str, ...] = ()
     shorts: bool = True
     max_gross: float = 1.0
+    direction: bool = True
     rules: tuple[str, ...] = ()
 
 

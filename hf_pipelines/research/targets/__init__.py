@@ -308,6 +308,7 @@ TARGETS: dict[str, TargetKind] = {
         },
         needs=needs_meta_label,
         classes=lambda params: ("wrong", "right"),
+        is_directional=False,
         formula="y = 1 (right) if a position on the side of the feature `primary` gains until a barrier or the time, else 0",
     ),
     "realised_volatility": TargetKind(
@@ -315,6 +316,7 @@ TARGETS: dict[str, TargetKind] = {
         label=label_realised_volatility,
         params={"horizon_bars": HORIZON_BARS},
         needs=needs_realised_volatility,
+        is_directional=False,
         formula="y = root of the mean square of the next horizon_bars bar returns",
     ),
     "rank": TargetKind(
@@ -337,7 +339,7 @@ TARGETS: dict[str, TargetKind] = {
         label=label_horizons,
         params={
             "horizons": Listing(
-                item=Number(default=None, low=1, high=10_080, is_whole=True, is_optional=True),
+                item=Number(default=1, low=1, high=10_080, is_whole=True),
                 is_required=True,
                 least=1,
                 most=20,

@@ -94,6 +94,7 @@ def needs_excess(params: Params) -> TargetNeeds:
     return TargetNeeds(
         horizon_bars=params["horizon_bars"],
         references=params["over"] == "benchmark",
+        symbols=(params["benchmark"],) if params["over"] == "benchmark" else (),
         sectors=params["over"] == "sector",
     )
 

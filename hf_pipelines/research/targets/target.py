@@ -44,6 +44,8 @@ class TargetNeeds:
         Columns of the bars, beside the keys.
     references : bool
         The bars of reference symbols (a benchmark) too, told apart by `role`.
+    symbols : tuple of str
+        Symbols that must have bars, such as a benchmark.
     sectors : bool
         A column `sector` of the members.
     features : tuple of str
@@ -54,6 +56,7 @@ class TargetNeeds:
     history_bars: int = 0
     columns: tuple[str, ...] = RETURN_COLUMNS
     references: bool = False
+    symbols: tuple[str, ...] = ()
     sectors: bool = False
     features: tuple[str, ...] = ()
 
@@ -84,6 +87,8 @@ class TargetKind:
         `every parameter -> class names` in ascending order of expected return, code 0 first; () for a regression.
     check : callable
         Raises ValueError for parameters that contradict each other.
+    is_directional : bool
+        Whether a higher prediction stands for a higher return of the symbol, as rules take it that hold the highest long.
     formula : str
         The definition, for people.
     """
@@ -94,6 +99,7 @@ class TargetKind:
     needs: Callable[[Params], TargetNeeds]
     classes: Callable[[Params], tuple[str, ...]] = lambda params: ()
     check: Callable[[Params], None] = no_check
+    is_directional: bool = True
     formula: str
 
 

@@ -258,6 +258,11 @@ def test_quantiles_and_horizons_have_a_column_each():
     two = pl.concat([matrix.with_columns(horizon=pl.lit(each)) for each in (1, 5)]).sort("ts", "symbol", "horizon")
     of_both = validate(two, choose_learner("spread")).predictions
     assert of_both.select((pl.col("prediction") == pl.when(horizon=5).then(2.0).otherwise(1.0)).all()).item()
+    # All of a horizon are as large as each other, and the larger ones of the other horizon are not looked at.
+    assert (
+        of_both["confidence"].unique().to_list()
+        == validate(matrix, choose_learner("spread")).predictions["confidence"].unique().to_list()
+    )
     for learner, lacking in (
         (choose_learner("ridge"), r"\[1, 5\]"),
         (choose_learner("spread", {"horizons": [1, 9]}), r"\[5\]"),
