@@ -58,9 +58,11 @@ def test_planted_source_differs_in_the_line_of_the_mutant_alone(number):
 
 
 def test_sample_takes_the_same_mutants_for_a_seed_and_as_many_of_each_module():
-    first, again, other = (draw(20, seed, ["splitters.walk_forward", "metrics"]) for seed in (3, 3, 4))
+    first, again, other = (draw(20, seed, ["splitters.walk_forward", "metrics.account"]) for seed in (3, 3, 4))
     assert [str(each) for each in first] == [str(each) for each in again] != [str(each) for each in other]
-    assert [sum(each.module == module for each in first) for module in ("splitters.walk_forward", "metrics")] == [
+    assert [
+        sum(each.module == module for each in first) for module in ("splitters.walk_forward", "metrics.account")
+    ] == [
         10,
         10,
     ]

@@ -24,6 +24,18 @@ MARKET = "us_tech"
 GROUPS = ("technical", "cross_asset", "temporal")
 STRATEGIES = ("tech_direction", "tech_ranking")
 
+# Of the scores of a strategy those that say most; the web UI shows all.
+SCORES = (
+    "accuracy",
+    "balanced_accuracy",
+    "log_loss",
+    "baseline_log_loss",
+    "r2",
+    "rmse",
+    "information_coefficient",
+    "information_coefficient_t",
+)
+
 # The last weeks of the sample: enough for several weekly models, few enough for two minutes on two cores.
 LAST_WEEK, LAST_DAY = "2013-02-24", "2013-03-01"
 MODEL_WEEKS = 4
@@ -96,7 +108,7 @@ class Demo:
 
     def _account(self, strategy: str) -> str:
         store = self.pipeline.store
-        cross_validation = store.read(f"{strategy}/cv_results", LAST_WEEK).footer.facts["metrics"]
+        cross_validation: dict[str, float] = store.read(f"{strategy}/cv_results", LAST_WEEK).footer.facts["metrics"]  # type: ignore[assignment]
         backtest = store.read(f"{strategy}/backtest", LAST_WEEK)
         metrics: dict[str, float] = backtest.footer.facts["metrics"]  # type: ignore[assignment]
         equity = backtest.frame
@@ -105,10 +117,11 @@ class Demo:
         lines = [
             "",
             f"== {strategy} " + "=" * (76 - len(strategy)),
-            f"Out of fold, week {LAST_WEEK}: " + ", ".join(f"{k} {v:.4f}" for k, v in cross_validation.items()),  # type: ignore[attr-defined]
+            f"Out of fold, week {LAST_WEEK}: "
+            + ", ".join(f"{name} {cross_validation[name]:.4f}" for name in SCORES if name in cross_validation),
             f"Backtest of the out-of-fold predictions, {equity['session'][0]} to {equity['session'][-1]}, next-open fills:",
             "  " + _performance(metrics, sessions=equity.height),
-            "  " + _verdict(metrics, cross_validation),  # type: ignore[arg-type]
+            "  " + _verdict(metrics, cross_validation),
             *self._track_record(strategy),
             f"Latest signals, {latest['day']} ({latest['issue_kind']}, model of as_of {issue['model_as_of'][0]:%Y-%m-%d}):",
         ]

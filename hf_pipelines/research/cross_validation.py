@@ -32,6 +32,9 @@ from hf_pipelines.research.matrix import feature_names
 from hf_pipelines.research.metrics import (
     class_codes,
     classification_metrics,
+    coefficient_summary,
+    information_coefficient,
+    log_loss,
     mean_information_coefficient,
     regression_metrics,
 )
@@ -63,10 +66,11 @@ class CrossValidation:
         `test_start`, `test_end` (ts of first and last rows), `n_unpredicted` if a learner could not predict some test rows
         of any fold, then the metrics.
     metrics : dict of str to float
-        The same metrics over `latest_predictions`, all folds pooled; where there are paths, the mean over them. Classification: `log_loss`, `accuracy`,
-        `balanced_accuracy`, `baseline_log_loss` (always predicting the training shares of the classes: what
-        the model has to beat). Regression: `r2`, `rmse`. Both: `information_coefficient`, the mean over
-        sessions.
+        The same metrics over `latest_predictions`, all folds pooled; where there are paths, the mean over them.
+        Classification: those of `classification_metrics`, and `baseline_log_loss` (always predicting the training shares
+        of the classes: what the model has to beat). Regression: those of `regression_metrics`. Both:
+        `information_coefficient`, of ranks, the mean over sessions; its `_ratio` and `_t`, see `coefficient_summary`;
+        `linear_information_coefficient`, of the values.
     reports : dict of str to dict
         What learners tell of their fits, by fold (`fold 0`); without those that tell nothing.
     """
@@ -371,13 +375,24 @@ def _score(predictions: pl.DataFrame, *, target: Target, class_shares: np.ndarra
     """Metrics of the rows with a prediction: where a learner knows too little of a symbol, there is none to judge."""
     predictions = predictions.filter(pl.col("prediction").is_finite())
     y = predictions["y"].to_numpy()
-    rank_skill = {"information_coefficient": mean_information_coefficient(predictions)}
+    rank_skill = _rank_skill(predictions)
     if not target.is_classification:
         return {**regression_metrics(y, predictions["prediction"].to_numpy()), **rank_skill}
     probability = predictions.select(f"probability_{name}" for name in target.classes).to_numpy()
     # Always predicting the shares of the fold's training rows.
-    baseline = classification_metrics(y, class_shares[predictions["fold"].to_numpy()])
-    return {**classification_metrics(y, probability), "baseline_log_loss": baseline["log_loss"], **rank_skill}
+    baseline = log_loss(y, class_shares[predictions["fold"].to_numpy()])
+    return {**classification_metrics(y, probability), "baseline_log_loss": baseline, **rank_skill}
+
+
+def _rank_skill(predictions: pl.DataFrame) -> dict[str, float]:
+    """How predictions rank the symbols of a session, and how sure that is; and the same of the values themselves."""
+    ranks = coefficient_summary(information_coefficient(predictions)["information_coefficient"].to_numpy())
+    return {
+        "information_coefficient": ranks["mean"],
+        "information_coefficient_ratio": ranks["ratio"],
+        "information_coefficient_t": ranks["t"],
+        "linear_information_coefficient": mean_information_coefficient(predictions, is_ranked=False),
+    }
 
 
 def _class_shares(y: np.ndarray, target: Target) -> np.ndarray:

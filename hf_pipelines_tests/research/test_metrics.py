@@ -247,3 +247,104 @@ def test_sharpe_ratio_of_returns_that_differ_by_the_rounding_of_their_growth_is_
 def test_classification_metrics_of_one_negative_code_raises() -> None:
     with pytest.raises(ValueError, match=r"`y` must hold codes 0..1, held -1..1"):
         metrics.classification_metrics([-1, 0, 1], [[0.5, 0.5]] * 3)
+
+
+# --- agreement with other libraries
+
+
+def test_classification_metrics_agree_with_sklearn_one_by_one() -> None:
+    import sklearn.metrics as sk
+
+    rng = np.random.default_rng(3)
+    y = rng.integers(0, 3, 400)
+    probability = rng.dirichlet([1.0, 1.0, 1.0], 400)
+    predicted = probability.argmax(axis=1)
+    found = metrics.classification_metrics(y, probability)
+    one_hot = np.eye(3)[y]
+    assert found["brier"] == pytest.approx(((probability - one_hot) ** 2).sum(axis=1).mean())
+    assert found["auc"] == pytest.approx(sk.roc_auc_score(y, probability, multi_class="ovr", average="macro"))
+    assert found["precision"] == pytest.approx(sk.precision_score(y, predicted, average="macro"))
+    assert found["f1"] == pytest.approx(sk.f1_score(y, predicted, average="macro"))
+    assert found["log_loss"] == metrics.log_loss(y, probability) == pytest.approx(sk.log_loss(y, probability))
+    assert metrics.confusion_matrix(y, probability).tolist() == sk.confusion_matrix(y, predicted).tolist()
+
+
+def test_classification_metrics_by_hand_of_two_classes() -> None:
+    y = [0, 0, 1, 1]
+    up = np.array([0.1, 0.6, 0.4, 0.9])
+    found = metrics.classification_metrics(y, np.column_stack([1 - up, up]))
+    # Predicted 0, 1, 0, 1: of each class one of two is right, and one of two predictions of it.
+    assert {found[name] for name in ("accuracy", "balanced_accuracy", "precision", "f1")} == {0.5}
+    # Of the pairs of a 1 and a 0 the 1 stands higher in three of four.
+    assert found["auc"] == pytest.approx(0.75)
+    assert found["brier"] == pytest.approx((0.01 + 0.36 + 0.36 + 0.01) / 4)
+    assert metrics.confusion_matrix(y, np.column_stack([1 - up, up])).tolist() == [[1, 1], [1, 1]]
+
+
+def test_classification_metrics_of_one_class_has_no_area() -> None:
+    found = metrics.classification_metrics([1, 1], [[0.2, 0.5, 0.3], [0.6, 0.3, 0.1]])
+    assert math.isnan(found["auc"])
+    assert (found["precision"], found["balanced_accuracy"], found["f1"]) == (1.0, 0.5, pytest.approx(2 / 3))
+
+
+def test_regression_metrics_by_hand_leave_rows_without_a_move_out_of_shares() -> None:
+    found = metrics.regression_metrics([0.02, -0.04, 0.0, 0.01], [0.01, -0.02, 0.5, -0.01])
+    assert found["mse"] == pytest.approx((0.01**2 + 0.02**2 + 0.5**2 + 0.02**2) / 4)
+    assert found["mae"] == pytest.approx((0.01 + 0.02 + 0.5 + 0.02) / 4)
+    assert found["mape"] == pytest.approx((0.5 + 0.5 + 2.0) / 3)
+    assert found["directional_accuracy"] == pytest.approx(2 / 3)
+    # No forecast of a direction is a wrong one.
+    assert metrics.regression_metrics([0.1, -0.1], [0.0, -0.2])["directional_accuracy"] == 0.5
+    still = metrics.regression_metrics([0.0, 0.0], [0.1, 0.0])
+    assert math.isnan(still["mape"]) and math.isnan(still["directional_accuracy"])
+
+
+@pytest.mark.parametrize("quantile", [0.05, 0.5, 0.9])
+def test_quantile_loss_by_hand_and_least_at_the_quantile(quantile: float) -> None:
+    assert metrics.quantile_loss([1.0, 1.0], [0.0, 3.0], quantile=quantile) == pytest.approx(
+        (quantile * 1.0 + (1.0 - quantile) * 2.0) / 2
+    )
+    y = np.random.default_rng(0).normal(size=2001)
+    at = float(np.quantile(y, quantile))
+    losses = [metrics.quantile_loss(y, np.full(2001, at + off), quantile=quantile) for off in (-0.1, 0.0, 0.1)]
+    assert losses[1] == min(losses)
+    for bad in (0.0, 1.0, float("nan")):
+        with pytest.raises(ValueError, match="`quantile` must be above 0 and below 1"):
+            metrics.quantile_loss([1.0], [1.0], quantile=bad)
+
+
+@pytest.mark.parametrize("n", [30, 100, 750])
+def test_coefficient_summary_agrees_with_statsmodels(n: int) -> None:
+    import statsmodels.api as sm
+
+    rng = np.random.default_rng(n)
+    # Neighbours are alike, as where labels overlap.
+    noise = rng.normal(size=n + 4)
+    values = 0.03 + 0.1 * np.convolve(noise, np.ones(5) / 5, "valid")
+    found = metrics.coefficient_summary([*values[:3], float("nan"), *values[3:]])
+    lags = int(4 * (n / 100) ** (2 / 9))
+    fit = sm.OLS(values, np.ones(n)).fit(cov_type="HAC", cov_kwds={"maxlags": lags})
+    assert found["mean"] == pytest.approx(values.mean())
+    assert found["ratio"] == pytest.approx(values.mean() / values.std(ddof=1))
+    assert found["t"] == pytest.approx(float(fit.tvalues[0]))
+    # The plain t would make much more of it.
+    assert found["t"] < 0.8 * found["ratio"] * math.sqrt(n)
+
+
+@pytest.mark.parametrize("values", [[], [float("nan")], [0.2], [0.1, 0.1, 0.1]])
+def test_coefficient_summary_of_what_does_not_vary_is_undefined(values: list[float]) -> None:
+    found = metrics.coefficient_summary(values)
+    assert math.isnan(found["ratio"]) and math.isnan(found["t"])
+    assert math.isnan(found["mean"]) == (not any(value == value for value in values))
+
+
+def test_linear_information_coefficient_agrees_with_scipy() -> None:
+    from scipy.stats import pearsonr, spearmanr
+
+    rng = np.random.default_rng(1)
+    frame = pl.DataFrame(
+        {"session": [date(2024, 1, 2)] * 40, "prediction": rng.normal(size=40), "target": rng.standard_t(3, size=40)}
+    )
+    for is_ranked, theirs in ((True, spearmanr), (False, pearsonr)):
+        (row,) = metrics.information_coefficient(frame, is_ranked=is_ranked).to_dicts()
+        assert row["information_coefficient"] == pytest.approx(theirs(frame["prediction"], frame["target"])[0])

@@ -1,8 +1,7 @@
-"""Numbers that judge an equity curve or a set of predictions.
+"""Numbers that judge an equity curve: returns, risk, drawdown, turnover.
 
-Lives here: one function per quantity, fractions in and out. A quantity that the data leaves undefined (no
-volatility, one class only) is NaN and the docstring says when; input that makes no sense raises. Not here:
-tables and curves (`backtest/result.py`), tests against luck (`overfitting.py`).
+Lives here: one function per quantity, fractions in and out. Not here: predictions (`predictions`), tables and curves
+(`backtest/result.py`).
 """
 
 from __future__ import annotations
@@ -10,7 +9,6 @@ from __future__ import annotations
 import math
 
 import numpy as np
-import polars as pl
 from numpy.typing import ArrayLike, NDArray
 
 # A standard deviation this small, of a period, is the rounding of constant returns, not risk: an equity carries sixteen
@@ -234,153 +232,6 @@ def hit_rate(returns: ArrayLike) -> float:
     return float(np.mean(moved > 0.0)) if len(moved) else math.nan
 
 
-def information_coefficient(
-    predictions: pl.DataFrame, *, prediction: str = "prediction", target: str = "target"
-) -> pl.DataFrame:
-    """Rank correlation between predictions and outcomes across the symbols of each session.
-
-    Spearman's coefficient: ties share their average rank. Rows where either value is null or NaN are left
-    out.
-
-    Parameters
-    ----------
-    predictions : DataFrame
-        Columns `session`, and the two named below.
-    prediction, target : str
-        Columns holding the predicted and the realised value.
-
-    Returns
-    -------
-    DataFrame
-        `session`, `information_coefficient` (in [-1, 1]), `n_symbols`; sorted by session, one row per
-        session that has usable rows. NaN where undefined: fewer than two symbols, or all predictions or all
-        targets equal.
-
-    Raises
-    ------
-    ValueError
-        If a column is missing.
-
-    References
-    ----------
-    Grinold & Kahn (1999), Active Portfolio Management, ch. 6.
-    """
-    missing = sorted({"session", prediction, target} - set(predictions.columns))
-    if missing:
-        raise ValueError(f"`predictions` must have the columns {missing}, had {predictions.columns}.")
-    pair = pl.col(prediction, target).cast(pl.Float64).fill_nan(None)
-    usable = predictions.select("session", pair).drop_nulls()
-    coefficient = pl.corr(pl.col(prediction).rank("average"), pl.col(target).rank("average"))
-    return (
-        usable.group_by("session")
-        .agg(coefficient.fill_null(math.nan).alias("information_coefficient"), pl.len().alias("n_symbols"))
-        .sort("session")
-    )
-
-
-def mean_information_coefficient(
-    predictions: pl.DataFrame, *, prediction: str = "prediction", target: str = "target"
-) -> float:
-    """Mean of `information_coefficient` over the sessions where it is defined; NaN if there are none.
-
-    Raises
-    ------
-    ValueError
-        As `information_coefficient`.
-    """
-    by_session = information_coefficient(predictions, prediction=prediction, target=target)
-    mean = by_session["information_coefficient"].fill_nan(None).mean()
-    return math.nan if mean is None else float(mean)  # type: ignore[arg-type]  # a mean of floats
-
-
-def classification_metrics(y: ArrayLike, probability: ArrayLike) -> dict[str, float]:
-    """How good predicted class probabilities are.
-
-    Parameters
-    ----------
-    y : array of shape (n,)
-        Class codes 0 .. n_classes - 1.
-    probability : array of shape (n, n_classes)
-        One row of probabilities a sample, columns in the order of the codes.
-
-    Returns
-    -------
-    dict
-        `log_loss` (nats, lower is better), `accuracy`, and `balanced_accuracy`: the mean recall over the
-        classes that occur in `y`. The predicted class is the most probable one, the first of equals.
-
-    Raises
-    ------
-    ValueError
-        If there are no samples, the shapes disagree, a code is no whole number or outside the columns, or a
-        probability is not finite.
-    """
-    from sklearn import metrics as sk
-
-    codes = class_codes(y)
-    p = np.asarray(probability, dtype=np.float64)
-    _check_classification(codes, p)
-    predicted = p.argmax(axis=1)
-    classes = np.arange(p.shape[1])
-    return {
-        "log_loss": float(sk.log_loss(codes, p, labels=classes)),
-        "accuracy": float(sk.accuracy_score(codes, predicted)),
-        # Macro recall over the classes present: scikit-learn's `balanced_accuracy_score`, which warns when
-        # a class is predicted that the fold does not hold.
-        "balanced_accuracy": float(
-            sk.recall_score(codes, predicted, labels=np.unique(codes), average="macro", zero_division=0.0)
-        ),
-    }
-
-
-def class_codes(y: ArrayLike) -> NDArray[np.int64]:
-    """Class codes as integers; they may come as floats, as labels are stored.
-
-    Raises
-    ------
-    ValueError
-        If a code is no whole number (a return, NaN): cut down to one it would count for a class.
-    """
-    values = np.asarray(y)
-    bad = np.flatnonzero(~(np.isfinite(values) & (values == np.floor(values))))
-    if len(bad):
-        raise ValueError(f"`y` must hold whole class codes, was {values[bad[0]]} at position {bad[0]}.")
-    return values.astype(np.int64)
-
-
-def regression_metrics(y: ArrayLike, prediction: ArrayLike) -> dict[str, float]:
-    """How close predicted values are.
-
-    Parameters
-    ----------
-    y, prediction : array of shape (n,)
-        Realised and predicted values, same unit.
-
-    Returns
-    -------
-    dict
-        `r2` (1.0 is perfect, 0.0 the mean of `y`; NaN when `y` has no variance) and `rmse` in the unit of
-        `y`.
-
-    Raises
-    ------
-    ValueError
-        If there are no samples, the shapes differ, or a value is not finite.
-    """
-    from sklearn import metrics as sk
-
-    actual, predicted = (np.asarray(y, dtype=np.float64), np.asarray(prediction, dtype=np.float64))
-    if actual.shape != predicted.shape or actual.ndim != 1 or not len(actual):
-        raise ValueError(f"`prediction` must match a non-empty `y` {actual.shape}, was {predicted.shape}.")
-    if not (np.isfinite(actual).all() and np.isfinite(predicted).all()):
-        raise ValueError("`y` and `prediction` must be finite.")
-    has_variance = bool((actual != actual[0]).any())
-    return {
-        "r2": float(sk.r2_score(actual, predicted)) if has_variance else math.nan,
-        "rmse": float(sk.root_mean_squared_error(actual, predicted)),
-    }
-
-
 def _checked_equity(equity: ArrayLike) -> NDArray[np.float64]:
     values = np.asarray(equity, dtype=np.float64)
     if values.ndim != 1 or not len(values):
@@ -403,17 +254,3 @@ def _checked_returns(returns: ArrayLike) -> NDArray[np.float64]:
 def _check_periods(periods_per_year: float) -> None:
     if not (math.isfinite(periods_per_year) and periods_per_year > 0.0):
         raise ValueError(f"`periods_per_year` must be finite and above zero, was {periods_per_year}.")
-
-
-def _check_classification(codes: NDArray[np.int64], probability: NDArray[np.float64]) -> None:
-    if probability.ndim != 2 or codes.shape != probability.shape[:1] or not len(codes):
-        raise ValueError(
-            f"`probability` must be (n, n_classes) for a non-empty `y`, was {probability.shape} for {codes.shape}."
-        )
-    if codes.min() < 0 or codes.max() >= probability.shape[1]:
-        raise ValueError(
-            f"`y` must hold codes 0..{probability.shape[1] - 1}, held {codes.min()}..{codes.max()}; "
-            "give `probability` a column for each class."
-        )
-    if not np.isfinite(probability).all():
-        raise ValueError("`probability` must be finite.")

@@ -1,0 +1,199 @@
+"""Numbers that judge a set of predictions row by row: classes with their probabilities, and values.
+
+Lives here: one function per kind of target, all quantities at once. Not here: how well predictions rank a session
+(`ranks`), what positions made of them earn (`account`).
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+
+def classification_metrics(y: ArrayLike, probability: ArrayLike) -> dict[str, float]:
+    """How good predicted class probabilities are.
+
+    Parameters
+    ----------
+    y : array of shape (n,)
+        Class codes 0 .. n_classes - 1.
+    probability : array of shape (n, n_classes)
+        One row of probabilities a sample, columns in the order of the codes.
+
+    Returns
+    -------
+    dict
+        `log_loss` (nats) and `brier` (mean square of the errors of the probabilities, of two classes those of one):
+        lower is better. `accuracy`; `balanced_accuracy`, the mean recall over the classes that occur in `y`;
+        `precision` and `f1`, means over the same classes, 0 for one that is never predicted. `auc`: mean over the same
+        classes of the area under the curve of each against the others, NaN where only one occurs. The predicted class
+        is the most probable one, the first of equals.
+
+    Raises
+    ------
+    ValueError
+        If there are no samples, the shapes disagree, a code is no whole number or outside the columns, or a
+        probability is not finite.
+    """
+    from sklearn import metrics as sk
+
+    codes = class_codes(y)
+    p = np.asarray(probability, dtype=np.float64)
+    _check_classification(codes, p)
+    predicted = p.argmax(axis=1)
+    classes, present = np.arange(p.shape[1]), np.unique(codes)
+    # Means over the classes present. Of recall that is scikit-learn's `balanced_accuracy_score`, which warns when a class is
+    # predicted that the fold does not hold.
+    precision, recall, f1, _ = sk.precision_recall_fscore_support(
+        codes, predicted, labels=present, average="macro", zero_division=0.0
+    )
+    return {
+        "log_loss": float(sk.log_loss(codes, p, labels=classes)),
+        "accuracy": float(sk.accuracy_score(codes, predicted)),
+        "balanced_accuracy": float(recall),
+        "precision": float(precision),
+        "f1": float(f1),
+        "auc": float(np.mean([sk.roc_auc_score(codes == code, p[:, code]) for code in present]))
+        if len(present) > 1
+        else math.nan,
+        "brier": float(sk.brier_score_loss(codes, p, labels=classes)) if len(classes) > 1 else 0.0,
+    }
+
+
+def log_loss(y: ArrayLike, probability: ArrayLike) -> float:
+    """Mean negative logarithm of the probability that was given to what occurred, in nats; as in `classification_metrics`."""
+    from sklearn import metrics as sk
+
+    codes = class_codes(y)
+    p = np.asarray(probability, dtype=np.float64)
+    _check_classification(codes, p)
+    return float(sk.log_loss(codes, p, labels=np.arange(p.shape[1])))
+
+
+def confusion_matrix(y: ArrayLike, probability: ArrayLike) -> NDArray[np.int64]:
+    """How many rows of each class are predicted as each class.
+
+    Parameters
+    ----------
+    y, probability
+        As `classification_metrics`.
+
+    Returns
+    -------
+    int array of shape (n_classes, n_classes)
+        Rows are the classes that occur, columns those predicted.
+
+    Raises
+    ------
+    ValueError
+        As `classification_metrics`.
+    """
+    from sklearn import metrics as sk
+
+    codes = class_codes(y)
+    p = np.asarray(probability, dtype=np.float64)
+    _check_classification(codes, p)
+    return np.asarray(sk.confusion_matrix(codes, p.argmax(axis=1), labels=np.arange(p.shape[1])), dtype=np.int64)
+
+
+def class_codes(y: ArrayLike) -> NDArray[np.int64]:
+    """Class codes as integers; they may come as floats, as labels are stored.
+
+    Raises
+    ------
+    ValueError
+        If a code is no whole number (a return, NaN): cut down to one it would count for a class.
+    """
+    values = np.asarray(y)
+    bad = np.flatnonzero(~(np.isfinite(values) & (values == np.floor(values))))
+    if len(bad):
+        raise ValueError(f"`y` must hold whole class codes, was {values[bad[0]]} at position {bad[0]}.")
+    return values.astype(np.int64)
+
+
+def regression_metrics(y: ArrayLike, prediction: ArrayLike) -> dict[str, float]:
+    """How close predicted values are.
+
+    Parameters
+    ----------
+    y, prediction : array of shape (n,)
+        Realised and predicted values, same unit.
+
+    Returns
+    -------
+    dict
+        `r2` (1.0 is perfect, 0.0 the mean of `y`; NaN when `y` has no variance); `mse`, `rmse` and `mae`, the mean
+        square, its root and the mean size of the errors; `mape`, the mean of their sizes as fractions of `y`, over the
+        rows where it is not 0; `directional_accuracy`, the share of the same rows whose sign is predicted. The last
+        two are NaN where every `y` is 0.
+
+    Raises
+    ------
+    ValueError
+        If there are no samples, the shapes differ, or a value is not finite.
+    """
+    from sklearn import metrics as sk
+
+    actual, predicted = _checked_values(y, prediction)
+    has_variance = bool((actual != actual[0]).any())
+    is_moved = actual != 0.0
+    moved, of_moved = actual[is_moved], predicted[is_moved]
+    return {
+        "r2": float(sk.r2_score(actual, predicted)) if has_variance else math.nan,
+        "rmse": float(sk.root_mean_squared_error(actual, predicted)),
+        "mse": float(sk.mean_squared_error(actual, predicted)),
+        "mae": float(sk.mean_absolute_error(actual, predicted)),
+        "mape": float(sk.mean_absolute_percentage_error(moved, of_moved)) if len(moved) else math.nan,
+        "directional_accuracy": float(np.mean(np.sign(moved) == np.sign(of_moved))) if len(moved) else math.nan,
+    }
+
+
+def quantile_loss(y: ArrayLike, prediction: ArrayLike, *, quantile: float) -> float:
+    """Mean pinball loss of a predicted quantile, in the unit of `y`; lower is better.
+
+    Parameters
+    ----------
+    y, prediction : array of shape (n,)
+    quantile : float
+        Above 0 and below 1; 0.5 is half the mean size of the errors.
+
+    Raises
+    ------
+    ValueError
+        As `regression_metrics`, or if `quantile` is not between 0 and 1.
+
+    References
+    ----------
+    Koenker & Bassett (1978), "Regression Quantiles", Econometrica 46(1).
+    """
+    from sklearn import metrics as sk
+
+    if not 0.0 < quantile < 1.0:
+        raise ValueError(f"`quantile` must be above 0 and below 1, was {quantile}.")
+    actual, predicted = _checked_values(y, prediction)
+    return float(sk.mean_pinball_loss(actual, predicted, alpha=quantile))
+
+
+def _checked_values(y: ArrayLike, prediction: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    actual, predicted = (np.asarray(y, dtype=np.float64), np.asarray(prediction, dtype=np.float64))
+    if actual.shape != predicted.shape or actual.ndim != 1 or not len(actual):
+        raise ValueError(f"`prediction` must match a non-empty `y` {actual.shape}, was {predicted.shape}.")
+    if not (np.isfinite(actual).all() and np.isfinite(predicted).all()):
+        raise ValueError("`y` and `prediction` must be finite.")
+    return actual, predicted
+
+
+def _check_classification(codes: NDArray[np.int64], probability: NDArray[np.float64]) -> None:
+    if probability.ndim != 2 or codes.shape != probability.shape[:1] or not len(codes):
+        raise ValueError(
+            f"`probability` must be (n, n_classes) for a non-empty `y`, was {probability.shape} for {codes.shape}."
+        )
+    if codes.min() < 0 or codes.max() >= probability.shape[1]:
+        raise ValueError(
+            f"`y` must hold codes 0..{probability.shape[1] - 1}, held {codes.min()}..{codes.max()}; "
+            "give `probability` a column for each class."
+        )
+    if not np.isfinite(probability).all():
+        raise ValueError("`probability` must be finite.")
