@@ -18,6 +18,7 @@ from hf_pipelines.research.params import Listing, Number
 from hf_pipelines.research.signals import RULES as SHIPPED_RULES
 from hf_pipelines.research.splitters import SplitterKind
 from hf_pipelines.research.targets import TargetKind, TargetNeeds
+from hf_pipelines.research.weights import Weighting
 from hf_pipelines_tests.desk_source import DESK
 
 
@@ -308,6 +309,14 @@ def run_as_shipped(*arguments: Any, **options: Any) -> Any:
 
 
 RULES = {"desk_rank": replace(SHIPPED_RULES["rank_long_short"], name="desk_rank", weigh=weigh_as_shipped)}
+
+
+def weigh_alike(rows: pl.DataFrame, params: Mapping[str, Any]) -> np.ndarray:
+    """Every row counts 1."""
+    return np.ones(rows.height)
+
+
+WEIGHTINGS = {"desk_alike": Weighting(name="desk_alike", weigh=weigh_alike, params={}, formula="1")}
 
 ENGINES = {"desk_account": replace(SHIPPED_ENGINES["reference"], name="desk_account", run=run_as_shipped)}
 

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from hf_pipelines.components.modules import REGISTRIES
+from hf_pipelines.research.backtest import Engine
 from hf_pipelines.research.learners import ALIASES, Learner
 from hf_pipelines.research.params import describe_params
 from hf_pipelines.research.signals import ALIASES as RULE_ALIASES
@@ -19,6 +20,7 @@ from hf_pipelines.research.signals import RULES
 FIELDS = {
     "SOURCES": "source.type",
     "TARGETS": "target.type",
+    "WEIGHTINGS": "training.weighting",
     "SPLITTERS": "cross_validation.type",
     "PREPROCESSING": "learner.preprocessing",
     "LEARNERS": "learner.type",
@@ -72,5 +74,9 @@ def _summary(entry: Any) -> str:
         roles = [" or ".join(sorted(entry.tasks)), *(name for name, is_so in can.items() if is_so)]
         return f" ({entry.family}): {', '.join(roles)}" + (f"; also {', '.join(others)}" if others else "")
     others = [alias for alias, each in RULE_ALIASES.items() if RULES.get(each) is entry]
+    if isinstance(entry, Engine):
+        return f": {entry.summary} Simulates {', '.join(sorted(entry.capabilities))}."
     words = next((each for name in ("formula", "summary") if (each := getattr(entry, name, ""))), "")
+    if not getattr(entry, "is_directional", True):
+        words += "; for a rule of your own, which takes no higher prediction for a higher return"
     return (f": {words}" if words else "") + (f"; also {', '.join(others)}" if others else "")

@@ -26,6 +26,7 @@ from hf_pipelines.research.signals import ALIASES as RULE_ALIASES
 from hf_pipelines.research.signals import RULES, Rule
 from hf_pipelines.research.splitters import SPLITTERS, SplitterKind
 from hf_pipelines.research.targets import TARGETS, TargetKind
+from hf_pipelines.research.weights import NONE, WEIGHTINGS, Weighting
 from hf_pipelines.resources.market_data.registry import SOURCES
 from hf_pipelines.resources.market_data.source_entry import SourceEntry
 
@@ -41,6 +42,7 @@ class _Registry(NamedTuple):
 REGISTRIES: dict[str, _Registry] = {
     "SOURCES": _Registry(SOURCES, SourceEntry),
     "TARGETS": _Registry(TARGETS, TargetKind),
+    "WEIGHTINGS": _Registry(WEIGHTINGS, Weighting, {NONE: None}),
     "SPLITTERS": _Registry(SPLITTERS, SplitterKind),
     "PREPROCESSING": _Registry(PREPROCESSING, Step),
     "LEARNERS": _Registry(LEARNERS, Learner, ALIASES),

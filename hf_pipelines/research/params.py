@@ -29,6 +29,8 @@ class Number:
     is_whole : bool
     is_optional : bool
         None (`null` in YAML) is allowed.
+    is_required : bool
+        Must be given; then it has no default.
     meaning : str
         For people.
     """
@@ -40,14 +42,15 @@ class Number:
     is_log: bool = False
     is_whole: bool = False
     is_optional: bool = False
+    is_required: bool = False
     meaning: str = ""
 
     def __post_init__(self) -> None:
         """Check that range, interval and default agree."""
         if not self.low <= self.high:
             raise ValueError(f"`low` must not exceed `high`, was {self.low} against {self.high}.")
-        if self.default is None and not self.is_optional:
-            raise ValueError("`default` must be a number unless `is_optional`, was None.")
+        if self.default is None and not (self.is_optional or self.is_required):
+            raise ValueError("`default` must be a number unless `is_optional` or `is_required`, was None.")
         if self.default is not None and not self.low <= self.default <= self.high:
             raise ValueError(f"`default` must be from {self.low:g} to {self.high:g}, was {self.default}.")
         if self.search is not None:
@@ -218,7 +221,7 @@ def _must_be_given(param: Param) -> bool:
             return True
         case Text():
             return param.default is None
-        case Listing():
+        case Listing() | Number():
             return param.is_required
     return False
 

@@ -4,6 +4,7 @@ import pytest
 
 from hf_pipelines.commands.entries import FIELDS, entries_lines
 from hf_pipelines.components.modules import REGISTRIES
+from hf_pipelines.research.backtest import CAPABILITIES
 
 
 def test_every_entry_of_every_registry_is_listed_under_its_field():
@@ -26,6 +27,14 @@ def test_parameters_are_told_with_default_range_and_meaning():
     assert lines[-2].startswith(
         "  members = required (2 to 20 times: a learner: type, params, preprocessing): the learners"
     )
+
+
+def test_what_must_be_given_and_what_an_engine_simulates_is_told():
+    lines = list(entries_lines("target.type: meta_label|reference|training.weighting: time_decay"))
+    assert "  horizon_bars = required (whole, 1 to 10080): bars of the symbol to look ahead" in lines
+    assert lines[0].endswith("for a rule of your own, which takes no higher prediction for a higher return")
+    assert lines[-1].endswith(f" Simulates {', '.join(sorted(CAPABILITIES))}.")
+    assert "  half_life_sessions = 252 (1 to 100000): sessions after which a row counts half" in lines
 
 
 def test_what_matches_nothing_is_told_with_what_is_near():

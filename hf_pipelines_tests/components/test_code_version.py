@@ -22,6 +22,7 @@ from hf_pipelines.research.features import FEATURES, Feature, compute_features
 from hf_pipelines.research.features.lazy_kernel import LazyKernel
 from hf_pipelines.research.learners import LEARNERS
 from hf_pipelines.research.signals import RULES
+from hf_pipelines.research.weights import WEIGHTINGS
 from hf_pipelines_tests.pipeline import Project, market_of, ridge_strategy, shipped_features, trees_strategy
 from hf_pipelines_tests.sample_bars import random_bars
 from hf_pipelines_tests.tracing import traced, unseen
@@ -423,6 +424,13 @@ def test_an_edit_of_a_markets_yaml_touches_only_the_assets_that_read_it(versions
             id="learner",
         ),
         pytest.param(RULES, "rank_long_short", "weigh", {"ranking/backtest", "ranking/signals"}, id="rule"),
+        pytest.param(
+            WEIGHTINGS,
+            "class_balance",
+            "weigh",
+            {f"direction/{each}" for each in ("training_matrix", "cv_results")},
+            id="weighting",
+        ),
     ],
 )
 def test_an_edited_registry_function_touches_only_the_assets_that_call_it(

@@ -103,6 +103,7 @@ def cv_results(plan: StrategyPlan) -> Stage:
             SPLITTERS[plan.splitter.name].build,
             Target,
             *plan.learner.choice.fitting_functions(),
+            *plan.training.weighting_functions,
             fields={
                 **learner_fields(plan),
                 "splitter": [plan.splitter.name, dict(plan.splitter.params)],

@@ -3,7 +3,7 @@
 Lives here: `StrategyPlan` and the few calls that several stages make. Does not live here: the YAML (`strategy`).
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 from functools import cached_property
@@ -38,6 +38,11 @@ class TrainingPlan:
     minimum_rows: int
     weightings: Weightings
     missing: str
+
+    @property
+    def weighting_functions(self) -> tuple[Callable[..., Any], ...]:
+        """The functions of its weightings; for code versions."""
+        return tuple(WEIGHTINGS[each.name].weigh for each in self.weightings)
 
     @property
     def weighting_fields(self) -> str | list[list[Any]]:

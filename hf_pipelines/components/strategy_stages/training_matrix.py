@@ -166,6 +166,7 @@ def training_matrix(plan: StrategyPlan) -> Stage:
             type(plan.target),
             unconfirmed_labels,
             TARGETS[plan.target.name].label,
+            *plan.training.weighting_functions,
             fields={
                 "features": plan.feature_names,
                 "target": [plan.target.name, dict(plan.target.params), plan.target.classes, str(plan.target.needs)],

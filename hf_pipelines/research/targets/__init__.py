@@ -105,11 +105,10 @@ def build_target(name: str, *, horizon_bars: int | None = None, params: Mapping[
     kind, given = TARGETS[name], dict(params or {})
     if horizon_bars is not None and "horizon_bars" in given:
         raise ValueError("`horizon_bars` must be given once, was beside `params` and in it.")
-    filled = complete_params(
-        name, given | ({} if horizon_bars is None else {"horizon_bars": horizon_bars}), kind.params
-    )
-    if filled.get("horizon_bars", 1) is None:
+    given |= {} if horizon_bars is None else {"horizon_bars": horizon_bars}
+    if "horizon_bars" in kind.params and given.get("horizon_bars") is None:
         raise ValueError(f"`horizon_bars` must be given for target {name!r}, was missing.")
+    filled = complete_params(name, given, kind.params)
     kind.check(filled)
     return Target(name=name, params=filled, classes=tuple(kind.classes(filled)), needs=kind.needs(filled))
 

@@ -15,7 +15,7 @@ from hf_pipelines.research.wording import some_of
 
 # A week of minutes around the clock.
 HORIZON_BARS = Number(
-    default=None, low=1, high=10_080, is_whole=True, is_optional=True, meaning="bars of the symbol to look ahead"
+    default=None, low=1, high=10_080, is_whole=True, is_required=True, meaning="bars of the symbol to look ahead"
 )
 
 # A price cannot lose more than all.
