@@ -342,13 +342,20 @@ class Strategy(dg.Component, dg.Model, dg.Resolvable):
         return self
 
     def _require_horizons(self, predicted: Sequence[int]) -> None:
-        """Refuse a target of several horizons for a learner that predicts others: of these there is nothing to learn."""
-        asked = self.target.build().horizons
-        if asked and {*asked} != {*predicted}:
+        """Refuse a learner of several horizons that is taught or scored by labels of others."""
+        target = self.target.build()
+        if target.horizons and {*target.horizons} != {*predicted}:
             raise ValueError(
                 f"`target` must have the horizons that learner {self.learner.type!r} predicts "
                 f"({', '.join(map(str, predicted)) or 'no learner of one output does'}), was "
-                f"{', '.join(map(str, asked[:5]))}; take a learner with the output horizons and the same ones, or another target."
+                f"{', '.join(map(str, target.horizons[:5]))}; take a learner with the output horizons and the same ones, or "
+                "another target."
+            )
+        if predicted and not target.horizons and predicted[0] != target.horizon_bars:
+            raise ValueError(
+                f"`target` must look as many bars ahead as the first horizon of learner {self.learner.type!r}, which is its "
+                f"`prediction` ({predicted[0]}), was {target.horizon_bars}; give the learner this horizon first, or take the target "
+                "forward_returns."
             )
 
     def _require_direction(self) -> None:

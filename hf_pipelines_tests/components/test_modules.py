@@ -144,6 +144,15 @@ def test_a_target_of_several_horizons_runs_to_signals_by_the_learners_first(desk
         (1, 2.0),
         (5, 1.0),
     ]
+    # One label a row: what is predicted first is what it says.
+    alone = {**horizons, "target": {"type": "forward_return", "horizon_bars": 5}}
+    assert Strategy.resolve_from_yaml(yaml.safe_dump(alone)).learner.choice().horizons("regression") == (5, 1)
+    with pytest.raises(
+        ValueError, match=r"as the first horizon of learner 'spread', which is its `prediction` \(5\), was 2"
+    ):
+        Strategy.resolve_from_yaml(
+            yaml.safe_dump({**horizons, "target": {"type": "forward_return", "horizon_bars": 2}})
+        )
     day = str(project.partitions.sessions_of_week(week)[1])
     project.make("horizons/signals", day)
     assert project.store.read("horizons/signals", day).frame["prediction"].unique().to_list() == [1.0]
