@@ -458,6 +458,15 @@ def test_a_rule_with_memory_without_the_model_of_an_earlier_session_names_it_unl
     # The first week with a whole window of training: no model can serve a session before it.
     project.retrain("ranking", "2012-03-11")
     project.make("ranking/signals", "2012-03-13")
+    # A memory of more sessions than the market has goes back to there too.
+    longer = {**BUFFERED, "params": {**BUFFERED["params"], "sessions": 260}}
+    project.rewrite(strategies=[ridge_strategy(signal=longer)])
+    project.retrain("ranking", "2012-03-18")
+    project.make("ranking/signals", "2012-03-20")
+    assert [*project.store.footer("ranking/signals", "2012-03-20").inputs["ranking/fitted_model"]] == [
+        "2012-03-11",
+        "2012-03-18",
+    ]
 
 
 def test_a_rule_that_looks_at_other_sessions_than_it_declares_is_refused_before_it_is_traded(project, monkeypatch):

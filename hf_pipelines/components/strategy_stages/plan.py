@@ -142,7 +142,9 @@ class StrategyPlan:
     @cached_property
     def memory_weeks(self) -> int:
         """Weeks before a session that hold the earlier sessions whose predictions the rule looks at."""
-        n_sessions, sessions = self.rule.needs.sessions, self.market.partitions.sessions
+        sessions = self.market.partitions.sessions
+        # A market may have fewer than the rule looks at: then all of them.
+        n_sessions = min(self.rule.needs.sessions, len(sessions))
         spans = zip(sessions, sessions[n_sessions - 1 :], strict=False)
         return max(((week_start(last) - week_start(first)).days // 7 for first, last in spans), default=0)
 
