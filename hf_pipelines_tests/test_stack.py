@@ -202,13 +202,24 @@ def stack_services_that_are_killed_at_once_come_back_with_what_they_kept(stack: 
         assert stack.pids()[name] != killed[name]
     assert stack.store().objects.get("kept.txt") == b"kept"
 
+    failures: list[str] = []
+
     def run_succeeds() -> bool:
         # Who asked while they were away has to find them again: the web server, the daemon, and the run.
-        with suppress(OSError, AssertionError):
-            return stack.wait_for_run(stack.launch(["us_tech/bars"], FIRST_BARS), timeout_s=START_S) == "SUCCESS"
-        return False
+        try:
+            run_id = stack.launch(["us_tech/bars"], FIRST_BARS)
+            status = stack.wait_for_run(run_id, timeout_s=START_S)
+        except (OSError, AssertionError) as e:
+            failures.append(str(e))
+            return False
+        if status != "SUCCESS":
+            failures.append(str([event for event in stack.events(run_id) if event["error"]]))
+        return status == "SUCCESS"
 
-    wait_until(run_succeeds, "run after all came back", timeout_s=START_S)
+    try:
+        wait_until(run_succeeds, "run after all came back", timeout_s=START_S)
+    except AssertionError as e:
+        raise AssertionError(f"{e}: {len(failures)} failed, the last of them: {failures[-1:]}") from e
     footer = stack.store().footer("us_tech/bars", FIRST_BARS)
     assert footer is not None
     assert footer.content_hash == built_checkout().hashes[key]

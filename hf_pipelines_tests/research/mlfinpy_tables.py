@@ -10,14 +10,15 @@ Run in an environment of its own, in the folder of this file:
 
 import numpy as np
 import pandas as pd
-from mlfinpy.labeling.labeling import triple_barriers
-from mlfinpy.sampling.concurrent import get_av_uniqueness_from_triple_barrier
 
 N_LABELS, N_BARS, SEED = 120, 160, 7
 N_CLOSES, HORIZON, LOOKBACK, PROFIT, STOP = 400, 10, 20, 1.5, 1.0
 
 
 def uniqueness(rng: np.random.Generator) -> pd.DataFrame:
+    # Not in our environment: imported where it is used.
+    from mlfinpy.sampling.concurrent import get_av_uniqueness_from_triple_barrier
+
     bars = pd.date_range("2024-01-01", periods=N_BARS, freq="h")
     start = np.sort(rng.choice(N_BARS - 20, size=N_LABELS, replace=False))
     # Our uniqueness knows the bars at which a label begins or ends, and no others.
@@ -29,6 +30,8 @@ def uniqueness(rng: np.random.Generator) -> pd.DataFrame:
 
 
 def barriers(rng: np.random.Generator) -> pd.DataFrame:
+    from mlfinpy.labeling.labeling import triple_barriers
+
     days = pd.date_range("2020-01-01", periods=N_CLOSES, freq="D")
     close = pd.Series(np.round(100 * np.exp(np.cumsum(rng.normal(0.0003, 0.02, N_CLOSES))), 4), index=days)
     deviation = close.pct_change().rolling(LOOKBACK).std().dropna()
