@@ -10,7 +10,7 @@ import dagster as dg
 import pytest
 
 from hf_pipelines.components.component_tree import load_components
-from hf_pipelines.components.strategy import CrossValidationSpec
+from hf_pipelines.components.strategy_fields import CrossValidationSpec
 from hf_pipelines.components.yaml_lines import LOADING_ERRORS, FaultyYAMLError, line_of, loading_fault
 from hf_pipelines.research.backtest import CAPABILITIES, ENGINES
 from hf_pipelines.research.features import FEATURES

@@ -1,0 +1,177 @@
+"""Fields of a strategy's YAML: the parts of its file, each with the names and ranges that it may hold.
+
+Lives here: the form of the parts, and what each makes of itself in research's own types. Does not live here: what they
+must be together, and the assets (`strategy`).
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+import dagster as dg
+from pydantic import Field, field_validator, model_validator
+
+from hf_pipelines.components.strategy_stages.plan import (
+    TrainingPlan,
+)
+from hf_pipelines.research.backtest import Execution, Fill
+from hf_pipelines.research.costs import Costs
+from hf_pipelines.research.learners import LearnerChoice, choose_learner
+from hf_pipelines.research.signals import RuleNeeds, rule_name, rule_needs
+from hf_pipelines.research.splitters import DEFAULT_SPLITTER, SPLITTERS
+from hf_pipelines.research.targets import Target, build_target
+from hf_pipelines.research.validation_rows import VALIDATION_SHARE
+from hf_pipelines.research.weights import NONE, Weightings, choose_weightings
+from hf_pipelines.resources.ranges import ranged
+
+
+class TargetSpec(dg.Model, dg.Resolvable):
+    """What is predicted: a key of TARGETS, its horizon where it has one, and its other parameters."""
+
+    type: str
+    horizon_bars: int | None = None
+    params: Mapping[str, Any] = Field(default_factory=dict)
+
+    # A week of minutes around the clock.
+    _horizon = ranged("horizon_bars", low=1, high=10_080)
+
+    def build(self) -> Target:
+        return build_target(self.type, horizon_bars=self.horizon_bars, params=self.params)
+
+
+class TrainingSpec(dg.Model, dg.Resolvable):
+    """Which rows a model is trained on: the trailing weeks, how they are weighted, and those with unknown features."""
+
+    weeks: int = 156
+    minimum_rows: int = 250
+    # A name, a mapping of `type` and `params`, or a list of these.
+    weighting: Any = NONE
+    missing: Literal["drop", "keep"] = "drop"
+
+    _weeks = ranged("weeks", low=1, high=2_600)
+    _rows = ranged("minimum_rows", low=1, high=1_000_000_000)
+
+    @field_validator("weighting")
+    @classmethod
+    def _check_weighting(cls, weighting: Any) -> Any:
+        try:
+            choose_weightings(weighting)
+        except TypeError as e:
+            raise ValueError(str(e)) from e
+        return weighting
+
+    @property
+    def weightings(self) -> Weightings:
+        return choose_weightings(self.weighting)
+
+    def plan(self) -> TrainingPlan:
+        return TrainingPlan(self.weeks, self.minimum_rows, self.weightings, self.missing)
+
+
+class CrossValidationSpec(dg.Model, dg.Resolvable):
+    """A key of SPLITTERS and its parameters, below `params` or beside `type`."""
+
+    type: str = DEFAULT_SPLITTER
+    params: Mapping[str, Any] = Field(default_factory=dict)
+    n_splits: int | None = None
+    test_sessions: int | None = None
+    step_sessions: int | None = None
+    min_train_sessions: int | None = None
+    max_train_sessions: int | None = None
+    embargo_sessions: int | None = None
+
+    _splits = ranged("n_splits", low=1, high=1_000)
+    _sessions = ranged("test_sessions", "step_sessions", "min_train_sessions", "max_train_sessions", low=1, high=15_000)
+    _embargo = ranged("embargo_sessions", low=0, high=1_000)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _take_what_stands_beside(cls, given: Any) -> Any:
+        """Fields are the parameters that many splitters share; those of one alone may stand beside `type` too."""
+        below = given.get("params", {}) if isinstance(given, Mapping) else None
+        kind = SPLITTERS.get(str(given.get("type", DEFAULT_SPLITTER))) if isinstance(given, Mapping) else None
+        if kind is None or not isinstance(below, Mapping):
+            return given
+        beside = {name: given[name] for name in given if name in kind.params and name not in cls.model_fields}
+        if twice := sorted({*beside} & {*below}):
+            raise ValueError(_given_twice(twice))
+        return {**{name: given[name] for name in given if name not in beside}, "params": {**below, **beside}}
+
+    @property
+    def given(self) -> dict[str, Any]:
+        """The parameters that differ from the splitter's defaults."""
+        beside = self.model_dump(exclude={"type", "params"}, exclude_none=True)
+        if twice := sorted({*beside} & {*self.params}):
+            raise ValueError(_given_twice(twice))
+        return {**beside, **self.params}
+
+
+def _given_twice(names: Sequence[str]) -> str:
+    return f"`cross_validation` must give a parameter once, was given {', '.join(names)} twice."
+
+
+class LearnerSpec(dg.Model, dg.Resolvable):
+    """A key of LEARNERS with its hyper-parameters, its preprocessing and calibration, and the seed of its fits.
+
+    Attributes
+    ----------
+    preprocessing : list
+        Keys of PREPROCESSING, or `type` and `params` of each, in the order in which they are applied.
+    calibration : str or mapping
+        A key of CALIBRATIONS, or its `type` and `params`.
+    validation_share : float
+        Share of the training sessions, the latest, that learners get apart which need validation rows.
+    """
+
+    type: str
+    params: Mapping[str, Any] = Field(default_factory=dict)
+    preprocessing: Sequence[Any] = Field(default_factory=list)
+    calibration: Any = None
+    seed: int = 0
+    validation_share: float = VALIDATION_SHARE
+
+    # XGBoost keeps 32 bits.
+    _seed = ranged("seed", low=0, high=2**31 - 1)
+    _share = ranged("validation_share", low=0.01, high=0.5)
+
+    def choice(self) -> LearnerChoice:
+        """What it names, checked."""
+        return choose_learner(self.type, self.params, preprocessing=self.preprocessing, calibration=self.calibration)
+
+
+class SignalSpec(dg.Model, dg.Resolvable):
+    """A key of RULES, or an alias of one, and its parameters."""
+
+    type: str
+    params: Mapping[str, Any] = Field(default_factory=dict)
+
+    @property
+    def rule(self) -> str:
+        return rule_name(self.type)
+
+    @property
+    def needs(self) -> RuleNeeds:
+        return rule_needs(self.rule, self.params)
+
+
+class BacktestSpec(dg.Model, dg.Resolvable):
+    """Engine, fills and costs of the simulated account."""
+
+    engine: str = "reference"
+    fill: Fill = "next_open"
+    initial_cash_usd: float = 1_000_000.0
+    fee_bps: float = 1.0
+    slippage_bps: float = 2.0
+    borrow_bps_per_year: float = 0.0
+
+    _cash = ranged("initial_cash_usd", low=1, high=1_000_000_000_000)
+    # 10,000 basis points are all of the notional.
+    _costs = ranged("fee_bps", "slippage_bps", low=0, high=10_000)
+    _borrow = ranged("borrow_bps_per_year", low=0, high=1_000_000)
+
+    @property
+    def costs(self) -> Costs:
+        return Costs(fee_bps=self.fee_bps, slippage_bps=self.slippage_bps, borrow_bps_per_year=self.borrow_bps_per_year)
+
+    @property
+    def execution(self) -> Execution:
+        return Execution(fill=self.fill, initial_cash=self.initial_cash_usd)
