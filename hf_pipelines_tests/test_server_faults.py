@@ -84,12 +84,9 @@ def test_fitted_model_waits_for_a_tracking_server_that_is_away_before_and_during
         try:
             wait_until(lambda: "retry 1 of 3" in log.read_text(), "first wait", timeout_s=WAIT_S)
             assert not path.exists()
-            proxy.heal()
-            # Opening its run is the step's last call before it fits.
-            # Asked without a pause: the fit is over soon.
-            is_tracked = lambda: bool(tracked(mlflow.uri, "short_trees"))  # noqa: E731
-            wait_until(is_tracked, "tracker run", timeout_s=WAIT_S, longest_s=0.01)
-            proxy.refuse()
+            # There while the step opens its run, and gone when it has fitted: the first calls after that.
+            proxy.plant(Fault(key=r"/runs/(get|log-batch)", cut="connection"))
+            wait_until(lambda: bool(tracked(mlflow.uri, "short_trees")), "tracker run", timeout_s=WAIT_S)
             wait_until(lambda: "retry 2 of 3" in log.read_text(), "second wait", timeout_s=WAIT_S)
             published = path.read_bytes()
             proxy.heal()
