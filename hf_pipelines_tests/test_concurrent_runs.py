@@ -5,16 +5,14 @@ asked for. From the command line nothing keeps them apart; from the web UI the p
 """
 
 import dataclasses
-import json
 import signal
 import subprocess
 import time
-from pathlib import Path
 
 import polars as pl
-import psutil
 import pytest
 
+from hf_pipelines_tests.fault_folder import FaultFolder
 from hf_pipelines_tests.landing import MARKET, Landing, make_landing
 from hf_pipelines_tests.running import running
 from hf_pipelines_tests.servers import wait_until
@@ -30,23 +28,14 @@ class Race:
     """A market of two sessions; a run that is about to put their week stops."""
 
     landing: Landing
-    faults: Path
+    faults: FaultFolder
 
     @property
     def week(self) -> str:
         return self.landing.weeks[0]
 
     def arm(self) -> None:
-        (self.faults / "0.json").write_text(
-            json.dumps({"key": f"{BARS}/{self.week}\\.parquet", "at": "stop", "kill": []})
-        )
-
-    def wait_for_stopped(self) -> psutil.Process:
-        path = self.faults / "stopped"
-        wait_until(path.exists, "run that is about to publish", timeout_s=WAIT_S)
-        process = psutil.Process(int(path.read_text()))
-        wait_until(lambda: process.status() == psutil.STATUS_STOPPED, "stopped run", timeout_s=WAIT_S)
-        return process
+        self.faults.plant("stop", key=f"{BARS}/{self.week}\\.parquet")
 
     def held(self) -> tuple[list[str], list[str]]:
         """Sessions and source files of the week as it is stored."""
@@ -58,9 +47,8 @@ class Race:
 @pytest.fixture
 def race(tmp_path):
     landing = make_landing(tmp_path, weeks=1, strategies=[])
-    faults = tmp_path / "faults"
-    faults.mkdir()
-    checkout = dataclasses.replace(landing.checkout, env={"HF_TEST_FAULTS": str(faults)})
+    faults = FaultFolder(tmp_path / "faults")
+    checkout = dataclasses.replace(landing.checkout, env=faults.env)
     return Race(dataclasses.replace(landing, checkout=checkout), faults)
 
 
@@ -74,7 +62,7 @@ def test_older_run_that_ends_last_reads_again_and_loses_no_day(race):
     race.landing.deliver([first])
     race.arm()
     older = start(race)
-    stopped = race.wait_for_stopped()
+    stopped = race.faults.stopped()
     race.landing.deliver([second])
     newer = start(race)
     assert newer.wait(WAIT_S) == 0, newer.communicate()[1]
@@ -106,7 +94,7 @@ def test_runs_launched_from_the_web_ui_wait_for_each_other_and_lose_no_day(race,
     with running(race.landing.checkout, tmp_path / "instance", without_sensors=sensors) as services:
         race.arm()
         older = services.launch([BARS], race.week)
-        stopped = race.wait_for_stopped()
+        stopped = race.faults.stopped()
         race.landing.deliver([second])
         newer = services.launch([BARS], race.week)
         services.wait_for_status(newer, "QUEUED")

@@ -1,7 +1,6 @@
 """Faults: runs killed with SIGKILL, full disks, roots that cannot be written, damaged files. Nothing is lost."""
 
 import dataclasses
-import json
 import os
 import random
 import signal
@@ -24,6 +23,7 @@ from hf_pipelines.resources.object_store import ObjectStore
 from hf_pipelines.resources.partition_codec import Content
 from hf_pipelines.resources.partition_store import PartitionStore
 from hf_pipelines_tests.checkout import FIRST_BARS, WEEK, Checkout, built_checkout
+from hf_pipelines_tests.fault_folder import FaultFolder
 from hf_pipelines_tests.pipeline import Project
 from hf_pipelines_tests.servers import wait_until
 
@@ -72,14 +72,12 @@ def test_bars_killed_in_mid_publish_leave_each_week_old_or_new_and_a_retry_gives
         return {key: store.read(BARS, key).footer.content_hash for key in store.partitions(BARS)}
 
     # The planted fault dies at the put of one week: later in the range each time, at another point of it.
-    faults = tmp_path / "faults"
-    faults.mkdir()
-    dying = dataclasses.replace(checkout, env={"HF_TEST_FAULTS": str(faults)})
+    faults = FaultFolder(tmp_path / "faults")
+    dying = dataclasses.replace(checkout, env=faults.env)
     weeks, done = sorted(new), []
     chosen = sorted(random.Random(2).sample(range(1, len(weeks) - 1), 3))
     for number, point in zip(chosen, ("before", "during", "after"), strict=True):
-        fault = {"key": f"{BARS}/{weeks[number]}\\.parquet", "at": point, "kill": []}
-        (faults / "0.json").write_text(json.dumps(fault))
+        faults.plant(point, key=f"{BARS}/{weeks[number]}\\.parquet")
         assert dying.hfp(*arguments).returncode < 0, "a signal must have ended it"
         found = hashes()
         assert {key: found[key] in (old[key], new[key]) for key in new} == dict.fromkeys(new, True)

@@ -4,13 +4,11 @@ After each the old partition is what it was, the run is failed within two polls,
 is allowed, and its retry runs), the retry makes the identical bytes, and no tracker run is still RUNNING.
 """
 
-import json
 import signal
 import sqlite3
 import time
 from collections.abc import Iterator
 from contextlib import suppress
-from pathlib import Path
 
 import dagster as dg
 import psutil
@@ -18,6 +16,7 @@ import pytest
 import yaml
 
 from hf_pipelines_tests.checkout import DAY, FIRST_BARS, REPOSITORY, WEEK, Checkout, built_checkout
+from hf_pipelines_tests.fault_folder import FaultFolder
 from hf_pipelines_tests.running import ASK_EVERY_S, Running, running
 from hf_pipelines_tests.servers import wait_until
 from hf_pipelines_tests.test_faults import BARS, publish_old
@@ -42,7 +41,7 @@ TERMINATE = "mutation Terminate($id: String!) { terminateRun(runId: $id) { __typ
 class Workplace:
     """A built checkout with its services running, and a folder of faults that its processes run into."""
 
-    def __init__(self, services: Running, faults: Path) -> None:
+    def __init__(self, services: Running, faults: FaultFolder) -> None:
         self.services = services
         self.faults = faults
         self.checkout = services.checkout
@@ -56,17 +55,10 @@ class Workplace:
     def plant(self, *points: str, asset: str, partition: str, and_all: bool = False) -> None:
         """One fault after the other, for the processes that reach them; `and_all`: the services die with them."""
         services = [server.process.pid for server in self.services.servers.values()] if and_all else []
-        # What a test that failed has left would be met by the next.
-        for left in self.faults.glob("*.json"):
-            left.unlink()
-        for number, point in enumerate(points):
-            # An attachment is put each time, the partition only when it changes; both come before the event.
-            key = f"(_attached/)?{asset}/{partition}.*" if point == "event" else f"{asset}/{partition}.parquet"
-            fault = {"key": key, "at": point, "kill": services}
-            # Renamed when it is whole: nobody reads half of it.
-            path = self.faults / f"{number}.new"
-            path.write_text(json.dumps(fault))
-            path.rename(path.with_suffix(".json"))
+        # An attachment is put each time, the partition only when it changes; both come before the event.
+        is_event = points == ("event",)
+        key = f"(_attached/)?{asset}/{partition}.*" if is_event else f"{asset}/{partition}.parquet"
+        self.faults.plant(*points, key=key, kill=services)
 
     def plant_for_all(self, point: str | None) -> None:
         """What kills the services with the next run of `TREES`, if there is a point."""
@@ -74,7 +66,7 @@ class Workplace:
             self.plant(point, asset=TREES, partition=WEEK, and_all=True)
 
     def died_at(self) -> float:
-        return float((self.faults / "died").read_text())
+        return float((self.faults.path / "died").read_text())
 
     def attempts(self, root: str) -> dict[str, str]:
         """A run and its retries with their statuses, oldest first."""
@@ -151,24 +143,16 @@ class Workplace:
         publish_old(self.store, asset, partition, self.store)
         self.plant("stop", asset=asset, partition=partition)
         run_id = self.services.launch([asset], partition)
-        path = self.faults / "stopped"
-        wait_until(path.exists, "process that stops", timeout_s=WAIT_S, every_s=ASK_EVERY_S)
-        process = psutil.Process(int(path.read_text()))
-        wait_until(
-            lambda: process.status() == psutil.STATUS_STOPPED, "stopped process", timeout_s=WAIT_S, every_s=ASK_EVERY_S
-        )
-        path.unlink()
-        return run_id, process
+        return run_id, self.faults.stopped()
 
 
 @pytest.fixture(scope="module")
 def workplace(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workplace]:
     folder = tmp_path_factory.mktemp("restarts")
-    faults = folder / "faults"
-    faults.mkdir()
+    faults = FaultFolder(folder / "faults")
     copy = built_checkout().checkout.copy_of_data(folder / "data")
     # Commands share the instance of the services.
-    env = {"HF_TEST_FAULTS": str(faults), "DAGSTER_HOME": str(folder / "run" / "home")}
+    env = {**faults.env, "DAGSTER_HOME": str(folder / "run" / "home")}
     checkout = Checkout(copy.root, copy.data, env)
     # They would follow what the tests do to bars and models.
     followers = ["short_ranking_follows", "short_trees_follows"]

@@ -15,6 +15,9 @@ import hf_pipelines.research
 from hf_pipelines.components.source_races import compute_settled
 from hf_pipelines.components.stage import Stage
 
+# Of a kernel that is not compiled yet.
+OF_THE_COMPILER = ("LazyKernel.dispatcher", "LazyKernel._numba_type_", "_called_files", "_stamp_with_called")
+
 
 @contextmanager
 def traced() -> Iterator[dict[str, set[CodeType]]]:
@@ -53,7 +56,7 @@ def unseen(called: Mapping[str, set[CodeType]], stages: Mapping[str, Stage]) -> 
             # compiler of a kernel, which the first test of a process meets: no content.
             if not code.co_filename.startswith("<")
             and Path(code.co_filename).name not in ("plots.py", "wording.py", "replay.py")
-            and code.co_qualname != "LazyKernel.dispatcher"
+            and code.co_qualname not in OF_THE_COMPILER
             and not re.search(r"<(listcomp|genexpr|dictcomp|setcomp|lambda)>$|<locals>", code.co_qualname)
         )
         for asset in stages

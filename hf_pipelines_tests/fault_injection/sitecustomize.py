@@ -18,7 +18,7 @@ if PACE != "own":
     if any(name in COMMAND for name in SERVERS_AND_RUNS):
         import kept_storage
 
-        kept_storage.keep()
+        kept_storage.keep_migrations()
 
     if "dagster._daemon" in COMMAND:
         import fast_daemon

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import signal
 import subprocess
 import sys
 import time
@@ -19,8 +20,9 @@ from hf_pipelines.research.learners import LEARNERS
 from hf_pipelines.resources import outages
 from hf_pipelines.resources.mlflow_tracking import MLflowTracking, TrackingUnavailableError
 from hf_pipelines_tests.checkout import WEEK, built_checkout
+from hf_pipelines_tests.fault_folder import FaultFolder
 from hf_pipelines_tests.pipeline import Project
-from hf_pipelines_tests.servers import free_port, mlflow_server, wait_until
+from hf_pipelines_tests.servers import free_port, mlflow_server
 from hf_pipelines_tests.short_backoff import with_short_backoff
 
 pytestmark = pytest.mark.servers
@@ -237,6 +239,8 @@ def test_fitted_model_whose_server_is_killed_in_mid_fit_is_published_and_a_retry
     uri = f"http://127.0.0.1:{port}"
     copy = built_checkout().checkout.copy_of_data(tmp_path / "data", HF_MLFLOW_URI=uri)
     checkout = dataclasses.replace(with_short_backoff(copy, tmp_path / "short_backoff"), data=copy.data)
+    faults = FaultFolder(tmp_path / "faults")
+    stopping = dataclasses.replace(checkout, env={**checkout.env, **faults.env})
     before = checkout.store().footer("short_trees/fitted_model", WEEK)
     assert before is not None
     (checkout.data / "storage" / "short_trees" / "fitted_model" / f"{WEEK}.parquet").unlink()
@@ -244,10 +248,13 @@ def test_fitted_model_whose_server_is_killed_in_mid_fit_is_published_and_a_retry
     tracking = MLflowTracking(uri=uri)
 
     with mlflow_server(folder, port) as first:
-        process = checkout.start(step)
-        # Opening the child is the step's last call to the server before it fits.
-        wait_until(lambda: bool(runs_of(tracking, "short_trees")[1]), "tracker run", timeout_s=60)
+        # The fit is over too soon to be caught: stopped when it has fitted, before it publishes.
+        faults.plant("stop", key=f"short_trees/fitted_model/{WEEK}.parquet")
+        process = stopping.start(step)
+        fitting = faults.stopped()
+        assert [run.info.status for run in runs_of(tracking, "short_trees")[1]] == ["RUNNING"]
         first.server.kill()
+        fitting.send_signal(signal.SIGCONT)
         output, errors = process.communicate(timeout=120)
     report = json.loads(output.splitlines()[-1])
     assert not report["success"], errors
@@ -258,7 +265,7 @@ def test_fitted_model_whose_server_is_killed_in_mid_fit_is_published_and_a_retry
     )
     after = checkout.store().footer("short_trees/fitted_model", WEEK)
     assert after is not None
-    # The fit went on to its end after the kill, and its model was published: the one that an undisturbed run made.
+    # The run went on to its end after the kill, and its model was published: the one that an undisturbed run made.
     assert (after.run_id, after.content_hash) == (report["run_id"], before.content_hash)
 
     with mlflow_server(folder, port):
