@@ -77,22 +77,23 @@ def _file_of(connection: Any) -> tuple[str, int, int] | None:
     return path, found.st_dev, found.st_ino
 
 
-class KeptRuns(SqliteRunStorage):
+class _Kept:
+    """What Dagster's storages of one SQLite file share: a connection of the kept engine."""
+
+    _conn_string: str
+
+    @contextmanager
+    def connect(self) -> Iterator[Connection]:
+        with sqlite_engine(self._conn_string).begin() as connection:
+            yield connection
+
+
+class KeptRuns(_Kept, SqliteRunStorage):
     """Dagster's runs in SQLite, by a kept engine."""
 
-    @contextmanager
-    def connect(self) -> Iterator[Connection]:
-        with sqlite_engine(self._conn_string).begin() as connection:
-            yield connection
 
-
-class KeptSchedules(SqliteScheduleStorage):
+class KeptSchedules(_Kept, SqliteScheduleStorage):
     """Dagster's schedules in SQLite, by a kept engine."""
-
-    @contextmanager
-    def connect(self) -> Iterator[Connection]:
-        with sqlite_engine(self._conn_string).begin() as connection:
-            yield connection
 
 
 class KeptEvents(SqliteEventLogStorage):

@@ -39,9 +39,7 @@ def classification_metrics(y: ArrayLike, probability: ArrayLike) -> dict[str, fl
     """
     from sklearn import metrics as sk
 
-    codes = class_codes(y)
-    p = np.asarray(probability, dtype=np.float64)
-    _check_classification(codes, p)
+    codes, p = _checked_classes(y, probability)
     predicted = p.argmax(axis=1)
     classes, present = np.arange(p.shape[1]), np.unique(codes)
     # Means over the classes present. Of recall that is scikit-learn's `balanced_accuracy_score`, which warns when a class is
@@ -66,9 +64,7 @@ def log_loss(y: ArrayLike, probability: ArrayLike) -> float:
     """Mean negative logarithm of the probability that was given to what occurred, in nats; as in `classification_metrics`."""
     from sklearn import metrics as sk
 
-    codes = class_codes(y)
-    p = np.asarray(probability, dtype=np.float64)
-    _check_classification(codes, p)
+    codes, p = _checked_classes(y, probability)
     return float(sk.log_loss(codes, p, labels=np.arange(p.shape[1])))
 
 
@@ -92,9 +88,7 @@ def confusion_matrix(y: ArrayLike, probability: ArrayLike) -> NDArray[np.int64]:
     """
     from sklearn import metrics as sk
 
-    codes = class_codes(y)
-    p = np.asarray(probability, dtype=np.float64)
-    _check_classification(codes, p)
+    codes, p = _checked_classes(y, probability)
     return np.asarray(sk.confusion_matrix(codes, p.argmax(axis=1), labels=np.arange(p.shape[1])), dtype=np.int64)
 
 
@@ -185,7 +179,8 @@ def _checked_values(y: ArrayLike, prediction: ArrayLike) -> tuple[NDArray[np.flo
     return actual, predicted
 
 
-def _check_classification(codes: NDArray[np.int64], probability: NDArray[np.float64]) -> None:
+def _checked_classes(y: ArrayLike, probabilities: ArrayLike) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    codes, probability = class_codes(y), np.asarray(probabilities, dtype=np.float64)
     if probability.ndim != 2 or codes.shape != probability.shape[:1] or not len(codes):
         raise ValueError(
             f"`probability` must be (n, n_classes) for a non-empty `y`, was {probability.shape} for {codes.shape}."
@@ -197,3 +192,4 @@ def _check_classification(codes: NDArray[np.int64], probability: NDArray[np.floa
         )
     if not np.isfinite(probability).all():
         raise ValueError("`probability` must be finite.")
+    return codes, probability

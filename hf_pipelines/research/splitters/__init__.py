@@ -88,11 +88,13 @@ _EMBARGO = Number(
 )
 _MIN_TRAIN = _sessions(60, meaning="sessions that each fold must have to train on")
 
+# Of nearly all splitters.
+_PURGE = {"embargo_sessions": _EMBARGO, "min_train_sessions": _MIN_TRAIN}
+
 _BY_SHARE = {
     "n_splits": _N_SPLITS,
     "test_share": Number(default=0.1, low=0.0001, high=0.9, meaning="share of all sessions that each test block has"),
-    "embargo_sessions": _EMBARGO,
-    "min_train_sessions": _MIN_TRAIN,
+    **_PURGE,
 }
 
 SPLITTERS: dict[str, SplitterKind] = {
@@ -117,8 +119,7 @@ SPLITTERS: dict[str, SplitterKind] = {
         build=PurgedKFold,
         params={
             "n_splits": Number(default=5, low=2, high=1_000, is_whole=True, meaning="number of test blocks"),
-            "embargo_sessions": _EMBARGO,
-            "min_train_sessions": _MIN_TRAIN,
+            **_PURGE,
         },
         trains_on_later=True,
         summary="every session tested once, by a model of the sessions before and after its block; no walk-forward",
@@ -132,8 +133,7 @@ SPLITTERS: dict[str, SplitterKind] = {
             "step": _sessions(63, meaning="from one test block to the next, in `unit`"),
             "unit": Choice(default="sessions", names=("sessions", "months"), meaning="what the lengths are counted in"),
             "is_anchored": Flag(default=False, meaning="train on everything before the block, not on the last `train`"),
-            "embargo_sessions": _EMBARGO,
-            "min_train_sessions": _MIN_TRAIN,
+            **_PURGE,
         },
         trains_on_later=False,
         summary="blocks of a given length, each predicted by a model of the period before it; 24, 6 and 3 months as desks do",
@@ -160,8 +160,7 @@ SPLITTERS: dict[str, SplitterKind] = {
             "horizon": _sessions(21, meaning="sessions of each test block"),
             "step": _sessions(None, meaning="sessions from one test block to the next; null: horizon"),
             "max_train": _sessions(None, meaning="only the last so many sessions of each training set; null: all"),
-            "embargo_sessions": _EMBARGO,
-            "min_train_sessions": _MIN_TRAIN,
+            **_PURGE,
         },
         trains_on_later=False,
         summary="blocks of `horizon` sessions from a first training window on",
@@ -174,8 +173,7 @@ SPLITTERS: dict[str, SplitterKind] = {
             "train_sessions": _sessions(189, meaning="sessions that each block is trained on"),
             "test_sessions": _sessions(42, meaning="sessions of each test block"),
             "seed": Number(default=0, low=0, high=2**31 - 1, is_whole=True, meaning="of the places of the blocks"),
-            "embargo_sessions": _EMBARGO,
-            "min_train_sessions": _MIN_TRAIN,
+            **_PURGE,
         },
         trains_on_later=False,
         summary="blocks at random places, each predicted by a model of the sessions before it (repeated holdout)",
@@ -186,8 +184,7 @@ SPLITTERS: dict[str, SplitterKind] = {
         params={
             "n_folds": Number(default=6, low=2, high=30, is_whole=True, meaning="number of blocks"),
             "n_test_folds": Number(default=2, low=1, high=29, is_whole=True, meaning="blocks tested at a time"),
-            "embargo_sessions": _EMBARGO,
-            "min_train_sessions": _MIN_TRAIN,
+            **_PURGE,
         },
         trains_on_later=True,
         summary="every choice of blocks tested by a model of the others, as paths over all sessions; no walk-forward",

@@ -6,8 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from hf_pipelines.research.splitters.past_blocks import Block, SessionTimes, require_at_least
-from hf_pipelines.research.splitters.walk_forward import PastSplitter
+from hf_pipelines.research.splitters.past_blocks import Block, PastSplitter, SessionTimes, require_at_least
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,6 @@
 """Blocks of sessions, each tested by a model of what was known before it: what all walk-forward splitters share.
 
-Lives here: the times of a matrix by session, and the folds of given blocks. Not here: which blocks (one module a splitter).
+Lives here: the times of a matrix by session, the folds of given blocks, and the splitter over them. Not here: which blocks (one module a splitter).
 """
 
 from __future__ import annotations
@@ -110,6 +110,60 @@ def _latest(train: Rows, code: Rows, most: int | None) -> Rows:
     # Of the sessions that are left: those that the purge emptied do not count.
     kept = np.unique(code[train])[-most:]
     return np.asarray(train[code[train] >= kept[0]])
+
+
+class PastSplitter:
+    """What walk-forward splitters share: `split` over the blocks that each of them lays out."""
+
+    embargo_sessions: int
+    min_train_sessions: int
+
+    def get_n_splits(self, X: object = None, y: object = None, groups: object = None) -> int:
+        """Return the number of folds of a matrix, given as `X` or by its times as `groups`."""
+        return len(self.blocks(SessionTimes.of(X if groups is None else groups)))
+
+    def split(self, X: object, y: object = None, groups: object = None) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Yield the row numbers of each fold's training and test set, folds in order of time.
+
+        Parameters
+        ----------
+        X : DataFrame or array of shape (n_rows, n_features)
+            A training matrix; or any array, with the times given as `groups`.
+        y : object
+            Not read.
+        groups : DataFrame of n_rows rows, optional
+            `session`, `ts`, `label_start`, `label_end` of the rows of `X`, in any order of time. Left out:
+            `X` itself is the frame that holds them.
+
+        Yields
+        ------
+        train, test : ndarray of int64
+            Ascending row numbers.
+
+        Raises
+        ------
+        TypeError
+            If neither `groups` nor `X` is a polars frame.
+        ValueError
+            If a time column is missing, a label ends before it starts or starts before its bar closes, or
+            there are too few sessions for a fold.
+        """
+        times = SessionTimes.of(X if groups is None else groups)
+        yield from past_folds(
+            times,
+            self.blocks(times),
+            embargo_sessions=self.embargo_sessions,
+            min_train_sessions=self.min_train_sessions,
+            max_train_sessions=self.most_train_sessions(len(times.sessions)),
+        )
+
+    def blocks(self, times: SessionTimes) -> list[Block]:
+        """Test blocks in order of time, and from where on each may be trained."""
+        raise NotImplementedError
+
+    def most_train_sessions(self, n_sessions: int) -> int | None:
+        """How many sessions of what the purge leaves are trained on; None: all."""
+        return None
 
 
 def require_at_least(splitter: object, **lowest: int) -> None:

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
-import numpy as np
-
-from hf_pipelines.research.splitters.past_blocks import Block, SessionTimes, past_folds, require_at_least
+from hf_pipelines.research.splitters.past_blocks import Block, PastSplitter, SessionTimes, require_at_least
 
 
 @dataclass(frozen=True)
-class PurgedWalkForward:
+class PurgedWalkForward(PastSplitter):
     """Walk-forward folds by session, each trained only on labels known before its test block begins.
 
     A row belongs to a fold's training set if its `label_end` lies strictly before the first bar of the
@@ -80,42 +77,15 @@ class PurgedWalkForward:
         """Return the number of folds; the arguments are scikit-learn's and not read."""
         return self.n_splits
 
-    def split(self, X: object, y: object = None, groups: object = None) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """Yield the row numbers of each fold's training and test set, folds in order of time.
-
-        Parameters
-        ----------
-        X : DataFrame or array of shape (n_rows, n_features)
-            A training matrix; or any array, with the times given as `groups`.
-        y : object
-            Not read.
-        groups : DataFrame of n_rows rows, optional
-            `session`, `ts`, `label_start`, `label_end` of the rows of `X`, in any order of time. Left out:
-            `X` itself is the frame that holds them.
-
-        Yields
-        ------
-        train, test : ndarray of int64
-            Ascending row numbers.
+    def blocks(self, times: SessionTimes) -> list[Block]:
+        """Test blocks in order of time.
 
         Raises
         ------
-        TypeError
-            If neither `groups` nor `X` is a polars frame.
         ValueError
-            If a time column is missing, a label ends before it starts or starts before its bar closes, or
-            there are too few sessions for a fold.
+            If there are too few sessions for the blocks.
         """
-        times = SessionTimes.of(X if groups is None else groups)
-        yield from past_folds(
-            times,
-            self._blocks(len(times.sessions)),
-            embargo_sessions=self.embargo_sessions,
-            min_train_sessions=self.min_train_sessions,
-            max_train_sessions=self.max_train_sessions,
-        )
-
-    def _blocks(self, n_sessions: int) -> list[Block]:
+        n_sessions = len(times.sessions)
         test = self.test_sessions or n_sessions // (self.n_splits + 1)
         step = self.step_sessions or test
         first = n_sessions - test - (self.n_splits - 1) * step
@@ -126,3 +96,7 @@ class PurgedWalkForward:
                 "load more history or ask for fewer or shorter test blocks."
             )
         return [Block(first + fold * step, first + fold * step + test) for fold in range(self.n_splits)]
+
+    def most_train_sessions(self, n_sessions: int) -> int | None:
+        """`max_train_sessions`."""
+        return self.max_train_sessions

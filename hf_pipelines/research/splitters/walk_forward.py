@@ -5,7 +5,6 @@ All of them train on the past of their test block alone, purged by label interva
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import date, timedelta
 from typing import Literal
@@ -13,43 +12,10 @@ from typing import Literal
 import numpy as np
 import polars as pl
 
-from hf_pipelines.research.splitters.past_blocks import Block, SessionTimes, past_folds, require_at_least
+from hf_pipelines.research.splitters.past_blocks import Block, PastSplitter, SessionTimes, require_at_least
 
 # Two years to train on, tested on half a year, moved by a quarter.
 TWO_YEARS_BY_QUARTERS = {"train": 24, "test": 6, "step": 3, "unit": "months"}
-
-
-class PastSplitter:
-    """What the forms share: `split` over the blocks that each of them lays out."""
-
-    embargo_sessions: int
-    min_train_sessions: int
-
-    def get_n_splits(self, X: object = None, y: object = None, groups: object = None) -> int:
-        """Return the number of folds of a matrix, given as `X` or by its times as `groups`."""
-        return len(self.blocks(SessionTimes.of(X if groups is None else groups)))
-
-    def split(self, X: object, y: object = None, groups: object = None) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """Yield the row numbers of each fold's training and test set, folds in order of time.
-
-        Parameters, yields and errors are those of `PurgedWalkForward.split`.
-        """
-        times = SessionTimes.of(X if groups is None else groups)
-        yield from past_folds(
-            times,
-            self.blocks(times),
-            embargo_sessions=self.embargo_sessions,
-            min_train_sessions=self.min_train_sessions,
-            max_train_sessions=self.most_train_sessions(len(times.sessions)),
-        )
-
-    def blocks(self, times: SessionTimes) -> list[Block]:
-        """Test blocks in order of time, and from where on each may be trained."""
-        raise NotImplementedError
-
-    def most_train_sessions(self, n_sessions: int) -> int | None:
-        """How many sessions of what the purge leaves are trained on; None: all."""
-        return None
 
 
 @dataclass(frozen=True)

@@ -29,7 +29,6 @@ from hf_pipelines.research.targets.cross_section import (
     label_excess,
     label_rank,
     needs_excess,
-    needs_rank,
 )
 from hf_pipelines.research.targets.first_touch import label_first_touch
 from hf_pipelines.research.targets.returns import (
@@ -61,7 +60,6 @@ from hf_pipelines.research.targets.volatility import (
     VOLATILITY_BARS,
     label_realised_volatility,
     label_volatility_direction,
-    needs_realised_volatility,
     needs_volatility,
 )
 
@@ -314,7 +312,7 @@ TARGETS: dict[str, TargetKind] = {
         name="realised_volatility",
         label=label_realised_volatility,
         params={"horizon_bars": HORIZON_BARS},
-        needs=needs_realised_volatility,
+        needs=needs_horizon,
         is_directional=False,
         formula="y = root of the mean square of the next horizon_bars bar returns",
     ),
@@ -322,7 +320,7 @@ TARGETS: dict[str, TargetKind] = {
         name="rank",
         label=label_rank,
         params={"horizon_bars": HORIZON_BARS},
-        needs=needs_rank,
+        needs=needs_horizon,
         formula="y = (rank - 0.5) / members of the return over the next horizon_bars times of the market",
     ),
     "excess_return": TargetKind(

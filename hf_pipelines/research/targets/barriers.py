@@ -14,10 +14,9 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from hf_pipelines.research.bars import KEY_COLUMNS
 from hf_pipelines.research.params import Number, Text
 from hf_pipelines.research.targets.returns import bar_growth, require_possible
-from hf_pipelines.research.targets.target import RETURN_COLUMNS, ROUNDING_RETURN, Params, TargetNeeds
+from hf_pipelines.research.targets.target import RETURN_COLUMNS, ROUNDING_RETURN, Params, TargetNeeds, label_rows
 from hf_pipelines.research.targets.volatility import Floats, trailing_volatility
 
 BARRIER_COLUMNS = ("open", "high", "low", *RETURN_COLUMNS)
@@ -127,7 +126,7 @@ def label_triple_barrier(bars: pl.DataFrame, params: Params) -> pl.DataFrame:
     """
     bars = bars.sort("symbol", "ts")
     ends = first_barriers(bars, np.ones(bars.height), params)
-    return _labels(bars, ends, target=ends.gain, y=ends.met)
+    return label_rows(bars, ends.rows, ends.end, target=ends.gain).with_columns(y=pl.Series(ends.met))
 
 
 def needs_meta_label(params: Params) -> TargetNeeds:
@@ -151,15 +150,5 @@ def label_meta_label(bars: pl.DataFrame, params: Params) -> pl.DataFrame:
     side = bars[params["primary"]].cast(pl.Float64).to_numpy()
     ends = first_barriers(bars, side, params)
     gain = np.sign(side[ends.rows]) * ends.gain
-    return _labels(bars, ends, target=gain, y=(gain > ROUNDING_RETURN).astype(np.float64))
-
-
-def _labels(bars: pl.DataFrame, ends: Ends, *, target: Floats, y: Floats) -> pl.DataFrame:
-    ts = bars["ts"]
-    return bars[ends.rows].select(
-        *KEY_COLUMNS,
-        label_start=ts.gather(ends.rows + 1),
-        label_end=ts.gather(ends.end),
-        target=pl.Series(target, dtype=pl.Float64),
-        y=pl.Series(y, dtype=pl.Float64),
-    )
+    y = (gain > ROUNDING_RETURN).astype(np.float64)
+    return label_rows(bars, ends.rows, ends.end, target=gain).with_columns(y=pl.Series(y))

@@ -13,10 +13,9 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from hf_pipelines.research.bars import KEY_COLUMNS
 from hf_pipelines.research.params import Choice, Text
 from hf_pipelines.research.targets.returns import bar_growth, require_possible
-from hf_pipelines.research.targets.target import Params, TargetNeeds
+from hf_pipelines.research.targets.target import Params, TargetNeeds, label_rows
 from hf_pipelines.research.targets.volatility import Floats
 
 OVER = Choice(default="universe", names=("universe", "sector", "benchmark"), meaning="whose return is taken off")
@@ -66,11 +65,6 @@ def _grid(bars: pl.DataFrame, n_ahead: int) -> _Grid:
         returned *= growth[:, step : step + n_rows]
     returned = np.where(row[:, :n_rows] >= 0, returned - 1.0, np.nan)
     return _Grid(returned, ~np.isnan(returned) & (row[:, n_ahead:][:, :n_rows] >= 0), row)
-
-
-def needs_rank(params: Params) -> TargetNeeds:
-    """Return the needs: the next `horizon_bars` times."""
-    return TargetNeeds(horizon_bars=params["horizon_bars"])
 
 
 def label_rank(bars: pl.DataFrame, params: Params) -> pl.DataFrame:
@@ -163,12 +157,5 @@ def _labels(
     bars: pl.DataFrame, grid: _Grid, y: Floats, *, is_labelled: npt.NDArray[np.bool_], n_ahead: int
 ) -> pl.DataFrame:
     symbol, at = np.nonzero(is_labelled)
-    rows, ends = grid.row[symbol, at], grid.row[symbol, at + n_ahead]
-    ts = bars["ts"]
-    return bars[rows].select(
-        *KEY_COLUMNS,
-        label_start=ts.gather(rows + 1),
-        label_end=ts.gather(ends),
-        target=pl.Series(grid.returned[symbol, at], dtype=pl.Float64),
-        y=pl.Series(y[symbol, at], dtype=pl.Float64),
-    )
+    labels = label_rows(bars, grid.row[symbol, at], grid.row[symbol, at + n_ahead], target=grid.returned[symbol, at])
+    return labels.with_columns(y=pl.Series(y[symbol, at]))

@@ -5,9 +5,8 @@ from __future__ import annotations
 import numpy as np
 import polars as pl
 
-from hf_pipelines.research.bars import KEY_COLUMNS
 from hf_pipelines.research.targets.returns import bar_growth, require_possible
-from hf_pipelines.research.targets.target import ROUNDING_RETURN, Params
+from hf_pipelines.research.targets.target import ROUNDING_RETURN, Params, label_rows
 from hf_pipelines.research.targets.volatility import trailing_volatility
 
 
@@ -43,11 +42,5 @@ def label_first_touch(bars: pl.DataFrame, params: Params) -> pl.DataFrame:
         side[ended] += np.sign(move[is_over]) * is_out[is_over]
         rows = rows[~is_over & ~np.isnan(move)]
     labelled = np.flatnonzero(end >= 0)
-    ts = bars["ts"]
-    return bars[labelled].select(
-        *KEY_COLUMNS,
-        label_start=ts.gather(labelled + 1),
-        label_end=ts.gather(end[labelled]),
-        target=pl.Series(reached[labelled]),
-        y=pl.Series(side[labelled]),
-    )
+    labels = label_rows(bars, labelled, end[labelled], target=reached[labelled])
+    return labels.with_columns(y=pl.Series(side[labelled]))

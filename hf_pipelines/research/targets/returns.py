@@ -63,13 +63,34 @@ def forward_return(bars: pl.DataFrame, horizon_bars: int) -> pl.DataFrame:
     product = np.ones(n_ahead)
     for step in range(horizon_bars):
         product *= growth[step : step + n_ahead]
-    labels = bars.head(n_ahead).select(
+    return fixed_ends(bars, horizon_bars, product - 1.0)
+
+
+def fixed_ends(bars: pl.DataFrame, n_ahead: int, target: npt.NDArray[np.float64]) -> pl.DataFrame:
+    """Labels that end a fixed number of bars of the symbol after their row.
+
+    Parameters
+    ----------
+    bars : DataFrame
+        Sorted by (symbol, ts).
+    n_ahead : int
+    target : array of shape (n_bars - n_ahead,)
+        Value of each row; NaN where it is unknown.
+
+    Returns
+    -------
+    DataFrame
+        `symbol`, `session`, `ts`, `label_start`, `label_end`, `target` of the rows whose end is a bar of the same symbol and whose
+        value is known.
+    """
+    n_rows = len(target)
+    labels = bars.head(n_rows).select(
         *KEY_COLUMNS,
-        label_start=bars["ts"].slice(1, n_ahead),
-        label_end=bars["ts"].slice(horizon_bars, n_ahead),
-        target=pl.Series(product - 1.0, dtype=pl.Float64),
+        label_start=bars["ts"].slice(1, n_rows),
+        label_end=bars["ts"].slice(n_ahead, n_rows),
+        target=pl.Series(target, dtype=pl.Float64),
     )
-    ends_in_same_symbol = labels["symbol"] == bars["symbol"].slice(horizon_bars, n_ahead)
+    ends_in_same_symbol = labels["symbol"] == bars["symbol"].slice(n_ahead, n_rows)
     return labels.filter(ends_in_same_symbol & ~labels["target"].is_nan())
 
 
@@ -155,14 +176,7 @@ def label_open_return(bars: pl.DataFrame, params: Params) -> pl.DataFrame:
     product = np.ones(n_rows)
     for step in range(1, n_ahead):
         product *= growth[step : step + n_rows]
-    labels = bars.head(n_rows).select(
-        *KEY_COLUMNS,
-        label_start=bars["ts"].slice(1, n_rows),
-        label_end=bars["ts"].slice(n_ahead, n_rows),
-        target=pl.Series(product - 1.0, dtype=pl.Float64),
-    )
-    is_of_one_symbol = labels["symbol"] == bars["symbol"].slice(n_ahead, n_rows)
-    return labels.filter(is_of_one_symbol & ~labels["target"].is_nan()).with_columns(y="target")
+    return fixed_ends(bars, n_ahead, product - 1.0).with_columns(y="target")
 
 
 def label_up_or_down(bars: pl.DataFrame, params: Params) -> pl.DataFrame:

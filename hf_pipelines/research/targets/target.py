@@ -10,6 +10,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
+import numpy as np
+import numpy.typing as npt
 import polars as pl
 
 from hf_pipelines.research.bars import KEY_COLUMNS
@@ -126,6 +128,28 @@ class Target:
     def is_classification(self) -> bool:
         """Whether `y` is a class code rather than a number."""
         return bool(self.classes)
+
+
+def label_rows(
+    bars: pl.DataFrame, rows: npt.NDArray[np.int64], ends: npt.NDArray[np.int64], *, target: npt.NDArray[np.float64]
+) -> pl.DataFrame:
+    """Labels of some rows of sorted bars, each with the bar that ends it; `y` is for the target to add.
+
+    Parameters
+    ----------
+    bars : DataFrame
+        Sorted by (symbol, ts).
+    rows, ends : int array of shape (n_labels,)
+        Numbers of bars, of one symbol each.
+    target : array of shape (n_labels,)
+    """
+    ts = bars["ts"]
+    return bars[rows].select(
+        *KEY_COLUMNS,
+        label_start=ts.gather(rows + 1),
+        label_end=ts.gather(ends),
+        target=pl.Series(target, dtype=pl.Float64),
+    )
 
 
 def checked_labels(labels: pl.DataFrame, target: Target) -> pl.DataFrame:

@@ -8,7 +8,7 @@ import polars as pl
 
 from hf_pipelines.research.bars import KEY_COLUMNS
 from hf_pipelines.research.params import Number
-from hf_pipelines.research.targets.returns import bar_growth, forward_return, require_possible
+from hf_pipelines.research.targets.returns import bar_growth, fixed_ends, forward_return, require_possible
 from hf_pipelines.research.targets.target import ROUNDING_RETURN, Params, TargetNeeds
 
 Floats = npt.NDArray[np.float64]
@@ -71,11 +71,6 @@ def label_volatility_direction(bars: pl.DataFrame, params: Params) -> pl.DataFra
     return labels.with_columns(y=1.0 + is_up.cast(pl.Float64) - is_down.cast(pl.Float64)).drop("unit")
 
 
-def needs_realised_volatility(params: Params) -> TargetNeeds:
-    """Return the needs: `horizon_bars` after the row."""
-    return TargetNeeds(horizon_bars=params["horizon_bars"])
-
-
 def label_realised_volatility(bars: pl.DataFrame, params: Params) -> pl.DataFrame:
     """Label rows by how volatile the next bars are.
 
@@ -90,11 +85,4 @@ def label_realised_volatility(bars: pl.DataFrame, params: Params) -> pl.DataFram
     total = np.zeros(n_rows)
     for step in range(n_ahead):
         total += square[step : step + n_rows]
-    labels = bars.head(n_rows).select(
-        *KEY_COLUMNS,
-        label_start=bars["ts"].slice(1, n_rows),
-        label_end=bars["ts"].slice(n_ahead, n_rows),
-        target=pl.Series(np.sqrt(total / n_ahead), dtype=pl.Float64),
-    )
-    is_of_one_symbol = labels["symbol"] == bars["symbol"].slice(n_ahead, n_rows)
-    return labels.filter(is_of_one_symbol & ~labels["target"].is_nan()).with_columns(y="target")
+    return fixed_ends(bars, n_ahead, np.sqrt(total / n_ahead)).with_columns(y="target")
