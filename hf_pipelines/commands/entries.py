@@ -16,19 +16,6 @@ from hf_pipelines.research.params import describe_params
 from hf_pipelines.research.signals import ALIASES as RULE_ALIASES
 from hf_pipelines.research.signals import RULES
 
-# Field of the YAML that names an entry, by registry.
-FIELDS = {
-    "SOURCES": "source.type",
-    "TARGETS": "target.type",
-    "WEIGHTINGS": "training.weighting",
-    "SPLITTERS": "cross_validation.type",
-    "PREPROCESSING": "learner.preprocessing",
-    "LEARNERS": "learner.type",
-    "CALIBRATIONS": "learner.calibration",
-    "RULES": "signal.type",
-    "ENGINES": "backtest.engine",
-}
-
 
 def entries_lines(pattern: str | None) -> Iterator[str]:
     """Entries whose field, registry or name matches, each with its parameters: default, allowed values, meaning.
@@ -43,13 +30,13 @@ def entries_lines(pattern: str | None) -> Iterator[str]:
     except re.error as e:
         raise ValueError(f"`pattern` must be a word or a regular expression, was {pattern!r} ({e}).") from e
     found = [
-        (field, name, entry)
-        for table, field in FIELDS.items()
-        for name, entry in REGISTRIES[table].entries.items()
-        if any(wanted.search(text) for text in (f"{field}: {name}", table))
+        (registry.field, name, entry)
+        for table, registry in REGISTRIES.items()
+        for name, entry in registry.entries.items()
+        if any(wanted.search(text) for text in (f"{registry.field}: {name}", table))
     ]
     if not found:
-        names = [name for table in FIELDS for name in REGISTRIES[table].entries]
+        names = [name for registry in REGISTRIES.values() for name in registry.entries]
         near = difflib.get_close_matches(pattern or "", names, cutoff=0.4)
         hint = f" (near it: {', '.join(near)})" if near else ""
         raise ValueError(f"`pattern` must match an entry{hint}, was {pattern!r}.")

@@ -32,6 +32,8 @@ from hf_pipelines.resources.market_data.source_entry import SourceEntry
 
 
 class _Registry(NamedTuple):
+    # Field of the YAML that names an entry.
+    field: str
     entries: dict[str, Any]
     kind: type
     # Names that lead to an entry too.
@@ -40,17 +42,20 @@ class _Registry(NamedTuple):
 
 # By the names of their tables. Features have a check of their own, `register`.
 REGISTRIES: dict[str, _Registry] = {
-    "SOURCES": _Registry(SOURCES, SourceEntry),
-    "TARGETS": _Registry(TARGETS, TargetKind),
-    "WEIGHTINGS": _Registry(WEIGHTINGS, Weighting, {NONE: None}),
-    "SPLITTERS": _Registry(SPLITTERS, SplitterKind),
-    "PREPROCESSING": _Registry(PREPROCESSING, Step),
-    "LEARNERS": _Registry(LEARNERS, Learner, ALIASES),
-    "CALIBRATIONS": _Registry(CALIBRATIONS, Calibration),
-    "RULES": _Registry(RULES, Rule, RULE_ALIASES),
-    "ENGINES": _Registry(ENGINES, Engine),
+    "SOURCES": _Registry("source.type", SOURCES, SourceEntry),
+    "TARGETS": _Registry("target.type", TARGETS, TargetKind),
+    "WEIGHTINGS": _Registry("training.weighting", WEIGHTINGS, Weighting, {NONE: None}),
+    "SPLITTERS": _Registry("cross_validation.type", SPLITTERS, SplitterKind),
+    "PREPROCESSING": _Registry("learner.preprocessing", PREPROCESSING, Step),
+    "LEARNERS": _Registry("learner.type", LEARNERS, Learner, ALIASES),
+    "CALIBRATIONS": _Registry("learner.calibration", CALIBRATIONS, Calibration),
+    "RULES": _Registry("signal.type", RULES, Rule, RULE_ALIASES),
+    "ENGINES": _Registry("backtest.engine", ENGINES, Engine),
 }
 TABLES = ("FEATURES", *REGISTRIES)
+
+# What a strategy chooses from: its stages' versions hold what it chose, not the rest.
+CHOSEN_FROM = (*(each.entries for name, each in REGISTRIES.items() if name != "SOURCES"), ALIASES)
 
 # Module that an entry came from, by table and name: the same module may be imported anew, its functions are then others.
 _origins: dict[tuple[str, str], str] = {}

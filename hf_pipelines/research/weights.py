@@ -1,7 +1,7 @@
 """Sample weights: how much each training row counts in a fit.
 
 Lives here: the registry of weightings, and the one call that multiplies those of a strategy. Not here: fitting
-(`cross_validation`), rewarding a prediction (`metrics`).
+(`cross_validation`), scores of predictions (`metrics`).
 
 A weighting is estimated from the rows that are given: a fold passes its training rows alone.
 """

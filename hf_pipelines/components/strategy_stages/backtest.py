@@ -12,11 +12,11 @@ import polars as pl
 from hf_pipelines.components.code_version import code_version
 from hf_pipelines.components.display import backtest_metadata, numeric, parquet_bytes
 from hf_pipelines.components.market_stages.universe import Universe
+from hf_pipelines.components.modules import CHOSEN_FROM
 from hf_pipelines.components.stage import Stage, StageInput, window
 from hf_pipelines.components.stage_checks import Finding, StageCheck
 from hf_pipelines.components.stage_run import StageRun, each_partition
 from hf_pipelines.components.strategy_stages.plan import (
-    REGISTRIES,
     StrategyPlan,
     feature_frames,
     single,
@@ -137,7 +137,7 @@ def backtest(plan: StrategyPlan) -> Stage:
                 "universe": plan.market.universe.spells,
                 **({} if horizon is None else {"horizon": horizon}),
             },
-            chosen_from=REGISTRIES,
+            chosen_from=CHOSEN_FROM,
         ),
         checks=(
             StageCheck(

@@ -10,11 +10,11 @@ import polars as pl
 
 from hf_pipelines.components.code_version import code_version
 from hf_pipelines.components.display import markdown_table, parquet_bytes
+from hf_pipelines.components.modules import CHOSEN_FROM
 from hf_pipelines.components.stage import Stage, StageInput
 from hf_pipelines.components.stage_checks import Finding, StageCheck
 from hf_pipelines.components.stage_run import StageRun, each_partition
 from hf_pipelines.components.strategy_stages.plan import (
-    REGISTRIES,
     StrategyPlan,
     learner_fields,
     single,
@@ -110,7 +110,7 @@ def cv_results(plan: StrategyPlan) -> Stage:
                 "weighting": plan.training.weighting_fields,
                 "missing": plan.training.missing,
             },
-            chosen_from=REGISTRIES,
+            chosen_from=CHOSEN_FROM,
         ),
         checks=(
             StageCheck(

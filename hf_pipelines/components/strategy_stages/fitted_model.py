@@ -12,11 +12,11 @@ import polars as pl
 
 from hf_pipelines.components.code_version import code_version
 from hf_pipelines.components.display import numeric, picture
+from hf_pipelines.components.modules import CHOSEN_FROM
 from hf_pipelines.components.stage import Stage, StageInput
 from hf_pipelines.components.stage_checks import Finding, StageCheck
 from hf_pipelines.components.stage_run import StageRun, each_partition
 from hf_pipelines.components.strategy_stages.plan import (
-    REGISTRIES,
     StrategyPlan,
     learner_fields,
     single,
@@ -111,7 +111,7 @@ def fitted_model(plan: StrategyPlan) -> Stage:
             PartChoice,
             *learner.fitting_functions(),
             fields={**learner_fields(plan), "timezone": plan.market.partitions.timezone},
-            chosen_from=REGISTRIES,
+            chosen_from=CHOSEN_FROM,
         ),
         checks=(
             StageCheck(

@@ -18,16 +18,13 @@ from hf_pipelines.partitions import parse_key, shift_week, week_key, week_start
 from hf_pipelines.research.backtest import ENGINES, BacktestResult, Execution
 from hf_pipelines.research.bars import KEY_COLUMNS
 from hf_pipelines.research.costs import Costs
-from hf_pipelines.research.learners import ALIASES, CALIBRATIONS, LEARNERS, PREPROCESSING, LearnerChoice
-from hf_pipelines.research.signals import RULES, RuleNeeds, apply_rule, rule_functions, rule_needs, window_sessions
+from hf_pipelines.research.learners import LearnerChoice
+from hf_pipelines.research.signals import RuleNeeds, apply_rule, rule_functions, rule_needs, window_sessions
 from hf_pipelines.research.splitters import SPLITTERS, Splitter, build_splitter
-from hf_pipelines.research.targets import TARGETS, Target
+from hf_pipelines.research.targets import Target
 from hf_pipelines.research.weights import NONE, WEIGHTINGS, Weightings
 from hf_pipelines.resources.parquet_io_manager import Loaded
 from hf_pipelines.resources.partition_codec import Stored
-
-# What a strategy chooses from: its stages' versions hold what it chose, not the rest.
-REGISTRIES = (TARGETS, SPLITTERS, LEARNERS, ALIASES, PREPROCESSING, CALIBRATIONS, RULES, ENGINES, WEIGHTINGS)
 
 
 @dataclass(frozen=True)

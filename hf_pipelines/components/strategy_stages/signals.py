@@ -12,11 +12,12 @@ import polars as pl
 from hf_pipelines.components.code_version import code_version
 from hf_pipelines.components.display import markdown_table
 from hf_pipelines.components.market_stages.universe import Universe
+from hf_pipelines.components.modules import CHOSEN_FROM
 from hf_pipelines.components.stage import Stage, StageInput, week_of_key, window
 from hf_pipelines.components.stage_checks import Finding, StageCheck, replay_guard
 from hf_pipelines.components.stage_run import StageRun, each_partition
 from hf_pipelines.components.strategy_stages.fitted_model import load_model
-from hf_pipelines.components.strategy_stages.plan import REGISTRIES, StrategyPlan, feature_frames
+from hf_pipelines.components.strategy_stages.plan import StrategyPlan, feature_frames
 from hf_pipelines.partitions import parse_key, shift_week, week_key
 from hf_pipelines.research.bars import KEY_COLUMNS
 from hf_pipelines.research.learners import Pipeline, build_pipeline, choose_learner, predict_frame
@@ -135,7 +136,7 @@ def signals(plan: StrategyPlan) -> Stage:
                 "max_model_age_weeks": plan.max_model_age_weeks,
                 **({"history_bars": plan.learner.choice.history_bars} if plan.learner_weeks else {}),
             },
-            chosen_from=REGISTRIES,
+            chosen_from=CHOSEN_FROM,
         ),
         checks=(
             replay_guard(recompute, compared=lambda content: _comparable(content.frame)),

@@ -7,9 +7,10 @@ import polars as pl
 
 from hf_pipelines.components.code_version import code_version
 from hf_pipelines.components.display import backtest_metadata, numeric
+from hf_pipelines.components.modules import CHOSEN_FROM
 from hf_pipelines.components.stage import Stage, StageInput, week_of_key, window
 from hf_pipelines.components.stage_run import StageRun, each_partition
-from hf_pipelines.components.strategy_stages.plan import REGISTRIES, StrategyPlan, trade, trading_fields
+from hf_pipelines.components.strategy_stages.plan import StrategyPlan, trade, trading_fields
 from hf_pipelines.research.backtest import ENGINES, BacktestResult
 from hf_pipelines.research.bars import KEY_COLUMNS
 from hf_pipelines.research.costs import Costs
@@ -66,6 +67,6 @@ def track_record(plan: StrategyPlan) -> Stage:
             Costs,
             BacktestResult,
             fields={**trading_fields(plan), "weeks": plan.track_record_weeks},
-            chosen_from=REGISTRIES,
+            chosen_from=CHOSEN_FROM,
         ),
     )

@@ -11,10 +11,11 @@ import polars as pl
 
 from hf_pipelines.components.code_version import code_version
 from hf_pipelines.components.display import markdown_table
+from hf_pipelines.components.modules import CHOSEN_FROM
 from hf_pipelines.components.stage import Stage, window
 from hf_pipelines.components.stage_checks import Finding, StageCheck, check_from_facts, replay_guard
 from hf_pipelines.components.stage_run import StageRun, each_partition
-from hf_pipelines.components.strategy_stages.plan import REGISTRIES, StrategyPlan, feature_frames
+from hf_pipelines.components.strategy_stages.plan import StrategyPlan, feature_frames
 from hf_pipelines.research.bars import KEY_COLUMNS
 from hf_pipelines.research.matrix import (
     constant_features,
@@ -178,7 +179,7 @@ def training_matrix(plan: StrategyPlan) -> Stage:
                 ],
                 "timezone": plan.market.partitions.timezone,
             },
-            chosen_from=REGISTRIES,
+            chosen_from=CHOSEN_FROM,
         ),
         checks=(
             replay_guard(
