@@ -363,8 +363,17 @@ class Running:
             return seen[0] in statuses or seen[0] in FINISHED
 
         wanted = " or ".join(statuses or FINISHED)
-        wait_until(is_there, f"run {run_id} with status {wanted}", timeout_s=timeout_s, every_s=ASK_EVERY_S)
+        try:
+            wait_until(is_there, f"run {run_id} with status {wanted}", timeout_s=timeout_s, every_s=ASK_EVERY_S)
+        except AssertionError as e:
+            raise AssertionError(f"{e}, but {seen[0]}: {self.told(run_id)}") from None
         return seen[0]
+
+    def told(self, run_id: str, last: int = 12) -> str:
+        """The last events of a run and what else is under way, for whoever reads of a failure."""
+        events = [f"{each['at']:.0f} {each['type']} {each['message']} {each['error']}" for each in self.events(run_id)]
+        others = [f"{each['id']} {each['status']}" for each in self.runs() if each["status"] not in FINISHED]
+        return "\n".join([*events[-last:], "under way:", *others])
 
     def wait_for_run(self, run_id: str, *, timeout_s: float = RUN_S) -> str:
         """Final status of a run."""

@@ -74,9 +74,10 @@ def test_report_names_survivors_and_refuses_more_than_a_tenth(capsys, n_survivor
     assert report(mutants, [place >= n_survivors for place in range(20)], ["splitters.walk_forward"]) == is_enough
     said = capsys.readouterr().out
     assert f"{20 - n_survivors} of  20 killed" in said
-    assert all(
-        (f"{mutant}: not noticed by any test" in said) == (place < n_survivors) for place, mutant in enumerate(mutants)
-    )
+    # Two mutants of a line may read alike, and one may end as another does.
+    assert [line.strip() for line in said.splitlines() if "not noticed" in line] == [
+        f"{mutant}: not noticed by any test" for mutant in mutants[:n_survivors]
+    ]
 
 
 def test_command_kills_mutants_of_costs():
