@@ -322,6 +322,8 @@ class Running:
 
         def is_answered() -> bool:
             """Whether the web server has found the code server, which it looks for from time to time after a restart."""
+            # Not the message of an answer before: a run that was launched would be launched again.
+            launched.clear()
             launched.update(self.graphql(LAUNCH, params=params)["launchPipelineExecution"])
             return "DagsterUserCodeUnreachableError" not in launched.get("message", "")
 
