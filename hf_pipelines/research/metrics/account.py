@@ -232,6 +232,26 @@ def hit_rate(returns: ArrayLike) -> float:
     return float(np.mean(moved > 0.0)) if len(moved) else math.nan
 
 
+def profit_factor(returns: ArrayLike) -> float:
+    """Sum of the returns above zero over the size of the sum of those below; above 1 the account gains.
+
+    NaN where none is below zero: nothing was lost that gains could be a multiple of.
+
+    Raises
+    ------
+    ValueError
+        If a return is not finite.
+
+    Examples
+    --------
+    >>> round(profit_factor([0.02, -0.01, 0.01]), 6)
+    3.0
+    """
+    values = _checked_returns(returns)
+    lost = float(-values[values < 0.0].sum())
+    return float(values[values > 0.0].sum()) / lost if lost > 0.0 else math.nan
+
+
 def _checked_equity(equity: ArrayLike) -> NDArray[np.float64]:
     values = np.asarray(equity, dtype=np.float64)
     if values.ndim != 1 or not len(values):

@@ -26,7 +26,7 @@ def classification_metrics(y: ArrayLike, probability: ArrayLike) -> dict[str, fl
     -------
     dict
         `log_loss` (nats) and `brier` (mean square of the errors of the probabilities, of two classes those of one):
-        lower is better. `accuracy`; `balanced_accuracy`, the mean recall over the classes that occur in `y`;
+        lower is better. `accuracy`; `balanced_accuracy` and `recall`, the mean recall over the classes that occur in `y`;
         `precision` and `f1`, means over the same classes, 0 for one that is never predicted. `auc`: mean over the same
         classes of the area under the curve of each against the others, NaN where only one occurs. The predicted class
         is the most probable one, the first of equals.
@@ -52,6 +52,7 @@ def classification_metrics(y: ArrayLike, probability: ArrayLike) -> dict[str, fl
         "accuracy": float(sk.accuracy_score(codes, predicted)),
         "balanced_accuracy": float(recall),
         "precision": float(precision),
+        "recall": float(recall),
         "f1": float(f1),
         "auc": float(np.mean([sk.roc_auc_score(codes == code, p[:, code]) for code in present]))
         if len(present) > 1
