@@ -15,7 +15,7 @@ unexport PYTHONDONTWRITEBYTECODE
 INSTALL := $(BIN)/uv pip install --quiet --native-tls --python $(BIN)/python --constraint constraints.txt
 PLAIN_INSTALL := $(BIN)/python -m pip install --quiet --no-compile --constraint constraints.txt
 
-.PHONY: demo test test-quick every-test quick-tests coverage mutants quarter quality lint kernels ui stack bench soak clean faults
+.PHONY: demo test test-quick every-test quick-tests coverage mutants long quarter quality lint kernels ui stack bench soak clean faults
 
 demo: $(STAMP)
 	$(BIN)/hfp demo
@@ -36,7 +36,7 @@ endif
 
 every-test: $(STAMP)
 	@$(MAKE) --no-print-directory --jobs 2 lint kernels
-	$(PYTEST)
+	$(PYTEST) -m "not long"
 
 # What answers within two minutes: units and contracts; no server, no browser, no run of the pipeline.
 test-quick: $(STAMP)
@@ -44,7 +44,7 @@ test-quick: $(STAMP)
 
 quick-tests: $(STAMP)
 	@$(MAKE) --no-print-directory --jobs 2 lint kernels
-	$(PYTEST) -m "not servers and not browser and not pipeline"
+	$(PYTEST) -m "not servers and not browser and not pipeline and not long"
 
 # Lines and branches of research/ that its own tests run, kernels as plain Python too; fails below 95 %.
 coverage: $(STAMP)
@@ -58,7 +58,12 @@ coverage: $(STAMP)
 mutants: $(STAMP)
 	@$(COST) $(BIN)/python -m hf_pipelines_tests.mutants --sample 150 --seed 0
 
-# The simulated quarter in whole: `make test` plays four of its thirteen weeks.
+# What takes minutes by its nature: the whole stack through kills and a second start, weeks of files, notifications through
+# restarts, long waits. `make test` has short forms of these.
+long: $(STAMP)
+	@$(COST) $(PYTEST) -m long
+
+# The simulated quarter in whole: `make test` plays three of its thirteen weeks.
 quarter: $(STAMP)
 	HF_QUARTER_WEEKS=13 HF_TEST_STARTS=anew $(BIN)/python -m pytest -q hf_pipelines_tests/test_quarter.py
 

@@ -11,7 +11,8 @@ from hf_pipelines_tests.pipeline import shipped_features
 from hf_pipelines_tests.running import Running, running
 from hf_pipelines_tests.sample_references import table_of
 
-pytestmark = pytest.mark.servers
+# A week of sessions through the same daemon is among the tests of the feed.
+pytestmark = [pytest.mark.servers, pytest.mark.long]
 
 BARS, SIGNALS, MODEL = f"{MARKET}/bars", f"{STRATEGY}/signals", f"{STRATEGY}/fitted_model"
 

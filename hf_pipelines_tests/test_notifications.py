@@ -187,7 +187,8 @@ def watching(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Watchi
             yield Watching(services, landing, bars, receiver)
 
 
-def test_incidents_are_told_once_and_once_when_healed_through_restarts_and_an_absent_receiver(watching):
+def broken_file_is_told_once(watching: Watching) -> dict[str, Any]:
+    """One incident with asset, partition, cause and link; returns what was told."""
     receiver, services = watching.receiver, watching.services
     watching.land("2012-01-09", "2012-01-10", "2012-01-11", "2012-01-12", "2012-01-13")
     store = services.checkout.store()
@@ -198,7 +199,6 @@ def test_incidents_are_told_once_and_once_when_healed_through_restarts_and_an_ab
         every_s=0.2,
     )
 
-    # A broken file: one incident with asset, partition, cause and link.
     (watching.landing / "2012-01-17.csv").write_text("symbol,session\nS000,2012-01-17\n")
     watching.wait_for_messages(1)
     opened = receiver.got[0]
@@ -216,6 +216,26 @@ def test_incidents_are_told_once_and_once_when_healed_through_restarts_and_an_ab
     failing = watching.status("--strict")
     assert failing.returncode == 2 and "on time; 1 open incident, below" in failing.stdout
     assert opened["remedy"] in failing.stdout and "daemon" not in failing.stdout
+    return opened
+
+
+def test_broken_file_is_told_once_and_once_when_it_is_mended(watching):
+    opened = broken_file_is_told_once(watching)
+    (watching.landing / "2012-01-17.csv").unlink()
+    watching.land("2012-01-17")
+    watching.wait_for_messages(2)
+    healed = watching.receiver.got[1]
+    assert (healed["event"], healed["id"], healed["partition"]) == ("healed", opened["id"], WEEKS[1])
+    watching.wait_for_looks(1)
+    assert len(watching.receiver.got) == 2
+    assert json.loads(watching.status("--json").stdout)["open_incidents"] == []
+    assert TOKEN not in watching.logs()
+
+
+@pytest.mark.long
+def test_incidents_are_told_once_and_once_when_healed_through_restarts_and_an_absent_receiver(watching):
+    receiver, services = watching.receiver, watching.services
+    opened = broken_file_is_told_once(watching)
 
     # The file is corrected while nobody receives; daemon and code server are killed while the message waits.
     receiver.stop()

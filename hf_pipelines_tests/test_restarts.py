@@ -272,6 +272,7 @@ def test_run_whose_failure_is_read_before_its_status_is_written_is_retried_all_t
     assert workplace.hash(BARS, WEEK) == workplace.new[f"{BARS}/{WEEK}"]
 
 
+@pytest.mark.long
 def test_run_whose_code_server_is_killed_is_left_to_end_by_itself_and_can_still_be_terminated(
     workplace: Workplace,
 ) -> None:

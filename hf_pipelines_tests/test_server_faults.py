@@ -257,6 +257,7 @@ def test_run_goes_on_when_postgres_restarts_in_mid_run(stack: Stack) -> None:
 
 
 @pytest.mark.servers
+@pytest.mark.long
 def test_run_that_postgres_leaves_alone_too_long_is_failed_and_run_again_and_is_no_ghost(stack: Stack) -> None:
     services, weeks = stack.services, stack.landing.weeks[16:19]
     stack.proxy.plant(Fault("PUT", BARS, delay_s=1.0))

@@ -373,6 +373,28 @@ def files_that_a_stopped_stack_leaves_hold_no_secret(stack: StackProcess, search
     assert searched.shown(texts) == []
 
 
+def stack_service_that_is_killed_alone_is_healthy_again(stack: StackProcess, name: str) -> None:
+    killed = stack.pids()[name]
+    psutil.Process(killed).kill()
+    wait_until(lambda: stack.n_healthy(name) == 2, f"restarted {name}", timeout_s=START_S)
+    assert f"{name:<12} ended with signal SIGKILL; restart 1 of 5 in 1 s" in stack.printed
+    assert stack.pids()[name] != killed
+
+
+def test_stack_starts_is_the_only_one_heals_and_stops(stack: StackProcess) -> None:
+    stack_when_started_names_each_service_and_keeps_its_passwords(stack)
+    stack_object_store_without_the_access_key_refuses_to_read_write_and_reset(stack)
+    stack_second_supervisor_on_the_same_data_is_refused_with_the_first_ones_pid(stack)
+    stack_service_that_is_killed_alone_is_healthy_again(stack, "s3")
+    run_id = stack.launch(["us_tech/bars"], FIRST_BARS)
+    assert stack.wait_for_run(run_id, timeout_s=START_S) == "SUCCESS"
+    footer = stack.store().footer("us_tech/bars", FIRST_BARS)
+    assert footer is not None
+    assert footer.content_hash == built_checkout().hashes[f"us_tech/bars/{FIRST_BARS}"]
+    stack_on_sigterm_stops_in_reverse_order_and_leaves_no_process(stack)
+
+
+@pytest.mark.long
 def test_stack_from_its_start_to_its_end_keeps_what_it_has_and_its_secrets(
     stack: StackProcess, searched: Searched, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
