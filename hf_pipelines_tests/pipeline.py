@@ -192,15 +192,23 @@ class Project:
         manifests_now = {asset: partial(each, now=now) for asset, each in manifests(market_of(self.market)).items()}
         return CurrencyChecker(self.store, self.code_versions, manifests_now)
 
-    def run(self, assets: str | Iterable[str], first: str, last: str | None = None, *, now: str | None = None) -> Run:
-        """Materialise assets for one partition, or over a range of them in one run."""
+    def run(
+        self,
+        assets: str | Iterable[str],
+        first: str,
+        last: str | None = None,
+        *,
+        now: str | None = None,
+        tags: Mapping[str, str] | None = None,
+    ) -> Run:
+        """Materialise assets for one partition, or over a range of them in one run, with some more run tags."""
         names = [assets] if isinstance(assets, str) else list(assets)
-        tags = {"dagster/asset_partition_range_start": first, "dagster/asset_partition_range_end": last or first}
+        span = {"dagster/asset_partition_range_start": first, "dagster/asset_partition_range_end": last or first}
         result = self.definitions.resolve_implicit_global_asset_job_def().execute_in_process(
             instance=self.instance,
             asset_selection=[dg.AssetKey(name.split("/")) for name in names],
             partition_key=first if last is None else None,
-            tags=None if last is None else tags,
+            tags={**(tags or {}), **({} if last is None else span)},
             run_config={"resources": {"clock": {"config": {"fixed": now}}}} | QUIET if now else QUIET,
             raise_on_error=False,
         )
@@ -209,9 +217,17 @@ class Project:
         ]
         return Run(result, "\n".join(messages))
 
-    def make(self, assets: str | Iterable[str], first: str, last: str | None = None, *, now: str | None = None) -> Run:
+    def make(
+        self,
+        assets: str | Iterable[str],
+        first: str,
+        last: str | None = None,
+        *,
+        now: str | None = None,
+        tags: Mapping[str, str] | None = None,
+    ) -> Run:
         """Run that must succeed."""
-        made = self.run(assets, first, last, now=now)
+        made = self.run(assets, first, last, now=now, tags=tags)
         assert made.success, made.message
         return made
 

@@ -267,6 +267,36 @@ def test_defs_with_a_fault_name_file_line_and_what_is_known(tmp_path, file, old,
     assert faulty - 4 <= line <= faulty
 
 
+@pytest.mark.parametrize(
+    ("holdout", "told"),
+    [
+        ("{weeks: 0}", "`holdout.weeks` must be from 1 to 2,600, was 0."),
+        ("{weeks: -26}", "`holdout.weeks` must be from 1 to 2,600, was -26."),
+        ("{weeks: half a year}", "`holdout.weeks` must be a whole number, was 'half a year'."),
+        ("{from: 26 weeks}", "`from` must be a date YYYY-MM-DD, was '26 weeks'."),
+        ("{from: 2013-02-30}", "`from` must be a date YYYY-MM-DD, was '2013-02-30'."),
+        ("{from: 2024-01-01}", "`from` must leave weeks of market us_tech, 2000-03-01 to 2013-03-01, on both sides of the hold-out, "
+         "was 2024-01-01; take a date between them."),
+        # A Wednesday, in the first week of the data.
+        ("{from: 2000-03-01}", "`from` must leave weeks of market us_tech, 2000-03-01 to 2013-03-01, on both sides of"),
+        ("{weeks: 679}", "`weeks` must leave weeks of market us_tech, 2000-03-01 to 2013-03-01, on both sides of the hold-out, was "
+         "679; take fewer."),
+        ("{weeks: 26, from: 2012-09-02}", "`holdout` must give `weeks` or `from` (a date), was both, 26 and 2012-09-02; give one of"),
+        ("{}", "`holdout` must give `weeks` or `from` (a date), was neither; give one of them."),
+        ("26", "`holdout` must be a mapping, was 26."),
+        ("{week: 26}", "`holdout.week` must be a field that the README lists, was none of them; is it misspelt?"),
+        ("{from_: 2012-09-02}", "`holdout.from_` must be a field that the README lists, was none of them; is it misspelt?"),
+    ],
+)  # fmt: skip
+def test_defs_with_a_holdout_that_cannot_be_name_its_line_and_what_would_be(tmp_path, holdout, told):
+    with pytest.raises(LOADING_ERRORS) as caught:
+        _load(tmp_path, RANKING, "  features:", f"  holdout: {holdout}\n  features:")
+    (defs,) = tmp_path.glob("copied_*/defs")
+    (line,) = loading_fault(caught.value, defs).splitlines()
+    number = 1 + (defs / RANKING).read_text().splitlines().index(f"  holdout: {holdout}")
+    assert line.startswith(f"{defs / RANKING}:{number}: {told}")
+
+
 def test_defs_whose_learner_does_not_fit_the_target_name_the_learner_s_line(tmp_path):
     message, line = _expect_fault(tmp_path, RANKING, "type: forward_return", "type: direction")
     assert "`learner` must fit the target 'direction', was 'ridge' for regression" in message

@@ -98,6 +98,11 @@ def _parser() -> argparse.ArgumentParser:
     retrain.add_argument("strategy", help="a folder of defs/strategies, such as tech_direction")
     retrain.add_argument("--week", required=True, help="its Sunday, YYYY-MM-DD")
     retrain.add_argument("--to", dest="last", help="last of several weeks (default: the one)")
+    retrain.add_argument(
+        "--final-refit",
+        metavar="NAME",
+        help="fit the model of a promoted configuration, of this name, on all weeks, the hold-out among them",
+    )
     retrain.set_defaults(run=_retrain)
 
     status = commands.add_parser("status", help="say what each market and strategy has, what is late, and what failed")
@@ -217,14 +222,24 @@ def _materialise(options: argparse.Namespace) -> None:
 def _retrain(options: argparse.Namespace) -> None:
     from hf_pipelines.commands.runs import Pipeline
     from hf_pipelines.components.strategy_stages import RETRAINED
+    from hf_pipelines.resources.holdout import FINAL_REFIT_TAG
 
     pipeline = Pipeline.open()
     pipeline.require_strategy(options.strategy)
     assets = [f"{options.strategy}/{stage}" for stage in RETRAINED]
+    tags = {}
+    if options.final_refit is not None:
+        assets.append(refit := f"{options.strategy}/refit_matrix")
+        if refit not in pipeline.assets():
+            raise ValueError(
+                f"`final-refit` must be of a strategy with a hold-out, was of {options.strategy}, whose models are fitted on all "
+                "weeks; leave it out."
+            )
+        tags = {FINAL_REFIT_TAG: options.final_refit}
     keys = pipeline.partition_keys(assets[0], options.week, options.last or options.week)
     if not keys:
         raise ValueError(f"`to` must not be before `week` {options.week}, was {options.last}.")
-    seconds = pipeline.materialise(assets, keys[0], keys[-1])
+    seconds = pipeline.materialise(assets, keys[0], keys[-1], tags=tags)
     shown = f"model of week {keys[0]}" if len(keys) == 1 else f"models of {len(keys)} weeks, {keys[0]} to {keys[-1]},"
     print(f"{options.strategy}: {shown} in {seconds:.1f} s")
 

@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from time import perf_counter
+from types import MappingProxyType
 from uuid import uuid4
 
 import dagster as dg
@@ -262,8 +263,12 @@ class Pipeline:
         definition = self.definitions.resolve_asset_graph().get(dg.AssetKey(asset.split("/"))).partitions_def
         return definition.get_partition_keys() if definition else []
 
-    def materialise(self, assets: Sequence[str], first: str, last: str) -> float:
-        """Materialise assets over a range of partitions in one run; returns its seconds. Failing checks go to stderr.
+    def materialise(
+        self, assets: Sequence[str], first: str, last: str, *, tags: Mapping[str, str] = MappingProxyType({})
+    ) -> float:
+        """Materialise assets over a range of partitions in one run, with some run tags; returns its seconds.
+
+        Failing checks go to stderr.
 
         Raises
         ------
@@ -273,14 +278,14 @@ class Pipeline:
         began = perf_counter()
         run_id = str(uuid4())
         job = self.definitions.resolve_implicit_global_asset_job_def()
-        tags = in_process_tags(run_id)
+        of_run = {**tags, **in_process_tags(run_id)}
         if first != last:
-            tags |= {"dagster/asset_partition_range_start": first, "dagster/asset_partition_range_end": last}
+            of_run |= {"dagster/asset_partition_range_start": first, "dagster/asset_partition_range_end": last}
         result = job.execute_in_process(
             instance=self.instance,
             asset_selection=[dg.AssetKey(asset.split("/")) for asset in assets],
             partition_key=first if first == last else None,
-            tags=tags,
+            tags=of_run,
             run_id=run_id,
             raise_on_error=False,
             run_config={"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}},

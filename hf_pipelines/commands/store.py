@@ -31,7 +31,7 @@ ROW_SHOWN = 240
 PROGRESS_EVERY_S = 2.0
 
 # Kinds whose references keep a version; they are listed before others.
-LASTING = ("training_matrix", "fitted_model", "signals")
+LASTING = ("training_matrix", "refit_matrix", "fitted_model", "signals")
 
 Say = Callable[[str], None]
 

@@ -6,16 +6,23 @@ Dagster's asset (`stage_asset`), its runs (`stage_run`) and checks (`stage_check
 
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import dagster as dg
 
 from hf_pipelines.components.stage_checks import StageCheck
-from hf_pipelines.components.stage_run import StageCompute, StageRun
+from hf_pipelines.components.stage_run import Computed, StageCompute, StageRun
 from hf_pipelines.partitions import MarketPartitions, parse_key, week_key
-from hf_pipelines.resources.parquet_io_manager import FAILS_ALONE_KEY, GUARDS_KEY, OPTIONAL_KEY
+from hf_pipelines.resources.holdout import MADE_WITHOUT, Holdout, HoldoutGuard
+from hf_pipelines.resources.parquet_io_manager import (
+    FAILS_ALONE_KEY,
+    GUARDS_KEY,
+    HOLDOUT_KEY,
+    OPTIONAL_KEY,
+    Loaded,
+)
 from hf_pipelines.resources.partition_codec import Content
 
 
@@ -62,6 +69,8 @@ class StageInput:
     offsets_a_week : int
         Dagster counts a window in partitions of the reader: 1 for a weekly one, 7 for a daily one. Where Saturdays and
         holidays have no partition a daily reader then gets a few weeks more than it needs.
+    guard : HoldoutGuard or None
+        Keeps the reader out of a strategy's hold-out; set by `kept_out`.
     """
 
     name: str
@@ -73,6 +82,7 @@ class StageInput:
     fails_alone: bool = False
     is_by_session: bool = True
     offsets_a_week: int = 1
+    guard: HoldoutGuard | None = None
 
     def asset_in(self) -> dg.AssetIn:
         mapping = dg.TimeWindowPartitionMapping(
@@ -87,6 +97,7 @@ class StageInput:
                 GUARDS_KEY: list(self.guards),
                 OPTIONAL_KEY: self.is_optional,
                 FAILS_ALONE_KEY: self.fails_alone,
+                HOLDOUT_KEY: None if self.guard is None else self.guard.to_json(),
             },
         )
 
@@ -115,6 +126,8 @@ class Stage:
         Partitions that the operator has declared to be empty: they may lose the files they were made from.
     tags : mapping
         What the catalogue's search finds the asset by, beside its name.
+    reads_holdout : {"never", "final_refit", "always"}
+        Whether it may read weeks that a strategy holds out; "final_refit" in such a run alone.
     """
 
     asset: str
@@ -136,10 +149,31 @@ class Stage:
     known_gaps: frozenset[str] = frozenset()
     metadata: Mapping[str, Any] = field(default_factory=dict)
     tags: Mapping[str, str] = field(default_factory=dict)
+    reads_holdout: Literal["never", "final_refit", "always"] = "never"
 
     @property
     def key(self) -> dg.AssetKey:
         return dg.AssetKey(self.asset.split("/"))
+
+
+def kept_out(stage: Stage, holdout: Holdout) -> Stage:
+    """The stage, none of whose inputs gives it a week of a hold-out that it may not read; its contents say so."""
+    if stage.reads_holdout == "always":
+        return stage
+    opens = stage.reads_holdout == "final_refit"
+    guard = HoldoutGuard(holdout, stage.asset, opens_to_final_refit=opens)
+
+    def compute(run: StageRun, inputs: Mapping[str, Loaded]) -> Computed:
+        computed = stage.compute(run, inputs)
+        if opens and run.final_refit is not None:
+            return computed
+        noted = {
+            key: replace(each, facts={**each.facts, MADE_WITHOUT: holdout.week})
+            for key, each in computed.contents.items()
+        }
+        return replace(computed, contents=noted)
+
+    return replace(stage, compute=compute, inputs=tuple(replace(each, guard=guard) for each in stage.inputs))
 
 
 def week_of_key(key: str) -> str:

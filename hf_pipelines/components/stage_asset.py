@@ -23,6 +23,7 @@ from hf_pipelines.components.stage_checks import Finding, check_result
 from hf_pipelines.components.stage_run import Computed, StageRun
 from hf_pipelines.resources.currency import CurrencyChecker
 from hf_pipelines.resources.footer import Verdict
+from hf_pipelines.resources.holdout import final_refit_of
 from hf_pipelines.resources.outages import waiting_out
 from hf_pipelines.resources.parquet_io_manager import KIND_KEY, Loaded, Publication, describe_faults
 from hf_pipelines.resources.partition_codec import Content
@@ -96,7 +97,13 @@ def build_currency_check(
 def _execute(stage: Stage, context: dg.AssetExecutionContext, inputs: Mapping[str, Loaded]) -> Iterator[Any]:
     wanted = wanted_partitions(context.run.tags, context.partition_keys)
     store = context.resources.io_manager.storage.store()
-    run = StageRun(partitions=wanted, now=context.resources.clock.now(), log=context.log, store=store)
+    run = StageRun(
+        partitions=wanted,
+        now=context.resources.clock.now(),
+        log=context.log,
+        store=store,
+        final_refit=final_refit_of(context.run.tags),
+    )
     with stage.track(context) if stage.track else nullcontext(None) as tracker:
         if tracker is not None:
             run = replace(run, tracked=tracker.runs)

@@ -30,6 +30,8 @@ class StageRun:
         Run of the experiment tracker, where there is one.
     store : PartitionStore, optional
         Where the stage publishes.
+    final_refit : str or None
+        Of a run that is the final refit of a promoted configuration its name.
     """
 
     partitions: tuple[str, ...]
@@ -37,6 +39,7 @@ class StageRun:
     log: Any
     tracked: Mapping[str, str] = field(default_factory=dict)
     store: PartitionStore | None = None
+    final_refit: str | None = None
 
 
 @dataclass(frozen=True)

@@ -20,6 +20,7 @@ from hf_pipelines.components.stage_asset import build_asset, build_currency_chec
 from hf_pipelines.components.strategy_fields import (
     BacktestSpec,
     CrossValidationSpec,
+    HoldoutSpec,
     LearnerSpec,
     SignalSpec,
     TargetSpec,
@@ -62,6 +63,8 @@ class Strategy(dg.Component, dg.Model, dg.Resolvable):
     features : list of str
         Groups (`technical`) or single features (`technical/rsi_14`) of the market, less what is left out
         (`-technical/rsi_14`).
+    holdout : mapping, optional
+        `weeks` or `from`: what no CV, backtest or choice of a model sees.
     max_model_age_weeks : int
         How many weeks old a model may be to make signals; 0 takes the model of the day's week only.
     track_record_weeks : int
@@ -84,6 +87,14 @@ class Strategy(dg.Component, dg.Model, dg.Resolvable):
     learner: LearnerSpec
     signal: SignalSpec
     backtest: BacktestSpec = Field(default_factory=BacktestSpec)
+    # `from` is no name of Python's: Dagster's own reading knows no aliases.
+    holdout: Annotated[
+        HoldoutSpec | None,
+        dg.Resolver(
+            lambda context, given: None if given is None else HoldoutSpec.model_validate(given),
+            model_field_type=dict | None,
+        ),
+    ] = None
     max_model_age_weeks: int = 0
     track_record_weeks: int = 52
 
@@ -262,6 +273,7 @@ class Strategy(dg.Component, dg.Model, dg.Resolvable):
             ),
             max_model_age_weeks=self.max_model_age_weeks,
             track_record_weeks=self.track_record_weeks,
+            holdout=None if self.holdout is None else self.holdout.build(self.name, market),
         )
 
     def build_defs(self, context: dg.ComponentLoadContext) -> dg.Definitions:
@@ -297,6 +309,10 @@ class Strategy(dg.Component, dg.Model, dg.Resolvable):
             )
         self._require_what_is_needed(market, context)
         self._require_members(market, context)
+        try:
+            _ = self.holdout and self.holdout.build(self.name, market)
+        except ValueError as e:
+            raise ValueError(f"{line_of(context.path, 'holdout')}: {e}") from e
         return market
 
     def _require_what_is_needed(self, market: MarketPlan, context: dg.ComponentLoadContext) -> None:

@@ -5,14 +5,16 @@ must be together, and the assets (`strategy`).
 """
 
 from collections.abc import Mapping, Sequence
+from datetime import date, timedelta
 from typing import Any, Literal
 
 import dagster as dg
 from pydantic import Field, field_validator, model_validator
 
-from hf_pipelines.components.strategy_stages.plan import (
-    TrainingPlan,
-)
+from hf_pipelines.components.market_fields import require_dates
+from hf_pipelines.components.market_stages.plan import MarketPlan
+from hf_pipelines.components.strategy_stages.plan import TrainingPlan
+from hf_pipelines.partitions import parse_key, week_key, week_start
 from hf_pipelines.research.backtest import Execution, Fill
 from hf_pipelines.research.costs import Costs
 from hf_pipelines.research.learners import LearnerChoice, choose_learner
@@ -21,6 +23,7 @@ from hf_pipelines.research.splitters import DEFAULT_SPLITTER, SPLITTERS
 from hf_pipelines.research.targets import Target, build_target
 from hf_pipelines.research.validation_rows import VALIDATION_SHARE
 from hf_pipelines.research.weights import NONE, Weightings, choose_weightings
+from hf_pipelines.resources.holdout import Holdout
 from hf_pipelines.resources.ranges import ranged
 
 
@@ -65,6 +68,66 @@ class TrainingSpec(dg.Model, dg.Resolvable):
 
     def plan(self) -> TrainingPlan:
         return TrainingPlan(self.weeks, self.minimum_rows, self.weightings, self.missing)
+
+
+class HoldoutSpec(dg.Model):
+    """The weeks that CV and the choice of models do not see: the last ones of the market's data, or all from a date on.
+
+    `weeks` are counted back from the market's `end`, a date of its YAML: where there is none the hold-out would move with every
+    week, and what was held out last week would be trained on today.
+
+    Attributes
+    ----------
+    weeks : int
+    from : str
+        A date (YYYY-MM-DD); its whole week belongs to the hold-out.
+    """
+
+    weeks: int | None = None
+    from_: str | None = Field(default=None, alias="from")
+
+    _weeks = ranged("weeks", low=1, high=2_600)
+
+    @field_validator("from_")
+    @classmethod
+    def _check_date(cls, day: str) -> str:
+        require_dates("from", [day])
+        return day
+
+    @model_validator(mode="after")
+    def _take_one(self) -> "HoldoutSpec":
+        if (self.weeks is None) == (self.from_ is None):
+            given = "neither" if self.weeks is None else f"both, {self.weeks} and {self.from_}"
+            raise ValueError(f"`holdout` must give `weeks` or `from` (a date), was {given}; give one of them.")
+        return self
+
+    def build(self, strategy: str, market: MarketPlan) -> Holdout:
+        """Where it begins for a market.
+
+        Raises
+        ------
+        ValueError
+            If it does not begin within the data, after their first week.
+        """
+        partitions = market.partitions
+        if self.from_ is not None:
+            field, given, sunday = "from", self.from_, week_start(parse_key(self.from_))
+        elif partitions.end_sunday is not None:
+            field, given, sunday = "weeks", str(self.weeks), partitions.end_sunday - timedelta(weeks=self.weeks or 0)
+        else:
+            fixed = week_start(date.today()) - timedelta(weeks=self.weeks or 0)
+            raise ValueError(
+                f"`weeks` must be counted back from the `end` of market {market.name}, was {self.weeks} where it has none; fix the "
+                f"date, so that it does not move with every week: holdout: {{from: {fixed}}}"
+            )
+        last = partitions.end or partitions.sessions[-1]
+        if not partitions.first_week < sunday <= last:
+            raise ValueError(
+                f"`{field}` must leave weeks of market {market.name}, {partitions.start} to {last}, on both sides of the hold-out, "
+                f"was {given}; take {'a date between them' if field == 'from' else 'fewer'}."
+            )
+        key = week_key(sunday)
+        return Holdout(strategy, key, partitions.week_begin(key))
 
 
 class CrossValidationSpec(dg.Model, dg.Resolvable):

@@ -24,6 +24,7 @@ from hf_pipelines.resources import settings
 from hf_pipelines.resources.clock import Clock
 from hf_pipelines.resources.dagster_internals import StepExecutionContext
 from hf_pipelines.resources.footer import SIGNALS, Stamp, Verdict
+from hf_pipelines.resources.holdout import HoldoutGuard
 from hf_pipelines.resources.issued_signals import remake
 from hf_pipelines.resources.issues import point_to_latest
 from hf_pipelines.resources.object_store import ObjectStore
@@ -38,6 +39,7 @@ GUARDS_KEY = "hf/guards"
 KIND_KEY = "hf/kind"
 OPTIONAL_KEY = "hf/optional"
 FAILS_ALONE_KEY = "hf/fails_alone"
+HOLDOUT_KEY = "hf/holdout"
 
 
 @dataclass(frozen=True)
@@ -61,7 +63,7 @@ class Loaded:
         See `gathered`: rows of all partitions in their order, and where each begins and the last ends.
     damaged : mapping of partition key to str
         What is wrong with those that are there and cannot be read, or lack a passed verdict, of an input that says so as it is
-        asked for them.
+        asked for them; and why those that reach into a hold-out may not be read.
     """
 
     asset: str
@@ -97,9 +99,10 @@ class Loaded:
         return _by_symbol(frame) if {"symbol", "ts"} <= {*names} else frame
 
     def require(self, keys: Sequence[str]) -> None:
-        """Refuse a window with partitions that were never published, or that are damaged."""
+        """Refuse a window with partitions that were never published, that are damaged, or that reach into a hold-out."""
         if faults := [self.damaged[key] for key in keys if key in self.damaged]:
-            raise ValueError("; ".join(faults))
+            # Of a hold-out all partitions have the same one.
+            raise ValueError("; ".join(dict.fromkeys(faults)))
         if missing := [key for key in keys if key not in self.parts]:
             raise missing_error(self.asset, missing)
 
@@ -247,7 +250,8 @@ class ParquetIOManager(dg.ConfigurableIOManager):
         ------
         ValueError
             If a partition is missing, damaged, or lacks a passed verdict for exactly its content. Of an input whose
-            partitions fail alone `Loaded.require` raises for a damaged one.
+            partitions fail alone `Loaded.require` raises for a damaged one, and of any input for one that reaches into a
+            hold-out.
         """
         with waiting_out(context.step_context):
             return self._load(context)
@@ -270,11 +274,13 @@ class ParquetIOManager(dg.ConfigurableIOManager):
                 damaged[key] = str(e)
         if missing and not facts.get(OPTIONAL_KEY):
             raise missing_error(asset, missing)
-        for guard in facts.get(GUARDS_KEY, ()):
+        for name in facts.get(GUARDS_KEY, ()):
             if facts.get(FAILS_ALONE_KEY):
-                damaged |= verdict_faults(parts, asset, guard)
+                damaged |= verdict_faults(parts, asset, name)
             else:
-                require_verdict(parts, asset, guard)
+                require_verdict(parts, asset, name)
+        if held := facts.get(HOLDOUT_KEY):
+            damaged |= HoldoutGuard.from_json(held).refused(asset, parts, context.step_context.dagster_run.tags)
         sound = {key: part for key, part in parts.items() if key not in damaged}
         return Loaded(asset, sound, store, damaged=damaged)
 

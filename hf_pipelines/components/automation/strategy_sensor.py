@@ -107,7 +107,9 @@ def retrain_intent(plan: StrategyPlan, tags: Tags, week: str, because: str = "")
     partitions, bars_asset = plan.market.partitions, plan.market.bars_asset
     # Labels may look back: on more weeks of bars than the rows are of.
     first = {asset: -plan.training.weeks - plan.history_weeks * (asset == bars_asset) for asset in tags}
-    weeks = {asset: partitions.weeks_around(week, first=each, last=-1) for asset, each in first.items()}
+    weeks = {
+        asset: plan.selection_weeks(partitions.weeks_around(week, first=each, last=-1)) for asset, each in first.items()
+    }
     return RunIntent(
         job=f"{plan.name}_retrain",
         assets=tuple(plan.asset(stage) for stage in RETRAINED),
@@ -236,7 +238,9 @@ class StrategySensor:
         window = plan.market.partitions.weeks_around(week, first=-plan.training.weeks, last=-1)
         if len(window) < plan.training.weeks:
             return RequestState.SETTLED, f"its {plan.training.weeks} weeks of training begin before the market"
-        trading = plan.market.partitions.trading_weeks(window)
+        if not (seen := plan.selection_weeks(window)):
+            return RequestState.SETTLED, f"its {plan.training.weeks} weeks of training are held out"
+        trading = plan.market.partitions.trading_weeks(seen)
         lacking = {}
         for group in plan.feature_names:
             asset = plan.market.features_asset(group)

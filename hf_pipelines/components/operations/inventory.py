@@ -29,6 +29,7 @@ from hf_pipelines.components.strategy import Strategy
 from hf_pipelines.components.strategy_stages import RETRAINED
 from hf_pipelines.partitions import parse_key, week_key
 from hf_pipelines.resources.footer import BARS, Footer
+from hf_pipelines.resources.holdout import Holdout
 from hf_pipelines.resources.issues import latest_fault, named_day
 from hf_pipelines.resources.market_data.files import FilesSource
 from hf_pipelines.resources.market_data.landing import Landing
@@ -52,6 +53,7 @@ class WatchedStrategy:
     max_model_age_weeks: int
     train_weeks: int = 0
     feature_groups: tuple[str, ...] = ()
+    holdout: Holdout | None = None
 
 
 @dataclass(frozen=True)
@@ -65,16 +67,7 @@ class Watched:
     def of(tree: dg.ComponentTree) -> "Watched":
         """Those of a component tree, by name."""
         markets = sorted((each.plan for each in tree.get_all_components(of_type=Market)), key=lambda each: each.name)
-        strategies = [
-            WatchedStrategy(
-                each.name,
-                tree.load_component(f"markets/{each.market}", expected_type=Market).plan,
-                each.max_model_age_weeks,
-                each.training.weeks,
-                tuple(dict.fromkeys(name.partition("/")[0] for name in each.features)),
-            )
-            for each in tree.get_all_components(of_type=Strategy)
-        ]
+        strategies = [_watched(tree, each) for each in tree.get_all_components(of_type=Strategy)]
         return Watched(tuple(markets), tuple(sorted(strategies, key=lambda each: each.name)))
 
     def read(self, store: PartitionStore, now: datetime) -> "Inventory":
@@ -132,6 +125,18 @@ class Inventory:
 
     def late(self, now: datetime, late_after: timedelta) -> list[Late]:
         return find_late(self.markets, self.strategies, now=now, late_after=late_after)
+
+
+def _watched(tree: dg.ComponentTree, strategy: Strategy) -> WatchedStrategy:
+    market = tree.load_component(f"markets/{strategy.market}", expected_type=Market).plan
+    return WatchedStrategy(
+        name=strategy.name,
+        market=market,
+        max_model_age_weeks=strategy.max_model_age_weeks,
+        train_weeks=strategy.training.weeks,
+        feature_groups=tuple(dict.fromkeys(name.partition("/")[0] for name in strategy.features)),
+        holdout=None if strategy.holdout is None else strategy.holdout.build(strategy.name, market),
+    )
 
 
 def read_market(store: PartitionStore, market: MarketPlan) -> MarketInventory:
@@ -201,6 +206,7 @@ def read_strategy(
         issued=frozenset(issued),
         last_issued=max(issued, default=None) or _latest_issue(store, signals_asset),
         max_model_age_weeks=strategy.max_model_age_weeks,
+        holdout=None if strategy.holdout is None else strategy.holdout.week,
         missing=_missing_inputs(store, strategy, market, models),
         rejected=_rejected_stages(store, strategy.name, {week for week in lacking if week and week > min(tags)})
         if tags
@@ -227,6 +233,8 @@ def _missing_inputs(
     if week is None or week in models or not strategy.train_weeks:
         return ()
     window = market.partitions.weeks_around(week, first=-strategy.train_weeks, last=-1)
+    if strategy.holdout is not None:
+        window = strategy.holdout.before(window)
     # Before the first bars there is nothing to be made from.
     first = market.bars_weeks[0]
     due = [

@@ -82,6 +82,8 @@ class StrategyInventory:
         What the model of the newest week is trained on and is not there, in stretches.
     rejected : mapping of week to asset
         Weeks without a model since a guard has rejected a stage of theirs, and which.
+    holdout : str or None
+        First week of its hold-out.
     """
 
     name: str
@@ -92,6 +94,7 @@ class StrategyInventory:
     max_model_age_weeks: int = 0
     missing: tuple[tuple[str, str, str], ...] = ()
     rejected: Mapping[str, str] = field(default_factory=dict)
+    holdout: str | None = None
 
     @property
     def model_asset(self) -> str:

@@ -45,6 +45,7 @@ class Status:
         """For a person."""
         return [
             *self._table(),
+            *self._holdout_lines(),
             *self._daemon_lines(),
             *self._stopped_lines(),
             *self._dead_lines(),
@@ -68,6 +69,7 @@ class Status:
                     "market": each.market.name,
                     "last_model": max(each.models, default=None),
                     "last_signals": _iso(each.last_issued),
+                    "holdout": each.holdout,
                 }
                 for each in self.inventory.strategies
             ],
@@ -124,6 +126,14 @@ class Status:
         if isinstance(owner, MarketInventory):
             return "on time" if owner.first_session else "nothing stored yet"
         return "on time" if owner.models or owner.last_issued else "never trained"
+
+    def _holdout_lines(self) -> list[str]:
+        strategies = self.inventory.strategies
+        held = [f"{each.name} (week {each.holdout} and later)" for each in strategies if each.holdout]
+        others = [each.name for each in strategies if not each.holdout]
+        lines = [f"Hold-out: {', '.join(held)}."] if held else []
+        lines += [f"No hold-out, CV sees every week: {', '.join(others)}."] if others else []
+        return ["", *lines] if lines else []
 
     def _daemon_lines(self) -> list[str]:
         if self.activity.is_daemon_alive:

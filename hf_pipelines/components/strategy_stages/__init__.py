@@ -4,28 +4,37 @@ Lives here: which inputs each asset reads, the one research function it calls, i
 live here: maths (`research`), the YAML (`strategy`), storage (`resources`).
 """
 
-from hf_pipelines.components.stage import Stage
+from dataclasses import replace
+
+from hf_pipelines.components.stage import Stage, kept_out
 from hf_pipelines.components.strategy_stages.backtest import backtest
 from hf_pipelines.components.strategy_stages.cv_results import cv_results
 from hf_pipelines.components.strategy_stages.fitted_model import fitted_model
 from hf_pipelines.components.strategy_stages.plan import StrategyPlan
 from hf_pipelines.components.strategy_stages.signals import SIGNALS_SCHEMA_VERSION, issue_kind, signals
 from hf_pipelines.components.strategy_stages.track_record import track_record
-from hf_pipelines.components.strategy_stages.training_matrix import training_matrix
+from hf_pipelines.components.strategy_stages.training_matrix import refit_matrix, training_matrix
 
 __all__ = ["RETRAINED", "SIGNALS_SCHEMA_VERSION", "StrategyPlan", "build_stages", "issue_kind"]
+
+# What is shown on the assets of a strategy without one.
+NO_HOLDOUT = "none: CV and the choice of models see every week before the one that is served"
 
 # What the weekly retrain job makes, in order.
 RETRAINED = ("training_matrix", "cv_results", "fitted_model", "backtest")
 
 
 def build_stages(plan: StrategyPlan) -> list[Stage]:
-    """Every asset of a strategy, in flow order."""
-    return [
+    """Every asset of a strategy, in flow order; each is kept out of its hold-out, but for those that say that they read it."""
+    stages = [
         training_matrix(plan),
         cv_results(plan),
+        *([] if plan.holdout is None else [refit_matrix(plan)]),
         fitted_model(plan),
         backtest(plan),
         signals(plan),
         track_record(plan),
     ]
+    noted = {"holdout": NO_HOLDOUT if plan.holdout is None else f"week {plan.holdout.week} and all later ones"}
+    stages = [replace(each, metadata={**each.metadata, **noted}) for each in stages]
+    return stages if plan.holdout is None else [kept_out(each, plan.holdout) for each in stages]

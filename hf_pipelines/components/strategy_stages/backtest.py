@@ -13,12 +13,13 @@ from hf_pipelines.components.code_version import code_version
 from hf_pipelines.components.display import backtest_metadata, numeric, parquet_bytes
 from hf_pipelines.components.market_stages.universe import Universe
 from hf_pipelines.components.modules import CHOSEN_FROM
-from hf_pipelines.components.stage import Stage, StageInput, window
+from hf_pipelines.components.stage import Stage, StageInput
 from hf_pipelines.components.stage_checks import Finding, StageCheck
 from hf_pipelines.components.stage_run import StageRun, each_partition
 from hf_pipelines.components.strategy_stages.plan import (
     StrategyPlan,
     feature_frames,
+    holdout_fields,
     single,
     trade,
     trading_fields,
@@ -60,7 +61,7 @@ def backtest(plan: StrategyPlan) -> Stage:
 
     def compute(run: StageRun, inputs: Mapping[str, Loaded], key: str) -> tuple[Content, Mapping[str, Any]]:
         began = perf_counter()
-        weeks = {each.name: window(partitions, each, key) for each in (bars, *features)}
+        weeks = {each.name: plan.selection_window(each, key) for each in (bars, *features)}
         require_all(*(partial(inputs[name].require, of_input) for name, of_input in weeks.items()))
         frame = inputs["bars"].frame(weeks["bars"])
         predictions = latest_predictions(single(inputs["cv_results"], key).frame)
@@ -136,6 +137,7 @@ def backtest(plan: StrategyPlan) -> Stage:
                 "rule": [plan.rule.name, dict(plan.rule.params)],
                 "universe": plan.market.universe.spells,
                 **({} if horizon is None else {"horizon": horizon}),
+                **holdout_fields(plan),
             },
             chosen_from=CHOSEN_FROM,
         ),

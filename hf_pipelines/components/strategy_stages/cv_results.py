@@ -16,6 +16,7 @@ from hf_pipelines.components.stage_checks import Finding, StageCheck
 from hf_pipelines.components.stage_run import StageRun, each_partition
 from hf_pipelines.components.strategy_stages.plan import (
     StrategyPlan,
+    holdout_fields,
     learner_fields,
     single,
 )
@@ -109,6 +110,7 @@ def cv_results(plan: StrategyPlan) -> Stage:
                 "splitter": [plan.splitter.name, dict(plan.splitter.params)],
                 "weighting": plan.training.weighting_fields,
                 "missing": plan.training.missing,
+                **holdout_fields(plan),
             },
             chosen_from=CHOSEN_FROM,
         ),

@@ -18,6 +18,7 @@ from hf_pipelines.components.stage_checks import Finding, StageCheck
 from hf_pipelines.components.stage_run import StageRun, each_partition
 from hf_pipelines.components.strategy_stages.plan import (
     StrategyPlan,
+    holdout_fields,
     learner_fields,
     single,
 )
@@ -27,6 +28,7 @@ from hf_pipelines.research.learners.choice import PartChoice
 from hf_pipelines.research.matrix import feature_names
 from hf_pipelines.research.targets import Target
 from hf_pipelines.resources.footer import FITTED_MODEL
+from hf_pipelines.resources.holdout import FINAL_REFIT_TAG
 from hf_pipelines.resources.parquet_io_manager import Loaded
 from hf_pipelines.resources.partition_codec import Content, Stored
 
@@ -36,11 +38,17 @@ def fitted_model(plan: StrategyPlan) -> Stage:
     partitions = plan.market.partitions
     matrix = StageInput("training_matrix", plan.asset("training_matrix"), guards=("replay",))
     cross_validation = StageInput("cv_results", plan.asset("cv_results"), guards=("out_of_fold",))
+    # Read where its hold-out is open alone: in a final refit.
+    refit = StageInput(
+        "refit_matrix", plan.asset("refit_matrix"), guards=("replay",), is_optional=True, fails_alone=True
+    )
     learner = plan.learner.choice
 
     def compute(run: StageRun, inputs: Mapping[str, Loaded], key: str) -> tuple[Content, Mapping[str, Any]]:
         began = perf_counter()
-        train = single(inputs["training_matrix"], key).frame
+        final_refit = run.final_refit if plan.holdout is not None else None
+        rows = inputs["training_matrix" if final_refit is None else "refit_matrix"]
+        train = single(rows, key).frame
         pipeline = fit_final(
             train,
             learner=learner,
@@ -70,7 +78,7 @@ def fitted_model(plan: StrategyPlan) -> Stage:
         content = Content(
             card,
             attachments={model_name(pipeline): pipeline.save()},
-            inputs={**inputs["training_matrix"].hashes([key]), **inputs["cv_results"].hashes([key])},
+            inputs={**rows.hashes([key]), **inputs["cv_results"].hashes([key])},
             facts={
                 # What the model is built of anew where it is loaded.
                 "learner": learner.settings(),
@@ -81,6 +89,7 @@ def fitted_model(plan: StrategyPlan) -> Stage:
                 "importances": importances,
                 "mlflow_run_id": run.tracked.get(key, ""),
                 **({"report": report} if report else {}),
+                **({} if final_refit is None else {"final_refit": final_refit}),
             },
         )
         return content, _model_metadata(content, importances, seconds=perf_counter() - began)
@@ -97,10 +106,11 @@ def fitted_model(plan: StrategyPlan) -> Stage:
         description=(
             "The model that serves the week, fitted on the whole training matrix. The Parquet row is its card; the "
             "native artifact is attached and its sha256 checked before it is parsed."
+            f"{'' if plan.holdout is None else f' A final refit (run tag {FINAL_REFIT_TAG}) is fitted on refit_matrix.'}"
         ),
         kinds=frozenset({learner.entry.family, "mlflow"}),
         partitions=partitions.weekly,
-        inputs=(matrix, cross_validation),
+        inputs=(matrix, cross_validation, *([] if plan.holdout is None else [refit])),
         compute=each_partition(compute),
         is_range_run=False,
         code_version=code_version(
@@ -110,7 +120,7 @@ def fitted_model(plan: StrategyPlan) -> Stage:
             LearnerChoice,
             PartChoice,
             *learner.fitting_functions(),
-            fields={**learner_fields(plan), "timezone": plan.market.partitions.timezone},
+            fields={**learner_fields(plan), "timezone": plan.market.partitions.timezone, **holdout_fields(plan)},
             chosen_from=CHOSEN_FROM,
         ),
         checks=(
@@ -122,6 +132,7 @@ def fitted_model(plan: StrategyPlan) -> Stage:
             ),
         ),
         track=partial(_track_model, plan),
+        reads_holdout="final_refit",
     )
 
 
@@ -158,6 +169,7 @@ def _model_metadata(content: Content, importances: Mapping[str, float], *, secon
         **_importances(importances),
         **numeric(content.facts["metrics"]),
         **({"trained_on_later": share} if (share := content.facts["trained_on_later"]) else {}),
+        **({"final_refit": name} if (name := content.facts.get("final_refit")) else {}),
         "train_rows": row["n_rows"],
         "fit_s": seconds,
         "artifact_kb": len(artifact) / 1024,
@@ -197,6 +209,7 @@ class _ModelTracker:
                 "hf.as_of": row["as_of"].isoformat(),
                 "hf.issued": row["created_at"].isoformat(),
                 "hf.inputs": ",".join(each for hashes in content.inputs.values() for each in hashes.values()),
+                **({"hf.final_refit": str(refit)} if (refit := content.facts.get("final_refit")) else {}),
             },
         )
 

@@ -5,7 +5,7 @@ Lives here: `StrategyPlan` and the few calls that several stages make. Does not 
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import date
+from datetime import date, datetime
 from functools import cached_property
 from typing import Any
 
@@ -13,7 +13,7 @@ import polars as pl
 
 from hf_pipelines.components.market_stages.feature_inputs import weeks_of_bars
 from hf_pipelines.components.market_stages.plan import MarketPlan
-from hf_pipelines.components.stage import StageInput
+from hf_pipelines.components.stage import StageInput, window
 from hf_pipelines.partitions import parse_key, shift_week, week_key, week_start
 from hf_pipelines.research.backtest import ENGINES, BacktestResult, Execution
 from hf_pipelines.research.bars import KEY_COLUMNS
@@ -23,6 +23,7 @@ from hf_pipelines.research.signals import RuleNeeds, apply_rule, rule_functions,
 from hf_pipelines.research.splitters import SPLITTERS, Splitter, build_splitter
 from hf_pipelines.research.targets import Target
 from hf_pipelines.research.weights import NONE, WEIGHTINGS, Weightings
+from hf_pipelines.resources.holdout import Holdout
 from hf_pipelines.resources.parquet_io_manager import Loaded
 from hf_pipelines.resources.partition_codec import Stored
 
@@ -116,6 +117,7 @@ class StrategyPlan:
     backtest: BacktestPlan
     max_model_age_weeks: int
     track_record_weeks: int
+    holdout: Holdout | None = None
 
     @property
     def history_weeks(self) -> int:
@@ -144,6 +146,19 @@ class StrategyPlan:
         n_sessions = min(self.rule.needs.sessions, len(sessions))
         spans = zip(sessions, sessions[n_sessions - 1 :], strict=False)
         return max(((week_start(last) - week_start(first)).days // 7 for first, last in spans), default=0)
+
+    def selection_weeks(self, weeks: Sequence[str]) -> list[str]:
+        """Those of some weeks that models may be trained on and chosen by: all but those of the hold-out."""
+        return [*weeks] if self.holdout is None else self.holdout.before(weeks)
+
+    def selection_window(self, stage_input: StageInput, key: str) -> list[str]:
+        """Weeks of an input that a partition reads, without those of the hold-out."""
+        return self.selection_weeks(window(self.market.partitions, stage_input, key))
+
+    def cutoff(self, key: str) -> datetime:
+        """The instant (UTC) before which labels of a week's training rows end."""
+        begins = self.market.partitions.week_begin(key)
+        return begins if self.holdout is None else min(begins, self.holdout.begins)
 
     @property
     def rule_weeks(self) -> int:
@@ -219,6 +234,11 @@ def learner_fields(plan: StrategyPlan) -> dict[str, Any]:
     learner = plan.learner
     shares = {"validation_share": learner.validation_share} if learner.choice.needs_validation else {}
     return {"learner": [learner.choice.settings(), learner.seed], **shares}
+
+
+def holdout_fields(plan: StrategyPlan) -> dict[str, Any]:
+    """For the code versions of what is made without a hold-out."""
+    return {} if plan.holdout is None else {"holdout": plan.holdout.week}
 
 
 def trading_fields(plan: StrategyPlan) -> dict[str, Any]:

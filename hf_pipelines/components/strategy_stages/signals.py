@@ -145,6 +145,7 @@ def signals(plan: StrategyPlan) -> Stage:
             ),
         ),
         pool=plan.name,
+        reads_holdout="always",
     )
 
 

@@ -69,4 +69,5 @@ def track_record(plan: StrategyPlan) -> Stage:
             fields={**trading_fields(plan), "weeks": plan.track_record_weeks},
             chosen_from=CHOSEN_FROM,
         ),
+        reads_holdout="always",
     )

@@ -1,6 +1,7 @@
 """`<strategy>/training_matrix`: what a model may learn from, every label ended before the week it serves."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import date
 from functools import partial
 from typing import Any
@@ -15,7 +16,7 @@ from hf_pipelines.components.modules import CHOSEN_FROM
 from hf_pipelines.components.stage import Stage, window
 from hf_pipelines.components.stage_checks import Finding, StageCheck, check_from_facts, replay_guard
 from hf_pipelines.components.stage_run import StageRun, each_partition
-from hf_pipelines.components.strategy_stages.plan import StrategyPlan, feature_frames
+from hf_pipelines.components.strategy_stages.plan import StrategyPlan, feature_frames, holdout_fields
 from hf_pipelines.research.bars import KEY_COLUMNS
 from hf_pipelines.research.matrix import (
     constant_features,
@@ -28,6 +29,7 @@ from hf_pipelines.research.matrix import (
 )
 from hf_pipelines.research.targets import TARGETS, unconfirmed_labels
 from hf_pipelines.research.wording import some_of
+from hf_pipelines.resources.holdout import FINAL_REFIT_TAG, Holdout
 from hf_pipelines.resources.parquet_io_manager import Loaded
 from hf_pipelines.resources.partition_codec import Content
 from hf_pipelines.resources.requirements import require_all
@@ -54,22 +56,29 @@ def training_matrix(plan: StrategyPlan) -> Stage:
                 f"{partitions.first_week}, was {plan.training.weeks} weeks before {key}; "
                 f"the first week with a whole window is {_first_whole_week(plan)}."
             )
-        weeks = {each.name: window(partitions, each, key) for each in (bars, *features)}
+        weeks = {each.name: plan.selection_window(each, key) for each in (bars, *features)}
+        n_held_out = len(window(partitions, features[0], key)) - len(weeks[features[0].name])
+        if plan.holdout is not None and not weeks[features[0].name]:
+            raise ValueError(f"`holdout` must begin after the first of {_all_held_out(plan, plan.holdout, key)}")
         require_all(*(partial(inputs[name].require, of_input) for name, of_input in weeks.items()))
         labelled = label_features(
             feature_frames(plan, inputs, weeks[features[0].name]),
             bars=inputs["bars"].frame(weeks["bars"]),
             target=plan.target,
-            cutoff=partitions.week_begin(key),
+            cutoff=plan.cutoff(key),
             sectors=sectors,
         )
-        matrix = select_rows(
-            labelled,
-            target=plan.target,
-            minimum_rows=plan.training.minimum_rows,
-            weightings=plan.training.weightings,
-            missing=plan.training.missing,
-        )
+        try:
+            matrix = select_rows(
+                labelled,
+                target=plan.target,
+                minimum_rows=plan.training.minimum_rows,
+                weightings=plan.training.weightings,
+                missing=plan.training.missing,
+            )
+        except ValueError as e:
+            taken = f" The hold-out takes {n_held_out} of the {plan.training.weeks} weeks."
+            raise ValueError(f"{e}{taken if n_held_out else ''}") from e
         unknown = unknown_counts(labelled)
         constant = constant_features(matrix)
         hashes: dict[str, dict[str, str]] = {}
@@ -86,6 +95,8 @@ def training_matrix(plan: StrategyPlan) -> Stage:
             "dropped_rows": labelled.height - matrix.height,
             "symbols_without_rows": ", ".join(sorted({*labelled["symbol"].unique()} - {*matrix["symbol"].unique()})),
         }
+        if plan.holdout is not None:
+            metadata["held_out_weeks"] = n_held_out
         if unknown.height:
             metadata["unknown_features"] = dg.MetadataValue.md(markdown_table(unknown.head(UNKNOWN_SHOWN)))
         facts = {
@@ -93,6 +104,7 @@ def training_matrix(plan: StrategyPlan) -> Stage:
             "constant": constant,
             "labelled": labelled.height,
             "unknown": {name: [n, n_alone] for name, n, n_alone in unknown.rows()},
+            **({} if plan.holdout is None else {"held_out_weeks": n_held_out}),
         }
         if labelled.height > matrix.height:
             run.log.info(
@@ -102,11 +114,11 @@ def training_matrix(plan: StrategyPlan) -> Stage:
         return Content(matrix, inputs=hashes, facts=facts), metadata
 
     def recompute_features(run: StageRun, inputs: Mapping[str, Loaded], key: str) -> pl.DataFrame:
-        joined = join_features(feature_frames(plan, inputs, window(partitions, features[0], key)))
+        joined = join_features(feature_frames(plan, inputs, plan.selection_window(features[0], key)))
         return usable_rows(joined, plan.all_features, missing=plan.training.missing)
 
     def rightly_absent(inputs: Mapping[str, Loaded], key: str) -> pl.DataFrame:
-        weeks = window(partitions, features[0], key)
+        weeks = plan.selection_window(features[0], key)
         rows = (
             join_features(feature_frames(plan, inputs, weeks))
             if plan.target.needs.features
@@ -114,16 +126,16 @@ def training_matrix(plan: StrategyPlan) -> Stage:
         )
         return rows_without_label(
             rows,
-            bars=inputs["bars"].frame(window(partitions, bars, key)),
+            bars=inputs["bars"].frame(plan.selection_window(bars, key)),
             target=plan.target,
-            cutoff=partitions.week_begin(key),
+            cutoff=plan.cutoff(key),
             sectors=sectors,
         )
 
     def labels_are_known_at_their_end(
         run: StageRun, inputs: Mapping[str, Loaded], key: str, content: Content
     ) -> Finding:
-        frame = inputs["bars"].frame(window(partitions, bars, key))
+        frame = inputs["bars"].frame(plan.selection_window(bars, key))
         if not plan.target.needs.references:
             frame = frame.filter(pl.col("role") == "member")
         ends = content.frame["label_end"].unique().sort()
@@ -138,7 +150,7 @@ def training_matrix(plan: StrategyPlan) -> Stage:
         return Finding(not faults, n_compared, tuple(faults[:5]))
 
     def labels_end_before_week(run: StageRun, inputs: Mapping[str, Loaded], key: str, content: Content) -> Finding:
-        late = content.frame.filter(pl.col("label_end") >= partitions.week_begin(key))
+        late = content.frame.filter(pl.col("label_end") >= plan.cutoff(key))
         shown = tuple(
             f"{row['symbol']} {row['session']} has label_end {row['label_end']}" for row in late.head(5).to_dicts()
         )
@@ -149,7 +161,8 @@ def training_matrix(plan: StrategyPlan) -> Stage:
         kind="training_matrix",
         description=(
             f"Training rows of the {plan.training.weeks} weeks before the week: features known at `ts`, "
-            f"{plan.target.name} of at most {plan.target.horizon_bars} bars, `label_end` strictly before the week."
+            f"{plan.target.name} of at most {plan.target.horizon_bars} bars, `label_end` strictly before the week"
+            f"{'' if plan.holdout is None else f' and before the hold-out, which begins with week {plan.holdout.week}'}."
         ),
         kinds=frozenset({"polars", "parquet"}),
         partitions=partitions.weekly,
@@ -178,6 +191,7 @@ def training_matrix(plan: StrategyPlan) -> Stage:
                     plan.training.missing,
                 ],
                 "timezone": plan.market.partitions.timezone,
+                **holdout_fields(plan),
             },
             chosen_from=CHOSEN_FROM,
         ),
@@ -192,7 +206,7 @@ def training_matrix(plan: StrategyPlan) -> Stage:
             ),
             StageCheck(
                 "labels_end_before_week",
-                "Every training row's label ended before the week that the model serves.",
+                "Every training row's label ended before the week that the model serves, and before a hold-out.",
                 labels_end_before_week,
                 is_guard=True,
             ),
@@ -209,6 +223,31 @@ def training_matrix(plan: StrategyPlan) -> Stage:
                 severity=dg.AssetCheckSeverity.WARN,
             ),
         ),
+    )
+
+
+def refit_matrix(plan: StrategyPlan) -> Stage:
+    """`<strategy>/refit_matrix`: what the final refit of a promoted configuration is trained on, its hold-out included.
+
+    A strategy without a hold-out has none: its training matrix holds all weeks.
+    """
+    whole = training_matrix(replace(plan, holdout=None))
+    return replace(
+        whole,
+        asset=plan.asset("refit_matrix"),
+        kind="refit_matrix",
+        description=(
+            f"Training rows of all {plan.training.weeks} weeks before the week, those of the hold-out too: made in the final refit "
+            f"of a promoted configuration alone (run tag {FINAL_REFIT_TAG}), read by fitted_model in such a run alone."
+        ),
+        reads_holdout="final_refit",
+    )
+
+
+def _all_held_out(plan: StrategyPlan, holdout: Holdout, key: str) -> str:
+    return (
+        f"the {plan.training.weeks} weeks before {key}, was {holdout.week}: nothing is left to train on; move it, or take a model "
+        f"of the final refit of a promoted configuration (run tag {FINAL_REFIT_TAG})."
     )
 
 
