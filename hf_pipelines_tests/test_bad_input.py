@@ -147,6 +147,32 @@ CASES = [
         ["`max_train_sessions` must be at least `min_train_sessions` (9), was 3"], id="splitter params that contradict",
     ),
     pytest.param(
+        RANKING, "  signal:", "  diagnostics: {permutations: 18, learning_curve: [0.5, 1.0]}\n  signal:",
+        ["`diagnostics.permutations` must be 0, or from 19 to 1,000, was 18; of fewer no gap is among the 5 % largest",
+         "`diagnostics.learning_curve` must be at most 50 different shares above 0 and below 1, was [0.5, 1.0]"],
+        id="too few permutations, and all sessions as a share",
+    ),
+    pytest.param(
+        RANKING, "  signal:", "  diagnostics: {score: accuracy}\n  signal:",
+        ["`diagnostics.score` must be one of r2, directional_accuracy, mse, rmse, mae, information_coefficient, "
+         "linear_information_coefficient for target 'forward_return', was accuracy"], id="score of another target",
+    ),
+    pytest.param(
+        RANKING, "  signal:", "  diagnostics: {validation_curve: {parameter: max_depth, values: [1]}}\n  signal:",
+        ["`diagnostics.validation_curve.parameter` must be among alpha, fit_intercept of learner 'ridge', was max_depth"],
+        id="curve over a parameter of another learner",
+    ),
+    pytest.param(
+        RANKING, "  signal:", "  diagnostics: {validation_curve: {parameter: alpha, values: [1.0, -1.0]}}\n  signal:",
+        ["`diagnostics.validation_curve.values` must be right for the learner, was -1.0: `alpha` of 'ridge' must be from"],
+        id="curve over a value that is none",
+    ),
+    pytest.param(
+        RANKING, "  signal:", "  diagnostics: {validation_curve: {parameter: alpha, values: [100.0]}}\n  signal:",
+        ["`diagnostics.validation_curve.values` must hold another than the learner's own 100.0, was 100.0 alone; add values"],
+        id="curve over the learner's own value",
+    ),
+    pytest.param(
         RANKING, "type: rank_long_short\n    params: {n_long: 2, n_short: 2}", "type: probability_threshold",
         ["`signal` must be a rule on what learner 'ridge' predicts of target 'forward_return' (prediction, confidence), was "
          "probability_threshold, which reads probability_down, probability_up; take rank_buffer or rank_long_short"],

@@ -12,6 +12,7 @@ from pydantic import BaseModel, Field, field_validator, model_validator
 
 from hf_pipelines.components.automation.retraining import retrain_job, retrain_schedule
 from hf_pipelines.components.automation.strategy_sensor import following_sensor, signals_job
+from hf_pipelines.components.diagnostics_fields import DiagnosticsSpec
 from hf_pipelines.components.market import Market
 from hf_pipelines.components.market_fields import checked_name
 from hf_pipelines.components.market_stages import MarketPlan, code_versions
@@ -84,6 +85,7 @@ class Strategy(dg.Component, dg.Model, dg.Resolvable):
         CrossValidationSpec,
         dg.Resolver(lambda context, given: CrossValidationSpec.model_validate(given), model_field_type=dict),
     ] = Field(default_factory=CrossValidationSpec)
+    diagnostics: DiagnosticsSpec = Field(default_factory=DiagnosticsSpec)
     learner: LearnerSpec
     signal: SignalSpec
     backtest: BacktestSpec = Field(default_factory=BacktestSpec)
@@ -196,6 +198,7 @@ class Strategy(dg.Component, dg.Model, dg.Resolvable):
                 f"`training.missing` must be drop for learner {self.learner.type!r}, which takes no unknown features, was "
                 f"keep; drop such rows, or take a learner that does ({able})."
             )
+        self.diagnostics.plan(self.learner, self.target.build())
         require_weighable(self.training.weightings, self.target.build())
         if self.training.weightings and not learner.takes_weights:
             raise ValueError(
@@ -262,6 +265,7 @@ class Strategy(dg.Component, dg.Model, dg.Resolvable):
                 name=self.cross_validation.type,
                 params=fill_splitter_params(self.cross_validation.type, self.cross_validation.given),
             ),
+            diagnostics=self.diagnostics.plan(self.learner, self.target.build()),
             learner=LearnerPlan(
                 choice=self.learner.choice(),
                 seed=self.learner.seed,

@@ -196,6 +196,10 @@ class LearnerSpec(dg.Model, dg.Resolvable):
     _seed = ranged("seed", low=0, high=2**31 - 1)
     _share = ranged("validation_share", low=0.01, high=0.5)
 
+    def with_params(self, params: Mapping[str, Any]) -> "LearnerSpec":
+        """The same with other values of some parameters."""
+        return self.model_copy(update={"params": {**self.params, **params}})
+
     def choice(self) -> LearnerChoice:
         """What it names, checked."""
         return choose_learner(self.type, self.params, preprocessing=self.preprocessing, calibration=self.calibration)

@@ -39,7 +39,8 @@ RULES = {
 # Fields that are judged by what another one brings in: while that is faulty, theirs is no fault to tell.
 _MODULES = ("modules", "feature_modules")
 JUDGED_BY = dict.fromkeys(
-    ("features", "source", "references", "target", "cross_validation", "learner", "signal", "backtest"), _MODULES
+    ("features", "source", "references", "target", "cross_validation", "diagnostics", "learner", "signal", "backtest"),
+    _MODULES,
 )
 
 FieldPath = tuple[str | int, ...]

@@ -1,8 +1,7 @@
-"""Overfitting: how much better a learner does on what it was trained on, and what size and settings change.
+"""Overfitting: the folds of a cross-validation fitted again, each scored on its training rows and on its test rows.
 
-Lives here: the gap of training and test score with its distribution under permuted labels, curves over training size and over
-one parameter, and how even scores are over folds. Not here: how a fold is fitted (`cross_validation`), what a score means
-(`metrics`), pictures (`overfitting_plots`).
+Lives here: fits on permuted labels, on fewer sessions, and with other values of one parameter. Not here: what their scores say
+(`overfitting_signs`), how a fold is fitted (`cross_validation`), how labels are permuted (`label_permutation`).
 
 Every fit is made by `cross_validate` on the training rows that the splitter gives, or on fewer of them: the purge, the embargo,
 the weightings and the cut of validation rows are those of the cross-validation itself.
@@ -21,11 +20,12 @@ import numpy.typing as npt
 import polars as pl
 
 from hf_pipelines.research.cross_validation import cross_validate
+from hf_pipelines.research.label_permutation import permute_labels
 from hf_pipelines.research.learners import LearnerChoice
 from hf_pipelines.research.metrics import classification_metrics, mean_information_coefficient, regression_metrics
 from hf_pipelines.research.splitters.past_blocks import SessionTimes
 from hf_pipelines.research.splitters.splitter import Splitter
-from hf_pipelines.research.targets import HORIZON, Target
+from hf_pipelines.research.targets import Target
 
 Rows = npt.NDArray[np.int64]
 
@@ -41,21 +41,6 @@ _CLASSES = {
     "brier": False,
 }
 IS_HIGHER_BETTER = {**_RANKS, **_VALUES, **_CLASSES}
-
-# One in so many gaps of a learner that learned nothing false is called too large.
-FLAGGED_SHARE = 0.05
-# More of the way from chance to a perfect training score than this, and most of what is seen in training is noise.
-MEMORISING_SHARE = 0.5
-# Fewer cannot say that a gap is among the 5 % largest.
-LEAST_PERMUTATIONS = 19
-
-# Permuted labels keep their neighbours within a block. Blocks of four labels' length break an eighth of the overlaps at each
-# end; of fewer than eight blocks there are too few orders.
-BLOCK_LABELS = 4
-LEAST_BLOCKS = 8
-LEAST_BLOCK_SESSIONS = 5
-# A halted symbol's label may last for months.
-USUAL_LABELS = 0.95
 
 # Kinds of fits in `Overfitting.scores`.
 CHOSEN, PERMUTED, LEARNING, VALIDATION = "chosen", "permuted", "learning_curve", "validation_curve"
@@ -122,39 +107,6 @@ class Overfitting:
     def n_folds(self) -> int:
         """Folds of the cross-validation."""
         return self.scores.filter(kind=CHOSEN).height
-
-
-@dataclass(frozen=True)
-class GapTest:
-    """The mean gap of the folds beside those of permuted labels.
-
-    Attributes
-    ----------
-    gap, train_score, test_score : float
-        Of the learner, means over the folds.
-    permuted_gaps : array of shape (n_permutations,)
-        The mean gap of each permutation.
-    gap_limit : float
-        95th percentile of the permuted gaps: the smallest of them that one more of their kind exceeds with a probability of 5 %
-        at most.
-    is_flagged : bool
-        The gap exceeds it: what was learned holds in the training rows and not in the test rows, beyond what any learner of this
-        kind makes of chance. A relation that changed, or a feature that knows the labels of its training rows.
-    memorised_share : float
-        How much of the way from chance (the test score after permuted labels) to a perfect score the learner goes in training
-        where there is nothing to learn: 0 for one that learns nothing by heart, 1 for one that learns all of it.
-    is_memorising : bool
-        More than half of it: the training score says nothing about what was learned, and the gap cannot.
-    """
-
-    gap: float
-    train_score: float
-    test_score: float
-    permuted_gaps: npt.NDArray[np.float64]
-    gap_limit: float
-    is_flagged: bool
-    memorised_share: float
-    is_memorising: bool
 
 
 @dataclass(frozen=True)
@@ -276,14 +228,6 @@ def diagnose(
     ------
     ValueError
         As `cross_validate`; if the score is undefined in a fold, such as a rank correlation of one symbol.
-
-    Notes
-    -----
-    Labels are permuted within the training rows of a fold, `y` and `target` together: its sessions are rotated by a random
-    number, cut into blocks, and the blocks put into a random order; each symbol's labels follow. So labels of a session and of
-    its neighbours stay together, overlapping as they do, each symbol keeps its own labels, and what is lost is what the
-    features of a row know of its label. Test rows keep theirs. Intervals of labels stay with their rows: so do weights
-    by uniqueness and the cut of validation rows.
     """
     folds = [_Fold(at, train, test) for at, (train, test) in enumerate(splitter.split(matrix))]
     times = SessionTimes.of(matrix)
@@ -336,145 +280,6 @@ def score_predictions(predictions: pl.DataFrame, *, score: str, target: Target) 
     return regression_metrics(y, known["prediction"].to_numpy())[score]
 
 
-def judge_gap(found: Overfitting) -> GapTest:
-    """Compare the mean gap over the folds with those of permuted labels.
-
-    Raises
-    ------
-    ValueError
-        If there are fewer than `LEAST_PERMUTATIONS`.
-    """
-    chosen, permuted = found.scores.filter(kind=CHOSEN), found.scores.filter(kind=PERMUTED)
-    of_each = permuted.group_by("point", maintain_order=True).agg(pl.col("gap").mean())
-    if of_each.height < LEAST_PERMUTATIONS:
-        raise ValueError(f"`permutations` must be at least {LEAST_PERMUTATIONS} to judge a gap, was {of_each.height}.")
-    gap, gaps = _mean(chosen, "gap"), of_each["gap"].to_numpy()
-    limit = _upper_limit(gaps)
-    perfect = 1.0 if IS_HIGHER_BETTER[found.asked.score] else 0.0
-    chance = _mean(permuted, "test_score")
-    # No score is better than perfect; where chance is, there is nothing to learn by heart.
-    share = (_mean(permuted, "train_score") - chance) / (perfect - chance) if perfect != chance else 0.0
-    return GapTest(
-        gap=gap,
-        train_score=_mean(chosen, "train_score"),
-        test_score=_mean(chosen, "test_score"),
-        permuted_gaps=gaps,
-        gap_limit=limit,
-        is_flagged=gap > limit,
-        memorised_share=share,
-        is_memorising=share > MEMORISING_SHARE,
-    )
-
-
-def gaps_by_fold(found: Overfitting) -> pl.DataFrame:
-    """Columns for the fold metrics: `fold`, `train_<score>`, `gap` and, of permuted labels, `permuted_gap_95`."""
-    chosen = found.scores.filter(kind=CHOSEN).select(
-        "fold", pl.col("train_score").alias(f"train_{found.asked.score}"), "gap"
-    )
-    permuted = found.scores.filter(kind=PERMUTED)
-    if permuted.is_empty():
-        return chosen
-    limits = [_upper_limit(permuted.filter(fold=fold)["gap"].to_numpy()) for fold in chosen["fold"]]
-    return chosen.with_columns(permuted_gap_95=pl.Series(limits))
-
-
-def learning_curve(found: Overfitting) -> pl.DataFrame:
-    """Scores over the size of the training sets, the whole ones last.
-
-    Returns
-    -------
-    DataFrame
-        `point` (share of the sessions), `n_train_sessions` and `n_train` (means over the folds), `train_score`, `test_score`,
-        `train_low`, `train_high`, `test_low`, `test_high` (lowest and highest fold).
-    """
-    scores = found.scores.filter(pl.col("kind").is_in([LEARNING, CHOSEN]))
-    whole = pl.when(kind=CHOSEN).then(pl.lit("1.0")).otherwise("point")
-    return _curve(scores.with_columns(point=whole)).sort("n_train_sessions", maintain_order=True)
-
-
-def validation_curve(found: Overfitting) -> pl.DataFrame:
-    """Scores over the values of one parameter, in the order of numbers, the learner's own value among them.
-
-    Returns
-    -------
-    DataFrame
-        As `learning_curve`; `point` is the value, `is_chosen` whether the learner has it.
-    """
-    scores = found.scores.filter(pl.col("kind").is_in([VALIDATION, CHOSEN]))
-    curve = _curve(scores).join(
-        scores.select("point", is_chosen=pl.col("kind") == CHOSEN).unique(), on="point", maintain_order="left"
-    )
-    order = sorted(range(curve.height), key=lambda at: _in_order(curve["point"][at], at))
-    return curve[order]
-
-
-def stability(fold_metrics: pl.DataFrame, *, score: str) -> dict[str, float]:
-    """How even a score is over the folds.
-
-    Parameters
-    ----------
-    fold_metrics : DataFrame
-        As in `CrossValidation`.
-    score : str
-        A column of it.
-
-    Returns
-    -------
-    dict
-        `mean`, `std` (sample, NaN for one fold), `lowest`, `highest`, `n_folds`, `n_undefined` (folds whose score is NaN: left
-        out), `n_positive`.
-    """
-    values = fold_metrics[score].to_numpy().astype(np.float64)
-    known = values[np.isfinite(values)]
-    nan = math.nan
-    return {
-        "mean": float(known.mean()) if len(known) else nan,
-        "std": float(known.std(ddof=1)) if len(known) > 1 else nan,
-        "lowest": float(known.min()) if len(known) else nan,
-        "highest": float(known.max()) if len(known) else nan,
-        "n_folds": len(values),
-        "n_undefined": len(values) - len(known),
-        "n_positive": int((known > 0.0).sum()),
-    }
-
-
-def permute_labels(
-    matrix: pl.DataFrame, train: Rows, *, times: SessionTimes, rng: np.random.Generator
-) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-    """`y` and `target` of a matrix with those of some rows permuted by blocks of sessions; see `diagnose`.
-
-    Parameters
-    ----------
-    matrix : DataFrame
-        A training matrix.
-    train : int array
-        Rows whose labels are permuted among each other.
-    times : SessionTimes
-        Of the matrix.
-    rng : Generator
-
-    Returns
-    -------
-    y, target : arrays of shape (n_rows,)
-        Those of other rows as they were.
-    """
-    sessions, code = np.unique(times.code[train], return_inverse=True)
-    ends = np.searchsorted(times.first_ts, times.rows.end[train], side="right") - 1
-    label = int(np.quantile(ends - times.code[train], USUAL_LABELS)) + 1
-    n = len(sessions)
-    length = min(max(BLOCK_LABELS * label, LEAST_BLOCK_SESSIONS), max(n // LEAST_BLOCKS, label))
-    # Where each session stands in the new order.
-    place = np.argsort(_shuffled(n, length=length, rng=rng))
-    _, symbol = np.unique(matrix["symbol"].to_numpy()[train], return_inverse=True)
-    horizon = matrix[HORIZON].to_numpy()[train] if HORIZON in matrix.columns else np.zeros(len(train), dtype=np.int64)
-    ts = times.rows.start[train]
-    to = train[np.lexsort((ts, horizon, symbol))]
-    taken = train[np.lexsort((ts, place[code], horizon, symbol))]
-    y, target = matrix["y"].to_numpy().copy(), matrix["target"].to_numpy().copy()
-    y[to], target[to] = y[taken], target[taken]
-    return y, target
-
-
 def nearest_sessions(times: SessionTimes, train: Rows, test: Rows, *, share: float) -> Rows:
     """Training rows of the share of a fold's training sessions that lie nearest to its test rows, one session at least.
 
@@ -522,38 +327,3 @@ def _one_blas_thread() -> Any:
 
 def _predicted(fold: _Fold) -> Rows:
     return np.union1d(fold.train, fold.test)
-
-
-def _shuffled(n: int, *, length: int, rng: np.random.Generator) -> Rows:
-    """Numbers up to n, rotated and cut into blocks of `length` or a little more, the blocks in a random order."""
-    blocks = np.array_split(np.roll(np.arange(n), int(rng.integers(n))), max(n // length, 1))
-    return np.concatenate([blocks[at] for at in rng.permutation(len(blocks))])
-
-
-def _upper_limit(values: npt.NDArray[np.float64]) -> float:
-    """Value that one more of the same kind exceeds with a probability of `FLAGGED_SHARE` at most."""
-    n = len(values)
-    at = min(math.ceil((1.0 - FLAGGED_SHARE) * (n + 1) - 1e-9), n)
-    return float(np.sort(values)[at - 1])
-
-
-def _mean(frame: pl.DataFrame, column: str) -> float:
-    return float(frame[column].to_numpy().mean())
-
-
-def _curve(scores: pl.DataFrame) -> pl.DataFrame:
-    return scores.group_by("point", maintain_order=True).agg(
-        pl.col("n_train_sessions", "n_train", "train_score", "test_score").mean(),
-        train_low=pl.col("train_score").min(),
-        train_high=pl.col("train_score").max(),
-        test_low=pl.col("test_score").min(),
-        test_high=pl.col("test_score").max(),
-    )
-
-
-def _in_order(point: str, at: int) -> tuple[float, int]:
-    """Numbers by their size; names as they were given."""
-    try:
-        return float(point), at
-    except ValueError:
-        return math.inf, at

@@ -14,6 +14,11 @@ from hf_pipelines.components.modules import CHOSEN_FROM
 from hf_pipelines.components.stage import Stage, StageInput
 from hf_pipelines.components.stage_checks import Finding, StageCheck
 from hf_pipelines.components.stage_run import StageRun, each_partition
+from hf_pipelines.components.strategy_stages.diagnostics import (
+    diagnose_week,
+    diagnosing_functions,
+    diagnostics_fields,
+)
 from hf_pipelines.components.strategy_stages.plan import (
     StrategyPlan,
     holdout_fields,
@@ -38,8 +43,9 @@ def cv_results(plan: StrategyPlan) -> Stage:
 
     def compute(run: StageRun, inputs: Mapping[str, Loaded], key: str) -> tuple[Content, Mapping[str, Any]]:
         began = perf_counter()
+        train = single(inputs["training_matrix"], key).frame
         result = cross_validate(
-            single(inputs["training_matrix"], key).frame,
+            train,
             learner=plan.learner.choice,
             splitter=plan.splitter.build(),
             target=plan.target,
@@ -49,22 +55,26 @@ def cv_results(plan: StrategyPlan) -> Stage:
             missing=plan.training.missing,
             validation_share=plan.learner.validation_share,
         )
+        fit_s = perf_counter() - began
+        diagnosed = diagnose_week(plan, run, train, result.fold_metrics, n_jobs=FOLDS_AT_A_TIME)
         metadata = {
-            "fold_metrics": dg.MetadataValue.md(markdown_table(result.fold_metrics)),
+            "fold_metrics": dg.MetadataValue.md(markdown_table(diagnosed.fold_metrics)),
             **result.metrics,
             "folds": result.fold_metrics.height,
             "trained_on_later": share_trained_on_later(result.predictions),
-            "fit_s": perf_counter() - began,
+            "fit_s": fit_s,
+            **diagnosed.metadata,
         }
         content = Content(
             result.predictions,
-            attachments={"fold_metrics.parquet": parquet_bytes(result.fold_metrics)},
+            attachments={"fold_metrics.parquet": parquet_bytes(diagnosed.fold_metrics), **diagnosed.attachments},
             inputs=inputs["training_matrix"].hashes([key]),
             facts={
                 "metrics": result.metrics,
                 "training_intervals": _as_facts(result.training_intervals),
                 "trained_on_later": metadata["trained_on_later"],
                 **({"reports": result.reports} if result.reports else {}),
+                **diagnosed.facts,
             },
         )
         return content, metadata
@@ -105,12 +115,14 @@ def cv_results(plan: StrategyPlan) -> Stage:
             Target,
             *plan.learner.choice.fitting_functions(),
             *plan.training.weighting_functions,
+            *diagnosing_functions(plan),
             fields={
                 **learner_fields(plan),
                 "splitter": [plan.splitter.name, dict(plan.splitter.params)],
                 "weighting": plan.training.weighting_fields,
                 "missing": plan.training.missing,
                 **holdout_fields(plan),
+                **diagnostics_fields(plan),
             },
             chosen_from=CHOSEN_FROM,
         ),

@@ -19,6 +19,7 @@ from hf_pipelines.research.backtest import ENGINES, BacktestResult, Execution
 from hf_pipelines.research.bars import KEY_COLUMNS
 from hf_pipelines.research.costs import Costs
 from hf_pipelines.research.learners import LearnerChoice
+from hf_pipelines.research.overfitting import Diagnostics
 from hf_pipelines.research.signals import RuleNeeds, apply_rule, rule_functions, rule_needs, window_sessions
 from hf_pipelines.research.splitters import SPLITTERS, Splitter, build_splitter
 from hf_pipelines.research.targets import Target
@@ -112,6 +113,7 @@ class StrategyPlan:
     target: Target
     training: TrainingPlan
     splitter: SplitterPlan
+    diagnostics: Diagnostics
     learner: LearnerPlan
     rule: RulePlan
     backtest: BacktestPlan

@@ -1,0 +1,128 @@
+"""Fields of a strategy's YAML for what cross-validation does beside its own fits: each costs more of them.
+
+Lives here: the form of `diagnostics`, and research's own type made of it. Does not live here: the fits (`research.overfitting`).
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import dagster as dg
+from pydantic import Field, field_validator
+
+from hf_pipelines.components.strategy_fields import LearnerSpec
+from hf_pipelines.research.overfitting import Diagnostics, default_score, scores_of
+from hf_pipelines.research.overfitting_signs import LEAST_PERMUTATIONS
+from hf_pipelines.research.targets import Target
+
+MOST_PERMUTATIONS = 1_000
+MOST_POINTS = 50
+
+
+class ValidationCurveSpec(dg.Model, dg.Resolvable):
+    """A parameter of the learner, and the values to try beside its own."""
+
+    parameter: str
+    values: Sequence[Any]
+
+    @field_validator("values")
+    @classmethod
+    def _check_values(cls, values: Sequence[Any]) -> Sequence[Any]:
+        if not 1 <= len(values) <= MOST_POINTS or any(each in values[:at] for at, each in enumerate(values)):
+            raise ValueError(f"must be 1 to {MOST_POINTS} different ones, was {list(values)!r:.60}.")
+        return values
+
+
+class DiagnosticsSpec(dg.Model, dg.Resolvable):
+    """What is asked for beside the scores of the folds; nothing by default.
+
+    Attributes
+    ----------
+    score : str
+        What gaps and curves are of; left out: accuracy, or information_coefficient of a return.
+    permutations : int
+        Fits of each fold on permuted labels, beside which the gap is judged; 0 or at least 19.
+    learning_curve : list of float
+        Shares of each fold's training sessions, above 0 and below 1; all of them are a point without being asked for.
+    validation_curve : mapping
+        `parameter` of the learner and `values`.
+    """
+
+    score: str | None = None
+    permutations: int = 0
+    learning_curve: Sequence[float] = Field(default_factory=list)
+    validation_curve: ValidationCurveSpec | None = None
+
+    @field_validator("permutations")
+    @classmethod
+    def _check_permutations(cls, permutations: int) -> int:
+        if permutations and not LEAST_PERMUTATIONS <= permutations <= MOST_PERMUTATIONS:
+            raise ValueError(
+                f"must be 0, or from {LEAST_PERMUTATIONS} to {MOST_PERMUTATIONS:,}, was {permutations}; of fewer no gap is "
+                "among the 5 % largest."
+            )
+        return permutations
+
+    @field_validator("learning_curve")
+    @classmethod
+    def _check_shares(cls, shares: Sequence[float]) -> Sequence[float]:
+        is_right = all(0.0 < each < 1.0 for each in shares) and len(set(shares)) == len(shares) <= MOST_POINTS
+        if not is_right:
+            raise ValueError(
+                f"must be at most {MOST_POINTS} different shares above 0 and below 1, was {list(shares)!r:.60}; all sessions are a "
+                "point anyhow."
+            )
+        return shares
+
+    def plan(self, learner: LearnerSpec, target: Target) -> Diagnostics:
+        """What it asks for, checked against the learner and the target.
+
+        Raises
+        ------
+        ValueError
+            If the target has no such score, the learner no such parameter, or not such a value of it.
+        """
+        scores = scores_of(target)
+        if self.score is not None and self.score not in scores:
+            raise ValueError(
+                f"`diagnostics.score` must be one of {', '.join(scores)} for target {target.name!r}, was {self.score}."
+            )
+        asked = Diagnostics(
+            score=self.score or default_score(target),
+            permutations=self.permutations,
+            train_shares=tuple(sorted(self.learning_curve)),
+        )
+        return self._with_curve(asked, learner)
+
+    def _with_curve(self, asked: Diagnostics, learner: LearnerSpec) -> Diagnostics:
+        curve, choice = self.validation_curve, learner.choice()
+        if curve is None:
+            return asked
+        if curve.parameter not in choice.params:
+            raise ValueError(
+                f"`diagnostics.validation_curve.parameter` must be among {', '.join(sorted(choice.params))} of learner "
+                f"{learner.type!r}, was {curve.parameter}."
+            )
+        own = choice.params[curve.parameter]
+        candidates = []
+        for value in curve.values:
+            try:
+                tried = learner.with_params({curve.parameter: value}).choice()
+            except (ValueError, TypeError) as e:
+                raise ValueError(
+                    f"`diagnostics.validation_curve.values` must be right for the learner, was {value}: {e}"
+                ) from e
+            if tried != choice:
+                candidates.append((tried.params[curve.parameter], tried))
+        if not candidates:
+            raise ValueError(
+                f"`diagnostics.validation_curve.values` must hold another than the learner's own {own}, was {curve.values[0]} "
+                "alone; add values."
+            )
+        return Diagnostics(
+            score=asked.score,
+            permutations=asked.permutations,
+            train_shares=asked.train_shares,
+            parameter=curve.parameter,
+            candidates=tuple(candidates),
+            chosen_value=own,
+        )
