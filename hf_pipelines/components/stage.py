@@ -164,7 +164,8 @@ def kept_out(stage: Stage, holdout: Holdout) -> Stage:
     guard = HoldoutGuard(holdout, stage.asset, opens_to_final_refit=opens)
 
     def compute(run: StageRun, inputs: Mapping[str, Loaded]) -> Computed:
-        computed = stage.compute(run, inputs)
+        # Through its inputs alone it reads what is stored.
+        computed = stage.compute(replace(run, store=None), inputs)
         if opens and run.final_refit is not None:
             return computed
         noted = {

@@ -101,10 +101,18 @@ class HoldoutGuard:
         if self.opens_to_final_refit and final_refit_of(tags) is not None:
             return {}
         keys = sorted(key for key, part in parts.items() if self.holdout.is_reached(part))
+        strategy = self.holdout.strategy
+        if self.opens_to_final_refit and not asset.startswith(f"{strategy}/"):
+            remedy = f"a final refit may read it: hfp retrain {strategy} --week SUNDAY --final-refit NAME"
+        elif asset.startswith(f"{strategy}/"):
+            remedy = (
+                f"it was made without this hold-out, make it again: hfp retrain {strategy} --week {''.join(keys[:1])}"
+            )
+        else:
+            remedy = "leave these weeks out; signals, track_record and the final refit of a promoted configuration alone read them"
         reason = (
-            f"`{asset}` must end before the hold-out of {self.holdout.strategy}, which begins with week {self.holdout.week}, "
-            f"for {self.reader}, reached into it in {some_of(keys)}; only signals, track_record and the final refit of a promoted "
-            f"configuration (run tag {FINAL_REFIT_TAG}) read it, and what was stored before it was set is to be made again."
+            f"`{asset}` must end before the hold-out of {strategy}, which begins with week {self.holdout.week}, for {self.reader}, "
+            f"reached into it in {some_of(keys)}; {remedy}"
         )
         return dict.fromkeys(keys, reason)
 

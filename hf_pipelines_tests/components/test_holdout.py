@@ -178,6 +178,7 @@ def test_matrix_of_before_the_holdout_was_set_is_out_of_date_and_refused(held, t
     assert {f"free/{stage} {STRADDLING}" for stage in RETRAINED} <= {*stale}
     message = project.run("free/cv_results", STRADDLING).message
     assert "`free/training_matrix` must end before the hold-out of free" in message
+    assert f"it was made without this hold-out, make it again: hfp retrain free --week {STRADDLING}" in message
     message = project.run("free/backtest", STRADDLING).message
     assert "`free/cv_results` must end before the hold-out of free" in message
     made = [f"free/{stage}" for stage in UNFITTED]
@@ -191,7 +192,8 @@ def test_matrix_of_before_the_holdout_was_set_is_out_of_date_and_refused(held, t
 def test_final_refit_is_fitted_on_all_weeks_and_recorded(held, tmp_path):
     project = held.copy(tmp_path / "copy")
     refused = project.run(["early/refit_matrix", "early/fitted_model"], STRADDLING)
-    assert "for early/refit_matrix, reached into it in 2012-03-18, 2012-03-25; only signals" in refused.message
+    told = "for early/refit_matrix, reached into it in 2012-03-18, 2012-03-25; a final refit may read it: hfp retrain early"
+    assert told in refused.message
     assert project.store.partitions("early/refit_matrix") == []
 
     project.make(["early/refit_matrix", "early/fitted_model"], STRADDLING, tags=REFIT)
@@ -215,6 +217,22 @@ def test_final_refit_is_fitted_on_all_weeks_and_recorded(held, tmp_path):
     assert project.hashes("free/fitted_model") == held.hashes("free/fitted_model")
     unnamed = project.run(["early/refit_matrix", "early/fitted_model"], STRADDLING, tags={FINAL_REFIT_TAG: ""})
     assert f"`{FINAL_REFIT_TAG}` must name the promoted configuration" in unnamed.message
+
+
+def test_a_holdout_that_is_moved_to_a_later_week_is_told_once(held, tmp_path):
+    """What was held out is spent, by a changed date as by a changed `end` that weeks are counted from."""
+    project = held.copy(tmp_path / "copy")
+    matrix, checked = "early/training_matrix", ("early/training_matrix", "holdout_stays")
+    assert project.make(matrix, STRADDLING).checks[checked].passed
+    project.rewrite(strategies=[ridge_strategy("early", holdout={"weeks": 6})])
+    told = project.make(matrix, STRADDLING).checks[checked]
+    assert not told.passed and told.severity == dg.AssetCheckSeverity.WARN
+    assert "week 2012-03-18 was held out when the newest matrix was stored, now it is trained on" in told.description
+    assert _frame(project, matrix)["label_end"].max() == datetime(2012, 3, 23, 20, 0, tzinfo=UTC)
+    assert project.make(matrix, STRADDLING).checks[checked].passed
+    # A longer one takes nothing into training.
+    project.rewrite(strategies=_strategies())
+    assert project.make(matrix, STRADDLING).checks[checked].passed
 
 
 def test_every_asset_says_whether_it_has_a_holdout(held):

@@ -29,10 +29,11 @@ from hf_pipelines.research.matrix import (
 )
 from hf_pipelines.research.targets import TARGETS, unconfirmed_labels
 from hf_pipelines.research.wording import some_of
-from hf_pipelines.resources.holdout import FINAL_REFIT_TAG, Holdout
+from hf_pipelines.resources.holdout import FINAL_REFIT_TAG, MADE_WITHOUT, Holdout
 from hf_pipelines.resources.parquet_io_manager import Loaded
 from hf_pipelines.resources.partition_codec import Content
 from hf_pipelines.resources.requirements import require_all
+from hf_pipelines.resources.storage_errors import StoredPartitionError
 
 # Features listed in the metadata, the most unknown first; the footer has all.
 UNKNOWN_SHOWN = 20
@@ -156,6 +157,12 @@ def training_matrix(plan: StrategyPlan) -> Stage:
         )
         return Finding(late.is_empty(), content.frame.height, shown)
 
+    def holdout_has_not_moved(run: StageRun, inputs: Mapping[str, Loaded], key: str, content: Content) -> Finding:
+        before = _stored_holdout(run, plan.asset("training_matrix"))
+        is_spent = plan.holdout is not None and before is not None and before < plan.holdout.week
+        told = f"week {before} was held out when the newest matrix was stored, now it is trained on; no score of it is out of sample"
+        return Finding(not is_spent, 1, (told,) if is_spent else ())
+
     return Stage(
         asset=plan.asset("training_matrix"),
         kind="training_matrix",
@@ -222,6 +229,18 @@ def training_matrix(plan: StrategyPlan) -> Stage:
                 check_from_facts("constant", total="features", unit="features"),
                 severity=dg.AssetCheckSeverity.WARN,
             ),
+            *(
+                []
+                if plan.holdout is None
+                else [
+                    StageCheck(
+                        "holdout_stays",
+                        "No week that was held out before is trained on: the hold-out has not been moved to a later week.",
+                        holdout_has_not_moved,
+                        severity=dg.AssetCheckSeverity.WARN,
+                    )
+                ]
+            ),
         ),
     )
 
@@ -242,6 +261,19 @@ def refit_matrix(plan: StrategyPlan) -> Stage:
         ),
         reads_holdout="final_refit",
     )
+
+
+def _stored_holdout(run: StageRun, asset: str) -> str | None:
+    """First week of the hold-out that the newest stored matrix was made without; None where it had none, or cannot be read."""
+    if run.store is None or not (stored := run.store.partitions(asset)):
+        return None
+    try:
+        footer = run.store.footer(asset, stored[-1])
+    except StoredPartitionError:
+        # Whoever reads it is told so.
+        return None
+    noted = footer.facts.get(MADE_WITHOUT) if footer is not None else None
+    return noted if isinstance(noted, str) else None
 
 
 def _all_held_out(plan: StrategyPlan, holdout: Holdout, key: str) -> str:
