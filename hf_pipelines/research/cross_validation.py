@@ -36,6 +36,7 @@ from hf_pipelines.research.metrics import (
     information_coefficient,
     log_loss,
     mean_information_coefficient,
+    quantile_loss,
     regression_metrics,
 )
 from hf_pipelines.research.predictions import latest_predictions, split_by_path
@@ -68,7 +69,7 @@ class CrossValidation:
     metrics : dict of str to float
         The same metrics over `latest_predictions`, all folds pooled; where there are paths, the mean over them.
         Classification: those of `classification_metrics`, and `baseline_log_loss` (always predicting the training shares
-        of the classes: what the model has to beat). Regression: those of `regression_metrics`. Both:
+        of the classes: what the model has to beat). Regression: those of `regression_metrics`, and `quantile_loss_<level>` of a learner that predicts quantiles. Both:
         `information_coefficient`, of ranks, the mean over sessions; its `_ratio` and `_t`, see `coefficient_summary`;
         `linear_information_coefficient`, of the values.
     reports : dict of str to dict
@@ -377,7 +378,14 @@ def _score(predictions: pl.DataFrame, *, target: Target, class_shares: np.ndarra
     y = predictions["y"].to_numpy()
     rank_skill = _rank_skill(predictions)
     if not target.is_classification:
-        return {**regression_metrics(y, predictions["prediction"].to_numpy()), **rank_skill}
+        levels = [name.removeprefix("quantile_") for name in predictions.columns if name.startswith("quantile_")]
+        losses = {
+            f"quantile_loss_{level}": quantile_loss(
+                y, predictions[f"quantile_{level}"].to_numpy(), quantile=float(level)
+            )
+            for level in levels
+        }
+        return {**regression_metrics(y, predictions["prediction"].to_numpy()), **losses, **rank_skill}
     probability = predictions.select(f"probability_{name}" for name in target.classes).to_numpy()
     # Always predicting the shares of the fold's training rows.
     baseline = log_loss(y, class_shares[predictions["fold"].to_numpy()])

@@ -108,3 +108,13 @@ def test_probability_above_zero_is_even_for_ties_and_never_certain():
     sure = probability_above_zero(np.ones(1000), draws)
     assert 0.98 < sure < 1.0
     assert probability_above_zero(-np.ones(1000), draws) == pytest.approx(1.0 - sure)
+
+
+@pytest.mark.parametrize(("horizon", "n"), [(1, 250), (5, 250), (5, 60)], ids=["no_overlap", "overlap", "few_blocks"])
+def test_probability_above_zero_of_noise_is_high_as_seldom_as_it_says(horizon, n):
+    rng = np.random.default_rng(5)
+    draws = some_draws(n, default_block(n, label_sessions=horizon), n_resamples=500)
+    samples = np.column_stack([overlapping(rng, n=n, horizon=horizon) for _ in range(1000)])
+    sure = np.array([probability_above_zero(means, draws) for means in (draws.counts @ samples / n).T])
+    assert 0.02 <= np.mean(sure > 0.95) <= 0.085 and 0.02 <= np.mean(sure < 0.05) <= 0.085
+    assert np.mean(sure) == pytest.approx(0.5, abs=0.04)

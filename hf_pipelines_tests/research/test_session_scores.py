@@ -125,10 +125,10 @@ def test_regression_scores_of_equal_targets_have_no_r2_and_of_no_move_no_shares(
     assert math.isnan(still["mape"]) and math.isnan(still["directional_accuracy"]) and still["mse"] == 1.0
 
 
-@pytest.mark.parametrize("seed", range(2))
-def test_rank_scores_are_those_of_the_coefficients_drawn(seed):
+@pytest.mark.parametrize(("low", "seed"), [(1, 0), (2, 1), (2, 2)], ids=["symbols_alone", "seed_1", "seed_2"])
+def test_rank_scores_are_those_of_the_coefficients_drawn(low, seed):
     rng = np.random.default_rng(seed)
-    session = ragged_sessions(rng)
+    session = ragged_sessions(rng, low=low)
     days = [date(2024, 1, 1) + timedelta(days=day) for day in range(N_SESSIONS)]
     frame = pl.DataFrame(
         {
@@ -137,12 +137,12 @@ def test_rank_scores_are_those_of_the_coefficients_drawn(seed):
             "target": rng.normal(size=len(session)),
         }
     )
-    ours = SessionScores(N_SESSIONS, rank_scores(frame, pl.Series(days)))
     by_rank, by_value = (
         metrics.information_coefficient(frame, is_ranked=is_ranked)["information_coefficient"].to_numpy()
         for is_ranked in (True, False)
     )
-    assert np.isnan(by_rank).any()
+    ours = SessionScores(N_SESSIONS, rank_scores(by_rank, by_value))
+    assert np.isnan(by_rank).any() == (low == 1)
 
     def expected(order):
         summary = metrics.coefficient_summary(by_rank[order])

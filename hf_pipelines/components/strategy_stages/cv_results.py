@@ -1,6 +1,7 @@
 """`<strategy>/cv_results`: out-of-fold predictions by the folds of a splitter."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
 from time import perf_counter
 from typing import Any
@@ -25,8 +26,10 @@ from hf_pipelines.components.strategy_stages.plan import (
     learner_fields,
     single,
 )
+from hf_pipelines.research.baselines import baselines_of
 from hf_pipelines.research.cross_validation import cross_validate
 from hf_pipelines.research.predictions import latest_predictions, leaked_predictions, share_trained_on_later
+from hf_pipelines.research.score_table import ScoreTable, shown_scores, tabulate_scores
 from hf_pipelines.research.splitters import SPLITTERS, build_splitter
 from hf_pipelines.research.targets import Target
 from hf_pipelines.resources.parquet_io_manager import Loaded
@@ -43,11 +46,11 @@ def cv_results(plan: StrategyPlan) -> Stage:
 
     def compute(run: StageRun, inputs: Mapping[str, Loaded], key: str) -> tuple[Content, Mapping[str, Any]]:
         began = perf_counter()
-        train = single(inputs["training_matrix"], key).frame
+        train, splitter = single(inputs["training_matrix"], key).frame, plan.splitter.build()
         result = cross_validate(
             train,
             learner=plan.learner.choice,
-            splitter=plan.splitter.build(),
+            splitter=splitter,
             target=plan.target,
             weightings=plan.training.weightings,
             seed=plan.learner.seed,
@@ -57,20 +60,36 @@ def cv_results(plan: StrategyPlan) -> Stage:
         )
         fit_s = perf_counter() - began
         diagnosed = diagnose_week(plan, run, train, result.fold_metrics, n_jobs=FOLDS_AT_A_TIME)
+        began_scores = perf_counter()
+        table = tabulate_scores(
+            replace(result, fold_metrics=diagnosed.fold_metrics),
+            train,
+            splitter=splitter,
+            target=plan.target,
+            seed=plan.learner.seed,
+        )
         metadata = {
+            "verdict": table.verdict,
+            "scores": dg.MetadataValue.md(_score_page(table, plan.target)),
             "fold_metrics": dg.MetadataValue.md(markdown_table(diagnosed.fold_metrics)),
             **result.metrics,
             "folds": result.fold_metrics.height,
             "trained_on_later": share_trained_on_later(result.predictions),
             "fit_s": fit_s,
+            "score_s": perf_counter() - began_scores,
             **diagnosed.metadata,
         }
         content = Content(
             result.predictions,
-            attachments={"fold_metrics.parquet": parquet_bytes(diagnosed.fold_metrics), **diagnosed.attachments},
+            attachments={
+                "fold_metrics.parquet": parquet_bytes(table.fold_metrics),
+                "scores.parquet": parquet_bytes(table.scores),
+                **diagnosed.attachments,
+            },
             inputs=inputs["training_matrix"].hashes([key]),
             facts={
                 "metrics": result.metrics,
+                "verdict": table.verdict,
                 "training_intervals": _as_facts(result.training_intervals),
                 "trained_on_later": metadata["trained_on_later"],
                 **({"reports": result.reports} if result.reports else {}),
@@ -108,6 +127,7 @@ def cv_results(plan: StrategyPlan) -> Stage:
         is_range_run=False,
         code_version=code_version(
             cross_validate,
+            tabulate_scores,
             share_trained_on_later,
             leaked_predictions,
             build_splitter,
@@ -136,6 +156,13 @@ def cv_results(plan: StrategyPlan) -> Stage:
             ),
         ),
     )
+
+
+def _score_page(table: ScoreTable, target: Target) -> str:
+    """The table of scores with what was resampled and what each baseline predicts."""
+    told = [f"{name}: {each.definition}." for name, each in baselines_of(target).items()]
+    lines = [*table.verdict.split("\n"), *table.notes, *told]
+    return "\n".join([markdown_table(shown_scores(table.scores)), "", *(f"- {line}" for line in lines)])
 
 
 def _as_facts(intervals: pl.DataFrame) -> list[list[object]]:

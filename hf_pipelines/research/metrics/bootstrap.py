@@ -7,6 +7,7 @@ Lives here: which sessions are drawn, and what an interval and a probability are
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -86,7 +87,9 @@ def default_block(n_sessions: int, *, label_sessions: int) -> int:
     return max(label_sessions, math.ceil(best), 1)
 
 
-def draw_sessions(n_sessions: int, *, block_sessions: int, seed: int, n_resamples: int = N_RESAMPLES) -> Draws | None:
+def draw_sessions(
+    n_sessions: int, *, block_sessions: int, seed: int | Sequence[int], n_resamples: int = N_RESAMPLES
+) -> Draws | None:
     """Draw blocks of whole sessions, by the circular block bootstrap: after the last session comes the first.
 
     Parameters
@@ -94,7 +97,7 @@ def draw_sessions(n_sessions: int, *, block_sessions: int, seed: int, n_resample
     n_sessions : int
     block_sessions : int
         Sessions of a block; the last block of a resample is cut so that each has `n_sessions`.
-    seed : int
+    seed : int or sequence of int
     n_resamples : int
 
     Returns

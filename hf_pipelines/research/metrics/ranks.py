@@ -107,7 +107,7 @@ def coefficient_summary(coefficients: ArrayLike) -> dict[str, float]:
         return {"mean": mean, "ratio": math.nan, "t": math.nan}
     error = values - mean
     variance = float(error @ error) / n
-    lags = min(int(4.0 * (n / 100.0) ** (2.0 / 9.0)), n - 1)
+    lags = min(newey_west_lags(n), n - 1)
     for lag in range(1, lags + 1):
         variance += 2.0 * (1.0 - lag / (lags + 1.0)) * float(error[lag:] @ error[:-lag]) / n
     return {
@@ -115,3 +115,8 @@ def coefficient_summary(coefficients: ArrayLike) -> dict[str, float]:
         "ratio": mean / deviation,
         "t": mean / math.sqrt(variance / n) if variance > 0.0 else math.nan,
     }
+
+
+def newey_west_lags(n: int) -> int:
+    """Lags that the error of a mean of `n` values in order counts; see `coefficient_summary`."""
+    return int(4.0 * (n / 100.0) ** (2.0 / 9.0))

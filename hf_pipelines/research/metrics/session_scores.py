@@ -11,13 +11,12 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
-import polars as pl
 from numpy.typing import NDArray
 
 from hf_pipelines.research.metrics.account import ROUNDING_VOLATILITY
 from hf_pipelines.research.metrics.bootstrap import Draws
 from hf_pipelines.research.metrics.predictions import class_codes
-from hf_pipelines.research.metrics.ranks import coefficient_summary, information_coefficient
+from hf_pipelines.research.metrics.ranks import coefficient_summary, newey_west_lags
 
 Floats = NDArray[np.float64]
 Counts = NDArray[np.floating[Any]]
@@ -149,26 +148,15 @@ def regression_scores(
     ]
 
 
-def rank_scores(predictions: pl.DataFrame, sessions: pl.Series) -> list[Part]:
+def rank_scores(of_ranks: Floats, of_values: Floats) -> list[Part]:
     """Parts that score how predictions rank the symbols of a session: see `information_coefficient`.
 
     Parameters
     ----------
-    predictions : DataFrame
-        `session`, `prediction`, `target`.
-    sessions : Series
-        Every session, in order, each once.
+    of_ranks, of_values : array of shape (n_sessions,)
+        Coefficient of each session, NaN where undefined.
     """
-    whole = pl.DataFrame({"session": sessions})
-    found = [
-        whole.join(information_coefficient(predictions, is_ranked=is_ranked), on="session", how="left")
-        .sort("session")["information_coefficient"]
-        .cast(pl.Float64)
-        .fill_null(float("nan"))
-        .to_numpy()
-        for is_ranked in (True, False)
-    ]
-    return [_Coefficients(*found)]
+    return [_Coefficients(of_ranks, of_values)]
 
 
 def account_scores(
@@ -289,9 +277,10 @@ class _Area:
         of_class = np.bincount(fine[is_class], minlength=FINE_CELLS).astype(np.float64)
         everything = np.bincount(fine, minlength=FINE_CELLS).astype(np.float64)
         below = np.cumsum(everything) - everything
-        cell_of_fine = np.where(everything > 0.0, np.floor(below * CELLS / max(len(value), 1)), -1.0)
-        used, cell = np.unique(cell_of_fine, return_inverse=True)
-        cell -= int(used[0] < 0.0)
+        group = np.floor(below * CELLS / max(len(value), 1))
+        used = np.flatnonzero(everything)
+        cell = np.zeros(FINE_CELLS, dtype=np.int64)
+        cell[used] = np.cumsum(np.diff(group[used], prepend=group[used[0]]) > 0.0)
         n_cells = int(cell.max()) + 1
         at = session * n_cells + cell[fine]
         counts = [
@@ -338,15 +327,39 @@ class _Coefficients:
     of_values: Floats
 
     def scores(self, draws: Draws) -> dict[str, Floats]:
-        summaries = [coefficient_summary(self.of_ranks[order]) for order in draws.order]
+        mean, ratio, t = _summaries(self.of_ranks, draws)
         known = ~np.isnan(self.of_values)
         n, total = (draws.counts @ np.column_stack([known, np.where(known, self.of_values, 0.0)])).T
         return {
-            "information_coefficient": np.array([each["mean"] for each in summaries]),
-            "information_coefficient_ratio": np.array([each["ratio"] for each in summaries]),
-            "information_coefficient_t": np.array([each["t"] for each in summaries]),
+            "information_coefficient": mean,
+            "information_coefficient_ratio": ratio,
+            "information_coefficient_t": t,
             "linear_information_coefficient": total / np.where(n > 0.0, n, np.nan),
         }
+
+
+def _summaries(values: Floats, draws: Draws) -> Floats:
+    """`coefficient_summary` of each resample, shape (3, n_resamples)."""
+    known = ~np.isnan(values)
+    if not known.all():
+        # What is undefined is left out: the series are of different lengths.
+        found = [coefficient_summary(values[order]) for order in draws.order] if known.any() else []
+        return np.array(
+            [[each[name] for each in found] or [np.nan] * len(draws.order) for name in ("mean", "ratio", "t")]
+        )
+    drawn = values[draws.order]
+    n = drawn.shape[1]
+    mean = drawn.mean(axis=1)
+    drawn -= mean[:, None]
+    variance = np.einsum("ij,ij->i", drawn, drawn) / n
+    varies = (values[draws.order[:, :1]] != values[draws.order]).any(axis=1) & (n > 1)
+    deviation = np.where(varies, np.sqrt(variance * n / max(n - 1, 1)), np.nan)
+    lags = min(newey_west_lags(n), n - 1)
+    for lag in range(1, lags + 1):
+        products = np.einsum("ij,ij->i", drawn[:, lag:], drawn[:, :-lag])
+        variance = variance + 2.0 * (1.0 - lag / (lags + 1.0)) * products / n
+    error = np.sqrt(np.where(varies & (variance > 0.0), variance / n, np.nan))
+    return np.array([mean, mean / deviation, mean / error])
 
 
 @dataclass(frozen=True, eq=False)

@@ -321,6 +321,7 @@ TARGETS: dict[str, TargetKind] = {
         label=label_rank,
         params={"horizon_bars": HORIZON_BARS},
         needs=needs_horizon,
+        neutral=0.5,
         formula="y = (rank - 0.5) / members of the return over the next horizon_bars times of the market",
     ),
     "excess_return": TargetKind(

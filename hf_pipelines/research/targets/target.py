@@ -91,6 +91,8 @@ class TargetKind:
         Raises ValueError for parameters that contradict each other.
     is_directional : bool
         Whether a higher prediction stands for a higher return of the symbol, as rules take it that hold the highest long.
+    neutral : float
+        `target` of a symbol that does neither well nor badly: what is above it is up.
     formula : str
         The definition, for people.
     """
@@ -102,6 +104,7 @@ class TargetKind:
     classes: Callable[[Params], tuple[str, ...]] = lambda params: ()
     check: Callable[[Params], None] = no_check
     is_directional: bool = True
+    neutral: float = 0.0
     formula: str
 
 
