@@ -119,7 +119,7 @@ class Listing:
 
     Attributes
     ----------
-    item : Number, Choice, Flag or Nested
+    item : Number, Choice, Flag, Text or Nested
         Kind of each value; its default is not read.
     default : tuple, optional
         Left out: the list must be given. None: `null` is allowed.
@@ -127,7 +127,7 @@ class Listing:
         How many values there may be.
     """
 
-    item: Number | Choice | Flag | Nested
+    item: Number | Choice | Flag | Text | Nested
     default: tuple[Any, ...] | None = ()
     is_required: bool = False
     least: int = 0

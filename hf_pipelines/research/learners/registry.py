@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from hf_pipelines.research.learners.boosters import XGBOOST
 from hf_pipelines.research.learners.learner import Learner, Task
+from hf_pipelines.research.learners.lightgbm_trees import LIGHTGBM
 from hf_pipelines.research.learners.linear import RIDGE
 from hf_pipelines.research.learners.neighbours import NEIGHBOURS
 from hf_pipelines.research.learners.voting import VOTING
@@ -22,7 +23,7 @@ class Alias:
     tasks: frozenset[Task]
 
 
-LEARNERS: dict[str, Learner] = {each.name: each for each in (XGBOOST, RIDGE, NEIGHBOURS, VOTING)}
+LEARNERS: dict[str, Learner] = {each.name: each for each in (XGBOOST, LIGHTGBM, RIDGE, NEIGHBOURS, VOTING)}
 
 # Names that files were written with, and that stored models have.
 ALIASES: dict[str, Alias] = {"xgboost_classifier": Alias("xgboost", frozenset({"classification"}))}

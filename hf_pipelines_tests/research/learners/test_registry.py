@@ -32,6 +32,7 @@ from hf_pipelines_tests.sample_matrix import plain_bars
 # What a learner cannot do without, and what makes it small enough for a test.
 PARAMS: dict[str, dict[str, Any]] = {
     "xgboost": {"n_estimators": 12, "max_depth": 3},
+    "lightgbm": {"n_estimators": 12, "num_leaves": 5, "early_stopping_rounds": 5},
     "nearest_neighbours": {"n_neighbors": 2},
 }
 # Members of an ensemble, by task.
@@ -182,7 +183,7 @@ def test_columns_in_another_order_are_another_fit_of_the_same_rows(choice, task)
     turned = replace(turned, y=rows.y, weight=rows.weight)
     one, other = fitted(choice, task, rows), fitted(choice, task, turned)
     # Sums in another order, and trees that draw columns by their places.
-    exact = "xgboost" not in str(choice.settings())
+    exact = not {"xgboost", "lightgbm"} & {each.name for each in (choice, *choice.nested)}
     if exact:
         np.testing.assert_allclose(values(other.predict(turned)), values(one.predict(rows)), rtol=1e-3, atol=1e-4)
     told = one.importances(rows.names)
@@ -293,7 +294,7 @@ def test_the_ridge_standardises_by_itself_and_is_stored_as_before():
 def test_importing_everything_that_learns_loads_no_heavy_library():
     code = (
         "import sys, hf_pipelines.research.cross_validation, hf_pipelines.research.signals\n"
-        "print(sorted({'xgboost', 'sklearn', 'scipy', 'skops', 'joblib', 'pandas'} & set(sys.modules)))"
+        "print(sorted({'xgboost', 'lightgbm', 'catboost', 'sklearn', 'scipy', 'skops', 'joblib', 'pandas'} & set(sys.modules)))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

@@ -1,0 +1,452 @@
+"""Boosting: what all boosters share, in one place.
+
+Lives here: early stopping on the latest part of the training rows, the round that is kept and reported, the device, categories,
+quantiles, classes, and the file of a fitted booster. Does not live here: how a library grows its trees (a module each, see
+`Library`).
+
+References
+----------
+Chernozhukov, Fernández-Val & Galichon (2010), "Quantile and Probability Curves Without Crossing", Econometrica 78(3): predicted
+quantiles are sorted.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from hf_pipelines.research.learners.archive import pack, unpack
+from hf_pipelines.research.learners.learner import (
+    Learner,
+    ModelFormat,
+    Output,
+    Rows,
+    Setup,
+    Task,
+    TrainingRows,
+    sizes_by_name,
+)
+from hf_pipelines.research.params import Choice, Listing, Number, Param, Text
+
+# Whole numbers above this are not exact in float32.
+_LARGEST_CATEGORY = 2**24
+
+_ROWS_FILE = "trained_on.json"
+_POINT = "point"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Data:
+    """Rows as a library takes them; categories are codes 0, 1, ... or NaN.
+
+    Attributes
+    ----------
+    X : ndarray of shape (n_rows, n_features), float32
+    y, weight : ndarray of shape (n_rows,), float64
+    """
+
+    X: np.ndarray
+    y: np.ndarray
+    weight: np.ndarray
+
+
+@dataclass(frozen=True, kw_only=True)
+class Growth:
+    """One model to grow.
+
+    Attributes
+    ----------
+    params : mapping
+        The library's own parameters.
+    train, validation : Data
+        Training stops when the loss on `validation` has not become smaller for `patience` rounds; the best round is kept.
+    patience : int
+    n_classes : int
+        0: regression.
+    quantile : float or None
+        The quantile of `y` that is predicted; None: the mean.
+    categories : tuple of int
+        Columns of `X` that are categories, ascending.
+    device : {"cpu", "cuda"}
+    seed, n_threads : int
+    """
+
+    params: Mapping[str, Any]
+    train: Data
+    validation: Data
+    patience: int
+    n_classes: int
+    quantile: float | None
+    categories: tuple[int, ...]
+    device: str
+    seed: int
+    n_threads: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Grown:
+    """A grown model, cut after its best round.
+
+    Attributes
+    ----------
+    model : the library's own
+    rounds : int
+        Rounds that were kept.
+    loss : float
+        Of the validation rows after the round that was kept.
+    """
+
+    model: Any
+    rounds: int
+    loss: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Library:
+    """How one library grows, asks and stores a model; everything else is shared.
+
+    Attributes
+    ----------
+    extension : str
+        File name extension of a model.
+    grow : callable
+        `Growth -> Grown`; the same bits for the same growth, on any number of threads.
+    predict : callable
+        `(model, X, categories, n_threads) -> (n_rows,)` of a regression, `(n_rows, n_classes)` of classes.
+    gains : callable
+        `model -> (n_features,)`: how much each column is used.
+    save, load : callable
+        Model to bytes and back; equal models give equal bytes.
+    is_built_for_cuda : callable, optional
+        Whether the installed library can use a CUDA device; left out: it never can.
+    """
+
+    extension: str
+    grow: Callable[[Growth], Grown]
+    predict: Callable[[Any, np.ndarray, tuple[int, ...], int], np.ndarray]
+    gains: Callable[[Any], np.ndarray]
+    save: Callable[[Any], bytes]
+    load: Callable[[bytes], Any]
+    is_built_for_cuda: Callable[[], bool] | None = None
+
+
+class Boosted:
+    """Boosted trees of a library: one model of the mean or of the classes, and one for each quantile.
+
+    Parameters
+    ----------
+    library : Library
+    params : mapping
+        Of the library and of `shared_params`.
+    setup : Setup
+
+    Attributes
+    ----------
+    models : dict of str to object
+        `point`, `quantile_0.1`, ...
+    categories : dict of str to tuple of int
+        Of each column of categories those that training rows had, ascending.
+    """
+
+    def __init__(self, library: Library, params: Mapping[str, Any], setup: Setup) -> None:
+        self.library = library
+        self.params = params
+        self.setup = setup
+        self.models: dict[str, Any] = {}
+        self.categories: dict[str, tuple[int, ...]] = {}
+        self.grown: dict[str, dict[str, float]] = {}
+        self.n_classes = 0
+
+    def get_params(self, deep: bool = True) -> dict[str, Any]:
+        """As scikit-learn's, so that it can be cloned."""
+        return {"library": self.library, "params": self.params, "setup": self.setup}
+
+    @property
+    def quantiles(self) -> dict[str, float]:
+        """Quantiles by the names of their models; none of classes."""
+        levels = () if self.setup.task == "classification" else self.params["quantiles"]
+        return {f"quantile_{level:g}": level for level in levels}
+
+    @property
+    def classes_(self) -> np.ndarray:
+        """Codes of the classes."""
+        return np.arange(self.n_classes)
+
+    def fit(self, rows: TrainingRows, validation: TrainingRows | None) -> Boosted:
+        """Grow every model until the validation rows get no better.
+
+        Raises
+        ------
+        ValueError
+            Without validation rows; if a class has no training row, a column of categories is not there or holds anything but
+            whole numbers, or the device is not there.
+        """
+        if validation is None:
+            raise ValueError(
+                "`validation` must be given for a learner that stops early, was None; cut it from the training rows."
+            )
+        self.n_classes = _count_classes(rows.y, validation.y) if self.setup.task == "classification" else 0
+        self.categories = {name: _seen(rows, name) for name in self.params["categories"]}
+        own = {name: value for name, value in self.params.items() if name not in SHARED_PARAMS}
+        growth = partial(
+            Growth,
+            params=own,
+            train=Data(X=self._encoded(rows), y=rows.y, weight=rows.weight),
+            validation=Data(X=self._encoded(validation), y=validation.y, weight=validation.weight),
+            patience=self.params["early_stopping_rounds"],
+            n_classes=self.n_classes,
+            categories=self._columns(rows),
+            device=choose_device(self.params["device"], self.library),
+            seed=self.setup.seed,
+            n_threads=self.setup.n_threads,
+        )
+        self.models, self.grown = {}, {}
+        for name, quantile in {_POINT: None, **self.quantiles}.items():
+            grown = self.library.grow(growth(quantile=quantile))
+            self.models[name] = grown.model
+            self.grown[name] = {"best_round": grown.rounds, "validation_loss": grown.loss}
+        return self
+
+    def predict(self, rows: Rows, wanted: np.ndarray) -> np.ndarray:
+        """Predicted mean of the rows that are wanted."""
+        return self._ask(_POINT, rows, wanted)
+
+    def predict_proba(self, rows: Rows, wanted: np.ndarray) -> np.ndarray:
+        """Probabilities, a column a class."""
+        found = self._ask(_POINT, rows, wanted)
+        return found if found.ndim == 2 else np.column_stack([1.0 - found, found])
+
+    def predict_quantiles(self, rows: Rows, wanted: np.ndarray) -> np.ndarray:
+        """Predicted quantiles, a column each, never crossing."""
+        return np.sort(np.column_stack([self._ask(name, rows, wanted) for name in self.quantiles]), axis=1)
+
+    def _ask(self, name: str, rows: Rows, wanted: np.ndarray) -> np.ndarray:
+        X = self._encoded(rows)
+        X = X if wanted.all() else X[wanted]
+        return np.asarray(self.library.predict(self.models[name], X, self._columns(rows), self.setup.n_threads))
+
+    def _columns(self, rows: Rows) -> tuple[int, ...]:
+        return tuple(sorted(rows.names.index(name) for name in self.categories))
+
+    def _encoded(self, rows: Rows) -> np.ndarray:
+        """Features with categories as codes; a category that no training row had is unknown."""
+        if not self.categories:
+            return rows.X
+        X = rows.X.copy()
+        for name, seen in self.categories.items():
+            at = rows.names.index(name)
+            code = np.searchsorted(seen, X[:, at])
+            # NaN sorts behind all.
+            code[code == len(seen)] = 0
+            is_known = np.asarray(seen)[code] == X[:, at] if seen else np.zeros(len(X), dtype=bool)
+            X[:, at] = np.where(is_known, code, np.nan)
+        return X
+
+
+def _count_classes(y: np.ndarray, judged: np.ndarray) -> int:
+    """Number of classes; every one has a training row.
+
+    Raises
+    ------
+    ValueError
+        If one has none.
+    """
+    found, also = np.unique(y).tolist(), np.unique(judged).tolist()
+    n = max(int(max(found + also)) + 1, 2)
+    if lacking := sorted(set(range(n)) - {int(each) for each in found}):
+        raise ValueError(f"`y` must hold every class in its training rows, was without the codes {lacking[:5]}.")
+    return n
+
+
+def _seen(rows: TrainingRows, name: str) -> tuple[int, ...]:
+    """Categories of a column, ascending.
+
+    Raises
+    ------
+    ValueError
+        If the column is not there, or holds anything but whole numbers that float32 keeps apart.
+    """
+    if name not in rows.names:
+        raise ValueError(
+            f"`categories` must name features of the learner ({', '.join(rows.names[:5])}, ...), was {name!r}."
+        )
+    values = rows.X[:, rows.names.index(name)]
+    values = np.unique(values[~np.isnan(values)])
+    wrong = values[(values != np.round(values)) | (np.abs(values) >= _LARGEST_CATEGORY)]
+    if len(wrong):
+        raise ValueError(
+            f"`categories` must name features of whole numbers, was {name!r} with {wrong[:3].tolist()}; take it out of "
+            "`categories`, or do not scale it."
+        )
+    return tuple(values.astype(int).tolist())
+
+
+def choose_device(wanted: str, library: Library) -> str:
+    """The device to grow on: "cpu" or "cuda".
+
+    Parameters
+    ----------
+    wanted : {"auto", "cpu", "cuda"}
+        "auto": CUDA where there is a device that the library can use.
+    library : Library
+
+    Raises
+    ------
+    ValueError
+        If CUDA is wanted and is not there.
+    """
+    if wanted == "cpu":
+        return "cpu"
+    lacking = (
+        "the installed library is built without CUDA"
+        if library.is_built_for_cuda is None
+        else "no CUDA device was found"
+        if count_cuda_devices() == 0
+        else ""
+        if library.is_built_for_cuda()
+        else "the installed library is built without CUDA"
+    )
+    if wanted == "cuda" and lacking:
+        raise ValueError(f"`device` must be there, was 'cuda', but {lacking}; use auto or cpu.")
+    return "cpu" if lacking else "cuda"
+
+
+def count_cuda_devices() -> int:
+    """CUDA devices that the driver of this machine shows; 0 without a driver."""
+    try:
+        driver = ctypes.CDLL("libcuda.so.1")
+    except OSError:
+        return 0
+    n = ctypes.c_int(0)
+    is_found = driver.cuInit(0) == 0 and driver.cuDeviceGetCount(ctypes.byref(n)) == 0
+    return n.value if is_found else 0
+
+
+SHARED_PARAMS: dict[str, Param] = {
+    "early_stopping_rounds": Number(
+        default=50,
+        low=1,
+        high=10_000,
+        is_whole=True,
+        meaning="rounds without a smaller loss on the validation rows after which training stops; the best round is kept",
+    ),
+    "device": Choice(
+        default="cpu",
+        names=("auto", "cpu", "cuda"),
+        meaning="where trees are grown; with auto or cuda the bits depend on the machine, predictions need no device",
+    ),
+    "categories": Listing(
+        item=Text(pattern=r"[A-Za-z][\w/]*"),
+        meaning="features that are categories, whole numbers; one that no training row had is unknown",
+    ),
+    "quantiles": Listing(
+        item=Number(default=0.5, low=0.001, high=0.999),
+        most=20,
+        meaning="quantiles that are predicted beside the mean, ascending, each by trees of its own; regression alone",
+    ),
+}
+
+
+def booster(
+    *,
+    name: str,
+    family: str,
+    library: Library,
+    params: Mapping[str, Param],
+    check: Callable[[Mapping[str, Any]], None] | None = None,
+) -> Learner:
+    """An entry of boosted trees.
+
+    Parameters
+    ----------
+    name, family : str
+    library : Library
+    params : mapping of str to Param
+        The library's own; those of `SHARED_PARAMS` are added.
+    check : callable, optional
+        Raises ValueError for parameters that make no sense together.
+    """
+
+    def build(given: Mapping[str, Any], setup: Setup) -> Boosted:
+        return Boosted(library, given, setup)
+
+    def check_all(given: Mapping[str, Any]) -> None:
+        _check_shared(given)
+        if check is not None:
+            check(given)
+
+    return Learner(
+        name=name,
+        family=family,
+        tasks=frozenset({"classification", "regression"}),
+        build=build,
+        params={**params, **{each: param for each, param in SHARED_PARAMS.items() if each not in params}},
+        format=ModelFormat("zip", save_boosted, load_boosted),
+        check=check_all,
+        outputs=_outputs,
+        is_keyed=True,
+        handles_missing=True,
+        needs_validation=True,
+        importances=_gains,
+        report=_report,
+    )
+
+
+def _check_shared(params: Mapping[str, Any]) -> None:
+    for name in ("quantiles", "categories"):
+        values = params[name]
+        if list(values) != sorted(set(values)):
+            raise ValueError(f"`{name}` must be ascending and without repetition, was {list(values)[:5]}.")
+
+
+def _outputs(params: Mapping[str, Any], task: Task) -> tuple[Output, ...]:
+    if task == "classification":
+        return ("classes",)
+    return ("point", "quantiles") if params["quantiles"] else ("point",)
+
+
+def save_boosted(estimator: Boosted) -> bytes:
+    """Every model in its library's own format, and what is known of the training rows, as one archive."""
+    library = estimator.library
+    files = {f"{name}.{library.extension}": library.save(model) for name, model in estimator.models.items()}
+    state = {"categories": estimator.categories, "n_classes": estimator.n_classes}
+    return pack({**files, _ROWS_FILE: json.dumps(state, sort_keys=True).encode()})
+
+
+def load_boosted(data: bytes, unfitted: Boosted) -> Boosted:
+    """Return trees that predict.
+
+    Damaged bytes can crash the process inside a library: check their sha256 before.
+
+    Raises
+    ------
+    ValueError
+        If the archive does not hold these models.
+    """
+    library = unfitted.library
+    names = {name: f"{name}.{library.extension}" for name in (_POINT, *unfitted.quantiles)}
+    files = unpack(data, [*names.values(), _ROWS_FILE])
+    try:
+        state = json.loads(files[_ROWS_FILE])
+        unfitted.categories = {str(name): tuple(map(int, seen)) for name, seen in state["categories"].items()}
+        unfitted.n_classes = int(state["n_classes"])
+    except (KeyError, TypeError, AttributeError, ValueError) as e:
+        raise ValueError(f"`data` must say in JSON what it was trained on, was {files[_ROWS_FILE][:60]!r}.") from e
+    unfitted.models = {name: library.load(files[file]) for name, file in names.items()}
+    return unfitted
+
+
+def _gains(estimator: Boosted, names: Sequence[str]) -> dict[str, float]:
+    """Gain of the splits on each feature."""
+    return sizes_by_name(estimator.library.gains(estimator.models[_POINT]), names)
+
+
+def _report(estimator: Boosted) -> dict[str, Any]:
+    """Best round and validation loss, of quantiles by their names."""
+    return {**estimator.grown[_POINT], **{name: estimator.grown[name] for name in estimator.quantiles}}

@@ -1,0 +1,181 @@
+"""LightGBM gradient-boosted trees, grown leaf by leaf, saved as LightGBM's text.
+
+References
+----------
+Ke et al. (2017), "LightGBM: A Highly Efficient Gradient Boosting Decision Tree", NeurIPS.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from hf_pipelines.research.learners.boosting import Data, Grown, Growth, Library, booster
+from hf_pipelines.research.params import Number
+
+# What a model was grown with, but not what it is.
+_NUMBER_OF_THREADS = re.compile(r"^\[num_threads: -?\d+\]$", flags=re.MULTILINE)
+
+
+def grow_lightgbm(growth: Growth) -> Grown:
+    """Grow trees; the bits do not depend on the number of threads."""
+    import lightgbm
+
+    params = _params(growth)
+
+    def dataset(data: Data, reference: Any = None) -> Any:
+        return lightgbm.Dataset(
+            data.X,
+            label=data.y,
+            weight=data.weight,
+            reference=reference,
+            params=params,
+            categorical_feature=list(growth.categories),
+        )
+
+    train = dataset(growth.train)
+    losses: dict[str, dict[str, list[float]]] = {}
+    try:
+        model = lightgbm.train(
+            params,
+            train,
+            num_boost_round=growth.params["n_estimators"],
+            valid_sets=[dataset(growth.validation, train)],
+            valid_names=["validation"],
+            callbacks=[
+                lightgbm.early_stopping(growth.patience, verbose=False),
+                lightgbm.record_evaluation(losses),
+            ],
+        )
+    except lightgbm.basic.LightGBMError as e:
+        raise ValueError(f"`learner` must be able to fit these rows, was lightgbm, which refuses: {e}.") from e
+    rounds = model.best_iteration
+    loss = losses["validation"][params["metric"]][rounds - 1]
+    # Rows are not needed any more.
+    return Grown(model=model.free_dataset(), rounds=rounds, loss=float(loss))
+
+
+def _params(growth: Growth) -> dict[str, Any]:
+    own = {name: value for name, value in growth.params.items() if name != "n_estimators"}
+    if growth.n_classes > 2:
+        aim = {"objective": "multiclass", "num_class": growth.n_classes, "metric": "multi_logloss"}
+    elif growth.n_classes:
+        aim = {"objective": "binary", "metric": "binary_logloss"}
+    elif growth.quantile is not None:
+        aim = {"objective": "quantile", "alpha": growth.quantile, "metric": "quantile"}
+    else:
+        aim = {"objective": "regression", "metric": "l2"}
+    return {
+        **own,
+        **aim,
+        # Rows are drawn anew for every tree.
+        "subsample_freq": 1,
+        "seed": growth.seed,
+        "num_threads": growth.n_threads,
+        "device_type": growth.device,
+        # Without these the sums, and so the trees, depend on the number of threads.
+        "deterministic": True,
+        "force_row_wise": True,
+        "verbosity": -1,
+    }
+
+
+def predict_lightgbm(model: Any, X: np.ndarray, categories: tuple[int, ...], n_threads: int) -> np.ndarray:
+    """Means, probabilities of the second of two classes, or probabilities of each of more."""
+    return np.asarray(model.predict(X, num_threads=n_threads))
+
+
+def save_lightgbm(model: Any) -> bytes:
+    """Return the trees as text; equal trees give equal bytes."""
+    text: str = model.model_to_string(num_iteration=model.best_iteration)
+    return _NUMBER_OF_THREADS.sub("[num_threads: 1]", text).encode()
+
+
+def load_lightgbm(data: bytes) -> Any:
+    """Return trees that predict; edited text can end the process."""
+    import lightgbm
+
+    try:
+        return lightgbm.Booster(model_str=data.decode())
+    except (lightgbm.basic.LightGBMError, UnicodeDecodeError) as e:
+        raise ValueError(f"`data` must be a model of LightGBM in text, was {data[:40]!r}.") from e
+
+
+def _gains(model: Any) -> np.ndarray:
+    return np.asarray(model.feature_importance("gain"))
+
+
+def _is_built_for_cuda() -> bool:
+    """Whether a tree can be grown there: the library has no other way to tell."""
+    import lightgbm
+
+    X = np.arange(64, dtype=np.float32)[:, None]
+    try:
+        lightgbm.train({"device_type": "cuda", "verbosity": -1}, lightgbm.Dataset(X, label=X[:, 0]), num_boost_round=1)
+    except lightgbm.basic.LightGBMError:
+        return False
+    return True
+
+
+def _check(params: Mapping[str, Any]) -> None:
+    depth, leaves = params["max_depth"], params["num_leaves"]
+    if 0 < depth < 20 and leaves > 2**depth:
+        raise ValueError(
+            f"`num_leaves` must be at most {2**depth}, the leaves of a tree of {depth} levels, was {leaves}; raise `max_depth` "
+            "or lower it."
+        )
+
+
+LIGHTGBM = booster(
+    name="lightgbm",
+    family="lightgbm",
+    library=Library(
+        extension="txt",
+        grow=grow_lightgbm,
+        predict=predict_lightgbm,
+        gains=_gains,
+        save=save_lightgbm,
+        load=load_lightgbm,
+        is_built_for_cuda=_is_built_for_cuda,
+    ),
+    params={
+        "n_estimators": Number(default=1_000, low=1, high=10_000, is_whole=True, meaning="trees at most"),
+        "num_leaves": Number(
+            default=31,
+            low=2,
+            high=4_096,
+            search=(4, 128),
+            is_log=True,
+            is_whole=True,
+            meaning="leaves of a tree at most",
+        ),
+        "max_depth": Number(default=-1, low=-1, high=100, is_whole=True, meaning="levels of a tree; -1: any"),
+        "learning_rate": Number(
+            default=0.05, low=1e-6, high=1.0, search=(0.01, 0.3), is_log=True, meaning="share of each tree that counts"
+        ),
+        "subsample": Number(default=0.8, low=0.01, high=1.0, search=(0.5, 1.0), meaning="share of rows for each tree"),
+        "colsample_bytree": Number(
+            default=0.8, low=0.01, high=1.0, search=(0.4, 1.0), meaning="share of features for each tree"
+        ),
+        "min_child_samples": Number(
+            default=20,
+            low=0,
+            high=1_000_000,
+            search=(5, 500),
+            is_log=True,
+            is_whole=True,
+            meaning="fewest rows in a leaf",
+        ),
+        "min_child_weight": Number(
+            default=1e-3, low=0.0, high=1e9, meaning="smallest sum of second derivatives in a leaf"
+        ),
+        "min_split_gain": Number(default=0.0, low=0.0, high=1e9, meaning="smallest gain of a split"),
+        "reg_alpha": Number(default=0.0, low=0.0, high=1e9, meaning="penalty on sizes of leaf values"),
+        "reg_lambda": Number(default=0.0, low=0.0, high=1e9, meaning="penalty on squares of leaf values"),
+        "max_bin": Number(default=255, low=2, high=65_536, is_whole=True, meaning="bins of a feature"),
+    },
+    check=_check,
+)
