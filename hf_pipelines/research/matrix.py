@@ -8,6 +8,7 @@ how features and labels are computed (`features`, `targets`), how rows are split
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import reduce
 
@@ -22,6 +23,48 @@ MATRIX_COLUMNS = [*KEY_COLUMNS, "label_start", "label_end", "target", "y", "weig
 # Of all matrices these, and of one with several labels a row which is which.
 RESERVED_COLUMNS = (*MATRIX_COLUMNS, HORIZON)
 MISSING = ("drop", "keep")
+
+# Of each labelled row its place in the features.
+_ROW = "row"
+
+
+@dataclass(frozen=True, eq=False)
+class LabelledRows:
+    """Labelled rows of feature groups, whose features are not copied: of a large universe that is most of the memory.
+
+    Attributes
+    ----------
+    labels : DataFrame
+        Keys, `label_start`, `label_end`, `target`, `y`, and `horizon` where the target gives several labels a row; `row`: the
+        place of the row in `features`.
+    features : DataFrame
+        One column per feature, as they were read; rows without a label too.
+    """
+
+    labels: pl.DataFrame
+    features: pl.DataFrame
+
+    @property
+    def height(self) -> int:
+        """Labelled rows."""
+        return self.labels.height
+
+    @property
+    def names(self) -> list[str]:
+        """Features, in their order."""
+        return self.features.columns
+
+    def filter(self, is_kept: pl.Expr) -> LabelledRows:
+        """Keep the rows where an expression over `labels` is true."""
+        return replace(self, labels=self.labels.filter(is_kept))
+
+    def feature(self, name: str) -> pl.Series:
+        """Values of a feature, one a labelled row: Float32, NaN where unknown."""
+        return self.features.select(_known(name))[name].gather(self.labels[_ROW])
+
+    def is_known(self, name: str) -> np.ndarray:
+        """Whether a feature is known, one a labelled row."""
+        return self.feature(name).is_finite().to_numpy()
 
 
 def build_matrix(
@@ -49,7 +92,7 @@ def label_features(
     target: Target,
     cutoff: datetime | None,
     sectors: Mapping[str, str] | None = None,
-) -> pl.DataFrame:
+) -> LabelledRows:
     """Join feature groups with the labels that ended before a cutoff.
 
     Parameters
@@ -68,10 +111,8 @@ def label_features(
 
     Returns
     -------
-    DataFrame
-        Keys, Float32 features in the order given (NaN: unknown), `label_start`, `label_end`, `target`, `y`, and `horizon`
-        where the target gives several labels a row. Rows
-        without a label before the cutoff and rows of reference symbols are left out.
+    LabelledRows
+        Rows without a label before the cutoff and rows of reference symbols are left out.
 
     Raises
     ------
@@ -80,21 +121,27 @@ def label_features(
         `features`.
     """
     _check_cutoff(cutoff)
-    joined = join_features([features] if isinstance(features, pl.DataFrame) else features)
-    labelled = joined.join(
-        _member_labels(bars, joined=joined, target=target, sectors=sectors), on=KEY_COLUMNS, how="inner"
+    joined = _side_by_side([features] if isinstance(features, pl.DataFrame) else features)
+    labels = _member_labels(
+        bars,
+        joined=_clean(joined) if target.needs.features else joined.select(KEY_COLUMNS),
+        target=target,
+        sectors=sectors,
     )
-    return labelled if cutoff is None else labelled.filter(pl.col("label_end") < cutoff)
+    if cutoff is not None:
+        labels = labels.filter(pl.col("label_end") < cutoff)
+    placed = joined.select(KEY_COLUMNS).with_row_index(_ROW).join(labels, on=KEY_COLUMNS, how="inner")
+    return LabelledRows(placed.select(pl.exclude(_ROW), _ROW), joined.drop(KEY_COLUMNS))
 
 
 def select_rows(
-    labelled: pl.DataFrame, *, target: Target, minimum_rows: int, weightings: Weightings = (), missing: str = "drop"
+    labelled: LabelledRows, *, target: Target, minimum_rows: int, weightings: Weightings = (), missing: str = "drop"
 ) -> pl.DataFrame:
     """Keep the labelled rows that a model may be trained on, and weigh them.
 
     Parameters
     ----------
-    labelled : DataFrame
+    labelled : LabelledRows
         From `label_features`.
     target : Target
         What it was labelled with.
@@ -116,18 +163,24 @@ def select_rows(
     ValueError
         If fewer than `minimum_rows` rows remain; the features that are unknown most often are named.
     """
-    names = feature_names(labelled)
-    kept = usable_rows(labelled, names, missing=missing)
-    if kept.height < max(minimum_rows, 1):
+    _check_missing(missing)
+    counts = np.zeros(labelled.height, dtype=np.uint32)
+    for name in labelled.names:
+        counts += labelled.is_known(name)
+    is_usable = counts == len(labelled.names) if missing == "drop" else counts > 0
+    n_usable = int(is_usable.sum())
+    if n_usable < max(minimum_rows, 1):
         raise ValueError(
             f"`features` must give at least {max(minimum_rows, 1)} labelled rows before the cutoff with "
-            f"{'every' if missing == 'drop' else 'a'} feature known, was {kept.height} of {labelled.height} labelled; "
+            f"{'every' if missing == 'drop' else 'a'} feature known, was {n_usable} of {labelled.height} labelled; "
             f"{_explain_unknown(labelled, missing=missing)}."
         )
-    weight = sample_weights(kept, weightings=weightings, target=target)
-    optional = [HORIZON] if HORIZON in kept.columns else []
-    matrix = kept.with_columns(weight=pl.Series(weight)).select(*MATRIX_COLUMNS, *optional, *names)
-    return matrix.sort("ts", "symbol", *optional)
+    kept = labelled.filter(pl.lit(pl.Series(is_usable)))
+    weight = pl.Series("weight", sample_weights(kept.labels, weightings=weightings, target=target))
+    optional = [HORIZON] if HORIZON in kept.labels.columns else []
+    kept = replace(kept, labels=kept.labels.with_columns(weight).sort("ts", "symbol", *optional))
+    # One feature after the other: the matrix is the only copy of them.
+    return pl.DataFrame([*kept.labels.select(*MATRIX_COLUMNS, *optional), *map(kept.feature, kept.names)])
 
 
 def usable_rows(frame: pl.DataFrame, names: Sequence[str], *, missing: str) -> pl.DataFrame:
@@ -142,18 +195,17 @@ def usable_rows(frame: pl.DataFrame, names: Sequence[str], *, missing: str) -> p
     missing : {"drop", "keep"}
         "drop": rows with every feature known. "keep": rows with any feature known, for learners that take NaN.
     """
-    if missing not in MISSING:
-        raise ValueError(f"`missing` must be one of {list(MISSING)}, was {missing!r}.")
+    _check_missing(missing)
     is_known = pl.col(list(names)).is_finite()
     return frame.filter(pl.all_horizontal(is_known) if missing == "drop" else pl.any_horizontal(is_known))
 
 
-def unknown_counts(labelled: pl.DataFrame) -> pl.DataFrame:
+def unknown_counts(labelled: LabelledRows) -> pl.DataFrame:
     """How often each feature is unknown.
 
     Parameters
     ----------
-    labelled : DataFrame
+    labelled : LabelledRows
         From `label_features`.
 
     Returns
@@ -162,15 +214,15 @@ def unknown_counts(labelled: pl.DataFrame) -> pl.DataFrame:
         `feature`, `unknown` (rows where it is NaN), `alone` (rows where nothing else is: they would be complete
         without the feature); features that are always known are left out, most unknown first, then by name.
     """
-    names = feature_names(labelled)
-    is_unknown = labelled.select(~pl.col(names).is_finite()).to_numpy()
-    is_alone = is_unknown.sum(axis=1) == 1
+    of_row = np.zeros(labelled.height, dtype=np.uint32)
+    for name in labelled.names:
+        of_row += ~labelled.is_known(name)
+    is_alone = of_row == 1
+    unknown = ((name, ~labelled.is_known(name)) for name in (labelled.names if of_row.any() else []))
     counts = pl.DataFrame(
-        {
-            "feature": names,
-            "unknown": is_unknown.sum(axis=0, dtype=np.int64),
-            "alone": is_unknown[is_alone].sum(axis=0, dtype=np.int64),
-        }
+        [(name, int(each.sum()), int((each & is_alone).sum())) for name, each in unknown],
+        schema={"feature": pl.String, "unknown": pl.Int64, "alone": pl.Int64},
+        orient="row",
     )
     return counts.filter(pl.col("unknown") > 0).sort("unknown", "feature", descending=[True, False])
 
@@ -178,8 +230,8 @@ def unknown_counts(labelled: pl.DataFrame) -> pl.DataFrame:
 def constant_features(matrix: pl.DataFrame) -> list[str]:
     """Features that take one value, or none, over the rows: nothing can be learned from them."""
     names = feature_names(matrix)
-    known = matrix.select(pl.col(names).fill_nan(None))
-    spread = known.select(pl.all().min() == pl.all().max()).row(0)
+    known = pl.col(names).fill_nan(None)
+    spread = matrix.select(known.min() == known.max()).row(0)
     return [name for name, is_one in zip(names, spread, strict=True) if is_one is None or is_one]
 
 
@@ -221,6 +273,11 @@ def join_features(groups: Sequence[pl.DataFrame]) -> pl.DataFrame:
         If there is no group or no feature, a key column is missing, a feature occurs twice, a key is
         duplicated, or the groups do not hold the same rows (one of them is half loaded).
     """
+    return _clean(_side_by_side(groups))
+
+
+def _side_by_side(groups: Sequence[pl.DataFrame]) -> pl.DataFrame:
+    """Feature groups joined on their keys, values as they are; without a copy where all have the same rows in the same order."""
     names = [name for group in groups for name in group.columns if name not in KEY_COLUMNS]
     if not names:
         raise ValueError("`features` must hold at least one feature column, was empty.")
@@ -229,6 +286,9 @@ def join_features(groups: Sequence[pl.DataFrame]) -> pl.DataFrame:
         raise ValueError(f"`features` must name each feature once and none like a matrix column, was {repeated[:5]}.")
     for group in groups:
         _check_keys(group, "features")
+    first, *others = groups
+    if all(other.select(KEY_COLUMNS).equals(first.select(KEY_COLUMNS)) for other in others):
+        return first.hstack([column for other in others for column in other.drop(KEY_COLUMNS)])
     joined = reduce(lambda left, right: left.join(right, on=KEY_COLUMNS, how="inner"), groups)
     heights = [group.height for group in groups]
     if any(height != joined.height for height in heights):
@@ -236,9 +296,18 @@ def join_features(groups: Sequence[pl.DataFrame]) -> pl.DataFrame:
             f"`features` must hold the same rows in every group, was {heights} rows with {joined.height} in "
             "common; recompute the group that is short."
         )
+    return joined
+
+
+def _clean(joined: pl.DataFrame) -> pl.DataFrame:
+    return joined.with_columns(_known(*(name for name in joined.columns if name not in KEY_COLUMNS)))
+
+
+def _known(*names: str) -> pl.Expr:
+    """Features as Float32, NaN for all that is no number."""
     # Cast first: 1e39 is infinite as a Float32.
     value = pl.col(names).cast(pl.Float32)
-    return joined.with_columns(pl.when(value.is_finite()).then(value).otherwise(float("nan")).cast(pl.Float32))
+    return pl.when(value.is_finite()).then(value).otherwise(float("nan")).cast(pl.Float32)
 
 
 def feature_names(matrix: pl.DataFrame) -> list[str]:
@@ -271,15 +340,20 @@ def _require_columns(frame: pl.DataFrame, needed: Sequence[str], label: str) -> 
         raise ValueError(f"`{label}` must have the columns {list(needed)}, was without {missing}.")
 
 
+def _check_missing(missing: str) -> None:
+    if missing not in MISSING:
+        raise ValueError(f"`missing` must be one of {list(MISSING)}, was {missing!r}.")
+
+
 def _check_cutoff(cutoff: datetime | None) -> None:
     if cutoff is not None and cutoff.tzinfo is None:
         raise ValueError(f"`cutoff` must carry a time zone, was {cutoff}; use UTC.")
 
 
-def _explain_unknown(labelled: pl.DataFrame, *, missing: str) -> str:
+def _explain_unknown(labelled: LabelledRows, *, missing: str) -> str:
     """Which features cost the rows, and what can be done."""
     counts = unknown_counts(labelled)
-    if labelled.is_empty() or counts.is_empty():
+    if not labelled.height or counts.is_empty():
         return "widen the window of weeks"
     shown = ", ".join(f"{name} ({n} of {labelled.height})" for name, n, _ in counts.head(5).rows())
     more = f" and {counts.height - 5} more" if counts.height > 5 else ""

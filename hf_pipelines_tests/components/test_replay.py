@@ -569,7 +569,8 @@ def test_training_matrix_with_labels_of_its_own_week_is_rejected(copied, monkeyp
     label = MATRIX.label_features
 
     def keep_labels_that_end_later(*args, cutoff, **options):
-        return label(*args, cutoff=None, **options).with_columns(label_end=pl.col("label_end") + timedelta(days=4))
+        labelled = label(*args, cutoff=None, **options)
+        return replace(labelled, labels=labelled.labels.with_columns(label_end=pl.col("label_end") + timedelta(days=4)))
 
     monkeypatch.setattr(MATRIX, "label_features", keep_labels_that_end_later)
     run = copied.run("ranking/training_matrix", "2012-04-01")

@@ -211,3 +211,17 @@ def test_build_matrix_nothing_before_cutoff_raises():
 def test_build_matrix_bad_argument_raises(change, message):
     with pytest.raises(ValueError, match=message):
         build(numbered(), **change)
+
+
+def test_rows_are_gathered_once_from_groups_of_any_order_and_type():
+    # Alone, in the same order (no join is needed), and in another one, with a value that is infinite as a Float32 only.
+    other = group(z=list(range(10))).with_columns(pl.col("z").cast(pl.Float64).replace(4.0, 1e39))
+    same, mixed = build([numbered(), other], missing="keep"), build([numbered(), other[::-1]], missing="keep")
+    assert_frame_equal(same, mixed)
+    joined = join_features([numbered(), other])
+    assert_frame_equal(
+        same.select("symbol", "session", "ts", "x", "z"),
+        joined.join(same, on=["symbol", "ts"], how="semi").sort("ts", "symbol"),
+    )
+    # The fifth value is of A's last row, which has no label.
+    assert joined["z"].is_nan().sum() == 1 and same["z"].is_nan().sum() == 0

@@ -94,7 +94,9 @@ def training_matrix(plan: StrategyPlan) -> Stage:
             "mean_target": float(matrix["target"].to_numpy().mean()),
             "labelled_rows": labelled.height,
             "dropped_rows": labelled.height - matrix.height,
-            "symbols_without_rows": ", ".join(sorted({*labelled["symbol"].unique()} - {*matrix["symbol"].unique()})),
+            "symbols_without_rows": ", ".join(
+                sorted({*labelled.labels["symbol"].unique()} - {*matrix["symbol"].unique()})
+            ),
         }
         if plan.holdout is not None:
             metadata["held_out_weeks"] = n_held_out
