@@ -147,6 +147,23 @@ CASES = [
         ["`max_train_sessions` must be at least `min_train_sessions` (9), was 3"], id="splitter params that contradict",
     ),
     pytest.param(
+        RANKING, "horizon_bars: 10", "horizon_bars: 780",
+        ["`target` must look less than the 7", " bars ahead that 156 `training.weeks` of market us_tech hold at most, was 780"],
+        id="horizon longer than the window",
+    ),
+    pytest.param(
+        DIRECTION, "type: direction\n    horizon_bars: 5\n    params: {upper: 0.01, lower: -0.01}",
+        "type: volatility_direction\n    horizon_bars: 5\n    params: {volatility_bars: 9000}",
+        ["`target` must look at fewer bars than the 3", " that market us_tech has in all, was 9000 before a row and 5 after it"],
+        id="more history than there is",
+    ),
+    pytest.param(
+        DIRECTION, "    n_splits: 5", "    test_sessions: 200",
+        ["`n_splits` blocks of 200 sessions must leave 60 to train on", "was 5 with 7", "So many sessions are the most that 156 "
+         "`training.weeks` of market us_tech hold."],
+        id="blocks longer than the window",
+    ),
+    pytest.param(
         RANKING, "  signal:", "  diagnostics: {permutations: 18, learning_curve: [0.5, 1.0]}\n  signal:",
         ["`diagnostics.permutations` must be 0, or from 19 to 1,000, was 18; of fewer no gap is among the 5 % largest",
          "`diagnostics.learning_curve` must be at most 50 different shares above 0 and below 1, was [0.5, 1.0]"],

@@ -15,6 +15,9 @@ import hf_pipelines.research
 from hf_pipelines.components.source_races import compute_settled
 from hf_pipelines.components.stage import Stage
 
+# Modules of pictures, messages and the guard.
+NO_CONTENT = ("plots.py", "overfitting_plots.py", "overfitting_signs.py", "wording.py", "replay.py")
+
 # Of a kernel that is not compiled yet.
 OF_THE_COMPILER = ("LazyKernel.dispatcher", "LazyKernel._numba_type_", "_called_files", "_stamp_with_called")
 
@@ -55,7 +58,7 @@ def unseen(called: Mapping[str, set[CodeType]], stages: Mapping[str, Stage]) -> 
             # Written by a dataclass, a part of the function around it, or of pictures, messages, the guard and the
             # compiler of a kernel, which the first test of a process meets: no content.
             if not code.co_filename.startswith("<")
-            and Path(code.co_filename).name not in ("plots.py", "wording.py", "replay.py")
+            and Path(code.co_filename).name not in NO_CONTENT
             and code.co_qualname not in OF_THE_COMPILER
             and not re.search(r"<(listcomp|genexpr|dictcomp|setcomp|lambda)>$|<locals>", code.co_qualname)
         )

@@ -35,6 +35,7 @@ from hf_pipelines.components.strategy_stages.plan import (
     SplitterPlan,
     StrategyPlan,
 )
+from hf_pipelines.components.strategy_window import misfits
 from hf_pipelines.components.yaml_files import component_of
 from hf_pipelines.components.yaml_lines import line_of
 from hf_pipelines.research.backtest import ENGINES, asked_of_engine, require_capable
@@ -283,6 +284,8 @@ class Strategy(dg.Component, dg.Model, dg.Resolvable):
     def build_defs(self, context: dg.ComponentLoadContext) -> dg.Definitions:
         market = self._load_market(context)
         plan = self.plan(market)
+        for field, fault in misfits(plan):
+            raise ValueError(f"{line_of(context.path, field)}: {fault}")
         stages = build_stages(plan)
         versions = {**code_versions(market), **{stage.asset: stage.code_version for stage in stages}}
         issues = [stage.asset for stage in stages if stage.kind == SIGNALS]

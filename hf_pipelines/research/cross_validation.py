@@ -9,11 +9,13 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 import numpy as np
 import polars as pl
 
 from hf_pipelines.research.bars import KEY_COLUMNS
+from hf_pipelines.research.fan_out import side_by_side
 from hf_pipelines.research.learners import (
     LEARNERS,
     LearnerChoice,
@@ -142,14 +144,12 @@ def cross_validate(
     Raises
     ------
     ValueError
-        If learner and target do not fit, or training rows of a fold lack a class.
+        If learner and target do not fit, or training rows of a fold lack a class or have one value alone.
     """
-    from joblib import Parallel, delayed
-
     task = _check_task(learner, target, matrix)
     folds = _folds(splitter, matrix)
     y = matrix["y"].to_numpy()
-    _check_classes({fold.place: y[fold.train] for fold in folds}, target)
+    _check_labels({fold.place: y[fold.train] for fold in folds}, target)
     rows = _training_rows(matrix)
     labels = matrix.select(name for name in WEIGHED_COLUMNS if name in matrix.columns)
 
@@ -161,7 +161,7 @@ def cross_validate(
         return _predict_fold(pipeline, matrix, fold=fold, target=target, missing=missing), dict(pipeline.report())
 
     with _one_blas_thread():
-        done = Parallel(n_jobs=n_jobs, prefer="threads")(delayed(run)(fold) for fold in folds)
+        done = list(side_by_side([partial(run, fold) for fold in folds], n_jobs=n_jobs))
     results = [predicted for predicted, _ in done]
     unpredicted = _count_unpredicted(folds, results, learner=learner)
     predictions = pl.concat(results)
@@ -217,7 +217,7 @@ def fit_final(
     """
     task = _check_task(learner, target, matrix)
     rows = _training_rows(matrix)
-    _check_classes({"the matrix": rows.y}, target)
+    _check_labels({"the matrix": rows.y}, target)
     setup = Setup(task, seed=seed, n_threads=n_threads, progress=progress)
     return _fit(learner, rows, setup, place="the matrix", target=target, validation_share=validation_share)
 
@@ -262,7 +262,7 @@ def _fit(
     if learner.needs_validation:
         fit, held = cut_validation(rows.keys, share=validation_share)
         rows, validation = rows.take(fit), rows.take(held)
-        _check_classes({f"{place} without its validation rows": rows.y}, target)
+        _check_labels({f"{place} without its validation rows": rows.y}, target)
     with _one_blas_thread():
         return pipeline.fit(rows, validation)
 
@@ -423,7 +423,15 @@ def _check_task(learner: LearnerChoice, target: Target, matrix: pl.DataFrame) ->
     return task
 
 
-def _check_classes(y_by_place: Mapping[str, np.ndarray], target: Target) -> None:
+def _check_labels(y_by_place: Mapping[str, np.ndarray], target: Target) -> None:
+    if not target.is_classification:
+        constant = [f"{y[0]:g} in all of {place}" for place, y in y_by_place.items() if len(y) and (y == y[0]).all()]
+        if constant:
+            raise ValueError(
+                f"`target` must give training rows more than one value, was {target.name!r} with {'; '.join(constant[:5])}; look at "
+                "the bars, which may not move, or take another target."
+            )
+        return
     lacking = [
         f"{place} lacks {[name for code, name in enumerate(target.classes) if code not in y]}"
         for place, y in y_by_place.items()
@@ -431,6 +439,6 @@ def _check_classes(y_by_place: Mapping[str, np.ndarray], target: Target) -> None
     ]
     if lacking:
         raise ValueError(
-            f"training rows must hold every class of target {target.name!r}, was not so: "
-            f"{'; '.join(lacking[:5])}; bring its thresholds closer to the returns or widen the window."
+            f"`target` must give training rows of every class, was {target.name!r} where {'; '.join(lacking[:5])}; bring its "
+            "thresholds closer to the returns or widen the window."
         )

@@ -20,6 +20,7 @@ import numpy.typing as npt
 import polars as pl
 
 from hf_pipelines.research.cross_validation import cross_validate
+from hf_pipelines.research.fan_out import side_by_side
 from hf_pipelines.research.label_permutation import permute_labels
 from hf_pipelines.research.learners import LearnerChoice
 from hf_pipelines.research.metrics import classification_metrics, mean_information_coefficient, regression_metrics
@@ -41,6 +42,9 @@ _CLASSES = {
     "brier": False,
 }
 IS_HIGHER_BETTER = {**_RANKS, **_VALUES, **_CLASSES}
+
+# One in so many gaps of a learner that learned nothing false is called too large.
+FLAGGED_SHARE = 0.05
 
 # Kinds of fits in `Overfitting.scores`.
 CHOSEN, PERMUTED, LEARNING, VALIDATION = "chosen", "permuted", "learning_curve", "validation_curve"
@@ -72,11 +76,6 @@ class Diagnostics:
     parameter: str = ""
     candidates: tuple[tuple[Any, LearnerChoice], ...] = ()
     chosen_value: Any = None
-
-    @property
-    def is_asked(self) -> bool:
-        """Whether anything is."""
-        return bool(self.permutations or self.train_shares or self.candidates)
 
     def count_fits(self, n_folds: int) -> int:
         """Fits that are made, those of the cross-validation itself not counted."""
@@ -295,6 +294,25 @@ def nearest_sessions(times: SessionTimes, train: Rows, test: Rows, *, share: flo
     return train[np.isin(times.code[train], kept)]
 
 
+def gaps_by_fold(found: Overfitting) -> pl.DataFrame:
+    """Columns for the fold metrics: `fold`, `train_<score>`, `gap` and, of permuted labels, `permuted_gap_95`."""
+    chosen = found.scores.filter(kind=CHOSEN).select(
+        "fold", pl.col("train_score").alias(f"train_{found.asked.score}"), "gap"
+    )
+    permuted = found.scores.filter(kind=PERMUTED)
+    if permuted.is_empty():
+        return chosen
+    limits = [upper_limit(permuted.filter(fold=fold)["gap"].to_numpy()) for fold in chosen["fold"]]
+    return chosen.with_columns(permuted_gap_95=pl.Series(limits))
+
+
+def upper_limit(values: npt.NDArray[np.float64]) -> float:
+    """Value that one more of the same kind exceeds with a probability of `FLAGGED_SHARE` at most."""
+    n = len(values)
+    at = min(math.ceil((1.0 - FLAGGED_SHARE) * (n + 1) - 1e-9), n)
+    return float(np.sort(values)[at - 1])
+
+
 def _permuted(
     run: _Run,
     times: SessionTimes,
@@ -306,7 +324,6 @@ def _permuted(
     n_jobs: int,
 ) -> Iterator[list[dict[str, Any]]]:
     """Scores of each permutation and fold, fits side by side."""
-    from joblib import Parallel, delayed
 
     def fit(number: int, fold: _Fold) -> list[dict[str, Any]]:
         rng = np.random.default_rng([seed, number, fold.number])
@@ -315,7 +332,7 @@ def _permuted(
         return run.rows(PERMUTED, number, [fold], learner, matrix=matrix)
 
     tasks = [partial(fit, number, fold) for number in range(n) for fold in folds]
-    yield from Parallel(n_jobs=n_jobs, prefer="threads", return_as="generator")(delayed(task)() for task in tasks)
+    yield from side_by_side(tasks, n_jobs=n_jobs)
 
 
 def _one_blas_thread() -> Any:

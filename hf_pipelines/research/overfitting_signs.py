@@ -21,13 +21,12 @@ from hf_pipelines.research.overfitting import (
     PERMUTED,
     VALIDATION,
     Overfitting,
+    upper_limit,
 )
 
 # Scores that are 0 by chance.
 SIGNED = ("information_coefficient", "linear_information_coefficient", "r2")
 
-# One in so many gaps of a learner that learned nothing false is called too large.
-FLAGGED_SHARE = 0.05
 # More of the way from chance to a perfect training score than this, and most of what is seen in training is noise.
 MEMORISING_SHARE = 0.5
 # Fewer cannot say that a gap is among the 5 % largest.
@@ -80,7 +79,7 @@ def judge_gap(found: Overfitting) -> GapTest:
     if of_each.height < LEAST_PERMUTATIONS:
         raise ValueError(f"`permutations` must be at least {LEAST_PERMUTATIONS} to judge a gap, was {of_each.height}.")
     gap, gaps = _mean(chosen, "gap"), of_each["gap"].to_numpy()
-    limit = _upper_limit(gaps)
+    limit = upper_limit(gaps)
     perfect = 1.0 if IS_HIGHER_BETTER[found.asked.score] else 0.0
     chance = _mean(permuted, "test_score")
     # No score is better than perfect; where chance is, there is nothing to learn by heart.
@@ -95,18 +94,6 @@ def judge_gap(found: Overfitting) -> GapTest:
         memorised_share=share,
         is_memorising=share > MEMORISING_SHARE,
     )
-
-
-def gaps_by_fold(found: Overfitting) -> pl.DataFrame:
-    """Columns for the fold metrics: `fold`, `train_<score>`, `gap` and, of permuted labels, `permuted_gap_95`."""
-    chosen = found.scores.filter(kind=CHOSEN).select(
-        "fold", pl.col("train_score").alias(f"train_{found.asked.score}"), "gap"
-    )
-    permuted = found.scores.filter(kind=PERMUTED)
-    if permuted.is_empty():
-        return chosen
-    limits = [_upper_limit(permuted.filter(fold=fold)["gap"].to_numpy()) for fold in chosen["fold"]]
-    return chosen.with_columns(permuted_gap_95=pl.Series(limits))
 
 
 def learning_curve(found: Overfitting) -> pl.DataFrame:
@@ -212,13 +199,6 @@ def stability_in_words(found: Mapping[str, float], *, score: str) -> str:
         f"{score} from {found['lowest']:.3g} to {found['highest']:.3g} over {n_known} folds{undefined}, mean {found['mean']:.3g}"
         f"{spread}{signs}."
     )
-
-
-def _upper_limit(values: npt.NDArray[np.float64]) -> float:
-    """Value that one more of the same kind exceeds with a probability of `FLAGGED_SHARE` at most."""
-    n = len(values)
-    at = min(math.ceil((1.0 - FLAGGED_SHARE) * (n + 1) - 1e-9), n)
-    return float(np.sort(values)[at - 1])
 
 
 def _mean(frame: pl.DataFrame, column: str) -> float:

@@ -270,6 +270,28 @@ def test_cross_validate_fold_without_a_class_raises_naming_it():
         validate(matrix, "xgboost_classifier")
 
 
+def test_labels_that_are_all_equal_are_refused_naming_the_fold_and_the_value():
+    matrix = random_matrix(RETURN)
+    still = matrix.with_columns(y=pl.when(pl.col("ts") < matrix["ts"][210]).then(0.0).otherwise("y"))
+    with pytest.raises(
+        ValueError, match=r"`target` must give .* more than one value, was 'forward_return' with 0 in all of fold 0; "
+    ):
+        validate(still, "ridge")
+    with pytest.raises(ValueError, match="with 0 in all of the matrix; look at the bars"):
+        fit_final(matrix.with_columns(y=pl.lit(0.0)), learner=chosen("ridge"), target=RETURN, seed=0)
+
+
+def test_cross_validate_fault_in_a_fold_is_one_line_for_any_number_of_jobs():
+    greedy = choose_learner("nearest_neighbours", {"n_neighbors": 100_000})
+    for n_jobs in (1, 2):
+        with pytest.raises(
+            ValueError, match="`n_neighbors` must be at most the .* training rows, was 100000"
+        ) as caught:
+            validate(random_matrix(RETURN), greedy, target=RETURN, n_jobs=n_jobs)
+        # Of another thread joblib would show its traceback as the cause.
+        assert caught.value.__cause__ is None
+
+
 def test_fit_final_matrix_without_a_class_raises_naming_it():
     matrix = random_matrix(DIRECTION).filter(pl.col("y") != 2)
     with pytest.raises(ValueError, match=r"the matrix lacks \['up'\]"):

@@ -17,13 +17,13 @@ from hf_pipelines.research.overfitting import (
     Diagnostics,
     Overfitting,
     diagnose,
+    gaps_by_fold,
     nearest_sessions,
     score_predictions,
     scores_of,
 )
 from hf_pipelines.research.overfitting_signs import (
     gap_in_words,
-    gaps_by_fold,
     judge_gap,
     learning_curve,
     stability,

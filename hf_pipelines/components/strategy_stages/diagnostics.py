@@ -14,10 +14,9 @@ import polars as pl
 from hf_pipelines.components.display import parquet_bytes, picture
 from hf_pipelines.components.stage_run import StageRun
 from hf_pipelines.components.strategy_stages.plan import StrategyPlan
-from hf_pipelines.research.overfitting import Overfitting, diagnose
+from hf_pipelines.research.overfitting import Overfitting, diagnose, gaps_by_fold
 from hf_pipelines.research.overfitting_signs import (
     gap_in_words,
-    gaps_by_fold,
     judge_gap,
     learning_curve,
     stability,
@@ -69,7 +68,7 @@ def diagnose_week(
         Fits at a time.
     """
     asked = plan.diagnostics
-    if not asked.is_asked:
+    if not plan.asks_for_diagnostics:
         return Diagnosed(
             fold_metrics, metadata={"overfitting": NOT_ASKED, **_evenness(fold_metrics, score=asked.score)}
         )
@@ -105,13 +104,13 @@ def diagnose_week(
 
 def diagnosing_functions(plan: StrategyPlan) -> tuple[Callable[..., Any], ...]:
     """Functions that make what diagnostics add to the content; for code versions."""
-    return (diagnose, gaps_by_fold) if plan.diagnostics.is_asked else ()
+    return (diagnose, gaps_by_fold) if plan.asks_for_diagnostics else ()
 
 
 def diagnostics_fields(plan: StrategyPlan) -> dict[str, Any]:
     """What diagnostics are asked for, as it enters code versions: nothing if none are."""
     asked = plan.diagnostics
-    if not asked.is_asked:
+    if not plan.asks_for_diagnostics:
         return {}
     values = [value for value, _ in asked.candidates]
     return {"diagnostics": [asked.score, asked.permutations, list(asked.train_shares), asked.parameter, values]}

@@ -122,6 +122,12 @@ class StrategyPlan:
     holdout: Holdout | None = None
 
     @property
+    def asks_for_diagnostics(self) -> bool:
+        """Whether cross-validation makes more fits than its own."""
+        asked = self.diagnostics
+        return bool(asked.permutations or asked.train_shares or asked.candidates)
+
+    @property
     def history_weeks(self) -> int:
         """Weeks of bars before those of the training rows that labels look back on."""
         n_bars = self.target.needs.history_bars

@@ -89,7 +89,8 @@ def past_folds(
         test = np.flatnonzero((times.code >= block.start) & (times.code < block.stop))
         if not len(test):
             raise ValueError(
-                f"test blocks must hold a session each, was none in fold {fold}; ask for longer blocks, or for fewer."
+                f"`test` must be long enough for a session in each block, was not in fold {fold}; ask for longer blocks, or for "
+                "fewer."
             )
         known_before = times.first_ts[block.start - embargo_sessions]
         is_past = (times.code >= block.first_train) & (times.code < block.start) & (times.rows.end < known_before)

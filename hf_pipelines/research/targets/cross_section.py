@@ -107,14 +107,21 @@ def label_excess(bars: pl.DataFrame, params: Params) -> pl.DataFrame:
 
     `y` and `target` are the total return until the close `horizon_bars` times of the market later, less the mean of all members
     that have a bar at the row's time (the row's own symbol too), of those of its sector, or the return of the benchmark until
-    the same close. A row without a sector, or alone in it, has no label, nor has one whose benchmark has no bar.
+    the same close. A row without a sector, or alone in it, has no label, nor has one whose benchmark has no bar, nor the
+    benchmark itself where it is a member.
     """
     bars = bars.sort("symbol", "ts")
     grid = _grid(bars, params["horizon_bars"])
     symbols = bars["symbol"].unique(maintain_order=True)
+    is_member = np.ones(len(symbols), dtype=bool)
+    if "role" in bars.columns:
+        roles = bars.group_by("symbol", maintain_order=True).agg(pl.col("role").last())["role"]
+        is_member = (roles == "member").to_numpy()
     if params["over"] == "benchmark":
         if params["benchmark"] not in symbols:
             raise ValueError(f"`benchmark` must have bars, was {params['benchmark']!r}, which has none.")
+        # Its own excess is 0 by definition: nothing to learn.
+        is_member &= (symbols != params["benchmark"]).to_numpy()
         base = np.broadcast_to(grid.returned[symbols.to_list().index(params["benchmark"])], grid.returned.shape)
     else:
         base = np.full_like(grid.returned, np.nan)
@@ -123,10 +130,6 @@ def label_excess(bars: pl.DataFrame, params: Params) -> pl.DataFrame:
             total = np.where(known, grid.returned[members], 0.0).sum(axis=0)
             n_known = known.sum(axis=0)
             base[members] = np.where(n_known >= LEAST_MEMBERS, total / np.maximum(n_known, 1), np.nan)
-    is_member = np.ones(len(symbols), dtype=bool)
-    if "role" in bars.columns:
-        roles = bars.group_by("symbol", maintain_order=True).agg(pl.col("role").last())["role"]
-        is_member = (roles == "member").to_numpy()
     excess = grid.returned - base
     is_labelled = grid.is_labelled & ~np.isnan(excess) & is_member[:, None]
     labels = _labels(bars, grid, excess, is_labelled=is_labelled, n_ahead=params["horizon_bars"])

@@ -91,6 +91,12 @@ def test_excess_over_the_benchmark_by_hand_labels_members_alone():
     assert sorted(build_labels(gone, target)["ts"].unique()) == [close_of(2)]
 
 
+def test_excess_over_a_benchmark_that_is_a_member_labels_the_others_alone():
+    bars = plain_bars({**CLOSES, "SPX": [1000.0, 1010.0, 1020.0, 1010.0]})
+    target = build_target("excess_return", horizon_bars=2, params={"over": "benchmark", "benchmark": "SPX"})
+    assert y_of(build_labels(bars, target), 1) == pytest.approx({"A": 0.18, "B": 0.08, "C": -0.12, "D": -0.02})
+
+
 @pytest.mark.parametrize(
     ("params", "message"),
     [
