@@ -63,8 +63,12 @@ class LabelledRows:
         return self.features.select(_known(name))[name].gather(self.labels[_ROW])
 
     def is_known(self, name: str) -> np.ndarray:
-        """Whether a feature is known, one a labelled row."""
-        return self.feature(name).is_finite().to_numpy()
+        """Whether a feature is known, one a row of `features`: read in their order, which is many times faster."""
+        return self.features.select(_known(name).is_finite())[name].to_numpy()
+
+    def n_labels(self) -> np.ndarray:
+        """Labelled rows of each row of `features`."""
+        return np.bincount(self.labels[_ROW].to_numpy(), minlength=self.features.height)
 
 
 def build_matrix(
@@ -164,10 +168,11 @@ def select_rows(
         If fewer than `minimum_rows` rows remain; the features that are unknown most often are named.
     """
     _check_missing(missing)
-    counts = np.zeros(labelled.height, dtype=np.uint32)
+    counts = np.zeros(labelled.features.height, dtype=np.uint32)
     for name in labelled.names:
         counts += labelled.is_known(name)
-    is_usable = counts == len(labelled.names) if missing == "drop" else counts > 0
+    is_wanted = counts == len(labelled.names) if missing == "drop" else counts > 0
+    is_usable = is_wanted[labelled.labels[_ROW].to_numpy()]
     n_usable = int(is_usable.sum())
     if n_usable < max(minimum_rows, 1):
         raise ValueError(
@@ -214,13 +219,14 @@ def unknown_counts(labelled: LabelledRows) -> pl.DataFrame:
         `feature`, `unknown` (rows where it is NaN), `alone` (rows where nothing else is: they would be complete
         without the feature); features that are always known are left out, most unknown first, then by name.
     """
-    of_row = np.zeros(labelled.height, dtype=np.uint32)
+    n_labels = labelled.n_labels()
+    of_row = np.zeros(labelled.features.height, dtype=np.uint32)
     for name in labelled.names:
         of_row += ~labelled.is_known(name)
-    is_alone = of_row == 1
+    n_alone = np.where(of_row == 1, n_labels, 0)
     unknown = ((name, ~labelled.is_known(name)) for name in (labelled.names if of_row.any() else []))
     counts = pl.DataFrame(
-        [(name, int(each.sum()), int((each & is_alone).sum())) for name, each in unknown],
+        [(name, int(n_labels[each].sum()), int(n_alone[each].sum())) for name, each in unknown],
         schema={"feature": pl.String, "unknown": pl.Int64, "alone": pl.Int64},
         orient="row",
     )
@@ -284,11 +290,16 @@ def _side_by_side(groups: Sequence[pl.DataFrame]) -> pl.DataFrame:
     repeated = sorted({name for name in names if names.count(name) > 1 or name in RESERVED_COLUMNS})
     if repeated:
         raise ValueError(f"`features` must name each feature once and none like a matrix column, was {repeated[:5]}.")
-    for group in groups:
-        _check_keys(group, "features")
     first, *others = groups
-    if all(other.select(KEY_COLUMNS).equals(first.select(KEY_COLUMNS)) for other in others):
+    _check_keys(first, "features")
+    for other in others:
+        _require_columns(other, KEY_COLUMNS, "features")
+    others_in_order = [other.select(KEY_COLUMNS).equals(first.select(KEY_COLUMNS)) for other in others]
+    if all(others_in_order):
         return first.hstack([column for other in others for column in other.drop(KEY_COLUMNS)])
+    for other, is_in_order in zip(others, others_in_order, strict=True):
+        if not is_in_order:
+            _check_keys(other, "features")
     joined = reduce(lambda left, right: left.join(right, on=KEY_COLUMNS, how="inner"), groups)
     heights = [group.height for group in groups]
     if any(height != joined.height for height in heights):
