@@ -10,6 +10,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
+from hf_pipelines.research.learners.boosting import Data, Grown, Growth, Library, booster
 from hf_pipelines.research.learners.learner import Estimator, Learner, ModelFormat, Setup, sizes_by_name
 from hf_pipelines.research.params import Choice, Number
 
@@ -69,4 +72,119 @@ XGBOOST = Learner(
     format=ModelFormat("ubj", save_xgboost, load_xgboost),
     handles_missing=True,
     importances=_gains,
+)
+
+
+def grow_xgboost(growth: Growth) -> Grown:
+    """Grow trees until the validation rows get no better."""
+    import xgboost
+
+    own = {name: value for name, value in growth.params.items() if name != "n_estimators"}
+    kinds = ["c" if at in growth.categories else "q" for at in range(growth.train.X.shape[1])]
+    shown: dict[str, Any] = {
+        "feature_types": kinds,
+        "enable_categorical": bool(growth.categories),
+        "nthread": growth.n_threads,
+    }
+
+    def matrix(data: Data, reference: Any = None) -> Any:
+        rows: dict[str, Any] = {"data": data.X, "label": data.y, "weight": data.weight, **shown}
+        # Bins instead of rows: a third of the memory.
+        if own["tree_method"] == "hist":
+            return xgboost.QuantileDMatrix(**rows, max_bin=own["max_bin"], ref=reference)
+        return xgboost.DMatrix(**rows)
+
+    train = matrix(growth.train)
+    aim = _aim(growth)
+    losses: dict[str, dict[str, list[float]]] = {}
+    params = {**own, **aim, "seed": growth.seed, "nthread": growth.n_threads, "device": growth.device, "verbosity": 0}
+    try:
+        model = xgboost.train(
+            params,
+            train,
+            num_boost_round=growth.params["n_estimators"],
+            evals=[(matrix(growth.validation, train), "validation")],
+            callbacks=[xgboost.callback.EarlyStopping(rounds=growth.patience, save_best=True)],
+            evals_result=losses,
+            verbose_eval=False,
+        )
+    except xgboost.core.XGBoostError as e:
+        raise ValueError(
+            f"`learner` must be able to fit these rows, was xgboost, which refuses: {_first_line(e)}."
+        ) from e
+    rounds = model.num_boosted_rounds()
+    # Predictions need no device, and the model does not tell where and by how many threads it was grown.
+    model.set_param({"device": "cpu", "nthread": 1})
+    return Grown(model=model, rounds=rounds, loss=float(losses["validation"][aim["eval_metric"]][rounds - 1]))
+
+
+def _aim(growth: Growth) -> dict[str, Any]:
+    if growth.n_classes > 2:
+        return {"objective": "multi:softprob", "num_class": growth.n_classes, "eval_metric": "mlogloss"}
+    if growth.n_classes:
+        return {"objective": "binary:logistic", "eval_metric": "logloss"}
+    if growth.quantile is not None:
+        return {"objective": "reg:quantileerror", "quantile_alpha": growth.quantile, "eval_metric": "quantile"}
+    return {"objective": "reg:squarederror", "eval_metric": "rmse"}
+
+
+def _first_line(error: Exception) -> str:
+    """What XGBoost says, without its stack."""
+    lines = [each.strip() for each in str(error).splitlines() if each.strip()]
+    return lines[0] if lines else ""
+
+
+def predict_xgboost(model: Any, X: np.ndarray, categories: tuple[int, ...], n_threads: int) -> np.ndarray:
+    """Means, probabilities of the second of two classes, or probabilities of each of more."""
+    import xgboost
+
+    kinds = ["c" if at in categories else "q" for at in range(X.shape[1])]
+    model.set_param({"nthread": n_threads})
+    rows = xgboost.DMatrix(X, feature_types=kinds, enable_categorical=bool(categories), nthread=n_threads)
+    return np.asarray(model.predict(rows, validate_features=False))
+
+
+def save_grown_xgboost(model: Any) -> bytes:
+    """Return the trees as UBJSON; equal trees give equal bytes."""
+    return bytes(model.save_raw("ubj"))
+
+
+def load_grown_xgboost(data: bytes) -> Any:
+    """Return trees that predict; damaged bytes can end the process."""
+    import xgboost
+
+    try:
+        return xgboost.Booster(model_file=bytearray(data))
+    except xgboost.core.XGBoostError as e:
+        raise ValueError(f"`data` must be a model of XGBoost in UBJSON, was {data[:40]!r}.") from e
+
+
+def _total_gains(model: Any) -> np.ndarray:
+    found = model.get_score(importance_type="total_gain")
+    return np.array([float(found.get(f"f{at}", 0.0)) for at in range(model.num_features())])
+
+
+def _is_built_for_cuda() -> bool:
+    import xgboost
+
+    return bool(xgboost.build_info().get("USE_CUDA"))
+
+
+# An entry of its own: models of `xgboost` stay what they are, grown on all rows.
+XGBOOST_EARLY_STOPPING = booster(
+    name="xgboost_early_stopping",
+    family="xgboost",
+    library=Library(
+        extension="ubj",
+        grow=grow_xgboost,
+        predict=predict_xgboost,
+        gains=_total_gains,
+        save=save_grown_xgboost,
+        load=load_grown_xgboost,
+        is_built_for_cuda=_is_built_for_cuda,
+    ),
+    params={
+        **XGBOOST.params,
+        "n_estimators": Number(default=1_000, low=1, high=10_000, is_whole=True, meaning="trees at most"),
+    },
 )

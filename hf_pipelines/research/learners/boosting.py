@@ -184,7 +184,7 @@ class Boosted:
         Raises
         ------
         ValueError
-            Without validation rows; if a class has no training row, a column of categories is not there or holds anything but
+            Without validation rows; if a class has no training row, no feature varies among them, a column of categories is not there or holds anything but
             whole numbers, or the device is not there.
         """
         if validation is None:
@@ -194,10 +194,12 @@ class Boosted:
         self.n_classes = _count_classes(rows.y, validation.y) if self.setup.task == "classification" else 0
         self.categories = {name: _seen(rows, name) for name in self.params["categories"]}
         own = {name: value for name, value in self.params.items() if name not in SHARED_PARAMS}
+        X = self._encoded(rows)
+        _check_varies(X)
         growth = partial(
             Growth,
             params=own,
-            train=Data(X=self._encoded(rows), y=rows.y, weight=rows.weight),
+            train=Data(X=X, y=rows.y, weight=rows.weight),
             validation=Data(X=self._encoded(validation), y=validation.y, weight=validation.weight),
             patience=self.params["early_stopping_rounds"],
             n_classes=self.n_classes,
@@ -262,6 +264,15 @@ def _count_classes(y: np.ndarray, judged: np.ndarray) -> int:
     if lacking := sorted(set(range(n)) - {int(each) for each in found}):
         raise ValueError(f"`y` must hold every class in its training rows, was without the codes {lacking[:5]}.")
     return n
+
+
+def _check_varies(X: np.ndarray) -> None:
+    """Refuse rows that are all alike: to some libraries that is an error, others predict what they like."""
+    # Of real rows the second one differs.
+    if all(np.array_equal(row, X[0], equal_nan=True) for row in X):
+        raise ValueError(
+            f"`X` must have a feature that varies among the training rows, was the same in all {len(X)}; train on more rows."
+        )
 
 
 def _seen(rows: TrainingRows, name: str) -> tuple[int, ...]:

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from hf_pipelines.research.learners.boosters import XGBOOST
+from hf_pipelines.research.learners.boosters import XGBOOST, XGBOOST_EARLY_STOPPING
+from hf_pipelines.research.learners.catboost_trees import CATBOOST
 from hf_pipelines.research.learners.learner import Learner, Task
 from hf_pipelines.research.learners.lightgbm_trees import LIGHTGBM
 from hf_pipelines.research.learners.linear import RIDGE
@@ -23,7 +24,9 @@ class Alias:
     tasks: frozenset[Task]
 
 
-LEARNERS: dict[str, Learner] = {each.name: each for each in (XGBOOST, LIGHTGBM, RIDGE, NEIGHBOURS, VOTING)}
+LEARNERS: dict[str, Learner] = {
+    each.name: each for each in (XGBOOST, XGBOOST_EARLY_STOPPING, LIGHTGBM, CATBOOST, RIDGE, NEIGHBOURS, VOTING)
+}
 
 # Names that files were written with, and that stored models have.
 ALIASES: dict[str, Alias] = {"xgboost_classifier": Alias("xgboost", frozenset({"classification"}))}
