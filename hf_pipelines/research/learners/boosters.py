@@ -159,7 +159,7 @@ def load_grown_xgboost(data: bytes) -> Any:
         raise ValueError(f"`data` must be a model of XGBoost in UBJSON, was {data[:40]!r}.") from e
 
 
-def _total_gains(model: Any) -> np.ndarray:
+def _total_gains(model: Any, categories: tuple[int, ...]) -> np.ndarray:
     found = model.get_score(importance_type="total_gain")
     return np.array([float(found.get(f"f{at}", 0.0)) for at in range(model.num_features())])
 

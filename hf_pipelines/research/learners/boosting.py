@@ -120,7 +120,7 @@ class Library:
     predict : callable
         `(model, X, categories, n_threads) -> (n_rows,)` of a regression, `(n_rows, n_classes)` of classes.
     gains : callable
-        `model -> (n_features,)`: how much each column is used.
+        `(model, categories) -> (n_features,)`: how much each column is used.
     save, load : callable
         Model to bytes and back; equal models give equal bytes.
     is_built_for_cuda : callable, optional
@@ -130,7 +130,7 @@ class Library:
     extension: str
     grow: Callable[[Growth], Grown]
     predict: Callable[[Any, np.ndarray, tuple[int, ...], int], np.ndarray]
-    gains: Callable[[Any], np.ndarray]
+    gains: Callable[[Any, tuple[int, ...]], np.ndarray]
     save: Callable[[Any], bytes]
     load: Callable[[bytes], Any]
     is_built_for_cuda: Callable[[], bool] | None = None
@@ -203,7 +203,7 @@ class Boosted:
             validation=Data(X=self._encoded(validation), y=validation.y, weight=validation.weight),
             patience=self.params["early_stopping_rounds"],
             n_classes=self.n_classes,
-            categories=self._columns(rows),
+            categories=self._columns(rows.names),
             device=choose_device(self.params["device"], self.library),
             seed=self.setup.seed,
             n_threads=self.setup.n_threads,
@@ -228,13 +228,17 @@ class Boosted:
         """Predicted quantiles, a column each, never crossing."""
         return np.sort(np.column_stack([self._ask(name, rows, wanted) for name in self.quantiles]), axis=1)
 
+    def gains(self, names: Sequence[str]) -> np.ndarray:
+        """How much the model of the mean or of the classes uses each of its columns."""
+        return self.library.gains(self.models[_POINT], self._columns(names))
+
     def _ask(self, name: str, rows: Rows, wanted: np.ndarray) -> np.ndarray:
         X = self._encoded(rows)
         X = X if wanted.all() else X[wanted]
-        return np.asarray(self.library.predict(self.models[name], X, self._columns(rows), self.setup.n_threads))
+        return np.asarray(self.library.predict(self.models[name], X, self._columns(rows.names), self.setup.n_threads))
 
-    def _columns(self, rows: Rows) -> tuple[int, ...]:
-        return tuple(sorted(rows.names.index(name) for name in self.categories))
+    def _columns(self, names: Sequence[str]) -> tuple[int, ...]:
+        return tuple(sorted(list(names).index(name) for name in self.categories))
 
     def _encoded(self, rows: Rows) -> np.ndarray:
         """Features with categories as codes; a category that no training row had is unknown."""
@@ -455,7 +459,7 @@ def load_boosted(data: bytes, unfitted: Boosted) -> Boosted:
 
 def _gains(estimator: Boosted, names: Sequence[str]) -> dict[str, float]:
     """Gain of the splits on each feature."""
-    return sizes_by_name(estimator.library.gains(estimator.models[_POINT]), names)
+    return sizes_by_name(estimator.gains(names), names)
 
 
 def _report(estimator: Boosted) -> dict[str, Any]:

@@ -112,7 +112,7 @@ def load_catboost(data: bytes) -> Any:
         raise ValueError(f"`data` must be a model of CatBoost, was {data[:40]!r}.") from e
 
 
-def _gains(model: Any) -> np.ndarray:
+def _gains(model: Any, categories: tuple[int, ...]) -> np.ndarray:
     return np.asarray(model.get_feature_importance(type="PredictionValuesChange"))
 
 

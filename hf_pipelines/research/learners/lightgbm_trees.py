@@ -104,7 +104,7 @@ def load_lightgbm(data: bytes) -> Any:
         raise ValueError(f"`data` must be a model of LightGBM in text, was {data[:40]!r}.") from e
 
 
-def _gains(model: Any) -> np.ndarray:
+def _gains(model: Any, categories: tuple[int, ...]) -> np.ndarray:
     return np.asarray(model.feature_importance("gain"))
 
 

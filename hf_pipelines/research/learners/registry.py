@@ -13,6 +13,7 @@ from hf_pipelines.research.learners.learner import Learner, Task
 from hf_pipelines.research.learners.lightgbm_trees import LIGHTGBM
 from hf_pipelines.research.learners.linear import RIDGE
 from hf_pipelines.research.learners.neighbours import NEIGHBOURS
+from hf_pipelines.research.learners.sklearn_trees import EXTRA_TREES, HIST_GRADIENT_BOOSTING, RANDOM_FOREST
 from hf_pipelines.research.learners.voting import VOTING
 
 
@@ -25,7 +26,19 @@ class Alias:
 
 
 LEARNERS: dict[str, Learner] = {
-    each.name: each for each in (XGBOOST, XGBOOST_EARLY_STOPPING, LIGHTGBM, CATBOOST, RIDGE, NEIGHBOURS, VOTING)
+    each.name: each
+    for each in (
+        XGBOOST,
+        XGBOOST_EARLY_STOPPING,
+        LIGHTGBM,
+        CATBOOST,
+        HIST_GRADIENT_BOOSTING,
+        RANDOM_FOREST,
+        EXTRA_TREES,
+        RIDGE,
+        NEIGHBOURS,
+        VOTING,
+    )
 }
 
 # Names that files were written with, and that stored models have.

@@ -52,6 +52,25 @@ def skops_format(*types: str) -> ModelFormat:
     return ModelFormat("skops", dump, load_trusted)
 
 
+def tree_format(*types: str, loaders: tuple[str, ...]) -> ModelFormat:
+    """Format of an estimator of trees: as `skops_format`, and with parts that skops makes by calling their class.
+
+    Parameters
+    ----------
+    types : str
+        Full names. No type is trusted beyond these and `CORE_TYPES`.
+    loaders : tuple of str
+        Kinds of nodes that are taken beside `DATA_LOADERS`: "TreeNode" calls scikit-learn's `Tree`, "LossNode" one of its
+        losses.
+    """
+    trusted, also = CORE_TYPES | frozenset(types), frozenset(loaders)
+
+    def load_trusted_trees(data: bytes, unfitted: Estimator) -> Estimator:
+        return load_trees(data, trusted_types=trusted, loaders=also)
+
+    return ModelFormat("skops", dump_trees, load_trusted_trees)
+
+
 def dump(estimator: Estimator) -> bytes:
     """Save an estimator; equal estimators give equal bytes."""
     buffer = io.BytesIO()
@@ -64,6 +83,31 @@ def dump(estimator: Estimator) -> bytes:
                 node["file"] = f"{number}.npy"
                 copy.writestr(_undated(node["file"]), content)
         copy.writestr(_undated("schema.json"), json.dumps(schema))
+    return buffer.getvalue()
+
+
+def dump_trees(estimator: Estimator) -> bytes:
+    """Save an estimator that holds trees of scikit-learn; equal estimators give equal bytes.
+
+    Between the fields of a tree's nodes, and in a field that leaves do not use, stands what was in memory before.
+    """
+    import numpy as np
+
+    buffer = io.BytesIO()
+    with ZipFile(io.BytesIO(dump(estimator))) as source, ZipFile(buffer, "w", ZIP_STORED) as copy:
+        for name in source.namelist():
+            content = source.read(name)
+            if name.endswith(".npy"):
+                given = np.load(io.BytesIO(content), allow_pickle=False)
+                if given.dtype.names:
+                    cleaned = np.zeros(given.shape, dtype=given.dtype)
+                    for field in given.dtype.names:
+                        cleaned[field] = given[field]
+                    if {"left_child", "missing_go_to_left"} <= {*given.dtype.names}:
+                        cleaned["missing_go_to_left"][given["left_child"] < 0] = 0
+                    np.save(file := io.BytesIO(), cleaned, allow_pickle=False)
+                    content = file.getvalue()
+            copy.writestr(_undated(name), content)
     return buffer.getvalue()
 
 
@@ -83,6 +127,17 @@ def load(data: bytes, *, trusted_types: frozenset[str]) -> Estimator:
         If the bytes are not a skops archive, are compressed, or hold another type or a node that calls code.
     """
     offenders = sorted(set(_foreign_parts(_read_schema(data), trusted_types)))
+    if offenders:
+        raise ValueError(f"`data` must hold trusted types only, was found to hold {offenders[:5]}; do not load it.")
+    return _skops_io().loads(data, trusted=sorted(trusted_types))
+
+
+def load_trees(data: bytes, *, trusted_types: frozenset[str], loaders: frozenset[str]) -> Estimator:
+    """Load an estimator that also holds nodes of the kinds `loaders`; see `load`.
+
+    Numbers in a tree are not checked: one that points outside of it ends the process at a prediction.
+    """
+    offenders = sorted(set(_foreign_parts(_read_schema(data), trusted_types)) - loaders)
     if offenders:
         raise ValueError(f"`data` must hold trusted types only, was found to hold {offenders[:5]}; do not load it.")
     return _skops_io().loads(data, trusted=sorted(trusted_types))

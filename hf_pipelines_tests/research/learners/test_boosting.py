@@ -23,6 +23,7 @@ from hf_pipelines_tests.sample_matrix import plain_bars
 
 SIZE: dict[str, dict[str, Any]] = {
     "xgboost_early_stopping": {"max_depth": 3, "min_child_weight": 1.0, "subsample": 1.0, "colsample_bytree": 1.0},
+    "hist_gradient_boosting": {"max_leaf_nodes": 7, "min_samples_leaf": 5, "max_features": 1.0},
     "catboost": {"depth": 3},
     "lightgbm": {"num_leaves": 7, "min_child_samples": 5, "subsample": 1.0, "colsample_bytree": 1.0},
 }

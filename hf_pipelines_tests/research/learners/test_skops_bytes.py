@@ -14,7 +14,7 @@ from sklearn.linear_model import LinearRegression, Ridge
 from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import FunctionTransformer, StandardScaler
 
-from hf_pipelines.research.learners import LEARNERS, skops_bytes
+from hf_pipelines.research.learners import LEARNERS, Setup, skops_bytes
 
 X = np.random.default_rng(0).normal(size=(50, 3)).astype(np.float32)
 
@@ -49,6 +49,39 @@ def test_dump_plain_skops_would_differ():
     model = Ridge().fit(X, X[:, 0])
     assert skops.io.dumps(model) != skops.io.dumps(Ridge().fit(X, X[:, 0]))
     assert skops_bytes.dump(model) == skops_bytes.dump(Ridge().fit(X, X[:, 0]))
+
+
+def test_dump_of_trees_does_not_hold_what_stood_in_memory_between_fields_and_where_leaves_have_no_use_for_one():
+    fields = np.dtype({"names": ["left_child", "missing_go_to_left"], "formats": ["<i8", "u1"], "itemsize": 16})
+
+    def nodes(memory: int, leaf: int) -> np.ndarray:
+        found = np.full(32, memory, dtype=np.uint8).view(fields)
+        found["left_child"], found["missing_go_to_left"] = [1, -1], [1, leaf]
+        return found
+
+    clean, dirty = nodes(0, 0), nodes(7, 1)
+    assert clean.tobytes() != dirty.tobytes()
+    saved = skops_bytes.dump_trees({"nodes": dirty})
+    assert saved == skops_bytes.dump_trees({"nodes": clean})
+    trusted = skops_bytes.CORE_TYPES | {"numpy.dtype"}
+    found = skops_bytes.load_trees(saved, trusted_types=trusted, loaders=frozenset())["nodes"]
+    assert found.tolist() == [(1, 1), (-1, 0)]
+
+
+@pytest.mark.parametrize("name", ["random_forest", "extra_trees"])
+def test_load_of_trees_takes_trees_alone_and_no_other_entry_takes_them(name):
+    entry = LEARNERS[name]
+    forest = entry.build({"n_estimators": 2, "max_depth": 2}, Setup("regression")).fit(X, X[:, 0])
+    data = entry.format.save(forest)
+    np.testing.assert_array_equal(entry.format.load(data, None).predict(X), forest.predict(X))
+    with pytest.raises(ValueError, match="was found to hold .*TreeNode"):
+        load_ridge(data)
+    for foreign in (Ridge().fit(X, X[:, 0]), FunctionTransformer(np.exp)):
+        with pytest.raises(ValueError, match=r"was found to hold .*(Ridge|FunctionTransformer)"):
+            entry.format.load(skops_bytes.dump(foreign), None)
+    for change in ({"__loader__": "RandomGeneratorNode"}, {"__loader__": "LossNode"}, {"__loader__": "ReduceNode"}):
+        with pytest.raises(ValueError, match="was found to hold .*Node"):
+            entry.format.load(rewritten(data, **change), None)
 
 
 def test_dump_is_read_by_skops_itself():
