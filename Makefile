@@ -15,7 +15,7 @@ unexport PYTHONDONTWRITEBYTECODE
 INSTALL := $(BIN)/uv pip install --quiet --native-tls --python $(BIN)/python --constraint constraints.txt
 PLAIN_INSTALL := $(BIN)/python -m pip install --quiet --no-compile --constraint constraints.txt
 
-.PHONY: demo test test-quick every-test quick-tests coverage mutants long quarter quality lint kernels ui stack bench soak clean faults
+.PHONY: demo test test-quick every-test quick-tests coverage mutants long quarter quality noise lint kernels ui stack bench soak clean faults
 
 demo: $(STAMP)
 	$(BIN)/hfp demo
@@ -75,6 +75,10 @@ faults: $(STAMP)
 # What the rules on bars catch of planted faults, and how often they ring on real bars: docs/quality.md.
 quality: $(STAMP)
 	$(BIN)/python -m hf_pipelines_tests.quality_scorecard
+
+# What cross-validation finds in noise, by every splitter and the learners of the shipped strategies; half an hour.
+noise: $(STAMP)
+	$(BIN)/python -m hf_pipelines_tests.noise_table
 
 lint: $(STAMP)
 	$(BIN)/ruff check hf_pipelines hf_pipelines_tests benchmarks
