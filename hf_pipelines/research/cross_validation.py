@@ -7,7 +7,6 @@ rows make a fold (`splitters`), what an estimator is (`learners`), what a metric
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from functools import partial
 
@@ -15,6 +14,7 @@ import numpy as np
 import polars as pl
 
 from hf_pipelines.research.bars import KEY_COLUMNS
+from hf_pipelines.research.blas import one_blas_thread
 from hf_pipelines.research.fan_out import side_by_side
 from hf_pipelines.research.learners import (
     LEARNERS,
@@ -160,7 +160,7 @@ def cross_validate(
         pipeline = _fit(learner, of_fold, setup, place=fold.place, target=target, validation_share=validation_share)
         return _predict_fold(pipeline, matrix, fold=fold, target=target, missing=missing), dict(pipeline.report())
 
-    with _one_blas_thread():
+    with one_blas_thread():
         done = list(side_by_side([partial(run, fold) for fold in folds], n_jobs=n_jobs))
     results = [predicted for predicted, _ in done]
     unpredicted = _count_unpredicted(folds, results, learner=learner)
@@ -263,16 +263,8 @@ def _fit(
         fit, held = cut_validation(rows.keys, share=validation_share)
         rows, validation = rows.take(fit), rows.take(held)
         _check_labels({f"{place} without its validation rows": rows.y}, target)
-    with _one_blas_thread():
+    with one_blas_thread():
         return pipeline.fit(rows, validation)
-
-
-def _one_blas_thread() -> AbstractContextManager[object]:
-    # A sum split over more threads rounds differently: the bits of a linear fit would depend on the machine.
-    from threadpoolctl import threadpool_limits
-
-    limits: AbstractContextManager[object] = threadpool_limits(limits=1, user_api="blas")
-    return limits
 
 
 def _folds(splitter: Splitter, matrix: pl.DataFrame) -> list[_Fold]:

@@ -19,6 +19,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
+from hf_pipelines.research.blas import one_blas_thread
 from hf_pipelines.research.cross_validation import cross_validate
 from hf_pipelines.research.fan_out import side_by_side
 from hf_pipelines.research.label_permutation import permute_labels
@@ -247,7 +248,8 @@ def diagnose(
         if on_fits is not None:
             on_fits(n_done, n_fits)
 
-    with _one_blas_thread():
+    # Around all fits: limits that threads set and take back by themselves would undo each other.
+    with one_blas_thread():
         keep(run.rows(CHOSEN, asked.chosen_value if asked.parameter else "", folds, learner, n_jobs=n_jobs))
         for share in asked.train_shares:
             smaller = [
@@ -333,13 +335,6 @@ def _permuted(
 
     tasks = [partial(fit, number, fold) for number in range(n) for fold in folds]
     yield from side_by_side(tasks, n_jobs=n_jobs)
-
-
-def _one_blas_thread() -> Any:
-    from threadpoolctl import threadpool_limits
-
-    # Around all fits: limits that threads set and take back by themselves would undo each other.
-    return threadpool_limits(limits=1, user_api="blas")
 
 
 def _predicted(fold: _Fold) -> Rows:

@@ -15,18 +15,10 @@ import polars as pl
 from numpy.typing import NDArray
 
 from hf_pipelines.research.baselines import Predicted, predict_baselines
+from hf_pipelines.research.blas import one_blas_thread
 from hf_pipelines.research.cross_validation import CrossValidation
 from hf_pipelines.research.metrics import confusion_matrix, information_coefficient
-from hf_pipelines.research.metrics.bootstrap import (
-    LEVEL,
-    MIN_BLOCKS,
-    N_RESAMPLES,
-    Draws,
-    default_block,
-    draw_sessions,
-    interval,
-    probability_above_zero,
-)
+from hf_pipelines.research.metrics.bootstrap import Draws, default_block
 from hf_pipelines.research.metrics.session_scores import (
     SessionScores,
     classification_scores,
@@ -34,40 +26,29 @@ from hf_pipelines.research.metrics.session_scores import (
     regression_scores,
 )
 from hf_pipelines.research.predictions import latest_predictions, split_by_path
+from hf_pipelines.research.score_rows import (
+    MODEL,
+    QUANTILE_LOSS,
+    SCHEMA,
+    Scored,
+    compare_with_best,
+    draw_for_labels,
+    over_folds,
+    score_row,
+    score_sets,
+)
+from hf_pipelines.research.score_words import say_notes, say_verdict
 from hf_pipelines.research.splitters.splitter import Splitter
 from hf_pipelines.research.targets import HORIZON, Target
 
 Floats = NDArray[np.float64]
 Rows = NDArray[np.int64]
 
-MODEL = "model"
-QUANTILE_LOSS = "quantile_loss_"
-
-# Scores of which less is better; of the rest more.
-ERRORS = frozenset({"log_loss", "brier", "mse", "rmse", "mae", "mape", "max_drawdown"})
-
 # Score that every predictor has, by which the best baseline is beaten or not.
 DECIDING = {"classification": "accuracy", "regression": "rmse"}
 
-# Less sure than this the best baseline is not beaten: noise is better than it as often as not.
-BEATEN_FROM = 0.95
-
 # Share of the labels that span no more sessions than this one; a few of halted symbols end much later.
 USUAL_LABELS = 0.95
-
-SCHEMA: dict[str, type[pl.DataType]] = {
-    "predictor": pl.String,
-    "score": pl.String,
-    "fold": pl.Int32,
-    "value": pl.Float64,
-    "low": pl.Float64,
-    "high": pl.Float64,
-    "mean": pl.Float64,
-    "deviation": pl.Float64,
-    "best_baseline": pl.String,
-    "better_by": pl.Float64,
-    "probability": pl.Float64,
-}
 
 
 @dataclass(frozen=True, eq=False)
@@ -124,12 +105,13 @@ def tabulate_scores(
     for horizon in horizons:
         is_meant = is_known if horizon is None else is_known & (predictions[HORIZON] == horizon)
         labels = matrix if horizon is None else matrix.filter(pl.col(HORIZON) == horizon)
-        found = judge.table(
-            predictions.filter(is_meant),
-            label_sessions=label_sessions(labels),
-            seed=seed,
-            exact=_exact_scores(result) if horizon is None else {},
-        )
+        with one_blas_thread():
+            found = judge.table(
+                predictions.filter(is_meant),
+                label_sessions=label_sessions(labels),
+                seed=seed,
+                exact=_exact_scores(result) if horizon is None else {},
+            )
         name = "" if horizon is None else f"Horizon {horizon}: "
         tables.append(found.scores if horizon is None else _of_horizon(found.scores, horizon))
         verdicts.append(name + found.verdict)
@@ -143,52 +125,6 @@ def tabulate_scores(
     )
 
 
-def shown_scores(scores: pl.DataFrame) -> pl.DataFrame:
-    """The pooled scores as a page shows them: a row a score, the model beside the baselines.
-
-    Parameters
-    ----------
-    scores : DataFrame
-        As `ScoreTable.scores`.
-
-    Returns
-    -------
-    DataFrame
-        Text: `score`, `model`, its interval, its mean and deviation over the folds, every baseline, and how the best one
-        compares; empty where undefined.
-    """
-    optional = [HORIZON] if HORIZON in scores.columns else []
-    pooled = scores.filter(pl.col("fold").is_null())
-    values = pooled.pivot("predictor", index=[*optional, "score"], values="value", maintain_order=True)
-    model = pooled.filter(predictor=MODEL).drop("predictor", "fold", "value")
-    joined = values.join(model, on=[*optional, "score"], how="left", maintain_order="left")
-    baselines = [name for name in values.columns if name not in (*optional, "score", MODEL)]
-    return pl.DataFrame(
-        [
-            {
-                **{name: str(row[name]) for name in optional},
-                "score": row["score"],
-                MODEL: _number(row[MODEL]),
-                f"interval of {LEVEL:.0%}": _joined(row["low"], row["high"], " to "),
-                "mean and deviation over folds": _joined(row["mean"], row["deviation"], " \u00b1 "),
-                **{name: _number(row[name]) for name in baselines},
-                "best baseline": row["best_baseline"] or "",
-                "better by": _number(row["better_by"]),
-                "probability": "" if row["probability"] is None else _percent(row["probability"]),
-            }
-            for row in joined.to_dicts()
-        ]
-    )
-
-
-def _number(value: float | None) -> str:
-    return "" if value is None else f"{value:.4g}"
-
-
-def _joined(first: float | None, second: float | None, between: str) -> str:
-    return between.join(_number(each) for each in (first, second) if each is not None)
-
-
 def label_sessions(matrix: pl.DataFrame) -> int:
     """Sessions that a label spans after its own, of nearly all labels at most; at least 1."""
     closes = matrix.group_by("session").agg(pl.col("ts").max()).sort("session")["ts"].to_physical().to_numpy()
@@ -197,24 +133,11 @@ def label_sessions(matrix: pl.DataFrame) -> int:
     return max(int(np.quantile(of_end - of_row, USUAL_LABELS, method="higher")), 1)
 
 
-def is_better_higher(score: str) -> bool:
-    """Whether more of a score is better."""
-    return score not in ERRORS and not score.startswith(QUANTILE_LOSS)
-
-
 @dataclass(frozen=True, eq=False)
 class _Found:
     scores: pl.DataFrame
     verdict: str
     notes: tuple[str, ...]
-
-
-@dataclass(frozen=True, eq=False)
-class _Scored:
-    """Scores of one predictor: of the sessions themselves, and of those drawn if any are."""
-
-    observed: dict[str, float]
-    resampled: dict[str, Floats]
 
 
 @dataclass(frozen=True, eq=False)
@@ -247,39 +170,34 @@ class _Judge:
                 for score, value in {**scored.observed, **(exact.get(fold, {}) if name == MODEL else {})}.items():
                     if score in scored.observed:
                         values.setdefault((name, score), []).append(value)
-                        rows.append(_row(name, score, value, scored, draws) | {"fold": fold})
+                        rows.append(score_row(name, score, value, scored, draws) | {"fold": fold})
         draws = self._draws(pooled, label_sessions, [seed, 0])
         whole = dict(self._scored(pooled, draws))
         n_sessions = len(_sessions_of(self.frame, pooled))
         for name, scored in whole.items():
             for score, value in scored.observed.items():
                 value = exact.get(None, {}).get(score, value) if name == MODEL else value
-                row = _row(name, score, value, scored, draws) | _over_folds(values[name, score])
-                rows.append(row | (_compared(score, value, whole, draws) if name == MODEL else {}))
+                row = score_row(name, score, value, scored, draws) | over_folds(values[name, score])
+                rows.append(row | (compare_with_best(score, value, whole, draws) if name == MODEL else {}))
         scores = pl.DataFrame(rows, schema=SCHEMA).with_columns(pl.col(pl.Float64).fill_nan(None))
         block = default_block(n_sessions, label_sessions=label_sessions)
         deciding = DECIDING["classification" if self.target.is_classification else "regression"]
-        verdict = _verdict(scores.filter(predictor=MODEL, score=deciding).filter(pl.col("fold").is_null()))
-        return _Found(scores, verdict, tuple(_notes(scores, block=block, n_sessions=n_sessions, n_paths=len(pooled))))
+        verdict = say_verdict(scores.filter(predictor=MODEL, score=deciding).filter(pl.col("fold").is_null()))
+        return _Found(
+            scores,
+            verdict,
+            tuple(say_notes(scores.filter(predictor=MODEL), block=block, n_sessions=n_sessions, n_paths=len(pooled))),
+        )
 
     def _draws(self, sets: Sequence[Rows], label_sessions: int, seed: Sequence[int]) -> Draws | None:
-        n = len(_sessions_of(self.frame, sets))
-        return draw_sessions(n, block_sessions=default_block(n, label_sessions=label_sessions), seed=seed)
+        return draw_for_labels(len(_sessions_of(self.frame, sets)), label_sessions=label_sessions, seed=seed)
 
-    def _scored(self, sets: Sequence[Rows], draws: Draws | None) -> Iterator[tuple[str, _Scored]]:
+    def _scored(self, sets: Sequence[Rows], draws: Draws | None) -> Iterator[tuple[str, Scored]]:
         """Scores of each predictor, means over the sets: of several paths the same sessions are drawn."""
         sessions = _sessions_of(self.frame, sets)
         for name, predicted in self.predicted.items():
             given = [self._session_scores(predicted.take(rows), rows, sessions) for rows in sets]
-            observed = [each.observed() for each in given]
-            resampled = [each.scores(draws) for each in given] if draws else []
-            yield (
-                name,
-                _Scored(
-                    {score: float(np.mean([each[score] for each in observed])) for score in observed[0]},
-                    {score: np.mean([each[score] for each in resampled], axis=0) for score in observed[0] if resampled},
-                ),
-            )
+            yield name, score_sets(given, draws)
 
     def _session_scores(self, predicted: Predicted, rows: Rows, sessions: pl.Series) -> SessionScores:
         frame = self.frame.select("session", "y", "target")[rows]
@@ -318,73 +236,6 @@ def _coefficients(ranked: pl.DataFrame, sessions: pl.Series) -> list[Floats]:
 
 def _sessions_of(frame: pl.DataFrame, sets: Sequence[Rows]) -> pl.Series:
     return pl.concat([frame["session"].gather(rows).unique() for rows in sets]).unique().sort()
-
-
-def _row(name: str, score: str, value: float, scored: _Scored, draws: Draws | None) -> dict[str, object]:
-    low, high = interval(scored.resampled[score], draws) if draws else (math.nan, math.nan)
-    return {"predictor": name, "score": score, "value": value, "low": low, "high": high}
-
-
-def _over_folds(values: Sequence[float]) -> dict[str, float]:
-    known = np.array(values)[~np.isnan(values)]
-    return {
-        "mean": float(known.mean()) if len(known) else math.nan,
-        "deviation": float(known.std(ddof=1)) if len(known) > 1 else math.nan,
-    }
-
-
-def _compared(score: str, value: float, whole: Mapping[str, _Scored], draws: Draws | None) -> dict[str, object]:
-    """The best baseline in a score, by how much the model is better, and how sure that is: of the same sessions drawn."""
-    sign = 1.0 if is_better_higher(score) else -1.0
-    theirs = {name: each.observed.get(score, math.nan) for name, each in whole.items() if name != MODEL}
-    known = {name: each for name, each in theirs.items() if not math.isnan(each)}
-    if not known or math.isnan(value):
-        return {}
-    best = max(known, key=lambda name: sign * known[name])
-    found: dict[str, object] = {"best_baseline": best, "better_by": sign * (value - known[best])}
-    if draws:
-        differences = sign * (whole[MODEL].resampled[score] - whole[best].resampled[score])
-        found["probability"] = probability_above_zero(differences, draws)
-    return found
-
-
-def _verdict(deciding: pl.DataFrame) -> str:
-    row = deciding.row(0, named=True)
-    by, sure = row["better_by"], row["probability"]
-    against = f"the best baseline ({row['best_baseline']}) in {row['score']}"
-    size = "no better" if by == 0.0 else f"{'better' if by > 0.0 else 'worse'} by {abs(by):.4g}"
-    if sure is None:
-        return f"The model is {size} than {against}; too few sessions to say how sure that is."
-    if by > 0.0 and sure >= BEATEN_FROM:
-        return f"The model beats {against} by {by:.4g} with a probability of {_percent(sure)}."
-    return f"The model does not beat {against}: it is {size}; that it is better has a probability of {_percent(sure)}."
-
-
-def _percent(probability: float) -> str:
-    if probability > 0.99:
-        return "over 99 %"
-    return "under 1 %" if probability < 0.01 else f"{probability:.0%}".replace("%", " %")
-
-
-def _notes(scores: pl.DataFrame, *, block: int, n_sessions: int, n_paths: int) -> Iterator[str]:
-    if n_sessions < MIN_BLOCKS * block:
-        yield (
-            f"No intervals and no probability of all folds: {n_sessions} sessions make fewer than {MIN_BLOCKS} blocks of {block}; "
-            "test more sessions."
-        )
-    else:
-        along = f"; of each of the {n_paths} paths the same sessions, their scores averaged" if n_paths > 1 else ""
-        yield (
-            f"Intervals of {LEVEL:.0%}: {N_RESAMPLES:,} resamples of blocks of {block} whole sessions out of {n_sessions}{along}."
-        )
-    of_model = scores.filter(predictor=MODEL)
-    short = of_model.filter(pl.col("low").is_null().all().over("fold") & pl.col("fold").is_not_null())
-    if n_short := short["fold"].n_unique():
-        yield f"Of {n_short} folds no intervals: their sessions make fewer than {MIN_BLOCKS} blocks of their own."
-    undefined = of_model.filter(pl.col("value").is_null())
-    for (score,), part in undefined.partition_by("score", as_dict=True, maintain_order=True).items():
-        places = ["all folds" if fold is None else f"fold {fold}" for fold in part["fold"].to_list()]
-        yield f"{score} is undefined in {', '.join(places[:5])}."
 
 
 def _model_of(predictions: pl.DataFrame, target: Target) -> Predicted:

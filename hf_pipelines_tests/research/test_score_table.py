@@ -15,7 +15,8 @@ from hf_pipelines.research.cross_validation import CrossValidation, cross_valida
 from hf_pipelines.research.learners import choose_learner
 from hf_pipelines.research.metrics.bootstrap import N_RESAMPLES, default_block, draw_sessions, probability_above_zero
 from hf_pipelines.research.predictions import latest_predictions
-from hf_pipelines.research.score_table import label_sessions, shown_scores, tabulate_scores
+from hf_pipelines.research.score_table import label_sessions, tabulate_scores
+from hf_pipelines.research.score_words import shown_scores
 from hf_pipelines.research.splitters import PurgedWalkForward
 from hf_pipelines.research.targets import HORIZON, build_target
 from hf_pipelines_tests.research.splitters.panels import Combinatorial

@@ -172,6 +172,7 @@ def test_account_scores_are_those_of_the_returns_drawn(bars_a_session):
             "sharpe_ratio": metrics.sharpe_ratio(of_rows, periods_per_year=252),
             "hit_rate": metrics.hit_rate(of_rows),
             "profit_factor": metrics.profit_factor(of_rows),
+            "total_return": metrics.total_return(equity),
             "max_drawdown": metrics.max_drawdown(equity),
         }
 
@@ -182,7 +183,7 @@ def test_account_scores_of_an_account_that_stands_still_are_undefined():
     session = np.arange(N_SESSIONS)
     parts = account_scores(session, n_sessions=N_SESSIONS, returns=np.zeros(N_SESSIONS), periods_per_year=252)
     found = SessionScores(N_SESSIONS, parts).observed()
-    assert found.pop("max_drawdown") == 0.0
+    assert found.pop("max_drawdown") == 0.0 and found.pop("total_return") == 0.0
     assert len(found) == 3 and all(math.isnan(value) for value in found.values())
 
 

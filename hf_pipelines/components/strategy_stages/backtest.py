@@ -24,6 +24,8 @@ from hf_pipelines.components.strategy_stages.plan import (
     trade,
     trading_fields,
 )
+from hf_pipelines.components.strategy_stages.score_display import account_metadata
+from hf_pipelines.research.account_table import tabulate_accounts
 from hf_pipelines.research.backtest import ENGINES, BacktestResult
 from hf_pipelines.research.bars import KEY_COLUMNS
 from hf_pipelines.research.costs import Costs
@@ -75,12 +77,19 @@ def backtest(plan: StrategyPlan) -> Stage:
         # As in an issue: weights are shares of the members, whether something can be said of all of them or not.
         members = plan.market.universe.member_sessions(predictions["session"].unique().to_list())
         by_path = {}
-        for path, each in split_by_path(predictions).items():
+        decided = split_by_path(predictions)
+        for path, each in decided.items():
             given = add_absent_members(each, members)
             weights = plan.weigh(given, bars=frame)
             _require_own_sessions(plan, weights, given, frame)
             by_path[path] = trade(plan, weights, frame)
         middle = sorted(by_path.values(), key=lambda each: each.metrics["total_return"])[(len(by_path) - 1) // 2]
+        table = tabulate_accounts(
+            by_path,
+            decided,
+            horizon_bars=plan.target.horizon_bars,
+            periods_per_year=plan.market.bars_per_year,
+        )
         later = share_trained_on_later(predictions)
         note = NO_WALK_FORWARD.format(later) if later else ""
         if len(by_path) > 1:
@@ -92,6 +101,8 @@ def backtest(plan: StrategyPlan) -> Stage:
             attachments={
                 "trades.parquet": parquet_bytes(_along_paths(by_path, "trades")),
                 "drawdowns.parquet": parquet_bytes(_along_paths(by_path, "drawdowns")),
+                "fold_metrics.parquet": parquet_bytes(table.fold_metrics),
+                "scores.parquet": parquet_bytes(table.scores),
             },
             inputs={**inputs["cv_results"].hashes([key]), **_hashes(inputs, weeks)},
             facts={
@@ -102,7 +113,8 @@ def backtest(plan: StrategyPlan) -> Stage:
         )
         labels = {"label": note, "trained_on_later": later} if note else {}
         labels |= {"paths": len(by_path)} if len(by_path) > 1 else {}
-        return content, {**backtest_metadata(middle, note), **labels, "backtest_s": perf_counter() - began}
+        scores = account_metadata(table)
+        return content, {**backtest_metadata(middle, note), **labels, **scores, "backtest_s": perf_counter() - began}
 
     return Stage(
         asset=plan.asset("backtest"),
@@ -124,6 +136,7 @@ def backtest(plan: StrategyPlan) -> Stage:
             *([] if horizon is None else [decided_predictions]),
             share_trained_on_later,
             split_by_path,
+            tabulate_accounts,
             join_features,
             add_absent_members,
             apply_rule,

@@ -26,10 +26,10 @@ from hf_pipelines.components.strategy_stages.plan import (
     learner_fields,
     single,
 )
-from hf_pipelines.research.baselines import baselines_of
+from hf_pipelines.components.strategy_stages.score_display import score_metadata
 from hf_pipelines.research.cross_validation import cross_validate
 from hf_pipelines.research.predictions import latest_predictions, leaked_predictions, share_trained_on_later
-from hf_pipelines.research.score_table import ScoreTable, shown_scores, tabulate_scores
+from hf_pipelines.research.score_table import tabulate_scores
 from hf_pipelines.research.splitters import SPLITTERS, build_splitter
 from hf_pipelines.research.targets import Target
 from hf_pipelines.resources.parquet_io_manager import Loaded
@@ -69,8 +69,7 @@ def cv_results(plan: StrategyPlan) -> Stage:
             seed=plan.learner.seed,
         )
         metadata = {
-            "verdict": table.verdict,
-            "scores": dg.MetadataValue.md(_score_page(table, plan.target)),
+            **score_metadata(table, plan.target),
             "fold_metrics": dg.MetadataValue.md(markdown_table(diagnosed.fold_metrics)),
             **result.metrics,
             "folds": result.fold_metrics.height,
@@ -156,13 +155,6 @@ def cv_results(plan: StrategyPlan) -> Stage:
             ),
         ),
     )
-
-
-def _score_page(table: ScoreTable, target: Target) -> str:
-    """The table of scores with what was resampled and what each baseline predicts."""
-    told = [f"{name}: {each.definition}." for name, each in baselines_of(target).items()]
-    lines = [*table.verdict.split("\n"), *table.notes, *told]
-    return "\n".join([markdown_table(shown_scores(table.scores)), "", *(f"- {line}" for line in lines)])
 
 
 def _as_facts(intervals: pl.DataFrame) -> list[list[object]]:

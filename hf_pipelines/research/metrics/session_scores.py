@@ -22,8 +22,9 @@ Floats = NDArray[np.float64]
 Counts = NDArray[np.floating[Any]]
 
 # An area under a curve counts pairs of rows, of which there are too many: rows are put in cells by their probability, first
-# fine ones of equal width, then neighbours together until each holds this share of the rows. A pair within a cell counts as
-# a tie.
+# fine ones of equal width (of few rows, one for each value), then neighbours together until each holds a share of the rows. A pair
+# within a cell counts as a tie.
+SORTED_ROWS = 10_000
 FINE_CELLS = 65_536
 CELLS = 256
 
@@ -56,12 +57,11 @@ class SessionScores:
     parts: Sequence[Part]
 
     def scores(self, draws: Draws) -> dict[str, Floats]:
-        """Each score of each resample, shape (n_resamples,); NaN where the sessions drawn leave it undefined."""
-        # A sum split over more threads rounds differently.
-        from threadpoolctl import threadpool_limits
+        """Each score of each resample, shape (n_resamples,); NaN where the sessions drawn leave it undefined.
 
-        with threadpool_limits(limits=1, user_api="blas"):
-            return {name: values for part in self.parts for name, values in part.scores(draws).items()}
+        The last bits depend on the threads that BLAS takes: give it one.
+        """
+        return {name: values for part in self.parts for name, values in part.scores(draws).items()}
 
     def observed(self) -> dict[str, float]:
         """Each score of the sessions themselves, each once."""
@@ -162,7 +162,7 @@ def rank_scores(of_ranks: Floats, of_values: Floats) -> list[Part]:
 def account_scores(
     session: NDArray[np.int64], *, n_sessions: int, returns: Floats, periods_per_year: float
 ) -> list[Part]:
-    """Parts that score the returns of an account: see `sharpe_ratio`, `hit_rate`, `profit_factor` and `max_drawdown`.
+    """Parts that score the returns of an account: see `sharpe_ratio`, `hit_rate`, `profit_factor`, `total_return`, `max_drawdown`.
 
     Parameters
     ----------
@@ -184,7 +184,7 @@ def account_scores(
     }
     return [
         _Returns(_Sums.of(session, n_sessions, columns), float(returns.mean()), periods_per_year),
-        _Drawdown.of(session, n_sessions, np.log1p(returns)),
+        _Growth.of(session, n_sessions, np.log1p(returns)),
     ]
 
 
@@ -271,15 +271,13 @@ class _Area:
 
     @classmethod
     def of(cls, session: NDArray[np.int64], n_sessions: int, *, is_class: NDArray[np.bool_], value: Floats) -> _Area:
-        low, high = float(value.min()), float(value.max())
-        scale = (FINE_CELLS - 1) / (high - low) if high > low else 0.0
-        fine = ((value - low) * scale).astype(np.int64)
-        of_class = np.bincount(fine[is_class], minlength=FINE_CELLS).astype(np.float64)
-        everything = np.bincount(fine, minlength=FINE_CELLS).astype(np.float64)
+        fine, n_fine = _fine_cells(value)
+        of_class = np.bincount(fine[is_class], minlength=n_fine).astype(np.float64)
+        everything = np.bincount(fine, minlength=n_fine).astype(np.float64)
         below = np.cumsum(everything) - everything
         group = np.floor(below * CELLS / max(len(value), 1))
         used = np.flatnonzero(everything)
-        cell = np.zeros(FINE_CELLS, dtype=np.int64)
+        cell = np.zeros(n_fine, dtype=np.int64)
         cell[used] = np.cumsum(np.diff(group[used], prepend=group[used[0]]) > 0.0)
         n_cells = int(cell.max()) + 1
         at = session * n_cells + cell[fine]
@@ -310,6 +308,16 @@ class _Areas:
             return {"auc": found[0][0]}
         # A class that alone occurs has no others to be told from: its area is NaN, and so is the mean.
         return {"auc": areas.sum(axis=0) / np.where(n_present > 1, n_present, np.nan)}
+
+
+def _fine_cells(value: Floats) -> tuple[NDArray[np.int64], int]:
+    """The cell of each value, in their order, and how many cells there are."""
+    if len(value) <= SORTED_ROWS:
+        distinct, fine = np.unique(value, return_inverse=True)
+        return fine, len(distinct)
+    low, high = float(value.min()), float(value.max())
+    scale = (FINE_CELLS - 1) / (high - low) if high > low else 0.0
+    return ((value - low) * scale).astype(np.int64), FINE_CELLS
 
 
 def _area(of_class: Floats, of_others: Floats) -> Floats:
@@ -383,8 +391,8 @@ class _Returns:
 
 
 @dataclass(frozen=True, eq=False)
-class _Drawdown:
-    """What the drawdown of sessions after each other is made of, in logarithms.
+class _Growth:
+    """What the return and the drawdown of sessions after each other are made of, in logarithms.
 
     Attributes
     ----------
@@ -402,7 +410,7 @@ class _Drawdown:
     fall: Floats
 
     @classmethod
-    def of(cls, session: NDArray[np.int64], n_sessions: int, growth: Floats) -> _Drawdown:
+    def of(cls, session: NDArray[np.int64], n_sessions: int, growth: Floats) -> _Growth:
         parts = np.zeros((4, n_sessions))
         starts = np.flatnonzero(np.diff(session, prepend=-1))
         for start, of_session in zip(starts, np.split(growth, starts[1:]), strict=True):
@@ -419,4 +427,7 @@ class _Drawdown:
         peak = np.concatenate([np.zeros((len(peak), 1)), peak[:, :-1]], axis=1)
         peak = np.maximum(peak, 0.0)
         fall = np.maximum(peak - (before + self.bottom[draws.order]), self.fall[draws.order])
-        return {"max_drawdown": -np.expm1(-np.maximum(fall.max(axis=1), 0.0))}
+        return {
+            "total_return": np.expm1(growth.sum(axis=1)),
+            "max_drawdown": -np.expm1(-np.maximum(fall.max(axis=1), 0.0)),
+        }

@@ -1,0 +1,49 @@
+"""Scores as the pages of `<strategy>/cv_results` and `<strategy>/backtest` show them.
+
+Lives here: metadata values. Does not live here: the scores (`research.score_table`, `research.account_table`), their words and
+figures (`research.score_words`, `research.score_plots`).
+"""
+
+from typing import Any
+
+import dagster as dg
+import polars as pl
+
+from hf_pipelines.components.display import markdown_table, picture
+from hf_pipelines.research.account_table import STRATEGY, AccountTable
+from hf_pipelines.research.baselines import baselines_of
+from hf_pipelines.research.score_table import ScoreTable
+from hf_pipelines.research.score_words import shown_scores
+from hf_pipelines.research.targets import Target
+
+
+def score_metadata(table: ScoreTable, target: Target) -> dict[str, Any]:
+    """Whether the best baseline is beaten, the table of scores, and their figures."""
+    from hf_pipelines.research.score_plots import confusion_png, horizons_of, scores_png
+
+    told = [f"{name}: {each.definition}." for name, each in baselines_of(target).items()]
+    metadata = {"verdict": table.verdict, "scores": _page(shown_scores(table.scores), (*table.notes, *told))}
+    verdicts = table.verdict.split("\n")
+    for (horizon, scores), verdict in zip(horizons_of(table.scores).items(), verdicts, strict=True):
+        name = "score_intervals" if horizon is None else f"score_intervals_{horizon}"
+        metadata[name] = picture(scores_png(scores, note=verdict))
+    if target.is_classification:
+        metadata["confusion"] = picture(confusion_png(table.fold_metrics, classes=target.classes))
+    return metadata
+
+
+def account_metadata(table: AccountTable) -> dict[str, Any]:
+    """The table of an account's scores over all folds and in each, and their figure."""
+    from hf_pipelines.research.score_plots import scores_png
+
+    if table.scores.is_empty():
+        return {"scores": "\n".join(table.notes)}
+    return {
+        "scores": _page(shown_scores(table.scores, predictor=STRATEGY), table.notes),
+        "fold_metrics": dg.MetadataValue.md(markdown_table(table.fold_metrics)),
+        "score_intervals": picture(scores_png(table.scores)),
+    }
+
+
+def _page(shown: pl.DataFrame, lines: tuple[str, ...]) -> dg.MarkdownMetadataValue:
+    return dg.MetadataValue.md("\n".join([markdown_table(shown), "", *(f"- {line}" for line in lines)]))

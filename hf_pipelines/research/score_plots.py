@@ -1,0 +1,176 @@
+"""Figures of scores: the model beside the baselines, what was predicted as what, and an account's scores by fold, as PNG bytes.
+
+Lives here: tables of scores in, bytes out. Not here: the scores (`score_table`, `account_table`), other figures (`plots`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+import polars as pl
+
+from hf_pipelines.research.metrics.bootstrap import LEVEL
+from hf_pipelines.research.plots import EQUITY_COLOUR, _declutter, _figure, _png
+from hf_pipelines.research.score_rows import QUANTILE_LOSS, is_better_higher
+from hf_pipelines.research.targets import HORIZON
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+BASELINE_COLOUR = "#8c8c8c"
+
+# Scores of the figure, those that say most first; the rest say the same again or have no scale that folds share.
+SHOWN = (
+    *("accuracy", "balanced_accuracy", "auc", "log_loss", "brier"),
+    *("rmse", "mae", "r2", "directional_accuracy"),
+    "information_coefficient",
+    *("sharpe_ratio", "hit_rate", "profit_factor", "total_return", "max_drawdown"),
+)
+
+COLUMNS = 3
+
+# Inches between rows of panels.
+GAP = 0.55
+
+# Scores whose value says nothing by itself where it is this one.
+NEUTRAL = {"auc": 0.5, "r2": 0.0, "information_coefficient": 0.0, "sharpe_ratio": 0.0, "hit_rate": 0.5, "profit_factor": 1.0,
+           "total_return": 0.0, "directional_accuracy": 0.5}  # fmt: skip
+
+
+def scores_png(scores: pl.DataFrame, *, note: str = "") -> bytes:
+    """A panel a score: each predictor's value over all folds with its interval, and its values in the folds as dots.
+
+    Parameters
+    ----------
+    scores : DataFrame
+        As `ScoreTable.scores` of one horizon, or `AccountTable.scores`.
+    note : str
+        Above the figure.
+
+    Returns
+    -------
+    bytes
+        A PNG; the same scores give the same bytes.
+
+    Raises
+    ------
+    ValueError
+        If there are no scores.
+    """
+    # A panel without any value says less than none: the words say that it is undefined.
+    defined = scores.filter(pl.col("value").is_not_null())["score"].unique().sort().to_list()
+    shown = [name for name in SHOWN if name in defined]
+    shown += [name for name in defined if name.startswith(QUANTILE_LOSS)]
+    if not shown:
+        raise ValueError("`scores` must hold a score that is defined, was without.")
+    predictors = scores["predictor"].unique(maintain_order=True).to_list()
+    n_rows, n_columns = -(-len(shown) // COLUMNS), min(COLUMNS, len(shown))
+    how = f"Bar: {LEVEL:.0%} interval; large dot: all folds pooled; small dots below: single folds; dotted: no skill"
+    title = "\n".join(filter(None, (note, how)))
+    # Laid out by hand: the layout engine draws all panels twice.
+    panel, above, below, left = 0.45 + 0.25 * max(len(predictors), 2), 0.45 + 0.16 * (title.count("\n") + 1), 0.35, 1.15
+    width, height = left + 3.3 * n_columns, above + below + n_rows * panel + (n_rows - 1) * GAP
+    figure = _figure(width=width, height=height)
+    figure.set_layout_engine(None)
+    figure.subplots_adjust(
+        left=left / width,
+        right=1.0 - 0.15 / width,
+        top=1.0 - above / height,
+        bottom=below / height,
+        hspace=GAP / panel,
+        wspace=0.08,
+    )
+    grid = figure.subplots(n_rows, n_columns, squeeze=False, sharey=True)
+    for place, axes in enumerate(grid.ravel()):
+        if place < len(shown):
+            _draw_score(axes, scores.filter(score=shown[place]), predictors, score=shown[place])
+        else:
+            axes.set_visible(False)
+    figure.text(0.01, 1.0 - 0.07 / height, title, fontsize=9.5, ha="left", va="top")
+    return _png(figure)
+
+
+def confusion_png(fold_metrics: pl.DataFrame, *, classes: Sequence[str]) -> bytes:
+    """How many rows of each class are predicted as each, of all folds together.
+
+    Parameters
+    ----------
+    fold_metrics : DataFrame
+        As `ScoreTable.fold_metrics` of a classification.
+    classes : sequence of str
+
+    Returns
+    -------
+    bytes
+        A PNG; the same counts give the same bytes.
+    """
+    from matplotlib import colormaps
+
+    counts = np.array([[fold_metrics[f"{a}_as_{b}"].sum() for b in classes] for a in classes], dtype=np.float64)
+    occurred = counts.sum(axis=1, keepdims=True)
+    shares = np.divide(counts, occurred, out=np.zeros_like(counts), where=occurred > 0.0)
+    side = 0.9 * max(len(classes), 2)
+    figure = _figure(width=side + 2.0, height=side + 1.6)
+    axes = figure.subplots()
+    axes.imshow(shares, cmap=colormaps["Blues"], vmin=0.0, vmax=1.0)
+    for row, column in np.ndindex(counts.shape):
+        axes.text(
+            column,
+            row,
+            f"{shares[row, column]:.0%}\n{counts[row, column]:,.0f}",
+            ha="center",
+            va="center",
+            fontsize=9,
+            color="white" if shares[row, column] > 0.6 else "black",
+        )
+    axes.set_xticks(range(len(classes)), classes, fontsize=9)
+    axes.set_yticks(range(len(classes)), classes, fontsize=9)
+    axes.set_xlabel("Predicted")
+    axes.set_ylabel("Occurred")
+    axes.set_title(
+        "Share and number of the rows of each class\nby what was predicted; test rows of all folds",
+        loc="left",
+        fontsize=10,
+    )
+    axes.tick_params(length=0)
+    return _png(figure)
+
+
+def _draw_score(axes: Axes, rows: pl.DataFrame, predictors: Sequence[str], *, score: str) -> None:
+    if score in NEUTRAL:
+        axes.axvline(NEUTRAL[score], color="0.4", linewidth=0.8, linestyle=":")
+    for place, name in enumerate(predictors):
+        of_one = rows.filter(predictor=name)
+        colour = BASELINE_COLOUR if place else EQUITY_COLOUR
+        folds = of_one.filter(pl.col("fold").is_not_null())["value"].drop_nulls().to_numpy()
+        axes.plot(folds, np.full(len(folds), place + 0.24), "o", color=colour, markersize=2.8, alpha=0.7)
+        pooled = of_one.filter(pl.col("fold").is_null() & pl.col("value").is_not_null())
+        if pooled.is_empty():
+            axes.text(
+                0.02, place, "undefined", transform=axes.get_yaxis_transform(), va="center", fontsize=7.5, color="0.5"
+            )
+        for value, low, high in pooled.select("value", "low", "high").rows():
+            if low is not None:
+                axes.plot([low, high], [place, place], color=colour, linewidth=2.2, solid_capstyle="butt")
+            axes.plot([value], [place], "o", color=colour, markersize=6)
+    axes.set_yticks(range(len(predictors)), predictors, fontsize=8.5)
+    axes.set_ylim(len(predictors) - 0.5, -0.5)
+    axes.set_title(
+        f"{score.replace('_', ' ')} ({'more' if is_better_higher(score) else 'less'} is better)", loc="left", fontsize=9
+    )
+    axes.locator_params(axis="x", nbins=5)
+    axes.grid(axis="x", color="0.92", linewidth=0.6)
+    axes.set_axisbelow(True)
+    _declutter(axes)
+    axes.tick_params(axis="y", length=0)
+    axes.tick_params(axis="x", labelsize=8)
+
+
+def horizons_of(scores: pl.DataFrame) -> dict[int | None, pl.DataFrame]:
+    """The scores of each horizon, without the column; {None: all} where there is none."""
+    if HORIZON not in scores.columns:
+        return {None: scores}
+    parts = scores.partition_by(HORIZON, as_dict=True, include_key=False, maintain_order=True)
+    return {int(horizon): part for (horizon,), part in parts.items()}
