@@ -382,7 +382,7 @@ def test_defs_that_keep_unknown_features_for_a_learner_that_takes_none_name_one_
     old = next(line.strip() for line in (DEFS / RANKING).read_text().splitlines() if "minimum_rows" in line)
     message, _ = _expect_fault(tmp_path, RANKING, old, f"{old}\n    missing: keep")
     assert "`training.missing` must be drop for learner 'ridge', which takes no unknown features, was keep" in message
-    assert "take a learner that does (xgboost)" in message
+    assert "take a learner that does (catboost, extra_trees, hist_gradient_boosting, " in message
 
 
 def test_defs_with_a_group_that_the_market_lacks_name_the_strategy_s_line_and_the_market_s_groups(tmp_path):
