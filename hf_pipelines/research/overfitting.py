@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
@@ -255,9 +256,11 @@ def diagnose(
             smaller = [
                 replace(fold, train=nearest_sessions(times, fold.train, fold.test, share=share)) for fold in folds
             ]
-            keep(run.rows(LEARNING, share, smaller, learner, n_jobs=n_jobs))
+            with _named("learning_curve", share):
+                keep(run.rows(LEARNING, share, smaller, learner, n_jobs=n_jobs))
         for value, candidate in asked.candidates:
-            keep(run.rows(VALIDATION, value, folds, candidate, n_jobs=n_jobs))
+            with _named("validation_curve", value):
+                keep(run.rows(VALIDATION, value, folds, candidate, n_jobs=n_jobs))
         for rows in _permuted(run, times, folds, learner, n=asked.permutations, seed=seed, n_jobs=n_jobs):
             keep(rows)
     return Overfitting(
@@ -335,6 +338,17 @@ def _permuted(
 
     tasks = [partial(fit, number, fold) for number in range(n) for fold in folds]
     yield from side_by_side(tasks, n_jobs=n_jobs)
+
+
+@contextmanager
+def _named(part: str, point: object) -> Iterator[None]:
+    """Name the point of a curve that cannot be fitted: the learner itself could."""
+    try:
+        yield
+    except ValueError as e:
+        raise ValueError(
+            f"`diagnostics.{part}` must have points that every fold can be fitted with, was {point}: {e}"
+        ) from e
 
 
 def _predicted(fold: _Fold) -> Rows:

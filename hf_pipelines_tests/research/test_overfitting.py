@@ -31,7 +31,7 @@ from hf_pipelines.research.overfitting_signs import (
     validation_curve,
     validation_in_words,
 )
-from hf_pipelines.research.splitters import PurgedKFold, PurgedWalkForward
+from hf_pipelines.research.splitters import CombinatorialPurged, PurgedKFold, PurgedWalkForward
 from hf_pipelines.research.splitters.past_blocks import SessionTimes
 from hf_pipelines.research.targets import build_target
 from hf_pipelines.research.weights import choose_weightings
@@ -71,7 +71,7 @@ def test_diagnose_test_score_is_that_of_the_cross_validation_and_training_score_
     matrix = random_matrix(RETURN)
     found = diagnosed(matrix, Diagnostics("mse", train_shares=(0.5,))).scores.filter(kind=CHOSEN)
     result = cross_validate(matrix, learner=RIDGE, splitter=SPLITTER, target=RETURN, weightings=(), seed=5)
-    assert found["test_score"].to_list() == result.fold_metrics["mse"].to_list()
+    assert found["test_score"].to_list() == pytest.approx(result.fold_metrics["mse"].to_list(), rel=1e-7)
     assert found["n_train"].to_list() == result.fold_metrics["n_train"].to_list()
     for at, (train, _) in enumerate(SPLITTER.split(matrix)):
         X = matrix[train].select(pl.col("^feature_.*$")).to_numpy().astype(np.float64)
@@ -255,6 +255,28 @@ def test_diagnose_score_that_a_fold_does_not_have_is_refused():
     ):
         diagnosed(matrix, ASKED, splitter=ONE_FOLD)
     assert diagnosed(matrix, Diagnostics("mae", train_shares=(0.5,)), splitter=ONE_FOLD).n_fits == 2
+
+
+def test_diagnose_point_that_a_fold_cannot_be_fitted_with_is_named():
+    matrix = random_matrix(DIRECTION, sessions=80)
+    with pytest.raises(
+        ValueError, match=r"`diagnostics.learning_curve` must .* was 0.02: `target` must give .* lacks \['"
+    ):
+        diagnosed(matrix, Diagnostics("accuracy", train_shares=(0.02,)), learner=TREES, target=DIRECTION)
+    greedy = choose_learner("nearest_neighbours", {"n_neighbors": 100_000})
+    asked = Diagnostics("mse", parameter="n_neighbors", candidates=((100_000, greedy),), chosen_value=5)
+    with pytest.raises(
+        ValueError, match="`diagnostics.validation_curve` must .* was 100000: `n_neighbors` must be at most"
+    ):
+        diagnosed(matrix, asked, learner=choose_learner("nearest_neighbours", {"n_neighbors": 5}))
+
+
+def test_diagnose_folds_with_paths_are_scored_each():
+    matrix = random_matrix(RETURN, symbols=3, sessions=60)
+    splitter = CombinatorialPurged(n_folds=4, n_test_folds=2, min_train_sessions=5)
+    found = diagnosed(matrix, Diagnostics("mse", train_shares=(0.5,)), splitter=splitter).scores.filter(kind=CHOSEN)
+    result = cross_validate(matrix, learner=RIDGE, splitter=splitter, target=RETURN, weightings=(), seed=5)
+    assert found["test_score"].to_list() == pytest.approx(result.fold_metrics["mse"].to_list(), rel=1e-7)
 
 
 def test_stability_by_hand():
