@@ -16,7 +16,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from hf_pipelines.research.metrics import class_codes
-from hf_pipelines.research.targets import HORIZON, TARGETS, Target
+from hf_pipelines.research.targets import HORIZON, Target, neutral_value
 
 Floats = NDArray[np.float64]
 
@@ -136,10 +136,8 @@ class Baseline:
 
 def baselines_of(target: Target) -> dict[str, Baseline]:
     """The baselines that can predict a target."""
-    task, is_directional = (
-        ("classification" if target.is_classification else "regression"),
-        TARGETS[target.name].is_directional,
-    )
+    task = "classification" if target.is_classification else "regression"
+    is_directional = neutral_value(target) is not None
     return {
         name: each
         for name, each in BASELINES.items()
@@ -175,7 +173,7 @@ def predict_baselines(
     dict of str to Predicted
         By name; rows of the folds below each other, in the folds' order.
     """
-    y, neutral = matrix["y"].to_numpy(), TARGETS[target.name].neutral
+    y, neutral = matrix["y"].to_numpy(), neutral_value(target) or 0.0
     last_label, momentum = _ended_labels(matrix)
     baselines = baselines_of(target)
     found: dict[str, list[Predicted]] = {name: [] for name in baselines}

@@ -47,7 +47,7 @@ from hf_pipelines.research.splitters.intervals import (
     training_intervals,
 )
 from hf_pipelines.research.splitters.splitter import Splitter, has_paths
-from hf_pipelines.research.targets import HORIZON, Target
+from hf_pipelines.research.targets import HORIZON, Target, neutral_value
 from hf_pipelines.research.validation_rows import VALIDATION_SHARE, cut_validation
 from hf_pipelines.research.weights import WEIGHED_COLUMNS, Weightings, sample_weights
 
@@ -377,7 +377,8 @@ def _score(predictions: pl.DataFrame, *, target: Target, class_shares: np.ndarra
             )
             for level in levels
         }
-        return {**regression_metrics(y, predictions["prediction"].to_numpy()), **losses, **rank_skill}
+        errors = regression_metrics(y, predictions["prediction"].to_numpy(), neutral=neutral_value(target))
+        return {**errors, **losses, **rank_skill}
     probability = predictions.select(f"probability_{name}" for name in target.classes).to_numpy()
     # Always predicting the shares of the fold's training rows.
     baseline = log_loss(y, class_shares[predictions["fold"].to_numpy()])

@@ -39,7 +39,7 @@ from hf_pipelines.research.score_rows import (
 )
 from hf_pipelines.research.score_words import say_notes, say_verdict
 from hf_pipelines.research.splitters.splitter import Splitter
-from hf_pipelines.research.targets import HORIZON, Target
+from hf_pipelines.research.targets import HORIZON, Target, neutral_value
 
 Floats = NDArray[np.float64]
 Rows = NDArray[np.int64]
@@ -215,7 +215,12 @@ class _Judge:
         else:
             quantiles = {f"{QUANTILE_LOSS}{level:g}": (level, values) for level, values in predicted.quantiles.items()}
             parts = regression_scores(
-                place, n_sessions=n_sessions, y=y, prediction=predicted.value, quantiles=quantiles
+                place,
+                n_sessions=n_sessions,
+                y=y,
+                prediction=predicted.value,
+                quantiles=quantiles,
+                neutral=neutral_value(self.target),
             )
         ranked = frame.select("session", "target", prediction=pl.Series(predicted.value))
         return SessionScores(n_sessions, [*parts, *rank_scores(*_coefficients(ranked, sessions))])

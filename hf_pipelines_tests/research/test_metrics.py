@@ -348,3 +348,11 @@ def test_linear_information_coefficient_agrees_with_scipy() -> None:
     for is_ranked, theirs in ((True, spearmanr), (False, pearsonr)):
         (row,) = metrics.information_coefficient(frame, is_ranked=is_ranked).to_dicts()
         assert row["information_coefficient"] == pytest.approx(theirs(frame["prediction"], frame["target"])[0])
+
+
+def test_directional_accuracy_is_about_the_neutral_value_and_undefined_without_a_direction() -> None:
+    y, prediction = [0.9, 0.1, 0.6, 0.5], [0.8, 0.6, 0.4, 0.9]
+    # Sides of the middle: right, wrong, wrong, none.
+    assert metrics.regression_metrics(y, prediction, neutral=0.5)["directional_accuracy"] == pytest.approx(1 / 3)
+    assert metrics.regression_metrics(y, prediction)["directional_accuracy"] == 1.0
+    assert math.isnan(metrics.regression_metrics(y, prediction, neutral=None)["directional_accuracy"])

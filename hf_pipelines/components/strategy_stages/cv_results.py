@@ -31,7 +31,7 @@ from hf_pipelines.research.cross_validation import cross_validate
 from hf_pipelines.research.predictions import latest_predictions, leaked_predictions, share_trained_on_later
 from hf_pipelines.research.score_table import tabulate_scores
 from hf_pipelines.research.splitters import SPLITTERS, build_splitter
-from hf_pipelines.research.targets import Target
+from hf_pipelines.research.targets import Target, neutral_value
 from hf_pipelines.resources.parquet_io_manager import Loaded
 from hf_pipelines.resources.partition_codec import Content
 
@@ -140,6 +140,7 @@ def cv_results(plan: StrategyPlan) -> Stage:
                 "splitter": [plan.splitter.name, dict(plan.splitter.params)],
                 "weighting": plan.training.weighting_fields,
                 "missing": plan.training.missing,
+                "neutral": neutral_value(plan.target),
                 **holdout_fields(plan),
                 **diagnostics_fields(plan),
             },

@@ -108,21 +108,23 @@ def class_codes(y: ArrayLike) -> NDArray[np.int64]:
     return values.astype(np.int64)
 
 
-def regression_metrics(y: ArrayLike, prediction: ArrayLike) -> dict[str, float]:
+def regression_metrics(y: ArrayLike, prediction: ArrayLike, *, neutral: float | None = 0.0) -> dict[str, float]:
     """How close predicted values are.
 
     Parameters
     ----------
     y, prediction : array of shape (n,)
         Realised and predicted values, same unit.
+    neutral : float, optional
+        Value that is neither up nor down; None of a quantity without a direction, such as a volatility.
 
     Returns
     -------
     dict
         `r2` (1.0 is perfect, 0.0 the mean of `y`; NaN when `y` has no variance); `mse`, `rmse` and `mae`, the mean
         square, its root and the mean size of the errors; `mape`, the mean of their sizes as fractions of `y`, over the
-        rows where it is not 0; `directional_accuracy`, the share of the same rows whose sign is predicted. The last
-        two are NaN where every `y` is 0.
+        rows where it is not 0, NaN where there are none; `directional_accuracy`, the share of the rows where `y` is not
+        neutral whose side of it is predicted, NaN where there are none, and without a direction.
 
     Raises
     ------
@@ -141,8 +143,16 @@ def regression_metrics(y: ArrayLike, prediction: ArrayLike) -> dict[str, float]:
         "mse": float(sk.mean_squared_error(actual, predicted)),
         "mae": float(sk.mean_absolute_error(actual, predicted)),
         "mape": float(sk.mean_absolute_percentage_error(moved, of_moved)) if len(moved) else math.nan,
-        "directional_accuracy": float(np.mean(np.sign(moved) == np.sign(of_moved))) if len(moved) else math.nan,
+        "directional_accuracy": _directional_accuracy(actual, predicted, neutral=neutral),
     }
+
+
+def _directional_accuracy(
+    actual: NDArray[np.float64], predicted: NDArray[np.float64], *, neutral: float | None
+) -> float:
+    if neutral is None or not (moved := actual != neutral).any():
+        return math.nan
+    return float(np.mean(np.sign(actual[moved] - neutral) == np.sign(predicted[moved] - neutral)))
 
 
 def quantile_loss(y: ArrayLike, prediction: ArrayLike, *, quantile: float) -> float:

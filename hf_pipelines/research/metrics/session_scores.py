@@ -23,7 +23,8 @@ Counts = NDArray[np.floating[Any]]
 
 # An area under a curve counts pairs of rows, of which there are too many: rows are put in cells by their probability, first
 # fine ones of equal width (of few rows, one for each value), then neighbours together until each holds a share of the rows. A pair
-# within a cell counts as a tie.
+# within a cell counts as a tie: an error of about 2 % of the standard deviation over sessions (8e-5 of 0.006 for 8,000 rows), none
+# where there are no more values than cells.
 SORTED_ROWS = 10_000
 FINE_CELLS = 65_536
 CELLS = 256
@@ -119,6 +120,7 @@ def regression_scores(
     y: Floats,
     prediction: Floats,
     quantiles: Mapping[str, tuple[float, Floats]] | None = None,
+    neutral: float | None = 0.0,
 ) -> list[Part]:
     """Parts that score predicted values: see `regression_metrics` and `quantile_loss`.
 
@@ -129,6 +131,8 @@ def regression_scores(
     n_sessions : int
     y, prediction : array of shape (n,)
     quantiles : mapping of score to (level, predicted quantile), optional
+    neutral : float, optional
+        As in `regression_metrics`.
     """
     error = y - prediction
     # About the mean, or the squares of a series far from 0 would lose their digits.
@@ -138,13 +142,14 @@ def regression_scores(
         short = y - quantile
         columns[name] = np.maximum(level * short, (level - 1.0) * short)
     moved = y != 0.0
-    of_moved = {
-        "mape": np.abs(error[moved] / y[moved]),
-        "directional_accuracy": (np.sign(y[moved]) == np.sign(prediction[moved])).astype(np.float64),
-    }
+    sizes = {"mape": np.abs(error[moved] / y[moved])}
+    has_side = np.zeros(len(y), dtype=bool) if neutral is None else y != neutral
+    centre = 0.0 if neutral is None else neutral
+    is_right = np.sign(y[has_side] - centre) == np.sign(prediction[has_side] - centre)
     return [
         _Errors(_Sums.of(session, n_sessions, columns)),
-        _Means(_Sums.of(session[moved], n_sessions, of_moved)),
+        _Means(_Sums.of(session[moved], n_sessions, sizes)),
+        _Means(_Sums.of(session[has_side], n_sessions, {"directional_accuracy": is_right.astype(np.float64)})),
     ]
 
 
@@ -267,12 +272,10 @@ class _Area:
 
     of_class: Counts
     of_others: Counts
-    correction: float
 
     @classmethod
     def of(cls, session: NDArray[np.int64], n_sessions: int, *, is_class: NDArray[np.bool_], value: Floats) -> _Area:
         fine, n_fine = _fine_cells(value)
-        of_class = np.bincount(fine[is_class], minlength=n_fine).astype(np.float64)
         everything = np.bincount(fine, minlength=n_fine).astype(np.float64)
         below = np.cumsum(everything) - everything
         group = np.floor(below * CELLS / max(len(value), 1))
@@ -285,14 +288,12 @@ class _Area:
             _counts(np.bincount(at[part], minlength=n_sessions * n_cells).reshape(n_sessions, n_cells))
             for part in (is_class, ~is_class)
         ]
-        exact = _area(of_class[None, :], (everything - of_class)[None, :])[0]
-        coarse = _area(*(each.sum(axis=0, dtype=np.float64)[None, :] for each in counts))[0]
-        return cls(counts[0], counts[1], float(exact - coarse))
+        return cls(counts[0], counts[1])
 
     def areas(self, draws: Draws) -> tuple[Floats, NDArray[np.bool_]]:
         """The area of each resample, NaN where undefined, and whether the class occurs."""
         of_class, of_others = ((draws.counts @ each).astype(np.float64) for each in (self.of_class, self.of_others))
-        return _area(of_class, of_others) + self.correction, np.asarray(of_class.any(axis=1))
+        return _area(of_class, of_others), np.asarray(of_class.any(axis=1))
 
 
 @dataclass(frozen=True, eq=False)

@@ -74,6 +74,7 @@ __all__ = [
     "build_labels",
     "build_target",
     "forward_return",
+    "neutral_value",
     "unconfirmed_labels",
 ]
 
@@ -209,6 +210,12 @@ def _what_is_needed(
 def _threshold(default: float) -> Number:
     low, high = RETURN_RANGE
     return Number(default=default, low=low, high=high, meaning="return, a fraction")
+
+
+def neutral_value(target: Target) -> float | None:
+    """Value of a target that is neither up nor down; None of one without a direction."""
+    kind = TARGETS[target.name]
+    return kind.neutral if kind.is_directional else None
 
 
 TARGETS: dict[str, TargetKind] = {

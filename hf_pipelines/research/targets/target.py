@@ -92,7 +92,7 @@ class TargetKind:
     is_directional : bool
         Whether a higher prediction stands for a higher return of the symbol, as rules take it that hold the highest long.
     neutral : float
-        `target` of a symbol that does neither well nor badly: what is above it is up.
+        `target` of a symbol that does neither well nor badly: what is above it is up. Read where it has a direction.
     formula : str
         The definition, for people.
     """
