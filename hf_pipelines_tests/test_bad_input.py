@@ -217,6 +217,14 @@ CASES = [
         id="classifier for a return",
     ),
     pytest.param(
+        RANKING, "type: ridge\n    params: {alpha: 100.0}", "type: lightgbm\n    params: {categories: [day_of_week, region]}",
+        ["`categories` must be among the `features` of the strategy, was day_of_week, region"], id="category that is no feature",
+    ),
+    pytest.param(
+        RANKING, "type: ridge\n    params: {alpha: 100.0}", "params: {device: tpu}\n    type: lightgbm",
+        ["`device` of 'lightgbm' must be one of auto, cpu, cuda, was 'tpu'"], id="device that nobody has",
+    ),
+    pytest.param(
         MARKET, "calendar: XNYS", "calendar: NYSE_X",
         ["`calendar` must be a name known to exchange_calendars, was 'NYSE_X'", "XNYS"], id="unknown calendar",
     ),
@@ -376,6 +384,15 @@ def test_every_splitter_takes_its_parameters_beside_its_type(tmp_path):
         CrossValidationSpec(type="purged_kfold", train=24)
     with pytest.raises(ValueError, match="`cross_validation` must give a parameter once, was given train twice"):
         CrossValidationSpec(type="walk_forward", train=24, params={"train": 12})
+
+
+def test_defs_with_quantiles_for_a_target_of_classes_say_which_target(tmp_path):
+    old = "type: xgboost_classifier\n    params:"
+    new = "type: xgboost_early_stopping\n    params:\n      quantiles: [0.1, 0.9]"
+    message, _ = _expect_fault(tmp_path, DIRECTION, old, new)
+    assert (
+        "`quantiles` of learner 'xgboost_early_stopping' must be left out for classes, was given with target" in message
+    )
 
 
 def test_defs_that_keep_unknown_features_for_a_learner_that_takes_none_name_one_that_does(tmp_path):

@@ -4,7 +4,7 @@ Lives here: the YAML of a strategy and the definitions made of it. Does not live
 (`strategy_stages`), and maths (`research`).
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Annotated, Any, Self
 
 import dagster as dg
@@ -183,6 +183,11 @@ class Strategy(dg.Component, dg.Model, dg.Resolvable):
                 f"`learner` must fit the target {self.target.type!r}, was {self.learner.type!r} for "
                 f"{_tasks_in_words(learner)}."
             )
+        if task == "classification" and learner.params.get("quantiles") and "quantiles" not in learner.outputs(task):
+            raise ValueError(
+                f"`quantiles` of learner {self.learner.type!r} must be left out for classes, was given with target "
+                f"{self.target.type!r}; take a target of a return."
+            )
         self._require_horizons(learner.horizons(task))
         self._require_direction()
         self._require_columns(learner)
@@ -347,6 +352,11 @@ class Strategy(dg.Component, dg.Model, dg.Resolvable):
                         f"{line_of(context.path, field)}: `{field}` must have what {chosen!r} is made from, {what}, was without "
                         f"{', '.join(names[:5])}; add it, or take another."
                     )
+        if strays := sorted({*_categories(self.learner.choice())} - selected):
+            raise ValueError(
+                f"{line_of(context.path, 'learner')}: `categories` must be among the `features` of the strategy, was "
+                f"{', '.join(strays[:5])}; add them, or leave them out."
+            )
 
     def _require_members(self, market: MarketPlan, context: dg.ComponentLoadContext) -> None:
         """Refuse a rule that takes more symbols than there are: its weights would all be 0, without a word."""
@@ -357,6 +367,14 @@ class Strategy(dg.Component, dg.Model, dg.Resolvable):
                 f"{len(market.universe.members)} members of `universe` of market {market.name}, was "
                 f"{' + '.join(map(str, asked.values()))}; take fewer, or add members to the universe."
             )
+
+
+def _categories(learner: LearnerChoice) -> Iterator[str]:
+    """Features that it, and learners inside of it, take for categories; preprocessing may make others of them."""
+    if all(each.keeps_columns for each in learner.steps):
+        yield from learner.params.get("categories", ())
+        for each in learner.nested:
+            yield from _categories(each)
 
 
 def _tasks_in_words(learner: LearnerChoice) -> str:

@@ -301,6 +301,11 @@ def _over_sector(filings: Filings, values: FloatArray) -> FloatArray:
     return ratio(values, known) - 1.0
 
 
+def sector_number(panel: Panel) -> FloatArray:
+    """Number of the symbol's sector among those of the market, in alphabetical order; NaN where it has none."""
+    return np.where(panel.sector >= 0, panel.sector.astype(np.float64), np.nan)
+
+
 def _sector_is(code: int) -> Callable[[Panel], FloatArray]:
     def compute(panel: Panel) -> FloatArray:
         """1 where the symbol is of the sector, 0 where it is of another, NaN where it has none."""
@@ -387,4 +392,6 @@ FEATURES = (
     *(Feature(f"sector_is_{code:02d}", "fundamental", _sector_is(code), 1, ("sector",),
               f"1 if the symbol's sector is number {code} of the market's, in alphabetical order, else 0")
       for code in range(_N_SECTORS)),
+    Feature("sector_number", "fundamental", sector_number, 1, ("sector",),
+            "number of the symbol's sector among the market's, in alphabetical order, from 0: for `categories` of a learner"),
 )  # fmt: skip

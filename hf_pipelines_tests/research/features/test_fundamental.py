@@ -101,7 +101,7 @@ BY_HAND = {
     "ev_to_ebitda": 550.0 / 50.0, "dividend_yield": 0.01, "return_on_equity": 0.2, "gross_margin": 0.4,
     "operating_margin": 0.2, "net_margin": 0.1, "current_ratio": 1.5, "debt_to_equity": 0.8, "liabilities_to_equity": 2.0,
     "asset_turnover": 2.0 / 3.0, "days_since_filing": 52.0,
-    "sector_is_00": 1.0, "sector_is_01": 0.0, "sector_relative_price_to_book": 0.0,
+    "sector_is_00": 1.0, "sector_is_01": 0.0, "sector_number": 0.0, "sector_relative_price_to_book": 0.0,
 }  # fmt: skip
 
 
@@ -217,7 +217,7 @@ def test_sector_relative_ratio_compares_with_the_members_of_the_session():
         {"symbol": list(price), "since": [days[0]] * 6, "until": [None, None, None, days[132], None, None]}
     )
     values = compute_features(
-        bars, ["price_to_book", "sector_relative_price_to_book", "sector_is_00", "sector_is_01"],
+        bars, ["price_to_book", "sector_relative_price_to_book", "sector_is_00", "sector_is_01", "sector_number"],
         opens=session_opens(days), membership=membership,
         sectors={"A": "oil", "B": "oil", "C": "oil", "D": "oil", "E": "gas"},
         references={"fundamentals": table_of("fundamentals", filings)},
@@ -227,8 +227,9 @@ def test_sector_relative_ratio_compares_with_the_members_of_the_session():
     assert [of[name, days[132]][1] for name in "ABCD"] == pytest.approx([-0.75, -0.5, 0.5, 11.5])
     assert [of[name, days[133]][1] for name in "ABC"] == pytest.approx([-0.5, 0.0, 2.0])
     assert ("D", days[133]) not in of
-    assert of["E", days[133]] == pytest.approx((4.0, 0.0, 1.0, 0.0))
-    assert of["F", days[133]] == pytest.approx((3.0, NAN, NAN, NAN), nan_ok=True)
+    assert [of[name, days[133]][4] for name in "ABC"] == [1.0, 1.0, 1.0]
+    assert of["E", days[133]] == pytest.approx((4.0, 0.0, 1.0, 0.0, 0.0))
+    assert of["F", days[133]] == pytest.approx((3.0, NAN, NAN, NAN, NAN), nan_ok=True)
 
 
 def _oracle(bars: pl.DataFrame, table: pl.DataFrame, symbol: str, day: date) -> dict[str, float]:
