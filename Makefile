@@ -15,10 +15,14 @@ unexport PYTHONDONTWRITEBYTECODE
 INSTALL := $(BIN)/uv pip install --quiet --native-tls --python $(BIN)/python --constraint constraints.txt
 PLAIN_INSTALL := $(BIN)/python -m pip install --quiet --no-compile --constraint constraints.txt
 
-.PHONY: demo test test-quick every-test quick-tests coverage mutants long quarter quality noise lint kernels ui stack bench soak clean faults
+.PHONY: demo demo-full test test-quick every-test quick-tests coverage mutants long quarter quality noise lint kernels ui stack bench soak clean faults
 
 demo: $(STAMP)
 	$(BIN)/hfp demo
+
+# Four weekly models of each strategy instead of one or two.
+demo-full: $(STAMP)
+	$(BIN)/hfp demo --full
 
 # Says at the end what all processes of a command used, servers and what outlived its parent too.
 COST := $(BIN)/python -m hf_pipelines_tests.cost

@@ -22,10 +22,11 @@ from hf_pipelines.research.targets import TARGETS
 from hf_pipelines_tests.checkout import make_checkout
 
 DEFS = Path(__file__).resolve().parents[1] / "hf_pipelines" / "defs"
-MARKET, DIRECTION, RANKING = (
+MARKET, DIRECTION, RANKING, META = (
     "markets/us_tech/defs.yaml",
     "strategies/tech_direction/defs.yaml",
     "strategies/tech_ranking/defs.yaml",
+    "strategies/tech_meta/defs.yaml",
 )
 FEATURES_LINE = "features: [technical, cross_asset, temporal]"
 
@@ -194,6 +195,18 @@ CASES = [
         ["`signal` must be a rule on what learner 'ridge' predicts of target 'forward_return' (prediction, confidence), was "
          "probability_threshold, which reads probability_down, probability_up; take rank_buffer or rank_long_short"],
         id="rule on what nothing predicts",
+    ),
+    pytest.param(
+        DIRECTION, "type: probability_threshold\n    params: {threshold: 0.55, long_short: true}",
+        "type: meta_label\n    params: {primary: roc_5}",
+        ["`signal` must be a rule on what learner 'xgboost_classifier' predicts of target 'direction'",
+         "was meta_label, which reads probability_right; take probability_threshold or rank_buffer or rank_long_short"],
+        id="rule on meta-labels of a target without them",
+    ),
+    pytest.param(
+        META, "params: {primary: roc_20, threshold: 0.5}", "params: {primary: roc_5, threshold: 0.5}",
+        ["`signal.params.primary` must be that of the target, 'roc_20', was 'roc_5'", "write the same in both"],
+        id="rule on another side than the labels",
     ),
     pytest.param(
         RANKING, "type: rank_long_short\n    params: {n_long: 2, n_short: 2}", "type: ranking\n    params: {n_long: 9}",

@@ -43,7 +43,12 @@ STRATEGY_ASSETS = {
     "track_record": ["is_current"],
 }
 # Each strategy with its market.
-STRATEGIES = {"tech_direction": "us_tech", "tech_direction_feed": "us_tech_feed", "tech_ranking": "us_tech"}
+STRATEGIES = {
+    "tech_direction": "us_tech",
+    "tech_direction_feed": "us_tech_feed",
+    "tech_meta": "us_tech",
+    "tech_ranking": "us_tech",
+}
 UPSTREAM = {
     "training_matrix": ["bars", "features"],
     "cv_results": ["training_matrix"],
@@ -55,6 +60,7 @@ UPSTREAM = {
 FEATURE_GROUPS = {
     "tech_direction": ["cross_asset", "technical", "temporal"],
     "tech_direction_feed": ["cross_asset", "technical", "temporal"],
+    "tech_meta": ["cross_asset", "technical"],
     "tech_ranking": ["cross_asset", "technical"],
 }
 JOBS = [
@@ -64,6 +70,8 @@ JOBS = [
     "tech_direction_feed_retrain",
     "tech_direction_issue",
     "tech_direction_retrain",
+    "tech_meta_issue",
+    "tech_meta_retrain",
     "tech_ranking_issue",
     "tech_ranking_retrain",
     "us_tech_feed_replay",
@@ -76,6 +84,7 @@ JOBS = [
 SCHEDULES = [
     "tech_direction_feed_weekly_retrain",
     "tech_direction_weekly_retrain",
+    "tech_meta_weekly_retrain",
     "tech_ranking_weekly_retrain",
     "us_tech_feed_nightly_replay",
     "us_tech_feed_weekly_report",
@@ -87,6 +96,7 @@ SENSORS = [
     "end_tracker_runs",
     "tech_direction_feed_follows",
     "tech_direction_follows",
+    "tech_meta_follows",
     "tech_ranking_follows",
     "us_tech_feed_arrivals",
     "watch",
@@ -155,9 +165,11 @@ def test_definitions_connect_the_assets_of_the_list(definitions):
     for name, market in STRATEGIES.items():
         features = [f"{market}/features/{group}" for group in FEATURE_GROUPS[name]]
         known = {"bars": [f"{market}/bars"], "features": features}
+        # The rule on meta-labels takes its side from a feature.
+        more = {"backtest": features} if name == "tech_meta" else {}
         for stage, upstream in UPSTREAM.items():
             nested = [known.get(each, [f"{name}/{each}"]) for each in upstream]
-            expected[f"{name}/{stage}"] = sorted(sum(nested, []))
+            expected[f"{name}/{stage}"] = sorted({*sum(nested, []), *more.get(stage, [])})
     assert parents == expected
 
 

@@ -86,6 +86,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="command")
 
     demo = commands.add_parser("demo", help="run the whole pipeline on real bars and print the result")
+    demo.add_argument("--full", action="store_true", help="four weekly models of each strategy instead of one or two")
     demo.set_defaults(run=_demo)
 
     materialise = commands.add_parser("materialise", help="materialise an asset for a range of partitions")
@@ -205,7 +206,7 @@ def _demo(options: argparse.Namespace) -> None:
     from hf_pipelines.commands.demo import Demo
     from hf_pipelines.commands.runs import Pipeline
 
-    Demo(Pipeline.open()).run()
+    Demo(Pipeline.open(), is_full=options.full).run()
 
 
 def _materialise(options: argparse.Namespace) -> None:

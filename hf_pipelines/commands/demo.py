@@ -22,7 +22,10 @@ from hf_pipelines.resources.storage_errors import ObjectMissingError
 
 MARKET = "us_tech"
 GROUPS = ("technical", "cross_asset", "temporal")
-STRATEGIES = ("tech_direction", "tech_ranking")
+# Strategies with the weekly models that each gets: few enough for two minutes on two cores.
+MODEL_WEEKS = {"tech_direction": 2, "tech_ranking": 2, "tech_meta": 1}
+# With `--full` all get as many: what a walk-forward of some weeks shows.
+FULL_WEEKS = 4
 
 # Of the scores of a strategy those that say most; the web UI shows all.
 SCORES = (
@@ -36,9 +39,8 @@ SCORES = (
     "information_coefficient_t",
 )
 
-# The last weeks of the sample: enough for several weekly models, few enough for two minutes on two cores.
+# The last of the sample.
 LAST_WEEK, LAST_DAY = "2013-02-24", "2013-03-01"
-MODEL_WEEKS = 4
 TRAIN_WEEKS = 156
 LOOKBACK_WEEKS = 28
 
@@ -51,24 +53,27 @@ class Demo:
     """One pass of the demo: what is current is not made again."""
 
     pipeline: Pipeline
+    is_full: bool = False
     seconds: dict[str, float] = field(default_factory=dict)
 
     def run(self) -> None:
         """Make what is missing and print what came out."""
         began = perf_counter()
-        first_model = shift_week(LAST_WEEK, 1 - MODEL_WEEKS)
-        first_features = shift_week(first_model, -TRAIN_WEEKS)
+        n_weeks = {strategy: FULL_WEEKS if self.is_full else n for strategy, n in MODEL_WEEKS.items()}
+        first_features = shift_week(LAST_WEEK, 1 - max(n_weeks.values()) - TRAIN_WEEKS)
         print(f"Real daily bars of AAPL, FB, GOOG, IBM, MSFT and the S&P 500, to {LAST_DAY}.\n", flush=True)
         self._make("bars", [f"{MARKET}/bars"], shift_week(first_features, -LOOKBACK_WEEKS), LAST_WEEK)
         for group in GROUPS:
             self._make(f"features/{group}", [f"{MARKET}/features/{group}"], first_features, LAST_WEEK)
-        for strategy in STRATEGIES:
-            for back in range(MODEL_WEEKS - 1, -1, -1):
+        for strategy, n in n_weeks.items():
+            for back in range(n - 1, -1, -1):
                 week = shift_week(LAST_WEEK, -back)
                 self._make("models", [f"{strategy}/{stage}" for stage in RETRAINED], week, week)
-            self._make("signals", [f"{strategy}/signals"], first_model, LAST_DAY)
-            self._make("track_record", [f"{strategy}/track_record"], LAST_WEEK, LAST_WEEK)
-        for strategy in STRATEGIES:
+            self._make("signals", [f"{strategy}/signals"], shift_week(LAST_WEEK, 1 - n), LAST_DAY)
+            if n > 1:
+                # It tells of the weeks before its own.
+                self._make("track_record", [f"{strategy}/track_record"], LAST_WEEK, LAST_WEEK)
+        for strategy in n_weeks:
             print(self._account(strategy))
         print(self._closing(perf_counter() - began))
 
@@ -102,7 +107,7 @@ class Demo:
         return [key for key in keys if key in sessions]
 
     def _sessions(self) -> list[str]:
-        last_weeks = self.pipeline.partition_keys(f"{MARKET}/bars", shift_week(LAST_WEEK, 1 - MODEL_WEEKS), LAST_WEEK)
+        last_weeks = self.pipeline.partition_keys(f"{MARKET}/bars", shift_week(LAST_WEEK, 1 - FULL_WEEKS), LAST_WEEK)
         frames = [self.pipeline.store.read(f"{MARKET}/bars", week).frame["session"] for week in last_weeks]
         return [day.isoformat() for day in pl.concat(frames).unique().sort()]
 

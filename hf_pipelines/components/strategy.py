@@ -41,7 +41,6 @@ from hf_pipelines.components.yaml_lines import line_of
 from hf_pipelines.research.backtest import ENGINES, asked_of_engine, require_capable
 from hf_pipelines.research.features.registry import names_by_group
 from hf_pipelines.research.learners import ALIASES, LEARNERS, LearnerChoice, Task
-from hf_pipelines.research.params import complete_params
 from hf_pipelines.research.signals import ALIASES as RULE_ALIASES
 from hf_pipelines.research.signals import RULES, fill_rule_params
 from hf_pipelines.research.splitters import SPLITTERS, build_splitter, fill_splitter_params
@@ -191,6 +190,7 @@ class Strategy(dg.Component, dg.Model, dg.Resolvable):
         self._require_horizons(learner.horizons(task))
         self._require_direction()
         self._require_columns(learner)
+        self._require_target_params()
         asked = asked_of_engine(
             self.backtest.costs,
             self.backtest.execution,
@@ -246,13 +246,25 @@ class Strategy(dg.Component, dg.Model, dg.Resolvable):
             able = [
                 name
                 for name, entry in sorted(RULES.items())
-                if set(entry.needs(complete_params(name, {}, entry.params)).columns) <= set(predicted)
+                # What has no default names no column.
+                if set(entry.needs({each: getattr(p, "default", None) for each, p in entry.params.items()}).columns)
+                <= set(predicted)
             ]
             raise ValueError(
                 f"`signal` must be a rule on what learner {self.learner.type!r} predicts of target {self.target.type!r} "
                 f"({', '.join(predicted)}), was {self.signal.type}, which reads {', '.join(lacking)}; take {' or '.join(able)}, or "
                 "another learner and target."
             )
+
+    def _require_target_params(self) -> None:
+        """Refuse a rule that understands the predictions otherwise than the labels were made."""
+        labelled = self.target.build().params
+        for name, value in self.signal.needs.target_params.items():
+            if labelled.get(name) != value:
+                raise ValueError(
+                    f"`signal.params.{name}` must be that of the target, {labelled.get(name)!r}, was {value!r}: rule "
+                    f"{self.signal.type!r} reads predictions as they were labelled; write the same in both."
+                )
 
     def plan(self, market: MarketPlan) -> StrategyPlan:
         """Everything the assets' bodies need, in research's own types."""

@@ -14,8 +14,9 @@ import numpy as np
 import polars as pl
 
 from hf_pipelines.research.bars import KEY_COLUMNS
-from hf_pipelines.research.params import Flag, Number, complete_params
+from hf_pipelines.research.params import Flag, Number, Text, complete_params
 from hf_pipelines.research.signals.members import NO_BAR, NO_POSITION, add_absent_members, reasons
+from hf_pipelines.research.signals.meta_label import needs_primary, weigh_by_meta_label
 from hf_pipelines.research.signals.probability_threshold import needs_probabilities, weigh_by_probability
 from hf_pipelines.research.signals.ranks import needs_both_ends, needs_buffer, weigh_by_rank, weigh_with_buffer
 from hf_pipelines.research.signals.rule import GROSS, Rule, RuleContext, RuleNeeds, members
@@ -97,8 +98,9 @@ def apply_rule(
         sectors=_sectors_of(known, rule, needs, sectors),
         _bars=_bars_of(known, rule, needs, bars),
     )
-    # -0.0 of a short rule that takes no position would print as a position; adding 0.0 clears the sign.
-    weight = entry.weigh(known, context).cast(pl.Float64).fill_null(0.0) + 0.0
+    weight = entry.weigh(known, context).cast(pl.Float64).fill_null(0.0)
+    # -0.0 of a short rule that takes no position would print as a position (polars leaves out the addition of 0.0).
+    weight = pl.select(pl.when(weight != 0.0).then(weight).otherwise(0.0)).to_series()
     _check_weights(weight, known, rule, needs)
     return known.select(*KEY_COLUMNS, weight.alias("weight"))
 
@@ -259,6 +261,30 @@ RULES: dict[str, Rule] = {
         formula=(
             "max_gross / members of the ts, long where P(up) >= threshold and P(up) > P(down), short where "
             "P(down) >= threshold and P(down) > P(up) if long_short, else 0"
+        ),
+    ),
+    "meta_label": Rule(
+        name="meta_label",
+        weigh=weigh_by_meta_label,
+        params={
+            "primary": Text(
+                pattern=r"[a-z][a-z0-9_]{0,62}",
+                meaning="feature of the strategy whose sign is the side, that of the target meta_label",
+            ),
+            "threshold": Number(
+                default=0.5,
+                low=1e-6,
+                high=1.0,
+                search=(0.4, 0.8),
+                meaning="probability from which on the side is taken",
+            ),
+            "long_short": Flag(default=True, meaning="false: long only"),
+            "max_gross": GROSS,
+        },
+        needs=needs_primary,
+        formula=(
+            "max_gross / members of the ts on the side of the feature `primary` (long above zero, short below it if long_short) "
+            "where P(right) >= threshold, else 0"
         ),
     ),
     "rank_long_short": Rule(

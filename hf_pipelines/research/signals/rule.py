@@ -55,6 +55,8 @@ class RuleNeeds:
         Whether it gives negative weights.
     max_gross : float
         What the absolute weights of a decision add up to, at most.
+    target_params : mapping of str to value
+        Parameters that the target must have too, with the same values.
     direction : bool
         Whether it takes a higher prediction for a higher return: then the target must be one of which that is true.
     rules : tuple of str
@@ -69,6 +71,7 @@ class RuleNeeds:
     features: tuple[str, ...] = ()
     shorts: bool = True
     max_gross: float = 1.0
+    target_params: Mapping[str, Any] = field(default_factory=dict)
     direction: bool = True
     rules: tuple[str, ...] = ()
 

@@ -27,6 +27,9 @@ SESSIONS = plain_bars({"A": [1.0] * 60})["session"].to_list()
 
 each_rule = pytest.mark.parametrize("rule", sorted(RULES))
 
+# What has no default.
+GIVEN = {"meta_label": {"primary": "trend"}}
+
 
 def probabilities(**up_and_down: tuple[float, float]) -> pl.DataFrame:
     """One session; each symbol with its probability of up and of down."""
@@ -55,6 +58,8 @@ def random_predictions(*, symbols: int = 7, sessions: int = 40, seed: int = 0) -
         prediction=pl.Series(prediction),
         probability_down=pl.Series(share[:, 0]),
         probability_up=pl.Series(share[:, 2]),
+        probability_right=pl.Series(share[:, 1]),
+        trend=pl.Series(np.round(rng.normal(size=keys.height), 1), dtype=pl.Float32),
     )
 
 
@@ -113,7 +118,7 @@ def test_rank_long_short_unknown_member_is_neither_best_nor_worst():
 def test_every_rule_gives_each_row_a_finite_weight_within_the_gross(rule):
     predictions = random_predictions()
     shuffled = predictions.sample(fraction=1.0, shuffle=True, seed=1)
-    weights = apply_rule(shuffled, rule=rule, params={"max_gross": 0.8}, sessions=SESSIONS)
+    weights = apply_rule(shuffled, rule=rule, params={**GIVEN.get(rule, {}), "max_gross": 0.8}, sessions=SESSIONS)
     keys = ["symbol", "session", "ts"]
     assert_frame_equal(weights.select(keys), predictions.select(keys).sort("ts", "symbol"))
     assert weights.schema["weight"] == pl.Float64 and weights["weight"].is_finite().all()
@@ -126,12 +131,12 @@ def test_every_rule_gives_each_row_a_finite_weight_within_the_gross(rule):
 def test_every_rule_gives_members_without_a_row_what_it_gives_those_without_a_prediction(rule):
     predictions = random_predictions(symbols=6)
     is_gone = pl.Series(np.random.default_rng(3).random(predictions.height) < 0.3)
-    numbers = pl.col("prediction", "probability_up", "probability_down")
+    numbers = pl.col("prediction", "probability_up", "probability_down", "probability_right", "trend")
     unknown = predictions.with_columns(pl.when(is_gone).then(NAN).otherwise(numbers).name.keep())
     members = predictions.select("symbol", "session")
     completed = add_absent_members(predictions.filter(~is_gone), members)
     assert_frame_equal(completed.select(unknown.columns), unknown.sort("ts", "symbol"))
-    given = {"rule": rule, "sessions": SESSIONS}
+    given = {"rule": rule, "sessions": SESSIONS, "params": GIVEN.get(rule)}
     assert_frame_equal(apply_rule(completed, **given), apply_rule(unknown, **given))
 
 
@@ -167,7 +172,7 @@ def test_every_rule_gives_a_session_alone_what_it_gives_it_in_a_range(rule, bars
     hours = [predictions.with_columns(ts=pl.col("ts").dt.offset_by(f"-{hour}h")) for hour in range(bars_a_session)]
     predictions = pl.concat([each.sample(fraction=0.9, seed=hour) for hour, each in enumerate(hours)])
     predictions = predictions.filter(~pl.col("session").is_in(SESSIONS[12:14]) & (pl.col("session") != SESSIONS[20]))
-    params = {"sessions": 5} if "sessions" in RULES[rule].params else {}
+    params = {**GIVEN.get(rule, {}), **({"sessions": 5} if "sessions" in RULES[rule].params else {})}
     whole = apply_rule(predictions, rule=rule, params=params, sessions=SESSIONS)
     assert whole["weight"].n_unique() > 2
     n_sessions = rule_needs(rule, params).sessions
@@ -183,14 +188,15 @@ def test_every_rule_gives_a_session_alone_what_it_gives_it_in_a_range(rule, bars
 @each_rule
 def test_every_rule_names_itself_and_refuses_what_it_cannot_use(rule):
     predictions = random_predictions()
-    entry, needs = RULES[rule], rule_needs(rule)
+    required = GIVEN.get(rule, {})
+    entry, needs = RULES[rule], rule_needs(rule, required)
     assert entry.name == rule and entry.formula and all(each.meaning for each in entry.params.values())
-    assert needs.max_gross == 1.0 and rule_needs(rule, {"max_gross": 0.5}).max_gross == 0.5
-    given = {"rule": rule, "sessions": SESSIONS}
+    assert needs.max_gross == 1.0 and rule_needs(rule, {**required, "max_gross": 0.5}).max_gross == 0.5
+    given = {"rule": rule, "sessions": SESSIONS, "params": required}
     with pytest.raises(ValueError, match=rf"`max_gross` of '{rule}' must be from 1e-06 to 100, was -1"):
-        apply_rule(predictions, params={"max_gross": -1.0}, **given)
+        apply_rule(predictions, **{**given, "params": {**required, "max_gross": -1.0}})
     with pytest.raises(ValueError, match=rf"`params` of '{rule}' must be among \[.*'max_gross'.*\['zeal'\]"):
-        apply_rule(predictions, params={"zeal": 1}, **given)
+        apply_rule(predictions, **{**given, "params": {**required, "zeal": 1}})
     with pytest.raises(ValueError, match=f"was without .*{needs.columns[0]}"):
         apply_rule(predictions.drop(needs.columns[0]), **given)
     with pytest.raises(ValueError, match="was repeated in 1 rows; take `latest_predictions` first"):
@@ -198,6 +204,20 @@ def test_every_rule_names_itself_and_refuses_what_it_cannot_use(rule):
     if needs.sessions > 1:
         with pytest.raises(ValueError, match=f"`sessions` must hold those of the predictions for rule '{rule}'"):
             apply_rule(predictions, rule=rule, sessions=SESSIONS[1:])
+
+
+def test_meta_label_takes_the_side_of_the_primary_rule_where_it_is_likely_enough_right():
+    keys = plain_bars({symbol: [1.0] for symbol in "ABCDE"}).select("symbol", "session", "ts")
+    predictions = keys.with_columns(
+        probability_right=pl.Series([0.6, 0.5, 0.49, 0.9, NAN]), trend=pl.Series([0.2, -3.0, 1.0, 0.0, 1.0])
+    )
+    given = {"primary": "trend", "max_gross": 2.0}
+    # D's primary rule has no side, of E nothing is predicted; both are members.
+    expected = {"A": 0.4, "B": -0.4, "C": 0.0, "D": 0.0, "E": 0.0}
+    assert weights_of(predictions, "meta_label", **given) == expected
+    assert weights_of(predictions, "meta_label", **given, long_short=False) == {**expected, "B": 0.0}
+    with pytest.raises(ValueError, match="`primary` of 'meta_label' must be given"):
+        weights_of(predictions, "meta_label")
 
 
 @pytest.mark.parametrize(
