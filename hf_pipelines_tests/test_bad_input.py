@@ -57,7 +57,7 @@ CASES = [
     ),
     pytest.param(
         RANKING, "type: ridge\n    params: {alpha: 100.0}", "preprocessing: [standard_scalin]\n    type: ridge",
-        ["`preprocessing.0` must be among standard_scaling, was standard_scalin"], id="unknown preprocessing",
+        ["`preprocessing.0` must be among cross_sectional_rank, ", "standard_scaling, winsorising, was standard_scalin"], id="unknown preprocessing",
     ),
     pytest.param(
         RANKING, "type: forward_return\n    horizon_bars: 10", "params: {horizons: [1, 5]}\n    type: forward_returns",
@@ -412,7 +412,9 @@ def test_defs_that_keep_unknown_features_for_a_learner_that_takes_none_name_one_
     old = next(line.strip() for line in (DEFS / RANKING).read_text().splitlines() if "minimum_rows" in line)
     message, _ = _expect_fault(tmp_path, RANKING, old, f"{old}\n    missing: keep")
     assert "`training.missing` must be drop for learner 'ridge', which takes no unknown features, was keep" in message
-    assert "take a learner that does (catboost, extra_trees, hist_gradient_boosting, " in message
+    assert (
+        "let its preprocessing begin with imputation, or take a learner that does (catboost, extra_trees, " in message
+    )
 
 
 def test_defs_with_a_group_that_the_market_lacks_name_the_strategy_s_line_and_the_market_s_groups(tmp_path):
@@ -447,7 +449,7 @@ VOTING = """type: voting
         ("alpha: 10.0", "alpha: -1", "`members.0.params.alpha` of 'ridge' must be from 0 to 1e+12, was -1", 4),
         ("max_depth: 3", "max_depth: a", "`members.1.params.max_depth` of 'xgboost' must be a whole number, was 'a'", 6),
         ("type: xgboost", "type: forest", "`members.1.type` must be among", 5),
-        ("type: standard_scaling", "type: scaling", "`members.1.preprocessing.0.type` must be among standard_scaling, was scaling", 8),
+        ("type: standard_scaling", "type: scaling", "standard_scaling, winsorising, was scaling", 8),
         (
             "with_mean: true", "with_mean: 1",
             "`members.1.preprocessing.0.params.with_mean` of 'standard_scaling' must be true or false, was 1", 9,

@@ -202,7 +202,7 @@ class Strategy(dg.Component, dg.Model, dg.Resolvable):
             able = ", ".join(name for name, entry in sorted(LEARNERS.items()) if entry.handles_missing)
             raise ValueError(
                 f"`training.missing` must be drop for learner {self.learner.type!r}, which takes no unknown features, was "
-                f"keep; drop such rows, or take a learner that does ({able})."
+                f"keep; drop such rows, let its preprocessing begin with imputation, or take a learner that does ({able})."
             )
         self.diagnostics.plan(self.learner, self.target.build())
         require_weighable(self.training.weightings, self.target.build())

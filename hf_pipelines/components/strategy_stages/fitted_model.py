@@ -23,7 +23,15 @@ from hf_pipelines.components.strategy_stages.plan import (
     single,
 )
 from hf_pipelines.research.cross_validation import feature_importances, fit_final
-from hf_pipelines.research.learners import LearnerChoice, Pipeline, Setup, build_pipeline, choose_learner
+from hf_pipelines.research.learners import (
+    LearnerChoice,
+    Pipeline,
+    Setup,
+    build_pipeline,
+    choose_learner,
+    preprocessing_reports,
+    report_preprocessing,
+)
 from hf_pipelines.research.learners.choice import PartChoice
 from hf_pipelines.research.matrix import feature_names
 from hf_pipelines.research.targets import Target
@@ -43,6 +51,7 @@ def fitted_model(plan: StrategyPlan) -> Stage:
         "refit_matrix", plan.asset("refit_matrix"), guards=("replay",), is_optional=True, fails_alone=True
     )
     learner = plan.learner.choice
+    reported = preprocessing_reports(learner)
 
     def compute(run: StageRun, inputs: Mapping[str, Loaded], key: str) -> tuple[Content, Mapping[str, Any]]:
         began = perf_counter()
@@ -59,7 +68,8 @@ def fitted_model(plan: StrategyPlan) -> Stage:
         )
         names = feature_names(train)
         importances = feature_importances(pipeline, names)
-        report = pipeline.report()
+        columns = report_preprocessing(pipeline, names) if reported else {}
+        report = {**pipeline.report(), **({"preprocessing": columns} if columns else {})}
         facts = single(inputs["cv_results"], key).footer.facts
         card = pl.DataFrame(
             {
@@ -92,7 +102,7 @@ def fitted_model(plan: StrategyPlan) -> Stage:
                 **({} if final_refit is None else {"final_refit": final_refit}),
             },
         )
-        return content, _model_metadata(content, importances, seconds=perf_counter() - began)
+        return content, _model_metadata(content, importances, columns, seconds=perf_counter() - began)
 
     def serves_its_week(run: StageRun, inputs: Mapping[str, Loaded], key: str, content: Content) -> Finding:
         row = content.frame.row(0, named=True)
@@ -120,6 +130,7 @@ def fitted_model(plan: StrategyPlan) -> Stage:
             LearnerChoice,
             PartChoice,
             *learner.fitting_functions(),
+            *reported,
             fields={**learner_fields(plan), "timezone": plan.market.partitions.timezone, **holdout_fields(plan)},
             chosen_from=CHOSEN_FROM,
         ),
@@ -162,11 +173,14 @@ def load_model(models: Loaded, model: Stored) -> Pipeline:
     return pipeline.load(models.attachment(model.footer.partition, model_name(pipeline)))
 
 
-def _model_metadata(content: Content, importances: Mapping[str, float], *, seconds: float) -> dict[str, Any]:
+def _model_metadata(
+    content: Content, importances: Mapping[str, float], columns: Mapping[str, Any], *, seconds: float
+) -> dict[str, Any]:
     row = content.frame.row(0, named=True)
     (artifact,) = content.attachments.values()
     return {
         **_importances(importances),
+        **({"preprocessing": dg.MetadataValue.json(columns)} if columns else {}),
         **numeric(content.facts["metrics"]),
         **({"trained_on_later": share} if (share := content.facts["trained_on_later"]) else {}),
         **({"final_refit": name} if (name := content.facts.get("final_refit")) else {}),

@@ -18,7 +18,13 @@ from hf_pipelines.research.learners.learner import (
     Task,
     TrainingRows,
 )
-from hf_pipelines.research.learners.pipeline import Pipeline, Predicted, build_pipeline
+from hf_pipelines.research.learners.pipeline import (
+    Pipeline,
+    Predicted,
+    build_pipeline,
+    preprocessing_reports,
+    report_preprocessing,
+)
 from hf_pipelines.research.learners.prediction import feature_array, keyed, predict_frame
 from hf_pipelines.research.learners.preprocessing import PREPROCESSING, Step
 from hf_pipelines.research.learners.registry import ALIASES, LEARNERS
@@ -46,4 +52,6 @@ __all__ = [
     "feature_array",
     "keyed",
     "predict_frame",
+    "preprocessing_reports",
+    "report_preprocessing",
 ]

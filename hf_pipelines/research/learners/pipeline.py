@@ -6,7 +6,7 @@ frame (`prediction`), what each part does (`registry`, `preprocessing`, `calibra
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -232,6 +232,44 @@ def build_pipeline(choice: LearnerChoice, setup: Setup) -> Pipeline:
         if choice.calibrator and choice.calibration
         else None,
     )
+
+
+def report_preprocessing(pipeline: Pipeline, names: Sequence[str], *, where: str = "") -> dict[str, Any]:
+    """What the fitted steps that change the columns made of them, those of nested learners too.
+
+    Parameters
+    ----------
+    pipeline : Pipeline
+    names : sequence of str
+        Of the features, in order.
+    where : str
+        Prefix of the places.
+
+    Returns
+    -------
+    dict of str to dict
+        JSON values by the step's place in the YAML, such as `preprocessing.1` or `members.0.preprocessing.0`: its `type`, and
+        what its entry reports.
+    """
+    found: dict[str, Any] = {}
+    for at, (step, transformer) in enumerate(zip(pipeline.choice.steps, pipeline.steps, strict=True)):
+        if step.report is not None:
+            found[f"{where}preprocessing.{at}"] = {"type": step.name, **step.report(transformer, names)}
+        if not step.keeps_columns:
+            names = list(map(str, transformer.get_feature_names_out(np.array(names, dtype=object))))
+    for name, value in pipeline.estimator.get_params(deep=False).items():
+        listed = isinstance(value, list | tuple)
+        for at, each in enumerate(value if listed else [value]):
+            if isinstance(each, Pipeline):
+                found |= report_preprocessing(each, names, where=f"{where}{name}.{f'{at}.' if listed else ''}")
+    return found
+
+
+def preprocessing_reports(choice: LearnerChoice) -> tuple[Callable[..., Any], ...]:
+    """Every function that `report_preprocessing` runs for a choice, for code versions; none if no step has something to say."""
+    own = [step.report for step in choice.steps if step.report is not None]
+    nested = [each for inner in choice.nested for each in preprocessing_reports(inner)]
+    return tuple(dict.fromkeys([report_preprocessing, *own, *nested])) if own or nested else ()
 
 
 def _built(value: Any, setup: Setup, *, at: int = 0) -> Any:
