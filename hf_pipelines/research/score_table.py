@@ -223,10 +223,10 @@ class _Judge:
                 neutral=neutral_value(self.target),
             )
         ranked = frame.select("session", "target", prediction=pl.Series(predicted.value))
-        return SessionScores(n_sessions, [*parts, *rank_scores(*_coefficients(ranked, sessions))])
+        return SessionScores(n_sessions, [*parts, *rank_scores(*session_coefficients(ranked, sessions))])
 
 
-def _coefficients(ranked: pl.DataFrame, sessions: pl.Series) -> list[Floats]:
+def session_coefficients(ranked: pl.DataFrame, sessions: pl.Series) -> list[Floats]:
     """Information coefficient of each session, of ranks and of values; NaN where undefined."""
     whole = pl.DataFrame({"session": sessions})
     found = [information_coefficient(ranked, is_ranked=is_ranked) for is_ranked in (True, False)]

@@ -268,6 +268,23 @@ def test_paths_are_averaged_over_the_same_sessions():
     assert table.scores.filter(predictor="model", score="mse").height == 6 + 1
 
 
+def test_rows_of_overlapping_blocks_count_once_pooled_and_in_each_fold():
+    matrix, splitter = (
+        random_matrix(RETURN, sessions=210),
+        PurgedWalkForward(n_splits=3, test_sessions=50, step_sessions=30),
+    )
+    result = validated(RETURN, matrix, splitter)
+    bare = replace(result, metrics={}, fold_metrics=result.fold_metrics.select("fold"))
+    table = tabulated(RETURN, matrix, splitter, result=bare)
+    latest = latest_predictions(result.predictions)
+    assert latest.height < result.predictions.height
+    for name, rows in (("all", latest), *((fold, result.predictions.filter(fold=fold)) for fold in range(3))):
+        found = table.scores.filter(predictor="model", score="rmse")
+        found = found.filter(pl.col("fold").is_null() if name == "all" else pl.col("fold") == name)
+        expected = sk.root_mean_squared_error(rows["y"], rows["prediction"])
+        assert found["value"].item() == pytest.approx(expected)
+
+
 def test_quantiles_are_scored_beside_those_of_the_training_rows(values):
     matrix, result, _ = values
     rng = np.random.default_rng(0)
