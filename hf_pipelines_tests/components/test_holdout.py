@@ -122,7 +122,12 @@ def test_signals_and_track_record_are_made_in_the_holdout_by_a_model_from_before
 
 def test_a_week_whose_training_is_all_held_out_is_refused(held, tmp_path):
     project = held.copy(tmp_path / "copy")
-    short = ridge_strategy("early", holdout={"from": "2012-03-20"}, training={"weeks": 2, "minimum_rows": 10})
+    short = ridge_strategy(
+        "early",
+        holdout={"from": "2012-03-20"},
+        training={"weeks": 2, "minimum_rows": 10},
+        cross_validation={"n_splits": 1, "min_train_sessions": 2},
+    )
     project.rewrite(strategies=[short])
     message = project.run("early/training_matrix", STRADDLING).message
     assert "`holdout` must begin after the first of the 2 weeks before 2012-04-01, was 2012-03-18" in message
@@ -307,7 +312,12 @@ def test_around_the_clock_the_saturday_bar_before_the_holdout_is_read_and_no_lab
         "end": "2012-02-25",
         "features": ["quick"],
     }
-    strategy = ridge_strategy("held", training={"weeks": 4, "minimum_rows": 10}, holdout={"from": "2012-02-05"})
+    strategy = ridge_strategy(
+        "held",
+        training={"weeks": 4, "minimum_rows": 10},
+        cross_validation={"n_splits": 1, "min_train_sessions": 5},
+        holdout={"from": "2012-02-05"},
+    )
     project = Project(tmp_path / "project", market, [strategy], mlflow_template=mlflow_template)
     project.make("small/bars", "2012-01-01", "2012-02-12")
     project.make("small/features/quick", "2012-01-08", "2012-02-12")
