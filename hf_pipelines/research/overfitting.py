@@ -28,7 +28,7 @@ from hf_pipelines.research.learners import LearnerChoice
 from hf_pipelines.research.metrics import classification_metrics, mean_information_coefficient, regression_metrics
 from hf_pipelines.research.splitters.past_blocks import SessionTimes
 from hf_pipelines.research.splitters.splitter import Splitter
-from hf_pipelines.research.targets import Target
+from hf_pipelines.research.targets import Target, neutral_value
 
 Rows = npt.NDArray[np.int64]
 
@@ -194,7 +194,9 @@ def default_score(target: Target) -> str:
 
 def scores_of(target: Target) -> dict[str, bool]:
     """Scores that a target has, and whether higher is better."""
-    return {**(_CLASSES if target.is_classification else _VALUES), **_RANKS}
+    own = _CLASSES if target.is_classification else _VALUES
+    is_undefined = not target.is_classification and neutral_value(target) is None
+    return {name: up for name, up in {**own, **_RANKS}.items() if not (is_undefined and name == "directional_accuracy")}
 
 
 def diagnose(
@@ -281,7 +283,7 @@ def score_predictions(predictions: pl.DataFrame, *, score: str, target: Target) 
         return classification_metrics(y, known.select(f"probability_{name}" for name in target.classes).to_numpy())[
             score
         ]
-    return regression_metrics(y, known["prediction"].to_numpy())[score]
+    return regression_metrics(y, known["prediction"].to_numpy(), neutral=neutral_value(target))[score]
 
 
 def nearest_sessions(times: SessionTimes, train: Rows, test: Rows, *, share: float) -> Rows:

@@ -55,7 +55,16 @@ def alphas(*values: float) -> tuple[tuple[float, object], ...]:
     return tuple((value, choose_learner("ridge", {"alpha": value})) for value in values)
 
 
-@pytest.mark.parametrize(("target", "learner"), [(RETURN, RIDGE), (DIRECTION, TREES)], ids=["return", "direction"])
+@pytest.mark.parametrize(
+    ("target", "learner"),
+    [
+        (RETURN, RIDGE),
+        (DIRECTION, TREES),
+        (build_target("rank", horizon_bars=3), RIDGE),
+        (build_target("realised_volatility", horizon_bars=3), RIDGE),
+    ],
+    ids=["return", "direction", "rank", "volatility"],
+)
 def test_score_predictions_every_score_is_that_of_the_fold_metrics(target, learner):
     result = cross_validate(
         random_matrix(target), learner=learner, splitter=SPLITTER, target=target, weightings=(), seed=5
