@@ -80,7 +80,7 @@ faults: $(STAMP)
 quality: $(STAMP)
 	$(BIN)/python -m hf_pipelines_tests.quality_scorecard
 
-# What cross-validation finds in noise, by every splitter and the learners of the shipped strategies; half an hour.
+# What cross-validation finds in noise, by every splitter and the learners of the shipped strategies: 16 minutes of a processor.
 noise: $(STAMP)
 	$(BIN)/python -m hf_pipelines_tests.noise_table
 
