@@ -16,7 +16,10 @@ from hf_pipelines.components.source_races import compute_settled
 from hf_pipelines.components.stage import Stage
 
 # Modules of pictures, messages and the guard.
-NO_CONTENT = ("plots.py", "overfitting_plots.py", "overfitting_signs.py", "wording.py", "replay.py")
+NO_CONTENT = (
+    *("plots.py", "overfitting_plots.py", "score_plots.py"),
+    *("overfitting_signs.py", "score_words.py", "wording.py", "replay.py"),
+)
 
 # Of a kernel that is not compiled yet.
 OF_THE_COMPILER = ("LazyKernel.dispatcher", "LazyKernel._numba_type_", "_called_files", "_stamp_with_called")

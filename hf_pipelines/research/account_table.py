@@ -55,7 +55,7 @@ def tabulate_accounts(
     accounts: Mapping[int | None, BacktestResult],
     predictions: Mapping[int | None, pl.DataFrame],
     *,
-    horizon_bars: int,
+    label_sessions: int,
     periods_per_year: float,
 ) -> AccountTable:
     """Score the accounts of a cross-validation.
@@ -68,14 +68,12 @@ def tabulate_accounts(
         By path, None where there are none.
     predictions : mapping of path to DataFrame
         What they were decided on: `ts`, `fold`.
-    horizon_bars : int
-        Bars of a label: blocks span it.
+    label_sessions : int
+        Sessions that a label spans: so does a block.
     periods_per_year : float
         Bars in a year.
     """
     returns = {path: _returns_of(each, predictions[path]) for path, each in accounts.items()}
-    equity = next(iter(accounts.values())).equity
-    label_sessions = math.ceil(horizon_bars * equity["session"].n_unique() / equity.height)
     if any(each.is_empty() for each in returns.values()):
         return AccountTable(pl.DataFrame(schema=SCHEMA), pl.DataFrame(schema={"fold": pl.Int32}), (NOTHING_EARNED,))
     numbers = sorted({number for each in returns.values() for number in each["fold"].unique().to_list()})

@@ -22,14 +22,9 @@ from hf_pipelines.research.metrics.bootstrap import (
     probability_above_zero,
 )
 from hf_pipelines.research.metrics.session_scores import SessionScores
+from hf_pipelines.research.score_words import MODEL, is_better_higher
 
 Floats = NDArray[np.float64]
-
-MODEL = "model"
-QUANTILE_LOSS = "quantile_loss_"
-
-# Scores of which less is better; of the rest more.
-ERRORS = frozenset({"log_loss", "brier", "mse", "rmse", "mae", "mape", "max_drawdown"})
 
 SCHEMA: dict[str, type[pl.DataType]] = {
     "predictor": pl.String,
@@ -68,11 +63,6 @@ def score_sets(given: Sequence[SessionScores], draws: Draws | None) -> Scored:
         {score: float(np.mean([each[score] for each in observed])) for score in observed[0]},
         {score: np.mean([each[score] for each in resampled], axis=0) for score in observed[0] if resampled},
     )
-
-
-def is_better_higher(score: str) -> bool:
-    """Whether more of a score is better."""
-    return score not in ERRORS and not score.startswith(QUANTILE_LOSS)
 
 
 def score_row(name: str, score: str, value: float, scored: Scored, draws: Draws | None) -> dict[str, object]:

@@ -27,8 +27,6 @@ from hf_pipelines.research.metrics.session_scores import (
 )
 from hf_pipelines.research.predictions import latest_predictions, split_by_path
 from hf_pipelines.research.score_rows import (
-    MODEL,
-    QUANTILE_LOSS,
     SCHEMA,
     Scored,
     compare_with_best,
@@ -37,7 +35,7 @@ from hf_pipelines.research.score_rows import (
     score_row,
     score_sets,
 )
-from hf_pipelines.research.score_words import say_notes, say_verdict
+from hf_pipelines.research.score_words import MODEL, QUANTILE_LOSS, say_notes, say_verdict
 from hf_pipelines.research.splitters.splitter import Splitter
 from hf_pipelines.research.targets import HORIZON, Target, neutral_value
 

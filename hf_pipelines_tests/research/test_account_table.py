@@ -37,7 +37,7 @@ def pooled(table) -> dict[str, dict[str, float]]:
 
 
 def tabulated(account, predictions):
-    return tabulate_accounts({None: account}, {None: predictions}, horizon_bars=3, periods_per_year=252)
+    return tabulate_accounts({None: account}, {None: predictions}, label_sessions=3, periods_per_year=252)
 
 
 def test_pooled_scores_are_those_of_the_backtest():
@@ -88,7 +88,7 @@ def test_an_account_of_one_bar_says_that_nothing_was_earned():
 
 def test_paths_are_averaged():
     (one, its), (two, others) = traded(150, seed=1), traded(150, seed=2)
-    table = tabulate_accounts({0: one, 1: two}, {0: its, 1: others}, horizon_bars=3, periods_per_year=252)
+    table = tabulate_accounts({0: one, 1: two}, {0: its, 1: others}, label_sessions=3, periods_per_year=252)
     expected = np.mean([each.metrics["sharpe_ratio"] for each in (one, two)])
     assert pooled(table)["sharpe_ratio"]["value"] == pytest.approx(expected)
     assert "2 paths" in table.notes[0] and "of blocks of" in table.notes[0]

@@ -66,7 +66,8 @@ def backtest(plan: StrategyPlan) -> Stage:
         weeks = {each.name: plan.selection_window(each, key) for each in (bars, *features)}
         require_all(*(partial(inputs[name].require, of_input) for name, of_input in weeks.items()))
         frame = inputs["bars"].frame(weeks["bars"])
-        predictions = latest_predictions(single(inputs["cv_results"], key).frame)
+        results = single(inputs["cv_results"], key)
+        predictions = latest_predictions(results.frame)
         if horizon is not None:
             predictions = decided_predictions(predictions, horizon=horizon)
         if features:
@@ -84,10 +85,12 @@ def backtest(plan: StrategyPlan) -> Stage:
             _require_own_sessions(plan, weights, given, frame)
             by_path[path] = trade(plan, weights, frame)
         middle = sorted(by_path.values(), key=lambda each: each.metrics["total_return"])[(len(by_path) - 1) // 2]
+        # Absent in results stored before they were scored in blocks.
+        label_sessions: Any = results.footer.facts.get("label_sessions", 1)
         table = tabulate_accounts(
             by_path,
             decided,
-            horizon_bars=plan.target.horizon_bars,
+            label_sessions=label_sessions,
             periods_per_year=plan.market.bars_per_year,
         )
         later = share_trained_on_later(predictions)

@@ -29,7 +29,7 @@ from hf_pipelines.components.strategy_stages.plan import (
 from hf_pipelines.components.strategy_stages.score_display import score_metadata
 from hf_pipelines.research.cross_validation import cross_validate
 from hf_pipelines.research.predictions import latest_predictions, leaked_predictions, share_trained_on_later
-from hf_pipelines.research.score_table import tabulate_scores
+from hf_pipelines.research.score_table import label_sessions, tabulate_scores
 from hf_pipelines.research.splitters import SPLITTERS, build_splitter
 from hf_pipelines.research.targets import Target, neutral_value
 from hf_pipelines.resources.parquet_io_manager import Loaded
@@ -89,6 +89,7 @@ def cv_results(plan: StrategyPlan) -> Stage:
             facts={
                 "metrics": result.metrics,
                 "verdict": table.verdict,
+                "label_sessions": label_sessions(train),
                 "training_intervals": _as_facts(result.training_intervals),
                 "trained_on_later": metadata["trained_on_later"],
                 **({"reports": result.reports} if result.reports else {}),
