@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -66,13 +66,6 @@ class Predicted:
         )
 
 
-class Draws(Protocol):
-    """What draws one of several values for each row; numpy's generators do."""
-
-    def choice(self, a: Floats, size: int) -> Any:
-        """Values drawn, as many as `size`."""
-
-
 @dataclass(frozen=True, eq=False, kw_only=True)
 class BaselineRows:
     """What a baseline may know of a fold.
@@ -90,8 +83,8 @@ class BaselineRows:
     momentum : array of shape (n_rows,)
         Mean `target` of the last `MOMENTUM_LABELS` such labels, less the target's neutral value; NaN where none had ended.
     neutral : float
-    rng : Draws
-        Of what is random: a generator seeded for the fold; of a learner draws by row.
+    rng : Generator
+        Seeded for the fold.
     quantiles : tuple of float
         Levels that the learner predicts too.
     """
@@ -102,7 +95,7 @@ class BaselineRows:
     last_label: Floats
     momentum: Floats
     neutral: float
-    rng: Draws
+    rng: np.random.Generator
     quantiles: tuple[float, ...] = ()
 
     @property

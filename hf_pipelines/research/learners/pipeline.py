@@ -133,6 +133,10 @@ class Pipeline:
             found["quantiles"] = self._ask("predict_quantiles", rows, wanted)
         return Predicted(**found)
 
+    def unfitted(self) -> Pipeline:
+        """Another pipeline of the same choice and setup, not fitted."""
+        return build_pipeline(self.choice, self.setup)
+
     def importances(self, names: Sequence[str]) -> dict[str, float]:
         """How much the fitted learner uses each column, adding up to 1 (all 0 if it uses none).
 
@@ -257,7 +261,10 @@ def report_preprocessing(pipeline: Pipeline, names: Sequence[str], *, where: str
             found[f"{where}preprocessing.{at}"] = {"type": step.name, **step.report(transformer, names)}
         if not step.keeps_columns:
             names = list(map(str, transformer.get_feature_names_out(np.array(names, dtype=object))))
-    for name, value in pipeline.estimator.get_params(deep=False).items():
+    given = pipeline.estimator.get_params(deep=False)
+    # Of an ensemble the members: its final learner sees what they predict, no feature.
+    inner = {"members": given["params"]["members"]} if "params" in given else given
+    for name, value in inner.items():
         listed = isinstance(value, list | tuple)
         for at, each in enumerate(value if listed else [value]):
             if isinstance(each, Pipeline):

@@ -6,100 +6,49 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
-from hf_pipelines.research.learners.archive import pack, unpack
 from hf_pipelines.research.learners.learner import Learner, ModelFormat, Rows, Setup, TrainingRows
-from hf_pipelines.research.params import Listing, Nested, Number
+from hf_pipelines.research.learners.members import (
+    MEMBERS,
+    Floats,
+    Members,
+    load_members,
+    save_members,
+    shared_importances,
+    weighted_mean,
+)
+from hf_pipelines.research.params import Listing, Number
 
 
-class Voting:
-    """Weighted mean of its members' predictions or probabilities.
-
-    Parameters
-    ----------
-    members : sequence of pipelines
-        Not fitted.
-    weights : sequence of float, optional
-        One a member; left out, all count the same.
-    """
-
-    def __init__(self, members: Sequence[Any], weights: Sequence[float] | None = None) -> None:
-        self.members = members
-        self.weights = weights
-
-    def get_params(self, deep: bool = True) -> dict[str, Any]:
-        """As scikit-learn's, so that it can be cloned."""
-        return {"members": self.members, "weights": self.weights}
+class Voting(Members):
+    """Weighted mean of its members' predictions or probabilities; without weights all count the same."""
 
     @property
-    def shares(self) -> np.ndarray:
+    def shares(self) -> Floats:
         """Weights that add up to 1."""
-        weights = np.ones(len(self.members)) if self.weights is None else np.asarray(self.weights, dtype=np.float64)
+        given = self.params["weights"]
+        weights = np.ones(len(self.members)) if given is None else np.asarray(given, dtype=np.float64)
         return np.asarray(weights / weights.sum())
-
-    @property
-    def classes_(self) -> np.ndarray:
-        """Codes of the classes; all members are fitted on the same rows."""
-        return np.asarray(self.members[0].classes_)
 
     def fit(self, rows: TrainingRows, validation: TrainingRows | None) -> Voting:
         """Fit every member on the same rows."""
-        for each in self.members:
-            each.fit(rows, validation)
+        self.fit_members(rows, validation)
         return self
 
-    def predict(self, rows: Rows, wanted: np.ndarray) -> np.ndarray:
-        """Weighted mean of the members' numbers."""
-        return self._mean([each.predict(rows, wanted).point for each in self.members])
-
-    def predict_proba(self, rows: Rows, wanted: np.ndarray) -> np.ndarray:
-        """Weighted mean of the members' probabilities."""
-        return self._mean([each.predict(rows, wanted).probability for each in self.members])
-
-    def _mean(self, predicted: Sequence[np.ndarray]) -> np.ndarray:
-        # One addition a member, in their order: the bits do not depend on how numpy sums.
-        total = np.zeros_like(predicted[0], dtype=np.float64)
-        for share, each in zip(self.shares, predicted, strict=True):
-            total += share * each
-        return total
+    def combine(self, answers: Floats, rows: Rows, wanted: npt.NDArray[np.bool_]) -> Floats:
+        """Weighted mean."""
+        return weighted_mean(answers, np.tile(self.shares, (len(answers), 1)))
 
 
 def build_voting(params: Mapping[str, Any], setup: Setup) -> Voting:
     """Make an unfitted vote of pipelines."""
-    return Voting(params["members"], params["weights"])
-
-
-def save_voting(estimator: Voting) -> bytes:
-    """Every member in its own format, as one archive."""
-    return pack({_file_name(at, each): each.save() for at, each in enumerate(estimator.members)})
-
-
-def load_voting(data: bytes, unfitted: Voting) -> Voting:
-    """Return the vote; every member loads by its own format and its own list of types.
-
-    Raises
-    ------
-    ValueError
-        If the archive does not hold these members.
-    """
-    names = [_file_name(at, each) for at, each in enumerate(unfitted.members)]
-    files = unpack(data, names)
-    for name, each in zip(names, unfitted.members, strict=True):
-        each.load(files[name])
-    return unfitted
-
-
-def _file_name(at: int, member: Any) -> str:
-    return f"member_{at}.{member.extension}"
+    return Voting(params, setup)
 
 
 def _mean_importances(estimator: Voting, names: Sequence[str]) -> dict[str, float]:
     """Weighted mean of the members' shares; members that tell none are left out."""
-    found: dict[str, float] = dict.fromkeys(names, 0.0)
-    for share, each in zip(estimator.shares, estimator.members, strict=True):
-        for name, size in each.importances(names).items():
-            found[name] = found.get(name, 0.0) + float(share) * size
-    return found
+    return shared_importances(estimator.members, estimator.shares, names)
 
 
 def _check_voting(params: Mapping[str, Any]) -> None:
@@ -116,12 +65,12 @@ VOTING = Learner(
     tasks=frozenset({"regression", "classification"}),
     build=build_voting,
     params={
-        "members": Listing(item=Nested(), is_required=True, least=2, most=20, meaning="the learners whose mean it is"),
+        "members": MEMBERS,
         "weights": Listing(
             item=Number(default=1.0, low=0.0, high=1e9), default=None, least=2, most=20, meaning="one a member"
         ),
     },
-    format=ModelFormat("zip", save_voting, load_voting),
+    format=ModelFormat("zip", save_members, load_members),
     check=_check_voting,
     is_keyed=True,
     importances=_mean_importances,

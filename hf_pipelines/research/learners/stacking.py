@@ -1,0 +1,132 @@
+"""Stacking and blending: a final learner combines what members predict of rows that they were not fitted on.
+
+References
+----------
+Wolpert (1992), "Stacked Generalization", Neural Networks 5.
+Breiman (1996), "Stacked Regressions", Machine Learning 24.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from hf_pipelines.research.learners.learner import Learner, ModelFormat, Rows, Setup, TrainingRows
+from hf_pipelines.research.learners.members import (
+    MEMBERS,
+    N_SPLITS,
+    Floats,
+    Members,
+    fitted_apart,
+    load_members,
+    n_classes_of,
+    out_of_fold,
+    save_members,
+    shared_importances,
+    with_answers,
+)
+from hf_pipelines.research.params import Nested, Number
+from hf_pipelines.research.splitters.purged_kfold import PurgedKFold
+from hf_pipelines.research.validation_rows import cut_validation
+
+Folds = Iterator[tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]]
+
+
+class Stacking(Members):
+    """A final learner on the members' out-of-fold predictions; then the members are fitted on all training rows."""
+
+    @property
+    def final(self) -> Any:
+        """Pipeline of the final learner."""
+        return self.params["final"]
+
+    @property
+    def parts(self) -> list[Any]:
+        """The members and the final learner."""
+        return [*self.members, self.final]
+
+    def folds(self, rows: TrainingRows) -> Folds:
+        """Blocks of sessions, each predicted by what is fitted before and after it, purged on both sides."""
+        return PurgedKFold(n_splits=self.params["n_splits"]).split(rows.keys)
+
+    def fit(self, rows: TrainingRows, validation: TrainingRows | None) -> Stacking:
+        """Fit the final learner on what the members predict of the other folds, and the members on all rows."""
+        tested, answers = out_of_fold(self.members, rows, self.folds(rows), n_classes=n_classes_of(rows, self.setup))
+        fitted_apart(self.final, with_answers(rows.take(tested), answers))
+        self.fit_members(rows, validation)
+        return self
+
+    def combine(self, answers: Floats, rows: Rows, wanted: npt.NDArray[np.bool_]) -> Floats:
+        """What the final learner makes of the answers."""
+        # A member that looks back may know too little of a row: then nothing is said of it.
+        is_known = np.isfinite(answers).all(axis=(1, 2))
+        combined = np.full((len(answers), answers.shape[2]), np.nan)
+        if is_known.any():
+            asked = with_answers(rows.take(np.flatnonzero(wanted)[is_known]), answers[is_known])
+            found = self.final.predict(asked)
+            combined[is_known] = found.point[:, None] if found.probability is None else found.probability
+        return combined
+
+
+class Blending(Stacking):
+    """Stacking on one block: the final learner sees what members predict of the latest training rows."""
+
+    def folds(self, rows: TrainingRows) -> Folds:
+        """The latest share of the sessions, predicted by what is fitted before it, purged."""
+        yield cut_validation(rows.keys, share=self.params["share"], name="share")
+
+
+def build_stacking(params: Mapping[str, Any], setup: Setup) -> Stacking:
+    """Make an unfitted stack of pipelines."""
+    return Stacking(params, setup)
+
+
+def build_blending(params: Mapping[str, Any], setup: Setup) -> Blending:
+    """Make an unfitted blend of pipelines."""
+    return Blending(params, setup)
+
+
+def _importances(estimator: Stacking, names: Sequence[str]) -> dict[str, float]:
+    """Means of the members' shares, by how much the final learner uses each member; where it does not tell, plain ones."""
+    n_members, n_columns = len(estimator.members), 1
+    if estimator.is_classification:
+        n_columns = len(estimator.classes_) - 1
+    columns = [f"member_{member}_{column}" for member in range(n_members) for column in range(n_columns)]
+    sizes = estimator.final.importances(columns)
+    shares = np.array([sizes.get(name, 0.0) for name in columns]).reshape(n_members, n_columns).sum(axis=1)
+    even = np.full(n_members, 1.0 / n_members)
+    return shared_importances(estimator.members, shares if shares.sum() > 0.0 else even, names)
+
+
+_FINAL = Nested(meaning="the learner that combines what the members predict")
+
+STACKING = Learner(
+    name="stacking",
+    family="ensemble",
+    tasks=frozenset({"regression", "classification"}),
+    build=build_stacking,
+    params={"members": MEMBERS, "final": _FINAL, "n_splits": N_SPLITS},
+    format=ModelFormat("zip", save_members, load_members),
+    is_keyed=True,
+    importances=_importances,
+)
+
+BLENDING = Learner(
+    name="blending",
+    family="ensemble",
+    tasks=frozenset({"regression", "classification"}),
+    build=build_blending,
+    params={
+        "members": MEMBERS,
+        "final": _FINAL,
+        "share": Number(
+            default=0.3, low=0.05, high=0.9, meaning="share of the sessions, the latest, that the final learner sees"
+        ),
+    },
+    format=ModelFormat("zip", save_members, load_members),
+    is_keyed=True,
+    importances=_importances,
+)
