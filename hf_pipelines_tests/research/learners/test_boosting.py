@@ -68,7 +68,11 @@ def test_training_stops_where_the_validation_rows_get_no_better_and_keeps_the_be
     rows = rows_of(seed=1, task=task)
     for one, other in zip(answers(stopped, rows), answers(plain, rows), strict=True):
         np.testing.assert_array_equal(one, other)
-    assert plain.report()["best_round"] == best
+    assert plain.report() == stopped.report()
+    # Rounds after the best one are cut off, where it did not stop too.
+    more = fitted(name, task=task, learning_rate=0.5, n_estimators=best + 3, early_stopping_rounds=1_000)
+    assert more.report() == stopped.report()
+    np.testing.assert_array_equal(answers(more, rows)[0], answers(stopped, rows)[0])
     # It is judged by the validation rows: by labels without a meaning it stops at once.
     noise = rows_of(task=task)
     later = np.arange(len(noise)) >= (3 * len(noise)) // 4
@@ -114,10 +118,13 @@ def test_categories_are_told_apart_whatever_their_numbers_and_one_never_seen_cou
 
 
 @each_booster
-def test_a_category_with_unknown_values_in_training_is_fitted(name):
+def test_unknown_categories_in_training_are_fitted_and_are_none_of_the_known_ones(name):
     rows = rows_of()
-    rows.X[::7, 2] = np.nan
-    assert np.isfinite(answers(fitted(name, rows, categories=["sector"]), rows)[0]).all()
+    is_unknown = np.arange(len(rows)) % 5 == 0
+    rows.X[is_unknown, 2] = np.nan
+    shifted = replace(rows, y=rows.y + 10.0 * is_unknown)
+    found = answers(fitted(name, shifted, categories=["sector"], learning_rate=0.3), rows)[0]
+    assert found[is_unknown].mean() > 8.0 and found[~is_unknown].mean() < 2.0
     rows.X[:, 2] = np.nan
     assert np.isfinite(answers(fitted(name, rows, categories=["sector"]), rows_of())[0]).all()
 
@@ -236,6 +243,22 @@ def test_what_was_saved_holds_categories_and_quantiles_and_anything_else_is_refu
         pipeline_of(name, categories=["sector"], quantiles=[0.25, 0.75]).load(
             pack({**files, names[0]: b"something else"})
         )
+
+
+@each_booster
+def test_members_of_a_vote_stop_by_the_same_rows_and_a_calibration_by_them_too(name):
+    rows = rows_of(task="classification")
+    numbers, cut = np.arange(len(rows)), (3 * len(rows)) // 4
+    member = {"type": name, "params": dict(pipeline_of(name).choice.params)}
+    vote = choose_learner("voting", {"members": [member, "random_forest"]}, calibration="temperature")
+    assert vote.needs_validation
+    fit, held = rows.take(numbers[:cut]), rows.take(numbers[cut:])
+    pipeline = build_pipeline(vote, Setup("classification", seed=5)).fit(fit, held)
+    alone = pipeline_of(name, "classification").fit(fit, held)
+    (first, _) = pipeline.estimator.members
+    np.testing.assert_array_equal(answers(first, rows)[0], answers(alone, rows)[0])
+    assert first.report() == alone.report()
+    np.testing.assert_allclose(answers(pipeline, rows)[0].sum(axis=1), 1.0)
 
 
 def test_every_booster_is_one_of_the_shared_kind():
