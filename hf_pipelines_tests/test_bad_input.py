@@ -234,6 +234,11 @@ CASES = [
         ["`categories` must be among the `features` of the strategy, was day_of_week, region"], id="category that is no feature",
     ),
     pytest.param(
+        RANKING, "type: ridge\n    params: {alpha: 100.0}", "type: momentum_sign\n    params: {feature: momentum_1}",
+        ["`feature` must be among the `features` of the strategy, was momentum_1; add it, or name another"],
+        id="feature of a baseline that is none",
+    ),
+    pytest.param(
         RANKING, "type: ridge\n    params: {alpha: 100.0}", "params: {device: tpu}\n    type: lightgbm",
         ["`device` of 'lightgbm' must be one of auto, cpu, cuda, was 'tpu'"], id="device that nobody has",
     ),

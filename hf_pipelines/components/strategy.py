@@ -4,7 +4,7 @@ Lives here: the YAML of a strategy and the definitions made of it. Does not live
 (`strategy_stages`), and maths (`research`).
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Self
 
 import dagster as dg
@@ -364,11 +364,12 @@ class Strategy(dg.Component, dg.Model, dg.Resolvable):
                         f"{line_of(context.path, field)}: `{field}` must have what {chosen!r} is made from, {what}, was without "
                         f"{', '.join(names[:5])}; add it, or take another."
                     )
-        if strays := sorted({*_categories(self.learner.choice())} - selected):
-            raise ValueError(
-                f"{line_of(context.path, 'learner')}: `categories` must be among the `features` of the strategy, was "
-                f"{', '.join(strays[:5])}; add them, or leave them out."
-            )
+        for param, read in _read_features(self.learner.choice()).items():
+            if strays := sorted(read - selected):
+                raise ValueError(
+                    f"{line_of(context.path, 'learner')}: `{param}` must be among the `features` of the strategy, was "
+                    f"{', '.join(strays[:5])}; {_REMEDIES[param]}."
+                )
 
     def _require_members(self, market: MarketPlan, context: dg.ComponentLoadContext) -> None:
         """Refuse a rule that takes more symbols than there are: its weights would all be 0, without a word."""
@@ -381,12 +382,19 @@ class Strategy(dg.Component, dg.Model, dg.Resolvable):
             )
 
 
-def _categories(learner: LearnerChoice) -> Iterator[str]:
-    """Features that it, and learners inside of it, take for categories; preprocessing may make others of them."""
+_REMEDIES = {"categories": "add them, or leave them out", "feature": "add it, or name another"}
+
+
+def _read_features(learner: LearnerChoice) -> dict[str, set[str]]:
+    """Features that it, and learners inside of it, name, by the parameter that does; preprocessing may make others of them."""
+    found: dict[str, set[str]] = {"categories": set(), "feature": set()}
     if all(each.keeps_columns for each in learner.steps):
-        yield from learner.params.get("categories", ())
+        found["categories"].update(learner.params.get("categories", ()))
+        found["feature"].update([learner.params["feature"]] if "feature" in learner.params else [])
         for each in learner.nested:
-            yield from _categories(each)
+            for param, names in _read_features(each).items():
+                found[param] |= names
+    return found
 
 
 def _tasks_in_words(learner: LearnerChoice) -> str:

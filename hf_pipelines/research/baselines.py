@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import polars as pl
@@ -66,6 +66,13 @@ class Predicted:
         )
 
 
+class Draws(Protocol):
+    """What draws one of several values for each row; numpy's generators do."""
+
+    def choice(self, a: Floats, size: int) -> Any:
+        """Values drawn, as many as `size`."""
+
+
 @dataclass(frozen=True, eq=False, kw_only=True)
 class BaselineRows:
     """What a baseline may know of a fold.
@@ -83,8 +90,8 @@ class BaselineRows:
     momentum : array of shape (n_rows,)
         Mean `target` of the last `MOMENTUM_LABELS` such labels, less the target's neutral value; NaN where none had ended.
     neutral : float
-    rng : Generator
-        Seeded for the fold.
+    rng : Draws
+        Of what is random: a generator seeded for the fold; of a learner draws by row.
     quantiles : tuple of float
         Levels that the learner predicts too.
     """
@@ -95,7 +102,7 @@ class BaselineRows:
     last_label: Floats
     momentum: Floats
     neutral: float
-    rng: np.random.Generator
+    rng: Draws
     quantiles: tuple[float, ...] = ()
 
     @property

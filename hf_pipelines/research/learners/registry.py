@@ -7,12 +7,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from hf_pipelines.research.learners.baseline_learners import LAST_VALUE, MAJORITY, MEAN, MOMENTUM_SIGN, RANDOM
 from hf_pipelines.research.learners.boosters import XGBOOST, XGBOOST_EARLY_STOPPING
 from hf_pipelines.research.learners.catboost_trees import CATBOOST
 from hf_pipelines.research.learners.learner import Learner, Task
 from hf_pipelines.research.learners.lightgbm_trees import LIGHTGBM
-from hf_pipelines.research.learners.linear import RIDGE
+from hf_pipelines.research.learners.linear import ELASTIC_NET, HUBER, LASSO, LOGISTIC, RIDGE
 from hf_pipelines.research.learners.neighbours import NEIGHBOURS
+from hf_pipelines.research.learners.quantile_regression import QUANTILE
 from hf_pipelines.research.learners.sklearn_trees import EXTRA_TREES, HIST_GRADIENT_BOOSTING, RANDOM_FOREST
 from hf_pipelines.research.learners.stacking import BLENDING, STACKING
 from hf_pipelines.research.learners.voting import VOTING
@@ -38,7 +40,17 @@ LEARNERS: dict[str, Learner] = {
         RANDOM_FOREST,
         EXTRA_TREES,
         RIDGE,
+        LASSO,
+        ELASTIC_NET,
+        HUBER,
+        QUANTILE,
+        LOGISTIC,
         NEIGHBOURS,
+        MAJORITY,
+        MEAN,
+        LAST_VALUE,
+        MOMENTUM_SIGN,
+        RANDOM,
         VOTING,
         STACKING,
         BLENDING,

@@ -39,6 +39,8 @@ PARAMS: dict[str, dict[str, Any]] = {
     "catboost": {"n_estimators": 12, "depth": 3, "early_stopping_rounds": 5},
     "lightgbm": {"n_estimators": 4, "num_leaves": 4, "early_stopping_rounds": 5},
     "nearest_neighbours": {"n_neighbors": 2},
+    "last_value": {"feature": "feature_0"},
+    "momentum_sign": {"feature": "feature_0"},
 }
 # Of six features some stay and some go.
 STEP_PARAMS: dict[str, dict[str, Any]] = {
@@ -238,6 +240,40 @@ def test_a_pipeline_is_built_anew_from_its_settings_and_its_estimator_is_what_it
     outputs = choice.outputs(task)
     assert set(outputs) <= {"point", "classes", "quantiles", "horizons"} and outputs
     assert choice.prediction_columns(("a", "b"))[:2] == ("prediction", "confidence")
+
+
+@pytest.mark.parametrize("step", sorted(PREPROCESSING))
+def test_every_learner_is_fitted_behind_every_step(step):
+    for name, entry in LEARNERS.items():
+        task = sorted(entry.tasks)[-1]
+        choice = choice_of(name, task, preprocessing=["imputation", step_of(step)])
+        rows = rows_for(task)
+        rows.X[::7, 1] = np.nan
+        # A selector may drop the feature that a baseline reads.
+        if "feature" in choice.params and not PREPROCESSING[step].keeps_columns:
+            continue
+        assert choice.handles_missing
+        assert np.isfinite(values(fitted(choice, task, rows).predict(rows))).all(), name
+
+
+@pytest.mark.parametrize(
+    ("name", "task"), [(name, task) for name in sorted(LEARNERS) for task in sorted(LEARNERS[name].tasks)]
+)
+def test_a_constant_label_and_fewer_rows_than_features_are_fitted_or_refused_in_one_line(name, task):
+    choice, rows = choice_of(name, task), rows_for(task)
+    few = rows.take(np.array([0, 1, 2, 3]) if task == "regression" else np.unique(rows.y, return_index=True)[1])
+    constant = replace(rows, y=np.full(len(rows), 1.0 if task == "classification" else 0.02))
+    for each in (few, constant):
+        try:
+            found = values(build_pipeline(choice, Setup(task, seed=3)).fit(each, each).predict(rows))
+        except ValueError as e:
+            assert len(str(e).splitlines()) == 1 and str(e), name
+            assert each is constant and task == "classification"
+        else:
+            assert np.isfinite(found).all()
+            # What a feature says does not hang on the labels.
+            if each is constant and task == "regression" and "feature" not in choice.params:
+                np.testing.assert_allclose(found, 0.02, atol=1e-6, err_msg=name)
 
 
 READER = """
