@@ -263,7 +263,7 @@ def report_preprocessing(pipeline: Pipeline, names: Sequence[str], *, where: str
             names = list(map(str, transformer.get_feature_names_out(np.array(names, dtype=object))))
     given = pipeline.estimator.get_params(deep=False)
     # Of an ensemble the members: its final learner sees what they predict, no feature.
-    inner = {"members": given["params"]["members"]} if "params" in given else given
+    inner = {"members": list(pipeline.estimator.members)} if hasattr(pipeline.estimator, "members") else given
     for name, value in inner.items():
         listed = isinstance(value, list | tuple)
         for at, each in enumerate(value if listed else [value]):
