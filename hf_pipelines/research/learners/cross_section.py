@@ -13,6 +13,8 @@ import polars as pl
 
 from hf_pipelines.research.learners.learner import Rows, TrainingRows
 
+_FEATURES_AT_A_TIME = 8
+
 # Columns that say which rows belong together: rows of another horizon are the same symbols again.
 _TOGETHER = ("ts", "horizon")
 
@@ -49,20 +51,27 @@ class CrossSectionalScore(CrossSection):
         """Scores, of mean 0 and deviation 1 over the known values of a time."""
         by = _together(rows).to_numpy()
         order = np.argsort(by, kind="stable")
-        _, begins, of_group = np.unique(by[order], return_index=True, return_inverse=True)
-        X = rows.X[order].astype(np.float64)
-        known = ~np.isnan(X)
-        # Sums over the rows of a time alone, in their order: the bits do not depend on other times.
-        with np.errstate(invalid="ignore", divide="ignore"):
-            n = np.add.reduceat(known, begins, axis=0, dtype=np.float64)
-            mean = np.add.reduceat(np.where(known, X, 0.0), begins, axis=0) / n
-            centred = X - mean[of_group]
-            deviation = np.sqrt(np.add.reduceat(np.where(known, centred, 0.0) ** 2, begins, axis=0) / n)
-            is_varied = deviation > np.finfo(np.float32).eps * np.abs(mean)
-            scores = np.where(is_varied[of_group], centred / deviation[of_group], np.where(known, 0.0, np.nan))
-        found = np.empty_like(scores)
-        found[order] = scores
+        _, begins, of_time = np.unique(by[order], return_index=True, return_inverse=True)
+        found = np.empty(rows.X.shape, dtype=np.float32)
+        # A few features at a time: in float64 the whole would be there several times.
+        for at in range(0, rows.X.shape[1], _FEATURES_AT_A_TIME):
+            columns = slice(at, at + _FEATURES_AT_A_TIME)
+            found[order, columns] = _scores(rows.X[order, columns].astype(np.float64), begins, of_time)
         return found
+
+
+def _scores(X: np.ndarray, begins: np.ndarray, of_time: np.ndarray) -> np.ndarray:
+    """Scores of rows in the order of their times, which begin at these rows."""
+    known = ~np.isnan(X)
+    # Sums over the rows of a time alone, in their order: the bits do not depend on other times.
+    with np.errstate(invalid="ignore", divide="ignore"):
+        n = np.add.reduceat(known, begins, axis=0, dtype=np.float64)
+        mean = np.add.reduceat(np.where(known, X, 0.0), begins, axis=0) / n
+        centred = X - mean[of_time]
+        deviation = np.sqrt(np.add.reduceat(np.where(known, centred, 0.0) ** 2, begins, axis=0) / n)
+        # What float32 leaves of equal values is no difference.
+        is_varied = deviation > np.finfo(np.float32).eps * np.abs(mean)
+        return np.where(is_varied[of_time], centred / deviation[of_time], np.where(known, 0.0, np.nan))
 
 
 def _together(rows: Rows) -> pl.Series:

@@ -12,6 +12,7 @@ import numpy as np
 import polars as pl
 import pytest
 from sklearn.base import clone, is_classifier, is_regressor
+from sklearn.utils.estimator_checks import check_estimator
 
 from hf_pipelines.research.learners import (
     ALIASES,
@@ -274,6 +275,35 @@ def test_a_constant_label_and_fewer_rows_than_features_are_fitted_or_refused_in_
             # What a feature says does not hang on the labels.
             if each is constant and task == "regression" and "feature" not in choice.params:
                 np.testing.assert_allclose(found, 0.02, atol=1e-6, err_msg=name)
+
+
+# A pipeline of scikit-learn fits its steps where they are.
+OF_A_PIPELINE = {
+    each: "a pipeline fits its steps in place"
+    for each in ("check_estimators_overwrite_params", "check_dont_overwrite_parameters")
+}
+
+# Leaves and draws of a forest are counted in rows, whatever their weights.
+OF_A_FOREST = {
+    f"check_sample_weight_equivalence_on_{each}_data": "a forest counts rows" for each in ("dense", "sparse")
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "task"),
+    [
+        (name, task)
+        for name, entry in sorted(LEARNERS.items())
+        for task in sorted(entry.tasks)
+        if not entry.is_keyed and entry.family == "sklearn"
+    ],
+)
+def test_an_estimator_of_scikit_learn_keeps_its_interface(name, task):
+    estimator = build_pipeline(choice_of(name, task), Setup(task, seed=1)).estimator
+    expected = OF_A_PIPELINE if hasattr(estimator, "steps") else OF_A_FOREST if hasattr(estimator, "bootstrap") else {}
+    results = check_estimator(estimator, expected_failed_checks=expected, on_fail=None, on_skip=None)
+    assert len(results) > 40
+    assert [(each["check_name"], each["exception"]) for each in results if each["status"] == "failed"] == []
 
 
 READER = """
