@@ -269,7 +269,7 @@ def test_a_constant_label_and_fewer_rows_than_features_are_fitted_or_refused_in_
             found = values(build_pipeline(choice, Setup(task, seed=3)).fit(each, each).predict(rows))
         except ValueError as e:
             assert len(str(e).splitlines()) == 1 and str(e), name
-            assert each is constant and task == "classification"
+            assert (each is constant and task == "classification") or name in JUDGING
         else:
             assert np.isfinite(found).all()
             # What a feature says does not hang on the labels.
