@@ -197,7 +197,7 @@ def test_walk_forward_of_any_panel_leaves_out_what_it_must_and_no_more(form, see
     ("name", "params", "message"),
     [
         pytest.param(
-            "walk_forward", {"train": 50}, r"`train` must be at least `min_train_sessions` \(60\), was 50", id="train"
+            "walk_forward", {"train": 30}, r"`train` must be at least `min_train_sessions` \(40\), was 30", id="train"
         ),
         pytest.param(
             "walk_forward",
@@ -230,7 +230,7 @@ def test_walk_forward_of_any_panel_leaves_out_what_it_must_and_no_more(form, see
         pytest.param(
             "time_series_windows",
             {"max_train": 10},
-            r"`max_train` must be at least `min_train_sessions` \(60\), was 10",
+            r"`max_train` must be at least `min_train_sessions` \(40\), was 10",
             id="most",
         ),
         pytest.param(
