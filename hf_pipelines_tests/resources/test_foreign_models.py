@@ -69,7 +69,7 @@ def check(models: ForeignModels, name: str, n: int, *, seed: int) -> dict[str, i
 
 @pytest.fixture(scope="module")
 def models() -> Iterator[ForeignModels]:
-    with ForeignModels(longest_s=30.0) as found:
+    with ForeignModels() as found:
         yield found
 
 
@@ -78,19 +78,19 @@ def test_a_sound_model_predicts_there_as_here_and_a_few_edited_ones_are_an_error
     choice, data = model_of(name)
     here = predict_frame(fitted(choice, "regression", ROWS), FRAME, features=ROWS.names, classes=())
     assert models.predict(data, choice, FRAME, features=ROWS.names, classes=()).equals(here)
-    found = check(models, name, 4, seed=1)
-    assert sum(found.values()) == 4
+    found = check(models, name, 3, seed=1)
+    assert sum(found.values()) == 3
 
 
-def test_a_tree_that_points_outside_or_in_circles_ends_the_child_alone():
+def test_a_tree_that_points_outside_or_in_circles_ends_the_child_alone(models):
     choice, data = model_of("random_forest")
-    with ForeignModels() as models:
-        with pytest.raises(ValueError, match=r"`data` must be a model of 'random_forest', .*ended \(SIG.*do not load"):
-            models.predict(with_children(data, 10**12), choice, FRAME, features=ROWS.names, classes=())
-        assert models.predict(data, choice, FRAME, features=ROWS.names, classes=()).height == FRAME.height
-    with ForeignModels(longest_s=1.0) as models:
+    with pytest.raises(ValueError, match=r"`data` must be a model of 'random_forest', .*ended \(SIG.*do not load"):
+        models.predict(with_children(data, 10**12), choice, FRAME, features=ROWS.names, classes=())
+    # The next one gets a new child.
+    assert models.predict(data, choice, FRAME, features=ROWS.names, classes=()).height == FRAME.height
+    with ForeignModels(longest_s=1.0) as hasty:
         with pytest.raises(ValueError, match="'random_forest', .*it gave no answer in 1 s; do not load"):
-            models.predict(with_children(data, 0), choice, FRAME, features=ROWS.names, classes=())
+            hasty.predict(with_children(data, 0), choice, FRAME, features=ROWS.names, classes=())
 
 
 def with_children(data: bytes, child: int) -> bytes:
@@ -120,8 +120,9 @@ def test_classes_come_back_with_their_probabilities(models):
 
 @pytest.mark.long
 @pytest.mark.parametrize("name", SIZES)
-def test_two_hundred_edited_files_of_each_format_are_an_error_or_predictions(models, name):
-    found = check(models, name, 200, seed=7)
+def test_two_hundred_edited_files_of_each_format_are_an_error_or_predictions(name):
+    with ForeignModels(longest_s=30.0) as models:
+        found = check(models, name, 200, seed=7)
     print(name, json.dumps(found))
     assert sum(found.values()) == 200 and found["refused"] > 0
 

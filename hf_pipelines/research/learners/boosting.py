@@ -368,6 +368,10 @@ SHARED_PARAMS: dict[str, Param] = {
 }
 
 
+# Of a library that has no other; "auto" stands for every library.
+_CPU = Choice(default="cpu", names=("auto", "cpu"), meaning="where trees are grown: this library has no other device")
+
+
 def booster(
     *,
     name: str,
@@ -401,7 +405,7 @@ def booster(
         family=family,
         tasks=frozenset({"classification", "regression"}),
         build=build,
-        params={**params, **{each: param for each, param in SHARED_PARAMS.items() if each not in params}},
+        params={**params, **SHARED_PARAMS, "device": SHARED_PARAMS["device"] if library.is_built_for_cuda else _CPU},
         format=ModelFormat("zip", save_boosted, load_boosted),
         check=check_all,
         outputs=_outputs,

@@ -170,7 +170,7 @@ def test_the_cpu_is_taken_where_no_other_device_is_and_a_device_that_is_not_ther
     np.testing.assert_array_equal(
         answers(fitted(name, device="auto"), rows)[0], answers(fitted(name, device="cpu"), rows)[0]
     )
-    with pytest.raises(ValueError, match="`device` must be .*was 'cuda'") as caught:
+    with pytest.raises(ValueError, match="`device` .*must be .*was 'cuda'") as caught:
         fitted(name, device="cuda")
     assert "\n" not in str(caught.value)
 
@@ -259,6 +259,19 @@ def test_members_of_a_vote_stop_by_the_same_rows_and_a_calibration_by_them_too(n
     np.testing.assert_array_equal(answers(first, rows)[0], answers(alone, rows)[0])
     assert first.report() == alone.report()
     np.testing.assert_allclose(answers(pipeline, rows)[0].sum(axis=1), 1.0)
+
+
+@pytest.mark.parametrize("method", ["approx", "exact"])
+def test_xgboost_looks_for_splits_by_other_methods_and_refuses_one_that_takes_no_categories(method):
+    report = fitted("xgboost_early_stopping", tree_method=method).report()
+    assert (
+        report["best_round"] > 1
+        and report["validation_loss"] < fitted("xgboost_early_stopping").report()["validation_loss"] * 1.2
+    )
+    if method == "exact":
+        with pytest.raises(ValueError, match="must be able to fit these rows, was xgboost, which refuses: ") as caught:
+            fitted("xgboost_early_stopping", tree_method=method, categories=["sector"])
+        assert "\n" not in str(caught.value)
 
 
 def test_every_booster_is_one_of_the_shared_kind():
