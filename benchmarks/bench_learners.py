@@ -6,14 +6,21 @@ the seconds to load it and predict a session of 500 symbols.
 
     python benchmarks/bench_learners.py [rounds [rows [trees [learner ...]]]]
     python benchmarks/bench_learners.py 7 250000 100 lightgbm
+
+The largest memory of a process of its own, each way (exits 1 if ours takes more than MEMORY_LIMIT times the other):
+
+    python benchmarks/bench_learners.py memory [learner ...]
 """
 
 from __future__ import annotations
 
+import resource
+import subprocess
 import sys
 import time
 from collections.abc import Callable
 from datetime import date, datetime, timedelta
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -29,6 +36,7 @@ from hf_pipelines.research.validation_rows import VALIDATION_SHARE, cut_validati
 FEATURES, SYMBOLS, SEED, FOLDS = 60, 500, 7, 3
 TARGET = build_target("forward_return", horizon_bars=5)
 LIMITS = {"xgboost": 1.05, "lightgbm": 1.05, "catboost": 1.1, "random_forest": 1.1}
+MEMORY_LIMIT = 1.2
 # A forest takes ten times as long.
 SHARE_OF_ROWS = {"random_forest": 0.2}
 
@@ -138,12 +146,15 @@ class Comparison:
         self.splitter = PurgedWalkForward(
             n_splits=FOLDS, test_sessions=self.matrix["session"].n_unique() // 8, embargo_sessions=5
         )
-        # What both ways start from.
-        self.X = np.ascontiguousarray(self.matrix.select(self.features).to_numpy())
         self.y = self.matrix["y"].to_numpy()
         self.cuts = [(self._cut(train), test) for train, test in self.splitter.split(self.matrix)]
         self.final_cut = self._cut(np.arange(len(self.y)))
         self.data = b""
+
+    @cached_property
+    def X(self) -> np.ndarray:  # noqa: N802
+        """What the bare way starts from."""
+        return np.ascontiguousarray(self.matrix.select(self.features).to_numpy())
 
     def _cut(self, train: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         if not self.choice.needs_validation:
@@ -172,6 +183,7 @@ class Comparison:
     def run(self, rounds: int) -> bool:
         """Time both; True if they agree and ours is within its limit."""
         least = {"ours": np.inf, "bare": np.inf}
+        assert self.X.size
         found: dict[str, np.ndarray] = {}
         for _ in range(rounds):
             for way, work in (("ours", self.ours), ("bare", self.bare)):
@@ -193,8 +205,36 @@ class Comparison:
         return difference < 1e-6 and ratio <= LIMITS[self.name]
 
 
+def memory(names: list[str]) -> int:
+    """Compare the largest memory of each learner; 0 if all hold."""
+    is_good = True
+    for name in names:
+        peak = {
+            way: int(subprocess.check_output([sys.executable, __file__, "peak", way, name]).split()[-1])
+            for way in ("ours", "bare")
+        }
+        ratio = peak["ours"] / peak["bare"]
+        print(
+            f"{name}: at most {peak['ours']} MB, bare {peak['bare']} MB, ratio {ratio:.2f} (limit {MEMORY_LIMIT})",
+            flush=True,
+        )
+        is_good &= ratio <= MEMORY_LIMIT
+    return 0 if is_good else 1
+
+
+def peak(way: str, name: str) -> int:
+    """Print the largest memory of this process after it did the work one way, in MB."""
+    getattr(Comparison(name, rows=250_000, trees=5), way)()
+    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
+    return 0
+
+
 def main() -> int:
     """Compare each learner; 0 if all hold."""
+    if sys.argv[1:2] == ["memory"]:
+        return memory(sys.argv[2:] or list(LIMITS))
+    if sys.argv[1:2] == ["peak"]:
+        return peak(*sys.argv[2:4])
     rounds, rows, trees = ([int(each) for each in sys.argv[1:4]] + [7, 250_000, 100][len(sys.argv[1:4]) :])[:3]
     names = sys.argv[4:] or list(LIMITS)
     print(f"{datetime.now():%Y-%m-%d %H:%M}  least CPU seconds of {rounds} rounds, {trees} trees at most")
