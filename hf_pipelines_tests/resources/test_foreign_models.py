@@ -23,13 +23,16 @@ SIZES = {
     "hist_gradient_boosting": {"n_estimators": 5},
     "random_forest": {"n_estimators": 3, "min_samples_leaf": 5},
     "ridge": {},
+    "quantile": {"quantiles": [0.5]},
 }
+# State in arrays, in an archive each.
+STEPS = {"quantile": ["winsorising", "imputation", "quantile_scaling", {"type": "k_best", "params": {"k": 4}}, "pca"]}
 ROWS = rows_for("regression", sessions=40)
 FRAME = ROWS.frame.select("symbol", "session", "ts", *ROWS.names)
 
 
 def model_of(name: str) -> tuple[LearnerChoice, bytes]:
-    choice = choose_learner(name, SIZES[name])
+    choice = choose_learner(name, SIZES[name], preprocessing=STEPS.get(name, ()))
     return choice, fitted(choice, "regression", ROWS).save()
 
 

@@ -248,7 +248,7 @@ def test_every_learner_is_fitted_behind_every_step(step):
     for name, entry in LEARNERS.items():
         task = sorted(entry.tasks)[-1]
         choice = choice_of(name, task, preprocessing=["imputation", step_of(step)])
-        rows = rows_for(task)
+        rows = rows_for(task, sessions=36)
         rows.X[::7, 1] = np.nan
         # A selector may drop the feature that a baseline reads.
         if "feature" in choice.params and not PREPROCESSING[step].keeps_columns:
