@@ -235,7 +235,7 @@ def main() -> int:
         return memory(sys.argv[2:] or list(LIMITS))
     if sys.argv[1:2] == ["peak"]:
         return peak(*sys.argv[2:4])
-    rounds, rows, trees = ([int(each) for each in sys.argv[1:4]] + [7, 250_000, 100][len(sys.argv[1:4]) :])[:3]
+    rounds, rows, trees = ([int(each) for each in sys.argv[1:4]] + [3, 250_000, 100][len(sys.argv[1:4]) :])[:3]
     names = sys.argv[4:] or list(LIMITS)
     print(f"{datetime.now():%Y-%m-%d %H:%M}  least CPU seconds of {rounds} rounds, {trees} trees at most")
     # The first call of each library pays for its imports: not what is compared.
