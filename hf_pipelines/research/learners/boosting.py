@@ -40,6 +40,9 @@ _LARGEST_CATEGORY = 2**24
 _ROWS_FILE = "trained_on.json"
 _POINT = "point"
 
+# Apart from `SHARED_PARAMS`, whose words for people would be in the code versions of all that is fitted.
+_SHARED = ("early_stopping_rounds", "device", "categories", "quantiles")
+
 
 @dataclass(frozen=True, kw_only=True)
 class Data:
@@ -193,7 +196,7 @@ class Boosted:
             )
         self.n_classes = _count_classes(rows.y, validation.y) if self.setup.task == "classification" else 0
         self.categories = {name: _seen(rows, name) for name in self.params["categories"]}
-        own = {name: value for name, value in self.params.items() if name not in SHARED_PARAMS}
+        own = {name: value for name, value in self.params.items() if name not in _SHARED}
         X = self._encoded(rows)
         _check_varies(X)
         growth = partial(

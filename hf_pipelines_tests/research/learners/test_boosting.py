@@ -18,7 +18,7 @@ from hf_pipelines.research.learners import (
     predict_frame,
 )
 from hf_pipelines.research.learners.archive import pack, unpack
-from hf_pipelines.research.learners.boosting import Boosted, count_cuda_devices
+from hf_pipelines.research.learners.boosting import _SHARED, SHARED_PARAMS, Boosted, count_cuda_devices
 from hf_pipelines_tests.sample_matrix import plain_bars
 
 SIZE: dict[str, dict[str, Any]] = {
@@ -275,6 +275,7 @@ def test_xgboost_looks_for_splits_by_other_methods_and_refuses_one_that_takes_no
 
 
 def test_every_booster_is_one_of_the_shared_kind():
+    assert tuple(SHARED_PARAMS) == _SHARED
     assert {"lightgbm"} <= {*BOOSTERS}
     assert all(isinstance(pipeline_of(name).estimator, Boosted) for name in BOOSTERS)
     with pytest.raises(ValueError, match="`num_leaves` must be at most 8, the leaves of a tree of 3 levels, was 31"):
