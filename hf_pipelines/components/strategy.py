@@ -201,7 +201,7 @@ class Strategy(dg.Component, dg.Model, dg.Resolvable):
         if self.training.missing == "keep" and not learner.handles_missing:
             able = ", ".join(name for name, entry in sorted(LEARNERS.items()) if entry.handles_missing)
             raise ValueError(
-                f"`training.missing` must be drop for learner {self.learner.type!r}, which takes no unknown features, was "
+                f"`training.missing` must be drop for {_refuser_of_unknown(learner)}, which takes no unknown features, was "
                 f"keep; drop such rows, let its preprocessing begin with imputation, or take a learner that does ({able})."
             )
         self.diagnostics.plan(self.learner, self.target.build())
@@ -380,6 +380,12 @@ class Strategy(dg.Component, dg.Model, dg.Resolvable):
                 f"{len(market.universe.members)} members of `universe` of market {market.name}, was "
                 f"{' + '.join(map(str, asked.values()))}; take fewer, or add members to the universe."
             )
+
+
+def _refuser_of_unknown(learner: LearnerChoice) -> str:
+    """What of a learner takes no unknown features: a step before they are filled, or itself."""
+    steps = [step.name for step in learner.steps if not step.handles_missing]
+    return f"the step {steps[0]!r} of learner {learner.name!r}" if steps else f"learner {learner.name!r}"
 
 
 _REMEDIES = {"categories": "add them, or leave them out", "feature": "add it, or name another"}

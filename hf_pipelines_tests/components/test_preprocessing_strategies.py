@@ -2,6 +2,7 @@
 
 import numpy as np
 import polars as pl
+import pytest
 import yaml
 
 from hf_pipelines.components import Strategy
@@ -63,3 +64,28 @@ def test_a_strategy_with_preprocessing_says_what_was_kept_and_a_day_alone_predic
     both = issued.join(in_range, on="symbol", suffix="_again")
     assert both.height == issued.height and both["prediction"].to_list() == both["prediction_again"].to_list()
     assert np.isfinite(both["prediction"].to_numpy()).all()
+
+
+@pytest.mark.parametrize(
+    ("learner", "told"),
+    [
+        (
+            {"type": "xgboost", "preprocessing": ["winsorising", "pca", "imputation"]},
+            "the step 'pca' of learner 'xgboost'",
+        ),
+        ({"type": "lasso", "preprocessing": ["winsorising"]}, "learner 'lasso'"),
+        ({"type": "lasso", "preprocessing": ["winsorising", "imputation", "pca"]}, None),
+        ({"type": "mean"}, None),
+    ],
+    ids=["a step", "the learner", "filled", "a baseline"],
+)
+def test_unknown_features_are_kept_where_every_part_takes_them_up_to_the_one_that_fills_them(learner, told):
+    given = ridge_strategy("prepared", learner=learner, training={"weeks": 7, "minimum_rows": 40, "missing": "keep"})
+    text = yaml.safe_dump(dict(given))
+    if told is None:
+        assert Strategy.resolve_from_yaml(text).learner.choice().handles_missing
+        return
+    with pytest.raises(
+        ValueError, match=f"`training.missing` must be drop for {told}, which takes no unknown features"
+    ):
+        Strategy.resolve_from_yaml(text)

@@ -186,7 +186,11 @@ class LinearQuantiles:
 
     def _lines(self, rows: Rows, wanted: np.ndarray) -> np.ndarray:
         X = rows.X if wanted.all() else rows.X[wanted]
-        return np.asarray(X @ self.coef_.T + self.intercept_)
+        found = np.tile(self.intercept_, (len(X), 1))
+        # One feature at a time: a product of matrices rounds by their shapes, and a day alone must predict as in a range.
+        for column, of_lines in enumerate(self.coef_.T):
+            found += X[:, column, None] * of_lines
+        return found
 
 
 def _mean_and_deviation(X: np.ndarray, weight: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

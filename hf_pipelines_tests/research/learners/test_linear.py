@@ -103,6 +103,10 @@ def test_quantiles_hold_their_share_of_training_labels_never_cross_and_the_point
     assert found.quantiles is not None and found.point is not None and (np.diff(found.quantiles, axis=1) >= 0).all()
     np.testing.assert_allclose((even.y[:, None] <= found.quantiles).mean(axis=0), [0.2, 0.5, 0.9], atol=0.005)
     np.testing.assert_array_equal(found.quantiles[:, 1], found.point)
+    # A row has the same bits alone.
+    for at in (0, 1_999):
+        alone = fitted("quantile", even, alpha=1e-4).predict(even.take(np.array([at])))
+        np.testing.assert_array_equal(alone.quantiles[0], found.quantiles[at])
     # Far from the training rows the lines cross, the predicted quantiles do not.
     far = even.with_features(even.X * 1e4, even.names)
     assert (np.diff(fitted("quantile", even).predict(far).quantiles, axis=1) >= 0).all()
