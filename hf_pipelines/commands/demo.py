@@ -113,7 +113,8 @@ class Demo:
 
     def _account(self, strategy: str) -> str:
         store = self.pipeline.store
-        cross_validation: dict[str, float] = store.read(f"{strategy}/cv_results", LAST_WEEK).footer.facts["metrics"]  # type: ignore[assignment]
+        scored = store.read(f"{strategy}/cv_results", LAST_WEEK).footer.facts
+        cross_validation: dict[str, float] = scored["metrics"]  # type: ignore[assignment]
         backtest = store.read(f"{strategy}/backtest", LAST_WEEK)
         metrics: dict[str, float] = backtest.footer.facts["metrics"]  # type: ignore[assignment]
         equity = backtest.frame
@@ -124,6 +125,7 @@ class Demo:
             f"== {strategy} " + "=" * (76 - len(strategy)),
             f"Out of fold, week {LAST_WEEK}: "
             + ", ".join(f"{name} {cross_validation[name]:.4f}" for name in SCORES if name in cross_validation),
+            f"  {scored.get('verdict', 'Not compared with baselines.')}",
             f"Backtest of the out-of-fold predictions, {equity['session'][0]} to {equity['session'][-1]}, next-open fills:",
             "  " + _performance(metrics, sessions=equity.height),
             "  " + _verdict(metrics, cross_validation),

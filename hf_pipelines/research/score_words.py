@@ -97,22 +97,24 @@ def shown_scores(scores: pl.DataFrame, *, predictor: str = MODEL) -> pl.DataFram
     """
     optional = [HORIZON] if HORIZON in scores.columns else []
     pooled = scores.filter(pl.col("fold").is_null())
-    values = pooled.pivot("predictor", index=[*optional, "score"], values="value", maintain_order=True)
-    model = pooled.filter(predictor=predictor).drop("predictor", "fold", "value")
-    joined = values.join(model, on=[*optional, "score"], how="left", maintain_order="left")
-    baselines = [name for name in values.columns if name not in (*optional, "score", predictor)]
+    index = [*optional, "score"]
+    values = pooled.pivot("predictor", index=index, values="value", maintain_order=True)
+    baselines = [name for name in values.columns if name not in (*index, predictor)]
+    # Apart from the values: a baseline is called `mean`, too.
+    own = pooled.filter(predictor=predictor).rows_by_key(index, named=True, unique=True)
     return pl.DataFrame(
         [
             {
                 **{name: str(row[name]) for name in optional},
                 "score": row["score"],
                 predictor: _number(row[predictor]),
-                f"interval of {LEVEL:.0%}": _joined(row["low"], row["high"], " to "),
-                "mean and deviation over folds": _joined(row["mean"], row["deviation"], " \u00b1 "),
+                f"interval of {LEVEL:.0%}": _joined(told["low"], told["high"], " to "),
+                "mean and deviation over folds": _joined(told["mean"], told["deviation"], " \u00b1 "),
                 **{name: _number(row[name]) for name in baselines},
-                **(_comparison(row) if baselines else {}),
+                **(_comparison(told) if baselines else {}),
             }
-            for row in joined.to_dicts()
+            for row in values.to_dicts()
+            for told in [own[tuple(row[name] for name in index) if optional else row["score"]]]
         ]
     )
 

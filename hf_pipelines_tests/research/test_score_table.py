@@ -347,3 +347,11 @@ def test_shown_scores_hold_every_score_in_words(classes):
     assert shown["score"].to_list() == list(pooled(classes[2]))
     row = shown.filter(score="information_coefficient").row(0, named=True)
     assert row["majority"] == "" and row["probability"] == "over 99 %" and " to " in row["interval of 95%"]
+
+
+def test_shown_mean_over_folds_is_the_model_s_not_the_baseline_of_that_name(values):
+    table = values[2]
+    shown = shown_scores(table.scores).filter(score="rmse").row(0, named=True)
+    of_model = table.scores.filter(pl.col("fold").is_null(), predictor="model", score="rmse").row(0, named=True)
+    assert shown["mean and deviation over folds"] == f"{of_model['mean']:.4g} \u00b1 {of_model['deviation']:.4g}"
+    assert shown["mean"] != f"{of_model['mean']:.4g}"

@@ -11,6 +11,9 @@ import math
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+# Of a return: a close that comes back to its price by way of a split or a dividend.
+ROUNDING = 1e-12
+
 
 def classification_metrics(y: ArrayLike, probability: ArrayLike) -> dict[str, float]:
     """How good predicted class probabilities are.
@@ -123,7 +126,7 @@ def regression_metrics(y: ArrayLike, prediction: ArrayLike, *, neutral: float | 
     dict
         `r2` (1.0 is perfect, 0.0 the mean of `y`; NaN when `y` has no variance); `mse`, `rmse` and `mae`, the mean
         square, its root and the mean size of the errors; `mape`, the mean of their sizes as fractions of `y`, over the
-        rows where it is not 0, NaN where there are none; `directional_accuracy`, the share of the rows where `y` is not
+        rows where it is not 0 but for rounding, NaN where there are none; `directional_accuracy`, the share of the rows where `y` is not
         neutral whose side of it is predicted, NaN where there are none, and without a direction.
 
     Raises
@@ -135,7 +138,7 @@ def regression_metrics(y: ArrayLike, prediction: ArrayLike, *, neutral: float | 
 
     actual, predicted = _checked_values(y, prediction)
     has_variance = bool((actual != actual[0]).any())
-    is_moved = actual != 0.0
+    is_moved = is_off(actual, 0.0)
     moved, of_moved = actual[is_moved], predicted[is_moved]
     return {
         "r2": float(sk.r2_score(actual, predicted)) if has_variance else math.nan,
@@ -147,10 +150,15 @@ def regression_metrics(y: ArrayLike, prediction: ArrayLike, *, neutral: float | 
     }
 
 
+def is_off(values: NDArray[np.float64], place: float) -> NDArray[np.bool_]:
+    """Whether each value lies elsewhere than at a place by more than the rounding of a return: a flat close is no rise."""
+    return np.asarray(np.abs(values - place) > ROUNDING)
+
+
 def _directional_accuracy(
     actual: NDArray[np.float64], predicted: NDArray[np.float64], *, neutral: float | None
 ) -> float:
-    if neutral is None or not (moved := actual != neutral).any():
+    if neutral is None or not (moved := is_off(actual, neutral)).any():
         return math.nan
     return float(np.mean(np.sign(actual[moved] - neutral) == np.sign(predicted[moved] - neutral)))
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from hf_pipelines.research.metrics.account import ROUNDING_VOLATILITY
 from hf_pipelines.research.metrics.bootstrap import Draws
-from hf_pipelines.research.metrics.predictions import class_codes
+from hf_pipelines.research.metrics.predictions import class_codes, is_off
 from hf_pipelines.research.metrics.ranks import coefficient_summary, newey_west_lags
 
 Floats = NDArray[np.float64]
@@ -141,9 +141,9 @@ def regression_scores(
     for name, (level, quantile) in (quantiles or {}).items():
         short = y - quantile
         columns[name] = np.maximum(level * short, (level - 1.0) * short)
-    moved = y != 0.0
+    moved = is_off(y, 0.0)
     sizes = {"mape": np.abs(error[moved] / y[moved])}
-    has_side = np.zeros(len(y), dtype=bool) if neutral is None else y != neutral
+    has_side = np.zeros(len(y), dtype=bool) if neutral is None else is_off(y, neutral)
     centre = 0.0 if neutral is None else neutral
     is_right = np.sign(y[has_side] - centre) == np.sign(prediction[has_side] - centre)
     return [
