@@ -139,7 +139,9 @@ def test_regression_scores_of_equal_targets_have_no_r2_and_of_no_move_no_shares(
         session, n_sessions=N_SESSIONS, y=np.full(N_SESSIONS, 1e-16), prediction=np.ones(N_SESSIONS)
     )
     still = SessionScores(N_SESSIONS, parts).observed()
-    assert math.isnan(still["mape"]) and math.isnan(still["directional_accuracy"]) and still["mse"] == pytest.approx(1.0)
+    assert (
+        math.isnan(still["mape"]) and math.isnan(still["directional_accuracy"]) and still["mse"] == pytest.approx(1.0)
+    )
 
 
 @pytest.mark.parametrize(("low", "seed"), [(1, 0), (2, 1), (2, 2)], ids=["symbols_alone", "seed_1", "seed_2"])
