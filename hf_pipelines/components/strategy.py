@@ -4,7 +4,7 @@ Lives here: the YAML of a strategy and the definitions made of it. Does not live
 (`strategy_stages`), and maths (`research`).
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Annotated, Any, Self
 
 import dagster as dg
@@ -204,6 +204,7 @@ class Strategy(dg.Component, dg.Model, dg.Resolvable):
                 f"`training.missing` must be drop for {_refuser_of_unknown(learner)}, which takes no unknown features, was "
                 f"keep; drop such rows, let its preprocessing begin with imputation, or take a learner that does ({able})."
             )
+        _require_unseen_labels(learner)
         self.diagnostics.plan(self.learner, self.target.build())
         require_weighable(self.training.weightings, self.target.build())
         if self.training.weightings and not learner.takes_weights:
@@ -386,6 +387,25 @@ def _refuser_of_unknown(learner: LearnerChoice) -> str:
     """What of a learner takes no unknown features: a step before they are filled, or itself."""
     steps = [step.name for step in learner.steps if not step.handles_missing]
     return f"the step {steps[0]!r} of learner {learner.name!r}" if steps else f"learner {learner.name!r}"
+
+
+def _require_unseen_labels(learner: LearnerChoice) -> None:
+    """Refuse an ensemble whose members are judged on rows that a step before them has seen the labels of."""
+    seen = [step.name for step in learner.steps if step.reads_labels]
+    judges = [each.name for each in _and_nested(learner) if each.entry.judges_members]
+    if seen and judges:
+        raise ValueError(
+            f"`preprocessing` of learner {learner.name!r} must not read the labels, was with {', '.join(seen[:5])}, which would see "
+            f"those of the rows that {judges[0]} judges its members on; give the step to each of these members."
+        )
+    for each in learner.nested:
+        _require_unseen_labels(each)
+
+
+def _and_nested(learner: LearnerChoice) -> Iterator[LearnerChoice]:
+    yield learner
+    for each in learner.nested:
+        yield from _and_nested(each)
 
 
 _REMEDIES = {"categories": "add them, or leave them out", "feature": "add it, or name another"}

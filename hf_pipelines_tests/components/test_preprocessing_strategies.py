@@ -80,7 +80,12 @@ def test_a_strategy_with_preprocessing_says_what_was_kept_and_a_day_alone_predic
     ids=["a step", "the learner", "filled", "a baseline"],
 )
 def test_unknown_features_are_kept_where_every_part_takes_them_up_to_the_one_that_fills_them(learner, told):
-    given = ridge_strategy("prepared", learner=learner, training={"weeks": 7, "minimum_rows": 40, "missing": "keep"})
+    given = ridge_strategy(
+        "prepared",
+        features=["technical"],
+        learner=learner,
+        training={"weeks": 7, "minimum_rows": 40, "missing": "keep"},
+    )
     text = yaml.safe_dump(dict(given))
     if told is None:
         assert Strategy.resolve_from_yaml(text).learner.choice().handles_missing
@@ -89,3 +94,25 @@ def test_unknown_features_are_kept_where_every_part_takes_them_up_to_the_one_tha
         ValueError, match=f"`training.missing` must be drop for {told}, which takes no unknown features"
     ):
         Strategy.resolve_from_yaml(text)
+
+
+def test_a_step_that_reads_labels_stands_before_a_member_and_not_before_an_ensemble_that_judges_its_members():
+    def load(learner: dict) -> None:
+        Strategy.resolve_from_yaml(
+            yaml.safe_dump(dict(ridge_strategy("prepared", features=["technical"], learner=learner)))
+        )
+
+    inside = {
+        "type": "stacking",
+        "params": {"members": ["ridge", {"type": "ridge", "preprocessing": ["k_best"]}], "final": "ridge"},
+    }
+    load({**inside, "preprocessing": ["standard_scaling", "pca"]})
+    load({"type": "voting", "params": {"members": ["ridge", "lasso"]}, "preprocessing": ["k_best"]})
+    around = {"type": "voting", "params": {"members": ["ridge", inside]}}
+    for learner, name in (
+        ({**inside, "preprocessing": ["pca", "k_best"]}, "stacking"),
+        ({**around, "preprocessing": ["k_best"]}, "voting"),
+    ):
+        told = f"`preprocessing` of learner '{name}' must not read the labels, was with k_best, which would see .* stacking judges"
+        with pytest.raises(ValueError, match=told):
+            load(learner)

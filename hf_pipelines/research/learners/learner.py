@@ -201,6 +201,8 @@ class Learner:
         `fit` gets the latest part of the training rows apart, purged from the rest.
     takes_weights : bool
         `fit` reads the sample weights.
+    judges_members : bool
+        It learns from what the learners inside of it predict of rows that they were not fitted on.
     importances : callable, optional
         `(fitted estimator, names of its columns) -> size by name`: how much it uses each.
     report : callable, optional
@@ -221,6 +223,7 @@ class Learner:
     handles_missing: bool = False
     needs_validation: bool = False
     takes_weights: bool = True
+    judges_members: bool = False
     importances: Callable[[Estimator, Sequence[str]], Mapping[str, float]] | None = None
     report: Callable[[Estimator], Mapping[str, Any]] | None = None
 

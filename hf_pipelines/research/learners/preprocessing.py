@@ -42,6 +42,8 @@ class Step:
         As many columns come out as go in, under the same names. Otherwise `get_feature_names_out` names them.
     handles_missing, fills_missing : bool
         It takes unknown features (NaN); it leaves none.
+    reads_labels : bool
+        `fit` looks at the labels.
     report : callable, optional
         `(fitted transformer, names of the columns that came in) -> JSON values` about what became of them; for steps that change
         the columns.
@@ -56,6 +58,7 @@ class Step:
     keeps_columns: bool = True
     handles_missing: bool = False
     fills_missing: bool = False
+    reads_labels: bool = False
     report: Callable[[Estimator, Sequence[str]], Mapping[str, Any]] | None = None
 
 
@@ -198,7 +201,12 @@ def _explained(components: Estimator, names: Sequence[str]) -> dict[str, Any]:
 
 
 def _selector(
-    name: str, build: Callable[[Mapping[str, Any], Setup], Estimator], params: Mapping[str, Param], **options: bool
+    name: str,
+    build: Callable[[Mapping[str, Any], Setup], Estimator],
+    params: Mapping[str, Param],
+    *,
+    reads_labels: bool = True,
+    **options: bool,
 ) -> Step:
     return Step(
         name=name,
@@ -206,6 +214,7 @@ def _selector(
         params=params,
         format=arrays_format("kept_", "n_features_in_"),
         keeps_columns=False,
+        reads_labels=reads_labels,
         report=_kept_and_dropped,
         **options,
     )
@@ -348,6 +357,7 @@ PREPROCESSING: dict[str, Step] = {
                 default=0.95, low=0.0, high=1.0, meaning="largest correlation with an earlier feature that stays"
             )
         },
+        reads_labels=False,
         handles_missing=True,
     ),
     "pca": Step(

@@ -111,6 +111,7 @@ STACKING = Learner(
     params={"members": MEMBERS, "final": _FINAL, "n_splits": N_SPLITS},
     format=ModelFormat("zip", save_members, load_members),
     is_keyed=True,
+    judges_members=True,
     importances=_importances,
 )
 
@@ -128,5 +129,6 @@ BLENDING = Learner(
     },
     format=ModelFormat("zip", save_members, load_members),
     is_keyed=True,
+    judges_members=True,
     importances=_importances,
 )

@@ -219,6 +219,7 @@ DYNAMIC_WEIGHTING = Learner(
     params={"members": MEMBERS, "n_splits": N_SPLITS, "half_life": HALF_LIFE, "sharpness": SHARPNESS},
     format=ModelFormat("zip", save_members, load_members),
     is_keyed=True,
+    judges_members=True,
     importances=_importances,
     report=_report,
 )
@@ -239,6 +240,7 @@ REGIME_EXPERTS = Learner(
     },
     format=ModelFormat("zip", save_members, load_members),
     is_keyed=True,
+    judges_members=True,
     importances=_importances,
     report=_report,
 )

@@ -407,3 +407,12 @@ def test_every_step_stands_under_its_name_and_says_what_its_parameters_mean():
     for name, step in PREPROCESSING.items():
         assert isinstance(step, Step) and step.name == name and all(each.meaning for each in step.params.values())
         assert step.keeps_columns == (step.report is None)
+
+
+@each_step
+def test_a_step_reads_the_labels_as_it_says(name):
+    step, rows = PREPROCESSING[name], rows_of(seed=3)
+    # Labels of two other features, that a selector would keep.
+    other = replace(rows, y=rows.X[:, 2].astype(np.float64) * 100.0 + rows.X[:, 3] * 0.01)
+    saved = {step.format.save(fitted(name, each)) for each in (rows, other)}
+    assert (len(saved) == 2) == step.reads_labels
