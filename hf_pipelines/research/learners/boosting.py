@@ -12,7 +12,6 @@ quantiles are sorted.
 
 from __future__ import annotations
 
-import ctypes
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -22,6 +21,7 @@ from typing import Any
 import numpy as np
 
 from hf_pipelines.research.learners.archive import pack, unpack
+from hf_pipelines.research.learners.devices import choose_device
 from hf_pipelines.research.learners.learner import (
     Learner,
     ModelFormat,
@@ -207,7 +207,7 @@ class Boosted:
             patience=self.params["early_stopping_rounds"],
             n_classes=self.n_classes,
             categories=self._columns(rows.names),
-            device=choose_device(self.params["device"], self.library),
+            device=choose_device(self.params["device"], self.library.is_built_for_cuda),
             seed=self.setup.seed,
             n_threads=self.setup.n_threads,
         )
@@ -303,47 +303,6 @@ def _seen(rows: TrainingRows, name: str) -> tuple[int, ...]:
             "`categories`, or do not scale it."
         )
     return tuple(values.astype(int).tolist())
-
-
-def choose_device(wanted: str, library: Library) -> str:
-    """The device to grow on: "cpu" or "cuda".
-
-    Parameters
-    ----------
-    wanted : {"auto", "cpu", "cuda"}
-        "auto": CUDA where there is a device that the library can use.
-    library : Library
-
-    Raises
-    ------
-    ValueError
-        If CUDA is wanted and is not there.
-    """
-    if wanted == "cpu":
-        return "cpu"
-    lacking = (
-        "the installed library is built without CUDA"
-        if library.is_built_for_cuda is None
-        else "no CUDA device was found"
-        if count_cuda_devices() == 0
-        else ""
-        if library.is_built_for_cuda()
-        else "the installed library is built without CUDA"
-    )
-    if wanted == "cuda" and lacking:
-        raise ValueError(f"`device` must be there, was 'cuda', but {lacking}; use auto or cpu.")
-    return "cpu" if lacking else "cuda"
-
-
-def count_cuda_devices() -> int:
-    """CUDA devices that the driver of this machine shows; 0 without a driver."""
-    try:
-        driver = ctypes.CDLL("libcuda.so.1")
-    except OSError:
-        return 0
-    n = ctypes.c_int(0)
-    is_found = driver.cuInit(0) == 0 and driver.cuDeviceGetCount(ctypes.byref(n)) == 0
-    return n.value if is_found else 0
 
 
 SHARED_PARAMS: dict[str, Param] = {

@@ -8,8 +8,6 @@ Prokhorenkova et al. (2018), "CatBoost: unbiased boosting with categorical featu
 from __future__ import annotations
 
 import json
-from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -96,10 +94,8 @@ def save_catboost(model: Any) -> bytes:
     for group in ("system_options", "flat_params"):
         params[group].pop("thread_count", None)
     about["params"] = json.dumps(params, sort_keys=True)
-    with TemporaryDirectory() as folder:
-        # The library writes to files alone.
-        model.save_model(file := str(Path(folder) / "model.cbm"))
-        return Path(file).read_bytes()
+    # The bytes of a cbm file; the library's public call writes them to a disk.
+    return bytes(model._serialize_model())
 
 
 def load_catboost(data: bytes) -> Any:

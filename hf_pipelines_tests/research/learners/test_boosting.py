@@ -18,7 +18,8 @@ from hf_pipelines.research.learners import (
     predict_frame,
 )
 from hf_pipelines.research.learners.archive import pack, unpack
-from hf_pipelines.research.learners.boosting import _SHARED, SHARED_PARAMS, Boosted, count_cuda_devices
+from hf_pipelines.research.learners.boosting import _SHARED, SHARED_PARAMS, Boosted
+from hf_pipelines.research.learners.devices import count_cuda_devices
 from hf_pipelines_tests.sample_matrix import plain_bars
 
 SIZE: dict[str, dict[str, Any]] = {
