@@ -1,6 +1,6 @@
 """Weighted ensembles: members count by how well they have predicted lately, or in a regime of volatility.
 
-Scores are those of a walk-forward inside of the training rows, whose labels have all ended: nothing that is not known when the
+Scores are those of a walk-forward over the later half of the training sessions, whose labels have all ended: nothing that is not known when the
 ensemble is fitted.
 
 References
@@ -103,7 +103,10 @@ class DynamicWeighting(Members):
 
     def _score(self, rows: TrainingRows) -> tuple[TrainingRows, Floats]:
         """Rows that the walk-forward has predicted, and the loss of each member for each of them."""
-        folds = PurgedWalkForward(n_splits=self.params["n_splits"]).split(rows.keys)
+        # The later half is judged: the first fold has the earlier half to train on.
+        n_splits, n_sessions = self.params["n_splits"], rows.keys["session"].n_unique()
+        splitter = PurgedWalkForward(n_splits=n_splits, test_sessions=max(n_sessions // (2 * n_splits), 1))
+        folds = splitter.split(rows.keys)
         numbers, answers = out_of_fold(self.members, rows, folds, n_classes=n_classes_of(rows, self.setup))
         tested = rows.take(numbers)
         return tested, losses(answers, tested.y)
