@@ -15,7 +15,7 @@ unexport PYTHONDONTWRITEBYTECODE
 INSTALL := $(BIN)/uv pip install --quiet --native-tls --python $(BIN)/python --constraint constraints.txt
 PLAIN_INSTALL := $(BIN)/python -m pip install --quiet --no-compile --constraint constraints.txt
 
-.PHONY: demo demo-full test test-quick every-test quick-tests coverage mutants long quarter quality noise lint kernels ui stack bench soak clean faults
+.PHONY: demo demo-full test test-quick every-test quick-tests coverage mutants long quarter quality noise learners lint kernels ui stack bench soak clean faults
 
 demo: $(STAMP)
 	$(BIN)/hfp demo
@@ -83,6 +83,10 @@ quality: $(STAMP)
 # What cross-validation finds in noise, by every splitter and the learners of the shipped strategies: 16 minutes of a processor.
 noise: $(STAMP)
 	$(BIN)/python -m hf_pipelines_tests.noise_table
+
+# Every learner on the demo's market: the tables of docs/learners.md.
+learners: demo
+	$(BIN)/python -m hf_pipelines_tests.learner_table
 
 lint: $(STAMP)
 	$(BIN)/ruff check hf_pipelines hf_pipelines_tests benchmarks

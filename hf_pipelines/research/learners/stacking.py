@@ -36,7 +36,16 @@ Folds = Iterator[tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]]
 
 
 class Stacking(Members):
-    """A final learner on the members' out-of-fold predictions; then the members are fitted on all training rows."""
+    """A final learner on the members' out-of-fold predictions; then the members are fitted on all training rows.
+
+    The final learner is asked about nothing far from what it was fitted on: a member that predicts a constant in the inner folds (it
+    stopped at once) and something else afterwards would be a difference of thousands of its standard deviations. What members
+    give is held within the range of their out-of-fold predictions, widened by its own width on both sides.
+    """
+
+    has_state = True
+    low: Floats
+    high: Floats
 
     @property
     def final(self) -> Any:
@@ -48,6 +57,16 @@ class Stacking(Members):
         """The members and the final learner."""
         return [*self.members, self.final]
 
+    @property
+    def state(self) -> dict[str, Any]:
+        """The range of each member's answers."""
+        return {"low": self.low.tolist(), "high": self.high.tolist()}
+
+    def set_state(self, state: Mapping[str, Any]) -> None:
+        """Take back what `state` gave."""
+        shape = (len(self.members), -1)
+        self.low, self.high = (np.array(state[each], dtype=np.float64).reshape(shape) for each in ("low", "high"))
+
     def folds(self, rows: TrainingRows) -> Folds:
         """Blocks of sessions, each predicted by what is fitted before and after it, purged on both sides."""
         return PurgedKFold(n_splits=self.params["n_splits"]).split(rows.keys)
@@ -56,6 +75,8 @@ class Stacking(Members):
         """Fit the final learner on what the members predict of the other folds, and the members on all rows."""
         tested, answers = out_of_fold(self.members, rows, self.folds(rows), n_classes=n_classes_of(rows, self.setup))
         fitted_apart(self.final, with_answers(rows.take(tested), answers))
+        low, high = answers.min(axis=0), answers.max(axis=0)
+        self.low, self.high = low - (high - low), high + (high - low)
         self.fit_members(rows, validation)
         return self
 
@@ -65,7 +86,8 @@ class Stacking(Members):
         is_known = np.isfinite(answers).all(axis=(1, 2))
         combined = np.full((len(answers), answers.shape[2]), np.nan)
         if is_known.any():
-            asked = with_answers(rows.take(np.flatnonzero(wanted)[is_known]), answers[is_known])
+            held = np.clip(answers[is_known], self.low, self.high)
+            asked = with_answers(rows.take(np.flatnonzero(wanted)[is_known]), held)
             found = self.final.predict(asked)
             combined[is_known] = found.point[:, None] if found.probability is None else found.probability
         return combined

@@ -164,6 +164,22 @@ def test_stacking_agrees_with_scikit_learn_on_the_same_folds():
     np.testing.assert_allclose(found.predict(rows).point, oracle.predict(rows.X.astype(np.float64)), atol=2e-4)
 
 
+def test_member_that_wakes_up_after_the_inner_folds_does_not_carry_the_final_learner_away():
+    # In the inner folds the first member predicts all but a constant; then, of the rows of today, something.
+    rows = rows_of(lambda number, X: X[:, 0], sessions=60)
+    members = [{"type": "ridge", "params": {"alpha": 1e6}}, "ridge"]
+    silent = replace(rows, X=rows.X * np.array([1.0, 1.0, 0.0], dtype=np.float32))
+    blend = fit(
+        "blending", {"members": members, "final": {"type": "ridge", "params": {"alpha": 1.0}}}, silent
+    ).estimator
+    everything = np.ones(len(rows), dtype=bool)
+    answers = blend.ask_members(rows, everything)
+    assert np.ptp(answers[:, 0]) < 0.01 < np.ptp(answers[:, 1])
+    plain = blend.combine(answers, rows, everything)
+    answers[:, 0] += 5.0
+    assert np.abs(blend.combine(answers, rows, everything) - plain).max() < 10.0
+
+
 def test_blend_shows_the_final_learner_the_latest_share_alone():
     rows = rows_of(lambda number, X: X[:, 0], sessions=50)
     params = {"members": ["ridge", NEIGHBOUR], "final": "ridge", "share": 0.2}
