@@ -28,6 +28,7 @@ from hf_pipelines.research.learners import (
     feature_array,
     keyed,
     predict_frame,
+    report_fit,
 )
 from hf_pipelines.research.learners.learner import NO_PROGRESS
 from hf_pipelines.research.matrix import feature_names
@@ -75,7 +76,7 @@ class CrossValidation:
         `information_coefficient`, of ranks, the mean over sessions; its `_ratio` and `_t`, see `coefficient_summary`;
         `linear_information_coefficient`, of the values.
     reports : dict of str to dict
-        What learners tell of their fits, by fold (`fold 0`); without those that tell nothing.
+        What learners and preprocessing tell of their fits, by fold (`fold 0`); without those that tell nothing.
     """
 
     predictions: pl.DataFrame
@@ -158,7 +159,8 @@ def cross_validate(
         setup = Setup(task, seed=seed, progress=progress(fold.place) if progress else NO_PROGRESS)
         of_fold = replace(rows.take(fold.train), weight=weight)
         pipeline = _fit(learner, of_fold, setup, place=fold.place, target=target, validation_share=validation_share)
-        return _predict_fold(pipeline, matrix, fold=fold, target=target, missing=missing), dict(pipeline.report())
+        report = report_fit(pipeline, feature_names(matrix))
+        return _predict_fold(pipeline, matrix, fold=fold, target=target, missing=missing), report
 
     with one_blas_thread():
         done = list(side_by_side([partial(run, fold) for fold in folds], n_jobs=n_jobs))

@@ -41,7 +41,7 @@ def test_a_strategy_with_preprocessing_says_what_was_kept_and_a_day_alone_predic
         project.make("prepared/signals", str(day))
     plan = Strategy.resolve_from_yaml(yaml.safe_dump(dict(STRATEGY))).plan(market_of(project.market))
     stages = {stage.asset: stage for stage in build_stages(plan)}
-    fitted = {asset: stages[asset] for asset in ("prepared/fitted_model", "prepared/signals")}
+    fitted = {asset: stages[asset] for asset in ("prepared/cv_results", "prepared/fitted_model", "prepared/signals")}
     assert unseen({asset: called[asset] for asset in fitted}, fitted) == {}
 
     # The first weeks of a listed symbol are unknown features: their rows are trained on.
@@ -55,6 +55,9 @@ def test_a_strategy_with_preprocessing_says_what_was_kept_and_a_day_alone_predic
     assert len(chosen["kept"]) == 2 == len(model.footer.facts["importances"])
     assert {*chosen["kept"]} == {*model.footer.facts["importances"]} and chosen["dropped"]
     assert made.materialised["prepared/fitted_model"][week]["preprocessing"] == told
+    # Each fold says what its own training rows left: it may be something else.
+    reports = project.store.read("prepared/cv_results", week).footer.facts["reports"]
+    assert all(each["preprocessing"]["preprocessing.3"]["type"] == chosen["type"] for each in reports.values())
 
     issued = project.store.read("prepared/signals", str(day)).frame
     pipeline = load_model(Loaded("prepared/fitted_model", {week: model}, project.store), model)

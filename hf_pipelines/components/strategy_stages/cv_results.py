@@ -28,6 +28,7 @@ from hf_pipelines.components.strategy_stages.plan import (
 )
 from hf_pipelines.components.strategy_stages.score_display import score_metadata
 from hf_pipelines.research.cross_validation import cross_validate
+from hf_pipelines.research.learners import preprocessing_reports
 from hf_pipelines.research.predictions import latest_predictions, leaked_predictions, share_trained_on_later
 from hf_pipelines.research.score_table import label_sessions, tabulate_scores
 from hf_pipelines.research.splitters import SPLITTERS, build_splitter
@@ -134,6 +135,7 @@ def cv_results(plan: StrategyPlan) -> Stage:
             SPLITTERS[plan.splitter.name].build,
             Target,
             *plan.learner.choice.fitting_functions(),
+            *preprocessing_reports(plan.learner.choice),
             *plan.training.weighting_functions,
             *diagnosing_functions(plan),
             fields={

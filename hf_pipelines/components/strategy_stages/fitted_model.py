@@ -30,7 +30,7 @@ from hf_pipelines.research.learners import (
     build_pipeline,
     choose_learner,
     preprocessing_reports,
-    report_preprocessing,
+    report_fit,
 )
 from hf_pipelines.research.learners.choice import PartChoice
 from hf_pipelines.research.matrix import feature_names
@@ -68,8 +68,7 @@ def fitted_model(plan: StrategyPlan) -> Stage:
         )
         names = feature_names(train)
         importances = feature_importances(pipeline, names)
-        columns = report_preprocessing(pipeline, names) if reported else {}
-        report = {**pipeline.report(), **({"preprocessing": columns} if columns else {})}
+        report = report_fit(pipeline, names)
         facts = single(inputs["cv_results"], key).footer.facts
         card = pl.DataFrame(
             {
@@ -102,7 +101,9 @@ def fitted_model(plan: StrategyPlan) -> Stage:
                 **({} if final_refit is None else {"final_refit": final_refit}),
             },
         )
-        return content, _model_metadata(content, importances, columns, seconds=perf_counter() - began)
+        return content, _model_metadata(
+            content, importances, report.get("preprocessing", {}), seconds=perf_counter() - began
+        )
 
     def serves_its_week(run: StageRun, inputs: Mapping[str, Loaded], key: str, content: Content) -> Finding:
         row = content.frame.row(0, named=True)
@@ -126,6 +127,7 @@ def fitted_model(plan: StrategyPlan) -> Stage:
         code_version=code_version(
             fit_final,
             feature_importances,
+            report_fit,
             Target,
             LearnerChoice,
             PartChoice,

@@ -23,6 +23,7 @@ from hf_pipelines.research.learners.pipeline import (
     Predicted,
     build_pipeline,
     preprocessing_reports,
+    report_fit,
     report_preprocessing,
 )
 from hf_pipelines.research.learners.prediction import feature_array, keyed, predict_frame
@@ -53,5 +54,6 @@ __all__ = [
     "keyed",
     "predict_frame",
     "preprocessing_reports",
+    "report_fit",
     "report_preprocessing",
 ]

@@ -272,6 +272,19 @@ def report_preprocessing(pipeline: Pipeline, names: Sequence[str], *, where: str
     return found
 
 
+def report_fit(pipeline: Pipeline, names: Sequence[str]) -> dict[str, Any]:
+    """What a fitted pipeline tells, as JSON values: the learner's own words, and `preprocessing`, see `report_preprocessing`.
+
+    Parameters
+    ----------
+    pipeline : Pipeline
+    names : sequence of str
+        Of the features, in order.
+    """
+    columns = report_preprocessing(pipeline, names) if preprocessing_reports(pipeline.choice) else {}
+    return {**pipeline.report(), **({"preprocessing": columns} if columns else {})}
+
+
 def preprocessing_reports(choice: LearnerChoice) -> tuple[Callable[..., Any], ...]:
     """Every function that `report_preprocessing` runs for a choice, for code versions; none if no step has something to say."""
     own = [step.report for step in choice.steps if step.report is not None]
