@@ -183,7 +183,9 @@ def _changes(node: ast.expr | ast.stmt) -> Iterator[Callable[[], None]]:
                 for other in COMPARED[type(operator)]:
                     yield put("ops", [*ops[:place], other(), *ops[place + 1 :]])
         case ast.BinOp(op=operator) | ast.AugAssign(op=operator):
-            yield put("op", COMPUTED[type(operator)]())
+            # A product of matrices has no other of the same shape.
+            if type(operator) in COMPUTED:
+                yield put("op", COMPUTED[type(operator)]())
         case ast.BoolOp(op=ast.And()):
             yield put("op", ast.Or())
         case ast.BoolOp():

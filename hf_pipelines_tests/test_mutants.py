@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from hf_pipelines_tests.mutants import draw, mutants_of, planted, report
+from hf_pipelines_tests.mutants import TESTS_OF, draw, mutants_of, planted, report
 
 pytestmark = pytest.mark.pipeline
 
@@ -55,6 +55,11 @@ def test_planted_source_differs_in_the_line_of_the_mutant_alone(number):
     plain, changed = (ast.unparse(tree).splitlines() for tree in (ast.parse(SOURCE), planted(SOURCE, number)))
     (pair,) = [(line, other) for line, other in zip(plain, changed, strict=True) if line != other]
     assert pair[1].replace(mutant.after, mutant.before, 1).replace("(not is_low)", "not is_low") == pair[0]
+
+
+def test_every_operator_of_the_modules_is_known_and_a_product_of_matrices_is_left_alone():
+    assert {each.module for each in draw(2 * len(TESTS_OF), 0, list(TESTS_OF))} == {*TESTS_OF}
+    assert mutants_of("def product(left, right):\n    return left @ right") == []
 
 
 def test_sample_takes_the_same_mutants_for_a_seed_and_as_many_of_each_module():
