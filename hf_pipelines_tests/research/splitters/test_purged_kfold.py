@@ -1,6 +1,9 @@
 """Purged k-fold: by hand, and against an oracle that looks at every pair of rows."""
 
+from datetime import datetime
+
 import numpy as np
+import polars as pl
 import pytest
 from sklearn.model_selection import KFold
 
@@ -63,3 +66,13 @@ def test_purged_kfold_of_any_panel_leaves_out_what_it_must_and_no_more(seed):
 def test_purged_kfold_that_leaves_nothing_says_which_fold(fields, message):
     with pytest.raises(ValueError, match=message):
         list(PurgedKFold(**fields).split(daily(30, label_days=2)))
+
+
+def test_embargo_begins_after_the_longest_label_of_the_block_also_that_of_its_first_session():
+    day = pl.Series([datetime(2024, 1, number) for number in range(1, 11)])
+    # The label of day 5, the first of the second block, ends on day 9; all others on the next day.
+    end = pl.Series([datetime(2024, 1, 9 if number == 5 else number + 1) for number in range(1, 11)])
+    times = pl.DataFrame({"session": day.dt.date(), "ts": day, "label_start": end, "label_end": end})
+    folds = [train.tolist() for train, _ in PurgedKFold(n_splits=3, embargo_sessions=1).split(times)]
+    # Of days 5 to 7: day 4 ends on 5, days 8 and 9 lie in the label of day 5, and day 10 is the embargo.
+    assert folds[1] == [0, 1, 2]
