@@ -26,24 +26,17 @@ from hf_pipelines.research.fan_out import side_by_side
 from hf_pipelines.research.label_permutation import permute_labels
 from hf_pipelines.research.learners import LearnerChoice
 from hf_pipelines.research.metrics import classification_metrics, mean_information_coefficient, regression_metrics
+from hf_pipelines.research.metrics.direction import is_better_higher
 from hf_pipelines.research.splitters.past_blocks import SessionTimes
 from hf_pipelines.research.splitters.splitter import Splitter
 from hf_pipelines.research.targets import Target, neutral_value
 
 Rows = npt.NDArray[np.int64]
 
-# Scores that a gap can be taken of, and whether higher is better.
-_RANKS = {"information_coefficient": True, "linear_information_coefficient": True}
-_VALUES = {"r2": True, "directional_accuracy": True, "mse": False, "rmse": False, "mae": False}
-_CLASSES = {
-    "accuracy": True,
-    "balanced_accuracy": True,
-    "f1": True,
-    "auc": True,
-    "log_loss": False,
-    "brier": False,
-}
-IS_HIGHER_BETTER = {**_RANKS, **_VALUES, **_CLASSES}
+# Scores that a gap can be taken of.
+_RANKS = ("information_coefficient", "linear_information_coefficient")
+_VALUES = ("r2", "directional_accuracy", "mse", "rmse", "mae")
+_CLASSES = ("accuracy", "balanced_accuracy", "f1", "auc", "log_loss", "brier")
 
 # One in so many gaps of a learner that learned nothing false is called too large.
 FLAGGED_SHARE = 0.05
@@ -59,7 +52,7 @@ class Diagnostics:
     Attributes
     ----------
     score : str
-        A key of `IS_HIGHER_BETTER`.
+        One of `scores_of` the target.
     permutations : int
         How often each fold is fitted on permuted labels; 0: not.
     train_shares : tuple of float
@@ -183,7 +176,7 @@ class _Run:
             "n_train_sessions": self.n_train_sessions(fold.train),
             "train_score": train,
             "test_score": test,
-            "gap": (train - test) * (1.0 if IS_HIGHER_BETTER[self.score] else -1.0),
+            "gap": (train - test) * (1.0 if is_better_higher(self.score) else -1.0),
         }
 
 
@@ -192,11 +185,11 @@ def default_score(target: Target) -> str:
     return "accuracy" if target.is_classification else "information_coefficient"
 
 
-def scores_of(target: Target) -> dict[str, bool]:
-    """Scores that a target has, and whether higher is better."""
+def scores_of(target: Target) -> list[str]:
+    """Scores that a target has, those of its own kind first."""
     own = _CLASSES if target.is_classification else _VALUES
     is_undefined = not target.is_classification and neutral_value(target) is None
-    return {name: up for name, up in {**own, **_RANKS}.items() if not (is_undefined and name == "directional_accuracy")}
+    return [name for name in (*own, *_RANKS) if not (is_undefined and name == "directional_accuracy")]
 
 
 def diagnose(

@@ -14,9 +14,9 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
+from hf_pipelines.research.metrics.direction import is_better_higher
 from hf_pipelines.research.overfitting import (
     CHOSEN,
-    IS_HIGHER_BETTER,
     LEARNING,
     PERMUTED,
     VALIDATION,
@@ -80,7 +80,7 @@ def judge_gap(found: Overfitting) -> GapTest:
         raise ValueError(f"`permutations` must be at least {LEAST_PERMUTATIONS} to judge a gap, was {of_each.height}.")
     gap, gaps = _mean(chosen, "gap"), of_each["gap"].to_numpy()
     limit = upper_limit(gaps)
-    perfect = 1.0 if IS_HIGHER_BETTER[found.asked.score] else 0.0
+    perfect = 1.0 if is_better_higher(found.asked.score) else 0.0
     chance = _mean(permuted, "test_score")
     # No score is better than perfect; where chance is, there is nothing to learn by heart.
     share = (_mean(permuted, "train_score") - chance) / (perfect - chance) if perfect != chance else 0.0
@@ -174,7 +174,7 @@ def gap_in_words(gap: GapTest, *, score: str) -> str:
 
 def validation_in_words(curve: pl.DataFrame, *, parameter: str, score: str) -> str:
     """Which value of the parameter does best on the test rows, and what it costs to choose by it."""
-    best = curve.sort("test_score", descending=IS_HIGHER_BETTER[score], maintain_order=True).row(0, named=True)
+    best = curve.sort("test_score", descending=is_better_higher(score), maintain_order=True).row(0, named=True)
     own = curve.filter("is_chosen").row(0, named=True)
     found = (
         f"is the best of {curve.height}"

@@ -12,8 +12,8 @@ import numpy as np
 import polars as pl
 
 from hf_pipelines.research.metrics.bootstrap import LEVEL
+from hf_pipelines.research.metrics.direction import QUANTILE_LOSS, is_better_higher
 from hf_pipelines.research.plots import EQUITY_COLOUR, _declutter, _figure, _png
-from hf_pipelines.research.score_words import QUANTILE_LOSS, is_better_higher
 from hf_pipelines.research.targets import HORIZON
 
 if TYPE_CHECKING:

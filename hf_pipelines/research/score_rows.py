@@ -21,8 +21,9 @@ from hf_pipelines.research.metrics.bootstrap import (
     interval,
     probability_above_zero,
 )
+from hf_pipelines.research.metrics.direction import is_better_higher
 from hf_pipelines.research.metrics.session_scores import SessionScores
-from hf_pipelines.research.score_words import MODEL, is_better_higher
+from hf_pipelines.research.score_words import MODEL
 
 Floats = NDArray[np.float64]
 

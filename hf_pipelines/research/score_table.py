@@ -19,6 +19,7 @@ from hf_pipelines.research.blas import one_blas_thread
 from hf_pipelines.research.cross_validation import CrossValidation
 from hf_pipelines.research.metrics import confusion_matrix, information_coefficient
 from hf_pipelines.research.metrics.bootstrap import Draws, default_block
+from hf_pipelines.research.metrics.direction import QUANTILE_LOSS
 from hf_pipelines.research.metrics.session_scores import (
     SessionScores,
     classification_scores,
@@ -35,7 +36,7 @@ from hf_pipelines.research.score_rows import (
     score_row,
     score_sets,
 )
-from hf_pipelines.research.score_words import MODEL, QUANTILE_LOSS, say_notes, say_verdict
+from hf_pipelines.research.score_words import MODEL, say_notes, say_verdict
 from hf_pipelines.research.splitters.splitter import Splitter
 from hf_pipelines.research.targets import HORIZON, Target, neutral_value
 

@@ -1,6 +1,6 @@
 """Words of a table of scores: what a page says of it.
 
-Lives here: names of scores and which of them are errors, whether the best baseline is beaten in a sentence, what was resampled,
+Lives here: whether the best baseline is beaten in a sentence, what was resampled,
 what is undefined, and numbers as text. Not here: the numbers (`score_table`, `account_table`).
 """
 
@@ -15,20 +15,11 @@ from hf_pipelines.research.metrics.bootstrap import LEVEL, MIN_BLOCKS, N_RESAMPL
 from hf_pipelines.research.targets import HORIZON
 
 MODEL = "model"
-QUANTILE_LOSS = "quantile_loss_"
-
-# Scores of which less is better; of the rest more.
-ERRORS = frozenset({"log_loss", "brier", "mse", "rmse", "mae", "mape", "max_drawdown"})
 
 # Less sure than this the best baseline is not beaten: noise is better than it as often as not.
 BEATEN_FROM = 0.95
 
 PLACES_SHOWN = 5
-
-
-def is_better_higher(score: str) -> bool:
-    """Whether more of a score is better."""
-    return score not in ERRORS and not score.startswith(QUANTILE_LOSS)
 
 
 def say_verdict(deciding: pl.DataFrame) -> str:
