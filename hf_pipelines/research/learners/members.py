@@ -6,15 +6,15 @@ Lives here: what ensembles share. Not here: how they combine their members (one 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, TypeAlias, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
 from hf_pipelines.research.learners.archive import pack, unpack
-from hf_pipelines.research.learners.learner import Rows, Setup, TrainingRows
-from hf_pipelines.research.params import Listing, Nested, Number
+from hf_pipelines.research.learners.learner import Learner, ModelFormat, Rows, Setup, TrainingRows
+from hf_pipelines.research.params import Listing, Nested, Number, Param
 from hf_pipelines.research.validation_rows import VALIDATION_SHARE, cut_validation
 
 Floats: TypeAlias = npt.NDArray[np.float64]
@@ -221,6 +221,41 @@ def load_members(data: bytes, unfitted: Members) -> Members:
                 f"`data` must hold the numbers of this ensemble, was with others ({type(e).__name__})."
             ) from e
     return unfitted
+
+
+def ensemble(
+    name: str,
+    *,
+    kind: type[Members],
+    params: Mapping[str, Param],
+    importances: Callable[[Any, Sequence[str]], Mapping[str, float]],
+    check: Callable[[Mapping[str, Any]], None] | None = None,
+    report: Callable[[Any], Mapping[str, Any]] | None = None,
+) -> Learner:
+    """Entry of an ensemble.
+
+    Parameters
+    ----------
+    name : str
+    kind : subclass of Members
+        What is built, of every parameter and the setup.
+    params : mapping of str to Param
+        Those beside `members`.
+    importances, check, report : callable
+        As of any `Learner`.
+    """
+    return Learner(
+        name=name,
+        family="ensemble",
+        tasks=frozenset({"regression", "classification"}),
+        build=kind,
+        params={"members": MEMBERS, **params},
+        format=ModelFormat("zip", save_members, load_members),
+        check=check,
+        is_keyed=True,
+        importances=importances,
+        report=report,
+    )
 
 
 def shared_importances(members: Sequence[Any], shares: Floats, names: Sequence[str]) -> dict[str, float]:

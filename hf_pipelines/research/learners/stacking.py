@@ -14,17 +14,15 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from hf_pipelines.research.learners.learner import Learner, ModelFormat, Rows, Setup, TrainingRows
+from hf_pipelines.research.learners.learner import Rows, TrainingRows
 from hf_pipelines.research.learners.members import (
-    MEMBERS,
     N_SPLITS,
     Floats,
     Members,
+    ensemble,
     fitted_apart,
-    load_members,
     n_classes_of,
     out_of_fold,
-    save_members,
     shared_importances,
     with_answers,
 )
@@ -101,16 +99,6 @@ class Blending(Stacking):
         yield cut_validation(rows.keys, share=self.params["share"], name="share")
 
 
-def build_stacking(params: Mapping[str, Any], setup: Setup) -> Stacking:
-    """Make an unfitted stack of pipelines."""
-    return Stacking(params, setup)
-
-
-def build_blending(params: Mapping[str, Any], setup: Setup) -> Blending:
-    """Make an unfitted blend of pipelines."""
-    return Blending(params, setup)
-
-
 def _importances(estimator: Stacking, names: Sequence[str]) -> dict[str, float]:
     """Means of the members' shares, by how much the final learner uses each member; where it does not tell, plain ones."""
     n_members, n_columns = len(estimator.members), 1
@@ -125,32 +113,16 @@ def _importances(estimator: Stacking, names: Sequence[str]) -> dict[str, float]:
 
 _FINAL = Nested(meaning="the learner that combines what the members predict")
 
-STACKING = Learner(
-    name="stacking",
-    family="ensemble",
-    tasks=frozenset({"regression", "classification"}),
-    build=build_stacking,
-    params={"members": MEMBERS, "final": _FINAL, "n_splits": N_SPLITS},
-    format=ModelFormat("zip", save_members, load_members),
-    is_keyed=True,
-    judges_members=True,
-    importances=_importances,
-)
+STACKING = ensemble("stacking", kind=Stacking, params={"final": _FINAL, "n_splits": N_SPLITS}, importances=_importances)
 
-BLENDING = Learner(
-    name="blending",
-    family="ensemble",
-    tasks=frozenset({"regression", "classification"}),
-    build=build_blending,
+BLENDING = ensemble(
+    "blending",
+    kind=Blending,
     params={
-        "members": MEMBERS,
         "final": _FINAL,
         "share": Number(
             default=0.3, low=0.05, high=0.9, meaning="share of the sessions, the latest, that the final learner sees"
         ),
     },
-    format=ModelFormat("zip", save_members, load_members),
-    is_keyed=True,
-    judges_members=True,
     importances=_importances,
 )

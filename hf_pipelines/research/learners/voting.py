@@ -8,13 +8,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from hf_pipelines.research.learners.learner import Learner, ModelFormat, Rows, Setup, TrainingRows
+from hf_pipelines.research.learners.learner import Rows, TrainingRows
 from hf_pipelines.research.learners.members import (
-    MEMBERS,
     Floats,
     Members,
-    load_members,
-    save_members,
+    ensemble,
     shared_importances,
     weighted_mean,
 )
@@ -41,11 +39,6 @@ class Voting(Members):
         return weighted_mean(answers, np.tile(self.shares, (len(answers), 1)))
 
 
-def build_voting(params: Mapping[str, Any], setup: Setup) -> Voting:
-    """Make an unfitted vote of pipelines."""
-    return Voting(params, setup)
-
-
 def _mean_importances(estimator: Voting, names: Sequence[str]) -> dict[str, float]:
     """Weighted mean of the members' shares; members that tell none are left out."""
     return shared_importances(estimator.members, estimator.shares, names)
@@ -59,19 +52,14 @@ def _check_voting(params: Mapping[str, Any]) -> None:
         raise ValueError("`weights` must hold one above zero, was 0 for every member.")
 
 
-VOTING = Learner(
-    name="voting",
-    family="ensemble",
-    tasks=frozenset({"regression", "classification"}),
-    build=build_voting,
+VOTING = ensemble(
+    "voting",
+    kind=Voting,
     params={
-        "members": MEMBERS,
         "weights": Listing(
             item=Number(default=1.0, low=0.0, high=1e9), default=None, least=2, most=20, meaning="one a member"
         ),
     },
-    format=ModelFormat("zip", save_members, load_members),
     check=_check_voting,
-    is_keyed=True,
     importances=_mean_importances,
 )

@@ -17,18 +17,16 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from hf_pipelines.research.learners.learner import Learner, ModelFormat, Rows, Setup, TrainingRows
+from hf_pipelines.research.learners.learner import Rows, TrainingRows
 from hf_pipelines.research.learners.members import (
-    MEMBERS,
     N_SPLITS,
     Floats,
     Members,
     by_session,
-    load_members,
+    ensemble,
     losses,
     n_classes_of,
     out_of_fold,
-    save_members,
     shared_importances,
     weighted_mean,
 )
@@ -191,16 +189,6 @@ class RegimeExperts(DynamicWeighting):
         }
 
 
-def build_dynamic_weighting(params: Mapping[str, Any], setup: Setup) -> DynamicWeighting:
-    """Make an unfitted ensemble of pipelines."""
-    return DynamicWeighting(params, setup)
-
-
-def build_regime_experts(params: Mapping[str, Any], setup: Setup) -> RegimeExperts:
-    """Make an unfitted ensemble of pipelines."""
-    return RegimeExperts(params, setup)
-
-
 def _importances(estimator: DynamicWeighting, names: Sequence[str]) -> dict[str, float]:
     """Means of the members' shares by their weights; of several regimes by how frequent they are."""
     shares = estimator.shares
@@ -214,26 +202,18 @@ def _report(estimator: DynamicWeighting) -> dict[str, Any]:
     return estimator.state
 
 
-DYNAMIC_WEIGHTING = Learner(
-    name="dynamic_weighting",
-    family="ensemble",
-    tasks=frozenset({"regression", "classification"}),
-    build=build_dynamic_weighting,
-    params={"members": MEMBERS, "n_splits": N_SPLITS, "half_life": HALF_LIFE, "sharpness": SHARPNESS},
-    format=ModelFormat("zip", save_members, load_members),
-    is_keyed=True,
-    judges_members=True,
+DYNAMIC_WEIGHTING = ensemble(
+    "dynamic_weighting",
+    kind=DynamicWeighting,
+    params={"n_splits": N_SPLITS, "half_life": HALF_LIFE, "sharpness": SHARPNESS},
     importances=_importances,
     report=_report,
 )
 
-REGIME_EXPERTS = Learner(
-    name="regime_experts",
-    family="ensemble",
-    tasks=frozenset({"regression", "classification"}),
-    build=build_regime_experts,
+REGIME_EXPERTS = ensemble(
+    "regime_experts",
+    kind=RegimeExperts,
     params={
-        "members": MEMBERS,
         "feature": Text(
             pattern=r"[a-z][a-z0-9_]{0,62}", meaning="feature of volatility that tells quiet times from rough ones"
         ),
@@ -241,9 +221,6 @@ REGIME_EXPERTS = Learner(
         "half_life": Number(default=250.0, low=1.0, high=10_000.0, meaning="sessions after which a score counts half"),
         "sharpness": SHARPNESS,
     },
-    format=ModelFormat("zip", save_members, load_members),
-    is_keyed=True,
-    judges_members=True,
     importances=_importances,
     report=_report,
 )
