@@ -10,7 +10,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
-from functools import reduce
+from functools import cached_property, reduce
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -65,6 +66,14 @@ class LabelledRows:
     def is_known(self, name: str) -> np.ndarray:
         """Whether a feature is known, one a row of `features`: read in their order, which is many times faster."""
         return self.features.select(_known(name).is_finite())[name].to_numpy()
+
+    @cached_property
+    def n_known(self) -> np.ndarray:
+        """Known features of each row of `features`."""
+        counts = np.zeros(self.features.height, dtype=np.uint32)
+        for name in self.names:
+            counts += self.is_known(name)
+        return counts
 
     def n_labels(self) -> np.ndarray:
         """Labelled rows of each row of `features`."""
@@ -168,11 +177,7 @@ def select_rows(
         If fewer than `minimum_rows` rows remain; the features that are unknown most often are named.
     """
     _check_missing(missing)
-    counts = np.zeros(labelled.features.height, dtype=np.uint32)
-    for name in labelled.names:
-        counts += labelled.is_known(name)
-    is_wanted = counts == len(labelled.names) if missing == "drop" else counts > 0
-    is_usable = is_wanted[labelled.labels[_ROW].to_numpy()]
+    is_usable = _is_usable(labelled.n_known, len(labelled.names), missing)[labelled.labels[_ROW].to_numpy()]
     n_usable = int(is_usable.sum())
     if n_usable < max(minimum_rows, 1):
         raise ValueError(
@@ -201,8 +206,7 @@ def usable_rows(frame: pl.DataFrame, names: Sequence[str], *, missing: str) -> p
         "drop": rows with every feature known. "keep": rows with any feature known, for learners that take NaN.
     """
     _check_missing(missing)
-    is_known = pl.col(list(names)).is_finite()
-    return frame.filter(pl.all_horizontal(is_known) if missing == "drop" else pl.any_horizontal(is_known))
+    return frame.filter(_is_usable(pl.sum_horizontal(pl.col(list(names)).is_finite()), len(names), missing))
 
 
 def unknown_counts(labelled: LabelledRows) -> pl.DataFrame:
@@ -220,11 +224,9 @@ def unknown_counts(labelled: LabelledRows) -> pl.DataFrame:
         without the feature); features that are always known are left out, most unknown first, then by name.
     """
     n_labels = labelled.n_labels()
-    of_row = np.zeros(labelled.features.height, dtype=np.uint32)
-    for name in labelled.names:
-        of_row += ~labelled.is_known(name)
-    n_alone = np.where(of_row == 1, n_labels, 0)
-    unknown = ((name, ~labelled.is_known(name)) for name in (labelled.names if of_row.any() else []))
+    n_alone = np.where(labelled.n_known == len(labelled.names) - 1, n_labels, 0)
+    is_complete = bool((labelled.n_known == len(labelled.names)).all())
+    unknown = ((name, ~labelled.is_known(name)) for name in ([] if is_complete else labelled.names))
     counts = pl.DataFrame(
         [(name, int(n_labels[each].sum()), int(n_alone[each].sum())) for name, each in unknown],
         schema={"feature": pl.String, "unknown": pl.Int64, "alone": pl.Int64},
@@ -349,6 +351,11 @@ def _require_columns(frame: pl.DataFrame, needed: Sequence[str], label: str) -> 
     missing = sorted(set(needed) - set(frame.columns))
     if missing:
         raise ValueError(f"`{label}` must have the columns {list(needed)}, was without {missing}.")
+
+
+def _is_usable(n_known: Any, n_features: int, missing: str) -> Any:
+    """Whether a row with so many known features may be used; of an array or of an expression."""
+    return n_known == n_features if missing == "drop" else n_known > 0
 
 
 def _check_missing(missing: str) -> None:
