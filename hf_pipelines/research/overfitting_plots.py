@@ -12,7 +12,7 @@ import numpy as np
 import polars as pl
 
 from hf_pipelines.research.overfitting_signs import GapTest
-from hf_pipelines.research.plots import EQUITY_COLOUR, _declutter, _figure, _png
+from hf_pipelines.research.plots import EQUITY_COLOUR, declutter, new_figure, png_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -49,7 +49,7 @@ def folds_png(fold_metrics: pl.DataFrame, *, score: str, note: str = "") -> byte
     n = fold_metrics.height
     at = np.arange(n)
     values = fold_metrics[score].to_numpy().astype(np.float64)
-    figure = _figure(width=8.0, height=3.6)
+    figure = new_figure(width=8.0, height=3.6)
     axes = figure.subplots()
     axes.bar(at, values, width=0.6, color=TEST_COLOUR, label="Test rows")
     if (trained := f"train_{score}") in fold_metrics.columns:
@@ -78,7 +78,7 @@ def folds_png(fold_metrics: pl.DataFrame, *, score: str, note: str = "") -> byte
     axes.set_ylabel(_words(score))
     axes.yaxis.set_major_locator(MaxNLocator(6))
     _finish(axes, note)
-    return _png(figure)
+    return png_of(figure)
 
 
 def gap_png(gap: GapTest, *, score: str) -> bytes:
@@ -89,7 +89,7 @@ def gap_png(gap: GapTest, *, score: str) -> bytes:
     bytes
         A PNG; the same values give the same bytes.
     """
-    figure = _figure(width=8.0, height=3.4)
+    figure = new_figure(width=8.0, height=3.4)
     axes = figure.subplots()
     n = len(gap.permuted_gaps)
     axes.hist(
@@ -112,7 +112,7 @@ def gap_png(gap: GapTest, *, score: str) -> bytes:
             f"The learner knows {gap.memorised_share:.0%} of labels without meaning by heart: the gap cannot judge it"
         )
     _finish(axes, verdict)
-    return _png(figure)
+    return png_of(figure)
 
 
 def learning_curve_png(curve: pl.DataFrame, *, score: str) -> bytes:
@@ -123,13 +123,13 @@ def learning_curve_png(curve: pl.DataFrame, *, score: str) -> bytes:
     bytes
         A PNG; the same values give the same bytes.
     """
-    figure = _figure(width=8.0, height=3.6)
+    figure = new_figure(width=8.0, height=3.6)
     axes = figure.subplots()
     _draw_curve(axes, curve["n_train_sessions"].to_numpy(), curve)
     axes.set_xlabel("Sessions trained on, mean of the folds")
     axes.set_ylabel(_words(score))
     _finish(axes, "Learning curve: mean of the folds, lowest and highest shaded")
-    return _png(figure)
+    return png_of(figure)
 
 
 def validation_curve_png(curve: pl.DataFrame, *, parameter: str, score: str) -> bytes:
@@ -140,7 +140,7 @@ def validation_curve_png(curve: pl.DataFrame, *, parameter: str, score: str) -> 
     bytes
         A PNG; the same values give the same bytes.
     """
-    figure = _figure(width=8.0, height=3.6)
+    figure = new_figure(width=8.0, height=3.6)
     axes = figure.subplots()
     names = curve["point"].to_list()
     numbers = curve["point"].cast(pl.Float64, strict=False)
@@ -156,7 +156,7 @@ def validation_curve_png(curve: pl.DataFrame, *, parameter: str, score: str) -> 
     axes.set_xlabel(parameter)
     axes.set_ylabel(_words(score))
     _finish(axes, "Validation curve: mean of the folds, lowest and highest shaded")
-    return _png(figure)
+    return png_of(figure)
 
 
 def _draw_curve(axes: Axes, x: np.ndarray, curve: pl.DataFrame) -> None:
@@ -167,7 +167,7 @@ def _draw_curve(axes: Axes, x: np.ndarray, curve: pl.DataFrame) -> None:
 
 def _finish(axes: Axes, title: str) -> None:
     axes.set_title(textwrap.fill(title, TITLE_WIDTH), loc="left", fontsize=10)
-    _declutter(axes)
+    declutter(axes)
     axes.grid(axis="y", color="0.9", linewidth=0.6)
     axes.set_axisbelow(True)
     axes.legend(fontsize=8, frameon=False, loc="center left", bbox_to_anchor=(1.0, 0.5))

@@ -50,7 +50,7 @@ def equity_png(result: BacktestResult, *, note: str = "") -> bytes:
     from matplotlib.ticker import PercentFormatter, StrMethodFormatter
 
     session, equity = (result.equity["session"].to_numpy(), result.equity["equity"].to_numpy())
-    figure = _figure(width=8.0, height=4.8)
+    figure = new_figure(width=8.0, height=4.8)
     top, bottom = figure.subplots(2, 1, sharex=True, height_ratios=[3, 1])
     top.plot(session, equity, color=EQUITY_COLOUR, linewidth=1.2)
     top.set_ylabel("Equity")
@@ -62,10 +62,10 @@ def equity_png(result: BacktestResult, *, note: str = "") -> bytes:
     bottom.set_ylabel("Drawdown")
     bottom.yaxis.set_major_formatter(PercentFormatter(xmax=1.0, decimals=0))
     for axes in (top, bottom):
-        _declutter(axes)
+        declutter(axes)
         axes.grid(axis="y", color="0.9", linewidth=0.6)
         axes.set_axisbelow(True)
-    return _png(figure)
+    return png_of(figure)
 
 
 def importances_png(names: Sequence[str], values: Sequence[float]) -> bytes:
@@ -93,7 +93,7 @@ def importances_png(names: Sequence[str], values: Sequence[float]) -> bytes:
         bad = sorted(name for name, value in zip(names, values, strict=True) if not np.isfinite(value))
         raise ValueError(f"`values` must be finite, was not for {bad[:5]}.")
     ranked = sorted(zip(names, values, strict=True), key=lambda pair: (-pair[1], pair[0]))[:SHOWN_IMPORTANCES]
-    figure = _figure(width=7.0, height=0.9 + 0.24 * len(ranked))
+    figure = new_figure(width=7.0, height=0.9 + 0.24 * len(ranked))
     axes = figure.subplots()
     axes.barh([name for name, _ in ranked], [value for _, value in ranked], color=EQUITY_COLOUR, height=0.7)
     axes.margins(y=0.01)
@@ -102,11 +102,11 @@ def importances_png(names: Sequence[str], values: Sequence[float]) -> bytes:
     hidden = len(names) - len(ranked)
     if hidden:
         axes.set_title(f"Largest {len(ranked)} of {len(names)} features", loc="left", fontsize=10)
-    _declutter(axes)
+    declutter(axes)
     axes.tick_params(axis="y", length=0)
     axes.grid(axis="x", color="0.9", linewidth=0.6)
     axes.set_axisbelow(True)
-    return _png(figure)
+    return png_of(figure)
 
 
 def coverage_png(coverage: pl.DataFrame) -> bytes:
@@ -138,7 +138,7 @@ def coverage_png(coverage: pl.DataFrame) -> bytes:
     rows = shown.select("symbol").join(table, on="symbol", maintain_order="left")
     values = rows.select(pl.col(str(day)) for day in sessions).fill_null(float("nan")).to_numpy()
 
-    figure = _figure(width=10.0, height=1.9 + 0.17 * max(shown.height, 9))
+    figure = new_figure(width=10.0, height=1.9 + 0.17 * max(shown.height, 9))
     axes = figure.subplots()
     image = _heat_map(axes, values, colours="viridis", low=0.0, high=1.0)
     labels = [f"{symbol}  {share:.0%}" for symbol, share in shown.rows()]
@@ -160,7 +160,7 @@ def coverage_png(coverage: pl.DataFrame) -> bytes:
     )
     bar = figure.colorbar(image, ax=axes, fraction=0.03, pad=0.02, format=PercentFormatter(xmax=1.0, decimals=0))
     bar.set_label("Features that are not NaN")
-    return _png(figure)
+    return png_of(figure)
 
 
 def correlations_png(correlations: pl.DataFrame, *, n_features: int, period: str) -> bytes:
@@ -189,7 +189,7 @@ def correlations_png(correlations: pl.DataFrame, *, n_features: int, period: str
     if not 1 <= len(names) <= SHOWN_FEATURES:
         raise ValueError(f"`correlations` must be of 1 to {SHOWN_FEATURES} features, was of {len(names)}.")
     side = 0.165 * max(len(names), 12)
-    figure = _figure(width=side + 3.4, height=side + 2.4)
+    figure = new_figure(width=side + 3.4, height=side + 2.4)
     axes = figure.subplots()
     image = _heat_map(axes, correlations.select(names).to_numpy(), colours="RdBu_r", low=-1.0, high=1.0)
     axes.set_yticks(range(len(names)), names, fontsize=8)
@@ -203,7 +203,7 @@ def correlations_png(correlations: pl.DataFrame, *, n_features: int, period: str
     )
     axes.set_title(f"Correlation of {rest},\nalike ones side by side; {period}", loc="left", fontsize=10)
     figure.colorbar(image, ax=axes, fraction=0.04, pad=0.02).set_label("Rank correlation (grey: undefined)")
-    return _png(figure)
+    return png_of(figure)
 
 
 def _heat_map(axes: Axes, values: np.ndarray, *, colours: str, low: float, high: float) -> AxesImage:
@@ -227,13 +227,15 @@ def _at_least(shares: pl.Series) -> str:
     return "100%" if least == 1.0 else f"at least {math.floor(1000 * least) / 1000:.1%}"
 
 
-def _figure(*, width: float, height: float) -> Figure:
+def new_figure(*, width: float, height: float) -> Figure:
+    """An empty figure in the house style; inches."""
     from matplotlib.figure import Figure
 
     return Figure(figsize=(width, height), dpi=DOTS_PER_INCH, layout="constrained")
 
 
-def _declutter(axes: Axes) -> None:
+def declutter(axes: Axes) -> None:
+    """Take away the lines above and at the right of axes, which say nothing."""
     axes.spines[["top", "right"]].set_visible(False)
     axes.tick_params(labelsize=9)
 
@@ -255,7 +257,8 @@ def _headline(metrics: Mapping[str, float]) -> str:
     )
 
 
-def _png(figure: Figure) -> bytes:
+def png_of(figure: Figure) -> bytes:
+    """A figure as a PNG; equal figures are equal bytes."""
     buffer = io.BytesIO()
     # Without the library's name and version in the file, equal figures are equal bytes.
     figure.savefig(buffer, format="png", metadata={"Software": None})

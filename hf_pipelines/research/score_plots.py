@@ -13,7 +13,7 @@ import polars as pl
 
 from hf_pipelines.research.metrics.bootstrap import LEVEL
 from hf_pipelines.research.metrics.direction import QUANTILE_LOSS, is_better_higher
-from hf_pipelines.research.plots import EQUITY_COLOUR, _declutter, _figure, _png
+from hf_pipelines.research.plots import EQUITY_COLOUR, declutter, new_figure, png_of
 from hf_pipelines.research.targets import HORIZON
 
 if TYPE_CHECKING:
@@ -72,7 +72,7 @@ def scores_png(scores: pl.DataFrame, *, note: str = "") -> bytes:
     # Laid out by hand: the layout engine draws all panels twice.
     panel, above, below, left = 0.45 + 0.25 * max(len(predictors), 2), 0.45 + 0.16 * (title.count("\n") + 1), 0.35, 1.15
     width, height = left + 3.3 * n_columns, above + below + n_rows * panel + (n_rows - 1) * GAP
-    figure = _figure(width=width, height=height)
+    figure = new_figure(width=width, height=height)
     figure.set_layout_engine(None)
     figure.subplots_adjust(
         left=left / width,
@@ -89,7 +89,7 @@ def scores_png(scores: pl.DataFrame, *, note: str = "") -> bytes:
         else:
             axes.set_visible(False)
     figure.text(0.01, 1.0 - 0.07 / height, title, fontsize=9.5, ha="left", va="top")
-    return _png(figure)
+    return png_of(figure)
 
 
 def confusion_png(fold_metrics: pl.DataFrame, *, classes: Sequence[str]) -> bytes:
@@ -112,7 +112,7 @@ def confusion_png(fold_metrics: pl.DataFrame, *, classes: Sequence[str]) -> byte
     occurred = counts.sum(axis=1, keepdims=True)
     shares = np.divide(counts, occurred, out=np.zeros_like(counts), where=occurred > 0.0)
     side = 0.9 * max(len(classes), 2)
-    figure = _figure(width=side + 2.0, height=side + 1.6)
+    figure = new_figure(width=side + 2.0, height=side + 1.6)
     axes = figure.subplots()
     axes.imshow(shares, cmap=colormaps["Blues"], vmin=0.0, vmax=1.0)
     for row, column in np.ndindex(counts.shape):
@@ -135,7 +135,7 @@ def confusion_png(fold_metrics: pl.DataFrame, *, classes: Sequence[str]) -> byte
         fontsize=10,
     )
     axes.tick_params(length=0)
-    return _png(figure)
+    return png_of(figure)
 
 
 def _draw_score(axes: Axes, rows: pl.DataFrame, predictors: Sequence[str], *, score: str) -> None:
@@ -163,7 +163,7 @@ def _draw_score(axes: Axes, rows: pl.DataFrame, predictors: Sequence[str], *, sc
     axes.locator_params(axis="x", nbins=5)
     axes.grid(axis="x", color="0.92", linewidth=0.6)
     axes.set_axisbelow(True)
-    _declutter(axes)
+    declutter(axes)
     axes.tick_params(axis="y", length=0)
     axes.tick_params(axis="x", labelsize=8)
 

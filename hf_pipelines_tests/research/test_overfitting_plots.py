@@ -32,8 +32,8 @@ def judged(gap: float, *, memorised: float = 0.1) -> GapTest:
 @pytest.fixture
 def drawn(monkeypatch) -> list[Any]:
     figures: list[Any] = []
-    draw = overfitting_plots._png
-    monkeypatch.setattr(overfitting_plots, "_png", lambda figure: figures.append(figure) or draw(figure))
+    draw = overfitting_plots.png_of
+    monkeypatch.setattr(overfitting_plots, "png_of", lambda figure: figures.append(figure) or draw(figure))
     return figures
 
 

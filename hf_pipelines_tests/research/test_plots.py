@@ -43,7 +43,7 @@ def test_equity_png_is_determined_by_the_result() -> None:
 
 def test_equity_png_with_a_note_says_it_above_the_numbers(monkeypatch) -> None:
     titles = []
-    monkeypatch.setattr(plots, "_png", lambda drawn: titles.append(drawn.axes[0].get_title(loc="left")) or b"")
+    monkeypatch.setattr(plots, "png_of", lambda drawn: titles.append(drawn.axes[0].get_title(loc="left")) or b"")
     plots.equity_png(backtest(), note="No walk-forward")
     plots.equity_png(backtest())
     assert titles == [f"No walk-forward\n{titles[1]}", titles[1]]
@@ -58,7 +58,7 @@ def test_equity_png_of_account_that_never_traded_is_drawn() -> None:
 
 def test_equity_png_of_a_few_sessions_shows_no_annual_figure(monkeypatch) -> None:
     titles = []
-    monkeypatch.setattr(plots, "_png", lambda drawn: titles.append(drawn.axes[0].get_title(loc="left")) or b"")
+    monkeypatch.setattr(plots, "png_of", lambda drawn: titles.append(drawn.axes[0].get_title(loc="left")) or b"")
     for n_sessions in (14, 60):
         weights, bars = random_market(seed=0, n_sessions=n_sessions)
         plots.equity_png(run_backtest(weights, bars, Costs(), periods_per_year=250))

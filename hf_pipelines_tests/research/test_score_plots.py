@@ -30,7 +30,7 @@ SOME = scores(
 def drawn(monkeypatch):
     """Figures instead of their bytes."""
     found = []
-    monkeypatch.setattr(score_plots, "_png", lambda figure: found.append(figure) or b"")
+    monkeypatch.setattr(score_plots, "png_of", lambda figure: found.append(figure) or b"")
     return found
 
 
