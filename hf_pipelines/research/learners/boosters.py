@@ -14,6 +14,14 @@ import numpy as np
 
 from hf_pipelines.research.learners.boosting import Data, Grown, Growth, Library, booster
 from hf_pipelines.research.learners.learner import Estimator, Learner, ModelFormat, Setup, sizes_by_name
+from hf_pipelines.research.learners.tree_params import (
+    ALPHA,
+    LEARNING_RATE,
+    SHARE_OF_FEATURES,
+    SHARE_OF_ROWS,
+    SMALLEST_GAIN,
+    TREES_AT_MOST,
+)
 from hf_pipelines.research.params import Choice, Number
 
 
@@ -53,18 +61,14 @@ XGBOOST = Learner(
         "n_estimators": Number(default=300, low=1, high=10_000, search=(50, 600), is_whole=True, meaning="trees"),
         # A tree of depth d has up to 2**d leaves.
         "max_depth": Number(default=6, low=1, high=30, search=(2, 8), is_whole=True, meaning="levels of a tree"),
-        "learning_rate": Number(
-            default=0.05, low=1e-6, high=1.0, search=(0.01, 0.3), is_log=True, meaning="share of each tree that counts"
-        ),
-        "subsample": Number(default=0.8, low=0.01, high=1.0, search=(0.5, 1.0), meaning="share of rows for each tree"),
-        "colsample_bytree": Number(
-            default=0.8, low=0.01, high=1.0, search=(0.4, 1.0), meaning="share of features for each tree"
-        ),
+        "learning_rate": LEARNING_RATE,
+        "subsample": SHARE_OF_ROWS,
+        "colsample_bytree": SHARE_OF_FEATURES,
         "min_child_weight": Number(
             default=5.0, low=0.0, high=1e9, search=(1.0, 50.0), is_log=True, meaning="smallest sum of weights in a leaf"
         ),
-        "gamma": Number(default=0.0, low=0.0, high=1e9, meaning="smallest gain of a split"),
-        "reg_alpha": Number(default=0.0, low=0.0, high=1e9, meaning="penalty on sizes of leaf values"),
+        "gamma": SMALLEST_GAIN,
+        "reg_alpha": ALPHA,
         "reg_lambda": Number(default=1.0, low=0.0, high=1e9, meaning="penalty on squares of leaf values"),
         "max_bin": Number(default=256, low=2, high=65_536, is_whole=True, meaning="bins of a feature"),
         "tree_method": Choice(default="hist", names=("hist", "approx", "exact"), meaning="how splits are looked for"),
@@ -185,6 +189,6 @@ XGBOOST_EARLY_STOPPING = booster(
     ),
     params={
         **XGBOOST.params,
-        "n_estimators": Number(default=1_000, low=1, high=10_000, is_whole=True, meaning="trees at most"),
+        "n_estimators": TREES_AT_MOST,
     },
 )

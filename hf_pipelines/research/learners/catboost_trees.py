@@ -13,6 +13,11 @@ from typing import Any
 import numpy as np
 
 from hf_pipelines.research.learners.boosting import Data, Grown, Growth, Library, booster
+from hf_pipelines.research.learners.tree_params import (
+    LEARNING_RATE,
+    SHARE_OF_ROWS,
+    TREES_AT_MOST,
+)
 from hf_pipelines.research.params import Number
 
 # What predictions need of all that a model tells about itself.
@@ -131,12 +136,10 @@ CATBOOST = booster(
         is_built_for_cuda=_is_built_for_cuda,
     ),
     params={
-        "n_estimators": Number(default=1_000, low=1, high=10_000, is_whole=True, meaning="trees at most"),
+        "n_estimators": TREES_AT_MOST,
         "depth": Number(default=6, low=1, high=16, search=(2, 8), is_whole=True, meaning="levels of a tree"),
-        "learning_rate": Number(
-            default=0.05, low=1e-6, high=1.0, search=(0.01, 0.3), is_log=True, meaning="share of each tree that counts"
-        ),
-        "subsample": Number(default=0.8, low=0.01, high=1.0, search=(0.5, 1.0), meaning="share of rows for each tree"),
+        "learning_rate": LEARNING_RATE,
+        "subsample": SHARE_OF_ROWS,
         "rsm": Number(
             default=1.0,
             low=0.01,

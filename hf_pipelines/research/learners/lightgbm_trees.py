@@ -14,6 +14,15 @@ from typing import Any
 import numpy as np
 
 from hf_pipelines.research.learners.boosting import Data, Grown, Growth, Library, booster
+from hf_pipelines.research.learners.tree_params import (
+    ALPHA,
+    LEARNING_RATE,
+    LEAVES,
+    SHARE_OF_FEATURES,
+    SHARE_OF_ROWS,
+    SMALLEST_GAIN,
+    TREES_AT_MOST,
+)
 from hf_pipelines.research.params import Number
 
 # What a model was grown with, but not what it is.
@@ -142,24 +151,12 @@ LIGHTGBM = booster(
         is_built_for_cuda=_is_built_for_cuda,
     ),
     params={
-        "n_estimators": Number(default=1_000, low=1, high=10_000, is_whole=True, meaning="trees at most"),
-        "num_leaves": Number(
-            default=31,
-            low=2,
-            high=4_096,
-            search=(4, 128),
-            is_log=True,
-            is_whole=True,
-            meaning="leaves of a tree at most",
-        ),
+        "n_estimators": TREES_AT_MOST,
+        "num_leaves": LEAVES,
         "max_depth": Number(default=-1, low=-1, high=100, is_whole=True, meaning="levels of a tree; -1: any"),
-        "learning_rate": Number(
-            default=0.05, low=1e-6, high=1.0, search=(0.01, 0.3), is_log=True, meaning="share of each tree that counts"
-        ),
-        "subsample": Number(default=0.8, low=0.01, high=1.0, search=(0.5, 1.0), meaning="share of rows for each tree"),
-        "colsample_bytree": Number(
-            default=0.8, low=0.01, high=1.0, search=(0.4, 1.0), meaning="share of features for each tree"
-        ),
+        "learning_rate": LEARNING_RATE,
+        "subsample": SHARE_OF_ROWS,
+        "colsample_bytree": SHARE_OF_FEATURES,
         "min_child_samples": Number(
             default=20,
             low=0,
@@ -172,8 +169,8 @@ LIGHTGBM = booster(
         "min_child_weight": Number(
             default=1e-3, low=0.0, high=1e9, meaning="smallest sum of second derivatives in a leaf"
         ),
-        "min_split_gain": Number(default=0.0, low=0.0, high=1e9, meaning="smallest gain of a split"),
-        "reg_alpha": Number(default=0.0, low=0.0, high=1e9, meaning="penalty on sizes of leaf values"),
+        "min_split_gain": SMALLEST_GAIN,
+        "reg_alpha": ALPHA,
         "reg_lambda": Number(default=0.0, low=0.0, high=1e9, meaning="penalty on squares of leaf values"),
         "max_bin": Number(default=255, low=2, high=65_536, is_whole=True, meaning="bins of a feature"),
     },

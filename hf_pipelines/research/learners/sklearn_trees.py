@@ -17,6 +17,12 @@ import numpy as np
 from hf_pipelines.research.learners.boosting import Grown, Growth, Library, booster
 from hf_pipelines.research.learners.learner import Estimator, Learner, Setup, TrainingRows, sizes_by_name
 from hf_pipelines.research.learners.skops_bytes import tree_format
+from hf_pipelines.research.learners.tree_params import (
+    LEARNING_RATE,
+    LEAVES,
+    LEVELS_OR_ANY,
+    TREES_AT_MOST,
+)
 from hf_pipelines.research.params import Number, Param
 
 _BOOSTING = "sklearn.ensemble._hist_gradient_boosting"
@@ -136,22 +142,10 @@ HIST_GRADIENT_BOOSTING = booster(
         load=load_histograms,
     ),
     params={
-        "n_estimators": Number(default=1_000, low=1, high=10_000, is_whole=True, meaning="trees at most"),
-        "learning_rate": Number(
-            default=0.05, low=1e-6, high=1.0, search=(0.01, 0.3), is_log=True, meaning="share of each tree that counts"
-        ),
-        "max_leaf_nodes": Number(
-            default=31,
-            low=2,
-            high=4_096,
-            search=(4, 128),
-            is_log=True,
-            is_whole=True,
-            meaning="leaves of a tree at most",
-        ),
-        "max_depth": Number(
-            default=None, low=1, high=100, is_whole=True, is_optional=True, meaning="levels of a tree; null: any"
-        ),
+        "n_estimators": TREES_AT_MOST,
+        "learning_rate": LEARNING_RATE,
+        "max_leaf_nodes": LEAVES,
+        "max_depth": LEVELS_OR_ANY,
         "min_samples_leaf": Number(
             default=20,
             low=1,
@@ -199,9 +193,7 @@ def _importances(estimator: Estimator, names: Sequence[str]) -> dict[str, float]
 
 FOREST_PARAMS: dict[str, Param] = {
     "n_estimators": Number(default=200, low=1, high=5_000, search=(50, 500), is_whole=True, meaning="trees"),
-    "max_depth": Number(
-        default=None, low=1, high=100, is_whole=True, is_optional=True, meaning="levels of a tree; null: any"
-    ),
+    "max_depth": LEVELS_OR_ANY,
     "min_samples_leaf": Number(
         default=50, low=1, high=1_000_000, search=(5, 500), is_log=True, is_whole=True, meaning="fewest rows in a leaf"
     ),
