@@ -190,9 +190,7 @@ def stack_chain_through_its_daemon_has_the_hashes_of_the_embedded_default(
     assert not (stack.data / "mlflow.db").exists()
 
 
-def stack_services_that_are_killed_at_once_come_back_with_what_they_kept(stack: StackProcess, *names: str) -> None:
-    key = f"us_tech/bars/{FIRST_BARS}"
-    stack.store().objects.put("kept.txt", b"kept")
+def services_that_are_killed_are_healthy_again(stack: StackProcess, *names: str) -> None:
     before, killed = {name: stack.n_healthy(name) for name in names}, stack.pids()
     for name in names:
         psutil.Process(killed[name]).kill()
@@ -200,6 +198,12 @@ def stack_services_that_are_killed_at_once_come_back_with_what_they_kept(stack: 
         wait_until(lambda name=name: stack.n_healthy(name) == before[name] + 1, f"restarted {name}", timeout_s=START_S)
         assert f"{name:<12} ended with signal SIGKILL; restart 1 of 5 in 1 s" in stack.printed
         assert stack.pids()[name] != killed[name]
+
+
+def stack_services_that_are_killed_at_once_come_back_with_what_they_kept(stack: StackProcess, *names: str) -> None:
+    key = f"us_tech/bars/{FIRST_BARS}"
+    stack.store().objects.put("kept.txt", b"kept")
+    services_that_are_killed_are_healthy_again(stack, *names)
     assert stack.store().objects.get("kept.txt") == b"kept"
 
     failures: list[str] = []
@@ -373,19 +377,11 @@ def files_that_a_stopped_stack_leaves_hold_no_secret(stack: StackProcess, search
     assert searched.shown(texts) == []
 
 
-def stack_service_that_is_killed_alone_is_healthy_again(stack: StackProcess, name: str) -> None:
-    killed = stack.pids()[name]
-    psutil.Process(killed).kill()
-    wait_until(lambda: stack.n_healthy(name) == 2, f"restarted {name}", timeout_s=START_S)
-    assert f"{name:<12} ended with signal SIGKILL; restart 1 of 5 in 1 s" in stack.printed
-    assert stack.pids()[name] != killed
-
-
 def test_stack_starts_is_the_only_one_heals_and_stops(stack: StackProcess) -> None:
     stack_when_started_names_each_service_and_keeps_its_passwords(stack)
     stack_object_store_without_the_access_key_refuses_to_read_write_and_reset(stack)
     stack_second_supervisor_on_the_same_data_is_refused_with_the_first_ones_pid(stack)
-    stack_service_that_is_killed_alone_is_healthy_again(stack, "s3")
+    services_that_are_killed_are_healthy_again(stack, "s3")
     run_id = stack.launch(["us_tech/bars"], FIRST_BARS)
     assert stack.wait_for_run(run_id, timeout_s=START_S) == "SUCCESS"
     footer = stack.store().footer("us_tech/bars", FIRST_BARS)
