@@ -30,6 +30,7 @@ from hf_pipelines.research.backtest import ENGINES, BacktestResult
 from hf_pipelines.research.bars import KEY_COLUMNS
 from hf_pipelines.research.costs import Costs
 from hf_pipelines.research.matrix import join_features
+from hf_pipelines.research.metrics.direction import is_better_higher
 from hf_pipelines.research.predictions import (
     decided_predictions,
     latest_predictions,
@@ -140,6 +141,7 @@ def backtest(plan: StrategyPlan) -> Stage:
             share_trained_on_later,
             split_by_path,
             tabulate_accounts,
+            is_better_higher,
             join_features,
             add_absent_members,
             apply_rule,

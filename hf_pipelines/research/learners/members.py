@@ -32,7 +32,8 @@ R = TypeVar("R", bound=Rows)
 class Members:
     """Fitted members, and numbers that were learned of them; to be subclassed.
 
-    Of a subclass with numbers `has_state` is true, and `state` gives them as JSON values.
+    Of a subclass with numbers `has_state` is true, and `state` gives them as JSON values; of one that fits its members on parts of the
+    training rows to judge them by the others, `judges_members` is true.
 
     Parameters
     ----------
@@ -42,6 +43,7 @@ class Members:
     """
 
     has_state = False
+    judges_members = False
 
     def __init__(self, params: Mapping[str, Any], setup: Setup) -> None:
         self.params = params
@@ -253,6 +255,7 @@ def ensemble(
         format=ModelFormat("zip", save_members, load_members),
         check=check,
         is_keyed=True,
+        judges_members=kind.judges_members,
         importances=importances,
         report=report,
     )

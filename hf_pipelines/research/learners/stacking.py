@@ -42,6 +42,7 @@ class Stacking(Members):
     """
 
     has_state = True
+    judges_members = True
     low: Floats
     high: Floats
 

@@ -72,6 +72,7 @@ class DynamicWeighting(Members):
     """Mean of members weighted by their recent out-of-sample losses."""
 
     has_state = True
+    judges_members = True
     shares: Floats
 
     @property
