@@ -452,6 +452,7 @@ VOTING = """type: voting
     [
         ("", "", "", 0),
         ("alpha: 10.0", "alpha: -1", "`members.0.params.alpha` of 'ridge' must be from 0 to 1e+12, was -1", 4),
+        ("max_depth: 3", "max_dept: 3", "`members.1.params` of 'xgboost' must be among [", 6),
         ("max_depth: 3", "max_depth: a", "`members.1.params.max_depth` of 'xgboost' must be a whole number, was 'a'", 6),
         ("type: xgboost", "type: forest", "`members.1.type` must be among", 5),
         ("type: standard_scaling", "type: scaling", "standard_scaling, winsorising, was scaling", 8),
@@ -464,7 +465,7 @@ VOTING = """type: voting
         ("weights: [1, 2]", "weights: [0, 0]", "`weights` must hold one above zero, was 0 for every member", 10),
         ("weights: [1, 2]", "weights: [1, 2, 3]", "`weights` must be one for each of 2 members, was 3", 10),
     ],
-    ids=["sound", "range", "type", "learner", "step", "step param", "list", "length", "zeros", "members"],
+    ids=["sound", "range", "parameter", "type", "learner", "step", "step param", "list", "length", "zeros", "members"],
 )  # fmt: skip
 def test_defs_with_a_fault_in_a_nested_learner_name_its_line(tmp_path, old, new, told, line):
     faulty = VOTING.replace(old, new)

@@ -237,7 +237,8 @@ def _retrain(options: argparse.Namespace) -> None:
                 "weeks; leave it out."
             )
         tags = {FINAL_REFIT_TAG: options.final_refit}
-    keys = pipeline.partition_keys(assets[0], options.week, options.last or options.week)
+    named = ("week", "to")
+    keys = pipeline.partition_keys(assets[0], options.week, options.last or options.week, named=named)
     if not keys:
         raise ValueError(f"`to` must not be before `week` {options.week}, was {options.last}.")
     seconds = pipeline.materialise(assets, keys[0], keys[-1], tags=tags)

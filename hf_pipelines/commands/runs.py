@@ -193,7 +193,9 @@ class Pipeline:
             one_of = f"one of {', '.join(known)}" if known else "defined below defs/strategies, where none is"
             raise ValueError(f"`strategy` must be {one_of}, was {name[:80]!r}.")
 
-    def partition_keys(self, asset: str, first: str, last: str) -> list[str]:
+    def partition_keys(
+        self, asset: str, first: str, last: str, *, named: tuple[str, str] = ("from", "to")
+    ) -> list[str]:
         """Partition keys of an asset from `first` to `last`.
 
         Raises
@@ -205,7 +207,7 @@ class Pipeline:
         if asset not in known:
             raise ValueError(f"`asset` must be one of {', '.join(known)}, was {asset[:80]!r}.")
         keys = self._all_keys(asset)
-        for name, key in (("from", first), ("to", last)):
+        for name, key in zip(named, (first, last), strict=True):
             parse_key(key)
             if key not in keys:
                 raise ValueError(f"`{name}` must be a partition of {asset} from {keys[0]} to {keys[-1]}, was {key}.")

@@ -408,7 +408,10 @@ def _and_nested(learner: LearnerChoice) -> Iterator[LearnerChoice]:
         yield from _and_nested(each)
 
 
-_REMEDIES = {"categories": "add them, or leave them out", "feature": "add it, or name another"}
+_REMEDIES = {
+    "categories": "add them, or leave them out; a feature is named without its group here",
+    "feature": "add it, or name another; a feature is named without its group here",
+}
 
 
 def _read_features(learner: LearnerChoice) -> dict[str, set[str]]:
@@ -429,7 +432,8 @@ def _tasks_in_words(learner: LearnerChoice) -> str:
         return " or ".join(sorted(learner.tasks))
     if learner.calibration is not None and "regression" in learner.entry.tasks:
         return f"none: its calibration {learner.calibration.name!r} is of probabilities, which it does not give"
-    return "none: its members are for different ones"
+    of_members = "; ".join(f"{each.name} for {_tasks_in_words(each)}" for each in learner.nested)
+    return f"none: its members are for different ones ({of_members}); take members for this one"
 
 
 def _require_known(field: str, names: str | list[str], registry: Mapping[str, Any]) -> None:

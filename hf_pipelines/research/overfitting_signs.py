@@ -179,7 +179,7 @@ def validation_in_words(curve: pl.DataFrame, *, parameter: str, score: str) -> s
     found = (
         f"is the best of {curve.height}"
         if own["point"] == best["point"]
-        else f"is not: {best['point']} has {best['test_score']:.3g}"
+        else f"is not the best of {curve.height}: {best['point']} has {best['test_score']:.3g}"
     )
     return (
         f"{score} on test rows with {parameter} {own['point']}, the learner's own, is {own['test_score']:.3g}, which {found}. "

@@ -173,7 +173,9 @@ def complete_params(
     """
     given = dict(given or {})
     if unknown := sorted(str(each) for each in set(given) - set(spec)):
-        raise ValueError(f"`{where}params` of {owner!r} must be among {sorted(spec)}, was {unknown[:5]}.")
+        # Of an entry inside of another one the prefix is the path to its parameters.
+        field = where.removesuffix(".") or "params"
+        raise ValueError(f"`{field}` of {owner!r} must be among {sorted(spec)}, was {unknown[:5]}.")
     return {
         name: _checked(given[name], param, f"{where}{name}", owner, nested)
         if name in given

@@ -12,8 +12,9 @@ from hf_pipelines_tests.pipeline import Project, market_of, ridge_strategy
 from hf_pipelines_tests.tracing import traced, unseen
 
 MEMBERS = ["ridge", {"type": "xgboost", "params": {"n_estimators": 4}, "preprocessing": ["standard_scaling"]}]
+STOPPING = {"type": "lightgbm", "params": {"n_estimators": 4, "min_child_samples": 3}}
 ENSEMBLES = {
-    "stacked": {"type": "stacking", "params": {"members": MEMBERS, "final": "ridge", "n_splits": 3}},
+    "stacked": {"type": "stacking", "params": {"members": [*MEMBERS, STOPPING], "final": "ridge", "n_splits": 3}},
     "experts": {
         "type": "regime_experts",
         "params": {"members": MEMBERS, "feature": "quick_roc_5", "n_splits": 2},
@@ -29,13 +30,13 @@ def test_a_strategy_on_an_ensemble_trains_issues_and_holds_in_its_versions_all_t
     project = small_project.copy(tmp_path / "project")
     options = {
         "training": {"weeks": 7, "minimum_rows": 40},
-        "cross_validation": {"n_splits": 1, "min_train_sessions": 10},
+        "cross_validation": {"n_splits": 1, "test_sessions": 6, "min_train_sessions": 10},
     }
     project.rewrite(project.market, [ridge_strategy(name, **options, learner=ENSEMBLES[name])])
     week = project.weeks[7]
     day = project.partitions.sessions_of_week(week)[1]
     with traced() as called:
-        project.make([f"{name}/{each}" for each in ("training_matrix", "cv_results", "fitted_model")], week)
+        made = project.make([f"{name}/{each}" for each in ("training_matrix", "cv_results", "fitted_model")], week)
         project.make(f"{name}/signals", str(day))
     (given,) = project.strategies
     plan = Strategy.resolve_from_yaml(yaml.safe_dump(dict(given))).plan(market_of(project.market))
@@ -52,6 +53,10 @@ def test_a_strategy_on_an_ensemble_trains_issues_and_holds_in_its_versions_all_t
     known = issued.join(again, on="symbol", suffix="_again")
     assert known.height and known["prediction"].to_list() == known["prediction_again"].to_list()
     # The regime is told by a row's own value, the same in the store and in an issue; weights are reported with the folds.
-    if name == "experts":
-        report = project.store.read(f"{name}/cv_results", week).footer.facts["reports"]["fold 0"]
+    reports = made.materialised[f"{name}/cv_results"][week]["reports"]
+    assert reports == project.store.read(f"{name}/cv_results", week).footer.facts["reports"]
+    report = reports["fold 0"]
+    if name == "stacked":
+        assert report["members"][:2] == [{}, {}] and 1 <= report["members"][2]["best_round"] <= 4
+    else:
         assert all(sum(shares) == pytest.approx(1.0) for shares in report["shares"])

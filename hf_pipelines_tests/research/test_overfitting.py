@@ -193,7 +193,7 @@ def test_validation_curve_is_in_order_of_the_numbers_and_equals_cross_validation
     words = validation_in_words(curve, parameter="alpha", score="mse")
     best = min(curve.select("test_score", "point").rows())
     assert words.startswith("mse on test rows with alpha 1.0, the learner's own, is ")
-    found = "is the best of 3" if best[1] == "1.0" else f"is not: {best[1]} has {best[0]:.3g}"
+    found = "is the best of 3" if best[1] == "1.0" else f"is not the best of 3: {best[1]} has {best[0]:.3g}"
     assert f"which {found}. 3 configurations were tried" in words
     assert curve["point"].to_list() == ["0.01", "1.0", "100.0"]
     assert curve["is_chosen"].to_list() == [False, True, False]

@@ -75,6 +75,7 @@ def cv_results(plan: StrategyPlan) -> Stage:
             **result.metrics,
             "folds": result.fold_metrics.height,
             "trained_on_later": share_trained_on_later(result.predictions),
+            **({"reports": dg.MetadataValue.json(result.reports)} if result.reports else {}),
             "fit_s": fit_s,
             "score_s": perf_counter() - began_scores,
             **diagnosed.metadata,

@@ -64,6 +64,11 @@ class Members:
         """Numbers that it has learned."""
         return {}
 
+    def report(self) -> dict[str, Any]:
+        """What the members tell of their fits, in their order, where one tells something."""
+        told = [dict(each.report()) for each in self.members]
+        return {"members": told} if any(told) else {}
+
     def set_state(self, state: Mapping[str, Any]) -> None:
         """Take back what `state` gave."""
 
@@ -225,6 +230,10 @@ def load_members(data: bytes, unfitted: Members) -> Members:
     return unfitted
 
 
+def _report(estimator: Members) -> dict[str, Any]:
+    return estimator.report()
+
+
 def ensemble(
     name: str,
     *,
@@ -232,7 +241,6 @@ def ensemble(
     params: Mapping[str, Param],
     importances: Callable[[Any, Sequence[str]], Mapping[str, float]],
     check: Callable[[Mapping[str, Any]], None] | None = None,
-    report: Callable[[Any], Mapping[str, Any]] | None = None,
 ) -> Learner:
     """Entry of an ensemble.
 
@@ -243,7 +251,7 @@ def ensemble(
         What is built, of every parameter and the setup.
     params : mapping of str to Param
         Those beside `members`.
-    importances, check, report : callable
+    importances, check : callable
         As of any `Learner`.
     """
     return Learner(
@@ -257,7 +265,7 @@ def ensemble(
         is_keyed=True,
         judges_members=kind.judges_members,
         importances=importances,
-        report=report,
+        report=_report,
     )
 
 

@@ -84,6 +84,10 @@ class DynamicWeighting(Members):
         """Take back what `state` gave."""
         self.shares = np.array(state["shares"], dtype=np.float64).reshape(len(self.members))
 
+    def report(self) -> dict[str, Any]:
+        """The weights of the members, and what these tell."""
+        return {**self.state, **super().report()}
+
     def fit(self, rows: TrainingRows, validation: TrainingRows | None) -> DynamicWeighting:
         """Score the members by a walk-forward over the training rows, then fit them on all of these."""
         tested, found = self._score(rows)
@@ -198,17 +202,11 @@ def _importances(estimator: DynamicWeighting, names: Sequence[str]) -> dict[str,
     return shared_importances(estimator.members, shares, names)
 
 
-def _report(estimator: DynamicWeighting) -> dict[str, Any]:
-    """The weights of the members."""
-    return estimator.state
-
-
 DYNAMIC_WEIGHTING = ensemble(
     "dynamic_weighting",
     kind=DynamicWeighting,
     params={"n_splits": N_SPLITS, "half_life": HALF_LIFE, "sharpness": SHARPNESS},
     importances=_importances,
-    report=_report,
 )
 
 REGIME_EXPERTS = ensemble(
@@ -223,5 +221,4 @@ REGIME_EXPERTS = ensemble(
         "sharpness": SHARPNESS,
     },
     importances=_importances,
-    report=_report,
 )
