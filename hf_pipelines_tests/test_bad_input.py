@@ -186,6 +186,11 @@ CASES = [
         id="curve over a value that is none",
     ),
     pytest.param(
+        RANKING, "  signal:", "  diagnostics: {validation_curve: {parameter: alpha, values: 10}}\n  signal:",
+        ["`diagnostics.validation_curve.values` must be a list, was 10."],
+        id="curve over a number",
+    ),
+    pytest.param(
         RANKING, "  signal:", "  diagnostics: {validation_curve: {parameter: alpha, values: [100.0]}}\n  signal:",
         ["`diagnostics.validation_curve.values` must hold another than the learner's own 100.0, was 100.0 alone; add values"],
         id="curve over the learner's own value",

@@ -130,9 +130,16 @@ def _worded(place: FieldPath, errors: list[Any], *, is_beside_type: bool) -> str
         return f"`{name}` must be a field that the README lists, was none of them; is it misspelt?"
     names = [name for each in errors if each["type"] == "literal_error" for name in _expected(each)]
     rules = [f"be one of {', '.join(dict.fromkeys(names))}"] if names else []
-    rules += [RULES.get(each["type"].split("_")[0], f"be right ({each['msg']})") for each in errors if not names]
+    rules += [RULES.get(_expected_kind(each), f"be right ({each['msg']})") for each in errors if not names]
     rule = " or ".join(dict.fromkeys(rules)).replace(" or be ", " or ")
     return f"`{name or 'attributes'}` must {rule}, was {_shown(first['input'])}{_remedy(kind, first['input'])}."
+
+
+def _expected_kind(error: Any) -> str:
+    """Key in `RULES` of what a field must be."""
+    if error["type"] == "is_instance_of":
+        return str(error["ctx"]["class"]).lower()
+    return str(error["type"]).split("_")[0]
 
 
 def _expected(error: Any) -> list[str]:

@@ -183,7 +183,7 @@ def select_rows(
         raise ValueError(
             f"`features` must give at least {max(minimum_rows, 1)} labelled rows before the cutoff with "
             f"{'every' if missing == 'drop' else 'a'} feature known, was {n_usable} of {labelled.height} labelled; "
-            f"{_explain_unknown(labelled, missing=missing)}."
+            f"{_explain_unknown(labelled, missing=missing)}; or be content with fewer rows (`minimum_rows`)."
         )
     kept = labelled.filter(pl.lit(pl.Series(is_usable)))
     weight = pl.Series("weight", sample_weights(kept.labels, weightings=weightings, target=target))

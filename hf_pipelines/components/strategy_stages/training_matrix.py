@@ -78,7 +78,7 @@ def training_matrix(plan: StrategyPlan) -> Stage:
                 missing=plan.training.missing,
             )
         except ValueError as e:
-            taken = f" The hold-out takes {n_held_out} of the {plan.training.weeks} weeks."
+            taken = f" The hold-out takes {n_held_out} of the {plan.training.weeks} weeks; it may begin later."
             raise ValueError(f"{e}{taken if n_held_out else ''}") from e
         unknown = unknown_counts(labelled)
         constant = constant_features(matrix)
