@@ -590,6 +590,9 @@ def test_commands_on_a_project_with_a_faulty_market_name_it_and_go_on_with_the_o
     done = checkout.hfp("status", "--strict")
     assert done.returncode == 2
     assert "us_tech_feed" in done.stdout and f"not loaded: {fault}" in done.stdout
+    # Once: its own lines say it.
+    assert done.stderr == ""
+    done = checkout.hfp("current", "us_tech_feed/bars")
     assert done.stderr.startswith(f"hfp: not loaded: {fault}") and done.stderr.count("\n") == 1
     # The names are there for who has mistyped one.
     done = checkout.hfp("features", "rsi_14")

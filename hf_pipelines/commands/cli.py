@@ -244,6 +244,7 @@ def _retrain(options: argparse.Namespace) -> None:
     seconds = pipeline.materialise(assets, keys[0], keys[-1], tags=tags)
     shown = f"model of week {keys[0]}" if len(keys) == 1 else f"models of {len(keys)} weeks, {keys[0]} to {keys[-1]},"
     print(f"{options.strategy}: {shown} in {seconds:.1f} s")
+    _print(pipeline.verdict_lines(options.strategy, keys[-1]))
 
 
 def _status(options: argparse.Namespace) -> int:
@@ -252,7 +253,8 @@ def _status(options: argparse.Namespace) -> int:
     from hf_pipelines.commands.runs import Pipeline
     from hf_pipelines.components.yaml_lines import fault_lines
 
-    pipeline = Pipeline.open()
+    # It has a line of its own for each component that is left out.
+    pipeline = Pipeline.open(tells_faults=False)
     status = pipeline.status()
     faults = fault_lines(pipeline.faults)
     if options.json:

@@ -113,10 +113,10 @@ class Pipeline:
     faults: Mapping[Path, str] = field(default_factory=dict)
 
     @staticmethod
-    def open() -> "Pipeline":
+    def open(*, tells_faults: bool = True) -> "Pipeline":
         """Open the instance below DAGSTER_HOME and the configured store.
 
-        Components that cannot be loaded are named on stderr and skipped: a fault of one must not stop work on the others.
+        Components that cannot be loaded are skipped, and named on stderr: a fault of one must not stop work on the others.
         """
         settings.prepare_dagster_home()
         # A command prints its own lines; the runs' logs are in the instance.
@@ -127,7 +127,7 @@ class Pipeline:
             definitions = defs()
         except FaultyYAMLError:
             definitions, faults = sound_defs()
-            for line in fault_lines(faults):
+            for line in fault_lines(faults) if tells_faults else ():
                 print(f"hfp: not loaded: {line}", file=sys.stderr)
         return Pipeline(definitions, dg.DagsterInstance.get(), Storage().store(), faults)
 
@@ -192,6 +192,11 @@ class Pipeline:
         if name not in known:
             one_of = f"one of {', '.join(known)}" if known else "defined below defs/strategies, where none is"
             raise ValueError(f"`strategy` must be {one_of}, was {name[:80]!r}.")
+
+    def verdict_lines(self, strategy: str, week: str) -> list[str]:
+        """What cross-validation of a week says of the model against the baselines, a line for each horizon."""
+        footer = self.store.footer(f"{strategy}/cv_results", week)
+        return str(footer.facts.get("verdict", "")).splitlines() if footer else []
 
     def partition_keys(
         self, asset: str, first: str, last: str, *, named: tuple[str, str] = ("from", "to")

@@ -5,6 +5,7 @@ import io
 import polars as pl
 import pytest
 
+from hf_pipelines.commands.runs import Pipeline
 from hf_pipelines_tests.pipeline import Project, ridge_strategy, trees_strategy
 
 WEEK = "2012-04-01"
@@ -41,6 +42,9 @@ def test_cv_results_hold_scores_beside_baselines(made, strategy, usual, score):
     of_folds = scores.filter(pl.col("fold").is_not_null(), predictor=usual, score=score)["value"]
     assert folds[f"{usual}_{score}"].to_list() == of_folds.to_list()
     assert shown[stage]["verdict"] == facts["verdict"] and f"in {score}" in facts["verdict"]
+    commands = Pipeline(project.definitions, project.instance, project.store)
+    assert commands.verdict_lines(strategy, WEEK) == [facts["verdict"]]
+    assert commands.verdict_lines(strategy, "2012-03-25") == []
     assert shown[stage]["score_intervals"].startswith("![picture](data:image/png")
     assert ("confusion" in shown[stage]) == (strategy == "direction")
     page = shown[stage]["scores"]
