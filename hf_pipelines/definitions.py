@@ -1,8 +1,16 @@
-"""The front door: everything in `defs/`, with the resources it runs on."""
+"""The front door: everything in `defs/`, with the resources it runs on.
+
+A project of its own has such a module too, which calls `build_defs`:
+
+    @dg.definitions
+    def defs() -> dg.Definitions:
+        return build_defs(Path(__file__))
+"""
 
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib import import_module
 from pathlib import Path
 
 import dagster as dg
@@ -16,7 +24,7 @@ from hf_pipelines.resources.mlflow_tracking import MLflowTracking
 from hf_pipelines.resources.notifier import Notifier
 from hf_pipelines.resources.parquet_io_manager import ParquetIOManager, Storage
 from hf_pipelines.resources.s3_client import S3Client, if_set
-from hf_pipelines.resources.settings import PACKAGE_ROOT
+from hf_pipelines.resources.project import PACKAGE_ROOT, project_of, require_project
 
 
 @dg.definitions
@@ -28,14 +36,62 @@ def defs() -> dg.Definitions:
     FaultyYAMLError
         If a component cannot be loaded: a line a fault, with its file and line.
     """
+    return build_defs(PACKAGE_ROOT)
+
+
+def build_defs(path_within_project: Path, *others: dg.Definitions) -> dg.Definitions:
+    """Definitions of a project: its markets and strategies, what operates them, and the resources that they run on.
+
+    Parameters
+    ----------
+    path_within_project : Path
+        A file or folder of the project, such as `Path(__file__)` of its definitions module.
+    *others : dg.Definitions
+        Further assets, checks, jobs, sensors of the project's own.
+
+    Raises
+    ------
+    ValueError
+        If it lies in no project.
+    FaultyYAMLError
+        If a component cannot be loaded: a line a fault, with its file and line.
+    """
+    project = project_of(path_within_project)
+    project.use()
     with _without_dagster_warnings():
-        return definitions_of(load_components(PACKAGE_ROOT))
+        return dg.Definitions.merge(definitions_of(load_components(project.root)), *others)
+
+
+def project_defs() -> dg.Definitions:
+    """Definitions of the project of this process, from its own module.
+
+    Raises
+    ------
+    ValueError
+        If there is no project, or its module has no `defs`.
+    FaultyYAMLError
+        If a component cannot be loaded.
+    """
+    project = require_project()
+    if project.is_ours:
+        return defs()
+    project.use()
+    found = getattr(import_module(project.definitions), "defs", None)
+    found = found() if callable(found) else found
+    if not isinstance(found, dg.Definitions):
+        raise ValueError(
+            f"`{project.definitions}` must have Dagster definitions named `defs`, was without; write in it: defs = "
+            "build_defs(Path(__file__))"
+        )
+    return found
 
 
 def sound_defs() -> tuple[dg.Definitions, dict[Path, str]]:
-    """Definitions of the components that can be loaded, and the faults of the others by their folders."""
+    """Definitions of the project's components that can be loaded, and the faults of the others by their folders."""
+    project = require_project()
+    project.use()
     with _without_dagster_warnings():
-        loaded = load_sound_components(PACKAGE_ROOT)
+        loaded = load_sound_components(project.root)
     return definitions_of(loaded), loaded.faults
 
 

@@ -9,6 +9,7 @@ import os
 import sys
 import warnings
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 
 # Exit status of a program that a closed pipe has ended, as shells give it.
 BROKEN_PIPE = 128 + 13
@@ -27,6 +28,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     guard_process()
     try:
+        if options.project is not None:
+            from hf_pipelines.resources.project import project_at
+
+            os.environ["HF_PROJECT"] = str(project_at(Path(options.project), named="project").root)
         # Where the definitions notice it, Dagster makes a traceback of it.
         settings.require_sound()
         # A command with more than one outcome returns its exit status.
@@ -69,10 +74,10 @@ def _database_errors() -> tuple[type[Exception], ...]:
 def _message_of(error: Exception) -> str:
     """The error as one line; "" for a fault of the code, which needs its traceback."""
     from hf_pipelines.components.yaml_lines import LOADING_ERRORS, loading_fault
-    from hf_pipelines.resources.settings import PACKAGE_ROOT
+    from hf_pipelines.resources.project import require_project
 
     if isinstance(error, LOADING_ERRORS):
-        return loading_fault(error, PACKAGE_ROOT / "defs")
+        return loading_fault(error, require_project().defs)
     if isinstance(error, _database_errors()):
         return f"the database of runs refused it: {getattr(error, 'orig', '')}"
     # Errors that the project raises itself have no errno.
@@ -83,6 +88,9 @@ def _message_of(error: Exception) -> str:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="hfp", description="Orchestrated quant research that can be trusted.")
+    parser.add_argument(
+        "--project", metavar="PATH", help="folder of the project (default: found from the working folder upwards)"
+    )
     commands = parser.add_subparsers(required=True, metavar="command")
 
     demo = commands.add_parser("demo", help="run the whole pipeline on real bars and print the result")

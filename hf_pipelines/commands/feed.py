@@ -25,7 +25,7 @@ from hf_pipelines.components.strategy_stages import RETRAINED, build_stages
 from hf_pipelines.partitions import parse_key, shift_week, week_key
 from hf_pipelines.resources.market_data.files import FilesSource
 from hf_pipelines.resources.market_data.sample import SampleSource
-from hf_pipelines.resources.settings import PACKAGE_ROOT
+from hf_pipelines.resources.project import require_project
 from hf_pipelines.resources.storage_errors import ObjectExistsError, StorageOutageError, StorageUnavailableError
 
 # A quarter of daily arrivals is left to feed: long enough to watch several weekly models.
@@ -49,7 +49,9 @@ class SampleReplay:
             If there is no such market, its source is not of type `files`, or the sample lacks its symbols.
         """
         require_market(name)
-        folder, tree = PACKAGE_ROOT / "defs", dg.ComponentTree.for_project(PACKAGE_ROOT.parent)
+        project = require_project()
+        project.use()
+        folder, tree = project.defs, dg.ComponentTree.for_project(project.root)
         market = tree.load_component(f"markets/{name}", expected_type=Market).plan
         if market.bars_asset not in market.watched_folders:
             raise ValueError(

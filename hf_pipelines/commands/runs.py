@@ -28,7 +28,7 @@ from hf_pipelines.components.operations.status import Status
 from hf_pipelines.components.strategy_stages import RETRAINED
 from hf_pipelines.components.yaml_files import component_files
 from hf_pipelines.components.yaml_lines import LOADING_ERRORS, FaultyYAMLError, fault_lines, fault_of
-from hf_pipelines.definitions import defs, sound_defs
+from hf_pipelines.definitions import project_defs, sound_defs
 from hf_pipelines.partitions import parse_key, week_key
 from hf_pipelines.research.wording import printable, some_of
 from hf_pipelines.resources import settings
@@ -38,9 +38,9 @@ from hf_pipelines.resources.footer import SIGNALS
 from hf_pipelines.resources.incidents import load_book
 from hf_pipelines.resources.parquet_io_manager import KIND_KEY, Storage
 from hf_pipelines.resources.partition_store import PartitionStore
+from hf_pipelines.resources.project import require_project
 from hf_pipelines.resources.pulse import Ticking, find_stopped
 from hf_pipelines.resources.run_launcher import in_process_tags
-from hf_pipelines.resources.settings import PACKAGE_ROOT
 
 
 class RunFailedError(RuntimeError):
@@ -55,9 +55,16 @@ def require_market(name: str) -> None:
     ValueError
         Naming those that there are.
     """
-    known = sorted(each.parent.name for each in (PACKAGE_ROOT / "defs" / "markets").glob("*/defs.yaml"))
+    known = sorted(each.parent.name for each in (require_project().defs / "markets").glob("*/defs.yaml"))
     if name not in known:
         raise ValueError(f"`market` must be one of {', '.join(known)}, was {name[:80]!r}.")
+
+
+def sound_tree() -> tuple[dg.ComponentTree, dict[Path, str]]:
+    """The tree of the project's components whose files can be read, and the faults of the other files."""
+    project = require_project()
+    project.use()
+    return tree_of_sound_files(project.root)
 
 
 def load_market(name: str) -> MarketPlan:
@@ -71,7 +78,7 @@ def load_market(name: str) -> MarketPlan:
         If its file cannot be read; those of others may be faulty.
     """
     require_market(name)
-    tree, faults = tree_of_sound_files(PACKAGE_ROOT.parent)
+    tree, faults = sound_tree()
     if fault := faults.get(tree.defs_module_path / "markets" / name):
         raise FaultyYAMLError(fault)
     return tree.load_component(f"markets/{name}", expected_type=Market).plan
@@ -82,7 +89,7 @@ def stored_features() -> tuple[dict[str, list[str]], dict[Path, str]]:
 
     Registers the features of the markets' `modules`.
     """
-    tree, faults = tree_of_sound_files(PACKAGE_ROOT.parent)
+    tree, faults = sound_tree()
     found: dict[str, list[str]] = {}
     for path in component_files(tree.defs_module_path / "markets"):
         if path.parent in faults:
@@ -124,7 +131,7 @@ class Pipeline:
         os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")
         faults: dict[Path, str] = {}
         try:
-            definitions = defs()
+            definitions = project_defs()
         except FaultyYAMLError:
             definitions, faults = sound_defs()
             for line in fault_lines(faults) if tells_faults else ():

@@ -5,6 +5,7 @@ clear text (object stores read their own AWS_* variables).
 
 | variable | default | meaning |
 |---|---|---|
+| HF_PROJECT | found from the working folder upwards | folder of the project that is run, see `resources.project`; `hfp --project` sets it |
 | HF_DATA_DIR | `<project>/data` | folder of everything the project writes |
 | HF_STORAGE_URI | `<HF_DATA_DIR>/storage` | a folder or `s3://bucket/prefix` for the assets' Parquet files |
 | HF_LANDING_URI | `<HF_DATA_DIR>` | a folder or `s3://bucket/prefix` that relative addresses of `files` sources lie in |
@@ -41,13 +42,12 @@ from datetime import timedelta
 from pathlib import Path
 from tempfile import TemporaryFile
 
+from hf_pipelines.resources.project import find_project, require_project
 from hf_pipelines.resources.redaction import shown_address
 from hf_pipelines.resources.requirements import require_all
 
 # A page of each of Dagster's databases, and some more.
 PROBE_BYTES = 1 << 16
-
-PACKAGE_ROOT = Path(__file__).resolve().parents[1]
 
 MAX_SILENT_MINUTES = 1440
 
@@ -76,8 +76,8 @@ def data_dir() -> Path:
                 f"`HF_DATA_DIR` must be a folder, was {str(folder)[:200]}, {what}; name a folder: it is made if it is not there."
             )
         return folder
-    is_checkout = (PACKAGE_ROOT.parent / "pyproject.toml").exists()
-    return (PACKAGE_ROOT.parent if is_checkout else Path.cwd()) / "data"
+    project = find_project()
+    return (Path.cwd() if project is None else project.root) / "data"
 
 
 def storage_uri() -> str:
@@ -320,7 +320,7 @@ def prepare_dagster_home() -> Path:
         If the folder cannot be written, or its disk is full.
     """
     home = dagster_home()
-    link, source = home / "dagster.yaml", PACKAGE_ROOT.parent / "dagster.yaml"
+    link, source = home / "dagster.yaml", require_project().root / "dagster.yaml"
     try:
         home.mkdir(parents=True, exist_ok=True)
         if source.exists() and not link.exists():

@@ -37,6 +37,7 @@ import yaml
 
 from hf_pipelines.resources import settings
 from hf_pipelines.resources.dagster_internals import DAEMON_MODULE
+from hf_pipelines.resources.project import require_project
 from hf_pipelines.serving.code_server import reload_code, serves_code
 from hf_pipelines.serving.lease import Lease, one_supervisor
 from hf_pipelines.serving.service import Service, ServiceFailedError
@@ -187,13 +188,15 @@ def _dagster_services(
     private: Path, env: Mapping[str, str], port: int, *, after: tuple[str, ...] = (), is_read_only: bool = False
 ) -> list[Service]:
     socket, workspace = private / "code_server", private / "workspace.yaml"
-    server = {"socket": str(socket), "location_name": "hf_pipelines"}
+    project = require_project()
+    project.use()
+    server = {"socket": str(socket), "location_name": project.location}
     workspace.write_text(yaml.safe_dump({"load_from": [{"grpc_server": server}]}))
     code_server = Service(
         "code_server",
         [
             sys.executable, "-m", "dagster", "code-server", "start", "--socket", str(socket), "--module-name",
-            "hf_pipelines.definitions", "--location-name", "hf_pipelines", "--log-level", "warning",
+            project.definitions, "--location-name", project.location, "--log-level", "warning",
         ],
         str(socket),
         lambda _: socket.exists() and serves_code(socket),

@@ -11,7 +11,7 @@ from hf_pipelines.commands.cli import main
 from hf_pipelines.commands.runs import Pipeline, RunFailedError
 from hf_pipelines.definitions import defs
 from hf_pipelines.resources.parquet_io_manager import Storage
-from hf_pipelines.resources.settings import PACKAGE_ROOT
+from hf_pipelines.resources.project import PACKAGE_ROOT
 from hf_pipelines_tests.conftest import FIRST_SESSION
 from hf_pipelines_tests.pipeline import Project, files_market, session_bars, sessions_from
 
