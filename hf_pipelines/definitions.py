@@ -23,8 +23,8 @@ from hf_pipelines.resources.clock import Clock
 from hf_pipelines.resources.mlflow_tracking import MLflowTracking
 from hf_pipelines.resources.notifier import Notifier
 from hf_pipelines.resources.parquet_io_manager import ParquetIOManager, Storage
-from hf_pipelines.resources.s3_client import S3Client, if_set
 from hf_pipelines.resources.project import PACKAGE_ROOT, project_of, require_project
+from hf_pipelines.resources.s3_client import S3Client, if_set
 
 
 @dg.definitions

@@ -112,6 +112,9 @@ def _parser() -> argparse.ArgumentParser:
         metavar="NAME",
         help="fit the model of a promoted configuration, of this name, on all weeks, the hold-out among them",
     )
+    retrain.add_argument(
+        "--with-inputs", action="store_true", help="make the bars and features first that are missing or out of date"
+    )
     retrain.set_defaults(run=_retrain)
 
     status = commands.add_parser("status", help="say what each market and strategy has, what is late, and what failed")
@@ -249,6 +252,12 @@ def _retrain(options: argparse.Namespace) -> None:
     keys = pipeline.partition_keys(assets[0], options.week, options.last or options.week, named=named)
     if not keys:
         raise ValueError(f"`to` must not be before `week` {options.week}, was {options.last}.")
+    if options.with_inputs:
+        from hf_pipelines.commands.making import Maker
+
+        (plan,) = [each for each in pipeline.strategies() if each.name == options.strategy]
+        wanted = {asset: (plan, keys[0], keys[-1]) for asset in assets}
+        Maker(pipeline).make_inputs(plan.market, wanted)
     seconds = pipeline.materialise(assets, keys[0], keys[-1], tags=tags)
     shown = f"model of week {keys[0]}" if len(keys) == 1 else f"models of {len(keys)} weeks, {keys[0]} to {keys[-1]},"
     print(f"{options.strategy}: {shown} in {seconds:.1f} s")

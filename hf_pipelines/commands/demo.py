@@ -3,26 +3,26 @@
 Lives here: which weeks the demo makes and what it prints. Does not live here: the pipeline.
 """
 
-import io
 import json
-import sys
-from collections.abc import Sequence
-from contextlib import redirect_stderr
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import date
 from time import perf_counter
 
 import polars as pl
 
+from hf_pipelines.commands.making import Maker
 from hf_pipelines.commands.runs import Pipeline
-from hf_pipelines.components.strategy_stages import RETRAINED
-from hf_pipelines.partitions import shift_week
+from hf_pipelines.components.market_stages import MarketPlan
+from hf_pipelines.components.strategy_stages import RETRAINED, StrategyPlan
+from hf_pipelines.partitions import shift_week, week_key
 from hf_pipelines.research.metrics import ANNUAL_SESSIONS
-from hf_pipelines.resources.footer import SIGNALS
 from hf_pipelines.resources.storage_errors import ObjectMissingError
 
-MARKET = "us_tech"
-GROUPS = ("technical", "cross_asset", "temporal")
-# Strategies with the weekly models that each gets: few enough for two minutes on two cores.
+# The source that comes with the installed packages.
+SAMPLE = "sample"
+
+# Weekly models of strategies that get more than one, in the order in which they are made: few enough for two minutes on two cores.
 MODEL_WEEKS = {"tech_direction": 2, "tech_ranking": 2, "tech_meta": 1}
 # With `--full` all get as many: what a walk-forward of some weeks shows.
 FULL_WEEKS = 4
@@ -39,83 +39,84 @@ SCORES = (
     "information_coefficient_t",
 )
 
-# The last of the sample.
-LAST_WEEK, LAST_DAY = "2013-02-24", "2013-03-01"
-TRAIN_WEEKS = 156
-LOOKBACK_WEEKS = 28
-
 # Below this Sharpe ratio a result of so few years cannot be distinguished from luck.
 WORTH_A_LOOK = 1.0
 
 
 @dataclass
 class Demo:
-    """One pass of the demo: what is current is not made again."""
+    """One pass of the demo over the strategies on markets of the sample: what is current is not made again."""
 
     pipeline: Pipeline
     is_full: bool = False
-    seconds: dict[str, float] = field(default_factory=dict)
 
     def run(self) -> None:
-        """Make what is missing and print what came out."""
-        began = perf_counter()
-        n_weeks = {strategy: FULL_WEEKS if self.is_full else n for strategy, n in MODEL_WEEKS.items()}
-        first_features = shift_week(LAST_WEEK, 1 - max(n_weeks.values()) - TRAIN_WEEKS)
-        print(f"Real daily bars of AAPL, FB, GOOG, IBM, MSFT and the S&P 500, to {LAST_DAY}.\n", flush=True)
-        self._make("bars", [f"{MARKET}/bars"], shift_week(first_features, -LOOKBACK_WEEKS), LAST_WEEK)
-        for group in GROUPS:
-            self._make(f"features/{group}", [f"{MARKET}/features/{group}"], first_features, LAST_WEEK)
-        for strategy, n in n_weeks.items():
-            for back in range(n - 1, -1, -1):
-                week = shift_week(LAST_WEEK, -back)
-                self._make("models", [f"{strategy}/{stage}" for stage in RETRAINED], week, week)
-            self._make("signals", [f"{strategy}/signals"], shift_week(LAST_WEEK, 1 - n), LAST_DAY)
-            if n > 1:
+        """Make what is missing and print what came out.
+
+        Raises
+        ------
+        ValueError
+            If no strategy trades a market of the sample that has an end.
+        """
+        began, maker = perf_counter(), Maker(self.pipeline)
+        by_market = self._by_market()
+        for market, plans in by_market:
+            members = [*market.universe.members, market.universe.benchmark]
+            print(
+                f"{market.name}: real bars of {', '.join(members[:-1])} and {members[-1]}, to {_last_day(market)}.\n",
+                flush=True,
+            )
+            self._make(maker, market, plans)
+        for _, plans in by_market:
+            for plan in plans:
+                print(self._account(plan))
+        print(self._closing(maker.seconds, perf_counter() - began))
+
+    def _by_market(self) -> list[tuple[MarketPlan, list[StrategyPlan]]]:
+        order = [*MODEL_WEEKS]
+        plans = [each for each in self.pipeline.strategies() if each.market.source.spec.type == SAMPLE]
+        plans = [each for each in plans if each.market.partitions.end is not None]
+        plans.sort(key=lambda each: (order.index(each.name) if each.name in order else len(order), each.name))
+        if not plans:
+            raise ValueError(
+                f"`source` of a market must be of type {SAMPLE}, with an `end`, for its strategies to be shown, was of none; give one of them such a source."
+            )
+        markets = {each.market.name: each.market for each in plans}
+        return [(market, [each for each in plans if each.market.name == name]) for name, market in markets.items()]
+
+    def _make(self, maker: Maker, market: MarketPlan, plans: list[StrategyPlan]) -> None:
+        last_day = _last_day(market)
+        last_week = _last_week(market)
+        first_weeks = {each.name: shift_week(last_week, 1 - self._n_weeks(each)) for each in plans}
+        wanted: dict[str, tuple[StrategyPlan, str, str]] = {}
+        for plan in plans:
+            wanted |= {
+                plan.asset(stage): (plan, first_weeks[plan.name], last_week) for stage in (*RETRAINED, "signals")
+            }
+        maker.make_inputs(market, wanted)
+        for plan in plans:
+            for week in market.partitions.trading_weeks(self._weeks(first_weeks[plan.name], last_week)):
+                maker.make("models", [plan.asset(stage) for stage in RETRAINED], market, week, week)
+            first_day = market.partitions.sessions_of_week(first_weeks[plan.name])[0].isoformat()
+            maker.make("signals", [plan.asset("signals")], market, first_day, last_day)
+            if self._n_weeks(plan) > 1:
                 # It tells of the weeks before its own.
-                self._make("track_record", [f"{strategy}/track_record"], LAST_WEEK, LAST_WEEK)
-        for strategy in n_weeks:
-            print(self._account(strategy))
-        print(self._closing(perf_counter() - began))
+                maker.make("track_record", [plan.asset("track_record")], market, last_week, last_week)
 
-    def _make(self, stage: str, assets: Sequence[str], first: str, last: str) -> None:
-        checker = self.pipeline.checker()
-        keys = self._needed(assets[-1], first, last)
-        stale = [key for key in keys if not all(checker.is_current(asset, key).is_current for asset in assets)]
-        label = f"{assets[0].split('/')[0]}: {', '.join(asset.split('/', 1)[1] for asset in assets)}"
-        shown = first if first == last else f"{first} to {last}"
-        if not stale:
-            print(f"  {label:<70} {shown:<24} {'is current':>12}", flush=True)
-            return
-        print(f"  {label:<70} {shown:<24} ", end="", flush=True)
-        ending, warnings = "", io.StringIO()
-        try:
-            # Warnings come after the line, not in the middle of it.
-            with redirect_stderr(warnings):
-                seconds = self.pipeline.materialise(assets, stale[0], stale[-1])
-            self.seconds[stage] = self.seconds.get(stage, 0.0) + seconds
-            ending = f"{len(stale):>4} in {seconds:4.1f} s"
-        finally:
-            print(ending, flush=True)
-            print(warnings.getvalue(), end="", file=sys.stderr, flush=True)
+    def _n_weeks(self, plan: StrategyPlan) -> int:
+        return FULL_WEEKS if self.is_full else MODEL_WEEKS.get(plan.name, 1)
 
-    def _needed(self, asset: str, first: str, last: str) -> list[str]:
-        keys = self.pipeline.partition_keys(asset, first, last)
-        if self.pipeline.kind(asset) != SIGNALS:
-            return keys
-        # Sundays have a partition (a library fact) but no session.
-        sessions = set(self._sessions())
-        return [key for key in keys if key in sessions]
+    def _weeks(self, first: str, last: str) -> list[str]:
+        weeks = [first]
+        while weeks[-1] < last:
+            weeks.append(shift_week(weeks[-1], 1))
+        return weeks
 
-    def _sessions(self) -> list[str]:
-        last_weeks = self.pipeline.partition_keys(f"{MARKET}/bars", shift_week(LAST_WEEK, 1 - FULL_WEEKS), LAST_WEEK)
-        frames = [self.pipeline.store.read(f"{MARKET}/bars", week).frame["session"] for week in last_weeks]
-        return [day.isoformat() for day in pl.concat(frames).unique().sort()]
-
-    def _account(self, strategy: str) -> str:
-        store = self.pipeline.store
-        scored = store.read(f"{strategy}/cv_results", LAST_WEEK).footer.facts
+    def _account(self, plan: StrategyPlan) -> str:
+        store, strategy, week = self.pipeline.store, plan.name, _last_week(plan.market)
+        scored = store.read(f"{strategy}/cv_results", week).footer.facts
         cross_validation: dict[str, float] = scored["metrics"]  # type: ignore[assignment]
-        backtest = store.read(f"{strategy}/backtest", LAST_WEEK)
+        backtest = store.read(f"{strategy}/backtest", week)
         metrics: dict[str, float] = backtest.footer.facts["metrics"]  # type: ignore[assignment]
         equity = backtest.frame
         latest = json.loads(store.objects.get(f"{strategy}/signals/latest.json"))
@@ -123,13 +124,13 @@ class Demo:
         lines = [
             "",
             f"== {strategy} " + "=" * (76 - len(strategy)),
-            f"Out of fold, week {LAST_WEEK}: "
+            f"Out of fold, week {week}: "
             + ", ".join(f"{name} {cross_validation[name]:.4f}" for name in SCORES if name in cross_validation),
             f"  {scored.get('verdict', 'Not compared with baselines.')}",
             f"Backtest of the out-of-fold predictions, {equity['session'][0]} to {equity['session'][-1]}, next-open fills:",
             "  " + _performance(metrics, sessions=equity.height),
             "  " + _verdict(metrics, cross_validation),
-            *self._track_record(strategy),
+            *self._track_record(strategy, week),
             f"Latest signals, {latest['day']} ({latest['issue_kind']}, model of as_of {issue['model_as_of'][0]:%Y-%m-%d}):",
         ]
         for row in issue.iter_rows(named=True):
@@ -139,9 +140,9 @@ class Demo:
             )
         return "\n".join(lines)
 
-    def _track_record(self, strategy: str) -> list[str]:
+    def _track_record(self, strategy: str, week: str) -> list[str]:
         try:
-            record = self.pipeline.store.read(f"{strategy}/track_record", LAST_WEEK)
+            record = self.pipeline.store.read(f"{strategy}/track_record", week)
         except ObjectMissingError:
             return []
         facts: dict[str, dict[str, float]] = record.footer.facts["records"]  # type: ignore[assignment]
@@ -155,16 +156,27 @@ class Demo:
             ]
         return lines
 
-    def _closing(self, seconds: float) -> str:
-        stages = ", ".join(f"{name} {took:.1f}" for name, took in self.seconds.items()) or "nothing was out of date"
+    def _closing(self, of_stages: Mapping[str, float], seconds: float) -> str:
+        stages = ", ".join(f"{name} {took:.1f}" for name, took in of_stages.items()) or "nothing was out of date"
         return "\n".join(
             [
                 "",
                 f"Seconds per stage: {stages}; {seconds:.1f} in all.",
                 f"Stored in {self.pipeline.store.objects.uri} (Parquet; any tool reads it).",
-                "Look at it: make ui, then http://127.0.0.1:3000",
+                "Look at it: hfp ui, then http://127.0.0.1:3000",
             ]
         )
+
+
+def _last_day(market: MarketPlan) -> str:
+    """The last session of a market that has an end."""
+    partitions = market.partitions
+    assert partitions.end is not None
+    return partitions.sessions_between(partitions.start, partitions.end)[-1].isoformat()
+
+
+def _last_week(market: MarketPlan) -> str:
+    return week_key(date.fromisoformat(_last_day(market)))
 
 
 def _performance(metrics: dict[str, float], *, sessions: int) -> str:

@@ -18,14 +18,14 @@ from uuid import uuid4
 
 import dagster as dg
 
-from hf_pipelines.components import Market
+from hf_pipelines.components import Market, Strategy
 from hf_pipelines.components.component_tree import tree_of_sound_files
 from hf_pipelines.components.market_stages import MarketPlan, manifests
 from hf_pipelines.components.operations.activity import Activity
 from hf_pipelines.components.operations.cause import first_failure
 from hf_pipelines.components.operations.inventory import Watched
 from hf_pipelines.components.operations.status import Status
-from hf_pipelines.components.strategy_stages import RETRAINED
+from hf_pipelines.components.strategy_stages import RETRAINED, StrategyPlan
 from hf_pipelines.components.yaml_files import component_files
 from hf_pipelines.components.yaml_lines import LOADING_ERRORS, FaultyYAMLError, fault_lines, fault_of
 from hf_pipelines.definitions import project_defs, sound_defs
@@ -182,10 +182,19 @@ class Pipeline:
         )
 
     def _watched(self) -> Watched:
+        return Watched.of(self._tree())
+
+    def _tree(self) -> dg.ComponentTree:
         tree = self.definitions.component_tree
         if tree is None:
             raise ValueError("`definitions` must be made of a component tree, were not.")
-        return Watched.of(tree)
+        return tree
+
+    def strategies(self) -> list[StrategyPlan]:
+        """Every strategy of the project with its market, by name."""
+        markets = {each.name: each for each in self._watched().markets}
+        found = [each.plan(markets[each.market]) for each in self._tree().get_all_components(of_type=Strategy)]
+        return sorted(found, key=lambda each: each.name)
 
     def require_strategy(self, name: str) -> None:
         """Refuse a name that is no strategy's.
