@@ -9,11 +9,13 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
+from typing import TypeVar
 
 import numpy as np
 import polars as pl
 
 from hf_pipelines.research.bars import KEY_COLUMNS
+from hf_pipelines.research.batched_matrix import BatchedMatrix, features_of, labels_of
 from hf_pipelines.research.blas import one_blas_thread
 from hf_pipelines.research.fan_out import side_by_side
 from hf_pipelines.research.learners import (
@@ -30,27 +32,21 @@ from hf_pipelines.research.learners import (
     predict_frame,
     report_fit,
 )
-from hf_pipelines.research.learners.learner import NO_PROGRESS
+from hf_pipelines.research.learners.learner import NO_PROGRESS, BatchedRows
 from hf_pipelines.research.matrix import feature_names
-from hf_pipelines.research.metrics import (
-    class_codes,
-    classification_metrics,
-    coefficient_summary,
-    information_coefficient,
-    log_loss,
-    mean_information_coefficient,
-    quantile_loss,
-    regression_metrics,
-)
+from hf_pipelines.research.metrics import class_codes
+from hf_pipelines.research.prediction_metrics import prediction_metrics
 from hf_pipelines.research.predictions import latest_predictions, split_by_path
 from hf_pipelines.research.splitters.intervals import (
     label_intervals,
     training_intervals,
 )
 from hf_pipelines.research.splitters.splitter import Splitter, has_paths
-from hf_pipelines.research.targets import HORIZON, Target, neutral_value
+from hf_pipelines.research.targets import HORIZON, Target
 from hf_pipelines.research.validation_rows import VALIDATION_SHARE, cut_validation
 from hf_pipelines.research.weights import WEIGHED_COLUMNS, Weightings, sample_weights
+
+_AnyRows = TypeVar("_AnyRows", TrainingRows, BatchedRows)
 
 
 @dataclass(frozen=True)
@@ -99,7 +95,7 @@ class _Fold:
 
 
 def cross_validate(
-    matrix: pl.DataFrame,
+    matrix: pl.DataFrame | BatchedMatrix,
     *,
     learner: LearnerChoice,
     splitter: Splitter,
@@ -119,8 +115,8 @@ def cross_validate(
 
     Parameters
     ----------
-    matrix : DataFrame
-        From `build_matrix`.
+    matrix : DataFrame or BatchedMatrix
+        From `build_matrix`; of one whose features are read in batches the result is the same, to the bit.
     learner : LearnerChoice
         From `choose_learner`, able to do the target's task.
     splitter : Splitter
@@ -147,19 +143,20 @@ def cross_validate(
     ValueError
         If learner and target do not fit, or training rows of a fold lack a class or have one value alone.
     """
-    task = _check_task(learner, target, matrix)
-    folds = _folds(splitter, matrix)
-    y = matrix["y"].to_numpy()
+    rows_of_all = labels_of(matrix)
+    task = _check_task(learner, target, rows_of_all)
+    folds = _folds(splitter, rows_of_all)
+    y = rows_of_all["y"].to_numpy()
     _check_labels({fold.place: y[fold.train] for fold in folds}, target)
     rows = _training_rows(matrix)
-    labels = matrix.select(name for name in WEIGHED_COLUMNS if name in matrix.columns)
+    labels = rows_of_all.select(name for name in WEIGHED_COLUMNS if name in rows_of_all.columns)
 
     def run(fold: _Fold) -> tuple[pl.DataFrame, dict[str, object]]:
         weight = sample_weights(labels[fold.train], weightings=weightings, target=target)
         setup = Setup(task, seed=seed, progress=progress(fold.place) if progress else NO_PROGRESS)
         of_fold = replace(rows.take(fold.train), weight=weight)
         pipeline = _fit(learner, of_fold, setup, place=fold.place, target=target, validation_share=validation_share)
-        report = report_fit(pipeline, feature_names(matrix))
+        report = report_fit(pipeline, features_of(matrix))
         return _predict_fold(pipeline, matrix, fold=fold, target=target, missing=missing), report
 
     with one_blas_thread():
@@ -170,10 +167,14 @@ def cross_validate(
     shares = np.array([_class_shares(y[fold.train], target) for fold in folds])
     return CrossValidation(
         predictions=predictions,
-        training_intervals=_training_intervals(matrix, folds),
+        training_intervals=_training_intervals(rows_of_all, folds),
         fold_metrics=pl.DataFrame(
             [
-                {**_describe(matrix, fold), **counted, **_score(of_fold, target=target, class_shares=shares)}
+                {
+                    **_describe(rows_of_all, fold),
+                    **counted,
+                    **prediction_metrics(of_fold, target=target, class_shares=shares),
+                }
                 for fold, of_fold, counted in zip(folds, results, unpredicted, strict=True)
             ],
             schema_overrides={"fold": pl.Int32},
@@ -184,7 +185,7 @@ def cross_validate(
 
 
 def fit_final(
-    matrix: pl.DataFrame,
+    matrix: pl.DataFrame | BatchedMatrix,
     *,
     learner: LearnerChoice,
     target: Target,
@@ -197,8 +198,8 @@ def fit_final(
 
     Parameters
     ----------
-    matrix : DataFrame
-        From `build_matrix`. The pipeline takes features in the order of `feature_names(matrix)`: keep that
+    matrix : DataFrame or BatchedMatrix
+        From `build_matrix`. The pipeline takes features in the order of `features_of(matrix)`: keep that
         list.
     learner, target, seed, validation_share
         As in `cross_validate`.
@@ -217,7 +218,7 @@ def fit_final(
     ValueError
         As `cross_validate`.
     """
-    task = _check_task(learner, target, matrix)
+    task = _check_task(learner, target, labels_of(matrix))
     rows = _training_rows(matrix)
     _check_labels({"the matrix": rows.y}, target)
     setup = Setup(task, seed=seed, n_threads=n_threads, progress=progress)
@@ -239,7 +240,9 @@ def feature_importances(pipeline: Pipeline, names: Sequence[str]) -> dict[str, f
     return dict(sorted(pipeline.importances(names).items(), key=lambda item: (-item[1], item[0])))
 
 
-def _training_rows(matrix: pl.DataFrame) -> TrainingRows:
+def _training_rows(matrix: pl.DataFrame | BatchedMatrix) -> TrainingRows | BatchedRows:
+    if isinstance(matrix, BatchedMatrix):
+        return matrix.training_rows()
     names = feature_names(matrix)
     return TrainingRows(
         keyed(matrix, "label_start", "label_end"),
@@ -252,7 +255,7 @@ def _training_rows(matrix: pl.DataFrame) -> TrainingRows:
 
 def _fit(
     learner: LearnerChoice,
-    rows: TrainingRows,
+    rows: TrainingRows | BatchedRows,
     setup: Setup,
     *,
     place: str,
@@ -260,13 +263,19 @@ def _fit(
     validation_share: float,
 ) -> Pipeline:
     """Fit a pipeline on training rows, of which it gets the latest apart if it needs validation rows."""
-    pipeline, validation = build_pipeline(learner, setup), None
+    pipeline = build_pipeline(learner, setup)
+    fit = held = None
     if learner.needs_validation:
         fit, held = cut_validation(rows.keys, share=validation_share)
-        rows, validation = rows.take(fit), rows.take(held)
-        _check_labels({f"{place} without its validation rows": rows.y}, target)
+        _check_labels({f"{place} without its validation rows": rows.y[fit]}, target)
     with one_blas_thread():
-        return pipeline.fit(rows, validation)
+        if isinstance(rows, BatchedRows):
+            return pipeline.fit_batches(*_cut(rows, fit, held))
+        return pipeline.fit(*_cut(rows, fit, held))
+
+
+def _cut(rows: _AnyRows, fit: np.ndarray | None, held: np.ndarray | None) -> tuple[_AnyRows, _AnyRows | None]:
+    return rows if fit is None else rows.take(fit), None if held is None else rows.take(held)
 
 
 def _folds(splitter: Splitter, matrix: pl.DataFrame) -> list[_Fold]:
@@ -300,21 +309,24 @@ def _training_intervals(matrix: pl.DataFrame, folds: Sequence[_Fold]) -> pl.Data
 
 
 def _predict_fold(
-    pipeline: Pipeline, matrix: pl.DataFrame, *, fold: _Fold, target: Target, missing: str
+    pipeline: Pipeline, matrix: pl.DataFrame | BatchedMatrix, *, fold: _Fold, target: Target, missing: str
 ) -> pl.DataFrame:
-    rows = matrix[fold.test]
-    shown, wanted = _with_history(matrix, fold.test, bars=pipeline.choice.history_bars)
-    predicted = predict_frame(
-        pipeline, shown, features=feature_names(matrix), classes=target.classes, missing=missing, wanted=wanted
-    )
-    trained_until = matrix["label_end"][fold.train].max()
+    labels = labels_of(matrix)
+    rows = labels[fold.test]
+    ask = partial(predict_frame, pipeline, features=features_of(matrix), classes=target.classes, missing=missing)
+    if isinstance(matrix, BatchedMatrix):
+        predicted = pl.concat(ask(each) for each in matrix.frames(fold.test))
+    else:
+        shown, wanted = _with_history(matrix, fold.test, bars=pipeline.choice.history_bars)
+        predicted = ask(shown, wanted=wanted)
+    trained_until = labels["label_end"][fold.train].max()
     parts = {HORIZON: rows[HORIZON]} if HORIZON in rows.columns else {}
     parts |= {} if fold.path is None else {"path": pl.Series(fold.path, dtype=pl.Int32)}
     return predicted.with_columns(y=rows["y"], target=rows["target"], **parts).select(
         *KEY_COLUMNS,
         pl.lit(fold.number, dtype=pl.Int32).alias("fold"),
         *parts,
-        pl.lit(trained_until, dtype=matrix.schema["label_end"]).alias("trained_until"),
+        pl.lit(trained_until, dtype=labels.schema["label_end"]).alias("trained_until"),
         pl.exclude(*KEY_COLUMNS, *parts),
     )
 
@@ -362,40 +374,10 @@ def _describe(matrix: pl.DataFrame, fold: _Fold) -> dict[str, object]:
 
 
 def _pooled(latest: pl.DataFrame, *, target: Target, class_shares: np.ndarray) -> dict[str, float]:
-    of_path = [_score(each, target=target, class_shares=class_shares) for each in split_by_path(latest).values()]
+    of_path = [
+        prediction_metrics(each, target=target, class_shares=class_shares) for each in split_by_path(latest).values()
+    ]
     return {name: float(np.mean([each[name] for each in of_path])) for name in of_path[0]}
-
-
-def _score(predictions: pl.DataFrame, *, target: Target, class_shares: np.ndarray) -> dict[str, float]:
-    """Metrics of the rows with a prediction: where a learner knows too little of a symbol, there is none to judge."""
-    predictions = predictions.filter(pl.col("prediction").is_finite())
-    y = predictions["y"].to_numpy()
-    rank_skill = _rank_skill(predictions)
-    if not target.is_classification:
-        levels = [name.removeprefix("quantile_") for name in predictions.columns if name.startswith("quantile_")]
-        losses = {
-            f"quantile_loss_{level}": quantile_loss(
-                y, predictions[f"quantile_{level}"].to_numpy(), quantile=float(level)
-            )
-            for level in levels
-        }
-        errors = regression_metrics(y, predictions["prediction"].to_numpy(), neutral=neutral_value(target))
-        return {**errors, **losses, **rank_skill}
-    probability = predictions.select(f"probability_{name}" for name in target.classes).to_numpy()
-    # Always predicting the shares of the fold's training rows.
-    baseline = log_loss(y, class_shares[predictions["fold"].to_numpy()])
-    return {**classification_metrics(y, probability), "baseline_log_loss": baseline, **rank_skill}
-
-
-def _rank_skill(predictions: pl.DataFrame) -> dict[str, float]:
-    """How predictions rank the symbols of a session, and how sure that is; and the same of the values themselves."""
-    ranks = coefficient_summary(information_coefficient(predictions)["information_coefficient"].to_numpy())
-    return {
-        "information_coefficient": ranks["mean"],
-        "information_coefficient_ratio": ranks["ratio"],
-        "information_coefficient_t": ranks["t"],
-        "linear_information_coefficient": mean_information_coefficient(predictions, is_ranked=False),
-    }
 
 
 def _class_shares(y: np.ndarray, target: Target) -> np.ndarray:

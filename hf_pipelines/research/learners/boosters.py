@@ -7,13 +7,21 @@ Chen & Guestrin (2016), "XGBoost: A Scalable Tree Boosting System", KDD.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from hf_pipelines.research.learners.boosting import Data, Grown, Growth, Library, booster
-from hf_pipelines.research.learners.learner import Estimator, Learner, ModelFormat, Setup, sizes_by_name
+from hf_pipelines.research.learners.boosting import booster
+from hf_pipelines.research.learners.growth import Batches, Data, Grown, Growth, Library
+from hf_pipelines.research.learners.learner import (
+    BatchedRows,
+    Estimator,
+    Learner,
+    ModelFormat,
+    Setup,
+    sizes_by_name,
+)
 from hf_pipelines.research.learners.tree_params import (
     ALPHA,
     LEARNING_RATE,
@@ -31,6 +39,62 @@ def build_xgboost(params: Mapping[str, Any], setup: Setup) -> Estimator:
 
     kind = XGBClassifier if setup.task == "classification" else XGBRegressor
     return kind(**params, random_state=setup.seed, n_jobs=setup.n_threads, device="cpu")
+
+
+def fit_xgboost_batches(estimator: Estimator, rows: BatchedRows, validation: BatchedRows | None) -> None:
+    """Grow the very trees that `fit` grows, of bins that are made batch after batch; validation rows are not read."""
+    import xgboost
+
+    given = estimator.get_xgb_params()
+    own = {name: value for name, value in given.items() if value is not None and name not in ("n_estimators", "n_jobs")}
+    if hasattr(estimator, "predict_proba"):
+        n_classes = len(np.unique(rows.y))
+        own |= {"objective": "binary:logistic"}
+        own |= {"objective": "multi:softprob", "num_class": n_classes} if n_classes > 2 else {}
+    train = xgboost.QuantileDMatrix(
+        _source(rows.batches, rows.y, rows.weight, {}), max_bin=estimator.max_bin, nthread=estimator.n_jobs
+    )
+    model = xgboost.train(
+        {**own, "nthread": estimator.n_jobs, "verbosity": 0}, train, num_boost_round=estimator.n_estimators
+    )
+    load_xgboost(bytes(model.save_raw("ubj")), estimator)
+
+
+def _source(batches: Batches, y: np.ndarray, weight: np.ndarray, shown: Mapping[str, Any]) -> Any:
+    """Rows as XGBoost asks for them, batch after batch and pass after pass: it keeps a byte of each value, its bin.
+
+    The edges of bins are those of the whole array, to the bit, however many batches there are.
+    """
+    import xgboost
+
+    class Source(xgboost.DataIter):  # type: ignore[misc]
+        def __init__(self) -> None:
+            super().__init__(release_data=True)
+            self.reset()
+
+        def next(self, input_data: Any) -> bool:
+            X = next(self.left, None)
+            if X is None:
+                return False
+            rows = slice(self.begin, self.begin + len(X))
+            input_data(data=X, label=y[rows], weight=weight[rows], **shown)
+            self.begin += len(X)
+            return True
+
+        def reset(self) -> None:
+            self.begin = 0
+            self.left: Iterator[np.ndarray] = batches()
+
+    return Source()
+
+
+def check_xgboost_batches(params: Mapping[str, Any]) -> None:
+    """Only bins are made batch after batch."""
+    if params["tree_method"] != "hist":
+        raise ValueError(
+            f"`tree_method` must be hist to read rows in batches, was {params['tree_method']!r}; take hist, or read the matrix "
+            "whole."
+        )
 
 
 def save_xgboost(estimator: Estimator) -> bytes:
@@ -74,6 +138,8 @@ XGBOOST = Learner(
         "tree_method": Choice(default="hist", names=("hist", "approx", "exact"), meaning="how splits are looked for"),
     },
     format=ModelFormat("ubj", save_xgboost, load_xgboost),
+    fit_batches=fit_xgboost_batches,
+    check_batches=check_xgboost_batches,
     handles_missing=True,
     importances=_gains,
 )
@@ -84,15 +150,14 @@ def grow_xgboost(growth: Growth) -> Grown:
     import xgboost
 
     own = {name: value for name, value in growth.params.items() if name != "n_estimators"}
-    kinds = ["c" if at in growth.categories else "q" for at in range(growth.train.X.shape[1])]
-    shown: dict[str, Any] = {
-        "feature_types": kinds,
-        "enable_categorical": bool(growth.categories),
-        "nthread": growth.n_threads,
-    }
+    kinds = ["c" if at in growth.categories else "q" for at in range(growth.n_features)]
+    shown: dict[str, Any] = {"enable_categorical": bool(growth.categories), "nthread": growth.n_threads}
 
     def matrix(data: Data, reference: Any = None) -> Any:
-        rows: dict[str, Any] = {"data": data.X, "label": data.y, "weight": data.weight, **shown}
+        if not isinstance(data.features, np.ndarray):
+            source = _source(data.features, data.y, data.weight, {"feature_types": kinds})
+            return xgboost.QuantileDMatrix(source, max_bin=own["max_bin"], ref=reference, **shown)
+        rows: dict[str, Any] = {"data": data.X, "label": data.y, "weight": data.weight, "feature_types": kinds, **shown}
         # Bins instead of rows: a third of the memory.
         if own["tree_method"] == "hist":
             return xgboost.QuantileDMatrix(**rows, max_bin=own["max_bin"], ref=reference)
@@ -186,6 +251,7 @@ XGBOOST_EARLY_STOPPING = booster(
         save=save_grown_xgboost,
         load=load_grown_xgboost,
         is_built_for_cuda=_is_built_for_cuda,
+        check_batches=check_xgboost_batches,
     ),
     params={
         **XGBOOST.params,

@@ -2,7 +2,7 @@
 
 Lives here: early stopping on the latest part of the training rows, the round that is kept and reported, the device, categories,
 quantiles, classes, and the file of a fitted booster. Does not live here: how a library grows its trees (a module each, see
-`Library`).
+`growth.Library`).
 
 References
 ----------
@@ -13,8 +13,7 @@ quantiles are sorted.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -22,7 +21,9 @@ import numpy as np
 
 from hf_pipelines.research.learners.archive import pack, unpack
 from hf_pipelines.research.learners.devices import choose_device
+from hf_pipelines.research.learners.growth import Data, Growth, Library
 from hf_pipelines.research.learners.learner import (
+    BatchedRows,
     Learner,
     ModelFormat,
     Output,
@@ -42,101 +43,6 @@ _POINT = "point"
 
 # Apart from `SHARED_PARAMS`, whose words for people would be in the code versions of all that is fitted.
 _SHARED = ("early_stopping_rounds", "device", "categories", "quantiles")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Data:
-    """Rows as a library takes them; categories are codes 0, 1, ... or NaN.
-
-    Attributes
-    ----------
-    X : ndarray of shape (n_rows, n_features), float32
-    y, weight : ndarray of shape (n_rows,), float64
-    """
-
-    X: np.ndarray
-    y: np.ndarray
-    weight: np.ndarray
-
-
-@dataclass(frozen=True, kw_only=True)
-class Growth:
-    """One model to grow.
-
-    Attributes
-    ----------
-    params : mapping
-        The library's own parameters.
-    train, validation : Data
-        Training stops when the loss on `validation` has not become smaller for `patience` rounds; the best round is kept.
-    patience : int
-    n_classes : int
-        0: regression.
-    quantile : float or None
-        The quantile of `y` that is predicted; None: the mean.
-    categories : tuple of int
-        Columns of `X` that are categories, ascending.
-    device : {"cpu", "cuda"}
-    seed, n_threads : int
-    """
-
-    params: Mapping[str, Any]
-    train: Data
-    validation: Data
-    patience: int
-    n_classes: int
-    quantile: float | None
-    categories: tuple[int, ...]
-    device: str
-    seed: int
-    n_threads: int
-
-
-@dataclass(frozen=True, kw_only=True)
-class Grown:
-    """A grown model, cut after its best round.
-
-    Attributes
-    ----------
-    model : the library's own
-    rounds : int
-        Rounds that were kept.
-    loss : float
-        Of the validation rows after the round that was kept.
-    """
-
-    model: Any
-    rounds: int
-    loss: float
-
-
-@dataclass(frozen=True, kw_only=True)
-class Library:
-    """How one library grows, asks and stores a model; everything else is shared.
-
-    Attributes
-    ----------
-    extension : str
-        File name extension of a model.
-    grow : callable
-        `Growth -> Grown`; the same bits for the same growth, on any number of threads.
-    predict : callable
-        `(model, X, categories, n_threads) -> (n_rows,)` of a regression, `(n_rows, n_classes)` of classes.
-    gains : callable
-        `(model, categories) -> (n_features,)`: how much each column is used.
-    save, load : callable
-        Model to bytes and back; equal models give equal bytes.
-    is_built_for_cuda : callable, optional
-        Whether the installed library can use a CUDA device; left out: it never can.
-    """
-
-    extension: str
-    grow: Callable[[Growth], Grown]
-    predict: Callable[[Any, np.ndarray, tuple[int, ...], int], np.ndarray]
-    gains: Callable[[Any, tuple[int, ...]], np.ndarray]
-    save: Callable[[Any], bytes]
-    load: Callable[[bytes], Any]
-    is_built_for_cuda: Callable[[], bool] | None = None
 
 
 class Boosted:
@@ -181,7 +87,7 @@ class Boosted:
         """Codes of the classes."""
         return np.arange(self.n_classes)
 
-    def fit(self, rows: TrainingRows, validation: TrainingRows | None) -> Boosted:
+    def fit(self, rows: TrainingRows | BatchedRows, validation: TrainingRows | BatchedRows | None) -> Boosted:
         """Grow every model until the validation rows get no better.
 
         Raises
@@ -197,15 +103,16 @@ class Boosted:
         self.n_classes = _count_classes(rows.y, validation.y) if self.setup.task == "classification" else 0
         self.categories = {name: _seen(rows, name) for name in self.params["categories"]}
         own = {name: value for name, value in self.params.items() if name not in _SHARED}
-        X = self._encoded(rows)
-        _check_varies(X)
+        train = self._data(rows)
+        _check_varies([train.features] if isinstance(train.features, np.ndarray) else train.features(), len(rows))
         growth = partial(
             Growth,
             params=own,
-            train=Data(X=X, y=rows.y, weight=rows.weight),
-            validation=Data(X=self._encoded(validation), y=validation.y, weight=validation.weight),
+            train=train,
+            validation=self._data(validation),
             patience=self.params["early_stopping_rounds"],
             n_classes=self.n_classes,
+            n_features=len(rows.names),
             categories=self._columns(rows.names),
             device=choose_device(self.params["device"], self.library.is_built_for_cuda),
             seed=self.setup.seed,
@@ -235,21 +142,30 @@ class Boosted:
         """How much the model of the mean or of the classes uses each of its columns."""
         return self.library.gains(self.models[_POINT], self._columns(names))
 
+    def _data(self, rows: TrainingRows | BatchedRows) -> Data:
+        if isinstance(rows, BatchedRows):
+
+            def batches() -> Iterator[np.ndarray]:
+                return (self._encoded(X, rows.names) for X in rows.batches())
+
+            return Data(features=batches, y=rows.y, weight=rows.weight)
+        return Data(features=self._encoded(rows.X, rows.names), y=rows.y, weight=rows.weight)
+
     def _ask(self, name: str, rows: Rows, wanted: np.ndarray) -> np.ndarray:
-        X = self._encoded(rows)
+        X = self._encoded(rows.X, rows.names)
         X = X if wanted.all() else X[wanted]
         return np.asarray(self.library.predict(self.models[name], X, self._columns(rows.names), self.setup.n_threads))
 
     def _columns(self, names: Sequence[str]) -> tuple[int, ...]:
         return tuple(sorted(list(names).index(name) for name in self.categories))
 
-    def _encoded(self, rows: Rows) -> np.ndarray:
+    def _encoded(self, features: np.ndarray, names: Sequence[str]) -> np.ndarray:
         """Features with categories as codes; a category that no training row had is unknown."""
         if not self.categories:
-            return rows.X
-        X = rows.X.copy()
+            return features
+        X = features.copy()
         for name, seen in self.categories.items():
-            at = rows.names.index(name)
+            at = names.index(name)
             code = np.searchsorted(seen, X[:, at])
             # NaN sorts behind all.
             code[code == len(seen)] = 0
@@ -273,16 +189,20 @@ def _count_classes(y: np.ndarray, judged: np.ndarray) -> int:
     return n
 
 
-def _check_varies(X: np.ndarray) -> None:
+def _check_varies(batches: Iterable[np.ndarray], n_rows: int) -> None:
     """Refuse rows that are all alike: to some libraries that is an error, others predict what they like."""
-    # Of real rows the second one differs.
-    if all(np.array_equal(row, X[0], equal_nan=True) for row in X):
-        raise ValueError(
-            f"`X` must have a feature that varies among the training rows, was the same in all {len(X)}; train on more rows."
-        )
+    first = None
+    for X in batches:
+        first = X[0] if first is None else first
+        # Of real rows the second one differs.
+        if not all(np.array_equal(row, first, equal_nan=True) for row in X):
+            return
+    raise ValueError(
+        f"`X` must have a feature that varies among the training rows, was the same in all {n_rows}; train on more rows."
+    )
 
 
-def _seen(rows: TrainingRows, name: str) -> tuple[int, ...]:
+def _seen(rows: TrainingRows | BatchedRows, name: str) -> tuple[int, ...]:
     """Categories of a column, ascending.
 
     Raises
@@ -294,8 +214,10 @@ def _seen(rows: TrainingRows, name: str) -> tuple[int, ...]:
         raise ValueError(
             f"`categories` must name features of the learner ({', '.join(rows.names[:5])}, ...), was {name!r}."
         )
-    values = rows.X[:, rows.names.index(name)]
-    values = np.unique(values[~np.isnan(values)])
+    at = rows.names.index(name)
+    found = [np.unique(X[:, at]) for X in (rows.batches() if isinstance(rows, BatchedRows) else [rows.X])]
+    values = np.unique(np.concatenate(found))
+    values = values[~np.isnan(values)]
     wrong = values[(values != np.round(values)) | (np.abs(values) >= _LARGEST_CATEGORY)]
     if len(wrong):
         raise ValueError(
@@ -362,6 +284,9 @@ def booster(
         if check is not None:
             check(given)
 
+    def fit_batches(estimator: Boosted, rows: BatchedRows, validation: BatchedRows | None) -> None:
+        estimator.fit(rows, validation)
+
     return Learner(
         name=name,
         family=family,
@@ -370,6 +295,8 @@ def booster(
         params={**params, **SHARED_PARAMS, "device": SHARED_PARAMS["device"] if library.is_built_for_cuda else _CPU},
         format=ModelFormat("zip", save_boosted, load_boosted),
         check=check_all,
+        fit_batches=fit_batches if library.check_batches else None,
+        check_batches=library.check_batches,
         outputs=_outputs,
         is_keyed=True,
         handles_missing=True,

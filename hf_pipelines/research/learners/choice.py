@@ -132,6 +132,28 @@ class LearnerChoice:
             *(f"prediction_{each:g}" for each in self.params.get("horizons", ()) if "horizons" in outputs),
         )
 
+    def check_batches(self) -> None:
+        """Refuse a learner that cannot be fitted on rows whose features are read in batches.
+
+        Raises
+        ------
+        ValueError
+        """
+        able = ", ".join(sorted(name for name, entry in LEARNERS.items() if entry.fit_batches is not None))
+        if self.entry.fit_batches is None:
+            raise ValueError(
+                f"`learner` must be able to read its rows in batches, was {self.name!r}; take one of {able}, or read the matrix "
+                "whole."
+            )
+        if self.preprocessing or self.calibration:
+            part = "preprocessing" if self.preprocessing else "calibration"
+            raise ValueError(
+                f"`learner` must be without {part} to read its rows in batches, was with it; leave it out, or read the matrix "
+                "whole."
+            )
+        if self.entry.check_batches is not None:
+            self.entry.check_batches(self.params)
+
     def settings(self) -> dict[str, Any]:
         """As JSON values; `choose_learner` takes them back."""
         found: dict[str, Any] = {"type": self.name, "params": _plain(self.params)}

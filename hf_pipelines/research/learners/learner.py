@@ -7,7 +7,7 @@ Lives here: the dataclasses, and the one call each by which an entry is fitted a
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal, Protocol, Self, TypeAlias
 
@@ -139,6 +139,56 @@ class TrainingRows(Rows):
 
 
 @dataclass(frozen=True)
+class BatchedRows:
+    """Training rows whose features are read in batches, at every pass anew: no more than a batch of them is in memory.
+
+    Attributes
+    ----------
+    keys : DataFrame
+        As of `TrainingRows`, without `bar`.
+    names : tuple of str
+        Features, in their order.
+    y, weight : ndarray of shape (n_rows,), float64
+        As of `TrainingRows`.
+    numbers : ndarray of int64 of shape (n_rows,)
+        Where each row stands in what is read, ascending.
+    read : callable
+        `(first, stop) -> arrays`: features of the rows `first` to before `stop`, in order, float32; the same at every call.
+    """
+
+    keys: pl.DataFrame
+    names: tuple[str, ...]
+    y: np.ndarray
+    weight: np.ndarray
+    numbers: np.ndarray
+    read: Callable[[int, int], Iterator[np.ndarray]]
+
+    def __len__(self) -> int:
+        """Number of rows."""
+        return len(self.y)
+
+    def take(self, which: np.ndarray) -> BatchedRows:
+        """The rows of a mask, or of ascending row numbers."""
+        index = np.flatnonzero(which) if which.dtype == bool else which
+        return replace(
+            self, keys=self.keys[index], y=self.y[index], weight=self.weight[index], numbers=self.numbers[index]
+        )
+
+    def batches(self) -> Iterator[np.ndarray]:
+        """Features of the rows, batch after batch, none of them empty."""
+        if not len(self):
+            return
+        begin = int(self.numbers[0])
+        for X in self.read(begin, int(self.numbers[-1]) + 1):
+            low, high = np.searchsorted(self.numbers, (begin, begin + len(X)))
+            if high - low == len(X):
+                yield X
+            elif high > low:
+                yield X[self.numbers[low:high] - begin]
+            begin += len(X)
+
+
+@dataclass(frozen=True)
 class ModelFormat:
     """How something fitted becomes bytes, in a data format: never pickle.
 
@@ -187,6 +237,10 @@ class Learner:
     fit : callable, optional
         `(estimator, TrainingRows, validation TrainingRows or None)`. Default: `fit(X, y, sample_weight=weight)`, of keyed
         learners `fit(rows, validation)`.
+    fit_batches : callable, optional
+        `(estimator, BatchedRows, validation BatchedRows or None)`: fits rows that do not fit into memory, to the same bits.
+    check_batches : callable, optional
+        Raises ValueError for parameters with which it cannot.
     outputs : callable
         `(params, task) -> names`: what it gives for each row, see `Output`.
     is_keyed : bool
@@ -217,6 +271,8 @@ class Learner:
     format: ModelFormat
     check: Callable[[Mapping[str, Any]], None] | None = None
     fit: Callable[[Estimator, TrainingRows, TrainingRows | None], None] | None = None
+    fit_batches: Callable[[Estimator, BatchedRows, BatchedRows | None], None] | None = None
+    check_batches: Callable[[Mapping[str, Any]], None] | None = None
     outputs: Callable[[Mapping[str, Any], Task], tuple[Output, ...]] = plain_outputs
     is_keyed: bool = False
     history_bars: Callable[[Mapping[str, Any]], int] | None = None

@@ -13,7 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from hf_pipelines.research.learners.boosting import Data, Grown, Growth, Library, booster
+from hf_pipelines.research.learners.boosting import booster
+from hf_pipelines.research.learners.growth import Data, Grown, Growth, Library
 from hf_pipelines.research.learners.tree_params import (
     ALPHA,
     LEARNING_RATE,

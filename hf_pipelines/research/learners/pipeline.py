@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
 from hf_pipelines.research.learners.archive import pack, unpack
 from hf_pipelines.research.learners.choice import LearnerChoice
 from hf_pipelines.research.learners.learner import (
+    BatchedRows,
     Estimator,
     Rows,
     Setup,
@@ -26,6 +27,8 @@ from hf_pipelines.research.learners.preprocessing import apply_step, fit_step
 
 # Seeds are whole numbers below this.
 _SEEDS = 2**31
+
+_AnyRows = TypeVar("_AnyRows", TrainingRows, BatchedRows)
 
 
 @dataclass(frozen=True)
@@ -104,6 +107,21 @@ class Pipeline:
                 )
             probability = self._ask("predict_proba", validation, np.ones(len(validation), dtype=bool))
             self.calibrator.fit(probability, validation.y, validation.weight)
+        return self
+
+    def fit_batches(self, rows: BatchedRows, validation: BatchedRows | None = None) -> Pipeline:
+        """Fit as `fit`, to the same bits, on rows whose features are read in batches.
+
+        Raises
+        ------
+        ValueError
+            As `fit`; if the learner cannot be fitted so, see `LearnerChoice.check_batches`.
+        """
+        self.choice.check_batches()
+        assert self.choice.entry.fit_batches is not None
+        rows = _weighted(rows, "training")
+        validation = None if validation is None else _weighted(validation, "validation")
+        self.choice.entry.fit_batches(self.estimator, rows, validation)
         return self
 
     def predict(self, rows: Rows, wanted: np.ndarray | None = None) -> Predicted:
@@ -301,7 +319,7 @@ def _built(value: Any, setup: Setup, *, at: int = 0) -> Any:
     return value
 
 
-def _weighted(rows: TrainingRows, which: str) -> TrainingRows:
+def _weighted(rows: _AnyRows, which: str) -> _AnyRows:
     is_weighted = rows.weight > 0
     if not is_weighted.any():
         raise ValueError(f"`weight` must be above zero in at least one {which} row, was in none of {len(rows)}.")

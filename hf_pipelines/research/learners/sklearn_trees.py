@@ -14,7 +14,8 @@ from typing import Any
 
 import numpy as np
 
-from hf_pipelines.research.learners.boosting import Grown, Growth, Library, booster
+from hf_pipelines.research.learners.boosting import booster
+from hf_pipelines.research.learners.growth import Grown, Growth, Library
 from hf_pipelines.research.learners.learner import Estimator, Learner, Setup, TrainingRows, sizes_by_name
 from hf_pipelines.research.learners.skops_bytes import tree_format
 from hf_pipelines.research.learners.tree_params import (

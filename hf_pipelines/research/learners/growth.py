@@ -1,0 +1,121 @@
+"""Growth: what a library of boosted trees is given, and what it gives back.
+
+Lives here: the dataclasses. Does not live here: what all boosters share (`boosting`), how a library grows its trees (a module
+each).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import numpy as np
+
+# Features of rows, batch after batch, at every call anew.
+Batches: TypeAlias = Callable[[], Iterator[np.ndarray]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Data:
+    """Rows as a library takes them; categories are codes 0, 1, ... or NaN.
+
+    Attributes
+    ----------
+    features : ndarray of shape (n_rows, n_features), float32; or Batches
+    y, weight : ndarray of shape (n_rows,), float64
+    """
+
+    features: np.ndarray | Batches
+    y: np.ndarray
+    weight: np.ndarray
+
+    @property
+    def X(self) -> np.ndarray:  # noqa: N802
+        """Features of all rows at once."""
+        return self.features if isinstance(self.features, np.ndarray) else np.concatenate([*self.features()])
+
+
+@dataclass(frozen=True, kw_only=True)
+class Growth:
+    """One model to grow.
+
+    Attributes
+    ----------
+    params : mapping
+        The library's own parameters.
+    train, validation : Data
+        Training stops when the loss on `validation` has not become smaller for `patience` rounds; the best round is kept.
+    patience : int
+    n_classes : int
+        0: regression.
+    quantile : float or None
+        The quantile of `y` that is predicted; None: the mean.
+    n_features : int
+    categories : tuple of int
+        Columns of `X` that are categories, ascending.
+    device : {"cpu", "cuda"}
+    seed, n_threads : int
+    """
+
+    params: Mapping[str, Any]
+    train: Data
+    validation: Data
+    patience: int
+    n_classes: int
+    quantile: float | None
+    n_features: int
+    categories: tuple[int, ...]
+    device: str
+    seed: int
+    n_threads: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Grown:
+    """A grown model, cut after its best round.
+
+    Attributes
+    ----------
+    model : the library's own
+    rounds : int
+        Rounds that were kept.
+    loss : float
+        Of the validation rows after the round that was kept.
+    """
+
+    model: Any
+    rounds: int
+    loss: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Library:
+    """How one library grows, asks and stores a model; everything else is shared.
+
+    Attributes
+    ----------
+    extension : str
+        File name extension of a model.
+    grow : callable
+        `Growth -> Grown`; the same bits for the same growth, on any number of threads.
+    predict : callable
+        `(model, X, categories, n_threads) -> (n_rows,)` of a regression, `(n_rows, n_classes)` of classes.
+    gains : callable
+        `(model, categories) -> (n_features,)`: how much each column is used.
+    save, load : callable
+        Model to bytes and back; equal models give equal bytes.
+    is_built_for_cuda : callable, optional
+        Whether the installed library can use a CUDA device; left out: it never can.
+    check_batches : callable, optional
+        Of a library that takes rows in batches, to the same bits: raises ValueError for parameters with which it does not.
+    """
+
+    extension: str
+    grow: Callable[[Growth], Grown]
+    predict: Callable[[Any, np.ndarray, tuple[int, ...], int], np.ndarray]
+    gains: Callable[[Any, tuple[int, ...]], np.ndarray]
+    save: Callable[[Any], bytes]
+    load: Callable[[bytes], Any]
+    is_built_for_cuda: Callable[[], bool] | None = None
+    check_batches: Callable[[Mapping[str, Any]], None] | None = None
