@@ -30,12 +30,15 @@ Output = Literal["point", "classes", "quantiles", "horizons"]
 
 
 class Progress(Protocol):
-    """Where a long fit keeps its state and reports: what was killed goes on from there."""
+    """Where a long fit keeps its state and reports: what was killed goes on from there.
 
-    def restore(self) -> bytes | None:
-        """State that was kept last; None at the first try."""
+    `fit` is a hash of all that decides about the result (rows, parameters, seed): an ensemble has several fits.
+    """
 
-    def keep(self, state: bytes) -> None:
+    def restore(self, fit: str) -> bytes | None:
+        """State of this fit that was kept last; None at the first try."""
+
+    def keep(self, fit: str, state: bytes) -> None:
         """Keep what the fit needs to go on to the same bits."""
 
     def log(self, step: int, values: Mapping[str, float]) -> None:
@@ -45,10 +48,10 @@ class Progress(Protocol):
 class _NoProgress:
     """Keeps nothing."""
 
-    def restore(self) -> bytes | None:
+    def restore(self, fit: str) -> bytes | None:
         return None
 
-    def keep(self, state: bytes) -> None:
+    def keep(self, fit: str, state: bytes) -> None:
         pass
 
     def log(self, step: int, values: Mapping[str, float]) -> None:

@@ -15,6 +15,7 @@ from hf_pipelines.research.learners.lightgbm_trees import LIGHTGBM
 from hf_pipelines.research.learners.linear import ELASTIC_NET, HUBER, LASSO, LOGISTIC, RIDGE
 from hf_pipelines.research.learners.neighbours import NEIGHBOURS
 from hf_pipelines.research.learners.quantile_regression import QUANTILE
+from hf_pipelines.research.learners.sequence_learners import GRU, LSTM, MLP, TCN, TRANSFORMER
 from hf_pipelines.research.learners.sklearn_trees import EXTRA_TREES, HIST_GRADIENT_BOOSTING, RANDOM_FOREST
 from hf_pipelines.research.learners.stacking import BLENDING, STACKING
 from hf_pipelines.research.learners.voting import VOTING
@@ -46,6 +47,11 @@ LEARNERS: dict[str, Learner] = {
         QUANTILE,
         LOGISTIC,
         NEIGHBOURS,
+        LSTM,
+        GRU,
+        TRANSFORMER,
+        TCN,
+        MLP,
         MAJORITY,
         MEAN,
         LAST_VALUE,

@@ -122,10 +122,10 @@ def test_validation_rows_are_the_latest_of_the_fold_and_their_learner_reports():
         def __init__(self, place: str) -> None:
             self.steps = seen.setdefault(place, [])
 
-        def restore(self) -> bytes | None:
+        def restore(self, fit: str) -> bytes | None:
             return None
 
-        def keep(self, state: bytes) -> None: ...
+        def keep(self, fit: str, state: bytes) -> None: ...
 
         def log(self, step: int, values: dict[str, float]) -> None:
             self.steps.append(step)
