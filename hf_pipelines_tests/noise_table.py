@@ -33,7 +33,7 @@ from hf_pipelines.research.learners import LearnerChoice, choose_learner
 from hf_pipelines.research.matrix import build_matrix, feature_names
 from hf_pipelines.research.metrics import coefficient_summary, information_coefficient
 from hf_pipelines.research.overfitting import Diagnostics, diagnose
-from hf_pipelines.research.overfitting_signs import GapTest, judge_gap
+from hf_pipelines.research.overfitting.signs import GapTest, judge_gap
 from hf_pipelines.research.predictions import latest_predictions, split_by_path
 from hf_pipelines.research.splitters import SPLITTERS, PurgedWalkForward, Splitter, build_splitter
 from hf_pipelines.research.splitters.past_blocks import SessionTimes

@@ -17,8 +17,8 @@ from hf_pipelines.components.stage import Stage
 
 # Modules of pictures, messages and the guard.
 NO_CONTENT = (
-    *("plots.py", "overfitting_plots.py", "score_plots.py"),
-    *("overfitting_signs.py", "score_words.py", "wording.py", "replay.py"),
+    *("plots.py", "score_plots.py"),
+    *("signs.py", "score_words.py", "wording.py", "replay.py"),
 )
 
 # Of a kernel that is not compiled yet.

@@ -11,7 +11,7 @@ from pydantic import Field, field_validator
 
 from hf_pipelines.components.strategy_fields import LearnerSpec
 from hf_pipelines.research.overfitting import Diagnostics, default_score, scores_of
-from hf_pipelines.research.overfitting_signs import LEAST_PERMUTATIONS
+from hf_pipelines.research.overfitting.signs import LEAST_PERMUTATIONS
 from hf_pipelines.research.targets import Target
 
 MOST_PERMUTATIONS = 1_000

@@ -1,7 +1,7 @@
 """Diagnostics of `<strategy>/cv_results`: signs of overfitting and curves, where the YAML asks for them.
 
 Lives here: what they add to the stage's content and metadata. Does not live here: the fits and what they say
-(`research.overfitting`, `research.overfitting_signs`).
+(`research.overfitting`, `research.overfitting.signs`).
 """
 
 from collections.abc import Callable, Mapping
@@ -15,7 +15,7 @@ from hf_pipelines.components.display import parquet_bytes, picture
 from hf_pipelines.components.stage_run import StageRun
 from hf_pipelines.components.strategy_stages.plan import StrategyPlan
 from hf_pipelines.research.overfitting import Overfitting, diagnose, gaps_by_fold
-from hf_pipelines.research.overfitting_signs import (
+from hf_pipelines.research.overfitting.signs import (
     gap_in_words,
     judge_gap,
     learning_curve,
@@ -118,7 +118,7 @@ def diagnostics_fields(plan: StrategyPlan) -> dict[str, Any]:
 
 def _signs(found: Overfitting) -> tuple[dict[str, Any], dict[str, Any]]:
     """Facts and metadata of each part that was asked for."""
-    from hf_pipelines.research.overfitting_plots import gap_png, learning_curve_png, validation_curve_png
+    from hf_pipelines.research.overfitting.plots import gap_png, learning_curve_png, validation_curve_png
 
     asked = found.asked
     facts: dict[str, Any] = {}
@@ -146,7 +146,7 @@ def _signs(found: Overfitting) -> tuple[dict[str, Any], dict[str, Any]]:
 
 
 def _evenness(fold_metrics: pl.DataFrame, *, score: str) -> dict[str, Any]:
-    from hf_pipelines.research.overfitting_plots import folds_png
+    from hf_pipelines.research.overfitting.plots import folds_png
 
     words = stability_in_words(stability(fold_metrics, score=score), score=score)
     drawn = picture(folds_png(fold_metrics, score=score, note=words))

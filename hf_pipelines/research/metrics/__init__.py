@@ -2,7 +2,7 @@
 
 Lives here: one definition of each quantity, fractions in and out. A quantity that the data leaves undefined (no volatility,
 one class only) is NaN and the docstring says when; input that makes no sense raises. Not here: tables and curves
-(`backtest/result.py`), tests against luck (`overfitting.py`).
+(`backtest/result.py`), tests against luck (`overfitting`).
 """
 
 from hf_pipelines.research.metrics.account import (

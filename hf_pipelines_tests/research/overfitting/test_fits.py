@@ -22,7 +22,7 @@ from hf_pipelines.research.overfitting import (
     score_predictions,
     scores_of,
 )
-from hf_pipelines.research.overfitting_signs import (
+from hf_pipelines.research.overfitting.signs import (
     gap_in_words,
     judge_gap,
     learning_curve,

@@ -1,7 +1,7 @@
 """Overfitting: the folds of a cross-validation fitted again, each scored on its training rows and on its test rows.
 
 Lives here: fits on permuted labels, on fewer sessions, and with other values of one parameter. Not here: what their scores say
-(`overfitting_signs`), how a fold is fitted (`cross_validation`), how labels are permuted (`label_permutation`).
+(`signs`), how a fold is fitted (`cross_validation`), how labels are permuted (`label_permutation`).
 
 Every fit is made by `cross_validate` on the training rows that the splitter gives, or on fewer of them: the purge, the embargo,
 the weightings and the cut of validation rows are those of the cross-validation itself.

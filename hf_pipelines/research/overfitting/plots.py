@@ -1,17 +1,19 @@
-"""Figures of overfitting: scores by fold, gaps beside those of permuted labels, and the two curves, as PNG bytes.
+"""Figures of overfitting: scores by fold, gaps beside those of permuted labels, the two curves, the best of the trials, as PNG bytes.
 
-Lives here: results in, bytes out. Not here: the results (`overfitting_signs`), other figures (`plots`).
+Lives here: results in, bytes out. Not here: the results (`signs`), other figures (`research.plots`).
 """
 
 from __future__ import annotations
 
 import textwrap
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 import polars as pl
 
-from hf_pipelines.research.overfitting_signs import GapTest
+from hf_pipelines.research.overfitting.sharpe import expected_maximum_sharpe
+from hf_pipelines.research.overfitting.signs import GapTest
 from hf_pipelines.research.plots import EQUITY_COLOUR, declutter, new_figure, png_of
 
 if TYPE_CHECKING:
@@ -156,6 +158,47 @@ def validation_curve_png(curve: pl.DataFrame, *, parameter: str, score: str) -> 
     axes.set_xlabel(parameter)
     axes.set_ylabel(_words(score))
     _finish(axes, "Validation curve: mean of the folds, lowest and highest shaded")
+    return png_of(figure)
+
+
+def best_of_trials_png(sharpes: Sequence[float], *, trials_variance: float, note: str = "") -> bytes:
+    """The best Sharpe ratio of the first n trials over n, beside what the best of n without skill is expected to show.
+
+    Parameters
+    ----------
+    sharpes : sequence of float
+        Annualised or not, in the order of the trials; NaN for one without a ratio.
+    trials_variance : float
+        Variance of the ratios without skill, in the same unit squared.
+    note : str
+        Above the figure.
+
+    Returns
+    -------
+    bytes
+        A PNG; the same values give the same bytes.
+
+    Raises
+    ------
+    ValueError
+        If there is no trial.
+    """
+    if not len(sharpes):
+        raise ValueError("`sharpes` must hold a trial, was empty.")
+    values = np.asarray(sharpes, dtype=np.float64)
+    n = np.arange(1, len(values) + 1)
+    best = np.fmax.accumulate(values)
+    figure = new_figure(width=8.0, height=3.6)
+    axes = figure.subplots()
+    axes.plot(n, values, ".", color=CHANCE_COLOUR, markersize=4, label="Each trial")
+    axes.step(n, best, where="post", color=TEST_COLOUR, linewidth=1.8, label="Best so far")
+    noise = np.atleast_1d(expected_maximum_sharpe(trials_variance, n))
+    axes.plot(n, noise, color=TRAIN_COLOUR, linewidth=1.4, linestyle="--", label="Expected of noise")
+    if len(values) >= LOGARITHMIC_SPAN:
+        axes.set_xscale("log")
+    axes.set_xlabel("Trials, in the order in which they were begun")
+    axes.set_ylabel("Sharpe ratio a year")
+    _finish(axes, note)
     return png_of(figure)
 
 

@@ -1,7 +1,7 @@
-"""Signs of overfitting: what the fits of `overfitting` say about a learner, in numbers and in words.
+"""Signs of overfitting: what the fits of `fits` say about a learner, in numbers and in words.
 
 Lives here: the test of the gap between training and test score, the two curves, how even scores are over folds. Not here: the fits
-(`overfitting`), pictures (`overfitting_plots`).
+(`fits`), pictures (`plots`).
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import numpy.typing as npt
 import polars as pl
 
 from hf_pipelines.research.metrics.direction import is_better_higher
-from hf_pipelines.research.overfitting import (
+from hf_pipelines.research.overfitting.fits import (
     CHOSEN,
     LEARNING,
     PERMUTED,

@@ -1,0 +1,54 @@
+"""Overfitting: what a result is worth after the search that found it.
+
+Lives here: fits that show what a learner makes of chance (`fits`) and what they say (`signs`), the Sharpe ratio beside the number of
+trials (`sharpe`), how many of these are independent (`independent_trials`), pictures (`plots`). Not here: which trials were made
+(`resources.trial_ledger`), scores of predictions and accounts (`metrics`).
+"""
+
+from hf_pipelines.research.overfitting.fits import (
+    CHOSEN,
+    LEARNING,
+    PERMUTED,
+    VALIDATION,
+    Diagnostics,
+    Overfitting,
+    default_score,
+    diagnose,
+    gaps_by_fold,
+    nearest_sessions,
+    score_predictions,
+    scores_of,
+)
+from hf_pipelines.research.overfitting.independent_trials import count_independent_trials
+from hf_pipelines.research.overfitting.sharpe import (
+    SharpeEstimate,
+    deflated_sharpe_ratio,
+    estimate_sharpe,
+    expected_maximum_sharpe,
+    minimum_track_record_length,
+    probabilistic_sharpe_ratio,
+    variance_of_trials,
+)
+
+__all__ = [
+    "CHOSEN",
+    "LEARNING",
+    "PERMUTED",
+    "VALIDATION",
+    "Diagnostics",
+    "Overfitting",
+    "SharpeEstimate",
+    "count_independent_trials",
+    "default_score",
+    "deflated_sharpe_ratio",
+    "diagnose",
+    "estimate_sharpe",
+    "expected_maximum_sharpe",
+    "gaps_by_fold",
+    "minimum_track_record_length",
+    "nearest_sessions",
+    "probabilistic_sharpe_ratio",
+    "score_predictions",
+    "scores_of",
+    "variance_of_trials",
+]
