@@ -93,6 +93,11 @@ def _parser() -> argparse.ArgumentParser:
     )
     commands = parser.add_subparsers(required=True, metavar="command")
 
+    init = commands.add_parser("init", help="make a project of your own, with a market and a strategy on the sample")
+    init.add_argument("name", help="of its folder and Python package, such as myfund")
+    init.add_argument("--into", metavar="PATH", help="another folder for it (default: NAME in the working folder)")
+    init.set_defaults(run=_init)
+
     demo = commands.add_parser("demo", help="run the whole pipeline on real bars and print the result")
     demo.add_argument("--full", action="store_true", help="four weekly models of each strategy instead of one or two")
     demo.set_defaults(run=_demo)
@@ -211,6 +216,21 @@ def _parser() -> argparse.ArgumentParser:
         stack.add_argument(f"--{name}-port", type=int, default=port, help=f"of 127.0.0.1 (default: {port})")
     stack.set_defaults(run=_stack)
     return parser
+
+
+def _init(options: argparse.Namespace) -> None:
+    from hf_pipelines.commands.scaffolding import make_project
+
+    folder = Path(options.into or options.name)
+    made = make_project(options.name, folder)
+    _print(
+        [
+            f"{options.name}: {len(made)} files in {folder.absolute()}. Next:",
+            f"  cd {folder}",
+            "  make demo    # or, in this environment: hfp demo",
+            "  make test",
+        ]
+    )
 
 
 def _demo(options: argparse.Namespace) -> None:

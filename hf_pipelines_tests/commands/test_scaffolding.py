@@ -1,0 +1,116 @@
+"""Projects of one's own: what `hfp init` writes is whole, sound, and the same deployment as this repository's."""
+
+import ast
+import os
+import subprocess
+import sys
+import tomllib
+from importlib.metadata import version
+from pathlib import Path
+
+import pytest
+
+from hf_pipelines.commands.cli import main
+from hf_pipelines.commands.scaffolding import make_project, project_files
+from hf_pipelines.resources.project import PACKAGE_ROOT, project_at
+
+REPOSITORY = PACKAGE_ROOT.parent
+
+
+@pytest.fixture
+def own(tmp_path) -> Path:
+    make_project("myfund", tmp_path / "myfund")
+    return tmp_path / "myfund"
+
+
+def test_init_writes_a_project_and_says_what_comes_next(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert main(["init", "myfund"]) == 0
+    said = capsys.readouterr().out
+    n_files = sum(each.is_file() for each in (tmp_path / "myfund").rglob("*"))
+    assert said.startswith(f"myfund: {n_files} files in {tmp_path / 'myfund'}. Next:\n  cd myfund\n  make demo")
+    assert main(["init", "myfund"]) == 1
+    assert "`name` must lead to a folder that is new or empty, was" in capsys.readouterr().err
+    assert main(["init", "other", "--into", str(tmp_path / "deep" / "place")]) == 0
+    assert (tmp_path / "deep" / "place" / "other" / "features.py").exists()
+
+
+@pytest.mark.parametrize(
+    "name", ["", "My Fund", "1fund", "my-fund", "../x", "class", "json", "hf_pipelines", "tests", "x" * 41, "a\n"]
+)
+def test_what_is_no_name_of_a_package_is_refused_and_nothing_written(tmp_path, name):
+    with pytest.raises(ValueError, match="`name` must be lower-case letters, digits and _"):
+        make_project(name, tmp_path / "there")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_disk_that_fills_up_leaves_nothing_that_looks_like_a_project(tmp_path, monkeypatch):
+    written = Path.write_text
+
+    def fill_up(self: Path, text: str, **options: object) -> int:
+        if self.name == "features.py":
+            raise OSError(28, "No space left on device")
+        return written(self, text, **options)
+
+    monkeypatch.setattr(Path, "write_text", fill_up)
+    with pytest.raises(OSError, match="No space left"):
+        make_project("myfund", tmp_path / "myfund")
+    assert not list(tmp_path.iterdir())
+
+
+def test_no_placeholder_is_left_and_every_file_is_what_its_name_says(own):
+    project = project_at(own)
+    assert (project.module, project.definitions, project.location) == ("myfund", "myfund.definitions", "myfund")
+    told = tomllib.loads((own / "pyproject.toml").read_text())
+    assert told["project"]["dependencies"] == [f"hf_pipelines>={version('hf_pipelines')}"]
+    for path, text in project_files("myfund"):
+        assert "@@" not in text and "__name__" not in str(path) and (own / path).read_text() == text
+        if path.suffix == ".py":
+            ast.parse(text)
+    pins = (own / "constraints.txt").read_text().splitlines()
+    assert f"polars=={version('polars')}" in pins
+    # Not the package itself, nor a build of one: neither could be found by its version.
+    assert not [each for each in pins if each.startswith("hf-pipelines") or "+" in each]
+
+
+def test_its_deployment_is_that_of_this_repository():
+    # Of this name: what differs is a difference in what is deployed.
+    texts = {str(path): text for path, text in project_files("hf_pipelines")}
+    for name in (
+        "dagster.yaml",
+        "workspace.yaml",
+        "docker-compose.yml",
+        ".env.example",
+        "deploy/workspace.yaml",
+        "deploy/create-mlflow-database.sql",
+    ):
+        assert texts[name] == (REPOSITORY / name).read_text(), name
+    # Its image lacks the two files that only the description of this package needs.
+    ours = (REPOSITORY / "Dockerfile").read_text()
+    assert texts["Dockerfile"] == ours.replace(" README.md LICENSE", "")
+
+
+def test_its_own_tests_pass_and_dagster_loads_it_with_the_asset_that_is_added(own):
+    definitions = own / "myfund" / "definitions.py"
+    definitions.write_text(
+        definitions.read_text().replace(
+            "    return build_defs(Path(__file__))\n",
+            "    return build_defs(Path(__file__), dg.Definitions(assets=[my_report]))\n\n\n@dg.asset\ndef my_report() -> None:\n"
+            '    """A report of our own."""\n',
+        )
+    )
+    kept = {name: text for name, text in os.environ.items() if not name.startswith(("HF_", "DAGSTER_"))}
+    env = {**kept, "PYTHONPATH": str(REPOSITORY), "PYTHONWARNINGS": "ignore"}
+
+    def run(*command: str, cwd: Path = own) -> str:
+        done = subprocess.run([sys.executable, *command], cwd=cwd, env=env, capture_output=True, text=True)
+        assert done.returncode == 0, f"{done.stdout}{done.stderr}"
+        return done.stdout
+
+    assert "1 passed" in run("-m", "pytest", "-q", "-p", "no:cacheprovider")
+    # From a folder in it: the project is found upwards, its package imported, and the data lie in it.
+    program = "from hf_pipelines.commands.runs import Pipeline; p = Pipeline.open(); print(p.assets()); print(p.store.objects.uri)"
+    shown = run("-c", program, cwd=own / "tests")
+    for asset in ("my_report", "sample_tech/features/own", "first_ranking/signals"):
+        assert f"'{asset}'" in shown
+    assert shown.splitlines()[-1] == str(own / "data" / "storage")
