@@ -32,6 +32,7 @@ from hf_pipelines.research.learners import (
     predict_frame,
     report_fit,
 )
+from hf_pipelines.research.learners.fit_faults import placed
 from hf_pipelines.research.learners.learner import NO_PROGRESS, BatchedRows
 from hf_pipelines.research.matrix import feature_names
 from hf_pipelines.research.metrics import class_codes
@@ -47,6 +48,9 @@ from hf_pipelines.research.validation_rows import VALIDATION_SHARE, cut_validati
 from hf_pipelines.research.weights import WEIGHED_COLUMNS, Weightings, sample_weights
 
 _AnyRows = TypeVar("_AnyRows", TrainingRows, BatchedRows)
+
+# What helps where the memory of one fold would suffice.
+FEWER_AT_A_TIME = "Or fit one fold at a time: HF_FOLDS_AT_A_TIME=1."
 
 
 @dataclass(frozen=True)
@@ -141,7 +145,8 @@ def cross_validate(
     Raises
     ------
     ValueError
-        If learner and target do not fit, or training rows of a fold lack a class or have one value alone.
+        If learner and target do not fit, or training rows of a fold lack a class or have one value alone; a `FitError`, which names
+        the fold and the part, if a fold cannot be fitted or predicted.
     """
     rows_of_all = labels_of(matrix)
     task = _check_task(learner, target, rows_of_all)
@@ -153,11 +158,13 @@ def cross_validate(
 
     def run(fold: _Fold) -> tuple[pl.DataFrame, dict[str, object]]:
         weight = sample_weights(labels[fold.train], weightings=weightings, target=target)
-        setup = Setup(task, seed=seed, progress=progress(fold.place) if progress else NO_PROGRESS)
-        of_fold = replace(rows.take(fold.train), weight=weight)
-        pipeline = _fit(learner, of_fold, setup, place=fold.place, target=target, validation_share=validation_share)
-        report = report_fit(pipeline, features_of(matrix))
-        return _predict_fold(pipeline, matrix, fold=fold, target=target, missing=missing), report
+        progress_of_fold = progress(fold.place) if progress else NO_PROGRESS
+        setup = Setup(task, seed=seed, progress=progress_of_fold, classes=tuple(target.classes))
+        with placed(fold.place, f"learner {learner.name}", when_out_of_memory=FEWER_AT_A_TIME if n_jobs > 1 else ""):
+            of_fold = replace(rows.take(fold.train), weight=weight)
+            pipeline = _fit(learner, of_fold, setup, place=fold.place, target=target, validation_share=validation_share)
+            report = report_fit(pipeline, features_of(matrix))
+            return _predict_fold(pipeline, matrix, fold=fold, target=target, missing=missing), report
 
     with one_blas_thread():
         done = list(side_by_side([partial(run, fold) for fold in folds], n_jobs=n_jobs))
@@ -221,8 +228,9 @@ def fit_final(
     task = _check_task(learner, target, labels_of(matrix))
     rows = _training_rows(matrix)
     _check_labels({"the matrix": rows.y}, target)
-    setup = Setup(task, seed=seed, n_threads=n_threads, progress=progress)
-    return _fit(learner, rows, setup, place="the matrix", target=target, validation_share=validation_share)
+    setup = Setup(task, seed=seed, n_threads=n_threads, progress=progress, classes=tuple(target.classes))
+    with placed("the matrix", f"learner {learner.name}"):
+        return _fit(learner, rows, setup, place="the matrix", target=target, validation_share=validation_share)
 
 
 def feature_importances(pipeline: Pipeline, names: Sequence[str]) -> dict[str, float]:

@@ -16,12 +16,29 @@ def side_by_side(tasks: Iterable[Callable[[], Made]], *, n_jobs: int) -> Iterato
 
     Raises
     ------
-    ValueError
-        As the first call that raises it, as if it had been called alone: without joblib's text of the thread.
+    Exception
+        As the first call that raises it, as if it had been called alone: with its own cause, without joblib's text of the thread.
     """
     from joblib import Parallel, delayed
 
     try:
-        yield from Parallel(n_jobs=n_jobs, prefer="threads", return_as="generator")(delayed(task)() for task in tasks)
-    except ValueError as e:
-        raise e from None
+        yield from Parallel(n_jobs=n_jobs, prefer="threads", return_as="generator")(
+            delayed(_carrying)(task) for task in tasks
+        )
+    except _CarriedError as e:
+        raise e.error from e.error.__cause__
+
+
+class _CarriedError(Exception):
+    """What a call raised: joblib puts a text in the place of the cause of what it hands on."""
+
+    def __init__(self, error: Exception) -> None:
+        super().__init__(error)
+        self.error = error
+
+
+def _carrying(task: Callable[[], Made]) -> Made:
+    try:
+        return task()
+    except Exception as e:
+        raise _CarriedError(e) from e

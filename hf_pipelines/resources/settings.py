@@ -28,6 +28,7 @@ clear text (object stores read their own AWS_* variables).
 | HF_MAX_TABLE_MB | 1000 | and undecoded if its table would take more than this in memory |
 | HF_MAX_OBJECT_MB | 4000 | both of a stored object that is read back, and of a table of source `lean` |
 | HF_MAX_ROWS, HF_MAX_COLUMNS | 50000000, 4000 | of any table |
+| HF_FOLDS_AT_A_TIME | 2 | folds of a cross-validation that are fitted at a time, one thread each; 1 takes less memory |
 | HF_READER_MEMORY_MB | 6000 | what the process that reads files of others may take |
 | DAGSTER_HOME | `<HF_DATA_DIR>/dagster_home` | folder of the Dagster instance |
 | AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_SESSION_TOKEN | none | keys of the object store |
@@ -199,6 +200,11 @@ def reader_memory_bytes() -> int:
     return _whole_number("HF_READER_MEMORY_MB", 6000, least=500) * 1_000_000
 
 
+def folds_at_a_time() -> int:
+    """Folds that are fitted side by side, one thread each; the results are the same for any number."""
+    return _whole_number("HF_FOLDS_AT_A_TIME", 2, least=1, most=1_000)
+
+
 def _whole_number(name: str, default: int, *, least: int, most: int = 1_000_000_000) -> int:
     text = os.environ.get(name) or str(default)
     # Digits of ASCII alone: Python reads those of other scripts too.
@@ -308,6 +314,7 @@ NUMBERS = (
     max_rows,
     max_columns,
     reader_memory_bytes,
+    folds_at_a_time,
 )
 
 

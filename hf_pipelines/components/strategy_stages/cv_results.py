@@ -35,10 +35,7 @@ from hf_pipelines.research.splitters import SPLITTERS, build_splitter
 from hf_pipelines.research.targets import Target, neutral_value
 from hf_pipelines.resources.parquet_io_manager import Loaded
 from hf_pipelines.resources.partition_codec import Content
-
-# Folds run side by side, one thread each, and so does the final fit: on a quiet machine that is as fast, on a busy
-# one two threads that wait for each other were 14 times slower.
-FOLDS_AT_A_TIME = 2
+from hf_pipelines.resources.settings import folds_at_a_time
 
 
 def cv_results(plan: StrategyPlan) -> Stage:
@@ -46,6 +43,9 @@ def cv_results(plan: StrategyPlan) -> Stage:
     matrix = StageInput("training_matrix", plan.asset("training_matrix"), guards=("replay",))
 
     def compute(run: StageRun, inputs: Mapping[str, Loaded], key: str) -> tuple[Content, Mapping[str, Any]]:
+        # Folds run side by side, one thread each, and so does the final fit: on a quiet machine that is as fast, on a busy
+        # one two threads that wait for each other were 14 times slower.
+        n_jobs = folds_at_a_time()
         began = perf_counter()
         train, splitter = single(inputs["training_matrix"], key).frame, plan.splitter.build()
         result = cross_validate(
@@ -55,12 +55,12 @@ def cv_results(plan: StrategyPlan) -> Stage:
             target=plan.target,
             weightings=plan.training.weightings,
             seed=plan.learner.seed,
-            n_jobs=FOLDS_AT_A_TIME,
+            n_jobs=n_jobs,
             missing=plan.training.missing,
             validation_share=plan.learner.validation_share,
         )
         fit_s = perf_counter() - began
-        diagnosed = diagnose_week(plan, run, train, result.fold_metrics, n_jobs=FOLDS_AT_A_TIME)
+        diagnosed = diagnose_week(plan, run, train, result.fold_metrics, n_jobs=n_jobs)
         began_scores = perf_counter()
         table = tabulate_scores(
             replace(result, fold_metrics=diagnosed.fold_metrics),

@@ -74,12 +74,16 @@ class Setup:
         Threads of one fit; the result does not depend on it.
     progress : Progress
         For fits of many steps.
+    classes : tuple of str
+        Names of the classes by their codes, each of which must have a training row. Empty of a regression, and where they are not
+        known.
     """
 
     task: Task
     seed: int = 0
     n_threads: int = 1
     progress: Progress = NO_PROGRESS
+    classes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hf_pipelines.research.learners.archive import pack, unpack
+from hf_pipelines.research.learners.fit_faults import placed
 from hf_pipelines.research.learners.learner import Learner, ModelFormat, Rows, Setup, TrainingRows
 from hf_pipelines.research.params import Listing, Nested, Number, Param
 from hf_pipelines.research.validation_rows import VALIDATION_SHARE, cut_validation
@@ -83,12 +84,17 @@ class Members:
 
     def fit_members(self, rows: TrainingRows, validation: TrainingRows | None) -> None:
         """Fit every member on the same rows."""
-        for each in self.members:
-            each.fit(rows, validation)
+        for at, each in enumerate(self.members):
+            with placed(_place(at, each)):
+                each.fit(rows, validation)
 
     def ask_members(self, rows: Rows, wanted: npt.NDArray[np.bool_]) -> Floats:
         """What members give for the rows `wanted`: (n_wanted, n_members, n_columns), a column for a return, or one a class."""
-        return np.stack([_answer(each, rows, wanted) for each in self.members], axis=1)
+        found = []
+        for at, each in enumerate(self.members):
+            with placed(_place(at, each)):
+                found.append(_answer(each, rows, wanted))
+        return np.stack(found, axis=1)
 
     def predict(self, rows: Rows, wanted: npt.NDArray[np.bool_]) -> Floats:
         """Numbers of a regression."""
@@ -108,7 +114,7 @@ def out_of_fold(
     rows: TrainingRows,
     folds: Iterable[tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]],
     *,
-    n_classes: int,
+    classes: Sequence[str],
 ) -> tuple[npt.NDArray[np.int64], Floats]:
     """What members predict of rows that they were not fitted on; never of those that they were.
 
@@ -119,8 +125,8 @@ def out_of_fold(
     rows : TrainingRows
     folds : iterable of (train, test)
         Row numbers; purged, of `rows`.
-    n_classes : int
-        0 for a regression.
+    classes : sequence of str
+        From `classes_of`.
 
     Returns
     -------
@@ -133,18 +139,19 @@ def out_of_fold(
     ValueError
         If the rows of a fold lack a class, or no row is predicted by all members.
     """
-    answers = np.full((len(rows), len(members), max(n_classes, 1)), np.nan)
+    answers = np.full((len(rows), len(members), max(len(classes), 1)), np.nan)
     for number, (train, test) in enumerate(folds):
-        part = rows.take(train)
-        if lacking := sorted({*range(n_classes)} - {*part.y.astype(int).tolist()}):
-            raise ValueError(
-                f"`n_splits` must leave every class to train on, was without the class of code {lacking[0]} in inner fold {number}; "
-                "take fewer folds, or more weeks of training."
-            )
-        wanted = np.zeros(len(rows), dtype=bool)
-        wanted[test] = True
-        for at, member in enumerate(members):
-            answers[wanted, at] = _answer(fitted_apart(member.unfitted(), part), rows, wanted)
+        with placed(f"inner fold {number}"):
+            part = rows.take(train)
+            if lacking := [name for code, name in enumerate(classes) if code not in part.y]:
+                raise ValueError(
+                    f"`n_splits` must leave every class to train on, was without {lacking}; take fewer folds, or more weeks of training."
+                )
+            wanted = np.zeros(len(rows), dtype=bool)
+            wanted[test] = True
+            for at, member in enumerate(members):
+                with placed(_place(at, member)):
+                    answers[wanted, at] = _answer(fitted_apart(member.unfitted(), part), rows, wanted)
     tested = np.flatnonzero(np.isfinite(answers).all(axis=(1, 2)))
     if not len(tested):
         raise ValueError(
@@ -161,9 +168,11 @@ def fitted_apart(pipeline: Any, rows: TrainingRows) -> Any:
     return pipeline.fit(rows.take(fit), rows.take(validation))
 
 
-def n_classes_of(rows: TrainingRows, setup: Setup) -> int:
-    """Classes of training rows; 0 of a regression."""
-    return len(np.unique(rows.y)) if setup.task == "classification" else 0
+def classes_of(rows: TrainingRows, setup: Setup) -> tuple[str, ...]:
+    """Names of the classes of training rows, their codes where there are none; empty of a regression."""
+    if setup.task == "regression":
+        return ()
+    return setup.classes or tuple(f"code {code:g}" for code in np.unique(rows.y))
 
 
 def losses(answers: Floats, y: Floats) -> Floats:
@@ -283,6 +292,10 @@ def _answer(pipeline: Any, rows: Rows, wanted: npt.NDArray[np.bool_]) -> Floats:
     if predicted.probability is not None:
         return np.asarray(predicted.probability, dtype=np.float64)
     return np.asarray(predicted.point, dtype=np.float64)[:, None]
+
+
+def _place(at: int, member: Any) -> str:
+    return f"members.{at} ({member.choice.name})"
 
 
 def _file_name(at: int, member: Any) -> str:

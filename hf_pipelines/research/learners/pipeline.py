@@ -14,6 +14,7 @@ import numpy as np
 
 from hf_pipelines.research.learners.archive import pack, unpack
 from hf_pipelines.research.learners.choice import LearnerChoice
+from hf_pipelines.research.learners.fit_faults import placed
 from hf_pipelines.research.learners.learner import (
     BatchedRows,
     Estimator,
@@ -23,7 +24,7 @@ from hf_pipelines.research.learners.learner import (
     ask_learner,
     fit_learner,
 )
-from hf_pipelines.research.learners.preprocessing import apply_step, fit_step
+from hf_pipelines.research.learners.preprocessing import Step, apply_step, fit_step
 
 # Seeds are whole numbers below this.
 _SEEDS = 2**31
@@ -91,14 +92,16 @@ class Pipeline:
         Raises
         ------
         ValueError
-            If no row has a weight, or a part cannot be fitted.
+            If no row has a weight, no row of a class has one, or a part cannot be fitted.
         """
         rows = _weighted(rows, "training")
+        _check_classes(rows, self.setup.classes)
         validation = None if validation is None else _weighted(validation, "validation")
-        for step, transformer in zip(self.choice.steps, self.steps, strict=True):
-            fit_step(step, transformer, rows)
-            rows = apply_step(step, transformer, rows)
-            validation = None if validation is None else apply_step(step, transformer, validation)
+        for place, step, transformer in self._placed_steps():
+            with placed(place):
+                fit_step(step, transformer, rows)
+                rows = apply_step(step, transformer, rows)
+                validation = None if validation is None else apply_step(step, transformer, validation)
         fit_learner(self.choice.entry, self.estimator, rows, validation)
         if self.calibrator is not None:
             if validation is None:
@@ -106,7 +109,8 @@ class Pipeline:
                     "`validation` must be given for a learner with a calibration, was None; cut it from the training rows."
                 )
             probability = self._ask("predict_proba", validation, np.ones(len(validation), dtype=bool))
-            self.calibrator.fit(probability, validation.y, validation.weight)
+            with placed("calibration"):
+                self.calibrator.fit(probability, validation.y, validation.weight)
         return self
 
     def fit_batches(self, rows: BatchedRows, validation: BatchedRows | None = None) -> Pipeline:
@@ -135,8 +139,9 @@ class Pipeline:
             Rows that are answered for; the others are history. Default: all.
         """
         wanted = np.ones(len(rows), dtype=bool) if wanted is None else wanted
-        for step, transformer in zip(self.choice.steps, self.steps, strict=True):
-            rows = apply_step(step, transformer, rows)
+        for place, step, transformer in self._placed_steps():
+            with placed(place):
+                rows = apply_step(step, transformer, rows)
         outputs = self.choice.outputs(self.setup.task)
         found: dict[str, np.ndarray] = {}
         if "classes" in outputs:
@@ -229,6 +234,13 @@ class Pipeline:
         calibrator = self.choice.calibrator
         calibrations = [f"calibration.{calibrator.format.extension}"] if calibrator else []
         return [f"learner.{self.choice.entry.format.extension}", *steps, *calibrations]
+
+    def _placed_steps(self) -> list[tuple[str, Step, Estimator]]:
+        """Steps with their places in the YAML."""
+        return [
+            (f"preprocessing.{at} ({step.name})", step, transformer)
+            for at, (step, transformer) in enumerate(zip(self.choice.steps, self.steps, strict=True))
+        ]
 
     def _ask(self, method: str, rows: Rows, wanted: np.ndarray) -> np.ndarray:
         return ask_learner(self.choice.entry, self.estimator, method, rows, wanted)
@@ -324,3 +336,12 @@ def _weighted(rows: _AnyRows, which: str) -> _AnyRows:
     if not is_weighted.any():
         raise ValueError(f"`weight` must be above zero in at least one {which} row, was in none of {len(rows)}.")
     return rows if is_weighted.all() else rows.take(is_weighted)
+
+
+def _check_classes(rows: TrainingRows, classes: Sequence[str]) -> None:
+    there = set(rows.y.astype(int).tolist()) if classes else set()
+    if lacking := [name for code, name in enumerate(classes) if code not in there]:
+        raise ValueError(
+            f"`target` must give training rows of every class a weight above zero, was without {lacking} in {len(rows)} rows; bring its "
+            "thresholds closer to the returns, or train on more weeks."
+        )

@@ -14,14 +14,15 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from hf_pipelines.research.learners.fit_faults import placed
 from hf_pipelines.research.learners.learner import Rows, TrainingRows
 from hf_pipelines.research.learners.members import (
     N_SPLITS,
     Floats,
     Members,
+    classes_of,
     ensemble,
     fitted_apart,
-    n_classes_of,
     out_of_fold,
     shared_importances,
     with_answers,
@@ -72,8 +73,9 @@ class Stacking(Members):
 
     def fit(self, rows: TrainingRows, validation: TrainingRows | None) -> Stacking:
         """Fit the final learner on what the members predict of the other folds, and the members on all rows."""
-        tested, answers = out_of_fold(self.members, rows, self.folds(rows), n_classes=n_classes_of(rows, self.setup))
-        fitted_apart(self.final, with_answers(rows.take(tested), answers))
+        tested, answers = out_of_fold(self.members, rows, self.folds(rows), classes=classes_of(rows, self.setup))
+        with placed(f"final ({self.final.choice.name})"):
+            fitted_apart(self.final, with_answers(rows.take(tested), answers))
         low, high = answers.min(axis=0), answers.max(axis=0)
         self.low, self.high = low - (high - low), high + (high - low)
         self.fit_members(rows, validation)
@@ -87,7 +89,8 @@ class Stacking(Members):
         if is_known.any():
             held = np.clip(answers[is_known], self.low, self.high)
             asked = with_answers(rows.take(np.flatnonzero(wanted)[is_known]), held)
-            found = self.final.predict(asked)
+            with placed(f"final ({self.final.choice.name})"):
+                found = self.final.predict(asked)
             combined[is_known] = found.point[:, None] if found.probability is None else found.probability
         return combined
 

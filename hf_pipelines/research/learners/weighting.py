@@ -23,9 +23,9 @@ from hf_pipelines.research.learners.members import (
     Floats,
     Members,
     by_session,
+    classes_of,
     ensemble,
     losses,
-    n_classes_of,
     out_of_fold,
     shared_importances,
     weighted_mean,
@@ -110,7 +110,7 @@ class DynamicWeighting(Members):
         n_splits, n_sessions = self.params["n_splits"], rows.keys["session"].n_unique()
         splitter = PurgedWalkForward(n_splits=n_splits, test_sessions=max(n_sessions // (2 * n_splits), 1))
         folds = splitter.split(rows.keys)
-        numbers, answers = out_of_fold(self.members, rows, folds, n_classes=n_classes_of(rows, self.setup))
+        numbers, answers = out_of_fold(self.members, rows, folds, classes=classes_of(rows, self.setup))
         tested = rows.take(numbers)
         return tested, losses(answers, tested.y)
 

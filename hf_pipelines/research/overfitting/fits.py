@@ -25,6 +25,7 @@ from hf_pipelines.research.cross_validation import cross_validate
 from hf_pipelines.research.fan_out import side_by_side
 from hf_pipelines.research.label_permutation import permute_labels
 from hf_pipelines.research.learners import LearnerChoice
+from hf_pipelines.research.learners.fit_faults import FitError
 from hf_pipelines.research.metrics import classification_metrics, mean_information_coefficient, regression_metrics
 from hf_pipelines.research.metrics.direction import is_better_higher
 from hf_pipelines.research.splitters.past_blocks import SessionTimes
@@ -329,7 +330,11 @@ def _permuted(
         rng = np.random.default_rng([seed, number, fold.number])
         y, target = permute_labels(run.matrix, fold.train, times=times, rng=rng)
         matrix = run.matrix.with_columns(y=pl.Series(y), target=pl.Series(target))
-        return run.rows(PERMUTED, number, [fold], learner, matrix=matrix)
+        try:
+            return run.rows(PERMUTED, number, [fold], learner, matrix=matrix)
+        except FitError as e:
+            # Alone it was fold 0.
+            raise e.with_places(f"fold {fold.number}", f"permutation {number}", *e.places[1:]) from e.__cause__
 
     tasks = [partial(fit, number, fold) for number in range(n) for fold in folds]
     yield from side_by_side(tasks, n_jobs=n_jobs)

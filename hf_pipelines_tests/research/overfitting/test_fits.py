@@ -275,7 +275,7 @@ def test_diagnose_point_that_a_fold_cannot_be_fitted_with_is_named():
     greedy = choose_learner("nearest_neighbours", {"n_neighbors": 100_000})
     asked = Diagnostics("mse", parameter="n_neighbors", candidates=((100_000, greedy),), chosen_value=5)
     with pytest.raises(
-        ValueError, match="`diagnostics.validation_curve` must .* was 100000: `n_neighbors` must be at most"
+        ValueError, match="`diagnostics.validation_curve` must .* was 100000: fold .*: `n_neighbors` must be at most"
     ):
         diagnosed(matrix, asked, learner=choose_learner("nearest_neighbours", {"n_neighbors": 5}))
 
