@@ -124,6 +124,7 @@ class Pipeline:
         self.choice.check_batches()
         assert self.choice.entry.fit_batches is not None
         rows = _weighted(rows, "training")
+        _check_classes(rows, self.setup.classes)
         validation = None if validation is None else _weighted(validation, "validation")
         self.choice.entry.fit_batches(self.estimator, rows, validation)
         return self
@@ -338,7 +339,7 @@ def _weighted(rows: _AnyRows, which: str) -> _AnyRows:
     return rows if is_weighted.all() else rows.take(is_weighted)
 
 
-def _check_classes(rows: TrainingRows, classes: Sequence[str]) -> None:
+def _check_classes(rows: TrainingRows | BatchedRows, classes: Sequence[str]) -> None:
     there = set(rows.y.astype(int).tolist()) if classes else set()
     if lacking := [name for code, name in enumerate(classes) if code not in there]:
         raise ValueError(
