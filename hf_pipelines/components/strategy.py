@@ -187,6 +187,7 @@ class Strategy(dg.Component, dg.Model, dg.Resolvable):
                 f"`quantiles` of learner {self.learner.type!r} must be left out for classes, was given with target "
                 f"{self.target.type!r}; take a target of a return."
             )
+        learner.require_target(self.target.build())
         self._require_horizons(learner.horizons(task))
         self._require_direction()
         self._require_columns(learner)

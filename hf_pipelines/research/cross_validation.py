@@ -114,8 +114,8 @@ def cross_validate(
     """Fit and test a learner fold by fold.
 
     Folds run side by side on `n_jobs` threads and each fit uses one thread, so a loaded machine slows it down
-    no more than its share; the result is the same for any `n_jobs`. A caller's `joblib.parallel_config` is
-    respected.
+    no more than its share; of a learner whose fit is many small ones, folds come one after the other and these run side by side.
+    The result is the same for any `n_jobs`. A caller's `joblib.parallel_config` is respected.
 
     Parameters
     ----------
@@ -155,11 +155,12 @@ def cross_validate(
     _check_labels({fold.place: y[fold.train] for fold in folds}, target)
     rows = _training_rows(matrix)
     labels = rows_of_all.select(name for name in WEIGHED_COLUMNS if name in rows_of_all.columns)
+    n_at_a_time, n_threads = (1, n_jobs) if learner.is_divided else (n_jobs, 1)
 
     def run(fold: _Fold) -> tuple[pl.DataFrame, dict[str, object]]:
         weight = sample_weights(labels[fold.train], weightings=weightings, target=target)
         progress_of_fold = progress(fold.place) if progress else NO_PROGRESS
-        setup = Setup(task, seed=seed, progress=progress_of_fold, classes=tuple(target.classes))
+        setup = Setup(task, seed=seed, n_threads=n_threads, progress=progress_of_fold, classes=tuple(target.classes))
         with placed(fold.place, f"learner {learner.name}", when_out_of_memory=FEWER_AT_A_TIME if n_jobs > 1 else ""):
             of_fold = replace(rows.take(fold.train), weight=weight)
             pipeline = _fit(learner, of_fold, setup, place=fold.place, target=target, validation_share=validation_share)
@@ -167,7 +168,7 @@ def cross_validate(
             return _predict_fold(pipeline, matrix, fold=fold, target=target, missing=missing), report
 
     with one_blas_thread():
-        done = list(side_by_side([partial(run, fold) for fold in folds], n_jobs=n_jobs))
+        done = list(side_by_side([partial(run, fold) for fold in folds], n_jobs=n_at_a_time))
     results = [predicted for predicted, _ in done]
     unpredicted = _count_unpredicted(folds, results, learner=learner)
     predictions = pl.concat(results)
@@ -399,6 +400,7 @@ def _check_task(learner: LearnerChoice, target: Target, matrix: pl.DataFrame) ->
         raise ValueError(
             f"`learner` must be for {task} with target {target.name!r}, was {learner.name!r}; use {fitting}."
         )
+    learner.require_target(target)
     labelled = matrix[HORIZON].unique().sort().to_list() if HORIZON in matrix.columns else []
     if lacking := sorted(set(labelled) - set(learner.horizons(task))):
         raise ValueError(

@@ -24,6 +24,7 @@ SIZES = {
     "random_forest": {"n_estimators": 3, "min_samples_leaf": 5},
     "ridge": {},
     "quantile": {"quantiles": [0.5]},
+    "arima": {"feature": "feature_0", "history_bars": 5, "minimum_bars": 20, "order": [1, 0]},
 }
 # State in arrays, in an archive each.
 STEPS = {"quantile": ["winsorising", "imputation", "quantile_scaling", {"type": "k_best", "params": {"k": 4}}, "pca"]}

@@ -39,6 +39,7 @@ from hf_pipelines.resources.footer import FITTED_MODEL
 from hf_pipelines.resources.holdout import FINAL_REFIT_TAG
 from hf_pipelines.resources.parquet_io_manager import Loaded
 from hf_pipelines.resources.partition_codec import Content, Stored
+from hf_pipelines.resources.settings import folds_at_a_time
 
 
 def fitted_model(plan: StrategyPlan) -> Stage:
@@ -63,7 +64,7 @@ def fitted_model(plan: StrategyPlan) -> Stage:
             learner=learner,
             target=plan.target,
             seed=plan.learner.seed,
-            n_threads=1,
+            n_threads=folds_at_a_time() if learner.is_divided else 1,
             validation_share=plan.learner.validation_share,
         )
         names = feature_names(train)

@@ -320,6 +320,8 @@ def _family(
 
 
 FEATURES = (
+    *_family(momentum, ("return_1", "close / close[1 bar ago] - 1"),
+             bars=2, source="the return of one bar, for learners of time series"),
     *(each for n in (5, 20, 60, 120) for each in _family(
         momentum, (f"momentum_{n}", f"close / close[{n} bars ago] - 1"),
         bars=n + 1, source="Jegadeesh & Titman (1993)")),

@@ -15,6 +15,7 @@ from hf_pipelines.research.learners.learner import Learner, Output, Task
 from hf_pipelines.research.learners.preprocessing import PREPROCESSING, Step
 from hf_pipelines.research.learners.registry import ALIASES, LEARNERS
 from hf_pipelines.research.params import Param, complete_params
+from hf_pipelines.research.targets import Target
 
 # Learners inside of learners: a vote of stacks of pipelines is three.
 MAX_DEPTH = 5
@@ -106,6 +107,35 @@ class LearnerChoice:
     def takes_weights(self) -> bool:
         """Whether it, and all learners inside of it, read sample weights."""
         return self.entry.takes_weights and all(each.takes_weights for each in self.nested)
+
+    @property
+    def is_divided(self) -> bool:
+        """Whether a fit, or that of a learner inside of it, is many small ones that threads divide among them."""
+        return self.entry.is_divided or any(each.is_divided for each in self.nested)
+
+    def require_target(self, target: Target) -> None:
+        """Refuse a target that it, or a learner inside of it, does not stand for, and steps that change units before one.
+
+        Raises
+        ------
+        ValueError
+        """
+        own = self.entry.require_target
+        if own is not None:
+            own(self.params, target)
+        # Filled values are in the units of the others.
+        if (steps := [step.name for step in self.steps if not step.fills_missing]) and (name := self._of_units()):
+            raise ValueError(
+                f"`preprocessing` of learner {self.name!r} must keep the units of the features for {name!r}, whose predictions are in "
+                f"those of its feature, was with {', '.join(steps[:5])}; leave it out, or give it to the learners beside {name!r}."
+            )
+        for each in self.nested:
+            each.require_target(target)
+
+    def _of_units(self) -> str | None:
+        """The first learner, itself or inside of it, that does not learn from labels what a prediction means."""
+        own = self.name if self.entry.require_target is not None else None
+        return own or next((name for each in self.nested if (name := each._of_units())), None)
 
     @property
     def history_bars(self) -> int:

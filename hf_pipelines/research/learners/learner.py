@@ -15,6 +15,7 @@ import numpy as np
 import polars as pl
 
 from hf_pipelines.research.params import Param
+from hf_pipelines.research.targets.target import Target
 
 # A scikit-learn estimator: fit, predict, get_params, and predict_proba for a classifier. scikit-learn has no types. Of a
 # keyed learner: `fit(rows, validation)`, `predict(rows, wanted)` and, for classes, `classes_` and `predict_proba(rows,
@@ -254,8 +255,8 @@ class Learner:
         It reads the symbol or the time: its estimator gets `Rows` instead of an array. `predict(rows, wanted)` answers
         for the rows of the mask `wanted` alone, in their order; the others are history.
     history_bars : callable, optional
-        `params -> n` of a learner of sequences: a prediction reads exactly the row and the n bars before it, never across a
-        gap; NaN where there are fewer.
+        `params -> n` of a learner of sequences: a prediction reads exactly the row and the n bars before it; NaN where it knows
+        too few of them.
     handles_missing : bool
         `fit` and `predict` take unknown features (NaN). Of a learner that holds others: those decide.
     needs_validation : bool
@@ -264,6 +265,11 @@ class Learner:
         `fit` reads the sample weights.
     judges_members : bool
         It learns from what the learners inside of it predict of rows that they were not fitted on.
+    is_divided : bool
+        A fit is many small ones, which `n_threads` divide among them: folds come one after the other then.
+    require_target : callable, optional
+        `(params, target)` raises ValueError for a target that its predictions do not stand for. It does not learn from labels
+        what a prediction means, so its features must keep their units.
     importances : callable, optional
         `(fitted estimator, names of its columns) -> size by name`: how much it uses each.
     report : callable, optional
@@ -287,6 +293,8 @@ class Learner:
     needs_validation: bool = False
     takes_weights: bool = True
     judges_members: bool = False
+    is_divided: bool = False
+    require_target: Callable[[Mapping[str, Any], Target], None] | None = None
     importances: Callable[[Estimator, Sequence[str]], Mapping[str, float]] | None = None
     report: Callable[[Estimator], Mapping[str, Any]] | None = None
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from hf_pipelines.research.learners.arima import ARIMA
 from hf_pipelines.research.learners.baseline_learners import LAST_VALUE, MAJORITY, MEAN, MOMENTUM_SIGN, RANDOM
 from hf_pipelines.research.learners.boosters import XGBOOST, XGBOOST_EARLY_STOPPING
 from hf_pipelines.research.learners.catboost_trees import CATBOOST
@@ -57,6 +58,7 @@ LEARNERS: dict[str, Learner] = {
         LAST_VALUE,
         MOMENTUM_SIGN,
         RANDOM,
+        ARIMA,
         VOTING,
         STACKING,
         BLENDING,

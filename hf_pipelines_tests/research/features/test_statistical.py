@@ -33,6 +33,7 @@ def _from_returns(returns: list[float]) -> list[float]:
 @pytest.mark.parametrize(
     ("name", "close", "expected"),
     [
+        pytest.param("return_1", [100.0, 110.0], 0.1, id="return_1"),
         pytest.param("momentum_5", [100.0] * 5 + [110.0], 0.1, id="momentum_5"),
         pytest.param("momentum_120", [100.0] + [1.0] * 119 + [150.0], 0.5, id="momentum_120"),
         # 252 bars ago 100, 21 bars ago 130, whatever came after.
@@ -122,6 +123,7 @@ def _fractional(close: pd.Series) -> float:
 
 
 INDEPENDENT: dict[str, Callable[[pd.Series], float]] = {
+    "return_1": lambda c: c.pct_change().iloc[-1],
     **{f"momentum_{n}": lambda c, n=n: c.pct_change(n).iloc[-1] for n in (5, 20, 60, 120)},
     "momentum_252_21": lambda c: c.shift(21).pct_change(231, fill_method=None).iloc[-1],
     "mean_reversion_10": lambda c: -stats.zscore(c.to_numpy())[-1],
