@@ -21,6 +21,7 @@ from hf_pipelines.resources.parquet_io_manager import (
     GUARDS_KEY,
     HOLDOUT_KEY,
     OPTIONAL_KEY,
+    WHOLE_KEY,
     Loaded,
 )
 from hf_pipelines.resources.partition_codec import Content
@@ -69,6 +70,8 @@ class StageInput:
     offsets_a_week : int
         Dagster counts a window in partitions of the reader: 1 for a weekly one, 7 for a daily one. Where Saturdays and
         holidays have no partition a daily reader then gets a few weeks more than it needs.
+    whole_columns : tuple of str
+        If some are named, only they are in memory, and all others are read in batches.
     guard : HoldoutGuard or None
         Keeps the reader out of a strategy's hold-out; set by `kept_out`.
     """
@@ -82,6 +85,7 @@ class StageInput:
     fails_alone: bool = False
     is_by_session: bool = True
     offsets_a_week: int = 1
+    whole_columns: tuple[str, ...] = ()
     guard: HoldoutGuard | None = None
 
     def asset_in(self) -> dg.AssetIn:
@@ -97,6 +101,7 @@ class StageInput:
                 GUARDS_KEY: list(self.guards),
                 OPTIONAL_KEY: self.is_optional,
                 FAILS_ALONE_KEY: self.fails_alone,
+                WHOLE_KEY: list(self.whole_columns),
                 HOLDOUT_KEY: None if self.guard is None else self.guard.to_json(),
             },
         )

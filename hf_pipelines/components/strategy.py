@@ -206,7 +206,7 @@ class Strategy(dg.Component, dg.Model, dg.Resolvable):
                 f"keep; drop such rows, let its preprocessing begin with imputation, or take a learner that does ({able})."
             )
         _require_unseen_labels(learner)
-        self.diagnostics.plan(self.learner, self.target.build())
+        self.training.require_readable(learner, self.diagnostics.plan(self.learner, self.target.build()))
         require_weighable(self.training.weightings, self.target.build())
         if self.training.weightings and not learner.takes_weights:
             raise ValueError(

@@ -18,6 +18,7 @@ from hf_pipelines.partitions import parse_key, week_key, week_start
 from hf_pipelines.research.backtest import Execution, Fill
 from hf_pipelines.research.costs import Costs
 from hf_pipelines.research.learners import LearnerChoice, choose_learner
+from hf_pipelines.research.overfitting import Diagnostics
 from hf_pipelines.research.signals import RuleNeeds, rule_name, rule_needs
 from hf_pipelines.research.splitters import DEFAULT_SPLITTER, SPLITTERS
 from hf_pipelines.research.targets import Target, build_target
@@ -42,13 +43,20 @@ class TargetSpec(dg.Model, dg.Resolvable):
 
 
 class TrainingSpec(dg.Model, dg.Resolvable):
-    """Which rows a model is trained on: the trailing weeks, how they are weighted, and those with unknown features."""
+    """Which rows a model is trained on: the trailing weeks, how they are weighted, and those with unknown features.
+
+    Attributes
+    ----------
+    read : {"whole", "batches"}
+        Whether the features of the matrix are all in memory, or read in batches: the same results, for learners that can.
+    """
 
     weeks: int = 156
     minimum_rows: int = 250
     # A name, a mapping of `type` and `params`, or a list of these.
     weighting: Any = NONE
     missing: Literal["drop", "keep"] = "drop"
+    read: Literal["whole", "batches"] = "whole"
 
     _weeks = ranged("weeks", low=1, high=2_600)
     _rows = ranged("minimum_rows", low=1, high=1_000_000_000)
@@ -66,8 +74,27 @@ class TrainingSpec(dg.Model, dg.Resolvable):
     def weightings(self) -> Weightings:
         return choose_weightings(self.weighting)
 
+    def require_readable(self, learner: LearnerChoice, diagnostics: Diagnostics) -> None:
+        """Refuse what needs all features in memory where they are read in batches.
+
+        Raises
+        ------
+        ValueError
+        """
+        if self.read == "whole":
+            return
+        try:
+            learner.check_batches()
+        except ValueError as e:
+            raise ValueError(f"`training.read` must be whole for this learner, was batches: {e}") from e
+        if diagnostics.permutations or diagnostics.train_shares or diagnostics.candidates:
+            raise ValueError(
+                "`training.read` must be whole for `diagnostics`, whose fits need all features in memory, was batches; leave these "
+                "out, or read the matrix whole."
+            )
+
     def plan(self) -> TrainingPlan:
-        return TrainingPlan(self.weeks, self.minimum_rows, self.weightings, self.missing)
+        return TrainingPlan(self.weeks, self.minimum_rows, self.weightings, self.missing, self.read)
 
 
 class HoldoutSpec(dg.Model):

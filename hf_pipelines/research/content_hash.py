@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cache
 from itertools import groupby
 
@@ -54,6 +54,43 @@ def content_hash(
     kept = frame.drop(without, strict=False) if without else frame
     columns = _columns(kept)
     return _digests(kept, [(0, kept.height)], columns, attachments)[0].hexdigest()
+
+
+def content_hash_of_columns(
+    columns: Iterable[pl.Series],
+    *,
+    schema: Mapping[str, pl.DataType],
+    rows: int,
+    attachments: Mapping[str, str] | None = None,
+) -> str:
+    """`content_hash` of a frame whose columns are not in memory together.
+
+    Parameters
+    ----------
+    columns : iterable of Series
+        One after the other, in the order of the frame.
+    schema : mapping of str to DataType
+        Names and types of the columns.
+    rows : int
+        Length of each.
+    attachments : mapping of name to sha256, optional
+        As in `content_hash`.
+    """
+    digest = hashlib.sha256(_header(_described(schema), rows, attachments))
+    nulls: list[bytes] = []
+    for position, column in enumerate(columns):
+        if _kind(column) == pl.String:
+            lengths, text = _texts(column)
+            digest.update(lengths.data)
+            digest.update(text)
+        else:
+            for block in _blocks([_numbers(column)]):
+                digest.update(np.ascontiguousarray(block).data)
+        if column.null_count():
+            nulls.append(position.to_bytes(8, "little") + column.is_null().to_numpy().tobytes())
+    for each in nulls:
+        digest.update(each)
+    return digest.hexdigest()
 
 
 def session_hashes(frame: pl.DataFrame) -> dict[str, str]:
@@ -102,7 +139,11 @@ def _iso(days: np.ndarray) -> list[str]:
 
 
 def _columns(frame: pl.DataFrame) -> str:
-    return json.dumps([[name, str(dtype)] for name, dtype in frame.schema.items()])
+    return _described(frame.schema)
+
+
+def _described(schema: Mapping[str, pl.DataType]) -> str:
+    return json.dumps([[name, str(dtype)] for name, dtype in schema.items()])
 
 
 def _header(columns: str, rows: int, attachments: Mapping[str, str] | None, *, n_sessions: int | None = None) -> bytes:

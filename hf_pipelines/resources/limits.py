@@ -8,7 +8,9 @@ The sizes in a Parquet footer say nothing of that: 100,000 times one text of a m
 that are there, each as often as it is named.
 """
 
+from collections.abc import Collection
 from dataclasses import dataclass
+from typing import Any
 
 from hf_pipelines.resources import settings
 
@@ -56,10 +58,17 @@ class Limits:
         return ""
 
 
-def parquet_fault(payload: bytes, limits: Limits) -> str:
+def parquet_fault(payload: Any, limits: Limits, columns: Collection[str] | None = None) -> str:
     """Which limit a Parquet file exceeds, in words; "" if none. None of its numbers is decoded.
 
     Texts are looked at one by one only where the sizes of their pages leave it open whether they are too long together.
+
+    Parameters
+    ----------
+    payload : bytes, or a file of pyarrow's
+    limits : Limits
+    columns : collection of str, optional
+        Columns that will be in memory; default: all.
 
     Raises
     ------
@@ -69,7 +78,7 @@ def parquet_fault(payload: bytes, limits: Limits) -> str:
     import pyarrow
     from pyarrow import parquet
 
-    found = parquet.read_metadata(pyarrow.BufferReader(payload))
+    found = parquet.read_metadata(pyarrow.BufferReader(payload) if isinstance(payload, bytes) else payload)
     if fault := limits.shape_fault(found.num_rows, found.num_columns):
         return fault
     groups = [found.row_group(each) for each in range(found.num_row_groups)]
@@ -77,6 +86,8 @@ def parquet_fault(payload: bytes, limits: Limits) -> str:
     fixed = of_texts = 0
     for number in range(found.num_columns):
         column = found.schema.column(number)
+        if columns is not None and column.path not in columns:
+            continue
         chunks = [group.column(number) for group in groups]
         n_values = [max(group.num_rows, chunk.num_values) for group, chunk in zip(groups, chunks, strict=True)]
         if column.physical_type == "BYTE_ARRAY":
@@ -95,12 +106,13 @@ def parquet_fault(payload: bytes, limits: Limits) -> str:
     return ""
 
 
-def _text_bytes(payload: bytes, names: list[str], enough: int) -> int:
+def _text_bytes(payload: Any, names: list[str], enough: int) -> int:
     """Bytes of all texts of a file, counted up to what is too much: each is decoded once, however often it is there."""
     import pyarrow
     from pyarrow import compute, parquet
 
-    file = parquet.ParquetFile(pyarrow.BufferReader(payload), read_dictionary=names)
+    source = pyarrow.BufferReader(payload) if isinstance(payload, bytes) else payload
+    file = parquet.ParquetFile(source, read_dictionary=names)
     total = 0
     for group in range(file.num_row_groups):
         for name in names:

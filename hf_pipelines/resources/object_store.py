@@ -157,6 +157,14 @@ class ObjectStore:
             self._require_size(key, found.meta["size"], limit)
             return bytes(found.bytes())
 
+    def opened(self, key: str) -> Any:
+        """The open file of an object on disk, as pyarrow takes it, to be read in parts; raises as `get`."""
+        import pyarrow
+
+        with self._naming("read", key, may_miss=True), self._file(key) as (_, size):
+            self._require_size(key, size, settings.max_object_bytes())
+            return pyarrow.OSFile(str(root_folder(self.uri) / check_key(key)), "rb")
+
     @property
     def is_remote(self) -> bool:
         """Whether it is a bucket, and no folder on disk."""

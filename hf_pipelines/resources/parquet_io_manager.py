@@ -40,6 +40,7 @@ KIND_KEY = "hf/kind"
 OPTIONAL_KEY = "hf/optional"
 FAILS_ALONE_KEY = "hf/fails_alone"
 HOLDOUT_KEY = "hf/holdout"
+WHOLE_KEY = "hf/whole_columns"
 
 
 @dataclass(frozen=True)
@@ -265,7 +266,8 @@ class ParquetIOManager(dg.ConfigurableIOManager):
         damaged: dict[str, str] = {}
         for key in keys:
             try:
-                parts[key] = store.read(asset, key)
+                whole = facts.get(WHOLE_KEY)
+                parts[key] = store.read_in_batches(asset, key, whole=whole) if whole else store.read(asset, key)
             except ObjectMissingError:
                 missing.append(key)
             except StoredPartitionError as e:

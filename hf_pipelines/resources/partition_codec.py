@@ -6,7 +6,7 @@ not live here: what a footer says (`footer`), where files lie and which is curre
 
 import io
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -77,11 +77,29 @@ class Content:
 
 
 @dataclass(frozen=True)
+class BatchedColumns:
+    """Columns of a stored partition that are read when they are needed.
+
+    Attributes
+    ----------
+    names : tuple of str
+        In the order of the file.
+    read : callable
+        `(first, stop) -> frames`: the columns of the rows `first` to before `stop`, in order, at every call anew; of the content
+        that was verified, whatever is published meanwhile.
+    """
+
+    names: tuple[str, ...]
+    read: Callable[[int, int], Iterator[pl.DataFrame]]
+
+
+@dataclass(frozen=True)
 class Stored:
-    """A partition read back: its frame and its footer."""
+    """A partition read back: its frame and its footer; `batched` are columns that the frame lacks."""
 
     frame: pl.DataFrame
     footer: Footer
+    batched: BatchedColumns | None = None
 
 
 def _hashes(attachments: Mapping[str, bytes]) -> dict[str, str]:

@@ -19,7 +19,7 @@ foreign or edited file is refused by name.
 
 import io
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import date
@@ -29,6 +29,7 @@ from uuid import uuid4
 
 import polars as pl
 
+from hf_pipelines.resources.batched_columns import decode_in_batches
 from hf_pipelines.resources.footer import Footer, Stamp, Verdict, kind_by_name
 from hf_pipelines.resources.issued_signals import LATEST, compare_issues, is_issued, remake
 from hf_pipelines.resources.object_store import ObjectStore
@@ -283,6 +284,28 @@ class PartitionStore:
             If the object is truncated, foreign, edited or too large.
         """
         return decode(self.payload(asset, partition), asset=asset, partition=partition)
+
+    def read_in_batches(self, asset: str, partition: str, *, whole: Collection[str]) -> Stored:
+        """Current content of a partition, verified; only the columns `whole` are in memory, see `Stored.batched`.
+
+        A file on disk stays open; of a bucket the compressed object is in memory.
+
+        Raises
+        ------
+        ObjectMissingError, StoredPartitionError
+            As `read`.
+        """
+        import pyarrow
+
+        try:
+            source = (
+                pyarrow.BufferReader(self.payload(asset, partition))
+                if self.objects.is_remote
+                else self.objects.opened(self.key(asset, partition))
+            )
+        except ObjectRefusedError as e:
+            raise not_ours(asset, partition, e.was) from e
+        return decode_in_batches(source, asset=asset, partition=partition, whole=whole)
 
     def payload(self, asset: str, partition: str) -> bytes:
         """Bytes of a partition's current content, out of the cache if the store says that they are still the same.

@@ -4,6 +4,7 @@ Lives here: where a seal stands in the bytes of a file, writing it and checking 
 parsing anything. Does not live here: what a file holds (`partition_store`).
 """
 
+from collections.abc import Callable
 from hashlib import sha256
 from os import SEEK_END
 from typing import IO
@@ -40,6 +41,31 @@ def read_seal(payload: bytes) -> str | None:
     at = found + len(SEAL_MARK)
     written = payload[at : at + SEAL_LENGTH]
     return written.decode("ascii", "replace") if written == seal_of(payload, at) else None
+
+
+def is_sealed_file(read: Callable[[int, int], bytes], size: int, footer: bytes) -> bool:
+    """Like `is_sealed`, of a file that is not in memory as a whole.
+
+    Parameters
+    ----------
+    read : callable
+        `(number of bytes, where they begin) -> bytes`.
+    size : int
+        Bytes of the file.
+    footer : bytes
+        Its last bytes, the whole of Parquet's own footer.
+    """
+    begins = size - len(footer)
+    found = footer.rfind(SEAL_MARK)
+    if found < 0 or read(len(PARQUET_MAGIC), 0) != PARQUET_MAGIC or not footer.endswith(PARQUET_MAGIC):
+        return False
+    at = found + len(SEAL_MARK)
+    digest = sha256()
+    for first in range(0, begins, READ_BYTES):
+        digest.update(read(min(READ_BYTES, begins - first), first))
+    digest.update(footer[:at])
+    digest.update(footer[at + SEAL_LENGTH :])
+    return footer[at : at + SEAL_LENGTH] == digest.hexdigest().encode()
 
 
 def seal(file: IO[bytes], *, put: str = "", over: str = "") -> None:

@@ -23,7 +23,7 @@ RETURN = build_target("forward_return", horizon_bars=3)
 CLASSES = build_target("direction", horizon_bars=3)
 WEEKDAY = "feature_4"
 ABLE = sorted(name for name, entry in LEARNERS.items() if entry.fit_batches is not None)
-SIZE = {"n_estimators": 8, "max_depth": 3, "learning_rate": 0.2, "subsample": 0.8, "colsample_bytree": 0.8}
+SIZE = {"n_estimators": 5, "max_depth": 3, "learning_rate": 0.2, "subsample": 0.8, "colsample_bytree": 0.8}
 
 
 def matrix_of(target: Target) -> pl.DataFrame:
@@ -54,7 +54,7 @@ def fits(matrix: pl.DataFrame | BatchedMatrix, learner: LearnerChoice, target: T
     found = cross_validate(
         matrix,
         learner=learner,
-        splitter=PurgedWalkForward(n_splits=2, test_sessions=12, embargo_sessions=2),
+        splitter=PurgedWalkForward(n_splits=1, test_sessions=12, embargo_sessions=2),
         target=target,
         weightings=choose_weightings("uniqueness"),
         seed=3,
@@ -79,7 +79,7 @@ def test_fits_and_predictions_are_those_of_the_matrix_in_memory_however_large_it
     learner = choose_learner(name, params)
     matrix = matrix_of(target)
     whole, model = fits(matrix, learner, target)
-    for n_rows in (1_000_000, 100, 9):
+    for n_rows in (100, 9):
         found, batched_model = fits(in_batches(matrix, n_rows), learner, target)
         assert_same(found, whole)
         assert batched_model == model

@@ -12,7 +12,7 @@ import polars as pl
 from hf_pipelines.components.code_version import code_version
 from hf_pipelines.components.display import markdown_table, parquet_bytes
 from hf_pipelines.components.modules import CHOSEN_FROM
-from hf_pipelines.components.stage import Stage, StageInput
+from hf_pipelines.components.stage import Stage
 from hf_pipelines.components.stage_checks import Finding, StageCheck
 from hf_pipelines.components.stage_run import StageRun, each_partition
 from hf_pipelines.components.strategy_stages.diagnostics import (
@@ -24,9 +24,11 @@ from hf_pipelines.components.strategy_stages.plan import (
     StrategyPlan,
     holdout_fields,
     learner_fields,
+    matrix_of,
     single,
 )
 from hf_pipelines.components.strategy_stages.score_display import score_metadata
+from hf_pipelines.research.batched_matrix import labels_of
 from hf_pipelines.research.cross_validation import cross_validate
 from hf_pipelines.research.learners import preprocessing_reports
 from hf_pipelines.research.predictions import latest_predictions, leaked_predictions, share_trained_on_later
@@ -40,22 +42,23 @@ from hf_pipelines.resources.settings import folds_at_a_time
 
 def cv_results(plan: StrategyPlan) -> Stage:
     """`<strategy>/cv_results`: out-of-fold predictions and fold metrics."""
-    matrix = StageInput("training_matrix", plan.asset("training_matrix"), guards=("replay",))
+    matrix = plan.matrix_input("training_matrix")
 
     def compute(run: StageRun, inputs: Mapping[str, Loaded], key: str) -> tuple[Content, Mapping[str, Any]]:
         # Folds run side by side, one thread each, and so does the final fit: on a quiet machine that is as fast, on a busy
         # one two threads that wait for each other were 14 times slower.
         n_jobs = folds_at_a_time()
         began = perf_counter()
-        train, splitter = single(inputs["training_matrix"], key).frame, plan.splitter.build()
+        matrix, splitter = matrix_of(inputs["training_matrix"], key), plan.splitter.build()
+        train = labels_of(matrix)
         result = cross_validate(
-            train,
+            matrix,
             learner=plan.learner.choice,
             splitter=splitter,
             target=plan.target,
             weightings=plan.training.weightings,
             seed=plan.learner.seed,
-            n_jobs=n_jobs,
+            n_jobs=1 if plan.reads_in_batches else n_jobs,
             missing=plan.training.missing,
             validation_share=plan.learner.validation_share,
         )
@@ -136,6 +139,7 @@ def cv_results(plan: StrategyPlan) -> Stage:
             SPLITTERS[plan.splitter.name].build,
             Target,
             *plan.learner.choice.fitting_functions(),
+            *plan.batch_functions,
             *preprocessing_reports(plan.learner.choice),
             *plan.training.weighting_functions,
             *diagnosing_functions(plan),

@@ -20,8 +20,10 @@ from hf_pipelines.components.strategy_stages.plan import (
     StrategyPlan,
     holdout_fields,
     learner_fields,
+    matrix_of,
     single,
 )
+from hf_pipelines.research.batched_matrix import features_of, labels_of
 from hf_pipelines.research.cross_validation import feature_importances, fit_final
 from hf_pipelines.research.learners import (
     LearnerChoice,
@@ -33,7 +35,6 @@ from hf_pipelines.research.learners import (
     report_fit,
 )
 from hf_pipelines.research.learners.choice import PartChoice
-from hf_pipelines.research.matrix import feature_names
 from hf_pipelines.research.targets import Target
 from hf_pipelines.resources.footer import FITTED_MODEL
 from hf_pipelines.resources.holdout import FINAL_REFIT_TAG
@@ -45,12 +46,10 @@ from hf_pipelines.resources.settings import folds_at_a_time
 def fitted_model(plan: StrategyPlan) -> Stage:
     """`<strategy>/fitted_model`: the model of a week, in its library's own format, with its card."""
     partitions = plan.market.partitions
-    matrix = StageInput("training_matrix", plan.asset("training_matrix"), guards=("replay",))
+    matrix = plan.matrix_input("training_matrix")
     cross_validation = StageInput("cv_results", plan.asset("cv_results"), guards=("out_of_fold",))
     # Read where its hold-out is open alone: in a final refit.
-    refit = StageInput(
-        "refit_matrix", plan.asset("refit_matrix"), guards=("replay",), is_optional=True, fails_alone=True
-    )
+    refit = plan.matrix_input("refit_matrix", is_optional=True, fails_alone=True)
     learner = plan.learner.choice
     reported = preprocessing_reports(learner)
 
@@ -58,7 +57,8 @@ def fitted_model(plan: StrategyPlan) -> Stage:
         began = perf_counter()
         final_refit = run.final_refit if plan.holdout is not None else None
         rows = inputs["training_matrix" if final_refit is None else "refit_matrix"]
-        train = single(rows, key).frame
+        train = matrix_of(rows, key)
+        labels = labels_of(train)
         pipeline = fit_final(
             train,
             learner=learner,
@@ -67,7 +67,7 @@ def fitted_model(plan: StrategyPlan) -> Stage:
             n_threads=folds_at_a_time() if learner.is_divided else 1,
             validation_share=plan.learner.validation_share,
         )
-        names = feature_names(train)
+        names = features_of(train)
         importances = feature_importances(pipeline, names)
         report = report_fit(pipeline, names)
         facts = single(inputs["cv_results"], key).footer.facts
@@ -78,8 +78,8 @@ def fitted_model(plan: StrategyPlan) -> Stage:
                 "learner": [learner.name],
                 "as_of": [partitions.week_begin(key)],
                 "created_at": [run.now],
-                "trained_until": [train["label_end"].max()],
-                "n_rows": [train.height],
+                "trained_until": [labels["label_end"].max()],
+                "n_rows": [labels.height],
                 "features": [",".join(names)],
                 "classes": [",".join(plan.target.classes)],
             },
@@ -128,11 +128,13 @@ def fitted_model(plan: StrategyPlan) -> Stage:
         code_version=code_version(
             fit_final,
             feature_importances,
+            features_of,
             report_fit,
             Target,
             LearnerChoice,
             PartChoice,
             *learner.fitting_functions(),
+            *plan.batch_functions,
             *reported,
             fields={**learner_fields(plan), "timezone": plan.market.partitions.timezone, **holdout_fields(plan)},
             chosen_from=CHOSEN_FROM,

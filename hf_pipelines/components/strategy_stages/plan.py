@@ -17,8 +17,10 @@ from hf_pipelines.components.stage import StageInput, window
 from hf_pipelines.partitions import parse_key, shift_week, week_key, week_start
 from hf_pipelines.research.backtest import ENGINES, BacktestResult, Execution
 from hf_pipelines.research.bars import KEY_COLUMNS
+from hf_pipelines.research.batched_matrix import BatchedMatrix
 from hf_pipelines.research.costs import Costs
 from hf_pipelines.research.learners import LearnerChoice
+from hf_pipelines.research.matrix import RESERVED_COLUMNS
 from hf_pipelines.research.overfitting import Diagnostics
 from hf_pipelines.research.signals import RuleNeeds, apply_rule, rule_functions, rule_needs, window_sessions
 from hf_pipelines.research.splitters import SPLITTERS, Splitter, build_splitter
@@ -37,6 +39,7 @@ class TrainingPlan:
     minimum_rows: int
     weightings: Weightings
     missing: str
+    read: str = "whole"
 
     @property
     def weighting_functions(self) -> tuple[Callable[..., Any], ...]:
@@ -200,6 +203,23 @@ class StrategyPlan:
             "bars": bars,
         }
 
+    @property
+    def reads_in_batches(self) -> bool:
+        """Whether features of the matrix are read in batches, to fit and to cross-validate."""
+        return self.training.read == "batches"
+
+    def matrix_input(self, name: str, **options: Any) -> StageInput:
+        """A matrix as its readers take it."""
+        whole = RESERVED_COLUMNS if self.reads_in_batches else ()
+        return StageInput(name, self.asset(name), guards=("replay",), whole_columns=whole, **options)
+
+    @property
+    def batch_functions(self) -> tuple[Callable[..., Any], ...]:
+        """What fits rows that are read in batches; for code versions."""
+        entry = self.learner.choice.entry
+        own = (entry.fit_batches, entry.check_batches) if self.reads_in_batches else ()
+        return tuple(each for each in own if each is not None)
+
     def feature_inputs(self, first_week: int, last_week: int, *, offsets_a_week: int = 1) -> tuple[StageInput, ...]:
         return tuple(
             StageInput(
@@ -236,6 +256,14 @@ def feature_frames(plan: StrategyPlan, inputs: Mapping[str, Loaded], weeks: Sequ
 def single(loaded: Loaded, key: str) -> Stored:
     loaded.require([key])
     return loaded.parts[key]
+
+
+def matrix_of(loaded: Loaded, key: str) -> pl.DataFrame | BatchedMatrix:
+    """A stored matrix, its features in memory or read in batches."""
+    stored = single(loaded, key)
+    if stored.batched is None:
+        return stored.frame
+    return BatchedMatrix(stored.frame, stored.batched.names, stored.batched.read)
 
 
 def learner_fields(plan: StrategyPlan) -> dict[str, Any]:
