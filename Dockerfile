@@ -17,7 +17,7 @@ WORKDIR /opt/hf_pipelines
 # Libraries first: a change of our code does not install them again.
 COPY pyproject.toml constraints.txt README.md LICENSE ./
 RUN mkdir hf_pipelines && touch hf_pipelines/__init__.py \
-    && pip install --no-cache-dir --constraint constraints.txt --editable .
+    && pip install --no-cache-dir --constraint constraints.txt --editable '.[all]'
 
 COPY hf_pipelines ./hf_pipelines
 COPY workspace.yaml ./

@@ -3,6 +3,7 @@ PYTHON ?= python3.11
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+DEV_STAMP := $(VENV)/.installed-dev
 
 # dg compares the active environment with the project's.
 export VIRTUAL_ENV := $(abspath $(VENV))
@@ -10,12 +11,12 @@ export VIRTUAL_ENV := $(abspath $(VENV))
 # Nothing is compiled at the install: each module is by the first process that imports it, which must then keep it.
 unexport PYTHONDONTWRITEBYTECODE
 
-# uv installs the pinned packages in a quarter of pip's time; where it cannot, pip does. Pip alone takes torch first: it
-# knows of local wheels, and of an index beside PyPI, by its own configuration.
-INSTALL := $(BIN)/uv pip install --quiet --native-tls --python $(BIN)/python --constraint constraints.txt
+# uv installs the pinned packages in a quarter of pip's time, takes the CPU build of torch (PyPI's brings 4 GB of CUDA), and leaves
+# out what nothing loads; where it cannot, pip does. pip knows of local wheels, and of an index beside PyPI, by its own configuration.
+INSTALL := $(BIN)/uv pip install --quiet --native-tls --python $(BIN)/python --constraint constraints.txt --override overrides.txt
 PLAIN_INSTALL := $(BIN)/python -m pip install --quiet --no-compile --constraint constraints.txt
 
-.PHONY: demo demo-full test test-quick every-test quick-tests coverage mutants long quarter quality noise learners lint kernels ui stack bench soak clean faults
+.PHONY: demo demo-full test test-quick every-test quick-tests coverage mutants long quarter quality noise learners lint kernels ui stack bench soak clean faults wheel-project
 
 demo: $(STAMP)
 	$(BIN)/hfp demo
@@ -31,27 +32,27 @@ PYTEST := $(BIN)/python -m pytest -q --numprocesses 3 --dist loadgroup --no-load
 
 # All of it, or a part: make test TESTS=hf_pipelines_tests/commands/test_cli.py
 TESTS ?=
-test: $(STAMP)
+test: $(DEV_STAMP)
 ifeq ($(TESTS),)
 	@$(COST) --budget $(MAKE) --no-print-directory every-test
 else
 	@$(COST) $(PYTEST) $(TESTS)
 endif
 
-every-test: $(STAMP)
+every-test: $(DEV_STAMP)
 	@$(MAKE) --no-print-directory --jobs 2 lint kernels
 	$(PYTEST) -m "not long"
 
 # What answers within two minutes: units and contracts; no server, no browser, no run of the pipeline.
-test-quick: $(STAMP)
+test-quick: $(DEV_STAMP)
 	@$(COST) $(MAKE) --no-print-directory quick-tests
 
-quick-tests: $(STAMP)
+quick-tests: $(DEV_STAMP)
 	@$(MAKE) --no-print-directory --jobs 2 lint kernels
 	$(PYTEST) -m "not servers and not browser and not pipeline and not long"
 
 # Lines and branches of research/ that its own tests run, kernels as plain Python too; fails below 95 %.
-coverage: $(STAMP)
+coverage: $(DEV_STAMP)
 	@$(BIN)/python -m coverage erase
 	$(BIN)/python -m coverage run -m $(subst $(BIN)/python -m ,,$(PYTEST)) hf_pipelines_tests/research hf_pipelines/research
 	NUMBA_DISABLE_JIT=1 $(BIN)/python -m coverage run -m pytest -q hf_pipelines_tests/research/backtest/test_reference.py
@@ -59,36 +60,36 @@ coverage: $(STAMP)
 	@$(BIN)/python -m coverage report
 
 # Small errors planted in what must have none, 150 drawn by a seed; fails if tests miss more than a tenth in a module.
-mutants: $(STAMP)
+mutants: $(DEV_STAMP)
 	@$(COST) $(BIN)/python -m hf_pipelines_tests.mutants --sample 150 --seed 0
 
 # What takes minutes by its nature: the whole stack through kills and a second start, weeks of files, notifications through
 # restarts, long waits. `make test` has short forms of these.
-long: $(STAMP)
+long: $(DEV_STAMP)
 	@$(COST) $(PYTEST) -m long
 
 # The simulated quarter in whole: `make test` plays three of its thirteen weeks.
-quarter: $(STAMP)
+quarter: $(DEV_STAMP)
 	HF_QUARTER_WEEKS=13 HF_TEST_STARTS=anew $(BIN)/python -m pytest -q hf_pipelines_tests/test_quarter.py
 
 # Every fault that the pipeline was tried with, as a table: make faults WORDS="postgres S3"
 WORDS ?=
-faults: $(STAMP)
+faults: $(DEV_STAMP)
 	HF_TEST_STARTS=anew $(BIN)/python -m hf_pipelines_tests.fault_table $(WORDS)
 
 # What the rules on bars catch of planted faults, and how often they ring on real bars: docs/quality.md.
-quality: $(STAMP)
+quality: $(DEV_STAMP)
 	$(BIN)/python -m hf_pipelines_tests.quality_scorecard
 
 # What cross-validation finds in noise, by every splitter and the learners of the shipped strategies: 16 minutes of a processor.
-noise: $(STAMP)
+noise: $(DEV_STAMP)
 	$(BIN)/python -m hf_pipelines_tests.noise_table
 
 # Every learner on the demo's market: the tables of docs/learners.md.
-learners: demo
+learners: demo $(DEV_STAMP)
 	$(BIN)/python -m hf_pipelines_tests.learner_table
 
-lint: $(STAMP)
+lint: $(DEV_STAMP)
 	$(BIN)/ruff check hf_pipelines hf_pipelines_tests benchmarks
 	$(BIN)/ruff format --check hf_pipelines hf_pipelines_tests benchmarks
 	$(BIN)/mypy
@@ -97,32 +98,42 @@ lint: $(STAMP)
 	$(BIN)/dg check defs
 
 # The compiled code that a fresh clone lacks, before tests start that would each compile it.
-kernels: $(STAMP)
+kernels: $(DEV_STAMP)
 	@$(BIN)/python -m hf_pipelines_tests.kernels
+
+# The wheel in an empty environment: a project of its own is made, its demo and its tests run.
+wheel-project: $(DEV_STAMP)
+	$(BIN)/python -m hf_pipelines_tests.wheel_project
 
 ui: demo
 	$(BIN)/hfp ui
 
-stack: $(STAMP)
+stack: $(DEV_STAMP)
 	$(BIN)/hfp stack
 
-bench: $(STAMP)
+bench: $(DEV_STAMP)
 	@for script in benchmarks/bench_*.py; do echo "== $$script"; PYTHONPATH=. $(BIN)/python $$script || exit 1; done
 
 # Weeks of arrivals with restarts, broken and duplicate files, against the same without faults: make soak WEEKS=52 SEED=3
 WEEKS ?= 52
 SEED ?= 0
-soak: $(STAMP)
+soak: $(DEV_STAMP)
 	HF_TEST_STARTS=anew $(BIN)/python -m hf_pipelines_tests.soak --weeks $(WEEKS) --seed $(SEED)
 
-$(STAMP): pyproject.toml constraints.txt
+$(STAMP): pyproject.toml constraints.txt overrides.txt
 	@command -v $(PYTHON) >/dev/null 2>&1 || { echo "hf_pipelines needs Python 3.11, no $(PYTHON) was found; install it or run: make PYTHON=/path/to/python3.11"; exit 1; }
 	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(None if v[:2] == (3, 11) else "hf_pipelines needs Python 3.11, %s is %d.%d; run: make PYTHON=/path/to/python3.11" % (sys.executable, v[0], v[1]))'
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(PLAIN_INSTALL) torch uv
+	$(PLAIN_INSTALL) uv
+	$(INSTALL) --torch-backend cpu torch 2>/dev/null || $(PLAIN_INSTALL) torch
+	$(INSTALL) --editable '.[all]' || $(PLAIN_INSTALL) --editable '.[all]'
+	@touch $(STAMP)
+
+# What tests, checks and benchmarks need besides.
+$(DEV_STAMP): $(STAMP)
 	$(INSTALL) --editable '.[dev]' || $(PLAIN_INSTALL) --editable '.[dev]'
 	$(INSTALL) --no-deps pyqlib || $(PLAIN_INSTALL) --no-deps pyqlib
-	@touch $(STAMP)
+	@touch $(DEV_STAMP)
 
 clean:
 	rm -rf $(VENV) data

@@ -15,6 +15,7 @@ from hf_pipelines.components.market_fields import require_dates
 from hf_pipelines.components.market_stages.plan import MarketPlan
 from hf_pipelines.components.strategy_stages.plan import TrainingPlan
 from hf_pipelines.partitions import parse_key, week_key, week_start
+from hf_pipelines.components.extras import require_installed
 from hf_pipelines.research.backtest import Execution, Fill
 from hf_pipelines.research.costs import Costs
 from hf_pipelines.research.learners import LearnerChoice, choose_learner
@@ -229,7 +230,9 @@ class LearnerSpec(dg.Model, dg.Resolvable):
 
     def choice(self) -> LearnerChoice:
         """What it names, checked."""
-        return choose_learner(self.type, self.params, preprocessing=self.preprocessing, calibration=self.calibration)
+        found = choose_learner(self.type, self.params, preprocessing=self.preprocessing, calibration=self.calibration)
+        require_installed(found)
+        return found
 
 
 class SignalSpec(dg.Model, dg.Resolvable):

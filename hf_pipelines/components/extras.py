@@ -1,0 +1,46 @@
+"""Extras: libraries that are installed on request, by the learners that need them.
+
+Lives here: which extra brings the library of a family, and refusing a learner without its library. Does not live here: the learners
+(`research.learners`), which import their libraries where they are used.
+"""
+
+from importlib.util import find_spec
+from typing import NamedTuple
+
+from hf_pipelines.research.learners import LearnerChoice
+
+
+class Extra(NamedTuple):
+    """An extra of this package, and what it installs for a family of learners."""
+
+    name: str
+    packages: tuple[str, ...]
+
+
+# Families that are not here need nothing but the core.
+BY_FAMILY = {
+    "xgboost": Extra("trees", ("xgboost",)),
+    "lightgbm": Extra("trees", ("lightgbm",)),
+    "catboost": Extra("trees", ("catboost",)),
+    "torch": Extra("deep", ("torch", "skorch", "safetensors")),
+    "statsmodels": Extra("statistical", ("statsmodels",)),
+}
+
+
+def require_installed(choice: LearnerChoice) -> None:
+    """Refuse a learner, or one inside of it, whose library is not installed.
+
+    Raises
+    ------
+    ValueError
+        Naming the extra that brings it.
+    """
+    if extra := BY_FAMILY.get(choice.entry.family):
+        lacking = [each for each in extra.packages if find_spec(each) is None]
+        if lacking:
+            raise ValueError(
+                f"`learner.type` must be a learner whose library is installed, was {choice.name!r}, which needs {', '.join(lacking)}; "
+                f'install the extra: pip install "hf_pipelines[{extra.name}]".'
+            )
+    for each in choice.nested:
+        require_installed(each)
