@@ -4,11 +4,13 @@ import re
 import shutil
 import sys
 from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 
 import dagster as dg
 import pytest
 
+from hf_pipelines.components import extras
 from hf_pipelines.components.component_tree import load_components
 from hf_pipelines.components.strategy_fields import CrossValidationSpec
 from hf_pipelines.components.yaml_lines import LOADING_ERRORS, FaultyYAMLError, line_of, loading_fault
@@ -572,6 +574,25 @@ def test_loading_fault_that_is_one_of_the_code_is_left_to_its_traceback():
             raise dg.components.core.component_tree.ComponentTreeException("Error while loading component a[0]:") from e
     except LOADING_ERRORS as e:
         assert loading_fault(e, DEFS) == ""
+
+
+@pytest.mark.parametrize(
+    ("learner", "name"), [("type: catboost", "catboost"), (VOTING.replace("xgboost", "lightgbm"), "lightgbm")]
+)
+def test_a_learner_whose_library_is_not_installed_names_the_extra_that_brings_it(tmp_path, monkeypatch, learner, name):
+    # Of one inside of another, too.
+    monkeypatch.setattr(extras, "find_spec", lambda package: None if package == name else find_spec(package))
+    old = "type: ridge\n    params: {alpha: 100.0}"
+    message, line = _expect_fault(
+        tmp_path, RANKING, old, learner.replace("max_depth: 3, subsample: 0.5", "max_depth: 3")
+    )
+    assert (
+        f"`learner.type` must be a learner whose library is installed, was '{name}', which needs {name}; install the "
+        in message
+    )
+    assert 'pip install "hf_pipelines[trees]".' in message
+    begins = (DEFS / RANKING).read_text().splitlines().index("    type: ridge") + 1
+    assert begins <= line < begins + len(learner.splitlines())
 
 
 def test_commands_on_a_project_with_a_faulty_market_name_it_and_go_on_with_the_others(tmp_path):

@@ -21,6 +21,26 @@ NAME = "myfund"
 EXTRAS = ("xgboost", "lightgbm", "catboost", "torch", "skorch", "vectorbt", "backtrader", "optuna")
 
 
+# Every learner either works with the core, or names its extra where it is chosen.
+LEARNERS_OF_CORE = """
+from hf_pipelines.components.extras import BY_FAMILY, require_installed
+from hf_pipelines.research.learners import LEARNERS, Setup, build_pipeline, choose_learner
+for name, entry in LEARNERS.items():
+    inner = [{"type": "ridge"}, {"type": "mean"}]
+    asked = {key: inner if key == "members" else {"type": "ridge"} for key, param in entry.params.items() if param.is_required}
+    choice = choose_learner(name, asked)
+    try:
+        require_installed(choice)
+    except ValueError as e:
+        assert entry.family in BY_FAMILY and "hf_pipelines[" in str(e), f"{name}: {e}"
+        print("needs an extra:", name)
+        continue
+    assert entry.family not in BY_FAMILY or entry.family == "statsmodels", f"{name} was not refused"
+    build_pipeline(choice, Setup("regression" if "regression" in entry.tasks else "classification"))
+    print("of the core:", name)
+"""
+
+
 def main() -> int:
     """Run all of it; the status is that of the first step that failed."""
     with tempfile.TemporaryDirectory(prefix="hf_wheel_") as folder:
@@ -58,6 +78,10 @@ def _try_out(folder: Path) -> None:
     lacking = f"from importlib.util import find_spec; print(*(each for each in {EXTRAS} if find_spec(each)))"
     if brought := _run(python, "-c", lacking, cwd=folder, shown=None).split():
         raise SystemExit(f"The core must be without what extras bring, had {', '.join(brought)}.")
+
+    told = _run(python, "-c", LEARNERS_OF_CORE, cwd=folder, shown=None).splitlines()
+    n_core = sum(each.startswith("of the core") for each in told)
+    print(f"{n_core:8d}   learners work with the core, {len(told) - n_core} name their extra", flush=True)
 
     project = folder / NAME
     hfp = environment / "bin" / "hfp"
