@@ -16,7 +16,7 @@ unexport PYTHONDONTWRITEBYTECODE
 INSTALL := $(BIN)/uv pip install --quiet --native-tls --python $(BIN)/python --constraint constraints.txt --override overrides.txt
 PLAIN_INSTALL := $(BIN)/python -m pip install --quiet --no-compile --constraint constraints.txt
 
-.PHONY: demo demo-full test test-quick every-test quick-tests coverage mutants long quarter quality noise learners lint kernels ui stack bench soak clean faults wheel-project
+.PHONY: demo demo-full test test-quick every-test quick-tests coverage mutants long quarter quality noise significance learners lint kernels ui stack bench soak clean faults wheel-project
 
 demo: $(STAMP)
 	$(BIN)/hfp demo
@@ -84,6 +84,10 @@ quality: $(DEV_STAMP)
 # What cross-validation finds in noise, by every splitter and the learners of the shipped strategies: 16 minutes of a processor.
 noise: $(DEV_STAMP)
 	$(BIN)/python -m hf_pipelines_tests.noise_table
+
+# How often tests of significance find something in noise, and what they find where it is, over 1,000 draws each.
+significance: $(DEV_STAMP)
+	$(BIN)/python -m hf_pipelines_tests.significance_table
 
 # Every learner on the demo's market: the tables of docs/learners.md.
 learners: demo $(DEV_STAMP)

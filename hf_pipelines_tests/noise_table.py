@@ -6,10 +6,6 @@ scores say about chance. The short form is in `test_noise.py`.
 Scores of one splitter, learner and panel are one number; over panels of different seeds they are independent, so that their mean
 is tested against chance by Student's t, and all of these tests together by Holm's method: with a probability of at most 1 % any
 of them fails where nothing is wrong.
-
-References
-----------
-Holm (1979), "A Simple Sequentially Rejective Multiple Test Procedure", Scandinavian Journal of Statistics 6(2).
 """
 
 from __future__ import annotations
@@ -35,6 +31,7 @@ from hf_pipelines.research.metrics import coefficient_summary, information_coeff
 from hf_pipelines.research.overfitting import Diagnostics, diagnose
 from hf_pipelines.research.overfitting.signs import GapTest, judge_gap
 from hf_pipelines.research.predictions import latest_predictions, split_by_path
+from hf_pipelines.research.significance import adjust_holm
 from hf_pipelines.research.splitters import SPLITTERS, PurgedWalkForward, Splitter, build_splitter
 from hf_pipelines.research.splitters.past_blocks import SessionTimes
 from hf_pipelines.research.targets import Target, build_target
@@ -187,21 +184,6 @@ def noise_tests(
     return [Tested(*key, tuple(excess)) for key, excess in sorted(found.items())]
 
 
-def holm(p_values: Sequence[float]) -> list[float]:
-    """Adjusted p-values: one below the family error is a rejection at it.
-
-    Examples
-    --------
-    >>> [round(each, 3) for each in holm([0.01, 0.04, 0.03])]
-    [0.03, 0.06, 0.06]
-    """
-    adjusted, largest = [0.0] * len(p_values), 0.0
-    for rank, at in enumerate(sorted(range(len(p_values)), key=lambda i: p_values[i])):
-        largest = max(largest, min((len(p_values) - rank) * p_values[at], 1.0))
-        adjusted[at] = largest
-    return adjusted
-
-
 def coefficient_t(matrix: pl.DataFrame, recipe: Recipe, splitter: Splitter) -> tuple[float, float]:
     """Mean information coefficient of a cross-validation and its t by Newey and West."""
     predictions = latest_predictions(validate(matrix, recipe, splitter).predictions)
@@ -274,7 +256,7 @@ def main() -> int:
 
 def _report_noise(recipes: Sequence[Recipe]) -> Iterator[str]:
     tested = noise_tests(recipes, seeds=range(N_SEEDS))
-    adjusted = holm([each.p for each in tested])
+    adjusted = adjust_holm([each.p for each in tested])
     print(
         f"Noise, {N_SEEDS} panels of {SYMBOLS} symbols and {SESSIONS} sessions; score less chance, Student's t over panels\n"
     )

@@ -8,13 +8,13 @@ import pytest
 from polars.testing import assert_frame_equal
 
 from hf_pipelines.research.learners import choose_learner
+from hf_pipelines.research.significance import adjust_holm
 from hf_pipelines.research.splitters import SPLITTERS, PurgedKFold, build_splitter
 from hf_pipelines_tests.noise_table import (
     FAMILY_ERROR,
     SHIPPED,
     coefficient_t,
     excess_scores,
-    holm,
     noise_matrix,
     noise_tests,
     shipped_recipe,
@@ -51,7 +51,7 @@ def test_noise_by_every_splitter_is_chance():
     tested += noise_tests([RIDGE], seeds=range(3))
     assert {each.splitter for each in tested} == {*SPLITTERS}
     assert {each.score for each in tested} == {"information coefficient", "accuracy"}
-    assert min(holm([each.p for each in tested])) > FAMILY_ERROR
+    assert min(adjust_holm([each.p for each in tested])) > FAMILY_ERROR
 
 
 def test_excess_scores_by_hand():

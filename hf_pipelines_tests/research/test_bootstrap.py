@@ -4,14 +4,16 @@ import math
 
 import numpy as np
 import pytest
-from arch.bootstrap import CircularBlockBootstrap, StationaryBootstrap
+from arch.bootstrap import CircularBlockBootstrap, StationaryBootstrap, optimal_block_length
 
 from hf_pipelines.research.metrics.bootstrap import (
     MIN_BLOCKS,
     Draws,
     default_block,
     draw_sessions,
+    draw_stationary,
     interval,
+    politis_white_block,
     probability_above_zero,
 )
 
@@ -118,3 +120,53 @@ def test_probability_above_zero_of_noise_is_high_as_seldom_as_it_says(horizon, n
     sure = np.array([probability_above_zero(means, draws) for means in (draws.counts @ samples / n).T])
     assert 0.02 <= np.mean(sure > 0.95) <= 0.085 and 0.02 <= np.mean(sure < 0.05) <= 0.085
     assert np.mean(sure) == pytest.approx(0.5, abs=0.04)
+
+
+def test_draw_stationary_blocks_are_as_long_as_asked_on_average_and_go_around_the_end():
+    draws = draw_stationary(97, block_sessions=4, seed=0, n_resamples=2000)
+    assert draws is not None and draws.order.shape == (2000, 97)
+    steps = np.diff(draws.order, axis=1) % 97
+    # A new block begins in a quarter of the places, and follows the one before by chance once in 97.
+    assert np.mean(steps != 1) == pytest.approx(0.25 * 96 / 97, abs=0.005)
+    assert (np.diff(draws.order, axis=1)[steps == 1] == -96).any()
+    shares = draws.counts.mean(axis=0)
+    assert shares == pytest.approx(np.ones(97), abs=0.15) and (draws.counts.sum(axis=1) == 97).all()
+
+
+@pytest.mark.parametrize("block", [1, 4, 10])
+def test_draw_stationary_means_spread_as_arch_says(block):
+    values = overlapping(np.random.default_rng(3), n=200, horizon=4)
+    draws = draw_stationary(200, block_sessions=block, seed=0, n_resamples=4000)
+    assert draws is not None
+    theirs = StationaryBootstrap(block, values, seed=1).apply(np.mean, 4000).std()
+    assert (draws.counts @ values / 200).std() == pytest.approx(theirs, rel=0.05)
+
+
+def test_draw_stationary_same_seed_same_draws_and_too_few_blocks_none():
+    one, same, other = (draw_stationary(100, block_sessions=5, seed=seed) for seed in (0, 0, 1))
+    assert one is not None and same is not None and other is not None
+    np.testing.assert_array_equal(one.order, same.order)
+    assert (one.order != other.order).any()
+    assert draw_stationary(8 * 5 - 1, block_sessions=5, seed=0) is None
+    with pytest.raises(ValueError, match="`block_sessions` must be at least 1, was 0"):
+        draw_stationary(10, block_sessions=0, seed=0)
+
+
+def test_politis_white_block_is_the_median_that_arch_asks_for():
+    rng = np.random.default_rng(0)
+    series = np.column_stack([rng.normal(size=500), *(overlapping(rng, n=500, horizon=h) for h in (5, 20))])
+    theirs = optimal_block_length(series)["stationary"]
+    assert theirs[2] > theirs[1] > theirs[0]
+    assert politis_white_block(series) == math.ceil(theirs[1])
+    assert politis_white_block(1e-9 * series[:, 2]) == math.ceil(theirs[2])
+    assert politis_white_block(series[:, 0], label_sessions=30) == 30
+    # Not so long that fewer than eight blocks are left.
+    assert politis_white_block(series[:60, 2]) == 7 < optimal_block_length(series[:60, 2])["stationary"][0]
+
+
+def test_politis_white_block_of_constants_and_of_few_sessions_is_that_of_the_labels():
+    assert politis_white_block(np.full(100, 0.1), label_sessions=3) == 3
+    assert politis_white_block(np.zeros((100, 2))) == 1
+    assert politis_white_block([1.0, 2.0, 1.0], label_sessions=2) == 2
+    mixed = np.column_stack([np.full(500, 0.1), overlapping(np.random.default_rng(0), n=500, horizon=20)])
+    assert politis_white_block(mixed) == politis_white_block(mixed[:, 1])

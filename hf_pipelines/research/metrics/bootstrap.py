@@ -125,6 +125,77 @@ def draw_sessions(
     return Draws(order.reshape(n_resamples, -1)[:, :n_sessions].astype(np.int32), block_sessions)
 
 
+def politis_white_block(series: ArrayLike, *, label_sessions: int = 1) -> int:
+    """Sessions of a block on average, for `draw_stationary`, by the autocorrelations of some series themselves.
+
+    Parameters
+    ----------
+    series : array of shape (n_sessions,) or (n_sessions, n_series)
+        In order of time, finite. Of several the median counts: of many the longest is chance. One that is constant asks for none.
+    label_sessions : int
+        Sessions that a label spans after its own: blocks are as long at least. Longer ones are not so long that fewer than `MIN_BLOCKS`
+        are left.
+
+    References
+    ----------
+    Politis & White (2004), "Automatic Block-Length Selection for the Dependent Bootstrap", Econometric Reviews 23(1); Patton,
+    Politis & White (2009), its correction, Econometric Reviews 28(4).
+    """
+    from arch.bootstrap import optimal_block_length
+
+    values = np.asarray(series, dtype=np.float64)
+    columns = values.reshape(len(values), -1)
+    deviation = columns.std(axis=0)
+    # What is left of equal values is rounding.
+    varying = columns[:, deviation > 1e-12 * (1.0 + np.abs(columns).max(axis=0, initial=0.0))]
+    if not varying.size or len(values) < MIN_BLOCKS:
+        return max(label_sessions, 1)
+    best = optimal_block_length(varying / varying.std(axis=0))["stationary"].to_numpy()
+    return max(label_sessions, min(math.ceil(float(np.median(best))), len(values) // MIN_BLOCKS), 1)
+
+
+def draw_stationary(
+    n_sessions: int, *, block_sessions: int, seed: int | Sequence[int], n_resamples: int = N_RESAMPLES
+) -> Draws | None:
+    """Draw blocks of random length of whole sessions, by the stationary bootstrap: after the last session comes the first.
+
+    Parameters
+    ----------
+    n_sessions : int
+    block_sessions : int
+        Sessions of a block on average.
+    seed : int or sequence of int
+    n_resamples : int
+
+    Returns
+    -------
+    Draws or None
+        None where the sessions make fewer than `MIN_BLOCKS` blocks.
+
+    Raises
+    ------
+    ValueError
+        If `block_sessions` or `n_resamples` is below 1.
+
+    References
+    ----------
+    Politis & Romano (1994), "The Stationary Bootstrap", J. American Statistical Association 89(428).
+    """
+    for name, value in (("block_sessions", block_sessions), ("n_resamples", n_resamples)):
+        if value < 1:
+            raise ValueError(f"`{name}` must be at least 1, was {value}.")
+    if n_sessions < MIN_BLOCKS * block_sessions:
+        return None
+    rng = np.random.default_rng(seed)
+    place = np.arange(n_sessions, dtype=np.int32)
+    begins = rng.random((n_resamples, n_sessions), dtype=np.float32) < 1.0 / block_sessions
+    starts = rng.integers(0, n_sessions, size=(n_resamples, n_sessions), dtype=np.int32)
+    # The first session of a resample begins a block, too: of itself `begun` is 0 there.
+    begun = np.maximum.accumulate(np.where(begins, place, np.int32(0)), axis=1)
+    order = (np.take_along_axis(starts, begun, axis=1) + place - begun) % np.int32(n_sessions)
+    return Draws(order.astype(np.int32), block_sessions)
+
+
 def interval(resampled: ArrayLike, draws: Draws) -> tuple[float, float]:
     """Bounds between which a score lies with a confidence of `LEVEL`; NaN where too many resamples are undefined.
 
