@@ -33,10 +33,11 @@ from hf_pipelines.research.learners import (
     report_fit,
 )
 from hf_pipelines.research.learners.fit_faults import placed
-from hf_pipelines.research.learners.learner import NO_PROGRESS, BatchedRows
+from hf_pipelines.research.learners.learner import NO_PROGRESS, BatchedRows, bars_up_to
 from hf_pipelines.research.matrix import feature_names
 from hf_pipelines.research.metrics import class_codes
 from hf_pipelines.research.prediction_metrics import prediction_metrics
+from hf_pipelines.research.prediction_replay import check_replay, reads_keys
 from hf_pipelines.research.predictions import latest_predictions, split_by_path
 from hf_pipelines.research.splitters.intervals import (
     label_intervals,
@@ -279,12 +280,13 @@ def _fit(
         _check_labels({f"{place} without its validation rows": rows.y[fit]}, target)
     with one_blas_thread():
         if isinstance(rows, BatchedRows):
-            return pipeline.fit_batches(*_cut(rows, fit, held))
-        return pipeline.fit(*_cut(rows, fit, held))
+            return pipeline.fit_batches(_taken(rows, fit), None if held is None else rows.take(held))
+        validation = None if held is None else rows.take_with_history(held, bars=learner.history_bars)
+        return pipeline.fit(_taken(rows, fit), validation)
 
 
-def _cut(rows: _AnyRows, fit: np.ndarray | None, held: np.ndarray | None) -> tuple[_AnyRows, _AnyRows | None]:
-    return rows if fit is None else rows.take(fit), None if held is None else rows.take(held)
+def _taken(rows: _AnyRows, which: np.ndarray | None) -> _AnyRows:
+    return rows if which is None else rows.take(which)
 
 
 def _folds(splitter: Splitter, matrix: pl.DataFrame) -> list[_Fold]:
@@ -328,6 +330,8 @@ def _predict_fold(
     else:
         shown, wanted = _with_history(matrix, fold.test, bars=pipeline.choice.history_bars)
         predicted = ask(shown, wanted=wanted)
+        if reads_keys(pipeline.choice):
+            check_replay(ask, shown, wanted, predicted, name=pipeline.choice.name)
     trained_until = labels["label_end"][fold.train].max()
     parts = {HORIZON: rows[HORIZON]} if HORIZON in rows.columns else {}
     parts |= {} if fold.path is None else {"path": pl.Series(fold.path, dtype=pl.Int32)}
@@ -340,16 +344,14 @@ def _predict_fold(
     )
 
 
-def _with_history(matrix: pl.DataFrame, test: np.ndarray, *, bars: int) -> tuple[pl.DataFrame, np.ndarray | None]:
+def _with_history(matrix: pl.DataFrame, test: np.ndarray, *, bars: int) -> tuple[pl.DataFrame, np.ndarray]:
     """Rows of a test block and of the bars before each of them that a prediction reads, and which are of the block.
 
     Features of rows before a test row were known by then, whether a fold trains on them or not.
     """
     if not bars:
-        return matrix[test], None
-    number = keyed(matrix)["bar"].to_numpy()
-    tested = np.unique(number[test])
-    is_shown = np.isin(number, np.unique(tested[:, None] - np.arange(bars + 1)))
+        return matrix[test], np.ones(len(test), dtype=bool)
+    is_shown = bars_up_to(keyed(matrix)["bar"].to_numpy(), test, bars=bars)
     is_test = np.zeros(matrix.height, dtype=bool)
     is_test[test] = True
     return matrix.filter(pl.Series(is_shown)), is_test[is_shown]

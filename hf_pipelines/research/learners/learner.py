@@ -145,6 +145,14 @@ class TrainingRows(Rows):
         index = np.flatnonzero(which) if which.dtype == bool else which
         return replace(super().take(index), y=self.y[index], weight=self.weight[index])
 
+    def take_with_history(self, index: np.ndarray, *, bars: int) -> Self:
+        """The rows of these numbers, and those of the bars before them as history: of weight 0."""
+        if not bars:
+            return self.take(index)
+        weight = np.zeros_like(self.weight)
+        weight[index] = self.weight[index]
+        return replace(self, weight=weight).take(bars_up_to(self.keys["bar"].to_numpy(), index, bars=bars))
+
 
 @dataclass(frozen=True)
 class BatchedRows:
@@ -194,6 +202,11 @@ class BatchedRows:
             elif high > low:
                 yield X[self.numbers[low:high] - begin]
             begin += len(X)
+
+
+def bars_up_to(bar: np.ndarray, index: np.ndarray, *, bars: int) -> np.ndarray:
+    """Mask of the rows whose `bar` number is that of one of the rows `index`, or of one of the `bars` before it."""
+    return np.isin(bar, np.unique(np.unique(bar[index])[:, None] - np.arange(bars + 1)))
 
 
 @dataclass(frozen=True)

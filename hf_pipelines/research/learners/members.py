@@ -148,7 +148,8 @@ def out_of_fold(
                     f"`n_splits` must leave every class to train on, was without {lacking}; take fewer folds, or more weeks of training."
                 )
             wanted = np.zeros(len(rows), dtype=bool)
-            wanted[test] = True
+            # Of weight 0 is what some members read as history.
+            wanted[test] = rows.weight[test] > 0
             for at, member in enumerate(members):
                 with placed(_place(at, member)):
                     answers[wanted, at] = _answer(fitted_apart(member.unfitted(), part), rows, wanted)
@@ -165,7 +166,7 @@ def fitted_apart(pipeline: Any, rows: TrainingRows) -> Any:
     if not pipeline.choice.needs_validation:
         return pipeline.fit(rows, None)
     fit, validation = cut_validation(rows.keys, share=VALIDATION_SHARE)
-    return pipeline.fit(rows.take(fit), rows.take(validation))
+    return pipeline.fit(rows.take(fit), rows.take_with_history(validation, bars=pipeline.choice.history_bars))
 
 
 def classes_of(rows: TrainingRows, setup: Setup) -> tuple[str, ...]:

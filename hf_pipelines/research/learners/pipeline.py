@@ -87,19 +87,24 @@ class Pipeline:
     def fit(self, rows: TrainingRows, validation: TrainingRows | None = None) -> Pipeline:
         """Fit every part: preprocessing and learner on `rows`, calibration on `validation`.
 
-        Rows of weight 0 are left out: to some libraries they would count.
+        Rows of weight 0 are left out: to some libraries they would count. For a learner of sequences they are history, and no
+        part is fitted on them.
 
         Raises
         ------
         ValueError
             If no row has a weight, no row of a class has one, or a part cannot be fitted.
         """
-        rows = _weighted(rows, "training")
-        _check_classes(rows, self.setup.classes)
-        validation = None if validation is None else _weighted(validation, "validation")
+        reads_history = self.choice.history_bars > 0
+        weighted = _weighted(rows, "training")
+        _check_classes(weighted, self.setup.classes)
+        rows = rows if reads_history else weighted
+        if validation is not None:
+            judged = _weighted(validation, "validation")
+            validation = validation if reads_history else judged
         for place, step, transformer in self._placed_steps():
             with placed(place):
-                fit_step(step, transformer, rows)
+                fit_step(step, transformer, _weighted(rows, "training"))
                 rows = apply_step(step, transformer, rows)
                 validation = None if validation is None else apply_step(step, transformer, validation)
         fit_learner(self.choice.entry, self.estimator, rows, validation)
@@ -108,10 +113,22 @@ class Pipeline:
                 raise ValueError(
                     "`validation` must be given for a learner with a calibration, was None; cut it from the training rows."
                 )
-            probability = self._ask("predict_proba", validation, np.ones(len(validation), dtype=bool))
             with placed("calibration"):
-                self.calibrator.fit(probability, validation.y, validation.weight)
+                self._calibrate(validation)
         return self
+
+    def _calibrate(self, validation: TrainingRows) -> None:
+        """Fit the calibration on the validation rows with a weight and a prediction."""
+        probability = self._ask("predict_proba", validation, np.ones(len(validation), dtype=bool))
+        is_judged = (validation.weight > 0) & np.isfinite(probability).all(axis=1)
+        if not is_judged.any():
+            raise ValueError(
+                f"`validation` must hold a row that the learner can predict, was without among {len(validation)}; train on more "
+                "weeks, or let the learner read fewer bars."
+            )
+        judged = validation.take(is_judged)
+        assert self.calibrator is not None
+        self.calibrator.fit(probability[is_judged], judged.y, judged.weight)
 
     def fit_batches(self, rows: BatchedRows, validation: BatchedRows | None = None) -> Pipeline:
         """Fit as `fit`, to the same bits, on rows whose features are read in batches.

@@ -229,7 +229,7 @@ class _Training:
         if not (math.isfinite(training) and math.isfinite(validation)):
             raise ValueError(
                 f"`learning_rate` must be small enough for finite losses, was not in epoch {len(self.losses.training) + 1}: "
-                f"{training:g} in training, {validation:g} in validation; lower it, or `clip_norm`."
+                f"{training:g} in training, {validation:g} in validation; lower it, or look for values that are far off."
             )
         self.losses.training.append(training)
         self.losses.validation.append(validation)

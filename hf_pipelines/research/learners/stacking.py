@@ -115,9 +115,23 @@ def _importances(estimator: Stacking, names: Sequence[str]) -> dict[str, float]:
     return shared_importances(estimator.members, shares if shares.sum() > 0.0 else even, names)
 
 
+def _check_final(params: Mapping[str, Any]) -> None:
+    if bars := params["final"].history_bars:
+        raise ValueError(
+            f"`final` must read the row's own answers alone, was {params['final'].name}, which reads {bars} bars before it; take it "
+            "as a member."
+        )
+
+
 _FINAL = Nested(meaning="the learner that combines what the members predict")
 
-STACKING = ensemble("stacking", kind=Stacking, params={"final": _FINAL, "n_splits": N_SPLITS}, importances=_importances)
+STACKING = ensemble(
+    "stacking",
+    kind=Stacking,
+    params={"final": _FINAL, "n_splits": N_SPLITS},
+    importances=_importances,
+    check=_check_final,
+)
 
 BLENDING = ensemble(
     "blending",
@@ -129,4 +143,5 @@ BLENDING = ensemble(
         ),
     },
     importances=_importances,
+    check=_check_final,
 )
