@@ -9,6 +9,7 @@ import os
 import sys
 import warnings
 from collections.abc import Iterable, Sequence
+from importlib.metadata import version
 from pathlib import Path
 
 # Exit status of a program that a closed pipe has ended, as shells give it.
@@ -88,6 +89,7 @@ def _message_of(error: Exception) -> str:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="hfp", description="Orchestrated quant research that can be trusted.")
+    parser.add_argument("--version", action="version", version=f"hf_pipelines {version('hf_pipelines')}")
     parser.add_argument(
         "--project", metavar="PATH", help="folder of the project (default: found from the working folder upwards)"
     )
@@ -97,6 +99,12 @@ def _parser() -> argparse.ArgumentParser:
     init.add_argument("name", help="of its folder and Python package, such as myfund")
     init.add_argument("--into", metavar="PATH", help="another folder for it (default: NAME in the working folder)")
     init.set_defaults(run=_init)
+
+    new = commands.add_parser("new", help="add a market, strategy, feature, learner... to the project, with its test")
+    new.add_argument("kind", help="market, strategy, feature, learner, target, splitter, rule, engine or source")
+    new.add_argument("name", help="of the entry, and of its folder or module")
+    new.add_argument("--market", help="that a new strategy trades (default: the only one)")
+    new.set_defaults(run=_new)
 
     demo = commands.add_parser("demo", help="run the whole pipeline on real bars and print the result")
     demo.add_argument("--full", action="store_true", help="four weekly models of each strategy instead of one or two")
@@ -231,6 +239,15 @@ def _init(options: argparse.Namespace) -> None:
             "  make test",
         ]
     )
+
+
+def _new(options: argparse.Namespace) -> None:
+    from hf_pipelines.commands.scaffolding import KINDS, add_entry
+    from hf_pipelines.resources.project import require_project
+
+    if options.kind not in KINDS:
+        raise ValueError(f"`kind` must be one of {', '.join(KINDS)}, was {options.kind[:40]!r}.")
+    _print(add_entry(options.kind, options.name, require_project(), market=options.market))
 
 
 def _demo(options: argparse.Namespace) -> None:

@@ -1,7 +1,7 @@
-"""Scaffolding: a project of one's own, from the templates of the package.
+"""Scaffolding: a project of one's own, and what is added to one, from the templates of the package.
 
 Lives here: where files go, what they are called, and the pins of the versions that are installed. Does not live here: their texts
-(`hf_pipelines/templates`).
+(`hf_pipelines/templates`), scaffolding by Dagster's `dg` (`components.scaffolders`).
 """
 
 import json
@@ -10,12 +10,14 @@ import os
 import re
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from importlib.metadata import PackageNotFoundError, distribution, distributions
 from importlib.resources import files
 from importlib.resources.abc import Traversable
 from pathlib import Path, PurePosixPath
 from urllib.parse import unquote, urlparse
+
+from hf_pipelines.resources.project import ProjectRoot
 
 OUR_PACKAGE = "hf_pipelines"
 
@@ -67,11 +69,141 @@ def project_files(name: str) -> Iterator[tuple[PurePosixPath, str]]:
     """Every file of a new project, by its path in it, with its text."""
     values = {"name": name, "version": _own_version(), "requirement": own_requirement()}
     for path, template in _templates(files(OUR_PACKAGE) / "templates" / "project", PurePosixPath()):
-        text = template.read_text(encoding="utf-8")
-        for key, value in values.items():
-            text = text.replace(MARK.format(key), value)
         parts = [re.sub(f"^{DOT}", ".", part.replace(NAME, name)) for part in path.parts]
-        yield PurePosixPath(*parts), text
+        yield PurePosixPath(*parts), filled_in(template, values)
+    first = {
+        "name": name,
+        "feature": "features",
+        "group": "own",
+        "market": "sample_tech",
+        "features": "technical, cross_asset, own",
+    }
+    package = PurePosixPath(name)
+    for kind, entry, path in (
+        ("market.yaml", "sample_tech", package / "defs" / "markets" / "sample_tech" / "defs.yaml"),
+        ("strategy.yaml", "first_ranking", package / "defs" / "strategies" / "first_ranking" / "defs.yaml"),
+        ("feature.py", "pullback_10", package / "features.py"),
+        ("test_feature.py", "pullback_10", PurePosixPath("tests", "test_features.py")),
+    ):
+        yield path, entry_text(kind, {**first, "entry": entry, "module": "features"})
+
+
+# What a module of one's own may hold, with the field of the YAML that names an entry of it.
+MODULE_KINDS = {
+    "feature": "features: [{group}/{entry}] of the market",
+    "learner": "learner: {{type: {entry}}} of the strategy",
+    "target": "target: {{type: {entry}}} of the strategy",
+    "splitter": "cross_validation: {{type: {entry}}} of the strategy",
+    "rule": "signal: {{type: {entry}}} of the strategy",
+    "engine": "backtest: {{engine: {entry}}} of the strategy",
+    "source": "source: {{type: {entry}, ...}} of the market",
+}
+KINDS = ("market", "strategy", *MODULE_KINDS)
+
+
+def add_entry(kind: str, name: str, project: ProjectRoot, *, market: str | None = None) -> list[str]:
+    """Write a new entry into a project of one's own; returns what was done and what comes next, in lines.
+
+    Parameters
+    ----------
+    kind : str
+        One of `KINDS`.
+    name : str
+        Of the entry, and of its folder or module.
+    project : ProjectRoot
+    market : str, optional
+        That a new strategy trades; of a project with one market that one.
+
+    Raises
+    ------
+    ValueError
+        If the project is this package, the name is none or taken, or no market is named where there are several.
+    """
+    if project.is_ours:
+        raise ValueError(
+            "`project` must be one of your own, was the checkout of hf_pipelines, whose own entries are added by hand (README); make "
+            "one: hfp init NAME"
+        )
+    _check_name(name)
+    values = {
+        "name": project.module,
+        "entry": name,
+        "module": name,
+        "group": f"{name}_group",
+        "class": _class_name(name),
+    }
+    if kind not in MODULE_KINDS:
+        return _add_component(kind, {"name": project.module, "entry": name}, project, market=market)
+    texts = {
+        project.package / f"{name}.py": entry_text(f"{kind}.py", values),
+        project.root / "tests" / f"test_{name}.py": entry_text(f"test_{kind}.py", values),
+    }
+    _write_new(texts)
+    field, _, owner = MODULE_KINDS[kind].format(**values).partition(" of the ")
+    wrote = [f"wrote {path}" for path in texts]
+    return [*wrote, f"Name it in the YAML of the {owner}:", f"  modules: [{project.module}.{name}]", f"  {field}"]
+
+
+def _add_component(kind: str, values: Mapping[str, str], project: ProjectRoot, *, market: str | None) -> list[str]:
+    markets = sorted(each.parent.name for each in (project.defs / "markets").glob("*/defs.yaml"))
+    if kind == "strategy":
+        if market is None and len(markets) != 1:
+            raise ValueError(
+                f"`market` must be named, one of {', '.join(markets) or 'none that is there'}; add --market NAME."
+            )
+        market = market or markets[0]
+        if market not in markets:
+            raise ValueError(f"`market` must be one of {', '.join(markets)}, was {market[:80]!r}.")
+        values = {**values, "market": market, "features": "technical, cross_asset"}
+    text = entry_text(f"{kind}.yaml", values)
+    # A market of its own begins without features of one's own.
+    text = re.sub(r"  # Where features of your own.*\n.*\n|,\n +@@group@@", "", text)
+    path = project.defs / f"{PLURALS[kind]}" / values["entry"] / "defs.yaml"
+    _write_new({path: text})
+    nexts = {
+        "market": f"Its bars: hfp materialise {values['entry']}/bars --from SUNDAY --to SUNDAY",
+        "strategy": f"Train it: hfp retrain {values['entry']} --week SUNDAY --with-inputs",
+    }
+    return [f"wrote {path}", "A web UI that runs loads it by Reload, under Deployment.", nexts[kind]]
+
+
+# Folder of each component's instances.
+PLURALS = {"market": "markets", "strategy": "strategies"}
+
+
+def entry_text(kind: str, values: Mapping[str, str]) -> str:
+    """Text of a template of `templates/entries`, such as `learner.py`; a value that is not given stays a placeholder."""
+    return filled_in(files(OUR_PACKAGE) / "templates" / "entries" / f"{kind}{SUFFIX}", values)
+
+
+def filled_in(template: Traversable, values: Mapping[str, str]) -> str:
+    """Text of a template with values in the place of its marks."""
+    text = template.read_text(encoding="utf-8")
+    for key, value in values.items():
+        text = text.replace(MARK.format(key), value)
+    return text
+
+
+def _write_new(texts: Mapping[Path, str]) -> None:
+    """Write files, none of which may be there; a failure in the middle removes those that were written."""
+    if there := [str(path) for path in texts if path.exists()]:
+        raise ValueError(f"`name` must be new, was one whose file is there: {', '.join(there)}; take another name.")
+    written: list[Path] = []
+    try:
+        for path, text in texts.items():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            # Not over what somebody else has made in the meantime.
+            with path.open("x", encoding="utf-8") as file:
+                written.append(path)
+                file.write(text)
+    except OSError:
+        for path in written:
+            path.unlink()
+        raise
+
+
+def _class_name(name: str) -> str:
+    return "".join(part.capitalize() for part in name.split("_"))
 
 
 def installed_versions() -> str:

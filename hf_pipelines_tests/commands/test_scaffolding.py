@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from hf_pipelines.commands.cli import main
-from hf_pipelines.commands.scaffolding import make_project, project_files
+from hf_pipelines.commands.scaffolding import MODULE_KINDS, make_project, project_files
 from hf_pipelines.resources.project import PACKAGE_ROOT, project_at
 
 REPOSITORY = PACKAGE_ROOT.parent
@@ -74,7 +74,7 @@ def test_no_placeholder_is_left_and_every_file_is_what_its_name_says(own):
 
 
 def test_its_deployment_is_that_of_this_repository():
-    # Of this name: what differs is a difference in what is deployed.
+    # Of this name: what differs is a difference in what is deployed. Files without a name in them are links to ours.
     texts = {str(path): text for path, text in project_files("hf_pipelines")}
     for name in (
         "dagster.yaml",
@@ -114,3 +114,88 @@ def test_its_own_tests_pass_and_dagster_loads_it_with_the_asset_that_is_added(ow
     for asset in ("my_report", "sample_tech/features/own", "first_ranking/signals"):
         assert f"'{asset}'" in shown
     assert shown.splitlines()[-1] == str(own / "data" / "storage")
+
+
+def new(project: Path, *arguments: str, monkeypatch: pytest.MonkeyPatch) -> int:
+    monkeypatch.delenv("HF_PROJECT", raising=False)
+    monkeypatch.chdir(project)
+    return main(["new", *arguments])
+
+
+def test_every_kind_of_entry_is_added_with_a_test_that_passes_and_loads_where_it_is_named(own, monkeypatch, capsys):
+    for kind in MODULE_KINDS:
+        assert new(own, kind, f"my_{kind}", monkeypatch=monkeypatch) == 0
+        said = capsys.readouterr().out.splitlines()
+        assert said[0] == f"wrote {own / 'myfund' / f'my_{kind}.py'}" and said[3] == f"  modules: [myfund.my_{kind}]"
+    assert new(own, "market", "second_market", monkeypatch=monkeypatch) == 0
+    assert new(own, "strategy", "second", "--market", "second_market", monkeypatch=monkeypatch) == 0
+    # All of them in one strategy and its market, as the lines say.
+    market, strategy = (
+        own / "myfund/defs/markets/sample_tech/defs.yaml",
+        own / "myfund/defs/strategies/first_ranking/defs.yaml",
+    )
+    text = market.read_text().replace("[myfund.features]", "[myfund.features, myfund.my_feature]")
+    market.write_text(text.replace("    own\n", "    own, my_feature_group/my_feature\n"))
+    modules = ", ".join(f"myfund.my_{kind}" for kind in MODULE_KINDS if kind not in ("feature", "source"))
+    text = strategy.read_text().replace("  market: sample_tech\n", f"  market: sample_tech\n  modules: [{modules}]\n")
+    text = text.replace("type: ridge\n    params: {alpha: 100.0}", "type: my_learner").replace(
+        "type: forward_return", "type: my_target"
+    )
+    text = text.replace("    n_splits: 4\n    embargo_sessions: 2", "    type: my_splitter").replace(
+        "  backtest:\n", "  backtest:\n    engine: my_engine\n"
+    )
+    strategy.write_text(text.replace("type: rank_long_short\n    params: {n_long: 2, n_short: 2}", "type: my_rule"))
+    kept = {name: text for name, text in os.environ.items() if not name.startswith(("HF_", "DAGSTER_"))}
+    env = {**kept, "PYTHONPATH": str(REPOSITORY), "PYTHONWARNINGS": "ignore"}
+    tests = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider"],
+        cwd=own,
+        env=env,
+        capture_output=True,
+        text=True,
+    )
+    assert "9 passed" in tests.stdout, tests.stdout
+    program = "from hf_pipelines.commands.runs import Pipeline; p = Pipeline.open(); print(p.faults, *p.assets())"
+    loaded = subprocess.run([sys.executable, "-c", program], cwd=own, env=env, capture_output=True, text=True)
+    assert loaded.stdout.startswith("{} "), f"{loaded.stdout}{loaded.stderr}"
+    for asset in (
+        "sample_tech/features/my_feature_group",
+        "second_market/bars",
+        "second/signals",
+        "first_ranking/backtest",
+    ):
+        assert f" {asset}" in loaded.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (
+            ("rul", "x"),
+            "`kind` must be one of market, strategy, feature, learner, target, splitter, rule, engine, source, was 'rul'",
+        ),
+        (
+            ("rule", "json"),
+            "`name` must be lower-case letters, digits and _, and begin with a letter, was 'json' (it is taken",
+        ),
+        (("rule", "../x"), "`name` must be lower-case letters, digits and _"),
+        (("feature", "features"), "`name` must be new, was one whose file is there: "),
+        (("strategy", "first_ranking"), "`name` must be new, was one whose file is there: "),
+        (("strategy", "x", "--market", "nope"), "`market` must be one of sample_tech, was 'nope'"),
+    ],
+)
+def test_what_cannot_be_added_is_said_and_changes_nothing(own, monkeypatch, capsys, arguments, said):
+    before = {path: path.stat().st_mtime_ns for path in own.rglob("*") if path.is_file()}
+    assert new(own, *arguments, monkeypatch=monkeypatch) == 1
+    assert capsys.readouterr().err.startswith(f"hfp: {said}")
+    assert {path: path.stat().st_mtime_ns for path in own.rglob("*") if path.is_file()} == before
+
+
+def test_a_strategy_names_its_market_where_there_are_several_and_none_is_added_to_this_checkout(
+    own, monkeypatch, capsys
+):
+    assert new(own, "market", "other", monkeypatch=monkeypatch) == 0
+    assert new(own, "strategy", "x", monkeypatch=monkeypatch) == 1
+    assert "`market` must be named, one of other, sample_tech; add --market NAME." in capsys.readouterr().err
+    assert new(REPOSITORY, "rule", "x", monkeypatch=monkeypatch) == 1
+    assert "`project` must be one of your own, was the checkout of hf_pipelines" in capsys.readouterr().err
