@@ -1,7 +1,8 @@
-"""What cross-validation finds where there is nothing, and where there is little: `make noise`.
+"""What cross-validation finds where there is nothing, and where there is little: part of `make noise`.
 
 Lives here: panels of noise, every splitter of the registry with the learners of the shipped strategies on them, and what the
-scores say about chance. The short form is in `test_noise.py`.
+scores say about chance. The short form is in `test_noise.py`. Not here: every learner in small sizes (`learner_noise`), and which
+signals each of them finds (`learner_signals`).
 
 Scores of one splitter, learner and panel are one number; over panels of different seeds they are independent, so that their mean
 is tested against chance by Student's t, and all of these tests together by Holm's method: with a probability of at most 1 % any
@@ -113,16 +114,18 @@ def skilled_matrix(target: Target, *, seed: int, symbols: int, sessions: int, sk
     return matrix.with_columns(known.cast(pl.Float32).alias("feature_0"))
 
 
-def panel_matrix(target: Target, *, seed: int, symbols: int, sessions: int, persistence: float) -> pl.DataFrame:
+def panel_matrix(
+    target: Target, *, seed: int, symbols: int, sessions: int, persistence: float, n_features: int = FEATURES
+) -> pl.DataFrame:
     """Training matrix of random walks and features of their own, each a share `persistence` of that of the session before."""
     rng = np.random.default_rng(seed)
     steps = 0.01 * rng.normal(size=sessions) + 0.02 * rng.normal(size=(symbols, sessions))
     names = [f"S{number:03d}" for number in range(symbols)]
     bars = plain_bars(dict(zip(names, (100.0 * np.exp(np.cumsum(steps, axis=1))).tolist(), strict=True)))
-    values = np.zeros((FEATURES, symbols, sessions))
-    values[..., 0] = rng.normal(size=(FEATURES, symbols))
+    values = np.zeros((n_features, symbols, sessions))
+    values[..., 0] = rng.normal(size=(n_features, symbols))
     for at in range(1, sessions):
-        shock = rng.normal(size=(FEATURES, symbols)) * math.sqrt(1.0 - persistence**2)
+        shock = rng.normal(size=(n_features, symbols)) * math.sqrt(1.0 - persistence**2)
         values[..., at] = persistence * values[..., at - 1] + shock
     columns = {f"feature_{at}": pl.Series(each.ravel().astype(np.float32)) for at, each in enumerate(values)}
     features = bars.select("symbol", "session", "ts").with_columns(**columns)
@@ -150,6 +153,8 @@ def excess_scores(predictions: pl.DataFrame, target: Target) -> dict[str, float]
     """
     found = []
     for path in split_by_path(latest_predictions(predictions)).values():
+        # Where a learner knows too little of a symbol it says nothing.
+        path = path.filter(pl.col("prediction").is_finite())
         coefficient = information_coefficient(path)["information_coefficient"].to_numpy()
         if target.is_classification:
             chosen = path.select(f"probability_{name}" for name in target.classes).to_numpy().argmax(axis=1)
@@ -162,7 +167,9 @@ def excess_scores(predictions: pl.DataFrame, target: Target) -> dict[str, float]
             pairs = [(chosen[of_fold] == code, happened[of_fold] == code) for code in np.unique(happened)]
             right = sum(float((a & b).mean()) - float(a.mean()) * float(b.mean()) for a, b in pairs)
             excess += right * of_fold.mean()
-        found.append((float(np.nanmean(coefficient)), excess))
+        # A constant prediction has none.
+        known = coefficient[np.isfinite(coefficient)]
+        found.append((float(known.mean()) if len(known) else math.nan, excess))
     coefficients, accuracies = zip(*found, strict=True)
     return {"information coefficient": float(np.mean(coefficients)), "accuracy": float(np.mean(accuracies))}
 
