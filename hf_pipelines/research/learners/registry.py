@@ -11,6 +11,8 @@ from hf_pipelines.research.learners.arima import ARIMA
 from hf_pipelines.research.learners.baseline_learners import LAST_VALUE, MAJORITY, MEAN, MOMENTUM_SIGN, RANDOM
 from hf_pipelines.research.learners.boosters import XGBOOST, XGBOOST_EARLY_STOPPING
 from hf_pipelines.research.learners.catboost_trees import CATBOOST
+from hf_pipelines.research.learners.garch import EGARCH, GARCH, GJR_GARCH
+from hf_pipelines.research.learners.kalman import KALMAN
 from hf_pipelines.research.learners.learner import Learner, Task
 from hf_pipelines.research.learners.lightgbm_trees import LIGHTGBM
 from hf_pipelines.research.learners.linear import ELASTIC_NET, HUBER, LASSO, LOGISTIC, RIDGE
@@ -59,6 +61,10 @@ LEARNERS: dict[str, Learner] = {
         MOMENTUM_SIGN,
         RANDOM,
         ARIMA,
+        KALMAN,
+        GARCH,
+        GJR_GARCH,
+        EGARCH,
         VOTING,
         STACKING,
         BLENDING,

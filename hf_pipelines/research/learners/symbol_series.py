@@ -20,7 +20,7 @@ residuals), so a prediction does not depend on how much more was loaded, and a l
 observations: the filter goes on by what it expects of them. The return after a halt counts as that of one bar. Where fewer than half
 of the window's values are known there is no prediction (NaN).
 
-**What cannot be fitted.** A symbol whose training values are fewer than `minimum_bars`, all equal, or whose estimate does not converge is
+**What cannot be fitted.** A symbol whose training values are fewer than `minimum_bars`, all equal, whose estimate does not converge, or whose filter is not stable is
 counted in the report by its reason, and its predictions are NaN; so are those of a symbol that was not in training. If no symbol
 can be fitted, it is an error.
 """
@@ -48,7 +48,8 @@ Params: TypeAlias = Mapping[str, Any]
 # Numbers of a fitted model, by name: what its file holds.
 State: TypeAlias = dict[str, Any]
 
-TOO_SHORT, CONSTANT, NOT_CONVERGED = "too short", "constant", "not converged"
+TOO_SHORT, CONSTANT, NOT_CONVERGED, UNSTABLE = "too short", "constant", "not converged", "unstable"
+_REASONS = (TOO_SHORT, CONSTANT, NOT_CONVERGED, UNSTABLE)
 
 # With less than half of its window a forecast is mostly that of the training rows as a whole.
 _LEAST_KNOWN = 0.5
@@ -311,7 +312,7 @@ def _fault_of(content: Any, model: SeriesModel) -> str | None:
     symbols, unfitted = content["symbols"], content["unfitted"]
     if not isinstance(symbols, dict) or not symbols or not isinstance(unfitted, dict):
         return "no symbols"
-    if {*symbols} & {*unfitted} or not all(each in (TOO_SHORT, CONSTANT, NOT_CONVERGED) for each in unfitted.values()):
+    if {*symbols} & {*unfitted} or not all(each in _REASONS for each in unfitted.values()):
         return "symbols that are unfitted for no known reason"
     for symbol, state in symbols.items():
         if fault := _faults(state, model):

@@ -48,6 +48,8 @@ PARAMS: dict[str, dict[str, Any]] = {
     "tcn": {"window": 3, "hidden": 4, "layers": 1, "epochs": 2},
     "mlp": {"hidden": 4, "epochs": 2},
     "arima": {"history_bars": 8, "minimum_bars": 20, "order": [1, 0]},
+    "kalman": {"history_bars": 8, "minimum_bars": 20, "model": "local_level", "ar_lags": 0},
+    **{name: {"history_bars": 8, "minimum_bars": 20} for name in ("garch", "gjr_garch", "egarch")},
 }
 # Of six features some stay and some go.
 STEP_PARAMS: dict[str, dict[str, Any]] = {

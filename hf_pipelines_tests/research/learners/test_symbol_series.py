@@ -8,7 +8,10 @@ from typing import Any
 import numpy as np
 import polars as pl
 import pytest
+from arch import arch_model
+from statsmodels.tsa.statespace.initialization import Initialization
 from statsmodels.tsa.statespace.sarimax import SARIMAX
+from statsmodels.tsa.statespace.structural import UnobservedComponents
 
 from hf_pipelines.research.learners import (
     LEARNERS,
@@ -20,18 +23,29 @@ from hf_pipelines.research.learners import (
     choose_learner,
     keyed,
 )
-from hf_pipelines.research.learners.symbol_series import CONSTANT, TOO_SHORT
+from hf_pipelines.research.learners.garch import egarch_variances
+from hf_pipelines.research.learners.symbol_series import CONSTANT, TOO_SHORT, UNSTABLE
 from hf_pipelines.research.targets import build_target
 from hf_pipelines_tests.sample_matrix import plain_bars
 
 NAMES = sorted(name for name, entry in LEARNERS.items() if "minimum_bars" in entry.params)
 # What makes a fit quick.
-QUICK: dict[str, dict[str, Any]] = {"arima": {"order": [1, 0]}}
+QUICK: dict[str, dict[str, Any]] = {"arima": {"order": [1, 0]}, "kalman": {"model": "local_level", "ar_lags": 0}}
 N_BARS, HISTORY = 260, 40
 
 
-def autoregression(n: int, *, share: float, seed: int) -> np.ndarray:
-    shocks = np.random.default_rng(seed).normal(0.0, 0.01, n)
+def clustered(n: int, *, seed: int) -> np.ndarray:
+    """Returns of a GARCH(1, 1) in which shocks lie lastingly."""
+    rng, variance = np.random.default_rng(seed), 1.0
+    found = np.zeros(n)
+    for at in range(n):
+        found[at] = 0.01 * np.sqrt(variance) * rng.normal()
+        variance = 0.03 + 0.12 * (found[at] / 0.01) ** 2 + 0.85 * variance
+    return found
+
+
+def autoregression(n: int, *, share: float, seed: int, shocks: np.ndarray | None = None) -> np.ndarray:
+    shocks = np.random.default_rng(seed).normal(0.0, 0.01, n) if shocks is None else shocks
     found = np.zeros(n)
     for at in range(n):
         found[at] = share * found[at - 1] + shocks[at]
@@ -54,7 +68,9 @@ def rows_of(series: dict[str, np.ndarray]) -> TrainingRows:
 
 
 def sample(n: int = N_BARS) -> TrainingRows:
-    return rows_of({f"S{number}": autoregression(n, share=0.3 * number, seed=number) for number in range(3)})
+    """Autoregressions whose shocks come in clusters: every learner can be fitted to each."""
+    shocks = [clustered(n, seed=number) for number in range(3)]
+    return rows_of({f"S{k}": autoregression(n, share=0.3 * k, seed=0, shocks=each) for k, each in enumerate(shocks)})
 
 
 def chosen(name: str, **params: Any) -> LearnerChoice:
@@ -115,6 +131,76 @@ def test_a_forecast_of_arima_is_that_of_statsmodels_over_the_same_window(params)
     )
 
 
+@pytest.mark.parametrize(
+    ("model", "lags"), [("local_level", 0), ("local_level", 1), ("local_linear_trend", 0), ("local_linear_trend", 2)]
+)
+def test_a_forecast_of_kalman_is_that_of_statsmodels_over_the_price_of_the_window(model, lags):
+    rows = sample()
+    pipeline = fitted(chosen("kalman", model=model, ar_lags=lags), rows)
+    found = pipeline.predict(rows).point
+    has_slope = model == "local_linear_trend"
+    for symbol, at in (("S0", 100), ("S2", 259)):
+        state = pipeline.estimator.states_[symbol]
+        window = series_of(rows, symbol)[at - HISTORY : at + 1] / state["scale"]
+        price = np.concatenate([[0.0], np.cumsum(window)])
+        known = UnobservedComponents(price, level="lltrend" if has_slope else "llevel", autoregressive=lags or None)
+        variances = [state["noise"], state["level"], *state["slope"][:1]]
+        given = [*variances, *([state["ar_shocks"], *state["ar"]] if lags else [])]
+        start = Initialization(known.k_states)
+        start.set(0, "diffuse")
+        if has_slope:
+            start.set(1, "known", constant=[state["drift"]], stationary_cov=[[state["slope"][1]]])
+        if lags:
+            start.set((known.k_states - lags, known.k_states), "stationary")
+        known.update(np.array(given))
+        known.ssm.initialize(start)
+        expected = state["scale"] * (known.filter(given).forecast(3)[-1] - price[-1])
+        assert found[of_symbol(rows, symbol)][at] == pytest.approx(expected, abs=1e-10)
+    direct = UnobservedComponents(
+        np.concatenate([[0.0], np.cumsum(series_of(rows, "S2") / state["scale"])]),
+        level="lltrend" if has_slope else "llevel",
+        autoregressive=lags or None,
+    ).fit(disp=0, maxiter=500)
+    np.testing.assert_allclose(given, direct.params, rtol=1e-8, atol=1e-12)
+
+
+@pytest.mark.parametrize("name", ["garch", "gjr_garch", "egarch"])
+def test_a_forecast_of_volatility_is_that_of_arch_over_the_same_window(name):
+    rows = sample()
+    pipeline = fitted(chosen(name, horizon_bars=1 if name == "egarch" else 4), rows)
+    found = pipeline.predict(rows).point
+    kind = {"vol": "EGARCH" if name == "egarch" else "GARCH", "p": 1, "o": int(name != "garch"), "q": 1}
+    bounds = np.tile([1e-9, 1e9], (HISTORY + 2, 1))
+    for symbol, at in (("S0", 100), ("S2", 259)):
+        state = pipeline.estimator.states_[symbol]
+        volatility = arch_model(series_of(rows, symbol), rescale=False, **kind).volatility
+        names = ["omega", "alpha", *(["gamma"] if kind["o"] else []), "beta"]
+        given = np.array([state[each] for each in names])
+        window = series_of(rows, symbol)[at - HISTORY : at + 1] / state["scale"] - state["mean"]
+        backcast = np.log(state["variance"]) if name == "egarch" else state["variance"]
+        ahead = volatility.forecast(
+            given, window, backcast, bounds, start=HISTORY, horizon=1 if name == "egarch" else 4
+        )
+        expected = state["scale"] * np.sqrt(ahead.forecasts.mean() + state["mean"] ** 2)
+        assert found[of_symbol(rows, symbol)][at] == pytest.approx(expected, rel=1e-8)
+    series = series_of(rows, "S2") / state["scale"]
+    direct = arch_model(series, rescale=False, **kind).fit(disp="off", options={"maxiter": 500})
+    np.testing.assert_allclose([state["mean"], *given], direct.params, rtol=1e-8, atol=1e-12)
+
+
+def test_the_variance_that_egarch_expects_is_the_mean_of_simulated_ones():
+    state = {"mean": 0.0, "omega": 0.01, "alpha": 0.3, "gamma": -0.2, "beta": 0.9, "variance": 1.0}
+    window = np.array([[0.4, -1.5, 0.2]])
+    found = egarch_variances(state, window, 4)[0]
+    rng = np.random.default_rng(1)
+    log = np.full(400_000, np.log(found[0]))
+    for bar in range(1, 4):
+        shock = rng.normal(size=len(log))
+        news = state["alpha"] * (np.abs(shock) - np.sqrt(2 / np.pi)) + state["gamma"] * shock
+        log = state["omega"] + news + state["beta"] * log
+        assert np.exp(log).mean() == pytest.approx(found[bar], rel=0.005)
+
+
 def test_a_planted_autoregression_is_found_and_none_in_noise():
     planted = {f"A{number}": autoregression(400, share=0.5, seed=number) for number in range(3)}
     noise = {f"N{number}": autoregression(400, share=0.0, seed=50 + number) for number in range(6)}
@@ -132,6 +218,50 @@ def test_a_planted_autoregression_is_found_and_none_in_noise():
     # The criterion sees something in a few percent of series of noise.
     states = [pipeline.estimator.states_[symbol] for symbol in noise]
     assert sum(each["ar"] == each["ma"] == [] for each in states) >= 5
+
+
+def test_planted_noise_around_the_price_comes_back_and_a_planted_slope_goes_on():
+    rng = np.random.default_rng(8)
+    around, slope = np.diff(rng.normal(0.0, 0.01, 601)), np.cumsum(rng.normal(0.0, 0.0008, 600))
+    rows = rows_of({"NOISE": around + rng.normal(0.0, 0.01, 600), "SLOPE": slope + rng.normal(0.0, 0.01, 600)})
+    is_train = (rows.keys["bar"] < 300).to_numpy()
+    for model, symbol in (("local_level", "NOISE"), ("local_linear_trend", "SLOPE")):
+        pipeline = fitted(chosen("kalman", model=model, ar_lags=0, horizon_bars=1), rows.take(is_train))
+        found = pipeline.predict(rows).point[of_symbol(rows, symbol)]
+        # By the variances that were planted the correlation is about 0.4.
+        assert np.corrcoef(found[300:-1], series_of(rows, symbol)[301:])[0, 1] > 0.25
+
+
+@pytest.mark.parametrize("name", ["garch", "gjr_garch", "egarch"])
+def test_planted_clusters_of_volatility_are_found_and_none_in_noise(name):
+    noise = 0.01 * np.random.default_rng(9).normal(size=(3, 1_500))
+    rows = rows_of({"A": clustered(1_500, seed=1), "B": clustered(1_500, seed=2), "N": noise[0], "O": noise[2]})
+    train = rows.take((rows.keys["bar"] < 1_000).to_numpy())
+    pipeline = fitted(chosen(name, horizon_bars=5, history_bars=120), train)
+    wanted = (rows.keys["bar"] >= 1_000).to_numpy()
+    found = pipeline.predict(rows, wanted).point.reshape(500, 4)
+    for number, symbol in enumerate("ABNO"):
+        square = series_of(rows, symbol)[1_000:] ** 2
+        realised = np.sqrt(np.lib.stride_tricks.sliding_window_view(square[1:], 5).mean(axis=1))
+        told = found[: len(realised), number]
+        skill = np.corrcoef(told, realised)[0, 1]
+        # Nearly a constant where nothing is to be found.
+        if symbol in "AB":
+            assert skill > 0.3 and told.std() > 0.15 * told.mean(), (symbol, skill)
+        else:
+            assert told.std() < 0.06 * told.mean() and told.mean() == pytest.approx(0.01, rel=0.1), (symbol, skill)
+
+
+def test_an_egarch_whose_filter_runs_away_from_the_path_that_it_was_fitted_to_is_counted():
+    noise = 0.01 * np.random.default_rng(9).normal(size=(3, 1_500))
+    rows = rows_of({"N": noise[0], "O": noise[1]})
+    train = rows.take((rows.keys["bar"] < 1_000).to_numpy())
+    pipeline = fitted(chosen("egarch", history_bars=120), train)
+    assert pipeline.estimator.unfitted_ == {"O": UNSTABLE}
+    # The estimate itself has converged, to shocks that lower the variance.
+    series = series_of(train, "O") / series_of(train, "O").std()
+    direct = arch_model(series, vol="EGARCH", p=1, o=1, q=1, rescale=False).fit(disp="off")
+    assert direct.convergence_flag == 0 and direct.params["alpha[1]"] < 0 and direct.params["beta[1]"] > 0.9
 
 
 @each_name
@@ -292,7 +422,7 @@ def replace_params(choice: LearnerChoice, **params: Any) -> LearnerChoice:
 def test_targets_and_steps_that_it_does_not_stand_for_are_refused(name):
     choice = chosen(name, horizon_bars=5)
     entry = LEARNERS[name]
-    stands_for = {"arima": "forward_return"}.get(name, "realised_volatility")
+    stands_for = "forward_return" if name in ("arima", "kalman") else "realised_volatility"
     choice.require_target(build_target(stands_for, horizon_bars=5))
     for target in ("forward_return", "realised_volatility", "rank", "open_return", "excess_return"):
         for ahead in (4, 5):
