@@ -16,7 +16,7 @@ unexport PYTHONDONTWRITEBYTECODE
 INSTALL := $(BIN)/uv pip install --quiet --native-tls --python $(BIN)/python --constraint constraints.txt --override overrides.txt
 PLAIN_INSTALL := $(BIN)/python -m pip install --quiet --no-compile --constraint constraints.txt
 
-.PHONY: demo demo-full test test-quick every-test quick-tests coverage mutants long quarter quality noise significance learners lint kernels ui stack bench soak clean faults wheel-project
+.PHONY: demo demo-full test test-quick every-test quick-tests coverage mutants long quarter quality noise significance learners ledger lint kernels ui stack bench soak clean faults wheel-project
 
 demo: $(STAMP)
 	$(BIN)/hfp demo
@@ -95,6 +95,10 @@ significance: $(DEV_STAMP)
 # Every learner on the demo's market: the tables of docs/learners.md.
 learners: demo $(DEV_STAMP)
 	$(BIN)/python -m hf_pipelines_tests.learner_table
+
+# 8 processes write 500 records each into one ledger, three are killed on the way: none is lost, none is there twice.
+ledger: $(DEV_STAMP)
+	$(BIN)/python -m hf_pipelines_tests.resources.trial_ledger.trying
 
 lint: $(DEV_STAMP)
 	$(BIN)/ruff check hf_pipelines hf_pipelines_tests benchmarks

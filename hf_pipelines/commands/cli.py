@@ -166,6 +166,29 @@ def _parser() -> argparse.ArgumentParser:
     verify.add_argument("asset", nargs="?", help=f"{ASSET} (default: the whole store)")
     verify.set_defaults(run=_verify)
 
+    ledger = commands.add_parser("ledger", help="the ledger of trials: every evaluated configuration")
+    asked = ledger.add_subparsers(required=True, metavar="what")
+    summary = asked.add_parser(
+        "summary",
+        help="how many trials were made, how many are independent, and what the best result is worth after them",
+    )
+    summary.add_argument("strategy", nargs="?", help="with those it descends from (default: all strategies)")
+    summary.add_argument("--market", help="of one market")
+    summary.add_argument("--actor", help="by one actor: a name of HF_ACTOR, schedule or sensor")
+    summary.add_argument("--since", help="begun on this day or later, YYYY-MM-DD (UTC)")
+    summary.add_argument("--until", help="begun before this day, YYYY-MM-DD (UTC)")
+    summary.add_argument("--json", action="store_true", help="for programs")
+    summary.set_defaults(run=_ledger_summary)
+    sound = asked.add_parser(
+        "verify",
+        help="look for records that were changed, dropped, reordered, inserted or cut off; status 1 if one is",
+        description=(
+            "Recompute the hash chains of the ledger and compare their ends with those kept in footers, in Dagster's storage and on "
+            "this machine. Who may write to all of these can write another history: note the digest of `hfp ledger summary` elsewhere."
+        ),
+    )
+    sound.set_defaults(run=_ledger_verify)
+
     diff = commands.add_parser("diff", help="say which rows differ between two contents of a partition")
     diff.add_argument("asset", help=ASSET)
     diff.add_argument("partition", help=PARTITION)
@@ -358,9 +381,32 @@ def _versions(options: argparse.Namespace) -> None:
 
 def _verify(options: argparse.Namespace) -> int:
     from hf_pipelines.commands.store import print_progress, verify_store
+    from hf_pipelines.commands.trials import verify_trials
     from hf_pipelines.resources.parquet_io_manager import open_store
 
-    return 1 if verify_store(open_store(), options.asset, print, print_progress) else 0
+    store = open_store()
+    mismatches = verify_store(store, options.asset, print, print_progress)
+    faults = [] if options.asset else verify_trials(store, print, says_nothing_of_none=True)
+    return 1 if mismatches or faults else 0
+
+
+def _ledger_summary(options: argparse.Namespace) -> int:
+    import json
+
+    from hf_pipelines.commands.trials import Scope, summarise, summary_lines
+    from hf_pipelines.resources.parquet_io_manager import open_store
+
+    scope = Scope(options.strategy, options.market, options.actor, options.since, options.until)
+    found = summarise(open_store(), scope)
+    _print([json.dumps(found, indent=1)] if options.json else summary_lines(found))
+    return 1 if found["unreadable"] else 0
+
+
+def _ledger_verify(options: argparse.Namespace) -> int:
+    from hf_pipelines.commands.trials import verify_trials
+    from hf_pipelines.resources.parquet_io_manager import open_store
+
+    return 1 if verify_trials(open_store(), print) else 0
 
 
 def _diff(options: argparse.Namespace) -> None:

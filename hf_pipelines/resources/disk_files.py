@@ -102,3 +102,31 @@ def begin_file(path: Path) -> IO[bytes]:
         with suppress(FileExistsError):
             return open(f"{path}#{number}", "x+b")
     raise AssertionError
+
+
+def create_synced(path: Path, payload: bytes) -> None:
+    """Make a file whole, with its name, and have both on the disk before returning.
+
+    Raises
+    ------
+    FileExistsError
+        If the name is taken.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    file = begin_file(path)
+    begun = Path(file.name)
+    try:
+        with file:
+            file.write(payload)
+            file.flush()
+            os.fsync(file.fileno())
+        # Unlike a rename it never replaces a file.
+        os.link(begun, path)
+    finally:
+        with suppress(OSError):
+            begun.unlink()
+    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)

@@ -9,7 +9,7 @@ Every put is one buffered request: atomic on disk (rename) and on S3, so a reade
 import io
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
@@ -19,6 +19,7 @@ from typing import IO, Any
 from hf_pipelines.resources import settings
 from hf_pipelines.resources.disk_files import (
     begin_file,
+    create_synced,
     file_tag,
     irregular,
     is_folder_entry,
@@ -90,6 +91,27 @@ class ObjectStore:
                     use_multipart=False,
                 )
             except AlreadyExistsError as e:
+                raise ObjectExistsError(f"`{key}` must not exist yet, was there already in {self.uri}.") from e
+
+    def put_durably(self, key: str, payload: bytes) -> None:
+        """Write one new object whole, so that it outlives a power cut.
+
+        Raises
+        ------
+        ObjectExistsError
+            If the key is taken.
+        StorageUnavailableError
+            If it could not be written; on disk nothing is left of it.
+        """
+        check_key(key)
+        if self.is_remote:
+            self.put(key, payload, create_only=True)
+            return
+        with self._naming("written", key):
+            open_backend(self.uri, self.endpoint)
+            try:
+                create_synced(root_folder(self.uri) / key, payload)
+            except FileExistsError as e:
                 raise ObjectExistsError(f"`{key}` must not exist yet, was there already in {self.uri}.") from e
 
     @contextmanager
@@ -325,6 +347,23 @@ class ObjectStore:
 
         with suppress(ObjectMissingError), self._naming("removed", key, may_miss=True):
             obstore.delete(open_backend(self.uri, self.endpoint), check_key(key))
+
+    def delete_each(self, keys: Sequence[str]) -> None:
+        """Remove objects, those of a bucket in few requests; nothing happens to those that are not there.
+
+        Raises
+        ------
+        StorageUnavailableError
+            If the store did not answer.
+        """
+        import obstore
+
+        if not self.is_remote:
+            for key in keys:
+                self.delete(key)
+        elif keys:
+            with self._naming("removed", keys[0]):
+                obstore.delete(open_backend(self.uri, self.endpoint), [check_key(key) for key in keys])
 
     def move(self, key: str, to: str) -> None:
         """Give an object another key, unread; what had that key is lost.

@@ -11,6 +11,7 @@ clear text (object stores read their own AWS_* variables).
 | HF_LANDING_URI | `<HF_DATA_DIR>` | a folder or `s3://bucket/prefix` that relative addresses of `files` sources lie in |
 | HF_S3_ENDPOINT | none | endpoint of an S3 service other than AWS, such as `http://127.0.0.1:9000` |
 | HF_MLFLOW_URI | SQLite in `<HF_DATA_DIR>` | MLflow tracking server or SQLAlchemy address |
+| HF_ACTOR | the user of the system | by whom the trials of the ledger are made: a person or an agent |
 | HF_TICK_SECONDS | 15 | how often the sensors look for new files and features |
 | HF_POSTGRES_URL | none | Dagster keeps its runs there instead of in SQLite |
 | HF_WEBHOOK_URL | none | notifications are posted there as JSON besides being logged; the address is a secret |
@@ -46,6 +47,8 @@ from tempfile import TemporaryFile
 from hf_pipelines.resources.project import find_project, require_project
 from hf_pipelines.resources.redaction import shown_address
 from hf_pipelines.resources.requirements import require_all
+
+ACTOR_PATTERN = r"[A-Za-z0-9][A-Za-z0-9._@+-]{0,63}"
 
 # A page of each of Dagster's databases, and some more.
 PROBE_BYTES = 1 << 16
@@ -133,6 +136,20 @@ def mlflow_uri() -> str:
     return os.environ.get("HF_MLFLOW_URI") or f"sqlite:///{data_dir() / 'mlflow.db'}"
 
 
+def actor() -> str | None:
+    """By whom trials are made, None for the user of the system.
+
+    Raises
+    ------
+    ValueError
+        If it is no name.
+    """
+    given = os.environ.get("HF_ACTOR") or None
+    if given and not re.fullmatch(ACTOR_PATTERN, given):
+        raise ValueError(f"`HF_ACTOR` must be a name of at most 64 letters, digits and ._@+-, was {given[:80]!r}.")
+    return given
+
+
 def require_sound() -> None:
     """Refuse variables that a command would stumble over later, or never notice.
 
@@ -141,7 +158,7 @@ def require_sound() -> None:
     ValueError
         A line for each of them.
     """
-    require_all(data_dir, storage_uri, landing_uri, s3_endpoint, ui_url, *NUMBERS)
+    require_all(data_dir, storage_uri, landing_uri, s3_endpoint, ui_url, actor, *NUMBERS)
 
 
 def tick_seconds() -> int:

@@ -14,6 +14,7 @@ from hf_pipelines.resources.clock import Clock
 from hf_pipelines.resources.lineage import current_footers
 from hf_pipelines.resources.parquet_io_manager import Storage
 from hf_pipelines.resources.retention import Policy, prune_runs, prune_versions
+from hf_pipelines.resources.trial_ledger.segments import seal_loose
 
 CRON = "30 4 * * 6"
 
@@ -31,6 +32,9 @@ def remove_old(context: dg.OpExecutionContext, storage: Storage, clock: Clock) -
     versions = prune_versions(store, footers, policy, now)
     runs = prune_runs(context.instance, footers, policy, now)
     left = store.objects.sweep(before=now - LONGEST_WRITE)
+    # Nothing of the ledger is ever removed: single records of writers that are gone are packed together.
+    sealed = seal_loose(store.objects)
+    context.log.info(f"sealed {sealed} records of the trial ledger")
     context.log.info(
         f"removed {len(versions)} versions and {len(runs)} runs older than {policy.days} days, and {len(left)} files that "
         "were never finished"

@@ -1,10 +1,11 @@
 """Overfitting: what a result is worth after the search that found it.
 
 Lives here: fits that show what a learner makes of chance (`fits`) and what they say (`signs`), the Sharpe ratio beside the number of
-trials (`sharpe`), how many of these are independent (`independent_trials`), pictures (`plots`). Not here: which trials were made
+trials (`sharpe`), how many of these are independent (`independent_trials`), both together (`deflation`), pictures (`plots`). Not here: which trials were made
 (`resources.trial_ledger`), scores of predictions and accounts (`metrics`).
 """
 
+from hf_pipelines.research.overfitting.deflation import Deflation, deflate
 from hf_pipelines.research.overfitting.fits import (
     CHOSEN,
     LEARNING,
@@ -35,11 +36,13 @@ __all__ = [
     "LEARNING",
     "PERMUTED",
     "VALIDATION",
+    "Deflation",
     "Diagnostics",
     "Overfitting",
     "SharpeEstimate",
     "count_independent_trials",
     "default_score",
+    "deflate",
     "deflated_sharpe_ratio",
     "diagnose",
     "estimate_sharpe",

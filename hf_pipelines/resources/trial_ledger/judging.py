@@ -1,0 +1,40 @@
+"""Judging: a chosen trial beside all that count.
+
+Lives here: what the ledger knows of the trials, as the deflation takes it. Does not live here: the statistics
+(`research.overfitting`).
+"""
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from hf_pipelines.research.overfitting import Deflation, SharpeEstimate, deflate
+from hf_pipelines.resources.object_store import ObjectStore
+from hf_pipelines.resources.trial_ledger.returns import read_returns, side_by_side
+
+
+def sharpes_of(counted: pl.DataFrame) -> NDArray[np.float64]:
+    """Sharpe ratio per period of each trial, NaN where it has none."""
+    return counted["estimate"].struct.field("sharpe").fill_null(float("nan")).to_numpy()
+
+
+def best_of(counted: pl.DataFrame) -> SharpeEstimate | None:
+    """The trial with the highest Sharpe ratio; None where none has one."""
+    known = counted.select(pl.col("estimate").struct.unnest()).drop_nulls()
+    # The ledger may hold what others have written: moments that no distribution has are no estimate.
+    known = known.filter(pl.all().is_finite(), pl.col("n") >= 2, pl.col("kurtosis") >= 1.0 + pl.col("skew") ** 2)
+    if known.is_empty():
+        return None
+    sharpe, n, skew, kurtosis = (
+        known.sort("sharpe", maintain_order=True).select("sharpe", "n", "skew", "kurtosis").row(-1)
+    )
+    return SharpeEstimate(sharpe, int(n), skew, kurtosis)
+
+
+def judge(objects: ObjectStore, counted: pl.DataFrame, chosen: SharpeEstimate) -> Deflation:
+    """Deflate a Sharpe ratio by the trials that count, itself among them."""
+    named = counted["returns"].drop_nulls().unique(maintain_order=True)
+    series = [found for digest in named if (found := read_returns(objects, digest)) is not None]
+    return deflate(
+        chosen, sharpes=sharpes_of(counted), returns=side_by_side(series), n_trials=max(counted.height, len(series), 1)
+    )
