@@ -2,7 +2,8 @@
 
 Lives here: one entry. The price is the sum of the returns so far: a level that moves at random, with `local_linear_trend` by a
 slope that itself moves at random, and around it noise and, with `ar_lags`, an autoregression. A price above its level is expected to come
-back, one on a slope to go on. It is estimated on the price of the longest run of training bars without a gap.
+back, one on a slope to go on. For the estimate bars of which nothing is known are left out: the return after a halt is that since the
+bar before it, so the price goes on.
 
 The filter works on the returns, the changes of that price: the level itself falls out, nothing hangs on where a price begins, and
 a return that is not known is a missing observation. A slope begins at the mean return of the training bars, with the variance that it
@@ -22,7 +23,6 @@ import numpy as np
 from hf_pipelines.research.learners.state_space import StateSpace, forecast_sums, settled
 from hf_pipelines.research.learners.symbol_series import (
     NOT_CONVERGED,
-    TOO_SHORT,
     Floats,
     Numbers,
     Params,
@@ -39,9 +39,7 @@ def fit_kalman(values: Floats, params: Params) -> State | str:
     """Variances of the parts, and the autoregression."""
     from statsmodels.tsa.statespace.structural import UnobservedComponents
 
-    run = _longest_run(values)
-    if len(run) < params["minimum_bars"]:
-        return TOO_SHORT
+    run = values[np.isfinite(values)]
     has_slope, lags = params["model"] == "local_linear_trend", params["ar_lags"]
     price = np.concatenate([[0.0], np.cumsum(run)])
     model = UnobservedComponents(price, level="lltrend" if has_slope else "llevel", autoregressive=lags or None)
@@ -63,15 +61,6 @@ def fit_kalman(values: Floats, params: Params) -> State | str:
         "ar_shocks": given.get("sigma2.ar", 0.0),
         "ar": [given[f"ar.L{lag}"] for lag in range(1, lags + 1)],
     }
-
-
-def _longest_run(values: Floats) -> Floats:
-    """The longest run of known values, of equal ones the latest."""
-    is_known = np.isfinite(values)
-    edges = np.flatnonzero(np.diff(is_known.astype(np.int8), prepend=0, append=0))
-    starts, ends = edges[::2], edges[1::2]
-    at = len(starts) - 1 - int(np.argmax((ends - starts)[::-1]))
-    return values[starts[at] : ends[at]]
 
 
 def kalman_model(state: State) -> StateSpace:

@@ -151,14 +151,15 @@ class SymbolModels:
         return {"model": self.model, "params": self.params, "setup": self.setup}
 
     def fit(self, rows: TrainingRows, validation: TrainingRows | None) -> SymbolModels:
-        """Estimate the model of each symbol on its training rows.
+        """Estimate the model of each symbol on its training rows that have a weight.
 
         Raises
         ------
         ValueError
             If the feature is not there, or no symbol can be fitted.
         """
-        series = {symbol: _by_bar(bars, values) for symbol, bars, values in self._series(rows)}
+        weighted = rows.take(rows.weight > 0.0)
+        series = {symbol: _by_bar(bars, values) for symbol, bars, values in self._series(weighted)}
         found = self._fit_all(list(series.values()))
         self.states_ = {name: each for name, each in zip(series, found, strict=True) if not isinstance(each, str)}
         self.unfitted_ = {name: each for name, each in zip(series, found, strict=True) if isinstance(each, str)}
