@@ -130,6 +130,27 @@ def _parser() -> argparse.ArgumentParser:
     )
     retrain.set_defaults(run=_retrain)
 
+    compare = commands.add_parser(
+        "compare",
+        help="say whether a strategy, week or learner is better than another, or only luckier",
+        description=(
+            "Compare the first one with the others on the rows and sessions that all of them have: out-of-fold scores and net returns, "
+            "each difference with an interval and a p-value (Diebold-Mariano, all of them together by Holm). Of more than two also "
+            "whether the first is beaten by the best of the others (Hansen's test), and which may be the best (model confidence set)."
+        ),
+    )
+    compare.add_argument(
+        "strategies",
+        nargs="+",
+        metavar="strategy",
+        help="STRATEGY, STRATEGY@SUNDAY for a week of it, or STRATEGY@SUNDAY:HASH for an earlier content of a week, such as that of "
+        "another learner (hfp versions STRATEGY/cv_results SUNDAY)",
+    )
+    compare.add_argument(
+        "--week", help="of those that name none, its Sunday (default: the latest that all of them have)"
+    )
+    compare.set_defaults(run=_compare)
+
     status = commands.add_parser("status", help="say what each market and strategy has, what is late, and what failed")
     status.add_argument("--json", action="store_true", help="for programs")
     status.add_argument("--strict", action="store_true", help="end with status 2 if something is late or has failed")
@@ -322,6 +343,13 @@ def _retrain(options: argparse.Namespace) -> None:
     shown = f"model of week {keys[0]}" if len(keys) == 1 else f"models of {len(keys)} weeks, {keys[0]} to {keys[-1]},"
     print(f"{options.strategy}: {shown} in {seconds:.1f} s")
     _print(pipeline.verdict_lines(options.strategy, keys[-1]))
+
+
+def _compare(options: argparse.Namespace) -> None:
+    from hf_pipelines.commands.compare import compare_lines
+    from hf_pipelines.commands.runs import Pipeline
+
+    _print(compare_lines(Pipeline.open(), options.strategies, options.week))
 
 
 def _status(options: argparse.Namespace) -> int:
