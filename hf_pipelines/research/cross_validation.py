@@ -33,6 +33,7 @@ from hf_pipelines.research.learners import (
     report_fit,
 )
 from hf_pipelines.research.learners.fit_faults import placed
+from hf_pipelines.research.learners.kept_bins import KeptBins
 from hf_pipelines.research.learners.learner import NO_PROGRESS, BatchedRows, bars_up_to
 from hf_pipelines.research.matrix import feature_names
 from hf_pipelines.research.metrics import class_codes
@@ -111,6 +112,7 @@ def cross_validate(
     missing: str = "drop",
     validation_share: float = VALIDATION_SHARE,
     progress: Callable[[str], Progress] | None = None,
+    bins: KeptBins | None = None,
 ) -> CrossValidation:
     """Fit and test a learner fold by fold.
 
@@ -142,6 +144,8 @@ def cross_validate(
         purged from the rest, see `cut_validation`.
     progress : callable, optional
         `place -> Progress` for each fit, by `fold 0`, `fold 1`...
+    bins : KeptBins, optional
+        Where other calls with the same folds keep what boosters make of a fold's training rows; the result does not depend on it.
 
     Raises
     ------
@@ -161,7 +165,14 @@ def cross_validate(
     def run(fold: _Fold) -> tuple[pl.DataFrame, dict[str, object]]:
         weight = sample_weights(labels[fold.train], weightings=weightings, target=target)
         progress_of_fold = progress(fold.place) if progress else NO_PROGRESS
-        setup = Setup(task, seed=seed, n_threads=n_threads, progress=progress_of_fold, classes=tuple(target.classes))
+        setup = Setup(
+            task,
+            seed=seed,
+            n_threads=n_threads,
+            progress=progress_of_fold,
+            classes=tuple(target.classes),
+            bins=bins,
+        )
         with placed(fold.place, f"learner {learner.name}", when_out_of_memory=FEWER_AT_A_TIME if n_jobs > 1 else ""):
             of_fold = replace(rows.take(fold.train), weight=weight)
             pipeline = _fit(learner, of_fold, setup, place=fold.place, target=target, validation_share=validation_share)

@@ -145,11 +145,11 @@ XGBOOST = Learner(
 )
 
 
-def grow_xgboost(growth: Growth) -> Grown:
-    """Grow trees until the validation rows get no better."""
+def bin_xgboost(growth: Growth) -> tuple[Any, Any]:
+    """Training and validation rows as XGBoost keeps them."""
     import xgboost
 
-    own = {name: value for name, value in growth.params.items() if name != "n_estimators"}
+    own = growth.params
     kinds = ["c" if at in growth.categories else "q" for at in range(growth.n_features)]
     shown: dict[str, Any] = {"enable_categorical": bool(growth.categories), "nthread": growth.n_threads}
 
@@ -164,6 +164,19 @@ def grow_xgboost(growth: Growth) -> Grown:
         return xgboost.DMatrix(**rows)
 
     train = matrix(growth.train)
+    return train, matrix(growth.validation, train)
+
+
+def _binned_by(growth: Growth) -> Any:
+    return [growth.params["tree_method"], growth.params["max_bin"]]
+
+
+def grow_xgboost(growth: Growth, bins: tuple[Any, Any]) -> Grown:
+    """Grow trees until the validation rows get no better."""
+    import xgboost
+
+    own = {name: value for name, value in growth.params.items() if name != "n_estimators"}
+    train, validation = bins
     aim = _aim(growth)
     losses: dict[str, dict[str, list[float]]] = {}
     params = {**own, **aim, "seed": growth.seed, "nthread": growth.n_threads, "device": growth.device, "verbosity": 0}
@@ -172,7 +185,7 @@ def grow_xgboost(growth: Growth) -> Grown:
             params,
             train,
             num_boost_round=growth.params["n_estimators"],
-            evals=[(matrix(growth.validation, train), "validation")],
+            evals=[(validation, "validation")],
             callbacks=[xgboost.callback.EarlyStopping(rounds=growth.patience, save_best=True)],
             evals_result=losses,
             verbose_eval=False,
@@ -250,6 +263,8 @@ XGBOOST_EARLY_STOPPING = booster(
         gains=_total_gains,
         save=save_grown_xgboost,
         load=load_grown_xgboost,
+        bin=bin_xgboost,
+        binned_by=_binned_by,
         is_built_for_cuda=_is_built_for_cuda,
         check_batches=check_xgboost_batches,
     ),

@@ -21,7 +21,8 @@ import numpy as np
 
 from hf_pipelines.research.learners.archive import pack, unpack
 from hf_pipelines.research.learners.devices import choose_device
-from hf_pipelines.research.learners.growth import Data, Growth, Library
+from hf_pipelines.research.learners.growth import Data, Grown, Growth, Library
+from hf_pipelines.research.learners.kept_bins import KeptBins, rows_key
 from hf_pipelines.research.learners.learner import (
     BatchedRows,
     Learner,
@@ -117,13 +118,30 @@ class Boosted:
             device=choose_device(self.params["device"], self.library.is_built_for_cuda),
             seed=self.setup.seed,
             n_threads=self.setup.n_threads,
+            shares_bins=self.setup.bins is not None or bool(self.quantiles),
         )
         self.models, self.grown = {}, {}
+        kept, of_rows = self._kept_bins(growth(quantile=None))
         for name, quantile in {_POINT: None, **self.quantiles}.items():
-            grown = self.library.grow(growth(quantile=quantile))
+            grown = self._grow(growth(quantile=quantile), kept, of_rows)
             self.models[name] = grown.model
             self.grown[name] = {"best_round": grown.rounds, "validation_loss": grown.loss}
         return self
+
+    def _kept_bins(self, growth: Growth) -> tuple[KeptBins, str]:
+        """Where bins are kept, and which rows they are of there: for this fit alone, unless there are others of its setup."""
+        parts = (growth.train, growth.validation)
+        if self.setup.bins is None or any(callable(each.features) for each in parts):
+            return KeptBins(), ""
+        return self.setup.bins, rows_key(*(array for each in parts for array in (each.X, each.y, each.weight)))
+
+    def _grow(self, growth: Growth, kept: KeptBins, of_rows: str) -> Grown:
+        library = self.library
+        if library.bin is None or library.binned_by is None:
+            return library.grow(growth, None)
+        key = json.dumps([of_rows, library.extension, growth.categories, growth.device, library.binned_by(growth)])
+        with kept.lent(key, partial(library.bin, growth)) as bins:
+            return library.grow(growth, bins)
 
     def predict(self, rows: Rows, wanted: np.ndarray) -> np.ndarray:
         """Predicted mean of the rows that are wanted."""

@@ -24,19 +24,35 @@ from hf_pipelines.research.params import Number
 # What predictions need of all that a model tells about itself.
 _KEPT = frozenset({"params", "class_params"})
 
+# Of more rows a fit makes its bins of a sample that it draws in its own way: bins made apart are others.
+_SAMPLED_ABOVE = 200_000
+
 # Code of an unknown category.
 _UNKNOWN = -1
 
 
-def grow_catboost(growth: Growth) -> Grown:
-    """Grow trees until the validation rows get no better."""
-    import catboost
-
-    aim = _aim(growth)
+def bin_catboost(growth: Growth) -> tuple[Any, Any]:
+    """Training and validation rows as CatBoost takes them, the first in bins where others will need the same ones."""
 
     def pool(data: Data) -> Any:
         return _pool(data.X, growth.categories, label=data.y, weight=data.weight)
 
+    train = pool(growth.train)
+    if growth.shares_bins and growth.device == "cpu" and len(growth.train.y) <= _SAMPLED_ABOVE:
+        train.quantize(border_count=growth.params["border_count"], task_type="CPU")
+    return train, pool(growth.validation)
+
+
+def _binned_by(growth: Growth) -> Any:
+    return [growth.params["border_count"], growth.shares_bins]
+
+
+def grow_catboost(growth: Growth, bins: tuple[Any, Any]) -> Grown:
+    """Grow trees until the validation rows get no better."""
+    import catboost
+
+    aim = _aim(growth)
+    train, validation = bins
     model = catboost.CatBoost(
         {
             **growth.params,
@@ -58,7 +74,7 @@ def grow_catboost(growth: Growth) -> Grown:
         }
     )
     try:
-        model.fit(pool(growth.train), eval_set=pool(growth.validation))
+        model.fit(train, eval_set=validation)
     except catboost.CatBoostError as e:
         raise ValueError(f"`learner` must be able to fit these rows, was catboost, which refuses: {e}.") from e
     return Grown(model=model, rounds=int(model.tree_count_), loss=float(model.get_best_score()["validation"][aim]))
@@ -134,6 +150,8 @@ CATBOOST = booster(
         gains=_gains,
         save=save_catboost,
         load=load_catboost,
+        bin=bin_catboost,
+        binned_by=_binned_by,
         is_built_for_cuda=_is_built_for_cuda,
     ),
     params={

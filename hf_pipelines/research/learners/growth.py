@@ -56,6 +56,8 @@ class Growth:
         Columns of `X` that are categories, ascending.
     device : {"cpu", "cuda"}
     seed, n_threads : int
+    shares_bins : bool
+        Whether other models will be grown of the same bins.
     """
 
     params: Mapping[str, Any]
@@ -69,6 +71,7 @@ class Growth:
     device: str
     seed: int
     n_threads: int
+    shares_bins: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,7 +101,11 @@ class Library:
     extension : str
         File name extension of a model.
     grow : callable
-        `Growth -> Grown`; the same bits for the same growth, on any number of threads.
+        `(Growth, bins) -> Grown`; the same bits for the same growth, on any number of threads, of new bins and of used ones.
+    bin : callable, optional
+        `Growth -> bins`: training and validation rows as `grow` takes them. Left out: `grow` makes its own, and gets None.
+    binned_by : callable, optional
+        `Growth -> JSON values`: all that bins depend on beside the rows; with `bin`.
     predict : callable
         `(model, X, categories, n_threads) -> (n_rows,)` of a regression, `(n_rows, n_classes)` of classes.
     gains : callable
@@ -112,10 +119,12 @@ class Library:
     """
 
     extension: str
-    grow: Callable[[Growth], Grown]
+    grow: Callable[[Growth, Any], Grown]
     predict: Callable[[Any, np.ndarray, tuple[int, ...], int], np.ndarray]
     gains: Callable[[Any, tuple[int, ...]], np.ndarray]
     save: Callable[[Any], bytes]
     load: Callable[[bytes], Any]
+    bin: Callable[[Growth], Any] | None = None
+    binned_by: Callable[[Growth], Any] | None = None
     is_built_for_cuda: Callable[[], bool] | None = None
     check_batches: Callable[[Mapping[str, Any]], None] | None = None

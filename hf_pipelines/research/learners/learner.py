@@ -14,6 +14,7 @@ from typing import Any, Literal, Protocol, Self, TypeAlias
 import numpy as np
 import polars as pl
 
+from hf_pipelines.research.learners.kept_bins import KeptBins
 from hf_pipelines.research.params import Param
 from hf_pipelines.research.targets.target import Target
 
@@ -78,6 +79,8 @@ class Setup:
     classes : tuple of str
         Names of the classes by their codes, each of which must have a training row. Empty of a regression, and where they are not
         known.
+    bins : KeptBins, optional
+        For fits of other parameters on the same rows: boosters bin them once. The result does not depend on it.
     """
 
     task: Task
@@ -85,6 +88,7 @@ class Setup:
     n_threads: int = 1
     progress: Progress = NO_PROGRESS
     classes: tuple[str, ...] = ()
+    bins: KeptBins | None = None
 
 
 @dataclass(frozen=True)

@@ -30,8 +30,8 @@ from hf_pipelines.research.params import Number
 _NUMBER_OF_THREADS = re.compile(r"^\[num_threads: -?\d+\]$", flags=re.MULTILINE)
 
 
-def grow_lightgbm(growth: Growth) -> Grown:
-    """Grow trees; the bits do not depend on the number of threads."""
+def bin_lightgbm(growth: Growth) -> tuple[Any, Any]:
+    """Training and validation rows as LightGBM keeps them."""
     import lightgbm
 
     params = _params(growth)
@@ -47,13 +47,27 @@ def grow_lightgbm(growth: Growth) -> Grown:
         )
 
     train = dataset(growth.train)
+    return train, dataset(growth.validation, train)
+
+
+def _binned_by(growth: Growth) -> Any:
+    # Features that no split of leaves large enough can be made of are left out, and edges come of a sample drawn by the seed.
+    return [growth.params["max_bin"], growth.params["min_child_samples"], growth.seed]
+
+
+def grow_lightgbm(growth: Growth, bins: tuple[Any, Any]) -> Grown:
+    """Grow trees; the bits do not depend on the number of threads."""
+    import lightgbm
+
+    params = _params(growth)
+    train, validation = bins
     losses: dict[str, dict[str, list[float]]] = {}
     try:
         model = lightgbm.train(
             params,
             train,
             num_boost_round=growth.params["n_estimators"],
-            valid_sets=[dataset(growth.validation, train)],
+            valid_sets=[validation],
             valid_names=["validation"],
             callbacks=[
                 lightgbm.early_stopping(growth.patience, verbose=False),
@@ -149,6 +163,8 @@ LIGHTGBM = booster(
         gains=_gains,
         save=save_lightgbm,
         load=load_lightgbm,
+        bin=bin_lightgbm,
+        binned_by=_binned_by,
         is_built_for_cuda=_is_built_for_cuda,
     ),
     params={

@@ -47,8 +47,8 @@ _BOOSTED = tree_format(
 )
 
 
-def grow_histograms(growth: Growth) -> Grown:
-    """Grow trees until the validation rows get no better."""
+def grow_histograms(growth: Growth, bins: None) -> Grown:
+    """Grow trees until the validation rows get no better; bins are the library's own, of each fit."""
     from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
 
     kind = HistGradientBoostingClassifier if growth.n_classes else HistGradientBoostingRegressor
