@@ -51,14 +51,13 @@ class SampleReplay:
         require_market(name)
         project = require_project()
         project.use()
-        folder, tree = project.defs, dg.ComponentTree.for_project(project.root)
+        tree = dg.ComponentTree.for_project(project.root)
         market = tree.load_component(f"markets/{name}", expected_type=Market).plan
         if market.bars_asset not in market.watched_folders:
             raise ValueError(
                 f"`market` must have a source of type files to be fed, {name} has {market.source.spec.type}."
             )
-        names = sorted(each.parent.name for each in (folder / "strategies").glob("*/defs.yaml"))
-        strategies = [tree.load_component(f"strategies/{each}", expected_type=Strategy) for each in names]
+        strategies = tree.get_all_components(of_type=Strategy)
         feed = SampleReplay(market, history_weeks(market, [each for each in strategies if each.market == name]))
         feed.sample  # noqa: B018 - raises for symbols that the sample does not have
         return feed

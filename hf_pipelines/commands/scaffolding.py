@@ -12,18 +12,24 @@ import sys
 import tempfile
 from collections.abc import Iterator, Mapping
 from importlib.metadata import PackageNotFoundError, distribution, distributions
-from importlib.resources import files
 from importlib.resources.abc import Traversable
 from pathlib import Path, PurePosixPath
 from urllib.parse import unquote, urlparse
 
+from hf_pipelines.components.scaffolders import (
+    OUR_PACKAGE,
+    PLURALS,
+    SUFFIX,
+    component_text,
+    entry_text,
+    filled_in,
+    market_of_strategy,
+    templates,
+)
 from hf_pipelines.resources.project import ProjectRoot
 
-OUR_PACKAGE = "hf_pipelines"
-
-# What a name in a template's path or text is replaced by.
-NAME, MARK = "__name__", "@@{}@@"
-SUFFIX = ".tmpl"
+# What a name in the path of a template is replaced by.
+NAME = "__name__"
 # A file whose name begins with a dot would be left out of many listings.
 DOT = "dot_"
 
@@ -68,7 +74,7 @@ def make_project(name: str, folder: Path) -> list[Path]:
 def project_files(name: str) -> Iterator[tuple[PurePosixPath, str]]:
     """Every file of a new project, by its path in it, with its text."""
     values = {"name": name, "version": _own_version(), "requirement": own_requirement()}
-    for path, template in _templates(files(OUR_PACKAGE) / "templates" / "project", PurePosixPath()):
+    for path, template in _templates(templates() / "project", PurePosixPath()):
         parts = [re.sub(f"^{DOT}", ".", part.replace(NAME, name)) for part in path.parts]
         yield PurePosixPath(*parts), filled_in(template, values)
     first = {
@@ -133,7 +139,7 @@ def add_entry(kind: str, name: str, project: ProjectRoot, *, market: str | None 
         "class": _class_name(name),
     }
     if kind not in MODULE_KINDS:
-        return _add_component(kind, {"name": project.module, "entry": name}, project, market=market)
+        return _add_component(kind, name, project, market=market)
     texts = {
         project.package / f"{name}.py": entry_text(f"{kind}.py", values),
         project.root / "tests" / f"test_{name}.py": entry_text(f"test_{kind}.py", values),
@@ -144,44 +150,15 @@ def add_entry(kind: str, name: str, project: ProjectRoot, *, market: str | None 
     return [*wrote, f"Name it in the YAML of the {owner}:", f"  modules: [{project.module}.{name}]", f"  {field}"]
 
 
-def _add_component(kind: str, values: Mapping[str, str], project: ProjectRoot, *, market: str | None) -> list[str]:
-    markets = sorted(each.parent.name for each in (project.defs / "markets").glob("*/defs.yaml"))
-    if kind == "strategy":
-        if market is None and len(markets) != 1:
-            raise ValueError(
-                f"`market` must be named, one of {', '.join(markets) or 'none that is there'}; add --market NAME."
-            )
-        market = market or markets[0]
-        if market not in markets:
-            raise ValueError(f"`market` must be one of {', '.join(markets)}, was {market[:80]!r}.")
-        values = {**values, "market": market, "features": "technical, cross_asset"}
-    text = entry_text(f"{kind}.yaml", values)
-    # A market of its own begins without features of one's own.
-    text = re.sub(r"  # Where features of your own.*\n.*\n|,\n +@@group@@", "", text)
-    path = project.defs / f"{PLURALS[kind]}" / values["entry"] / "defs.yaml"
-    _write_new({path: text})
+def _add_component(kind: str, name: str, project: ProjectRoot, *, market: str | None) -> list[str]:
+    of = market_of_strategy(project.defs, market) if kind == "strategy" else None
+    path = project.defs / PLURALS[kind] / name / "defs.yaml"
+    _write_new({path: component_text(kind, name, market=of)})
     nexts = {
-        "market": f"Its bars: hfp materialise {values['entry']}/bars --from SUNDAY --to SUNDAY",
-        "strategy": f"Train it: hfp retrain {values['entry']} --week SUNDAY --with-inputs",
+        "market": f"Its bars: hfp materialise {name}/bars --from SUNDAY --to SUNDAY",
+        "strategy": f"Train it: hfp retrain {name} --week SUNDAY --with-inputs",
     }
     return [f"wrote {path}", "A web UI that runs loads it by Reload, under Deployment.", nexts[kind]]
-
-
-# Folder of each component's instances.
-PLURALS = {"market": "markets", "strategy": "strategies"}
-
-
-def entry_text(kind: str, values: Mapping[str, str]) -> str:
-    """Text of a template of `templates/entries`, such as `learner.py`; a value that is not given stays a placeholder."""
-    return filled_in(files(OUR_PACKAGE) / "templates" / "entries" / f"{kind}{SUFFIX}", values)
-
-
-def filled_in(template: Traversable, values: Mapping[str, str]) -> str:
-    """Text of a template with values in the place of its marks."""
-    text = template.read_text(encoding="utf-8")
-    for key, value in values.items():
-        text = text.replace(MARK.format(key), value)
-    return text
 
 
 def _write_new(texts: Mapping[Path, str]) -> None:

@@ -31,6 +31,7 @@ from hf_pipelines.components.market_stages import build_report_stages, build_sta
 from hf_pipelines.components.market_stages.plan import LEXICON, MarketPlan, Overrides
 from hf_pipelines.components.market_stages.universe import Universe
 from hf_pipelines.components.modules import feature_modules, register_modules
+from hf_pipelines.components.scaffolders import MarketScaffolder
 from hf_pipelines.components.stage_asset import build_asset, build_currency_check
 from hf_pipelines.components.yaml_files import component_of
 from hf_pipelines.partitions import (
@@ -50,6 +51,7 @@ from hf_pipelines.resources.ranges import ranged
 HUB_NAME = r"[\w-][\w.-]{0,95}/[\w-][\w.-]{0,95}"
 
 
+@dg.scaffold_with(MarketScaffolder)
 class Market(dg.Component, dg.Model, dg.Resolvable):
     """One universe + timeframe + calendar + source, with its bars and feature datasets.
 

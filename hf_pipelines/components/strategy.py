@@ -17,6 +17,7 @@ from hf_pipelines.components.market import Market
 from hf_pipelines.components.market_fields import checked_name
 from hf_pipelines.components.market_stages import MarketPlan, code_versions
 from hf_pipelines.components.modules import register_modules
+from hf_pipelines.components.scaffolders import StrategyScaffolder
 from hf_pipelines.components.stage_asset import build_asset, build_currency_check
 from hf_pipelines.components.strategy_fields import (
     BacktestSpec,
@@ -50,6 +51,7 @@ from hf_pipelines.resources.footer import SIGNALS
 from hf_pipelines.resources.ranges import ranged
 
 
+@dg.scaffold_with(StrategyScaffolder)
 class Strategy(dg.Component, dg.Model, dg.Resolvable):
     """From features to signals, by one YAML file.
 

@@ -5,13 +5,18 @@ import os
 import subprocess
 import sys
 import tomllib
-from importlib.metadata import version
+from importlib.metadata import entry_points, version
 from pathlib import Path
 
+import dagster as dg
 import pytest
+from click import UsageError
+from dagster.components.component_scaffolding import get_scaffolder
 
 from hf_pipelines.commands.cli import main
 from hf_pipelines.commands.scaffolding import MODULE_KINDS, make_project, project_files
+from hf_pipelines.components import Market, Strategy
+from hf_pipelines.components.yaml_files import component_of
 from hf_pipelines.resources.project import PACKAGE_ROOT, project_at
 
 REPOSITORY = PACKAGE_ROOT.parent
@@ -199,3 +204,40 @@ def test_a_strategy_names_its_market_where_there_are_several_and_none_is_added_t
     assert "`market` must be named, one of other, sample_tech; add --market NAME." in capsys.readouterr().err
     assert new(REPOSITORY, "rule", "x", monkeypatch=monkeypatch) == 1
     assert "`project` must be one of your own, was the checkout of hf_pipelines" in capsys.readouterr().err
+
+
+def scaffold(folder: Path, kind: str, params: dict[str, str] | None = None) -> Path:
+    """What `dg scaffold defs` does: it makes the folder, and calls the scaffolder of the component."""
+    folder.mkdir(parents=True)
+    component = {"Market": Market, "Strategy": Strategy}[kind]
+    scaffolder = get_scaffolder(component)
+    given = scaffolder.get_scaffold_params()(**params) if params is not None else None
+    scaffolder.scaffold(dg.ScaffoldRequest(f"hf_pipelines.components.{kind}", folder, "yaml", None, given))
+    return folder / "defs.yaml"
+
+
+def test_dagsters_command_scaffolds_components_that_load_and_says_where_they_cannot_go(own, monkeypatch):
+    (plugin,) = entry_points(group="dagster_dg_cli.registry_modules", name="hf_pipelines")
+    assert plugin.load().Market is Market
+    defs = own / "myfund" / "defs"
+    texts = {
+        name: scaffold(defs / name, kind, params).read_text()
+        for name, kind, params in (
+            ("momentum", "Strategy", {}),
+            ("markets/asia", "Market", None),
+            ("strategies/two", "Strategy", {"market": "asia"}),
+        )
+    }
+    assert "\n  market: sample_tech\n" in texts["momentum"] and "\n  market: asia\n" in texts["strategies/two"]
+    assert "@@" not in "".join(texts.values()) and "modules" not in texts["markets/asia"]
+    for name in texts:
+        kind = Market if name.startswith("markets/") else Strategy
+        assert component_of(kind, defs / name).name == name.rpartition("/")[2]
+    for name, kind, params, said in (
+        ("europe", "Market", None, "`name` must begin with markets/"),
+        ("strategies/three", "Strategy", {}, "`market` must be named, one of asia, sample_tech"),
+        ("strategies/four", "Strategy", {"market": "nope"}, "`market` must be one of asia, sample_tech, was 'nope'"),
+    ):
+        with pytest.raises(UsageError, match=said):
+            scaffold(defs / name, kind, params)
+        assert not (defs / name).exists()
