@@ -46,6 +46,8 @@ class Tracker(Protocol):
 
     def log(self, partition: str, content: Content) -> None: ...
 
+    def log_step(self, partition: str, step: int, numbers: Mapping[str, float]) -> None: ...
+
 
 @dataclass(frozen=True)
 class StageInput:
@@ -131,6 +133,8 @@ class Stage:
         Partitions that the operator has declared to be empty: they may lose the files they were made from.
     tags : mapping
         What the catalogue's search finds the asset by, beside its name.
+    keeps_fits : bool
+        Whether it makes fits that keep their state while they run: removed once the partition is published.
     reads_holdout : {"never", "final_refit", "always"}
         Whether it may read weeks that a strategy holds out; "final_refit" in such a run alone.
     """
@@ -154,6 +158,7 @@ class Stage:
     known_gaps: frozenset[str] = frozenset()
     metadata: Mapping[str, Any] = field(default_factory=dict)
     tags: Mapping[str, str] = field(default_factory=dict)
+    keeps_fits: bool = False
     reads_holdout: Literal["never", "final_refit", "always"] = "never"
 
     @property

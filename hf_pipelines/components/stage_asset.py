@@ -22,6 +22,7 @@ from hf_pipelines.components.stage import Stage
 from hf_pipelines.components.stage_checks import Finding, check_result
 from hf_pipelines.components.stage_run import Computed, StageRun
 from hf_pipelines.resources.currency import CurrencyChecker
+from hf_pipelines.resources.fit_states import FitStates
 from hf_pipelines.resources.footer import Verdict
 from hf_pipelines.resources.holdout import final_refit_of
 from hf_pipelines.resources.outages import waiting_out
@@ -103,10 +104,11 @@ def _execute(stage: Stage, context: dg.AssetExecutionContext, inputs: Mapping[st
         log=context.log,
         store=store,
         final_refit=final_refit_of(context.run.tags),
+        fits=FitStates(store.objects, stage.asset, stage.code_version) if stage.keeps_fits else None,
     )
     with stage.track(context) if stage.track else nullcontext(None) as tracker:
         if tracker is not None:
-            run = replace(run, tracked=tracker.runs)
+            run = replace(run, tracked=tracker.runs, log_step=tracker.log_step)
         began = perf_counter()
         computed = compute_settled(stage, context, run, inputs)
         # A range is computed at once: each of its partitions shows the mean.
@@ -118,6 +120,9 @@ def _execute(stage: Stage, context: dg.AssetExecutionContext, inputs: Mapping[st
         else:
             _publish_part(stage, context, publication)
         _publish_moved(stage, context, run, inputs, publication)
+        if run.fits is not None:
+            for key in publication.contents:
+                run.fits.clear(key)
         yield from results
         if tracker is not None:
             for key, content in publication.contents.items():

@@ -7,8 +7,12 @@ checks (`stage_checks`), publishing (`stage_asset`).
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import partial
 from typing import Any, Protocol
 
+from hf_pipelines.research.learners import Progress
+from hf_pipelines.research.learners.learner import NO_PROGRESS
+from hf_pipelines.resources.fit_states import FitStates
 from hf_pipelines.resources.parquet_io_manager import Loaded
 from hf_pipelines.resources.partition_codec import Content
 from hf_pipelines.resources.partition_store import PartitionStore
@@ -32,6 +36,10 @@ class StageRun:
         Where the stage publishes.
     final_refit : str or None
         Of a run that is the final refit of a promoted configuration its name.
+    fits : FitStates, optional
+        Where long fits keep their state, see `progress`.
+    log_step : callable, optional
+        `(partition, step, numbers)` to the experiment tracker, as a fit goes on.
     """
 
     partitions: tuple[str, ...]
@@ -40,6 +48,16 @@ class StageRun:
     tracked: Mapping[str, str] = field(default_factory=dict)
     store: PartitionStore | None = None
     final_refit: str | None = None
+    fits: FitStates | None = None
+    log_step: Callable[[str, int, Mapping[str, float]], None] | None = None
+
+    def progress(self, partition: str, *, inputs: Mapping[str, Any], place: str = "") -> Progress:
+        """Progress of a long fit of a partition at one place, such as `fold 2`, by the content hashes of what is fitted."""
+        if self.fits is None:
+            return NO_PROGRESS
+        if self.log_step is None:
+            return self.fits.progress(partition, place=place, inputs=inputs)
+        return self.fits.progress(partition, place=place, inputs=inputs, log=partial(self.log_step, partition))
 
 
 @dataclass(frozen=True)

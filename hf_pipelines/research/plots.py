@@ -26,6 +26,8 @@ EQUITY_COLOUR = "#1f4e79"
 DRAWDOWN_COLOUR = "#d08079"
 DOTS_PER_INCH = 110
 SHOWN_IMPORTANCES = 30
+# As many as there are colours that can be told apart.
+SHOWN_CURVES = 10
 
 # Rows of a heat map whose labels can still be read on a screen.
 SHOWN_SYMBOLS = 60
@@ -203,6 +205,43 @@ def correlations_png(correlations: pl.DataFrame, *, n_features: int, period: str
     )
     axes.set_title(f"Correlation of {rest},\nalike ones side by side; {period}", loc="left", fontsize=10)
     figure.colorbar(image, ax=axes, fraction=0.04, pad=0.02).set_label("Rank correlation (grey: undefined)")
+    return png_of(figure)
+
+
+def losses_png(curves: Mapping[str, tuple[Sequence[float], Sequence[float]]]) -> bytes:
+    """Losses of fits by epoch: dotted of the training rows, solid of the validation rows with a mark at the best epoch.
+
+    Parameters
+    ----------
+    curves : mapping of str to (training, validation)
+        By the name of each fit; at most ten are drawn.
+
+    Returns
+    -------
+    bytes
+        A PNG; the same losses give the same bytes.
+    """
+    from matplotlib.ticker import MaxNLocator
+
+    figure = new_figure(width=8.0, height=4.0)
+    axes = figure.subplots()
+    shown = list(curves.items())[:SHOWN_CURVES]
+    for at, (name, (training, validation)) in enumerate(shown):
+        epochs = np.arange(1, len(validation) + 1)
+        best = int(np.argmin(validation))
+        colour = f"C{at}"
+        axes.plot(epochs, training, color=colour, linewidth=0.9, linestyle=":")
+        axes.plot(
+            epochs, validation, color=colour, linewidth=1.4, label=f"{name}: {validation[best]:.4g} in epoch {best + 1}"
+        )
+        axes.plot([best + 1], [validation[best]], color=colour, marker="o", markersize=5)
+    axes.set_xlabel("Epoch")
+    axes.set_ylabel("Loss")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    rest = f" ({len(shown)} of {len(curves)} fits)" if len(shown) < len(curves) else ""
+    axes.set_title(f"Losses of validation rows (dotted: of training rows){rest}", loc="left", fontsize=10)
+    axes.legend(fontsize=8, frameon=False)
+    declutter(axes)
     return png_of(figure)
 
 

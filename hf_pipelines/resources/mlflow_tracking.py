@@ -137,6 +137,7 @@ class PartitionRuns:
         self.client = client
         self.uri = uri
         self.runs: dict[str, str] = {}
+        self._begins: dict[str, int] = {}
 
     def open(self, experiment_id: str, *, strategy: str, asset: str, partition: str, root: str) -> None:
         """Find or create the run of (asset, partition, root) below the one of (strategy, week), and start it."""
@@ -165,14 +166,34 @@ class PartitionRuns:
         from mlflow.entities import Metric, Param, RunTag
 
         with _answering(self.uri, self._unlogged(f"log {partition}")):
-            # MLflow keeps every (metric, time): the run's own start makes a retry's point the same point.
-            began = self.client.get_run(self.runs[partition]).info.start_time
+            began = self._began(partition)
             self.client.log_batch(
                 self.runs[partition],
                 metrics=[Metric(name, value, began, 0) for name, value in metrics.items()],
                 params=[Param(name, str(value)[:MAX_PARAM_LENGTH]) for name, value in params.items()],
                 tags=[RunTag(name, value) for name, value in tags.items()],
             )
+
+    def log_step(self, partition: str, step: int, numbers: Mapping[str, float]) -> None:
+        """Log numbers of a step of a fit that goes on; the same step again changes nothing.
+
+        Raises
+        ------
+        TrackingUnavailableError
+            If the server has gone away.
+        """
+        from mlflow.entities import Metric
+
+        with _answering(self.uri, self._unlogged(f"log a step of {partition}")):
+            began = self._began(partition)
+            metrics = [Metric(name, value, began, step) for name, value in numbers.items()]
+            self.client.log_batch(self.runs[partition], metrics=metrics)
+
+    def _began(self, partition: str) -> int:
+        """Start of a run: MLflow keeps every (metric, time), and a retry's point must be the same point."""
+        if partition not in self._begins:
+            self._begins[partition] = int(self.client.get_run(self.runs[partition]).info.start_time)
+        return self._begins[partition]
 
     def end(self, status: str) -> None:
         """End every run.

@@ -150,3 +150,12 @@ def test_heat_maps_of_nothing_or_too_much_are_refused() -> None:
     wide = pl.DataFrame({"feature": [f"f{i}" for i in range(61)]})
     with pytest.raises(ValueError, match="`correlations` must be of 1 to 60 features, was of 61"):
         plots.correlations_png(wide, n_features=61, period="2013")
+
+
+def test_losses_png_marks_the_best_epoch_of_each_fit_and_draws_ten_of_them():
+    curve = ([0.9, 0.5, 0.4], [1.0, 0.7, 0.8])
+    one = plots.losses_png({"fold 0": curve})
+    assert one == plots.losses_png({"fold 0": curve}) and one.startswith(b"\x89PNG")
+    assert one != plots.losses_png({"fold 0": ([0.9, 0.5, 0.4], [1.0, 0.7, 0.6])})
+    many = {f"fold {at}": curve for at in range(11)}
+    assert plots.losses_png(many) == plots.losses_png({**many, "fold 10": ([1.0], [1.0])})

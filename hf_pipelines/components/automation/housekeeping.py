@@ -11,6 +11,7 @@ import dagster as dg
 
 from hf_pipelines.resources import settings
 from hf_pipelines.resources.clock import Clock
+from hf_pipelines.resources.fit_states import prune_fits
 from hf_pipelines.resources.lineage import current_footers
 from hf_pipelines.resources.parquet_io_manager import Storage
 from hf_pipelines.resources.retention import Policy, prune_runs, prune_versions
@@ -31,15 +32,16 @@ def remove_old(context: dg.OpExecutionContext, storage: Storage, clock: Clock) -
     footers = current_footers(store)
     versions = prune_versions(store, footers, policy, now)
     runs = prune_runs(context.instance, footers, policy, now)
+    fits = prune_fits(store.objects, before=now - timedelta(days=policy.days))
     left = store.objects.sweep(before=now - LONGEST_WRITE)
     # Nothing of the ledger is ever removed: single records of writers that are gone are packed together.
     sealed = seal_loose(store.objects)
     context.log.info(f"sealed {sealed} records of the trial ledger")
     context.log.info(
-        f"removed {len(versions)} versions and {len(runs)} runs older than {policy.days} days, and {len(left)} files that "
-        "were never finished"
+        f"removed {len(versions)} versions, {len(runs)} runs and the states of {len(fits)} fits that were never ended, older than "
+        f"{policy.days} days, and {len(left)} files that were never finished"
     )
-    for each in [*versions, *runs, *left][:50]:
+    for each in [*versions, *runs, *fits, *left][:50]:
         context.log.info(f"removed {each}")
 
 

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
+from functools import partial
 from time import perf_counter
 from typing import Any
 
@@ -20,6 +21,7 @@ from hf_pipelines.components.strategy_stages.diagnostics import (
     diagnosing_functions,
     diagnostics_fields,
 )
+from hf_pipelines.components.strategy_stages.loss_display import loss_curves
 from hf_pipelines.components.strategy_stages.plan import (
     StrategyPlan,
     holdout_fields,
@@ -30,7 +32,7 @@ from hf_pipelines.components.strategy_stages.plan import (
 from hf_pipelines.components.strategy_stages.score_display import score_metadata
 from hf_pipelines.research.batched_matrix import labels_of
 from hf_pipelines.research.cross_validation import cross_validate
-from hf_pipelines.research.learners import preprocessing_reports
+from hf_pipelines.research.learners import Progress, preprocessing_reports
 from hf_pipelines.research.predictions import latest_predictions, leaked_predictions, share_trained_on_later
 from hf_pipelines.research.score_table import label_sessions, tabulate_scores
 from hf_pipelines.research.splitters import SPLITTERS, build_splitter
@@ -61,6 +63,7 @@ def cv_results(plan: StrategyPlan) -> Stage:
             n_jobs=1 if plan.reads_in_batches else n_jobs,
             missing=plan.training.missing,
             validation_share=plan.learner.validation_share,
+            progress=partial(_progress, run, key, inputs["training_matrix"].hashes([key])),
         )
         fit_s = perf_counter() - began
         diagnosed = diagnose_week(plan, run, train, result.fold_metrics, n_jobs=n_jobs)
@@ -78,6 +81,7 @@ def cv_results(plan: StrategyPlan) -> Stage:
             **result.metrics,
             "folds": result.fold_metrics.height,
             "trained_on_later": share_trained_on_later(result.predictions),
+            **loss_curves(result.reports),
             **({"reports": dg.MetadataValue.json(result.reports)} if result.reports else {}),
             "fit_s": fit_s,
             "score_s": perf_counter() - began_scores,
@@ -163,7 +167,12 @@ def cv_results(plan: StrategyPlan) -> Stage:
                 is_guard=True,
             ),
         ),
+        keeps_fits=plan.learner.choice.keeps_progress,
     )
+
+
+def _progress(run: StageRun, key: str, inputs: Mapping[str, Any], place: str) -> Progress:
+    return run.progress(key, inputs=inputs, place=place)
 
 
 def _as_facts(intervals: pl.DataFrame) -> list[list[object]]:

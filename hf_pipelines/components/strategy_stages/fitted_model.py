@@ -16,6 +16,7 @@ from hf_pipelines.components.modules import CHOSEN_FROM
 from hf_pipelines.components.stage import Stage, StageInput
 from hf_pipelines.components.stage_checks import Finding, StageCheck
 from hf_pipelines.components.stage_run import StageRun, each_partition
+from hf_pipelines.components.strategy_stages.loss_display import loss_curves
 from hf_pipelines.components.strategy_stages.plan import (
     StrategyPlan,
     holdout_fields,
@@ -66,6 +67,7 @@ def fitted_model(plan: StrategyPlan) -> Stage:
             seed=plan.learner.seed,
             n_threads=folds_at_a_time() if learner.is_divided else 1,
             validation_share=plan.learner.validation_share,
+            progress=run.progress(key, inputs=rows.hashes([key])),
         )
         names = features_of(train)
         importances = feature_importances(pipeline, names)
@@ -102,9 +104,7 @@ def fitted_model(plan: StrategyPlan) -> Stage:
                 **({} if final_refit is None else {"final_refit": final_refit}),
             },
         )
-        return content, _model_metadata(
-            content, importances, report.get("preprocessing", {}), seconds=perf_counter() - began
-        )
+        return content, _model_metadata(content, importances, report, seconds=perf_counter() - began)
 
     def serves_its_week(run: StageRun, inputs: Mapping[str, Loaded], key: str, content: Content) -> Finding:
         row = content.frame.row(0, named=True)
@@ -148,6 +148,7 @@ def fitted_model(plan: StrategyPlan) -> Stage:
             ),
         ),
         track=partial(_track_model, plan),
+        keeps_fits=learner.keeps_progress,
         reads_holdout="final_refit",
     )
 
@@ -179,16 +180,17 @@ def load_model(models: Loaded, model: Stored) -> Pipeline:
 
 
 def _model_metadata(
-    content: Content, importances: Mapping[str, float], columns: Mapping[str, Any], *, seconds: float
+    content: Content, importances: Mapping[str, float], report: Mapping[str, Any], *, seconds: float
 ) -> dict[str, Any]:
     row = content.frame.row(0, named=True)
     (artifact,) = content.attachments.values()
     return {
         **_importances(importances),
-        **({"preprocessing": dg.MetadataValue.json(columns)} if columns else {}),
+        **({"preprocessing": dg.MetadataValue.json(columns)} if (columns := report.get("preprocessing")) else {}),
         **numeric(content.facts["metrics"]),
         **({"trained_on_later": share} if (share := content.facts["trained_on_later"]) else {}),
         **({"final_refit": name} if (name := content.facts.get("final_refit")) else {}),
+        **loss_curves({"the model": report}),
         "train_rows": row["n_rows"],
         "fit_s": seconds,
         "artifact_kb": len(artifact) / 1024,
@@ -213,6 +215,10 @@ class _ModelTracker:
         self.partition_runs = runs
         self.runs = runs.runs
         self.plan = plan
+
+    def log_step(self, partition: str, step: int, numbers: Mapping[str, float]) -> None:
+        """Log numbers of a fit that goes on."""
+        self.partition_runs.log_step(partition, step, numbers)
 
     def log(self, partition: str, content: Content) -> None:
         digest = content.content_hash()

@@ -104,6 +104,11 @@ class LearnerChoice:
         )
 
     @property
+    def keeps_progress(self) -> bool:
+        """Whether its fit, or one inside of it, can go on from a state that it has kept."""
+        return self.entry.keeps_progress or any(each.keeps_progress for each in self.nested)
+
+    @property
     def takes_weights(self) -> bool:
         """Whether it, and all learners inside of it, read sample weights."""
         return self.entry.takes_weights and all(each.takes_weights for each in self.nested)

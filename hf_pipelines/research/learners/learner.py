@@ -64,6 +64,35 @@ NO_PROGRESS: Progress = _NoProgress()
 
 
 @dataclass(frozen=True)
+class PartProgress:
+    """Progress of a learner inside of another one.
+
+    Attributes
+    ----------
+    whole : Progress
+        Keeps the states of all parts, each by its own hash.
+    prefix : str or None
+        Before the names of what is reported, such as `members.0.`; None: of a fit on parts of the rows, nothing is reported.
+    """
+
+    whole: Progress
+    prefix: str | None
+
+    def restore(self, fit: str) -> bytes | None:
+        """As the whole."""
+        return self.whole.restore(fit)
+
+    def keep(self, fit: str, state: bytes) -> None:
+        """As the whole."""
+        self.whole.keep(fit, state)
+
+    def log(self, step: int, values: Mapping[str, float]) -> None:
+        """As the whole, under names of its own."""
+        if self.prefix is not None:
+            self.whole.log(step, {f"{self.prefix}{name}": value for name, value in values.items()})
+
+
+@dataclass(frozen=True)
 class Setup:
     """What an estimator is built for, besides its parameters.
 
@@ -280,6 +309,8 @@ class Learner:
         `fit` gets the latest part of the training rows apart, purged from the rest.
     takes_weights : bool
         `fit` reads the sample weights.
+    keeps_progress : bool
+        `fit` hands its state to the `progress` of its setup as it goes on, and begins with what that has kept.
     judges_members : bool
         It learns from what the learners inside of it predict of rows that they were not fitted on.
     is_divided : bool
@@ -310,6 +341,7 @@ class Learner:
     needs_validation: bool = False
     takes_weights: bool = True
     judges_members: bool = False
+    keeps_progress: bool = False
     is_divided: bool = False
     require_target: Callable[[Mapping[str, Any], Target], None] | None = None
     importances: Callable[[Estimator, Sequence[str]], Mapping[str, float]] | None = None

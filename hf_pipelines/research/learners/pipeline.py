@@ -18,6 +18,7 @@ from hf_pipelines.research.learners.fit_faults import placed
 from hf_pipelines.research.learners.learner import (
     BatchedRows,
     Estimator,
+    PartProgress,
     Rows,
     Setup,
     TrainingRows,
@@ -175,8 +176,8 @@ class Pipeline:
         return Predicted(**found)
 
     def unfitted(self) -> Pipeline:
-        """Another pipeline of the same choice and setup, not fitted."""
-        return build_pipeline(self.choice, self.setup)
+        """Another pipeline of the same choice and setup, not fitted; its fit reports nothing."""
+        return build_pipeline(self.choice, replace(self.setup, progress=PartProgress(self.setup.progress, None)))
 
     def importances(self, names: Sequence[str]) -> dict[str, float]:
         """How much the fitted learner uses each column, adding up to 1 (all 0 if it uses none).
@@ -274,7 +275,7 @@ def build_pipeline(choice: LearnerChoice, setup: Setup) -> Pipeline:
     setup : Setup
         Task, seed and threads; learners inside of it get seeds of their own.
     """
-    built = {name: _built(value, setup) for name, value in choice.params.items()}
+    built = {name: _built(value, setup, name) for name, value in choice.params.items()}
     return Pipeline(
         choice,
         setup,
@@ -340,12 +341,13 @@ def preprocessing_reports(choice: LearnerChoice) -> tuple[Callable[..., Any], ..
     return tuple(dict.fromkeys([report_preprocessing, *own, *nested])) if own or nested else ()
 
 
-def _built(value: Any, setup: Setup, *, at: int = 0) -> Any:
+def _built(value: Any, setup: Setup, place: str, *, at: int = 0) -> Any:
     """A parameter with pipelines in the place of nested learners."""
     if isinstance(value, LearnerChoice):
-        return build_pipeline(value, replace(setup, seed=(setup.seed + at) % _SEEDS))
+        progress = PartProgress(setup.progress, f"{place}.")
+        return build_pipeline(value, replace(setup, seed=(setup.seed + at) % _SEEDS, progress=progress))
     if isinstance(value, tuple) and any(isinstance(each, LearnerChoice) for each in value):
-        return [_built(each, setup, at=at) for at, each in enumerate(value)]
+        return [_built(each, setup, f"{place}.{at}", at=at) for at, each in enumerate(value)]
     return value
 
 

@@ -136,6 +136,7 @@ def _entry(kind: Kind, params: Mapping[str, Param]) -> Learner:
         is_keyed=True,
         history_bars=_history_bars,
         needs_validation=True,
+        keeps_progress=True,
         report=_report,
     )
 

@@ -94,6 +94,10 @@ class Losses:
         """Number of the epoch with the smallest validation loss, the first is 1; 0 before it."""
         return int(np.argmin(self.validation)) + 1 if self.validation else 0
 
+    def of(self, epoch: int) -> dict[str, float]:
+        """Both losses of an epoch, the first is 0."""
+        return {"training_loss": self.training[epoch], "validation_loss": self.validation[epoch]}
+
 
 def use_one_thread() -> None:
     """Let torch compute in one thread of its own from now on: sums that are split over more round differently.
@@ -192,6 +196,8 @@ def train_network(
     kept = progress.restore(fit)
     if kept is not None:
         training.load(kept)
+        for epoch in range(len(training.losses.training)):
+            progress.log(epoch, training.losses.of(epoch))
     net.notify("on_train_begin", X=None, y=None)
     while not training.is_done(params["epochs"], params["early_stopping_epochs"]):
         epoch = len(training.losses.training)
@@ -202,10 +208,8 @@ def train_network(
         # Epoch by epoch: skorch takes an interruption of its whole loop for the end of the training.
         net.fit_loop(net.examples, epochs=1)
         training.note(float(net.history[-1, "train_loss"]), float(net.history[-1, "valid_loss"]))
-        progress.log(
-            epoch, {"training_loss": training.losses.training[-1], "validation_loss": training.losses.validation[-1]}
-        )
         progress.keep(fit, training.save())
+        progress.log(epoch, training.losses.of(epoch))
     network.load_state_dict(training.best)
     network.eval()
     return training.losses
