@@ -339,8 +339,9 @@ def test_defs_with_a_fault_name_file_line_and_what_is_known(tmp_path, file, old,
     (path,) = tmp_path.glob(f"*/defs/{file}")
     lines = path.read_text().splitlines()
     faulty = next(number for number, each in enumerate(lines, start=1) if new.split("\n")[0] in each)
-    # The line itself, or the field it belongs to a few lines above; a repeated symbol is told where it stands first.
-    assert faulty - 4 <= line <= faulty
+    # The line itself, of several that were put in any, or the field it belongs to a few lines above; a repeated symbol is told
+    # where it stands first.
+    assert faulty - 4 <= line <= faulty + new.count("\n")
 
 
 @pytest.mark.parametrize(
@@ -424,8 +425,8 @@ def test_defs_that_keep_unknown_features_for_a_learner_that_takes_none_name_one_
     old = next(line.strip() for line in (DEFS / RANKING).read_text().splitlines() if "minimum_rows" in line)
     message, _ = _expect_fault(tmp_path, RANKING, old, f"{old}\n    missing: keep")
     assert "`training.missing` must be drop for learner 'ridge', which takes no unknown features, was keep" in message
-    assert (
-        "let its preprocessing begin with imputation, or take a learner that does (catboost, extra_trees, " in message
+    assert "let its preprocessing begin with imputation, or take a learner that does (" in message and all(
+        f"{able}, " in message for able in ("catboost", "extra_trees")
     )
 
 
@@ -515,6 +516,95 @@ def test_line_of_finds_nested_fields_and_the_value_refused(tmp_path):
     assert line_of(tmp_path, "learner", "`learner` must be among ridge, was tree.") == f"{place}:7"
     assert line_of(tmp_path, "learner") == f"{place}:6"
     assert line_of(tmp_path, "absent") == f"{place}:1"
+
+
+FLOW = """type: x
+attributes: {name: a,
+  learner: {type: voting, params: {members: [
+    {type: ridge, params: {alpha: 1}, preprocessing: [{type: k_best, params: {k: 9}}]},
+    {type: last_value, params: {feature: roc_5}},
+    {type: momentum_sign, params: {feature: gone}}]}},
+  signal: {type: ranks,
+    params: {n_long: 1}}}
+"""
+BLOCK = """type: x
+attributes:
+  learner:
+    type: voting
+    params:
+      members:
+        - type: ridge
+          preprocessing:
+            - winsorising
+            - type: k_best
+              params:
+                k: 9
+        - type: last_value
+          params:
+            feature: roc_5
+        - type: momentum_sign
+          params:
+            feature: gone
+  signal:
+    type: ranks
+    params:
+      n_long: 1
+"""
+
+
+@pytest.mark.parametrize(
+    ("text", "field", "fault", "line"),
+    [
+        pytest.param(FLOW, "", "`learner.params` must be right, was wrong.", 3, id="flow field"),
+        pytest.param(FLOW, "learner", "`members.0.preprocessing.0.params.k` must be at most 3, was 9.", 4, id="flow path"),
+        pytest.param(FLOW, "learner", "`feature` must be among the `features`, was gone; add it.", 6, id="flow value"),
+        pytest.param(FLOW, "signal.params", "", 8, id="flow dotted"),
+        pytest.param(BLOCK, "learner", "`members.0.preprocessing.1.params.k` must be at most 3, was 9.", 12, id="block path"),
+        # The second `feature`, whose value is refused.
+        pytest.param(BLOCK, "learner", "`feature` must be among the `features`, was gone; add it.", 18, id="block value"),
+        pytest.param(BLOCK, "", "`members.2.type` must be among ridge, was other.", 16, id="type of a member"),
+        pytest.param(BLOCK, "signal", "`nothing` must be there, was 7.", 19, id="unknown below a field"),
+        # Of `params` that of the signal: the other one does not hold the value.
+        pytest.param(BLOCK, "", "`params` must be among ['n_short'], was ['n_long'].", 22, id="one of several"),
+        pytest.param("type: x\nattributes: [", "learner", "`learner` must be there, was none.", 1, id="no YAML"),
+    ],
+)  # fmt: skip
+def test_line_of_finds_flow_style_positions_and_the_one_of_several_that_is_refused(tmp_path, text, field, fault, line):
+    (tmp_path / "defs.yaml").write_text(text)
+    assert line_of(tmp_path, field, fault) == f"{tmp_path / 'defs.yaml'}:{line}"
+
+
+@pytest.mark.parametrize(
+    ("learner", "told", "line"),
+    [
+        pytest.param(
+            "{type: ridge, preprocessing: [winsorising, {type: k_best, params: {k: 500}}]}",
+            "`preprocessing.1.params.k` must be at most the {n} columns that can reach 'k_best', was 500; take fewer, or", 1,
+            id="flow",
+        ),
+        pytest.param(
+            "\n    type: voting\n    params:\n      members:\n        - ridge\n        - type: ridge\n          preprocessing:\n"
+            "            - {type: pca, params: {most: 4}}\n            - {type: mutual_information, params: {k: 5}}",
+            "`members.1.preprocessing.1.params.k` must be at most the 4 columns that can reach 'mutual_information', was 5;", 9,
+            id="member behind components",
+        ),
+        pytest.param(
+            "\n    type: last_value\n    params:\n      feature: gone",
+            "`feature` must be among the `features` of the strategy, was gone; add it, or name another", 4,
+            id="feature below params",
+        ),
+    ],
+)  # fmt: skip
+def test_defs_with_a_step_or_a_feature_that_the_columns_do_not_hold_name_its_line(tmp_path, learner, told, line):
+    old = "learner:\n    type: ridge\n    params: {alpha: 100.0}"
+    assert old in (DEFS / RANKING).read_text()
+    message, found = _expect_fault(tmp_path, RANKING, old, f"learner: {learner}".replace(": \n", ":\n"))
+    n = re.search(r"at most the (\d+) columns", message)
+    assert told.format(n=n and n[1]) in message
+    (path,) = tmp_path.glob(f"*/defs/{RANKING}")
+    lines = path.read_text().splitlines()
+    begins = next(number for number, each in enumerate(lines) if each.startswith("  learner:"))
+    assert found == begins + line
 
 
 @pytest.mark.parametrize(

@@ -332,15 +332,19 @@ class Strategy(dg.Component, dg.Model, dg.Resolvable):
             groups = {each.split("/")[0] for each in unknown}
             near = sorted(each for each in stored if each.split("/")[0] in groups)
             raise ValueError(
-                f"{line_of(context.path, 'features')}: `features` must be among the groups of market {self.market} "
-                f"({', '.join(market.feature_groups)}){' or ' * bool(near)}{', '.join(near)}, was {', '.join(unknown)}."
+                _placed(
+                    context,
+                    "features",
+                    f"`features` must be among the groups of market {self.market} ({', '.join(market.feature_groups)})"
+                    f"{' or ' * bool(near)}{', '.join(near)}, was {', '.join(unknown)}.",
+                )
             )
         self._require_what_is_needed(market, context)
         self._require_members(market, context)
         try:
             _ = self.holdout and self.holdout.build(self.name, market)
         except ValueError as e:
-            raise ValueError(f"{line_of(context.path, 'holdout')}: {e}") from e
+            raise ValueError(_placed(context, "holdout", str(e))) from e
         return market
 
     def _require_what_is_needed(self, market: MarketPlan, context: dg.ComponentLoadContext) -> None:
@@ -371,9 +375,16 @@ class Strategy(dg.Component, dg.Model, dg.Resolvable):
         for param, read in _read_features(self.learner.choice()).items():
             if strays := sorted(read - selected):
                 raise ValueError(
-                    f"{line_of(context.path, 'learner')}: `{param}` must be among the `features` of the strategy, was "
-                    f"{', '.join(strays[:5])}; {_REMEDIES[param]}."
+                    _placed(
+                        context,
+                        "learner",
+                        f"`{param}` must be among the `features` of the strategy, was {', '.join(strays[:5])}; {_REMEDIES[param]}.",
+                    )
                 )
+        try:
+            self.learner.choice().require_columns(len(selected))
+        except ValueError as e:
+            raise ValueError(_placed(context, "learner", str(e))) from e
 
     def _require_members(self, market: MarketPlan, context: dg.ComponentLoadContext) -> None:
         """Refuse a rule that takes more symbols than there are: its weights would all be 0, without a word."""
@@ -384,6 +395,11 @@ class Strategy(dg.Component, dg.Model, dg.Resolvable):
                 f"{len(market.universe.members)} members of `universe` of market {market.name}, was "
                 f"{' + '.join(map(str, asked.values()))}; take fewer, or add members to the universe."
             )
+
+
+def _placed(context: dg.ComponentLoadContext, field: str, fault: str) -> str:
+    """A fault with its file and line: of what it names or refuses below a field."""
+    return f"{line_of(context.path, field, fault)}: {fault}"
 
 
 def _refuser_of_unknown(learner: LearnerChoice) -> str:

@@ -5,11 +5,12 @@ around it. Does not live here: what is a fault (`yaml_files`, `market`, `strateg
 """
 
 import re
-from collections.abc import Mapping
-from itertools import takewhile
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import yaml
 from dagster.components.core.component_tree import ComponentTreeException
 from pydantic import ValidationError
 
@@ -218,24 +219,89 @@ def line_of(folder: Path, field: str, fault: str = "") -> str:
         else the field's own, is returned.
     """
     path = folder / "defs.yaml" if folder.is_dir() else folder
-    lines = path.read_text().splitlines()
-    if not field and (named := re.match(r"`([\w.]+)", fault)):
-        field = named[1]
-    at = 0
-    for part in field.split("."):
-        at = next((i for i in range(at, len(lines)) if lines[i].strip().startswith(f"{part}:")), at)
+    text = path.read_text()
+    named = re.match(r"`([\w.]+)", fault)
     refused = [each.strip(".") for each in re.findall(r"[\w./-]+", fault.rpartition(", was ")[2].partition(";")[0])]
-    for i in [at, *_block(lines, at)]:
-        if any(value and re.search(rf"(?<![\w./-]){re.escape(value)}(?![\w./-])", lines[i]) for value in refused):
-            at = i
-            break
-    return f"{path}:{at + 1}"
+    scopes = _spans(_composed(text), field) if field else [_Span(0, 0, _composed(text))]
+    inner = [span for scope in scopes for span in _spans(scope.node, named[1])] if named else []
+    spans = inner or scopes
+    return f"{path}:{_line_among(spans, text.splitlines(), refused) + 1}"
 
 
-def _block(lines: list[str], at: int) -> list[int]:
-    """Numbers of the lines that belong to the field in line `at`: those indented below it."""
+@dataclass(frozen=True)
+class _Span:
+    """Lines of a field, from its key to the end of its value, and the node of the value."""
 
-    def indent(i: int) -> int:
-        return len(lines[i]) - len(lines[i].lstrip())
+    first: int
+    last: int
+    node: yaml.Node | None
 
-    return list(takewhile(lambda i: not lines[i].strip() or indent(i) > indent(at), range(at + 1, len(lines))))
+
+def _composed(text: str) -> yaml.Node | None:
+    """Tree of a document with the places of its values; None of one that cannot be parsed, which is told elsewhere."""
+    try:
+        return yaml.compose(text, Loader=yaml.SafeLoader)
+    except yaml.YAMLError:
+        return None
+
+
+def _spans(node: yaml.Node | None, field: str) -> list[_Span]:
+    """Where a dotted field stands below a node, in the order of the file; where it does not, the part of it that does."""
+    parts = field.split(".")
+    keyed = list(_keyed(node))
+    for n in range(len(parts), 0, -1):
+        found = [span for key, span in keyed if key == parts[0] for span in _below(span, parts[1:n])]
+        if found:
+            return found
+    return []
+
+
+def _keyed(node: yaml.Node | None) -> Iterator[tuple[str, _Span]]:
+    """Every key of a node and of all below it."""
+    if isinstance(node, yaml.MappingNode):
+        for key, value in node.value:
+            yield str(key.value), _Span(key.start_mark.line, _last_line(value), value)
+            yield from _keyed(value)
+    elif isinstance(node, yaml.SequenceNode):
+        for each in node.value:
+            yield from _keyed(each)
+
+
+def _below(span: _Span, parts: Sequence[str]) -> list[_Span]:
+    """The span of a path below another one, by keys and positions."""
+    for part in parts:
+        node, inner = span.node, None
+        if isinstance(node, yaml.MappingNode):
+            inner = next(
+                (
+                    _Span(key.start_mark.line, _last_line(value), value)
+                    for key, value in node.value
+                    if key.value == part
+                ),
+                None,
+            )
+        elif isinstance(node, yaml.SequenceNode) and part.isdigit() and int(part) < len(node.value):
+            value = node.value[int(part)]
+            inner = _Span(value.start_mark.line, _last_line(value), value)
+        if inner is None:
+            return []
+        span = inner
+    return [span]
+
+
+def _last_line(node: yaml.Node) -> int:
+    """Last line of a value: a mapping ends for the parser where the next one begins."""
+    if isinstance(node, yaml.ScalarNode):
+        return int(node.end_mark.line)
+    values = [each for pair in node.value for each in (pair if isinstance(pair, tuple) else [pair])]
+    return max([int(node.start_mark.line), *map(_last_line, values)])
+
+
+def _line_among(spans: Sequence[_Span], lines: Sequence[str], refused: Sequence[str]) -> int:
+    """The first line of some fields that holds a value refused; else that of the first field."""
+    words = [re.compile(rf"(?<![\w./-]){re.escape(each)}(?![\w./-])") for each in refused if each]
+    for span in spans:
+        for at in range(span.first, span.last + 1):
+            if any(word.search(lines[at]) for word in words):
+                return at
+    return spans[0].first if spans else 0

@@ -216,7 +216,7 @@ def _check_varies(batches: Iterable[np.ndarray], n_rows: int) -> None:
         if not all(np.array_equal(row, first, equal_nan=True) for row in X):
             return
     raise ValueError(
-        f"`X` must have a feature that varies among the training rows, was the same in all {n_rows}; train on more rows."
+        f"`X` must have a feature that varies among the training rows, was the same in all {n_rows}; look at the features and their preprocessing, or train on more rows."
     )
 
 

@@ -189,6 +189,32 @@ class LearnerChoice:
         if self.entry.check_batches is not None:
             self.entry.check_batches(self.params)
 
+    def require_columns(self, n_columns: int, where: str = "") -> None:
+        """Refuse a choice of more features than can reach it, of the members of an ensemble too: it would choose nothing.
+
+        Parameters
+        ----------
+        n_columns : int
+            Features of the strategy.
+        where : str
+            Prefix of the places in messages.
+
+        Raises
+        ------
+        ValueError
+            Naming the parameter by its place.
+        """
+        for at, (part, step) in enumerate(zip(self.preprocessing, self.steps, strict=True)):
+            if part.params.get("k", 0) > n_columns:
+                raise ValueError(
+                    f"`{where}preprocessing.{at}.params.k` must be at most the {n_columns} columns that can reach {part.name!r}, was "
+                    f"{part.params['k']}; take fewer, or leave the step out."
+                )
+            n_columns = step.most_columns(part.params, n_columns)
+        members: Any = self.params.get("members", ())
+        for at, each in enumerate(members):
+            each.require_columns(n_columns, f"{where}members.{at}.")
+
     def settings(self) -> dict[str, Any]:
         """As JSON values; `choose_learner` takes them back."""
         found: dict[str, Any] = {"type": self.name, "params": _plain(self.params)}

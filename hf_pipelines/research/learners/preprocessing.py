@@ -21,6 +21,22 @@ from hf_pipelines.research.params import Choice, Flag, Number, Param
 AnyRows = TypeVar("AnyRows", bound=Rows)
 
 
+def _as_many(params: Mapping[str, Any], n: int) -> int:
+    return n
+
+
+def _k_at_most(params: Mapping[str, Any], n: int) -> int:
+    return min(n, int(params.get("k", n)))
+
+
+def _with_indicators(params: Mapping[str, Any], n: int) -> int:
+    return 2 * n if params["indicator"] else n
+
+
+def _components_at_most(params: Mapping[str, Any], n: int) -> int:
+    return min(n, int(params["most"]))
+
+
 @dataclass(frozen=True, kw_only=True)
 class Step:
     """A transformer of features.
@@ -44,6 +60,8 @@ class Step:
         It takes unknown features (NaN); it leaves none.
     reads_labels : bool
         `fit` looks at the labels.
+    most_columns : callable
+        `(params, columns that come in) -> columns that go out at most`.
     report : callable, optional
         `(fitted transformer, names of the columns that came in) -> JSON values` about what became of them; for steps that change
         the columns.
@@ -59,6 +77,7 @@ class Step:
     handles_missing: bool = False
     fills_missing: bool = False
     reads_labels: bool = False
+    most_columns: Callable[[Mapping[str, Any], int], int] = _as_many
     report: Callable[[Estimator, Sequence[str]], Mapping[str, Any]] | None = None
 
 
@@ -215,6 +234,7 @@ def _selector(
         format=arrays_format("kept_", "n_features_in_"),
         keeps_columns=False,
         reads_labels=reads_labels,
+        most_columns=_k_at_most,
         report=_kept_and_dropped,
         **options,
     )
@@ -295,6 +315,7 @@ PREPROCESSING: dict[str, Step] = {
         keeps_columns=False,
         handles_missing=True,
         fills_missing=True,
+        most_columns=_with_indicators,
         report=_filled,
     ),
     "cross_sectional_rank": Step(
@@ -372,6 +393,7 @@ PREPROCESSING: dict[str, Step] = {
         },
         format=arrays_format("mean_", "scale_", "components_", "explained_", "n_features_in_"),
         keeps_columns=False,
+        most_columns=_components_at_most,
         report=_explained,
     ),
 }

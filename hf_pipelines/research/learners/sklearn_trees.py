@@ -68,7 +68,7 @@ def grow_histograms(growth: Growth, bins: None) -> Grown:
     train, validation = growth.train, growth.validation
     with _threads(growth.n_threads):
         model.fit(
-            _categories_first(train.X, growth.categories),
+            _categories_first(_some_known(train.X), growth.categories),
             train.y,
             sample_weight=train.weight,
             X_val=_categories_first(validation.X, growth.categories),
@@ -90,6 +90,12 @@ def grow_histograms(growth: Growth, bins: None) -> Grown:
     # How many threads grew it is not what it is.
     model._bin_mapper.n_threads = 1
     return Grown(model=model, rounds=rounds, loss=loss)
+
+
+def _some_known(X: np.ndarray) -> np.ndarray:
+    """A column that is unknown in all rows as one that is 0 in all: of the one no bins can be made, and on neither is a split."""
+    is_unknown = np.isnan(X).all(axis=0)
+    return np.where(is_unknown, np.float32(0.0), X) if is_unknown.any() else X
 
 
 def _categories_first(X: np.ndarray, categories: tuple[int, ...]) -> np.ndarray:

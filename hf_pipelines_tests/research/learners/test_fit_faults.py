@@ -10,12 +10,13 @@ import pytest
 
 from hf_pipelines.research.cross_validation import cross_validate, fit_final
 from hf_pipelines.research.fan_out import side_by_side
-from hf_pipelines.research.learners import choose_learner
+from hf_pipelines.research.learners import LEARNERS, choose_learner
 from hf_pipelines.research.learners.fit_faults import FitError, placed
 from hf_pipelines.research.splitters import PurgedWalkForward
 from hf_pipelines.research.targets import build_target
 from hf_pipelines.research.weights import choose_weightings
 from hf_pipelines_tests.research.learners.test_registry import PARAMS
+from hf_pipelines_tests.sample_learners import sized_learner, target_of
 from hf_pipelines_tests.sample_matrix import random_matrix
 
 RETURN = build_target("forward_return", horizon_bars=3)
@@ -229,3 +230,26 @@ def test_libraries_that_run_out_of_memory_are_told_apart_and_the_process_goes_on
     for line, name in zip(lines, ("ridge", "xgboost", "lightgbm"), strict=True):
         assert line.startswith(f"fold 3, learner {name}: memory must suffice for the fit, was used up ("), line
         assert "train on fewer weeks, symbols or features. And so on." in line
+
+
+# Those that take unknown features: a column may be unknown in all rows of a fold, and known in others.
+OF_UNKNOWN = sorted(name for name, entry in LEARNERS.items() if entry.handles_missing and not entry.is_divided)
+
+
+@pytest.mark.parametrize("name", OF_UNKNOWN)
+def test_a_column_that_is_unknown_in_all_rows_of_a_fold_stops_no_learner_that_takes_unknown_features(name):
+    task = sorted(LEARNERS[name].tasks)[-1]
+    target = target_of(name, task, horizon_bars=3)
+    matrix = random_matrix(target)
+    is_early = pl.col("session").rank("dense") < 65
+    matrix = matrix.with_columns(feature_1=pl.when(is_early).then(None).otherwise("feature_1"))
+    found = cross_validate(
+        matrix,
+        learner=sized_learner(name, target),
+        splitter=SPLITTER,
+        target=target,
+        weightings=(),
+        seed=1,
+        missing="keep",
+    )
+    assert found.fold_metrics.height == 2 and found.predictions["prediction"].is_finite().all()
