@@ -42,7 +42,7 @@ EXPECTED: Mapping[str, frozenset[str]] = {
     **dict.fromkeys(("last_value", "momentum_sign"), _LINE),
     **dict.fromkeys(("majority", "mean", "random"), _NONE),
     # They model the series of one feature, which is fresh noise here, and none of the others.
-    **dict.fromkeys(("arima",), _NONE),
+    **dict.fromkeys(("arima", "kalman", "garch", "egarch", "gjr_garch"), _NONE),
 }
 
 # Sizes with which what can be found is.

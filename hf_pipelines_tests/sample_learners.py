@@ -41,6 +41,11 @@ def learner_levels() -> list[tuple[str, Task]]:
     return [(name, task) for name, entry in sorted(LEARNERS.items()) for task in sorted(entry.tasks)]
 
 
+def costly_learners() -> set[str]:
+    """Networks, and models of each symbol's series: one costs as much as all others together, with its library."""
+    return {name for name, entry in LEARNERS.items() if _NETWORK_SIGN in entry.params or entry.is_divided}
+
+
 def sized_learner(
     name: str, target: Target, *, sizes: Mapping[str, Any] = SMALL, step: str | None = None
 ) -> LearnerChoice:

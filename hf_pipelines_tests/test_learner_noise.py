@@ -20,10 +20,10 @@ from hf_pipelines_tests.learner_noise import (
     whole_design,
 )
 from hf_pipelines_tests.noise_table import FAMILY_ERROR, N_SEEDS
-from hf_pipelines_tests.sample_learners import learner_levels
+from hf_pipelines_tests.sample_learners import costly_learners, learner_levels
 
-# A network costs as much as all others; the command fits them.
-NETWORKS = {name for name, entry in LEARNERS.items() if "epochs" in entry.params}
+# The command fits them.
+COSTLY = costly_learners()
 
 
 def test_the_design_holds_every_pair_and_every_learner_on_every_panel():
@@ -54,14 +54,14 @@ def test_a_small_design_by_brute_force_and_a_pair_that_is_taken_out_is_missed():
 
 
 def test_every_learner_finds_chance_in_noise():
-    """A run of each but networks, each on a panel of its own; twenty by the command."""
+    """A run of each that costs little, each on a panel of its own; twenty by the command."""
     taken: dict[tuple[str, str], DesignRun] = {}
     for run in whole_design():
-        if run.learner[0] not in NETWORKS:
+        if run.learner[0] not in COSTLY:
             taken.setdefault(run.learner, run)
     runs = list(taken.values())
     judged = judge_runs(runs)
-    assert {run.learner[0] for run in runs} == {*LEARNERS} - NETWORKS
+    assert {run.learner[0] for run in runs} == {*LEARNERS} - COSTLY
     (of_all,) = (each for each in judged if (each.factor, each.score) == ("all", "accuracy"))
     assert len(of_all.excess) > 10 and math.isfinite(of_all.p)
     assert min(adjusted(judged)) > FAMILY_ERROR

@@ -16,12 +16,12 @@ from hf_pipelines_tests.learner_signals import (
     signal_lines,
     signal_matrix,
 )
-from hf_pipelines_tests.sample_learners import learner_levels
+from hf_pipelines_tests.sample_learners import costly_learners, learner_levels
 
 TARGET = build_target("forward_return", horizon_bars=1)
 SMALL = Panel(symbols=20, sessions=150, test_sessions=40, skill={LINEAR: 0.3, INTERACTION: 0.6})
-# They take a second each, and their library another two: the command fits them.
-NETWORKS = {name for name, entry in LEARNERS.items() if "epochs" in entry.params}
+# The command fits them.
+COSTLY = costly_learners()
 
 
 def test_every_entry_has_an_expectation():
@@ -47,11 +47,11 @@ def test_a_planted_signal_is_where_it_is_said_to_be_and_nowhere_else(signal):
 
 
 def test_learners_find_what_they_can_and_nothing_else():
-    """One task of each entry but networks; both tasks of all by the command."""
+    """One task of each entry that costs little; both tasks of all by the command."""
     task_of = dict(reversed(learner_levels()))
-    levels = [(name, task) for name, task in learner_levels() if task_of[name] == task and name not in NETWORKS]
+    levels = [(name, task) for name, task in learner_levels() if task_of[name] == task and name not in COSTLY]
     lines = list(signal_lines(levels, SMALL, sizes={**SIZES, "n_estimators": 15}))
     limit = limit_of(len(lines))
     wrong = [line for line in lines if not line.is_right(limit)]
-    assert {line.name for line in lines} == {*LEARNERS} - NETWORKS
+    assert {line.name for line in lines} == {*LEARNERS} - COSTLY
     assert not wrong
