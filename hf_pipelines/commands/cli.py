@@ -252,6 +252,14 @@ def _parser() -> argparse.ArgumentParser:
     replay.add_argument("--to", dest="last", metavar="SUNDAY", help="and the last of them")
     replay.set_defaults(run=_replay)
 
+    explain = commands.add_parser(
+        "explain", help="say what an issued prediction is made of, feature by feature, and what would turn it"
+    )
+    explain.add_argument("strategy", help="whose signals")
+    explain.add_argument("symbol", help="a member of its market")
+    explain.add_argument("day", help="the session that they were issued for, YYYY-MM-DD")
+    explain.set_defaults(run=_explain)
+
     restore = commands.add_parser("restore", help="make an earlier version of a partition current again")
     restore.add_argument("asset", help=ASSET)
     restore.add_argument("partition", help=PARTITION)
@@ -391,6 +399,13 @@ def _feed(options: argparse.Namespace) -> None:
         print(feed.lay_history(options.until), flush=True)
     if options.sessions is not None:
         print(feed.lay_next(options.sessions), flush=True)
+
+
+def _explain(options: argparse.Namespace) -> None:
+    from hf_pipelines.commands.explain import explain_lines
+    from hf_pipelines.commands.runs import Pipeline
+
+    _print(explain_lines(Pipeline.open(), options.strategy, options.symbol, options.day))
 
 
 def _restore(options: argparse.Namespace) -> None:

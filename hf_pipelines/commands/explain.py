@@ -1,0 +1,134 @@
+"""Explain: what an issued prediction is made of; the lines of `hfp explain`.
+
+Lives here: which stored issue, model and features are meant, and whether they still belong together. Does not live here: the explanation
+(`research.explanations`), parsing of arguments (`cli`).
+"""
+
+from collections.abc import Iterator
+from datetime import datetime
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from hf_pipelines.commands.runs import Pipeline
+from hf_pipelines.components.strategy_stages import StrategyPlan
+from hf_pipelines.components.strategy_stages.fitted_model import load_model
+from hf_pipelines.partitions import parse_key, week_key
+from hf_pipelines.research.bars import KEY_COLUMNS
+from hf_pipelines.research.explanations import (
+    fit_local_line,
+    nearest_turns,
+    percentile_of,
+    permutation_contributions,
+)
+from hf_pipelines.research.explanations.asking import ask_row
+from hf_pipelines.research.explanations.words import explanation_lines
+from hf_pipelines.research.matrix import join_features
+from hf_pipelines.resources.lineage import read_content
+from hf_pipelines.resources.parquet_io_manager import Loaded
+from hf_pipelines.resources.storage_errors import ObjectMissingError
+
+# Training rows that a feature is unknown against, spread evenly over time.
+N_BACKGROUND = 200
+
+# Each used in both directions; of large universes fewer, so that a command stays within seconds.
+N_PERMUTATIONS, MIN_PERMUTATIONS = 200, 25
+MAX_ROWS = 4_000_000
+
+# Features are stored as float32: a prediction that is recomputed may differ by so much.
+SAME = 1e-6
+
+
+def explain_lines(pipeline: Pipeline, strategy: str, symbol: str, day: str) -> Iterator[str]:
+    """What the last prediction that was issued of a symbol on a session is made of.
+
+    Raises
+    ------
+    ValueError
+        If nothing was issued, the symbol has no prediction, its features are not stored, or the learner reads earlier rows.
+    """
+    pipeline.require_strategy(strategy)
+    (plan,) = [each for each in pipeline.strategies() if each.name == strategy]
+    issued = _issued(pipeline, plan, symbol, day)
+    week = _week_of(pipeline, plan, issued["model_as_of"])
+    model = read_content(pipeline.store, plan.asset("fitted_model"), week, issued["model_version"])
+    card = model.frame.row(0, named=True)
+    features, classes = card["features"].split(","), [each for each in card["classes"].split(",") if each]
+    fitted = load_model(Loaded(plan.asset("fitted_model"), {week: model}, pipeline.store), model)
+    session = _session(pipeline, plan, day).filter(pl.col("ts") == issued["ts"])
+    ask = ask_row(fitted, session, symbol, features=features, classes=classes, missing=plan.training.missing)
+    training = _training(pipeline, plan, week, features)
+    row = session.filter(pl.col("symbol") == symbol).select(features).to_numpy()[0].astype(np.float32)
+    if np.isnan(row).any() and plan.training.missing == "drop":
+        raise ValueError(
+            f"`features` of {symbol} on {day} must be known, were not any more: {_unknown(row, features)}; see hfp current."
+        )
+    n = N_PERMUTATIONS
+    n = int(np.clip(MAX_ROWS // (2 * (len(features) + 1) * session.height), MIN_PERMUTATIONS, n))
+    background = training[np.linspace(0, len(training) - 1, min(N_BACKGROUND, len(training))).astype(int)]
+    found = permutation_contributions(ask, row[None, :], background, n_permutations=n)
+    prediction = float(found.base[0] + found.values[0].sum())
+    yield (
+        f"{strategy} {symbol} {day}: prediction {issued['prediction']:+.6f}, issued {issued['created_at']:%Y-%m-%d %H:%M} UTC "
+        f"({issued['issue_kind']}) by the model of week {week} ({model.footer.content_hash[:8]}, {fitted.choice.name})"
+    )
+    if abs(prediction - issued["prediction"]) > SAME * max(1.0, abs(prediction)):
+        yield f"Of the features as they are stored now it would be {prediction:+.6f}: they were revised since; that is what is explained."
+    yield from explanation_lines(
+        found,
+        names=features,
+        values=row.astype(np.float64),
+        percentiles=[percentile_of(training[:, at], float(row[at])) for at in range(len(features))],
+        turns=nearest_turns(ask, row, training, features),
+        line=fit_local_line(ask, row, training, n_samples=max(2_000, 20 * len(features))),
+    )
+
+
+def _issued(pipeline: Pipeline, plan: StrategyPlan, symbol: str, day: str) -> dict[str, Any]:
+    plan.market.partitions.require_session(parse_key(day))
+    asset = plan.asset("signals")
+    try:
+        issue = pipeline.store.read(asset, day).frame
+    except ObjectMissingError as e:
+        raise ValueError(
+            f"`day` must be one whose signals were issued, was {day}; issue them: hfp materialise {asset} --from {day}"
+        ) from e
+    rows = issue.filter(pl.col("symbol") == symbol).sort("ts")
+    if rows.is_empty():
+        raise ValueError(
+            f"`symbol` must be a member on {day}, one of {', '.join(issue['symbol'].unique().sort())}, was {symbol[:40]!r}."
+        )
+    row = rows.row(-1, named=True)
+    if row["prediction"] is None or np.isnan(row["prediction"]):
+        raise ValueError(
+            f"`symbol` must have a prediction on {day}, {symbol} had none: {row['reason'] or 'its features are unknown'}."
+        )
+    return row
+
+
+def _week_of(pipeline: Pipeline, plan: StrategyPlan, as_of: datetime) -> str:
+    """The week of the model that knew everything before this time."""
+    weeks = pipeline.store.partitions(plan.asset("fitted_model"))
+    found = [key for key in weeks if plan.market.partitions.week_begin(key) == as_of]
+    if not found:
+        raise ValueError(f"`{plan.asset('fitted_model')}` must hold the model of {as_of}, was gone; see hfp verify.")
+    return found[0]
+
+
+def _session(pipeline: Pipeline, plan: StrategyPlan, day: str) -> pl.DataFrame:
+    week = week_key(parse_key(day))
+    frames = [
+        pipeline.store.read(plan.market.features_asset(group), week).frame.select(*KEY_COLUMNS, *names)
+        for group, names in plan.feature_names.items()
+    ]
+    return join_features([frame.filter(pl.col("session") == parse_key(day)) for frame in frames])
+
+
+def _training(pipeline: Pipeline, plan: StrategyPlan, week: str, features: list[str]) -> np.ndarray:
+    matrix = pipeline.store.read(plan.asset("training_matrix"), week).frame
+    return matrix.sort("ts", "symbol").select(features).to_numpy().astype(np.float32)
+
+
+def _unknown(row: np.ndarray, features: list[str]) -> str:
+    return ", ".join(name for name, value in zip(features, row, strict=True) if np.isnan(value))

@@ -1,0 +1,78 @@
+"""Words of an explanation: the lines of `hfp explain`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+
+from hf_pipelines.research.explanations.contributions import Contributions, Floats
+from hf_pipelines.research.explanations.local_line import LocalLine
+from hf_pipelines.research.explanations.turning import Turn
+
+# Features with a line of their own; the rest are added up.
+N_SHOWN = 15
+N_TURNS = 3
+
+# Below this share of the variance a line says nothing of a model.
+MIN_R2 = 0.8
+
+
+def explanation_lines(
+    found: Contributions,
+    *,
+    names: Sequence[str],
+    values: Floats,
+    percentiles: Sequence[float],
+    turns: Sequence[Turn],
+    line: LocalLine,
+) -> Iterator[str]:
+    """Lines of a table of contributions, of what would turn the prediction, and of the line around the row.
+
+    Parameters
+    ----------
+    found : Contributions
+        Of one row.
+    names, values, percentiles
+        Of its features.
+    """
+    sizes, errors = found.values[0], found.standard_error[0]
+    order = sorted(range(len(names)), key=lambda at: (-abs(sizes[at]), names[at]))
+    shown, rest = order[:N_SHOWN], order[N_SHOWN:]
+    width = max(len(name) for name in (*names, "mean prediction of training rows"))
+    yield f"  {'feature':<{width}}  {'value':>12}  {'percentile':>10}  {'adds':>12}"
+    yield f"  {'mean prediction of training rows':<{width}}  {'':>12}  {'':>10}  {found.base[0]:>+12.6f}"
+    for at in shown:
+        place = "unknown" if np.isnan(percentiles[at]) else f"{100 * percentiles[at]:.0f}"
+        value = "unknown" if np.isnan(values[at]) else f"{values[at]:.6g}"
+        yield f"  {names[at]:<{width}}  {value:>12}  {place:>10}  {sizes[at]:>+12.6f}"
+    if rest:
+        yield f"  {f'{len(rest)} others':<{width}}  {'':>12}  {'':>10}  {sizes[rest].sum():>+12.6f}"
+    total = found.base[0] + sizes.sum()
+    yield f"  {'prediction':<{width}}  {'':>12}  {'':>10}  {total:>+12.6f}"
+    yield f"Contributions are sampled: each is known to about {errors.max():.2g}; they add up exactly."
+    side = "above" if total > 0 else "at or below"
+    yield f"The prediction is {side} 0. " + (
+        "A single feature that would turn it, the nearest first:"
+        if turns
+        else "No single feature turns it within the values seen in training."
+    )
+    for turn in turns[:N_TURNS]:
+        yield (
+            f"  {turn.feature} at {turn.value:.6g} (percentile {100 * turn.percentile:.0f}, {100 * turn.distance:.0f} away): prediction "
+            f"{turn.prediction:+.6f}"
+        )
+    yield from _local_lines(line, names)
+
+
+def _local_lines(line: LocalLine, names: Sequence[str]) -> Iterator[str]:
+    if np.isnan(line.r2):
+        yield "Around this row the prediction does not change."
+        return
+    if line.r2 < MIN_R2:
+        yield f"Around this row no line holds (R2 {line.r2:.2f}): how much one feature counts depends on the others."
+        return
+    known = [at for at in range(len(names)) if np.isfinite(line.effects[at])]
+    strong = sorted(known, key=lambda at: (-abs(line.effects[at]), names[at]))[:N_TURNS]
+    told = ", ".join(f"{names[at]} {line.effects[at]:+.3g}" for at in strong)
+    yield f"Around this row it is nearly a line (R2 {line.r2:.2f}); what a deviation of a feature adds, the strongest: {told}."
