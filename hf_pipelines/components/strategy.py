@@ -235,7 +235,12 @@ class Strategy(dg.Component, dg.Model, dg.Resolvable):
             )
 
     def _require_direction(self) -> None:
-        """Refuse a rule that would take something else for a return: the most volatile would be bought."""
+        """Refuse a rule that would take something else for a return, or a return for something else: the most volatile would be bought."""
+        if (read := self.signal.needs.targets) and self.target.type not in read:
+            raise ValueError(
+                f"`target` must be {' or '.join(read)} for the rule {self.signal.type!r}, which reads its predictions as such, was "
+                f"{self.target.type!r}; take such a target, or another rule."
+            )
         if self.signal.needs.direction and not TARGETS[self.target.type].is_directional:
             able = ", ".join(name for name, kind in TARGETS.items() if kind.is_directional)
             raise ValueError(
@@ -247,12 +252,15 @@ class Strategy(dg.Component, dg.Model, dg.Resolvable):
         """Refuse a rule that reads what nothing predicts."""
         predicted = learner.prediction_columns(self.target.build().classes)
         if lacking := sorted(set(self.signal.needs.columns) - set(predicted)):
+            # What has no default names no column.
+            needs = {
+                name: entry.needs({each: getattr(p, "default", None) for each, p in entry.params.items()})
+                for name, entry in sorted(RULES.items())
+            }
             able = [
                 name
-                for name, entry in sorted(RULES.items())
-                # What has no default names no column.
-                if set(entry.needs({each: getattr(p, "default", None) for each, p in entry.params.items()}).columns)
-                <= set(predicted)
+                for name, each in needs.items()
+                if set(each.columns) <= set(predicted) and self.target.type in (each.targets or TARGETS)
             ]
             raise ValueError(
                 f"`signal` must be a rule on what learner {self.learner.type!r} predicts of target {self.target.type!r} "

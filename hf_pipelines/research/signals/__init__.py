@@ -15,6 +15,7 @@ import polars as pl
 
 from hf_pipelines.research.bars import KEY_COLUMNS
 from hf_pipelines.research.params import Flag, Number, Text, complete_params
+from hf_pipelines.research.signals.inverse_volatility import needs_volatility, weigh_by_volatility
 from hf_pipelines.research.signals.members import NO_BAR, NO_POSITION, add_absent_members, reasons
 from hf_pipelines.research.signals.meta_label import needs_primary, weigh_by_meta_label
 from hf_pipelines.research.signals.probability_threshold import needs_probabilities, weigh_by_probability
@@ -286,6 +287,13 @@ RULES: dict[str, Rule] = {
             "max_gross / members of the ts on the side of the feature `primary` (long above zero, short below it if long_short) "
             "where P(right) >= threshold, else 0"
         ),
+    ),
+    "inverse_volatility": Rule(
+        name="inverse_volatility",
+        weigh=weigh_by_volatility,
+        params={"max_gross": GROSS},
+        needs=needs_volatility,
+        formula="max_gross / volatility predicted of the member, over the sum of 1 / volatility of those of the ts; all long",
     ),
     "rank_long_short": Rule(
         name="rank_long_short",

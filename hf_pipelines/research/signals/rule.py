@@ -59,6 +59,8 @@ class RuleNeeds:
         Parameters that the target must have too, with the same values.
     direction : bool
         Whether it takes a higher prediction for a higher return: then the target must be one of which that is true.
+    targets : tuple of str
+        Keys of `TARGETS` whose predictions it understands; none: all, as far as `direction` lets it.
     rules : tuple of str
         Other entries of `RULES` that it applies.
     """
@@ -73,6 +75,7 @@ class RuleNeeds:
     max_gross: float = 1.0
     target_params: Mapping[str, Any] = field(default_factory=dict)
     direction: bool = True
+    targets: tuple[str, ...] = ()
     rules: tuple[str, ...] = ()
 
 

@@ -206,6 +206,15 @@ def test_every_rule_names_itself_and_refuses_what_it_cannot_use(rule):
             apply_rule(predictions, rule=rule, sessions=SESSIONS[1:])
 
 
+def test_inverse_volatility_gives_each_the_same_risk_and_nothing_to_one_without_a_forecast():
+    predictions = ranked(A=0.01, B=0.02, C=None, D=0.04, E=-0.01)
+    # 100 + 50 + 25 = 175.
+    found = weights_of(predictions, "inverse_volatility", max_gross=0.5)
+    assert found["A"] == pytest.approx(0.5 * 100 / 175) and found["D"] == pytest.approx(0.5 * 25 / 175)
+    assert found["A"] * 0.01 == pytest.approx(found["B"] * 0.02) == pytest.approx(found["D"] * 0.04)
+    assert found["C"] == found["E"] == 0.0 and sum(found.values()) == pytest.approx(0.5)
+
+
 def test_meta_label_takes_the_side_of_the_primary_rule_where_it_is_likely_enough_right():
     keys = plain_bars({symbol: [1.0] for symbol in "ABCDE"}).select("symbol", "session", "ts")
     predictions = keys.with_columns(
