@@ -1,14 +1,17 @@
-"""Pytest plugin: what each test costs, and the ten slowest at the end of a run.
+"""Pytest plugin: what each test costs, and the ten slowest at the end of a run; with `HF_TEST_COSTS=FILE` all of them as JSON.
 
 Seconds of a test are those of its setup, call and teardown; a fixture that many tests share is counted with the first
 of them. CPU is that of the test's process and of the children that it waited for: what outlives the test, and who else
 ran, is counted over the whole run by `hf_pipelines_tests.cost`.
 """
 
+import json
+import os
 import resource
 from collections import defaultdict
 from collections.abc import Generator
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -64,6 +67,8 @@ class CostReport:
         slowest = sorted(self.costs.items(), key=lambda entry: -entry[1].wall_s)[:N_SLOWEST]
         if not slowest:
             return
+        if told := os.environ.get("HF_TEST_COSTS"):
+            Path(told).write_text(json.dumps({name: asdict(cost) for name, cost in self.costs.items()}, indent=1))
         total_s = sum(cost.cpu_s for cost in self.costs.values())
         terminalreporter.section(f"slowest {len(slowest)} tests; all tests: {total_s:.0f} CPU seconds", sep="=")
         for name, cost in slowest:
