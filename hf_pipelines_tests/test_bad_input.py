@@ -625,7 +625,7 @@ def test_defs_with_a_step_or_a_feature_that_the_columns_do_not_hold_name_its_lin
         ),
         pytest.param(
             "type: sample", "type: sampl",
-            [(17, "`source.type` must be one of sample, files, http, yfinance, lean, was 'sampl'.")], id="type of a source",
+            [(17, "`source.type` must be one of sample, files, http, yfinance, lean, was 'sampl'; did you mean sample?")], id="type of a source",
         ),
         pytest.param("type: sample", "type: http", [(16, "`source.base_url` must be given, was missing.")], id="field of a source"),
         pytest.param(
@@ -723,3 +723,26 @@ def test_defs_that_ask_an_engine_for_what_it_does_not_simulate_name_its_line(tmp
     )
     (path,) = tmp_path.glob(f"*/defs/{RANKING}")
     assert path.read_text().splitlines()[line - 1] == "    engine: modest"
+
+
+@pytest.mark.parametrize(
+    ("file", "old", "new", "told"),
+    [
+        (RANKING, "type: ridge", "type: rigde", "was rigde; did you mean ridge?"),
+        (RANKING, "params: {alpha: 100.0}", "params: {alfa: 1.0}", "was ['alfa']; did you mean alpha?"),
+        (RANKING, "params: {alpha: 100.0}", "preprocessing: [standart_scaling]", "did you mean standard_scaling?"),
+        (RANKING, "market: us_tech", "market: us_tec", "was 'us_tec'; did you mean us_tech?"),
+        (RANKING, "type: forward_return", "type: foward_return", "did you mean forward_return?"),
+        (RANKING, "type: rank_long_short", "type: rank_long_shrot", "did you mean rank_long_short?"),
+        (RANKING, "  learner:", "  learnr:", "was none of them; did you mean learner?"),
+        (DIRECTION, FEATURES_LINE, "features: [technical/rcs_5]", "did you mean technical/roc_5?"),
+        # Nothing is like it.
+        (RANKING, "type: ridge", "type: abracadabra", "was abracadabra."),
+    ],
+)  # fmt: skip
+def test_an_unknown_name_is_told_with_the_known_one_that_is_nearest(tmp_path, file, old, new, told):
+    with pytest.raises(LOADING_ERRORS) as caught:
+        _load(tmp_path, file, old, new)
+    (defs,) = tmp_path.glob("copied_*/defs")
+    line = next(line for line in loading_fault(caught.value, defs).splitlines() if file in line and told in line)
+    assert line.count("did you mean") == ("did you mean" in told)

@@ -47,7 +47,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         message = _message_of(e)
         if not message:
             raise
-        print(f"hfp: {redacted(message)}", file=sys.stderr)
+        from hf_pipelines.research.wording import with_nearest
+
+        print(f"hfp: {redacted(with_nearest(message))}", file=sys.stderr)
         return 1
 
 

@@ -47,6 +47,7 @@ from hf_pipelines.research.signals import RULES, fill_rule_params
 from hf_pipelines.research.splitters import SPLITTERS, build_splitter, fill_splitter_params
 from hf_pipelines.research.targets import TARGETS
 from hf_pipelines.research.weights import require_weighable
+from hf_pipelines.research.wording import with_nearest
 from hf_pipelines.resources.footer import SIGNALS
 from hf_pipelines.resources.ranges import ranged
 
@@ -332,7 +333,7 @@ class Strategy(dg.Component, dg.Model, dg.Resolvable):
         known = sorted(each.parent.name for each in folder.glob("*/defs.yaml"))
         if self.market not in known:
             raise ValueError(
-                f"{line_of(context.path, 'market')}: `market` must be one of {', '.join(known)}, was {self.market!r}."
+                _placed(context, "market", f"`market` must be one of {', '.join(known)}, was {self.market!r}.")
             )
         market = context.load_component(f"markets/{self.market}", expected_type=Market).plan
         stored = {f"{group}/{name}" for group, names in market.feature_groups.items() for name in names}
@@ -407,7 +408,7 @@ class Strategy(dg.Component, dg.Model, dg.Resolvable):
 
 def _placed(context: dg.ComponentLoadContext, field: str, fault: str) -> str:
     """A fault with its file and line: of what it names or refuses below a field."""
-    return f"{line_of(context.path, field, fault)}: {fault}"
+    return f"{line_of(context.path, field, fault)}: {with_nearest(fault)}"
 
 
 def _refuser_of_unknown(learner: LearnerChoice) -> str:

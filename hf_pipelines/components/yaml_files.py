@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass, field
+from difflib import get_close_matches
 from importlib import import_module
 from pathlib import Path
 from types import MappingProxyType
@@ -21,6 +22,7 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from hf_pipelines.components.yaml_lines import FaultyYAMLError, FieldPath, field_faults, line_of
+from hf_pipelines.research.wording import LEAST_LIKENESS, with_nearest
 
 Component = TypeVar("Component", bound=BaseModel)
 
@@ -150,7 +152,7 @@ def component_of_values(kind: type[Component], path: Path, values: FileValues) -
     try:
         found = kind.model_validate(values.attributes)
     except ValidationError as e:
-        faults = field_faults(e, values.attributes)
+        faults = {place: _hinted(kind, place, fault) for place, fault in field_faults(e, values.attributes).items()}
         raise FaultyYAMLError(
             "\n".join(
                 f"{_line_of(path, values, place, fault)}: {fault}"
@@ -164,6 +166,13 @@ def component_of_values(kind: type[Component], path: Path, values: FileValues) -
             f"{path}:{values.line_of(('name',))}: `name` must be that of the component's folder, {folder.name}, was {name!r}; rename one."
         )
     return found
+
+
+def _hinted(kind: type[BaseModel], place: FieldPath, fault: str) -> str:
+    """A fault with the known name that is meant, of fields and of what they list."""
+    is_stray = len(place) == 1 and fault.endswith("is it misspelt?")
+    near = get_close_matches(str(place[0]), [*kind.model_fields], n=1, cutoff=LEAST_LIKENESS) if is_stray else []
+    return fault.replace("is it misspelt?", f"did you mean {near[0]}?") if near else with_nearest(fault)
 
 
 def _line_of(path: Path, values: FileValues, place: FieldPath, fault: str) -> str:

@@ -14,6 +14,8 @@ import yaml
 from dagster.components.core.component_tree import ComponentTreeException
 from pydantic import ValidationError
 
+from hf_pipelines.research.wording import with_nearest
+
 
 class FaultyYAMLError(ValueError):
     """The YAML of a component is faulty: a line a fault, each with its file and line."""
@@ -182,7 +184,8 @@ def loading_fault(error: BaseException, defs: Path) -> str:
             folder = defs / str(cause).splitlines()[0].split()[-1].partition("[")[0].rstrip(":")
         elif isinstance(cause, ValueError) and not isinstance(cause, ValidationError):
             is_placed = re.match(r"\S+:\d+: ", str(cause)) or not (folder / "defs.yaml").exists()
-            return str(cause) if is_placed else f"{line_of(folder, '', str(cause))}: {cause}"
+            fault = str(cause) if is_placed else f"{line_of(folder, '', str(cause))}: {cause}"
+            return "\n".join(map(with_nearest, fault.splitlines()))
         cause = cause.__cause__
     return ""
 

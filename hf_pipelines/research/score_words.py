@@ -32,6 +32,11 @@ def say_verdict(deciding: pl.DataFrame) -> str:
         return f"The model is {size} than {against}; too few sessions to say how sure that is."
     if by > 0.0 and sure >= BEATEN_FROM:
         return f"The model beats {against} by {by:.4g} with a probability of {_percent(sure)}."
+    if by > 0.0:
+        return (
+            f"The model is not shown to beat {against}: it is {size}, but that it is better at all has a probability of only "
+            f"{_percent(sure)}."
+        )
     return f"The model does not beat {against}: it is {size}; that it is better has a probability of {_percent(sure)}."
 
 

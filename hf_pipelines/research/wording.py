@@ -1,15 +1,20 @@
 """Wording: how a message names many things.
 
-Lives here: the first few of many names, and what may be shown of a text that somebody else wrote. Does not live here: any message. The validators of bars and references keep words
+Lives here: the first few of many names, which known name an unknown one is near to, and what may be shown of a text that somebody else
+wrote. Does not live here: any message. The validators of bars and references keep words
 of their own: what they call is part of the code version of what is stored.
 """
 
 import re
 from collections.abc import Collection
+from difflib import get_close_matches
 
 import polars as pl
 
 NAMES_SHOWN = 5
+
+# Of 1, at which a name of five letters with one or two others is still found.
+LEAST_LIKENESS = 0.65
 
 # Of a text from outside: enough to find it again, too little to carry a secret, a link or markup into a log.
 EXCERPT_LENGTH = 20
@@ -27,6 +32,30 @@ def some_of(names: Collection[str]) -> str:
     """
     more = f" and {len(names) - NAMES_SHOWN} more" if len(names) > NAMES_SHOWN else ""
     return ", ".join([*names][:NAMES_SHOWN]) + more
+
+
+def with_nearest(message: str) -> str:
+    """A message of an unknown name with the known one that is spelt nearly the same, where the message lists it.
+
+    Examples
+    --------
+    >>> with_nearest("`type` must be among lasso, ridge, was rigde.")
+    '`type` must be among lasso, ridge, was rigde; did you mean ridge?'
+    >>> with_nearest("`params` of 'ridge' must be among ['alpha', 'fit_intercept'], was ['alfa']; see the README.")
+    "`params` of 'ridge' must be among ['alpha', 'fit_intercept'], was ['alfa']; did you mean alpha? see the README."
+    >>> with_nearest("`type` must be among lasso, ridge, was trees.")
+    '`type` must be among lasso, ridge, was trees.'
+    """
+    found = re.search(r"must be (?:among|one of) (.+), was ([^;]+?)(?:;|\.?$)", message)
+    if found is None or "did you mean" in message:
+        return message
+    known, given = (dict.fromkeys(re.findall(r"[A-Za-z_][\w/-]*", part)) for part in found.groups())
+    near = [get_close_matches(each, known, n=1, cutoff=LEAST_LIKENESS) for each in given if each not in known]
+    if not (names := dict.fromkeys(name for each in near for name in each)):
+        return message
+    told, _, remedy = message.removesuffix(".").partition("; ")
+    hint = f"{told}; did you mean {' and '.join(names)}?"
+    return f"{hint} {remedy}." if remedy else hint
 
 
 def excerpt(text: object) -> str:

@@ -357,3 +357,18 @@ def test_directional_accuracy_is_about_the_neutral_value_and_undefined_without_a
     assert metrics.regression_metrics(y, prediction, neutral=0.5)["directional_accuracy"] == pytest.approx(1 / 3)
     assert metrics.regression_metrics(y, prediction)["directional_accuracy"] == 1.0
     assert math.isnan(metrics.regression_metrics(y, prediction, neutral=None)["directional_accuracy"])
+
+
+def test_a_coefficient_that_is_0_but_for_rounding_is_0_exactly():
+    """Of ten sessions whose coefficients cancel out the plain mean is not 0; of one whose ranks do, the correlation."""
+    values = [0.1, 0.2, 0.3, 0.7, -0.6, -0.7] * 3 + [-0.1, 0.1]
+    assert np.mean(values) != 0.0 and abs(np.mean(values)) < 1e-15
+    assert metrics.coefficient_summary(values)["mean"] == 0.0 == metrics.coefficient_summary(values)["t"]
+    # Small, and no rounding.
+    assert metrics.coefficient_summary([1e-9, 3e-9])["mean"] == pytest.approx(2e-9)
+    noise = np.random.default_rng(0).normal(size=(400, 4))
+    frame = pl.DataFrame({"session": np.repeat(np.arange(400), 4), "prediction": noise.ravel()})
+    frame = frame.with_columns(target=pl.Series(np.tile([1.0, 2.0, 3.0, 4.0], 400)))
+    found = metrics.information_coefficient(frame)["information_coefficient"].to_numpy()
+    # With four symbols one order in nine has a correlation of 0.
+    assert (found == 0.0).sum() > 20 and not ((found != 0.0) & (np.abs(found) < 1e-6)).any()

@@ -145,9 +145,9 @@ def test_verdict_of_skill_and_of_noise(values):
     row = pooled(noise)["rmse"]
     # Better by a hair, as a coin is: not beaten.
     assert 0.0 < row["better_by"] < 1e-4 and 0.4 < row["probability"] < 0.7
-    told = f"it is better by {row['better_by']:.4g}; that it is better has a probability of {row['probability']:.0%}"
+    told = f"it is better by {row['better_by']:.4g}, but that it is better at all has a probability of only {row['probability']:.0%}"
     told = told.replace("%", " %")
-    assert noise.verdict == f"The model does not beat the best baseline (mean) in rmse: {told}."
+    assert noise.verdict == f"The model is not shown to beat the best baseline (mean) in rmse: {told}."
 
 
 def test_same_seed_same_table_for_any_number_of_threads(classes):

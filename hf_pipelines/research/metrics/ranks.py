@@ -10,7 +10,10 @@ import math
 
 import numpy as np
 import polars as pl
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
+
+# A mean of a hundred thousand coefficients is exact to less: below it a number tells of the order of additions.
+ROUNDING = 1e-12
 
 
 def information_coefficient(
@@ -35,7 +38,7 @@ def information_coefficient(
     DataFrame
         `session`, `information_coefficient` (in [-1, 1]), `n_symbols`; sorted by session, one row per
         session that has usable rows. NaN where undefined: fewer than two symbols, or all predictions or all
-        targets equal.
+        targets equal. Exactly 0 where it is 0 but for rounding, below `ROUNDING`.
 
     Raises
     ------
@@ -53,6 +56,7 @@ def information_coefficient(
     usable = predictions.select("session", pair).drop_nulls()
     sides = [pl.col(name).rank("average") if is_ranked else pl.col(name) for name in (prediction, target)]
     coefficient = pl.corr(*sides)
+    coefficient = pl.when(coefficient.abs() < ROUNDING).then(0.0).otherwise(coefficient)
     return (
         usable.group_by("session")
         .agg(coefficient.fill_null(math.nan).alias("information_coefficient"), pl.len().alias("n_symbols"))
@@ -72,7 +76,19 @@ def mean_information_coefficient(
     """
     by_session = information_coefficient(predictions, prediction=prediction, target=target, is_ranked=is_ranked)
     mean = by_session["information_coefficient"].fill_nan(None).mean()
-    return math.nan if mean is None else float(mean)  # type: ignore[arg-type]  # a mean of floats
+    return math.nan if mean is None else float(without_rounding(mean))  # type: ignore[arg-type]  # a mean of floats
+
+
+def without_rounding(coefficients: ArrayLike) -> NDArray[np.float64]:
+    """Coefficients, or means of some, exactly 0 where they are 0 but for rounding, below `ROUNDING`.
+
+    Examples
+    --------
+    >>> without_rounding([-8.67e-18, 1e-9]).tolist()
+    [0.0, 1e-09]
+    """
+    values = np.asarray(coefficients, dtype=np.float64)
+    return np.where(np.abs(values) < ROUNDING, 0.0, values)
 
 
 def coefficient_summary(coefficients: ArrayLike) -> dict[str, float]:
@@ -100,7 +116,7 @@ def coefficient_summary(coefficients: ArrayLike) -> dict[str, float]:
     n = len(values)
     if not n:
         return {"mean": math.nan, "ratio": math.nan, "t": math.nan}
-    mean = float(values.mean())
+    mean = float(without_rounding(values.mean()))
     # Written so that the rounding of equal values is none.
     deviation = float(values.std(ddof=1)) if n > 1 and (values != values[0]).any() else 0.0
     if deviation == 0.0:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from hf_pipelines.research.metrics.account import ROUNDING_VOLATILITY
 from hf_pipelines.research.metrics.bootstrap import Draws
 from hf_pipelines.research.metrics.predictions import class_codes, is_off
-from hf_pipelines.research.metrics.ranks import coefficient_summary, newey_west_lags
+from hf_pipelines.research.metrics.ranks import coefficient_summary, newey_west_lags, without_rounding
 
 Floats = NDArray[np.float64]
 Counts = NDArray[np.floating[Any]]
@@ -343,7 +343,7 @@ class _Coefficients:
             "information_coefficient": mean,
             "information_coefficient_ratio": ratio,
             "information_coefficient_t": t,
-            "linear_information_coefficient": total / np.where(n > 0.0, n, np.nan),
+            "linear_information_coefficient": without_rounding(total / np.where(n > 0.0, n, np.nan)),
         }
 
 
@@ -368,6 +368,7 @@ def _summaries(values: Floats, draws: Draws) -> Floats:
         products = np.einsum("ij,ij->i", drawn[:, lag:], drawn[:, :-lag])
         variance = variance + 2.0 * (1.0 - lag / (lags + 1.0)) * products / n
     error = np.sqrt(np.where(varies & (variance > 0.0), variance / n, np.nan))
+    mean = without_rounding(mean)
     return np.array([mean, mean / deviation, mean / error])
 
 
