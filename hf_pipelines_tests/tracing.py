@@ -15,10 +15,10 @@ import hf_pipelines.research
 from hf_pipelines.components.source_races import compute_settled
 from hf_pipelines.components.stage import Stage
 
-# Modules of pictures, messages and the guard.
+# Modules of pictures, messages, the guard and the ledger of trials.
 NO_CONTENT = (
     *("plots.py", "score_plots.py"),
-    *("signs.py", "score_words.py", "wording.py", "replay.py"),
+    *("signs.py", "sharpe.py", "score_words.py", "wording.py", "replay.py"),
 )
 
 # Of a kernel that is not compiled yet.

@@ -28,6 +28,7 @@ from hf_pipelines.resources.holdout import final_refit_of
 from hf_pipelines.resources.outages import waiting_out
 from hf_pipelines.resources.parquet_io_manager import KIND_KEY, Loaded, Publication, describe_faults
 from hf_pipelines.resources.partition_codec import Content
+from hf_pipelines.resources.trial_ledger import TrialLedger, actor_of
 
 
 def build_asset(stage: Stage) -> dg.AssetsDefinition:
@@ -105,6 +106,8 @@ def _execute(stage: Stage, context: dg.AssetExecutionContext, inputs: Mapping[st
         store=store,
         final_refit=final_refit_of(context.run.tags),
         fits=FitStates(store.objects, stage.asset, stage.code_version) if stage.keeps_fits else None,
+        code_version=stage.code_version,
+        trials=TrialLedger(store.objects, actor_of(context.run.tags), context.resources.clock.now),
     )
     with stage.track(context) if stage.track else nullcontext(None) as tracker:
         if tracker is not None:

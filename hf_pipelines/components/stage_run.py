@@ -16,6 +16,7 @@ from hf_pipelines.resources.fit_states import FitStates
 from hf_pipelines.resources.parquet_io_manager import Loaded
 from hf_pipelines.resources.partition_codec import Content
 from hf_pipelines.resources.partition_store import PartitionStore
+from hf_pipelines.resources.trial_ledger import Slot, TrialLedger
 
 
 @dataclass(frozen=True)
@@ -40,6 +41,12 @@ class StageRun:
         Where long fits keep their state, see `progress`.
     log_step : callable, optional
         `(partition, step, numbers)` to the experiment tracker, as a fit goes on.
+    code_version : str
+        Of the stage.
+    trials : TrialLedger or None
+        Where evaluated configurations are recorded; None where a stored partition is replayed.
+    slot : Slot or None
+        Of the trial under way.
     """
 
     partitions: tuple[str, ...]
@@ -48,6 +55,9 @@ class StageRun:
     tracked: Mapping[str, str] = field(default_factory=dict)
     store: PartitionStore | None = None
     final_refit: str | None = None
+    code_version: str = ""
+    trials: TrialLedger | None = None
+    slot: Slot | None = None
     fits: FitStates | None = None
     log_step: Callable[[str, int, Mapping[str, float]], None] | None = None
 

@@ -4,17 +4,18 @@ Lives here: the YAML of a strategy and the definitions made of it. Does not live
 (`strategy_stages`), and maths (`research`).
 """
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Annotated, Any, Self
 
 import dagster as dg
-from pydantic import BaseModel, Field, field_validator, model_validator
+from pydantic import BaseModel, Field, ValidationInfo, field_validator, model_validator
 
 from hf_pipelines.components.automation.retraining import retrain_job, retrain_schedule
 from hf_pipelines.components.automation.strategy_sensor import following_sensor, signals_job
 from hf_pipelines.components.diagnostics_fields import DiagnosticsSpec
 from hf_pipelines.components.market import Market
-from hf_pipelines.components.market_fields import checked_name
+from hf_pipelines.components.market_fields import NAME_PATTERN, checked_name
 from hf_pipelines.components.market_stages import MarketPlan, code_versions
 from hf_pipelines.components.modules import register_modules
 from hf_pipelines.components.scaffolders import StrategyScaffolder
@@ -73,6 +74,8 @@ class Strategy(dg.Component, dg.Model, dg.Resolvable):
         How many weeks old a model may be to make signals; 0 takes the model of the day's week only.
     track_record_weeks : int
         Trailing weeks that `track_record` looks at.
+    descends_from : list of str
+        Strategies that it was made from, be they gone: their trials count for it too.
     """
 
     name: str
@@ -102,6 +105,7 @@ class Strategy(dg.Component, dg.Model, dg.Resolvable):
     ] = None
     max_model_age_weeks: int = 0
     track_record_weeks: int = 52
+    descends_from: Sequence[str] = Field(default_factory=list)
 
     _age = ranged("max_model_age_weeks", low=0, high=520)
     _record = ranged("track_record_weeks", low=1, high=2_600)
@@ -114,6 +118,16 @@ class Strategy(dg.Component, dg.Model, dg.Resolvable):
     @classmethod
     def _check_name(cls, name: str) -> str:
         return checked_name(name)
+
+    @field_validator("descends_from")
+    @classmethod
+    def _check_descent(cls, names: Sequence[str], info: ValidationInfo) -> Sequence[str]:
+        for each in names:
+            if not re.fullmatch(NAME_PATTERN, each):
+                raise ValueError(f"`descends_from` must name strategies ({NAME_PATTERN}), was {each[:80]!r}.")
+        if info.data.get("name") in names:
+            raise ValueError("`descends_from` must name other strategies, was the strategy itself; leave it out.")
+        return names
 
     @field_validator("modules")
     @classmethod
@@ -309,6 +323,7 @@ class Strategy(dg.Component, dg.Model, dg.Resolvable):
             max_model_age_weeks=self.max_model_age_weeks,
             track_record_weeks=self.track_record_weeks,
             holdout=None if self.holdout is None else self.holdout.build(self.name, market),
+            descends_from=tuple(self.descends_from),
         )
 
     def build_defs(self, context: dg.ComponentLoadContext) -> dg.Definitions:

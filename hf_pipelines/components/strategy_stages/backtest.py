@@ -25,6 +25,7 @@ from hf_pipelines.components.strategy_stages.plan import (
     trading_fields,
 )
 from hf_pipelines.components.strategy_stages.score_display import account_metadata
+from hf_pipelines.components.strategy_stages.trial_records import recording_backtest
 from hf_pipelines.research.account_table import tabulate_accounts
 from hf_pipelines.research.backtest import ENGINES, BacktestResult
 from hf_pipelines.research.bars import KEY_COLUMNS
@@ -132,7 +133,7 @@ def backtest(plan: StrategyPlan) -> Stage:
         kinds=frozenset({"numba", "parquet"}),
         partitions=partitions.weekly,
         inputs=(cross_validation, bars, *features),
-        compute=each_partition(compute),
+        compute=each_partition(recording_backtest(plan, compute)),
         is_range_run=False,
         code_version=code_version(
             ENGINES[plan.backtest.engine].run,

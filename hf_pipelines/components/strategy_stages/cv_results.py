@@ -30,6 +30,7 @@ from hf_pipelines.components.strategy_stages.plan import (
     single,
 )
 from hf_pipelines.components.strategy_stages.score_display import score_metadata
+from hf_pipelines.components.strategy_stages.trial_records import recording_cross_validation
 from hf_pipelines.research.batched_matrix import labels_of
 from hf_pipelines.research.cross_validation import cross_validate
 from hf_pipelines.research.learners import Progress, preprocessing_reports
@@ -132,7 +133,7 @@ def cv_results(plan: StrategyPlan) -> Stage:
         kinds=frozenset({plan.learner.choice.entry.family, "parquet"}),
         partitions=plan.market.partitions.weekly,
         inputs=(matrix,),
-        compute=each_partition(compute),
+        compute=each_partition(recording_cross_validation(plan, compute)),
         is_range_run=False,
         code_version=code_version(
             cross_validate,

@@ -14,6 +14,7 @@ import polars as pl
 from hf_pipelines.components.display import parquet_bytes, picture
 from hf_pipelines.components.stage_run import StageRun
 from hf_pipelines.components.strategy_stages.plan import StrategyPlan
+from hf_pipelines.components.strategy_stages.trial_records import diagnostic_trials
 from hf_pipelines.research.overfitting import Overfitting, diagnose, gaps_by_fold
 from hf_pipelines.research.overfitting.signs import (
     gap_in_words,
@@ -73,19 +74,21 @@ def diagnose_week(
             fold_metrics, metadata={"overfitting": NOT_ASKED, **_evenness(fold_metrics, score=asked.score)}
         )
     began = perf_counter()
-    found = diagnose(
-        matrix,
-        asked=asked,
-        learner=plan.learner.choice,
-        splitter=plan.splitter.build(),
-        target=plan.target,
-        weightings=plan.training.weightings,
-        seed=plan.learner.seed,
-        n_jobs=n_jobs,
-        missing=plan.training.missing,
-        validation_share=plan.learner.validation_share,
-        on_fits=_logged(run),
-    )
+    with diagnostic_trials(plan, run) as end_trials:
+        found = diagnose(
+            matrix,
+            asked=asked,
+            learner=plan.learner.choice,
+            splitter=plan.splitter.build(),
+            target=plan.target,
+            weightings=plan.training.weightings,
+            seed=plan.learner.seed,
+            n_jobs=n_jobs,
+            missing=plan.training.missing,
+            validation_share=plan.learner.validation_share,
+            on_fits=_logged(run),
+        )
+        end_trials(found)
     facts, metadata = _signs(found)
     with_gaps = fold_metrics.join(gaps_by_fold(found), on="fold", how="left", maintain_order="left")
     return Diagnosed(

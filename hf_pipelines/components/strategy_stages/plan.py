@@ -123,6 +123,7 @@ class StrategyPlan:
     max_model_age_weeks: int
     track_record_weeks: int
     holdout: Holdout | None = None
+    descends_from: tuple[str, ...] = ()
 
     @property
     def asks_for_diagnostics(self) -> bool:

@@ -54,6 +54,8 @@ class Slot:
     seed : int or None
     data : mapping of asset path to (partition to content hash)
     market : str
+    purpose : str
+        Of a diagnostic what it shows: it is another trial than the evaluation of the same configuration.
     """
 
     strategy: str
@@ -62,10 +64,12 @@ class Slot:
     seed: int | None
     data: Mapping[str, Mapping[str, str]]
     market: str = ""
+    purpose: str = ""
 
     @property
     def id(self) -> str:
-        parts = [self.strategy, self.week, self.configuration, self.seed, {k: dict(v) for k, v in self.data.items()}]
+        parts = [self.strategy, self.week, self.configuration, self.seed, self.fields()["data"]]
+        parts += [self.purpose] if self.purpose else []
         return _digest(parts)
 
     def fields(self) -> dict[str, Any]:

@@ -1,0 +1,235 @@
+"""Trial records: what a strategy's stages leave in the ledger.
+
+Lives here: the configuration of a strategy as the ledger knows it, and recording the trials of `cv_results`, of its diagnostics and
+of `backtest`. Does not live here: the ledger and the rule of what counts (`resources.trial_ledger`).
+
+| what runs | leaves |
+|---|---|
+| `cv_results` of a week, whoever asks for it: a schedule, a sensor, `hfp`, the web UI | a trial |
+| `backtest` of a week with the rule, costs and engine that its `cv_results` were recorded with | the return series of that trial |
+| `backtest` with another rule, other costs or another engine | a trial of its own |
+| each value of a validation curve, each size of a learning curve, the permutations | a diagnostic trial |
+| `fitted_model`, `signals`, `track_record` | nothing: what is fitted or issued there was evaluated before |
+"""
+
+import inspect
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from hf_pipelines.components.code_version import code_version
+from hf_pipelines.components.modules import CHOSEN_FROM
+from hf_pipelines.components.stage_run import StageRun
+from hf_pipelines.components.strategy_stages.plan import StrategyPlan, holdout_fields, trading_fields
+from hf_pipelines.research.backtest import ENGINES
+from hf_pipelines.research.features import FEATURES
+from hf_pipelines.research.metrics import returns_of
+from hf_pipelines.research.overfitting import LEARNING, PERMUTED, VALIDATION, Overfitting
+from hf_pipelines.research.signals import fill_rule_params
+from hf_pipelines.research.splitters import SPLITTERS
+from hf_pipelines.research.targets import TARGETS, neutral_value
+from hf_pipelines.resources.parquet_io_manager import Loaded
+from hf_pipelines.resources.partition_codec import Content
+from hf_pipelines.resources.partition_store import PartitionStore
+from hf_pipelines.resources.trial_ledger import OpenTrial, Slot, configuration_hash
+from hf_pipelines.resources.trial_ledger.heads import LEDGER_HEAD, TRIAL
+from hf_pipelines.resources.trial_ledger.importing import import_stored
+from hf_pipelines.resources.trial_ledger.trials import (
+    BACKTEST,
+    CROSS_VALIDATION,
+    LEARNING_CURVE,
+    PERMUTED_LABELS,
+    VALIDATION_CURVE,
+)
+
+# Below it lies the project's own code.
+_PACKAGE = Path(__file__).resolve().parents[2]
+
+ComputeOne = Callable[[StageRun, Mapping[str, Loaded], str], tuple[Content, Mapping[str, Any]]]
+
+
+def settings_of(plan: StrategyPlan) -> dict[str, Any]:
+    """All that may change a strategy's result, as JSON values: neither its name nor the seed is among it."""
+    learner = plan.learner
+    return {
+        "market": plan.market.name,
+        "features": {group: list(names) for group, names in sorted(plan.feature_names.items())},
+        "target": [plan.target.name, _json(plan.target.params), neutral_value(plan.target)],
+        "training": {
+            "weeks": plan.training.weeks,
+            "minimum_rows": plan.training.minimum_rows,
+            "weighting": _json(plan.training.weighting_fields),
+            "missing": plan.training.missing,
+        },
+        "cross_validation": [plan.splitter.name, _json(plan.splitter.params)],
+        "learner": _json(learner.choice.settings()),
+        **({"validation_share": learner.validation_share} if learner.choice.needs_validation else {}),
+        "rule": [plan.rule.name, _json(fill_rule_params(plan.rule.name, plan.rule.params))],
+        "account": _json(trading_fields(plan)),
+        **holdout_fields(plan),
+        "own_code": _own_code(plan),
+    }
+
+
+def slot_of(plan: StrategyPlan, key: str, data: Mapping[str, Mapping[str, str]], *, purpose: str = "") -> Slot:
+    """The slot of a week's evaluation."""
+    return Slot(
+        strategy=plan.name,
+        week=key,
+        configuration=configuration_hash(settings_of(plan)),
+        seed=plan.learner.seed,
+        data=data,
+        market=plan.market.name,
+        purpose=purpose,
+    )
+
+
+def recording_cross_validation(plan: StrategyPlan, compute_one: ComputeOne) -> ComputeOne:
+    """The computation of a week's `cv_results`, in a trial that is begun before it and ended before its result is published."""
+
+    def compute(run: StageRun, inputs: Mapping[str, Loaded], key: str) -> tuple[Content, Mapping[str, Any]]:
+        if run.trials is None:
+            # A stored partition that is replayed is no new evaluation.
+            return compute_one(run, inputs, key)
+        slot = slot_of(plan, key, inputs["training_matrix"].hashes([key]))
+        _import_once(plan, run, slot)
+        with run.trials.begin(
+            slot,
+            source=CROSS_VALIDATION,
+            settings=settings_of(plan),
+            descends_from=plan.descends_from,
+            code_version=run.code_version,
+        ) as trial:
+            content, metadata = compute_one(replace(run, slot=slot), inputs, key)
+            trial.end(scores=_scores(content))
+        return _noted(trial, content, metadata)
+
+    return compute
+
+
+def recording_backtest(plan: StrategyPlan, compute_one: ComputeOne) -> ComputeOne:
+    """The computation of a week's `backtest`, whose account is recorded before it is published."""
+
+    def compute(run: StageRun, inputs: Mapping[str, Loaded], key: str) -> tuple[Content, Mapping[str, Any]]:
+        if run.trials is None:
+            return compute_one(run, inputs, key)
+        footer = inputs["cv_results"].parts[key].footer if key in inputs["cv_results"].parts else None
+        matrix = plan.asset("training_matrix")
+        data = {} if footer is None else {matrix: footer.inputs.get(matrix, {})}
+        slot = slot_of(plan, key, data)
+        is_same = footer is not None and footer.facts.get(TRIAL) == slot.id
+        trial = run.trials.resume(slot.id) if is_same else None
+        if trial is None:
+            trial = run.trials.begin(
+                slot,
+                source=BACKTEST,
+                settings=settings_of(plan),
+                descends_from=plan.descends_from,
+                code_version=run.code_version,
+            )
+        with trial:
+            content, metadata = compute_one(run, inputs, key)
+            trial.end(scores=_scores(content), returns=_session_returns(content))
+        return _noted(trial, content, metadata)
+
+    return compute
+
+
+@contextmanager
+def diagnostic_trials(plan: StrategyPlan, run: StageRun) -> Iterator[Callable[[Overfitting], None]]:
+    """Records of all that diagnostics of a week fit; gives what ends them with their scores."""
+    asked = plan.diagnostics
+    if run.trials is None or run.slot is None:
+        yield lambda found: None
+        return
+    own = run.slot
+    points: list[tuple[str, str, str, StrategyPlan, dict[str, Any]]] = []
+    for value, choice in asked.candidates:
+        tried = replace(plan, learner=replace(plan.learner, choice=choice))
+        points.append((VALIDATION_CURVE, VALIDATION, str(value), tried, {asked.parameter: _json(value)}))
+    for share in asked.train_shares:
+        points.append((LEARNING_CURVE, LEARNING, str(share), plan, {"train_share": share}))
+    if asked.permutations:
+        points.append((PERMUTED_LABELS, PERMUTED, "", plan, {"permutations": asked.permutations}))
+    with ExitStack() as stack:
+        begun = []
+        for source, kind, point, tried, differs in points:
+            slot = slot_of(tried, own.week, own.data, purpose=f"{source} {point}")
+            trial = run.trials.begin(slot, source=source, parent=own.id, differs=differs, code_version=run.code_version)
+            begun.append((stack.enter_context(trial), kind, point))
+
+        def end(found: Overfitting) -> None:
+            for trial, kind, point in begun:
+                rows = found.scores.filter(kind=kind)
+                rows = rows.filter(point=point) if point else rows
+                score = rows["test_score"].mean() if rows.height else None
+                trial.end(scores={asked.score: score if isinstance(score, float) else None})
+
+        yield end
+
+
+def _noted(trial: OpenTrial, content: Content, metadata: Mapping[str, Any]) -> tuple[Content, Mapping[str, Any]]:
+    """The content and its metadata with the trial, and where the chain of records ended then."""
+    noted = {TRIAL: trial.id, **({} if trial.head is None else {LEDGER_HEAD: trial.head.to_text()})}
+    return replace(content, facts={**content.facts, **noted}), {**metadata, **noted}
+
+
+def _import_once(plan: StrategyPlan, run: StageRun, slot: Slot) -> None:
+    """Take results that were stored before there was a ledger into it, before the strategy's first trial."""
+    if run.trials is None or not run.trials.known().filter(strategy=plan.name).is_empty():
+        return
+    store = PartitionStore(run.trials.objects)
+    n = import_stored(run.trials, store, plan.asset("cv_results"), now=(run.code_version, slot))
+    if n:
+        run.log.info(f"{n} stored results of {plan.asset('cv_results')} were taken into the trial ledger")
+
+
+def _scores(content: Content) -> dict[str, Any]:
+    metrics = content.facts.get("metrics")
+    return dict(metrics) if isinstance(metrics, Mapping) else {}
+
+
+def _session_returns(content: Content) -> tuple[list[Any], list[float]] | None:
+    """Returns of the account by session; of several paths those of the middle one, whose numbers are shown."""
+    equity = content.frame
+    paths: Any = content.facts.get("paths") or {}
+    if "path" in equity.columns:
+        ordered = sorted(paths, key=lambda each: paths[each]["total_return"])
+        equity = equity.filter(path=int(ordered[(len(ordered) - 1) // 2]))
+    daily = equity.group_by("session", maintain_order=True).agg(pl.col("equity").last())
+    if daily.height < 2:
+        return None
+    return daily["session"][1:].to_list(), returns_of(daily["equity"].to_numpy()).tolist()
+
+
+def _own_code(plan: StrategyPlan) -> str:
+    """Hash of those functions of a strategy that are not the project's; "" where all are.
+
+    The project's own code is apart, in `code_version`: an update of it is no choice between configurations.
+    """
+    version = code_version(
+        *plan.learner.choice.fitting_functions(),
+        *plan.training.weighting_functions,
+        *plan.rule.functions,
+        SPLITTERS[plan.splitter.name].build,
+        ENGINES[plan.backtest.engine].run,
+        TARGETS[plan.target.name].label,
+        *(FEATURES[name].compute for name in plan.all_features if name in FEATURES),
+        fields={},
+        chosen_from=CHOSEN_FROM,
+    )
+    own = [code for code in version.codes if not Path(code.co_filename).is_relative_to(_PACKAGE)]
+    return configuration_hash({"sources": sorted(inspect.getsource(code) for code in own)}) if own else ""
+
+
+def _json(value: Any) -> Any:
+    """As JSON holds it: mappings in the order of their names, tuples as lists, anything else by its text."""
+    if isinstance(value, Mapping):
+        return {str(name): _json(each) for name, each in value.items()}
+    if isinstance(value, list | tuple | set | frozenset):
+        return [_json(each) for each in value]
+    return value if isinstance(value, str | int | float | bool | None) else str(value)
