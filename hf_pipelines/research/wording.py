@@ -49,7 +49,9 @@ def with_nearest(message: str) -> str:
     found = re.search(r"must be (?:among|one of) (.+), was ([^;]+?)(?:;|\.?$)", message)
     if found is None or "did you mean" in message:
         return message
-    known, given = (dict.fromkeys(re.findall(r"[A-Za-z_][\w/-]*", part)) for part in found.groups())
+    # Names in backticks are those of fields, not of what a field may hold.
+    parts = (re.sub(r"`[^`]*`", "", part) for part in found.groups())
+    known, given = (dict.fromkeys(re.findall(r"[A-Za-z_][\w/-]*", part)) for part in parts)
     near = [get_close_matches(each, known, n=1, cutoff=LEAST_LIKENESS) for each in given if each not in known]
     if not (names := dict.fromkeys(name for each in near for name in each)):
         return message

@@ -4,6 +4,7 @@ import pytest
 import yaml
 
 from hf_pipelines.components import Strategy
+from hf_pipelines.components.operations.cause import first_failure
 from hf_pipelines.components.strategy_stages import build_stages
 from hf_pipelines.components.strategy_stages.fitted_model import load_model
 from hf_pipelines.research.learners import predict_frame
@@ -60,3 +61,25 @@ def test_a_strategy_on_an_ensemble_trains_issues_and_holds_in_its_versions_all_t
         assert report["members"][:2] == [{}, {}] and 1 <= report["members"][2]["best_round"] <= 4
     else:
         assert all(sum(shares) == pytest.approx(1.0) for shares in report["shares"])
+
+
+def test_a_run_whose_member_cannot_be_fitted_says_fold_and_member_in_its_first_line(small_project: Project, tmp_path):
+    project = small_project.copy(tmp_path / "project")
+    greedy = {"type": "nearest_neighbours", "params": {"n_neighbors": 10_000}}
+    learner = {"type": "voting", "params": {"members": ["ridge", greedy]}}
+    options = {
+        "training": {"weeks": 7, "minimum_rows": 40},
+        "cross_validation": {"n_splits": 1, "test_sessions": 6, "min_train_sessions": 10},
+    }
+    project.rewrite(project.market, [ridge_strategy("greedy", **options, learner=learner)])
+    week = project.weeks[7]
+    project.make("greedy/training_matrix", week)
+    failed = project.run("greedy/cv_results", week)
+    step, cause = first_failure(failed.result.all_events)
+    assert step == "greedy__cv_results"
+    assert cause.startswith(
+        "fold 0, learner voting, members.1 (nearest_neighbours): `n_neighbors` must be at most the "
+    )
+    # What the web UI shows first of what Dagster wraps.
+    (shown,) = (each for each in failed.message.splitlines() if "fold 0" in each and "FitError" in each)
+    assert shown.startswith("hf_pipelines.research.learners.fit_faults.FitError: fold 0, learner voting, members.1 ")
