@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -97,6 +98,22 @@ def test_folds_that_train_on_later_rows_too_read_what_is_theirs():
         missing="keep",
     )
     assert_same(run(in_batches(matrix, 50)), run(matrix))
+
+
+@pytest.mark.parametrize("name", ABLE)
+def test_what_fails_while_batches_are_read_is_told_as_it_is(name):
+    matrix = in_batches(matrix_of(RETURN), 50)
+    passes = []
+
+    def read(first: int, stop: int) -> Iterator[pl.DataFrame]:
+        passes.append(first)
+        for at, batch in enumerate(matrix.read(first, stop)):
+            if len(passes) > 2 and at == 2:
+                raise OSError("the disk is gone")
+            yield batch
+
+    with pytest.raises(OSError, match="the disk is gone"):
+        fit_final(replace(matrix, read=read), learner=choose_learner(name, SIZE), target=RETURN, seed=3)
 
 
 def test_no_row_is_read_that_no_fold_needs_and_never_more_than_a_batch_at_a_time():

@@ -2,6 +2,7 @@
 
 import random
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from hf_pipelines.resources import batched_columns
 from hf_pipelines.resources.footer import Stamp
 from hf_pipelines.resources.partition_codec import Content, encode
 from hf_pipelines.resources.partition_store import PartitionStore
+from hf_pipelines.resources.read_cache import ReadCache
 from hf_pipelines.resources.storage_errors import ObjectMissingError, StoredPartitionError
 
 ASSET, WEEK = "ranking/training_matrix", "2020-01-05"
@@ -73,6 +75,15 @@ def test_what_was_verified_is_read_to_its_end_though_something_else_is_published
     published(store, frame.with_columns(first=pl.col("second")))
     assert found.batched is not None
     assert pl.concat(found.batched.read(0, 1_000)).equals(frame.select(found.batched.names), null_equal=True)
+
+
+def test_of_a_bucket_and_of_its_copies_the_same_is_read(s3_store, tmp_path):
+    frame = published(s3_store, frame_of())
+    for each in (s3_store, replace(s3_store, cache=ReadCache(tmp_path / "cache", 10_000_000))):
+        found = each.read_in_batches(ASSET, WEEK, whole=WHOLE)
+        assert found.frame.equals(frame.select(found.frame.columns), null_equal=True) and found.batched is not None
+        batches = pl.concat(found.batched.read(10, 700))
+        assert batches.equals(frame[10:700].select(found.batched.names), null_equal=True)
 
 
 DAMAGES: dict[str, Callable[[bytes], bytes]] = {
