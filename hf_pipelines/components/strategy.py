@@ -426,10 +426,14 @@ def _placed(context: dg.ComponentLoadContext, field: str, fault: str) -> str:
     return f"{line_of(context.path, field, fault)}: {with_nearest(fault)}"
 
 
-def _refuser_of_unknown(learner: LearnerChoice) -> str:
-    """What of a learner takes no unknown features: a step before they are filled, or itself."""
-    steps = [step.name for step in learner.steps if not step.handles_missing]
-    return f"the step {steps[0]!r} of learner {learner.name!r}" if steps else f"learner {learner.name!r}"
+def _refuser_of_unknown(learner: LearnerChoice, where: str = "") -> str:
+    """What of a learner takes no unknown features: a step before they are filled, a member, or itself."""
+    if steps := [step.name for step in learner.steps if not step.handles_missing]:
+        return f"the step {steps[0]!r} of learner {learner.name!r}{where}"
+    for at, each in enumerate(learner.readers):
+        if not each.handles_missing:
+            return _refuser_of_unknown(each, f" in members.{at} of {learner.name!r}{where}")
+    return f"learner {learner.name!r}{where}"
 
 
 def _require_unseen_labels(learner: LearnerChoice) -> None:
@@ -472,7 +476,9 @@ def _read_features(learner: LearnerChoice) -> dict[str, set[str]]:
 def _tasks_in_words(learner: LearnerChoice) -> str:
     """What a learner is for, or why it is for nothing."""
     if learner.tasks:
-        return " or ".join(sorted(learner.tasks))
+        told = " or ".join(sorted(learner.tasks))
+        single = [each.name for each in learner.nested if each.tasks < learner.entry.tasks]
+        return f"{told}, as is its member {single[0]!r}" if single else told
     if learner.calibration is not None and "regression" in learner.entry.tasks:
         return f"none: its calibration {learner.calibration.name!r} is of probabilities, which it does not give"
     of_members = "; ".join(f"{each.name} for {_tasks_in_words(each)}" for each in learner.nested)

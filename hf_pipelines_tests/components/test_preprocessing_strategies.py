@@ -79,8 +79,17 @@ def test_a_strategy_with_preprocessing_says_what_was_kept_and_a_day_alone_predic
         ({"type": "lasso", "preprocessing": ["winsorising"]}, "learner 'lasso'"),
         ({"type": "lasso", "preprocessing": ["winsorising", "imputation", "pca"]}, None),
         ({"type": "mean"}, None),
+        (
+            {
+                "type": "voting",
+                "params": {"members": ["lightgbm", {"type": "voting", "params": {"members": ["mean", "ridge"]}}]},
+            },
+            "learner 'ridge' in members.1 of 'voting' in members.1 of 'voting'",
+        ),
+        # A final learner sees what the members predict, no feature.
+        ({"type": "stacking", "params": {"members": ["lightgbm", "xgboost"], "final": "ridge"}}, None),
     ],
-    ids=["a step", "the learner", "filled", "a baseline"],
+    ids=["a step", "the learner", "filled", "a baseline", "a member's member", "a final learner"],
 )
 def test_unknown_features_are_kept_where_every_part_takes_them_up_to_the_one_that_fills_them(learner, told):
     given = ridge_strategy(

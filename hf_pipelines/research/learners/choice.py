@@ -77,6 +77,12 @@ class LearnerChoice:
         return tuple(_choices(self.params.values()))
 
     @property
+    def readers(self) -> tuple[LearnerChoice, ...]:
+        """Learners inside of it that read the features: a final learner reads what the members predict."""
+        members: tuple[LearnerChoice, ...] = tuple(self.params.get("members", ()))
+        return members or self.nested
+
+    @property
     def tasks(self) -> frozenset[Task]:
         """Tasks that it and all learners inside of it can do; calibration is of probabilities alone."""
         tasks = ALIASES[self.name].tasks if self.name in ALIASES else self.entry.tasks
@@ -92,7 +98,7 @@ class LearnerChoice:
                 return False
             if step.fills_missing:
                 return True
-        return all(each.handles_missing for each in self.nested) if self.nested else self.entry.handles_missing
+        return all(each.handles_missing for each in self.readers) if self.readers else self.entry.handles_missing
 
     @property
     def needs_validation(self) -> bool:
@@ -211,8 +217,7 @@ class LearnerChoice:
                     f"{part.params['k']}; take fewer, or leave the step out."
                 )
             n_columns = step.most_columns(part.params, n_columns)
-        members: Any = self.params.get("members", ())
-        for at, each in enumerate(members):
+        for at, each in enumerate(self.readers):
             each.require_columns(n_columns, f"{where}members.{at}.")
 
     def settings(self) -> dict[str, Any]:

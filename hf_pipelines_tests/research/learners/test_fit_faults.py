@@ -253,3 +253,14 @@ def test_a_column_that_is_unknown_in_all_rows_of_a_fold_stops_no_learner_that_ta
         missing="keep",
     )
     assert found.fold_metrics.height == 2 and found.predictions["prediction"].is_finite().all()
+
+
+def test_a_stack_of_trees_takes_unknown_features_though_its_final_learner_takes_none():
+    matrix = random_matrix(RETURN)
+    matrix = matrix.with_columns(feature_1=pl.when(pl.col("symbol") == "S1").then(None).otherwise("feature_1"))
+    stack = choose_learner("stacking", {"members": [TREES, TREES], "final": "ridge", "n_splits": 2})
+    assert stack.handles_missing
+    found = cross_validate(
+        matrix, learner=stack, splitter=SPLITTER, target=RETURN, weightings=(), seed=1, missing="keep"
+    )
+    assert found.predictions["prediction"].is_finite().all()
