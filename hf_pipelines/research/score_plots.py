@@ -5,6 +5,7 @@ Lives here: tables of scores in, bytes out. Not here: the scores (`score_table`,
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -135,6 +136,43 @@ def confusion_png(fold_metrics: pl.DataFrame, *, classes: Sequence[str]) -> byte
         fontsize=10,
     )
     axes.tick_params(length=0)
+    return png_of(figure)
+
+
+def reliability_png(groups: pl.DataFrame, *, note: str = "") -> bytes:
+    """Share of hits by how sure predictions were, with intervals, beside the line on which both are equal.
+
+    Parameters
+    ----------
+    groups : DataFrame
+        As `Reliability.groups`.
+    note : str
+        Above the figure.
+
+    Returns
+    -------
+    bytes
+        A PNG; the same groups give the same bytes.
+    """
+    figure = new_figure(width=6.4, height=4.9)
+    axes = figure.subplots()
+    low, high = float(groups["confidence"].min()), float(groups["confidence"].max())  # type: ignore[arg-type]  # floats
+    axes.plot([low, high], [low, high], color="0.4", linewidth=0.8, linestyle=":")
+    for row in groups.to_dicts():
+        at = row["confidence"]
+        if row["low"] is not None:
+            axes.plot([at, at], [row["low"], row["high"]], color=EQUITY_COLOUR, linewidth=2.2, solid_capstyle="butt")
+        axes.plot([at], [row["share_right"]], "o", color=EQUITY_COLOUR, markersize=6)
+        axes.annotate(
+            f"{row['n_rows']:,}", (at, row["share_right"]), xytext=(6, 4), textcoords="offset points", fontsize=7.5
+        )
+    axes.set_xlabel("Confidence: probability of the predicted class", fontsize=9)
+    axes.set_ylabel("Share of predictions that were right", fontsize=9)
+    how = f"Dot: a group of rows, their number beside it; bar: {LEVEL:.0%} interval; dotted: right as often as said"
+    axes.set_title("\n".join(filter(None, (*textwrap.wrap(note, 92), how))), loc="left", fontsize=8.5)
+    axes.grid(color="0.92", linewidth=0.6)
+    axes.set_axisbelow(True)
+    declutter(axes)
     return png_of(figure)
 
 

@@ -47,6 +47,14 @@ def test_cv_results_hold_scores_beside_baselines(made, strategy, usual, score):
     assert commands.verdict_lines(strategy, "2012-03-25") == []
     assert shown[stage]["score_intervals"].startswith("![picture](data:image/png")
     assert ("confusion" in shown[stage]) == (strategy == "direction")
+    # Only of classes there is a confidence that may be right.
+    assert ("reliability" in shown[stage]) == (strategy == "direction") == ("confidence" in facts)
+    if strategy == "direction":
+        groups = attached(project, stage, "reliability")
+        assert groups["n_rows"].sum() == project.store.read(stage, WEEK).frame.height
+        assert shown[stage]["confidence"] == facts["confidence"] and "apart on average" in facts["confidence"]
+        share = groups.select((pl.col("share_right") * pl.col("n_rows")).sum() / pl.col("n_rows").sum()).item()
+        assert share == pytest.approx(facts["metrics"]["accuracy"])
     page = shown[stage]["scores"]
     assert f"| {score} |" in page and "- last_value: the symbol's last label that had ended" in page
 

@@ -6,6 +6,7 @@ from PIL import Image
 
 from hf_pipelines.research import score_plots
 from hf_pipelines.research.plots import EQUITY_COLOUR
+from hf_pipelines.research.reliability import SCHEMA as RELIABILITY
 from hf_pipelines.research.score_rows import SCHEMA
 from hf_pipelines_tests.research.test_plots import coloured, pixels
 
@@ -74,3 +75,26 @@ def test_horizons_of_scores_are_told_apart():
     both = pl.concat([SOME.select(pl.lit(each, dtype=pl.Int32).alias("horizon"), pl.all()) for each in (5, 1)])
     assert list(score_plots.horizons_of(both)) == [5, 1]
     assert score_plots.horizons_of(both)[1].equals(SOME) and list(score_plots.horizons_of(SOME)) == [None]
+
+
+def test_reliability_png_shows_each_group_with_its_interval_and_number_of_rows(drawn):
+    groups = pl.DataFrame(
+        [(0, 0.5, 0.4, 0.3, 0.6, 1200), (1, 0.8, 0.7, None, None, 1300)], schema=RELIABILITY, orient="row"
+    )
+    score_plots.reliability_png(groups, note="They are apart.")
+    axes = drawn[0].axes[0]
+    # The line on which both are equal, interval and dot of the first group, dot of the second, which has no interval.
+    assert [[*zip(*line.get_data(), strict=True)] for line in axes.lines] == [
+        [(0.5, 0.5), (0.8, 0.8)],
+        [(0.5, 0.3), (0.5, 0.6)],
+        [(0.5, 0.4)],
+        [(0.8, 0.7)],
+    ]
+    assert [each.get_text() for each in axes.texts] == ["1,200", "1,300"]
+    assert axes.get_title(loc="left").startswith("They are apart.\nDot: a group of rows")
+
+
+def test_reliability_png_of_one_group_is_the_same_bytes():
+    groups = pl.DataFrame([(0, 0.5, 0.4, 0.3, 0.6, 1200)], schema=RELIABILITY, orient="row")
+    png = score_plots.reliability_png(groups)
+    assert coloured(pixels(png), EQUITY_COLOUR).any() and png == score_plots.reliability_png(groups)

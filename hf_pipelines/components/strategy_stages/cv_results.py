@@ -29,12 +29,13 @@ from hf_pipelines.components.strategy_stages.plan import (
     matrix_of,
     single,
 )
-from hf_pipelines.components.strategy_stages.score_display import score_metadata
+from hf_pipelines.components.strategy_stages.score_display import reliability_metadata, score_metadata
 from hf_pipelines.components.strategy_stages.trial_records import recording_cross_validation
 from hf_pipelines.research.batched_matrix import labels_of
 from hf_pipelines.research.cross_validation import cross_validate
 from hf_pipelines.research.learners import Progress, preprocessing_reports
 from hf_pipelines.research.predictions import latest_predictions, leaked_predictions, share_trained_on_later
+from hf_pipelines.research.reliability import reliability_in_words, tabulate_reliability
 from hf_pipelines.research.score_table import label_sessions, tabulate_scores
 from hf_pipelines.research.splitters import SPLITTERS, build_splitter
 from hf_pipelines.research.targets import Target, neutral_value
@@ -76,8 +77,14 @@ def cv_results(plan: StrategyPlan) -> Stage:
             target=plan.target,
             seed=plan.learner.seed,
         )
+        reliability = (
+            tabulate_reliability(result.predictions, target=plan.target, label_sessions=label_sessions(train))
+            if plan.target.is_classification
+            else None
+        )
         metadata = {
             **score_metadata(table, plan.target),
+            **({} if reliability is None else reliability_metadata(reliability)),
             "fold_metrics": dg.MetadataValue.md(markdown_table(diagnosed.fold_metrics)),
             **result.metrics,
             "folds": result.fold_metrics.height,
@@ -93,12 +100,14 @@ def cv_results(plan: StrategyPlan) -> Stage:
             attachments={
                 "fold_metrics.parquet": parquet_bytes(table.fold_metrics),
                 "scores.parquet": parquet_bytes(table.scores),
+                **({} if reliability is None else {"reliability.parquet": parquet_bytes(reliability.groups)}),
                 **diagnosed.attachments,
             },
             inputs=inputs["training_matrix"].hashes([key]),
             facts={
                 "metrics": result.metrics,
                 "verdict": table.verdict,
+                **({} if reliability is None else {"confidence": metadata["confidence"]}),
                 "label_sessions": label_sessions(train),
                 "training_intervals": _as_facts(result.training_intervals),
                 "trained_on_later": metadata["trained_on_later"],
@@ -138,6 +147,7 @@ def cv_results(plan: StrategyPlan) -> Stage:
         code_version=code_version(
             cross_validate,
             tabulate_scores,
+            *([tabulate_reliability, reliability_in_words] if plan.target.is_classification else []),
             share_trained_on_later,
             leaked_predictions,
             build_splitter,

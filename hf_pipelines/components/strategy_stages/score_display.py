@@ -12,6 +12,7 @@ import polars as pl
 from hf_pipelines.components.display import markdown_table, picture
 from hf_pipelines.research.account_table import STRATEGY, AccountTable
 from hf_pipelines.research.baselines import baselines_of
+from hf_pipelines.research.reliability import Reliability, reliability_in_words
 from hf_pipelines.research.score_table import ScoreTable
 from hf_pipelines.research.score_words import shown_scores
 from hf_pipelines.research.targets import Target
@@ -30,6 +31,18 @@ def score_metadata(table: ScoreTable, target: Target) -> dict[str, Any]:
     if target.is_classification:
         metadata["confusion"] = picture(confusion_png(table.fold_metrics, classes=target.classes))
     return metadata
+
+
+def reliability_metadata(found: Reliability) -> dict[str, Any]:
+    """Whether confidence can be taken for what it says, in words, a number and a figure."""
+    from hf_pipelines.research.score_plots import reliability_png
+
+    words = reliability_in_words(found)
+    return {
+        "confidence": words,
+        "calibration_error": found.error,
+        "reliability": picture(reliability_png(found.groups, note=words)),
+    }
 
 
 def account_metadata(table: AccountTable) -> dict[str, Any]:

@@ -237,6 +237,8 @@ class LearnerChoice:
         of_parts: list[Callable[..., Any]] = [
             function for part in parts for function in (part.build, part.format.save, part.format.load)
         ]
+        if self.calibrator is not None and self.calibrator.report is not None:
+            of_parts.append(self.calibrator.report)
         return (*own, *of_parts, *(function for each in self.nested for function in each.fitting_functions()))
 
     def predicting_functions(self) -> tuple[Callable[..., Any], ...]:

@@ -6,7 +6,7 @@ frame (`prediction`), what each part does (`registry`, `preprocessing`, `calibra
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
@@ -310,19 +310,45 @@ def report_preprocessing(pipeline: Pipeline, names: Sequence[str], *, where: str
             found[f"{where}preprocessing.{at}"] = {"type": step.name, **step.report(transformer, names)}
         if not step.keeps_columns:
             names = list(map(str, transformer.get_feature_names_out(np.array(names, dtype=object))))
-    given = pipeline.estimator.get_params(deep=False)
     # Of an ensemble the members: its final learner sees what they predict, no feature.
-    inner = {"members": list(pipeline.estimator.members)} if hasattr(pipeline.estimator, "members") else given
-    for name, value in inner.items():
-        listed = isinstance(value, list | tuple)
-        for at, each in enumerate(value if listed else [value]):
-            if isinstance(each, Pipeline):
-                found |= report_preprocessing(each, names, where=f"{where}{name}.{f'{at}.' if listed else ''}")
+    inner = {"members": list(pipeline.estimator.members)} if hasattr(pipeline.estimator, "members") else None
+    for place, each in _nested_pipelines(pipeline, inner):
+        found |= report_preprocessing(each, names, where=f"{where}{place}")
     return found
 
 
+def report_calibration(pipeline: Pipeline, *, where: str = "") -> dict[str, Any]:
+    """What the fitted calibration tells, those of nested learners too.
+
+    Returns
+    -------
+    dict of str to dict
+        JSON values by the place in the YAML, such as `calibration` or `members.0.calibration`.
+    """
+    calibrator, found = pipeline.choice.calibrator, {}
+    if calibrator is not None and calibrator.report is not None and pipeline.calibrator is not None:
+        found[f"{where}calibration"] = {"type": calibrator.name, **calibrator.report(pipeline.calibrator)}
+    fitted = {
+        name: getattr(pipeline.estimator, name) for name in ("members", "final") if hasattr(pipeline.estimator, name)
+    }
+    for place, each in _nested_pipelines(pipeline, fitted or None):
+        found |= report_calibration(each, where=f"{where}{place}")
+    return found
+
+
+def _nested_pipelines(pipeline: Pipeline, given: Mapping[str, Any] | None) -> Iterator[tuple[str, Pipeline]]:
+    """Pipelines among the parameters of a learner, or among those given, with their places in the YAML."""
+    for name, value in (pipeline.estimator.get_params(deep=False) if given is None else given).items():
+        listed = isinstance(value, list | tuple)
+        for at, each in enumerate(value if listed else [value]):
+            if isinstance(each, Pipeline):
+                yield f"{name}.{f'{at}.' if listed else ''}", each
+
+
 def report_fit(pipeline: Pipeline, names: Sequence[str]) -> dict[str, Any]:
-    """What a fitted pipeline tells, as JSON values: the learner's own words, and `preprocessing`, see `report_preprocessing`.
+    """What a fitted pipeline tells, as JSON values: the learner's own words, `preprocessing` and `calibration`.
+
+    See `report_preprocessing` and `report_calibration`.
 
     Parameters
     ----------
@@ -331,7 +357,9 @@ def report_fit(pipeline: Pipeline, names: Sequence[str]) -> dict[str, Any]:
         Of the features, in order.
     """
     columns = report_preprocessing(pipeline, names) if preprocessing_reports(pipeline.choice) else {}
-    return {**pipeline.report(), **({"preprocessing": columns} if columns else {})}
+    calibrations = report_calibration(pipeline)
+    parts = {"preprocessing": columns, "calibration": calibrations}
+    return {**pipeline.report(), **{name: told for name, told in parts.items() if told}}
 
 
 def preprocessing_reports(choice: LearnerChoice) -> tuple[Callable[..., Any], ...]:

@@ -16,6 +16,7 @@ from sklearn.utils.estimator_checks import check_estimator
 
 from hf_pipelines.research.learners import (
     ALIASES,
+    CALIBRATIONS,
     LEARNERS,
     PREPROCESSING,
     LearnerChoice,
@@ -89,7 +90,10 @@ CASES += [
     for step in sorted(PREPROCESSING)
     for learner, task in (("ridge", "regression"), ("xgboost", "classification"))
 ]
-CASES.append((choice_of("xgboost", "classification", calibration="temperature"), "classification"))
+CASES += [
+    (choice_of("xgboost", "classification", calibration={"type": name, "params": {"min_rows": 2}}), "classification")
+    for name in sorted(CALIBRATIONS)
+]
 
 each_case = pytest.mark.parametrize(
     ("choice", "task"),
