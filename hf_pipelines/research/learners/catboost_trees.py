@@ -34,13 +34,18 @@ _UNKNOWN = -1
 def bin_catboost(growth: Growth) -> tuple[Any, Any]:
     """Training and validation rows as CatBoost takes them, the first in bins where others will need the same ones."""
 
+    import catboost
+
     def pool(data: Data) -> Any:
         return _pool(data.X, growth.categories, label=data.y, weight=data.weight)
 
-    train = pool(growth.train)
-    if growth.shares_bins and growth.device == "cpu" and len(growth.train.y) <= _SAMPLED_ABOVE:
-        train.quantize(border_count=growth.params["border_count"], task_type="CPU")
-    return train, pool(growth.validation)
+    try:
+        train = pool(growth.train)
+        if growth.shares_bins and growth.device == "cpu" and len(growth.train.y) <= _SAMPLED_ABOVE:
+            train.quantize(border_count=growth.params["border_count"], task_type="CPU")
+        return train, pool(growth.validation)
+    except catboost.CatBoostError as e:
+        raise _refusal(e) from e
 
 
 def _binned_by(growth: Growth) -> Any:
@@ -76,8 +81,12 @@ def grow_catboost(growth: Growth, bins: tuple[Any, Any]) -> Grown:
     try:
         model.fit(train, eval_set=validation)
     except catboost.CatBoostError as e:
-        raise ValueError(f"`learner` must be able to fit these rows, was catboost, which refuses: {e}.") from e
+        raise _refusal(e) from e
     return Grown(model=model, rounds=int(model.tree_count_), loss=float(model.get_best_score()["validation"][aim]))
+
+
+def _refusal(error: Exception) -> ValueError:
+    return ValueError(f"`learner` must be able to fit these rows, was catboost, which refuses: {error}.")
 
 
 def _aim(growth: Growth) -> str:
