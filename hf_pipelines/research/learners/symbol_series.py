@@ -73,7 +73,7 @@ SERIES_PARAMS: dict[str, Param] = {
         default=120, low=5, high=5_000, is_whole=True, meaning="bars before a row that its prediction reads"
     ),
     "minimum_bars": Number(
-        default=120, low=20, high=100_000, is_whole=True, meaning="known training values that a symbol must have"
+        default=60, low=20, high=100_000, is_whole=True, meaning="known training values that a symbol must have"
     ),
 }
 
