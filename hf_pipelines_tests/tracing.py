@@ -14,12 +14,18 @@ from types import CodeType, FrameType
 import hf_pipelines.research
 from hf_pipelines.components.source_races import compute_settled
 from hf_pipelines.components.stage import Stage
+from hf_pipelines.components.strategy_stages import trial_records
+from hf_pipelines.resources.trial_ledger import OpenTrial
 
-# Modules of pictures, messages, the guard and the ledger of trials.
+# Modules of pictures, messages and the guard.
 NO_CONTENT = (
     *("plots.py", "score_plots.py"),
-    *("signs.py", "sharpe.py", "score_words.py", "wording.py", "replay.py"),
+    *("signs.py", "score_words.py", "wording.py", "replay.py"),
 )
+
+# What the ledger of trials notes of a computation: nothing of it is content.
+NOTED = ""
+RECORDING = {each.__code__ for each in (trial_records.settings_of, trial_records._session_returns, OpenTrial.end)}
 
 # Of a kernel that is not compiled yet.
 OF_THE_COMPILER = ("LazyKernel.dispatcher", "LazyKernel._numba_type_", "_called_files", "_stamp_with_called")
@@ -39,7 +45,12 @@ def traced() -> Iterator[dict[str, set[CodeType]]]:
                 under_way.append(frame.f_locals["stage"].asset)
             else:
                 under_way.pop()
-        elif event == "call" and under_way and code.co_filename.startswith(research):
+        elif code in RECORDING and event in ("call", "return"):
+            if event == "call":
+                under_way.append(NOTED)
+            else:
+                under_way.pop()
+        elif event == "call" and under_way and under_way[-1] != NOTED and code.co_filename.startswith(research):
             called.setdefault(under_way[-1], set()).add(code)
 
     before = sys.getprofile()

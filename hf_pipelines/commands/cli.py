@@ -211,6 +211,8 @@ def _parser() -> argparse.ArgumentParser:
         ),
     )
     sound.set_defaults(run=_ledger_verify)
+    taken = asked.add_parser("import", help="record the results that were stored before there was a ledger")
+    taken.set_defaults(run=_ledger_import)
 
     diff = commands.add_parser("diff", help="say which rows differ between two contents of a partition")
     diff.add_argument("asset", help=ASSET)
@@ -445,6 +447,13 @@ def _ledger_summary(options: argparse.Namespace) -> int:
     found = summarise(open_store(), scope)
     _print([json.dumps(found, indent=1)] if options.json else summary_lines(found))
     return 1 if found["unreadable"] else 0
+
+
+def _ledger_import(options: argparse.Namespace) -> None:
+    from hf_pipelines.commands.trials import import_lines
+    from hf_pipelines.resources.parquet_io_manager import open_store
+
+    _print(import_lines(open_store()))
 
 
 def _ledger_verify(options: argparse.Namespace) -> int:

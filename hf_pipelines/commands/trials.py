@@ -1,10 +1,10 @@
-"""Trial commands: what `hfp ledger summary` and `hfp ledger verify` print.
+"""Trial commands: what `hfp ledger summary`, `verify` and `import` print.
 
 Lives here: their words. Does not live here: the ledger (`resources.trial_ledger`), statistics (`research.overfitting`), the command
 line (`cli`).
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from datetime import date
 from typing import Any
@@ -15,9 +15,11 @@ import polars as pl
 from hf_pipelines.research.overfitting import Deflation
 from hf_pipelines.research.wording import printable, some_of
 from hf_pipelines.resources import settings
+from hf_pipelines.resources.lineage import stored_partitions
 from hf_pipelines.resources.partition_store import PartitionStore
-from hf_pipelines.resources.trial_ledger import LedgerFault
+from hf_pipelines.resources.trial_ledger import LedgerFault, TrialLedger, actor_of
 from hf_pipelines.resources.trial_ledger.heads import digest_of_heads, verify_ledger
+from hf_pipelines.resources.trial_ledger.importing import import_stored
 from hf_pipelines.resources.trial_ledger.judging import best_of, judge
 from hf_pipelines.resources.trial_ledger.segments import read_table
 from hf_pipelines.resources.trial_ledger.trials import DIAGNOSTIC, ancestors_of, counted, n_trials, select, trials_of
@@ -117,6 +119,16 @@ def verify_trials(store: PartitionStore, say: Say, *, says_nothing_of_none: bool
         f"mismatch{'es' * (len(faults) != 1)}"
     )
     return faults
+
+
+def import_lines(store: PartitionStore) -> Iterator[str]:
+    """Take stored `cv_results` that the ledger does not know into it, a line for each strategy."""
+    ledger = TrialLedger(store.objects, actor_of({}))
+    assets = [asset for asset in stored_partitions(store) if asset.rpartition("/")[2] == "cv_results"]
+    for asset in assets:
+        yield printable(f"{asset}: {import_stored(ledger, store, asset)} stored results were taken in")
+    if not assets:
+        yield "no cv_results are stored: nothing was taken in"
 
 
 def existing_instance() -> dg.DagsterInstance | None:

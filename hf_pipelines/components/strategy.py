@@ -37,6 +37,7 @@ from hf_pipelines.components.strategy_stages.plan import (
     SplitterPlan,
     StrategyPlan,
 )
+from hf_pipelines.components.strategy_stages.trials_check import build_trials_check
 from hf_pipelines.components.strategy_window import misfits
 from hf_pipelines.components.yaml_files import component_of
 from hf_pipelines.components.yaml_lines import line_of
@@ -337,7 +338,10 @@ class Strategy(dg.Component, dg.Model, dg.Resolvable):
         retrain, issue = retrain_job(plan), signals_job(plan)
         return dg.Definitions(
             assets=[build_asset(stage) for stage in stages],
-            asset_checks=[build_currency_check(stage, versions, issues) for stage in stages],
+            asset_checks=[
+                *(build_currency_check(stage, versions, issues) for stage in stages),
+                build_trials_check(plan),
+            ],
             jobs=[retrain, issue],
             schedules=[retrain_schedule(plan, retrain)],
             sensors=[following_sensor(plan, retrain, issue)],

@@ -12,6 +12,7 @@ clear text (object stores read their own AWS_* variables).
 | HF_S3_ENDPOINT | none | endpoint of an S3 service other than AWS, such as `http://127.0.0.1:9000` |
 | HF_MLFLOW_URI | SQLite in `<HF_DATA_DIR>` | MLflow tracking server or SQLAlchemy address |
 | HF_ACTOR | the user of the system | by whom the trials of the ledger are made: a person or an agent |
+| HF_ANSWER_TRIALS | 1 | 0: a configuration that was tried on the same data by the same code is fitted again all the same |
 | HF_TICK_SECONDS | 15 | how often the sensors look for new files and features |
 | HF_POSTGRES_URL | none | Dagster keeps its runs there instead of in SQLite |
 | HF_WEBHOOK_URL | none | notifications are posted there as JSON besides being logged; the address is a secret |
@@ -150,6 +151,11 @@ def actor() -> str | None:
     return given
 
 
+def answers_trials() -> bool:
+    """Whether what was tried on the same data by the same code is answered from what is stored, and not fitted again."""
+    return _whole_number("HF_ANSWER_TRIALS", 1, least=0, most=1) == 1
+
+
 def require_sound() -> None:
     """Refuse variables that a command would stumble over later, or never notice.
 
@@ -158,7 +164,7 @@ def require_sound() -> None:
     ValueError
         A line for each of them.
     """
-    require_all(data_dir, storage_uri, landing_uri, s3_endpoint, ui_url, actor, *NUMBERS)
+    require_all(data_dir, storage_uri, landing_uri, s3_endpoint, ui_url, actor, answers_trials, *NUMBERS)
 
 
 def tick_seconds() -> int:

@@ -4,10 +4,14 @@ import json
 from datetime import date, timedelta
 
 import numpy as np
+import polars as pl
 import pytest
 
 from hf_pipelines.commands.cli import main
+from hf_pipelines.resources.footer import Stamp
 from hf_pipelines.resources.object_store import ObjectStore
+from hf_pipelines.resources.partition_codec import Content
+from hf_pipelines.resources.partition_store import PartitionStore
 from hf_pipelines.resources.trial_ledger import record_trial
 from hf_pipelines.resources.trial_ledger.records import RECORDS
 from hf_pipelines_tests.resources.trial_ledger.trying import new_process
@@ -65,6 +69,21 @@ def test_verify_names_a_record_that_was_changed_and_one_that_is_gone(objects, ca
     assert f"{keys[2]} is of another SHA-256 than it says" in capsys.readouterr().out
     assert main(["ledger", "summary"]) == 1
     assert "DAMAGED" in capsys.readouterr().out
+
+
+def test_import_takes_stored_results_in_once(objects, capsys):
+    store = PartitionStore(objects)
+    frame = pl.DataFrame({"prediction": [0.1]})
+    for week, made_by in (("2012-01-01", "v1"), ("2012-01-08", "v1"), ("2012-01-15", "v2")):
+        content = Content(frame, inputs={"old/training_matrix": {week: "a" * 64}}, facts={"metrics": {"auc": 0.5}})
+        store.publish("old/cv_results", week, content, Stamp(made_by, "run", "2012-01-01T00:00:00"), kind="cv_results")
+    for n in (3, 0):
+        assert main(["ledger", "import"]) == 0
+        assert capsys.readouterr().out == f"old/cv_results: {n} stored results were taken in\n"
+    assert main(["ledger", "summary", "old", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    # Of what the same code made the weeks are refits.
+    assert (found["recorded"], found["counted"], found["by_source"]) == (3, 2, {"imported": 2})
 
 
 def test_verify_of_one_asset_leaves_the_ledger_alone(objects, capsys):

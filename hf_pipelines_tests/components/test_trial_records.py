@@ -76,6 +76,17 @@ def test_week_of_a_strategy_is_one_trial_with_its_account(project):
     }
     assert told == {"thefooter", "thematerialisation", "thismachine"}
     assert verify_ledger(project.store, project.instance)[0] == []
+    # The check sees the account of the same run, beside the one trial that there is: nothing is deflated.
+    check = run.checks[CV, "trials"]
+    shown = {name: each.value for name, each in check.metadata.items()}
+    assert check.passed and (shown["trials"], shown["independent_trials"]) == (1, 1)
+    assert shown["sharpe_ratio"] == pytest.approx(trial["estimate"]["sharpe"] * 252**0.5)
+    assert shown["expected_maximum_of_noise"] == 0.0
+    assert shown["deflated_sharpe_ratio"] == shown["probabilistic_sharpe_ratio"]
+    assert shown["best_of_trials"].startswith("![picture]") and "after 1 trial(s)" in check.description
+    project.store.objects.put(f"{RECORDS}/{'a' * 16}/00000000", b"no record")
+    check = project.make(CV, WEEK).checks[CV, "trials"]
+    assert not check.passed and "no JSON that begins" in check.metadata["damaged"].value
 
 
 def test_tail_that_was_dropped_shows_by_the_footer_alone(project, tmp_path):
@@ -135,6 +146,27 @@ def test_curves_are_diagnostic_until_one_of_their_values_is_taken(project):
     project.rewrite(strategies=[ridge_strategy(learner={"type": "ridge", "params": {"alpha": 1000.0}})])
     project.make(CV, WEEK)
     assert n_trials(known(project)) == 3
+
+
+def test_what_was_tried_is_answered_and_not_fitted_again(project, monkeypatch):
+    monkeypatch.setenv("HF_ANSWER_TRIALS", "1")
+    first = project.make(CV, WEEK).materialised[CV][WEEK]
+    before, records = project.store.footer(CV, WEEK), project.store.objects.keys(RECORDS)
+    again = project.make(CV, WEEK).materialised[CV][WEEK]
+    assert "answered_by" not in first and again["answered_by"].startswith(f"trial {first[TRIAL]}, made ")
+    # Nothing was evaluated: there is no new record, and what is shown of the scores is the same.
+    assert project.store.objects.keys(RECORDS) == records and project.store.footer(CV, WEEK) == before
+    assert {name: again[name] for name in ("verdict", "score_intervals", "folds", "rmse")} == {
+        name: first[name] for name in ("verdict", "score_intervals", "folds", "rmse")
+    }
+    # What is damaged is fitted again, and so is what is wanted again.
+    path = Path(project.store.objects.address(project.store.key(CV, WEEK)))
+    path.write_bytes(path.read_bytes()[:-20])
+    assert "answered_by" not in project.make(CV, WEEK).materialised[CV][WEEK]
+    assert project.store.footer(CV, WEEK).content_hash == before.content_hash
+    monkeypatch.setenv("HF_ANSWER_TRIALS", "0")
+    assert "answered_by" not in project.make(CV, WEEK).materialised[CV][WEEK]
+    assert known(project)["n_begun"].to_list() == [3] and n_trials(known(project)) == 1
 
 
 def test_copied_strategy_shows_what_it_inherits(project):

@@ -13,6 +13,7 @@ of `backtest`. Does not live here: the ledger and the rule of what counts (`reso
 """
 
 import inspect
+import io
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
@@ -24,17 +25,21 @@ import polars as pl
 from hf_pipelines.components.code_version import code_version
 from hf_pipelines.components.modules import CHOSEN_FROM
 from hf_pipelines.components.stage_run import StageRun
-from hf_pipelines.components.strategy_stages.plan import StrategyPlan, holdout_fields, trading_fields
+from hf_pipelines.components.strategy_stages.plan import StrategyPlan, holdout_fields, single, trading_fields
+from hf_pipelines.components.strategy_stages.score_display import score_metadata
 from hf_pipelines.research.backtest import ENGINES
 from hf_pipelines.research.features import FEATURES
 from hf_pipelines.research.metrics import returns_of
 from hf_pipelines.research.overfitting import LEARNING, PERMUTED, VALIDATION, Overfitting
+from hf_pipelines.research.score_table import ScoreTable
 from hf_pipelines.research.signals import fill_rule_params
 from hf_pipelines.research.splitters import SPLITTERS
 from hf_pipelines.research.targets import TARGETS, neutral_value
 from hf_pipelines.resources.parquet_io_manager import Loaded
 from hf_pipelines.resources.partition_codec import Content
 from hf_pipelines.resources.partition_store import PartitionStore
+from hf_pipelines.resources.settings import answers_trials
+from hf_pipelines.resources.storage_errors import ObjectMissingError, StoredPartitionError
 from hf_pipelines.resources.trial_ledger import OpenTrial, Slot, configuration_hash
 from hf_pipelines.resources.trial_ledger.heads import LEDGER_HEAD, TRIAL
 from hf_pipelines.resources.trial_ledger.importing import import_stored
@@ -95,7 +100,11 @@ def recording_cross_validation(plan: StrategyPlan, compute_one: ComputeOne) -> C
         if run.trials is None:
             # A stored partition that is replayed is no new evaluation.
             return compute_one(run, inputs, key)
+        # What cannot be read is no trial: nothing is evaluated.
+        inputs["training_matrix"].require([key])
         slot = slot_of(plan, key, inputs["training_matrix"].hashes([key]))
+        if (answered := _answer(plan, run, slot)) is not None:
+            return answered
         _import_once(plan, run, slot)
         with run.trials.begin(
             slot,
@@ -117,12 +126,9 @@ def recording_backtest(plan: StrategyPlan, compute_one: ComputeOne) -> ComputeOn
     def compute(run: StageRun, inputs: Mapping[str, Loaded], key: str) -> tuple[Content, Mapping[str, Any]]:
         if run.trials is None:
             return compute_one(run, inputs, key)
-        footer = inputs["cv_results"].parts[key].footer if key in inputs["cv_results"].parts else None
-        matrix = plan.asset("training_matrix")
-        data = {} if footer is None else {matrix: footer.inputs.get(matrix, {})}
-        slot = slot_of(plan, key, data)
-        is_same = footer is not None and footer.facts.get(TRIAL) == slot.id
-        trial = run.trials.resume(slot.id) if is_same else None
+        footer, matrix = single(inputs["cv_results"], key).footer, plan.asset("training_matrix")
+        slot = slot_of(plan, key, {matrix: footer.inputs.get(matrix, {})})
+        trial = run.trials.resume(slot.id) if footer.facts.get(TRIAL) == slot.id else None
         if trial is None:
             trial = run.trials.begin(
                 slot,
@@ -170,6 +176,39 @@ def diagnostic_trials(plan: StrategyPlan, run: StageRun) -> Iterator[Callable[[O
                 trial.end(scores={asked.score: score if isinstance(score, float) else None})
 
         yield end
+
+
+def _answer(plan: StrategyPlan, run: StageRun, slot: Slot) -> tuple[Content, Mapping[str, Any]] | None:
+    """What is stored of a trial that was completed on the same data by the same code; None if it must be made.
+
+    Only what is current, sound and noted by the ledger as this very trial: anything else is fitted anew.
+    """
+    if run.trials is None or not answers_trials():
+        return None
+    if run.trials.answer(slot, code_version=run.code_version) is None:
+        return None
+    store = PartitionStore(run.trials.objects)
+    try:
+        stored = store.read(plan.asset("cv_results"), slot.week)
+        footer = stored.footer
+        attachments = {name: store.read_attachment(footer, name) for name in footer.attachments}
+    except (ObjectMissingError, StoredPartitionError):
+        return None
+    is_it = footer.facts.get(TRIAL) == slot.id and footer.code_version == run.code_version
+    if not (is_it and {asset: dict(of) for asset, of in footer.inputs.items()} == slot.fields()["data"]):
+        return None
+    run.log.info(
+        f"{footer.asset} {slot.week}: answered by trial {slot.id}, made {footer.created_at}; nothing was fitted"
+    )
+    content = Content(stored.frame, attachments, footer.inputs, facts=footer.facts)
+    table = ScoreTable(
+        scores=pl.read_parquet(io.BytesIO(attachments["scores.parquet"])),
+        fold_metrics=pl.read_parquet(io.BytesIO(attachments["fold_metrics.parquet"])),
+        verdict=str(footer.facts["verdict"]),
+        notes=(),
+    )
+    shown = {**score_metadata(table, plan.target), **_scores(content), "folds": table.fold_metrics.height}
+    return content, {**shown, TRIAL: slot.id, "answered_by": f"trial {slot.id}, made {footer.created_at}"}
 
 
 def _noted(trial: OpenTrial, content: Content, metadata: Mapping[str, Any]) -> tuple[Content, Mapping[str, Any]]:

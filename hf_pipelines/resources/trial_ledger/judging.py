@@ -20,14 +20,20 @@ def sharpes_of(counted: pl.DataFrame) -> NDArray[np.float64]:
 
 def best_of(counted: pl.DataFrame) -> SharpeEstimate | None:
     """The trial with the highest Sharpe ratio; None where none has one."""
-    known = counted.select(pl.col("estimate").struct.unnest()).drop_nulls()
-    # The ledger may hold what others have written: moments that no distribution has are no estimate.
-    known = known.filter(pl.all().is_finite(), pl.col("n") >= 2, pl.col("kurtosis") >= 1.0 + pl.col("skew") ** 2)
+    return estimate_of(counted.sort(pl.col("estimate").struct.field("sharpe"), nulls_last=False, maintain_order=True))
+
+
+def estimate_of(trials: pl.DataFrame) -> SharpeEstimate | None:
+    """Sharpe ratio of the last of some trials that has one; None where none has.
+
+    The ledger may hold what others have written: moments that no distribution has are no estimate.
+    """
+    known = trials.select(pl.col("estimate").struct.unnest()).drop_nulls()
+    least = 1.0 + pl.col("skew") ** 2
+    known = known.filter(pl.all().is_finite(), pl.col("n") >= 2, pl.col("kurtosis") >= least * (1.0 - 1e-9))
     if known.is_empty():
         return None
-    sharpe, n, skew, kurtosis = (
-        known.sort("sharpe", maintain_order=True).select("sharpe", "n", "skew", "kurtosis").row(-1)
-    )
+    sharpe, n, skew, kurtosis = known.select("sharpe", "n", "skew", "kurtosis").row(-1)
     return SharpeEstimate(sharpe, int(n), skew, kurtosis)
 
 

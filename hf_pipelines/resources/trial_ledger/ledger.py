@@ -191,14 +191,8 @@ class TrialLedger:
         found = self.known().filter(trial=trial_id)
         return None if found.is_empty() else OpenTrial(self, trial_id, found["kind"].item())
 
-    def answer(self, slot: Slot, *, code_version: str) -> tuple[str, dict[str, float | None]] | None:
-        """A completed trial of the same configuration and seed by the same code on the same data, of whichever strategy and week.
-
-        Returns
-        -------
-        (str, dict) or None
-            Its id, and its scores.
-        """
+    def answer(self, slot: Slot, *, code_version: str) -> str | None:
+        """Id of a completed trial of the same configuration and seed by the same code on the same data, of whichever strategy."""
         found = self.known().filter(
             pl.col("configuration") == slot.configuration,
             pl.col("seed").eq_missing(slot.seed),
@@ -206,15 +200,16 @@ class TrialLedger:
             pl.col("code_version") == code_version,
             pl.col("outcome") == COMPLETED,
         )
-        if found.is_empty():
-            return None
-        trial_id = found["trial"][0]
+        return None if found.is_empty() else str(found["trial"][0])
+
+    def scores_of(self, trial_id: str) -> dict[str, float | None]:
+        """Scores that a trial has ended with; of several ends the later counts."""
         scores: dict[str, float | None] = {}
         ends = [each.fields for each in self.contents().records if each.fields["trial"] == trial_id]
         for fields in sorted(ends, key=lambda each: str(each["at"])):
             if isinstance(told := fields.get("scores"), dict):
                 scores |= told
-        return trial_id, scores
+        return scores
 
     def known(self) -> pl.DataFrame:
         """Every trial, the `Unreadable` left out: see `trials_of`."""
@@ -296,7 +291,7 @@ def record_trial(
     slot = Slot(strategy, week, configuration_hash(configuration), seed, data or {}, market)
     earlier = None if is_repeated or not data else ledger.answer(slot, code_version=code_version)
     if earlier is not None:
-        return OpenTrial(ledger, earlier[0], kind, earlier=earlier[1])
+        return OpenTrial(ledger, earlier, kind, earlier=ledger.scores_of(earlier))
     return ledger.begin(
         slot,
         source=NOTEBOOK,
