@@ -25,6 +25,7 @@ from hf_pipelines.research.learners import (
     skops_bytes,
 )
 from hf_pipelines.research.learners.archive import pack, unpack
+from hf_pipelines.research.learners.fit_faults import FitError
 from hf_pipelines.research.matrix import feature_names
 from hf_pipelines.research.splitters import PurgedWalkForward
 from hf_pipelines.research.targets import build_target
@@ -318,5 +319,5 @@ def test_a_vote_hands_validation_rows_to_the_member_that_needs_them():
     assert pipeline.estimator.members[1].report()["judged"] > 0
     rows = rows_of(matrix)
     silent = replace(rows, weight=np.ones(len(rows)))
-    with pytest.raises(AssertionError):
+    with pytest.raises(FitError, match=r"members.1 \(stopped\): AssertionError"):
         build_pipeline(vote, Setup("regression")).fit(silent)
