@@ -13,10 +13,12 @@ from statsmodels.tsa.statespace.initialization import Initialization
 from statsmodels.tsa.statespace.sarimax import SARIMAX
 from statsmodels.tsa.statespace.structural import UnobservedComponents
 
+from hf_pipelines.research.cross_validation import cross_validate, fit_final
 from hf_pipelines.research.learners import (
     LEARNERS,
     LearnerChoice,
     Pipeline,
+    Rows,
     Setup,
     TrainingRows,
     build_pipeline,
@@ -24,9 +26,10 @@ from hf_pipelines.research.learners import (
     keyed,
 )
 from hf_pipelines.research.learners.garch import egarch_variances
-from hf_pipelines.research.learners.symbol_series import CONSTANT, TOO_SHORT, UNSTABLE
+from hf_pipelines.research.learners.symbol_series import CONSTANT, TOO_SHORT, UNSTABLE, SymbolModels
+from hf_pipelines.research.splitters import PurgedWalkForward
 from hf_pipelines.research.targets import build_target
-from hf_pipelines_tests.sample_matrix import plain_bars
+from hf_pipelines_tests.sample_matrix import plain_bars, random_matrix
 
 NAMES = sorted(name for name, entry in LEARNERS.items() if "minimum_bars" in entry.params)
 # What makes a fit quick.
@@ -350,7 +353,8 @@ def test_a_halt_is_a_gap_that_the_filter_goes_across_until_half_of_its_window_is
     assert np.isnan(after[180:200]).all() and np.isfinite(after[200:]).all()
 
 
-@each_name
+# One of each library.
+@pytest.mark.parametrize("name", ["arima", "garch"])
 def test_two_processes_find_what_one_finds_to_the_last_bit(name):
     rows = rows_of({f"S{number:02d}": autoregression(70, share=0.3, seed=number) for number in range(33)})
     choice = chosen(name)
@@ -443,3 +447,96 @@ def test_targets_and_steps_that_it_does_not_stand_for_are_refused(name):
             match=f"`preprocessing` of learner .* keep the units .* for {name!r}, .*, was with standard_scaling",
         ):
             scaled.require_target(of_target)
+
+
+class Smoothed(SymbolModels):
+    """A level as statsmodels smooths it over all rows that are shown: it knows those after the row."""
+
+    is_filtered = False
+
+    def predict(self, rows: Rows, wanted: np.ndarray) -> np.ndarray:
+        found = np.full(len(rows), np.nan)
+        for symbol, state in self.states_.items():
+            index = np.flatnonzero((rows.keys["symbol"] == symbol).to_numpy())
+            price = np.cumsum(self._values(rows)[index] / state["scale"])
+            told = UnobservedComponents(price, "llevel").smooth([state["noise"], state["level"]])
+            level = told.filtered_state if self.is_filtered else told.smoothed_state
+            found[index] = state["scale"] * (level[0] - price)
+        return found[wanted]
+
+
+class Filtered(Smoothed):
+    """The same as it is filtered, from the first row that is shown on."""
+
+    is_filtered = True
+
+
+@pytest.mark.parametrize("kind", [Smoothed, Filtered])
+def test_a_smoothed_state_knows_later_rows_and_is_refused_where_the_filter_is_not(monkeypatch, kind):
+    kalman = LEARNERS["kalman"]
+    model = kalman.build({}, Setup("regression")).model
+    entry = replace(kalman, name="planted", build=lambda params, setup: kind(model, params, setup))
+    monkeypatch.setitem(LEARNERS, "planted", entry)
+    target = build_target("forward_return", horizon_bars=3)
+    params = {"feature": "feature_0", "horizon_bars": 3, "minimum_bars": 20, "history_bars": 10, **QUICK["kalman"]}
+    ask = partial(
+        cross_validate,
+        random_matrix(target),
+        splitter=PurgedWalkForward(n_splits=2, test_sessions=12),
+        target=target,
+        weightings=(),
+        seed=1,
+    )
+    assert ask(learner=choose_learner("kalman", params)).predictions["prediction"].is_finite().all()
+    if kind is Smoothed:
+        with pytest.raises(ValueError, match="`learner` must predict a row without reading later ones, was .planted."):
+            ask(learner=choose_learner("planted", params))
+    else:
+        ask(learner=choose_learner("planted", params))
+
+
+def test_only_the_training_rows_of_a_fold_are_in_its_parameters_and_unknown_symbols_are_counted_in_every_fold():
+    target = build_target("forward_return", horizon_bars=3)
+    matrix = random_matrix(target)
+    # A symbol that is listed late: no fold can fit it.
+    listed = matrix["session"].unique().sort()[-25]
+    matrix = matrix.filter((pl.col("symbol") != "S2") | (pl.col("session") >= listed))
+    params = {"feature": "feature_0", "horizon_bars": 3, "minimum_bars": 20, "history_bars": 10, "order": [1, 0]}
+    splitter = PurgedWalkForward(n_splits=2, test_sessions=12)
+    ask = partial(cross_validate, splitter=splitter, target=target, weightings=(), seed=1)
+    choice = choose_learner("arima", params)
+    whole = ask(matrix, learner=choice)
+    assert whole.fold_metrics["n_unpredicted"].to_list() == [12, 12]
+    # The last fold's test rows are replaced: the first fold does not move, nor do the parameters of the last.
+    folds = list(splitter.split(matrix))
+    changed = matrix["feature_0"].to_numpy().copy()
+    changed[folds[1][1]] += 1.0
+    other = ask(matrix.with_columns(feature_0=pl.Series(changed)), learner=choice)
+    first = pl.col("fold") == 0
+    assert other.predictions.filter(first).equals(whole.predictions.filter(first))
+    # An AR(1) with fixed parameters answers a shift of every value it reads by the same at every row.
+    moved = (other.predictions.filter(~first)["prediction"] - whole.predictions.filter(~first)["prediction"]).to_numpy()
+    assert np.isfinite(moved).sum() == 36 and not (moved[np.isfinite(moved)] == 0.0).any()
+    # Folds one after the other on two processes, and on one.
+    assert ask(matrix, learner=choice, n_jobs=2).predictions.equals(whole.predictions)
+
+
+def test_an_ensemble_judges_a_member_of_series_where_it_predicts():
+    target = build_target("forward_return", horizon_bars=3)
+    params = {"feature": "feature_0", "horizon_bars": 3, "minimum_bars": 20, "history_bars": 10, "order": [1, 0]}
+    members = [{"type": "arima", "params": params}, "ridge"]
+    stack = choose_learner("stacking", {"members": members, "final": "ridge", "n_splits": 2})
+    assert stack.is_divided and stack.history_bars == 10 and not stack.takes_weights
+    matrix = random_matrix(target)
+    found = cross_validate(
+        matrix,
+        learner=stack,
+        splitter=PurgedWalkForward(n_splits=1, test_sessions=15),
+        target=target,
+        weightings=(),
+        seed=1,
+    )
+    assert found.predictions["prediction"].is_finite().all()
+    pipeline = fit_final(matrix, learner=stack, target=target, seed=1)
+    again = build_pipeline(stack, Setup("regression")).load(pipeline.save())
+    assert again.save() == pipeline.save()
