@@ -1,7 +1,7 @@
 """Seconds, and symbols a second, of learners of one series a symbol: fits on one and on two processes, and predictions.
 
-Wall and CPU seconds (of all processes) of the fit and of the prediction of every row by its window, for some symbols of some bars. Exits 1 if
-two processes come to other bytes than one, or if predictions are not those of the libraries to 1e-8 on a sample of rows.
+Wall seconds of the fit, and CPU seconds where one process does all of it, which a busy machine changes little; the prediction of every row
+by its window; for some symbols of some bars. Exits 1 if two processes come to other bytes than one.
 
     python benchmarks/bench_statistical.py [symbols [bars [learner ...]]]
     python benchmarks/bench_statistical.py 500 500 garch arima
@@ -9,7 +9,6 @@ two processes come to other bytes than one, or if predictions are not those of t
 
 from __future__ import annotations
 
-import resource
 import sys
 import time
 from datetime import date, timedelta
@@ -50,12 +49,6 @@ def synthetic_rows(symbols: int, bars: int) -> TrainingRows:
     return TrainingRows(keyed(keys, "label_start", "label_end"), X, ("return_1",), y=y, weight=np.ones(len(X)))
 
 
-def cpu_seconds() -> float:
-    """Of this process and of those that it has waited for."""
-    usage = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
-    return sum(each.ru_utime + each.ru_stime for each in usage)
-
-
 def fit(name: str, rows: TrainingRows, *, n_threads: int) -> tuple[Pipeline, float]:
     """A fitted learner and the wall seconds of the fit."""
     choice = choose_learner(name, {**LEARNERS[name], "history_bars": HISTORY, "horizon_bars": AHEAD})
@@ -77,20 +70,22 @@ def main() -> int:
         f"{symbols} symbols of {bars} bars, windows of {HISTORY + 1}, {AHEAD} bars ahead, orders of arima by bic among (0..1, 0..1)"
     )
     print(
-        "learner    | fit, 1 process: s (symbols a s) | fit, 2 processes: s (symbols a s) | predict all rows: s | kB | not fitted"
+        "learner    | fit, 1 process: s (symbols a s), CPU s | fit, 2 processes: s (symbols a s) | predict: s, CPU s | kB | not fitted"
     )
     for name in given[2:] or LEARNERS:
+        began_cpu = time.process_time()
         one, alone_s = fit(name, rows, n_threads=1)
+        fit_cpu_s = time.process_time() - began_cpu
         fit(name, warm, n_threads=PROCESSES)
         two, both_s = fit(name, rows, n_threads=PROCESSES)
-        began = time.perf_counter()
+        began, began_cpu = time.perf_counter(), time.process_time()
         found = two.predict(rows).point
-        predict_s = time.perf_counter() - began
+        predict_s, predict_cpu_s = time.perf_counter() - began, time.process_time() - began_cpu
         same = one.save() == two.save()
         failed |= not same or found is None
         left_out = {key: each["symbols"] for key, each in two.report().items() if isinstance(each, dict)}
         print(
-            f"{name:10} | {alone_s:6.1f} ({symbols / alone_s:5.1f}) | {both_s:6.1f} ({symbols / both_s:5.1f}) | {predict_s:5.2f} "
+            f"{name:10} | {alone_s:6.1f} ({symbols / alone_s:5.1f}), {fit_cpu_s:5.1f} | {both_s:6.1f} ({symbols / both_s:5.1f}) | {predict_s:5.2f}, {predict_cpu_s:5.2f} "
             f"| {len(one.save()) / 1e3:.0f} | {left_out or 'none'}{'' if same else ' OTHER BYTES'}",
             flush=True,
         )

@@ -104,8 +104,11 @@ def forecast_sums(model: StateSpace, windows: Floats, *, horizon: int) -> Floats
     """
     is_known = np.isfinite(windows)
     # Nearly all windows lack nothing, or the same.
-    patterns, pattern = np.unique(is_known, axis=0, return_inverse=True)
-    weights = forecast_weights(model, patterns, horizon=horizon)[pattern.ravel()]
+    number: dict[bytes, int] = {}
+    packed = np.packbits(is_known, axis=1)
+    pattern = np.array([number.setdefault(each.tobytes(), len(number)) for each in packed], dtype=np.int64)
+    _, first = np.unique(pattern, return_index=True)
+    weights = forecast_weights(model, is_known[first], horizon=horizon)[pattern]
     values = np.where(is_known, windows, 0.0)
     total = np.zeros(len(windows))
     for bar in range(windows.shape[1]):
