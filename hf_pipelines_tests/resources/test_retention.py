@@ -5,7 +5,7 @@ import signal
 import subprocess
 import sys
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
 import dagster as dg
@@ -21,7 +21,11 @@ from hf_pipelines.resources.parquet_io_manager import Storage
 from hf_pipelines.resources.partition_codec import Content
 from hf_pipelines.resources.partition_store import PartitionStore
 from hf_pipelines.resources.retention import Policy, prune_runs, prune_versions
+from hf_pipelines.resources.trial_ledger import TrialLedger, segments
+from hf_pipelines.resources.trial_ledger.heads import verify_ledger
+from hf_pipelines.resources.trial_ledger.records import RECORDS, SEGMENTS
 from hf_pipelines_tests.pipeline import QUIET
+from hf_pipelines_tests.resources.trial_ledger.trying import slot
 from hf_pipelines_tests.sample_bars import random_bars
 
 ASSET, WEEK = "us_tech/bars", "2020-01-05"
@@ -148,6 +152,22 @@ def test_housekeeping_job_prunes_what_its_settings_allow(store, monkeypatch):
         assert housekeeping.execute_in_process(instance=instance, resources=resources, run_config=QUIET).success
     # 100, 99, 98 and 97 days old.
     assert set(store.versions(ASSET, WEEK)) == set(hashes[2:4])
+
+
+def test_housekeeping_seals_the_ledger_of_trials_and_removes_nothing_of_it(store, monkeypatch):
+    monkeypatch.setenv("HF_KEEP_DAYS", "1")
+    monkeypatch.setenv("HF_KEEP_VERSIONS", "0")
+    monkeypatch.setattr(segments, "LEAST_PACKED", 4)
+    ledger = TrialLedger(store.objects, "tester")
+    for number in range(2):
+        trial = ledger.begin(slot(number), source="cross_validation")
+        trial.end(returns=([date(2012, 1, 2), date(2012, 1, 3), date(2012, 1, 4)], [0.01, 0.02, 0.0]))
+    before = ledger.known()
+    with dg.DagsterInstance.ephemeral() as instance:
+        resources = {"storage": Storage(uri=store.objects.uri), "clock": Clock(fixed="2090-01-01T00:00:00+00:00")}
+        assert housekeeping.execute_in_process(instance=instance, resources=resources, run_config=QUIET).success
+    assert store.objects.keys(RECORDS) == [] and len(store.objects.keys(SEGMENTS)) == 1
+    assert ledger.known().equals(before) and verify_ledger(store)[0] == []
 
 
 KILLED = """

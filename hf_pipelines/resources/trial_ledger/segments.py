@@ -5,6 +5,7 @@ Lives here: the objects that hold records, sealed or single. Does not live here:
 
 import io
 from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -33,6 +34,8 @@ from hf_pipelines.resources.trial_ledger.records import (
 # A segment of ours has some hundred kilobytes; what housekeeping packs together is cut before it has more than this.
 MOST_SEGMENT_BYTES = 64 * 1024 * 1024
 PACKED_BYTES = 16 * 1024 * 1024
+
+REQUESTS_AT_A_TIME = 16
 
 # Fewer single records are left as they are.
 LEAST_PACKED = 500
@@ -67,10 +70,8 @@ class Contents:
 
 def read_contents(objects: ObjectStore) -> Contents:
     """Read all records, and compare the SHA-256 of each, and of each segment."""
-    found = Contents()
     # Single records first: one that is sealed meanwhile is then in a segment, which is put before it is removed.
-    for key in objects.keys(RECORDS):
-        _read_single(objects, key, found)
+    found = _read_singles(objects)
     for key in objects.keys(SEGMENTS):
         payload, fault = read_segment(objects, key)
         found.unreadable += fault
@@ -83,9 +84,7 @@ def read_table(objects: ObjectStore) -> tuple[pl.DataFrame, list[Unreadable]]:
 
     Fields of another type than theirs are null: what others may have written is not believed.
     """
-    single = Contents()
-    for key in objects.keys(RECORDS):
-        _read_single(objects, key, single)
+    single = _read_singles(objects)
     parts = [_table(b"".join(each.line + b"\n" for each in single.records))]
     unreadable = single.unreadable
     for key in objects.keys(SEGMENTS):
@@ -180,7 +179,22 @@ def _parts(records: Sequence[Record]) -> Iterator[list[Record]]:
         yield part
 
 
-def _read_single(objects: ObjectStore, key: str, found: Contents) -> None:
+def _read_singles(objects: ObjectStore) -> Contents:
+    """Records that are not sealed yet; those of a bucket side by side, since each takes an answer."""
+    found, keys = Contents(), objects.keys(RECORDS)
+    if not objects.is_remote:
+        for key in keys:
+            _read_single(objects, key, found)
+        return found
+    with ThreadPoolExecutor(REQUESTS_AT_A_TIME) as threads:
+        for part in threads.map(lambda key: _read_single(objects, key, Contents()), keys):
+            found.records += part.records
+            found.sources += part.sources
+            found.unreadable += part.unreadable
+    return found
+
+
+def _read_single(objects: ObjectStore, key: str, found: Contents) -> Contents:
     named = parse_record_key(key)
     writer, n = named or ("", -1)
     try:
@@ -188,19 +202,20 @@ def _read_single(objects: ObjectStore, key: str, found: Contents) -> None:
         record = read_record(payload.removesuffix(b"\n"))
     except ObjectMissingError:
         # Sealed since it was listed.
-        return
+        return found
     except ObjectRefusedError as e:
         found.unreadable.append(Unreadable(objects.address(key), e.was, writer, n))
-        return
+        return found
     except RecordError as e:
         found.unreadable.append(Unreadable(objects.address(key), str(e), writer, n))
-        return
+        return found
     if (record.writer, record.n) != named:
         what = f"record {record.n} of writer {record.writer}, under the name of another"
         found.unreadable.append(Unreadable(objects.address(key), what, writer, n))
-        return
+        return found
     found.records.append(record)
     found.sources.append(key)
+    return found
 
 
 def _read_lines(objects: ObjectStore, key: str, payload: bytes, found: Contents) -> None:
