@@ -48,6 +48,7 @@ STRATEGIES = {
     "tech_direction_feed": "us_tech_feed",
     "tech_meta": "us_tech",
     "tech_ranking": "us_tech",
+    "tech_sequence": "us_tech",
 }
 UPSTREAM = {
     "training_matrix": ["bars", "features"],
@@ -62,6 +63,7 @@ FEATURE_GROUPS = {
     "tech_direction_feed": ["cross_asset", "technical", "temporal"],
     "tech_meta": ["cross_asset", "technical"],
     "tech_ranking": ["cross_asset", "technical"],
+    "tech_sequence": ["cross_asset", "technical"],
 }
 JOBS = [
     "__ASSET_JOB",
@@ -74,6 +76,8 @@ JOBS = [
     "tech_meta_retrain",
     "tech_ranking_issue",
     "tech_ranking_retrain",
+    "tech_sequence_issue",
+    "tech_sequence_retrain",
     "us_tech_feed_replay",
     "us_tech_feed_report",
     "us_tech_feed_update",
@@ -86,6 +90,7 @@ SCHEDULES = [
     "tech_direction_weekly_retrain",
     "tech_meta_weekly_retrain",
     "tech_ranking_weekly_retrain",
+    "tech_sequence_weekly_retrain",
     "us_tech_feed_nightly_replay",
     "us_tech_feed_weekly_report",
     "us_tech_nightly_replay",
@@ -98,6 +103,7 @@ SENSORS = [
     "tech_direction_follows",
     "tech_meta_follows",
     "tech_ranking_follows",
+    "tech_sequence_follows",
     "us_tech_feed_arrivals",
     "watch",
 ]
@@ -105,7 +111,7 @@ SENSORS = [
 # Code location: two seconds of processor time. On a machine that does other things as well the wall clock may show
 # several times as much, so it has a generous bound of its own.
 MAX_LOAD_CPU_S, MAX_LOAD_WALL_S = 2.0, 20.0
-HEAVY = ("xgboost", "torch", "mlflow", "vectorbt", "sklearn", "lightgbm", "catboost", "matplotlib")
+HEAVY = ("xgboost", "torch", "skorch", "mlflow", "vectorbt", "sklearn", "lightgbm", "catboost", "matplotlib")
 
 LOADING = f"""
 import json, sys, time

@@ -23,7 +23,7 @@ from hf_pipelines.resources.storage_errors import ObjectMissingError
 SAMPLE = "sample"
 
 # Weekly models of strategies that get more than one, in the order in which they are made: few enough for two minutes on two cores.
-MODEL_WEEKS = {"tech_direction": 2, "tech_ranking": 2, "tech_meta": 1}
+MODEL_WEEKS = {"tech_direction": 2, "tech_ranking": 2, "tech_meta": 1, "tech_sequence": 1}
 # With `--full` all get as many: what a walk-forward of some weeks shows.
 FULL_WEEKS = 4
 
