@@ -158,7 +158,7 @@ def test_differences_are_those_of_diebold_mariano_and_of_holm():
     found = compare(
         [
             contestant("one", one, account(first), label_sessions=3),
-            contestant("two", two, account(second), label_sessions=5),
+            contestant("two", two, account(second), label_sessions=10),
         ]
     )
     assert found.scores["score"].to_list() == [
@@ -177,7 +177,7 @@ def test_differences_are_those_of_diebold_mariano_and_of_holm():
     assert returns["first_value"] == pytest.approx(first.mean()) and returns["n_sessions"] == 119
     # Less is better: above 0 the first is better. The labels of the longer ones count.
     losses = [prediction_values(each)["mse"].to_numpy() for each in (one, two)]
-    by_hand = diebold_mariano(losses[1] - losses[0], horizon=5)
+    by_hand = diebold_mariano(losses[1] - losses[0], horizon=10)
     assert (errors["p"], errors["better_by"]) == pytest.approx((by_hand.p, by_hand.mean))
     np.testing.assert_allclose(
         found.scores["p_holm"].drop_nulls(), adjust_holm(found.scores["p"].drop_nulls().to_numpy())
