@@ -105,16 +105,7 @@ class Writer:
 
     def _open(self) -> ChainHead:
         """Take the first chain that no process holds, and find its end."""
-        self.folder.mkdir(parents=True, exist_ok=True)
-        for number in count():
-            file = os.open(self.folder / str(number), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-            try:
-                fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError:
-                os.close(file)
-                continue
-            break
-        self._file = file
+        file = self._file = self._take()
         noted = _HEAD_PATTERN.fullmatch(os.pread(file, 200, 0).decode("ascii", "replace"))
         if noted is None:
             # A new file, or one that a power cut has left half written.
@@ -127,6 +118,26 @@ class Writer:
         ] == head.hash:
             head = self._advance(found)
         return head
+
+    def _take(self) -> int:
+        """Lock the first file of the folder that no process has locked."""
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            for number in count():
+                file = os.open(self.folder / str(number), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+                try:
+                    fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                except (BlockingIOError, PermissionError):
+                    # Held by another process: POSIX allows both errors to say so.
+                    os.close(file)
+                    continue
+                return file
+        except OSError as e:
+            raise StorageUnavailableError(
+                f"`HF_DATA_DIR` must be a folder that can be written, to keep the ends of the trial ledger's chains in {self.folder}, "
+                f"was not ({e.strerror}); make room or set it to another folder."
+            ) from e
+        raise AssertionError
 
     def _find_loose(self, head: ChainHead) -> list[Record]:
         """Single records of the chain up to its head, to be sealed with the next ones."""

@@ -70,6 +70,15 @@ def test_copied_data_folder_begins_a_chain_of_its_own(ledger, objects, tmp_path,
     assert is_sound(ledger) and n_trials(ledger.known()) == 6
 
 
+def test_data_folder_that_is_none_is_named(objects, tmp_path):
+    new_process()
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "trial_writers").write_text("")
+    with pytest.raises(StorageUnavailableError, match="`HF_DATA_DIR` must be a folder that can be written"):
+        try_one(TrialLedger(objects, "tester"))
+    assert not objects.keys(RECORDS)
+
+
 def test_tail_that_was_cut_off_is_not_filled_up(ledger, objects):
     for number in range(3):
         try_one(ledger, number)
