@@ -16,6 +16,7 @@ from hf_pipelines.components.source_races import compute_settled
 from hf_pipelines.components.stage import Stage
 from hf_pipelines.components.strategy_stages import trial_records
 from hf_pipelines.resources.trial_ledger import OpenTrial
+from hf_pipelines.resources.trial_ledger.returns import session_returns
 
 # Modules of pictures, messages and the guard.
 NO_CONTENT = (
@@ -25,7 +26,7 @@ NO_CONTENT = (
 
 # What the ledger of trials notes of a computation: nothing of it is content.
 NOTED = ""
-RECORDING = {each.__code__ for each in (trial_records.settings_of, trial_records._session_returns, OpenTrial.end)}
+RECORDING = {each.__code__ for each in (trial_records.settings_of, session_returns, OpenTrial.end)}
 
 # Of a kernel that is not compiled yet.
 OF_THE_COMPILER = ("LazyKernel.dispatcher", "LazyKernel._numba_type_", "_called_files", "_stamp_with_called")

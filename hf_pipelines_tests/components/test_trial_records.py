@@ -214,6 +214,7 @@ def test_without_a_ledger_that_can_be_written_nothing_is_published(project):
 
 def test_results_of_before_the_ledger_are_taken_in_once(project):
     project.make(CV, WEEK, NEXT)
+    project.make(BACKTEST, WEEK)
     objects = project.store.objects
     objects.delete_each(objects.keys("_trials"))
     new_process()
@@ -226,6 +227,8 @@ def test_results_of_before_the_ledger_are_taken_in_once(project):
     assert found.select("week", "source", "n_begun").rows() == [(WEEK, "imported", 1), (NEXT, "imported", 2)]
     # The same code made them of the same configuration: they are refits of one trial.
     assert n_trials(found) == 1 and found["kind"].to_list() == ["selection", "diagnostic"]
+    # With the returns of the account that was stored.
+    assert found["returns"].is_not_null().to_list() == [True, False]
     project.make(CV, WEEK)
     assert known(project).height == 2
 

@@ -29,7 +29,6 @@ from hf_pipelines.components.strategy_stages.plan import StrategyPlan, holdout_f
 from hf_pipelines.components.strategy_stages.score_display import score_metadata
 from hf_pipelines.research.backtest import ENGINES
 from hf_pipelines.research.features import FEATURES
-from hf_pipelines.research.metrics import returns_of
 from hf_pipelines.research.overfitting import LEARNING, PERMUTED, VALIDATION, Overfitting
 from hf_pipelines.research.score_table import ScoreTable
 from hf_pipelines.research.signals import fill_rule_params
@@ -43,6 +42,7 @@ from hf_pipelines.resources.storage_errors import ObjectMissingError, StoredPart
 from hf_pipelines.resources.trial_ledger import OpenTrial, Slot, configuration_hash
 from hf_pipelines.resources.trial_ledger.heads import LEDGER_HEAD, TRIAL
 from hf_pipelines.resources.trial_ledger.importing import import_stored
+from hf_pipelines.resources.trial_ledger.returns import session_returns
 from hf_pipelines.resources.trial_ledger.trials import (
     BACKTEST,
     CROSS_VALIDATION,
@@ -139,7 +139,7 @@ def recording_backtest(plan: StrategyPlan, compute_one: ComputeOne) -> ComputeOn
             )
         with trial:
             content, metadata = compute_one(run, inputs, key)
-            trial.end(scores=_scores(content), returns=_session_returns(content))
+            trial.end(scores=_scores(content), returns=session_returns(content.frame, content.facts))
         return _noted(trial, content, metadata)
 
     return compute
@@ -230,19 +230,6 @@ def _import_once(plan: StrategyPlan, run: StageRun, slot: Slot) -> None:
 def _scores(content: Content) -> dict[str, Any]:
     metrics = content.facts.get("metrics")
     return dict(metrics) if isinstance(metrics, Mapping) else {}
-
-
-def _session_returns(content: Content) -> tuple[list[Any], list[float]] | None:
-    """Returns of the account by session; of several paths those of the middle one, whose numbers are shown."""
-    equity = content.frame
-    paths: Any = content.facts.get("paths") or {}
-    if "path" in equity.columns:
-        ordered = sorted(paths, key=lambda each: paths[each]["total_return"])
-        equity = equity.filter(path=int(ordered[(len(ordered) - 1) // 2]))
-    daily = equity.group_by("session", maintain_order=True).agg(pl.col("equity").last())
-    if daily.height < 2:
-        return None
-    return daily["session"][1:].to_list(), returns_of(daily["equity"].to_numpy()).tolist()
 
 
 def _own_code(plan: StrategyPlan) -> str:

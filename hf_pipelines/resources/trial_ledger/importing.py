@@ -4,12 +4,14 @@ Lives here: what their footers say. Does not live here: when they are taken in (
 """
 
 from contextlib import suppress
+from datetime import date
 
 from hf_pipelines.resources.footer import Footer
 from hf_pipelines.resources.partition_store import PartitionStore
 from hf_pipelines.resources.storage_errors import ObjectMissingError, StoredPartitionError
 from hf_pipelines.resources.trial_ledger.heads import TRIAL
 from hf_pipelines.resources.trial_ledger.ledger import TrialLedger
+from hf_pipelines.resources.trial_ledger.returns import session_returns
 from hf_pipelines.resources.trial_ledger.trials import DIAGNOSTIC, IMPORTED, SELECTION, Slot, configuration_hash
 
 
@@ -41,9 +43,19 @@ def import_stored(
             differs = {"made_at": footer.created_at, "run_id": footer.run_id, "content_hash": footer.content_hash}
             trial = ledger.begin(slot, source=IMPORTED, kind=kind, differs=differs, code_version=footer.code_version)
             metrics = footer.facts.get("metrics")
-            trial.end(scores=metrics if isinstance(metrics, dict) else {})
+            trial.end(scores=metrics if isinstance(metrics, dict) else {}, returns=_returns(store, footer))
             n += 1
     return n
+
+
+def _returns(store: PartitionStore, results: Footer) -> tuple[list[date], list[float]] | None:
+    """Returns of the stored account that follows some results; None where there is none, or one of other results."""
+    try:
+        account = store.read(f"{results.asset.rpartition('/')[0]}/backtest", results.partition)
+    except (StoredPartitionError, ObjectMissingError):
+        return None
+    follows = account.footer.inputs.get(results.asset, {}).get(results.partition) == results.content_hash
+    return session_returns(account.frame, account.footer.facts) if follows else None
 
 
 def _slot(footer: Footer, now: tuple[str, Slot] | None) -> Slot:

@@ -1,16 +1,19 @@
 """Return series of trials: stored once by their content, and laid side by side.
 
-Lives here: their bytes. Does not live here: what is made of them (`research.overfitting`).
+Lives here: taking them from an account, their bytes. Does not live here: what is made of them (`research.overfitting`).
 """
 
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from datetime import date
 from hashlib import sha256
+from typing import Any
 
 import numpy as np
+import polars as pl
 from numpy.typing import NDArray
 
+from hf_pipelines.research.metrics import returns_of
 from hf_pipelines.resources.object_store import ObjectStore
 from hf_pipelines.resources.storage_errors import ObjectExistsError, ObjectMissingError, ObjectRefusedError
 from hf_pipelines.resources.trial_ledger.records import DIGEST_PATTERN, RETURNS
@@ -18,6 +21,21 @@ from hf_pipelines.resources.trial_ledger.records import DIGEST_PATTERN, RETURNS
 # A return of each of some days since 1970.
 _ROW = np.dtype([("day", "<i4"), ("return", "<f8")])
 MOST_BYTES = 16 * 1024 * 1024
+
+
+def session_returns(equity: pl.DataFrame, facts: Mapping[str, Any]) -> tuple[list[date], list[float]] | None:
+    """Returns of an account by session, as `backtest` stores it; None of fewer than two sessions.
+
+    Of several paths those of the middle one, whose numbers are shown.
+    """
+    if "path" in equity.columns:
+        paths: Mapping[str, Mapping[str, float]] = facts["paths"]
+        ordered = sorted(paths, key=lambda each: paths[each]["total_return"])
+        equity = equity.filter(path=int(ordered[(len(ordered) - 1) // 2]))
+    daily = equity.group_by("session", maintain_order=True).agg(pl.col("equity").last())
+    if daily.height < 2:
+        return None
+    return daily["session"][1:].to_list(), returns_of(daily["equity"].to_numpy()).tolist()
 
 
 def put_returns(objects: ObjectStore, sessions: Sequence[date], returns: Sequence[float] | NDArray[np.float64]) -> str:
