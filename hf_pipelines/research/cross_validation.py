@@ -34,7 +34,8 @@ from hf_pipelines.research.learners import (
 )
 from hf_pipelines.research.learners.fit_faults import placed
 from hf_pipelines.research.learners.kept_bins import KeptBins
-from hf_pipelines.research.learners.learner import NO_PROGRESS, BatchedRows, bars_up_to
+from hf_pipelines.research.learners.learner import NO_PROGRESS, BatchedRows
+from hf_pipelines.research.learners.prediction import with_history
 from hf_pipelines.research.matrix import feature_names
 from hf_pipelines.research.metrics import class_codes
 from hf_pipelines.research.prediction_metrics import prediction_metrics
@@ -112,6 +113,7 @@ def cross_validate(
     missing: str = "drop",
     validation_share: float = VALIDATION_SHARE,
     progress: Callable[[str], Progress] | None = None,
+    times: pl.Series | None = None,
     bins: KeptBins | None = None,
 ) -> CrossValidation:
     """Fit and test a learner fold by fold.
@@ -144,6 +146,8 @@ def cross_validate(
         purged from the rest, see `cut_validation`.
     progress : callable, optional
         `place -> Progress` for each fit, by `fold 0`, `fold 1`...
+    times : Series of datetime, optional
+        When bars should have ended, for learners of sequences: see `keyed`.
     bins : KeptBins, optional
         Where other calls with the same folds keep what boosters make of a fold's training rows; the result does not depend on it.
 
@@ -158,7 +162,7 @@ def cross_validate(
     folds = _folds(splitter, rows_of_all)
     y = rows_of_all["y"].to_numpy()
     _check_labels({fold.place: y[fold.train] for fold in folds}, target)
-    rows = _training_rows(matrix)
+    rows = _training_rows(matrix, times)
     labels = rows_of_all.select(name for name in WEIGHED_COLUMNS if name in rows_of_all.columns)
     n_at_a_time, n_threads = (1, n_jobs) if learner.is_divided else (n_jobs, 1)
 
@@ -177,7 +181,7 @@ def cross_validate(
             of_fold = replace(rows.take(fold.train), weight=weight)
             pipeline = _fit(learner, of_fold, setup, place=fold.place, target=target, validation_share=validation_share)
             report = report_fit(pipeline, features_of(matrix))
-            return _predict_fold(pipeline, matrix, fold=fold, target=target, missing=missing), report
+            return _predict_fold(pipeline, matrix, fold=fold, target=target, missing=missing, times=times), report
 
     with one_blas_thread():
         done = list(side_by_side([partial(run, fold) for fold in folds], n_jobs=n_at_a_time))
@@ -213,6 +217,7 @@ def fit_final(
     n_threads: int = 1,
     validation_share: float = VALIDATION_SHARE,
     progress: Progress = NO_PROGRESS,
+    times: pl.Series | None = None,
 ) -> Pipeline:
     """Fit a learner on the whole training matrix with the matrix's own weights.
 
@@ -221,7 +226,7 @@ def fit_final(
     matrix : DataFrame or BatchedMatrix
         From `build_matrix`. The pipeline takes features in the order of `features_of(matrix)`: keep that
         list.
-    learner, target, seed, validation_share
+    learner, target, seed, validation_share, times
         As in `cross_validate`.
     n_threads : int
         Threads of the fit; the result does not depend on it.
@@ -239,7 +244,7 @@ def fit_final(
         As `cross_validate`.
     """
     task = _check_task(learner, target, labels_of(matrix))
-    rows = _training_rows(matrix)
+    rows = _training_rows(matrix, times)
     _check_labels({"the matrix": rows.y}, target)
     setup = Setup(task, seed=seed, n_threads=n_threads, progress=progress, classes=tuple(target.classes))
     with placed("the matrix", f"learner {learner.name}"):
@@ -261,12 +266,12 @@ def feature_importances(pipeline: Pipeline, names: Sequence[str]) -> dict[str, f
     return dict(sorted(pipeline.importances(names).items(), key=lambda item: (-item[1], item[0])))
 
 
-def _training_rows(matrix: pl.DataFrame | BatchedMatrix) -> TrainingRows | BatchedRows:
+def _training_rows(matrix: pl.DataFrame | BatchedMatrix, times: pl.Series | None) -> TrainingRows | BatchedRows:
     if isinstance(matrix, BatchedMatrix):
         return matrix.training_rows()
     names = feature_names(matrix)
     return TrainingRows(
-        keyed(matrix, "label_start", "label_end"),
+        keyed(matrix, "label_start", "label_end", times=times),
         feature_array(matrix, names),
         tuple(names),
         y=matrix["y"].to_numpy(),
@@ -331,15 +336,22 @@ def _training_intervals(matrix: pl.DataFrame, folds: Sequence[_Fold]) -> pl.Data
 
 
 def _predict_fold(
-    pipeline: Pipeline, matrix: pl.DataFrame | BatchedMatrix, *, fold: _Fold, target: Target, missing: str
+    pipeline: Pipeline,
+    matrix: pl.DataFrame | BatchedMatrix,
+    *,
+    fold: _Fold,
+    target: Target,
+    missing: str,
+    times: pl.Series | None,
 ) -> pl.DataFrame:
     labels = labels_of(matrix)
     rows = labels[fold.test]
-    ask = partial(predict_frame, pipeline, features=features_of(matrix), classes=target.classes, missing=missing)
+    names = features_of(matrix)
+    ask = partial(predict_frame, pipeline, features=names, classes=target.classes, missing=missing, times=times)
     if isinstance(matrix, BatchedMatrix):
         predicted = pl.concat(ask(each) for each in matrix.frames(fold.test))
     else:
-        shown, wanted = _with_history(matrix, fold.test, bars=pipeline.choice.history_bars)
+        shown, wanted = with_history(matrix, fold.test, bars=pipeline.choice.history_bars, times=times)
         predicted = ask(shown, wanted=wanted)
         if reads_keys(pipeline.choice):
             check_replay(ask, shown, wanted, predicted, name=pipeline.choice.name)
@@ -353,19 +365,6 @@ def _predict_fold(
         pl.lit(trained_until, dtype=labels.schema["label_end"]).alias("trained_until"),
         pl.exclude(*KEY_COLUMNS, *parts),
     )
-
-
-def _with_history(matrix: pl.DataFrame, test: np.ndarray, *, bars: int) -> tuple[pl.DataFrame, np.ndarray]:
-    """Rows of a test block and of the bars before each of them that a prediction reads, and which are of the block.
-
-    Features of rows before a test row were known by then, whether a fold trains on them or not.
-    """
-    if not bars:
-        return matrix[test], np.ones(len(test), dtype=bool)
-    is_shown = bars_up_to(keyed(matrix)["bar"].to_numpy(), test, bars=bars)
-    is_test = np.zeros(matrix.height, dtype=bool)
-    is_test[test] = True
-    return matrix.filter(pl.Series(is_shown)), is_test[is_shown]
 
 
 def _count_unpredicted(

@@ -65,6 +65,7 @@ def cv_results(plan: StrategyPlan) -> Stage:
             n_jobs=1 if plan.reads_in_batches else n_jobs,
             missing=plan.training.missing,
             validation_share=plan.learner.validation_share,
+            times=plan.bar_times(train["session"]),
             progress=partial(_progress, run, key, inputs["training_matrix"].hashes([key])),
         )
         fit_s = perf_counter() - began
@@ -154,6 +155,7 @@ def cv_results(plan: StrategyPlan) -> Stage:
             SPLITTERS[plan.splitter.name].build,
             Target,
             *plan.learner.choice.fitting_functions(),
+            *plan.history_functions,
             *plan.batch_functions,
             *preprocessing_reports(plan.learner.choice),
             *plan.training.weighting_functions,

@@ -67,6 +67,7 @@ def fitted_model(plan: StrategyPlan) -> Stage:
             seed=plan.learner.seed,
             n_threads=folds_at_a_time() if learner.is_divided else 1,
             validation_share=plan.learner.validation_share,
+            times=plan.bar_times(labels["session"]),
             progress=run.progress(key, inputs=rows.hashes([key])),
         )
         names = features_of(train)
@@ -134,6 +135,7 @@ def fitted_model(plan: StrategyPlan) -> Stage:
             LearnerChoice,
             PartChoice,
             *learner.fitting_functions(),
+            *plan.history_functions,
             *plan.batch_functions,
             *reported,
             fields={**learner_fields(plan), "timezone": plan.market.partitions.timezone, **holdout_fields(plan)},

@@ -144,6 +144,19 @@ class StrategyPlan:
     def all_features(self) -> list[str]:
         return [name for names in self.feature_names.values() for name in names]
 
+    def bar_times(self, sessions: pl.Series) -> pl.Series | None:
+        """When bars should have ended from the first of some sessions to the last: None for a learner that does not look back."""
+        if not self.learner.choice.history_bars or sessions.is_empty():
+            return None
+        partitions = self.market.partitions
+        days = partitions.sessions_between(sessions.min(), sessions.max())  # type: ignore[arg-type]
+        return self.market.bar_grid.ends({day: partitions.hours[day] for day in days})["ts"]
+
+    @property
+    def history_functions(self) -> tuple[Any, ...]:
+        """What numbers the bars that a learner looks back on; for code versions."""
+        return (type(self.market.bar_grid),) if self.learner.choice.history_bars else ()
+
     @property
     def learner_weeks(self) -> int:
         """Weeks before a session that hold the bars which its predictions read."""

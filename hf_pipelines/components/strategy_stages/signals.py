@@ -120,6 +120,7 @@ def signals(plan: StrategyPlan) -> Stage:
             choose_learner,
             build_pipeline,
             *plan.learner.choice.predicting_functions(),
+            *plan.history_functions,
             usable_rows,
             add_absent_members,
             reasons,
@@ -251,6 +252,7 @@ def _predict(
         classes=[each for each in model.frame["classes"][0].split(",") if each],
         missing=plan.training.missing,
         wanted=(with_history["session"] == parse_key(day)).to_numpy(),
+        times=plan.bar_times(with_history["session"]),
     )
 
 

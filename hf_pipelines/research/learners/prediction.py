@@ -12,7 +12,7 @@ import numpy as np
 import polars as pl
 
 from hf_pipelines.research.bars import KEY_COLUMNS
-from hf_pipelines.research.learners.learner import Rows
+from hf_pipelines.research.learners.learner import Rows, bars_up_to
 from hf_pipelines.research.learners.pipeline import Pipeline
 from hf_pipelines.research.targets import HORIZON
 
@@ -25,6 +25,7 @@ def predict_frame(
     classes: Sequence[str],
     missing: str = "drop",
     wanted: np.ndarray | None = None,
+    times: pl.Series | None = None,
 ) -> pl.DataFrame:
     """Predict rows of a frame.
 
@@ -48,6 +49,8 @@ def predict_frame(
         As the pipeline's training rows were selected.
     wanted : ndarray of bool of shape (n_rows,), optional
         Rows to predict; the others are the history of a learner of sequences. Default: all.
+    times : Series of datetime, optional
+        When bars should have ended, see `keyed`.
 
     Returns
     -------
@@ -67,7 +70,7 @@ def predict_frame(
     X = feature_array(frame, features)
     wanted = np.ones(len(X), dtype=bool) if wanted is None else wanted
     is_known = ~(np.isnan(X).all(axis=1) if missing == "keep" else np.isnan(X).any(axis=1))
-    rows = Rows(keyed(frame), X, tuple(features))
+    rows = Rows(keyed(frame, times=times), X, tuple(features))
     rows = rows if is_known.all() else rows.take(is_known)
     found = _columns(pipeline, rows, wanted[is_known], classes=classes)
     optional = [HORIZON] if HORIZON in frame.columns else []
@@ -87,11 +90,39 @@ def predict_frame(
     return predicted.select(*KEY_COLUMNS, *pipeline.choice.prediction_columns(classes))
 
 
-def keyed(frame: pl.DataFrame, *others: str) -> pl.DataFrame:
-    """Keys of rows, with the number of their `ts` among all of the frame, `horizon` where there is one, and others."""
+def keyed(frame: pl.DataFrame, *others: str, times: pl.Series | None = None) -> pl.DataFrame:
+    """Keys of rows, with the number of their `ts`, `horizon` where there is one, and others.
+
+    Parameters
+    ----------
+    frame : DataFrame
+    *others : str
+        More columns of it that are kept.
+    times : Series of datetime, optional
+        When bars of the market should have ended, at least between the first and the last row: a time at which no symbol has a row
+        is a gap then. Without them the times of the frame are numbered.
+    """
     optional = [HORIZON] if HORIZON in frame.columns else []
     bar = (pl.col("ts").rank("dense").cast(pl.Int32) - 1).alias("bar")
+    if times is not None:
+        known = pl.concat([times.cast(frame.schema["ts"]), frame["ts"]]).unique().sort()
+        bar = pl.Series("bar", known.search_sorted(frame["ts"]).cast(pl.Int32))  # type: ignore[assignment]
     return frame.select(*KEY_COLUMNS, bar, *optional, *others)
+
+
+def with_history(
+    matrix: pl.DataFrame, test: np.ndarray, *, bars: int, times: pl.Series | None
+) -> tuple[pl.DataFrame, np.ndarray]:
+    """Rows of a test block and of the bars before each of them that a prediction reads, and which are of the block.
+
+    Features of rows before a test row were known by then, whether a fold trains on them or not.
+    """
+    if not bars:
+        return matrix[test], np.ones(len(test), dtype=bool)
+    is_shown = bars_up_to(keyed(matrix, times=times)["bar"].to_numpy(), test, bars=bars)
+    is_test = np.zeros(matrix.height, dtype=bool)
+    is_test[test] = True
+    return matrix.filter(pl.Series(is_shown)), is_test[is_shown]
 
 
 def feature_array(frame: pl.DataFrame, features: Sequence[str]) -> np.ndarray:

@@ -496,3 +496,30 @@ def test_the_file_of_a_default_network_is_small():
     for name in (*SEQUENCES, "mlp"):
         choice = choose_learner(name, {"epochs": 1})
         assert len(build_pipeline(choice, Setup("regression")).fit(*cut(rows, choice)).save()) < 200_000
+
+
+def test_a_session_in_which_no_symbol_has_a_row_is_a_gap_where_the_calendar_is_known():
+    matrix = random_matrix(RETURN, symbols=1, sessions=90)
+    every = matrix["ts"]
+    # The only symbol is halted for a session of the test block and for one of the training rows.
+    holey = matrix.filter(~pl.col("ts").is_in([every[30], every[80]]))
+
+    def run(times: pl.Series | None):
+        return cross_validate(
+            holey,
+            learner=choose_learner("gru", SMALL),
+            splitter=PurgedWalkForward(n_splits=1, test_sessions=20),
+            target=RETURN,
+            weightings=(),
+            seed=1,
+            times=times,
+        )
+
+    known, blind = run(every), run(None)
+    assert known.predictions.filter(pl.col("prediction").is_nan())["ts"].to_list() == [every[n] for n in (81, 82, 83)]
+    assert blind.predictions["prediction"].is_finite().all()
+    assert known.reports["fold 0"]["windows"] == blind.reports["fold 0"]["windows"] - 3
+    assert keyed(holey, times=every)["bar"].to_list() == [n for n in range(holey.height + 2) if n not in (30, 80)]
+    pipeline = fit_final(holey, learner=choose_learner("gru", SMALL), target=RETURN, seed=1, times=every)
+    asked = predict_frame(pipeline, holey, features=feature_names(holey), classes=(), times=every)
+    assert asked["prediction"].is_nan().sum() == 3 * 3
