@@ -3,11 +3,13 @@
 from importlib import import_module
 from typing import Any
 
+import polars as pl
 import pytest
 import yaml
 
 from hf_pipelines.components import Strategy
 from hf_pipelines.components.strategy_stages import build_stages
+from hf_pipelines.research.signals import NO_HISTORY
 from hf_pipelines.resources.fit_states import FITS, FitProgress
 from hf_pipelines_tests.pipeline import Project, market_of, ridge_strategy
 from hf_pipelines_tests.tracing import traced, unseen
@@ -35,7 +37,7 @@ def project(small_project: Project, tmp_path) -> Project:
 
 def test_a_strategy_on_a_sequence_trains_shows_its_losses_and_issues(project):
     week = project.weeks[7]
-    first, second = project.partitions.sessions_of_week(week)[:2]
+    first, second, third = project.partitions.sessions_of_week(week)[:3]
     project.make(STAGES[0], week)
     # The trace is slow, and follows imports too.
     for library in ("skorch.callbacks", "matplotlib.figure", "mlflow"):
@@ -64,6 +66,17 @@ def test_a_strategy_on_a_sequence_trains_shows_its_losses_and_issues(project):
     # The first session of a week reads the last ones of the week before.
     read = project.store.footer(f"{NAME}/signals", str(first)).inputs["small/features/quick"]
     assert {each.partition("#")[0] for each in read} == {project.weeks[6], week} and len(read) == WINDOW
+
+    # A row of the second session is refused later: the symbol has too little history on the third.
+    path = project.take_source() / f"{second}.parquet"
+    is_hit = pl.col("symbol") == "S001"
+    pl.read_parquet(path).with_columns(volume=pl.when(is_hit).then(-1.0).otherwise("volume")).write_parquet(path)
+    project.make(["small/bars", "small/features/quick"], week)
+    project.make(f"{NAME}/signals", str(third))
+    late = project.store.read(f"{NAME}/signals", str(third)).frame
+    assert late.filter(pl.col("prediction").is_nan()).select("symbol", "weight", "reason").rows() == [
+        ("S001", 0.0, NO_HISTORY)
+    ]
 
 
 def test_a_run_that_dies_in_the_middle_of_a_fit_goes_on_to_the_same_bytes(project, tmp_path, monkeypatch):

@@ -16,7 +16,7 @@ import polars as pl
 from hf_pipelines.research.bars import KEY_COLUMNS
 from hf_pipelines.research.params import Flag, Number, Text, complete_params
 from hf_pipelines.research.signals.inverse_volatility import needs_volatility, weigh_by_volatility
-from hf_pipelines.research.signals.members import NO_BAR, NO_POSITION, add_absent_members, reasons
+from hf_pipelines.research.signals.members import NO_BAR, NO_HISTORY, NO_POSITION, add_absent_members, reasons
 from hf_pipelines.research.signals.meta_label import needs_primary, weigh_by_meta_label
 from hf_pipelines.research.signals.probability_threshold import needs_probabilities, weigh_by_probability
 from hf_pipelines.research.signals.ranks import needs_both_ends, needs_buffer, weigh_by_rank, weigh_with_buffer
@@ -25,6 +25,7 @@ from hf_pipelines.research.signals.rule import GROSS, Rule, RuleContext, RuleNee
 __all__ = [
     "ALIASES",
     "NO_BAR",
+    "NO_HISTORY",
     "NO_POSITION",
     "RULES",
     "Rule",

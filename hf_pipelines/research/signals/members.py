@@ -14,6 +14,7 @@ from hf_pipelines.research.bars import KEY_COLUMNS
 
 NO_BAR = "no bar"
 NO_POSITION = "no position by the rule"
+NO_HISTORY = "too little history for the learner"
 # Unknown features named in a reason.
 NAMES_SHOWN = 3
 
@@ -59,7 +60,8 @@ def reasons(weights: pl.DataFrame, features: pl.DataFrame, *, names: Sequence[st
     -------
     Series of str of shape (n_rows,)
         "" for a position; `NO_BAR` for a member without a bar; "unknown: a, b and 2 more" where features kept it
-        from a prediction; `NO_POSITION` where the rule takes none.
+        from a prediction; `NO_HISTORY` where its features are known and the learner still cannot predict it; `NO_POSITION` where
+        the rule takes none.
     """
     unknown = {
         row[:3]: [name for name, value in zip(names, row[3:], strict=True) if value is None or not math.isfinite(value)]
@@ -74,6 +76,8 @@ def reasons(weights: pl.DataFrame, features: pl.DataFrame, *, names: Sequence[st
             found.append(NO_BAR)
         elif math.isfinite(prediction):
             found.append(NO_POSITION)
+        elif not lacking:
+            found.append(NO_HISTORY)
         else:
             more = f" and {len(lacking) - NAMES_SHOWN} more" if len(lacking) > NAMES_SHOWN else ""
             found.append(f"unknown: {', '.join(lacking[:NAMES_SHOWN])}{more}")
