@@ -5,7 +5,7 @@ Lives here: the YAML of a strategy and the definitions made of it. Does not live
 """
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Self
 
 import dagster as dg
@@ -14,6 +14,13 @@ from pydantic import BaseModel, Field, ValidationInfo, field_validator, model_va
 from hf_pipelines.components.automation.retraining import retrain_job, retrain_schedule
 from hf_pipelines.components.automation.strategy_sensor import following_sensor, signals_job
 from hf_pipelines.components.diagnostics_fields import DiagnosticsSpec
+from hf_pipelines.components.learner_rules import (
+    REMEDIES_OF_FEATURES,
+    read_features,
+    refuser_of_unknown,
+    require_unseen_labels,
+    tasks_in_words,
+)
 from hf_pipelines.components.market import Market
 from hf_pipelines.components.market_fields import NAME_PATTERN, checked_name
 from hf_pipelines.components.market_stages import MarketPlan, code_versions
@@ -198,7 +205,7 @@ class Strategy(dg.Component, dg.Model, dg.Resolvable):
         if task not in learner.tasks:
             raise ValueError(
                 f"`learner` must fit the target {self.target.type!r}, was {self.learner.type!r} for "
-                f"{_tasks_in_words(learner)}."
+                f"{tasks_in_words(learner)}."
             )
         if task == "classification" and learner.params.get("quantiles") and "quantiles" not in learner.outputs(task):
             raise ValueError(
@@ -220,10 +227,10 @@ class Strategy(dg.Component, dg.Model, dg.Resolvable):
         if self.training.missing == "keep" and not learner.handles_missing:
             able = ", ".join(name for name, entry in sorted(LEARNERS.items()) if entry.handles_missing)
             raise ValueError(
-                f"`training.missing` must be drop for {_refuser_of_unknown(learner)}, which takes no unknown features, was "
+                f"`training.missing` must be drop for {refuser_of_unknown(learner)}, which takes no unknown features, was "
                 f"keep; drop such rows, let its preprocessing begin with imputation, or take a learner that does ({able})."
             )
-        _require_unseen_labels(learner)
+        require_unseen_labels(learner)
         self.training.require_readable(learner, self.diagnostics.plan(self.learner, self.target.build()))
         require_weighable(self.training.weightings, self.target.build())
         if self.training.weightings and not learner.takes_weights:
@@ -400,13 +407,13 @@ class Strategy(dg.Component, dg.Model, dg.Resolvable):
                         f"{line_of(context.path, field)}: `{field}` must have what {chosen!r} is made from, {what}, was without "
                         f"{', '.join(names[:5])}; add it, or take another."
                     )
-        for param, read in _read_features(self.learner.choice()).items():
+        for param, read in read_features(self.learner.choice()).items():
             if strays := sorted(read - selected):
                 raise ValueError(
                     _placed(
                         context,
                         "learner",
-                        f"`{param}` must be among the `features` of the strategy, was {', '.join(strays[:5])}; {_REMEDIES[param]}.",
+                        f"`{param}` must be among the `features` of the strategy, was {', '.join(strays[:5])}; {REMEDIES_OF_FEATURES[param]}.",
                     )
                 )
         try:
@@ -428,65 +435,6 @@ class Strategy(dg.Component, dg.Model, dg.Resolvable):
 def _placed(context: dg.ComponentLoadContext, field: str, fault: str) -> str:
     """A fault with its file and line: of what it names or refuses below a field."""
     return f"{line_of(context.path, field, fault)}: {with_nearest(fault)}"
-
-
-def _refuser_of_unknown(learner: LearnerChoice, where: str = "") -> str:
-    """What of a learner takes no unknown features: a step before they are filled, a member, or itself."""
-    if steps := [step.name for step in learner.steps if not step.handles_missing]:
-        return f"the step {steps[0]!r} of learner {learner.name!r}{where}"
-    for at, each in enumerate(learner.readers):
-        if not each.handles_missing:
-            return _refuser_of_unknown(each, f" in members.{at} of {learner.name!r}{where}")
-    return f"learner {learner.name!r}{where}"
-
-
-def _require_unseen_labels(learner: LearnerChoice) -> None:
-    """Refuse an ensemble whose members are judged on rows that a step before them has seen the labels of."""
-    seen = [step.name for step in learner.steps if step.reads_labels]
-    judges = [each.name for each in _and_nested(learner) if each.entry.judges_members]
-    if seen and judges:
-        raise ValueError(
-            f"`preprocessing` of learner {learner.name!r} must not read the labels, was with {', '.join(seen[:5])}, which would see "
-            f"those of the rows that {judges[0]} judges its members on; give the step to each of these members."
-        )
-    for each in learner.nested:
-        _require_unseen_labels(each)
-
-
-def _and_nested(learner: LearnerChoice) -> Iterator[LearnerChoice]:
-    yield learner
-    for each in learner.nested:
-        yield from _and_nested(each)
-
-
-_REMEDIES = {
-    "categories": "add them, or leave them out; a feature is named without its group here",
-    "feature": "add it, or name another; a feature is named without its group here",
-}
-
-
-def _read_features(learner: LearnerChoice) -> dict[str, set[str]]:
-    """Features that it, and learners inside of it, name, by the parameter that does; preprocessing may make others of them."""
-    found: dict[str, set[str]] = {"categories": set(), "feature": set()}
-    if all(each.keeps_columns for each in learner.steps):
-        found["categories"].update(learner.params.get("categories", ()))
-        found["feature"].update([learner.params["feature"]] if "feature" in learner.params else [])
-        for each in learner.nested:
-            for param, names in _read_features(each).items():
-                found[param] |= names
-    return found
-
-
-def _tasks_in_words(learner: LearnerChoice) -> str:
-    """What a learner is for, or why it is for nothing."""
-    if learner.tasks:
-        told = " or ".join(sorted(learner.tasks))
-        single = [each.name for each in learner.nested if each.tasks < learner.entry.tasks]
-        return f"{told}, as is its member {single[0]!r}" if single else told
-    if learner.calibration is not None and "regression" in learner.entry.tasks:
-        return f"none: its calibration {learner.calibration.name!r} is of probabilities, which it does not give"
-    of_members = "; ".join(f"{each.name} for {_tasks_in_words(each)}" for each in learner.nested)
-    return f"none: its members are for different ones ({of_members}); take members for this one"
 
 
 def _require_known(field: str, names: str | list[str], registry: Mapping[str, Any]) -> None:
