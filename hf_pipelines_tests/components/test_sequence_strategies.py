@@ -79,8 +79,11 @@ def test_a_strategy_on_a_sequence_trains_shows_its_losses_and_issues(project):
     ]
 
 
-def test_a_run_that_dies_in_the_middle_of_a_fit_goes_on_to_the_same_bytes(project, tmp_path, monkeypatch):
+def test_a_run_that_dies_in_the_middle_of_a_fit_goes_on_to_the_same_bytes_beside_a_holdout_too(
+    project, tmp_path, monkeypatch
+):
     week = project.weeks[7]
+    project.rewrite(strategies=[ridge_strategy(NAME, **OPTIONS, learner=GRU, holdout={"from": str(project.weeks[8])})])
     other = project.copy(tmp_path / "other")
     project.make(STAGES, week)
     kept: list[str] = []
