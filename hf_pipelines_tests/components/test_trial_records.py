@@ -9,6 +9,7 @@ from pathlib import Path
 
 import polars as pl
 import pytest
+import yaml
 
 from hf_pipelines.components import Market, Strategy
 from hf_pipelines.components.automation import retraining
@@ -279,3 +280,16 @@ def test_every_command_schedule_and_sensor_that_trains_goes_through_the_recordin
         if "research" not in path.parts and "cross_validate(" in path.read_text()
     }
     assert callers == {"components/strategy_stages/cv_results.py"}
+
+
+@pytest.mark.parametrize(
+    ("names", "said"),
+    [
+        (["Bad Name"], "`descends_from` must name strategies .*, was 'Bad Name'"),
+        (["ranking"], "`descends_from` must name other strategies, was the strategy itself"),
+    ],
+    ids=["no name", "itself"],
+)
+def test_descent_from_what_is_no_other_strategy_is_refused(names, said):
+    with pytest.raises(ValueError, match=said):
+        Strategy.resolve_from_yaml(yaml.safe_dump(ridge_strategy(descends_from=names)))
