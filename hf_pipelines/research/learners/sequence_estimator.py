@@ -124,7 +124,13 @@ class SequenceNetwork:
         )
         # Predictions need no device.
         self.network = network.cpu()
-        self.told = {"windows": len(examples), "too_short": too_short, "threads": 1, "device": device}
+        self.told = {
+            "windows": len(examples),
+            "validation_windows": len(judged),
+            "too_short": too_short,
+            "threads": 1,
+            "device": device,
+        }
         return self
 
     def predict(self, rows: Rows, wanted: np.ndarray) -> np.ndarray:

@@ -259,6 +259,7 @@ def test_windows_of_training_rows_reach_over_no_purged_block_and_those_of_valida
     # One more is purged before the validation rows.
     windows = [3 * (n - held - 1 - 4 * parts) for n, held, parts in zip(rows, later, (1, 2, 1), strict=True)]
     assert [each["windows"] for each in told] == windows
+    assert [each["validation_windows"] for each in told] == [3 * held for held in later]
     assert result.fold_metrics["n_unpredicted"].to_list() == [3 * 4, 0, 0]
 
 
