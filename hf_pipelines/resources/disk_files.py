@@ -1,11 +1,12 @@
 """Files on disk: what is a regular file, and what else lies in a folder.
 
 Lives here: opening a file that is one, kinds and times of what is found, beginning a file that is renamed when it is whole. Does
-not live here: keys and listings (`object_store`).
+not live here: keys (`object_keys`), listings of a bucket (`object_store`).
 """
 
 import errno
 import os
+import re
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -14,7 +15,11 @@ from itertools import count
 from pathlib import Path
 from typing import IO
 
+from hf_pipelines.resources.object_keys import is_segment
 from hf_pipelines.resources.storage_errors import NotRegularError
+
+# What a file is called until it is renamed, by obstore and by us: no key, so that no listing shows it.
+UNFINISHED = re.compile(r"#\d+$")
 
 # Seconds from 1970 to the first and the last day of the calendar.
 EARLIEST_S, LATEST_S = -62_135_596_800.0, 253_402_214_400.0
@@ -130,3 +135,28 @@ def create_synced(path: Path, payload: bytes) -> None:
         os.fsync(folder)
     finally:
         os.close(folder)
+
+
+def scan(folder: Path) -> list[tuple[str, "os.DirEntry[str]", bool]]:
+    """Names right below a folder, each with its entry and whether it is a folder; none of a folder that is not there."""
+    try:
+        with os.scandir(folder) as entries:
+            return [(each.name, each, is_folder_entry(each)) for each in entries]
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+
+
+def walk(root: Path, prefix: str | None) -> Iterator[tuple[str, "os.DirEntry[str]", str]]:
+    """Every file below a folder: its name below the root, its entry, and a description if it is no object."""
+    for name, entry, is_folder in scan(root / (prefix or "")):
+        path = f"{prefix}/{name}" if prefix else name
+        if UNFINISHED.search(name):
+            continue
+        if not is_segment(name):
+            yield path, entry, "a name that no object of ours has"
+        elif is_folder and entry.is_symlink() and leads_up(entry.path):
+            yield path, entry, "a link that leads in a circle"
+        elif is_folder:
+            yield from walk(root, path)
+        else:
+            yield path, entry, irregular(entry)

@@ -7,7 +7,6 @@ Every put is one buffered request: atomic on disk (rename) and on S3, so a reade
 """
 
 import io
-import os
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
@@ -18,14 +17,14 @@ from typing import IO, Any
 
 from hf_pipelines.resources import settings
 from hf_pipelines.resources.disk_files import (
+    UNFINISHED,
     begin_file,
     create_synced,
     file_tag,
-    irregular,
-    is_folder_entry,
-    leads_up,
     modified,
     open_regular,
+    scan,
+    walk,
 )
 from hf_pipelines.resources.object_keys import check_key, is_key, is_segment
 from hf_pipelines.resources.redaction import clean, redacted
@@ -36,15 +35,12 @@ from hf_pipelines.resources.storage_errors import (
     ObjectRefusedError,
     StorageOutageError,
     StorageUnavailableError,
+    reason_of,
 )
 from hf_pipelines.resources.store_access import open_backend, require_listing, root_folder
 
 # A request that will be refused again: all of 4xx but "too slow" and "too many".
 FINAL_STATUS = re.compile(r"status code: 4(?!08|29)\d\d")
-RETRY_DETAILS = re.compile(r" in [\d.]+\w+, after (\d+) retries, max_retries: \d+, retry_timeout: \w+ ")
-
-# What a file is called until it is renamed, by obstore and by us: no key, so that no listing shows it.
-UNFINISHED = re.compile(r"#\d+$")
 
 NO_RANGE = re.compile(r"non-partial response|status code: 416|InvalidRange|Range Not Satisfiable", re.IGNORECASE)
 
@@ -307,10 +303,14 @@ class ObjectStore:
         with self._naming("listed", prefix or "/"):
             checked = None if prefix is None else check_key(prefix)
             if not self.is_remote:
-                return sorted(name for name, _, is_folder in self._scan(checked) if is_folder and is_segment(name))
+                return sorted(
+                    name
+                    for name, _, is_folder in scan(root_folder(self.uri) / (checked or ""))
+                    if is_folder and is_segment(name)
+                )
             found = obstore.list_with_delimiter(open_backend(self.uri, self.endpoint), prefix=checked)
             if not found["common_prefixes"] and not found["objects"]:
-                self._require_s3()
+                require_listing(self.uri, self.endpoint)
             return sorted(each.rsplit("/", 1)[-1] for each in found["common_prefixes"])
 
     def strays(self, prefix: str | None = None) -> dict[str, str]:
@@ -323,7 +323,7 @@ class ObjectStore:
         """
         if not self.is_remote:
             with self._naming("listed", prefix or "/"):
-                return {name: what for name, _, what in self._walk(prefix) if what}
+                return {name: what for name, _, what in walk(root_folder(self.uri), prefix) if what}
         names = self._listed(prefix, None)
         return {name: "a name that no object of ours has" for name in names if not is_key(name)}
 
@@ -404,7 +404,7 @@ class ObjectStore:
             return {name: entry for name, entry in self._listed(prefix, after).items() if is_key(name)}
         found = {}
         with self._naming("listed", prefix or "/"):
-            for name, entry, what in self._walk(prefix):
+            for name, entry, what in walk(root_folder(self.uri), prefix):
                 if what or (after is not None and name <= after):
                     continue
                 try:
@@ -422,36 +422,8 @@ class ObjectStore:
             pages = obstore.list(open_backend(self.uri, self.endpoint), prefix=prefix, offset=after)
             found = {entry["path"]: entry for page in pages for entry in page}
         if not found:
-            self._require_s3()
+            require_listing(self.uri, self.endpoint)
         return found
-
-    def _require_s3(self) -> None:
-        """Refuse an endpoint that answers a listing with anything else: to the client a page of HTML is an empty list."""
-        bucket, _, prefix = self.uri.removeprefix("s3://").partition("/")
-        require_listing(bucket, self.endpoint, address=self.uri, prefix=prefix)
-
-    def _scan(self, prefix: str | None) -> list[tuple[str, "os.DirEntry[str]", bool]]:
-        """Names right below a folder, each with its entry and whether it is a folder; none of a folder that is not there."""
-        try:
-            with os.scandir(root_folder(self.uri) / (prefix or "")) as entries:
-                return [(each.name, each, is_folder_entry(each)) for each in entries]
-        except (FileNotFoundError, NotADirectoryError):
-            return []
-
-    def _walk(self, prefix: str | None) -> Iterator[tuple[str, "os.DirEntry[str]", str]]:
-        """Every file below a folder: its name below the root, its entry, and a description if it is no object."""
-        for name, entry, is_folder in self._scan(prefix):
-            path = f"{prefix}/{name}" if prefix else name
-            if UNFINISHED.search(name):
-                continue
-            if not is_segment(name):
-                yield path, entry, "a name that no object of ours has"
-            elif is_folder and entry.is_symlink() and leads_up(entry.path):
-                yield path, entry, "a link that leads in a circle"
-            elif is_folder:
-                yield from self._walk(path)
-            else:
-                yield path, entry, irregular(entry)
 
     def address(self, key: str) -> str:
         """Full path or URL of an object, for people and other tools."""
@@ -473,12 +445,4 @@ class ObjectStore:
             # A full disk, a missing bucket and a user without rights stay as they are until a person acts.
             is_outage = self.uri.startswith("s3://") and not FINAL_STATUS.search(str(e))
             error = StorageOutageError if is_outage else StorageUnavailableError
-            raise error(redacted(f"`{key}` must be {done} in {self.uri}, was refused: {_reason(e)}")) from clean(e)
-
-
-def _reason(cause: Exception) -> str:
-    """The message of a store in one line; obstore keeps that of the system in the debug part."""
-    message, _, debug = str(cause).partition("\n\nDebug source:")
-    message = RETRY_DETAILS.sub(r" after \1 retries ", " ".join(message.split()))[:500]
-    words = re.findall(r'(?:message|error): "([^"]+)"', debug) or re.findall(r"HttpError \{\s+kind: (\w+)", debug)
-    return f"{message} ({words[-1]})" if words else message
+            raise error(redacted(f"`{key}` must be {done} in {self.uri}, was refused: {reason_of(e)}")) from clean(e)

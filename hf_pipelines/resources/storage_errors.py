@@ -1,9 +1,12 @@
 """Storage errors: what can be wrong with a store, an object, or what lies under its key.
 
-Lives here: the errors alone, for all who read and write. Does not live here: when they are raised (`object_store`).
+Lives here: the errors, and the reason that a store gives, in a line; for all who read and write. Does not live here: when they are raised (`object_store`).
 """
 
 import errno
+import re
+
+RETRY_DETAILS = re.compile(r" in [\d.]+\w+, after (\d+) retries, max_retries: \d+, retry_timeout: \w+ ")
 
 
 class ObjectMissingError(FileNotFoundError):
@@ -46,3 +49,11 @@ class StorageUnavailableError(OSError):
 
 class StorageOutageError(StorageUnavailableError):
     """The store did not answer as it should, and may in a minute: a server that is away, busy or broken."""
+
+
+def reason_of(cause: Exception) -> str:
+    """The message of a store in one line; obstore keeps that of the system in the debug part."""
+    message, _, debug = str(cause).partition("\n\nDebug source:")
+    message = RETRY_DETAILS.sub(r" after \1 retries ", " ".join(message.split()))[:500]
+    words = re.findall(r'(?:message|error): "([^"]+)"', debug) or re.findall(r"HttpError \{\s+kind: (\w+)", debug)
+    return f"{message} ({words[-1]})" if words else message

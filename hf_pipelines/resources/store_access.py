@@ -27,8 +27,13 @@ REQUEST_TIMEOUT = timedelta(seconds=30)
 CONNECT_TIMEOUT = timedelta(seconds=5)
 
 
-def require_listing(bucket: str, endpoint: str | None, *, address: str, prefix: str = "") -> None:
-    """Refuse an endpoint that is no S3 service.
+def require_listing(address: str, endpoint: str | None) -> None:
+    """Refuse an endpoint that answers a listing with anything else than S3: to the client a page of HTML is an empty list.
+
+    Parameters
+    ----------
+    address : str
+        `s3://bucket/prefix`.
 
     Raises
     ------
@@ -38,6 +43,7 @@ def require_listing(bucket: str, endpoint: str | None, *, address: str, prefix: 
     from botocore.exceptions import BotoCoreError, ClientError
     from botocore.parsers import ResponseParserError
 
+    bucket, _, prefix = address.removeprefix("s3://").partition("/")
     try:
         page = s3_client(endpoint).list_objects_v2(Bucket=bucket, Prefix=prefix, MaxKeys=1)
     except (BotoCoreError, ClientError, ResponseParserError) as e:
