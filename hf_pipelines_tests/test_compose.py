@@ -175,7 +175,7 @@ def test_env_example_names_every_variable_of_the_compose_file_and_of_the_setting
 def test_dockerfile_installs_from_constraints_and_copies_what_the_services_name() -> None:
     lines = (REPOSITORY / "Dockerfile").read_text()
     assert re.search(r"^FROM python:3\.11\.\d+-slim-\w+$", lines, re.MULTILINE)
-    assert "pip install --no-cache-dir --constraint constraints.txt --editable ." in lines
+    assert "pip install --no-cache-dir --constraint constraints.txt --editable '.[all]'" in lines
     assert re.search(r"^USER hf$", lines, re.MULTILINE)
     copied = {line.split()[1]: line.split()[-1] for line in lines.splitlines() if line.startswith("COPY")}
     assert copied["deploy/workspace.yaml"] == "/opt/dagster/workspace.yaml"

@@ -446,7 +446,10 @@ def test_ui_over_faulty_yaml_says_which_line_keeps_the_pipeline_from_being_loade
     with ui_process(checkout, until="Reload") as ui:
         told = ui.printed.partition("Ctrl-C stops it.\n")[2].splitlines()
     assert told[0] == "The pipeline could not be loaded, and the web UI shows none of it:"
-    assert f"  {path}:{at}: `benchmrk` must be a field that the README lists, was none of them; is it misspelt?" in told
+    assert (
+        f"  {path}:{at}: `benchmrk` must be a field that the README lists, was none of them; did you mean benchmark?"
+        in told
+    )
     assert told[3] == "Correct that, then press Reload under Deployment in the web UI."
 
 

@@ -66,4 +66,6 @@ def test_results_and_model_of_batches_are_those_of_the_whole_matrix(small_projec
 )
 def test_what_needs_all_features_at_once_is_refused_when_the_yaml_is_read(changed, fault):
     with pytest.raises(Exception, match=fault):
-        Strategy.resolve_from_yaml(yaml.safe_dump({**strategy_of("batched", read="batches"), **changed}))
+        Strategy.resolve_from_yaml(
+            yaml.safe_dump({**strategy_of("batched", read="batches"), "features": ["technical"], **changed})
+        )
