@@ -27,7 +27,8 @@ from hf_pipelines.components.extras import BY_FAMILY, require_installed
 from hf_pipelines.research.learners import LEARNERS, Setup, build_pipeline, choose_learner
 for name, entry in LEARNERS.items():
     inner = [{"type": "ridge"}, {"type": "mean"}]
-    asked = {key: inner if key == "members" else {"type": "ridge"} for key, param in entry.params.items() if param.is_required}
+    given = {"members": inner, "feature": "return_1", "final": {"type": "ridge"}}
+    asked = {key: given[key] for key in entry.params if key in given}
     choice = choose_learner(name, asked)
     try:
         require_installed(choice)
