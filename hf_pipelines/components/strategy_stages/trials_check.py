@@ -70,7 +70,7 @@ def _judge(plan: StrategyPlan, store: PartitionStore, asked: Any) -> dg.AssetChe
         judged = judge(store.objects, count, sharpe)
         metadata |= _numbers(plan, sharpe, judged)
         told = _in_words(plan, sharpe, judged)
-        metadata["best_of_trials"] = _drawn(plan, count, judged, told)
+        metadata["best_of_trials"] = _drawn(plan, count, sharpe, judged, told)
     if unreadable:
         told = (
             f"{told}\nThe ledger is damaged ({some_of([each.address for each in unreadable])}): see hfp ledger verify."
@@ -115,18 +115,23 @@ def _numbers(plan: StrategyPlan, sharpe: SharpeEstimate, judged: Deflation) -> M
 def _in_words(plan: StrategyPlan, sharpe: SharpeEstimate, judged: Deflation) -> str:
     annual = _annual(plan)
     return (
-        f"Sharpe ratio a year {sharpe.sharpe * annual:.2f} after {judged.n_trials} trial(s), {judged.n_independent} of them "
+        f"Sharpe ratio a year {sharpe.sharpe * annual:.2f} after {judged.n_trials} trial{'s' * (judged.n_trials != 1)}, {judged.n_independent} of them "
         f"independent: the best of so many without skill is expected to show {judged.expected_maximum * annual:.2f}. Deflated Sharpe "
         f"ratio {judged.deflated:.3f} ({judged.probabilistic:.3f} if it were the only trial)"
     )
 
 
-def _drawn(plan: StrategyPlan, count: pl.DataFrame, judged: Deflation, note: str) -> dg.MarkdownMetadataValue:
+def _drawn(
+    plan: StrategyPlan, count: pl.DataFrame, sharpe: SharpeEstimate, judged: Deflation, note: str
+) -> dg.MarkdownMetadataValue:
     from hf_pipelines.research.overfitting.plots import best_of_trials_png
 
     annual = _annual(plan)
     return picture(
         best_of_trials_png(
-            (sharpes_of(count) * annual).tolist(), trials_variance=judged.trials_variance * annual**2, note=note
+            (sharpes_of(count) * annual).tolist(),
+            trials_variance=judged.trials_variance * annual**2,
+            own=sharpe.sharpe * annual,
+            note=note,
         )
     )

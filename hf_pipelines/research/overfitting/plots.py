@@ -161,7 +161,9 @@ def validation_curve_png(curve: pl.DataFrame, *, parameter: str, score: str) -> 
     return png_of(figure)
 
 
-def best_of_trials_png(sharpes: Sequence[float], *, trials_variance: float, note: str = "") -> bytes:
+def best_of_trials_png(
+    sharpes: Sequence[float], *, trials_variance: float, own: float | None = None, note: str = ""
+) -> bytes:
     """The best Sharpe ratio of the first n trials over n, beside what the best of n without skill is expected to show.
 
     Parameters
@@ -170,6 +172,8 @@ def best_of_trials_png(sharpes: Sequence[float], *, trials_variance: float, note
         Annualised or not, in the order of the trials; NaN for one without a ratio.
     trials_variance : float
         Variance of the ratios without skill, in the same unit squared.
+    own : float, optional
+        The ratio that is judged: of a week whose configuration was counted in an earlier one no trial has it.
     note : str
         Above the figure.
 
@@ -194,8 +198,15 @@ def best_of_trials_png(sharpes: Sequence[float], *, trials_variance: float, note
     axes.step(n, best, where="post", color=TEST_COLOUR, linewidth=1.8, label="Best so far")
     noise = np.atleast_1d(expected_maximum_sharpe(trials_variance, n))
     axes.plot(n, noise, color=TRAIN_COLOUR, linewidth=1.4, linestyle="--", label="Expected of noise")
+    if own is not None:
+        axes.axhline(own, color=TEST_COLOUR, linewidth=1.0, linestyle=":", label=f"This result, {own:.2f}")
     if len(values) >= LOGARITHMIC_SPAN:
         axes.set_xscale("log")
+    else:
+        from matplotlib.ticker import MaxNLocator
+
+        axes.set_xlim(0.5, len(values) + 0.5)
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set_xlabel("Trials, in the order in which they were begun")
     axes.set_ylabel("Sharpe ratio a year")
     _finish(axes, note)

@@ -96,5 +96,10 @@ def test_best_of_trials_is_drawn_beside_noise(drawn):
     lines = {line.get_label(): line for line in axes.get_lines()}
     assert lines["Best so far"].get_ydata().tolist() == [0.5, 0.5, 1.5, 1.5]
     assert lines["Expected of noise"].get_ydata()[[0, 3]].tolist() == [0.0, expected_maximum_sharpe(0.5, 4)]
+    # Trials are counted: no tick lies between two of them; what is judged may be none of them.
+    plots.best_of_trials_png([0.5], trials_variance=0.5, own=-0.25)
+    (axes,) = drawn[-1].axes
+    assert [line.get_ydata()[0] for line in axes.get_lines() if line.get_label() == "This result, -0.25"] == [-0.25]
+    assert all(float(tick).is_integer() for tick in axes.get_xticks())
     with pytest.raises(ValueError, match="`sharpes` must hold a trial"):
         plots.best_of_trials_png([], trials_variance=1.0)
