@@ -84,7 +84,7 @@ def test_week_of_a_strategy_is_one_trial_with_its_account(project):
     assert shown["sharpe_ratio"] == pytest.approx(trial["estimate"]["sharpe"] * 252**0.5)
     assert shown["expected_maximum_of_noise"] == 0.0
     assert shown["deflated_sharpe_ratio"] == shown["probabilistic_sharpe_ratio"]
-    assert shown["best_of_trials"].startswith("![picture]") and "after 1 trial(s)" in check.description
+    assert shown["best_of_trials"].startswith("![picture]") and "after 1 trial, 1 of them" in check.description
     project.store.objects.put(f"{RECORDS}/{'a' * 16}/00000000", b"no record")
     check = project.make(CV, WEEK).checks[CV, "trials"]
     assert not check.passed and "no JSON that begins" in check.metadata["damaged"].value

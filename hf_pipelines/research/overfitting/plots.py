@@ -206,7 +206,7 @@ def best_of_trials_png(
         from matplotlib.ticker import MaxNLocator
 
         axes.set_xlim(0.5, len(values) + 0.5)
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     axes.set_xlabel("Trials, in the order in which they were begun")
     axes.set_ylabel("Sharpe ratio a year")
     _finish(axes, note)
