@@ -58,11 +58,11 @@ def main() -> int:
 
 def _try_out(folder: Path) -> None:
     source = folder / "source"
-    # What lies about in a checkout, such as a folder `build`, would go into the wheel.
-    tracked = _run("git", "ls-files", "-z", cwd=REPOSITORY, shown=None).split("\0")
-    for name in filter(None, tracked):
-        (source / name).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy(REPOSITORY / name, source / name)
+    # What was built or computed in a checkout would go into the wheel, or take long to copy.
+    left_out = shutil.ignore_patterns(
+        ".git", ".venv", "data", "build", "dist", "__pycache__", "*.egg-info", ".*_cache", ".hypothesis"
+    )
+    shutil.copytree(REPOSITORY, source, ignore=left_out)
     pip = (sys.executable, "-m", "pip")
     _run(
         *pip, "wheel", "--quiet", "--no-deps", "--wheel-dir", str(folder), str(source), cwd=folder, shown="wheel built"
@@ -71,11 +71,9 @@ def _try_out(folder: Path) -> None:
     (wheel,) = folder.glob("*.whl")
 
     environment = folder / "environment"
-    venv.create(environment, with_pip=False)
+    venv.create(environment, with_pip=True)
     python = environment / "bin" / "python"
-    install = [Path(sys.executable).with_name("uv"), "pip", "install", "--quiet", "--native-tls", "--python", python]
-    constraints = ["--constraint", REPOSITORY / "constraints.txt"]
-    _run(*install, *constraints, wheel, cwd=folder, shown="core installed")
+    _install(python, wheel, cwd=folder, shown="core installed")
     lacking = f"from importlib.util import find_spec; print(*(each for each in {EXTRAS} if find_spec(each)))"
     if brought := _run(python, "-c", lacking, cwd=folder, shown=None).split():
         raise SystemExit(f"The core must be without what extras bring, had {', '.join(brought)}.")
@@ -89,7 +87,7 @@ def _try_out(folder: Path) -> None:
     _run(hfp, "init", NAME, cwd=folder, shown="project made")
     # Its commands find the environment as a user has it, made beside it.
     (project / ".venv").symlink_to(environment)
-    _run(*install, *constraints, "--editable", f"{project}[dev]", cwd=folder, shown="project installed")
+    _install(python, "--editable", f"{project}[dev]", cwd=folder, shown="project installed")
     (project / ".venv" / ".installed").touch()
     for target in ("demo", "test", "check"):
         said = _run("make", "--no-print-directory", target, cwd=project, shown=f"make {target}")
@@ -98,6 +96,16 @@ def _try_out(folder: Path) -> None:
     n_bytes = sum(each.stat().st_size for each in environment.rglob("*") if each.is_file() and not each.is_symlink())
     print(f"{n_bytes / 1e9:8.2f} GB environment of the core, compiled", flush=True)
     _require_untouched(environment, project)
+
+
+def _install(python: Path, *what: "str | Path", cwd: Path, shown: str) -> None:
+    """Install into an environment by uv, where that cannot by pip, as the Makefile does."""
+    asked = ["install", "--quiet", "--constraint", REPOSITORY / "constraints.txt", *what]
+    uv = Path(sys.executable).with_name("uv")
+    try:
+        _run(uv, "pip", asked[0], "--native-tls", "--python", python, *asked[1:], cwd=cwd, shown=shown)
+    except subprocess.CalledProcessError:
+        _run(python, "-m", "pip", *asked, cwd=cwd, shown=f"{shown}, by pip")
 
 
 def _require_untouched(environment: Path, project: Path) -> None:
