@@ -59,7 +59,7 @@ def retrain(options: argparse.Namespace) -> None:
     from hf_pipelines.resources.holdout import FINAL_REFIT_TAG
 
     pipeline = Pipeline.open()
-    pipeline.require_strategy(options.strategy)
+    plan = pipeline.strategy(options.strategy)
     assets = [f"{options.strategy}/{stage}" for stage in RETRAINED]
     tags = {}
     if options.final_refit is not None:
@@ -77,7 +77,6 @@ def retrain(options: argparse.Namespace) -> None:
     if options.with_inputs:
         from hf_pipelines.commands.making import Maker
 
-        (plan,) = [each for each in pipeline.strategies() if each.name == options.strategy]
         wanted = {asset: (plan, keys[0], keys[-1]) for asset in assets}
         Maker(pipeline).make_inputs(plan.market, wanted)
     seconds = pipeline.materialise(assets, keys[0], keys[-1], tags=tags)

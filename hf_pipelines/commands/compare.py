@@ -65,11 +65,8 @@ def compare_lines(pipeline: Pipeline, words: Sequence[str], week: str | None) ->
         If one is unknown, has nothing stored, or they cannot be compared.
     """
     named = [Named.parse(each) for each in words]
-    plans = {each.name: each for each in pipeline.strategies()}
-    for each in named:
-        if each.strategy not in plans:
-            pipeline.require_strategy(each.strategy)
-    _require_one_calendar([plans[name] for name in dict.fromkeys(each.strategy for each in named)])
+    plans = {name: pipeline.strategy(name) for name in dict.fromkeys(each.strategy for each in named)}
+    _require_one_calendar([*plans.values()])
     if any(not each.week for each in named):
         week = week or _latest_week(pipeline.store, [each.strategy for each in named if not each.week])
         parse_key(week)

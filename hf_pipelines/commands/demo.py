@@ -6,7 +6,6 @@ Lives here: which weeks the demo makes and what it prints. Does not live here: t
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import date
 from time import perf_counter
 
 import polars as pl
@@ -15,7 +14,7 @@ from hf_pipelines.commands.making import Maker
 from hf_pipelines.commands.runs import Pipeline
 from hf_pipelines.components.market_stages import MarketPlan
 from hf_pipelines.components.strategy_stages import RETRAINED, StrategyPlan
-from hf_pipelines.partitions import shift_week, week_key
+from hf_pipelines.partitions import parse_key, shift_week, week_key
 from hf_pipelines.research.metrics import ANNUAL_SESSIONS
 from hf_pipelines.resources.storage_errors import ObjectMissingError
 
@@ -95,7 +94,9 @@ class Demo:
             }
         maker.make_inputs(market, wanted)
         for plan in plans:
-            for week in market.partitions.trading_weeks(self._weeks(first_weeks[plan.name], last_week)):
+            for week in market.partitions.trading_weeks(
+                market.partitions.weeks_between(parse_key(first_weeks[plan.name]), parse_key(last_week))
+            ):
                 maker.make("models", [plan.asset(stage) for stage in RETRAINED], market, week, week)
             first_day = market.partitions.sessions_of_week(first_weeks[plan.name])[0].isoformat()
             maker.make("signals", [plan.asset("signals")], market, first_day, last_day)
@@ -105,12 +106,6 @@ class Demo:
 
     def _n_weeks(self, plan: StrategyPlan) -> int:
         return FULL_WEEKS if self.is_full else MODEL_WEEKS.get(plan.name, 1)
-
-    def _weeks(self, first: str, last: str) -> list[str]:
-        weeks = [first]
-        while weeks[-1] < last:
-            weeks.append(shift_week(weeks[-1], 1))
-        return weeks
 
     def _account(self, plan: StrategyPlan) -> str:
         store, strategy, week = self.pipeline.store, plan.name, _last_week(plan.market)
@@ -176,7 +171,7 @@ def _last_day(market: MarketPlan) -> str:
 
 
 def _last_week(market: MarketPlan) -> str:
-    return week_key(date.fromisoformat(_last_day(market)))
+    return week_key(parse_key(_last_day(market)))
 
 
 def _performance(metrics: dict[str, float], *, sessions: int) -> str:

@@ -48,8 +48,7 @@ def explain_lines(pipeline: Pipeline, strategy: str, symbol: str, day: str) -> I
     ValueError
         If nothing was issued, the symbol has no prediction, its features are not stored, or the learner reads earlier rows.
     """
-    pipeline.require_strategy(strategy)
-    (plan,) = [each for each in pipeline.strategies() if each.name == strategy]
+    plan = pipeline.strategy(strategy)
     issued = _issued(pipeline, plan, symbol, day)
     week = _week_of(pipeline, plan, issued["model_as_of"])
     model = read_content(pipeline.store, plan.asset("fitted_model"), week, issued["model_version"])

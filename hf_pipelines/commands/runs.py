@@ -25,6 +25,7 @@ from hf_pipelines.components.operations.activity import Activity
 from hf_pipelines.components.operations.cause import first_failure
 from hf_pipelines.components.operations.inventory import Watched
 from hf_pipelines.components.operations.status import Status
+from hf_pipelines.components.scaffolders import known_markets
 from hf_pipelines.components.strategy_stages import RETRAINED, StrategyPlan
 from hf_pipelines.components.yaml_files import component_files
 from hf_pipelines.components.yaml_lines import LOADING_ERRORS, FaultyYAMLError, fault_lines, fault_of
@@ -55,7 +56,7 @@ def require_market(name: str) -> None:
     ValueError
         Naming those that there are.
     """
-    known = sorted(each.parent.name for each in (require_project().defs / "markets").glob("*/defs.yaml"))
+    known = known_markets(require_project().defs)
     if name not in known:
         raise ValueError(f"`market` must be one of {', '.join(known)}, was {name[:80]!r}.")
 
@@ -196,18 +197,19 @@ class Pipeline:
         found = [each.plan(markets[each.market]) for each in self._tree().get_all_components(of_type=Strategy)]
         return sorted(found, key=lambda each: each.name)
 
-    def require_strategy(self, name: str) -> None:
-        """Refuse a name that is no strategy's.
+    def strategy(self, name: str) -> StrategyPlan:
+        """A strategy of the project with its market.
 
         Raises
         ------
         ValueError
-            Naming those that there are.
+            If it is none, naming those that there are.
         """
-        known = [each.name for each in self._watched().strategies]
-        if name not in known:
-            one_of = f"one of {', '.join(known)}" if known else "defined below defs/strategies, where none is"
+        found = {each.name: each for each in self.strategies()}
+        if name not in found:
+            one_of = f"one of {', '.join(found)}" if found else "defined below defs/strategies, where none is"
             raise ValueError(f"`strategy` must be {one_of}, was {name[:80]!r}.")
+        return found[name]
 
     def verdict_lines(self, strategy: str, week: str) -> list[str]:
         """What cross-validation of a week says of the model against the baselines, a line for each horizon."""

@@ -306,53 +306,52 @@ def _report(calibrator: _Calibrator) -> dict[str, Any]:
     return {"calibration": told, "rows": calibrator.n_rows, **numbers}
 
 
-def _min_rows(default: int, why: str) -> dict[str, Param]:
-    meaning = f"validation rows below which probabilities are left as they are: {why}"
-    return {"min_rows": Number(default=default, low=2, high=10_000_000, is_whole=True, meaning=meaning)}
-
-
-def build_temperature(params: Mapping[str, Any], setup: Setup) -> Temperature:
-    """Make an unfitted calibrator."""
-    return Temperature(params["min_rows"])
-
-
-def build_sigmoid(params: Mapping[str, Any], setup: Setup) -> Sigmoid:
-    """Make an unfitted calibrator."""
-    return Sigmoid(params["min_rows"])
-
-
-def build_isotonic(params: Mapping[str, Any], setup: Setup) -> Isotonic:
-    """Make an unfitted calibrator."""
-    return Isotonic(params["min_rows"])
-
-
 _JSON = ModelFormat("json", _save, _load)
+
+
+def _calibration(kind: type[_Calibrator], *, min_rows: int, why: str, summary: str) -> Calibration:
+    """Entry of a kind of calibrator, under the name of its class.
+
+    Parameters
+    ----------
+    kind : type
+    min_rows : int
+        Validation rows below which it leaves probabilities as they are, and `why` so many.
+    """
+
+    def build(params: Mapping[str, Any], setup: Setup) -> _Calibrator:
+        return kind(params["min_rows"])
+
+    meaning = f"validation rows below which probabilities are left as they are: {why}"
+    return Calibration(
+        name=kind.__name__.lower(),
+        build=build,
+        params={"min_rows": Number(default=min_rows, low=2, high=10_000_000, is_whole=True, meaning=meaning)},
+        format=_JSON,
+        report=_report,
+        summary=summary,
+    )
+
 
 CALIBRATIONS: dict[str, Calibration] = {
     each.name: each
     for each in (
-        Calibration(
-            name="temperature",
-            build=build_temperature,
-            params=_min_rows(50, "one number is fitted"),
-            format=_JSON,
-            report=_report,
+        _calibration(
+            Temperature,
+            min_rows=50,
+            why="one number is fitted",
             summary="one number makes all probabilities less sure or surer",
         ),
-        Calibration(
-            name="sigmoid",
-            build=build_sigmoid,
-            params=_min_rows(100, "two numbers are fitted for each class"),
-            format=_JSON,
-            report=_report,
+        _calibration(
+            Sigmoid,
+            min_rows=100,
+            why="two numbers are fitted for each class",
             summary="a slope and an offset of the log odds of each class (Platt)",
         ),
-        Calibration(
-            name="isotonic",
-            build=build_isotonic,
-            params=_min_rows(1_000, "of fewer a curve of steps fits chance"),
-            format=_JSON,
-            report=_report,
+        _calibration(
+            Isotonic,
+            min_rows=1_000,
+            why="of fewer a curve of steps fits chance",
             summary="a rising curve of steps for each class",
         ),
     )

@@ -114,15 +114,20 @@ def draw_sessions(
     ----------
     Politis & Romano (1992), "A Circular Block-Resampling Procedure for Stationary Data", in Exploring the Limits of Bootstrap.
     """
-    for name, value in (("block_sessions", block_sessions), ("n_resamples", n_resamples)):
-        if value < 1:
-            raise ValueError(f"`{name}` must be at least 1, was {value}.")
-    if n_sessions < MIN_BLOCKS * block_sessions:
+    if not _has_enough_blocks(n_sessions, block_sessions=block_sessions, n_resamples=n_resamples):
         return None
     n_blocks = -(-n_sessions // block_sessions)
     starts = np.random.default_rng(seed).integers(0, n_sessions, size=(n_resamples, n_blocks), dtype=np.int32)
     order = (starts[:, :, None] + np.arange(block_sessions, dtype=np.int32)) % np.int32(n_sessions)
     return Draws(order.reshape(n_resamples, -1)[:, :n_sessions].astype(np.int32), block_sessions)
+
+
+def _has_enough_blocks(n_sessions: int, *, block_sessions: int, n_resamples: int) -> bool:
+    """Whether sessions make `MIN_BLOCKS` blocks; refuses numbers that draw nothing."""
+    for name, value in (("block_sessions", block_sessions), ("n_resamples", n_resamples)):
+        if value < 1:
+            raise ValueError(f"`{name}` must be at least 1, was {value}.")
+    return n_sessions >= MIN_BLOCKS * block_sessions
 
 
 def politis_white_block(series: ArrayLike, *, label_sessions: int = 1) -> int:
@@ -181,10 +186,7 @@ def draw_stationary(
     ----------
     Politis & Romano (1994), "The Stationary Bootstrap", J. American Statistical Association 89(428).
     """
-    for name, value in (("block_sessions", block_sessions), ("n_resamples", n_resamples)):
-        if value < 1:
-            raise ValueError(f"`{name}` must be at least 1, was {value}.")
-    if n_sessions < MIN_BLOCKS * block_sessions:
+    if not _has_enough_blocks(n_sessions, block_sessions=block_sessions, n_resamples=n_resamples):
         return None
     rng = np.random.default_rng(seed)
     place = np.arange(n_sessions, dtype=np.int32)
