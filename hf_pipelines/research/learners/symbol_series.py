@@ -175,19 +175,19 @@ class SymbolModels:
         """Forecasts of the rows that are wanted."""
         found = np.full(len(rows), np.nan)
         n_bars = self.params["history_bars"] + 1
-        asked = np.zeros(len(rows), dtype=bool)
+        every_bar, every_value = rows.keys["bar"].to_numpy().astype(np.int64), self._values(rows)
         for symbol, index in _rows_by_symbol(rows):
             state, is_wanted = self.states_.get(symbol), wanted[index]
             if state is None or not is_wanted.any():
                 continue
-            bars = rows.keys["bar"].to_numpy()[index].astype(np.int64)
+            bars = every_bar[index]
             first = int(bars[is_wanted].min()) - n_bars + 1
-            values = _by_bar(bars[bars >= first], self._values(rows)[index][bars >= first], first=first)
+            is_read = bars >= first
+            values = _by_bar(bars[is_read], every_value[index[is_read]], first=first)
             windows = np.lib.stride_tricks.sliding_window_view(values, n_bars)[bars[is_wanted] - n_bars + 1 - first]
             is_enough = np.isfinite(windows).mean(axis=1) >= _LEAST_KNOWN
             at = index[is_wanted][is_enough]
             found[at] = self.model.forecast(state, windows[is_enough], self.params["horizon_bars"], state["scale"])
-            asked[at] = True
         return found[wanted]
 
     def report(self) -> dict[str, Any]:
