@@ -80,12 +80,19 @@ def settings_of(plan: StrategyPlan) -> dict[str, Any]:
     }
 
 
-def slot_of(plan: StrategyPlan, key: str, data: Mapping[str, Mapping[str, str]], *, purpose: str = "") -> Slot:
-    """The slot of a week's evaluation."""
+def slot_of(
+    plan: StrategyPlan,
+    key: str,
+    data: Mapping[str, Mapping[str, str]],
+    *,
+    settings: Mapping[str, Any] | None = None,
+    purpose: str = "",
+) -> Slot:
+    """The slot of a week's evaluation; `settings` are the plan's, where they are known already."""
     return Slot(
         strategy=plan.name,
         week=key,
-        configuration=configuration_hash(settings_of(plan)),
+        configuration=configuration_hash(settings_of(plan) if settings is None else settings),
         seed=plan.learner.seed,
         data=data,
         market=plan.market.name,
@@ -102,17 +109,12 @@ def recording_cross_validation(plan: StrategyPlan, compute_one: ComputeOne) -> C
             return compute_one(run, inputs, key)
         # What cannot be read is no trial: nothing is evaluated.
         inputs["training_matrix"].require([key])
-        slot = slot_of(plan, key, inputs["training_matrix"].hashes([key]))
+        settings = settings_of(plan)
+        slot = slot_of(plan, key, inputs["training_matrix"].hashes([key]), settings=settings)
         if (answered := _answer(plan, run, slot)) is not None:
             return answered
         _import_once(plan, run, slot)
-        with run.trials.begin(
-            slot,
-            source=CROSS_VALIDATION,
-            settings=settings_of(plan),
-            descends_from=plan.descends_from,
-            code_version=run.code_version,
-        ) as trial:
+        with _begun(plan, run, slot, source=CROSS_VALIDATION, settings=settings) as trial:
             content, metadata = compute_one(replace(run, slot=slot), inputs, key)
             trial.end(scores=_scores(content))
         return _noted(trial, content, metadata)
@@ -127,22 +129,23 @@ def recording_backtest(plan: StrategyPlan, compute_one: ComputeOne) -> ComputeOn
         if run.trials is None:
             return compute_one(run, inputs, key)
         footer, matrix = single(inputs["cv_results"], key).footer, plan.asset("training_matrix")
-        slot = slot_of(plan, key, {matrix: footer.inputs.get(matrix, {})})
-        trial = run.trials.resume(slot.id) if footer.facts.get(TRIAL) == slot.id else None
-        if trial is None:
-            trial = run.trials.begin(
-                slot,
-                source=BACKTEST,
-                settings=settings_of(plan),
-                descends_from=plan.descends_from,
-                code_version=run.code_version,
-            )
-        with trial:
+        settings = settings_of(plan)
+        slot = slot_of(plan, key, {matrix: footer.inputs.get(matrix, {})}, settings=settings)
+        resumed = run.trials.resume(slot.id) if footer.facts.get(TRIAL) == slot.id else None
+        with resumed or _begun(plan, run, slot, source=BACKTEST, settings=settings) as trial:
             content, metadata = compute_one(run, inputs, key)
             trial.end(scores=_scores(content), returns=session_returns(content.frame, content.facts))
         return _noted(trial, content, metadata)
 
     return compute
+
+
+def _begun(plan: StrategyPlan, run: StageRun, slot: Slot, *, source: str, settings: Mapping[str, Any]) -> OpenTrial:
+    """A trial of the strategy itself, recorded as begun."""
+    assert run.trials is not None
+    return run.trials.begin(
+        slot, source=source, settings=settings, descends_from=plan.descends_from, code_version=run.code_version
+    )
 
 
 @contextmanager
