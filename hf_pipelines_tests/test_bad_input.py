@@ -10,8 +10,8 @@ from pathlib import Path
 import dagster as dg
 import pytest
 
-from hf_pipelines.components import extras
-from hf_pipelines.components.component_tree import load_components
+from hf_pipelines.components import Strategy, extras
+from hf_pipelines.components.component_tree import load_components, load_sound_components
 from hf_pipelines.components.strategy_fields import CrossValidationSpec
 from hf_pipelines.components.yaml_lines import LOADING_ERRORS, FaultyYAMLError, line_of, loading_fault
 from hf_pipelines.research.backtest import CAPABILITIES, ENGINES
@@ -684,6 +684,47 @@ def test_a_learner_whose_library_is_not_installed_names_the_extra_that_brings_it
     begins = (DEFS / RANKING).read_text().splitlines().index("    type: ridge") + 1
     # That of its field, or below it.
     assert begins - 1 <= line < begins + len(learner.splitlines())
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "told"),
+    [
+        # Seen in the file, and when it is built.
+        ("calendar: XNYS", "calender: XNYS", "`calendar` must be given, was missing."),
+        (
+            "  features: [",
+            "  feature_modules: [desk_that_is_nowhere]\n  features: [",
+            "`feature_modules` must name importable modules",
+        ),
+    ],
+    ids=["file", "module"],
+)
+def test_strategies_of_a_faulty_market_are_left_out_with_it_and_the_others_are_loaded(
+    tmp_path, monkeypatch, old, new, told
+):
+    package = f"left_out_{abs(hash(str(tmp_path)))}"
+    shutil.copytree(DEFS, tmp_path / package / "defs", ignore=shutil.ignore_patterns("__pycache__"))
+    (tmp_path / package / "__init__.py").touch()
+    (tmp_path / "pyproject.toml").write_text(
+        f'[tool.dg]\ndirectory_type = "project"\n[tool.dg.project]\nroot_module = "{package}"\n'
+    )
+    defs = tmp_path / package / "defs"
+    market = defs / MARKET
+    market.write_text(market.read_text().replace(old, new, 1))
+    monkeypatch.syspath_prepend(tmp_path)
+    loaded = load_sound_components(tmp_path)
+    of_market = {
+        each.parent for each in (defs / "strategies").glob("*/defs.yaml") if "market: us_tech\n" in each.read_text()
+    }
+    assert len(of_market) > 1 and {*loaded.faults} == {market.parent, *of_market}
+    assert told in loaded.faults[market.parent]
+    for folder in of_market:
+        line = (folder / "defs.yaml").read_text().splitlines().index("  market: us_tech") + 1
+        assert (
+            loaded.faults[folder]
+            == f"{folder / 'defs.yaml'}:{line}: `market` must be one that can be loaded, was us_tech; correct its file."
+        )
+    assert {each.name for each in loaded.tree.get_all_components(of_type=Strategy)} == {"tech_direction_feed"}
 
 
 def test_commands_on_a_project_with_a_faulty_market_name_it_and_go_on_with_the_others(tmp_path):

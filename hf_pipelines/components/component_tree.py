@@ -4,7 +4,7 @@ Lives here: loading the YAML of `defs/` and naming what of it cannot be loaded. 
 (`yaml_files`), of its fields (`market`, `strategy`), and the words of their errors (`yaml_lines`).
 """
 
-from collections.abc import Sequence, Set
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from dagster.components.core.defs_module import ComponentPath
 from hf_pipelines.components.market import Market
 from hf_pipelines.components.strategy import Strategy
 from hf_pipelines.components.yaml_files import component_files, component_of_values, read_values, reading_once
-from hf_pipelines.components.yaml_lines import LOADING_ERRORS, FaultyYAMLError, fault_of
+from hf_pipelines.components.yaml_lines import LOADING_ERRORS, FaultyYAMLError, fault_of, line_of
 
 # Judged before Dagster reads them: its words for a faulty field are many.
 OWN_TYPES: dict[str, type[Market] | type[Strategy]] = {
@@ -67,16 +67,28 @@ def load_components(path_within_project: Path) -> LoadedComponents:
 
 def load_sound_components(path_within_project: Path) -> LoadedComponents:
     """Load the components of a project that can be loaded: a fault of one must not stop work on the others."""
-    tree, faults = tree_of_sound_files(path_within_project)
-    defs = tree.defs_module_path
+    defs = dg.ComponentTree.for_project(path_within_project).defs_module_path
+    components, faults = read_components(defs)
     while True:
+        faults |= _faults_by_market(components, faults, defs)
+        tree = _tree_without(path_within_project, faults.keys())
         new = _faults_of_loading(
             tree, [each.parent for each in component_files(defs) if each.parent not in faults], defs
         )
         if not new:
             return LoadedComponents(tree.build_defs(defs), tree, faults)
         faults |= new
-        tree = _tree_without(path_within_project, faults.keys())
+
+
+def _faults_by_market(
+    components: Mapping[Path, Market | Strategy], faults: Mapping[Path, str], defs: Path
+) -> dict[Path, str]:
+    """Faults of the strategies that are sound and whose market is not: they cannot be loaded without it."""
+    return {
+        folder: f"{line_of(folder, 'market')}: `market` must be one that can be loaded, was {each.market}; correct its file."
+        for folder, each in components.items()
+        if isinstance(each, Strategy) and folder not in faults and defs / "markets" / each.market in faults
+    }
 
 
 def _faults_of_loading(tree: dg.ComponentTree, folders: Sequence[Path], defs: Path) -> dict[Path, str]:
@@ -92,7 +104,9 @@ def _faults_of_loading(tree: dg.ComponentTree, folders: Sequence[Path], defs: Pa
 
 def tree_of_sound_files(path_within_project: Path) -> tuple[dg.ComponentTree, dict[Path, str]]:
     """The tree of the components whose files can be read, none of them loaded yet, and the faults of the other files."""
-    _, faults = read_components(dg.ComponentTree.for_project(path_within_project).defs_module_path)
+    defs = dg.ComponentTree.for_project(path_within_project).defs_module_path
+    components, faults = read_components(defs)
+    faults |= _faults_by_market(components, faults, defs)
     return _tree_without(path_within_project, faults.keys()), faults
 
 
