@@ -19,9 +19,9 @@ from hf_pipelines.resources.lineage import stored_partitions
 from hf_pipelines.resources.partition_store import PartitionStore
 from hf_pipelines.resources.trial_ledger import LedgerFault, TrialLedger, actor_of
 from hf_pipelines.resources.trial_ledger.heads import digest_of_heads, verify_ledger
+from hf_pipelines.resources.trial_ledger.holes import read_whole
 from hf_pipelines.resources.trial_ledger.importing import import_stored
 from hf_pipelines.resources.trial_ledger.judging import best_of, judge
-from hf_pipelines.resources.trial_ledger.segments import read_table
 from hf_pipelines.resources.trial_ledger.trials import DIAGNOSTIC, ancestors_of, counted, n_trials, select, trials_of
 
 Say = Callable[[str], None]
@@ -54,13 +54,13 @@ def summarise(store: PartitionStore, scope: Scope) -> dict[str, Any]:
     ValueError
         If the ledger knows no trial of the strategy, market or actor.
     """
-    records, unreadable = read_table(store.objects)
+    records, unreadable = read_whole(store.objects)
     every = trials_of(records)
     _require_known(every, scope)
     found = select(every, **asdict(scope))
     count = counted(found)
     best = best_of(count)
-    judged = None if best is None else judge(store.objects, count, best)
+    judged, lacking = (None, []) if best is None else judge(store.objects, count, best)
     inherited = [] if scope.strategy is None else ancestors_of(scope.strategy, every)
     return {
         "recorded": found.height,
@@ -76,7 +76,7 @@ def summarise(store: PartitionStore, scope: Scope) -> dict[str, Any]:
         "best": None if best is None else asdict(best),
         "deflation": None if judged is None else asdict(judged),
         "heads": digest_of_heads(records),
-        "unreadable": [f"{each.address} is {each.what}" for each in unreadable],
+        "unreadable": [f"{each.address} is {each.what}" for each in (*unreadable, *lacking)],
     }
 
 

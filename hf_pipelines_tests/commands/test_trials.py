@@ -13,7 +13,7 @@ from hf_pipelines.resources.object_store import ObjectStore
 from hf_pipelines.resources.partition_codec import Content
 from hf_pipelines.resources.partition_store import PartitionStore
 from hf_pipelines.resources.trial_ledger import record_trial
-from hf_pipelines.resources.trial_ledger.records import RECORDS
+from hf_pipelines.resources.trial_ledger.records import RECORDS, RETURNS
 from hf_pipelines_tests.resources.trial_ledger.trying import new_process
 
 DAYS = [date(2012, 1, 2) + timedelta(each) for each in range(300)]
@@ -66,9 +66,33 @@ def test_verify_names_a_record_that_was_changed_and_one_that_is_gone(objects, ca
     assert "the end of the chain was cut off: this machine has noted record 13" in said
     objects.put(keys[2], objects.get(keys[2]).replace(b"ada", b"eve"))
     assert main(["ledger", "verify"]) == 1
-    assert f"{keys[2]} is of another SHA-256 than it says" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert f"{keys[2]} is of another SHA-256 than it says" in said
+    # It was changed, not dropped.
+    assert "dropped" not in said
     assert main(["ledger", "summary"]) == 1
     assert "DAMAGED" in capsys.readouterr().out
+
+
+def test_summary_says_what_the_ledger_lacks_without_verifying_it(objects, capsys):
+    keys = objects.keys(RECORDS)
+    chain = keys[0].rpartition("/")[0]
+
+    def damage(*gone: str) -> list[str]:
+        kept = {key: objects.get(key) for key in gone}
+        objects.delete_each(gone)
+        assert main(["ledger", "summary"]) == 1
+        for key, payload in kept.items():
+            objects.put(key, payload)
+        return [each for each in capsys.readouterr().out.splitlines() if each.startswith("DAMAGED")]
+
+    root = objects.uri
+    # In the middle, at the end, and all of it: this machine knows how long the chain was.
+    for gone in (keys[:1], keys[5:7], keys[-1:], keys):
+        assert damage(*gone) == [f"DAMAGED {root}/{chain} is a chain without {len(gone)} of its 14 records"]
+    series = objects.keys(RETURNS)[0]
+    assert damage(series) == [f"DAMAGED {root}/{series} is gone, or not the return series that was stored"]
+    assert main(["ledger", "summary"]) == 0
 
 
 def test_import_takes_stored_results_in_once(objects, capsys):

@@ -15,7 +15,7 @@ from hf_pipelines.components import Market, Strategy
 from hf_pipelines.components.automation import retraining
 from hf_pipelines.components.code_version import CodeVersion
 from hf_pipelines.components.stage_run import StageRun
-from hf_pipelines.components.strategy_stages import RETRAINED
+from hf_pipelines.components.strategy_stages import RETRAINED, trials_check
 from hf_pipelines.components.strategy_stages.trial_records import recording_cross_validation
 from hf_pipelines.research.cross_validation import cross_validate
 from hf_pipelines.research.metrics import returns_of
@@ -88,6 +88,11 @@ def test_week_of_a_strategy_is_one_trial_with_its_account(project):
     project.store.objects.put(f"{RECORDS}/{'a' * 16}/00000000", b"no record")
     check = project.make(CV, WEEK).checks[CV, "trials"]
     assert not check.passed and "no JSON that begins" in check.metadata["damaged"].value
+    # A ledger that was emptied: nothing counts, and the check says why.
+    project.store.objects.delete_each(project.store.objects.keys(RECORDS))
+    found = trials_check._judge(project.pipeline.strategy("ranking"), project.store, {WEEK})
+    assert not found.passed and "0 trial(s) so far" in found.description
+    assert "is a chain without" in found.metadata["damaged"].value
 
 
 def test_actor_is_who_asked_for_the_run(monkeypatch):

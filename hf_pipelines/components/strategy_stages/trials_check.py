@@ -62,16 +62,17 @@ def _judge(plan: StrategyPlan, store: PartitionStore, asked: Any) -> dg.AssetChe
     metadata: dict[str, Any] = {
         "trials": count.height,
         **({"inherited_from": ", ".join(inherited)} if inherited else {}),
-        **({"damaged": "\n".join(f"{each.address} is {each.what}" for each in unreadable[:5])} if unreadable else {}),
     }
-    if sharpe is None:
+    if sharpe is None or count.is_empty():
         told = f"{count.height} trial(s) so far; {NO_ACCOUNT}"
     else:
-        judged = judge(store.objects, count, sharpe)
+        judged, lacking = judge(store.objects, count, sharpe)
+        unreadable = [*unreadable, *lacking]
         metadata |= _numbers(plan, sharpe, judged)
         told = _in_words(plan, sharpe, judged)
         metadata["best_of_trials"] = _drawn(plan, count, sharpe, judged, told)
     if unreadable:
+        metadata["damaged"] = "\n".join(f"{each.address} is {each.what}" for each in unreadable[:5])
         told = (
             f"{told}\nThe ledger is damaged ({some_of([each.address for each in unreadable])}): see hfp ledger verify."
         )

@@ -69,18 +69,26 @@ def verify_chains(contents: Contents, heads: Iterable[Head] = ()) -> list[Ledger
     for head in heads:
         noted[head.writer].append(head)
     faults = [LedgerFault(each.writer, each.n, f"{each.address} is {each.what}") for each in contents.unreadable]
+    named: dict[str, set[int]] = defaultdict(set)
+    for each in contents.unreadable:
+        named[each.writer].add(each.n)
     for writer in sorted({*chains, *noted}):
-        faults += _first_fault(writer, chains[writer], noted[writer])
+        faults += _first_fault(writer, chains[writer], noted[writer], named[writer])
     return faults
 
 
-def _first_fault(writer: str, chain: dict[int, list[Record]], heads: list[Head]) -> Iterator[LedgerFault]:
+def _first_fault(
+    writer: str, chain: dict[int, list[Record]], heads: list[Head], unreadable: set[int]
+) -> Iterator[LedgerFault]:
     last = max(chain, default=-1)
     known = {head.n: head for head in sorted(heads, key=lambda each: each.noted_in)}
     previous = ORIGIN
     for n in range(last + 1):
         # One loop over what may be a huge number in a forged record: a hole ends it.
         held = chain.get(n)
+        if n in unreadable:
+            # It is there and named; what follows it cannot be followed.
+            return
         if held is None:
             yield LedgerFault(writer, n, f"it was dropped: there are later ones, up to {last}")
             return

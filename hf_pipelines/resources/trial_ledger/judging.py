@@ -10,7 +10,9 @@ from numpy.typing import NDArray
 
 from hf_pipelines.research.overfitting import Deflation, SharpeEstimate, deflate
 from hf_pipelines.resources.object_store import ObjectStore
+from hf_pipelines.resources.trial_ledger.records import RETURNS
 from hf_pipelines.resources.trial_ledger.returns import read_returns, side_by_side
+from hf_pipelines.resources.trial_ledger.segments import Unreadable
 
 
 def sharpes_of(counted: pl.DataFrame) -> NDArray[np.float64]:
@@ -37,10 +39,20 @@ def estimate_of(trials: pl.DataFrame) -> SharpeEstimate | None:
     return SharpeEstimate(sharpe, int(n), skew, kurtosis)
 
 
-def judge(objects: ObjectStore, counted: pl.DataFrame, chosen: SharpeEstimate) -> Deflation:
-    """Deflate a Sharpe ratio by the trials that count, itself among them."""
+def judge(objects: ObjectStore, counted: pl.DataFrame, chosen: SharpeEstimate) -> tuple[Deflation, list[Unreadable]]:
+    """Deflate a Sharpe ratio by the trials that count, itself among them; also return series that are gone or were changed.
+
+    A trial without its series counts as independent of all others.
+    """
     named = counted["returns"].drop_nulls().unique(maintain_order=True)
-    series = [found for digest in named if (found := read_returns(objects, digest)) is not None]
-    return deflate(
+    read = {digest: read_returns(objects, digest) for digest in named}
+    series = [each for each in read.values() if each is not None]
+    lacking = [
+        Unreadable(objects.address(f"{RETURNS}/{digest}"), "gone, or not the return series that was stored")
+        for digest, each in read.items()
+        if each is None
+    ]
+    deflation = deflate(
         chosen, sharpes=sharpes_of(counted), returns=side_by_side(series), n_trials=max(counted.height, len(series), 1)
     )
+    return deflation, lacking

@@ -19,6 +19,7 @@ from hf_pipelines.resources import settings as environment
 from hf_pipelines.resources.object_store import ObjectStore
 from hf_pipelines.resources.redaction import redacted
 from hf_pipelines.resources.trial_ledger.actors import actor_of
+from hf_pipelines.resources.trial_ledger.holes import read_whole
 from hf_pipelines.resources.trial_ledger.records import BEGUN, ENDED
 from hf_pipelines.resources.trial_ledger.returns import put_returns
 from hf_pipelines.resources.trial_ledger.segments import Contents, Unreadable, read_contents, read_table
@@ -213,11 +214,11 @@ class TrialLedger:
 
     def known(self) -> pl.DataFrame:
         """Every trial, the `Unreadable` left out: see `trials_of`."""
-        return self.read()[0]
+        return trials_of(read_table(self.objects)[0])
 
     def read(self) -> tuple[pl.DataFrame, list[Unreadable]]:
-        """Every trial of the store, in the order in which they were begun, and what could not be read."""
-        records, unreadable = read_table(self.objects)
+        """Every trial of the store, in the order in which they were begun, and what could not be read or is gone."""
+        records, unreadable = read_whole(self.objects)
         return trials_of(records), unreadable
 
     def contents(self) -> Contents:
