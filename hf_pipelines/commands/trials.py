@@ -83,7 +83,9 @@ def summarise(store: PartitionStore, scope: Scope) -> dict[str, Any]:
 def summary_lines(found: dict[str, Any]) -> list[str]:
     """The summary in words."""
     outcomes = ", ".join(f"{name}: {n}" for name, n in found["outcomes"].items())
-    lines = [f"{found['counted']:,} trials count, of {found['recorded']:,} recorded ({outcomes or 'none'})"]
+    lines = [
+        f"{found['counted']:,} trial{' counts' if found['counted'] == 1 else 's count'}, of {found['recorded']:,} recorded ({outcomes or 'none'})"
+    ]
     if found["inherited_from"]:
         told = ", ".join(f"{name} ({n})" for name, n in found["inherited_from"].items())
         lines.append(f"inherited, by descent or by the same configuration: {told}")
