@@ -16,7 +16,7 @@ unexport PYTHONDONTWRITEBYTECODE
 INSTALL := $(BIN)/uv pip install --quiet --native-tls --python $(BIN)/python --constraint constraints.txt --override overrides.txt
 PLAIN_INSTALL := $(BIN)/python -m pip install --quiet --no-compile --constraint constraints.txt
 
-.PHONY: demo demo-full test test-quick every-test quick-tests coverage mutants long quarter quality noise significance learners ledger lint kernels ui stack bench soak clean faults wheel-project
+.PHONY: demo demo-full test test-quick every-test quick-tests coverage mutants long quarter quality noise significance learners ledger lint docs kernels ui stack bench soak clean faults wheel-project
 
 demo: $(STAMP)
 	$(BIN)/hfp demo
@@ -77,7 +77,7 @@ WORDS ?=
 faults: $(DEV_STAMP)
 	HF_TEST_STARTS=anew $(BIN)/python -m hf_pipelines_tests.fault_table $(WORDS)
 
-# What the rules on bars catch of planted faults, and how often they ring on real bars: docs/quality.md.
+# What the rules on bars catch of planted faults, and how often they ring on real bars: docs/operate/quality.md.
 quality: $(DEV_STAMP)
 	$(BIN)/python -m hf_pipelines_tests.quality_scorecard
 
@@ -92,7 +92,7 @@ noise: $(DEV_STAMP)
 significance: $(DEV_STAMP)
 	$(BIN)/python -m hf_pipelines_tests.significance_table
 
-# Every learner on the demo's market: the tables of docs/learners.md.
+# Every learner on the demo's market: the tables of docs/guides/choosing-a-learner.md.
 learners: demo $(DEV_STAMP)
 	$(BIN)/python -m hf_pipelines_tests.learner_table
 
@@ -107,6 +107,10 @@ lint: $(DEV_STAMP)
 	$(BIN)/lint-imports
 	$(BIN)/dg check yaml
 	$(BIN)/dg check defs
+
+# The site, in docs/_build/html; a warning, such as a link that leads nowhere, is an error. What has not changed is kept.
+docs: $(DEV_STAMP)
+	@$(BIN)/sphinx-build --quiet --fail-on-warning --keep-going --builder html docs docs/_build/html
 
 # The compiled code that a fresh clone lacks, before tests start that would each compile it.
 kernels: $(DEV_STAMP)

@@ -1,4 +1,4 @@
-"""Screenshots of the README: the web UI over the demo's data (run `make demo` first).
+"""Screenshots of README and docs: the web UI over the demo's data (run `make demo` first).
 
     HF_DATA_DIR=data .venv/bin/python docs/screenshots.py
 
@@ -54,7 +54,7 @@ def _keep(page: Page, name: str) -> None:
     picture = Image.open(io.BytesIO(page.screenshot())).convert("RGB")
     if picture.width > WIDTH:
         picture = picture.resize((WIDTH, round(picture.height * WIDTH / picture.width)), Image.Resampling.LANCZOS)
-    path = DOCS / f"{name}.png"
+    path = DOCS / "pictures" / f"{name}.png"
     picture.quantize(COLOURS).save(path, optimize=True)
     print(f"{path.name}: {path.stat().st_size / 1000:.0f} kB")
 

@@ -1,6 +1,6 @@
 """A source of a researcher's own, outside of the package: one table of bars that a desk writes anew after each close.
 
-Lives here: a source as README describes it; a market names this module in `modules`.
+Lives here: a source as the guide describes it; a market names this module in `modules`.
 """
 
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""What every learner finds on the demo's market: score, interval, seconds and size, as docs/learners.md has it: `make learners`.
+"""What every learner finds on the demo's market: score, interval, seconds and size, as docs/guides/choosing-a-learner.md has it: `make learners`.
 
 Lives here: the table. Does not live here: how learners are fitted and scored (`research`). It reads the training matrices of the
 demo's last week, and fits every entry of the registry by the folds of the strategies that they were made for, with its defaults:

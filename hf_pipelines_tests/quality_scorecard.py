@@ -3,7 +3,7 @@
 Lives here: the score and its table. Does not live here: the rules (`research.quality`, `research.bars`), the faults
 (`injected_faults`), the real bars (`real_bars`).
 
-`make quality` writes `docs/quality.md`. Thresholds were set on half of the symbols (every other one by name) and seeds
+`make quality` writes `docs/operate/quality.md`. Thresholds were set on half of the symbols (every other one by name) and seeds
 below 100; the table of planted faults is of the other half and of other seeds.
 """
 
@@ -24,7 +24,7 @@ from hf_pipelines_tests import real_bars
 from hf_pipelines_tests.injected_faults import Planted, planted
 from hf_pipelines_tests.sample_bars import random_bars
 
-TABLE = Path(__file__).parents[1] / "docs" / "quality.md"
+TABLE = Path(__file__).parents[1] / "docs" / "operate" / "quality.md"
 
 # Twenty seeds a fault, shared by three sets of symbols.
 SEEDS = {"stocknet": range(100, 107), "pystock": range(107, 114), "lean": range(114, 120)}
@@ -219,7 +219,7 @@ def main() -> int:
     text = [
         "# What the rules on bars catch",
         "",
-        "Written by `make quality` (`hf_pipelines_tests/quality_scorecard.py`); the rules are in the README, section",
+        "Written by `make quality` (`hf_pipelines_tests/quality_scorecard.py`); the rules are on the page",
         '"What is checked on bars". Each fault of `hf_pipelines_tests/injected_faults.py` is planted 20 times into real bars',
         "without splits: 60 sessions of a random symbol before it, 40 after. Thresholds were set on every other symbol and",
         "on other seeds; this table is of the other half, which no threshold was set on.",

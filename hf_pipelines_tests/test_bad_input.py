@@ -97,7 +97,7 @@ CASES = [
     ),
     pytest.param(
         RANKING, "type: forward_return\n    horizon_bars: 10", "width: 1.0\n    type: first_touch\n    horizon_bars: 10",
-        ["`target.width` must be a field that the README lists, was none of them; a parameter of the `type` stands below `params`"],
+        ["`target.width` must be a field that the YAML reference lists, was none of them; a parameter of the `type` stands below `params`"],
         id="parameter beside its type",
     ),
     pytest.param(
@@ -361,8 +361,8 @@ def test_defs_with_a_fault_name_file_line_and_what_is_known(tmp_path, file, old,
         ("{weeks: 26, from: 2012-09-02}", "`holdout` must give `weeks` or `from` (a date), was both, 26 and 2012-09-02; give one of"),
         ("{}", "`holdout` must give `weeks` or `from` (a date), was neither; give one of them."),
         ("26", "`holdout` must be a mapping, was 26."),
-        ("{week: 26}", "`holdout.week` must be a field that the README lists, was none of them; is it misspelt?"),
-        ("{from_: 2012-09-02}", "`holdout.from_` must be a field that the README lists, was none of them; is it misspelt?"),
+        ("{week: 26}", "`holdout.week` must be a field that the YAML reference lists, was none of them; is it misspelt?"),
+        ("{from_: 2012-09-02}", "`holdout.from_` must be a field that the YAML reference lists, was none of them; is it misspelt?"),
     ],
 )  # fmt: skip
 def test_defs_with_a_holdout_that_cannot_be_name_its_line_and_what_would_be(tmp_path, holdout, told):
@@ -398,7 +398,7 @@ def test_defs_without_a_fault_load_from_a_copy(tmp_path):
 
 
 def test_every_splitter_takes_its_parameters_beside_its_type(tmp_path):
-    """As the README writes them; one that is of another splitter stays refused, and so does one given twice."""
+    """As the guides write them; one that is of another splitter stays refused, and so does one given twice."""
     beside = "type: walk_forward\n    unit: months\n    train: 24\n    test: 6\n    step: 3"
     assert _load(tmp_path / "loads", RANKING, "n_splits: 6", beside).exists()
     for name, kind in SPLITTERS.items():
@@ -612,7 +612,7 @@ def test_defs_with_a_step_or_a_feature_that_the_columns_do_not_hold_name_its_lin
     [
         pytest.param("calendar: XNYS", "calendar: NYSE_X", [(14, "`calendar` must be a name known to")], id="value"),
         pytest.param(
-            "name: us_tech", "nam: us_tech", [(3, "`name` must be given, was missing."), (4, "`nam` must be a field that the README lists, was none")],
+            "name: us_tech", "nam: us_tech", [(3, "`name` must be given, was missing."), (4, "`nam` must be a field that the YAML reference lists, was none")],
             id="field",
         ),
         pytest.param(
@@ -620,7 +620,7 @@ def test_defs_with_a_step_or_a_feature_that_the_columns_do_not_hold_name_its_lin
             [(4, "`name` must be that of the component's folder, us_tech, was 'us_tech_feed'; rename one.")], id="name of another",
         ),
         pytest.param(
-            'since: "2012-05-18"', 'sinc: "2012-05-18"', [(8, "`universe.1.sinc` must be a field that the README lists, was none")],
+            'since: "2012-05-18"', 'sinc: "2012-05-18"', [(8, "`universe.1.sinc` must be a field that the YAML reference lists, was none")],
             id="nested field",
         ),
         pytest.param(
@@ -630,7 +630,7 @@ def test_defs_with_a_step_or_a_feature_that_the_columns_do_not_hold_name_its_lin
         pytest.param("type: sample", "type: http", [(16, "`source.base_url` must be given, was missing.")], id="field of a source"),
         pytest.param(
             "type: sample", "type: http\n    baseurl: http://127.0.0.1:1",
-            [(16, "`source.base_url` must be given, was missing."), (18, "`source.baseurl` must be a field that the README lists")],
+            [(16, "`source.base_url` must be given, was missing."), (18, "`source.baseurl` must be a field that the YAML reference lists")],
             id="misspelt field of a source",
         ),
         pytest.param("attributes:", "attributes: [", [(5, "the file must be YAML, was not: did not find expected ',' or ']'.")], id="no YAML"),

@@ -447,7 +447,7 @@ def test_ui_over_faulty_yaml_says_which_line_keeps_the_pipeline_from_being_loade
         told = ui.printed.partition("Ctrl-C stops it.\n")[2].splitlines()
     assert told[0] == "The pipeline could not be loaded, and the web UI shows none of it:"
     assert (
-        f"  {path}:{at}: `benchmrk` must be a field that the README lists, was none of them; did you mean benchmark?"
+        f"  {path}:{at}: `benchmrk` must be a field that the YAML reference lists, was none of them; did you mean benchmark?"
         in told
     )
     assert told[3] == "Correct that, then press Reload under Deployment in the web UI."

@@ -127,7 +127,7 @@ def add_entry(kind: str, name: str, project: ProjectRoot, *, market: str | None 
     """
     if project.is_ours:
         raise ValueError(
-            "`project` must be one of your own, was the checkout of hf_pipelines, whose own entries are added by hand (README); make "
+            "`project` must be one of your own, was the checkout of hf_pipelines, whose own entries are added by hand (CONTRIBUTING.md); make "
             "one: hfp init NAME"
         )
     _check_name(name)

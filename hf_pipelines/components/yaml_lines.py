@@ -126,11 +126,11 @@ def _worded(place: FieldPath, errors: list[Any], *, is_beside_type: bool) -> str
         return f"`{name}` must be given, was missing."
     if kind == "extra_forbidden" and is_beside_type:
         return (
-            f"`{name}` must be a field that the README lists, was none of them; a parameter of the `type` stands below "
+            f"`{name}` must be a field that the YAML reference lists, was none of them; a parameter of the `type` stands below "
             "`params`, and names are easily misspelt."
         )
     if kind == "extra_forbidden":
-        return f"`{name}` must be a field that the README lists, was none of them; is it misspelt?"
+        return f"`{name}` must be a field that the YAML reference lists, was none of them; is it misspelt?"
     names = [name for each in errors if each["type"] == "literal_error" for name in _expected(each)]
     rules = [f"be one of {', '.join(dict.fromkeys(names))}"] if names else []
     rules += [RULES.get(_expected_kind(each), f"be right ({each['msg']})") for each in errors if not names]

@@ -41,8 +41,8 @@ def with_nearest(message: str) -> str:
     --------
     >>> with_nearest("`type` must be among lasso, ridge, was rigde.")
     '`type` must be among lasso, ridge, was rigde; did you mean ridge?'
-    >>> with_nearest("`params` of 'ridge' must be among ['alpha', 'fit_intercept'], was ['alfa']; see the README.")
-    "`params` of 'ridge' must be among ['alpha', 'fit_intercept'], was ['alfa']; did you mean alpha? see the README."
+    >>> with_nearest("`params` of 'ridge' must be among ['alpha', 'fit_intercept'], was ['alfa']; see the docs.")
+    "`params` of 'ridge' must be among ['alpha', 'fit_intercept'], was ['alfa']; did you mean alpha? see the docs."
     >>> with_nearest("`type` must be among lasso, ridge, was trees.")
     '`type` must be among lasso, ridge, was trees.'
     """

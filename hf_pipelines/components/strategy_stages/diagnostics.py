@@ -28,7 +28,7 @@ from hf_pipelines.research.overfitting.signs import (
 
 NOT_ASKED = (
     "Not asked for: the gap between training and test score, learning curve and validation curve cost more fits, see "
-    "`diagnostics` in the README."
+    "`diagnostics` of a strategy in the docs."
 )
 
 # Lines in the log over all fits.

@@ -1,0 +1,33 @@
+"""How Sphinx builds the site: `make docs`. Pages are MyST Markdown; what the code says comes from its docstrings."""
+
+from importlib.metadata import version as version_of
+
+project = "hf_pipelines"
+author = "the authors of hf_pipelines"
+project_copyright = "the authors of hf_pipelines, Apache-2.0"
+version = release = version_of("hf_pipelines")
+
+extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.autosummary", "numpydoc"]
+exclude_patterns = ["_build"]
+
+# A link that leads nowhere is a warning, and a warning fails the build.
+nitpicky = False
+myst_enable_extensions = ["colon_fence", "deflist", "linkify"]
+myst_linkify_fuzzy_links = False
+myst_heading_anchors = 3
+
+numpydoc_show_class_members = False
+autodoc_typehints = "none"
+
+html_theme = "furo"
+html_title = "hf_pipelines"
+html_static_path = ["_static"]
+html_css_files = ["site.css"]
+html_theme_options = {"navigation_with_keys": True, "top_of_page_buttons": []}
+# No copy of the sources beside the pages: the repository has them.
+html_copy_source = False
+html_show_sourcelink = False
+pygments_style = "friendly"
+pygments_dark_style = "github-dark"
+# Contracts and reference take whatever pages lie in their folders.
+suppress_warnings = ["toc.empty_glob"]
