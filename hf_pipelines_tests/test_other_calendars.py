@@ -9,7 +9,7 @@ import pytest
 
 from hf_pipelines.components.automation.arrivals import Arrivals
 from hf_pipelines.components.automation.run_intents import RunHistory
-from hf_pipelines.components.run_tags import WANTED_TAG
+from hf_pipelines.components.run_tags import WANTED_TAG, expanded
 from hf_pipelines.partitions import MarketPartitions, week_key
 from hf_pipelines.research.bar_grid import BarGrid
 from hf_pipelines.research.bars import SOURCE_SCHEMA
@@ -176,7 +176,7 @@ def test_features_of_announced_days_pass_the_replay_and_know_of_them_from_then_o
 
     def asked() -> set[str]:
         tick = Arrivals(market_of(project.market), project.store, RunHistory(project.instance, now), now).tick(None)
-        return {week for each in tick.requests for week in (each.tags.get(WANTED_TAG) or each.partition_key).split(",")}
+        return {week for each in tick.requests for week in expanded(each.tags.get(WANTED_TAG) or each.partition_key)}
 
     assert asked() == {week for week in weeks if week >= "2013-02-24"}
     project.make("small/bars", "2013-02-24", weeks[-1], now="2013-04-01T00:00:00+00:00")

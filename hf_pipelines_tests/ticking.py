@@ -10,8 +10,10 @@ import polars as pl
 import yaml
 
 from hf_pipelines.components.automation.arrivals import Arrivals
-from hf_pipelines.components.automation.run_intents import RunHistory, Tick
+from hf_pipelines.components.automation.run_intents import RunHistory
 from hf_pipelines.components.automation.strategy_sensor import StrategySensor
+from hf_pipelines.components.automation.ticks import Tick
+from hf_pipelines.components.run_tags import expanded
 from hf_pipelines.components.strategy import Strategy
 from hf_pipelines.components.strategy_stages import StrategyPlan
 from hf_pipelines_tests.pipeline import Project, market_of
@@ -73,7 +75,7 @@ def asked(tick: Tick) -> list[tuple[list[str], str]]:
     return [
         (
             ["/".join(key.path) for key in request.asset_selection],
-            request.partition_key or request.tags["hf/partitions"],
+            request.partition_key or ",".join(expanded(request.tags["hf/partitions"])),
         )
         for request in tick.requests
     ]

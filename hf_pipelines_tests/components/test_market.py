@@ -29,7 +29,7 @@ from hf_pipelines.components.market_stages.bars import bars_stage
 from hf_pipelines.components.market_stages.bars_content import bars_content
 from hf_pipelines.components.market_stages.bars_files import BarsFiles, check_file
 from hf_pipelines.components.market_stages.settled_bars import settle
-from hf_pipelines.components.run_tags import WANTED_TAG
+from hf_pipelines.components.run_tags import WANTED_TAG, expanded
 from hf_pipelines.components.stage_asset import build_asset, build_currency_check
 from hf_pipelines.components.stage_run import StageRun
 from hf_pipelines.partitions import week_key
@@ -467,7 +467,7 @@ def test_bars_that_arrive_for_the_first_time_are_asked_for_with_the_later_weeks_
     assert small.tick() == []
     small.arrive(session_bars(WEEKS[:1]))
     (request,) = small.tick()
-    assert request.tags[WANTED_TAG] == ",".join(WEEKS)
+    assert expanded(request.tags[WANTED_TAG]) == tuple(WEEKS)
     assert small.run(WEEKS[0], WEEKS[-1]).success
     assert small.tick() == []
 
@@ -1073,7 +1073,7 @@ def test_a_level_in_dispute_is_told_each_week_until_the_rows_are_named_and_the_s
 
     def asked(market: MarketPlan, cursor: str | None) -> tuple[set[str], str]:
         tick = Arrivals(market, small.store, RunHistory(small.instance, now), now).tick(cursor)
-        return {week for each in tick.requests for week in each.tags[WANTED_TAG].split(",")}, tick.cursor
+        return {week for each in tick.requests for week in expanded(each.tags[WANTED_TAG])}, tick.cursor
 
     wanted, cursor = asked(small.market, None)
     assert wanted == set()

@@ -23,10 +23,9 @@ from hf_pipelines.components.automation.run_intents import (
     RequestState,
     RunHistory,
     RunIntent,
-    Tick,
     digest,
-    read_cursor,
 )
+from hf_pipelines.components.automation.ticks import Tick, read_cursor, recall
 from hf_pipelines.components.automation.watched_folders import BarsFolder, ReferenceFolder, ScanState, WatchedFolder
 from hf_pipelines.components.market_stages.feature_inputs import (
     calendar_manifests,
@@ -84,7 +83,7 @@ def arrivals_sensor(market: MarketPlan, job: UnresolvedAssetJobDefinition) -> dg
         resources = context.resources
         now, store = resources.clock.now(), resources.storage.store()
         s3 = resources.s3.get_client() if is_bucket else None
-        found = Arrivals(market, store, RunHistory(context.instance, now), now, s3).tick(context.cursor)
+        found = Arrivals(market, store, RunHistory(context.instance, now), now, s3).tick(recall(context))
         return found.result(context, idle="nothing new has arrived")
 
     return sensor

@@ -1,7 +1,8 @@
 """Run intents: the runs that automation wants, and whether each must be requested.
 
-Lives here: `RunIntent`, the `Tick` that requests it, and `RunHistory`, which knows from Dagster's runs whether an intent is
-due, under way or settled. Does not live here: which intents there are (`arrivals`, `strategy_sensor`).
+Lives here: `RunIntent` and `RunHistory`, which knows from Dagster's runs whether an intent is
+due, under way or settled. Does not live here: which intents there are
+(`arrivals`, `strategy_sensor`), and the tick that requests them (`ticks`).
 
 Dagster concept: run requests. Every run carries the key of its intent as a tag, so that a restarted daemon, a tick that
 died before its cursor was saved, or a second sensor finds it again.
@@ -9,7 +10,7 @@ died before its cursor was saved, or a second sensor finds it again.
 
 import hashlib
 import json
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import Enum
@@ -19,7 +20,7 @@ from typing import Any
 import dagster as dg
 from dagster import RunRecord
 
-from hf_pipelines.components.run_tags import WANTED_TAG, named_partitions
+from hf_pipelines.components.run_tags import WANTED_TAG, condensed, named_partitions
 from hf_pipelines.resources.dagster_internals import FINISHED_STATUSES, WILL_RETRY_TAG
 from hf_pipelines.resources.outages import OUTAGES
 
@@ -98,27 +99,8 @@ class RunIntent:
         return dg.RunRequest(
             run_key=f"{self.key}:{attempt}",
             job_name=self.job,
-            tags={**tags, **span, WANTED_TAG: ",".join(self.partitions)},
+            tags={**tags, **span, WANTED_TAG: condensed(self.partitions)},
             asset_selection=selection,
-        )
-
-
-@dataclass(frozen=True)
-class Tick:
-    """Result of a tick: run requests, the new cursor, and notes for the log."""
-
-    requests: list[dg.RunRequest]
-    cursor: str
-    notes: tuple[str, ...] = ()
-
-    def result(self, context: dg.SensorEvaluationContext, *, idle: str) -> dg.SensorResult:
-        """As Dagster's result; `idle` is the skip reason where there are neither requests nor notes."""
-        for line in self.notes:
-            context.log.info(line)
-        return dg.SensorResult(
-            run_requests=self.requests,
-            skip_reason=None if self.requests else dg.SkipReason("; ".join(self.notes) or idle),
-            cursor=self.cursor,
         )
 
 
@@ -245,12 +227,3 @@ def _class_names(error: Any) -> list[str]:
         names.append(error.cls_name or "")
         error = error.cause
     return names
-
-
-def read_cursor(text: str | None) -> Mapping[str, Any]:
-    """A sensor's cursor; one that cannot be read starts empty, since the store decides."""
-    try:
-        found = json.loads(text or "{}")
-    except ValueError:
-        return {}
-    return found if isinstance(found, dict) else {}

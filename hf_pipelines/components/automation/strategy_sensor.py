@@ -25,10 +25,9 @@ from hf_pipelines.components.automation.run_intents import (
     RequestState,
     RunHistory,
     RunIntent,
-    Tick,
     digest,
-    read_cursor,
 )
+from hf_pipelines.components.automation.ticks import Tick, read_cursor, recall
 from hf_pipelines.components.market_stages.feature_inputs import bars_read
 from hf_pipelines.components.strategy_stages import RETRAINED, StrategyPlan
 from hf_pipelines.partitions import parse_key, shift_week
@@ -78,7 +77,7 @@ def following_sensor(
     )
     def sensor(context: dg.SensorEvaluationContext, storage: Storage, clock: Clock) -> dg.SensorResult:
         now = clock.now()
-        found = StrategySensor(plan, storage.store(), RunHistory(context.instance, now), now).tick(context.cursor)
+        found = StrategySensor(plan, storage.store(), RunHistory(context.instance, now), now).tick(recall(context))
         return found.result(context, idle="nothing new to follow")
 
     return sensor

@@ -5,7 +5,8 @@ from datetime import UTC, datetime, timedelta
 import dagster as dg
 import pytest
 
-from hf_pipelines.components.automation.run_intents import BACKOFF, RequestState, RunHistory, RunIntent, read_cursor
+from hf_pipelines.components.automation.run_intents import BACKOFF, RequestState, RunHistory, RunIntent
+from hf_pipelines.components.automation.ticks import read_cursor
 from hf_pipelines.resources.storage_errors import StorageUnavailableError
 
 WEEKS = ("2020-01-05", "2020-01-12", "2020-02-02")

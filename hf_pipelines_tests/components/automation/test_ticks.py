@@ -5,22 +5,25 @@ import json
 import time
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
+from typing import Any
 
 import dagster as dg
 import polars as pl
 import pytest
 
 from hf_pipelines.components.automation import watched_folders
-from hf_pipelines.components.automation.arrivals import PATIENCE_TICKS
+from hf_pipelines.components.automation.arrivals import PATIENCE_TICKS, arrivals_sensor, market_job
 from hf_pipelines.components.automation.strategy_sensor import newest_week
+from hf_pipelines.resources.clock import Clock
 from hf_pipelines.resources.footer import Stamp
 from hf_pipelines.resources.market_data.files import FilesSource
 from hf_pipelines.resources.object_store import ObjectStore
+from hf_pipelines.resources.parquet_io_manager import Storage
 from hf_pipelines.resources.partition_codec import Content
 from hf_pipelines.resources.partition_store import PartitionStore
 from hf_pipelines_tests.pipeline import market_of
 from hf_pipelines_tests.servers import s3_server
-from hf_pipelines_tests.ticking import Ticking, asked
+from hf_pipelines_tests.ticking import LATER, Ticking, asked
 
 BARS, FEATURES = "small/bars", "small/features/quick"
 
@@ -253,6 +256,44 @@ def test_strategy_waits_for_features_that_are_out_of_date_and_says_for_which(tic
     assert asked(tick) == []
     assert tick.notes == (f"no model of week {weeks[-1]} yet: {FEATURES} has no {weeks[-3]}",)
     assert json.loads(tick.cursor)["weeks"] == {}
+
+
+def tick_in_dagster(ticking: Ticking, cursor: str | None) -> Any:
+    """The sensor of arrivals as the daemon evaluates it, from this cursor."""
+    project = ticking.project
+    sensor = arrivals_sensor(ticking.market, market_job(ticking.market, [BARS, FEATURES]))
+    resources = {"clock": Clock(fixed=LATER.isoformat()), "storage": Storage(uri=project.store.objects.uri)}
+    context = dg.build_sensor_context(
+        instance=project.instance, cursor=cursor, sensor_name=sensor.name, resources=resources
+    )
+    return sensor.evaluate_tick(context)
+
+
+def test_cursor_is_short_and_a_lost_or_older_memory_asks_for_nothing_twice(ticking):
+    instance = ticking.project.instance
+    first = tick_in_dagster(ticking, None)
+    assert first.run_requests == [] and len(first.cursor) < 100
+    assert len(ticking.cursors["arrivals"]) > 1000
+    again = tick_in_dagster(ticking, first.cursor)
+    assert again.cursor == first.cursor
+    # As an earlier release wrote it, with all it remembers.
+    assert json.loads(tick_in_dagster(ticking, ticking.cursors["arrivals"]).cursor).keys() == {"memory", "digest"}
+
+    day = ticking.market.partitions.sessions_of_week(ticking.project.weeks[8])[0]
+    ticking.write(day, bars_of(ticking, day).with_columns(volume=pl.col("volume") + 1.0))
+    asking = tick_in_dagster(ticking, first.cursor)
+    assert len(asking.run_requests) == 1 and asking.cursor != first.cursor
+    # A daemon that died after the tick had remembered, and before its cursor was saved, asks for the same run.
+    died = tick_in_dagster(ticking, first.cursor)
+    assert [each.run_key for each in died.run_requests] == [each.run_key for each in asking.run_requests]
+    # Memory that is gone, or another one in its place.
+    for text in ("", "{}"):
+        place = json.loads(first.cursor)["memory"]
+        key = f"hf_pipelines/None/{ticking.market.name}_arrivals/memory/{place}"
+        assert instance.daemon_cursor_storage.get_cursor_values({key})
+        instance.daemon_cursor_storage.set_cursor_values({key: text})
+        lost = tick_in_dagster(ticking, first.cursor)
+        assert [each.run_key for each in lost.run_requests] == [each.run_key for each in asking.run_requests]
 
 
 def now() -> datetime:
