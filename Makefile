@@ -40,7 +40,7 @@ else
 endif
 
 every-test: $(DEV_STAMP)
-	@$(MAKE) --no-print-directory --jobs 2 lint kernels
+	@$(MAKE) --no-print-directory --jobs 2 lint docs kernels
 	$(PYTEST) -m "not long"
 
 # What answers within two minutes: units and contracts; no server, no browser, no run of the pipeline.

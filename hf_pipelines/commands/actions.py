@@ -76,7 +76,10 @@ def retrain(options: argparse.Namespace) -> None:
         raise ValueError(f"`to` must not be before `week` {options.week}, was {options.last}.")
     if options.with_inputs:
         from hf_pipelines.commands.making import Maker
+        from hf_pipelines.components.strategy_stages.training_matrix import require_window
 
+        # Before minutes are spent on inputs of a matrix that cannot be made.
+        require_window(plan, keys[0])
         wanted = {asset: (plan, keys[0], keys[-1]) for asset in assets}
         Maker(pipeline).make_inputs(plan.market, wanted)
     seconds = pipeline.materialise(assets, keys[0], keys[-1], tags=tags)

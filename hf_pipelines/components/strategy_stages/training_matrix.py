@@ -42,6 +42,23 @@ UNKNOWN_SHOWN = 20
 N_LABEL_ENDS = 2
 
 
+def require_window(plan: StrategyPlan, key: str) -> None:
+    """Refuse a week before which the market has not as many weeks as a model is trained on.
+
+    Raises
+    ------
+    ValueError
+        With the first week that has them.
+    """
+    partitions = plan.market.partitions
+    if len(partitions.weeks_around(key, first=-plan.training.weeks, last=-1)) < plan.training.weeks:
+        raise ValueError(
+            f"`training.weeks` must lie inside the data of {plan.market.name}, which begin in week "
+            f"{partitions.first_week}, was {plan.training.weeks} weeks before {key}; "
+            f"the first week with a whole window is {_first_whole_week(plan)}."
+        )
+
+
 def training_matrix(plan: StrategyPlan) -> Stage:
     """`<strategy>/training_matrix`: X, y, label interval and weight of the trailing weeks."""
     partitions = plan.market.partitions
@@ -51,12 +68,7 @@ def training_matrix(plan: StrategyPlan) -> Stage:
     features = plan.feature_inputs(-plan.training.weeks, -1)
 
     def compute(run: StageRun, inputs: Mapping[str, Loaded], key: str) -> tuple[Content, Mapping[str, Any]]:
-        if len(partitions.weeks_around(key, first=-plan.training.weeks, last=-1)) < plan.training.weeks:
-            raise ValueError(
-                f"`training.weeks` must lie inside the data of {plan.market.name}, which begin in week "
-                f"{partitions.first_week}, was {plan.training.weeks} weeks before {key}; "
-                f"the first week with a whole window is {_first_whole_week(plan)}."
-            )
+        require_window(plan, key)
         weeks = {each.name: plan.selection_window(each, key) for each in (bars, *features)}
         n_held_out = len(window(partitions, features[0], key)) - len(weeks[features[0].name])
         if plan.holdout is not None and not weeks[features[0].name]:
