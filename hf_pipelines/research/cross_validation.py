@@ -6,18 +6,25 @@ rows make a fold (`splitters`), what an estimator is (`learners`), what a metric
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import TypeVar
+from typing import Any
 
 import numpy as np
 import polars as pl
 
-from hf_pipelines.research.bars import KEY_COLUMNS
 from hf_pipelines.research.batched_matrix import BatchedMatrix, features_of, labels_of
 from hf_pipelines.research.blas import one_blas_thread
 from hf_pipelines.research.fan_out import side_by_side
+from hf_pipelines.research.fold_calibration import (
+    FoldCalibration,
+    JudgedRows,
+    calibrate_final,
+    inner_walk_forward,
+    is_trained_on_later,
+)
+from hf_pipelines.research.fold_fits import Fold, check_labels, fit_rows, predict_fold, training_rows
 from hf_pipelines.research.learners import (
     LEARNERS,
     LearnerChoice,
@@ -25,21 +32,13 @@ from hf_pipelines.research.learners import (
     Progress,
     Setup,
     Task,
-    TrainingRows,
-    build_pipeline,
-    feature_array,
-    keyed,
-    predict_frame,
     report_fit,
 )
 from hf_pipelines.research.learners.fit_faults import placed
 from hf_pipelines.research.learners.kept_bins import KeptBins
-from hf_pipelines.research.learners.learner import NO_PROGRESS, BatchedRows
-from hf_pipelines.research.learners.prediction import with_history
-from hf_pipelines.research.matrix import feature_names
+from hf_pipelines.research.learners.learner import NO_PROGRESS
 from hf_pipelines.research.metrics import class_codes
 from hf_pipelines.research.prediction_metrics import prediction_metrics
-from hf_pipelines.research.prediction_replay import check_replay, reads_keys
 from hf_pipelines.research.predictions import latest_predictions, split_by_path
 from hf_pipelines.research.splitters.intervals import (
     label_intervals,
@@ -47,10 +46,8 @@ from hf_pipelines.research.splitters.intervals import (
 )
 from hf_pipelines.research.splitters.splitter import Splitter, has_paths
 from hf_pipelines.research.targets import HORIZON, Target
-from hf_pipelines.research.validation_rows import VALIDATION_SHARE, cut_validation
+from hf_pipelines.research.validation_rows import VALIDATION_SHARE
 from hf_pipelines.research.weights import WEIGHED_COLUMNS, Weightings, sample_weights
-
-_AnyRows = TypeVar("_AnyRows", TrainingRows, BatchedRows)
 
 # What helps where the memory of one fold would suffice.
 FEWER_AT_A_TIME = "Or fit one fold at a time: HF_FOLDS_AT_A_TIME=1."
@@ -78,6 +75,7 @@ class CrossValidation:
         of the classes: what the model has to beat). Regression: those of `regression_metrics`, and `quantile_loss_<level>` of a learner that predicts quantiles. Both:
         `information_coefficient`, of ranks, the mean over sessions; its `_ratio` and `_t`, see `coefficient_summary`;
         `linear_information_coefficient`, of the values.
+        (of a calibration on folds `n_calibration`, rows that it was fitted on, 0 where it was not, stands before the metrics).
     reports : dict of str to dict
         What learners and preprocessing tell of their fits, by fold (`fold 0`); without those that tell nothing.
     """
@@ -87,18 +85,6 @@ class CrossValidation:
     fold_metrics: pl.DataFrame
     metrics: dict[str, float]
     reports: dict[str, dict[str, object]] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class _Fold:
-    number: int
-    train: np.ndarray
-    test: np.ndarray
-    path: np.ndarray | None = None
-
-    @property
-    def place(self) -> str:
-        return f"fold {self.number}"
 
 
 def cross_validate(
@@ -161,12 +147,12 @@ def cross_validate(
     task = _check_task(learner, target, rows_of_all)
     folds = _folds(splitter, rows_of_all)
     y = rows_of_all["y"].to_numpy()
-    _check_labels({fold.place: y[fold.train] for fold in folds}, target)
-    rows = _training_rows(matrix, times)
+    check_labels({fold.place: y[fold.train] for fold in folds}, target)
+    rows = training_rows(matrix, times)
     labels = rows_of_all.select(name for name in WEIGHED_COLUMNS if name in rows_of_all.columns)
     n_at_a_time, n_threads = (1, n_jobs) if learner.is_divided else (n_jobs, 1)
 
-    def run(fold: _Fold) -> tuple[pl.DataFrame, dict[str, object]]:
+    def run(fold: Fold) -> tuple[pl.DataFrame, dict[str, Any], JudgedRows | None]:
         weight = sample_weights(labels[fold.train], weightings=weightings, target=target)
         progress_of_fold = progress(fold.place) if progress else NO_PROGRESS
         setup = Setup(
@@ -179,13 +165,42 @@ def cross_validate(
         )
         with placed(fold.place, f"learner {learner.name}", when_out_of_memory=FEWER_AT_A_TIME if n_jobs > 1 else ""):
             of_fold = replace(rows.take(fold.train), weight=weight)
-            pipeline = _fit(learner, of_fold, setup, place=fold.place, target=target, validation_share=validation_share)
+            pipeline = fit_rows(
+                learner, of_fold, setup, place=fold.place, target=target, validation_share=validation_share
+            )
             report = report_fit(pipeline, features_of(matrix))
-            return _predict_fold(pipeline, matrix, fold=fold, target=target, missing=missing, times=times), report
+            inner = None
+            if learner.calibrates_on_folds and is_trained_on_later(rows_of_all, fold):
+                inner = inner_walk_forward(
+                    matrix,  # type: ignore[arg-type]  # A matrix that is read in batches takes no calibration.
+                    fold.train,
+                    learner=learner,
+                    setup=setup,
+                    target=target,
+                    weight=weight,
+                    validation_share=validation_share,
+                    times=times,
+                )
+            return (
+                predict_fold(pipeline, matrix, fold=fold, target=target, missing=missing, times=times),
+                report,
+                inner,
+            )
 
     with one_blas_thread():
         done = list(side_by_side([partial(run, fold) for fold in folds], n_jobs=n_at_a_time))
-    results = [predicted for predicted, _ in done]
+    results, reports = [predicted for predicted, _, _ in done], [report for _, report, _ in done]
+    calibrated: list[dict[str, int]] = [{}] * len(folds)
+    if learner.calibrates_on_folds:
+        calibration = FoldCalibration(
+            learner, rows_of_all, target, weightings, Setup(task, seed=seed, classes=tuple(target.classes))
+        )
+        results, told = calibration.apply(folds, results, [inner for _, _, inner in done])
+        reports = [
+            report | {"calibration": {**report.get("calibration", {}), "calibration": each}}
+            for report, each in zip(reports, told, strict=True)
+        ]
+        calibrated = [{"n_calibration": each["rows"] if each["is_calibrated"] else 0} for each in told]
     unpredicted = _count_unpredicted(folds, results, learner=learner)
     predictions = pl.concat(results)
     shares = np.array([_class_shares(y[fold.train], target) for fold in folds])
@@ -197,14 +212,15 @@ def cross_validate(
                 {
                     **_describe(rows_of_all, fold),
                     **counted,
+                    **calibrations,
                     **prediction_metrics(of_fold, target=target, class_shares=shares),
                 }
-                for fold, of_fold, counted in zip(folds, results, unpredicted, strict=True)
+                for fold, of_fold, counted, calibrations in zip(folds, results, unpredicted, calibrated, strict=True)
             ],
             schema_overrides={"fold": pl.Int32},
         ),
         metrics=_pooled(latest_predictions(predictions), target=target, class_shares=shares),
-        reports={fold.place: report for fold, (_, report) in zip(folds, done, strict=True) if report},
+        reports={fold.place: report for fold, report in zip(folds, reports, strict=True) if report},
     )
 
 
@@ -218,6 +234,7 @@ def fit_final(
     validation_share: float = VALIDATION_SHARE,
     progress: Progress = NO_PROGRESS,
     times: pl.Series | None = None,
+    out_of_fold: pl.DataFrame | None = None,
 ) -> Pipeline:
     """Fit a learner on the whole training matrix with the matrix's own weights.
 
@@ -232,6 +249,9 @@ def fit_final(
         Threads of the fit; the result does not depend on it.
     progress : Progress
         Where a long fit keeps its state.
+    out_of_fold : DataFrame, optional
+        As `CrossValidation.predictions` of the matrix: what a calibration on folds is fitted on. Where its folds were trained on later
+        data, an inner walk-forward over the matrix stands for it.
 
     Returns
     -------
@@ -244,11 +264,23 @@ def fit_final(
         As `cross_validate`.
     """
     task = _check_task(learner, target, labels_of(matrix))
-    rows = _training_rows(matrix, times)
-    _check_labels({"the matrix": rows.y}, target)
+    rows = training_rows(matrix, times)
+    check_labels({"the matrix": rows.y}, target)
     setup = Setup(task, seed=seed, n_threads=n_threads, progress=progress, classes=tuple(target.classes))
     with placed("the matrix", f"learner {learner.name}"):
-        return _fit(learner, rows, setup, place="the matrix", target=target, validation_share=validation_share)
+        pipeline = fit_rows(learner, rows, setup, place="the matrix", target=target, validation_share=validation_share)
+        if learner.calibrates_on_folds:
+            calibrate_final(
+                pipeline,
+                matrix,  # type: ignore[arg-type]  # A matrix that is read in batches takes no calibration.
+                out_of_fold,
+                learner=learner,
+                setup=setup,
+                target=target,
+                validation_share=validation_share,
+                times=times,
+            )
+        return pipeline
 
 
 def feature_importances(pipeline: Pipeline, names: Sequence[str]) -> dict[str, float]:
@@ -266,47 +298,8 @@ def feature_importances(pipeline: Pipeline, names: Sequence[str]) -> dict[str, f
     return dict(sorted(pipeline.importances(names).items(), key=lambda item: (-item[1], item[0])))
 
 
-def _training_rows(matrix: pl.DataFrame | BatchedMatrix, times: pl.Series | None) -> TrainingRows | BatchedRows:
-    if isinstance(matrix, BatchedMatrix):
-        return matrix.training_rows()
-    names = feature_names(matrix)
-    return TrainingRows(
-        keyed(matrix, "label_start", "label_end", times=times),
-        feature_array(matrix, names),
-        tuple(names),
-        y=matrix["y"].to_numpy(),
-        weight=matrix["weight"].to_numpy(),
-    )
-
-
-def _fit(
-    learner: LearnerChoice,
-    rows: TrainingRows | BatchedRows,
-    setup: Setup,
-    *,
-    place: str,
-    target: Target,
-    validation_share: float,
-) -> Pipeline:
-    """Fit a pipeline on training rows, of which it gets the latest apart if it needs validation rows."""
-    pipeline = build_pipeline(learner, setup)
-    fit = held = None
-    if learner.needs_validation:
-        fit, held = cut_validation(rows.keys, share=validation_share)
-        _check_labels({f"{place} without its validation rows": rows.y[fit]}, target)
-    with one_blas_thread():
-        if isinstance(rows, BatchedRows):
-            return pipeline.fit_batches(_taken(rows, fit), None if held is None else rows.take(held))
-        validation = None if held is None else rows.take_with_history(held, bars=learner.history_bars)
-        return pipeline.fit(_taken(rows, fit), validation)
-
-
-def _taken(rows: _AnyRows, which: np.ndarray | None) -> _AnyRows:
-    return rows if which is None else rows.take(which)
-
-
-def _folds(splitter: Splitter, matrix: pl.DataFrame) -> list[_Fold]:
-    folds = [_Fold(number, train, test) for number, (train, test) in enumerate(splitter.split(matrix))]
+def _folds(splitter: Splitter, matrix: pl.DataFrame) -> list[Fold]:
+    folds = [Fold(number, train, test) for number, (train, test) in enumerate(splitter.split(matrix))]
     if has_paths(splitter):
         paths = list(splitter.paths(matrix))
         if [len(each) for each in paths] != [len(fold.test) for fold in folds]:
@@ -323,7 +316,7 @@ def _folds(splitter: Splitter, matrix: pl.DataFrame) -> list[_Fold]:
     return folds
 
 
-def _training_intervals(matrix: pl.DataFrame, folds: Sequence[_Fold]) -> pl.DataFrame:
+def _training_intervals(matrix: pl.DataFrame, folds: Sequence[Fold]) -> pl.DataFrame:
     rows = label_intervals(matrix)
     found = [training_intervals(rows, fold.train, fold.test) for fold in folds]
     return pl.DataFrame(
@@ -335,40 +328,8 @@ def _training_intervals(matrix: pl.DataFrame, folds: Sequence[_Fold]) -> pl.Data
     ).with_columns(pl.col("start", "end").cast(matrix.schema["ts"]))
 
 
-def _predict_fold(
-    pipeline: Pipeline,
-    matrix: pl.DataFrame | BatchedMatrix,
-    *,
-    fold: _Fold,
-    target: Target,
-    missing: str,
-    times: pl.Series | None,
-) -> pl.DataFrame:
-    labels = labels_of(matrix)
-    rows = labels[fold.test]
-    names = features_of(matrix)
-    ask = partial(predict_frame, pipeline, features=names, classes=target.classes, missing=missing, times=times)
-    if isinstance(matrix, BatchedMatrix):
-        predicted = pl.concat(ask(each) for each in matrix.frames(fold.test))
-    else:
-        shown, wanted = with_history(matrix, fold.test, bars=pipeline.choice.history_bars, times=times)
-        predicted = ask(shown, wanted=wanted)
-        if reads_keys(pipeline.choice):
-            check_replay(ask, shown, wanted, predicted, name=pipeline.choice.name)
-    trained_until = labels["label_end"][fold.train].max()
-    parts = {HORIZON: rows[HORIZON]} if HORIZON in rows.columns else {}
-    parts |= {} if fold.path is None else {"path": pl.Series(fold.path, dtype=pl.Int32)}
-    return predicted.with_columns(y=rows["y"], target=rows["target"], **parts).select(
-        *KEY_COLUMNS,
-        pl.lit(fold.number, dtype=pl.Int32).alias("fold"),
-        *parts,
-        pl.lit(trained_until, dtype=labels.schema["label_end"]).alias("trained_until"),
-        pl.exclude(*KEY_COLUMNS, *parts),
-    )
-
-
 def _count_unpredicted(
-    folds: Sequence[_Fold], results: Sequence[pl.DataFrame], *, learner: LearnerChoice
+    folds: Sequence[Fold], results: Sequence[pl.DataFrame], *, learner: LearnerChoice
 ) -> list[dict[str, int]]:
     """Test rows of each fold without a prediction; nothing where each has one."""
     counts = [each.height - int(each["prediction"].is_finite().sum()) for each in results]
@@ -380,7 +341,7 @@ def _count_unpredicted(
     return [{"n_unpredicted": n} if any(counts) else {} for n in counts]
 
 
-def _describe(matrix: pl.DataFrame, fold: _Fold) -> dict[str, object]:
+def _describe(matrix: pl.DataFrame, fold: Fold) -> dict[str, object]:
     train_ts, test_ts = matrix["ts"][fold.train], matrix["ts"][fold.test]
     return {
         "fold": fold.number,
@@ -420,24 +381,3 @@ def _check_task(learner: LearnerChoice, target: Target, matrix: pl.DataFrame) ->
             "with the output horizons and the same `horizons`."
         )
     return task
-
-
-def _check_labels(y_by_place: Mapping[str, np.ndarray], target: Target) -> None:
-    if not target.is_classification:
-        constant = [f"{y[0]:g} in all of {place}" for place, y in y_by_place.items() if len(y) and (y == y[0]).all()]
-        if constant:
-            raise ValueError(
-                f"`target` must give training rows more than one value, was {target.name!r} with {'; '.join(constant[:5])}; look at "
-                "the bars, which may not move, or take another target."
-            )
-        return
-    lacking = [
-        f"{place} lacks {[name for code, name in enumerate(target.classes) if code not in y]}"
-        for place, y in y_by_place.items()
-        if set(range(len(target.classes))) - set(y.tolist())
-    ]
-    if lacking:
-        raise ValueError(
-            f"`target` must give training rows of every class, was {target.name!r} where {'; '.join(lacking[:5])}; bring its "
-            "thresholds closer to the returns or widen the window."
-        )

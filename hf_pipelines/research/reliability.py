@@ -1,7 +1,7 @@
 """Reliability: whether a confidence of 0.8 is right four times in five.
 
-Lives here: how often predicted classes occur by how sure the prediction was, and how far both are apart. Not here: bringing them
-together (`learners.calibration`), the picture (`score_plots`).
+Lives here: how often predicted classes occur by how sure the prediction was, how far both are apart, and what a calibration on folds
+changed of it. Not here: bringing them together (`learners.calibration`, `fold_calibration`), the picture (`score_plots`).
 
 References
 ----------
@@ -19,7 +19,8 @@ import polars as pl
 from numpy.typing import NDArray
 
 from hf_pipelines.research.blas import one_blas_thread
-from hf_pipelines.research.metrics import class_codes
+from hf_pipelines.research.fold_calibration import UNCALIBRATED
+from hf_pipelines.research.metrics import class_codes, classification_metrics
 from hf_pipelines.research.metrics.bootstrap import interval
 from hf_pipelines.research.predictions import latest_predictions
 from hf_pipelines.research.score_rows import draw_for_labels
@@ -158,6 +159,61 @@ def tabulate_reliability(predictions: pl.DataFrame, *, target: Target, label_ses
         known["session"].to_physical().cast(pl.Int64).to_numpy(),
         label_sessions=label_sessions,
     )
+
+
+def calibrated_folds(fold_metrics: pl.DataFrame) -> list[int] | None:
+    """Folds whose probabilities a calibration on folds changed; None without such a calibration."""
+    if "n_calibration" not in fold_metrics.columns:
+        return None
+    return fold_metrics.filter(pl.col("n_calibration") > 0)["fold"].to_list()
+
+
+def calibration_by_fold(
+    predictions: pl.DataFrame, fold_metrics: pl.DataFrame, *, target: Target, label_sessions: int
+) -> pl.DataFrame:
+    """What a calibration on folds changed, on the test rows of each fold, which it was not fitted on.
+
+    Parameters
+    ----------
+    predictions, fold_metrics : DataFrame
+        Of a `CrossValidation`.
+    target : Target
+    label_sessions : int
+        Sessions that a label spans.
+
+    Returns
+    -------
+    DataFrame
+        A row a fold: `fold`, `n_test` (rows with a prediction), `n_calibration` (rows that its calibration was fitted on, 0: left as
+        it is), `brier`, `log_loss` and `calibration_error` before (`uncalibrated_...`) and after, `error_deviation` and `by_chance`
+        (see `Reliability`) of the calibration error after. Null where undefined.
+    """
+    names = [f"probability_{each}" for each in target.classes]
+    raw = [pl.coalesce(UNCALIBRATED + each, f"probability_{each}").alias(f"probability_{each}") for each in target.classes]  # fmt: skip
+    rows = []
+    for fold, n_calibration in fold_metrics.select("fold", "n_calibration").rows():
+        known = predictions.filter(pl.col("fold") == fold, pl.col("prediction").is_finite())
+        y, session = known["y"].to_numpy(), known["session"].to_physical().cast(pl.Int64).to_numpy()
+        found: dict[str, object] = {"fold": fold, "n_test": known.height, "n_calibration": n_calibration}
+        for prefix, columns in (("uncalibrated_", raw), ("", [pl.col(each) for each in names])):
+            probability = known.select(columns).cast(pl.Float64).to_numpy()
+            scores = classification_metrics(y, probability)
+            of_fold = measure_reliability(probability, y, session, label_sessions=label_sessions)
+            found |= {f"{prefix}{score}": scores[score] for score in ("brier", "log_loss")}
+            found[f"{prefix}calibration_error"] = of_fold.error
+            found |= {} if prefix else {"error_deviation": of_fold.error_deviation, "by_chance": of_fold.by_chance}
+        rows.append(found)
+    return pl.DataFrame(rows).with_columns(pl.col(pl.Float64).fill_nan(None))
+
+
+def folds_in_words(fold_metrics: pl.DataFrame) -> str:
+    """Which folds count where a calibration is fitted on folds, and why the others do not."""
+    counted = calibrated_folds(fold_metrics) or []
+    left = [fold for fold in fold_metrics["fold"].to_list() if fold not in counted]
+    if not counted:
+        return "No fold is calibrated: earlier folds hold too few rows; all count as they are."
+    told = f"Folds {', '.join(map(str, counted))} count, calibrated by earlier ones"
+    return f"{told}; not {', '.join(map(str, left))}, left as they are." if left else f"{told}."
 
 
 def reliability_in_words(found: Reliability) -> str:

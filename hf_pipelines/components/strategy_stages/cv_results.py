@@ -29,13 +29,23 @@ from hf_pipelines.components.strategy_stages.plan import (
     matrix_of,
     single,
 )
-from hf_pipelines.components.strategy_stages.score_display import reliability_metadata, score_metadata
+from hf_pipelines.components.strategy_stages.score_display import (
+    calibration_metadata,
+    reliability_metadata,
+    score_metadata,
+)
 from hf_pipelines.components.strategy_stages.trial_records import recording_cross_validation
 from hf_pipelines.research.batched_matrix import labels_of
 from hf_pipelines.research.cross_validation import cross_validate
 from hf_pipelines.research.learners import Progress, preprocessing_reports
 from hf_pipelines.research.predictions import latest_predictions, leaked_predictions, share_trained_on_later
-from hf_pipelines.research.reliability import reliability_in_words, tabulate_reliability
+from hf_pipelines.research.reliability import (
+    calibrated_folds,
+    calibration_by_fold,
+    folds_in_words,
+    reliability_in_words,
+    tabulate_reliability,
+)
 from hf_pipelines.research.score_table import label_sessions, tabulate_scores
 from hf_pipelines.research.splitters import SPLITTERS, build_splitter
 from hf_pipelines.research.targets import Target, neutral_value
@@ -78,14 +88,24 @@ def cv_results(plan: StrategyPlan) -> Stage:
             target=plan.target,
             seed=plan.learner.seed,
         )
+        counted = calibrated_folds(result.fold_metrics)
+        judged = result.predictions.filter(pl.col("fold").is_in(counted)) if counted else result.predictions
         reliability = (
-            tabulate_reliability(result.predictions, target=plan.target, label_sessions=label_sessions(train))
+            tabulate_reliability(judged, target=plan.target, label_sessions=label_sessions(train))
             if plan.target.is_classification
             else None
+        )
+        by_fold = (
+            None
+            if counted is None
+            else calibration_by_fold(
+                result.predictions, result.fold_metrics, target=plan.target, label_sessions=label_sessions(train)
+            )
         )
         metadata = {
             **score_metadata(table, plan.target),
             **({} if reliability is None else reliability_metadata(reliability)),
+            **({} if by_fold is None else calibration_metadata(by_fold)),
             "fold_metrics": dg.MetadataValue.md(markdown_table(diagnosed.fold_metrics)),
             **result.metrics,
             "folds": result.fold_metrics.height,
@@ -102,6 +122,7 @@ def cv_results(plan: StrategyPlan) -> Stage:
                 "fold_metrics.parquet": parquet_bytes(table.fold_metrics),
                 "scores.parquet": parquet_bytes(table.scores),
                 **({} if reliability is None else {"reliability.parquet": parquet_bytes(reliability.groups)}),
+                **({} if by_fold is None else {"calibration.parquet": parquet_bytes(by_fold)}),
                 **diagnosed.attachments,
             },
             inputs=inputs["training_matrix"].hashes([key]),
@@ -149,6 +170,7 @@ def cv_results(plan: StrategyPlan) -> Stage:
             cross_validate,
             tabulate_scores,
             *([tabulate_reliability, reliability_in_words] if plan.target.is_classification else []),
+            *([calibration_by_fold, folds_in_words] if plan.learner.choice.calibrates_on_folds else []),
             share_trained_on_later,
             leaked_predictions,
             build_splitter,

@@ -69,6 +69,7 @@ def fitted_model(plan: StrategyPlan) -> Stage:
             validation_share=plan.learner.validation_share,
             times=plan.bar_times(labels["session"]),
             progress=run.progress(key, inputs=rows.hashes([key])),
+            out_of_fold=single(inputs["cv_results"], key).frame if learner.calibrates_on_folds else None,
         )
         names = features_of(train)
         importances = feature_importances(pipeline, names)

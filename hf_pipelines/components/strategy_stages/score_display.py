@@ -12,7 +12,7 @@ import polars as pl
 from hf_pipelines.components.display import markdown_table, picture
 from hf_pipelines.research.account_table import STRATEGY, AccountTable
 from hf_pipelines.research.baselines import baselines_of
-from hf_pipelines.research.reliability import Reliability, reliability_in_words
+from hf_pipelines.research.reliability import Reliability, folds_in_words, reliability_in_words
 from hf_pipelines.research.score_table import ScoreTable
 from hf_pipelines.research.score_words import shown_scores
 from hf_pipelines.research.targets import Target
@@ -43,6 +43,11 @@ def reliability_metadata(found: Reliability) -> dict[str, Any]:
         "calibration_error": found.error,
         "reliability": picture(reliability_png(found.groups, note=words)),
     }
+
+
+def calibration_metadata(by_fold: pl.DataFrame) -> dict[str, Any]:
+    """What a calibration on folds changed in each, and which folds count."""
+    return {"calibration": _page(by_fold, (folds_in_words(by_fold),))}
 
 
 def account_metadata(table: AccountTable) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """Calibration: predicted probabilities brought to what happened, on rows that the learner was not fitted on.
 
-Lives here: the contract, the methods and their registry `CALIBRATIONS`. Not here: which rows those are (`validation_rows`), how well
-probabilities fit (`reliability`).
+Lives here: the contract, the methods and their registry `CALIBRATIONS`. Not here: which rows those are (`validation_rows`,
+`fold_calibration`), how well probabilities fit (`reliability`).
 
 Every method can leave probabilities as they are, and the curve of no class falls: what a learner knows of ranks stays. Classes count as
 often as they occur: weights that balance them would make probabilities those of a balanced world.
@@ -23,12 +23,15 @@ from typing import Any
 import numpy as np
 
 from hf_pipelines.research.learners.learner import Estimator, ModelFormat, Setup
-from hf_pipelines.research.params import Number, Param
+from hf_pipelines.research.params import Choice, Number, Param
 
 # Logarithms of temperatures that are tried: from a twentieth to twentyfold.
 _LOG_RANGE = (-3.0, 3.0)
 # A probability of 0 would rule a class out for any temperature.
 _LEAST_PROBABILITY = 1e-12
+
+# What `fitted_on` may be.
+VALIDATION, FOLDS = "validation", "folds"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,9 +43,11 @@ class Calibration:
     name : str
         Key in `CALIBRATIONS`.
     build : callable
-        `(every parameter, Setup) -> calibrator`, not fitted, with `fit(probability, y, weight)` on the validation rows and
-        `transform(probability)`; probabilities have shape (n_rows, n_classes), `y` holds class codes.
+        `(every parameter, Setup) -> calibrator`, not fitted, with `fit(probability, y, weight)` on rows that the learner did not see
+        and `transform(probability)`; probabilities have shape (n_rows, n_classes), `y` holds class codes.
     params : mapping of str to Param
+        With `fitted_on` ("validation" or "folds") it can be fitted on out-of-fold predictions: then `transform` of one that was not
+        fitted gives probabilities back as they are.
     format : ModelFormat
     report : callable, optional
         `calibrator -> mapping` of JSON values: what a fitted one tells.
@@ -105,9 +110,9 @@ class _Calibrator:
 
 def _lacking(codes: np.ndarray, n_classes: int, *, min_rows: int) -> str:
     if len(codes) < min_rows:
-        return f"{len(codes)} validation rows are fewer than `min_rows` {min_rows}"
+        return f"{len(codes)} rows to fit it on are fewer than `min_rows` {min_rows}"
     there = len(np.unique(codes))
-    return "" if there == n_classes else f"the validation rows hold {there} of {n_classes} classes"
+    return "" if there == n_classes else f"the rows to fit it on hold {there} of {n_classes} classes"
 
 
 def _as_they_occur(codes: np.ndarray, weight: np.ndarray) -> np.ndarray:
@@ -316,17 +321,24 @@ def _calibration(kind: type[_Calibrator], *, min_rows: int, why: str, summary: s
     ----------
     kind : type
     min_rows : int
-        Validation rows below which it leaves probabilities as they are, and `why` so many.
+        Rows below which it leaves probabilities as they are, and `why` so many.
     """
 
     def build(params: Mapping[str, Any], setup: Setup) -> _Calibrator:
         return kind(params["min_rows"])
 
-    meaning = f"validation rows below which probabilities are left as they are: {why}"
+    meaning = f"rows to fit it on below which probabilities are left as they are: {why}"
     return Calibration(
         name=kind.__name__.lower(),
         build=build,
-        params={"min_rows": Number(default=min_rows, low=2, high=10_000_000, is_whole=True, meaning=meaning)},
+        params={
+            "min_rows": Number(default=min_rows, low=2, high=10_000_000, is_whole=True, meaning=meaning),
+            "fitted_on": Choice(
+                default=VALIDATION,
+                names=(VALIDATION, FOLDS),
+                meaning="the latest training rows, kept apart from the learner, or what earlier folds predicted, which keeps none apart",
+            ),
+        },
         format=_JSON,
         report=_report,
         summary=summary,

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from hf_pipelines.research.learners.calibration import CALIBRATIONS, Calibration
+from hf_pipelines.research.learners.calibration import CALIBRATIONS, FOLDS, Calibration
 from hf_pipelines.research.learners.learner import Learner, Output, Task
 from hf_pipelines.research.learners.preprocessing import PREPROCESSING, Step
 from hf_pipelines.research.learners.registry import ALIASES, LEARNERS
@@ -105,9 +105,14 @@ class LearnerChoice:
         """Whether the latest part of the training rows is kept apart."""
         return (
             self.entry.needs_validation
-            or self.calibration is not None
+            or (self.calibration is not None and not self.calibrates_on_folds)
             or any(each.needs_validation for each in self.nested)
         )
+
+    @property
+    def calibrates_on_folds(self) -> bool:
+        """Whether its calibration is fitted on out-of-fold predictions, and no row is kept apart for it."""
+        return self.calibration is not None and self.calibration.params.get("fitted_on") == FOLDS
 
     @property
     def keeps_progress(self) -> bool:
@@ -308,6 +313,12 @@ def _choose(given: Mapping[str, Any], where: str, *, depth: int) -> LearnerChoic
     if entry.check is not None:
         entry.check(filled)
     calibration = given.get("calibration")
+    chosen = None if calibration is None else _part(calibration, CALIBRATIONS, f"{where}calibration")
+    if chosen is not None and where and chosen.params.get("fitted_on") == FOLDS:
+        raise ValueError(
+            f"`{where}calibration.params.fitted_on` must be validation for a learner inside of another one, which has no folds of its "
+            "own, was folds; leave it out there, or calibrate the outer learner."
+        )
     return LearnerChoice(
         name=name,
         params=filled,
@@ -315,7 +326,7 @@ def _choose(given: Mapping[str, Any], where: str, *, depth: int) -> LearnerChoic
             _part(each, PREPROCESSING, f"{where}preprocessing.{at}")
             for at, each in enumerate(_sequence(given.get("preprocessing"), f"{where}preprocessing"))
         ),
-        calibration=None if calibration is None else _part(calibration, CALIBRATIONS, f"{where}calibration"),
+        calibration=chosen,
     )
 
 

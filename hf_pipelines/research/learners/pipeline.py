@@ -63,6 +63,8 @@ class Pipeline:
     steps : list of transformers
     estimator : the learner's own
     calibrator : that of the calibration, or None
+    is_calibrated : bool
+        Whether its calibration was fitted here and changes probabilities.
     """
 
     def __init__(
@@ -79,6 +81,7 @@ class Pipeline:
         self.steps = list(steps)
         self.estimator = estimator
         self.calibrator = calibrator
+        self.is_calibrated = False
 
     @property
     def classes_(self) -> np.ndarray:
@@ -86,7 +89,7 @@ class Pipeline:
         return np.asarray(self.estimator.classes_)
 
     def fit(self, rows: TrainingRows, validation: TrainingRows | None = None) -> Pipeline:
-        """Fit every part: preprocessing and learner on `rows`, calibration on `validation`.
+        """Fit every part: preprocessing and learner on `rows`, calibration on `validation` unless it is fitted on folds.
 
         Rows of weight 0 are left out: to some libraries they would count. For a learner of sequences they are history, and no
         part is fitted on them.
@@ -109,7 +112,7 @@ class Pipeline:
                 rows = apply_step(step, transformer, rows)
                 validation = None if validation is None else apply_step(step, transformer, validation)
         fit_learner(self.choice.entry, self.estimator, rows, validation)
-        if self.calibrator is not None:
+        if self.calibrator is not None and not self.choice.calibrates_on_folds:
             if validation is None:
                 raise ValueError(
                     "`validation` must be given for a learner with a calibration, was None; cut it from the training rows."
@@ -127,9 +130,27 @@ class Pipeline:
                 f"`validation` must hold a row that the learner can predict, was without among {len(validation)}; train on more "
                 "weeks, or let the learner read fewer bars."
             )
-        judged = validation.take(is_judged)
-        assert self.calibrator is not None
-        self.calibrator.fit(probability[is_judged], judged.y, judged.weight)
+        self.fit_calibration(probability, validation.y, validation.weight)
+
+    def fit_calibration(self, probability: np.ndarray, y: np.ndarray, weight: np.ndarray) -> Pipeline:
+        """Fit the calibration alone, on rows that the learner was not fitted on.
+
+        Parameters
+        ----------
+        probability : ndarray of shape (n_rows, n_classes)
+            Out-of-sample predictions; rows of NaN are left out.
+        y : ndarray of shape (n_rows,)
+            Class codes.
+        weight : ndarray of shape (n_rows,)
+            Rows of weight 0 are left out. Without any row the calibration stays unfitted.
+        """
+        is_judged = (weight > 0) & np.isfinite(probability).all(axis=1)
+        if is_judged.any():
+            assert self.calibrator is not None
+            self.calibrator.fit(probability[is_judged], y[is_judged], weight[is_judged])
+            # Entries of other modules may not tell why they change nothing.
+            self.is_calibrated = not getattr(self.calibrator, "reason", "")
+        return self
 
     def fit_batches(self, rows: BatchedRows, validation: BatchedRows | None = None) -> Pipeline:
         """Fit as `fit`, to the same bits, on rows whose features are read in batches.

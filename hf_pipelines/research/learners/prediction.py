@@ -135,6 +135,18 @@ def feature_array(frame: pl.DataFrame, features: Sequence[str]) -> np.ndarray:
     return np.ascontiguousarray(columns.to_numpy())
 
 
+def probability_columns(probability: np.ndarray, classes: Sequence[str]) -> dict[str, np.ndarray]:
+    """Columns that follow from probabilities of shape (n_rows, n_classes): direction, confidence, and one for each class."""
+    # float32 probabilities add up to 1 only to about 1e-7.
+    whole = np.asarray(probability, dtype=np.float64)
+    whole = whole / whole.sum(axis=1, keepdims=True)
+    return {
+        "prediction": whole @ np.linspace(-1.0, 1.0, len(classes)),
+        "confidence": whole.max(axis=1),
+        **{f"probability_{name}": whole[:, code] for code, name in enumerate(classes)},
+    }
+
+
 def _columns(pipeline: Pipeline, rows: Rows, wanted: np.ndarray, *, classes: Sequence[str]) -> Mapping[str, np.ndarray]:
     """Columns of the predictions of the rows `wanted`; of a regression without the confidence."""
     if classes and (codes := pipeline.classes_.tolist()) != list(range(len(classes))):
@@ -146,12 +158,7 @@ def _columns(pipeline: Pipeline, rows: Rows, wanted: np.ndarray, *, classes: Seq
     predicted = pipeline.predict(rows, wanted)
     found: dict[str, np.ndarray] = {}
     if predicted.probability is not None:
-        probability = np.asarray(predicted.probability, dtype=np.float64)
-        # float32 probabilities add up to 1 only to about 1e-7.
-        probability = probability / probability.sum(axis=1, keepdims=True)
-        found["prediction"] = probability @ np.linspace(-1.0, 1.0, len(classes))
-        found["confidence"] = probability.max(axis=1)
-        found |= {f"probability_{name}": probability[:, code] for code, name in enumerate(classes)}
+        found |= probability_columns(predicted.probability, classes)
     else:
         assert predicted.point is not None
         found["prediction"] = np.asarray(predicted.point, dtype=np.float64)

@@ -141,11 +141,11 @@ def test_too_few_rows_or_classes_leave_probabilities_as_they_are_and_say_so(name
     few = fitted(name, probability, y, min_rows=401)
     np.testing.assert_array_equal(few.transform(probability), probability)
     report = CALIBRATIONS[name].report(few)
-    assert report["calibration"] == "left as it is: 400 validation rows are fewer than `min_rows` 401"
+    assert report["calibration"] == "left as it is: 400 rows to fit it on are fewer than `min_rows` 401"
     lacking = y != 1.0
     one = fitted(name, probability[lacking], y[lacking], min_rows=2)
     np.testing.assert_array_equal(one.transform(probability), probability)
-    assert CALIBRATIONS[name].report(one)["calibration"] == "left as it is: the validation rows hold 2 of 3 classes"
+    assert CALIBRATIONS[name].report(one)["calibration"] == "left as it is: the rows to fit it on hold 2 of 3 classes"
     enough = fitted(name, probability, y, min_rows=400)
     assert (enough.transform(probability) != probability).any()
     assert CALIBRATIONS[name].report(enough)["calibration"] == "fitted" and report["rows"] == 400
