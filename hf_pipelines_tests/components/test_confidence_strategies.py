@@ -1,0 +1,69 @@
+"""Strategies that say how sure they are, from bars to signals: calibrated probabilities reach the rule, the model and the page."""
+
+import io
+
+import polars as pl
+import yaml
+
+from hf_pipelines.components import Strategy
+from hf_pipelines.components.strategy_stages import build_stages
+from hf_pipelines.components.strategy_stages.fitted_model import load_model
+from hf_pipelines.research.learners import build_pipeline, choose_learner
+from hf_pipelines.research.learners.learner import Setup
+from hf_pipelines.research.learners.prediction import predict_frame
+from hf_pipelines.resources.parquet_io_manager import Loaded
+from hf_pipelines_tests.pipeline import Project, market_of, trees_strategy
+from hf_pipelines_tests.tracing import traced, unseen
+
+LEARNER = {
+    "type": "xgboost_classifier",
+    "params": {"n_estimators": 12, "max_depth": 2},
+    "calibration": {"type": "sigmoid", "params": {"min_rows": 10, "fitted_on": "folds"}},
+}
+# Between the most that the sigmoid leaves and what the trees say: what is read decides.
+CALIBRATED = trees_strategy(
+    "calibrated", learner=LEARNER, cross_validation={"n_splits": 3, "test_sessions": 8, "min_train_sessions": 10}
+)
+
+
+def test_a_calibration_on_folds_reaches_model_signals_and_page(small_project: Project, tmp_path):
+    project = small_project.copy(tmp_path / "project")
+    project.rewrite(project.market, [CALIBRATED])
+    week = project.weeks[10]
+    day = project.partitions.sessions_of_week(week)[1]
+    project.make(["small/bars", "small/features/quick"], project.weeks[0], week)
+    with traced() as called:
+        made = project.make([f"calibrated/{each}" for each in ("training_matrix", "cv_results", "fitted_model")], week)
+        project.make("calibrated/signals", str(day))
+    plan = Strategy.resolve_from_yaml(yaml.safe_dump(dict(CALIBRATED))).plan(market_of(project.market))
+    stages = {stage.asset: stage for stage in build_stages(plan)}
+    fitted = {
+        asset: stages[asset] for asset in ("calibrated/cv_results", "calibrated/fitted_model", "calibrated/signals")
+    }
+    assert unseen({asset: called[asset] for asset in fitted}, fitted) == {}
+
+    # The page says which folds count.
+    shown = made.materialised["calibrated/cv_results"][week]
+    assert "Folds 1, 2 count, calibrated by earlier ones; not 0, left as they are." in shown["calibration"]
+    results = project.store.read("calibrated/cv_results", week)
+    kept = pl.read_parquet(io.BytesIO(project.store.read_attachment(results.footer, "calibration.parquet")))
+    assert kept["n_calibration"][0] == 0 < kept["n_calibration"][1] < kept["n_calibration"][2]
+    assert results.frame.columns[-1].startswith("uncalibrated_")
+
+    # The artifact holds the calibration, and the issue is what it makes of what the trees say.
+    model = project.store.read("calibrated/fitted_model", week)
+    pipeline = load_model(Loaded("calibrated/fitted_model", {week: model}, project.store), model)
+    assert pipeline.calibrator.n_rows == results.frame.height and not pipeline.calibrator.reason
+    features = project.store.read("small/features/quick", week).frame.filter(pl.col("session") == day)
+    ask = {"features": model.frame["features"][0].split(","), "classes": plan.target.classes}
+    calibrated = predict_frame(pipeline, features, **ask)
+    bare = build_pipeline(choose_learner("xgboost_classifier", LEARNER["params"]), Setup("classification"))
+    bare.estimator = pipeline.estimator
+    raw = predict_frame(bare, features, **ask)
+    issued = project.store.read("calibrated/signals", str(day)).frame
+    both = issued.join(calibrated, on="symbol", suffix="_again").join(raw, on="symbol", suffix="_raw")
+    assert both.height and both["confidence"].to_list() == both["confidence_again"].to_list()
+    assert (both["confidence"] != both["confidence_raw"]).all()
+    # The rule's threshold reads the calibrated ones: another threshold between both scales, another issue.
+    by_hand = plan.weigh(calibrated).sort("symbol")["weight"].to_list()
+    assert both.sort("symbol")["weight"].to_list() == by_hand != plan.weigh(raw).sort("symbol")["weight"].to_list()
