@@ -74,7 +74,7 @@ def annual_return(equity: ArrayLike, *, periods_per_year: float) -> float:
         As `returns_of`, or if `periods_per_year` is not above zero.
     """
     values = _checked_equity(equity)
-    _check_periods(periods_per_year)
+    check_periods(periods_per_year)
     if len(values) == 1:
         return math.nan
     years = (len(values) - 1) / periods_per_year
@@ -93,8 +93,8 @@ def annual_volatility(returns: ArrayLike, *, periods_per_year: float) -> float:
     ValueError
         If a return is not finite or `periods_per_year` is not above zero.
     """
-    values = _checked_returns(returns)
-    _check_periods(periods_per_year)
+    values = checked_returns(returns)
+    check_periods(periods_per_year)
     if len(values) < 2:
         return math.nan
     return float(np.std(values, ddof=1) * math.sqrt(periods_per_year))
@@ -134,7 +134,7 @@ def sharpe_ratio(returns: ArrayLike, *, periods_per_year: float) -> float:
     >>> round(sharpe_ratio([0.01, 0.03], periods_per_year=4), 4)
     2.8284
     """
-    values = _checked_returns(returns)
+    values = checked_returns(returns)
     volatility = annual_volatility(values, periods_per_year=periods_per_year)
     mean = float(np.mean(values)) if len(values) else math.nan
     # Rounding scales with the ratio that a return is made of, however small the return.
@@ -227,7 +227,7 @@ def hit_rate(returns: ArrayLike) -> float:
     ValueError
         If a return is not finite.
     """
-    values = _checked_returns(returns)
+    values = checked_returns(returns)
     moved = values[values != 0.0]
     return float(np.mean(moved > 0.0)) if len(moved) else math.nan
 
@@ -247,7 +247,7 @@ def profit_factor(returns: ArrayLike) -> float:
     >>> round(profit_factor([0.02, -0.01, 0.01]), 6)
     3.0
     """
-    values = _checked_returns(returns)
+    values = checked_returns(returns)
     lost = float(-values[values < 0.0].sum())
     return float(values[values > 0.0].sum()) / lost if lost > 0.0 else math.nan
 
@@ -263,7 +263,8 @@ def _checked_equity(equity: ArrayLike) -> NDArray[np.float64]:
     return values
 
 
-def _checked_returns(returns: ArrayLike) -> NDArray[np.float64]:
+def checked_returns(returns: ArrayLike) -> NDArray[np.float64]:
+    """Returns as floats; refuses one that is not finite."""
     values = np.asarray(returns, dtype=np.float64)
     bad = np.flatnonzero(~np.isfinite(values))
     if len(bad):
@@ -271,6 +272,7 @@ def _checked_returns(returns: ArrayLike) -> NDArray[np.float64]:
     return values
 
 
-def _check_periods(periods_per_year: float) -> None:
+def check_periods(periods_per_year: float) -> None:
+    """Refuse a number of periods a year that is not finite and above zero."""
     if not (math.isfinite(periods_per_year) and periods_per_year > 0.0):
         raise ValueError(f"`periods_per_year` must be finite and above zero, was {periods_per_year}.")
