@@ -1,10 +1,13 @@
 """Metrics of accounts: by hand, against quantstats and empyrical where they mean the same, and their undefined cases."""
 
 import math
+import warnings
 from collections.abc import Callable
+from datetime import date
 
 import numpy as np
 import pandas as pd
+import polars as pl
 import pytest
 from scipy import integrate, signal, stats
 
@@ -294,3 +297,28 @@ def test_impossible_input_of_account_metrics_raises() -> None:
         metrics.sharpe_standard_error([0.01, 0.02], periods_per_year=PERIODS, lags=-1)
     with pytest.raises(ValueError, match="`returns` must be above -1"):
         metrics.up_capture([-1.0, 0.2], [0.1, 0.2], periods_per_year=PERIODS)
+
+
+def test_two_returns_and_a_year_of_less_than_a_period_are_enough() -> None:
+    assert metrics.annual_volatility([0.0, 0.02], periods_per_year=1) == pytest.approx(0.02 / math.sqrt(2))
+    # A period of two years: 21 % are 10 % a year.
+    assert metrics.annual_return([1.0, 1.21], periods_per_year=0.5) == pytest.approx(0.1)
+
+
+def test_sessions_that_an_annual_figure_needs_are_those_that_the_docs_promise() -> None:
+    assert metrics.ANNUAL_SESSIONS == 60
+
+
+def test_area_under_the_curve_of_one_class_is_undefined_and_is_not_asked_for() -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        found = metrics.classification_metrics([1.0, 1.0], [[0.4, 0.6], [0.3, 0.7]])
+    assert math.isnan(found["auc"])
+
+
+def test_mean_information_coefficient_is_of_ranks_unless_told_otherwise() -> None:
+    frame = pl.DataFrame(
+        {"session": [date(2024, 1, 2)] * 4, "prediction": [1.0, 2.0, 3.0, 400.0], "target": [0.2, 0.1, 0.9, 0.3]}
+    )
+    assert metrics.mean_information_coefficient(frame) == pytest.approx(0.6)
+    assert metrics.mean_information_coefficient(frame, is_ranked=False) != pytest.approx(0.6)

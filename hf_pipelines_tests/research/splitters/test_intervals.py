@@ -1,8 +1,12 @@
 """Overlap of label intervals, against every pair, by hand, and on as many rows as a large panel has."""
 
+from datetime import datetime
+
 import numpy as np
+import polars as pl
 import pytest
 
+from hf_pipelines.research.splitters import WalkForward
 from hf_pipelines.research.splitters.intervals import Intervals, label_intervals, overlaps, training_intervals
 from hf_pipelines_tests.research.splitters.panels import meets, ragged_times
 
@@ -35,6 +39,16 @@ def test_overlaps_of_random_folds_agree_with_every_pair(seed):
         assert overlaps(rows[test], short).tolist() == meets(times, learned)[test].tolist()
         assert len(short.start) <= len(np.unique(times["session"].to_numpy()[test])) + 1
     assert not overlaps(rows[test], training_intervals(rows, train[~expected[train]], test)).any()
+
+
+@pytest.mark.parametrize(
+    "days", [(2, 1, 3), (1, 3, 2), (3, 2, 1)], ids=["starts before its bar", "ends before it starts", "both"]
+)
+def test_times_in_the_wrong_order_are_refused(days):
+    ts, start, end = (datetime(2024, 1, day) for day in days)
+    times = pl.DataFrame({"session": [ts.date()], "ts": [ts], "label_start": [start], "label_end": [end]})
+    with pytest.raises(ValueError, match="`groups` must satisfy ts <= label_start <= label_end, was not so in 1 rows"):
+        list(WalkForward().split(times))
 
 
 def test_training_intervals_of_a_row_of_the_same_bar_as_a_test_row_meet_it():

@@ -105,6 +105,14 @@ def test_expanding_and_rolling_windows_by_hand():
     ]
 
 
+def test_windows_by_share_test_a_tenth_of_the_sessions_unless_told_otherwise():
+    for splitter in (
+        ExpandingWindow(n_splits=2, min_train_sessions=5),
+        RollingWindow(n_splits=2, min_train_sessions=5),
+    ):
+        assert [len(test) for _, test in splitter.split(daily(50, label_days=1))] == [5, 5]
+
+
 def test_time_series_windows_by_hand():
     times = daily(20, label_days=0)
     splitter = TimeSeriesWindows(initial_train=6, horizon=5, embargo_sessions=0, min_train_sessions=4)

@@ -179,3 +179,23 @@ def test_forward_returns_give_one_label_a_horizon_each_with_its_own_end():
     for horizons, message in (([2, 2], "`horizons` must differ, was"), ([], "must have from 1 to 20 values")):
         with pytest.raises(ValueError, match=message):
             build_target("forward_returns", params={"horizons": horizons})
+
+
+def test_excess_needs_what_it_is_over():
+    given = ({"over": "universe"}, {"over": "benchmark", "benchmark": "B"}, {"over": "sector"})
+    needs = {each["over"]: build_target("excess_return", horizon_bars=2, params=each).needs for each in given}
+    assert {name: (each.references, each.symbols, each.sectors) for name, each in needs.items()} == {
+        "universe": (False, (), False),
+        "benchmark": (True, ("B",), False),
+        "sector": (False, (), True),
+    }
+
+
+def test_excess_labels_members_alone_wherever_a_reference_stands_among_many():
+    names = [f"S{number:03d}" for number in range(60)]
+    roles = {name: "reference" if number % 3 == 1 else "member" for number, name in enumerate(names)}
+    bars = plain_bars({name: [10.0, 10.0 + number % 7, 12.0] for number, name in enumerate(names)})
+    bars = bars.with_columns(role=pl.col("symbol").replace_strict(roles))
+    target = build_target("excess_return", horizon_bars=1, params={"over": "benchmark", "benchmark": names[1]})
+    labelled = set(build_labels(bars, target)["symbol"])
+    assert labelled == {name for name in names if roles[name] == "member"}

@@ -1,5 +1,6 @@
 """Forward returns by hand, across events, and as a function of their own bars alone."""
 
+import math
 from datetime import date
 
 import numpy as np
@@ -8,7 +9,7 @@ import pytest
 from polars.testing import assert_frame_equal
 
 from hf_pipelines.research.targets import ROUNDING_RETURN, build_labels, build_target, forward_return
-from hf_pipelines.research.targets.returns import direction_codes
+from hf_pipelines.research.targets.returns import direction_codes, require_possible
 from hf_pipelines_tests.sample_matrix import close_of, plain_bars
 
 
@@ -171,3 +172,22 @@ def test_direction_of_a_return_at_the_rounding_of_a_threshold_is_flat():
     params = {"lower": -0.01, "upper": 0.01}
     edges = np.array([0.01 + ROUNDING_RETURN, -0.01 - ROUNDING_RETURN, 0.01 + 2e-12, -0.01 - 2e-12])
     assert direction_codes(edges, params).tolist() == [1.0, 1.0, 2.0, 0.0]
+
+
+@pytest.mark.parametrize("split_ratio", [0.0, -1.0, math.inf, None], ids=str)
+def test_split_that_no_share_can_have_is_refused(split_ratio):
+    bars = plain_bars({"A": [100.0, 110.0]}).with_columns(split_ratio=pl.Series([1.0, split_ratio], dtype=pl.Float64))
+    with pytest.raises(ValueError, match="split_ratio"):
+        require_possible(bars)
+
+
+@pytest.mark.parametrize("dividend", [-1.0, math.inf, None], ids=str)
+def test_dividend_that_no_share_can_have_is_refused(dividend):
+    bars = plain_bars({"A": [100.0, 110.0]}).with_columns(dividend=pl.Series([0.0, dividend], dtype=pl.Float64))
+    with pytest.raises(ValueError, match="dividend"):
+        require_possible(bars)
+
+
+def test_open_return_needs_one_bar_more_than_the_position_is_held():
+    needs = build_target("open_return", horizon_bars=5).needs
+    assert (needs.horizon_bars, "open" in needs.columns) == (6, True)
