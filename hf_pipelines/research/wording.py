@@ -16,6 +16,9 @@ NAMES_SHOWN = 5
 # Of 1, at which a name of five letters with one or two others is still found.
 LEAST_LIKENESS = 0.65
 
+# Names that are read at a glance.
+MOST_LISTED = 8
+
 # Of a text from outside: enough to find it again, too little to carry a secret, a link or markup into a log.
 EXCERPT_LENGTH = 20
 
@@ -37,12 +40,16 @@ def some_of(names: Collection[str]) -> str:
 def with_nearest(message: str) -> str:
     """A message of an unknown name with the known one that is spelt nearly the same, where the message lists it.
 
+    A list of more than `MOST_LISTED` is then left out.
+
     Examples
     --------
     >>> with_nearest("`type` must be among lasso, ridge, was rigde.")
     '`type` must be among lasso, ridge, was rigde; did you mean ridge?'
     >>> with_nearest("`params` of 'ridge' must be among ['alpha', 'fit_intercept'], was ['alfa']; see the docs.")
     "`params` of 'ridge' must be among ['alpha', 'fit_intercept'], was ['alfa']; did you mean alpha? see the docs."
+    >>> with_nearest("`asset` must be one of a, b, c, d, e, f, g, h, us_tech/bars, was us_tech/bar.")
+    '`asset` must be one of 9 known names, was us_tech/bar; did you mean us_tech/bars?'
     >>> with_nearest("`type` must be among lasso, ridge, was trees.")
     '`type` must be among lasso, ridge, was trees.'
     """
@@ -55,6 +62,9 @@ def with_nearest(message: str) -> str:
     near = [get_close_matches(each, known, n=1, cutoff=LEAST_LIKENESS) for each in given if each not in known]
     if not (names := dict.fromkeys(name for each in near for name in each)):
         return message
+    # A long list hides the one name that matters.
+    if (n_listed := found[1].count(",") + 1) > MOST_LISTED:
+        message = message.replace(found[1], f"{n_listed} known names", 1)
     told, _, remedy = message.removesuffix(".").partition("; ")
     hint = f"{told}; did you mean {' and '.join(names)}?"
     return f"{hint} {remedy}." if remedy else hint
