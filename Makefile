@@ -16,7 +16,7 @@ unexport PYTHONDONTWRITEBYTECODE
 INSTALL := $(BIN)/uv pip install --quiet --native-tls --python $(BIN)/python --constraint constraints.txt --override overrides.txt
 PLAIN_INSTALL := $(BIN)/python -m pip install --quiet --no-compile --constraint constraints.txt
 
-.PHONY: demo demo-full test test-quick every-test quick-tests coverage mutants long quarter quality noise significance learners ledger lint docs kernels ui stack bench soak clean faults wheel-project
+.PHONY: demo demo-full test test-quick every-test quick-tests coverage mutants long quarter quality noise significance learners ledger ray lint docs kernels ui stack bench soak clean faults wheel-project
 
 demo: $(STAMP)
 	$(BIN)/hfp demo
@@ -99,6 +99,10 @@ learners: demo $(DEV_STAMP)
 # 8 processes write 500 records each into one ledger, three are killed on the way: none is lost, none is there twice.
 ledger: $(DEV_STAMP)
 	$(BIN)/python -m hf_pipelines_tests.resources.trial_ledger.trying
+
+# A Ray cluster of two nodes on this machine, one of which is killed in the middle of a study: the same bits as one loop. Nightly.
+ray: $(DEV_STAMP)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -m long hf_pipelines_tests/resources/fan_out
 
 lint: $(DEV_STAMP)
 	$(BIN)/ruff check hf_pipelines hf_pipelines_tests benchmarks

@@ -106,7 +106,7 @@ def cross_validate(
 
     Folds run side by side on `n_jobs` threads and each fit uses one thread, so a loaded machine slows it down
     no more than its share; of a learner whose fit is many small ones, folds come one after the other and these run side by side.
-    The result is the same for any `n_jobs`. A caller's `joblib.parallel_config` is respected.
+    The result is the same for any `n_jobs`.
 
     Parameters
     ----------

@@ -1,44 +1,169 @@
-"""Fan-out: fits side by side on threads.
+"""Fan-out: calls that run side by side, on threads here, elsewhere by a function that is given.
 
-Lives here: the one call. Not here: what is fitted (`cross_validation`, `overfitting`).
+Lives here: what a function that maps must keep (`FanOut`), the one of threads, and how many threads a call inside another may take.
+Not here: processes and clusters (`resources.fan_out`), what is called (`cross_validation`, `overfitting`, `tuning`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
-from typing import TypeVar
+from collections.abc import Callable, Generator, Iterable, Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
+from functools import partial
+from typing import Generic, Protocol, TypeVar
 
+Given = TypeVar("Given")
 Made = TypeVar("Made")
+
+# Tasks that are sent for each worker: the next one lies there when one is done.
+AHEAD = 2
+
+# Once polars is imported an interrupt does not end a wait: it is seen between two waits.
+LOOK_S = 0.5
+
+# Threads that the call under way may take, None outside of any.
+_allowed: ContextVar[int | None] = ContextVar("allowed_threads", default=None)
+
+
+class FanOut(Protocol):
+    """Maps a function over tasks, several at a time; results are those of a plain loop, to the bit, for any number of workers.
+
+    The function goes to each worker once, with the data that it holds (`functools.partial`): keep it, and map it again over further
+    tasks. Tasks and results travel one by one: keep them small. Tasks are drawn as workers become free. Inside a call a `FanOut` is
+    a plain loop.
+
+    Attributes
+    ----------
+    n_workers : int
+        Calls at a time.
+    n_threads : int
+        Threads that one call may take.
+    """
+
+    @property
+    def n_workers(self) -> int: ...
+
+    @property
+    def n_threads(self) -> int: ...
+
+    def __call__(self, function: Callable[[Given], Made], tasks: Iterable[Given]) -> Iterator[Made]:
+        """What the function makes of each task, in the order of the tasks.
+
+        Raises
+        ------
+        Exception
+            What the first task that fails raises: same type, message and cause.
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class Threads:
+    """`FanOut` on threads of this process: nothing is copied, and whatever holds the interpreter's lock runs alone."""
+
+    n_workers: int = 1
+    n_threads: int = 1
+
+    def __call__(self, function: Callable[[Given], Made], tasks: Iterable[Given]) -> Iterator[Made]:
+        return side_by_side((partial(function, task) for task in tasks), n_jobs=self.n_workers)
 
 
 def side_by_side(tasks: Iterable[Callable[[], Made]], *, n_jobs: int) -> Iterator[Made]:
-    """What some calls return, in their order, `n_jobs` of them at a time.
+    """What some calls return, in their order, `n_jobs` threads at a time.
 
     Raises
     ------
     Exception
-        As the first call that raises it, as if it had been called alone: with its own cause, without joblib's text of the thread.
+        As the first call that raises it, as if it had been called alone.
     """
-    from joblib import Parallel, delayed
+    allowed = _allowed.get()
+    n_at_a_time = n_jobs if allowed is None else min(n_jobs, allowed)
+    if n_at_a_time == 1:
+        yield from (task() for task in tasks)
+        return
+    # A loop inside one of several calls takes what is left for it.
+    call = partial(_call_with, max((allowed or 1) // n_at_a_time, 1))
+    with ThreadPoolExecutor(n_at_a_time) as pool:
+        sent = partial(_sent_by, pool, call)
+        yield from in_order(tasks, send=sent, cancel=Future.cancel, n_ahead=n_at_a_time * AHEAD)
 
+
+def in_order(
+    tasks: Iterable[Given],
+    *,
+    send: Callable[[Given], Future[Made]],
+    cancel: Callable[[Future[Made]], object],
+    n_ahead: int,
+    is_lost: Callable[[BaseException | None, int], bool] = lambda error, n_lost: False,
+) -> Generator[Made, None, None]:
+    """What workers make of each task, in order; tasks are drawn as workers become free.
+
+    Parameters
+    ----------
+    send, cancel : callable
+        Of a task a future of what is made of it; and of a future that nobody waits for any more.
+    n_ahead : int
+        Tasks that are sent and not done.
+    is_lost : callable
+        Whether a task is sent again: given what its future raised, and how often it was lost before.
+
+    Raises
+    ------
+    Exception
+        What the future of a task raised, once all before it are taken.
+    """
+    drawn = iter(tasks)
+    sent: list[_Sent[Given, Made]] = []
+    is_over = False
     try:
-        yield from Parallel(n_jobs=n_jobs, prefer="threads", return_as="generator")(
-            delayed(_carrying)(task) for task in tasks
-        )
-    except _CarriedError as e:
-        raise e.error from e.error.__cause__
+        while True:
+            done = [each for each in sent if each.future.done()]
+            for each in done:
+                if is_lost(each.future.exception(), each.n_lost):
+                    each.future, each.n_lost = send(each.task), each.n_lost + 1
+            while not is_over and sum(not each.future.done() for each in sent) < n_ahead:
+                try:
+                    task = next(drawn)
+                except StopIteration:
+                    is_over = True
+                else:
+                    sent.append(_Sent(task, send(task)))
+            if not sent:
+                return
+            if sent[0] in done and sent[0].future.done():
+                yield sent.pop(0).future.result()
+            else:
+                wait([each.future for each in sent if each not in done], LOOK_S, FIRST_COMPLETED)
+    finally:
+        for each in sent:
+            cancel(each.future)
 
 
-class _CarriedError(Exception):
-    """What a call raised: joblib puts a text in the place of the cause of what it hands on."""
-
-    def __init__(self, error: Exception) -> None:
-        super().__init__(error)
-        self.error = error
-
-
-def _carrying(task: Callable[[], Made]) -> Made:
+@contextmanager
+def taking_threads(n: int | None) -> Iterator[None]:
+    """While it is open, calls side by side take `n` threads at most, of any number if None."""
+    before = _allowed.set(n)
     try:
+        yield
+    finally:
+        _allowed.reset(before)
+
+
+@dataclass(eq=False)
+class _Sent(Generic[Given, Made]):
+    task: Given
+    future: Future[Made]
+    n_lost: int = 0
+
+
+def _sent_by(
+    pool: ThreadPoolExecutor, call: Callable[[Callable[[], Made]], Made], task: Callable[[], Made]
+) -> Future[Made]:
+    return pool.submit(call, task)
+
+
+def _call_with(n_threads: int, task: Callable[[], Made]) -> Made:
+    with taking_threads(n_threads):
         return task()
-    except Exception as e:
-        raise _CarriedError(e) from e

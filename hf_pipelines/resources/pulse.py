@@ -15,7 +15,6 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import dagster as dg
-import psutil
 
 from hf_pipelines.resources import settings
 from hf_pipelines.resources.dagster_internals import (
@@ -27,6 +26,7 @@ from hf_pipelines.resources.dagster_internals import (
     TickStatus,
     get_latest_completed_cron_tick,
 )
+from hf_pipelines.resources.machine import memory_left
 from hf_pipelines.resources.run_launcher import CheckedRunLauncher
 
 # A tick that asks for nothing has succeeded too.
@@ -48,12 +48,6 @@ TURN = timedelta(minutes=1)
 MAX_ERROR = 200
 
 MB = 1_000_000
-
-Cgroup = tuple[str, str, str, str]
-CGROUPS: tuple[Cgroup, ...] = (
-    ("/sys/fs/cgroup", "memory.max", "memory.current", "inactive_file"),
-    ("/sys/fs/cgroup/memory", "memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
-)
 
 
 @dataclass(frozen=True)
@@ -292,28 +286,13 @@ def _full_disks(folders: Collection[Path]) -> Iterator[Stopped]:
 
 
 def _little_memory() -> Iterator[Stopped]:
-    least, left = settings.least_memory_bytes(), _memory_left()
+    least, left = settings.least_memory_bytes(), memory_left()
     if left < least:
         yield Stopped(
             "memory",
             f"{left // MB} MB are left, fewer than {least // MB} (HF_LEAST_MEMORY_MB): the system will kill processes",
             "end what takes it, or run fewer runs at a time (max_concurrent_runs in dagster.yaml)",
         )
-
-
-def _memory_left() -> int:
-    """Bytes that may still be taken: of the machine, and of the container where it has a limit."""
-    left = [int(psutil.virtual_memory().available)]
-    for folder, limit, usage, cache in CGROUPS:
-        try:
-            most, taken = (Path(folder, name).read_text().strip() for name in (limit, usage))
-            lines = dict(line.split() for line in Path(folder, "memory.stat").read_text().splitlines())
-        except OSError:
-            # Not this version, or no container.
-            continue
-        if most.isdecimal():
-            left.append(int(most) - int(taken) + int(lines.get(cache, 0)))
-    return min(left)
 
 
 def _shown(at: datetime) -> str:

@@ -31,6 +31,9 @@ clear text (object stores read their own AWS_* variables).
 | HF_MAX_OBJECT_MB | 4000 | both of a stored object that is read back, and of a table of source `lean` |
 | HF_MAX_ROWS, HF_MAX_COLUMNS | 50000000, 4000 | of any table |
 | HF_FOLDS_AT_A_TIME | 2 | folds of a cross-validation that are fitted at a time, one thread each; 1 takes less memory |
+| HF_FAN_OUT | threads | where the tasks of a study run: threads, processes (of this machine), or ray (tasks of a cluster) |
+| HF_FAN_OUT_WORKERS | as many as cores | tasks at a time; on one machine never more than it has cores, each with its share of them as threads |
+| HF_RAY_ADDRESS | none | head of the Ray cluster, such as 10.0.0.5:6379, or auto; without it `ray` means a Ray of this machine |
 | HF_READER_MEMORY_MB | 6000 | what the process that reads files of others may take |
 | DAGSTER_HOME | `<HF_DATA_DIR>/dagster_home` | folder of the Dagster instance |
 | AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_SESSION_TOKEN | none | keys of the object store |
@@ -50,6 +53,9 @@ from hf_pipelines.resources.redaction import shown_address
 from hf_pipelines.resources.requirements import require_all
 
 ACTOR_PATTERN = r"[A-Za-z0-9][A-Za-z0-9._@+-]{0,63}"
+
+# Where tasks run; the first is the default.
+FAN_OUTS = ("threads", "processes", "ray")
 
 # A page of each of Dagster's databases, and some more.
 PROBE_BYTES = 1 << 16
@@ -164,7 +170,9 @@ def require_sound() -> None:
     ValueError
         A line for each of them.
     """
-    require_all(data_dir, storage_uri, landing_uri, s3_endpoint, ui_url, actor, answers_trials, *NUMBERS)
+    require_all(
+        data_dir, storage_uri, landing_uri, s3_endpoint, ui_url, actor, answers_trials, fan_out, ray_address, *NUMBERS
+    )
 
 
 def tick_seconds() -> int:
@@ -226,6 +234,43 @@ def reader_memory_bytes() -> int:
 def folds_at_a_time() -> int:
     """Folds that are fitted side by side, one thread each; the results are the same for any number."""
     return _whole_number("HF_FOLDS_AT_A_TIME", 2, least=1, most=1_000)
+
+
+def fan_out() -> str:
+    """Backend of tasks that run side by side: threads, processes or ray.
+
+    Raises
+    ------
+    ValueError
+        If it is none of them.
+    """
+    given = os.environ.get("HF_FAN_OUT") or FAN_OUTS[0]
+    if given not in FAN_OUTS:
+        raise ValueError(f"`HF_FAN_OUT` must be one of {', '.join(FAN_OUTS)}, was {given[:40]!r}.")
+    return given
+
+
+def fan_out_workers() -> int | None:
+    """Tasks at a time, None for as many as there are cores."""
+    return _whole_number("HF_FAN_OUT_WORKERS", 0, least=0, most=100_000) or None
+
+
+def ray_address() -> str | None:
+    """Head of a Ray cluster, None for a Ray of this machine.
+
+    Raises
+    ------
+    ValueError
+        If it is no address.
+    """
+    given = os.environ.get("HF_RAY_ADDRESS") or None
+    if (
+        given
+        and given != "auto"
+        and not re.fullmatch(r"(ray://)?[\w.-]+:[0-9]{1,5}|(ray://)?\[[0-9a-fA-F:]+\]:[0-9]{1,5}", given)
+    ):
+        raise ValueError(f"`HF_RAY_ADDRESS` must be host:port or auto, was {shown_address(given)[:80]!r}.")
+    return given
 
 
 def _whole_number(name: str, default: int, *, least: int, most: int = 1_000_000_000) -> int:
@@ -338,6 +383,7 @@ NUMBERS = (
     max_columns,
     reader_memory_bytes,
     folds_at_a_time,
+    fan_out_workers,
 )
 
 
