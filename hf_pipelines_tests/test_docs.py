@@ -150,6 +150,23 @@ def test_recipe_of_a_feature_adds_one_to_a_project_that_init_has_made(tmp_path, 
         assert "sound: no look-ahead" in lines[3][0]
 
 
+@pytest.mark.parametrize(
+    ("kind", "name"),
+    [("target", "cut_return"), ("rule", "above_threshold"), ("source", "desk_table"), ("learner", "line")],
+)
+def test_code_of_a_guide_is_what_the_command_writes_and_is_named_as_it_says(kind, name, tmp_path):
+    make_project("desk", tmp_path / "desk")
+    project = project_at(tmp_path / "desk")
+    page = DOCS / "guides" / f"{kind}.md"
+    assert f"hfp new {kind} {name}" in {each.text for each in commands(page)}
+    *_, modules_line, entry_line = add_entry(kind, name, project)
+    files = {each.file_name: each.text for each in blocks(page) if each.file_name}
+    for file in (f"desk/{name}.py", f"tests/test_{name}.py"):
+        assert (project.root / file).read_text() == files[file].removeprefix(f"# {file}\n")
+    (named,) = (each.text for each in blocks(page) if modules_line.strip() in each.text)
+    assert f"{{type: {name}, " in named and entry_line.split(":")[0].strip() in named
+
+
 def test_recipe_of_a_feature_of_the_package_fits_the_table_that_it_names():
     """The line that CONTRIBUTING says to add, added to the text of the table: the feature is there, and sound."""
     (line,) = re.findall(r"`(\*_family\(.*?\),)`", (ROOT / "CONTRIBUTING.md").read_text())
@@ -248,9 +265,10 @@ def load_yaml(block: Block, folder: Path, known: dict[str, Mapping[str, Any]]) -
         known["market"] = market if "type" in given else known["market"]
         strategies: list[Mapping[str, Any]] = []
     else:
-        market = (
-            known["market"] if attributes.get("market") == known["market"]["name"] else shipped("markets", "us_tech")
-        )
+        market = known["market"] if "type" in given else shipped("markets", "us_tech")
+        if attributes.get("market", market["name"]) != market["name"]:
+            # A market that the page speaks of, such as that of a new project: with what ours has.
+            market = {**shipped("markets", "us_tech"), "name": attributes["market"]}
         strategies = [attributes if "type" in given else {**shipped("strategies", "tech_ranking"), **attributes}]
     definitions = Project(folder / f"project_{block.line}", market, strategies).definitions
     assert definitions.resolve_asset_graph().get_all_asset_keys()

@@ -49,6 +49,11 @@ def materialise(options: argparse.Namespace) -> None:
     keys = pipeline.partition_keys(options.asset, options.first, options.last or options.first)
     if not keys:
         raise ValueError(f"`to` must not be before `from` {options.first}, was {options.last}.")
+    if options.with_inputs:
+        from hf_pipelines.commands.making import Maker
+
+        plan = pipeline.strategy(options.asset.partition("/")[0])
+        Maker(pipeline).make_inputs(plan.market, {options.asset: (plan, keys[0], keys[-1])})
     seconds = pipeline.materialise([options.asset], keys[0], keys[-1])
     print(f"{options.asset}: {len(keys)} partition(s) from {keys[0]} to {keys[-1]} in {seconds:.1f} s")
 

@@ -118,6 +118,11 @@ def _parser() -> argparse.ArgumentParser:
     materialise.add_argument("asset", help=ASSET)
     materialise.add_argument("--from", dest="first", required=True, help="first partition, YYYY-MM-DD")
     materialise.add_argument("--to", dest="last", help="last partition (default: the first)")
+    materialise.add_argument(
+        "--with-inputs",
+        action="store_true",
+        help="of an asset of a strategy: make the bars and features first that it reads and that are missing or out of date",
+    )
     materialise.set_defaults(run=actions.materialise)
 
     retrain = commands.add_parser("retrain", help="train, test and backtest a strategy for one week")
