@@ -27,6 +27,8 @@ html_theme_options = {"navigation_with_keys": True, "top_of_page_buttons": []}
 # No copy of the sources beside the pages: the repository has them.
 html_copy_source = False
 html_show_sourcelink = False
+# A block of no language is what is typed or printed.
+highlight_language = "none"
 pygments_style = "friendly"
 pygments_dark_style = "github-dark"
 # Contracts and reference take whatever pages lie in their folders.

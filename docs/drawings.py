@@ -154,16 +154,14 @@ def week() -> str:
         f"<path d='M681 {176 + height + 2} V301 H409 V324' fill='none' stroke='{ARROW}' stroke-width='2' marker-end='url(#head)'/>"
     )
     parts.append(arrow(524, 328 + 41, 566, 328 + 41))
-    parts.append(
-        text(
-            24,
-            444,
-            "latest.json names the newest issue: what the portfolio system reads. A revised file makes new versions of all but issued signals.",
-            size=14,
-            colour=SOFT,
+    for n, words in enumerate(
+        (
+            "latest.json names the newest issue: it is what the portfolio system reads.",
+            "A revised file makes new versions of everything but issued signals.",
         )
-    )
-    return drawing(818, 464, "A week's way from files to signals", parts)
+    ):
+        parts.append(text(24, 444 + 22 * n, words, size=14, colour=SOFT))
+    return drawing(818, 486, "A week's way from files to signals", parts)
 
 
 if __name__ == "__main__":
