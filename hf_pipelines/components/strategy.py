@@ -48,7 +48,7 @@ from hf_pipelines.components.strategy_stages.trials_check import build_trials_ch
 from hf_pipelines.components.strategy_window import misfits
 from hf_pipelines.components.yaml_files import component_of
 from hf_pipelines.components.yaml_lines import line_of
-from hf_pipelines.research.backtest import ENGINES, asked_of_engine, require_capable
+from hf_pipelines.research.backtest import ENGINES, asked_of_engine, require_capable, require_engine
 from hf_pipelines.research.features.registry import names_by_group
 from hf_pipelines.research.learners import ALIASES, LEARNERS, LearnerChoice, Task
 from hf_pipelines.research.signals import ALIASES as RULE_ALIASES
@@ -196,6 +196,7 @@ class Strategy(dg.Component, dg.Model, dg.Resolvable):
     @classmethod
     def _check_backtest(cls, backtest: BacktestSpec) -> BacktestSpec:
         _require_known("engine", backtest.engine, ENGINES)
+        require_engine(backtest.engine)
         return backtest
 
     @model_validator(mode="after")

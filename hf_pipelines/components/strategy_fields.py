@@ -251,7 +251,19 @@ class SignalSpec(dg.Model, dg.Resolvable):
 
 
 class BacktestSpec(dg.Model, dg.Resolvable):
-    """Engine, fills and costs of the simulated account."""
+    """Engine, fills and costs of the simulated account; `Execution` says what each limit does.
+
+    Attributes
+    ----------
+    participation : float, optional
+        Share of a bar's volume that an order may fill; what is left waits.
+    lot_size : float, optional
+        Shares are held in whole multiples of it.
+    cash_limit : bool
+        Sells first, then buys scaled down to the cash there is.
+    delisted_after_bars : int, optional
+        Bars without one of the symbol after which a position is paid out at the last close less `delisting_haircut`.
+    """
 
     engine: str = "reference"
     fill: Fill = "next_open"
@@ -259,6 +271,11 @@ class BacktestSpec(dg.Model, dg.Resolvable):
     fee_bps: float = 1.0
     slippage_bps: float = 2.0
     borrow_bps_per_year: float = 0.0
+    participation: float | None = None
+    lot_size: float | None = None
+    cash_limit: bool = False
+    delisted_after_bars: int | None = None
+    delisting_haircut: float = 0.0
 
     _cash = ranged("initial_cash_usd", low=1, high=1_000_000_000_000)
     # 10,000 basis points are all of the notional.
@@ -271,4 +288,18 @@ class BacktestSpec(dg.Model, dg.Resolvable):
 
     @property
     def execution(self) -> Execution:
-        return Execution(fill=self.fill, initial_cash=self.initial_cash_usd)
+        return Execution(
+            fill=self.fill,
+            initial_cash=self.initial_cash_usd,
+            participation=self.participation,
+            lot_size=self.lot_size,
+            cash_limit=self.cash_limit,
+            delisted_after_bars=self.delisted_after_bars,
+            delisting_haircut=self.delisting_haircut,
+        )
+
+    @model_validator(mode="after")
+    def _check_limits(self) -> "BacktestSpec":
+        # Refuses what no account can be kept with.
+        _ = self.execution
+        return self

@@ -9,13 +9,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from importlib.util import find_spec
 from typing import Protocol
 
 import polars as pl
 
-from hf_pipelines.research.backtest.panel import TradingPanel, build_trading_panel
+from hf_pipelines.research.backtest.backtrader_engine import run_backtrader
+from hf_pipelines.research.backtest.panel import Fill, TradingPanel, build_trading_panel
 from hf_pipelines.research.backtest.reference import run_backtest, run_reference, simulate
-from hf_pipelines.research.backtest.result import Account, BacktestResult, Execution, Fill, Fills, build_result
+from hf_pipelines.research.backtest.result import Account, BacktestResult, Execution, Fills, build_result, limits_of
+from hf_pipelines.research.backtest.vectorbt_engine import run_vectorbt
 from hf_pipelines.research.costs import Costs
 
 __all__ = [
@@ -27,20 +30,26 @@ __all__ = [
     "Execution",
     "Fill",
     "Fills",
+    "INSTALL_ENGINES",
     "RunBacktest",
     "TradingPanel",
     "asked_of_engine",
     "build_result",
     "build_trading_panel",
+    "missing_modules",
     "require_capable",
+    "require_engine",
     "run_backtest",
     "simulate",
 ]
+
+INSTALL_ENGINES = "install the extra: pip install 'hf_pipelines[engines]'"
 
 # What a strategy may ask of an engine; an engine names those that it simulates.
 CAPABILITIES: dict[str, str] = {
     "next_open": "fills at the open of the bar after the decision",
     "next_close": "fills at the close of the bar after the decision",
+    "next_vwap_proxy": "fills at (high + low + close) / 3 of the bar after the decision",
     "splits": "shares held and ordered are multiplied by the split ratio of the bars",
     "dividends": "cash paid on the shares held overnight",
     "missing_bars": "an order of a symbol without a bar is dropped and counted, its position valued at the last close",
@@ -49,6 +58,10 @@ CAPABILITIES: dict[str, str] = {
     "shorts": "negative positions",
     "leverage": "absolute weights that add up to more than equity",
     "borrow_fee": "a fee on borrowed shares for each calendar day",
+    "participation": "fills up to a share of the bar's volume; what is left waits",
+    "lots": "positions in whole lots",
+    "cash_limit": "sells first, then buys scaled down to the cash there is",
+    "delistings": "a position in a symbol that is gone is paid out, less a haircut",
 }
 
 
@@ -81,12 +94,18 @@ class Engine:
         Keys of `CAPABILITIES` that it simulates; a strategy that asks for more is refused when its YAML is loaded.
     summary : str
         One line for people choosing an engine.
+    needs : tuple of str
+        Modules of the extra `engines` that it imports; a strategy that names it is refused without them.
+    keeps_contract : bool
+        Whether it books as the reference does, so that reconciliation holds it to that bar by bar.
     """
 
     name: str
     run: RunBacktest
     capabilities: frozenset[str]
     summary: str
+    needs: tuple[str, ...] = ()
+    keeps_contract: bool = False
 
 
 def asked_of_engine(costs: Costs, execution: Execution, *, shorts: bool, max_gross: float) -> dict[str, str]:
@@ -108,8 +127,15 @@ def asked_of_engine(costs: Costs, execution: Execution, *, shorts: bool, max_gro
         "shorts": ("the signal rule", shorts),
         "leverage": ("the signal rule", max_gross > 1.0),
     }
+    fields = {
+        "participation": "participation",
+        "lots": "lot_size",
+        "cash_limit": "cash_limit",
+        "delistings": "delisted_after_bars",
+    }
+    limits = {name: fields[name] for name in limits_of(execution)}
     always = {execution.fill: "fill", "splits": "the bars", "dividends": "the bars", "missing_bars": "the bars"}
-    return always | {capability: source for capability, (source, is_asked) in asked.items() if is_asked}
+    return always | limits | {capability: source for capability, (source, is_asked) in asked.items() if is_asked}
 
 
 def require_capable(engine: str, asked: Mapping[str, str]) -> None:
@@ -122,11 +148,31 @@ def require_capable(engine: str, asked: Mapping[str, str]) -> None:
     """
     if not (lacking := sorted(set(asked) - ENGINES[engine].capabilities)):
         return
-    able = sorted(name for name, entry in ENGINES.items() if set(asked) <= entry.capabilities)
+    able = [name for name, entry in ENGINES.items() if set(asked) <= entry.capabilities]
     raise ValueError(
         f"`backtest.engine` must simulate {', '.join(f'{each} ({asked[each]})' for each in lacking)}, was {engine}, which does "
         f"not; take {' or '.join(able) or 'less'}, or do not ask for it."
     )
+
+
+def missing_modules(engine: str) -> list[str]:
+    """Modules that an engine needs and that are not installed here."""
+    return [name for name in ENGINES[engine].needs if find_spec(name) is None]
+
+
+def require_engine(engine: str) -> None:
+    """Refuse an engine whose libraries are not installed.
+
+    Raises
+    ------
+    ValueError
+        With the extra that holds them.
+    """
+    if missing := missing_modules(engine):
+        raise ValueError(
+            f"`backtest.engine` must be installed, was {engine}, which needs {', '.join(missing)}; {INSTALL_ENGINES}, or take the "
+            "reference."
+        )
 
 
 ENGINES: dict[str, Engine] = {
@@ -137,6 +183,23 @@ ENGINES: dict[str, Engine] = {
             run=run_reference,
             capabilities=frozenset(CAPABILITIES),
             summary="Exact cash ledger, compiled by numba.",
+            keeps_contract=True,
+        ),
+        Engine(
+            name="vectorbt",
+            run=run_vectorbt,
+            capabilities=frozenset(CAPABILITIES) - {"cash_limit"},
+            summary="vectorbt's ledger, orders by the contract; to be held against the reference.",
+            needs=("vectorbt",),
+            keeps_contract=True,
+        ),
+        Engine(
+            name="backtrader",
+            run=run_backtrader,
+            capabilities=frozenset(CAPABILITIES) - {"cash_limit", "delistings"},
+            summary="backtrader's broker, event by event, orders by the contract; to be held against the reference.",
+            needs=("backtrader",),
+            keeps_contract=True,
         ),
     )
 }

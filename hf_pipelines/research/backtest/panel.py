@@ -6,14 +6,22 @@ aligned. Not here: what happens to an order (`reference.py`), what is reported (
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
+
+Fill = Literal["next_open", "next_close", "next_vwap_proxy"]
+"""What a decision at the close of bar t is filled at: a price of bar t + 1, never of t. The proxy of the volume-weighted average
+price is (high + low + close) / 3 of that bar: no volume is in it, nor the time of a trade."""
+
+# Columns that some fills and limits read beside those of every backtest.
+EXTRA_COLUMNS = ("high", "low", "volume")
 
 BAR_COLUMNS = ("symbol", "session", "ts", "open", "close", "split_ratio", "dividend")
 WEIGHT_COLUMNS = ("symbol", "session", "ts", "weight")
@@ -42,6 +50,8 @@ class TradingPanel:
     split_ratio, dividend : array of shape (n_bars, n_symbols)
         Events effective on the row; 1.0 and 0.0 where there is none. Where the event is unknown (NaN in the bars),
         the split that makes the row's open worth the last close: what is not known gains and loses nothing.
+    high, low, volume : array of shape (n_bars, n_symbols), optional
+        Raw prices and traded shares, where they were asked for. NaN where the symbol has no bar.
     """
 
     symbols: pl.Series
@@ -53,6 +63,9 @@ class TradingPanel:
     close: Floats
     split_ratio: Floats
     dividend: Floats
+    high: Floats | None = None
+    low: Floats | None = None
+    volume: Floats | None = None
 
     @property
     def elapsed_days(self) -> NDArray[np.int64]:
@@ -60,8 +73,40 @@ class TradingPanel:
         days = self.session.to_physical().to_numpy().astype(np.int64)
         return np.diff(days, prepend=days[0])
 
+    def decided_before(self, bar: NDArray[np.int64]) -> NDArray[np.int64]:
+        """The last decision before each of some rows: what a fill on them was decided by."""
+        rows = np.where(self.is_decision, np.arange(len(self.is_decision)), -1)
+        return np.maximum.accumulate(rows)[np.maximum(bar - 1, 0)]
 
-def build_trading_panel(weights: pl.DataFrame, bars: pl.DataFrame) -> TradingPanel:
+
+def fill_prices(panel: TradingPanel, fill: Fill) -> Floats:
+    """What orders are filled at on each row, of shape (n_bars, n_symbols); NaN where the symbol has no bar.
+
+    Raises
+    ------
+    ValueError
+        If the panel was built without the columns that the fill reads.
+    """
+    if fill != "next_vwap_proxy":
+        return panel.open if fill == "next_open" else panel.close
+    if panel.high is None or panel.low is None:
+        raise ValueError("`fill` next_vwap_proxy must have high and low in the panel, was without; build it with them.")
+    return (panel.high + panel.low + panel.close) / 3.0
+
+
+def sum_by(group: NDArray[np.int64], values: Floats, n_groups: int) -> Floats:
+    """Values added up by the number of the group of each, shape (n_groups,)."""
+    return np.bincount(group, np.asarray(values, np.float64), minlength=n_groups).astype(np.float64)
+
+
+def last_known(values: Floats) -> Floats:
+    """Each value, or the last one of its column before it that is not NaN."""
+    rows = np.where(np.isnan(values), -1, np.arange(len(values))[:, None])
+    at = np.maximum.accumulate(rows, axis=0)
+    return np.where(at < 0, np.nan, np.take_along_axis(values, np.maximum(at, 0), axis=0))
+
+
+def build_trading_panel(weights: pl.DataFrame, bars: pl.DataFrame, *, extra: Collection[str] = ()) -> TradingPanel:
     """Align target weights and bars.
 
     Parameters
@@ -72,6 +117,8 @@ def build_trading_panel(weights: pl.DataFrame, bars: pl.DataFrame) -> TradingPan
         The bars contract; bars that trade together share their `ts`. Rows whose `role` is not "member", of
         symbols without a weight, or before the first decision, are not used; every member bar counts for
         the grid's timestamps.
+    extra : collection of str
+        Those of `EXTRA_COLUMNS` that are needed beside.
 
     Returns
     -------
@@ -85,7 +132,7 @@ def build_trading_panel(weights: pl.DataFrame, bars: pl.DataFrame) -> TradingPan
         with.
     """
     _check_columns("weights", weights, WEIGHT_COLUMNS)
-    _check_columns("bars", bars, BAR_COLUMNS)
+    _check_columns("bars", bars, (*BAR_COLUMNS, *extra))
     if "role" in bars.columns:
         bars = bars.filter(pl.col("role") == "member")
     bars = bars.filter(pl.col("ts") >= weights["ts"].min())
@@ -95,7 +142,7 @@ def build_trading_panel(weights: pl.DataFrame, bars: pl.DataFrame) -> TradingPan
 
     bars, bar_cells = _locate("bars", bars, calendar, symbols)
     weights, weight_cells = _locate("weights", weights, calendar, symbols)
-    _check_values(weights, bars)
+    _check_values(weights, bars, extra)
     shape = (calendar.height, len(symbols))
     opened = _scatter(bars["open"], bar_cells, shape, empty=np.nan)
     close = _scatter(bars["close"], bar_cells, shape, empty=np.nan)
@@ -112,6 +159,7 @@ def build_trading_panel(weights: pl.DataFrame, bars: pl.DataFrame) -> TradingPan
         close=close,
         split_ratio=split_ratio,
         dividend=dividend,
+        **{name: _scatter(bars[name], bar_cells, shape, empty=np.nan) for name in EXTRA_COLUMNS if name in extra},
     )
     _check_weights_have_bars(panel)
     return panel
@@ -172,7 +220,12 @@ def _check_decisions_have_bars(weights: pl.DataFrame, calendar: pl.DataFrame) ->
         )
 
 
-def _check_values(weights: pl.DataFrame, bars: pl.DataFrame) -> None:
+def _check_values(weights: pl.DataFrame, bars: pl.DataFrame, extra: Collection[str]) -> None:
+    of_extra = {
+        "high": (pl.col("high").is_finite() & (pl.col("high") > 0), "be finite and above zero"),
+        "low": (pl.col("low").is_finite() & (pl.col("low") > 0), "be finite and above zero"),
+        "volume": (pl.col("volume").is_finite() & (pl.col("volume") >= 0), "be finite and not negative"),
+    }
     rules = (
         ("weight", weights, pl.col("weight").is_finite(), "be finite; 0.0 is no position"),
         ("open", bars, pl.col("open").is_finite() & (pl.col("open") > 0), "be finite and above zero"),
@@ -189,6 +242,7 @@ def _check_values(weights: pl.DataFrame, bars: pl.DataFrame) -> None:
             pl.col("dividend").is_nan() | (pl.col("dividend").is_finite() & (pl.col("dividend") >= 0)),
             "be not negative, or NaN where it is unknown; 0.0 is no dividend",
         ),
+        *((name, bars, *of_extra[name]) for name in EXTRA_COLUMNS if name in extra),
     )
     for name, frame, is_valid, rule in rules:
         bad = frame.filter(~is_valid.fill_null(False))
@@ -202,9 +256,15 @@ def _check_weights_have_bars(panel: TradingPanel) -> None:
     rows, columns = np.nonzero((panel.weights != 0.0) & np.isnan(panel.close))
     if len(rows):
         offenders = [f"{panel.symbols[int(j)]} {panel.session[int(i)]}" for i, j in zip(rows, columns, strict=True)]
+        never = sorted({panel.symbols[int(j)] for j in columns if np.isnan(panel.close[:, j]).all()})
         raise ValueError(
             "`weights` must be zero where the symbol has no bar to size the position with, "
             f"was not for {len(offenders)}: {_shown(offenders)}."
+            + (
+                f" The bars hold nothing of {_shown(never)}: load them, or leave them out of the weights."
+                if never
+                else ""
+            )
         )
 
 

@@ -29,34 +29,46 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from hf_pipelines.research.backtest.panel import Floats, build_trading_panel
+from hf_pipelines.research.backtest.limited import positions_of, require_small_lots, simulate_limited
+from hf_pipelines.research.backtest.panel import Fill, Floats, TradingPanel, build_trading_panel, fill_prices
 from hf_pipelines.research.backtest.result import (
     DEFAULT_INITIAL_CASH,
+    ROUNDING_ORDER,
     Account,
     BacktestResult,
     Execution,
-    Fill,
     Fills,
     build_result,
+    columns_of,
+    limits_of,
 )
 from hf_pipelines.research.costs import Costs
-
-# An order below this fraction of equity is the rounding of weight * equity / close, not a wish to trade:
-# without it a fully invested buy and hold would "trade" a billionth of a cent a day.
-ROUNDING_ORDER = 1e-12
 
 
 def run_reference(
     weights: pl.DataFrame, bars: pl.DataFrame, costs: Costs, execution: Execution, *, periods_per_year: float
 ) -> BacktestResult:
-    """Simulate an account by the contract of engines: see `run_backtest`."""
-    return run_backtest(
-        weights,
-        bars,
+    """Simulate an account by the contract of engines: see `run_backtest`, and `Execution` for the limits."""
+    panel = build_trading_panel(weights, bars, extra=columns_of(execution))
+    account = simulate_panel(panel, costs, execution)
+    require_small_lots(account, panel, execution)
+    return build_result(account, panel, periods_per_year=periods_per_year)
+
+
+def simulate_panel(panel: TradingPanel, costs: Costs, execution: Execution) -> Account:
+    """Keep the account of a panel; a ruined one is handed back as it is, which `build_result` refuses."""
+    if limits_of(execution):
+        return simulate_limited(panel, costs, execution)
+    return _keep(
+        panel.weights,
+        fill_prices(panel, execution.fill),
+        panel.close,
+        panel.split_ratio,
+        panel.dividend,
         costs,
-        periods_per_year=periods_per_year,
         initial_cash=execution.initial_cash,
-        fill=execution.fill,
+        is_decision=panel.is_decision,
+        elapsed_days=panel.elapsed_days,
     )
 
 
@@ -98,20 +110,10 @@ def run_backtest(
         If an argument is out of range, the frames break their contract (see `build_trading_panel`), or the
         account is ruined (equity at or below zero).
     """
-    panel = build_trading_panel(weights, bars)
-    account = simulate(
-        weights=panel.weights,
-        open=panel.open,
-        close=panel.close,
-        split_ratio=panel.split_ratio,
-        dividend=panel.dividend,
-        costs=costs,
-        initial_cash=initial_cash,
-        fill=fill,
-        is_decision=panel.is_decision,
-        elapsed_days=panel.elapsed_days,
-    )
-    return build_result(account, panel, periods_per_year=periods_per_year)
+    if not (math.isfinite(initial_cash) and initial_cash > 0.0):
+        raise ValueError(f"`initial_cash` must be finite and above zero, was {initial_cash}.")
+    execution = Execution(fill=fill, initial_cash=initial_cash)
+    return run_reference(weights, bars, costs, execution, periods_per_year=periods_per_year)
 
 
 def simulate(
@@ -167,8 +169,35 @@ def simulate(
     arrays = {"open": open, "close": close, "split_ratio": split_ratio, "dividend": dividend}
     _check_arguments(shape, arrays, is_decision, elapsed_days, initial_cash=initial_cash, fill=fill)
 
-    filled_shares = np.zeros(shape)
-    fill_price, split_ratio = _dense(open if fill == "next_open" else close), _dense(split_ratio)
+    account = _keep(
+        weights,
+        open if fill == "next_open" else close,
+        close,
+        split_ratio,
+        dividend,
+        costs,
+        initial_cash=initial_cash,
+        is_decision=is_decision,
+        elapsed_days=elapsed_days,
+    )
+    _check_solvent(account.equity)
+    return account
+
+
+def _keep(
+    weights: Floats,
+    fill_price: Floats,
+    close: Floats,
+    split_ratio: Floats,
+    dividend: Floats,
+    costs: Costs,
+    *,
+    initial_cash: float,
+    is_decision: NDArray[np.bool_],
+    elapsed_days: NDArray[np.int64],
+) -> Account:
+    filled_shares = np.zeros(weights.shape)
+    fill_price, split_ratio = _dense(fill_price), _dense(split_ratio)
     account, unfilled_orders, unsized_orders = _compiled()(
         _dense(weights),
         is_decision,
@@ -187,7 +216,6 @@ def simulate(
             "`weights` must be finite, and zero where the symbol has no close to size the order with, "
             f"was not for {unsized_orders} orders."
         )
-    _check_solvent(equity)
     return Account(
         equity=equity,
         cash=cash,
@@ -202,7 +230,7 @@ def simulate(
         dividends=dividends,
         unfilled_orders=int(unfilled_orders),
         make_fills=lambda: _fills(filled_shares, fill_price, costs),
-        make_positions=lambda: _positions(filled_shares, split_ratio),
+        make_positions=lambda: positions_of(filled_shares, split_ratio),
     )
 
 
@@ -219,15 +247,6 @@ def _fills(filled_shares: Floats, fill_price: Floats, costs: Costs) -> Fills:
         price=price,
         costs={"fee": notional * costs.fee_rate, "slippage": notional * costs.slippage_rate},
     )
-
-
-def _positions(filled_shares: Floats, split_ratio: Floats) -> Floats:
-    held = np.zeros(filled_shares.shape)
-    before = np.zeros(filled_shares.shape[1])
-    for bar, filled in enumerate(filled_shares):
-        held[bar] = before * split_ratio[bar] + filled
-        before = held[bar]
-    return held
 
 
 @functools.cache

@@ -10,19 +10,20 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Literal
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
 from hf_pipelines.research import metrics
-from hf_pipelines.research.backtest.panel import Floats, TradingPanel
-
-Fill = Literal["next_open", "next_close"]
-"""Where a decision at the close of bar t is filled: at the open, or the close, of bar t + 1. Never on t."""
+from hf_pipelines.research.backtest.panel import Fill, Floats, TradingPanel
+from hf_pipelines.research.backtest.round_trips import gains_by_symbol, round_trips
 
 DEFAULT_INITIAL_CASH = 1_000_000.0
+
+# An order below this fraction of equity is the rounding of weight * equity / close, not a wish to trade:
+# without it a fully invested buy and hold would "trade" a billionth of a cent a day.
+ROUNDING_ORDER = 1e-12
 
 # Kinds of costs that every result has a column of, 0 where an engine does not charge them.
 COSTS_OF_BARS = ("fees", "slippage", "borrow")
@@ -31,17 +32,82 @@ COSTS_OF_FILLS = ("fee", "slippage")
 
 @dataclass(frozen=True, kw_only=True)
 class Execution:
-    """How orders are filled and what the account begins with.
+    """How orders are filled, what limits them, and what the account begins with.
 
     Attributes
     ----------
-    fill : {"next_open", "next_close"}
+    fill : {"next_open", "next_close", "next_vwap_proxy"}
+        See `Fill`.
     initial_cash : float
         Currency of the prices.
+    participation : float, optional
+        Share of a bar's volume that an order may fill. What is left of it waits for the next bars, those without a bar of the
+        symbol among them, until the next decision replaces it. None: no limit, and an order lives for one bar.
+    lot_size : float, optional
+        Shares that are held are whole multiples of it, rounded towards zero when an order is sized. None: fractions.
+    cash_limit : bool
+        Buys that cash does not cover are all scaled down by one factor; sells of the bar are booked first, short sales among
+        them. Orders that cover shorts are buys.
+    delisted_after_bars : int, optional
+        Bars of the market without one of the symbol after which a position in it is paid out, at the last close less
+        `delisting_haircut`, without costs. Nothing later is known by then: a symbol that comes back is a new one. None: it
+        is kept at the last close.
+    delisting_haircut : float
+        Fraction of the last close that is lost.
+
+    Raises
+    ------
+    ValueError
+        If a value is out of range.
     """
 
     fill: Fill = "next_open"
     initial_cash: float = DEFAULT_INITIAL_CASH
+    participation: float | None = None
+    lot_size: float | None = None
+    cash_limit: bool = False
+    delisted_after_bars: int | None = None
+    delisting_haircut: float = 0.0
+
+    def __post_init__(self) -> None:
+        """Refuse what no account can be kept with."""
+        rules = {
+            "participation": (
+                self.participation is None or 0.0 < self.participation <= 1.0,
+                "be above 0 and at most 1",
+            ),
+            "lot_size": (
+                self.lot_size is None or (math.isfinite(self.lot_size) and self.lot_size > 0.0),
+                "be finite and above zero",
+            ),
+            "delisted_after_bars": (self.delisted_after_bars is None or self.delisted_after_bars >= 1, "be at least 1"),
+            "delisting_haircut": (0.0 <= self.delisting_haircut <= 1.0, "be from 0 to 1"),
+        }
+        for name, (is_met, rule) in rules.items():
+            if not is_met:
+                raise ValueError(f"`{name}` must {rule}, was {getattr(self, name)}.")
+        if self.delisting_haircut and self.delisted_after_bars is None:
+            raise ValueError(
+                f"`delisted_after_bars` must be given with a haircut ({self.delisting_haircut}), was None; say after how many bars "
+                "without one a symbol is gone."
+            )
+
+
+def limits_of(execution: Execution) -> dict[str, object]:
+    """What limits orders, by the names of capabilities: see `CAPABILITIES`."""
+    asked = {
+        "participation": execution.participation,
+        "lots": execution.lot_size,
+        "cash_limit": execution.cash_limit or None,
+        "delistings": execution.delisted_after_bars,
+    }
+    return {name: value for name, value in asked.items() if value is not None}
+
+
+def columns_of(execution: Execution) -> tuple[str, ...]:
+    """Columns of bars that fills and limits read beside those of every backtest."""
+    proxy = ("high", "low") if execution.fill == "next_vwap_proxy" else ()
+    return (*proxy, *(("volume",) if execution.participation is not None else ()))
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -88,7 +154,7 @@ class Account:
     dividends : array
         Received on the bar; negative when paid on short positions.
     unfilled_orders : int
-        Orders dropped because the symbol had no bar to fill them on.
+        Orders dropped because the symbol had no bar to fill them on, or of which a limit left something unfilled.
     make_fills, make_positions : callable
         What `fills` and `positions` are made by, when they are first asked for.
     """
@@ -142,6 +208,8 @@ class BacktestResult:
     account : Account
         The engine's own, on the rows and columns of `panel`.
     panel : TradingPanel
+    round_trips : DataFrame
+        A row for each time that a symbol was held: entry, exit, size, profit, return and holding. Made when it is first asked for.
     """
 
     equity: pl.DataFrame
@@ -150,6 +218,11 @@ class BacktestResult:
     metrics: Mapping[str, float]
     account: Account
     panel: TradingPanel
+
+    @cached_property
+    def round_trips(self) -> pl.DataFrame:
+        """Trades from flat to flat with their profit: see `round_trips.round_trips`."""
+        return round_trips(self.account, self.panel)
 
 
 def build_result(account: Account, panel: TradingPanel, *, periods_per_year: float) -> BacktestResult:
@@ -170,8 +243,10 @@ def build_result(account: Account, panel: TradingPanel, *, periods_per_year: flo
     Raises
     ------
     ValueError
-        If `periods_per_year` is not above zero, or equity was not above zero throughout.
+        If `periods_per_year` is not above zero, or equity was not above zero throughout: with the session, the equity and the
+        position that lost most.
     """
+    require_solvent(account, panel)
     equity = equity_frame(account, panel)
     trades = trades_frame(account, panel)
     return BacktestResult(
@@ -181,6 +256,27 @@ def build_result(account: Account, panel: TradingPanel, *, periods_per_year: flo
         metrics=summarise(equity, account, n_trades=trades.height, periods_per_year=periods_per_year),
         account=account,
         panel=panel,
+    )
+
+
+def require_solvent(account: Account, panel: TradingPanel) -> None:
+    """Refuse an account that was ruined, naming the session, its equity and the position that lost most on it.
+
+    Raises
+    ------
+    ValueError
+        If equity was not above zero throughout.
+    """
+    bad = np.flatnonzero(~(account.equity > 0.0))
+    if not len(bad):
+        return
+    bar = int(bad[0])
+    gains = gains_by_symbol(account, panel)[bar]
+    worst = int(gains.argmin())
+    raise ValueError(
+        f"`equity` must stay above zero, was {account.equity[bar]:,.2f} after {panel.session[bar]} (bar {bar} of "
+        f"{len(account.equity)}); {panel.symbols[worst]} lost most that day: {gains[worst]:,.2f} with "
+        f"{account.positions[max(bar - 1, 0), worst]:,.6g} shares held into it; lower the leverage."
     )
 
 

@@ -28,8 +28,12 @@ def symbol_bars(
     close: Sequence[float | None],
     split_ratio: Mapping[int, float] | None = None,
     dividend: Mapping[int, float] | None = None,
+    volume: float = 1e9,
 ) -> pl.DataFrame:
-    """Bars of one symbol; a None close is a session without a bar, events are keyed by position."""
+    """Bars of one symbol; a None close is a session without a bar, events are keyed by position.
+
+    High is 1 above the larger of open and close, low 1 below the smaller.
+    """
     days = sessions(len(close))
     frame = pl.DataFrame(
         {
@@ -43,6 +47,9 @@ def symbol_bars(
             "role": ["member"] * len(days),
         },
         schema_overrides={"ts": pl.Datetime("us", "UTC")},
+    )
+    frame = frame.with_columns(
+        high=pl.max_horizontal("open", "close") + 1.0, low=pl.min_horizontal("open", "close") - 1.0, volume=volume
     )
     return frame.drop_nulls("close")
 

@@ -185,7 +185,7 @@ def test_run_backtest_constant_full_weight_without_costs_trades_once() -> None:
 def test_run_backtest_ruined_account_raises() -> None:
     bars = symbol_bars("A", open=[10, 10, 10], close=[10, 10, 25])
 
-    with pytest.raises(ValueError, match="`equity` must stay above zero, was -500.00 after bar 2 of 3"):
+    with pytest.raises(ValueError, match="`equity` must stay above zero, was -500.00 after 2024-01-08"):
         run(decisions({0: {"A": -1.0}}), bars)
 
 
