@@ -14,10 +14,11 @@ from typing import Protocol
 
 import polars as pl
 
+from hf_pipelines.research.backtest.account import Account, Fills
 from hf_pipelines.research.backtest.backtrader_engine import run_backtrader
 from hf_pipelines.research.backtest.panel import Fill, TradingPanel, build_trading_panel
 from hf_pipelines.research.backtest.reference import run_backtest, run_reference, simulate
-from hf_pipelines.research.backtest.result import Account, BacktestResult, Execution, Fills, build_result, limits_of
+from hf_pipelines.research.backtest.result import BacktestResult, Execution, build_result, limits_of
 from hf_pipelines.research.backtest.vectorbt_engine import run_vectorbt
 from hf_pipelines.research.costs import Costs
 

@@ -14,8 +14,9 @@ from typing import Any
 
 import numpy as np
 
+from hf_pipelines.research.backtest.account import Account, Fills
 from hf_pipelines.research.backtest.panel import Floats, TradingPanel, fill_prices
-from hf_pipelines.research.backtest.result import ROUNDING_ORDER, Account, Execution, Fills
+from hf_pipelines.research.backtest.result import ROUNDING_ORDER, Execution
 from hf_pipelines.research.costs import Costs
 
 # A whole number of lots, computed as a quotient, may lie just below it.
@@ -51,7 +52,8 @@ def require_small_lots(account: Account, panel: TradingPanel, execution: Executi
     if execution.lot_size is None:
         return
     lot, equity = execution.lot_size * panel.close, account.equity[:, None]
-    is_asked = panel.is_decision[:, None] & (panel.weights != 0.0)
+    # After a ruin, which is refused elsewhere, equity is none to compare with.
+    is_asked = panel.is_decision[:, None] & (panel.weights != 0.0) & np.logical_and.accumulate(equity > 0.0)
     bad = np.argwhere(is_asked & (lot > np.maximum(equity, np.abs(panel.weights) * equity)))
     if len(bad):
         bar, symbol = (int(each) for each in bad[0])

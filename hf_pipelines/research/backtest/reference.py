@@ -29,15 +29,14 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from hf_pipelines.research.backtest.account import Account, Fills
 from hf_pipelines.research.backtest.limited import positions_of, require_small_lots, simulate_limited
 from hf_pipelines.research.backtest.panel import Fill, Floats, TradingPanel, build_trading_panel, fill_prices
 from hf_pipelines.research.backtest.result import (
     DEFAULT_INITIAL_CASH,
     ROUNDING_ORDER,
-    Account,
     BacktestResult,
     Execution,
-    Fills,
     build_result,
     columns_of,
     limits_of,

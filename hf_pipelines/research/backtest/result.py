@@ -1,22 +1,22 @@
 """What a backtest hands back, whichever engine ran it.
 
-Lives here: `Account` (arrays of what an engine did, bar by bar), `BacktestResult` (the frames people read) and the way from
-one to the other. Not here: how an account is kept (`reference.py`), what a metric means (`metrics.py`).
+Lives here: `Execution`, `BacktestResult` (the frames people read) and the way to it from an account. Not here: the account
+(`account.py`), how it is kept (`reference.py`), what a metric means (`metrics.py`).
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
 import polars as pl
-from numpy.typing import NDArray
 
 from hf_pipelines.research import metrics
-from hf_pipelines.research.backtest.panel import Fill, Floats, TradingPanel
+from hf_pipelines.research.backtest.account import Account
+from hf_pipelines.research.backtest.panel import Fill, TradingPanel
 from hf_pipelines.research.backtest.round_trips import gains_by_symbol, round_trips
 
 DEFAULT_INITIAL_CASH = 1_000_000.0
@@ -108,77 +108,6 @@ def columns_of(execution: Execution) -> tuple[str, ...]:
     """Columns of bars that fills and limits read beside those of every backtest."""
     proxy = ("high", "low") if execution.fill == "next_vwap_proxy" else ()
     return (*proxy, *(("volume",) if execution.participation is not None else ()))
-
-
-@dataclass(frozen=True, eq=False, kw_only=True)
-class Fills:
-    """Fills as the engine made them, in order of time, then symbol; arrays of shape (n_fills,).
-
-    Attributes
-    ----------
-    bar, decision_bar : int array
-        Rows of the panel: the bar filled on, and the one at whose close it was decided.
-    symbol : int array
-        Columns of the panel.
-    shares, price : array
-        Signed shares, fractions allowed, and what one of them was filled at, before costs.
-    costs : mapping of str to array
-        Paid for each fill in currency, by kind: "fee", "slippage" and what else an engine charges.
-    """
-
-    bar: NDArray[np.int64]
-    decision_bar: NDArray[np.int64]
-    symbol: NDArray[np.int64]
-    shares: Floats
-    price: Floats
-    costs: Mapping[str, Floats]
-
-
-@dataclass(frozen=True, eq=False, kw_only=True)
-class Account:
-    """The account after each bar, as the engine kept it, in currency; arrays of shape (n_bars,) unless said otherwise.
-
-    Identities, exact up to rounding: `equity = cash + net_value`, and the change of `equity` is the gain on
-    the shares held + `dividends` - every kind of `costs`.
-
-    Attributes
-    ----------
-    equity, cash : array
-        At the close, after the bar's fills. Cash may be negative where the engine refuses no order.
-    net_value, gross_value : array
-        Sum of the values of the positions, signed and absolute.
-    traded_value : array
-        Sum of the absolute notionals filled on the bar.
-    costs : mapping of str to array
-        Paid on the bar, by kind, not negative: "fees", "slippage", "borrow" and what else an engine charges.
-    dividends : array
-        Received on the bar; negative when paid on short positions.
-    unfilled_orders : int
-        Orders dropped because the symbol had no bar to fill them on, or of which a limit left something unfilled.
-    make_fills, make_positions : callable
-        What `fills` and `positions` are made by, when they are first asked for.
-    """
-
-    equity: Floats
-    cash: Floats
-    net_value: Floats
-    gross_value: Floats
-    traded_value: Floats
-    costs: Mapping[str, Floats]
-    dividends: Floats
-    unfilled_orders: int
-    make_fills: Callable[[], Fills]
-    make_positions: Callable[[], Floats]
-
-    @cached_property
-    def fills(self) -> Fills:
-        """Every fill."""
-        return self.make_fills()
-
-    @cached_property
-    def positions(self) -> Floats:
-        """Shares held after each bar, of shape (n_bars, n_symbols)."""
-        return self.make_positions()
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)

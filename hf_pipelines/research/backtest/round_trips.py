@@ -7,16 +7,12 @@ reverses it; what reverses it opens the next one. Their profits add up to what t
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from hf_pipelines.research.backtest.account import Account
 from hf_pipelines.research.backtest.panel import Floats, TradingPanel, last_known, sum_by
-
-if TYPE_CHECKING:
-    from hf_pipelines.research.backtest.result import Account
 
 # Positions below this fraction of the largest one of their symbol are the rounding of an engine that adds fills up.
 FLAT = 1e-10
