@@ -1,7 +1,7 @@
 """Overfitting: what a result is worth after the search that found it.
 
 Lives here: fits that show what a learner makes of chance (`fits`) and what they say (`signs`), the Sharpe ratio beside the number of
-trials (`sharpe`), how many of these are independent (`independent_trials`), both together (`deflation`), pictures (`plots`). Not here: which trials were made
+trials (`sharpe`), how many of these are independent (`independent_trials`), both together (`deflation`), what becomes of a choice in another half of time (`symmetric`), pictures (`plots`). Not here: which trials were made
 (`resources.trial_ledger`), scores of predictions and accounts (`metrics`).
 """
 
@@ -30,12 +30,14 @@ from hf_pipelines.research.overfitting.sharpe import (
     probabilistic_sharpe_ratio,
     variance_of_trials,
 )
+from hf_pipelines.research.overfitting.symmetric import ChoiceOverfitting, probability_of_backtest_overfitting
 
 __all__ = [
     "CHOSEN",
     "LEARNING",
     "PERMUTED",
     "VALIDATION",
+    "ChoiceOverfitting",
     "Deflation",
     "Diagnostics",
     "Overfitting",
@@ -51,6 +53,7 @@ __all__ = [
     "minimum_track_record_length",
     "nearest_sessions",
     "probabilistic_sharpe_ratio",
+    "probability_of_backtest_overfitting",
     "score_predictions",
     "scores_of",
     "variance_of_trials",
