@@ -346,7 +346,8 @@ def _foreign(value: Any, where: str) -> str:
         return f"{cls.__name__} {getattr(value, '__module__', '')}.{name}"
     if cls.__module__ == "typing":
         return f"typing {re.sub(r'[A-Za-z_0-9.]+[.]', '', repr(value))}"
-    if cls.__module__ in ("logging", "_thread", "threading"):
+    # What they hold belongs to a moment, not to the code; a `ContextVar` is a variable of the call under way.
+    if cls.__module__ in ("logging", "_thread", "threading", "_contextvars"):
         return f"{cls.__module__}.{cls.__qualname__}"
     try:
         stored = pickle.dumps(value, protocol=4)
