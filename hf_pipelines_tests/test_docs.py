@@ -1,6 +1,7 @@
 """The docs: what they tell people to type, write and click is there, and recipes do what they say."""
 
 import re
+import subprocess
 import sys
 from collections.abc import Iterator, Mapping
 from datetime import UTC, date, datetime, timedelta
@@ -177,6 +178,34 @@ def test_recipe_of_a_feature_of_the_package_fits_the_table_that_it_names():
     closes = np.arange(1.0, 61.0)
     panel = build_panel(bars_of("AAA", list(closes)), None)
     assert added.compute(panel)[-1] == pytest.approx(60 / 20 - 1)
+
+
+def test_site_of_a_page_with_a_dead_link_is_not_built(tmp_path):
+    """By the settings of the site: what `make docs` says of a page that leads nowhere."""
+    for name in ("conf.py", "_static"):
+        (tmp_path / name).symlink_to(DOCS / name)
+    page = tmp_path / "index.md"
+    command = [
+        sys.executable,
+        "-m",
+        "sphinx",
+        "-q",
+        "-W",
+        "--keep-going",
+        "-b",
+        "html",
+        str(tmp_path),
+        str(tmp_path / "out"),
+    ]
+
+    def build(text: str) -> subprocess.CompletedProcess[str]:
+        page.write_text(text)
+        return subprocess.run(command, capture_output=True, text=True, check=False)
+
+    assert build("# A page\n\n[here](index.md#a-page)\n").returncode == 0
+    done = build("# A page\n\n[nowhere](nothing.md) and [no heading](index.md#nothing)\n")
+    assert done.returncode == 1
+    assert "index.md:3: WARNING" in done.stderr and "nothing.md" in done.stderr and "'nothing'" in done.stderr
 
 
 def test_hooks_before_a_commit_are_the_checks_of_make_lint():
