@@ -21,8 +21,8 @@ MOST_POINTS = 50
 class ValidationCurveSpec(dg.Model, dg.Resolvable):
     """A parameter of the learner, and the values to try beside its own."""
 
-    parameter: str
-    values: Sequence[Any]
+    parameter: str = Field(description="Name of a parameter of the learner.")
+    values: Sequence[Any] = Field(description="1 to 50 different values, tried beside the learner's own.")
 
     @field_validator("values")
     @classmethod
@@ -33,24 +33,21 @@ class ValidationCurveSpec(dg.Model, dg.Resolvable):
 
 
 class DiagnosticsSpec(dg.Model, dg.Resolvable):
-    """What is asked for beside the scores of the folds; nothing by default.
+    """What is asked for beside the scores of the folds; nothing by default."""
 
-    Attributes
-    ----------
-    score : str
-        What gaps and curves are of; left out: accuracy, or information_coefficient of a return.
-    permutations : int
-        Fits of each fold on permuted labels, beside which the gap is judged; 0 or at least 19.
-    learning_curve : list of float
-        Shares of each fold's training sessions, above 0 and below 1; all of them are a point without being asked for.
-    validation_curve : mapping
-        `parameter` of the learner and `values`.
-    """
-
-    score: str | None = None
-    permutations: int = 0
-    learning_curve: Sequence[float] = Field(default_factory=list)
-    validation_curve: ValidationCurveSpec | None = None
+    score: str | None = Field(
+        None, description="Score of the gaps and curves; left out: accuracy, or information_coefficient of a return."
+    )
+    permutations: int = Field(
+        0, description="Fits of each fold on permuted labels, beside which the gap is judged; 0, or 19 to 1,000."
+    )
+    learning_curve: Sequence[float] = Field(
+        default_factory=list,
+        description="Shares of each fold's training sessions, above 0 and below 1; all of them are a point anyhow.",
+    )
+    validation_curve: ValidationCurveSpec | None = Field(
+        None, description="Scores over values of a parameter of the learner."
+    )
 
     @field_validator("permutations")
     @classmethod

@@ -34,6 +34,7 @@ from hf_pipelines.components.modules import feature_modules, register_modules
 from hf_pipelines.components.scaffolders import MarketScaffolder
 from hf_pipelines.components.stage_asset import build_asset, build_currency_check
 from hf_pipelines.components.yaml_files import component_of
+from hf_pipelines.components.yaml_schema import YamlSchema
 from hf_pipelines.partitions import (
     MarketPartitions,
     parse_key,
@@ -52,75 +53,58 @@ HUB_NAME = r"[\w-][\w.-]{0,95}/[\w-][\w.-]{0,95}"
 
 
 @dg.scaffold_with(MarketScaffolder)
-class Market(dg.Component, dg.Model, dg.Resolvable):
-    """One universe + timeframe + calendar + source, with its bars and feature datasets.
+class Market(YamlSchema, dg.Component, dg.Model, dg.Resolvable):
+    """One universe + timeframe + calendar + source, with its bars and feature datasets."""
 
-    Attributes
-    ----------
-    name : str
-        First part of its asset keys, and its group.
-    universe : list
-        Members: `symbol`, and `since` and `until` where it is not always one; `sector` if known.
-    benchmark : str
-        Stored with role `reference`; never in ranks, matrices or weights.
-    volatility_index : str
-        Symbol of a volatility index such as the VIX, stored with role `reference` too.
-    timeframe : 1m, 5m, 1h or 1d
-        How long a bar lasts.
-    bars_end : clock or open
-        Whether bars below a day end at full steps of the market's clock, or whole steps after the open.
-    source : mapping
-        `type` is an entry of `SOURCES` (sample, files, http, yfinance, lean), with what that needs.
-    periods_per_year : float
-        Bars a year, to annualise by; by default those of the calendar and the timeframe.
-    start, end : str
-        ISO dates of the first and last session; without `end` the market goes on.
-    modules : list of str
-        Importable modules with entries of your own, in tables named like the registries: `FEATURES`, `SOURCES`...
-    feature_modules : list of str
-        The old name of `modules`.
-    features : list of str
-        Groups, such as `technical`, and single features, such as `technical/rsi_14`: what is computed and stored;
-        `-technical/rsi_14` leaves one of a group out.
-    references : list
-        `table` (fundamentals, insider_trades, short_interest or news) and its `source`, of a type that has tables (files,
-        http).
-    news_scorer : str
-        `lexicon`, or the folder or hub name of a FinBERT checkpoint (extra `finbert`).
-    calendar_overrides : list
-        Sessions, closures and hours that the calendar does not know: `day`, and `closed: true` or `open` and `close` on the
-        market's clock; `announced`, from which day on it was known, by default the day itself.
-    row_overrides : list
-        Rows that the rules on bars judge wrongly: `symbol`, `since`, `until`, and `verdict`, refused or accepted.
-    known_gaps : list of str
-        Weeks (their Sundays) without data, in which an empty `bars` is right.
-    max_faulty_share : float
-        Share of faulty symbol-sessions above which a file is refused.
-    """
-
-    name: str
-    description: str = ""
-    universe: Sequence[UniverseMember]
-    benchmark: str
-    volatility_index: str | None = None
-    timeframe: Timeframe = "1d"
-    bars_end: BarsEnd = "clock"
-    calendar: str
-    timezone: str
+    name: str = Field(description="Name of the component's folder, first part of its asset keys, and its group.")
+    description: str = Field("", description="A sentence for people.")
+    universe: Sequence[UniverseMember] = Field(
+        description="Members: a symbol, and since when and until when it is one."
+    )
+    benchmark: str = Field(description="Symbol stored with role `reference`; never in ranks, matrices or weights.")
+    volatility_index: str | None = Field(
+        None, description="Symbol of a volatility index such as the VIX, stored with role `reference` too."
+    )
+    timeframe: Timeframe = Field("1d", description="How long a bar lasts.")
+    bars_end: BarsEnd = Field(
+        "clock", description="Bars below a day end at full steps of the market's clock, or whole steps after the open."
+    )
+    calendar: str = Field(description="Name of the calendar in exchange_calendars, such as XNYS, XSHG or 24/7.")
+    timezone: str = Field(description="IANA name of the market's clock, such as America/New_York.")
     # Before what may name an entry of theirs.
-    modules: Sequence[str] = Field(default_factory=list)
-    feature_modules: Sequence[str] = Field(default_factory=list)
-    source: AnySource
-    start: str
-    end: str | None = None
-    features: Sequence[str]
-    references: Sequence[ReferenceSpec] = Field(default_factory=list)
-    news_scorer: str = LEXICON
-    calendar_overrides: Sequence[CalendarOverride] = Field(default_factory=list)
-    row_overrides: Sequence[RowOverride] = Field(default_factory=list)
-    known_gaps: Sequence[str] = Field(default_factory=list)
-    max_faulty_share: float = 0.2
-    periods_per_year: float | None = None
+    modules: Sequence[str] = Field(
+        default_factory=list,
+        description="Importable modules with entries of your own, in tables named like the registries: `FEATURES`, `SOURCES`...",
+    )
+    feature_modules: Sequence[str] = Field(default_factory=list, description="The old name of `modules`.")
+    source: AnySource = Field(description="Where bars come from: `type` is a key of SOURCES, beside what that needs.")
+    start: str = Field(description="First session, YYYY-MM-DD.")
+    end: str | None = Field(None, description="Last session, YYYY-MM-DD; left out: the market goes on.")
+    features: Sequence[str] = Field(
+        description="What is computed and stored: groups (`technical`), single features (`technical/rsi_14`); `-technical/rsi_14` "
+        "leaves one of a group out."
+    )
+    references: Sequence[ReferenceSpec] = Field(
+        default_factory=list, description="Reference tables beside the bars, each with the source of its rows."
+    )
+    news_scorer: str = Field(
+        LEXICON, description="`lexicon`, or the folder or hub name of a FinBERT checkpoint (extra `finbert`)."
+    )
+    calendar_overrides: Sequence[CalendarOverride] = Field(
+        default_factory=list, description="Sessions, closures and hours that the calendar does not know."
+    )
+    row_overrides: Sequence[RowOverride] = Field(
+        default_factory=list, description="Rows that the rules on bars judge wrongly, with a person's verdict."
+    )
+    known_gaps: Sequence[str] = Field(
+        default_factory=list, description="Weeks without data, by their Sundays, in which an empty `bars` is right."
+    )
+    max_faulty_share: float = Field(
+        0.2, description="Share of faulty symbol-sessions above which a file is refused whole."
+    )
+    periods_per_year: float | None = Field(
+        None, description="Bars a year, to annualise by; left out: those of the calendar and the timeframe."
+    )
 
     _share = ranged("max_faulty_share", low=0, high=1, above=True)
     # Bars of a minute around the clock are 525,600 a year.

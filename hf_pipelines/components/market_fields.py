@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 from zoneinfo import ZoneInfo
 
 import dagster as dg
-from pydantic import field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from hf_pipelines.calendars import SessionOverride
 from hf_pipelines.partitions import parse_key
@@ -47,17 +47,21 @@ class UniverseMember(dg.Model, dg.Resolvable):
     is another member (`FB.1` until 2003, `FB` since 2012).
     """
 
-    symbol: str
-    since: str | None = None
-    until: str | None = None
-    sector: str | None = None
+    symbol: str = Field(
+        description="Ticker: capital letters, digits and `.^_-`; in quotes where YAML would read a number."
+    )
+    since: str | None = Field(
+        None, description="First session as a member, YYYY-MM-DD; left out: the market's `start`."
+    )
+    until: str | None = Field(None, description="Last session as a member, YYYY-MM-DD; left out: still a member.")
+    sector: str | None = Field(None, description="Sector, for features, targets and rules that compare within one.")
 
 
 class ReferenceSpec(dg.Model, dg.Resolvable):
     """Where the rows of a reference table come from."""
 
-    table: str
-    source: AnySource
+    table: str = Field(description="Name of the table, a key of REFERENCES.")
+    source: AnySource = Field(description="Where its rows come from: an entry of SOURCES that has tables.")
 
     @field_validator("source", mode="before")
     @classmethod
@@ -68,11 +72,17 @@ class ReferenceSpec(dg.Model, dg.Resolvable):
 class CalendarOverride(dg.Model, dg.Resolvable):
     """A day on which the library's calendar is wrong: a session, a closure, other hours (of the market's clock)."""
 
-    day: str
-    closed: bool = False
-    open: str | None = None
-    close: str | None = None
-    announced: str | None = None
+    day: str = Field(description="The day that the calendar has wrong, YYYY-MM-DD.")
+    closed: bool = Field(False, description="true: no session on that day.")
+    open: str | None = Field(
+        None, description='Opening time on the market\'s clock, such as "09:30" in quotes; with `close`.'
+    )
+    close: str | None = Field(
+        None, description='Closing time on the market\'s clock, such as "13:00" in quotes; with `open`.'
+    )
+    announced: str | None = Field(
+        None, description="Day from which on it was known, YYYY-MM-DD; left out: the day itself."
+    )
 
     @model_validator(mode="after")
     def _check_hours(self) -> "CalendarOverride":
@@ -105,10 +115,10 @@ class CalendarOverride(dg.Model, dg.Resolvable):
 class RowOverride(dg.Model, dg.Resolvable):
     """A person's verdict on rows that the rules judge wrongly, from `since` to `until`, both included."""
 
-    symbol: str
-    verdict: Literal["refused", "accepted"]
-    since: str
-    until: str | None = None
+    symbol: str = Field(description="Symbol of the market whose rows are meant.")
+    verdict: Literal["refused", "accepted"] = Field(description="What the rows are, whatever the rules say.")
+    since: str = Field(description="First session of the rows, YYYY-MM-DD.")
+    until: str | None = Field(None, description="Last session of the rows, YYYY-MM-DD; left out: all later ones.")
 
     @model_validator(mode="after")
     def _check_days(self) -> "RowOverride":

@@ -48,6 +48,7 @@ from hf_pipelines.components.strategy_stages.trials_check import build_trials_ch
 from hf_pipelines.components.strategy_window import misfits
 from hf_pipelines.components.yaml_files import component_of
 from hf_pipelines.components.yaml_lines import line_of
+from hf_pipelines.components.yaml_schema import YamlSchema
 from hf_pipelines.research.backtest import ENGINES, asked_of_engine, require_capable, require_engine
 from hf_pipelines.research.features.registry import names_by_group
 from hf_pipelines.research.learners import ALIASES, LEARNERS, LearnerChoice, Task
@@ -62,47 +63,35 @@ from hf_pipelines.resources.ranges import ranged
 
 
 @dg.scaffold_with(StrategyScaffolder)
-class Strategy(dg.Component, dg.Model, dg.Resolvable):
-    """From features to signals, by one YAML file.
+class Strategy(YamlSchema, dg.Component, dg.Model, dg.Resolvable):
+    """From features to signals, by one YAML file."""
 
-    Attributes
-    ----------
-    name : str
-        First part of its asset keys, and its group.
-    market : str
-        Folder name below `defs/markets`.
-    modules : list of str
-        Importable modules with entries of your own, in tables named like the registries: `LEARNERS`, `RULES`...
-    features : list of str
-        Groups (`technical`) or single features (`technical/rsi_14`) of the market, less what is left out
-        (`-technical/rsi_14`).
-    holdout : mapping, optional
-        `weeks` or `from`: what no CV, backtest or choice of a model sees.
-    max_model_age_weeks : int
-        How many weeks old a model may be to make signals; 0 takes the model of the day's week only.
-    track_record_weeks : int
-        Trailing weeks that `track_record` looks at.
-    descends_from : list of str
-        Strategies that it was made from, be they gone: their trials count for it too.
-    """
-
-    name: str
-    description: str = ""
-    market: str
+    name: str = Field(description="Name of the component's folder, first part of its asset keys, and its group.")
+    description: str = Field("", description="A sentence for people.")
+    market: str = Field(description="Folder name below `defs/markets`.")
     # Before what may name an entry of theirs.
-    modules: Sequence[str] = Field(default_factory=list)
-    features: Sequence[str]
-    target: TargetSpec
-    training: TrainingSpec = Field(default_factory=TrainingSpec)
+    modules: Sequence[str] = Field(
+        default_factory=list,
+        description="Importable modules with entries of your own, in tables named like the registries: `LEARNERS`, `RULES`...",
+    )
+    features: Sequence[str] = Field(
+        description="Groups (`technical`) or single features (`technical/rsi_14`) of the market; `-technical/rsi_14` leaves one out."
+    )
+    target: TargetSpec = Field(description="What is predicted.")
+    training: TrainingSpec = Field(default_factory=TrainingSpec, description="Which rows a model is trained on.")
     # Dagster's own reading would refuse the parameters of one splitter that stand beside `type`.
     cross_validation: Annotated[
         CrossValidationSpec,
         dg.Resolver(lambda context, given: CrossValidationSpec.model_validate(given), model_field_type=dict),
-    ] = Field(default_factory=CrossValidationSpec)
-    diagnostics: DiagnosticsSpec = Field(default_factory=DiagnosticsSpec)
-    learner: LearnerSpec
-    signal: SignalSpec
-    backtest: BacktestSpec = Field(default_factory=BacktestSpec)
+    ] = Field(default_factory=CrossValidationSpec, description="How folds are made.")
+    diagnostics: DiagnosticsSpec = Field(
+        default_factory=DiagnosticsSpec, description="Further fits of cross-validation; none by default."
+    )
+    learner: LearnerSpec = Field(description="What is fitted.")
+    signal: SignalSpec = Field(description="From predictions to target weights.")
+    backtest: BacktestSpec = Field(
+        default_factory=BacktestSpec, description="Engine, fills and costs of the simulated account."
+    )
     # `from` is no name of Python's: Dagster's own reading knows no aliases.
     holdout: Annotated[
         HoldoutSpec | None,
@@ -110,10 +99,15 @@ class Strategy(dg.Component, dg.Model, dg.Resolvable):
             lambda context, given: None if given is None else HoldoutSpec.model_validate(given),
             model_field_type=dict | None,
         ),
-    ] = None
-    max_model_age_weeks: int = 0
-    track_record_weeks: int = 52
-    descends_from: Sequence[str] = Field(default_factory=list)
+    ] = Field(None, description="Weeks that no CV, backtest or choice of a model sees.")
+    max_model_age_weeks: int = Field(
+        0, description="Weeks that a model may be old to make signals; 0 takes the model of the day's week only."
+    )
+    track_record_weeks: int = Field(52, description="Trailing weeks that `track_record` looks at.")
+    descends_from: Sequence[str] = Field(
+        default_factory=list,
+        description="Strategies that it was made from, be they gone: their trials count for it too.",
+    )
 
     _age = ranged("max_model_age_weeks", low=0, high=520)
     _record = ranged("track_record_weeks", low=1, high=2_600)

@@ -32,9 +32,11 @@ from hf_pipelines.resources.ranges import ranged
 class TargetSpec(dg.Model, dg.Resolvable):
     """What is predicted: a key of TARGETS, its horizon where it has one, and its other parameters."""
 
-    type: str
-    horizon_bars: int | None = None
-    params: Mapping[str, Any] = Field(default_factory=dict)
+    type: str = Field(description="What is predicted: a key of TARGETS.")
+    horizon_bars: int | None = Field(
+        None, description="Bars that a label looks ahead, where the target has one horizon."
+    )
+    params: Mapping[str, Any] = Field(default_factory=dict, description="Other parameters of the target.")
 
     # A week of minutes around the clock.
     _horizon = ranged("horizon_bars", low=1, high=10_080)
@@ -44,20 +46,20 @@ class TargetSpec(dg.Model, dg.Resolvable):
 
 
 class TrainingSpec(dg.Model, dg.Resolvable):
-    """Which rows a model is trained on: the trailing weeks, how they are weighted, and those with unknown features.
+    """Which rows a model is trained on: the trailing weeks, how they are weighted, and those with unknown features."""
 
-    Attributes
-    ----------
-    read : {"whole", "batches"}
-        Whether the features of the matrix are all in memory, or read in batches: the same results, for learners that can.
-    """
-
-    weeks: int = 156
-    minimum_rows: int = 250
-    # A name, a mapping of `type` and `params`, or a list of these.
-    weighting: Any = NONE
-    missing: Literal["drop", "keep"] = "drop"
-    read: Literal["whole", "batches"] = "whole"
+    weeks: int = Field(156, description="Weeks before the week that a model serves; it is trained on these.")
+    minimum_rows: int = Field(250, description="Rows below which a week's matrix is refused.")
+    weighting: Any = Field(
+        NONE, description="Weights of the rows: none, a key of WEIGHTINGS, its `type` and `params`, or a list of these."
+    )
+    missing: Literal["drop", "keep"] = Field(
+        "drop", description="Rows with an unknown feature are dropped, or kept for learners that take NaN."
+    )
+    read: Literal["whole", "batches"] = Field(
+        "whole",
+        description="Features of the matrix all in memory, or read in batches: the same results, for learners that can.",
+    )
 
     _weeks = ranged("weeks", low=1, high=2_600)
     _rows = ranged("minimum_rows", low=1, high=1_000_000_000)
@@ -103,16 +105,14 @@ class HoldoutSpec(dg.Model):
 
     `weeks` are counted back from the market's `end`, a date of its YAML: where there is none the hold-out would move with every
     week, and what was held out last week would be trained on today.
-
-    Attributes
-    ----------
-    weeks : int
-    from : str
-        A date (YYYY-MM-DD); its whole week belongs to the hold-out.
     """
 
-    weeks: int | None = None
-    from_: str | None = Field(default=None, alias="from")
+    weeks: int | None = Field(None, description="Weeks before the market's `end`; or give `from`.")
+    from_: str | None = Field(
+        default=None,
+        alias="from",
+        description="A date, YYYY-MM-DD; its whole week belongs to the hold-out. Or give `weeks`.",
+    )
 
     _weeks = ranged("weeks", low=1, high=2_600)
 
@@ -161,14 +161,16 @@ class HoldoutSpec(dg.Model):
 class CrossValidationSpec(dg.Model, dg.Resolvable):
     """A key of SPLITTERS and its parameters, below `params` or beside `type`."""
 
-    type: str = DEFAULT_SPLITTER
-    params: Mapping[str, Any] = Field(default_factory=dict)
-    n_splits: int | None = None
-    test_sessions: int | None = None
-    step_sessions: int | None = None
-    min_train_sessions: int | None = None
-    max_train_sessions: int | None = None
-    embargo_sessions: int | None = None
+    type: str = Field(DEFAULT_SPLITTER, description="How folds are made: a key of SPLITTERS.")
+    params: Mapping[str, Any] = Field(
+        default_factory=dict, description="Parameters of the splitter; they may stand beside `type`."
+    )
+    n_splits: int | None = Field(None, description="Number of folds.")
+    test_sessions: int | None = Field(None, description="Sessions that a fold is tested on.")
+    step_sessions: int | None = Field(None, description="Sessions from the start of one test block to the next.")
+    min_train_sessions: int | None = Field(None, description="Sessions that the first fold is trained on, at least.")
+    max_train_sessions: int | None = Field(None, description="Sessions that a fold is trained on, at most: the latest.")
+    embargo_sessions: int | None = Field(None, description="Sessions beside a test block that are not trained on.")
 
     _splits = ranged("n_splits", low=1, high=1_000)
     _sessions = ranged("test_sessions", "step_sessions", "min_train_sessions", "max_train_sessions", low=1, high=15_000)
@@ -201,24 +203,24 @@ def _given_twice(names: Sequence[str]) -> str:
 
 
 class LearnerSpec(dg.Model, dg.Resolvable):
-    """A key of LEARNERS with its hyper-parameters, its preprocessing and calibration, and the seed of its fits.
+    """A key of LEARNERS with its hyper-parameters, its preprocessing and calibration, and the seed of its fits."""
 
-    Attributes
-    ----------
-    preprocessing : list
-        Keys of PREPROCESSING, or `type` and `params` of each, in the order in which they are applied.
-    calibration : str or mapping
-        A key of CALIBRATIONS, or its `type` and `params`.
-    validation_share : float
-        Share of the training sessions, the latest, that learners get apart which need validation rows.
-    """
-
-    type: str
-    params: Mapping[str, Any] = Field(default_factory=dict)
-    preprocessing: Sequence[Any] = Field(default_factory=list)
-    calibration: Any = None
-    seed: int = 0
-    validation_share: float = VALIDATION_SHARE
+    type: str = Field(description="What is fitted: a key of LEARNERS.")
+    params: Mapping[str, Any] = Field(
+        default_factory=dict, description="Hyper-parameters that differ from the defaults."
+    )
+    preprocessing: Sequence[Any] = Field(
+        default_factory=list,
+        description="Keys of PREPROCESSING, or `type` and `params` of each, in the order of application.",
+    )
+    calibration: Any = Field(
+        None, description="Calibration of probabilities: a key of CALIBRATIONS, or its `type` and `params`."
+    )
+    seed: int = Field(0, description="Seed of every fit.")
+    validation_share: float = Field(
+        VALIDATION_SHARE,
+        description="Share of the training sessions, the latest, set apart for learners that need validation rows.",
+    )
 
     # XGBoost keeps 32 bits.
     _seed = ranged("seed", low=0, high=2**31 - 1)
@@ -238,8 +240,10 @@ class LearnerSpec(dg.Model, dg.Resolvable):
 class SignalSpec(dg.Model, dg.Resolvable):
     """A key of RULES, or an alias of one, and its parameters."""
 
-    type: str
-    params: Mapping[str, Any] = Field(default_factory=dict)
+    type: str = Field(description="From predictions to target weights: a key of RULES.")
+    params: Mapping[str, Any] = Field(
+        default_factory=dict, description="Parameters of the rule that differ from the defaults."
+    )
 
     @property
     def rule(self) -> str:
@@ -251,31 +255,28 @@ class SignalSpec(dg.Model, dg.Resolvable):
 
 
 class BacktestSpec(dg.Model, dg.Resolvable):
-    """Engine, fills and costs of the simulated account; `Execution` says what each limit does.
+    """Engine, fills, limits and costs of the simulated account; `Execution` says what each limit does."""
 
-    Attributes
-    ----------
-    participation : float, optional
-        Share of a bar's volume that an order may fill; what is left waits.
-    lot_size : float, optional
-        Shares are held in whole multiples of it.
-    cash_limit : bool
-        Sells first, then buys scaled down to the cash there is.
-    delisted_after_bars : int, optional
-        Bars without one of the symbol after which a position is paid out at the last close less `delisting_haircut`.
-    """
-
-    engine: str = "reference"
-    fill: Fill = "next_open"
-    initial_cash_usd: float = 1_000_000.0
-    fee_bps: float = 1.0
-    slippage_bps: float = 2.0
-    borrow_bps_per_year: float = 0.0
-    participation: float | None = None
-    lot_size: float | None = None
-    cash_limit: bool = False
-    delisted_after_bars: int | None = None
-    delisting_haircut: float = 0.0
+    engine: str = Field("reference", description="What simulates the account: a key of ENGINES.")
+    fill: Fill = Field("next_open", description="Price at which a decision is filled: of the bar after it.")
+    initial_cash_usd: float = Field(1_000_000.0, description="Cash that the account begins with, in US dollars.")
+    fee_bps: float = Field(1.0, description="Commission in basis points of the traded notional.")
+    slippage_bps: float = Field(2.0, description="Slippage in basis points of the traded notional.")
+    borrow_bps_per_year: float = Field(
+        0.0, description="Fee on borrowed shares, in basis points of their value a year."
+    )
+    participation: float | None = Field(
+        None, description="Share of a bar's volume that an order may fill; what is left waits. Left out: no limit."
+    )
+    lot_size: float | None = Field(
+        None, description="Shares are held in whole multiples of it; left out: in fractions."
+    )
+    cash_limit: bool = Field(False, description="true: sells first, then buys scaled down to the cash there is.")
+    delisted_after_bars: int | None = Field(
+        None,
+        description="Bars without one of the symbol after which a position is paid out at the last close; left out: never.",
+    )
+    delisting_haircut: float = Field(0.0, description="Share of the last close that a paid-out position loses.")
 
     _cash = ranged("initial_cash_usd", low=1, high=1_000_000_000_000)
     # 10,000 basis points are all of the notional.

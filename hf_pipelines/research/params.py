@@ -1,7 +1,7 @@
 """Parameters: what a strategy may set of an entry of a registry, with type, range and meaning in one place.
 
 Lives here: the kinds of parameters, and the one check of given values. The same specification serves the YAML, the docs
-(`describe_params`) and a tuner (`searched_params`). Does not live here: which parameters an entry has (`learners`,
+(`describe_params`), editors (`param_schema`) and a tuner (`searched_params`). Does not live here: which parameters an entry has (`learners`,
 `targets`, `signals`).
 """
 
@@ -215,6 +215,45 @@ def allowed_values(param: Param) -> str:
             return "a learner: type, params, preprocessing"
         case Listing():
             return f"{param.least} to {param.most} times: {allowed_values(param.item)}"
+
+
+def param_schema(param: Param) -> dict[str, Any]:
+    """JSON Schema of the values that a parameter takes, with its meaning and default.
+
+    Examples
+    --------
+    >>> param_schema(Number(default=3, low=1, high=9, is_whole=True, meaning="levels of a tree"))
+    {'type': 'integer', 'minimum': 1, 'maximum': 9, 'default': 3, 'description': 'levels of a tree'}
+    """
+    match param:
+        case Number():
+            schema: dict[str, Any] = {
+                "type": "integer" if param.is_whole else "number",
+                "minimum": param.low,
+                "maximum": param.high,
+            }
+        case Choice():
+            schema = {"enum": list(param.names)}
+        case Flag():
+            schema = {"type": "boolean"}
+        case Text():
+            schema = {"type": "string", "pattern": f"^(?:{param.pattern})$"}
+        case Nested():
+            schema = {"type": "object", "required": ["type"]}
+        case Listing():
+            schema = {
+                "type": "array",
+                "items": param_schema(param.item),
+                "minItems": param.least,
+                "maxItems": param.most,
+            }
+            # Of an item neither is read.
+            schema["items"].pop("default", None)
+    if getattr(param, "is_optional", False) or (isinstance(param, Listing) and param.default is None):
+        schema = {"anyOf": [schema, {"type": "null"}]}
+    if not _must_be_given(param) and not isinstance(param, Nested):
+        schema["default"] = list(param.default) if isinstance(param.default, tuple) else param.default
+    return {**schema, "description": param.meaning} if param.meaning else schema
 
 
 def _must_be_given(param: Param) -> bool:

@@ -1,12 +1,37 @@
 """Ranges: validators of the numbers in a component's YAML.
 
-Lives here: refusing a number outside of its range, NaN among them. Does not live here: which range a field has (`market_data`,
-`components`).
+Lives here: refusing a number outside of its range, NaN among them, and which ranges the fields of a model have. Does not live
+here: the fields (`market_data`, `components`).
 """
 
+from dataclasses import dataclass
 from typing import Any
 
-from pydantic import field_validator
+from pydantic import BaseModel, field_validator
+
+
+@dataclass(frozen=True)
+class Range:
+    """What a number may be.
+
+    Attributes
+    ----------
+    low, high : float
+        Ends of the range, both inside it.
+    above : bool
+        Whether `low` itself is outside.
+    """
+
+    low: float
+    high: float
+    above: bool = False
+
+    def __call__(self, value: float | None) -> float | None:
+        # Written so that NaN fails too.
+        if value is None or ((self.low < value if self.above else self.low <= value) and value <= self.high):
+            return value
+        least = f"above {self.low:,} and at most" if self.above else f"from {self.low:,} to"
+        raise ValueError(f"must be {least} {self.high:,}, was {value}.")
 
 
 def ranged(*names: str, low: float, high: float, above: bool = False) -> Any:
@@ -22,11 +47,10 @@ def ranged(*names: str, low: float, high: float, above: bool = False) -> Any:
         Whether `low` itself is outside.
     """
 
-    def check(value: float | None) -> float | None:
-        # Written so that NaN fails too.
-        if value is None or ((low < value if above else low <= value) and value <= high):
-            return value
-        least = f"above {low:,} and at most" if above else f"from {low:,} to"
-        raise ValueError(f"must be {least} {high:,}, was {value}.")
+    return field_validator(*names)(Range(low, high, above))
 
-    return field_validator(*names)(check)
+
+def ranges_of(model: type[BaseModel]) -> dict[str, Range]:
+    """Range of each field of a model that `ranged` checks."""
+    validators = model.__pydantic_decorators__.field_validators.values()
+    return {name: each.func for each in validators if isinstance(each.func, Range) for name in each.info.fields}

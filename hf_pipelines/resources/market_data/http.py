@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 import polars as pl
+from pydantic import Field
 
 from hf_pipelines.partitions import parse_key, shift_week, week_end
 from hf_pipelines.research.bars import SOURCE_SCHEMA, is_stray_event
@@ -301,11 +302,13 @@ class ReferenceService:
 
 
 class HttpSpec(SourceSpec):
-    """`api_key_env` names the environment variable that holds the key."""
+    """Fields of a service over HTTP."""
 
-    base_url: str
-    api_key_env: str | None = None
-    timeout_s: float = 30.0
+    base_url: str = Field(description="Address that the paths of the protocol are added to.")
+    api_key_env: str | None = Field(
+        None, description="Name of the environment variable that holds the key; never the key."
+    )
+    timeout_s: float = Field(30.0, description="Seconds that one answer may take.")
 
     _timeout = ranged("timeout_s", low=0, high=3_600, above=True)
 

@@ -24,6 +24,7 @@ from datetime import date, datetime, timedelta
 from functools import lru_cache
 
 import polars as pl
+from pydantic import Field
 
 from hf_pipelines.research.bar_grid import BarGrid
 from hf_pipelines.research.bars import PRICE_COLUMNS, SOURCE_SCHEMA
@@ -334,9 +335,9 @@ def _require(table: pl.DataFrame, names: Sequence[str], what: str) -> None:
 class LeanSpec(FolderSpec):
     """Names of the tables below the folder."""
 
-    prices: str
-    factors: str | None = None
-    maps: str | None = None
+    prices: str = Field(description="Table of raw prices below the folder.")
+    factors: str | None = Field(None, description="Table of factor files, which hold splits and dividends.")
+    maps: str | None = Field(None, description="Table of map files, which hold the tickers of a security over time.")
 
 
 def _lean(spec: LeanSpec, market: SourceMarket) -> LeanSource:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import date, datetime
 from typing import TYPE_CHECKING, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, field_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from hf_pipelines.research.bar_grid import BarGrid
 from hf_pipelines.resources import settings
@@ -30,14 +30,18 @@ class SourceSpec(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    type: str
+    type: str = Field(description="A key of SOURCES.")
 
 
 class FolderSpec(SourceSpec):
     """A source that lies in a folder or below an S3 prefix."""
 
-    uri: str
-    endpoint: str | None = None
+    uri: str = Field(
+        description="A folder or s3://bucket/prefix; a relative one lies in the landing folder (`HF_LANDING_URI`)."
+    )
+    endpoint: str | None = Field(
+        None, description="Endpoint of an S3 service other than AWS; left out: `HF_S3_ENDPOINT`."
+    )
 
     @field_validator("uri")
     @classmethod
