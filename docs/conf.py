@@ -1,6 +1,8 @@
 """How Sphinx builds the site: `make docs`. Pages are MyST Markdown; what the code says comes from its docstrings."""
 
 from importlib.metadata import version as version_of
+from pathlib import Path
+from typing import Any
 
 project = "hf_pipelines"
 author = "the authors of hf_pipelines"
@@ -33,3 +35,19 @@ pygments_style = "friendly"
 pygments_dark_style = "github-dark"
 # Contracts and reference take whatever pages lie in their folders.
 suppress_warnings = ["toc.empty_glob"]
+
+
+def write_pages(app: Any) -> None:
+    """Write the pages that are made of the code; what has not changed is left alone, so that Sphinx keeps it."""
+    from hf_pipelines.commands.contracts import contract_pages
+    from hf_pipelines.commands.reference import reference_pages
+
+    for folder, pages in (("contracts", contract_pages()), ("reference", reference_pages())):
+        for name, text in pages:
+            path = Path(app.srcdir, folder, f"{name}.md")
+            if not path.exists() or path.read_text(encoding="utf-8") != text:
+                path.write_text(text, encoding="utf-8")
+
+
+def setup(app: Any) -> None:
+    app.connect("builder-inited", write_pages)

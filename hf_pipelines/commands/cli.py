@@ -25,7 +25,7 @@ PARTITION = "key of a partition, YYYY-MM-DD: the Sunday that a week begins with,
 def main(arguments: Sequence[str] | None = None) -> int:
     """Entry point; returns the exit status."""
     warnings.filterwarnings("ignore", message=".*currently in (beta|preview).*")
-    options = _parser().parse_args(arguments)
+    options = build_parser().parse_args(arguments)
     from hf_pipelines.resources import settings
     from hf_pipelines.resources.redaction import guard_process, redacted
 
@@ -91,7 +91,8 @@ def _message_of(error: Exception) -> str:
     return str(error)
 
 
-def _parser() -> argparse.ArgumentParser:
+def build_parser() -> argparse.ArgumentParser:
+    """Every command with its options."""
     parser = argparse.ArgumentParser(prog="hfp", description="Orchestrated quant research that can be trusted.")
     parser.add_argument("--version", action="version", version=f"hf_pipelines {version('hf_pipelines')}")
     parser.add_argument(

@@ -194,6 +194,24 @@ def searched_params(spec: Mapping[str, Param]) -> dict[str, Param]:
     }
 
 
+def search_space(param: Param) -> str:
+    """What a tuner draws a parameter from by default, in words; "" for one that it leaves alone.
+
+    Examples
+    --------
+    >>> search_space(Number(default=0.1, low=0.0, high=1.0, search=(0.01, 0.2), is_log=True))
+    '0.01 to 0.2, logarithmic'
+    """
+    match param:
+        case Number(search=(low, high)):
+            return f"{low:g} to {high:g}{', logarithmic' if param.is_log else ''}"
+        case Choice(is_searched=True):
+            return ", ".join(param.names)
+        case Flag(is_searched=True):
+            return "true, false"
+    return ""
+
+
 def describe_params(spec: Mapping[str, Param]) -> list[tuple[str, str, str, str]]:
     """Name, default, allowed values and meaning of each parameter, in words."""
     return [(name, _default_in_words(param), allowed_values(param), param.meaning) for name, param in spec.items()]
@@ -271,7 +289,7 @@ def _default_in_words(param: Param) -> str:
     if isinstance(param, Nested) or _must_be_given(param):
         return "required"
     value = list(param.default) if isinstance(param, Listing) and param.default is not None else param.default
-    return "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
+    return "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value) or "empty"
 
 
 def _default(param: Param, name: str, owner: str) -> Any:

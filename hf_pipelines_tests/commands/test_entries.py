@@ -17,7 +17,8 @@ def test_every_entry_of_every_registry_is_listed_under_its_field():
 def test_parameters_are_told_with_default_range_and_meaning():
     lines = list(entries_lines("learner.type: (ridge|xgboost|voting)"))
     assert lines[0] == (
-        "learner.type: xgboost (xgboost): classification or regression, takes unknown features; also xgboost_classifier"
+        "learner.type: xgboost (xgboost): classification or regression, takes unknown features. "
+        "Boosted trees of XGBoost, a fixed number of them; also xgboost_classifier"
     )
     assert "  max_depth = 6 (whole, 1 to 30): levels of a tree" in lines
     assert "  tree_method = hist (hist, approx, exact): how splits are looked for" in lines
