@@ -78,7 +78,7 @@ def test_every_footer_card_and_latest_follows_its_schema(run):
 
 
 def test_every_field_of_the_ledger_is_described(run):
-    records = [json.loads(run.store.objects.get(key)) for key in run.store.objects.keys("_trials/records/")]
+    records = [json.loads(run.store.objects.get(key)) for key in run.store.objects.keys("_trials/records")]
     assert {each["event"] for each in records} == {"begun", "ended"}
     assert {name for each in records for name in each} <= set(LEDGER)
 

@@ -22,7 +22,7 @@ def test_parameters_are_told_with_default_range_and_meaning():
     )
     assert "  max_depth = 6 (whole, 1 to 30): levels of a tree" in lines
     assert "  tree_method = hist (hist, approx, exact): how splits are looked for" in lines
-    assert "learner.type: ridge (sklearn): regression" in lines
+    assert any(each.startswith("learner.type: ridge (sklearn): regression. Least squares") for each in lines)
     assert "  fit_intercept = true (true or false): whether the mean is fitted apart" in lines
     assert lines[-2].startswith(
         "  members = required (2 to 20 times: a learner: type, params, preprocessing): the learners"
