@@ -49,6 +49,11 @@ def build_defs(path_within_project: Path, *others: dg.Definitions) -> dg.Definit
     *others : dg.Definitions
         Further assets, checks, jobs, sensors of the project's own.
 
+    Returns
+    -------
+    dg.Definitions
+        Assets, checks, jobs, schedules, sensors and resources.
+
     Raises
     ------
     ValueError

@@ -1,5 +1,6 @@
 """The docs: what they tell people to type, write and click is there, and recipes do what they say."""
 
+import json
 import re
 import subprocess
 import sys
@@ -14,7 +15,7 @@ import pytest
 import yaml
 from pydantic import ValidationError
 
-from hf_pipelines.commands.cli import _parser
+from hf_pipelines.commands.cli import build_parser
 from hf_pipelines.commands.features import feature_test_lines
 from hf_pipelines.commands.scaffolding import add_entry, make_project
 from hf_pipelines.components import Market, Strategy, modules
@@ -34,7 +35,16 @@ MOST_README_LINES = 200
 FEATURE_PAGE = DOCS / "guides" / "feature.md"
 
 # Commands of `dg` that the pages may name: those that work in a project of ours.
-DG = {"check defs", "check yaml", "list defs", "list components", "scaffold defs"}
+DG = {
+    "check defs",
+    "check yaml",
+    "list defs",
+    "list components",
+    "scaffold defs",
+    "utils generate-component-schema",
+    "utils inspect-component",
+    "utils configure-editor",
+}
 
 OURS = ROOT / "hf_pipelines" / "defs"
 
@@ -82,7 +92,7 @@ def test_every_command_that_a_page_names_exists_with_its_options():
         f"{each.place}: {each.text}: {fault}"
         for page in pages()
         for each in commands(page)
-        if (fault := command_fault(each, _parser(), targets()))
+        if (fault := command_fault(each, build_parser(), targets()))
     ]
     assert faults == []
 
@@ -93,7 +103,9 @@ def test_page_with_wrong_commands_names_each_with_its_line(tmp_path, monkeypatch
         monkeypatch,
         "Type `hfp materialize` or `hfp retrain`.\n\n```\nhfp status --strikt\nmake demos\nhfp retrain tech_ranking\n```\n",
     )
-    faults = [(each.place, fault) for each in commands(page) if (fault := command_fault(each, _parser(), targets()))]
+    faults = [
+        (each.place, fault) for each in commands(page) if (fault := command_fault(each, build_parser(), targets()))
+    ]
     assert [place for place, _ in faults] == ["page.md:4", "page.md:5", "page.md:6", "page.md:1"]
     said = [fault for _, fault in faults]
     assert "unrecognized arguments: --strikt" in said[0] and said[1] == "make has no demos"
@@ -260,6 +272,8 @@ def run_page(page: Path, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
                 run_python(block, folder, names)
             elif block.language == "yaml":
                 load_yaml(block, folder, known)
+            elif block.language == "json":
+                json.loads(block.text)
             elif not block.language.startswith("{"):
                 assert block.language in SHELLS, f"{block.language!r} is no language that is run"
         except Exception as e:

@@ -120,7 +120,7 @@ TABLES: dict[str, Table] = {
     "training_matrix": Table(
         path="<strategy>/training_matrix/<Sunday>.parquet",
         about="The rows that the models of the week are trained on: features at a decision, and the label that was known before the week.",
-        sorted_by=("session", "symbol", "ts"),
+        sorted_by=("ts", "symbol"),
         columns={
             **_KEYS,
             "label_start": Column(type=TIME, meaning="close of the first bar that the label depends on"),
@@ -136,7 +136,7 @@ TABLES: dict[str, Table] = {
         path="<strategy>/cv_results/<Sunday>.parquet",
         about="Out-of-fold predictions: each by a model that had not seen the row. Scores are attached (`scores.parquet`, "
         "`fold_metrics.parquet`).",
-        sorted_by=("fold", "session", "symbol", "ts"),
+        sorted_by=("fold", "ts", "symbol"),
         columns={
             **_KEYS,
             "horizon": Column(type=COUNT, meaning="bars that the label looks ahead", is_optional=True),

@@ -190,6 +190,7 @@ API: dict[str, dict[str, tuple[str, ...]]] = {
     },
     "sources": {
         "hf_pipelines.resources.market_data.source_entry": ("SourceEntry", "SourceSpec", "FolderSpec", "SourceMarket"),
-        "hf_pipelines.resources.market_data": ("MarketDataSource", "SourceFile"),
+        "hf_pipelines.resources.market_data": ("MarketDataSource", "SourceFile", "by_week"),
+        "hf_pipelines.research.content_hash": ("content_hash",),
     },
 }

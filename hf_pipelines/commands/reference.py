@@ -206,7 +206,6 @@ def _commands_page(parser: argparse.ArgumentParser) -> str:
     lines += _options_of(parser)
     for name, command in subcommands(parser):
         lines += [f"## hfp {name}", "", _sentence(command.description or ""), ""]
-        lines += ["```text", command.format_usage().removeprefix("usage: ").strip(), "```", ""]
         lines += _options_of(command)
     return page("Commands", lines)
 

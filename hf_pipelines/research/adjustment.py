@@ -29,6 +29,12 @@ def price_factor() -> pl.Expr:
 
     A bar with total return r_j = split_ratio_j * (close_j + dividend_j) / close_{j-1} - 1 has the factor
     close_j / (split_ratio_j * (close_j + dividend_j)), 1 on a session without an event. It is known at `ts`.
+
+    Returns
+    -------
+    Expr
+        Over columns `close` (quote currency), `split_ratio` and `dividend` (quote currency a unit); a fraction near 1, NaN where the
+        event of the bar is unknown.
     """
     close = pl.col("close")
     return (close / (pl.col("split_ratio") * (close + pl.col("dividend")))).alias("price_factor")
@@ -71,7 +77,7 @@ def derive_events(prices: pl.DataFrame) -> pl.DataFrame:
     Parameters
     ----------
     prices : DataFrame
-        Columns symbol, session, close (raw) and adj_close (adjusted for all later events, rounded to cents).
+        Columns symbol, session, close (raw, quote currency) and adj_close (adjusted for all later events, rounded to cents).
 
     Returns
     -------

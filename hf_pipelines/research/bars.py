@@ -277,6 +277,11 @@ def validate_bars(
     grid : BarGrid
         Daily bars: one a symbol-session. Others: several, of which the first alone may carry an event.
 
+    Returns
+    -------
+    CheckedBars
+        Sound rows sorted by (symbol, ts), the quarantined ones, and how many were of unknown symbols.
+
     Raises
     ------
     ValueError
@@ -319,8 +324,12 @@ def sound_bars(
     ----------
     frames : sequence of DataFrame
         As read from a source, unchecked; rows of different frames are never compared.
-    universe, hours, now, grid
-        See `check_structure` and `validate_bars`.
+    universe : mapping of symbol to role
+        See `validate_bars`.
+    hours : mapping of date to (open, close)
+        See `check_structure`, as `now` and `grid`; times in UTC.
+    now : datetime
+    grid : BarGrid
 
     Returns
     -------
@@ -392,6 +401,18 @@ def missing_bars(bars: pl.DataFrame, expected: pl.DataFrame) -> pl.DataFrame:
     """Rows of `expected` (columns symbol, session, and ts where a session has several bars) that have no bar.
 
     Sorted by session, then by symbol.
+
+    Parameters
+    ----------
+    bars : DataFrame
+        Columns `symbol`, `session`, `ts`, one row a bar.
+    expected : DataFrame
+        Columns `symbol`, `session`, and `ts` where a session has several bars: one row for each that should be there.
+
+    Returns
+    -------
+    DataFrame
+        The rows of `expected` without a bar.
     """
     return expected.join(bars, on=expected.columns, how="anti").sort("session", "symbol")
 
@@ -400,6 +421,16 @@ def stale_bars(bars: pl.DataFrame) -> pl.DataFrame:
     """Last bars of sessions by which a symbol has shown the same four prices for `STALE_SESSIONS` in a row.
 
     Several bars of a session count as one: within an hour of little trade prices do repeat.
+
+    Parameters
+    ----------
+    bars : DataFrame
+        Bars of any order, prices in quote currency.
+
+    Returns
+    -------
+    DataFrame
+        Columns `symbol`, `session`, `ts` of these bars, sorted by (symbol, ts).
     """
     bars = bars.sort("symbol", "ts").group_by("symbol", "session", maintain_order=True).agg(
         pl.col("ts", "close").last(), pl.col("open").first(), pl.col("high").max(), pl.col("low").min()

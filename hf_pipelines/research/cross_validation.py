@@ -137,6 +137,11 @@ def cross_validate(
     bins : KeptBins, optional
         Where other calls with the same folds keep what boosters make of a fold's training rows; the result does not depend on it.
 
+    Returns
+    -------
+    CrossValidation
+        Out-of-fold predictions, one row for each test row of each fold, with the scores and the intervals of training.
+
     Raises
     ------
     ValueError
@@ -243,12 +248,17 @@ def fit_final(
     matrix : DataFrame or BatchedMatrix
         From `build_matrix`. The pipeline takes features in the order of `features_of(matrix)`: keep that
         list.
-    learner, target, seed, validation_share, times
-        As in `cross_validate`.
+    learner : LearnerChoice
+        As in `cross_validate`, and so are `target`, `seed`, `validation_share` and `times`.
+    target : Target
+    seed : int
     n_threads : int
         Threads of the fit; the result does not depend on it.
+    validation_share : float
+        A fraction of the training sessions.
     progress : Progress
         Where a long fit keeps its state.
+    times : Series of datetime, optional
     out_of_fold : DataFrame, optional
         As `CrossValidation.predictions` of the matrix: what a calibration on folds is fitted on. Where its folds were trained on later
         data, an inner walk-forward over the matrix stands for it.

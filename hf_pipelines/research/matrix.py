@@ -93,6 +93,33 @@ def build_matrix(
     """Join feature groups with labels and keep the rows a model may be trained on.
 
     `label_features`, then `select_rows`: see there.
+
+    Parameters
+    ----------
+    features : DataFrame or sequence of DataFrame
+        Keys `symbol`, `session`, `ts` and one column a feature, NaN where unknown; several groups are joined.
+    bars : DataFrame
+        Bars of the labels, as `validate_bars` leaves them.
+    target : Target
+        From `build_target`.
+    cutoff : datetime, optional
+        Labels that end at this time or later are left out; None: none is.
+    minimum_rows : int
+        Rows below which the matrix is refused.
+    weightings : tuple of ChosenWeighting
+        From `choose_weightings`; () gives every row the weight 1.
+    missing : {"drop", "keep"}
+        Rows with an unknown feature, see `usable_rows`.
+
+    Returns
+    -------
+    DataFrame of shape (n_rows, 8 + n_features)
+        Keys, `label_start`, `label_end`, `target`, `y`, `weight` and the features, sorted by (ts, symbol).
+
+    Raises
+    ------
+    ValueError
+        If too few rows are left, or the frames are none of the above.
     """
     labelled = label_features(features, bars=bars, target=target, cutoff=cutoff)
     return select_rows(labelled, target=target, minimum_rows=minimum_rows, weightings=weightings, missing=missing)
@@ -168,7 +195,7 @@ def select_rows(
 
     Returns
     -------
-    DataFrame
+    DataFrame of shape (n_rows, 8 + n_features)
         Sorted by (ts, symbol): the columns of `MATRIX_COLUMNS`, `horizon` where there are several, then Float32 features in the order given.
 
     Raises
@@ -204,6 +231,16 @@ def usable_rows(frame: pl.DataFrame, names: Sequence[str], *, missing: str) -> p
         Features of the model.
     missing : {"drop", "keep"}
         "drop": rows with every feature known. "keep": rows with any feature known, for learners that take NaN.
+
+    Returns
+    -------
+    DataFrame
+        Those rows of `frame`, with all its columns.
+
+    Raises
+    ------
+    ValueError
+        If `missing` is neither.
     """
     _check_missing(missing)
     return frame.filter(_is_usable(pl.sum_horizontal(pl.col(list(names)).is_finite()), len(names), missing))
@@ -324,7 +361,18 @@ def _known(*names: str) -> pl.Expr:
 
 
 def feature_names(matrix: pl.DataFrame) -> list[str]:
-    """Feature columns of a training matrix, in their order."""
+    """Feature columns of a training matrix, in their order.
+
+    Parameters
+    ----------
+    matrix : DataFrame of shape (n_rows, n_columns)
+        From `build_matrix`.
+
+    Returns
+    -------
+    list of str
+        Of length n_features.
+    """
     return [name for name in matrix.columns if name not in RESERVED_COLUMNS]
 
 

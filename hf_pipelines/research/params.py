@@ -65,7 +65,21 @@ class Number:
 
 @dataclass(frozen=True, kw_only=True)
 class Choice:
-    """One of a few names; None is allowed with `is_optional`, and a tuner draws one with `is_searched`."""
+    """One of a few names; None is allowed with `is_optional`, and a tuner draws one with `is_searched`.
+
+    Attributes
+    ----------
+    default : str or None
+        None only with `is_optional`.
+    names : tuple of str
+        What is allowed.
+    is_searched : bool
+        A tuner draws one by default.
+    is_optional : bool
+        None (`null` in YAML) is allowed.
+    meaning : str
+        For people.
+    """
 
     default: str | None
     names: tuple[str, ...]
@@ -81,7 +95,16 @@ class Choice:
 
 @dataclass(frozen=True, kw_only=True)
 class Flag:
-    """true or false; a tuner draws one with `is_searched`."""
+    """true or false; a tuner draws one with `is_searched`.
+
+    Attributes
+    ----------
+    default : bool
+    is_searched : bool
+        A tuner draws one by default.
+    meaning : str
+        For people.
+    """
 
     default: bool
     is_searched: bool = False
@@ -108,7 +131,13 @@ class Text:
 
 @dataclass(frozen=True, kw_only=True)
 class Nested:
-    """A learner inside of a learner: `type`, `params` and `preprocessing` of its own; must be given."""
+    """A learner inside of a learner: `type`, `params` and `preprocessing` of its own; must be given.
+
+    Attributes
+    ----------
+    meaning : str
+        For people.
+    """
 
     meaning: str = ""
 
@@ -125,6 +154,10 @@ class Listing:
         Left out: the list must be given. None: `null` is allowed.
     least, most : int
         How many values there may be.
+    is_required : bool
+        Must be given; then it has no default.
+    meaning : str
+        For people.
     """
 
     item: Number | Choice | Flag | Text | Nested
@@ -164,6 +197,11 @@ def complete_params(
     nested : callable, optional
         Checks the values of `Nested` parameters.
 
+    Returns
+    -------
+    dict of str to value
+        A whole number for a float has become one, a list a tuple.
+
     Raises
     ------
     ValueError
@@ -185,7 +223,18 @@ def complete_params(
 
 
 def searched_params(spec: Mapping[str, Param]) -> dict[str, Param]:
-    """The parameters that a tuner draws by default."""
+    """The parameters that a tuner draws by default.
+
+    Parameters
+    ----------
+    spec : mapping of str to Param
+        Every parameter of an entry.
+
+    Returns
+    -------
+    dict of str to Param
+        Those with a `search` interval or `is_searched`.
+    """
     return {
         name: param
         for name, param in spec.items()
@@ -196,6 +245,16 @@ def searched_params(spec: Mapping[str, Param]) -> dict[str, Param]:
 
 def search_space(param: Param) -> str:
     """What a tuner draws a parameter from by default, in words; "" for one that it leaves alone.
+
+    Parameters
+    ----------
+    param : Param
+        Of an entry.
+
+    Returns
+    -------
+    str
+        Empty for a parameter that is left alone.
 
     Examples
     --------
@@ -213,7 +272,18 @@ def search_space(param: Param) -> str:
 
 
 def describe_params(spec: Mapping[str, Param]) -> list[tuple[str, str, str, str]]:
-    """Name, default, allowed values and meaning of each parameter, in words."""
+    """Name, default, allowed values and meaning of each parameter, in words.
+
+    Parameters
+    ----------
+    spec : mapping of str to Param
+        Every parameter of an entry.
+
+    Returns
+    -------
+    list of tuple of str
+        In the order of `spec`.
+    """
     return [(name, _default_in_words(param), allowed_values(param), param.meaning) for name, param in spec.items()]
 
 
@@ -237,6 +307,16 @@ def allowed_values(param: Param) -> str:
 
 def param_schema(param: Param) -> dict[str, Any]:
     """JSON Schema of the values that a parameter takes, with its meaning and default.
+
+    Parameters
+    ----------
+    param : Param
+        Of an entry.
+
+    Returns
+    -------
+    dict
+        JSON Schema, draft 2020-12; a nested learner is any mapping with a `type`.
 
     Examples
     --------

@@ -75,6 +75,11 @@ def choose_weightings(given: str | Mapping[str, Any] | Sequence[str | Mapping[st
     given : str, mapping or sequence of them
         `none`; a name; `{type: name, params: {...}}`; or a list of these, which are multiplied.
 
+    Returns
+    -------
+    tuple of ChosenWeighting
+        For `sample_weights`; () of `none`.
+
     Raises
     ------
     ValueError, TypeError

@@ -6,9 +6,9 @@ import sys
 
 import pytest
 
-from hf_pipelines.commands.cli import _parser, main
+from hf_pipelines.commands.cli import build_parser, main
 
-COMMANDS = sorted(re.findall(r"^    (\w+)(?:  |$)", _parser().format_help(), re.MULTILINE))
+COMMANDS = sorted(re.findall(r"^    (\w+)(?:  |$)", build_parser().format_help(), re.MULTILINE))
 
 
 @pytest.mark.parametrize("command", [*([each] for each in COMMANDS), ["feature", "test"]], ids=" ".join)

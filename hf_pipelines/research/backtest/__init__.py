@@ -120,6 +120,11 @@ def asked_of_engine(costs: Costs, execution: Execution, *, shorts: bool, max_gro
         Whether the signal rule gives negative weights.
     max_gross : float
         What its absolute weights add up to, at most.
+
+    Returns
+    -------
+    dict of str to str
+        Capability (a key of `CAPABILITIES`) to the setting or data that asks for it.
     """
     asked = {
         "fees": ("fee_bps", costs.fee_bps > 0.0),
@@ -141,6 +146,13 @@ def asked_of_engine(costs: Costs, execution: Execution, *, shorts: bool, max_gro
 
 def require_capable(engine: str, asked: Mapping[str, str]) -> None:
     """Refuse an engine that does not simulate what is asked for.
+
+    Parameters
+    ----------
+    engine : str
+        A key of `ENGINES`.
+    asked : mapping of str to str
+        From `asked_of_engine`.
 
     Raises
     ------

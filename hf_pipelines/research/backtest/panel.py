@@ -123,6 +123,7 @@ def build_trading_panel(weights: pl.DataFrame, bars: pl.DataFrame, *, extra: Col
     Returns
     -------
     TradingPanel
+        Arrays of shape (n_bars, n_symbols); prices are NaN where a symbol has no bar.
 
     Raises
     ------

@@ -56,6 +56,11 @@ def fit_local_line(
     n_samples : int
     seed : int
 
+    Returns
+    -------
+    LocalLine
+        Slopes of shape (n_features,), NaN of features that are unknown or do not vary, and the share that the line explains.
+
     Raises
     ------
     ValueError

@@ -41,6 +41,18 @@ class Turn:
 def percentile_of(values: npt.NDArray[np.float32], value: float) -> float:
     """Share of known training values below a value, equal ones counted half; NaN of an unknown value.
 
+    Parameters
+    ----------
+    values : float32 array of shape (n_training,)
+        Training values, NaN where unknown.
+    value : float
+        In the unit of the values.
+
+    Returns
+    -------
+    float
+        A fraction from 0 to 1.
+
     Examples
     --------
     >>> percentile_of(np.array([1.0, 2.0, 2.0, np.nan, 4.0], dtype=np.float32), 2.0)

@@ -131,7 +131,21 @@ def compute_features(
 
 
 def feature_frame(panel: Panel, features: Sequence[Feature]) -> pl.DataFrame:
-    """Compute `features`, registered or not, on a panel; see `compute_features`."""
+    """Compute `features`, registered or not, on a panel; see `compute_features`.
+
+    Parameters
+    ----------
+    panel : Panel
+        From `build_panel`.
+    features : sequence of Feature
+        One column each, in this order.
+
+    Returns
+    -------
+    DataFrame of shape (n_wanted, 3 + n_features)
+        `symbol`, `session`, `ts` and Float32 columns: a row for each wanted bar of the panel. NaN where a feature is not defined or has
+        too few bars.
+    """
     rows = np.flatnonzero(panel.is_wanted)
     n_bars = rows - panel.first_readable[rows] + 1
     shortest = n_bars.min(initial=MAX_LOOKBACK_BARS)
@@ -223,6 +237,16 @@ def names_by_group(selected: Sequence[str]) -> dict[str, tuple[str, ...]]:
 def group_names(group: str) -> tuple[str, ...]:
     """Names of a group's features in registry order.
 
+    Parameters
+    ----------
+    group : str
+        Such as "technical".
+
+    Returns
+    -------
+    tuple of str
+        Without the group.
+
     Raises
     ------
     ValueError
@@ -237,6 +261,11 @@ def group_names(group: str) -> tuple[str, ...]:
 
 def register(features: Iterable[Feature]) -> None:
     """Add features that live outside the project, after the groups of its own.
+
+    Parameters
+    ----------
+    features : iterable of Feature
+        Of a group that the project does not have.
 
     Raises
     ------

@@ -276,6 +276,11 @@ def choose_learner(
     calibration : str or mapping, optional
         The same of `CALIBRATIONS`.
 
+    Returns
+    -------
+    LearnerChoice
+        With every parameter of the learner and of what it holds.
+
     Raises
     ------
     ValueError

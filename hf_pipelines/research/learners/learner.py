@@ -168,6 +168,8 @@ class TrainingRows(Rows):
     y : ndarray of shape (n_rows,), float64
         Class codes or returns.
     weight : ndarray of shape (n_rows,), float64
+    keys, X, names
+        As `Rows`: X of shape (n_rows, n_features), float32, NaN where unknown.
     """
 
     y: np.ndarray

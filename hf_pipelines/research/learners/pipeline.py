@@ -295,6 +295,11 @@ def build_pipeline(choice: LearnerChoice, setup: Setup) -> Pipeline:
         From `choose_learner`.
     setup : Setup
         Task, seed and threads; learners inside of it get seeds of their own.
+
+    Returns
+    -------
+    Pipeline
+        Steps, estimator and calibrator, none of them fitted.
     """
     built = {name: _built(value, setup, name) for name, value in choice.params.items()}
     return Pipeline(

@@ -129,6 +129,18 @@ def feature_array(frame: pl.DataFrame, features: Sequence[str]) -> np.ndarray:
     """Return the feature columns as a C-ordered float32 array of shape (n_rows, n_features), NaN where unknown.
 
     Nulls and infinite values are unknown.
+
+    Parameters
+    ----------
+    frame : DataFrame
+        Holds the features as numbers.
+    features : sequence of str
+        Columns of the result, in this order.
+
+    Returns
+    -------
+    ndarray of shape (n_rows, n_features), float32
+        C-ordered.
     """
     value = pl.col(list(features)).cast(pl.Float32)
     columns = frame.select(pl.when(value.is_finite()).then(value).otherwise(float("nan")).cast(pl.Float32))

@@ -44,6 +44,16 @@ def returns_of(equity: ArrayLike) -> NDArray[np.float64]:
 def total_return(equity: ArrayLike) -> float:
     """Return from the first to the last value of `equity`, a fraction; 0.0 for a single value.
 
+    Parameters
+    ----------
+    equity : array of shape (n,)
+        Values of the account in order of time, in quote currency, above zero.
+
+    Returns
+    -------
+    float
+        0.1 is a gain of 10 %.
+
     Raises
     ------
     ValueError
@@ -87,6 +97,18 @@ def annual_volatility(returns: ArrayLike, *, periods_per_year: float) -> float:
     """Sample standard deviation (n - 1) of `returns`, times the root of `periods_per_year`.
 
     NaN for fewer than two returns.
+
+    Parameters
+    ----------
+    returns : array of shape (n,)
+        Fractions, one a period, finite.
+    periods_per_year : float
+        Above zero; 252 for the days of most exchanges.
+
+    Returns
+    -------
+    float
+        A fraction a year.
 
     Raises
     ------
@@ -174,6 +196,16 @@ def drawdown(equity: ArrayLike) -> NDArray[np.float64]:
 def max_drawdown(equity: ArrayLike) -> float:
     """Largest `drawdown` of `equity`, a positive fraction; 0.0 when it never fell.
 
+    Parameters
+    ----------
+    equity : array of shape (n,)
+        Values of the account in order of time, in quote currency, above zero.
+
+    Returns
+    -------
+    float
+        A fraction of the highest equity before: 0.2 is 20 % below it.
+
     Raises
     ------
     ValueError
@@ -222,6 +254,16 @@ def hit_rate(returns: ArrayLike) -> float:
     Zero returns are sessions without a position, so they count for neither side. NaN when all are zero or
     there are none.
 
+    Parameters
+    ----------
+    returns : array of shape (n,)
+        Fractions, one a period, finite.
+
+    Returns
+    -------
+    float
+        A fraction from 0 to 1.
+
     Raises
     ------
     ValueError
@@ -236,6 +278,16 @@ def profit_factor(returns: ArrayLike) -> float:
     """Sum of the returns above zero over the size of the sum of those below; above 1 the account gains.
 
     NaN where none is below zero: nothing was lost that gains could be a multiple of.
+
+    Parameters
+    ----------
+    returns : array of shape (n,)
+        Fractions, one a period, finite.
+
+    Returns
+    -------
+    float
+        A ratio, 0 or more.
 
     Raises
     ------

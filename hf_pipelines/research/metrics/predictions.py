@@ -65,7 +65,25 @@ def classification_metrics(y: ArrayLike, probability: ArrayLike) -> dict[str, fl
 
 
 def log_loss(y: ArrayLike, probability: ArrayLike) -> float:
-    """Mean negative logarithm of the probability that was given to what occurred, in nats; as in `classification_metrics`."""
+    """Mean negative logarithm of the probability that was given to what occurred, in nats; as in `classification_metrics`.
+
+    Parameters
+    ----------
+    y : array of shape (n,)
+        Class codes, from 0.
+    probability : array of shape (n, n_classes)
+        Of each class, rows adding up to 1.
+
+    Returns
+    -------
+    float
+        Lower is better.
+
+    Raises
+    ------
+    ValueError
+        As `classification_metrics`.
+    """
     from sklearn import metrics as sk
 
     codes, p = _checked_classes(y, probability)
@@ -77,8 +95,10 @@ def confusion_matrix(y: ArrayLike, probability: ArrayLike) -> NDArray[np.int64]:
 
     Parameters
     ----------
-    y, probability
-        As `classification_metrics`.
+    y : array of shape (n,)
+        Class codes, as `classification_metrics`.
+    probability : array of shape (n, n_classes)
+        Of each class.
 
     Returns
     -------
@@ -171,6 +191,11 @@ def quantile_loss(y: ArrayLike, prediction: ArrayLike, *, quantile: float) -> fl
     y, prediction : array of shape (n,)
     quantile : float
         Above 0 and below 1; 0.5 is half the mean size of the errors.
+
+    Returns
+    -------
+    float
+        0 or more, never NaN.
 
     Raises
     ------

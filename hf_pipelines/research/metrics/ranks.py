@@ -69,6 +69,20 @@ def mean_information_coefficient(
 ) -> float:
     """Mean of `information_coefficient` over the sessions where it is defined; NaN if there are none.
 
+    Parameters
+    ----------
+    predictions : DataFrame
+        Columns `session`, the prediction and the target; one row a symbol and time.
+    prediction, target : str
+        Names of these columns.
+    is_ranked : bool
+        Correlate ranks (Spearman), else values (Pearson).
+
+    Returns
+    -------
+    float
+        From -1 to 1.
+
     Raises
     ------
     ValueError

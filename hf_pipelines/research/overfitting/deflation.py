@@ -62,6 +62,11 @@ def deflate(chosen: SharpeEstimate, *, sharpes: ArrayLike, returns: NDArray[np.f
     n_trials : int
         All of them, at least 1 and at least those with returns.
 
+    Returns
+    -------
+    Deflation
+        Counts of trials, the Sharpe ratio that chance would reach, and the probabilities before and after deflation.
+
     Raises
     ------
     ValueError

@@ -209,12 +209,20 @@ def diagnose(
 
     Parameters
     ----------
-    matrix, learner, splitter, target, seed, n_jobs
-        As in `cross_validate`; the result is the same for any `n_jobs`.
+    matrix : DataFrame of shape (n_rows, n_columns)
+        From `build_matrix`.
     asked : Diagnostics
+        Which fits.
+    learner : LearnerChoice
+        As in `cross_validate`, and so are `splitter`, `target` and `seed`.
+    splitter : Splitter
+    target : Target
+    seed : int
+    n_jobs : int
+        Fits at a time; the result is the same for any.
     on_fits : callable, optional
         `(fits made, fits in all)`, called now and then.
-    **settings
+    **settings : mapping
         `weightings`, `missing` and `validation_share` of `cross_validate`.
 
     Returns

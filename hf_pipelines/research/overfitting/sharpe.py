@@ -59,6 +59,11 @@ def estimate_sharpe(returns: ArrayLike) -> SharpeEstimate:
     returns : array of shape (n,)
         Fractions, one a period, finite.
 
+    Returns
+    -------
+    SharpeEstimate
+        `sharpe` is NaN for fewer than two returns or returns that do not vary.
+
     Raises
     ------
     ValueError
@@ -128,6 +133,17 @@ def minimum_track_record_length(
 ) -> Floats | float:
     """Returns that are needed until the probabilistic Sharpe ratio exceeds `confidence`.
 
+    Parameters
+    ----------
+    sharpe : float or array
+        Per period, not annualised.
+    skew, kurtosis : float or array
+        Of the returns; 0 and 3 for a normal distribution.
+    benchmark : float or array
+        Sharpe ratio to exceed, per period.
+    confidence : float
+        Above 0.5 and below 1.
+
     Returns
     -------
     float or array
@@ -137,6 +153,10 @@ def minimum_track_record_length(
     ------
     ValueError
         If `confidence` is not above 0.5 and below 1, or no distribution has such a skew and kurtosis.
+
+    References
+    ----------
+    Bailey & López de Prado (2012), "The Sharpe Ratio Efficient Frontier", J. Risk 15(2).
 
     Examples
     --------
@@ -208,9 +228,9 @@ def deflated_sharpe_ratio(
 
     Parameters
     ----------
-    sharpe, n, skew, kurtosis
-        Of the chosen trial, as in `probabilistic_sharpe_ratio`.
-    trials_variance, n_trials
+    sharpe, n, skew, kurtosis : float or array
+        Of the chosen trial, as in `probabilistic_sharpe_ratio`: per period, over `n` periods.
+    trials_variance, n_trials : float or array
         Of all trials that it was chosen from, as in `expected_maximum_sharpe`; the trials are taken to be independent.
 
     Returns
@@ -245,6 +265,11 @@ def variance_of_trials(sharpes: ArrayLike, *, n: int) -> float:
         Per period; NaN ones are left out.
     n : int
         Returns that the judged ratio was estimated from.
+
+    Returns
+    -------
+    float
+        Of ratios per period, above zero.
 
     Raises
     ------

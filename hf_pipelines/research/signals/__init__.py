@@ -175,7 +175,25 @@ def rule_functions(rule: str, params: Mapping[str, Any] | None = None) -> tuple[
 
 
 def rule_needs(rule: str, params: Mapping[str, Any] | None = None) -> RuleNeeds:
-    """What a rule with these parameters is made from."""
+    """What a rule with these parameters is made from.
+
+    Parameters
+    ----------
+    rule : str
+        A key of `RULES`.
+    params : mapping, optional
+        Parameters that differ from the defaults.
+
+    Returns
+    -------
+    RuleNeeds
+        Columns of the predictions, bars of history, whether it goes short, and the most that absolute weights add up to.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If a parameter is unknown or its value not allowed.
+    """
     return RULES[rule].needs(fill_rule_params(rule, params))
 
 

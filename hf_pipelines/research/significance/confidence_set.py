@@ -46,6 +46,11 @@ def model_confidence_set(losses: ArrayLike, draws: Draws | Rotations) -> Confide
     draws : Draws or Rotations
         As in `superior_ability`.
 
+    Returns
+    -------
+    ConfidenceSet
+        p-value of each candidate, shape (n_candidates,), and the order in which they were removed.
+
     Raises
     ------
     ValueError

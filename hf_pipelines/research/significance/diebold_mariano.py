@@ -66,6 +66,11 @@ def diebold_mariano(difference: ArrayLike, *, horizon: int = 1, variance: str = 
         below `horizon` alone with the small-sample correction, the textbook's test, which takes what persists beyond for
         evidence; Bartlett's weights where they add up to no variance.
 
+    Returns
+    -------
+    DieboldMariano
+        Mean difference, its error, statistic and two-sided p-value; NaN where losses differ by the same in every session.
+
     Raises
     ------
     ValueError

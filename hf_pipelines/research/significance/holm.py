@@ -17,6 +17,11 @@ def adjust_holm(p: ArrayLike) -> NDArray[np.float64]:
     p : array of shape (n_tests,)
         Between 0 and 1; NaN of what was not tested, which stays NaN and does not count.
 
+    Returns
+    -------
+    array of shape (n_tests,), float64
+        At least `p`, at most 1.
+
     Raises
     ------
     ValueError

@@ -82,6 +82,11 @@ def draw_rotations(
     seed : int or sequence of int
     n_resamples : int
 
+    Returns
+    -------
+    Rotations
+        Waves of shape (n_waves, n_sessions) and draws of shape (n_resamples, n_waves).
+
     Raises
     ------
     ValueError

@@ -56,6 +56,11 @@ def superior_ability(
         Each advantage over its own error, as Hansen has it: a candidate of wild losses then hides no other. Not so in
         `arch.bootstrap.SPA`, whose p-values are those of False.
 
+    Returns
+    -------
+    SuperiorAbility
+        Place of the best candidate, its statistic, and p-values: lower, consistent and upper.
+
     Raises
     ------
     ValueError
@@ -87,8 +92,20 @@ def reality_check(benchmark: ArrayLike, losses: ArrayLike, draws: Draws | Rotati
 
     Parameters
     ----------
-    benchmark, losses, draws
-        As in `superior_ability`.
+    benchmark : array of shape (n_sessions,)
+        As in `superior_ability`, and so are the others.
+    losses : array of shape (n_sessions, n_candidates)
+    draws : Draws or Rotations
+
+    Returns
+    -------
+    float
+        From 0 to 1: small where a candidate is better by more than chance.
+
+    Raises
+    ------
+    ValueError
+        As `superior_ability`.
 
     References
     ----------

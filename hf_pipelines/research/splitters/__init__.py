@@ -56,6 +56,11 @@ def build_splitter(name: str, params: Mapping[str, Any] | None = None) -> Splitt
     params : mapping, optional
         Parameters that differ from the defaults.
 
+    Returns
+    -------
+    Splitter
+        With a method `split` that yields row numbers of training and test set.
+
     Raises
     ------
     ValueError, TypeError

@@ -173,6 +173,17 @@ class RollingWindow(_ByShare):
     """As `ExpandingWindow`, but each block is trained on as many sessions as lie before the first one, less the embargo.
 
     The purge takes its share of them first: what is counted is what it leaves.
+
+    Attributes
+    ----------
+    n_splits : int
+        Test blocks.
+    test_share : float
+        Share of all sessions that each test block has, a fraction.
+    embargo_sessions : int
+        Sessions left out between training and test, beside the purge.
+    min_train_sessions : int
+        Sessions that each fold must have to train on.
     """
 
     def most_train_sessions(self, n_sessions: int) -> int | None:

@@ -91,6 +91,11 @@ def build_target(name: str, *, horizon_bars: int | None = None, params: Mapping[
     params : mapping, optional
         Parameters that differ from the kind's defaults. For "direction": `lower` and `upper`, fractions.
 
+    Returns
+    -------
+    Target
+        With every parameter.
+
     Raises
     ------
     ValueError
@@ -213,7 +218,18 @@ def _threshold(default: float) -> Number:
 
 
 def neutral_value(target: Target) -> float | None:
-    """Value of a target that is neither up nor down; None of one without a direction."""
+    """Value of a target that is neither up nor down; None of one without a direction.
+
+    Parameters
+    ----------
+    target : Target
+        From `build_target`.
+
+    Returns
+    -------
+    float or None
+        In the unit of the target, such as 0.0 of a return.
+    """
     kind = TARGETS[target.name]
     return kind.neutral if kind.is_directional else None
 

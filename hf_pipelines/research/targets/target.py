@@ -110,7 +110,19 @@ class TargetKind:
 
 @dataclass(frozen=True, kw_only=True)
 class Target:
-    """A target kind with every parameter filled in; made by `build_target`."""
+    """A target kind with every parameter filled in; made by `build_target`.
+
+    Attributes
+    ----------
+    name : str
+        A key of `TARGETS`.
+    params : mapping
+        Every parameter.
+    classes : tuple of str
+        Names in ascending order of expected return, code 0 first; () for a regression.
+    needs : TargetNeeds
+        What labels are made from, with the horizon in bars.
+    """
 
     name: str
     params: Params

@@ -26,7 +26,13 @@ Delivery = Literal["files", "polled"]
 
 
 class SourceSpec(BaseModel):
-    """The `source` of a market or of a reference table, as its YAML gives it; an entry adds fields of its own."""
+    """The `source` of a market or of a reference table, as its YAML gives it; an entry adds fields of its own.
+
+    Attributes
+    ----------
+    type : str
+        A key of `SOURCES`.
+    """
 
     model_config = ConfigDict(extra="forbid")
 
@@ -34,7 +40,17 @@ class SourceSpec(BaseModel):
 
 
 class FolderSpec(SourceSpec):
-    """A source that lies in a folder or below an S3 prefix."""
+    """A source that lies in a folder or below an S3 prefix.
+
+    Attributes
+    ----------
+    type : str
+        A key of `SOURCES`.
+    uri : str
+        A folder or s3://bucket/prefix.
+    endpoint : str, optional
+        Of an S3 service other than AWS.
+    """
 
     uri: str = Field(
         description="A folder or s3://bucket/prefix; a relative one lies in the landing folder (`HF_LANDING_URI`)."

@@ -58,6 +58,11 @@ def verify_chains(contents: Contents, heads: Iterable[Head] = ()) -> list[Ledger
         Read with `is_checked`.
     heads : iterable of Head
         Kept apart from the chains.
+
+    Returns
+    -------
+    list of LedgerFault
+        Writer, place and words of each; empty if the ledger is sound.
     """
     chains: dict[str, dict[int, list[Record]]] = defaultdict(lambda: defaultdict(list))
     lines: set[bytes] = set()

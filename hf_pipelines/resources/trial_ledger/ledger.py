@@ -263,6 +263,14 @@ def record_trial(
         Whether to make it again if the same was completed before.
     objects : ObjectStore, optional
         By default the configured store.
+    seed : int, optional
+        Of what is drawn; None where nothing is.
+    market, week : str, optional
+        Market and week (its Sunday, YYYY-MM-DD) that it was made on.
+    descends_from : sequence of str
+        Strategies whose trials count for it too.
+    code_version : str, optional
+        Digest of the code, where you keep one: the same configuration by other code is another trial.
 
     Returns
     -------

@@ -87,6 +87,16 @@ class Slot:
 def configuration_hash(settings: Mapping[str, Any]) -> str:
     """Hash of all settings that may change a result, the seed left out.
 
+    Parameters
+    ----------
+    settings : mapping
+        JSON values: texts, whole and finite numbers, true, false, None, lists and mappings of these.
+
+    Returns
+    -------
+    str
+        Hexadecimal digits; the same for the same settings in any order of their names.
+
     Raises
     ------
     TypeError
@@ -217,7 +227,19 @@ def counted(trials: pl.DataFrame) -> pl.DataFrame:
 
 
 def n_trials(trials: pl.DataFrame) -> int:
-    """How many of some trials count."""
+    """How many of some trials count.
+
+    Parameters
+    ----------
+    trials : DataFrame of shape (n_recorded, ...)
+        From `TrialLedger`, one row a trial.
+
+    Returns
+    -------
+    int
+        One for each pair of configuration and seed by which somebody may have chosen; points of a validation curve are among them
+        where one of them was taken.
+    """
     return counted(trials).height
 
 
