@@ -36,17 +36,19 @@ class DiagnosticsSpec(dg.Model, dg.Resolvable):
     """What is asked for beside the scores of the folds; nothing by default."""
 
     score: str | None = Field(
-        None, description="Score of the gaps and curves; left out: accuracy, or information_coefficient of a return."
+        default=None,
+        description="Score of the gaps and curves; left out: accuracy, or information_coefficient of a return.",
     )
     permutations: int = Field(
-        0, description="Fits of each fold on permuted labels, beside which the gap is judged; 0, or 19 to 1,000."
+        default=0,
+        description="Fits of each fold on permuted labels, beside which the gap is judged; 0, or 19 to 1,000.",
     )
     learning_curve: Sequence[float] = Field(
         default_factory=list,
         description="Shares of each fold's training sessions, above 0 and below 1; all of them are a point anyhow.",
     )
     validation_curve: ValidationCurveSpec | None = Field(
-        None, description="Scores over values of a parameter of the learner."
+        default=None, description="Scores over values of a parameter of the learner."
     )
 
     @field_validator("permutations")

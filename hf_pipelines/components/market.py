@@ -57,17 +57,18 @@ class Market(YamlSchema, dg.Component, dg.Model, dg.Resolvable):
     """One universe + timeframe + calendar + source, with its bars and feature datasets."""
 
     name: str = Field(description="Name of the component's folder, first part of its asset keys, and its group.")
-    description: str = Field("", description="A sentence for people.")
+    description: str = Field(default="", description="A sentence for people.")
     universe: Sequence[UniverseMember] = Field(
         description="Members: a symbol, and since when and until when it is one."
     )
     benchmark: str = Field(description="Symbol stored with role `reference`; never in ranks, matrices or weights.")
     volatility_index: str | None = Field(
-        None, description="Symbol of a volatility index such as the VIX, stored with role `reference` too."
+        default=None, description="Symbol of a volatility index such as the VIX, stored with role `reference` too."
     )
-    timeframe: Timeframe = Field("1d", description="How long a bar lasts.")
+    timeframe: Timeframe = Field(default="1d", description="How long a bar lasts.")
     bars_end: BarsEnd = Field(
-        "clock", description="Bars below a day end at full steps of the market's clock, or whole steps after the open."
+        default="clock",
+        description="Bars below a day end at full steps of the market's clock, or whole steps after the open.",
     )
     calendar: str = Field(description="Name of the calendar in exchange_calendars, such as XNYS, XSHG or 24/7.")
     timezone: str = Field(description="IANA name of the market's clock, such as America/New_York.")
@@ -79,7 +80,7 @@ class Market(YamlSchema, dg.Component, dg.Model, dg.Resolvable):
     feature_modules: Sequence[str] = Field(default_factory=list, description="The old name of `modules`.")
     source: AnySource = Field(description="Where bars come from: `type` is a key of SOURCES, beside what that needs.")
     start: str = Field(description="First session, YYYY-MM-DD.")
-    end: str | None = Field(None, description="Last session, YYYY-MM-DD; left out: the market goes on.")
+    end: str | None = Field(default=None, description="Last session, YYYY-MM-DD; left out: the market goes on.")
     features: Sequence[str] = Field(
         description="What is computed and stored: groups (`technical`), single features (`technical/rsi_14`); `-technical/rsi_14` "
         "leaves one of a group out."
@@ -88,7 +89,7 @@ class Market(YamlSchema, dg.Component, dg.Model, dg.Resolvable):
         default_factory=list, description="Reference tables beside the bars, each with the source of its rows."
     )
     news_scorer: str = Field(
-        LEXICON, description="`lexicon`, or the folder or hub name of a FinBERT checkpoint (extra `finbert`)."
+        default=LEXICON, description="`lexicon`, or the folder or hub name of a FinBERT checkpoint (extra `finbert`)."
     )
     calendar_overrides: Sequence[CalendarOverride] = Field(
         default_factory=list, description="Sessions, closures and hours that the calendar does not know."
@@ -100,10 +101,10 @@ class Market(YamlSchema, dg.Component, dg.Model, dg.Resolvable):
         default_factory=list, description="Weeks without data, by their Sundays, in which an empty `bars` is right."
     )
     max_faulty_share: float = Field(
-        0.2, description="Share of faulty symbol-sessions above which a file is refused whole."
+        default=0.2, description="Share of faulty symbol-sessions above which a file is refused whole."
     )
     periods_per_year: float | None = Field(
-        None, description="Bars a year, to annualise by; left out: those of the calendar and the timeframe."
+        default=None, description="Bars a year, to annualise by; left out: those of the calendar and the timeframe."
     )
 
     _share = ranged("max_faulty_share", low=0, high=1, above=True)

@@ -51,10 +51,14 @@ class UniverseMember(dg.Model, dg.Resolvable):
         description="Ticker: capital letters, digits and `.^_-`; in quotes where YAML would read a number."
     )
     since: str | None = Field(
-        None, description="First session as a member, YYYY-MM-DD; left out: the market's `start`."
+        default=None, description="First session as a member, YYYY-MM-DD; left out: the market's `start`."
     )
-    until: str | None = Field(None, description="Last session as a member, YYYY-MM-DD; left out: still a member.")
-    sector: str | None = Field(None, description="Sector, for features, targets and rules that compare within one.")
+    until: str | None = Field(
+        default=None, description="Last session as a member, YYYY-MM-DD; left out: still a member."
+    )
+    sector: str | None = Field(
+        default=None, description="Sector, for features, targets and rules that compare within one."
+    )
 
 
 class ReferenceSpec(dg.Model, dg.Resolvable):
@@ -73,15 +77,15 @@ class CalendarOverride(dg.Model, dg.Resolvable):
     """A day on which the library's calendar is wrong: a session, a closure, other hours (of the market's clock)."""
 
     day: str = Field(description="The day that the calendar has wrong, YYYY-MM-DD.")
-    closed: bool = Field(False, description="true: no session on that day.")
+    closed: bool = Field(default=False, description="true: no session on that day.")
     open: str | None = Field(
-        None, description='Opening time on the market\'s clock, such as "09:30" in quotes; with `close`.'
+        default=None, description='Opening time on the market\'s clock, such as "09:30" in quotes; with `close`.'
     )
     close: str | None = Field(
-        None, description='Closing time on the market\'s clock, such as "13:00" in quotes; with `open`.'
+        default=None, description='Closing time on the market\'s clock, such as "13:00" in quotes; with `open`.'
     )
     announced: str | None = Field(
-        None, description="Day from which on it was known, YYYY-MM-DD; left out: the day itself."
+        default=None, description="Day from which on it was known, YYYY-MM-DD; left out: the day itself."
     )
 
     @model_validator(mode="after")
@@ -118,7 +122,9 @@ class RowOverride(dg.Model, dg.Resolvable):
     symbol: str = Field(description="Symbol of the market whose rows are meant.")
     verdict: Literal["refused", "accepted"] = Field(description="What the rows are, whatever the rules say.")
     since: str = Field(description="First session of the rows, YYYY-MM-DD.")
-    until: str | None = Field(None, description="Last session of the rows, YYYY-MM-DD; left out: all later ones.")
+    until: str | None = Field(
+        default=None, description="Last session of the rows, YYYY-MM-DD; left out: all later ones."
+    )
 
     @model_validator(mode="after")
     def _check_days(self) -> "RowOverride":

@@ -67,7 +67,7 @@ class Strategy(YamlSchema, dg.Component, dg.Model, dg.Resolvable):
     """From features to signals, by one YAML file."""
 
     name: str = Field(description="Name of the component's folder, first part of its asset keys, and its group.")
-    description: str = Field("", description="A sentence for people.")
+    description: str = Field(default="", description="A sentence for people.")
     market: str = Field(description="Folder name below `defs/markets`.")
     # Before what may name an entry of theirs.
     modules: Sequence[str] = Field(
@@ -99,11 +99,12 @@ class Strategy(YamlSchema, dg.Component, dg.Model, dg.Resolvable):
             lambda context, given: None if given is None else HoldoutSpec.model_validate(given),
             model_field_type=dict | None,
         ),
-    ] = Field(None, description="Weeks that no CV, backtest or choice of a model sees.")
+    ] = Field(default=None, description="Weeks that no CV, backtest or choice of a model sees.")
     max_model_age_weeks: int = Field(
-        0, description="Weeks that a model may be old to make signals; 0 takes the model of the day's week only."
+        default=0,
+        description="Weeks that a model may be old to make signals; 0 takes the model of the day's week only.",
     )
-    track_record_weeks: int = Field(52, description="Trailing weeks that `track_record` looks at.")
+    track_record_weeks: int = Field(default=52, description="Trailing weeks that `track_record` looks at.")
     descends_from: Sequence[str] = Field(
         default_factory=list,
         description="Strategies that it was made from, be they gone: their trials count for it too.",

@@ -34,7 +34,7 @@ class TargetSpec(dg.Model, dg.Resolvable):
 
     type: str = Field(description="What is predicted: a key of TARGETS.")
     horizon_bars: int | None = Field(
-        None, description="Bars that a label looks ahead, where the target has one horizon."
+        default=None, description="Bars that a label looks ahead, where the target has one horizon."
     )
     params: Mapping[str, Any] = Field(default_factory=dict, description="Other parameters of the target.")
 
@@ -48,16 +48,17 @@ class TargetSpec(dg.Model, dg.Resolvable):
 class TrainingSpec(dg.Model, dg.Resolvable):
     """Which rows a model is trained on: the trailing weeks, how they are weighted, and those with unknown features."""
 
-    weeks: int = Field(156, description="Weeks before the week that a model serves; it is trained on these.")
-    minimum_rows: int = Field(250, description="Rows below which a week's matrix is refused.")
+    weeks: int = Field(default=156, description="Weeks before the week that a model serves; it is trained on these.")
+    minimum_rows: int = Field(default=250, description="Rows below which a week's matrix is refused.")
     weighting: Any = Field(
-        NONE, description="Weights of the rows: none, a key of WEIGHTINGS, its `type` and `params`, or a list of these."
+        default=NONE,
+        description="Weights of the rows: none, a key of WEIGHTINGS, its `type` and `params`, or a list of these.",
     )
     missing: Literal["drop", "keep"] = Field(
-        "drop", description="Rows with an unknown feature are dropped, or kept for learners that take NaN."
+        default="drop", description="Rows with an unknown feature are dropped, or kept for learners that take NaN."
     )
     read: Literal["whole", "batches"] = Field(
-        "whole",
+        default="whole",
         description="Features of the matrix all in memory, or read in batches: the same results, for learners that can.",
     )
 
@@ -107,7 +108,7 @@ class HoldoutSpec(dg.Model):
     week, and what was held out last week would be trained on today.
     """
 
-    weeks: int | None = Field(None, description="Weeks before the market's `end`; or give `from`.")
+    weeks: int | None = Field(default=None, description="Weeks before the market's `end`; or give `from`.")
     from_: str | None = Field(
         default=None,
         alias="from",
@@ -161,16 +162,24 @@ class HoldoutSpec(dg.Model):
 class CrossValidationSpec(dg.Model, dg.Resolvable):
     """A key of SPLITTERS and its parameters, below `params` or beside `type`."""
 
-    type: str = Field(DEFAULT_SPLITTER, description="How folds are made: a key of SPLITTERS.")
+    type: str = Field(default=DEFAULT_SPLITTER, description="How folds are made: a key of SPLITTERS.")
     params: Mapping[str, Any] = Field(
         default_factory=dict, description="Parameters of the splitter; they may stand beside `type`."
     )
-    n_splits: int | None = Field(None, description="Number of folds.")
-    test_sessions: int | None = Field(None, description="Sessions that a fold is tested on.")
-    step_sessions: int | None = Field(None, description="Sessions from the start of one test block to the next.")
-    min_train_sessions: int | None = Field(None, description="Sessions that the first fold is trained on, at least.")
-    max_train_sessions: int | None = Field(None, description="Sessions that a fold is trained on, at most: the latest.")
-    embargo_sessions: int | None = Field(None, description="Sessions beside a test block that are not trained on.")
+    n_splits: int | None = Field(default=None, description="Number of folds.")
+    test_sessions: int | None = Field(default=None, description="Sessions that a fold is tested on.")
+    step_sessions: int | None = Field(
+        default=None, description="Sessions from the start of one test block to the next."
+    )
+    min_train_sessions: int | None = Field(
+        default=None, description="Sessions that the first fold is trained on, at least."
+    )
+    max_train_sessions: int | None = Field(
+        default=None, description="Sessions that a fold is trained on, at most: the latest."
+    )
+    embargo_sessions: int | None = Field(
+        default=None, description="Sessions beside a test block that are not trained on."
+    )
 
     _splits = ranged("n_splits", low=1, high=1_000)
     _sessions = ranged("test_sessions", "step_sessions", "min_train_sessions", "max_train_sessions", low=1, high=15_000)
@@ -214,11 +223,11 @@ class LearnerSpec(dg.Model, dg.Resolvable):
         description="Keys of PREPROCESSING, or `type` and `params` of each, in the order of application.",
     )
     calibration: Any = Field(
-        None, description="Calibration of probabilities: a key of CALIBRATIONS, or its `type` and `params`."
+        default=None, description="Calibration of probabilities: a key of CALIBRATIONS, or its `type` and `params`."
     )
-    seed: int = Field(0, description="Seed of every fit.")
+    seed: int = Field(default=0, description="Seed of every fit.")
     validation_share: float = Field(
-        VALIDATION_SHARE,
+        default=VALIDATION_SHARE,
         description="Share of the training sessions, the latest, set apart for learners that need validation rows.",
     )
 
@@ -257,26 +266,31 @@ class SignalSpec(dg.Model, dg.Resolvable):
 class BacktestSpec(dg.Model, dg.Resolvable):
     """Engine, fills, limits and costs of the simulated account; `Execution` says what each limit does."""
 
-    engine: str = Field("reference", description="What simulates the account: a key of ENGINES.")
-    fill: Fill = Field("next_open", description="Price at which a decision is filled: of the bar after it.")
-    initial_cash_usd: float = Field(1_000_000.0, description="Cash that the account begins with, in US dollars.")
-    fee_bps: float = Field(1.0, description="Commission in basis points of the traded notional.")
-    slippage_bps: float = Field(2.0, description="Slippage in basis points of the traded notional.")
+    engine: str = Field(default="reference", description="What simulates the account: a key of ENGINES.")
+    fill: Fill = Field(default="next_open", description="Price at which a decision is filled: of the bar after it.")
+    initial_cash_usd: float = Field(
+        default=1_000_000.0, description="Cash that the account begins with, in US dollars."
+    )
+    fee_bps: float = Field(default=1.0, description="Commission in basis points of the traded notional.")
+    slippage_bps: float = Field(default=2.0, description="Slippage in basis points of the traded notional.")
     borrow_bps_per_year: float = Field(
-        0.0, description="Fee on borrowed shares, in basis points of their value a year."
+        default=0.0, description="Fee on borrowed shares, in basis points of their value a year."
     )
     participation: float | None = Field(
-        None, description="Share of a bar's volume that an order may fill; what is left waits. Left out: no limit."
+        default=None,
+        description="Share of a bar's volume that an order may fill; what is left waits. Left out: no limit.",
     )
     lot_size: float | None = Field(
-        None, description="Shares are held in whole multiples of it; left out: in fractions."
+        default=None, description="Shares are held in whole multiples of it; left out: in fractions."
     )
-    cash_limit: bool = Field(False, description="true: sells first, then buys scaled down to the cash there is.")
+    cash_limit: bool = Field(
+        default=False, description="true: sells first, then buys scaled down to the cash there is."
+    )
     delisted_after_bars: int | None = Field(
-        None,
+        default=None,
         description="Bars without one of the symbol after which a position is paid out at the last close; left out: never.",
     )
-    delisting_haircut: float = Field(0.0, description="Share of the last close that a paid-out position loses.")
+    delisting_haircut: float = Field(default=0.0, description="Share of the last close that a paid-out position loses.")
 
     _cash = ranged("initial_cash_usd", low=1, high=1_000_000_000_000)
     # 10,000 basis points are all of the notional.

@@ -33,7 +33,8 @@ class YamlSchema:
     @classmethod
     def get_model_cls(cls) -> type[BaseModel]:
         """Dagster's own model of the fields, with our schema."""
-        return _described(cls)
+        kind: Any = cls
+        return _described(kind)
 
 
 @cache
@@ -43,7 +44,10 @@ def _described(kind: Any) -> type[BaseModel]:
 
     base: Any = kind.model()
     # By this name it stands among the definitions of the schema that `dg` writes.
-    return type(base)(f"{kind.__name__}Attributes", (base,), {"__get_pydantic_json_schema__": classmethod(schema)})
+    described: type[BaseModel] = type(base)(
+        f"{kind.__name__}Attributes", (base,), {"__get_pydantic_json_schema__": classmethod(schema)}
+    )
+    return described
 
 
 def component_schema(kind: type[BaseModel]) -> Schema:
@@ -65,7 +69,8 @@ def component_schema(kind: type[BaseModel]) -> Schema:
 def model_schema(model: type[BaseModel]) -> Schema:
     """Schema of the fields of a model, with the ranges of `ranged` and a variable of the environment for any number."""
     whole = model.model_json_schema(by_alias=True)
-    return _resolved(_ranged(whole, model), whole.get("$defs", {}), _models_below(model))
+    found: Schema = _resolved(_ranged(whole, model), whole.get("$defs", {}), _models_below(model))
+    return found
 
 
 def _models_below(model: type[BaseModel]) -> dict[str, type[BaseModel]]:

@@ -24,6 +24,7 @@ from hf_pipelines.research.signals.rule import GROSS, Rule, RuleContext, RuleNee
 
 __all__ = [
     "ALIASES",
+    "GROSS",
     "NO_BAR",
     "NO_HISTORY",
     "NO_POSITION",

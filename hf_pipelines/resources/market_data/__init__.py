@@ -67,7 +67,18 @@ class MarketDataSource(Protocol):
 
 
 def by_week(sessions: Sequence[date]) -> dict[str, list[date]]:
-    """Sessions of each week, ascending."""
+    """Sessions of each week, ascending.
+
+    Parameters
+    ----------
+    sessions : sequence of date
+        Trading days in any order.
+
+    Returns
+    -------
+    dict of str to list of date
+        By the Sunday of the week, YYYY-MM-DD.
+    """
     # With it comes Dagster, which the process that only parses does not need.
     from hf_pipelines.partitions import week_key
 

@@ -306,9 +306,9 @@ class HttpSpec(SourceSpec):
 
     base_url: str = Field(description="Address that the paths of the protocol are added to.")
     api_key_env: str | None = Field(
-        None, description="Name of the environment variable that holds the key; never the key."
+        default=None, description="Name of the environment variable that holds the key; never the key."
     )
-    timeout_s: float = Field(30.0, description="Seconds that one answer may take.")
+    timeout_s: float = Field(default=30.0, description="Seconds that one answer may take.")
 
     _timeout = ranged("timeout_s", low=0, high=3_600, above=True)
 

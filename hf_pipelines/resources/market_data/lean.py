@@ -336,8 +336,10 @@ class LeanSpec(FolderSpec):
     """Names of the tables below the folder."""
 
     prices: str = Field(description="Table of raw prices below the folder.")
-    factors: str | None = Field(None, description="Table of factor files, which hold splits and dividends.")
-    maps: str | None = Field(None, description="Table of map files, which hold the tickers of a security over time.")
+    factors: str | None = Field(default=None, description="Table of factor files, which hold splits and dividends.")
+    maps: str | None = Field(
+        default=None, description="Table of map files, which hold the tickers of a security over time."
+    )
 
 
 def _lean(spec: LeanSpec, market: SourceMarket) -> LeanSource:

@@ -56,7 +56,7 @@ class FolderSpec(SourceSpec):
         description="A folder or s3://bucket/prefix; a relative one lies in the landing folder (`HF_LANDING_URI`)."
     )
     endpoint: str | None = Field(
-        None, description="Endpoint of an S3 service other than AWS; left out: `HF_S3_ENDPOINT`."
+        default=None, description="Endpoint of an S3 service other than AWS; left out: `HF_S3_ENDPOINT`."
     )
 
     @field_validator("uri")
