@@ -61,11 +61,17 @@ class Command:
 
 
 def pages() -> list[Path]:
-    """All that people read, what is made from the code among it."""
+    """All that people write; of what is made of the code an old build may lie beside it."""
     built = DOCS / "_build"
     return [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "SECURITY.md"] + sorted(
-        path for path in DOCS.rglob("*.md") if built not in path.parents
+        path for path in DOCS.rglob("*.md") if built not in path.parents and _is_written(path)
     )
+
+
+def _is_written(page: Path) -> bool:
+    """Whether somebody has written a page: folders of pages that are made of the code say which ones they keep."""
+    rules = page.parent / ".gitignore"
+    return not rules.exists() or f"!{page.name}" in rules.read_text().splitlines()
 
 
 def blocks(page: Path) -> Iterator[Block]:

@@ -1,7 +1,7 @@
 """One entry of each kind, typed as a strict project types them, and the calls of a notebook."""
 
 import json
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import date
 from pathlib import Path
@@ -155,10 +155,10 @@ class Table:
     table: Path
     symbols: tuple[str, ...]
 
-    def listing(self, sessions: Collection[date]) -> Mapping[str, str]:
+    def listing(self, sessions: Sequence[date]) -> dict[str, str]:
         return {file.name: file.sha256 for file in self.read(sessions)}
 
-    def read(self, sessions: Collection[date]) -> Sequence[SourceFile]:
+    def read(self, sessions: Sequence[date]) -> list[SourceFile]:
         bars = pl.read_parquet(self.table).filter(pl.col("symbol").is_in(self.symbols))
         return [
             SourceFile(f"own/{week}", content_hash(bars), bars.filter(pl.col("session").is_in(days)), tuple(days))
