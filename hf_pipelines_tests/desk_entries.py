@@ -13,6 +13,7 @@ import polars as pl
 
 from hf_pipelines.research.backtest import ENGINES as SHIPPED_ENGINES
 from hf_pipelines.research.features import Feature
+from hf_pipelines.research.intervals import IntervalMethod
 from hf_pipelines.research.learners import Calibration, Learner, ModelFormat, Rows, Setup, Step, TrainingRows
 from hf_pipelines.research.params import Listing, Number
 from hf_pipelines.research.signals import RULES as SHIPPED_RULES
@@ -233,6 +234,29 @@ def _load_flat(data: bytes, unfitted: Flat) -> Flat:
 
 CALIBRATIONS = {
     "flat": Calibration(name="flat", build=_build_flat, params={}, format=ModelFormat("json", _save_flat, _load_flat))
+}
+
+
+def score_as_shipped(predictions: Any, coverage: float, classes: Any) -> np.ndarray:
+    """Distance of outcome and prediction."""
+    return (predictions["y"] - predictions["prediction"]).abs().to_numpy()
+
+
+def bound_from_below(predictions: Any, thresholds: np.ndarray, coverage: float, classes: Any) -> dict[str, Any]:
+    """Nothing above the prediction is ruled out."""
+    lower = (predictions["prediction"] - thresholds).alias("lower")
+    return {"lower": lower, "upper": (lower * 0.0 + 1.0).alias("upper")}
+
+
+INTERVALS = {
+    "from_below": IntervalMethod(
+        name="from_below",
+        task="regression",
+        scores=score_as_shipped,
+        bounds=bound_from_below,
+        params={},
+        summary="a bound below alone",
+    )
 }
 
 

@@ -101,6 +101,25 @@ CASES = [
         id="parameter beside its type",
     ),
     pytest.param(
+        RANKING, "  signal:", "  intervals: {method: splitt}\n  signal:",
+        ["`intervals.method` must be among adaptive, aps, lac, quantile, split, was splitt"], id="unknown intervals",
+    ),
+    pytest.param(
+        RANKING, "  signal:", "  intervals: {method: quantile}\n  signal:",
+        ["`intervals.method` must have quantiles 0.05 and 0.95 of the learner to be quantile with coverage 0.9, was without 0.05 and 0.95"],
+        id="intervals of quantiles that nothing predicts",
+    ),
+    pytest.param(
+        DIRECTION, "  signal:", "  intervals: {method: split, coverage: 0.8}\n  signal:",
+        ["`intervals.method` must be for the target 'direction', a classification, was 'split'; take lac or aps"],
+        id="intervals of another task",
+    ),
+    pytest.param(
+        RANKING, "n_splits: 6\n    embargo_sessions: 2", "type: purged_kfold\n  intervals: {method: split}",
+        ["`intervals` must have folds that are trained on the past alone, was with cross_validation 'purged_kfold'"],
+        id="intervals without earlier folds",
+    ),
+    pytest.param(
         DIRECTION, "type: direction", "type: up_down",
         [f"`target` must be among {', '.join(sorted(TARGETS))}, was up_down"], id="unknown target",
     ),

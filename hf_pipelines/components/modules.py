@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 from hf_pipelines.research.backtest import ENGINES, Engine
 from hf_pipelines.research.features.feature import Feature
 from hf_pipelines.research.features.registry import register
+from hf_pipelines.research.intervals import INTERVALS, IntervalMethod
 from hf_pipelines.research.learners import (
     ALIASES,
     CALIBRATIONS,
@@ -49,6 +50,7 @@ REGISTRIES: dict[str, _Registry] = {
     "PREPROCESSING": _Registry("learner.preprocessing", PREPROCESSING, Step),
     "LEARNERS": _Registry("learner.type", LEARNERS, Learner, ALIASES),
     "CALIBRATIONS": _Registry("learner.calibration", CALIBRATIONS, Calibration),
+    "INTERVALS": _Registry("intervals.method", INTERVALS, IntervalMethod),
     "RULES": _Registry("signal.type", RULES, Rule, RULE_ALIASES),
     "ENGINES": _Registry("backtest.engine", ENGINES, Engine),
 }

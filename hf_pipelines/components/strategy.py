@@ -14,6 +14,7 @@ from pydantic import BaseModel, Field, ValidationInfo, field_validator, model_va
 from hf_pipelines.components.automation.retraining import retrain_job, retrain_schedule
 from hf_pipelines.components.automation.strategy_sensor import following_sensor, signals_job
 from hf_pipelines.components.diagnostics_fields import DiagnosticsSpec
+from hf_pipelines.components.interval_fields import IntervalsSpec
 from hf_pipelines.components.learner_rules import (
     REMEDIES_OF_FEATURES,
     read_features,
@@ -88,6 +89,7 @@ class Strategy(YamlSchema, dg.Component, dg.Model, dg.Resolvable):
         default_factory=DiagnosticsSpec, description="Further fits of cross-validation; none by default."
     )
     learner: LearnerSpec = Field(description="What is fitted.")
+    intervals: IntervalsSpec | None = Field(default=None, description="Bounds of predictions with a known coverage.")
     signal: SignalSpec = Field(description="From predictions to target weights.")
     backtest: BacktestSpec = Field(
         default_factory=BacktestSpec, description="Engine, fills and costs of the simulated account."
@@ -210,6 +212,8 @@ class Strategy(YamlSchema, dg.Component, dg.Model, dg.Resolvable):
             )
         learner.require_target(self.target.build())
         self._require_horizons(learner.horizons(task))
+        if self.intervals is not None:
+            self.intervals.require_fitting(learner, self.target.build(), self.cross_validation.type)
         self._require_direction()
         self._require_columns(learner)
         self._require_target_params()
@@ -328,6 +332,7 @@ class Strategy(YamlSchema, dg.Component, dg.Model, dg.Resolvable):
             track_record_weeks=self.track_record_weeks,
             holdout=None if self.holdout is None else self.holdout.build(self.name, market),
             descends_from=tuple(self.descends_from),
+            intervals=None if self.intervals is None else self.intervals.choice(),
         )
 
     def build_defs(self, context: dg.ComponentLoadContext) -> dg.Definitions:

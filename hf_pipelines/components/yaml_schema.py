@@ -131,7 +131,7 @@ def _named(names: list[str]) -> Schema:
     return {"anyOf": [{"enum": names}, OWN_ENTRY]}
 
 
-def _params_of(table: str) -> list[Schema]:
+def _params_of(table: str, *, key: str = "type") -> list[Schema]:
     """For each entry the parameters that it has: what is not among them is refused."""
     registry = REGISTRIES[table]
     found = []
@@ -142,7 +142,7 @@ def _params_of(table: str) -> list[Schema]:
             continue
         found.append(
             {
-                "if": {"properties": {"type": {"const": name}}, "required": ["type"]},
+                "if": {"properties": {key: {"const": name}}, "required": [key]},
                 "then": {
                     "properties": {
                         "params": {
@@ -215,6 +215,14 @@ def _backtest(field: Schema) -> Schema:
     return {**field, "properties": {**field["properties"], "engine": engine}}
 
 
+def _intervals(field: Schema) -> Schema:
+    given, none = field["anyOf"]
+    method = {**given["properties"]["method"], **_named(_entries("INTERVALS"))}
+    method.pop("type", None)
+    fields = {**given["properties"], "method": method}
+    return {**field, "anyOf": [{**given, "properties": fields, "allOf": _params_of("INTERVALS", key="method")}, none]}
+
+
 def _features(field: Schema) -> Schema:
     names = sorted(
         {each.group for each in FEATURES.values()} | {f"{each.group}/{each.name}" for each in FEATURES.values()}
@@ -252,6 +260,7 @@ _REFINED = {
     "training": _training,
     "cross_validation": _splitter,
     "learner": _learner,
+    "intervals": _intervals,
     "signal": lambda field: _with_entries("RULES", field),
     "backtest": _backtest,
 }

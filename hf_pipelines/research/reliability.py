@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from hf_pipelines.research.blas import one_blas_thread
 from hf_pipelines.research.fold_calibration import UNCALIBRATED
-from hf_pipelines.research.metrics import class_codes, classification_metrics
+from hf_pipelines.research.metrics import brier_score, class_codes, log_loss
 from hf_pipelines.research.metrics.bootstrap import interval
 from hf_pipelines.research.predictions import latest_predictions
 from hf_pipelines.research.score_rows import draw_for_labels
@@ -197,9 +197,8 @@ def calibration_by_fold(
         found: dict[str, object] = {"fold": fold, "n_test": known.height, "n_calibration": n_calibration}
         for prefix, columns in (("uncalibrated_", raw), ("", [pl.col(each) for each in names])):
             probability = known.select(columns).cast(pl.Float64).to_numpy()
-            scores = classification_metrics(y, probability)
             of_fold = measure_reliability(probability, y, session, label_sessions=label_sessions)
-            found |= {f"{prefix}{score}": scores[score] for score in ("brier", "log_loss")}
+            found |= {f"{prefix}brier": brier_score(y, probability), f"{prefix}log_loss": log_loss(y, probability)}
             found[f"{prefix}calibration_error"] = of_fold.error
             found |= {} if prefix else {"error_deviation": of_fold.error_deviation, "by_chance": of_fold.by_chance}
         rows.append(found)

@@ -1,8 +1,9 @@
-"""Strategies that say how sure they are, from bars to signals: calibrated probabilities reach the rule, the model and the page."""
+"""Strategies that say how sure they are, from bars to signals: calibrated probabilities and intervals reach rule, model and page."""
 
 import io
 
 import polars as pl
+import pytest
 import yaml
 
 from hf_pipelines.components import Strategy
@@ -12,7 +13,7 @@ from hf_pipelines.research.learners import build_pipeline, choose_learner
 from hf_pipelines.research.learners.learner import Setup
 from hf_pipelines.research.learners.prediction import predict_frame
 from hf_pipelines.resources.parquet_io_manager import Loaded
-from hf_pipelines_tests.pipeline import Project, market_of, trees_strategy
+from hf_pipelines_tests.pipeline import Project, market_of, ridge_strategy, trees_strategy
 from hf_pipelines_tests.tracing import traced, unseen
 
 LEARNER = {
@@ -21,8 +22,14 @@ LEARNER = {
     "calibration": {"type": "sigmoid", "params": {"min_rows": 10, "fitted_on": "folds"}},
 }
 # Between the most that the sigmoid leaves and what the trees say: what is read decides.
+SPLITS = {"n_splits": 3, "test_sessions": 8, "min_train_sessions": 10}
 CALIBRATED = trees_strategy(
-    "calibrated", learner=LEARNER, cross_validation={"n_splits": 3, "test_sessions": 8, "min_train_sessions": 10}
+    "calibrated", learner=LEARNER, cross_validation=SPLITS, intervals={"method": "aps", "coverage": 0.8}
+)
+RANGING = ridge_strategy(
+    "ranging",
+    cross_validation=SPLITS,
+    intervals={"method": "adaptive", "coverage": 0.8, "params": {"window_sessions": 20}},
 )
 
 
@@ -48,7 +55,12 @@ def test_a_calibration_on_folds_reaches_model_signals_and_page(small_project: Pr
     results = project.store.read("calibrated/cv_results", week)
     kept = pl.read_parquet(io.BytesIO(project.store.read_attachment(results.footer, "calibration.parquet")))
     assert kept["n_calibration"][0] == 0 < kept["n_calibration"][1] < kept["n_calibration"][2]
-    assert results.frame.columns[-1].startswith("uncalibrated_")
+    assert results.frame["uncalibrated_up"].null_count() == results.frame.filter(fold=0).height
+
+    # Sets of classes are of calibrated folds: the last one alone has an earlier one that is.
+    assert results.frame.columns[-1] == "class_set" and results.frame.filter(fold=2)["class_set"].null_count() == 0
+    assert results.frame.filter(pl.col("fold") < 2)["class_set"].drop_nulls().is_empty()
+    assert shown["coverage"].startswith("Of intervals that promise 80.0% hold ")
 
     # The artifact holds the calibration, and the issue is what it makes of what the trees say.
     model = project.store.read("calibrated/fitted_model", week)
@@ -64,6 +76,40 @@ def test_a_calibration_on_folds_reaches_model_signals_and_page(small_project: Pr
     both = issued.join(calibrated, on="symbol", suffix="_again").join(raw, on="symbol", suffix="_raw")
     assert both.height and both["confidence"].to_list() == both["confidence_again"].to_list()
     assert (both["confidence"] != both["confidence_raw"]).all()
+    assert (
+        set("|".join(issued["class_set"]).split("|")) <= set(plan.target.classes) and issued.columns[-1] == "class_set"
+    )
     # The rule's threshold reads the calibrated ones: another threshold between both scales, another issue.
     by_hand = plan.weigh(calibrated).sort("symbol")["weight"].to_list()
     assert both.sort("symbol")["weight"].to_list() == by_hand != plan.weigh(raw).sort("symbol")["weight"].to_list()
+
+
+def test_intervals_of_an_issue_are_those_of_its_model_in_whatever_order_days_are_made(small_project: Project, tmp_path):
+    project = small_project.copy(tmp_path / "project")
+    project.rewrite(project.market, [RANGING])
+    weeks = project.weeks[10:12]
+    days = [str(project.partitions.sessions_of_week(week)[at]) for week in weeks for at in (0, 1)]
+    project.make(["small/bars", "small/features/quick"], project.weeks[0], weeks[1])
+    made = project.make([f"ranging/{each}" for each in ("training_matrix", "cv_results", "fitted_model")], weeks[0])
+    shown = made.materialised["ranging/cv_results"][weeks[0]]
+    assert shown["coverage"].startswith("Of intervals that promise 80.0% hold ") and "coverage_picture" in shown
+    # Trained anew in the middle; in the other project the days come the other way round.
+    project.make([f"ranging/{each}" for each in ("training_matrix", "cv_results", "fitted_model")], weeks[1])
+    other = project.copy(tmp_path / "other")
+    project.make("ranging/signals", days[0], days[-1])
+    for day in reversed(days):
+        other.make("ranging/signals", day)
+    thresholds = {}
+    for week in weeks:
+        (told,) = project.store.read("ranging/fitted_model", week).footer.facts["intervals"]
+        thresholds[week] = told["threshold"]
+    assert thresholds[weeks[0]] != thresholds[weeks[1]]
+    for at, day in enumerate(days):
+        issue, again = (each.store.read("ranging/signals", day) for each in (project, other))
+        assert issue.footer.content_hash == again.footer.content_hash
+        frame = issue.frame
+        assert frame.columns[-2:] == ["lower", "upper"]
+        half = (frame["upper"] - frame["lower"]) / 2.0
+        assert half.to_list() == pytest.approx([thresholds[weeks[at // 2]]] * frame.height)
+        middle = (frame["upper"] + frame["lower"]) / 2.0
+        assert middle.to_list() == pytest.approx(frame["prediction"].to_list())

@@ -21,6 +21,11 @@ from hf_pipelines.components.strategy_stages.diagnostics import (
     diagnosing_functions,
     diagnostics_fields,
 )
+from hf_pipelines.components.strategy_stages.interval_display import (
+    interval_fields,
+    interval_results,
+    interval_stage_functions,
+)
 from hf_pipelines.components.strategy_stages.loss_display import loss_curves
 from hf_pipelines.components.strategy_stages.plan import (
     StrategyPlan,
@@ -37,6 +42,8 @@ from hf_pipelines.components.strategy_stages.score_display import (
 from hf_pipelines.components.strategy_stages.trial_records import recording_cross_validation
 from hf_pipelines.research.batched_matrix import labels_of
 from hf_pipelines.research.cross_validation import cross_validate
+from hf_pipelines.research.intervals import add_intervals
+from hf_pipelines.research.intervals.coverage import coverage_in_words, measure_coverage
 from hf_pipelines.research.learners import Progress, preprocessing_reports
 from hf_pipelines.research.predictions import latest_predictions, leaked_predictions, share_trained_on_later
 from hf_pipelines.research.reliability import (
@@ -81,6 +88,7 @@ def cv_results(plan: StrategyPlan) -> Stage:
         fit_s = perf_counter() - began
         diagnosed = diagnose_week(plan, run, train, result.fold_metrics, n_jobs=n_jobs)
         began_scores = perf_counter()
+        intervals = interval_results(plan, result.predictions, train)
         table = tabulate_scores(
             replace(result, fold_metrics=diagnosed.fold_metrics),
             train,
@@ -88,7 +96,7 @@ def cv_results(plan: StrategyPlan) -> Stage:
             target=plan.target,
             seed=plan.learner.seed,
         )
-        counted = calibrated_folds(result.fold_metrics)
+        counted = calibrated_folds(result.fold_metrics) if plan.learner.choice.calibrates_on_folds else None
         judged = result.predictions.filter(pl.col("fold").is_in(counted)) if counted else result.predictions
         reliability = (
             tabulate_reliability(judged, target=plan.target, label_sessions=label_sessions(train))
@@ -110,6 +118,7 @@ def cv_results(plan: StrategyPlan) -> Stage:
             **result.metrics,
             "folds": result.fold_metrics.height,
             "trained_on_later": share_trained_on_later(result.predictions),
+            **intervals.metadata,
             **loss_curves(result.reports),
             **({"reports": dg.MetadataValue.json(result.reports)} if result.reports else {}),
             "fit_s": fit_s,
@@ -117,12 +126,13 @@ def cv_results(plan: StrategyPlan) -> Stage:
             **diagnosed.metadata,
         }
         content = Content(
-            result.predictions,
+            intervals.predictions,
             attachments={
                 "fold_metrics.parquet": parquet_bytes(table.fold_metrics),
                 "scores.parquet": parquet_bytes(table.scores),
                 **({} if reliability is None else {"reliability.parquet": parquet_bytes(reliability.groups)}),
                 **({} if by_fold is None else {"calibration.parquet": parquet_bytes(by_fold)}),
+                **intervals.attachments,
                 **diagnosed.attachments,
             },
             inputs=inputs["training_matrix"].hashes([key]),
@@ -134,6 +144,7 @@ def cv_results(plan: StrategyPlan) -> Stage:
                 "training_intervals": _as_facts(result.training_intervals),
                 "trained_on_later": metadata["trained_on_later"],
                 **({"reports": result.reports} if result.reports else {}),
+                **intervals.facts,
                 **diagnosed.facts,
             },
         )
@@ -182,6 +193,7 @@ def cv_results(plan: StrategyPlan) -> Stage:
             *preprocessing_reports(plan.learner.choice),
             *plan.training.weighting_functions,
             *diagnosing_functions(plan),
+            *interval_stage_functions(plan, add_intervals, measure_coverage, coverage_in_words),
             fields={
                 **learner_fields(plan),
                 "splitter": [plan.splitter.name, dict(plan.splitter.params)],
@@ -190,6 +202,7 @@ def cv_results(plan: StrategyPlan) -> Stage:
                 "neutral": neutral_value(plan.target),
                 **holdout_fields(plan),
                 **diagnostics_fields(plan),
+                **interval_fields(plan),
             },
             chosen_from=CHOSEN_FROM,
         ),

@@ -16,6 +16,12 @@ from hf_pipelines.components.modules import CHOSEN_FROM
 from hf_pipelines.components.stage import Stage, StageInput
 from hf_pipelines.components.stage_checks import Finding, StageCheck
 from hf_pipelines.components.stage_run import StageRun, each_partition
+from hf_pipelines.components.strategy_stages.interval_display import (
+    SERVED_NAME,
+    interval_fields,
+    interval_stage_functions,
+    served_intervals,
+)
 from hf_pipelines.components.strategy_stages.loss_display import loss_curves
 from hf_pipelines.components.strategy_stages.plan import (
     StrategyPlan,
@@ -26,6 +32,7 @@ from hf_pipelines.components.strategy_stages.plan import (
 )
 from hf_pipelines.research.batched_matrix import features_of, labels_of
 from hf_pipelines.research.cross_validation import feature_importances, fit_final
+from hf_pipelines.research.intervals import ServedIntervals, serve_intervals
 from hf_pipelines.research.learners import (
     LearnerChoice,
     Pipeline,
@@ -36,6 +43,7 @@ from hf_pipelines.research.learners import (
     report_fit,
 )
 from hf_pipelines.research.learners.choice import PartChoice
+from hf_pipelines.research.score_table import label_sessions
 from hf_pipelines.research.targets import Target
 from hf_pipelines.resources.footer import FITTED_MODEL
 from hf_pipelines.resources.holdout import FINAL_REFIT_TAG
@@ -60,6 +68,7 @@ def fitted_model(plan: StrategyPlan) -> Stage:
         rows = inputs["training_matrix" if final_refit is None else "refit_matrix"]
         train = matrix_of(rows, key)
         labels = labels_of(train)
+        out_of_fold = single(inputs["cv_results"], key).frame
         pipeline = fit_final(
             train,
             learner=learner,
@@ -69,12 +78,14 @@ def fitted_model(plan: StrategyPlan) -> Stage:
             validation_share=plan.learner.validation_share,
             times=plan.bar_times(labels["session"]),
             progress=run.progress(key, inputs=rows.hashes([key])),
-            out_of_fold=single(inputs["cv_results"], key).frame if learner.calibrates_on_folds else None,
+            out_of_fold=out_of_fold if learner.calibrates_on_folds else None,
         )
         names = features_of(train)
         importances = feature_importances(pipeline, names)
         report = report_fit(pipeline, names)
         facts = single(inputs["cv_results"], key).footer.facts
+        # By the matrix that cross-validation read: a final refit has another one.
+        served = served_intervals(plan, out_of_fold, labels_of(matrix_of(inputs["training_matrix"], key)))
         card = pl.DataFrame(
             {
                 "strategy": [plan.name],
@@ -91,7 +102,10 @@ def fitted_model(plan: StrategyPlan) -> Stage:
         )
         content = Content(
             card,
-            attachments={model_name(pipeline): pipeline.save()},
+            attachments={
+                model_name(pipeline): pipeline.save(),
+                **({} if served is None else {SERVED_NAME: served.save()}),
+            },
             inputs={**rows.hashes([key]), **inputs["cv_results"].hashes([key])},
             facts={
                 # What the model is built of anew where it is loaded.
@@ -103,6 +117,7 @@ def fitted_model(plan: StrategyPlan) -> Stage:
                 "importances": importances,
                 "mlflow_run_id": run.tracked.get(key, ""),
                 **({"report": report} if report else {}),
+                **({} if served is None else {"intervals": served.report()}),
                 **({} if final_refit is None else {"final_refit": final_refit}),
             },
         )
@@ -139,7 +154,13 @@ def fitted_model(plan: StrategyPlan) -> Stage:
             *plan.history_functions,
             *plan.batch_functions,
             *reported,
-            fields={**learner_fields(plan), "timezone": plan.market.partitions.timezone, **holdout_fields(plan)},
+            *interval_stage_functions(plan, serve_intervals, ServedIntervals, label_sessions),
+            fields={
+                **interval_fields(plan),
+                **learner_fields(plan),
+                "timezone": plan.market.partitions.timezone,
+                **holdout_fields(plan),
+            },
             chosen_from=CHOSEN_FROM,
         ),
         checks=(
@@ -159,6 +180,11 @@ def fitted_model(plan: StrategyPlan) -> Stage:
 def model_name(pipeline: Pipeline) -> str:
     """Name of a model's artifact among the attachments."""
     return f"model.{pipeline.extension}"
+
+
+def _artifact_name(content: Content) -> str:
+    (name,) = (each for each in content.attachments if each != SERVED_NAME)
+    return name
 
 
 def load_model(models: Loaded, model: Stored) -> Pipeline:
@@ -186,13 +212,15 @@ def _model_metadata(
     content: Content, importances: Mapping[str, float], report: Mapping[str, Any], *, seconds: float
 ) -> dict[str, Any]:
     row = content.frame.row(0, named=True)
-    (artifact,) = content.attachments.values()
+    facts: Mapping[str, Any] = content.facts
+    artifact = content.attachments[_artifact_name(content)]
     return {
         **_importances(importances),
         **({"preprocessing": dg.MetadataValue.json(columns)} if (columns := report.get("preprocessing")) else {}),
         **numeric(content.facts["metrics"]),
         **({"trained_on_later": share} if (share := content.facts["trained_on_later"]) else {}),
         **({"final_refit": name} if (name := content.facts.get("final_refit")) else {}),
+        **({"intervals": dg.MetadataValue.json(facts["intervals"])} if "intervals" in facts else {}),
         **loss_curves({"the model": report}),
         "train_rows": row["n_rows"],
         "fit_s": seconds,
@@ -225,7 +253,7 @@ class _ModelTracker:
 
     def log(self, partition: str, content: Content) -> None:
         digest = content.content_hash()
-        (name,) = content.attachments
+        name = _artifact_name(content)
         row = content.frame.row(0, named=True)
         self.partition_runs.log(
             partition,

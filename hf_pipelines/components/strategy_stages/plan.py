@@ -19,6 +19,7 @@ from hf_pipelines.research.backtest import ENGINES, BacktestResult, Execution
 from hf_pipelines.research.bars import KEY_COLUMNS
 from hf_pipelines.research.batched_matrix import BatchedMatrix
 from hf_pipelines.research.costs import Costs
+from hf_pipelines.research.intervals import ChosenIntervals
 from hf_pipelines.research.learners import LearnerChoice
 from hf_pipelines.research.matrix import RESERVED_COLUMNS
 from hf_pipelines.research.overfitting import Diagnostics
@@ -124,6 +125,7 @@ class StrategyPlan:
     track_record_weeks: int
     holdout: Holdout | None = None
     descends_from: tuple[str, ...] = ()
+    intervals: ChosenIntervals | None = None
 
     @property
     def asks_for_diagnostics(self) -> bool:

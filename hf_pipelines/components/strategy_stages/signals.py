@@ -17,12 +17,20 @@ from hf_pipelines.components.stage import Stage, StageInput, week_of_key, window
 from hf_pipelines.components.stage_checks import Finding, StageCheck, replay_guard
 from hf_pipelines.components.stage_run import StageRun, each_partition
 from hf_pipelines.components.strategy_stages.fitted_model import load_model
+from hf_pipelines.components.strategy_stages.interval_display import (
+    interval_columns,
+    interval_fields,
+    interval_stage_functions,
+    with_intervals,
+)
 from hf_pipelines.components.strategy_stages.plan import StrategyPlan, feature_frames
 from hf_pipelines.partitions import parse_key, shift_week, week_key
 from hf_pipelines.research.bars import KEY_COLUMNS
+from hf_pipelines.research.intervals import CLASS_SET, LOWER, UPPER, ServedIntervals
 from hf_pipelines.research.learners import Pipeline, build_pipeline, choose_learner, predict_frame
 from hf_pipelines.research.matrix import join_features, usable_rows
 from hf_pipelines.research.signals import add_absent_members, apply_rule, reasons, rule_needs, window_sessions
+from hf_pipelines.research.targets import Target
 from hf_pipelines.resources.footer import SIGNALS
 from hf_pipelines.resources.parquet_io_manager import Loaded
 from hf_pipelines.resources.partition_codec import Content, Stored
@@ -77,7 +85,9 @@ def signals(plan: StrategyPlan) -> Stage:
         last = weights.filter(pl.col("ts") == pl.col("ts").max())
         metadata = {
             "preview": dg.MetadataValue.md(
-                markdown_table(last.select("symbol", "weight", "prediction", "confidence", "reason"))
+                markdown_table(
+                    last.select("symbol", "weight", "prediction", "confidence", *interval_columns(plan), "reason")
+                )
             ),
             "decisions": weights["ts"].n_unique(),
             "members": last.height,
@@ -129,7 +139,9 @@ def signals(plan: StrategyPlan) -> Stage:
             window_sessions,
             Universe.member_sessions,
             *plan.rule.functions,
+            *interval_stage_functions(plan, ServedIntervals, Target),
             fields={
+                **interval_fields(plan),
                 "missing": plan.training.missing,
                 "universe": plan.market.universe.spells,
                 "features": plan.feature_names,
@@ -232,6 +244,7 @@ def _signal_frame(
             created_at=pl.lit(now).cast(pl.Datetime("us", "UTC")),
             issue_kind=pl.lit(kind),
         )
+        .with_columns(_unknown_as_null(issue[name]) for name in interval_columns(plan))
         .sort("symbol")
     )
 
@@ -245,7 +258,7 @@ def _predict(
 ) -> pl.DataFrame:
     """Predictions of a session by the model that serves it."""
     with_history = _features_with_history(plan, inputs, day)
-    return predict_frame(
+    predicted = predict_frame(
         pipeline,
         with_history,
         features=model.frame["features"][0].split(","),
@@ -254,6 +267,12 @@ def _predict(
         wanted=(with_history["session"] == parse_key(day)).to_numpy(),
         times=plan.bar_times(with_history["session"]),
     )
+    return with_intervals(plan, predicted, inputs["fitted_model"], model)
+
+
+def _unknown_as_null(values: pl.Series) -> pl.Series:
+    """Of a member without a prediction there is no number."""
+    return values.fill_nan(None) if values.dtype.is_float() else values
 
 
 def history_sessions(plan: StrategyPlan, key: str) -> dict[str, list[str]]:
@@ -303,4 +322,5 @@ def issue_kind(*, now: datetime, decision: datetime, next_open: datetime, model_
 
 
 def _comparable(frame: pl.DataFrame) -> pl.DataFrame:
-    return frame.select(*KEY_COLUMNS, "weight", "prediction", "confidence", "reason")
+    columns = [name for name in (LOWER, UPPER, CLASS_SET) if name in frame.columns]
+    return frame.select(*KEY_COLUMNS, "weight", "prediction", "confidence", "reason", *columns)

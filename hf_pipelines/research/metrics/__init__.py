@@ -19,6 +19,7 @@ from hf_pipelines.research.metrics.account import (
     turnover,
 )
 from hf_pipelines.research.metrics.predictions import (
+    brier_score,
     class_codes,
     classification_metrics,
     confusion_matrix,
@@ -74,6 +75,7 @@ __all__ = [
     "average_win",
     "beta",
     "calmar_ratio",
+    "brier_score",
     "class_codes",
     "classification_metrics",
     "coefficient_summary",

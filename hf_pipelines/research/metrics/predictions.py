@@ -60,7 +60,7 @@ def classification_metrics(y: ArrayLike, probability: ArrayLike) -> dict[str, fl
         "auc": float(np.mean([sk.roc_auc_score(codes == code, p[:, code]) for code in present]))
         if len(present) > 1
         else math.nan,
-        "brier": float(sk.brier_score_loss(codes, p, labels=classes)) if len(classes) > 1 else 0.0,
+        "brier": _brier(codes, p),
     }
 
 
@@ -88,6 +88,17 @@ def log_loss(y: ArrayLike, probability: ArrayLike) -> float:
 
     codes, p = _checked_classes(y, probability)
     return float(sk.log_loss(codes, p, labels=np.arange(p.shape[1])))
+
+
+def brier_score(y: ArrayLike, probability: ArrayLike) -> float:
+    """Mean square of the errors of the probabilities, of two classes of one of them; as in `classification_metrics`."""
+    return _brier(*_checked_classes(y, probability))
+
+
+def _brier(codes: NDArray[np.int64], p: NDArray[np.float64]) -> float:
+    from sklearn import metrics as sk
+
+    return float(sk.brier_score_loss(codes, p, labels=np.arange(p.shape[1]))) if p.shape[1] > 1 else 0.0
 
 
 def confusion_matrix(y: ArrayLike, probability: ArrayLike) -> NDArray[np.int64]:
