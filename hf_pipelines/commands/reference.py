@@ -113,7 +113,7 @@ def _kind_in_words(part: Mapping[str, Any]) -> str:
     """One kind; "" for what any field may be, a variable of the environment."""
     if "enum" in part:
         names = [str(each) for each in part["enum"]]
-        return ", ".join(names) if len(names) < 40 else f"one of {len(names)} names"
+        return ", ".join(names) if len(names) < 40 else "names"
     if "const" in part:
         return str(part["const"])
     match part.get("type"):
@@ -148,12 +148,13 @@ def _default_in_words(name: str, field: Mapping[str, Any], required: set[str]) -
 
 
 def _linked(text: str) -> str:
-    """A meaning with links to the tables that it names."""
-    return re.sub(
-        r"\b[A-Z]{4,}\b",
-        lambda found: f"[{found[0]}](entries-{found[0].lower()}.md)" if found[0] in REGISTRIES else found[0],
-        text,
-    )
+    """A meaning with links to the tables that it names outside of code."""
+
+    def link(found: re.Match[str]) -> str:
+        return f"[{found[0]}](entries-{found[0].lower()}.md)" if found[0] in REGISTRIES else found[0]
+
+    parts = text.split("`")
+    return "`".join(part if at % 2 else re.sub(r"\b[A-Z]{4,}\b", link, part) for at, part in enumerate(parts))
 
 
 def _sentence(text: str) -> str:

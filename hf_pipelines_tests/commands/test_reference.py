@@ -54,6 +54,9 @@ def test_a_range_and_a_default_are_those_of_the_code(pages):
     assert rows["`validation_share`"][1:3] == ["number from 0.01 to 0.5", "0.2"]
     assert rows["`max_model_age_weeks`"][1:3] == ["whole number from 0 to 520", "0"]
     assert rows["`learner`"][1:3] == ["mapping", "required"]
+    # What is code stays as it is; elsewhere a table is a link.
+    assert "`LEARNERS`, `RULES`" in rows["`modules`"][3]
+    assert rows["`engine`"][3] == "What simulates the account: a key of [ENGINES](entries-engines.md)."
 
 
 @pytest.mark.parametrize("table", REGISTRIES)
