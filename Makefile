@@ -104,6 +104,10 @@ ledger: $(DEV_STAMP)
 ray: $(DEV_STAMP)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -m long hf_pipelines_tests/resources/fan_out
 
+# 200 random scenarios by every engine, and faults planted in each of them: docs/guides/engines.md.
+engines: $(DEV_STAMP)
+	$(BIN)/python -m hf_pipelines_tests.research.backtest.engine_scenarios
+
 lint: $(DEV_STAMP)
 	$(BIN)/ruff check hf_pipelines hf_pipelines_tests benchmarks
 	$(BIN)/ruff format --check hf_pipelines hf_pipelines_tests benchmarks

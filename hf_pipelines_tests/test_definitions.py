@@ -38,7 +38,7 @@ STRATEGY_ASSETS = {
     "training_matrix": ["features_vary", "is_current", "labels_end_before_week", "labels_known_at_end", "replay"],
     "cv_results": ["is_current", "out_of_fold", "trials"],
     "fitted_model": ["is_current", "on_time", "trained_before_week"],
-    "backtest": ["fills_after_decisions", "is_current"],
+    "backtest": ["engines_agree", "fills_after_decisions", "is_current"],
     "signals": ["is_current", "model_known_before", "on_time", "replay"],
     "track_record": ["is_current"],
 }

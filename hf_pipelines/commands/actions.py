@@ -250,6 +250,13 @@ def replay(options: argparse.Namespace) -> int:
     return _print_judged(replay_lines(open_store(), load_market(market), group, *span, weeks=options.weeks))
 
 
+def reconcile(options: argparse.Namespace) -> int:
+    from hf_pipelines.commands.reconcile import reconcile_lines
+    from hf_pipelines.commands.runs import Pipeline
+
+    return _print_judged(reconcile_lines(Pipeline.open(), options.strategy, options.week))
+
+
 def _print_judged(lines: Iterable[tuple[str, bool]]) -> int:
     is_sound = True
     for line, passed in lines:

@@ -264,6 +264,13 @@ def build_parser() -> argparse.ArgumentParser:
     replay.add_argument("--to", dest="last", metavar="SUNDAY", help="and the last of them")
     replay.set_defaults(run=actions.replay)
 
+    reconcile = commands.add_parser(
+        "reconcile", help="hold all engines to each other on a backtest, bar by bar; status 1 if one parts"
+    )
+    reconcile.add_argument("strategy", help="a folder of defs/strategies, such as tech_direction")
+    reconcile.add_argument("week", help="its Sunday, YYYY-MM-DD")
+    reconcile.set_defaults(run=actions.reconcile)
+
     explain = commands.add_parser(
         "explain", help="say what an issued prediction is made of, feature by feature, and what would turn it"
     )

@@ -11,6 +11,7 @@ import dagster as dg
 import polars as pl
 
 from hf_pipelines.research.backtest import BacktestResult
+from hf_pipelines.research.backtest.account_baselines import AccountBaselines
 
 
 def parquet_bytes(frame: pl.DataFrame) -> bytes:
@@ -36,8 +37,17 @@ def markdown_table(frame: pl.DataFrame) -> str:
     return "\n".join(lines)
 
 
-def backtest_metadata(result: BacktestResult, note: str = "") -> dict[str, Any]:
-    """Picture, with a note in its title where there is one, and metrics of a simulated account."""
+def backtest_metadata(
+    result: BacktestResult, note: str = "", baselines: AccountBaselines | None = None
+) -> dict[str, Any]:
+    """Picture, with a note in its title where there is one, and metrics of a simulated account; with baselines their table."""
     from hf_pipelines.research.plots import equity_png
 
-    return {"equity": picture(equity_png(result, note=note)), **numeric(result.metrics)}
+    metadata = {"equity": picture(equity_png(result, note=note, baselines=baselines)), **numeric(result.metrics)}
+    if baselines is None:
+        return metadata
+    return {
+        **metadata,
+        "baselines": dg.MetadataValue.md(markdown_table(baselines.table)),
+        "beats_random": baselines.beats_random,
+    }

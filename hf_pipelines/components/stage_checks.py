@@ -32,7 +32,8 @@ REPLAY_DESCRIPTION = (
 
 @dataclass(frozen=True)
 class Finding:
-    """Result of a check: whether it passed, how many values it compared (0 if the partition was not in the sample), its faults."""
+    """Result of a check: whether it passed, how many values it compared (0 if the partition was not in the sample), its faults, or
+    what it could not look at."""
 
     passed: bool
     n_compared: int
@@ -108,13 +109,14 @@ def check_result(name: str, severity: dg.AssetCheckSeverity, found: Mapping[str,
         check_name=name,
         passed=not failed,
         severity=severity,
-        description=_describe(failed) or None,
+        # What a check that passed could not look at is told too.
+        description=_describe(failed or {key: each for key, each in sorted(found.items()) if each.findings}) or None,
         metadata=metadata,
     )
 
 
 def _describe(failed: Mapping[str, Finding]) -> str:
-    """The first partitions that failed a check with their findings, one a line, and how many more there are."""
+    """The first partitions with their findings, one a line, and how many more there are."""
     shown = [
         f"{key}: {'; '.join(finding.findings)[:CHARACTERS_SHOWN]}"
         for key, finding in list(failed.items())[:PARTITIONS_SHOWN]

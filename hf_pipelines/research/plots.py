@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import polars as pl
 
+from hf_pipelines.research.backtest.account_baselines import AccountBaselines
 from hf_pipelines.research.backtest.result import BacktestResult
 from hf_pipelines.research.metrics import ANNUAL_SESSIONS
 
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from matplotlib.image import AxesImage
 
 EQUITY_COLOUR = "#1f4e79"
+BASELINE_COLOURS = ("#8a6d3b", "#4f8a57")
 DRAWDOWN_COLOUR = "#d08079"
 DOTS_PER_INCH = 110
 SHOWN_IMPORTANCES = 30
@@ -35,7 +37,7 @@ SHOWN_FEATURES = 60
 NO_VALUE_COLOUR = "#c8c8c8"
 
 
-def equity_png(result: BacktestResult, *, note: str = "") -> bytes:
+def equity_png(result: BacktestResult, *, note: str = "", baselines: AccountBaselines | None = None) -> bytes:
     """Equity curve over the drawdown below it.
 
     Parameters
@@ -43,6 +45,8 @@ def equity_png(result: BacktestResult, *, note: str = "") -> bytes:
     result : BacktestResult
     note : str
         What the account is, where it is not what could have been earned: above the numbers.
+    baselines : AccountBaselines, optional
+        Drawn behind the curve: lines, and a band of the random strategies.
 
     Returns
     -------
@@ -54,7 +58,11 @@ def equity_png(result: BacktestResult, *, note: str = "") -> bytes:
     session, equity = (result.equity["session"].to_numpy(), result.equity["equity"].to_numpy())
     figure = new_figure(width=8.0, height=4.8)
     top, bottom = figure.subplots(2, 1, sharex=True, height_ratios=[3, 1])
-    top.plot(session, equity, color=EQUITY_COLOUR, linewidth=1.2)
+    if baselines is not None:
+        _draw_baselines(top, baselines)
+    top.plot(session, equity, color=EQUITY_COLOUR, linewidth=1.2, label="strategy")
+    if baselines is not None:
+        top.legend(fontsize=8, frameon=False, loc="upper left")
     top.set_ylabel("Equity")
     top.yaxis.set_major_formatter(StrMethodFormatter("{x:,.10g}"))
     top.set_title("\n".join(filter(None, (note, _headline(result.metrics)))), loc="left", fontsize=10)
@@ -68,6 +76,21 @@ def equity_png(result: BacktestResult, *, note: str = "") -> bytes:
         axes.grid(axis="y", color="0.9", linewidth=0.6)
         axes.set_axisbelow(True)
     return png_of(figure)
+
+
+def _draw_baselines(axes: Axes, baselines: AccountBaselines) -> None:
+    band = baselines.band
+    axes.fill_between(
+        band["session"].to_numpy(),
+        band["low"].to_numpy(),
+        band["high"].to_numpy(),
+        color=NO_VALUE_COLOUR,
+        alpha=0.45,
+        linewidth=0,
+        label="random strategies, 5 to 95 %",
+    )
+    for (name, curve), colour in zip(baselines.curves.items(), BASELINE_COLOURS, strict=False):
+        axes.plot(curve["session"].to_numpy(), curve["equity"].to_numpy(), color=colour, linewidth=0.9, label=name)
 
 
 def importances_png(names: Sequence[str], values: Sequence[float]) -> bytes:

@@ -2,7 +2,6 @@
 
 import io
 from collections.abc import Mapping
-from functools import partial
 from time import perf_counter
 from typing import Any
 
@@ -13,22 +12,23 @@ from hf_pipelines.components.code_version import code_version
 from hf_pipelines.components.display import backtest_metadata, numeric, parquet_bytes
 from hf_pipelines.components.market_stages.universe import Universe
 from hf_pipelines.components.modules import CHOSEN_FROM
-from hf_pipelines.components.stage import Stage, StageInput
+from hf_pipelines.components.stage import Stage
 from hf_pipelines.components.stage_checks import Finding, StageCheck
 from hf_pipelines.components.stage_run import StageRun, each_partition
+from hf_pipelines.components.strategy_stages.decided_weights import decide, traded_inputs
 from hf_pipelines.components.strategy_stages.plan import (
     StrategyPlan,
-    feature_frames,
     holdout_fields,
     single,
     trade,
     trading_fields,
 )
+from hf_pipelines.components.strategy_stages.reconciliation import engines_check
 from hf_pipelines.components.strategy_stages.score_display import account_metadata
 from hf_pipelines.components.strategy_stages.trial_records import recording_backtest
 from hf_pipelines.research.account_table import tabulate_accounts
 from hf_pipelines.research.backtest import ENGINES, BacktestResult
-from hf_pipelines.research.bars import KEY_COLUMNS
+from hf_pipelines.research.backtest.account_baselines import account_baselines
 from hf_pipelines.research.costs import Costs
 from hf_pipelines.research.matrix import join_features
 from hf_pipelines.research.metrics.direction import is_better_higher
@@ -41,10 +41,12 @@ from hf_pipelines.research.predictions import (
 from hf_pipelines.research.signals import add_absent_members, apply_rule, misremembered
 from hf_pipelines.resources.parquet_io_manager import Loaded
 from hf_pipelines.resources.partition_codec import Content
-from hf_pipelines.resources.requirements import require_all
 
 # Sessions whose weights are computed from their own window too, beside the last.
 N_SESSIONS_ALONE = 2
+
+# Of the random strategies that each account is held to: the same draws for every strategy.
+BASELINE_SEED = 0
 
 # What an account of such predictions shows: whether a pattern holds in every period, not what could have been earned.
 NO_WALK_FORWARD = "No walk-forward: of {:.0%} of the predictions the model was trained on later data"
@@ -57,45 +59,36 @@ MIDDLE_OF_PATHS = "The middle one of {n} paths, which return {low:+.1%} to {high
 def backtest(plan: StrategyPlan) -> Stage:
     """`<strategy>/backtest`: the out-of-fold predictions, traded."""
     partitions = plan.market.partitions
-    cross_validation = StageInput("cv_results", plan.asset("cv_results"), guards=("out_of_fold",))
-    # More weeks than are traded, where the rule looks back on bars.
-    bars = plan.bars_input(-plan.training.weeks - plan.rule_weeks, -1)
-    features = plan.feature_inputs(-plan.training.weeks, -1) if plan.rule.needs.features else ()
+    declared = traded_inputs(plan)
     horizon = plan.decided_horizon
 
     def compute(run: StageRun, inputs: Mapping[str, Loaded], key: str) -> tuple[Content, Mapping[str, Any]]:
         began = perf_counter()
-        weeks = {each.name: plan.selection_window(each, key) for each in (bars, *features)}
-        require_all(*(partial(inputs[name].require, of_input) for name, of_input in weeks.items()))
-        frame = inputs["bars"].frame(weeks["bars"])
+        decided = decide(plan, inputs, key, horizon=horizon)
         results = single(inputs["cv_results"], key)
-        predictions = latest_predictions(results.frame)
-        if horizon is not None:
-            predictions = decided_predictions(predictions, horizon=horizon)
-        if features:
-            read = join_features(feature_frames(plan, inputs, weeks[features[0].name]))
-            predictions = predictions.join(
-                read.select(*KEY_COLUMNS, *plan.rule.needs.features), on=KEY_COLUMNS, how="left", maintain_order="left"
-            )
-        # As in an issue: weights are shares of the members, whether something can be said of all of them or not.
-        members = plan.market.universe.member_sessions(predictions["session"].unique().to_list())
         by_path = {}
-        decided = split_by_path(predictions)
-        for path, each in decided.items():
-            given = add_absent_members(each, members)
-            weights = plan.weigh(given, bars=frame)
-            _require_own_sessions(plan, weights, given, frame)
-            by_path[path] = trade(plan, weights, frame)
+        for path, weights in decided.weights.items():
+            _require_own_sessions(plan, weights, decided.given[path], decided.bars)
+            by_path[path] = trade(plan, weights, decided.bars)
         middle = sorted(by_path.values(), key=lambda each: each.metrics["total_return"])[(len(by_path) - 1) // 2]
+        baselines = account_baselines(
+            middle,
+            decided.bars,
+            benchmark=plan.market.universe.benchmark,
+            costs=plan.backtest.costs,
+            execution=plan.backtest.execution,
+            periods_per_year=plan.market.bars_per_year,
+            seed=BASELINE_SEED,
+        )
         # Absent in results stored before they were scored in blocks.
         label_sessions: Any = results.footer.facts.get("label_sessions", 1)
         table = tabulate_accounts(
             by_path,
-            decided,
+            decided.by_path,
             label_sessions=label_sessions,
             periods_per_year=plan.market.bars_per_year,
         )
-        later = share_trained_on_later(predictions)
+        later = share_trained_on_later(decided.predictions)
         note = NO_WALK_FORWARD.format(later) if later else ""
         if len(by_path) > 1:
             returns = [each.metrics["total_return"] for each in by_path.values()]
@@ -106,20 +99,28 @@ def backtest(plan: StrategyPlan) -> Stage:
             attachments={
                 "trades.parquet": parquet_bytes(_along_paths(by_path, "trades")),
                 "drawdowns.parquet": parquet_bytes(_along_paths(by_path, "drawdowns")),
+                "round_trips.parquet": parquet_bytes(_along_paths(by_path, "round_trips")),
+                "baselines.parquet": parquet_bytes(baselines.table),
                 "fold_metrics.parquet": parquet_bytes(table.fold_metrics),
                 "scores.parquet": parquet_bytes(table.scores),
             },
-            inputs={**inputs["cv_results"].hashes([key]), **_hashes(inputs, weeks)},
+            inputs={**inputs["cv_results"].hashes([key]), **_hashes(inputs, decided.weeks)},
             facts={
                 "metrics": numeric(middle.metrics),
                 "trained_on_later": later,
+                "beats_random": baselines.beats_random,
                 "paths": {str(path): numeric(each.metrics) for path, each in by_path.items() if path is not None},
             },
         )
         labels = {"label": note, "trained_on_later": later} if note else {}
         labels |= {"paths": len(by_path)} if len(by_path) > 1 else {}
         scores = account_metadata(table)
-        return content, {**backtest_metadata(middle, note), **labels, **scores, "backtest_s": perf_counter() - began}
+        return content, {
+            **backtest_metadata(middle, note, baselines),
+            **labels,
+            **scores,
+            "backtest_s": perf_counter() - began,
+        }
 
     return Stage(
         asset=plan.asset("backtest"),
@@ -132,7 +133,7 @@ def backtest(plan: StrategyPlan) -> Stage:
         ),
         kinds=frozenset({"numba", "parquet"}),
         partitions=partitions.weekly,
-        inputs=(cross_validation, bars, *features),
+        inputs=declared,
         compute=each_partition(recording_backtest(plan, compute)),
         is_range_run=False,
         code_version=code_version(
@@ -142,6 +143,7 @@ def backtest(plan: StrategyPlan) -> Stage:
             share_trained_on_later,
             split_by_path,
             tabulate_accounts,
+            account_baselines,
             is_better_higher,
             join_features,
             add_absent_members,
@@ -167,6 +169,7 @@ def backtest(plan: StrategyPlan) -> Stage:
                 _fills_late,
                 is_guard=True,
             ),
+            engines_check(plan),
         ),
     )
 

@@ -1,0 +1,59 @@
+"""Reconcile: do all engines keep the account of a backtest alike; the lines of `hfp reconcile`.
+
+Lives here: which stored inputs are read, and the words. Does not live here: the comparison (`components.strategy_stages.reconciliation`,
+`research.backtest.reconcile`), parsing of arguments (`cli`).
+"""
+
+from collections.abc import Iterator
+from time import perf_counter
+
+from hf_pipelines.commands.runs import Pipeline
+from hf_pipelines.components.strategy_stages.decided_weights import traded_inputs
+from hf_pipelines.components.strategy_stages.plan import StrategyPlan
+from hf_pipelines.components.strategy_stages.reconciliation import ALL_OF_THEM, askable, reconciled
+from hf_pipelines.partitions import parse_key
+from hf_pipelines.resources.parquet_io_manager import Loaded
+
+
+def reconcile_lines(pipeline: Pipeline, strategy: str, week: str) -> Iterator[tuple[str, bool]]:
+    """Hold all engines to each other on everything that the backtest of a week trades: lines, and whether each is sound.
+
+    Raises
+    ------
+    ValueError
+        If the strategy or what it reads is not there, or all engines refuse the account.
+    """
+    plan = pipeline.strategy(strategy)
+    parse_key(week)
+    names, without = askable(plan, ALL_OF_THEM)
+    for name, why in without.items():
+        yield f"could not compare with {name}: {why}", True
+    if len(names) < 2:
+        yield f"{strategy} {week}: nothing was compared", False
+        return
+    began = perf_counter()
+    for path, found in reconciled(plan, _stored(pipeline, plan, week), week, names):
+        of = f"{strategy} {week}" + (f" path {path}" if path is not None else "")
+        for each in found.agreements:
+            if each.divergence is not None:
+                yield f"{of}: {each.divergence}", False
+                continue
+            apart = ", ".join(f"{name} {value:.1e}" for name, value in each.largest.items())
+            yield (
+                f"{of}: {each.engine} agrees with {each.against} on {each.n_bars} bars of {each.n_symbols} symbols; largest "
+                f"differences as fractions of equity: {apart}",
+                True,
+            )
+        for name, told in found.failed.items():
+            yield f"{of}: {name} did not finish: {told}", False
+    yield f"{strategy} {week}: {', '.join(names)} compared in {perf_counter() - began:.1f} s", True
+
+
+def _stored(pipeline: Pipeline, plan: StrategyPlan, week: str) -> dict[str, Loaded]:
+    found = {}
+    for each in traded_inputs(plan):
+        weeks = [week] if each.name == "cv_results" else plan.selection_window(each, week)
+        there = {*pipeline.store.partitions(each.asset)}
+        parts = {key: pipeline.store.read(each.asset, key) for key in weeks if key in there}
+        found[each.name] = Loaded(each.asset, parts, pipeline.store)
+    return found

@@ -1,0 +1,74 @@
+"""Decided weights: what a backtest trades, out of the stored predictions, bars and features.
+
+Lives here: which weeks are read, and the weights of each path. Does not live here: the account that follows them (`backtest`), and
+whether engines keep it alike (`reconciliation`).
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import partial
+
+import polars as pl
+
+from hf_pipelines.components.stage import StageInput
+from hf_pipelines.components.strategy_stages.plan import StrategyPlan, feature_frames, single
+from hf_pipelines.research.bars import KEY_COLUMNS
+from hf_pipelines.research.matrix import join_features
+from hf_pipelines.research.predictions import decided_predictions, latest_predictions, split_by_path
+from hf_pipelines.research.signals import add_absent_members
+from hf_pipelines.resources.parquet_io_manager import Loaded
+from hf_pipelines.resources.requirements import require_all
+
+
+@dataclass(frozen=True)
+class Decided:
+    """Weights of each path of cross-validation (None where there are none), and what they were decided on.
+
+    Attributes
+    ----------
+    bars : DataFrame
+    predictions : DataFrame
+        Of all paths.
+    by_path, given, weights : mapping of path to DataFrame
+        Predictions of the path; the same with a row for each absent member; weights.
+    weeks : mapping of str to list of str
+        Weeks of each input that were read, without those of the predictions.
+    """
+
+    bars: pl.DataFrame
+    predictions: pl.DataFrame
+    by_path: Mapping[int | None, pl.DataFrame]
+    given: Mapping[int | None, pl.DataFrame]
+    weights: Mapping[int | None, pl.DataFrame]
+    weeks: Mapping[str, list[str]]
+
+
+def traded_inputs(plan: StrategyPlan) -> tuple[StageInput, ...]:
+    """What a backtest reads: predictions, bars, and features that the rule looks at."""
+    cross_validation = StageInput("cv_results", plan.asset("cv_results"), guards=("out_of_fold",))
+    # More weeks than are traded, where the rule looks back on bars.
+    bars = plan.bars_input(-plan.training.weeks - plan.rule_weeks, -1)
+    features = plan.feature_inputs(-plan.training.weeks, -1) if plan.rule.needs.features else ()
+    return (cross_validation, bars, *features)
+
+
+def decide(plan: StrategyPlan, inputs: Mapping[str, Loaded], key: str, *, horizon: int | None) -> Decided:
+    """Weights that the rule makes of the predictions of a week; `horizon` is the plan's `decided_horizon`."""
+    _, *others = traded_inputs(plan)
+    weeks = {each.name: plan.selection_window(each, key) for each in others}
+    require_all(*(partial(inputs[name].require, of_input) for name, of_input in weeks.items()))
+    bars = inputs["bars"].frame(weeks["bars"])
+    predictions = latest_predictions(single(inputs["cv_results"], key).frame)
+    if horizon is not None:
+        predictions = decided_predictions(predictions, horizon=horizon)
+    if plan.rule.needs.features:
+        read = join_features(feature_frames(plan, inputs, weeks[others[1].name]))
+        predictions = predictions.join(
+            read.select(*KEY_COLUMNS, *plan.rule.needs.features), on=KEY_COLUMNS, how="left", maintain_order="left"
+        )
+    # As in an issue: weights are shares of the members, whether something can be said of all of them or not.
+    members = plan.market.universe.member_sessions(predictions["session"].unique().to_list())
+    by_path = split_by_path(predictions)
+    given = {path: add_absent_members(each, members) for path, each in by_path.items()}
+    weights = {path: plan.weigh(each, bars=bars) for path, each in given.items()}
+    return Decided(bars, predictions, by_path, given, weights, weeks)
