@@ -199,6 +199,18 @@ def ledger_verify(options: argparse.Namespace) -> int:
     return 1 if verify_trials(open_store(), print) else 0
 
 
+def tuning_watch(options: argparse.Namespace) -> int:
+    from hf_pipelines.commands.tuning import watch_study
+
+    return watch_study(options.strategy, options.week, print, once=options.once)
+
+
+def tuning_ui(options: argparse.Namespace) -> None:
+    from hf_pipelines.commands.tuning import serve_dashboard
+
+    serve_dashboard(options.strategy, options.port, print)
+
+
 def diff(options: argparse.Namespace) -> None:
     from hf_pipelines.commands.store import diff_lines
     from hf_pipelines.resources.parquet_io_manager import open_store

@@ -222,6 +222,18 @@ def build_parser() -> argparse.ArgumentParser:
     taken = asked.add_parser("import", help="record the results that were stored before there was a ledger")
     taken.set_defaults(run=actions.ledger_import)
 
+    tuning = commands.add_parser("tuning", help="studies of parameters while they run")
+    looked = tuning.add_subparsers(required=True, metavar="what")
+    watch = looked.add_parser("watch", help="trials done, best so far and time left of the latest study, until it ends")
+    watch.add_argument("strategy", help="whose studies")
+    watch.add_argument("week", nargs="?", help="Sunday of the week (default: the study that began last)")
+    watch.add_argument("--once", action="store_true", help="say it once")
+    watch.set_defaults(run=actions.tuning_watch)
+    board = looked.add_parser("ui", help="Optuna's dashboard over the studies of a strategy, on 127.0.0.1")
+    board.add_argument("strategy", help="whose studies")
+    board.add_argument("--port", type=int, default=8080, help="(default: 8080)")
+    board.set_defaults(run=actions.tuning_ui)
+
     diff = commands.add_parser("diff", help="say which rows differ between two contents of a partition")
     diff.add_argument("asset", help=ASSET)
     diff.add_argument("partition", help=PARTITION)

@@ -32,6 +32,7 @@ NO_SECRET = ("AWS_ACCESS_KEY_ID", "AWS_WEB_IDENTITY_TOKEN_FILE")
 # Addresses that may hold one.
 ADDRESSES = (
     "HF_POSTGRES_URL",
+    "HF_STUDIES_URL",
     "HF_MLFLOW_URI",
     "HF_S3_ENDPOINT",
     "HF_STORAGE_URI",

@@ -34,6 +34,8 @@ clear text (object stores read their own AWS_* variables).
 | HF_FAN_OUT | threads | where the tasks of a study run: threads, processes (of this machine), or ray (tasks of a cluster) |
 | HF_FAN_OUT_WORKERS | as many as cores | tasks at a time; on one machine never more than it has cores, each with its share of them as threads |
 | HF_RAY_ADDRESS | none | head of the Ray cluster, such as 10.0.0.5:6379, or auto; without it `ray` means a Ray of this machine |
+| HF_STUDIES_URL | a journal a strategy in `<HF_DATA_DIR>/studies` | PostgreSQL database that shows running studies to Optuna's tools; the address is a secret |
+| HF_MLFLOW_TRIALS | best | which trials of a study become runs of MLflow: best (20 and the front) or all |
 | HF_READER_MEMORY_MB | 6000 | what the process that reads files of others may take |
 | DAGSTER_HOME | `<HF_DATA_DIR>/dagster_home` | folder of the Dagster instance |
 | AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_SESSION_TOKEN | none | keys of the object store |
@@ -171,7 +173,17 @@ def require_sound() -> None:
         A line for each of them.
     """
     require_all(
-        data_dir, storage_uri, landing_uri, s3_endpoint, ui_url, actor, answers_trials, fan_out, ray_address, *NUMBERS
+        data_dir,
+        storage_uri,
+        landing_uri,
+        s3_endpoint,
+        ui_url,
+        actor,
+        answers_trials,
+        fan_out,
+        ray_address,
+        studies_url,
+        *NUMBERS,
     )
 
 
@@ -237,17 +249,8 @@ def folds_at_a_time() -> int:
 
 
 def fan_out() -> str:
-    """Backend of tasks that run side by side: threads, processes or ray.
-
-    Raises
-    ------
-    ValueError
-        If it is none of them.
-    """
-    given = os.environ.get("HF_FAN_OUT") or FAN_OUTS[0]
-    if given not in FAN_OUTS:
-        raise ValueError(f"`HF_FAN_OUT` must be one of {', '.join(FAN_OUTS)}, was {given[:40]!r}.")
-    return given
+    """Backend of tasks that run side by side: threads, processes or ray."""
+    return _one_of("HF_FAN_OUT", FAN_OUTS)
 
 
 def fan_out_workers() -> int | None:
@@ -270,6 +273,13 @@ def ray_address() -> str | None:
         and not re.fullmatch(r"(ray://)?[\w.-]+:[0-9]{1,5}|(ray://)?\[[0-9a-fA-F:]+\]:[0-9]{1,5}", given)
     ):
         raise ValueError(f"`HF_RAY_ADDRESS` must be host:port or auto, was {shown_address(given)[:80]!r}.")
+    return given
+
+
+def _one_of(name: str, words: tuple[str, ...]) -> str:
+    given = os.environ.get(name) or words[0]
+    if given not in words:
+        raise ValueError(f"`{name}` must be one of {', '.join(words)}, was {given[:40]!r}.")
     return given
 
 
@@ -300,6 +310,28 @@ def postgres_url() -> str | None:
     """
     url = os.environ.get("HF_POSTGRES_URL")
     return url.replace("postgresql://", "postgresql+psycopg2://", 1) if url else None
+
+
+def studies_url() -> str | None:
+    """PostgreSQL database that shows studies, None for journals in the data folder.
+
+    Raises
+    ------
+    ValueError
+        If it is the address of something else.
+    """
+    url = os.environ.get("HF_STUDIES_URL") or None
+    if url and not re.match(r"postgresql(\+psycopg2)?://[^/]", url):
+        # It may hold a password: it is not repeated.
+        raise ValueError(
+            "`HF_STUDIES_URL` must be like postgresql://user:password@host:5432/database, was something else."
+        )
+    return url.replace("postgresql://", "postgresql+psycopg2://", 1) if url else None
+
+
+def logs_every_trial() -> bool:
+    """Whether every trial of a study becomes a run of MLflow."""
+    return _one_of("HF_MLFLOW_TRIALS", ("best", "all")) == "all"
 
 
 def webhook_url() -> str | None:

@@ -100,7 +100,7 @@ def propose(
     with _quiet() as optuna:
         built = sampler.build(round_seed(seed, len(earlier) // batch), batch)
         study = optuna.create_study(directions=_directions(goals), sampler=built)
-        study.add_trials([_as_optuna(each, space) for each in earlier])
+        study.add_trials([as_optuna(each, space) for each in earlier])
         asked = [study.ask() for _ in range(wanted)]
         proposed = [space.draw(each) for each in asked]
         noted = study.get_trials(deepcopy=False)
@@ -132,7 +132,8 @@ def round_seed(seed: int, number: int) -> int:
     return int.from_bytes(hashlib.sha256(f"{seed}/{number}".encode()).digest()[:4], "little")
 
 
-def _as_optuna(trial: Trial, space: Space) -> optuna.trial.FrozenTrial:
+def as_optuna(trial: Trial, space: Space) -> optuna.trial.FrozenTrial:
+    """A trial that has ended, as Optuna writes it, with the notes of its sampler."""
     import optuna
 
     states = {
@@ -147,7 +148,7 @@ def _as_optuna(trial: Trial, space: Space) -> optuna.trial.FrozenTrial:
         values=list(outcome.values) if outcome.state == COMPLETED else None,
         params=dict(trial.point),
         distributions={
-            each.name: _optuna_distribution(each.distribution) for each in space.dimensions if each.name in trial.point
+            each.name: optuna_distribution(each.distribution) for each in space.dimensions if each.name in trial.point
         },
         system_attrs=json.loads(trial.notes) if trial.notes else {},
         intermediate_values=dict(enumerate(outcome.running_means())) if is_pruned else None,
@@ -155,7 +156,8 @@ def _as_optuna(trial: Trial, space: Space) -> optuna.trial.FrozenTrial:
     )
 
 
-def _optuna_distribution(distribution: Distribution) -> optuna.distributions.BaseDistribution:
+def optuna_distribution(distribution: Distribution) -> optuna.distributions.BaseDistribution:
+    """A dimension's distribution as Optuna writes it."""
     from optuna import distributions
 
     match distribution:
