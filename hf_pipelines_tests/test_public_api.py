@@ -13,7 +13,7 @@ from hf_pipelines.resources.project import PACKAGE_ROOT
 from hf_pipelines_tests.api_docs import _judged, documented, figures
 
 # What was reached: figures may rise, and are then raised here.
-AT_LEAST = {"lacks nothing": 1.0, "parameters": 1.0, "shapes or units": 0.94, "examples": 0.11}
+AT_LEAST = {"lacks nothing": 1.0, "parameters": 1.0, "shapes or units": 0.94, "examples": 0.22}
 
 
 def test_every_public_object_has_what_its_signature_and_code_ask_for():

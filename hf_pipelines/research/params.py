@@ -208,6 +208,11 @@ def complete_params(
         If a parameter is unknown or missing, or its value outside of its range (NaN is).
     TypeError
         If a value is of another type; a whole number may stand for any number.
+
+    Examples
+    --------
+    >>> complete_params("own", {"depth": 3}, {"depth": Number(default=2, low=1, high=9), "is_fast": Flag(default=True)})
+    {'depth': 3.0, 'is_fast': True}
     """
     given = dict(given or {})
     if unknown := sorted(str(each) for each in set(given) - set(spec)):
@@ -234,6 +239,11 @@ def searched_params(spec: Mapping[str, Param]) -> dict[str, Param]:
     -------
     dict of str to Param
         Those with a `search` interval or `is_searched`.
+
+    Examples
+    --------
+    >>> list(searched_params({"a": Number(default=2, low=1, high=9, search=(1, 5)), "b": Flag(default=True)}))
+    ['a']
     """
     return {
         name: param
@@ -283,6 +293,11 @@ def describe_params(spec: Mapping[str, Param]) -> list[tuple[str, str, str, str]
     -------
     list of tuple of str
         In the order of `spec`.
+
+    Examples
+    --------
+    >>> describe_params({"depth": Number(default=2, low=1, high=9, is_whole=True, meaning="levels")})
+    [('depth', '2', 'whole, 1 to 9', 'levels')]
     """
     return [(name, _default_in_words(param), allowed_values(param), param.meaning) for name, param in spec.items()]
 

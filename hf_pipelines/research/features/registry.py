@@ -251,6 +251,11 @@ def group_names(group: str) -> tuple[str, ...]:
     ------
     ValueError
         If there is no such group.
+
+    Examples
+    --------
+    >>> "day_of_week" in group_names("temporal")
+    True
     """
     names = tuple(name for name, feature in FEATURES.items() if feature.group == group)
     if not names:

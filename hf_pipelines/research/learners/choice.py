@@ -287,6 +287,11 @@ def choose_learner(
         If a name or a parameter is unknown, or a value outside of its range.
     TypeError
         If a value is of another type.
+
+    Examples
+    --------
+    >>> choose_learner("ridge", {"alpha": 10}).params["alpha"]
+    10.0
     """
     given = {"type": name, "params": params, "preprocessing": preprocessing, "calibration": calibration}
     return _choose({key: value for key, value in given.items() if value is not None}, "", depth=0)

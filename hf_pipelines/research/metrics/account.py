@@ -58,6 +58,11 @@ def total_return(equity: ArrayLike) -> float:
     ------
     ValueError
         As `returns_of`.
+
+    Examples
+    --------
+    >>> round(total_return([100.0, 90.0, 121.0]), 6)
+    0.21
     """
     values = _checked_equity(equity)
     return float(values[-1] / values[0] - 1.0)
@@ -114,6 +119,11 @@ def annual_volatility(returns: ArrayLike, *, periods_per_year: float) -> float:
     ------
     ValueError
         If a return is not finite or `periods_per_year` is not above zero.
+
+    Examples
+    --------
+    >>> round(annual_volatility([0.01, -0.01], periods_per_year=252), 4)
+    0.2245
     """
     values = checked_returns(returns)
     check_periods(periods_per_year)
@@ -210,6 +220,11 @@ def max_drawdown(equity: ArrayLike) -> float:
     ------
     ValueError
         As `returns_of`.
+
+    Examples
+    --------
+    >>> max_drawdown([100.0, 120.0, 90.0, 130.0])
+    0.25
     """
     return float(drawdown(equity).max())
 
@@ -268,6 +283,11 @@ def hit_rate(returns: ArrayLike) -> float:
     ------
     ValueError
         If a return is not finite.
+
+    Examples
+    --------
+    >>> hit_rate([0.01, -0.01, 0.0, 0.02, 0.03])
+    0.75
     """
     values = checked_returns(returns)
     moved = values[values != 0.0]

@@ -83,6 +83,11 @@ def log_loss(y: ArrayLike, probability: ArrayLike) -> float:
     ------
     ValueError
         As `classification_metrics`.
+
+    Examples
+    --------
+    >>> round(log_loss([0, 1], [[0.5, 0.5], [0.5, 0.5]]), 4)
+    0.6931
     """
     from sklearn import metrics as sk
 
@@ -216,6 +221,11 @@ def quantile_loss(y: ArrayLike, prediction: ArrayLike, *, quantile: float) -> fl
     References
     ----------
     Koenker & Bassett (1978), "Regression Quantiles", Econometrica 46(1).
+
+    Examples
+    --------
+    >>> quantile_loss([1.0], [0.0], quantile=0.9)
+    0.9
     """
     from sklearn import metrics as sk
 

@@ -275,6 +275,11 @@ def variance_of_trials(sharpes: ArrayLike, *, n: int) -> float:
     ------
     ValueError
         If `n` is below 2.
+
+    Examples
+    --------
+    >>> variance_of_trials([0.1, 0.1], n=101)
+    0.01
     """
     if n < 2:
         raise ValueError(f"`n` must be at least 2 returns, was {n}.")

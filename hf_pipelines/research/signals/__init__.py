@@ -194,6 +194,11 @@ def rule_needs(rule: str, params: Mapping[str, Any] | None = None) -> RuleNeeds:
     ------
     ValueError, TypeError
         If a parameter is unknown or its value not allowed.
+
+    Examples
+    --------
+    >>> rule_needs("rank_long_short", {"n_long": 2, "n_short": 2}).shorts
+    True
     """
     return RULES[rule].needs(fill_rule_params(rule, params))
 

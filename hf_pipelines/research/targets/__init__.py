@@ -103,6 +103,11 @@ def build_target(name: str, *, horizon_bars: int | None = None, params: Mapping[
         contradict each other.
     TypeError
         If a value is of another type.
+
+    Examples
+    --------
+    >>> build_target("direction", horizon_bars=5, params={"lower": -0.01, "upper": 0.01}).classes
+    ('down', 'flat', 'up')
     """
     if name not in TARGETS:
         raise ValueError(f"`name` must be one of {sorted(TARGETS)}, was {name!r}.")
@@ -229,6 +234,11 @@ def neutral_value(target: Target) -> float | None:
     -------
     float or None
         In the unit of the target, such as 0.0 of a return.
+
+    Examples
+    --------
+    >>> neutral_value(build_target("rank", horizon_bars=5))
+    0.5
     """
     kind = TARGETS[target.name]
     return kind.neutral if kind.is_directional else None

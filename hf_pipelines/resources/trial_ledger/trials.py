@@ -101,6 +101,11 @@ def configuration_hash(settings: Mapping[str, Any]) -> str:
     ------
     TypeError
         If a setting is no JSON value.
+
+    Examples
+    --------
+    >>> configuration_hash({"a": 1, "b": [2]}) == configuration_hash({"b": [2], "a": 1})
+    True
     """
     return _digest(settings)
 
