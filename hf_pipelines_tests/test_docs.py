@@ -194,8 +194,9 @@ def test_recipe_of_a_feature_of_the_package_fits_the_table_that_it_names():
 
 def test_site_of_a_page_with_a_dead_link_is_not_built(tmp_path):
     """By the settings of the site: what `make docs` says of a page that leads nowhere."""
-    for name in ("conf.py", "_static"):
-        (tmp_path / name).symlink_to(DOCS / name)
+    # Without the pages that are made of the code.
+    (tmp_path / "conf.py").write_text((DOCS / "conf.py").read_text().partition("def write_pages")[0])
+    (tmp_path / "_static").symlink_to(DOCS / "_static")
     page = tmp_path / "index.md"
     command = [
         sys.executable,
@@ -301,6 +302,9 @@ def run_python(block: Block, folder: Path, names: dict[str, Any]) -> None:
 def load_yaml(block: Block, folder: Path, known: dict[str, Mapping[str, Any]]) -> None:
     """Load a file of a market or a strategy, or some of its fields in place of those of a shipped one."""
     given = yaml.safe_load(block.text)
+    if given is None:
+        # A comment alone, such as the one that tells an editor of a schema.
+        return
     kind = str(given.get("type", "")).rpartition(".")[2] or kind_of(given)
     attributes = given["attributes"] if "type" in given else given
     if kind == "Market":
@@ -312,9 +316,16 @@ def load_yaml(block: Block, folder: Path, known: dict[str, Mapping[str, Any]]) -
         if attributes.get("market", market["name"]) != market["name"]:
             # A market that the page speaks of, such as that of a new project: with what ours has.
             market = {**shipped("markets", "us_tech"), "name": attributes["market"]}
-        strategies = [attributes if "type" in given else {**shipped("strategies", "tech_ranking"), **attributes}]
+        strategies = [attributes if "type" in given else {**base_of(attributes), **attributes}]
     definitions = Project(folder / f"project_{block.line}", market, strategies).definitions
     assert definitions.resolve_asset_graph().get_all_asset_keys()
+
+
+def base_of(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """The shipped strategy that fields are put into: one of classes where only classes can have them."""
+    learner = fields.get("learner")
+    is_of_classes = isinstance(learner, Mapping) and ("calibration" in learner or "classifier" in str(learner["type"]))
+    return shipped("strategies", "tech_direction" if is_of_classes else "tech_ranking")
 
 
 def kind_of(fields: Mapping[str, Any]) -> str:

@@ -55,7 +55,7 @@ def require_window(plan: StrategyPlan, key: str) -> None:
         raise ValueError(
             f"`training.weeks` must lie inside the data of {plan.market.name}, which begin in week "
             f"{partitions.first_week}, was {plan.training.weeks} weeks before {key}; "
-            f"the first week with a whole window is {_first_whole_week(plan)}."
+            f"{_first_whole_week(plan)}."
         )
 
 
@@ -300,4 +300,6 @@ def _all_held_out(plan: StrategyPlan, holdout: Holdout, key: str) -> str:
 def _first_whole_week(plan: StrategyPlan) -> str:
     partitions = plan.market.partitions
     keys = partitions.weeks_between(partitions.first_week, partitions.end or date.today())
-    return keys[plan.training.weeks] if len(keys) > plan.training.weeks else "none yet"
+    if len(keys) <= plan.training.weeks:
+        return f"of the market's {len(keys)} weeks none has so many before it; take fewer weeks, or a longer history"
+    return f"the first week with a whole window is {keys[plan.training.weeks]}"
