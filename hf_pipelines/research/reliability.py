@@ -76,7 +76,7 @@ class Reliability:
 
 
 def measure_reliability(
-    probability: Floats, y: Floats, session: NDArray[np.int64], *, label_sessions: int
+    probability: Floats, y: Floats, session: NDArray[np.int64], *, label_sessions: int, is_drawn: bool = True
 ) -> Reliability:
     """Compare how sure predictions are with how often they are right.
 
@@ -90,6 +90,8 @@ def measure_reliability(
         Any number of each row's session, ascending in time: rows of a session are alike, and so are neighbours.
     label_sessions : int
         Sessions that a label spans.
+    is_drawn : bool
+        Whether sessions are drawn; else what comes of it is unknown, as of too few.
 
     Raises
     ------
@@ -109,7 +111,7 @@ def measure_reliability(
     gap = (sure - right) / n.sum()
     low = high = np.full(n_groups, np.nan)
     deviation = by_chance = math.nan
-    draws = draw_for_labels(len(days), label_sessions=label_sessions, seed=[SEED])
+    draws = draw_for_labels(len(days), label_sessions=label_sessions, seed=[SEED]) if is_drawn else None
     if draws is not None:
         with one_blas_thread():
             counts = draws.counts.astype(np.float64)
@@ -197,7 +199,7 @@ def calibration_by_fold(
         found: dict[str, object] = {"fold": fold, "n_test": known.height, "n_calibration": n_calibration}
         for prefix, columns in (("uncalibrated_", raw), ("", [pl.col(each) for each in names])):
             probability = known.select(columns).cast(pl.Float64).to_numpy()
-            of_fold = measure_reliability(probability, y, session, label_sessions=label_sessions)
+            of_fold = measure_reliability(probability, y, session, label_sessions=label_sessions, is_drawn=not prefix)
             found |= {f"{prefix}brier": brier_score(y, probability), f"{prefix}log_loss": log_loss(y, probability)}
             found[f"{prefix}calibration_error"] = of_fold.error
             found |= {} if prefix else {"error_deviation": of_fold.error_deviation, "by_chance": of_fold.by_chance}
