@@ -9,6 +9,7 @@ and nothing is ever read from it but progress. If its database does not answer, 
 
 import os
 import re
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -217,7 +218,10 @@ class ShownJournal:
             self._numbers[trial.user_attrs[SLOT]] = trial._trial_id
             if trial.state.is_finished():
                 self._done.add(trial.user_attrs[SLOT])
-        study.set_metric_names([each.name for each in self.design.goals])
+        with warnings.catch_warnings():
+            # Optuna calls names of objectives experimental.
+            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+            study.set_metric_names([each.name for each in self.design.goals])
         self.note(ASKED, self.design.n_trials)
         self.note(BEGAN, [_now(), len(self._done)])
         self.note(ENDED, "")
