@@ -60,12 +60,12 @@ def materialise(options: argparse.Namespace) -> None:
 
 def retrain(options: argparse.Namespace) -> None:
     from hf_pipelines.commands.runs import Pipeline
-    from hf_pipelines.components.strategy_stages import RETRAINED
+    from hf_pipelines.components.strategy_stages import retrained
     from hf_pipelines.resources.holdout import FINAL_REFIT_TAG
 
     pipeline = Pipeline.open()
     plan = pipeline.strategy(options.strategy)
-    assets = [f"{options.strategy}/{stage}" for stage in RETRAINED]
+    assets = [f"{options.strategy}/{stage}" for stage in retrained(plan)]
     tags = {}
     if options.final_refit is not None:
         assets.append(refit := f"{options.strategy}/refit_matrix")

@@ -13,7 +13,7 @@ import polars as pl
 from hf_pipelines.commands.making import Maker
 from hf_pipelines.commands.runs import Pipeline
 from hf_pipelines.components.market_stages import MarketPlan
-from hf_pipelines.components.strategy_stages import RETRAINED, StrategyPlan
+from hf_pipelines.components.strategy_stages import StrategyPlan, retrained
 from hf_pipelines.partitions import parse_key, shift_week, week_key
 from hf_pipelines.research.metrics import ANNUAL_SESSIONS
 from hf_pipelines.resources.storage_errors import ObjectMissingError
@@ -90,14 +90,14 @@ class Demo:
         wanted: dict[str, tuple[StrategyPlan, str, str]] = {}
         for plan in plans:
             wanted |= {
-                plan.asset(stage): (plan, first_weeks[plan.name], last_week) for stage in (*RETRAINED, "signals")
+                plan.asset(stage): (plan, first_weeks[plan.name], last_week) for stage in (*retrained(plan), "signals")
             }
         maker.make_inputs(market, wanted)
         for plan in plans:
             for week in market.partitions.trading_weeks(
                 market.partitions.weeks_between(parse_key(first_weeks[plan.name]), parse_key(last_week))
             ):
-                maker.make("models", [plan.asset(stage) for stage in RETRAINED], market, week, week)
+                maker.make("models", [plan.asset(stage) for stage in retrained(plan)], market, week, week)
             first_day = market.partitions.sessions_of_week(first_weeks[plan.name])[0].isoformat()
             maker.make("signals", [plan.asset("signals")], market, first_day, last_day)
             if self._n_weeks(plan) > 1:

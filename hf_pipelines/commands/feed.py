@@ -21,7 +21,7 @@ from hf_pipelines.components import Market, Strategy
 from hf_pipelines.components.market_stages import build_stages as build_market_stages
 from hf_pipelines.components.market_stages.plan import MarketPlan
 from hf_pipelines.components.stage import Stage
-from hf_pipelines.components.strategy_stages import RETRAINED, build_stages
+from hf_pipelines.components.strategy_stages import build_stages, retrained
 from hf_pipelines.partitions import parse_key, shift_week, week_key
 from hf_pipelines.resources.market_data.files import FilesSource
 from hf_pipelines.resources.market_data.sample import SampleSource
@@ -204,8 +204,9 @@ def history_weeks(market: MarketPlan, strategies: Sequence[Strategy]) -> int:
     by_asset = {stage.asset: stage for stage in build_market_stages(market)}
     wanted = [*by_asset]
     for strategy in strategies:
-        by_asset |= {stage.asset: stage for stage in build_stages(strategy.plan(market))}
-        wanted += [f"{strategy.name}/{stage}" for stage in (*RETRAINED, "signals")]
+        plan = strategy.plan(market)
+        by_asset |= {stage.asset: stage for stage in build_stages(plan)}
+        wanted += [plan.asset(stage) for stage in (*retrained(plan), "signals")]
     return max(_weeks_down(by_asset, asset) for asset in wanted)
 
 

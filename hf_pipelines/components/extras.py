@@ -44,3 +44,18 @@ def require_installed(choice: LearnerChoice) -> None:
             )
     for each in choice.nested:
         require_installed(each)
+
+
+def require_extra(extra: str, what: str, packages: tuple[str, ...]) -> None:
+    """Refuse a part of a strategy whose libraries are not installed.
+
+    Raises
+    ------
+    ValueError
+        Naming the extra that brings them.
+    """
+    if lacking := [each for each in packages if find_spec(each) is None]:
+        raise ValueError(
+            f"{what} must be left out where its libraries are not installed, was given without {', '.join(lacking)}; "
+            f'install the extra: pip install "hf_pipelines[{extra}]".'
+        )

@@ -5,7 +5,8 @@ not live here: the registries (`research`, `resources.market_data`), the YAML fi
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from importlib import import_module
 from types import ModuleType
 from typing import Any, NamedTuple
@@ -93,6 +94,11 @@ def register_modules(names: Sequence[str], field: str) -> None:
                 f"`{field}` must name importable modules, was {name[:80]!r} ({e}); install its package into this environment or "
                 "put its folder on PYTHONPATH, or mend the module."
             ) from e
+
+
+def registering() -> Callable[[], None]:
+    """What a worker process calls first to know the entries that this one has been given."""
+    return partial(register_modules, sorted({*_origins.values()}), "modules")
 
 
 def feature_modules(names: Sequence[str]) -> tuple[str, ...]:

@@ -40,13 +40,13 @@ from hf_pipelines.components.strategy_fields import (
 from hf_pipelines.components.strategy_stages import build_stages
 from hf_pipelines.components.strategy_stages.plan import (
     BacktestPlan,
-    LearnerPlan,
     RulePlan,
-    SplitterPlan,
     StrategyPlan,
+    TuningPlan,
 )
 from hf_pipelines.components.strategy_stages.trials_check import build_trials_check
 from hf_pipelines.components.strategy_window import misfits
+from hf_pipelines.components.tuning_fields import TuningSpec, plan_tuning
 from hf_pipelines.components.yaml_files import component_of
 from hf_pipelines.components.yaml_lines import line_of
 from hf_pipelines.components.yaml_schema import YamlSchema
@@ -55,7 +55,7 @@ from hf_pipelines.research.features.registry import names_by_group
 from hf_pipelines.research.learners import ALIASES, LEARNERS, LearnerChoice, Task
 from hf_pipelines.research.signals import ALIASES as RULE_ALIASES
 from hf_pipelines.research.signals import RULES, fill_rule_params
-from hf_pipelines.research.splitters import SPLITTERS, build_splitter, fill_splitter_params
+from hf_pipelines.research.splitters import SPLITTERS
 from hf_pipelines.research.targets import TARGETS
 from hf_pipelines.research.weights import require_weighable
 from hf_pipelines.research.wording import with_nearest
@@ -90,6 +90,9 @@ class Strategy(YamlSchema, dg.Component, dg.Model, dg.Resolvable):
     )
     learner: LearnerSpec = Field(description="What is fitted.")
     intervals: IntervalsSpec | None = Field(default=None, description="Bounds of predictions with a known coverage.")
+    tuning: TuningSpec | None = Field(
+        default=None, description="A study of each week, whose best `cv_results` and `fitted_model` take."
+    )
     signal: SignalSpec = Field(description="From predictions to target weights.")
     backtest: BacktestSpec = Field(
         default_factory=BacktestSpec, description="Engine, fills and costs of the simulated account."
@@ -163,7 +166,7 @@ class Strategy(YamlSchema, dg.Component, dg.Model, dg.Resolvable):
     def _check_cross_validation(cls, spec: CrossValidationSpec) -> CrossValidationSpec:
         _require_known("cross_validation", spec.type, SPLITTERS)
         try:
-            build_splitter(spec.type, spec.given)
+            spec.plan()
         except TypeError as e:
             raise ValueError(str(e)) from e
         return spec
@@ -238,6 +241,7 @@ class Strategy(YamlSchema, dg.Component, dg.Model, dg.Resolvable):
                 f"`training.weighting` must be none for learner {self.learner.type!r}, which reads no weights, was "
                 f"{self.training.weighting}; leave it out, or take another learner."
             )
+        self._plan_tuning(dict.fromkeys(names_by_group(self.features), ()))
         return self
 
     def _require_horizons(self, predicted: Sequence[int]) -> None:
@@ -303,27 +307,20 @@ class Strategy(YamlSchema, dg.Component, dg.Model, dg.Resolvable):
 
     def plan(self, market: MarketPlan) -> StrategyPlan:
         """Everything the assets' bodies need, in research's own types."""
-        selected = names_by_group(self.features)
+        # A whole group is what the market stores of it.
+        selected = {
+            group: tuple(name for name in market.feature_groups[group] if name in names)
+            for group, names in names_by_group(self.features).items()
+        }
         return StrategyPlan(
             name=self.name,
             market=market,
-            # A whole group is what the market stores of it.
-            feature_names={
-                group: tuple(name for name in market.feature_groups[group] if name in names)
-                for group, names in selected.items()
-            },
+            feature_names=selected,
             target=self.target.build(),
             training=self.training.plan(),
-            splitter=SplitterPlan(
-                name=self.cross_validation.type,
-                params=fill_splitter_params(self.cross_validation.type, self.cross_validation.given),
-            ),
+            splitter=self.cross_validation.plan(),
             diagnostics=self.diagnostics.plan(self.learner, self.target.build()),
-            learner=LearnerPlan(
-                choice=self.learner.choice(),
-                seed=self.learner.seed,
-                validation_share=self.learner.validation_share,
-            ),
+            learner=self.learner.plan(),
             rule=RulePlan(name=self.signal.rule, params=dict(self.signal.params)),
             backtest=BacktestPlan(
                 engine=self.backtest.engine, execution=self.backtest.execution, costs=self.backtest.costs
@@ -333,7 +330,13 @@ class Strategy(YamlSchema, dg.Component, dg.Model, dg.Resolvable):
             holdout=None if self.holdout is None else self.holdout.build(self.name, market),
             descends_from=tuple(self.descends_from),
             intervals=None if self.intervals is None else self.intervals.choice(),
+            tuning=self._plan_tuning(selected),
         )
+
+    def _plan_tuning(self, features: Mapping[str, Sequence[str]]) -> TuningPlan | None:
+        target, splitter, beside = self.target.build(), self.cross_validation.plan(), (self.training, self.diagnostics)
+        parts = (self.tuning, self.learner, self.signal)
+        return plan_tuning(*parts, features=features, target=target, splitter=splitter, beside=beside)
 
     def build_defs(self, context: dg.ComponentLoadContext) -> dg.Definitions:
         market = self._load_market(context)

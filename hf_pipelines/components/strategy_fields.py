@@ -14,14 +14,14 @@ from pydantic import Field, field_validator, model_validator
 from hf_pipelines.components.extras import require_installed
 from hf_pipelines.components.market_fields import require_dates
 from hf_pipelines.components.market_stages.plan import MarketPlan
-from hf_pipelines.components.strategy_stages.plan import TrainingPlan
+from hf_pipelines.components.strategy_stages.plan import LearnerPlan, SplitterPlan, TrainingPlan
 from hf_pipelines.partitions import parse_key, week_key, week_start
 from hf_pipelines.research.backtest import Execution, Fill
 from hf_pipelines.research.costs import Costs
 from hf_pipelines.research.learners import LearnerChoice, choose_learner
 from hf_pipelines.research.overfitting import Diagnostics
 from hf_pipelines.research.signals import RuleNeeds, rule_name, rule_needs
-from hf_pipelines.research.splitters import DEFAULT_SPLITTER, SPLITTERS
+from hf_pipelines.research.splitters import DEFAULT_SPLITTER, SPLITTERS, build_splitter, fill_splitter_params
 from hf_pipelines.research.targets import Target, build_target
 from hf_pipelines.research.validation_rows import VALIDATION_SHARE
 from hf_pipelines.research.weights import NONE, Weightings, choose_weightings
@@ -206,6 +206,17 @@ class CrossValidationSpec(dg.Model, dg.Resolvable):
             raise ValueError(_given_twice(twice))
         return {**beside, **self.params}
 
+    def plan(self) -> SplitterPlan:
+        """What it names, checked.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If it makes no splitter.
+        """
+        build_splitter(self.type, self.given)
+        return SplitterPlan(self.type, fill_splitter_params(self.type, self.given))
+
 
 def _given_twice(names: Sequence[str]) -> str:
     return f"`cross_validation` must give a parameter once, was given {', '.join(names)} twice."
@@ -238,6 +249,9 @@ class LearnerSpec(dg.Model, dg.Resolvable):
     def with_params(self, params: Mapping[str, Any]) -> "LearnerSpec":
         """The same with other values of some parameters."""
         return self.model_copy(update={"params": {**self.params, **params}})
+
+    def plan(self) -> LearnerPlan:
+        return LearnerPlan(self.choice(), self.seed, self.validation_share)
 
     def choice(self) -> LearnerChoice:
         """What it names, checked."""

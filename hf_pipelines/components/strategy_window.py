@@ -17,6 +17,7 @@ from hf_pipelines.partitions import usual_sessions, week_start
 
 def misfits(plan: StrategyPlan) -> Iterator[tuple[str, str]]:
     """What of a strategy no week of its market can hold: the field of its YAML, and the fault."""
+    yield from _too_many_members(plan)
     sessions = _fullest_window(plan)
     if not sessions:
         # The market has fewer weeks than a window, or will have them: a run names the first week with a whole one.
@@ -47,6 +48,20 @@ def misfits(plan: StrategyPlan) -> Iterator[tuple[str, str]]:
         yield (
             "cross_validation",
             f"{str(e).removesuffix('.')}. So many sessions are the most that {weeks} `training.weeks` of market {name} hold.",
+        )
+
+
+def _too_many_members(plan: StrategyPlan) -> Iterator[tuple[str, str]]:
+    """Rules of a study that take more symbols than there are: their weights would all be 0, without a word."""
+    if plan.tuning is None:
+        return
+    asked = [sum(plan.tuned(point).rule.needs.members.values()) for point in plan.tuning.design.space.corners()]
+    n_members = len(plan.market.universe.members)
+    if max(asked) > n_members:
+        yield (
+            "tuning",
+            f"`tuning.space.rule` must take at most the {n_members} members of `universe` of market {plan.market.name}, was up to "
+            f"{max(asked)}; lower its `high`.",
         )
 
 

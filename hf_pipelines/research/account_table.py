@@ -73,7 +73,7 @@ def tabulate_accounts(
     periods_per_year : float
         Bars in a year.
     """
-    returns = {path: _returns_of(each, predictions[path]) for path, each in accounts.items()}
+    returns = {path: returns_by_fold(each, predictions[path]) for path, each in accounts.items()}
     if any(each.is_empty() for each in returns.values()):
         return AccountTable(pl.DataFrame(schema=SCHEMA), pl.DataFrame(schema={"fold": pl.Int32}), (NOTHING_EARNED,))
     numbers = sorted({number for each in returns.values() for number in each["fold"].unique().to_list()})
@@ -101,7 +101,7 @@ def tabulate_accounts(
     )
 
 
-def _returns_of(account: BacktestResult, predictions: pl.DataFrame) -> pl.DataFrame:
+def returns_by_fold(account: BacktestResult, predictions: pl.DataFrame) -> pl.DataFrame:
     """Return of each bar after the first, with the fold whose decision it comes from."""
     decided = predictions.group_by("ts").agg(pl.col("fold").max()).sort("ts")
     bars = account.equity.select("session", "ts", "equity")

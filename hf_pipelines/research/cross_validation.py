@@ -37,9 +37,8 @@ from hf_pipelines.research.learners import (
 from hf_pipelines.research.learners.fit_faults import placed
 from hf_pipelines.research.learners.kept_bins import KeptBins
 from hf_pipelines.research.learners.learner import NO_PROGRESS
-from hf_pipelines.research.metrics import class_codes
-from hf_pipelines.research.prediction_metrics import prediction_metrics
-from hf_pipelines.research.predictions import latest_predictions, split_by_path
+from hf_pipelines.research.prediction_metrics import class_shares_of, pooled_metrics, prediction_metrics
+from hf_pipelines.research.predictions import latest_predictions
 from hf_pipelines.research.splitters.intervals import (
     label_intervals,
     training_intervals,
@@ -208,7 +207,7 @@ def cross_validate(
         calibrated = [{"n_calibration": each["rows"] if each["is_calibrated"] else 0} for each in told]
     unpredicted = _count_unpredicted(folds, results, learner=learner)
     predictions = pl.concat(results)
-    shares = np.array([_class_shares(y[fold.train], target) for fold in folds])
+    shares = np.array([class_shares_of(y[fold.train], target) for fold in folds])
     return CrossValidation(
         predictions=predictions,
         training_intervals=_training_intervals(rows_of_all, folds),
@@ -224,7 +223,7 @@ def cross_validate(
             ],
             schema_overrides={"fold": pl.Int32},
         ),
-        metrics=_pooled(latest_predictions(predictions), target=target, class_shares=shares),
+        metrics=pooled_metrics(latest_predictions(predictions), target=target, class_shares=shares),
         reports={fold.place: report for fold, report in zip(folds, reports, strict=True) if report},
     )
 
@@ -363,17 +362,6 @@ def _describe(matrix: pl.DataFrame, fold: Fold) -> dict[str, object]:
         "test_start": test_ts.min(),
         "test_end": test_ts.max(),
     }
-
-
-def _pooled(latest: pl.DataFrame, *, target: Target, class_shares: np.ndarray) -> dict[str, float]:
-    of_path = [
-        prediction_metrics(each, target=target, class_shares=class_shares) for each in split_by_path(latest).values()
-    ]
-    return {name: float(np.mean([each[name] for each in of_path])) for name in of_path[0]}
-
-
-def _class_shares(y: np.ndarray, target: Target) -> np.ndarray:
-    return np.bincount(class_codes(y), minlength=len(target.classes)) / len(y) if target.classes else np.empty(0)
 
 
 def _check_task(learner: LearnerChoice, target: Target, matrix: pl.DataFrame) -> Task:

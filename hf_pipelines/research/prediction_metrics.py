@@ -10,6 +10,7 @@ import numpy as np
 import polars as pl
 
 from hf_pipelines.research.metrics import (
+    class_codes,
     classification_metrics,
     coefficient_summary,
     information_coefficient,
@@ -18,6 +19,7 @@ from hf_pipelines.research.metrics import (
     quantile_loss,
     regression_metrics,
 )
+from hf_pipelines.research.predictions import split_by_path
 from hf_pipelines.research.targets import Target, neutral_value
 
 
@@ -40,6 +42,19 @@ def prediction_metrics(predictions: pl.DataFrame, *, target: Target, class_share
     # Always predicting the shares of the fold's training rows.
     baseline = log_loss(y, class_shares[predictions["fold"].to_numpy()])
     return {**classification_metrics(y, probability), "baseline_log_loss": baseline, **rank_skill}
+
+
+def pooled_metrics(latest: pl.DataFrame, *, target: Target, class_shares: np.ndarray) -> dict[str, float]:
+    """Metrics of `latest_predictions`, all folds pooled; where there are paths, the mean over them."""
+    of_path = [
+        prediction_metrics(each, target=target, class_shares=class_shares) for each in split_by_path(latest).values()
+    ]
+    return {name: float(np.mean([each[name] for each in of_path])) for name in of_path[0]}
+
+
+def class_shares_of(y: np.ndarray, target: Target) -> np.ndarray:
+    """Share of each class of a target among some labels; empty of a return."""
+    return np.bincount(class_codes(y), minlength=len(target.classes)) / len(y) if target.classes else np.empty(0)
 
 
 def _rank_skill(predictions: pl.DataFrame) -> dict[str, float]:

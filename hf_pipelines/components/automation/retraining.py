@@ -13,7 +13,7 @@ import dagster as dg
 
 from hf_pipelines.components.automation.run_intents import RunHistory
 from hf_pipelines.components.automation.strategy_sensor import input_tags, retrain_intent
-from hf_pipelines.components.strategy_stages import RETRAINED, StrategyPlan
+from hf_pipelines.components.strategy_stages import StrategyPlan, retrained
 from hf_pipelines.partitions import week_key
 from hf_pipelines.resources.clock import Clock
 from hf_pipelines.resources.currency import CurrencyChecker
@@ -27,7 +27,7 @@ RETRAIN_CRON = "0 2 * * 0"
 
 def retrain_job(plan: StrategyPlan) -> UnresolvedAssetJobDefinition:
     """Job `<strategy>_retrain`: everything of a week from the training matrix to the fitted model and its backtest."""
-    keys = [dg.AssetKey([plan.name, stage]) for stage in RETRAINED]
+    keys = [dg.AssetKey([plan.name, stage]) for stage in retrained(plan)]
     return dg.define_asset_job(
         name=f"{plan.name}_retrain",
         selection=dg.AssetSelection.assets(*keys),

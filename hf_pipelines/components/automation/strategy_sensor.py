@@ -29,7 +29,7 @@ from hf_pipelines.components.automation.run_intents import (
 )
 from hf_pipelines.components.automation.ticks import Tick, read_cursor, recall
 from hf_pipelines.components.market_stages.feature_inputs import bars_read
-from hf_pipelines.components.strategy_stages import RETRAINED, StrategyPlan
+from hf_pipelines.components.strategy_stages import StrategyPlan, retrained
 from hf_pipelines.partitions import parse_key, shift_week
 from hf_pipelines.resources import settings
 from hf_pipelines.resources.clock import Clock
@@ -111,7 +111,7 @@ def retrain_intent(plan: StrategyPlan, tags: Tags, week: str, because: str = "")
     }
     return RunIntent(
         job=f"{plan.name}_retrain",
-        assets=tuple(plan.asset(stage) for stage in RETRAINED),
+        assets=tuple(plan.asset(stage) for stage in retrained(plan)),
         partitions=(week,),
         state=digest({asset: {each: of_asset.get(each) for each in weeks[asset]} for asset, of_asset in tags.items()}),
         because=because or f"week {week} has begun",

@@ -14,8 +14,9 @@ from hf_pipelines.components.strategy_stages.plan import StrategyPlan
 from hf_pipelines.components.strategy_stages.signals import SIGNALS_SCHEMA_VERSION, issue_kind, signals
 from hf_pipelines.components.strategy_stages.track_record import track_record
 from hf_pipelines.components.strategy_stages.training_matrix import refit_matrix, training_matrix
+from hf_pipelines.components.strategy_stages.tuning import tuning
 
-__all__ = ["RETRAINED", "SIGNALS_SCHEMA_VERSION", "StrategyPlan", "build_stages", "issue_kind"]
+__all__ = ["RETRAINED", "TUNING", "SIGNALS_SCHEMA_VERSION", "StrategyPlan", "build_stages", "issue_kind", "retrained"]
 
 # What is shown on the assets of a strategy without one.
 NO_HOLDOUT = "none: CV and the choice of models see every week before the one that is served"
@@ -23,11 +24,21 @@ NO_HOLDOUT = "none: CV and the choice of models see every week before the one th
 # What the weekly retrain job makes, in order.
 RETRAINED = ("training_matrix", "cv_results", "fitted_model", "backtest")
 
+# And, of a strategy whose YAML has the block, its study before them.
+TUNING = "tuning"
+
+
+def retrained(plan: StrategyPlan) -> tuple[str, ...]:
+    """What the weekly retrain job makes of a strategy, in order."""
+    first, *later = RETRAINED
+    return RETRAINED if plan.tuning is None else (first, TUNING, *later)
+
 
 def build_stages(plan: StrategyPlan) -> list[Stage]:
     """Every asset of a strategy, in flow order; each is kept out of its hold-out, but for those that say that they read it."""
     stages = [
         training_matrix(plan),
+        *([] if plan.tuning is None else [tuning(plan)]),
         cv_results(plan),
         *([] if plan.holdout is None else [refit_matrix(plan)]),
         fitted_model(plan),

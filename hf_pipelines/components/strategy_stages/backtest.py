@@ -5,7 +5,6 @@ from collections.abc import Mapping
 from time import perf_counter
 from typing import Any
 
-import numpy as np
 import polars as pl
 
 from hf_pipelines.components.code_version import code_version
@@ -15,6 +14,7 @@ from hf_pipelines.components.modules import CHOSEN_FROM
 from hf_pipelines.components.stage import Stage
 from hf_pipelines.components.stage_checks import Finding, StageCheck
 from hf_pipelines.components.stage_run import StageRun, each_partition
+from hf_pipelines.components.strategy_stages.accounts import middle_of
 from hf_pipelines.components.strategy_stages.decided_weights import decide, traded_inputs
 from hf_pipelines.components.strategy_stages.plan import (
     StrategyPlan,
@@ -26,6 +26,7 @@ from hf_pipelines.components.strategy_stages.plan import (
 from hf_pipelines.components.strategy_stages.reconciliation import engines_check
 from hf_pipelines.components.strategy_stages.score_display import account_metadata
 from hf_pipelines.components.strategy_stages.trial_records import recording_backtest
+from hf_pipelines.components.strategy_stages.tuned import SELECTED, plan_of_results, selection_note
 from hf_pipelines.research.account_table import tabulate_accounts
 from hf_pipelines.research.backtest import ENGINES, BacktestResult
 from hf_pipelines.research.backtest.account_baselines import account_baselines
@@ -41,9 +42,6 @@ from hf_pipelines.research.predictions import (
 from hf_pipelines.research.signals import add_absent_members, apply_rule, misremembered
 from hf_pipelines.resources.parquet_io_manager import Loaded
 from hf_pipelines.resources.partition_codec import Content
-
-# Sessions whose weights are computed from their own window too, beside the last.
-N_SESSIONS_ALONE = 2
 
 # Of the random strategies that each account is held to: the same draws for every strategy.
 BASELINE_SEED = 0
@@ -62,15 +60,15 @@ def backtest(plan: StrategyPlan) -> Stage:
     declared = traded_inputs(plan)
     horizon = plan.decided_horizon
 
+    def resolve(inputs: Mapping[str, Loaded], key: str) -> StrategyPlan:
+        return plan_of_results(plan, single(inputs["cv_results"], key).footer.facts)
+
     def compute(run: StageRun, inputs: Mapping[str, Loaded], key: str) -> tuple[Content, Mapping[str, Any]]:
         began = perf_counter()
         decided = decide(plan, inputs, key, horizon=horizon)
         results = single(inputs["cv_results"], key)
-        by_path = {}
-        for path, weights in decided.weights.items():
-            _require_own_sessions(plan, weights, decided.given[path], decided.bars)
-            by_path[path] = trade(plan, weights, decided.bars)
-        middle = sorted(by_path.values(), key=lambda each: each.metrics["total_return"])[(len(by_path) - 1) // 2]
+        by_path = {path: trade(plan, weights, decided.bars) for path, weights in decided.weights.items()}
+        middle = middle_of(by_path)
         baselines = account_baselines(
             middle,
             decided.bars,
@@ -89,7 +87,9 @@ def backtest(plan: StrategyPlan) -> Stage:
             periods_per_year=plan.market.bars_per_year,
         )
         later = share_trained_on_later(decided.predictions)
-        note = NO_WALK_FORWARD.format(later) if later else ""
+        note = selection_note(results.footer.facts)
+        if later:
+            note = "\n".join(filter(None, (note, NO_WALK_FORWARD.format(later))))
         if len(by_path) > 1:
             returns = [each.metrics["total_return"] for each in by_path.values()]
             told = MIDDLE_OF_PATHS.format(n=len(returns), low=min(returns), high=max(returns))
@@ -109,6 +109,7 @@ def backtest(plan: StrategyPlan) -> Stage:
                 "metrics": numeric(middle.metrics),
                 "trained_on_later": later,
                 "beats_random": baselines.beats_random,
+                **({SELECTED: True} if results.footer.facts.get(SELECTED) else {}),
                 "paths": {str(path): numeric(each.metrics) for path, each in by_path.items() if path is not None},
             },
         )
@@ -134,7 +135,7 @@ def backtest(plan: StrategyPlan) -> Stage:
         kinds=frozenset({"numba", "parquet"}),
         partitions=partitions.weekly,
         inputs=declared,
-        compute=each_partition(recording_backtest(plan, compute)),
+        compute=each_partition(recording_backtest(plan, compute, resolve=resolve)),
         is_range_run=False,
         code_version=code_version(
             ENGINES[plan.backtest.engine].run,
@@ -172,19 +173,6 @@ def backtest(plan: StrategyPlan) -> Stage:
             engines_check(plan),
         ),
     )
-
-
-def _require_own_sessions(
-    plan: StrategyPlan, weights: pl.DataFrame, predictions: pl.DataFrame, bars: pl.DataFrame
-) -> None:
-    """Refuse a rule whose weights hang on other sessions than it declares: an issue, which has no others, would differ."""
-    days = weights["session"].unique().sort()
-    at = np.random.default_rng(weights.height).integers(0, len(days), size=N_SESSIONS_ALONE)
-    for day in days.gather(sorted({*at.tolist(), len(days) - 1})).to_list():
-        known = plan.known_to_rule(predictions, bars)
-        told = misremembered(weights, predictions, at=day, rule=plan.rule.name, params=plan.rule.params, **known)
-        if told:
-            raise ValueError(f"`sessions` that the rule declares must be all that it looks at, was not so: {told[0]}.")
 
 
 def _hashes(inputs: Mapping[str, Loaded], weeks: Mapping[str, list[str]]) -> dict[str, dict[str, str]]:

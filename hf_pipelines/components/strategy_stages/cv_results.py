@@ -1,6 +1,6 @@
 """`<strategy>/cv_results`: out-of-fold predictions by the folds of a splitter."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 from functools import partial
@@ -40,8 +40,20 @@ from hf_pipelines.components.strategy_stages.score_display import (
     score_metadata,
 )
 from hf_pipelines.components.strategy_stages.trial_records import recording_cross_validation
+from hf_pipelines.components.strategy_stages.tuned import (
+    BEST_BY_FOLD,
+    results_plan,
+    selection_in_words,
+    selection_note,
+    study_facts,
+    study_hashes,
+    tuned_facts,
+    tuned_metadata,
+    tuning_input,
+)
 from hf_pipelines.research.batched_matrix import labels_of
-from hf_pipelines.research.cross_validation import cross_validate
+from hf_pipelines.research.cross_validation import CrossValidation, cross_validate
+from hf_pipelines.research.fold_by_fold import folds_of, join_folds
 from hf_pipelines.research.intervals import add_intervals
 from hf_pipelines.research.intervals.coverage import coverage_in_words, measure_coverage
 from hf_pipelines.research.learners import Progress, preprocessing_reports
@@ -56,6 +68,7 @@ from hf_pipelines.research.reliability import (
 from hf_pipelines.research.score_table import label_sessions, tabulate_scores
 from hf_pipelines.research.splitters import SPLITTERS, build_splitter
 from hf_pipelines.research.targets import Target, neutral_value
+from hf_pipelines.research.tuning.evaluation import with_features
 from hf_pipelines.resources.parquet_io_manager import Loaded
 from hf_pipelines.resources.partition_codec import Content
 from hf_pipelines.resources.settings import folds_at_a_time
@@ -72,10 +85,9 @@ def cv_results(plan: StrategyPlan) -> Stage:
         began = perf_counter()
         matrix, splitter = matrix_of(inputs["training_matrix"], key), plan.splitter.build()
         train = labels_of(matrix)
-        result = cross_validate(
-            matrix,
-            learner=plan.learner.choice,
-            splitter=splitter,
+        study, at = study_facts(plan, inputs, key), results_plan(plan, inputs, key)
+        validate = partial(
+            cross_validate,
             target=plan.target,
             weightings=plan.training.weightings,
             seed=plan.learner.seed,
@@ -85,8 +97,13 @@ def cv_results(plan: StrategyPlan) -> Stage:
             times=plan.bar_times(train["session"]),
             progress=partial(_progress, run, key, inputs["training_matrix"].hashes([key])),
         )
+        if study and at.tuning is not None:
+            result = _fold_by_fold(at, matrix, study, validate)
+        else:
+            used = with_features(matrix, at.base) if study and isinstance(matrix, pl.DataFrame) else matrix
+            result = validate(used, learner=at.learner.choice, splitter=splitter)
         fit_s = perf_counter() - began
-        diagnosed = diagnose_week(plan, run, train, result.fold_metrics, n_jobs=n_jobs)
+        diagnosed = diagnose_week(at, run, train, result.fold_metrics, n_jobs=n_jobs)
         began_scores = perf_counter()
         intervals = interval_results(plan, result.predictions, train)
         table = tabulate_scores(
@@ -111,6 +128,7 @@ def cv_results(plan: StrategyPlan) -> Stage:
             )
         )
         metadata = {
+            **tuned_metadata(plan, study),
             **score_metadata(table, plan.target),
             **({} if reliability is None else reliability_metadata(reliability)),
             **({} if by_fold is None else calibration_metadata(by_fold)),
@@ -135,8 +153,9 @@ def cv_results(plan: StrategyPlan) -> Stage:
                 **intervals.attachments,
                 **diagnosed.attachments,
             },
-            inputs=inputs["training_matrix"].hashes([key]),
+            inputs={**inputs["training_matrix"].hashes([key]), **study_hashes(plan, inputs, key)},
             facts={
+                **tuned_facts(plan, study),
                 "metrics": result.metrics,
                 "verdict": table.verdict,
                 **({} if reliability is None else {"confidence": metadata["confidence"]}),
@@ -165,17 +184,22 @@ def cv_results(plan: StrategyPlan) -> Stage:
             faults.append(str(e))
         return Finding(not faults, content.frame.height, tuple(faults))
 
+    def is_outer(run: StageRun, inputs: Mapping[str, Loaded], key: str, content: Content) -> Finding:
+        told = selection_note(content.facts)
+        return Finding(not told, content.frame.height, (told,) if told else ())
+
     return Stage(
         asset=plan.asset("cv_results"),
         kind="cv_results",
         description=(
             f"Out-of-fold predictions ({plan.splitter.name}: {SPLITTERS[plan.splitter.name].summary}): no row is predicted by a "
             "model trained on a row that shares an instant with it, from the bar to the label's end of both."
+            + selection_in_words(plan)
         ),
         kinds=frozenset({plan.learner.choice.entry.family, "parquet"}),
         partitions=plan.market.partitions.weekly,
-        inputs=(matrix,),
-        compute=each_partition(recording_cross_validation(plan, compute)),
+        inputs=(matrix, *tuning_input(plan)),
+        compute=each_partition(recording_cross_validation(plan, compute, resolve=partial(results_plan, plan))),
         is_range_run=False,
         code_version=code_version(
             cross_validate,
@@ -194,6 +218,7 @@ def cv_results(plan: StrategyPlan) -> Stage:
             *plan.training.weighting_functions,
             *diagnosing_functions(plan),
             *interval_stage_functions(plan, add_intervals, measure_coverage, coverage_in_words),
+            *([with_features, folds_of, join_folds] if plan.tuning is not None else []),
             fields={
                 **learner_fields(plan),
                 "splitter": [plan.splitter.name, dict(plan.splitter.params)],
@@ -214,9 +239,36 @@ def cv_results(plan: StrategyPlan) -> Stage:
                 is_out_of_fold,
                 is_guard=True,
             ),
+            *(
+                []
+                if plan.tuning is None
+                else [
+                    StageCheck(
+                        "outer_scores",
+                        "The folds that are scored did not choose the parameters: with `tuning` that is so if it is nested.",
+                        is_outer,
+                    )
+                ]
+            ),
         ),
         keeps_fits=plan.learner.choice.keeps_progress,
     )
+
+
+def _fold_by_fold(
+    plan: StrategyPlan, matrix: Any, study: Mapping[str, Any], validate: Callable[..., CrossValidation]
+) -> CrossValidation:
+    """Each fold with the configuration that its own training rows chose."""
+    folds = folds_of(plan.splitter.build(), matrix)
+    if len(folds) != len(study[BEST_BY_FOLD]):
+        raise ValueError(
+            f"`{plan.asset('tuning')}` must hold a study for each of {len(folds)} folds, had {len(study[BEST_BY_FOLD])}; make it again."
+        )
+    parts = []
+    for fold in folds:
+        at = plan.base.at(study[BEST_BY_FOLD][str(fold.number)])
+        parts.append(validate(with_features(matrix, at), learner=at.learner, splitter=fold))
+    return join_folds(parts, folds, matrix, target=plan.target)
 
 
 def _progress(run: StageRun, key: str, inputs: Mapping[str, Any], place: str) -> Progress:

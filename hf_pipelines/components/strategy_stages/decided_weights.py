@@ -11,7 +11,9 @@ from functools import partial
 import polars as pl
 
 from hf_pipelines.components.stage import StageInput
+from hf_pipelines.components.strategy_stages.accounts import weigh_path
 from hf_pipelines.components.strategy_stages.plan import StrategyPlan, feature_frames, single
+from hf_pipelines.components.strategy_stages.tuned import TUNED_BY_FOLD, plan_of_results
 from hf_pipelines.research.bars import KEY_COLUMNS
 from hf_pipelines.research.matrix import join_features
 from hf_pipelines.research.predictions import decided_predictions, latest_predictions, split_by_path
@@ -58,7 +60,10 @@ def decide(plan: StrategyPlan, inputs: Mapping[str, Loaded], key: str, *, horizo
     weeks = {each.name: plan.selection_window(each, key) for each in others}
     require_all(*(partial(inputs[name].require, of_input) for name, of_input in weeks.items()))
     bars = inputs["bars"].frame(weeks["bars"])
-    predictions = latest_predictions(single(inputs["cv_results"], key).frame)
+    results = single(inputs["cv_results"], key)
+    # A study may have set the rule.
+    at = plan_of_results(plan, results.footer.facts)
+    predictions = latest_predictions(results.frame)
     if horizon is not None:
         predictions = decided_predictions(predictions, horizon=horizon)
     if plan.rule.needs.features:
@@ -70,5 +75,6 @@ def decide(plan: StrategyPlan, inputs: Mapping[str, Loaded], key: str, *, horizo
     members = plan.market.universe.member_sessions(predictions["session"].unique().to_list())
     by_path = split_by_path(predictions)
     given = {path: add_absent_members(each, members) for path, each in by_path.items()}
-    weights = {path: plan.weigh(each, bars=bars) for path, each in given.items()}
+    points = results.footer.facts.get(TUNED_BY_FOLD)
+    weights = {path: weigh_path(at, each, members, bars, points=points) for path, each in by_path.items()}
     return Decided(bars, predictions, by_path, given, weights, weeks)

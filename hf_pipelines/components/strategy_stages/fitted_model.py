@@ -30,6 +30,17 @@ from hf_pipelines.components.strategy_stages.plan import (
     matrix_of,
     single,
 )
+from hf_pipelines.components.strategy_stages.tuned import (
+    BEST,
+    SELECTED,
+    STUDY,
+    TUNED,
+    model_plan,
+    point_in_words,
+    study_facts,
+    study_hashes,
+    tuning_input,
+)
 from hf_pipelines.research.batched_matrix import features_of, labels_of
 from hf_pipelines.research.cross_validation import feature_importances, fit_final
 from hf_pipelines.research.intervals import ServedIntervals, serve_intervals
@@ -45,6 +56,7 @@ from hf_pipelines.research.learners import (
 from hf_pipelines.research.learners.choice import PartChoice
 from hf_pipelines.research.score_table import label_sessions
 from hf_pipelines.research.targets import Target
+from hf_pipelines.research.tuning.evaluation import with_features
 from hf_pipelines.resources.footer import FITTED_MODEL
 from hf_pipelines.resources.holdout import FINAL_REFIT_TAG
 from hf_pipelines.resources.parquet_io_manager import Loaded
@@ -59,14 +71,16 @@ def fitted_model(plan: StrategyPlan) -> Stage:
     cross_validation = StageInput("cv_results", plan.asset("cv_results"), guards=("out_of_fold",))
     # Read where its hold-out is open alone: in a final refit.
     refit = plan.matrix_input("refit_matrix", is_optional=True, fails_alone=True)
-    learner = plan.learner.choice
-    reported = preprocessing_reports(learner)
+    reported = preprocessing_reports(plan.learner.choice)
 
     def compute(run: StageRun, inputs: Mapping[str, Loaded], key: str) -> tuple[Content, Mapping[str, Any]]:
         began = perf_counter()
         final_refit = run.final_refit if plan.holdout is not None else None
         rows = inputs["training_matrix" if final_refit is None else "refit_matrix"]
-        train = matrix_of(rows, key)
+        at, train = model_plan(plan, inputs, key), matrix_of(rows, key)
+        learner = at.learner.choice
+        if plan.tuning is not None and isinstance(train, pl.DataFrame):
+            train = with_features(train, at.base)
         labels = labels_of(train)
         out_of_fold = single(inputs["cv_results"], key).frame
         pipeline = fit_final(
@@ -106,12 +120,14 @@ def fitted_model(plan: StrategyPlan) -> Stage:
                 model_name(pipeline): pipeline.save(),
                 **({} if served is None else {SERVED_NAME: served.save()}),
             },
-            inputs={**rows.hashes([key]), **inputs["cv_results"].hashes([key])},
+            inputs={**rows.hashes([key]), **inputs["cv_results"].hashes([key]), **study_hashes(plan, inputs, key)},
             facts={
                 # What the model is built of anew where it is loaded.
                 "learner": learner.settings(),
                 "params": learner.settings()["params"],
                 "metrics": facts["metrics"],
+                **{name: facts[name] for name in (STUDY, SELECTED) if name in facts},
+                **({} if plan.tuning is None else {TUNED: study_facts(plan, inputs, key)[BEST]}),
                 # Of a walk-forward 0; absent in results stored before there were other splitters.
                 "trained_on_later": facts.get("trained_on_later", 0.0),
                 "importances": importances,
@@ -137,9 +153,9 @@ def fitted_model(plan: StrategyPlan) -> Stage:
             "native artifact is attached and its sha256 checked before it is parsed."
             f"{'' if plan.holdout is None else f' A final refit (run tag {FINAL_REFIT_TAG}) is fitted on refit_matrix.'}"
         ),
-        kinds=frozenset({learner.entry.family, "mlflow"}),
+        kinds=frozenset({plan.learner.choice.entry.family, "mlflow"}),
         partitions=partitions.weekly,
-        inputs=(matrix, cross_validation, *([] if plan.holdout is None else [refit])),
+        inputs=(matrix, cross_validation, *tuning_input(plan), *([] if plan.holdout is None else [refit])),
         compute=each_partition(compute),
         is_range_run=False,
         code_version=code_version(
@@ -150,7 +166,8 @@ def fitted_model(plan: StrategyPlan) -> Stage:
             Target,
             LearnerChoice,
             PartChoice,
-            *learner.fitting_functions(),
+            *plan.learner.choice.fitting_functions(),
+            *([with_features] if plan.tuning is not None else []),
             *plan.history_functions,
             *plan.batch_functions,
             *reported,
@@ -172,7 +189,7 @@ def fitted_model(plan: StrategyPlan) -> Stage:
             ),
         ),
         track=partial(_track_model, plan),
-        keeps_fits=learner.keeps_progress,
+        keeps_fits=plan.learner.choice.keeps_progress,
         reads_holdout="final_refit",
     )
 
@@ -218,6 +235,7 @@ def _model_metadata(
         **_importances(importances),
         **({"preprocessing": dg.MetadataValue.json(columns)} if (columns := report.get("preprocessing")) else {}),
         **numeric(content.facts["metrics"]),
+        **({"tuned_to": point_in_words(point)} if isinstance(point := content.facts.get(TUNED), dict) else {}),
         **({"trained_on_later": share} if (share := content.facts["trained_on_later"]) else {}),
         **({"final_refit": name} if (name := content.facts.get("final_refit")) else {}),
         **({"intervals": dg.MetadataValue.json(facts["intervals"])} if "intervals" in facts else {}),

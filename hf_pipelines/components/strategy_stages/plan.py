@@ -4,7 +4,7 @@ Lives here: `StrategyPlan` and the few calls that several stages make. Does not 
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date, datetime
 from functools import cached_property
 from typing import Any
@@ -26,6 +26,9 @@ from hf_pipelines.research.overfitting import Diagnostics
 from hf_pipelines.research.signals import RuleNeeds, apply_rule, rule_functions, rule_needs, window_sessions
 from hf_pipelines.research.splitters import SPLITTERS, Splitter, build_splitter
 from hf_pipelines.research.targets import Target
+from hf_pipelines.research.tuning import Design
+from hf_pipelines.research.tuning.objectives import Bound, Wanted
+from hf_pipelines.research.tuning.points import Configuration
 from hf_pipelines.research.weights import NONE, WEIGHTINGS, Weightings
 from hf_pipelines.resources.holdout import Holdout
 from hf_pipelines.resources.parquet_io_manager import Loaded
@@ -108,6 +111,48 @@ class BacktestPlan:
 
 
 @dataclass(frozen=True)
+class TuningPlan:
+    """A study of each week.
+
+    Attributes
+    ----------
+    design : Design
+    wanted : tuple of Wanted
+        Its objectives.
+    bounds : tuple of Bound
+    splitter : SplitterPlan
+        Of the study's folds.
+    is_nested : bool
+        Whether each outer fold has a study of its own.
+    is_adaptive : bool
+        Whether the space is narrowed around the best of the week before.
+    """
+
+    design: Design
+    wanted: tuple[Wanted, ...]
+    bounds: tuple[Bound, ...]
+    splitter: SplitterPlan
+    is_nested: bool
+    is_adaptive: bool
+
+    @property
+    def needs_account(self) -> bool:
+        """Whether trials are traded."""
+        return bool(self.bounds) or any(each.objective.source == "account" for each in self.wanted)
+
+    def fields(self) -> dict[str, Any]:
+        """For code versions, hashes and the ledger."""
+        return {
+            "design": self.design.to_json(),
+            "wanted": [[each.name, each.less_deviations] for each in self.wanted],
+            "constraints": {each.name: each.limit for each in self.bounds},
+            "cross_validation": [self.splitter.name, dict(self.splitter.params)],
+            "nested": self.is_nested,
+            "adaptive": self.is_adaptive,
+        }
+
+
+@dataclass(frozen=True)
 class StrategyPlan:
     """A strategy in research's own types, one part for each of its YAML; made by `Strategy.plan`."""
 
@@ -126,6 +171,29 @@ class StrategyPlan:
     holdout: Holdout | None = None
     descends_from: tuple[str, ...] = ()
     intervals: ChosenIntervals | None = None
+    tuning: TuningPlan | None = None
+
+    @property
+    def base(self) -> Configuration:
+        """What a study's points change."""
+        return Configuration(self.learner.choice, self.feature_names, self.rule.params)
+
+    def tuned(self, point: Mapping[str, Any]) -> "StrategyPlan":
+        """The strategy at a point of its space, as if it had been written so.
+
+        Raises
+        ------
+        ValueError
+            If the point is none of this strategy.
+        """
+        at = self.base.at(point)
+        return replace(
+            self,
+            learner=replace(self.learner, choice=at.learner),
+            feature_names=at.features,
+            rule=replace(self.rule, params=at.rule),
+            tuning=None,
+        )
 
     @property
     def asks_for_diagnostics(self) -> bool:

@@ -24,6 +24,7 @@ from hf_pipelines.components.strategy_stages.interval_display import (
     with_intervals,
 )
 from hf_pipelines.components.strategy_stages.plan import StrategyPlan, feature_frames
+from hf_pipelines.components.strategy_stages.tuned import plan_of_results
 from hf_pipelines.partitions import parse_key, shift_week, week_key
 from hf_pipelines.research.bars import KEY_COLUMNS
 from hf_pipelines.research.intervals import CLASS_SET, LOWER, UPPER, ServedIntervals
@@ -202,7 +203,9 @@ def _signal_frame(
             f"bars of it, then run hfp materialise {plan.market.bars_asset} --from {week} and "
             f"{', '.join(f'hfp materialise {plan.market.features_asset(group)} --from {week}' for group in plan.feature_names)}"
         )
-    if usable_rows(joined, plan.all_features, missing=plan.training.missing).is_empty():
+    # A study may have set the rule and left out features.
+    served = plan_of_results(plan, model.footer.facts)
+    if usable_rows(joined, served.all_features, missing=plan.training.missing).is_empty():
         raise ValueError(
             f"`features` of {plan.market.name} must be complete for a symbol on {key}, were for none of {joined.height}; "
             "the longest lookback reaches before the first bar."
@@ -226,7 +229,7 @@ def _signal_frame(
         else None
     )
     is_own = pl.col("session") == session
-    predictions, weights = given.filter(is_own), plan.weigh(given, bars=bars).filter(is_own)
+    predictions, weights = given.filter(is_own), served.weigh(given, bars=bars).filter(is_own)
     partitions = plan.market.partitions
     close = partitions.session_close(session)
     next_open = partitions.session_open(partitions.next_session(session))

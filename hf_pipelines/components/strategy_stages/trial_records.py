@@ -8,15 +8,16 @@ of `backtest`. Does not live here: the ledger and the rule of what counts (`reso
 | `cv_results` of a week, whoever asks for it: a schedule, a sensor, `hfp`, the web UI | a trial |
 | `backtest` of a week with the rule, costs and engine that its `cv_results` were recorded with | the return series of that trial |
 | `backtest` with another rule, other costs or another engine | a trial of its own |
+| `tuning` of a week | a trial for each point, pruned and failed ones among them; that of the best is the one of `cv_results` |
 | each value of a validation curve, each size of a learning curve, the permutations | a diagnostic trial |
 | `fitted_model`, `signals`, `track_record` | nothing: what is fitted or issued there was evaluated before |
 """
 
 import inspect
 import io
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -34,12 +35,13 @@ from hf_pipelines.research.score_table import ScoreTable
 from hf_pipelines.research.signals import fill_rule_params
 from hf_pipelines.research.splitters import SPLITTERS
 from hf_pipelines.research.targets import TARGETS, neutral_value
+from hf_pipelines.research.tuning import Goal, Journal, Task, Trial
 from hf_pipelines.resources.parquet_io_manager import Loaded
 from hf_pipelines.resources.partition_codec import Content
 from hf_pipelines.resources.partition_store import PartitionStore
 from hf_pipelines.resources.settings import answers_trials
 from hf_pipelines.resources.storage_errors import ObjectMissingError, StoredPartitionError
-from hf_pipelines.resources.trial_ledger import OpenTrial, Slot, configuration_hash
+from hf_pipelines.resources.trial_ledger import OpenTrial, Slot, TrialLedger, configuration_hash
 from hf_pipelines.resources.trial_ledger.heads import LEDGER_HEAD, TRIAL
 from hf_pipelines.resources.trial_ledger.importing import import_stored
 from hf_pipelines.resources.trial_ledger.returns import session_returns
@@ -48,13 +50,18 @@ from hf_pipelines.resources.trial_ledger.trials import (
     CROSS_VALIDATION,
     LEARNING_CURVE,
     PERMUTED_LABELS,
+    TUNING,
     VALIDATION_CURVE,
+    ancestors_of,
+    kind_of,
 )
 
 # Below it lies the project's own code.
 _PACKAGE = Path(__file__).resolve().parents[2]
 
 ComputeOne = Callable[[StageRun, Mapping[str, Loaded], str], tuple[Content, Mapping[str, Any]]]
+
+Resolve = Callable[[Mapping[str, Loaded], str], StrategyPlan]
 
 
 def settings_of(plan: StrategyPlan) -> dict[str, Any]:
@@ -76,6 +83,8 @@ def settings_of(plan: StrategyPlan) -> dict[str, Any]:
         "rule": [plan.rule.name, _json(fill_rule_params(plan.rule.name, plan.rule.params))],
         "account": _json(trading_fields(plan)),
         **holdout_fields(plan),
+        # Of a nested study the procedure is what is evaluated: each fold has a configuration of its own.
+        **({} if plan.tuning is None else {"tuning": _json(plan.tuning.fields())}),
         "own_code": _own_code(plan),
     }
 
@@ -100,8 +109,16 @@ def slot_of(
     )
 
 
-def recording_cross_validation(plan: StrategyPlan, compute_one: ComputeOne) -> ComputeOne:
-    """The computation of a week's `cv_results`, in a trial that is begun before it and ended before its result is published."""
+def recording_cross_validation(
+    strategy: StrategyPlan, compute_one: ComputeOne, *, resolve: Resolve | None = None
+) -> ComputeOne:
+    """The computation of a week's `cv_results`, in a trial that is begun before it and ended before its result is published.
+
+    Parameters
+    ----------
+    resolve : callable, optional
+        The strategy as it is evaluated: of a tuned one at the point that was chosen.
+    """
 
     def compute(run: StageRun, inputs: Mapping[str, Loaded], key: str) -> tuple[Content, Mapping[str, Any]]:
         if run.trials is None:
@@ -109,6 +126,7 @@ def recording_cross_validation(plan: StrategyPlan, compute_one: ComputeOne) -> C
             return compute_one(run, inputs, key)
         # What cannot be read is no trial: nothing is evaluated.
         inputs["training_matrix"].require([key])
+        plan = strategy if resolve is None else resolve(inputs, key)
         settings = settings_of(plan)
         slot = slot_of(plan, key, inputs["training_matrix"].hashes([key]), settings=settings)
         if (answered := _answer(plan, run, slot)) is not None:
@@ -122,12 +140,15 @@ def recording_cross_validation(plan: StrategyPlan, compute_one: ComputeOne) -> C
     return compute
 
 
-def recording_backtest(plan: StrategyPlan, compute_one: ComputeOne) -> ComputeOne:
+def recording_backtest(
+    strategy: StrategyPlan, compute_one: ComputeOne, *, resolve: Resolve | None = None
+) -> ComputeOne:
     """The computation of a week's `backtest`, whose account is recorded before it is published."""
 
     def compute(run: StageRun, inputs: Mapping[str, Loaded], key: str) -> tuple[Content, Mapping[str, Any]]:
         if run.trials is None:
             return compute_one(run, inputs, key)
+        plan = strategy if resolve is None else resolve(inputs, key)
         footer, matrix = single(inputs["cv_results"], key).footer, plan.asset("training_matrix")
         settings = settings_of(plan)
         slot = slot_of(plan, key, {matrix: footer.inputs.get(matrix, {})}, settings=settings)
@@ -146,6 +167,89 @@ def _begun(plan: StrategyPlan, run: StageRun, slot: Slot, *, source: str, settin
     return run.trials.begin(
         slot, source=source, settings=settings, descends_from=plan.descends_from, code_version=run.code_version
     )
+
+
+def recording_study(
+    plan: StrategyPlan,
+    run: StageRun,
+    key: str,
+    data: Mapping[str, Mapping[str, str]],
+    journal: Journal,
+    *,
+    place: str,
+) -> Journal:
+    """A journal whose trials are recorded before they run and ended before they are kept.
+
+    Parameters
+    ----------
+    place : str
+        Of a study on an outer fold its name: its trials are others than those on all rows, and count once for each configuration.
+    """
+    if run.trials is None:
+        return journal
+    known = run.trials.known()
+    lineage = [*plan.descends_from, *ancestors_of(plan.name, known)]
+    return _RecordedStudy(plan, run, run.trials, key, data, journal, place, known, lineage)
+
+
+@dataclass
+class _RecordedStudy:
+    """A journal that records its trials in the ledger, the slot of each by its configuration: a retry is no second trial."""
+
+    plan: StrategyPlan
+    run: StageRun
+    ledger: TrialLedger
+    key: str
+    data: Mapping[str, Mapping[str, str]]
+    journal: Journal
+    place: str
+    before: pl.DataFrame
+    lineage: list[str]
+    open: dict[int, OpenTrial] = field(default_factory=dict)
+
+    def known(self) -> Mapping[int, Trial]:
+        return self.journal.known()
+
+    def begin(self, tasks: Sequence[Task]) -> None:
+        for task in tasks:
+            settings = self._settings(task.point)
+            slot = slot_of(
+                self.plan,
+                self.key,
+                self.data,
+                settings=settings,
+                purpose=f"tuning of {self.place}" if self.place else "",
+            )
+            self.open[task.slot] = self.ledger.begin(
+                slot,
+                source=TUNING,
+                kind=kind_of(slot, TUNING, self.before, lineage=self.lineage),
+                differs=_json(task.point),
+                settings=settings,
+                descends_from=self.plan.descends_from,
+                code_version=self.run.code_version,
+            )
+        self.journal.begin(tasks)
+
+    def record(self, trial: Trial) -> None:
+        # What repeats a point is no other trial.
+        if (opened := self.open.pop(trial.slot, None)) is not None:
+            outcome = trial.outcome
+            named = zip((each.name for each in self._goals), outcome.values, strict=False)
+            opened.end(outcome.state, scores=dict(named), error=outcome.error)
+        self.journal.record(trial)
+
+    @property
+    def _goals(self) -> tuple[Goal, ...]:
+        assert self.plan.tuning is not None
+        return self.plan.tuning.design.goals
+
+    def _settings(self, point: Mapping[str, Any]) -> dict[str, Any]:
+        try:
+            return settings_of(self.plan.tuned(point))
+        except ValueError:
+            # No configuration that could be fitted: it fails, and is told apart by its point.
+            return {**settings_of(replace(self.plan, tuning=None)), "point": _json(point)}
 
 
 @contextmanager

@@ -5,6 +5,7 @@ and are kept (`resources`), the asset (`components`).
 """
 
 from hf_pipelines.research.tuning.picking import PICKS, Pick
+from hf_pipelines.research.tuning.presets import PRESETS
 from hf_pipelines.research.tuning.samplers import SAMPLERS
 from hf_pipelines.research.tuning.space import Point, Space, default_space, read_space
 from hf_pipelines.research.tuning.study import Budget, Design, Study, run_study
@@ -15,6 +16,7 @@ from hf_pipelines.research.tuning.trials import (
     Evaluate,
     Goal,
     Journal,
+    KeptJournal,
     MapTrials,
     MemoryJournal,
     Outcome,
@@ -27,6 +29,7 @@ __all__ = [
     "COMPLETED",
     "FAILED",
     "PICKS",
+    "PRESETS",
     "PRUNED",
     "SAMPLERS",
     "Budget",
@@ -34,6 +37,7 @@ __all__ = [
     "Evaluate",
     "Goal",
     "Journal",
+    "KeptJournal",
     "MapTrials",
     "MemoryJournal",
     "Outcome",

@@ -129,6 +129,12 @@ class Dimension:
     distribution: Distribution
     when: tuple[tuple[str, tuple[Value, ...]], ...] = ()
 
+    @property
+    def ends(self) -> tuple[Value, ...]:
+        """The lowest and the highest value, or every choice."""
+        distribution = self.distribution
+        return distribution.choices if isinstance(distribution, Categorical) else (distribution.low, distribution.high)
+
     def is_active(self, point: Point) -> bool:
         return all(name in point and any(_same(point[name], each) for each in values) for name, values in self.when)
 
@@ -197,6 +203,25 @@ class Space:
             if key not in seen:
                 seen.add(key)
                 yield point
+
+    def corners(self) -> Iterator[dict[str, Value]]:
+        """Points with each end of each dimension, the other dimensions at the first of theirs."""
+        first = {each.name: each.ends[0] for each in self.dimensions}
+        for each in self.dimensions:
+            for value in each.ends:
+                # What an end hangs on is set so that it is asked for.
+                wanted = first | {name: values[0] for name, values in self._conditions(each.name)} | {each.name: value}
+                point: dict[str, Value] = {}
+                for other in self.dimensions:
+                    if other.is_active(point):
+                        point[other.name] = wanted[other.name]
+                yield point
+
+    def _conditions(self, name: str) -> Iterator[tuple[str, tuple[Value, ...]]]:
+        of = {each.name: each for each in self.dimensions}
+        for other, values in of[name].when:
+            yield other, values
+            yield from self._conditions(other)
 
     def draw(self, trial: optuna.Trial) -> dict[str, Value]:
         """A point that a sampler proposes."""

@@ -6,11 +6,13 @@ points are chosen (`samplers`), evaluating one (`evaluation`), the loop (`study`
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal, Protocol, TypeAlias
 
+from hf_pipelines.research.learners import Progress
 from hf_pipelines.research.tuning.space import Point
 
 State: TypeAlias = Literal["completed", "pruned", "failed"]
@@ -201,6 +203,48 @@ class MemoryJournal:
 
     def record(self, trial: Trial) -> None:
         self.trials[trial.slot] = trial
+
+
+@dataclass(frozen=True)
+class KeptJournal:
+    """Keeps each trial where long fits keep their state: it outlives the process, and on a remote store the machine.
+
+    Parameters
+    ----------
+    progress : Progress
+        Of this design on these data: the state of another study has another name there.
+    n_slots : int
+        Slots of the study at most.
+    batch : int
+        Slots of a round.
+    """
+
+    progress: Progress
+    n_slots: int
+    batch: int
+
+    def known(self) -> Mapping[int, Trial]:
+        found: dict[int, Trial] = {}
+        for begin in range(0, self.n_slots, self.batch):
+            # A round is begun when the one before it has ended: after one without any there are none.
+            kept = {
+                slot: self.progress.restore(_slot_name(slot))
+                for slot in range(begin, min(begin + self.batch, self.n_slots))
+            }
+            found |= {slot: Trial.from_json(json.loads(each)) for slot, each in kept.items() if each is not None}
+            if not any(each is not None for each in kept.values()):
+                break
+        return found
+
+    def begin(self, tasks: Sequence[Task]) -> None:
+        """Nothing is kept of what has not ended: it is evaluated again."""
+
+    def record(self, trial: Trial) -> None:
+        self.progress.keep(_slot_name(trial.slot), json.dumps(trial.to_json(), allow_nan=False).encode())
+
+
+def _slot_name(slot: int) -> str:
+    return f"slot {slot}"
 
 
 def attempt(evaluate: Evaluate, n_goals: int, task: Task) -> Outcome:
