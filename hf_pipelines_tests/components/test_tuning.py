@@ -211,7 +211,7 @@ def test_run_killed_in_a_study_goes_on_to_the_same_bits_and_counts_no_trial_twic
         child = popen([sys.executable, "-m", MODULE, str(project.folder), str(after)], env=env)
         assert child.wait(timeout=300) == -signal.SIGKILL
     assert project.store.partitions(TUNING) == []
-    evaluate, evaluated = Evaluation.__call__, []
+    evaluate, evaluated, _ = Evaluation.__call__, [], project.definitions
     monkeypatch.setattr(Evaluation, "__call__", lambda self, task: evaluated.append(task.slot) or evaluate(self, task))
     new_process()
     project.make(TUNING, WEEK)

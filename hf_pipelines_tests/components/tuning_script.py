@@ -29,9 +29,12 @@ def main(folder: Path, after: int) -> None:
         n_done[0] += 1
         return outcome
 
-    Evaluation.__call__ = dying
     with registered(quick_features()):
-        Project(folder, given["market"], given["strategies"]).make(given["asset"], given["week"])
+        project = Project(folder, given["market"], given["strategies"])
+        # Read before the code is changed: it is part of its version.
+        _ = project.definitions
+        Evaluation.__call__ = dying
+        project.make(given["asset"], given["week"])
 
 
 if __name__ == "__main__":
