@@ -8,6 +8,7 @@ called, so that a bare command starts at once).
 import argparse
 import sys
 from collections.abc import Iterable
+from functools import partial
 from pathlib import Path
 
 
@@ -286,6 +287,12 @@ def ui(options: argparse.Namespace) -> None:
     from hf_pipelines.serving.stack import run_ui
 
     run_ui(options.port, is_read_only=options.read_only)
+
+
+def mlflow(options: argparse.Namespace) -> None:
+    from hf_pipelines.serving.mlflow_ui import open_mlflow
+
+    open_mlflow(options.port, partial(print, flush=True))
 
 
 def stack(options: argparse.Namespace) -> None:

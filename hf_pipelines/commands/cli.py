@@ -302,6 +302,10 @@ def build_parser() -> argparse.ArgumentParser:
     ui.add_argument("--read-only", action="store_true", help="viewer mode: nothing can be launched or changed")
     ui.set_defaults(run=actions.ui)
 
+    mlflow = commands.add_parser("mlflow", help="open MLflow's web UI on the store that the project logs to")
+    mlflow.add_argument("--port", type=int, default=5000, help="of 127.0.0.1 (default: 5000)")
+    mlflow.set_defaults(run=actions.mlflow)
+
     stack = commands.add_parser("stack", help="start PostgreSQL, S3, MLflow, web UI and daemon on 127.0.0.1")
     for name, port in (("web", 3000), ("mlflow", 5000), ("postgres", 5432), ("s3", 9000)):
         stack.add_argument(f"--{name}-port", type=int, default=port, help=f"of 127.0.0.1 (default: {port})")

@@ -4,7 +4,7 @@ Lives here: which stored issue, model and features are meant, and whether they s
 (`research.explanations`), parsing of arguments (`cli`).
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import datetime
 from typing import Any
 
@@ -12,18 +12,22 @@ import numpy as np
 import polars as pl
 
 from hf_pipelines.commands.runs import Pipeline
+from hf_pipelines.components.extras import EXPLAIN, lacks_shap
 from hf_pipelines.components.strategy_stages import StrategyPlan
 from hf_pipelines.components.strategy_stages.fitted_model import load_model
 from hf_pipelines.partitions import parse_key, week_key
 from hf_pipelines.research.bars import KEY_COLUMNS
 from hf_pipelines.research.explanations import (
+    Contributions,
     fit_local_line,
     nearest_turns,
+    own_contributions,
     percentile_of,
     permutation_contributions,
 )
 from hf_pipelines.research.explanations.asking import ask_row
-from hf_pipelines.research.explanations.words import explanation_lines
+from hf_pipelines.research.explanations.words import explanation_lines, own_in_words
+from hf_pipelines.research.learners import Pipeline as FittedPipeline
 from hf_pipelines.research.matrix import join_features
 from hf_pipelines.resources.lineage import read_content
 from hf_pipelines.resources.parquet_io_manager import Loaded
@@ -63,11 +67,9 @@ def explain_lines(pipeline: Pipeline, strategy: str, symbol: str, day: str) -> I
         raise ValueError(
             f"`features` of {symbol} on {day} must be known, were not any more: {_unknown(row, features)}; see hfp current."
         )
-    n = N_PERMUTATIONS
-    n = int(np.clip(MAX_ROWS // (2 * (len(features) + 1) * session.height), MIN_PERMUTATIONS, n))
-    background = training[np.linspace(0, len(training) - 1, min(N_BACKGROUND, len(training))).astype(int)]
-    found = permutation_contributions(ask, row[None, :], background, n_permutations=n)
-    prediction = float(found.base[0] + found.values[0].sum())
+    prediction = float(ask(row[None, :])[0])
+    asked = {"features": features, "classes": classes, "missing": plan.training.missing}
+    found, words = _contributions(fitted, session, symbol, ask=ask, row=row, training=training, **asked)
     yield (
         f"{strategy} {symbol} {day}: prediction {issued['prediction']:+.6f}, issued {issued['created_at']:%Y-%m-%d %H:%M} UTC "
         f"({issued['issue_kind']}) by the model of week {week} ({model.footer.content_hash[:8]}, {fitted.choice.name})"
@@ -81,7 +83,42 @@ def explain_lines(pipeline: Pipeline, strategy: str, symbol: str, day: str) -> I
         percentiles=[percentile_of(training[:, at], float(row[at])) for at in range(len(features))],
         turns=nearest_turns(ask, row, training, features),
         line=fit_local_line(ask, row, training, n_samples=max(2_000, 20 * len(features))),
+        prediction=prediction,
+        **words,
     )
+
+
+def _contributions(
+    fitted: FittedPipeline,
+    session: pl.DataFrame,
+    symbol: str,
+    *,
+    ask: Callable[[np.ndarray], np.ndarray],
+    row: np.ndarray,
+    training: np.ndarray,
+    features: list[str],
+    classes: list[str],
+    missing: str,
+) -> tuple[Contributions, dict[str, str]]:
+    """Contributions to the prediction of a symbol: exact ones where its learner has them; and what they add up to, in words."""
+    own = None
+    if not lacks_shap(fitted.choice):
+        own = own_contributions(fitted, session, features=features, classes=classes, missing=missing)
+    if own is not None:
+        at = session.filter(pl.Series(own.is_known))["symbol"].to_list().index(symbol)
+        of_row = {name: getattr(own.contributions, name)[at : at + 1] for name in ("base", "values", "standard_error")}
+        return Contributions(**of_row), own_in_words(own, choice=fitted.choice, classes=classes)
+    n_rows = 2 * (len(features) + 1) * session.height
+    n = int(np.clip(MAX_ROWS // n_rows, MIN_PERMUTATIONS, N_PERMUTATIONS))
+    background = training[np.linspace(0, len(training) - 1, min(N_BACKGROUND, len(training))).astype(int)]
+    found = permutation_contributions(ask, row[None, :], background, n_permutations=n)
+    if not lacks_shap(fitted.choice):
+        return found, {}
+    error = f"each is known to about {found.standard_error.max():.2g}"
+    return found, {
+        "method": f"Contributions are sampled: {error}; they add up exactly. Exact ones need shap: pip install "
+        f'"hf_pipelines[{EXPLAIN.name}]"'
+    }
 
 
 def _issued(pipeline: Pipeline, plan: StrategyPlan, symbol: str, day: str) -> dict[str, Any]:

@@ -9,10 +9,13 @@ from typing import Any
 import dagster as dg
 from pydantic import Field, field_validator
 
+from hf_pipelines.components.extras import EXPLAIN, lacks_shap
 from hf_pipelines.components.strategy_fields import LearnerSpec
+from hf_pipelines.research.explanations.importance import Importance
 from hf_pipelines.research.overfitting import Diagnostics, default_score, scores_of
 from hf_pipelines.research.overfitting.signs import LEAST_PERMUTATIONS
 from hf_pipelines.research.targets import Target
+from hf_pipelines.resources.ranges import ranged
 
 MOST_PERMUTATIONS = 1_000
 MOST_POINTS = 50
@@ -32,6 +35,24 @@ class ValidationCurveSpec(dg.Model, dg.Resolvable):
         return values
 
 
+class ImportanceSpec(dg.Model, dg.Resolvable):
+    """What features are worth to the predictions of test folds, beside gains, which cost nothing."""
+
+    repeats: int = Field(
+        default=5, description="Permutations of each feature, and of each cluster of correlated features; 0: none."
+    )
+    correlation: float = Field(
+        default=0.7, description="Size of Spearman's correlation from which features are permuted together too."
+    )
+    rows: int = Field(
+        default=1_000, description="Test rows of each fold whose contributions are averaged, at most; 0: none."
+    )
+
+    _repeats = ranged("repeats", low=0, high=1_000)
+    _correlation = ranged("correlation", low=0.0, high=1.0)
+    _rows = ranged("rows", low=0, high=1_000_000)
+
+
 class DiagnosticsSpec(dg.Model, dg.Resolvable):
     """What is asked for beside the scores of the folds; nothing by default."""
 
@@ -49,6 +70,9 @@ class DiagnosticsSpec(dg.Model, dg.Resolvable):
     )
     validation_curve: ValidationCurveSpec | None = Field(
         default=None, description="Scores over values of a parameter of the learner."
+    )
+    importance: ImportanceSpec | None = Field(
+        default=None, description="What features are worth to the predictions of test folds; predictions, and no fits."
     )
 
     @field_validator("permutations")
@@ -91,6 +115,30 @@ class DiagnosticsSpec(dg.Model, dg.Resolvable):
             train_shares=tuple(sorted(self.learning_curve)),
         )
         return self._with_curve(asked, learner)
+
+    def plan_importance(self, learner: LearnerSpec, target: Target, *, read: str) -> Importance | None:
+        """What it asks for beside gains.
+
+        Raises
+        ------
+        ValueError
+            If features are read in batches, or contributions need a library that is not installed.
+        """
+        asked = self.importance
+        if asked is None:
+            return None
+        if read == "batches":
+            raise ValueError(
+                "`training.read` must be whole for `diagnostics.importance`, which needs all features in memory, was batches; leave it "
+                "out, or read the matrix whole."
+            )
+        if asked.rows and lacks_shap(learner.choice()):
+            raise ValueError(
+                f"`diagnostics.importance.rows` must be 0 where shap is not installed, was {asked.rows}: contributions of "
+                f'{learner.type} need it; install the extra: pip install "hf_pipelines[{EXPLAIN.name}]".'
+            )
+        score = self.score or default_score(target)
+        return Importance(score, repeats=asked.repeats, correlation=asked.correlation, rows=asked.rows)
 
     def _with_curve(self, asked: Diagnostics, learner: LearnerSpec) -> Diagnostics:
         curve, choice = self.validation_curve, learner.choice()

@@ -27,6 +27,14 @@ BY_FAMILY = {
 }
 
 
+EXPLAIN = Extra("explain", ("shap",))
+
+
+def lacks_shap(choice: LearnerChoice) -> bool:
+    """Whether exact contributions of a learner need a library that is not installed."""
+    return choice.needs_shap and any(find_spec(each) is None for each in EXPLAIN.packages)
+
+
 def require_installed(choice: LearnerChoice) -> None:
     """Refuse a learner, or one inside of it, whose library is not installed.
 

@@ -129,7 +129,7 @@ def _execute(stage: Stage, context: dg.AssetExecutionContext, inputs: Mapping[st
         yield from results
         if tracker is not None:
             for key, content in publication.contents.items():
-                tracker.log(key, content)
+                tracker.log(key, content, publication.metadata.get(key, {}))
         if publication.rejected or publication.failures:
             raise _failure(stage, publication)
 

@@ -11,7 +11,7 @@ from functools import partial
 from typing import Any, Protocol
 
 from hf_pipelines.research.learners import Progress
-from hf_pipelines.research.learners.learner import NO_PROGRESS
+from hf_pipelines.research.learners.learner import NO_PROGRESS, LoggedProgress
 from hf_pipelines.resources.fit_states import FitStates
 from hf_pipelines.resources.parquet_io_manager import Loaded
 from hf_pipelines.resources.partition_codec import Content
@@ -64,7 +64,7 @@ class StageRun:
     def progress(self, partition: str, *, inputs: Mapping[str, Any], place: str = "") -> Progress:
         """Progress of a long fit of a partition at one place, such as `fold 2`, by the content hashes of what is fitted."""
         if self.fits is None:
-            return NO_PROGRESS
+            return NO_PROGRESS if self.log_step is None else LoggedProgress(partial(self.log_step, partition))
         if self.log_step is None:
             return self.fits.progress(partition, place=place, inputs=inputs)
         return self.fits.progress(partition, place=place, inputs=inputs, log=partial(self.log_step, partition))

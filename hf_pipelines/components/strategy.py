@@ -235,6 +235,7 @@ class Strategy(YamlSchema, dg.Component, dg.Model, dg.Resolvable):
             )
         require_unseen_labels(learner)
         self.training.require_readable(learner, self.diagnostics.plan(self.learner, self.target.build()))
+        self.diagnostics.plan_importance(self.learner, self.target.build(), read=self.training.read)
         require_weighable(self.training.weightings, self.target.build())
         if self.training.weightings and not learner.takes_weights:
             raise ValueError(
@@ -321,6 +322,7 @@ class Strategy(YamlSchema, dg.Component, dg.Model, dg.Resolvable):
             splitter=self.cross_validation.plan(),
             diagnostics=self.diagnostics.plan(self.learner, self.target.build()),
             learner=self.learner.plan(),
+            importance=self.diagnostics.plan_importance(self.learner, self.target.build(), read=self.training.read),
             rule=RulePlan(name=self.signal.rule, params=dict(self.signal.params)),
             backtest=BacktestPlan(
                 engine=self.backtest.engine, execution=self.backtest.execution, costs=self.backtest.costs
@@ -331,6 +333,7 @@ class Strategy(YamlSchema, dg.Component, dg.Model, dg.Resolvable):
             descends_from=tuple(self.descends_from),
             intervals=None if self.intervals is None else self.intervals.choice(),
             tuning=self._plan_tuning(selected),
+            description=self.description,
         )
 
     def _plan_tuning(self, features: Mapping[str, Sequence[str]]) -> TuningPlan | None:

@@ -77,6 +77,8 @@ class CrossValidation:
         (of a calibration on folds `n_calibration`, rows that it was fitted on, 0 where it was not, stands before the metrics).
     reports : dict of str to dict
         What learners and preprocessing tell of their fits, by fold (`fold 0`); without those that tell nothing.
+    examined : list
+        What `examine` gave, fold by fold.
     """
 
     predictions: pl.DataFrame
@@ -84,6 +86,7 @@ class CrossValidation:
     fold_metrics: pl.DataFrame
     metrics: dict[str, float]
     reports: dict[str, dict[str, object]] = field(default_factory=dict)
+    examined: list[Any] = field(default_factory=list)
 
 
 def cross_validate(
@@ -100,6 +103,7 @@ def cross_validate(
     progress: Callable[[str], Progress] | None = None,
     times: pl.Series | None = None,
     bins: KeptBins | None = None,
+    examine: Callable[[Pipeline, Fold], Any] | None = None,
 ) -> CrossValidation:
     """Fit and test a learner fold by fold.
 
@@ -135,6 +139,8 @@ def cross_validate(
         When bars should have ended, for learners of sequences: see `keyed`.
     bins : KeptBins, optional
         Where other calls with the same folds keep what boosters make of a fold's training rows; the result does not depend on it.
+    examine : callable, optional
+        `(fitted pipeline, fold) -> anything` after each fit; before any calibration on folds.
 
     Returns
     -------
@@ -156,7 +162,7 @@ def cross_validate(
     labels = rows_of_all.select(name for name in WEIGHED_COLUMNS if name in rows_of_all.columns)
     n_at_a_time, n_threads = (1, n_jobs) if learner.is_divided else (n_jobs, 1)
 
-    def run(fold: Fold) -> tuple[pl.DataFrame, dict[str, Any], JudgedRows | None]:
+    def run(fold: Fold) -> tuple[pl.DataFrame, dict[str, Any], JudgedRows | None, Any]:
         weight = sample_weights(labels[fold.train], weightings=weightings, target=target)
         progress_of_fold = progress(fold.place) if progress else NO_PROGRESS
         setup = Setup(
@@ -189,17 +195,18 @@ def cross_validate(
                 predict_fold(pipeline, matrix, fold=fold, target=target, missing=missing, times=times),
                 report,
                 inner,
+                None if examine is None else examine(pipeline, fold),
             )
 
     with one_blas_thread():
         done = list(side_by_side([partial(run, fold) for fold in folds], n_jobs=n_at_a_time))
-    results, reports = [predicted for predicted, _, _ in done], [report for _, report, _ in done]
+    results, reports = [each[0] for each in done], [each[1] for each in done]
     calibrated: list[dict[str, int]] = [{}] * len(folds)
     if learner.calibrates_on_folds:
         calibration = FoldCalibration(
             learner, rows_of_all, target, weightings, Setup(task, seed=seed, classes=tuple(target.classes))
         )
-        results, told = calibration.apply(folds, results, [inner for _, _, inner in done])
+        results, told = calibration.apply(folds, results, [each[2] for each in done])
         reports = [
             report | {"calibration": {**report.get("calibration", {}), "calibration": each}}
             for report, each in zip(reports, told, strict=True)
@@ -225,6 +232,7 @@ def cross_validate(
         ),
         metrics=pooled_metrics(latest_predictions(predictions), target=target, class_shares=shares),
         reports={fold.place: report for fold, report in zip(folds, reports, strict=True) if report},
+        examined=[each[3] for each in done],
     )
 
 

@@ -95,6 +95,9 @@ def join_folds(
             for part, fold in zip(parts, folds, strict=True)
             for report in part.reports.values()
         },
+        examined=[
+            _numbered(each, at[fold.number]) for part, fold in zip(parts, folds, strict=True) for each in part.examined
+        ],
     )
 
 

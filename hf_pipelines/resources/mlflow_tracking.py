@@ -1,6 +1,6 @@
 """MLflow tracking: one run for each (asset partition, root Dagster run), always ended.
 
-Lives here: finding, opening and ending tracker runs. Does not live here: what is logged (`components.strategy_stages`).
+Lives here: the connection. Does not live here: the runs (`mlflow_runs`), what is logged (`components.strategy_stages`).
 
 Dagster concept: resource. dagster-mlflow's class makes the connection and the experiment; its `_setup` is not called. That
 one makes a run the active one of the whole process, leaves it RUNNING when assets are materialised, and lets parallel
@@ -10,7 +10,7 @@ the same root) re-attaches to the run it left.
 
 import os
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import lru_cache
 from pathlib import Path
@@ -20,7 +20,10 @@ from typing import Any
 import dagster as dg
 
 from hf_pipelines.resources import settings
-from hf_pipelines.resources.redaction import MARK, redacted, secrets_of, shown_address
+from hf_pipelines.resources.mlflow_errors import answering, unusable
+from hf_pipelines.resources.mlflow_runs import ERROR, PartitionRuns
+from hf_pipelines.resources.mlflow_values import MAX_TAG_LENGTH
+from hf_pipelines.resources.redaction import redacted
 
 # A tracking server that is down must fail the step in seconds, not after MLflow's default of several minutes.
 CLIENT_SETTINGS = {
@@ -37,13 +40,6 @@ LOCK_TIMEOUT_S = 120
 
 # MLflow's connection keeps its address and experiment in globals while it is made.
 _CONNECTING = threading.Lock()
-
-# MLflow refuses longer values.
-MAX_PARAM_LENGTH = 6000
-
-
-class TrackingUnavailableError(ConnectionError):
-    """The tracking server or database could not be used."""
 
 
 class MLflowTracking(dg.ConfigurableResource[Any]):
@@ -79,7 +75,7 @@ class MLflowTracking(dg.ConfigurableResource[Any]):
     @contextmanager
     def partition_runs(
         self, *, experiment: str, asset: str, partitions: Sequence[str], root_run_id: str
-    ) -> Iterator["PartitionRuns"]:
+    ) -> Iterator[PartitionRuns]:
         """Tracker runs of the partitions of one step, FINISHED or FAILED when the block ends.
 
         Raises
@@ -94,27 +90,54 @@ class MLflowTracking(dg.ConfigurableResource[Any]):
         runs = PartitionRuns(client, uri)
         status = "FAILED"
         try:
-            with _answering(uri, _unusable(uri)), _alone(uri):
+            with answering(uri, unusable(uri)), _alone(uri):
                 for key in partitions:
                     runs.open(experiment_id, strategy=experiment, asset=asset, partition=key, root=root_run_id)
             yield runs
             status = "FINISHED"
+        except BaseException as e:
+            # A user who terminates the run too.
+            runs.fail(e)
+            raise
         finally:
             runs.end(status)
 
-    def end_runs_of(self, root_run_id: str) -> list[str]:
+    def week_run(self, *, experiment: str, partition: str) -> PartitionRuns:
+        """The run of a strategy's week alone, to be filled by what has no run of its own.
+
+        Raises
+        ------
+        TrackingUnavailableError
+        """
+        uri = self.tracking_uri()
+        with self._connecting():
+            connection = _connect(uri, experiment, job=experiment, run_id="")
+        runs = PartitionRuns(connection.tracking_client, uri)
+        with answering(uri, unusable(uri)), _alone(uri):
+            runs.open_parent(str(connection.experiment.experiment_id), strategy=experiment, partition=partition)
+        return runs
+
+    def end_runs_of(self, root_run_id: str, *, reason: str = "") -> list[str]:
         """End as FAILED the runs that a killed process of one root Dagster run left RUNNING; returns their ids.
+
+        Parameters
+        ----------
+        root_run_id : str
+        reason : str
+            Why, for their tag `hf.error`.
 
         Raises
         ------
         TrackingUnavailableError
         """
         client, uri = self.client(), self.tracking_uri()
-        with _answering(uri, _unusable(uri)):
+        with answering(uri, unusable(uri)):
             experiments = [each.experiment_id for each in client.search_experiments(max_results=1000)]
             query = f"tags.`hf.root_run_id` = '{root_run_id}' and attributes.status = 'RUNNING'"
             left = [str(run.info.run_id) for run in client.search_runs(experiments, query)]
             for run_id in left:
+                if reason:
+                    client.set_tag(run_id, ERROR, redacted(reason).strip().splitlines()[0][:MAX_TAG_LENGTH])
                 client.set_terminated(run_id, status="FAILED")
         return left
 
@@ -125,128 +148,9 @@ class MLflowTracking(dg.ConfigurableResource[Any]):
             os.environ.setdefault(name, value)
         # A fresh SQLite file that four processes initialise at once breaks: its schema is made by one, alone.
         alone = _alone(uri) if uri.startswith("sqlite:") else nullcontext()
-        with _answering(uri, _unusable(uri)), alone:
+        with answering(uri, unusable(uri)), alone:
             _probe_database(uri)
             yield
-
-
-class PartitionRuns:
-    """Open tracker runs by partition."""
-
-    def __init__(self, client: Any, uri: str) -> None:
-        self.client = client
-        self.uri = uri
-        self.runs: dict[str, str] = {}
-        self._begins: dict[str, int] = {}
-
-    def open(self, experiment_id: str, *, strategy: str, asset: str, partition: str, root: str) -> None:
-        """Find or create the run of (asset, partition, root) below the one of (strategy, week), and start it."""
-        week = {"hf.strategy": strategy, "hf.week": partition}
-        parent = _find_or_create(self.client, experiment_id, f"{strategy} {partition}", week)
-        if parent.status != "FINISHED":
-            # A parent only groups its children: it has nothing to wait for.
-            self.client.set_terminated(parent.run_id, status="FINISHED")
-        of_child = {"hf.asset": asset, "hf.partition": partition, "hf.root_run_id": root}
-        tags = {**of_child, "mlflow.parentRunId": parent.run_id}
-        child = _find_or_create(self.client, experiment_id, f"{asset} {partition}", tags)
-        self.runs[partition] = str(child.run_id)
-        if child.status != "RUNNING":
-            self.client.update_run(child.run_id, status="RUNNING")
-
-    def log(
-        self, partition: str, *, params: Mapping[str, Any], metrics: Mapping[str, float], tags: Mapping[str, str]
-    ) -> None:
-        """Log to the run of a partition; logging the same again changes nothing.
-
-        Raises
-        ------
-        TrackingUnavailableError
-            If the server has gone away; what was published is safe, and a retry logs again.
-        """
-        from mlflow.entities import Metric, Param, RunTag
-
-        with _answering(self.uri, self._unlogged(f"log {partition}")):
-            began = self._began(partition)
-            self.client.log_batch(
-                self.runs[partition],
-                metrics=[Metric(name, value, began, 0) for name, value in metrics.items()],
-                params=[Param(name, str(value)[:MAX_PARAM_LENGTH]) for name, value in params.items()],
-                tags=[RunTag(name, value) for name, value in tags.items()],
-            )
-
-    def log_step(self, partition: str, step: int, numbers: Mapping[str, float]) -> None:
-        """Log numbers of a step of a fit that goes on; the same step again changes nothing.
-
-        Raises
-        ------
-        TrackingUnavailableError
-            If the server has gone away.
-        """
-        from mlflow.entities import Metric
-
-        with _answering(self.uri, self._unlogged(f"log a step of {partition}")):
-            began = self._began(partition)
-            metrics = [Metric(name, value, began, step) for name, value in numbers.items()]
-            self.client.log_batch(self.runs[partition], metrics=metrics)
-
-    def _began(self, partition: str) -> int:
-        """Start of a run: MLflow keeps every (metric, time), and a retry's point must be the same point."""
-        if partition not in self._begins:
-            self._begins[partition] = int(self.client.get_run(self.runs[partition]).info.start_time)
-        return self._begins[partition]
-
-    def end(self, status: str) -> None:
-        """End every run.
-
-        Raises
-        ------
-        TrackingUnavailableError
-            If the server has gone away, unless `status` is FAILED: then the failure that led here is the one to tell.
-        """
-        for partition, run_id in self.runs.items():
-            try:
-                with _answering(self.uri, self._unlogged(f"end the run of {partition}")):
-                    self.client.set_terminated(run_id, status=status)
-            except TrackingUnavailableError as e:
-                if status != "FAILED":
-                    raise
-                dg.get_dagster_logger().warning(f"{e} Run {run_id} stays RUNNING until then.")
-
-    def _unlogged(self, deed: str) -> Callable[[str], str]:
-        return lambda reason: (
-            f"`HF_MLFLOW_URI` must answer to {deed}, {shown_address(self.uri)} did not ({reason}); "
-            "what was published is safe, re-execute the run to log it."
-        )
-
-
-def _unusable(uri: str) -> Callable[[str], str]:
-    return lambda reason: (
-        f"`HF_MLFLOW_URI` must be a tracking server or database that answers, {shown_address(uri)} did not ({reason}); "
-        "start it, correct the address or unset it for SQLite."
-    )
-
-
-@contextmanager
-def _answering(uri: str, message: Callable[[str], str]) -> Iterator[None]:
-    """Turn what a server or database that cannot be used raises into one error without secrets."""
-    from mlflow.exceptions import MlflowException
-    from sqlalchemy.exc import SQLAlchemyError
-
-    try:
-        yield
-    except TrackingUnavailableError:
-        raise
-    except (MlflowException, SQLAlchemyError, OSError) as e:
-        # Not chained: Dagster stores the whole chain, and the causes quote the address with its password.
-        raise TrackingUnavailableError(message(_reason(e, uri))) from None
-
-
-def _reason(error: Exception, uri: str) -> str:
-    """The message of an error, without what is secret in an address that need not be that of the environment."""
-    text = redacted(str(error).split("\n")[0])
-    for secret in secrets_of(uri):
-        text = text.replace(secret, MARK)
-    return text[:300]
 
 
 def _alone(uri: str) -> AbstractContextManager[Any]:
@@ -304,10 +208,3 @@ def _explicit_runs() -> Any:
             """Open no run: `PartitionRuns` does, by tags."""
 
     return ExplicitRuns
-
-
-def _find_or_create(client: Any, experiment_id: str, name: str, tags: Mapping[str, str]) -> Any:
-    """Id and status of the run with these tags; a new one is RUNNING."""
-    query = " and ".join(f"tags.`{key}` = '{value}'" for key, value in tags.items())
-    found = client.search_runs([experiment_id], query, max_results=1, order_by=["attributes.start_time ASC"])
-    return found[0].info if found else client.create_run(experiment_id, run_name=name, tags=dict(tags)).info

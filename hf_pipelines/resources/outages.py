@@ -17,7 +17,7 @@ import dagster as dg
 
 from hf_pipelines.resources.dagster_internals import StepExecutionContext
 from hf_pipelines.resources.market_data import MarketDataOutageError
-from hf_pipelines.resources.mlflow_tracking import TrackingUnavailableError
+from hf_pipelines.resources.mlflow_errors import TrackingUnavailableError
 from hf_pipelines.resources.storage_errors import StorageOutageError
 
 OUTAGES = (StorageOutageError, TrackingUnavailableError, MarketDataOutageError)

@@ -284,7 +284,7 @@ class Supervisor:
         taken = [
             f"{kept.service.name} needs port {kept.service.port}, which {_owner(listening.get(kept.service.port, 0))} holds"
             for kept in self._kept.values()
-            if kept.service.port is not None and not _is_free(kept.service.port)
+            if kept.service.port is not None and not is_free(kept.service.port)
         ]
         if taken:
             raise ServiceFailedError(f"ports must be free: {'; '.join(taken)}; stop it or give another port (--help).")
@@ -301,7 +301,8 @@ def answers(url: str, timeout_s: float = 3.0) -> bool:
         return False
 
 
-def _is_free(port: int) -> bool:
+def is_free(port: int) -> bool:
+    """Whether a program may listen on a port of 127.0.0.1."""
     with socket.socket() as probe:
         # As servers do: a connection of the last run that is still closing does not count.
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

@@ -14,6 +14,7 @@ ASKED = {
     "permutations": 19,
     "learning_curve": [0.5],
     "validation_curve": {"parameter": "alpha", "values": [0.1, 1.0, 1000.0]},
+    "importance": {"repeats": 2, "rows": 100},
 }
 
 
@@ -41,6 +42,7 @@ def test_diagnostics_add_to_the_results_of_a_week_and_change_none(project):
     before = project.store.read("ranking/cv_results", WEEK)
     metrics = _fold_metrics(project)
     assert "diagnostics" not in before.footer.facts
+    assert plain["importance_gain"].startswith("![picture]") and "importance_permutation" not in plain
 
     project.rewrite(strategies=[ridge_strategy(diagnostics=ASKED)])
     assert project.code_versions["ranking/cv_results"] != version
@@ -68,6 +70,14 @@ def test_diagnostics_add_to_the_results_of_a_week_and_change_none(project):
     assert scores.filter(kind="chosen")["test_score"].to_list() == pytest.approx(
         metrics["information_coefficient"].to_list(), abs=1e-3
     )
+    # Two folds, every feature: gains, losses by permutations, contributions of a line.
+    importances = pl.read_parquet(io.BytesIO(_attachment(project, "importances.parquet")))
+    features = project.store.read("ranking/training_matrix", WEEK).frame
+    for kind in ("gain", "permutation", "contribution"):
+        of_kind = importances.filter(kind=kind)
+        assert set(of_kind["name"]) <= set(features.columns) and of_kind["fold"].n_unique() == 2, kind
+        assert "rank correlation of two folds" in made[f"importance_{kind}_says"]
+        assert made[f"importance_{kind}"].startswith("![picture]")
     for picture in ("scores_by_fold", "gap_of_permuted_labels", "learning_curve", "validation_curve"):
         assert made[picture].startswith("![picture](data:image/png;base64,")
     lines = [each.user_message for each in project.instance.all_logs(run.result.run_id)]

@@ -88,5 +88,6 @@ def request_week(
 def end_tracker_runs(context: dg.RunFailureSensorContext, mlflow: MLflowTracking) -> None:
     """After every failed run; a retry attaches to the tracker run again and ends it."""
     run = context.dagster_run
-    for run_id in mlflow.end_runs_of(run.root_run_id or run.run_id):
+    reason = context.failure_event.message or "its process ended without a word"
+    for run_id in mlflow.end_runs_of(run.root_run_id or run.run_id, reason=reason):
         context.log.info(f"MLflow run {run_id} of {run.run_id} was left RUNNING: ended as FAILED")

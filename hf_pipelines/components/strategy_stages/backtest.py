@@ -2,6 +2,7 @@
 
 import io
 from collections.abc import Mapping
+from functools import partial
 from time import perf_counter
 from typing import Any
 
@@ -16,6 +17,7 @@ from hf_pipelines.components.stage_checks import Finding, StageCheck
 from hf_pipelines.components.stage_run import StageRun, each_partition
 from hf_pipelines.components.strategy_stages.accounts import middle_of
 from hf_pipelines.components.strategy_stages.decided_weights import decide, traded_inputs
+from hf_pipelines.components.strategy_stages.model_tracking import track_backtest
 from hf_pipelines.components.strategy_stages.plan import (
     StrategyPlan,
     holdout_fields,
@@ -172,6 +174,7 @@ def backtest(plan: StrategyPlan) -> Stage:
             ),
             engines_check(plan),
         ),
+        track=partial(track_backtest, plan),
     )
 
 

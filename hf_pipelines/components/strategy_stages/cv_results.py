@@ -21,6 +21,12 @@ from hf_pipelines.components.strategy_stages.diagnostics import (
     diagnosing_functions,
     diagnostics_fields,
 )
+from hf_pipelines.components.strategy_stages.importance import (
+    examiner,
+    examining_functions,
+    fold_importance,
+    importance_fields,
+)
 from hf_pipelines.components.strategy_stages.interval_display import (
     interval_fields,
     interval_results,
@@ -101,8 +107,9 @@ def cv_results(plan: StrategyPlan) -> Stage:
             result = _fold_by_fold(at, matrix, study, validate)
         else:
             used = with_features(matrix, at.base) if study and isinstance(matrix, pl.DataFrame) else matrix
-            result = validate(used, learner=at.learner.choice, splitter=splitter)
+            result = validate(used, learner=at.learner.choice, splitter=splitter, examine=examiner(plan, used))
         fit_s = perf_counter() - began
+        importance, importance_shown = fold_importance(plan, result.examined)
         diagnosed = diagnose_week(at, run, train, result.fold_metrics, n_jobs=n_jobs)
         began_scores = perf_counter()
         intervals = interval_results(plan, result.predictions, train)
@@ -141,6 +148,7 @@ def cv_results(plan: StrategyPlan) -> Stage:
             **({"reports": dg.MetadataValue.json(result.reports)} if result.reports else {}),
             "fit_s": fit_s,
             "score_s": perf_counter() - began_scores,
+            **importance_shown,
             **diagnosed.metadata,
         }
         content = Content(
@@ -151,6 +159,7 @@ def cv_results(plan: StrategyPlan) -> Stage:
                 **({} if reliability is None else {"reliability.parquet": parquet_bytes(reliability.groups)}),
                 **({} if by_fold is None else {"calibration.parquet": parquet_bytes(by_fold)}),
                 **intervals.attachments,
+                **importance,
                 **diagnosed.attachments,
             },
             inputs={**inputs["training_matrix"].hashes([key]), **study_hashes(plan, inputs, key)},
@@ -204,7 +213,7 @@ def cv_results(plan: StrategyPlan) -> Stage:
         code_version=code_version(
             cross_validate,
             tabulate_scores,
-            *([tabulate_reliability, reliability_in_words] if plan.target.is_classification else []),
+            *([tabulate_reliability, reliability_in_words, calibrated_folds] if plan.target.is_classification else []),
             *([calibration_by_fold, folds_in_words] if plan.learner.choice.calibrates_on_folds else []),
             share_trained_on_later,
             leaked_predictions,
@@ -219,6 +228,7 @@ def cv_results(plan: StrategyPlan) -> Stage:
             *diagnosing_functions(plan),
             *interval_stage_functions(plan, add_intervals, measure_coverage, coverage_in_words),
             *([with_features, folds_of, join_folds] if plan.tuning is not None else []),
+            *examining_functions(plan),
             fields={
                 **learner_fields(plan),
                 "splitter": [plan.splitter.name, dict(plan.splitter.params)],
@@ -228,6 +238,7 @@ def cv_results(plan: StrategyPlan) -> Stage:
                 **holdout_fields(plan),
                 **diagnostics_fields(plan),
                 **interval_fields(plan),
+                **importance_fields(plan),
             },
             chosen_from=CHOSEN_FROM,
         ),
@@ -267,7 +278,8 @@ def _fold_by_fold(
     parts = []
     for fold in folds:
         at = plan.base.at(study[BEST_BY_FOLD][str(fold.number)])
-        parts.append(validate(with_features(matrix, at), learner=at.learner, splitter=fold))
+        used = with_features(matrix, at)
+        parts.append(validate(used, learner=at.learner, splitter=fold, examine=examiner(plan, used)))
     return join_folds(parts, folds, matrix, target=plan.target)
 
 

@@ -1,8 +1,6 @@
 """`<strategy>/fitted_model`: the model that serves a week, its card, and its run in the experiment tracker."""
 
-import json
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from functools import partial
 from time import perf_counter
 from typing import Any
@@ -16,6 +14,7 @@ from hf_pipelines.components.modules import CHOSEN_FROM
 from hf_pipelines.components.stage import Stage, StageInput
 from hf_pipelines.components.stage_checks import Finding, StageCheck
 from hf_pipelines.components.stage_run import StageRun, each_partition
+from hf_pipelines.components.strategy_stages.importance import COMPARING, week_importance
 from hf_pipelines.components.strategy_stages.interval_display import (
     SERVED_NAME,
     interval_fields,
@@ -23,6 +22,7 @@ from hf_pipelines.components.strategy_stages.interval_display import (
     served_intervals,
 )
 from hf_pipelines.components.strategy_stages.loss_display import loss_curves
+from hf_pipelines.components.strategy_stages.model_tracking import track_model
 from hf_pipelines.components.strategy_stages.plan import (
     StrategyPlan,
     holdout_fields,
@@ -54,6 +54,7 @@ from hf_pipelines.research.learners import (
     report_fit,
 )
 from hf_pipelines.research.learners.choice import PartChoice
+from hf_pipelines.research.learners.learner import LoggedProgress
 from hf_pipelines.research.score_table import label_sessions
 from hf_pipelines.research.targets import Target
 from hf_pipelines.research.tuning.evaluation import with_features
@@ -137,13 +138,39 @@ def fitted_model(plan: StrategyPlan) -> Stage:
                 **({} if final_refit is None else {"final_refit": final_refit}),
             },
         )
-        return content, _model_metadata(content, importances, report, seconds=perf_counter() - began)
+        shown = _model_metadata(content, importances, report, seconds=perf_counter() - began)
+        return content, {**shown, **week_importance(plan, run.store, key, importances)}
 
     def serves_its_week(run: StageRun, inputs: Mapping[str, Loaded], key: str, content: Content) -> Finding:
         row = content.frame.row(0, named=True)
         is_past = row["trained_until"] < row["as_of"]
         fault = () if is_past else (f"trained until {row['trained_until']}, serves from {row['as_of']}",)
         return Finding(is_past, 1, fault)
+
+    version = code_version(
+        fit_final,
+        feature_importances,
+        features_of,
+        report_fit,
+        Target,
+        LearnerChoice,
+        LoggedProgress,
+        PartChoice,
+        *COMPARING,
+        *plan.learner.choice.fitting_functions(),
+        *([with_features] if plan.tuning is not None else []),
+        *plan.history_functions,
+        *plan.batch_functions,
+        *reported,
+        *interval_stage_functions(plan, serve_intervals, ServedIntervals, label_sessions),
+        fields={
+            **interval_fields(plan),
+            **learner_fields(plan),
+            "timezone": plan.market.partitions.timezone,
+            **holdout_fields(plan),
+        },
+        chosen_from=CHOSEN_FROM,
+    )
 
     return Stage(
         asset=plan.asset("fitted_model"),
@@ -158,28 +185,7 @@ def fitted_model(plan: StrategyPlan) -> Stage:
         inputs=(matrix, cross_validation, *tuning_input(plan), *([] if plan.holdout is None else [refit])),
         compute=each_partition(compute),
         is_range_run=False,
-        code_version=code_version(
-            fit_final,
-            feature_importances,
-            features_of,
-            report_fit,
-            Target,
-            LearnerChoice,
-            PartChoice,
-            *plan.learner.choice.fitting_functions(),
-            *([with_features] if plan.tuning is not None else []),
-            *plan.history_functions,
-            *plan.batch_functions,
-            *reported,
-            *interval_stage_functions(plan, serve_intervals, ServedIntervals, label_sessions),
-            fields={
-                **interval_fields(plan),
-                **learner_fields(plan),
-                "timezone": plan.market.partitions.timezone,
-                **holdout_fields(plan),
-            },
-            chosen_from=CHOSEN_FROM,
-        ),
+        code_version=version,
         checks=(
             StageCheck(
                 "trained_before_week",
@@ -188,7 +194,7 @@ def fitted_model(plan: StrategyPlan) -> Stage:
                 is_guard=True,
             ),
         ),
-        track=partial(_track_model, plan),
+        track=partial(track_model, plan, version),
         keeps_fits=plan.learner.choice.keeps_progress,
         reads_holdout="final_refit",
     )
@@ -255,53 +261,3 @@ def _importances(importances: Mapping[str, float]) -> dict[str, Any]:
     if not importances:
         return {}
     return {"importances": picture(importances_png(list(importances), list(importances.values())))}
-
-
-class _ModelTracker:
-    """Logs a fitted model to its open tracker run."""
-
-    def __init__(self, runs: Any, plan: StrategyPlan) -> None:
-        self.partition_runs = runs
-        self.runs = runs.runs
-        self.plan = plan
-
-    def log_step(self, partition: str, step: int, numbers: Mapping[str, float]) -> None:
-        """Log numbers of a fit that goes on."""
-        self.partition_runs.log_step(partition, step, numbers)
-
-    def log(self, partition: str, content: Content) -> None:
-        digest = content.content_hash()
-        name = _artifact_name(content)
-        row = content.frame.row(0, named=True)
-        self.partition_runs.log(
-            partition,
-            params={**_flat(content.facts["learner"]), "learner": self.plan.learner.choice.name},
-            metrics=numeric(content.facts["metrics"]),
-            tags={
-                "hf.content_hash": digest,
-                "hf.artifact": name,
-                "hf.as_of": row["as_of"].isoformat(),
-                "hf.issued": row["created_at"].isoformat(),
-                "hf.inputs": ",".join(each for hashes in content.inputs.values() for each in hashes.values()),
-                **({"hf.final_refit": str(refit)} if (refit := content.facts.get("final_refit")) else {}),
-            },
-        )
-
-
-def _flat(settings: Any) -> dict[str, Any]:
-    """Settings of a learner as the tracker keeps them: parameters by their names, those with parts as JSON."""
-    parts = {name: settings[name] for name in ("preprocessing", "calibration") if name in settings}
-    found = {**settings["params"], **parts}
-    return {name: json.dumps(each) if isinstance(each, list | dict) else each for name, each in found.items()}
-
-
-@contextmanager
-def _track_model(plan: StrategyPlan, context: dg.AssetExecutionContext) -> Iterator[_ModelTracker]:
-    run = context.run
-    with context.resources.mlflow.partition_runs(
-        experiment=plan.name,
-        asset=plan.asset("fitted_model"),
-        partitions=list(context.partition_keys),
-        root_run_id=run.root_run_id or run.run_id,
-    ) as runs:
-        yield _ModelTracker(runs, plan)

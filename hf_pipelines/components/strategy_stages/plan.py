@@ -19,6 +19,7 @@ from hf_pipelines.research.backtest import ENGINES, BacktestResult, Execution
 from hf_pipelines.research.bars import KEY_COLUMNS
 from hf_pipelines.research.batched_matrix import BatchedMatrix
 from hf_pipelines.research.costs import Costs
+from hf_pipelines.research.explanations.importance import Importance
 from hf_pipelines.research.intervals import ChosenIntervals
 from hf_pipelines.research.learners import LearnerChoice
 from hf_pipelines.research.matrix import RESERVED_COLUMNS
@@ -171,6 +172,8 @@ class StrategyPlan:
     holdout: Holdout | None = None
     descends_from: tuple[str, ...] = ()
     intervals: ChosenIntervals | None = None
+    description: str = ""
+    importance: Importance | None = None
     tuning: TuningPlan | None = None
 
     @property

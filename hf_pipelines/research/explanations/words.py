@@ -8,7 +8,9 @@ import numpy as np
 
 from hf_pipelines.research.explanations.contributions import Contributions, Floats
 from hf_pipelines.research.explanations.local_line import LocalLine
+from hf_pipelines.research.explanations.own import OwnContributions
 from hf_pipelines.research.explanations.turning import Turn
+from hf_pipelines.research.learners import LearnerChoice
 
 # Features with a line of their own; the rest are added up.
 N_SHOWN = 15
@@ -26,6 +28,9 @@ def explanation_lines(
     percentiles: Sequence[float],
     turns: Sequence[Turn],
     line: LocalLine,
+    prediction: float | None = None,
+    sums: str = "prediction",
+    method: str = "",
 ) -> Iterator[str]:
     """Lines of a table of contributions, of what would turn the prediction, and of the line around the row.
 
@@ -35,13 +40,20 @@ def explanation_lines(
         Of one row.
     names, values, percentiles
         Of its features.
+    prediction : float, optional
+        Where it is not what contributions add up to.
+    sums : str
+        What they add up to.
+    method : str
+        A sentence on how exact they are; left out: they are sampled.
     """
     sizes, errors = found.values[0], found.standard_error[0]
     order = sorted(range(len(names)), key=lambda at: (-abs(sizes[at]), names[at]))
     shown, rest = order[:N_SHOWN], order[N_SHOWN:]
-    width = max(len(name) for name in (*names, "mean prediction of training rows"))
+    base = f"mean {sums} of training rows"
+    width = max(len(name) for name in (*names, base))
     yield f"  {'feature':<{width}}  {'value':>12}  {'percentile':>10}  {'adds':>12}"
-    yield f"  {'mean prediction of training rows':<{width}}  {'':>12}  {'':>10}  {found.base[0]:>+12.6f}"
+    yield f"  {base:<{width}}  {'':>12}  {'':>10}  {found.base[0]:>+12.6f}"
     for at in shown:
         place = "unknown" if np.isnan(percentiles[at]) else f"{100 * percentiles[at]:.0f}"
         value = "unknown" if np.isnan(values[at]) else f"{values[at]:.6g}"
@@ -49,9 +61,9 @@ def explanation_lines(
     if rest:
         yield f"  {f'{len(rest)} others':<{width}}  {'':>12}  {'':>10}  {sizes[rest].sum():>+12.6f}"
     total = found.base[0] + sizes.sum()
-    yield f"  {'prediction':<{width}}  {'':>12}  {'':>10}  {total:>+12.6f}"
-    yield f"Contributions are sampled: each is known to about {errors.max():.2g}; they add up exactly."
-    side = "above" if total > 0 else "at or below"
+    yield f"  {sums:<{width}}  {'':>12}  {'':>10}  {total:>+12.6f}"
+    yield method or f"Contributions are sampled: each is known to about {errors.max():.2g}; they add up exactly."
+    side = "above" if (total if prediction is None else prediction) > 0 else "at or below"
     yield f"The prediction is {side} 0. " + (
         "A single feature that would turn it, the nearest first:"
         if turns
@@ -63,6 +75,18 @@ def explanation_lines(
             f"{turn.prediction:+.6f}"
         )
     yield from _local_lines(line, names)
+
+
+def own_in_words(own: OwnContributions, *, choice: LearnerChoice, classes: Sequence[str]) -> dict[str, str]:
+    """What exact contributions add up to, as `sums` and `method` of `explanation_lines`."""
+    if own.space == "log_odds":
+        sums = f"log-odds, {classes[-1]} : {classes[0]}"
+        meaning = f"they add up to the logarithm of P({classes[-1]}) / P({classes[0]})"
+    else:
+        sums, meaning = "prediction", "they add up to the prediction"
+    if choice.calibration is not None:
+        sums, meaning = f"{sums}, uncalibrated", f"{meaning} before its calibration ({choice.calibration.name})"
+    return {"sums": sums, "method": f"Contributions are exact, by {choice.name}'s own method; {meaning}."}
 
 
 def _local_lines(line: LocalLine, names: Sequence[str]) -> Iterator[str]:

@@ -7,11 +7,13 @@ Chen & Guestrin (2016), "XGBoost: A Scalable Tree Boosting System", KDD.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
+from hf_pipelines.research.learners.attribution import Attribution, with_bias_last
 from hf_pipelines.research.learners.boosting import booster
 from hf_pipelines.research.learners.growth import Batches, Data, Grown, Growth, Library
 from hf_pipelines.research.learners.learner import (
@@ -19,6 +21,7 @@ from hf_pipelines.research.learners.learner import (
     Estimator,
     Learner,
     ModelFormat,
+    Rows,
     Setup,
     sizes_by_name,
 )
@@ -116,6 +119,11 @@ def _gains(estimator: Estimator, names: Sequence[str]) -> dict[str, float]:
     return sizes_by_name(estimator.feature_importances_, names)
 
 
+def attribute_xgboost(estimator: Estimator, rows: Rows) -> Attribution:
+    """Shapley values of the trees; of classes in log-odds."""
+    return attribute_grown_xgboost(estimator.get_booster(), rows.X, (), 1)
+
+
 XGBOOST = Learner(
     name="xgboost",
     family="xgboost",
@@ -142,6 +150,7 @@ XGBOOST = Learner(
     check_batches=check_xgboost_batches,
     handles_missing=True,
     importances=_gains,
+    contributions=attribute_xgboost,
 )
 
 
@@ -179,6 +188,12 @@ def grow_xgboost(growth: Growth, bins: tuple[Any, Any]) -> Grown:
     train, validation = bins
     aim = _aim(growth)
     losses: dict[str, dict[str, list[float]]] = {}
+
+    class Noted(xgboost.callback.TrainingCallback):  # type: ignore[misc]
+        def after_iteration(self, model: Any, epoch: int, evals_log: Any) -> bool:
+            growth.note(epoch + 1, float(evals_log["validation"][aim["eval_metric"]][-1]))
+            return False
+
     params = {**own, **aim, "seed": growth.seed, "nthread": growth.n_threads, "device": growth.device, "verbosity": 0}
     try:
         model = xgboost.train(
@@ -186,7 +201,7 @@ def grow_xgboost(growth: Growth, bins: tuple[Any, Any]) -> Grown:
             train,
             num_boost_round=growth.params["n_estimators"],
             evals=[(validation, "validation")],
-            callbacks=[xgboost.callback.EarlyStopping(rounds=growth.patience, save_best=True)],
+            callbacks=[Noted(), xgboost.callback.EarlyStopping(rounds=growth.patience, save_best=True)],
             evals_result=losses,
             verbose_eval=False,
         )
@@ -218,12 +233,24 @@ def _first_line(error: Exception) -> str:
 
 def predict_xgboost(model: Any, X: np.ndarray, categories: tuple[int, ...], n_threads: int) -> np.ndarray:
     """Means, probabilities of the second of two classes, or probabilities of each of more."""
+    model.set_param({"nthread": n_threads})
+    return np.asarray(model.predict(_shown(X, categories, n_threads), validate_features=False))
+
+
+def attribute_grown_xgboost(model: Any, X: np.ndarray, categories: tuple[int, ...], n_threads: int) -> Attribution:
+    """Shapley values of the trees; of classes in log-odds."""
+    config = json.loads(model.save_config())
+    is_regression = config["learner"]["objective"]["name"].startswith("reg:")
+    found = model.predict(_shown(X, categories, n_threads), pred_contribs=True, validate_features=False)
+    return with_bias_last(found, space="prediction" if is_regression else "log_odds")
+
+
+def _shown(X: np.ndarray, categories: tuple[int, ...], n_threads: int) -> Any:
+    """Rows to ask for."""
     import xgboost
 
     kinds = ["c" if at in categories else "q" for at in range(X.shape[1])]
-    model.set_param({"nthread": n_threads})
-    rows = xgboost.DMatrix(X, feature_types=kinds, enable_categorical=bool(categories), nthread=n_threads)
-    return np.asarray(model.predict(rows, validate_features=False))
+    return xgboost.DMatrix(X, feature_types=kinds, enable_categorical=bool(categories), nthread=n_threads)
 
 
 def save_grown_xgboost(model: Any) -> bytes:
@@ -261,6 +288,7 @@ XGBOOST_EARLY_STOPPING = booster(
         grow=grow_xgboost,
         predict=predict_xgboost,
         gains=_total_gains,
+        contributions=attribute_grown_xgboost,
         save=save_grown_xgboost,
         load=load_grown_xgboost,
         bin=bin_xgboost,

@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 
 from hf_pipelines.research.learners.archive import pack, unpack
+from hf_pipelines.research.learners.attribution import Attribution
 from hf_pipelines.research.learners.devices import choose_device
 from hf_pipelines.research.learners.growth import Data, Grown, Growth, Library
 from hf_pipelines.research.learners.kept_bins import KeptBins, rows_key
@@ -123,10 +124,14 @@ class Boosted:
         self.models, self.grown = {}, {}
         kept, of_rows = self._kept_bins(growth(quantile=None))
         for name, quantile in {_POINT: None, **self.quantiles}.items():
-            grown = self._grow(growth(quantile=quantile), kept, of_rows)
+            grown = self._grow(growth(quantile=quantile, log=partial(self._log, name)), kept, of_rows)
             self.models[name] = grown.model
             self.grown[name] = {"best_round": grown.rounds, "validation_loss": grown.loss}
         return self
+
+    def _log(self, name: str, rounds: int, loss: float) -> None:
+        """Report the loss of a model as it grows."""
+        self.setup.progress.log(rounds, {f"{'' if name == _POINT else f'{name}/'}validation_loss": loss})
 
     def _kept_bins(self, growth: Growth) -> tuple[KeptBins, str]:
         """Where bins are kept, and which rows they are of there: for this fit alone, unless there are others of its setup."""
@@ -159,6 +164,13 @@ class Boosted:
     def gains(self, names: Sequence[str]) -> np.ndarray:
         """How much the model of the mean or of the classes uses each of its columns."""
         return self.library.gains(self.models[_POINT], self._columns(names))
+
+    def attribute(self, rows: Rows) -> Attribution | None:
+        """What each column adds to the sums of the trees of the mean or of the classes; None of a library that does not tell."""
+        if self.library.contributions is None:
+            return None
+        X = self._encoded(rows.X, rows.names)
+        return self.library.contributions(self.models[_POINT], X, self._columns(rows.names), self.setup.n_threads)
 
     def _data(self, rows: TrainingRows | BatchedRows) -> Data:
         if isinstance(rows, BatchedRows):
@@ -320,6 +332,8 @@ def booster(
         handles_missing=True,
         needs_validation=True,
         importances=_gains,
+        contributions=Boosted.attribute if library.contributions else None,
+        contributions_need_shap=library.contributions_need_shap,
         report=_report,
     )
 

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from hf_pipelines.research.learners.attribution import Attribution, with_bias_last
 from hf_pipelines.research.learners.boosting import booster
 from hf_pipelines.research.learners.growth import Data, Grown, Growth, Library
 from hf_pipelines.research.learners.tree_params import (
@@ -78,8 +79,16 @@ def grow_catboost(growth: Growth, bins: tuple[Any, Any]) -> Grown:
             "logging_level": "Silent",
         }
     )
+
+    class Noted:
+        def after_iteration(self, info: Any) -> bool:
+            growth.note(info.iteration, float(info.metrics["validation"][aim][-1]))
+            return True
+
+    # On a GPU it takes none.
+    callbacks = {"callbacks": [Noted()]} if growth.device == "cpu" else {}
     try:
-        model.fit(train, eval_set=validation)
+        model.fit(train, eval_set=validation, **callbacks)
     except catboost.CatBoostError as e:
         raise _refusal(e) from e
     return Grown(model=model, rounds=int(model.tree_count_), loss=float(model.get_best_score()["validation"][aim]))
@@ -113,6 +122,12 @@ def predict_catboost(model: Any, X: np.ndarray, categories: tuple[int, ...], n_t
     is_class = len(model.classes_) > 0
     kind = "Probability" if is_class else "RawFormulaVal"
     return np.asarray(model.predict(_pool(X, categories), prediction_type=kind, thread_count=n_threads))
+
+
+def attribute_catboost(model: Any, X: np.ndarray, categories: tuple[int, ...], n_threads: int) -> Attribution:
+    """Shapley values of the trees; of classes in log-odds."""
+    found = model.get_feature_importance(_pool(X, categories), type="ShapValues", thread_count=n_threads)
+    return with_bias_last(found, space="log_odds" if len(model.classes_) > 0 else "prediction")
 
 
 def save_catboost(model: Any) -> bytes:
@@ -157,6 +172,7 @@ CATBOOST = booster(
         grow=grow_catboost,
         predict=predict_catboost,
         gains=_gains,
+        contributions=attribute_catboost,
         save=save_catboost,
         load=load_catboost,
         bin=bin_catboost,

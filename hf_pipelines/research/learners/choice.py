@@ -125,6 +125,11 @@ class LearnerChoice:
         return self.entry.takes_weights and all(each.takes_weights for each in self.nested)
 
     @property
+    def needs_shap(self) -> bool:
+        """Whether contributions by its own method, or those of a learner inside of it, need the library shap."""
+        return self.entry.contributions_need_shap or any(each.needs_shap for each in self.nested)
+
+    @property
     def is_divided(self) -> bool:
         """Whether a fit, or that of a learner inside of it, is many small ones that threads divide among them."""
         return self.entry.is_divided or any(each.is_divided for each in self.nested)
@@ -244,7 +249,13 @@ class LearnerChoice:
         ]
         if self.calibrator is not None and self.calibrator.report is not None:
             of_parts.append(self.calibrator.report)
+        of_parts += [step.origins for step in self.steps if step.origins is not None]
         return (*own, *of_parts, *(function for each in self.nested for function in each.fitting_functions()))
+
+    def explaining_functions(self) -> tuple[Callable[..., Any], ...]:
+        """Functions of the entries that give contributions; for code versions."""
+        own = [self.entry.contributions] if self.entry.contributions else []
+        return (*own, *(function for each in self.nested for function in each.explaining_functions()))
 
     def predicting_functions(self) -> tuple[Callable[..., Any], ...]:
         """Every function of the entries that loads and predicts; for code versions."""

@@ -12,6 +12,11 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
+from hf_pipelines.research.learners.attribution import Attribution
+
+# A line through these shows a fit as well as all.
+NOTED_ROUNDS = 10
+
 # Features of rows, batch after batch, at every call anew.
 Batches: TypeAlias = Callable[[], Iterator[np.ndarray]]
 
@@ -58,6 +63,8 @@ class Growth:
     seed, n_threads : int
     shares_bins : bool
         Whether other models will be grown of the same bins.
+    log : callable
+        `(rounds, loss on the validation rows)` while trees grow.
     """
 
     params: Mapping[str, Any]
@@ -72,6 +79,12 @@ class Growth:
     seed: int
     n_threads: int
     shares_bins: bool = False
+    log: Callable[[int, float], None] = lambda rounds, loss: None
+
+    def note(self, rounds: int, loss: float) -> None:
+        """Log the loss after so many rounds, of the first and of every tenth."""
+        if rounds == 1 or rounds % NOTED_ROUNDS == 0:
+            self.log(rounds, loss)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,6 +123,9 @@ class Library:
         `(model, X, categories, n_threads) -> (n_rows,)` of a regression, `(n_rows, n_classes)` of classes.
     gains : callable
         `(model, categories) -> (n_features,)`: how much each column is used.
+    contributions : callable, optional
+        `(model, X, categories, n_threads) -> Attribution, or None`: what each column adds, in the space of the trees' sums.
+    contributions_need_shap : bool
     save, load : callable
         Model to bytes and back; equal models give equal bytes.
     is_built_for_cuda : callable, optional
@@ -124,6 +140,8 @@ class Library:
     gains: Callable[[Any, tuple[int, ...]], np.ndarray]
     save: Callable[[Any], bytes]
     load: Callable[[bytes], Any]
+    contributions: Callable[[Any, np.ndarray, tuple[int, ...], int], Attribution | None] | None = None
+    contributions_need_shap: bool = False
     bin: Callable[[Growth], Any] | None = None
     binned_by: Callable[[Growth], Any] | None = None
     is_built_for_cuda: Callable[[], bool] | None = None

@@ -14,6 +14,7 @@ from typing import Any, Literal, Protocol, Self, TypeAlias
 import numpy as np
 import polars as pl
 
+from hf_pipelines.research.learners.attribution import Attribution
 from hf_pipelines.research.learners.kept_bins import KeptBins
 from hf_pipelines.research.params import Param
 from hf_pipelines.research.targets.target import Target
@@ -61,6 +62,22 @@ class _NoProgress:
 
 
 NO_PROGRESS: Progress = _NoProgress()
+
+
+class LoggedProgress(_NoProgress):
+    """Reports and keeps nothing.
+
+    Parameters
+    ----------
+    log : callable
+        `(step, numbers by their names)`.
+    """
+
+    def __init__(self, log: Callable[[int, Mapping[str, float]], None]) -> None:
+        self._log = log
+
+    def log(self, step: int, values: Mapping[str, float]) -> None:
+        self._log(step, values)
 
 
 @dataclass(frozen=True)
@@ -322,6 +339,10 @@ class Learner:
         what a prediction means, so its features must keep their units.
     importances : callable, optional
         `(fitted estimator, names of its columns) -> size by name`: how much it uses each.
+    contributions : callable, optional
+        `(fitted estimator, Rows) -> Attribution, or None` where it has none of these rows: what each column adds to what it gives.
+    contributions_need_shap : bool
+        Whether these need the library of the extra `explain`.
     report : callable, optional
         `fitted estimator -> JSON values` about the fit: best round, losses, what did not converge.
     """
@@ -347,6 +368,8 @@ class Learner:
     is_divided: bool = False
     require_target: Callable[[Mapping[str, Any], Target], None] | None = None
     importances: Callable[[Estimator, Sequence[str]], Mapping[str, float]] | None = None
+    contributions: Callable[[Estimator, Rows], Attribution | None] | None = None
+    contributions_need_shap: bool = False
     report: Callable[[Estimator], Mapping[str, Any]] | None = None
 
     def __post_init__(self) -> None:

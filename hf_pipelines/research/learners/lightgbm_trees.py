@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from hf_pipelines.research.learners.attribution import Attribution, with_bias_last
 from hf_pipelines.research.learners.boosting import booster
 from hf_pipelines.research.learners.growth import Data, Grown, Growth, Library
 from hf_pipelines.research.learners.tree_params import (
@@ -62,6 +63,10 @@ def grow_lightgbm(growth: Growth, bins: tuple[Any, Any]) -> Grown:
     params = _params(growth)
     train, validation = bins
     losses: dict[str, dict[str, list[float]]] = {}
+
+    def noted(env: Any) -> None:
+        growth.note(env.iteration + 1, float(env.evaluation_result_list[0][2]))
+
     try:
         model = lightgbm.train(
             params,
@@ -72,6 +77,7 @@ def grow_lightgbm(growth: Growth, bins: tuple[Any, Any]) -> Grown:
             callbacks=[
                 lightgbm.early_stopping(growth.patience, verbose=False),
                 lightgbm.record_evaluation(losses),
+                noted,
             ],
         )
     except lightgbm.basic.LightGBMError as e:
@@ -110,6 +116,15 @@ def _params(growth: Growth) -> dict[str, Any]:
 def predict_lightgbm(model: Any, X: np.ndarray, categories: tuple[int, ...], n_threads: int) -> np.ndarray:
     """Means, probabilities of the second of two classes, or probabilities of each of more."""
     return np.asarray(model.predict(X, num_threads=n_threads))
+
+
+def attribute_lightgbm(model: Any, X: np.ndarray, categories: tuple[int, ...], n_threads: int) -> Attribution:
+    """Shapley values of the trees; of classes in log-odds."""
+    # Of classes side by side.
+    flat = np.asarray(model.predict(X, pred_contrib=True, num_threads=n_threads))
+    found = flat.reshape(len(X), -1, X.shape[1] + 1)
+    is_regression = model.dump_model(num_iteration=1)["objective"].split()[0] in ("regression", "quantile")
+    return with_bias_last(found, space="prediction" if is_regression else "log_odds")
 
 
 def save_lightgbm(model: Any) -> bytes:
@@ -161,6 +176,7 @@ LIGHTGBM = booster(
         grow=grow_lightgbm,
         predict=predict_lightgbm,
         gains=_gains,
+        contributions=attribute_lightgbm,
         save=save_lightgbm,
         load=load_lightgbm,
         bin=bin_lightgbm,

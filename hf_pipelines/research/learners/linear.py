@@ -17,7 +17,8 @@ from typing import Any
 
 import numpy as np
 
-from hf_pipelines.research.learners.learner import Estimator, Learner, Setup, Task, TrainingRows, sizes_by_name
+from hf_pipelines.research.learners.attribution import Attribution
+from hf_pipelines.research.learners.learner import Estimator, Learner, Rows, Setup, Task, TrainingRows, sizes_by_name
 from hf_pipelines.research.learners.skops_bytes import skops_format
 from hf_pipelines.research.params import Flag, Number, Param
 
@@ -41,6 +42,19 @@ def _coefficients(estimator: Estimator, names: Sequence[str]) -> dict[str, float
     return sizes_by_name(np.abs(estimator[-1].coef_), names)
 
 
+def attribute_line(estimator: Estimator, rows: Rows) -> Attribution:
+    """Coefficients times standardised features, which are 0 on average: the base is the intercept. Of classes in log-odds."""
+    scaler, linear = estimator[0], estimator[-1]
+    columns = np.asarray(scaler.transform(rows.X.astype(np.float64)), dtype=np.float64)
+    slopes = np.atleast_2d(np.asarray(linear.coef_, dtype=np.float64))
+    intercept = np.atleast_1d(np.asarray(linear.intercept_, dtype=np.float64))
+    return Attribution(
+        np.tile(intercept, (len(columns), 1)),
+        columns[:, None, :] * slopes[None],
+        "log_odds" if hasattr(linear, "classes_") else "prediction",
+    )
+
+
 RIDGE = Learner(
     name="ridge",
     family="sklearn",
@@ -56,6 +70,7 @@ RIDGE = Learner(
     ),
     fit=_fit_ridge,
     importances=_coefficients,
+    contributions=attribute_line,
 )
 
 
@@ -156,6 +171,7 @@ def _linear(
         format=skops_format("sklearn.pipeline.Pipeline", "sklearn.preprocessing._data.StandardScaler", kind),
         fit=fit,
         importances=_mean_coefficients,
+        contributions=attribute_line,
         report=_convergence,
     )
 

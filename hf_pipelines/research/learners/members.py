@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hf_pipelines.research.learners.archive import pack, unpack
+from hf_pipelines.research.learners.attribution import Attribution
 from hf_pipelines.research.learners.fit_faults import placed
 from hf_pipelines.research.learners.learner import Learner, ModelFormat, Rows, Setup, TrainingRows
 from hf_pipelines.research.params import Listing, Nested, Number, Param
@@ -250,6 +251,7 @@ def ensemble(
     kind: type[Members],
     params: Mapping[str, Param],
     importances: Callable[[Any, Sequence[str]], Mapping[str, float]],
+    contributions: Callable[[Any, Rows], Attribution | None] | None = None,
     check: Callable[[Mapping[str, Any]], None] | None = None,
 ) -> Learner:
     """Entry of an ensemble.
@@ -261,7 +263,7 @@ def ensemble(
         What is built, of every parameter and the setup.
     params : mapping of str to Param
         Those beside `members`.
-    importances, check : callable
+    importances, contributions, check : callable
         As of any `Learner`.
     """
     return Learner(
@@ -275,6 +277,7 @@ def ensemble(
         is_keyed=True,
         judges_members=kind.judges_members,
         importances=importances,
+        contributions=contributions,
         report=_report,
     )
 

@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from hf_pipelines.research.learners.archive import pack, unpack
+from hf_pipelines.research.learners.attribution import Attribution
 from hf_pipelines.research.learners.choice import LearnerChoice
 from hf_pipelines.research.learners.fit_faults import placed
 from hf_pipelines.research.learners.learner import (
@@ -25,6 +26,7 @@ from hf_pipelines.research.learners.learner import (
     ask_learner,
     fit_learner,
 )
+from hf_pipelines.research.learners.origins import column_origins
 from hf_pipelines.research.learners.preprocessing import Step, apply_step, fit_step
 
 # Seeds are whole numbers below this.
@@ -222,6 +224,28 @@ class Pipeline:
         sizes = describe(self.estimator, names)
         total = np.asarray(list(sizes.values()), dtype=np.float64).sum()
         return {name: float(size / total) if total > 0 else 0.0 for name, size in sizes.items()}
+
+    def contributions(self, rows: Rows) -> Attribution | None:
+        """What each feature adds to what the learner gives for rows, by its own exact method, before any calibration.
+
+        None without such a method. Columns of the preprocessing belong to the features that they were made of: `column_origins`.
+
+        Raises
+        ------
+        ValueError
+            If that needs a library which is not installed.
+        """
+        describe, shares = self.choice.entry.contributions, self.origins(len(rows.names))
+        if describe is None or shares is None:
+            return None
+        for step, transformer in zip(self.choice.steps, self.steps, strict=True):
+            rows = apply_step(step, transformer, rows)
+        found = describe(self.estimator, rows)
+        return None if found is None else found.by_origin(shares)
+
+    def origins(self, n_features: int) -> np.ndarray | None:
+        """Features that the learner's columns were made of, see `column_origins`."""
+        return column_origins(zip(self.choice.steps, self.steps, strict=True), n_features)
 
     def report(self) -> Mapping[str, Any]:
         """What the learner tells of its fit, as JSON values."""

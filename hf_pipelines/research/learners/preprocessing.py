@@ -62,6 +62,10 @@ class Step:
         `fit` looks at the labels.
     most_columns : callable
         `(params, columns that come in) -> columns that go out at most`.
+    origins : callable, optional
+        `(fitted transformer, columns that came in) -> array of shape (columns that go out, columns that came in)`: to which of these
+        what a column adds to a prediction belongs; rows add up to 1. Needed only if it does not keep its columns: without it
+        contributions cannot be named by the features.
     report : callable, optional
         `(fitted transformer, names of the columns that came in) -> JSON values` about what became of them; for steps that change
         the columns.
@@ -78,6 +82,7 @@ class Step:
     fills_missing: bool = False
     reads_labels: bool = False
     most_columns: Callable[[Mapping[str, Any], int], int] = _as_many
+    origins: Callable[[Estimator, int], np.ndarray] | None = None
     report: Callable[[Estimator, Sequence[str]], Mapping[str, Any]] | None = None
 
 
@@ -219,6 +224,22 @@ def _explained(components: Estimator, names: Sequence[str]) -> dict[str, Any]:
     }
 
 
+def _kept_origins(selector: Estimator, n_columns: int) -> np.ndarray:
+    """A column that stays is itself."""
+    return np.asarray(np.eye(n_columns)[selector.kept_])
+
+
+def _filled_origins(imputation: Estimator, n_columns: int) -> np.ndarray:
+    """Whether a feature is unknown belongs to the feature."""
+    return np.asarray(np.vstack([np.eye(n_columns), np.eye(n_columns)[imputation.indicated_]]))
+
+
+def _component_origins(components: Estimator, n_columns: int) -> np.ndarray:
+    """A component is divided among features by the squares of their weights, which add up to 1: the same shares for every row."""
+    squares = np.asarray(components.components_, dtype=np.float64) ** 2
+    return np.asarray(squares / squares.sum(axis=1, keepdims=True))
+
+
 def _selector(
     name: str,
     build: Callable[[Mapping[str, Any], Setup], Estimator],
@@ -235,6 +256,7 @@ def _selector(
         keeps_columns=False,
         reads_labels=reads_labels,
         most_columns=_k_at_most,
+        origins=_kept_origins,
         report=_kept_and_dropped,
         **options,
     )
@@ -316,6 +338,7 @@ PREPROCESSING: dict[str, Step] = {
         handles_missing=True,
         fills_missing=True,
         most_columns=_with_indicators,
+        origins=_filled_origins,
         report=_filled,
     ),
     "cross_sectional_rank": Step(
@@ -394,6 +417,7 @@ PREPROCESSING: dict[str, Step] = {
         format=arrays_format("mean_", "scale_", "components_", "explained_", "n_features_in_"),
         keeps_columns=False,
         most_columns=_components_at_most,
+        origins=_component_origins,
         report=_explained,
     ),
 }

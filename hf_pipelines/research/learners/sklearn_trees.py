@@ -14,9 +14,10 @@ from typing import Any
 
 import numpy as np
 
+from hf_pipelines.research.learners.attribution import Attribution, adds_up, attribute_trees
 from hf_pipelines.research.learners.boosting import booster
 from hf_pipelines.research.learners.growth import Grown, Growth, Library
-from hf_pipelines.research.learners.learner import Estimator, Learner, Setup, TrainingRows, sizes_by_name
+from hf_pipelines.research.learners.learner import Estimator, Learner, Rows, Setup, TrainingRows, sizes_by_name
 from hf_pipelines.research.learners.skops_bytes import tree_format
 from hf_pipelines.research.learners.tree_params import (
     LEARNING_RATE,
@@ -122,6 +123,17 @@ def predict_histograms(model: Any, X: np.ndarray, categories: tuple[int, ...], n
         return np.asarray(ask(_categories_first(X, categories)))
 
 
+def attribute_histograms(model: Any, X: np.ndarray, categories: tuple[int, ...], n_threads: int) -> Attribution | None:
+    """Shapley values of the trees by shap, of classes in log-odds; None with categories, which it does not read."""
+    if categories:
+        return None
+    is_class = hasattr(model, "classes_")
+    with _threads(n_threads):
+        found = attribute_trees(model, X, space="log_odds" if is_class else "prediction")
+        outputs = model.decision_function(X) if is_class else model.predict(X)
+    return found if adds_up(found, outputs) else None
+
+
 def load_histograms(data: bytes) -> Any:
     """Return trees that predict; edited numbers in them can end the process."""
     return _BOOSTED.load(data, None)
@@ -145,6 +157,8 @@ HIST_GRADIENT_BOOSTING = booster(
         grow=grow_histograms,
         predict=predict_histograms,
         gains=_gains,
+        contributions=attribute_histograms,
+        contributions_need_shap=True,
         save=_BOOSTED.save,
         load=load_histograms,
     ),
@@ -198,6 +212,13 @@ def _importances(estimator: Estimator, names: Sequence[str]) -> dict[str, float]
     return sizes_by_name(estimator.feature_importances_, names)
 
 
+def attribute_forest(estimator: Estimator, rows: Rows) -> Attribution | None:
+    """Shapley values of the trees by shap, of classes in probabilities; None where shap takes unknown features to the other side."""
+    found = attribute_trees(estimator, rows.X, space="prediction")
+    outputs = estimator.predict_proba(rows.X) if hasattr(estimator, "classes_") else estimator.predict(rows.X)
+    return found if adds_up(found, outputs) else None
+
+
 FOREST_PARAMS: dict[str, Param] = {
     "n_estimators": Number(default=200, low=1, high=5_000, search=(50, 500), is_whole=True, meaning="trees"),
     "max_depth": LEVELS_OR_ANY,
@@ -226,6 +247,8 @@ def _forest(name: str, *, build: Any, trees: str, kind: str, **params: Param) ->
         fit=_grow_forest,
         handles_missing=True,
         importances=_importances,
+        contributions=attribute_forest,
+        contributions_need_shap=True,
     )
 
 

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from hf_pipelines.research.learners.attribution import Attribution, weighted_sum
 from hf_pipelines.research.learners.learner import Rows, TrainingRows
 from hf_pipelines.research.learners.members import (
     Floats,
@@ -44,6 +45,13 @@ def _mean_importances(estimator: Voting, names: Sequence[str]) -> dict[str, floa
     return shared_importances(estimator.members, estimator.shares, names)
 
 
+def _mean_contributions(estimator: Voting, rows: Rows) -> Attribution | None:
+    """Weighted mean of the members' contributions; None if one of them has none, or they do not add up to what is averaged."""
+    parts = [each.contributions(rows) for each in estimator.members]
+    known = [each for each in parts if each is not None]
+    return weighted_sum(known, estimator.shares.tolist()) if len(known) == len(parts) else None
+
+
 def _check_voting(params: Mapping[str, Any]) -> None:
     weights = params["weights"]
     if weights is not None and len(weights) != len(params["members"]):
@@ -62,4 +70,5 @@ VOTING = ensemble(
     },
     check=_check_voting,
     importances=_mean_importances,
+    contributions=_mean_contributions,
 )
