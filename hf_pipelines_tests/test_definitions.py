@@ -108,9 +108,10 @@ SENSORS = [
     "watch",
 ]
 
-# Code location: two seconds of processor time. On a machine that does other things as well the wall clock may show
-# several times as much, so it has a generous bound of its own.
-MAX_LOAD_CPU_S, MAX_LOAD_WALL_S = 2.0, 20.0
+# Code location: two seconds of processor time, on a machine that imports Dagster in 0.55; on a slower one as much longer. On a
+# machine that does other things as well the wall clock may show several times as much, so it has a generous bound of its own.
+MAX_LOAD_CPU_S, DAGSTER_CPU_S, MAX_LOAD_WALL_S = 2.0, 0.55, 60.0
+DAGSTER = "import time, dagster; print(time.process_time())"
 HEAVY = ("xgboost", "torch", "skorch", "mlflow", "vectorbt", "sklearn", "lightgbm", "catboost", "matplotlib")
 
 LOADING = f"""
@@ -212,8 +213,11 @@ def test_weekly_assets_of_a_market_and_its_strategies_share_one_partitions_defin
 def test_code_location_loads_in_two_seconds_without_heavy_libraries(definitions, tmp_path):
     environment = {**os.environ, "HF_DATA_DIR": str(tmp_path), "PYTHONHASHSEED": "7"}
     best: dict | None = None
+    bare: list[float] = []
     # The first of three loads may have to compile bytecode.
     for _ in range(3):
+        alone = [sys.executable, "-W", "ignore", "-c", DAGSTER]
+        bare.append(float(subprocess.run(alone, capture_output=True, text=True, check=True).stdout))
         run = subprocess.run(
             [sys.executable, "-W", "ignore", "-c", LOADING],
             capture_output=True, text=True, cwd=ROOT, env=environment, timeout=MAX_LOAD_WALL_S, check=True,
@@ -221,10 +225,11 @@ def test_code_location_loads_in_two_seconds_without_heavy_libraries(definitions,
         loaded = json.loads(run.stdout.splitlines()[-1])
         assert loaded["heavy"] == []
         best = loaded if best is None or loaded["cpu_s"] < best["cpu_s"] else best
-        if best["cpu_s"] < MAX_LOAD_CPU_S:
+        limit = MAX_LOAD_CPU_S * max(1.0, min(bare) / DAGSTER_CPU_S)
+        if best["cpu_s"] < limit:
             break
-    print(f"code location: {best['cpu_s']:.2f} s of processor time")
-    assert best["cpu_s"] < MAX_LOAD_CPU_S
+    print(f"code location: {best['cpu_s']:.2f} s of processor time, of which Dagster {min(bare):.2f}")
+    assert best["cpu_s"] < limit
     # Versions do not depend on the process: or each restart would mark everything outdated.
     graph = definitions.resolve_asset_graph()
     assert best["versions"] == {

@@ -361,32 +361,32 @@ def _foreign(value: Any, where: str) -> str:
 
 def _found_by_name(function: FunctionType) -> Iterator[tuple[str, Any]]:
     """What a function finds by name outside itself: functions, classes, constants, and what it imports where it runs."""
-    names = set(_names(function.__code__))
-    for name in sorted(names & set(function.__globals__)):
+    names = _names(function.__code__)
+    for name in sorted(names & function.__globals__.keys()):
         yield from _resolved(name, function.__globals__[name], names)
-    for name in sorted(set(_imported(function.__code__))):
+    for name in sorted(_imported(function.__code__)):
         if _is_own_package(name.partition(".")[0]):
             yield from _resolved(name.rpartition(".")[2], import_module(name), names)
 
 
-def _resolved(name: str, value: Any, names: set[str]) -> Iterator[tuple[str, Any]]:
+def _resolved(name: str, value: Any, names: frozenset[str]) -> Iterator[tuple[str, Any]]:
     if not isinstance(value, ModuleType):
         yield name, value
     elif _is_own_module(value.__name__):
-        yield from ((f"{name}.{each}", vars(value)[each]) for each in sorted(names & set(vars(value))))
+        yield from ((f"{name}.{each}", vars(value)[each]) for each in sorted(names & vars(value).keys()))
 
 
-def _names(code: CodeType) -> Iterator[str]:
-    yield from code.co_names
-    for constant in code.co_consts:
-        if isinstance(constant, CodeType):
-            yield from _names(constant)
+@functools.cache
+def _names(code: CodeType) -> frozenset[str]:
+    inner = (_names(constant) for constant in code.co_consts if isinstance(constant, CodeType))
+    return frozenset(code.co_names).union(*inner)
 
 
-def _imported(code: CodeType) -> Iterator[str]:
+@functools.cache
+def _imported(code: CodeType) -> frozenset[str]:
     """Modules that a function imports where it runs."""
-    if _IMPORT_NAME in code.co_code[::2]:
-        yield from (each.argval for each in dis.get_instructions(code) if each.opcode == _IMPORT_NAME and each.argval)
-    for constant in code.co_consts:
-        if isinstance(constant, CodeType):
-            yield from _imported(constant)
+    inner = (_imported(constant) for constant in code.co_consts if isinstance(constant, CodeType))
+    if _IMPORT_NAME not in code.co_code[::2]:
+        return frozenset().union(*inner)
+    found = (each.argval for each in dis.get_instructions(code) if each.opcode == _IMPORT_NAME)
+    return frozenset(each for each in found if each).union(*inner)

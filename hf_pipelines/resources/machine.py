@@ -5,8 +5,6 @@ Lives here: the two figures. Does not live here: who takes how much of it (`fan_
 
 from pathlib import Path
 
-import psutil
-
 Cgroup = tuple[str, str, str, str]
 CGROUPS: tuple[Cgroup, ...] = (
     ("/sys/fs/cgroup", "memory.max", "memory.current", "inactive_file"),
@@ -23,6 +21,8 @@ def cores_given() -> int:
 
 def memory_left() -> int:
     """Bytes that may still be taken: of the machine, and of the container where it has a limit."""
+    import psutil
+
     left = [int(psutil.virtual_memory().available)]
     for folder, limit, usage, cache in CGROUPS:
         try:

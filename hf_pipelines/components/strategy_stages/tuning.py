@@ -36,7 +36,6 @@ from hf_pipelines.research.targets import Target
 from hf_pipelines.research.tuning import Design, KeptJournal, Study, Trial, read_space, run_study
 from hf_pipelines.research.tuning.evaluation import Evaluation, on_rows
 from hf_pipelines.research.tuning.narrowing import narrow
-from hf_pipelines.resources.fan_out import open_fan_out
 from hf_pipelines.resources.parquet_io_manager import Loaded
 from hf_pipelines.resources.partition_codec import Content
 from hf_pipelines.resources.requirements import require_all
@@ -88,6 +87,9 @@ def tuning(plan: StrategyPlan) -> Stage:
             design = _after(design, before.footer.facts)
             of_inputs |= inputs["past"].hashes([before.footer.partition])
         by_fold: dict[int | None, Study] = {}
+        # Imported for a strategy that tunes alone.
+        from hf_pipelines.resources.fan_out import open_fan_out
+
         # One fit a thread: see `cv_results`.
         with open_fan_out(run.log.info, prepare=registering(), n_threads=1) as fan_out:
             week = _Week(plan, run, key, of_inputs, fan_out)
