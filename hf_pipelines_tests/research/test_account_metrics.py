@@ -1,17 +1,15 @@
 """Metrics of accounts: by hand, against quantstats and empyrical where they mean the same, and their undefined cases."""
 
 import math
-import warnings
 from collections.abc import Callable
-from datetime import date
 
 import numpy as np
 import pandas as pd
-import polars as pl
 import pytest
 from scipy import integrate, signal, stats
 
 from hf_pipelines.research import metrics
+from hf_pipelines.research.metrics.tails import rises_with_its_level
 
 PERIODS = 252.0
 
@@ -142,6 +140,32 @@ def test_cornish_fisher_shortfall_is_the_mean_of_its_quantiles(seed: int) -> Non
         lambda share: metrics.cornish_fisher_value_at_risk(returns, level=1.0 - share), 1e-12, 0.05, limit=200
     )
     assert metrics.cornish_fisher_expected_shortfall(returns) == pytest.approx(found / 0.05, rel=1e-6)
+
+
+@pytest.mark.parametrize("level", [0.9, 0.95, 0.99])
+def test_cornish_fisher_is_the_expansion_of_the_paper(level: float) -> None:
+    returns = np.random.default_rng(7).gamma(30.0, 0.002, 3000) - 0.059
+    skew, excess = stats.skew(returns), stats.kurtosis(returns)
+    z = stats.norm.ppf(1.0 - level)
+    bent = (
+        z + (z**2 - 1) / 6 * skew + (z**3 - 3 * z) / 24 * excess - (2 * z**3 - 5 * z) / 36 * skew**2
+    ) * returns.std() + returns.mean()
+    assert metrics.cornish_fisher_value_at_risk(returns, level=level) == pytest.approx(-bent, rel=1e-12)
+
+
+def test_expansion_is_a_distribution_exactly_where_its_quantiles_rise() -> None:
+    z = np.linspace(-4.0, 4.0, 20_001)
+    rng = np.random.default_rng(2)
+    verdicts = []
+    for skew, excess in zip(rng.uniform(-1.5, 1.5, 300), rng.uniform(-1.0, 8.0, 300), strict=True):
+        bent = z + (z**2 - 1) * skew / 6 + (z**3 - 3 * z) * excess / 24 - (2 * z**3 - 5 * z) * skew**2 / 36
+        slope = np.diff(bent).min()
+        # At the edge itself a grid cannot tell.
+        if abs(slope) > 1e-8:
+            verdicts.append((rises_with_its_level(skew, excess), slope > 0))
+    assert all(ours == theirs for ours, theirs in verdicts)
+    assert 50 < sum(theirs for _, theirs in verdicts) < 250
+    assert rises_with_its_level(0.0, 0.0)
 
 
 def test_cornish_fisher_of_moments_that_are_no_distribution_is_nan() -> None:
@@ -289,6 +313,9 @@ def test_risk_of_too_few_periods_for_the_level_is_undefined() -> None:
 def test_impossible_input_of_account_metrics_raises() -> None:
     with pytest.raises(ValueError, match="`level` must be between 0 and 1, was 95"):
         metrics.value_at_risk([0.01] * 100, level=95)
+    for level in (0.0, 1.0):
+        with pytest.raises(ValueError, match=f"`level` must be between 0 and 1, was {level}"):
+            metrics.expected_shortfall([0.01] * 100, level=level)
     with pytest.raises(ValueError, match=r"`benchmark` must match `returns` \(2,\), had shape \(1,\)"):
         metrics.beta([0.01, 0.02], [0.01])
     with pytest.raises(ValueError, match="`returns` must be finite, was nan at position 1"):
@@ -307,18 +334,3 @@ def test_two_returns_and_a_year_of_less_than_a_period_are_enough() -> None:
 
 def test_sessions_that_an_annual_figure_needs_are_those_that_the_docs_promise() -> None:
     assert metrics.ANNUAL_SESSIONS == 60
-
-
-def test_area_under_the_curve_of_one_class_is_undefined_and_is_not_asked_for() -> None:
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        found = metrics.classification_metrics([1.0, 1.0], [[0.4, 0.6], [0.3, 0.7]])
-    assert math.isnan(found["auc"])
-
-
-def test_mean_information_coefficient_is_of_ranks_unless_told_otherwise() -> None:
-    frame = pl.DataFrame(
-        {"session": [date(2024, 1, 2)] * 4, "prediction": [1.0, 2.0, 3.0, 400.0], "target": [0.2, 0.1, 0.9, 0.3]}
-    )
-    assert metrics.mean_information_coefficient(frame) == pytest.approx(0.6)
-    assert metrics.mean_information_coefficient(frame, is_ranked=False) != pytest.approx(0.6)

@@ -1,5 +1,6 @@
 import math
 import statistics
+import warnings
 from collections.abc import Callable
 from datetime import date
 
@@ -372,3 +373,18 @@ def test_a_coefficient_that_is_0_but_for_rounding_is_0_exactly():
     found = metrics.information_coefficient(frame)["information_coefficient"].to_numpy()
     # With four symbols one order in nine has a correlation of 0.
     assert (found == 0.0).sum() > 20 and not ((found != 0.0) & (np.abs(found) < 1e-6)).any()
+
+
+def test_area_under_the_curve_of_one_class_is_undefined_and_is_not_asked_for() -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        found = metrics.classification_metrics([1.0, 1.0], [[0.4, 0.6], [0.3, 0.7]])
+    assert math.isnan(found["auc"])
+
+
+def test_mean_information_coefficient_is_of_ranks_unless_told_otherwise() -> None:
+    frame = pl.DataFrame(
+        {"session": [date(2024, 1, 2)] * 4, "prediction": [1.0, 2.0, 3.0, 400.0], "target": [0.2, 0.1, 0.9, 0.3]}
+    )
+    assert metrics.mean_information_coefficient(frame) == pytest.approx(0.6)
+    assert metrics.mean_information_coefficient(frame, is_ranked=False) != pytest.approx(0.6)

@@ -264,6 +264,24 @@ def cornish_fisher_expected_shortfall(returns: ArrayLike, *, level: float = 0.95
     return _cornish_fisher(values, -mills, 1.0 - z * mills, -(z**2 + 2.0) * mills)
 
 
+def rises_with_its_level(skew: float, excess: float) -> bool:
+    """Whether a Cornish-Fisher expansion is a distribution: its quantiles rise with their level, out to `FAR_QUANTILE`.
+
+    Parameters
+    ----------
+    skew, excess : float
+        Skewness, and kurtosis less 3.
+
+    References
+    ----------
+    Maillard (2012), "A User's Guide to the Cornish Fisher Expansion": its derivative in the normal quantile is a parabola.
+    """
+    square, linear, constant = excess / 8.0 - skew**2 / 6.0, skew / 3.0, 1.0 - excess / 8.0 + 5.0 * skew**2 / 36.0
+    turn = -linear / (2.0 * square) if square != 0.0 else 0.0
+    places = np.clip([-FAR_QUANTILE, turn, FAR_QUANTILE], -FAR_QUANTILE, FAR_QUANTILE)
+    return bool((square * places**2 + linear * places + constant >= 0.0).all())
+
+
 def tail_ratio(returns: ArrayLike) -> float:
     """Gain that one period in 20 exceeds, over the loss that one in 20 exceeds: above 1 the good days are the larger ones.
 
@@ -352,18 +370,10 @@ def _moment(values: NDArray[np.float64], power: int) -> float:
 def _cornish_fisher(values: NDArray[np.float64], z: float, z2: float, z3: float) -> float:
     """Loss at a quantile of the expansion, whose normal quantile has the powers `z`, `z2`, `z3`."""
     skew, excess = _moment(values, 3), _moment(values, 4) - 3.0
-    if math.isnan(skew) or not _is_distribution(skew, excess):
+    if math.isnan(skew) or not rises_with_its_level(skew, excess):
         return math.nan
     bent = z + (z2 - 1.0) * skew / 6.0 + (z3 - 3.0 * z) * excess / 24.0 - (2.0 * z3 - 5.0 * z) * skew**2 / 36.0
     return float(-(values.mean() + bent * values.std()))
-
-
-def _is_distribution(skew: float, excess: float) -> bool:
-    """Whether the expansion's quantiles rise with their level, out to `FAR_QUANTILE`: its derivative in z is a parabola."""
-    square, linear, constant = excess / 8.0 - skew**2 / 6.0, skew / 3.0, 1.0 - excess / 8.0 + 5.0 * skew**2 / 36.0
-    turn = -linear / (2.0 * square) if square != 0.0 else 0.0
-    places = np.clip([-FAR_QUANTILE, turn, FAR_QUANTILE], -FAR_QUANTILE, FAR_QUANTILE)
-    return bool((square * places**2 + linear * places + constant >= 0.0).all())
 
 
 def _reaches(values: NDArray[np.float64], level: float) -> bool:
