@@ -11,6 +11,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 
+from hf_pipelines.commands.tuning import watch_study
 from hf_pipelines.research.cross_validation import cross_validate
 from hf_pipelines.research.tuning.evaluation import Evaluation
 from hf_pipelines.resources.trial_ledger import TrialLedger, n_trials
@@ -90,6 +91,12 @@ def test_tuned_week_is_made_of_the_best_trial_and_says_so_everywhere(project):
         assert footer.facts["study"] == facts["study"]
         assert footer.facts["selected"] is True
     assert model.facts["params"]["alpha"] == point["learner.alpha"]
+    # Another process sees it, and the page draws it.
+    lines: list[str] = []
+    assert watch_study("ranking", WEEK, lines.append, once=True) == 0
+    assert len(lines) == 1 and lines[0].startswith(f"ranking/{WEEK}/")
+    assert f": 8 of 8 trials; best rmse {best['value_rmse']:.6g}; done" in lines[0]
+    assert {"history", "slices"} <= run.materialised[TUNING][WEEK].keys()
     # What is shown and what is checked.
     told = run.materialised[CV][WEEK]["tuning"]
     assert told.startswith("Selected, not out of sample: these folds chose the best of 8 trials")

@@ -12,7 +12,7 @@ import dagster as dg
 import polars as pl
 
 from hf_pipelines.components.code_version import code_version
-from hf_pipelines.components.display import markdown_table
+from hf_pipelines.components.display import markdown_table, picture
 from hf_pipelines.components.modules import CHOSEN_FROM, registering
 from hf_pipelines.components.stage import Stage, StageInput
 from hf_pipelines.components.stage_run import StageRun, each_partition
@@ -181,14 +181,28 @@ class _Week:
         progress = self.run.progress(self.key, inputs=self.inputs, place=f"study {place}".strip())
         journal = KeptJournal(progress, design.n_trials, design.batch)
         data = {name: hashes for name, hashes in self.inputs.items() if name == self.plan.asset("training_matrix")}
-        return run_study(
+        # Imported for a strategy that tunes alone.
+        from hf_pipelines.resources.shown_studies import showing
+
+        # A study that is begun anew, on other data or by another design, is shown beside the one before.
+        about = json.dumps([design.to_json(), self.inputs], sort_keys=True, default=str)
+        with showing(
+            recording_study(self.plan, self.run, self.key, data, journal, place=place),
             design,
-            evaluation,
-            map_trials=self.fan_out,
-            journal=recording_study(self.plan, self.run, self.key, data, journal, place=place),
-            clock=perf_counter,
-            on_round=_Log(self.run, self.key, design, place).round,
-        )
+            strategy=self.plan.name,
+            week=self.key,
+            digest=sha256(about.encode()).hexdigest(),
+            place=place,
+            tell=self.run.log.warning,
+        ) as shown:
+            return run_study(
+                design,
+                evaluation,
+                map_trials=self.fan_out,
+                journal=shown,
+                clock=perf_counter,
+                on_round=_Log(self.run, self.key, design, place).round,
+            )
 
 
 @dataclass
@@ -240,6 +254,8 @@ def _hash_of(studies: Mapping[int | None, Study]) -> str:
 
 
 def _metadata(studies: Mapping[int | None, Study]) -> dict[str, Any]:
+    from hf_pipelines.research.tuning.plots import study_pictures
+
     whole = studies[None]
     goal = whole.design.goals[0]
     table = whole.table()
@@ -252,8 +268,9 @@ def _metadata(studies: Mapping[int | None, Study]) -> dict[str, Any]:
         "trials": dg.MetadataValue.md(markdown_table(shown.drop("scores"))),
         **{f"trials_{state}": n for state, n in counts.items()},
         "folds_fitted": int(table["n_folds"].sum()),
-        "front": len(whole.front),
+        "trials_on_front": len(whole.front),
         "ended_by": whole.ended_by,
         "study": _hash_of(studies),
+        **{name: picture(png) for name, png in study_pictures(whole).items()},
         **({"first_failure": failed["error"][0]} if failed.height else {}),
     }
