@@ -23,10 +23,10 @@ from hf_pipelines.research.tuning.evaluation import Account
 N_SESSIONS_ALONE = 2
 
 
-def decided_by_path(
+def decided_on(
     plan: StrategyPlan, predictions: pl.DataFrame, features: Sequence[pl.DataFrame], *, horizon: int | None
-) -> dict[int | None, pl.DataFrame]:
-    """What an account is decided on: one prediction per symbol and bar, with the features that the rule reads."""
+) -> pl.DataFrame:
+    """What accounts are decided on: one prediction per symbol, bar and path, with the features that the rule reads."""
     found = latest_predictions(predictions)
     if horizon is not None:
         found = decided_predictions(found, horizon=horizon)
@@ -35,7 +35,7 @@ def decided_by_path(
         found = found.join(
             read.select(*KEY_COLUMNS, *plan.rule.needs.features), on=KEY_COLUMNS, how="left", maintain_order="left"
         )
-    return split_by_path(found)
+    return found
 
 
 def simulate(
@@ -102,7 +102,7 @@ class PlanTrade:
 
     def __call__(self, predictions: pl.DataFrame, rule: Mapping[str, Any]) -> Account:
         plan = replace(self.plan, rule=replace(self.plan.rule, params=rule), tuning=None)
-        decided = decided_by_path(plan, predictions, self.features, horizon=plan.decided_horizon)
+        decided = split_by_path(decided_on(plan, predictions, self.features, horizon=plan.decided_horizon))
         by_path = simulate(plan, decided, self.bars)
         middle = middle_of(by_path)
         path = next(each for each, account in by_path.items() if account is middle)

@@ -11,12 +11,10 @@ from functools import partial
 import polars as pl
 
 from hf_pipelines.components.stage import StageInput
-from hf_pipelines.components.strategy_stages.accounts import weigh_path
+from hf_pipelines.components.strategy_stages.accounts import decided_on, weigh_path
 from hf_pipelines.components.strategy_stages.plan import StrategyPlan, feature_frames, single
 from hf_pipelines.components.strategy_stages.tuned import TUNED_BY_FOLD, plan_of_results
-from hf_pipelines.research.bars import KEY_COLUMNS
-from hf_pipelines.research.matrix import join_features
-from hf_pipelines.research.predictions import decided_predictions, latest_predictions, split_by_path
+from hf_pipelines.research.predictions import split_by_path
 from hf_pipelines.research.signals import add_absent_members
 from hf_pipelines.resources.parquet_io_manager import Loaded
 from hf_pipelines.resources.requirements import require_all
@@ -63,14 +61,8 @@ def decide(plan: StrategyPlan, inputs: Mapping[str, Loaded], key: str, *, horizo
     results = single(inputs["cv_results"], key)
     # A study may have set the rule.
     at = plan_of_results(plan, results.footer.facts)
-    predictions = latest_predictions(results.frame)
-    if horizon is not None:
-        predictions = decided_predictions(predictions, horizon=horizon)
-    if plan.rule.needs.features:
-        read = join_features(feature_frames(plan, inputs, weeks[others[1].name]))
-        predictions = predictions.join(
-            read.select(*KEY_COLUMNS, *plan.rule.needs.features), on=KEY_COLUMNS, how="left", maintain_order="left"
-        )
+    read = feature_frames(plan, inputs, weeks[others[1].name]) if plan.rule.needs.features else []
+    predictions = decided_on(plan, results.frame, read, horizon=horizon)
     # As in an issue: weights are shares of the members, whether something can be said of all of them or not.
     members = plan.market.universe.member_sessions(predictions["session"].unique().to_list())
     by_path = split_by_path(predictions)

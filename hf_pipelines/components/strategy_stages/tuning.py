@@ -16,7 +16,7 @@ from hf_pipelines.components.display import markdown_table, picture
 from hf_pipelines.components.modules import CHOSEN_FROM, registering
 from hf_pipelines.components.stage import Stage, StageInput
 from hf_pipelines.components.stage_run import StageRun, each_partition
-from hf_pipelines.components.strategy_stages.accounts import PlanTrade, decided_by_path, middle_of, simulate
+from hf_pipelines.components.strategy_stages.accounts import PlanTrade, decided_on, middle_of, simulate
 from hf_pipelines.components.strategy_stages.plan import (
     StrategyPlan,
     feature_frames,
@@ -31,6 +31,7 @@ from hf_pipelines.research.backtest import ENGINES
 from hf_pipelines.research.cross_validation import cross_validate, fit_final
 from hf_pipelines.research.fan_out import FanOut
 from hf_pipelines.research.fold_by_fold import folds_of
+from hf_pipelines.research.predictions import split_by_path
 from hf_pipelines.research.splitters import SPLITTERS, build_splitter
 from hf_pipelines.research.targets import Target
 from hf_pipelines.research.tuning import Design, KeptJournal, Study, Trial, read_space, run_study
@@ -147,7 +148,14 @@ def tuning(plan: StrategyPlan) -> Stage:
             *plan.history_functions,
             *plan.training.weighting_functions,
             *(
-                [decided_by_path, simulate, middle_of, ENGINES[plan.backtest.engine].run, *plan.rule.functions]
+                [
+                    decided_on,
+                    split_by_path,
+                    simulate,
+                    middle_of,
+                    ENGINES[plan.backtest.engine].run,
+                    *plan.rule.functions,
+                ]
                 if bars
                 else []
             ),

@@ -13,6 +13,10 @@ import numpy as np
 from hf_pipelines.research.backtest.panel import Floats, TradingPanel, fill_prices, last_known
 from hf_pipelines.research.backtest.result import Execution
 
+# Lent by both, so that no order is refused for want of cash, as a multiple of the initial cash: much more would cost digits of their
+# sums.
+LOAN = 1000.0
+
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class LastShares:
