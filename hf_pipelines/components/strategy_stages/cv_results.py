@@ -92,17 +92,21 @@ def cv_results(plan: StrategyPlan) -> Stage:
         matrix, splitter = matrix_of(inputs["training_matrix"], key), plan.splitter.build()
         train = labels_of(matrix)
         study, at = study_facts(plan, inputs, key), results_plan(plan, inputs, key)
-        validate = partial(
-            cross_validate,
-            target=plan.target,
-            weightings=plan.training.weightings,
-            seed=plan.learner.seed,
-            n_jobs=1 if plan.reads_in_batches else n_jobs,
-            missing=plan.training.missing,
-            validation_share=plan.learner.validation_share,
-            times=plan.bar_times(train["session"]),
-            progress=partial(_progress, run, key, inputs["training_matrix"].hashes([key])),
-        )
+
+        def validate(used: Any, **configured: Any) -> CrossValidation:
+            return cross_validate(
+                used,
+                target=plan.target,
+                weightings=plan.training.weightings,
+                seed=plan.learner.seed,
+                n_jobs=1 if plan.reads_in_batches else n_jobs,
+                missing=plan.training.missing,
+                validation_share=plan.learner.validation_share,
+                times=plan.bar_times(train["session"]),
+                progress=partial(_progress, run, key, inputs["training_matrix"].hashes([key])),
+                **configured,
+            )
+
         if study and at.tuning is not None:
             result = _fold_by_fold(at, matrix, study, validate)
         else:
