@@ -16,8 +16,11 @@ NAMES_SHOWN = 5
 # Of 1, at which a name of five letters with one or two others is still found.
 LEAST_LIKENESS = 0.65
 
-# Names that are read at a glance.
-MOST_LISTED = 8
+# Names that a reader still looks through: the learners, targets, steps and parameters that may be chosen stay listed.
+MOST_LISTED = 40
+
+# Of 1, from which one letter of ten is wrong: what was meant is no longer in doubt.
+SURE_LIKENESS = 0.9
 
 # Of a text from outside: enough to find it again, too little to carry a secret, a link or markup into a log.
 EXCERPT_LENGTH = 20
@@ -40,7 +43,7 @@ def some_of(names: Collection[str]) -> str:
 def with_nearest(message: str) -> str:
     """A message of an unknown name with the known one that is spelt nearly the same, where the message lists it.
 
-    A list of more than `MOST_LISTED` is then left out.
+    A list of more than `MOST_LISTED` is left out where that name is spelt so nearly that nothing else can be meant.
 
     Examples
     --------
@@ -48,8 +51,8 @@ def with_nearest(message: str) -> str:
     '`type` must be among lasso, ridge, was rigde; did you mean ridge?'
     >>> with_nearest("`params` of 'ridge' must be among ['alpha', 'fit_intercept'], was ['alfa']; see the docs.")
     "`params` of 'ridge' must be among ['alpha', 'fit_intercept'], was ['alfa']; did you mean alpha? see the docs."
-    >>> with_nearest("`asset` must be one of a, b, c, d, e, f, g, h, us_tech/bars, was us_tech/bar.")
-    '`asset` must be one of 9 known names, was us_tech/bar; did you mean us_tech/bars?'
+    >>> with_nearest(f"`asset` must be one of {', '.join(f'a{at}/bars' for at in range(60))}, us_tech/bars, was us_tech/bar.")
+    '`asset` must be one of 61 known names, was us_tech/bar; did you mean us_tech/bars?'
     >>> with_nearest("`type` must be among lasso, ridge, was trees.")
     '`type` must be among lasso, ridge, was trees.'
     """
@@ -63,7 +66,8 @@ def with_nearest(message: str) -> str:
     if not (names := dict.fromkeys(name for each in near for name in each)):
         return message
     # A long list hides the one name that matters.
-    if (n_listed := found[1].count(",") + 1) > MOST_LISTED:
+    is_sure = all(get_close_matches(each, known, n=1, cutoff=SURE_LIKENESS) for each in given if each not in known)
+    if is_sure and (n_listed := found[1].count(",") + 1) > MOST_LISTED:
         message = message.replace(found[1], f"{n_listed} known names", 1)
     told, _, remedy = message.removesuffix(".").partition("; ")
     hint = f"{told}; did you mean {' and '.join(names)}?"

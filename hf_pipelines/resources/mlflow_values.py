@@ -14,8 +14,7 @@ from typing import Any
 
 from hf_pipelines.resources.redaction import redacted
 
-# Longer values are refused, and larger batches.
-MAX_PARAM_LENGTH = 6_000
+# Longer values are refused, and larger batches. That of a parameter is read from MLflow: Qlib makes it shorter for its process.
 MAX_TAG_LENGTH = 8_000
 MAX_NAME_LENGTH = 250
 MAX_METRICS = 1_000
@@ -159,8 +158,10 @@ def write_files(files: Mapping[str, bytes], folder: Path) -> None:
 
 def shortened(value: Any) -> str:
     """A parameter as MLflow takes it, without secrets; a longer one says how long it was."""
-    text = redacted(str(value))
-    if len(text) <= MAX_PARAM_LENGTH:
+    from mlflow.utils import validation
+
+    text, longest = redacted(str(value)), validation.MAX_PARAM_VAL_LENGTH
+    if len(text) <= longest:
         return text
     told = f"... ({len(text):,} characters)"
-    return text[: MAX_PARAM_LENGTH - len(told)] + told
+    return text[: longest - len(told)] + told

@@ -177,7 +177,7 @@ def test_every_kind_of_entry_is_added_with_a_test_that_passes_and_loads_where_it
     [
         (
             ("rul", "x"),
-            "`kind` must be one of 9 known names, was 'rul'; did you mean rule?",
+            "`kind` must be one of market, strategy, feature, learner, target, splitter, rule, engine, source, was 'rul'; did you mean rule?",
         ),
         (
             ("thing", "x"),

@@ -39,7 +39,10 @@ def test_loggable_names_are_taken_by_mlflow(name):
     assert loggable_name("fold/quantile_0.1") == "fold/quantile_0.1" and len(loggable_name(name)) <= 250
 
 
-def test_everything_of_a_wide_model_is_logged_and_what_cannot_be_is_said(tracking):
+@pytest.mark.parametrize("longest", [6_000, 1_000], ids=["MLflow's limit", "Qlib's limit"])
+def test_everything_of_a_wide_model_is_logged_and_what_cannot_be_is_said(tracking, monkeypatch, longest):
+    """Qlib lowers MLflow's limit of a parameter in the process that imports its recorder."""
+    monkeypatch.setattr("mlflow.utils.validation.MAX_PARAM_VAL_LENGTH", longest)
     features = [f"group/feature_{at:04d}" for at in range(2_000)]
     notes = RunNotes(
         params={"features": ", ".join(features), **{f"p{at}": at for at in range(250)}},
@@ -59,6 +62,7 @@ def test_everything_of_a_wide_model_is_logged_and_what_cannot_be_is_said(trackin
     client = tracking.client()
     run = client.get_run(run_id)
     assert len(run.data.params) == 251 and len(run.data.metrics) == 1_501
+    assert len(run.data.params["features"]) == longest
     assert run.data.params["features"].endswith(f"... ({len(notes.params['features']):,} characters)")
     assert run.data.tags["hf.not_finite"] == "fold/ic, sharpe, sortino" and "sharpe" not in run.data.metrics
     assert len(run.data.tags["hf.long"]) == 8_000 and "hunter2" not in str(run.data.tags)
