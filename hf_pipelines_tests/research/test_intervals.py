@@ -267,6 +267,31 @@ def test_too_few_outcomes_unpredicted_rows_and_one_symbol():
     assert "34 predictions" not in coverage_in_words(some) and some.n_without == 34 - some.groups["n_rows"][0]
 
 
+def test_rows_that_were_quarantined_take_no_part_and_move_no_other_session():
+    """A week of two symbols without outcomes: the threshold after it, by hand, is of the others alone."""
+    predictions, matrix = drawn(sessions=60, symbols=4, folds=3)
+    last_fold = predictions.filter(fold=2)
+    began = last_fold["session"].min()
+    gone = matrix["symbol"].is_in(["S01", "S02"]) & matrix["session"].is_between(DAYS[22].date(), DAYS[26].date())
+    # Wrong prices give outcomes that are far off.
+    wrong = pl.when(gone).then(9.0).otherwise(pl.col("y"))
+    predictions, matrix = predictions.with_columns(y=wrong), matrix.with_columns(y=wrong)
+    kept, shared = matrix.filter(~gone), {"classes": (), "label_sessions": 1}
+    found = add_intervals(predictions.filter(~gone), kept, asked("split"), **shared).filter(fold=2)
+    until = last_fold["trained_until"][0]
+    known = kept.join(predictions.filter(pl.col("fold") < 2), on=["symbol", "session"], how="semi")
+    known = known.filter(pl.col("label_end") <= until)
+    assert known.height == 4 * 39 - 5 * 2 and (known["session"] < began).all()
+    threshold = conformal_threshold(known["y"].abs().to_numpy(), 0.9)
+    assert found["upper"].to_list() == [threshold] * found.height
+    whole = add_intervals(predictions, matrix, asked("split"), **shared)
+    assert whole.filter(fold=2)["upper"][0] != threshold
+    # What came before the week is as it was.
+    before = pl.col("fold") < 2
+    less = add_intervals(predictions.filter(~gone), kept, asked("split"), **shared).filter(before)
+    assert less.equals(whole.filter(~gone).filter(before))
+
+
 def test_each_horizon_has_its_own_and_several_models_of_a_row_the_latest():
     short, matrix = drawn()
     long, _ = drawn(scale=3.0, seed=1)
@@ -368,15 +393,20 @@ def test_bytes_give_the_same_back_and_others_are_refused():
         ("adaptive", "voting", {"members": ["ridge", "mean"]}),
         ("quantile", "quantile", {"quantiles": [0.1, 0.9]}),
         ("split", "arima", None),
+        ("adaptive", "garch", None),
     ],
-    ids=["linear", "ensemble", "quantiles", "statistical"],
+    ids=["linear", "ensemble", "quantiles", "statistical", "volatility"],
 )
 def test_learners_of_all_kinds_get_intervals_that_hold(method, learner, params):
-    target = build_target("forward_return", horizon_bars=3)
-    matrix = random_matrix(target, sessions=120, n_features=2)
-    if learner == "arima":
+    """On a matrix that lacks rows, as quarantined bars leave it: single ones, and a month of one symbol."""
+    target = build_target("realised_volatility" if learner == "garch" else "forward_return", horizon_bars=3)
+    matrix = random_matrix(target, sessions=125, n_features=2)
+    halted = (pl.col("symbol") == "S1") & pl.col("session").is_between(pl.date(2024, 2, 20), pl.date(2024, 3, 12))
+    matrix = matrix.filter(~halted & (pl.int_range(pl.len()) % 53 != 17))
+    if learner in ("arima", "garch"):
         params = {"horizon_bars": 3, "feature": "return_1", "minimum_bars": 30}
-        matrix = matrix.rename({"feature_1": "return_1"})
+        # Noise as large as the returns are.
+        matrix = matrix.with_columns(return_1=pl.col("feature_1") * 0.002).drop("feature_1")
     found = cross_validate(
         matrix,
         learner=choose_learner(learner, params),
