@@ -15,7 +15,9 @@ import polars as pl
 from hf_pipelines.commands.reference import page, table_of
 from hf_pipelines.components.market_stages.bars import COLUMN_DESCRIPTIONS as BARS_WORDS
 from hf_pipelines.components.market_stages.reference import COLUMN_DESCRIPTIONS as REFERENCE_WORDS
+from hf_pipelines.research.account_summary import ACCOUNT_METRICS
 from hf_pipelines.research.bars import BARS_SCHEMA, SOURCE_SCHEMA
+from hf_pipelines.research.metrics import ANNUAL_SESSIONS
 from hf_pipelines.research.references import REFERENCES
 from hf_pipelines.resources.trial_ledger.records import MOST_RECORD_BYTES
 
@@ -172,11 +174,29 @@ TABLES: dict[str, Table] = {
     ),
     "backtest": Table(
         path="<strategy>/backtest/<Sunday>.parquet",
-        about="The simulated account that follows the out-of-fold predictions, bar by bar. Trades, drawdowns and scores are attached.",
+        about="The simulated account that follows the out-of-fold predictions, bar by bar. Trades, drawdowns, scores and "
+        "the [summary](summary.md) are attached.",
         sorted_by=("path", "ts"),
         columns={
             "path": Column(type=COUNT, meaning="path through the data, where there are several", is_optional=True),
             **_ACCOUNT,
+        },
+    ),
+    "summary": Table(
+        path="_attached/<strategy>/backtest/<Sunday>/<sha256>.summary.parquet",
+        about="All numbers of the account, attached to `backtest`: a row each, the headline first, by groups. Those that are annual are null "
+        f"for fewer than {ANNUAL_SESSIONS} sessions. New ones may come; read them by `metric`.",
+        sorted_by=("path",),
+        columns={
+            "path": Column(type=COUNT, meaning="path through the data, where there are several", is_optional=True),
+            "group": Column(
+                type=TEXT, meaning="headline, risk, losses, falls, bars, trades, benchmark, activity or costs"
+            ),
+            "metric": Column(type=TEXT, meaning="name of the number, in the table below"),
+            "value": Column(type=NUMBER, meaning="null where the data leaves it undefined, never 0 in its place"),
+            "low": Column(type=NUMBER, meaning="of an interval of 95 %; null where it has none"),
+            "high": Column(type=NUMBER, meaning="of an interval of 95 %; null where it has none"),
+            "unit": Column(type=TEXT, meaning="of the value"),
         },
     ),
     "signals": Table(
@@ -328,6 +348,9 @@ def _table_page(name: str, table: Table) -> str:
             else "`probability_<class>`, `quantile_<level>` or `horizon_<bars>`"
         )
         lines += [f"Every further column is {what}, {_type(table.others)}.", ""]
+    if name == "summary":
+        numbers = [(f"`{each.name}`", each.group, each.unit, each.meaning) for each in ACCOUNT_METRICS.values()]
+        lines += [*table_of(("metric", "group", "unit", "meaning"), numbers)]
     lines += [
         "New columns are added at the end and may be null; a reader ignores what it does not know. See also the",
         "[footer](footer.md).",

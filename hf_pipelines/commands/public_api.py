@@ -123,6 +123,7 @@ API: dict[str, dict[str, tuple[str, ...]]] = {
             "asked_of_engine",
             "require_capable",
         ),
+        "hf_pipelines.research.account_summary": ("summarise_account", "benchmark_index", "values_of"),
     },
     "metrics": {
         "hf_pipelines.research.metrics": (

@@ -4,6 +4,7 @@ Lives here: their words. Does not live here: the ledger (`resources.trial_ledger
 line (`cli`).
 """
 
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from datetime import date
@@ -17,11 +18,13 @@ from hf_pipelines.research.wording import printable, some_of
 from hf_pipelines.resources import settings
 from hf_pipelines.resources.lineage import stored_partitions
 from hf_pipelines.resources.partition_store import PartitionStore
+from hf_pipelines.resources.storage_errors import StoredPartitionError
 from hf_pipelines.resources.trial_ledger import LedgerFault, TrialLedger, actor_of
 from hf_pipelines.resources.trial_ledger.heads import digest_of_heads, verify_ledger
 from hf_pipelines.resources.trial_ledger.holes import read_whole
 from hf_pipelines.resources.trial_ledger.importing import import_stored
-from hf_pipelines.resources.trial_ledger.judging import best_of, judge
+from hf_pipelines.resources.trial_ledger.judging import best_of, estimate_of, judge
+from hf_pipelines.resources.trial_ledger.returns import SESSIONS_PER_YEAR
 from hf_pipelines.resources.trial_ledger.trials import DIAGNOSTIC, ancestors_of, counted, n_trials, select, trials_of
 
 Say = Callable[[str], None]
@@ -59,7 +62,8 @@ def summarise(store: PartitionStore, scope: Scope) -> dict[str, Any]:
     _require_known(every, scope)
     found = select(every, **asdict(scope))
     count = counted(found)
-    best = best_of(count)
+    best_trial = best_of(count)
+    best = estimate_of(best_trial)
     judged, lacking = (None, []) if best is None else judge(store.objects, count, best)
     inherited = [] if scope.strategy is None else ancestors_of(scope.strategy, every)
     return {
@@ -73,7 +77,9 @@ def summarise(store: PartitionStore, scope: Scope) -> dict[str, Any]:
         "by_actor": dict(_counts(count, "actor")),
         "by_source": dict(_counts(count, "source")),
         "inherited_from": {name: n_trials(found.filter(strategy=name)) for name in inherited},
+        # Of a session, as all ratios of the deflation.
         "best": None if best is None else asdict(best),
+        "sessions_per_year": _sessions_per_year(store, best_trial),
         "deflation": None if judged is None else asdict(judged),
         "heads": digest_of_heads(records),
         "unreadable": [f"{each.address} is {each.what}" for each in (*unreadable, *lacking)],
@@ -96,10 +102,13 @@ def summary_lines(found: dict[str, Any]) -> list[str]:
         lines.append("no trial has a return series yet: nothing can be deflated")
     else:
         best, judged = found["best"], Deflation(**found["deflation"])
+        # As the check `trials` shows it; a trial of no calendar that is known here has its ratio of a session.
+        a_year = found["sessions_per_year"]
+        unit, scale, digits = ("per session", 1.0, 4) if a_year is None else ("a year", math.sqrt(a_year), 2)
         lines += [
             f"independent trials: {judged.n_independent:,}",
-            f"best Sharpe ratio per session: {best['sharpe']:.4f} over {best['n']:,} sessions; the best of so many trials without "
-            f"skill is expected to show {judged.expected_maximum:.4f}",
+            f"best Sharpe ratio {unit}: {best['sharpe'] * scale:.{digits}f} over {best['n']:,} sessions; the best of so many trials "
+            f"without skill is expected to show {judged.expected_maximum * scale:.{digits}f}",
             f"probability that its true ratio is above 0: {judged.probabilistic:.3f} if it were the only trial, "
             f"{judged.deflated:.3f} beside {judged.n_independent:,} independent ones, {judged.deflated_by_all:.3f} beside all "
             f"{judged.n_trials:,}",
@@ -107,6 +116,19 @@ def summary_lines(found: dict[str, Any]) -> list[str]:
     lines += [f"DAMAGED {each}" for each in found["unreadable"]]
     lines.append(f"digest of all heads, to be noted elsewhere: {found['heads']}")
     return [printable(each) for each in lines]
+
+
+def _sessions_per_year(store: PartitionStore, trial: pl.DataFrame) -> int | None:
+    """Of the calendar of a trial's market, as its account has it; None where there is no account."""
+    for strategy, week in trial.select("strategy", "week").drop_nulls().rows():
+        try:
+            footer = store.footer(f"{strategy}/backtest", week)
+        except (StoredPartitionError, ValueError):
+            # Names of trials that programs record are their own.
+            return None
+        found = None if footer is None else footer.facts.get(SESSIONS_PER_YEAR)
+        return int(str(found)) if found is not None else None
+    return None
 
 
 def verify_trials(store: PartitionStore, say: Say, *, says_nothing_of_none: bool = False) -> list[LedgerFault]:

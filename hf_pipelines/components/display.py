@@ -10,8 +10,12 @@ from typing import Any
 import dagster as dg
 import polars as pl
 
+from hf_pipelines.research.account_summary import HEADLINE
 from hf_pipelines.research.backtest import BacktestResult
 from hf_pipelines.research.backtest.account_baselines import AccountBaselines
+
+# What a number is shown as that the data leaves undefined.
+UNDEFINED = "undefined"
 
 
 def parquet_bytes(frame: pl.DataFrame) -> bytes:
@@ -37,13 +41,38 @@ def markdown_table(frame: pl.DataFrame) -> str:
     return "\n".join(lines)
 
 
+def summary_page(summary: pl.DataFrame) -> dg.MarkdownMetadataValue:
+    """All numbers of an account: the headline as a table with intervals, below it a line for each other group."""
+    lines = ["| metric | value | 95 % interval | unit |", "|---|---|---|---|"]
+    others: dict[str, list[str]] = {}
+    undefined: list[str] = []
+    for row in summary.to_dicts():
+        shown = "" if row["value"] is None else f"{row['value']:.4g}"
+        span = "" if row["low"] is None or row["high"] is None else f"{row['low']:.4g} to {row['high']:.4g}"
+        if row["group"] == HEADLINE:
+            lines.append(f"| {row['metric']} | {shown or UNDEFINED} | {span} | {row['unit']} |")
+        elif not shown:
+            undefined.append(row["metric"])
+        else:
+            others.setdefault(row["group"], []).append(f"{row['metric']} {shown}{f' ({span})' if span else ''}")
+    if undefined:
+        others[UNDEFINED] = undefined
+    lines += ["", "| others | |", "|---|---|", *(f"| {group} | {', '.join(each)} |" for group, each in others.items())]
+    return dg.MetadataValue.md("\n".join(lines))
+
+
 def backtest_metadata(
-    result: BacktestResult, note: str = "", baselines: AccountBaselines | None = None
+    result: BacktestResult,
+    note: str = "",
+    baselines: AccountBaselines | None = None,
+    summary: pl.DataFrame | None = None,
 ) -> dict[str, Any]:
-    """Picture, with a note in its title where there is one, and metrics of a simulated account; with baselines their table."""
+    """Picture of a simulated account, with a note in its title where there is one, its numbers, and what it is held to."""
     from hf_pipelines.research.plots import equity_png
 
     metadata = {"equity": picture(equity_png(result, note=note, baselines=baselines)), **numeric(result.metrics)}
+    if summary is not None:
+        metadata["summary"] = summary_page(summary)
     if baselines is None:
         return metadata
     return {

@@ -83,13 +83,13 @@ def tabulate_accounts(
     for number in numbers:
         # A fold has its part of each path, at different times.
         of_fold = pl.concat([each.filter(fold=number) for each in returns.values()]).sort("ts")
-        found, n_sessions = _score([of_fold], label_sessions, periods_per_year, seed=[SEED, number + 1])
+        found, n_sessions = score_returns([of_fold], label_sessions, periods_per_year, seed=[SEED, number + 1])
         rows += [row | {"fold": number} for row in found]
         scores = {str(row["score"]): float(row["value"]) for row in found}  # type: ignore[arg-type]  # a score's value
         for name, value in scores.items():
             values.setdefault(name, []).append(value)
         folds.append({"fold": number, "n_sessions": n_sessions, **scores})
-    found, n_sessions = _score(list(returns.values()), label_sessions, periods_per_year, seed=[SEED, 0])
+    found, n_sessions = score_returns(list(returns.values()), label_sessions, periods_per_year, seed=[SEED, 0])
     rows += [row | over_folds(values[str(row["score"])]) for row in found]
     table = pl.DataFrame(rows, schema=SCHEMA).with_columns(pl.col(pl.Float64).fill_nan(None))
     block = default_block(n_sessions, label_sessions=label_sessions)
@@ -112,7 +112,7 @@ def returns_by_fold(account: BacktestResult, predictions: pl.DataFrame) -> pl.Da
     )
 
 
-def _score(
+def score_returns(
     parts: Sequence[pl.DataFrame], label_sessions: int, periods_per_year: float, *, seed: Sequence[int]
 ) -> tuple[list[dict[str, object]], int]:
     """Rows of the scores of some returns, means over the parts, and how many sessions they are of."""

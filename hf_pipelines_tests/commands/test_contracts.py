@@ -1,11 +1,14 @@
 """Contracts: what the pages and JSON Schemas say of stored files is what the files of a run hold."""
 
+import io
 import json
 
+import polars as pl
 import pytest
 from jsonschema import Draft202012Validator
 
 from hf_pipelines.commands.contracts import LEDGER, SCHEMAS, TABLES, contract_pages, schema_of
+from hf_pipelines.research.account_summary import values_of
 from hf_pipelines.research.bars import SOURCE_SCHEMA
 from hf_pipelines_tests.pipeline import Project, ridge_strategy
 
@@ -54,6 +57,15 @@ def test_every_stored_table_holds_the_columns_of_its_contract(run):
             assert frame.equals(frame.sort(by, maintain_order=True)), f"{asset} {key} is not sorted by {by}"
         lacking = {column for column, each in table.columns.items() if not each.is_optional} - seen
         assert not lacking, name
+
+
+def test_the_attached_summary_holds_the_columns_of_its_contract_for_each_path(run):
+    footer = run.store.footer("classes/backtest", WEEK)
+    frame = pl.read_parquet(io.BytesIO(run.store.read_attachment(footer, "summary.parquet")))
+    assert dict(frame.schema) == {name: each.type for name, each in TABLES["summary"].columns.items()}
+    assert {str(path) for path in frame["path"].unique()} == {*footer.facts["paths"]}
+    shown = [values_of(each) for each in frame.partition_by("path")]
+    assert footer.facts["metrics"] in shown and footer.facts["sessions_per_year"] == 252
 
 
 def test_every_footer_card_and_latest_follows_its_schema(run):

@@ -45,6 +45,11 @@ def test_summary_counts_inherits_and_deflates(objects, capsys):
     said = capsys.readouterr().out
     assert said.startswith("6 trials count, of 7 recorded (completed: 7)\n")
     assert "independent trials: 6" in said and found["heads"] in said
+    # No calendar is known of a market that only a program knows.
+    assert (
+        found["sessions_per_year"] is None
+        and f"Sharpe ratio per session: {found['best']['sharpe']:.4f} over 300" in said
+    )
 
 
 def test_summary_of_a_span_and_of_an_unknown_name(objects, capsys):

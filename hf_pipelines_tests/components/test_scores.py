@@ -6,6 +6,7 @@ import polars as pl
 import pytest
 
 from hf_pipelines.commands.runs import Pipeline
+from hf_pipelines.research.account_summary import values_of
 from hf_pipelines_tests.pipeline import Project, ridge_strategy, trees_strategy
 
 WEEK = "2012-04-01"
@@ -72,6 +73,13 @@ def test_backtest_holds_the_scores_of_its_account_by_fold(made):
     # The returns of all bars after the first decision, each in one fold.
     assert folds["n_sessions"].sum() == project.store.read(stage, WEEK).frame.height - 1
     assert "| profit_factor |" in shown[stage]["scores"]
+    # Seven weeks are annualised by nobody; a page says so and hides nothing.
+    summary = attached(project, stage, "summary")
+    assert values_of(summary) == facts and facts["profit_factor"] == pytest.approx(pooled["profit_factor"])
+    assert (
+        "| sharpe_ratio | undefined |" in shown[stage]["summary"]
+        and "| trades | n_round_trips" in shown[stage]["summary"]
+    )
 
 
 def test_a_cost_or_a_rule_changes_what_was_earned_and_no_model(made):

@@ -294,7 +294,9 @@ def test_a_backtest_that_fills_on_the_bar_that_decided_is_rejected(project, monk
 
     def fill_at_once(*args: Any, **options: Any) -> Any:
         result = engine.run(*args, **options)
-        return replace(result, trades=result.trades.with_columns(ts=pl.col("decision_ts")))
+        fills = result.account.fills
+        early = replace(fills, bar=fills.decision_bar)
+        return replace(result, account=replace(result.account, make_fills=lambda: early))
 
     project.make([f"ranking/{stage}" for stage in ("training_matrix", "cv_results")], "2012-04-01")
     monkeypatch.setitem(ENGINES, "reference", replace(engine, run=fill_at_once))

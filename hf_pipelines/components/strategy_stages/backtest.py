@@ -29,6 +29,8 @@ from hf_pipelines.components.strategy_stages.reconciliation import engines_check
 from hf_pipelines.components.strategy_stages.score_display import account_metadata
 from hf_pipelines.components.strategy_stages.trial_records import recording_backtest
 from hf_pipelines.components.strategy_stages.tuned import SELECTED, plan_of_results, selection_note
+from hf_pipelines.partitions import usual_sessions
+from hf_pipelines.research.account_summary import benchmark_index, summarise_account, values_of
 from hf_pipelines.research.account_table import tabulate_accounts
 from hf_pipelines.research.backtest import ENGINES, BacktestResult
 from hf_pipelines.research.backtest.account_baselines import account_baselines
@@ -44,6 +46,7 @@ from hf_pipelines.research.predictions import (
 from hf_pipelines.research.signals import add_absent_members, apply_rule, misremembered
 from hf_pipelines.resources.parquet_io_manager import Loaded
 from hf_pipelines.resources.partition_codec import Content
+from hf_pipelines.resources.trial_ledger.returns import SESSIONS_PER_YEAR
 
 # Of the random strategies that each account is held to: the same draws for every strategy.
 BASELINE_SEED = 0
@@ -88,6 +91,12 @@ def backtest(plan: StrategyPlan) -> Stage:
             label_sessions=label_sessions,
             periods_per_year=plan.market.bars_per_year,
         )
+        index = benchmark_index(middle, decided.bars, plan.market.universe.benchmark)
+        summaries = {
+            path: summarise_account(each, label_sessions=label_sessions, benchmark=index)
+            for path, each in by_path.items()
+        }
+        summary = next(summaries[path] for path, each in by_path.items() if each is middle)
         later = share_trained_on_later(decided.predictions)
         note = selection_note(results.footer.facts)
         if later:
@@ -97,18 +106,23 @@ def backtest(plan: StrategyPlan) -> Stage:
             told = MIDDLE_OF_PATHS.format(n=len(returns), low=min(returns), high=max(returns))
             note = "\n".join(filter(None, (note, told)))
         content = Content(
-            _along_paths(by_path, "equity"),
+            _along_paths({path: each.equity for path, each in by_path.items()}),
             attachments={
-                "trades.parquet": parquet_bytes(_along_paths(by_path, "trades")),
-                "drawdowns.parquet": parquet_bytes(_along_paths(by_path, "drawdowns")),
-                "round_trips.parquet": parquet_bytes(_along_paths(by_path, "round_trips")),
+                "summary.parquet": parquet_bytes(_along_paths(summaries)),
+                **{
+                    f"{name}.parquet": parquet_bytes(
+                        _along_paths({path: getattr(each, name) for path, each in by_path.items()})
+                    )
+                    for name in ("trades", "drawdowns", "round_trips")
+                },
                 "baselines.parquet": parquet_bytes(baselines.table),
                 "fold_metrics.parquet": parquet_bytes(table.fold_metrics),
                 "scores.parquet": parquet_bytes(table.scores),
             },
             inputs={**inputs["cv_results"].hashes([key]), **_hashes(inputs, decided.weeks)},
             facts={
-                "metrics": numeric(middle.metrics),
+                "metrics": values_of(summary),
+                SESSIONS_PER_YEAR: usual_sessions(plan.market.partitions.calendar_name)[0],
                 "trained_on_later": later,
                 "beats_random": baselines.beats_random,
                 **({SELECTED: True} if results.footer.facts.get(SELECTED) else {}),
@@ -119,7 +133,7 @@ def backtest(plan: StrategyPlan) -> Stage:
         labels |= {"paths": len(by_path)} if len(by_path) > 1 else {}
         scores = account_metadata(table)
         return content, {
-            **backtest_metadata(middle, note, baselines),
+            **backtest_metadata(middle, note, baselines, summary),
             **labels,
             **scores,
             "backtest_s": perf_counter() - began,
@@ -146,6 +160,9 @@ def backtest(plan: StrategyPlan) -> Stage:
             share_trained_on_later,
             split_by_path,
             tabulate_accounts,
+            benchmark_index,
+            summarise_account,
+            values_of,
             account_baselines,
             is_better_higher,
             join_features,
@@ -185,9 +202,8 @@ def _hashes(inputs: Mapping[str, Loaded], weeks: Mapping[str, list[str]]) -> dic
     return hashes
 
 
-def _along_paths(by_path: Mapping[int | None, BacktestResult], table: str) -> pl.DataFrame:
+def _along_paths(frames: Mapping[int | None, pl.DataFrame]) -> pl.DataFrame:
     """A table of each path's account, below each other, with the `path` where there are several."""
-    frames: dict[int | None, pl.DataFrame] = {path: getattr(each, table) for path, each in by_path.items()}
     return pl.concat(
         [
             frame if path is None else frame.select(pl.lit(path, dtype=pl.Int32).alias("path"), pl.all())

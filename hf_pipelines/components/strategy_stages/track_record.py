@@ -6,11 +6,12 @@ from typing import Any
 import polars as pl
 
 from hf_pipelines.components.code_version import code_version
-from hf_pipelines.components.display import backtest_metadata, numeric
+from hf_pipelines.components.display import backtest_metadata
 from hf_pipelines.components.modules import CHOSEN_FROM
 from hf_pipelines.components.stage import Stage, StageInput, week_of_key, window
 from hf_pipelines.components.stage_run import StageRun, each_partition
 from hf_pipelines.components.strategy_stages.plan import StrategyPlan, trade, trading_fields
+from hf_pipelines.research.account_summary import benchmark_index, summarise_account, values_of
 from hf_pipelines.research.backtest import ENGINES, BacktestResult
 from hf_pipelines.research.bars import KEY_COLUMNS
 from hf_pipelines.research.costs import Costs
@@ -45,8 +46,11 @@ def track_record(plan: StrategyPlan) -> Stage:
         for (kind,), of_kind in sorted(signals_frame.partition_by("issue_kind", as_dict=True).items()):
             result = trade(plan, of_kind.select(*KEY_COLUMNS, "weight"), bars_frame)
             frames.append(result.equity.with_columns(record=pl.lit(kind)))
-            records[kind] = numeric(result.metrics)
-            metadata |= {f"{kind}_{name}": value for name, value in backtest_metadata(result).items()}
+            index = benchmark_index(result, bars_frame, plan.market.universe.benchmark)
+            summary = summarise_account(result, benchmark=index)
+            records[kind] = values_of(summary)
+            shown = backtest_metadata(result, summary=summary)
+            metadata |= {f"{kind}_{name}": value for name, value in shown.items()}
             metadata[f"{kind}_issues"] = of_kind["session"].n_unique()
         hashes = {**inputs["signals"].hashes(held), **inputs["bars"].hashes(traded)}
         return Content(pl.concat(frames), inputs=hashes, facts={"records": records}), metadata
@@ -64,6 +68,9 @@ def track_record(plan: StrategyPlan) -> Stage:
         compute=each_partition(compute),
         code_version=code_version(
             ENGINES[plan.backtest.engine].run,
+            benchmark_index,
+            summarise_account,
+            values_of,
             Costs,
             BacktestResult,
             fields={**trading_fields(plan), "weeks": plan.track_record_weeks},

@@ -61,6 +61,8 @@ class Account:
         Received on the bar; negative when paid on short positions.
     unfilled_orders : int
         Orders dropped because the symbol had no bar to fill them on, or of which a limit left something unfilled.
+    n_fills : int
+        Length of `fills`, known without making them.
     make_fills, make_positions : callable
         What `fills` and `positions` are made by, when they are first asked for.
     """
@@ -73,6 +75,7 @@ class Account:
     costs: Mapping[str, Floats]
     dividends: Floats
     unfilled_orders: int
+    n_fills: int
     make_fills: Callable[[], Fills]
     make_positions: Callable[[], Floats]
 

@@ -92,12 +92,12 @@ def account_baselines(
     panel = result.panel
     found: dict[str, dict[str, float]] = {STRATEGY: dict(result.metrics)}
     curves: dict[str, pl.DataFrame] = {}
-    held = _benchmark_panel(panel, bars, benchmark, columns_of(execution))
+    held = benchmark_panel(panel, bars, benchmark, columns_of(execution))
     others = {} if held is None else {f"{benchmark}, bought and held": held}
     for name, each in {**others, EQUAL_WEIGHT: _equal_weights(panel)}.items():
         account = simulate_panel(each, costs, execution)
         frame = equity_frame(account, each)
-        found[name] = summarise(frame, account, n_trades=0, periods_per_year=periods_per_year)
+        found[name] = summarise(frame, account, periods_per_year=periods_per_year)
         curves[name] = frame.select("session", "equity")
     draws = [
         (account.equity, _metrics(account, panel, periods_per_year))
@@ -117,8 +117,8 @@ def account_baselines(
     )
 
 
-def _benchmark_panel(
-    panel: TradingPanel, bars: pl.DataFrame, benchmark: str, extra: tuple[str, ...]
+def benchmark_panel(
+    panel: TradingPanel, bars: pl.DataFrame, benchmark: str, extra: tuple[str, ...] = ()
 ) -> TradingPanel | None:
     """The benchmark alone, bought whole after its first bar."""
     own = bars.filter((pl.col("symbol") == benchmark) & pl.col("ts").is_between(panel.ts[0], panel.ts[-1])).sort("ts")
@@ -150,7 +150,7 @@ def _metrics(account: Account, panel: TradingPanel, periods_per_year: float) -> 
     if not (account.equity > 0.0).all():
         # Ruined: all is lost, and nothing else of it is defined.
         return {**dict.fromkeys(SHOWN, float("nan")), "total_return": -1.0, "max_drawdown": 1.0}
-    return summarise(equity_frame(account, panel), account, n_trades=0, periods_per_year=periods_per_year)
+    return summarise(equity_frame(account, panel), account, periods_per_year=periods_per_year)
 
 
 def _quantile(values: list[float], level: float) -> float:

@@ -181,6 +181,7 @@ def _account(kept: Any, panel: TradingPanel, units: LastShares, costs: Costs) ->
         costs={"fees": charged * fee_share, "slippage": charged * (1.0 - fee_share), "borrow": kept.borrow},
         dividends=kept.dividends,
         unfilled_orders=kept.unfilled,
+        n_fills=len(bar),
         make_fills=lambda: Fills(
             bar=bar,
             decision_bar=panel.decided_before(bar),

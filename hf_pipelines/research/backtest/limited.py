@@ -68,7 +68,7 @@ def simulate_limited(panel: TradingPanel, costs: Costs, execution: Execution) ->
     """Keep an account with all that `execution` asks for."""
     lot = execution.lot_size or 0.0
     filled, price, paid_out = (np.zeros(panel.close.shape) for _ in range(3))
-    account, unfilled = _compiled()(
+    account, n_fills, unfilled = _compiled()(
         panel.weights,
         panel.is_decision,
         fill_prices(panel, execution.fill),
@@ -102,6 +102,7 @@ def simulate_limited(panel: TradingPanel, costs: Costs, execution: Execution) ->
         },
         dividends=dividends,
         unfilled_orders=int(unfilled),
+        n_fills=int(n_fills),
         make_fills=lambda: _fills(panel, filled, price, paid_out, costs),
         make_positions=lambda: positions_of(filled, panel.split_ratio),
     )
@@ -158,7 +159,7 @@ def _keep_limited(  # type: ignore[no-untyped-def]  # compiled: see `simulate_li
     filled_at,
     paid_out,
 ):
-    """Keep the account in one pass, writing the last three arrays; the series, and how many orders were left unfilled."""
+    """Keep the account in one pass, writing the last three arrays; the series, how many orders were filled, and left unfilled."""
     n_bars, n_symbols = weights.shape
     account = np.zeros((7, n_bars))
     shares, target, order = np.zeros(n_symbols), np.zeros(n_symbols), np.zeros(n_symbols)
@@ -167,7 +168,7 @@ def _keep_limited(  # type: ignore[no-untyped-def]  # compiled: see `simulate_li
     last_close = np.full(n_symbols, np.nan)
     cash = equity = initial_cash
     short_value = 0.0
-    unfilled = 0
+    n_fills = unfilled = 0
     for t in range(n_bars):
         borrow = borrow_rate[t] * short_value
         cash -= borrow
@@ -190,6 +191,7 @@ def _keep_limited(  # type: ignore[no-untyped-def]  # compiled: see `simulate_li
                 if gone_after > 0 and missing[j] == gone_after and shares[j] != 0.0:
                     filled_shares[t, j], filled_at[t, j] = -shares[j], last_close[j] * kept_of_price
                     paid_out[t, j] = 1.0
+                    n_fills += 1
                     cash += shares[j] * filled_at[t, j]
                     shares[j] = target[j] = 0.0
                     is_open[j] = False
@@ -229,6 +231,7 @@ def _keep_limited(  # type: ignore[no-untyped-def]  # compiled: see `simulate_li
                     cash -= notional + abs(notional) * cost_rate
                     traded_value += abs(notional)
                     filled_shares[t, j], filled_at[t, j] = done, fill_price[t, j]
+                    n_fills += 1
                     shares[j] = target[j] if is_whole else shares[j] + done
                 else:
                     is_whole = False
@@ -244,4 +247,4 @@ def _keep_limited(  # type: ignore[no-untyped-def]  # compiled: see `simulate_li
         equity = cash + net_value
         account[0, t], account[1, t], account[2, t], account[3, t] = (equity, cash, net_value, short_value)
         account[4, t], account[5, t], account[6, t] = traded_value, borrow, dividends
-    return account, unfilled
+    return account, n_fills, unfilled

@@ -197,7 +197,7 @@ def _keep(
 ) -> Account:
     filled_shares = np.zeros(weights.shape)
     fill_price, split_ratio = _dense(fill_price), _dense(split_ratio)
-    account, unfilled_orders, unsized_orders = _compiled()(
+    account, n_fills, unfilled_orders, unsized_orders = _compiled()(
         _dense(weights),
         is_decision,
         fill_price,
@@ -228,6 +228,7 @@ def _keep(
         },
         dividends=dividends,
         unfilled_orders=int(unfilled_orders),
+        n_fills=int(n_fills),
         make_fills=lambda: _fills(filled_shares, fill_price, costs),
         make_positions=lambda: positions_of(filled_shares, split_ratio),
     )
@@ -270,8 +271,8 @@ def _keep_account(  # type: ignore[no-untyped-def]  # compiled: see `simulate` f
 ):
     """Keep the account in one pass over the bars, writing `filled_shares`.
 
-    Returns the series in the order `simulate` unpacks them, and how many orders could not be filled, and
-    how many not be sized.
+    Returns the series in the order `_keep` unpacks them, how many orders were filled, could not be filled, and
+    could not be sized.
     """
     n_bars, n_symbols = weights.shape
     account = np.zeros((7, n_bars))
@@ -279,7 +280,7 @@ def _keep_account(  # type: ignore[no-untyped-def]  # compiled: see `simulate` f
     last_close = np.full(n_symbols, np.nan)
     cash = equity = initial_cash
     short_value = 0.0
-    unfilled_orders = unsized_orders = 0
+    n_fills = unfilled_orders = unsized_orders = 0
     for t in range(n_bars):
         has_order = t > 0 and is_decision[t - 1]
         borrow = borrow_rate[t] * short_value
@@ -307,6 +308,7 @@ def _keep_account(  # type: ignore[no-untyped-def]  # compiled: see `simulate` f
                         cash -= notional
                         traded_value += abs(notional)
                         filled_shares[t, j] = target - held
+                        n_fills += 1
                         held = target
                 shares[j] = held
                 last_close[j] = close[t, j]
@@ -318,7 +320,7 @@ def _keep_account(  # type: ignore[no-untyped-def]  # compiled: see `simulate` f
         equity = cash + net_value
         account[0, t], account[1, t], account[2, t], account[3, t] = (equity, cash, net_value, short_value)
         account[4, t], account[5, t], account[6, t] = traded_value, borrow, dividends
-    return account, unfilled_orders, unsized_orders
+    return account, n_fills, unfilled_orders, unsized_orders
 
 
 def _dense(values: Floats) -> Floats:

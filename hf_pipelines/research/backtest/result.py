@@ -18,6 +18,7 @@ from hf_pipelines.research import metrics
 from hf_pipelines.research.backtest.account import Account
 from hf_pipelines.research.backtest.panel import Fill, TradingPanel
 from hf_pipelines.research.backtest.round_trips import gains_by_symbol, round_trips
+from hf_pipelines.research.metrics.account import check_periods
 
 DEFAULT_INITIAL_CASH = 1_000_000.0
 
@@ -137,16 +138,36 @@ class BacktestResult:
     account : Account
         The engine's own, on the rows and columns of `panel`.
     panel : TradingPanel
+    periods_per_year : float
+        Bars in a year, to annualise with.
     round_trips : DataFrame
-        A row for each time that a symbol was held: entry, exit, size, profit, return and holding. Made when it is first asked for.
+        A row for each time that a symbol was held: entry, exit, size, profit, return and holding.
     """
 
-    equity: pl.DataFrame
-    trades: pl.DataFrame
-    drawdowns: pl.DataFrame
-    metrics: Mapping[str, float]
     account: Account
     panel: TradingPanel
+    periods_per_year: float
+
+    # Each is made when it is first asked for: who sweeps thousands of accounts reads few of them.
+    @cached_property
+    def equity(self) -> pl.DataFrame:
+        """The account bar by bar."""
+        return equity_frame(self.account, self.panel)
+
+    @cached_property
+    def trades(self) -> pl.DataFrame:
+        """Every fill."""
+        return trades_frame(self.account, self.panel)
+
+    @cached_property
+    def drawdowns(self) -> pl.DataFrame:
+        """Episodes below a peak."""
+        return drawdowns_frame(self.equity)
+
+    @cached_property
+    def metrics(self) -> Mapping[str, float]:
+        """The numbers that every account is judged by: see `summarise`, and `summarise_account` for all others."""
+        return summarise(self.equity, self.account, periods_per_year=self.periods_per_year)
 
     @cached_property
     def round_trips(self) -> pl.DataFrame:
@@ -175,17 +196,9 @@ def build_result(account: Account, panel: TradingPanel, *, periods_per_year: flo
         If `periods_per_year` is not above zero, or equity was not above zero throughout: with the session, the equity and the
         position that lost most.
     """
+    check_periods(periods_per_year)
     require_solvent(account, panel)
-    equity = equity_frame(account, panel)
-    trades = trades_frame(account, panel)
-    return BacktestResult(
-        equity=equity,
-        trades=trades,
-        drawdowns=drawdowns_frame(equity),
-        metrics=summarise(equity, account, n_trades=trades.height, periods_per_year=periods_per_year),
-        account=account,
-        panel=panel,
-    )
+    return BacktestResult(account=account, panel=panel, periods_per_year=periods_per_year)
 
 
 def require_solvent(account: Account, panel: TradingPanel) -> None:
@@ -272,7 +285,7 @@ def drawdowns_frame(equity: pl.DataFrame) -> pl.DataFrame:
     )
 
 
-def summarise(equity: pl.DataFrame, account: Account, *, n_trades: int, periods_per_year: float) -> dict[str, float]:
+def summarise(equity: pl.DataFrame, account: Account, *, periods_per_year: float) -> dict[str, float]:
     """Metrics of a backtest.
 
     Parameters
@@ -281,8 +294,6 @@ def summarise(equity: pl.DataFrame, account: Account, *, n_trades: int, periods_
         As `BacktestResult.equity`.
     account : Account
         The account it was made from.
-    n_trades : int
-        Fills.
     periods_per_year : float
         Bars in a year.
 
@@ -328,7 +339,7 @@ def summarise(equity: pl.DataFrame, account: Account, *, n_trades: int, periods_
     counts = {
         "n_sessions": n_sessions,
         "n_bars": len(values),
-        "n_trades": n_trades,
+        "n_trades": account.n_fills,
         "unfilled_orders": account.unfilled_orders,
     }
     return {name: float(value) for name, value in {**summary, **counts}.items()}

@@ -137,6 +137,7 @@ def _account(
         costs={"fees": charged * fee_share, "slippage": charged * (1.0 - fee_share), "borrow": borrow},
         dividends=dividends,
         unfilled_orders=int(unfilled[0]),
+        n_fills=len(bar),
         make_fills=lambda: Fills(
             bar=bar,
             decision_bar=panel.decided_before(bar),

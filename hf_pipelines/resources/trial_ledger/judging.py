@@ -20,23 +20,28 @@ def sharpes_of(counted: pl.DataFrame) -> NDArray[np.float64]:
     return counted["estimate"].struct.field("sharpe").fill_null(float("nan")).to_numpy()
 
 
-def best_of(counted: pl.DataFrame) -> SharpeEstimate | None:
-    """The trial with the highest Sharpe ratio; None where none has one."""
-    return estimate_of(counted.sort(pl.col("estimate").struct.field("sharpe"), nulls_last=False, maintain_order=True))
+def best_of(counted: pl.DataFrame) -> pl.DataFrame:
+    """The trial with the highest Sharpe ratio, one row; none where none has one."""
+    ordered = counted.sort(pl.col("estimate").struct.field("sharpe"), nulls_last=False, maintain_order=True)
+    return _estimated(ordered).tail(1)
 
 
 def estimate_of(trials: pl.DataFrame) -> SharpeEstimate | None:
-    """Sharpe ratio of the last of some trials that has one; None where none has.
-
-    The ledger may hold what others have written: moments that no distribution has are no estimate.
-    """
-    known = trials.select(pl.col("estimate").struct.unnest()).drop_nulls()
-    least = 1.0 + pl.col("skew") ** 2
-    known = known.filter(pl.all().is_finite(), pl.col("n") >= 2, pl.col("kurtosis") >= least * (1.0 - 1e-9))
+    """Sharpe ratio per session of the last of some trials that has one; None where none has."""
+    known = _estimated(trials).select(pl.col("estimate").struct.unnest())
     if known.is_empty():
         return None
     sharpe, n, skew, kurtosis = known.select("sharpe", "n", "skew", "kurtosis").row(-1)
     return SharpeEstimate(sharpe, int(n), skew, kurtosis)
+
+
+def _estimated(trials: pl.DataFrame) -> pl.DataFrame:
+    """Trials with an estimate: the ledger may hold what others have written, and moments that no distribution has are none."""
+    field = pl.col("estimate").struct.field
+    numbers = [field(each) for each in ("sharpe", "n", "skew", "kurtosis")]
+    is_known = [each.is_not_null() & each.is_finite() for each in numbers]
+    least = 1.0 + field("skew") ** 2
+    return trials.filter(*is_known, field("n") >= 2, field("kurtosis") >= least * (1.0 - 1e-9))
 
 
 def judge(objects: ObjectStore, counted: pl.DataFrame, chosen: SharpeEstimate) -> tuple[Deflation, list[Unreadable]]:

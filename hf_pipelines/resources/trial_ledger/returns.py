@@ -20,6 +20,9 @@ from hf_pipelines.resources.trial_ledger.records import DIGEST_PATTERN, RETURNS
 
 # A return of each of some days since 1970.
 _ROW = np.dtype([("day", "<i4"), ("return", "<f8")])
+# Fact of an account: by what ratios of a session become those of a year.
+SESSIONS_PER_YEAR = "sessions_per_year"
+
 MOST_BYTES = 16 * 1024 * 1024
 
 
