@@ -9,6 +9,7 @@ import math
 import threading
 import traceback
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -55,8 +56,15 @@ class PartitionRuns:
     def open(self, experiment_id: str, *, strategy: str, asset: str, partition: str, root: str) -> None:
         """Find or create the run of (asset, partition, root) below the one of (strategy, week), and start it."""
         self.open_parent(experiment_id, strategy=strategy, partition=partition)
-        of_child = {"hf.asset": asset, "hf.partition": partition, "hf.root_run_id": root}
-        tags = {**of_child, "mlflow.parentRunId": self.parents[partition]}
+        self._open_below(experiment_id, asset, partition, {"hf.root_run_id": root})
+
+    def open_study(self, experiment_id: str, *, strategy: str, asset: str, partition: str, study: str) -> None:
+        """Find or create the run of a study, which is told from others by its hash, below that of (strategy, week), and start it."""
+        self.open_parent(experiment_id, strategy=strategy, partition=partition)
+        self._open_below(experiment_id, asset, partition, {"hf.study": study})
+
+    def _open_below(self, experiment_id: str, asset: str, partition: str, own: Mapping[str, str]) -> None:
+        tags = {"hf.asset": asset, "hf.partition": partition, **own, "mlflow.parentRunId": self.parents[partition]}
         child = _find_or_create(self.client, experiment_id, f"{asset} {partition}", tags)
         self.runs[partition] = str(child.info.run_id)
         for name in (ERROR, TRACE):
@@ -134,15 +142,19 @@ class PartitionRuns:
         self._close_steps()
         for partition, run_id in self.runs.items():
             try:
-                with answering(self.uri, self._unlogged(f"end the run of {partition}")):
+                with self.answering(f"end the run of {partition}"):
                     self.client.set_terminated(run_id, status=status)
             except TrackingUnavailableError as e:
                 if status != "FAILED":
                     raise
                 dg.get_dagster_logger().warning(f"{e} Run {run_id} stays RUNNING until then.")
 
+    def answering(self, deed: str) -> AbstractContextManager[None]:
+        """While it is open, a server that has gone away is one error that says what was not logged: such as "log 2013-02-24"."""
+        return answering(self.uri, self._unlogged(deed))
+
     def _note(self, run_id: str, partition: str, notes: RunNotes) -> None:
-        with answering(self.uri, self._unlogged(f"log {partition}")):
+        with self.answering(f"log {partition}"):
             for each in batches(self._new(run_id, notes), time_ms=self._began(run_id)):
                 self.client.log_batch(run_id, **each)
             if notes.dataset is not None:
@@ -194,7 +206,7 @@ class PartitionRuns:
     def _send(self, run_id: str, points: Any) -> None:
         from mlflow.entities import Metric
 
-        with answering(self.uri, self._unlogged("log a step")):
+        with self.answering("log a step"):
             began = self._began(run_id)
             known = [(name, value, step) for name, value, step in points if math.isfinite(value)]
             self.client.log_batch(run_id, metrics=[Metric(name, value, began, step) for name, value, step in known])

@@ -109,13 +109,34 @@ class MLflowTracking(dg.ConfigurableResource[Any]):
         ------
         TrackingUnavailableError
         """
+        with self._unopened(experiment) as (runs, experiment_id):
+            runs.open_parent(experiment_id, strategy=experiment, partition=partition)
+        return runs
+
+    def study_run(self, *, experiment: str, asset: str, partition: str, study: str) -> PartitionRuns:
+        """The run of a study below that of its strategy and week, RUNNING; whoever takes it ends it.
+
+        Parameters
+        ----------
+        study : str
+            Its hash: the same study has one run, another one of the same week another.
+
+        Raises
+        ------
+        TrackingUnavailableError
+        """
+        with self._unopened(experiment) as (runs, experiment_id):
+            runs.open_study(experiment_id, strategy=experiment, asset=asset, partition=partition, study=study)
+        return runs
+
+    @contextmanager
+    def _unopened(self, experiment: str) -> Iterator[tuple[PartitionRuns, str]]:
+        """Runs to be opened while no other process of this machine does, and the id of their experiment."""
         uri = self.tracking_uri()
         with self._connecting():
             connection = _connect(uri, experiment, job=experiment, run_id="")
-        runs = PartitionRuns(connection.tracking_client, uri)
         with answering(uri, unusable(uri)), _alone(uri):
-            runs.open_parent(str(connection.experiment.experiment_id), strategy=experiment, partition=partition)
-        return runs
+            yield PartitionRuns(connection.tracking_client, uri), str(connection.experiment.experiment_id)
 
     def end_runs_of(self, root_run_id: str, *, reason: str = "") -> list[str]:
         """End as FAILED the runs that a killed process of one root Dagster run left RUNNING; returns their ids.

@@ -1,11 +1,13 @@
 """`<strategy>/tuning` and what takes its best: currency, the ledger, nested studies, what is selected, restarts."""
 
 import json
+import logging
 import os
 import re
 import signal
 import sys
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import polars as pl
@@ -14,10 +16,11 @@ import pytest
 from hf_pipelines.commands.tuning import watch_study
 from hf_pipelines.research.cross_validation import cross_validate
 from hf_pipelines.research.tuning.evaluation import Evaluation
+from hf_pipelines.resources.fan_out import opening
 from hf_pipelines.resources.trial_ledger import TrialLedger, n_trials
 from hf_pipelines_tests.components.tuning_script import MODULE
 from hf_pipelines_tests.forked import popen
-from hf_pipelines_tests.pipeline import Project, ridge_strategy
+from hf_pipelines_tests.pipeline import Project, Run, ridge_strategy
 from hf_pipelines_tests.resources.trial_ledger.trying import new_process
 
 WEEK, NEXT = "2012-04-01", "2012-04-08"
@@ -27,7 +30,13 @@ MODEL, BACKTEST = "ranking/fitted_model", "ranking/backtest"
 ALPHA = {"type": "float", "low": 0.01, "high": 1000.0, "log": True}
 SMALL = {"trials": 8, "batch": 4, "sampler": "tpe", "space": {"learner": {"alpha": ALPHA}}}
 # The short matrix has room for two folds within a fold.
-NESTED = {**SMALL, "nested": True, "cross_validation": {"n_splits": 2, "test_sessions": 3, "min_train_sessions": 3}}
+NESTED = {
+    **SMALL,
+    "trials": 3,
+    "batch": 3,
+    "nested": True,
+    "cross_validation": {"n_splits": 2, "test_sessions": 3, "min_train_sessions": 3},
+}
 
 
 def tuned_strategy(tuning, **attributes):
@@ -38,18 +47,52 @@ def tuned_strategy(tuning, **attributes):
 def matrices(small_project: Project, tmp_path_factory) -> Project:
     """The small project with the matrices of two weeks."""
     project = small_project.copy(tmp_path_factory.mktemp("matrices") / "project")
+    project.rewrite(strategies=[tuned_strategy(SMALL)])
     project.make(MATRIX, WEEK, NEXT)
     return project
 
 
 @pytest.fixture
 def project(matrices: Project, tmp_path: Path, monkeypatch) -> Iterator[Project]:
-    monkeypatch.setenv("HF_ACTOR", "ada")
-    monkeypatch.setenv("HF_DATA_DIR", str(tmp_path / "data"))
+    """Matrices of two weeks and nothing tuned."""
+    _set_environment(monkeypatch, tmp_path)
+    yield matrices.copy(tmp_path / "project")
     new_process()
-    found = matrices.copy(tmp_path / "project")
-    found.rewrite(strategies=[tuned_strategy(SMALL)])
-    yield found
+
+
+@dataclass(frozen=True)
+class Studied:
+    """A week that was tuned by one worker, and everything after it; read by many tests."""
+
+    project: Project
+    run: Run
+
+    @property
+    def content(self) -> str:
+        return self.project.store.footer(TUNING, WEEK).content_hash
+
+
+@pytest.fixture(scope="module")
+def studied(matrices: Project, tmp_path_factory) -> Iterator[Studied]:
+    folder = tmp_path_factory.mktemp("studied")
+    with pytest.MonkeyPatch.context() as patch:
+        _set_environment(patch, folder)
+        patch.setenv("HF_FAN_OUT_WORKERS", "1")
+        project = matrices.copy(folder / "project")
+        yield Studied(project, project.make([TUNING, CV, MODEL, BACKTEST], WEEK))
+    new_process()
+
+
+@pytest.fixture
+def tuned(studied: Studied, tmp_path: Path, monkeypatch) -> Project:
+    """A copy of it, to be changed."""
+    _set_environment(monkeypatch, tmp_path)
+    return studied.project.copy(tmp_path / "project")
+
+
+def _set_environment(patch: pytest.MonkeyPatch, folder: Path) -> None:
+    patch.setenv("HF_ACTOR", "ada")
+    patch.setenv("HF_DATA_DIR", str(folder / "data"))
     new_process()
 
 
@@ -61,8 +104,9 @@ def trials_of(project: Project, week: str = WEEK) -> pl.DataFrame:
     return project.store.read(TUNING, week).frame
 
 
-def test_tuned_week_is_made_of_the_best_trial_and_says_so_everywhere(project):
-    run = project.make([TUNING, CV, MODEL, BACKTEST], WEEK)
+def test_tuned_week_is_made_of_the_best_trial_and_says_so_everywhere(studied, monkeypatch):
+    project, run = studied.project, studied.run
+    monkeypatch.setenv("HF_DATA_DIR", str(project.folder.parent / "data"))
 
     stored = project.store.read(TUNING, WEEK)
     trials, facts = stored.frame, stored.footer.facts
@@ -115,8 +159,33 @@ def test_tuned_week_is_made_of_the_best_trial_and_says_so_everywhere(project):
     assert evaluated["trial"] == results.facts["trial"]
 
 
-def test_study_with_another_space_makes_everything_after_it_out_of_date(project):
-    project.make([TUNING, CV], WEEK)
+def test_study_is_a_run_of_mlflow_below_its_week_with_a_run_for_each_of_its_best_trials(studied):
+    project = studied.project
+    client = project.definitions.resources["mlflow"].client()
+    experiment = client.get_experiment_by_name("ranking").experiment_id
+    stored = project.store.read(TUNING, WEEK)
+    facts = stored.footer.facts
+    runs = client.search_runs([experiment])
+    (study,) = [each for each in runs if each.data.tags.get("hf.study") == facts["study"]]
+    (week,) = [each for each in runs if "mlflow.parentRunId" not in each.data.tags]
+    assert study.data.tags["mlflow.parentRunId"] == week.info.run_id and study.info.status == "FINISHED"
+    assert study.data.tags["hf.content_hash"] == stored.footer.content_hash
+    assert study.data.metrics == {"best/rmse": facts["values"]["rmse"], "trials": 8, "trials_completed": 8}
+    assert study.data.params["best/learner.alpha"] == str(facts["best"]["learner.alpha"])
+    files = Path(study.info.artifact_uri.removeprefix("file://"))
+    assert {each.name for each in (files / "pictures").iterdir()} == {"history.png", "slices.png"}
+    assert pl.read_csv(files / "trials.csv")["value_rmse"].to_list() == stored.frame["value_rmse"].to_list()
+    below = [each for each in runs if each.data.tags.get("mlflow.parentRunId") == study.info.run_id]
+    assert {each.data.tags["hf.slot"]: each.data.metrics["rmse"] for each in below} == {
+        str(slot): value for slot, value in stored.frame.select("slot", "value_rmse").iter_rows()
+    }
+    # The model of the week is beside it.
+    model = project.store.footer(MODEL, WEEK).facts["mlflow_run_id"]
+    assert client.get_run(model).data.tags["mlflow.parentRunId"] == week.info.run_id
+
+
+def test_study_with_another_space_makes_everything_after_it_out_of_date(tuned):
+    project = tuned
     wider = {**SMALL, "space": {"learner": {"alpha": {**ALPHA, "high": 10_000.0}}}}
     project.rewrite(strategies=[tuned_strategy(wider)])
     late = project.out_of_date(TUNING, CV)
@@ -140,10 +209,11 @@ def test_weekly_retrain_job_makes_the_study_and_a_strategy_without_the_block_has
 
 
 def test_range_of_weeks_has_a_study_each(project):
+    project.rewrite(strategies=[tuned_strategy({**SMALL, "trials": 4})])
     run = project.make(TUNING, WEEK, NEXT)
     assert {*run.materialised[TUNING]} == {WEEK, NEXT}
-    # The same eight configurations of a cold study are refits where they were tried before.
-    assert n_trials(known(project)) <= 16
+    # The same four configurations of a cold study are refits where they were tried before.
+    assert n_trials(known(project)) <= 8
 
 
 def test_adaptive_study_is_narrowed_around_the_week_before_and_hangs_on_it(project):
@@ -165,7 +235,7 @@ def test_nested_study_gives_outer_scores_and_the_model_that_of_all_rows(project)
 
     facts = project.store.footer(TUNING, WEEK).facts
     trials = trials_of(project)
-    assert trials.group_by("fold", maintain_order=True).len().rows() == [(0, 8), (1, 8), (None, 8)]
+    assert trials.group_by("fold", maintain_order=True).len().rows() == [(0, 3), (1, 3), (None, 3)]
     results = project.store.footer(CV, WEEK)
     assert results.facts["selected"] is False
     assert results.facts["tuned_by_fold"] == facts["best_by_fold"]
@@ -204,49 +274,72 @@ def test_nested_study_gives_outer_scores_and_the_model_that_of_all_rows(project)
     )
 
 
+def test_run_that_broke_in_a_study_goes_on_to_the_same_bits_and_counts_no_trial_twice(project, studied, monkeypatch):
+    """By a fault that is not of a configuration; by SIGKILL in `make long`."""
+    evaluate, evaluated, _ = Evaluation.__call__, [], project.definitions
+
+    def breaking(self, task):
+        if len(evaluated) == 5:
+            raise RuntimeError("the disk is gone")
+        evaluated.append(task.slot)
+        return evaluate(self, task)
+
+    monkeypatch.setenv("HF_FAN_OUT_WORKERS", "1")
+    with monkeypatch.context() as patch:
+        patch.setattr(Evaluation, "__call__", breaking)
+        run = project.run(TUNING, WEEK)
+    assert not run.success and "the disk is gone" in run.message and evaluated == [*range(5)]
+    _make_the_rest(project, studied, monkeypatch, begin=5)
+
+
+@pytest.mark.long
 @pytest.mark.parametrize("afters", [(0,), (2, 3)], ids=["at the first", "twice"])
 def test_run_killed_in_a_study_goes_on_to_the_same_bits_and_counts_no_trial_twice(
-    project, monkeypatch, tmp_path, afters
+    project, studied, monkeypatch, afters
 ):
-    whole = project.copy(tmp_path / "whole")
-    whole.make(TUNING, WEEK)
-    expected = whole.store.footer(TUNING, WEEK).content_hash
     given = {"market": project.market, "strategies": project.strategies, "asset": TUNING, "week": WEEK}
     (project.folder / "project.json").write_text(json.dumps(given, default=str))
     env = {**os.environ, "HF_FAN_OUT_WORKERS": "1", "PYTHONPATH": os.getcwd()}
     for after in afters:
         child = popen([sys.executable, "-m", MODULE, str(project.folder), str(after)], env=env)
         assert child.wait(timeout=300) == -signal.SIGKILL
+    # The last evaluation of each process is lost.
+    _make_the_rest(project, studied, monkeypatch, begin=sum(afters))
+
+
+def _make_the_rest(project, studied, monkeypatch, *, begin):
+    """Make a study that has ended its first slots: what had ended is not evaluated again."""
     assert project.store.partitions(TUNING) == []
     evaluate, evaluated, _ = Evaluation.__call__, [], project.definitions
     monkeypatch.setattr(Evaluation, "__call__", lambda self, task: evaluated.append(task.slot) or evaluate(self, task))
     new_process()
     project.make(TUNING, WEEK)
 
-    assert project.store.footer(TUNING, WEEK).content_hash == expected
-    # What had ended was not evaluated again: the last evaluation of each process is lost.
-    assert sorted(evaluated) == [*range(sum(afters), 8)]
+    assert project.store.footer(TUNING, WEEK).content_hash == studied.content
+    assert sorted(evaluated) == [*range(begin, 8)]
     assert trials_of(project).height == n_trials(known(project)) == 8
     assert known(project)["outcome"].to_list() == ["completed"] * 8
     # The states of a study that was published are gone.
     assert project.store.objects.keys("_fits") == []
 
 
-@pytest.mark.parametrize("n", ["1", "8"])
-def test_study_is_the_same_for_any_number_of_workers(project, monkeypatch, n):
-    monkeypatch.setenv("HF_FAN_OUT_WORKERS", n)
-    project.make(TUNING, WEEK)
-    content = project.store.footer(TUNING, WEEK).content_hash
-    first = project.folder.parent.parent / "study_of_any_workers"
-    if first.exists():
-        assert first.read_text() == content
-    first.write_text(content)
+def test_study_is_the_same_for_any_number_of_workers_and_does_not_hang_on_mlflow(project, studied, monkeypatch):
+    monkeypatch.setenv("HF_FAN_OUT_WORKERS", "8")
+    monkeypatch.setattr(opening, "cores_given", lambda: 8)
+    (project.folder / "mlflow.db").write_bytes(b"no database")
+    run = project.make(TUNING, WEEK)
+    assert project.store.footer(TUNING, WEEK).content_hash == studied.content
+    said = project.instance.all_logs(run.result.run_id)
+    assert any(each.user_message.startswith("fan-out: 8 threads with 1 thread each") for each in said)
+    (line,) = [each.user_message for each in said if each.level == logging.WARNING and "MLFLOW" in each.user_message]
+    assert line.startswith("`HF_MLFLOW_URI` must be a tracking server or database that answers")
+    assert line.endswith("The study is stored all the same.")
 
 
 def test_account_rule_and_features_are_tuned_together_with_constraints(project):
     tuning = {
-        "trials": 12,
-        "batch": 4,
+        "trials": 3,
+        "batch": 3,
         "sampler": "random",
         "objective": [{"name": "sharpe_ratio"}, "artifact_bytes"],
         "pick": {"rule": "near_best", "tolerance": 0.2},
@@ -256,8 +349,8 @@ def test_account_rule_and_features_are_tuned_together_with_constraints(project):
     project.rewrite(strategies=[tuned_strategy(tuning)])
     run = project.run(TUNING, WEEK)
     # Fewer than 60 sessions say nothing about a year.
-    assert not run.success and "completed none of 12" in run.message and "not a finite number" in run.message
-    assert known(project)["outcome"].to_list() == ["failed"] * 12
+    assert not run.success and "completed none of 3" in run.message and "not a finite number" in run.message
+    assert known(project)["outcome"].to_list() == ["failed"] * 3
     tuning["objective"] = ["total_return", "artifact_bytes"]
     project.rewrite(strategies=[tuned_strategy(tuning)])
     project.make([TUNING, CV, BACKTEST], WEEK)
@@ -273,7 +366,7 @@ def test_account_rule_and_features_are_tuned_together_with_constraints(project):
     assert plan.rule.params["n_long"] == facts["best"]["rule.n_long"]
 
 
-def test_failed_trials_are_shown_and_counted(project):
+def test_grid_ends_with_its_space(project):
     alpha = {"type": "categorical", "choices": [1.0, 10.0]}
     tuning = {**SMALL, "trials": 30, "sampler": "grid", "space": {"learner": {"alpha": alpha}}}
     project.rewrite(strategies=[tuned_strategy(tuning)])
@@ -282,14 +375,14 @@ def test_failed_trials_are_shown_and_counted(project):
     assert trials_of(project).height == 2
 
 
-def test_two_runs_of_one_week_end_with_the_same_study_and_count_it_once(project):
-    project.make(TUNING, WEEK)
-    content, ledger = project.store.footer(TUNING, WEEK).content_hash, known(project)
-    project.make(TUNING, WEEK)
-    assert project.store.footer(TUNING, WEEK).content_hash == content
-    again = known(project)
-    assert n_trials(again) == n_trials(ledger) == 8
-    assert again["n_begun"].to_list() == [2] * 8
+def test_week_that_is_made_again_ends_with_the_same_study_and_counts_it_once(tuned, studied):
+    before = known(tuned)
+    tuned.make(TUNING, WEEK)
+    assert tuned.store.footer(TUNING, WEEK).content_hash == studied.content
+    again = known(tuned)
+    assert n_trials(again) == n_trials(before) == 8
+    # cv_results had evaluated the best once more.
+    assert (again["n_begun"] - before["n_begun"]).to_list() == [1] * 8
 
 
 REFUSED = {

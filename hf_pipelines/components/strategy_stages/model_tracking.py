@@ -74,7 +74,7 @@ class ModelTracker:
             f"_attached/{self.plan.asset('fitted_model')}/{partition}/{digest_of_file}.{name}"
         )
         tags = {
-            **_searched(self.plan, partition),
+            **searched_by(self.plan, partition),
             "hf.content_hash": digest,
             "hf.artifact": name,
             "hf.sha256": digest_of_file,
@@ -85,7 +85,7 @@ class ModelTracker:
             "hf.code_version": self.code_version,
             "hf.packages": in_words(library_versions(learner.entry.family)),
             **described_machine(),
-            **_made_by(),
+            **made_by(),
         }
         told = {name: metadata[name] for name in ("fit_s", "compute_s", "artifact_kb") if name in metadata}
         return RunNotes(
@@ -111,7 +111,7 @@ class ModelTracker:
                 digest_of_file,
                 {each: tags[each] for each in ("hf.strategy", "hf.week", "hf.learner", "hf.content_hash")},
             ),
-            files={**_pictures(metadata), "features.txt": "\n".join(_features(row)).encode()},
+            files={**pictures_of(metadata), "features.txt": "\n".join(_features(row)).encode()},
         )
 
     def _of_week(self, partition: str, content: Content, folds: pl.DataFrame | None) -> RunNotes:
@@ -128,7 +128,12 @@ class ModelTracker:
                 "n_train_rows": row["n_rows"],
                 **({} if folds is None else {"cv/folds": folds.height}),
             },
-            tags={**_searched(plan, partition), "hf.content_hash": content.content_hash(), **_made_by(), **_note(plan)},
+            tags={
+                **searched_by(plan, partition),
+                "hf.content_hash": content.content_hash(),
+                **made_by(),
+                **_note(plan),
+            },
             dataset=_dataset(plan, self.store, content, row, partition),
         )
 
@@ -162,8 +167,8 @@ class BacktestTracker:
         notes = RunNotes(
             params=_week_params(self.plan),
             metrics={f"backtest/{name}": value for name, value in _numbers(content.facts["metrics"]).items()},
-            tags={**_searched(self.plan, partition), **_made_by(), **_note(self.plan)},
-            files=_pictures(metadata),
+            tags={**searched_by(self.plan, partition), **made_by(), **_note(self.plan)},
+            files=pictures_of(metadata),
         )
         try:
             runs = self.context.resources.mlflow.week_run(experiment=self.plan.name, partition=partition)
@@ -178,7 +183,7 @@ def track_backtest(plan: StrategyPlan, context: dg.AssetExecutionContext) -> Ite
     yield BacktestTracker(plan, context)
 
 
-def _searched(plan: StrategyPlan, partition: str) -> dict[str, str]:
+def searched_by(plan: StrategyPlan, partition: str) -> dict[str, str]:
     """What runs are searched by."""
     learner = plan.learner.choice
     return {
@@ -191,7 +196,7 @@ def _searched(plan: StrategyPlan, partition: str) -> dict[str, str]:
     }
 
 
-def _made_by() -> dict[str, str]:
+def made_by() -> dict[str, str]:
     """In MLflow's own words: its pages show them."""
     folder = project_folder()
     commit, user = git_commit(folder), user_name()
@@ -271,7 +276,7 @@ def _losses(report: Any) -> dict[str, list[float]]:
     return {name: [float(each) for each in values] for name, values in found.items() if values}
 
 
-def _pictures(metadata: Mapping[str, Any]) -> dict[str, bytes]:
+def pictures_of(metadata: Mapping[str, Any]) -> dict[str, bytes]:
     """Pictures of an asset's metadata by their names."""
     found = {}
     for name, value in metadata.items():

@@ -11,7 +11,7 @@ from hf_pipelines.components.strategy_stages.plan import StrategyPlan, single
 from hf_pipelines.resources.parquet_io_manager import Loaded
 
 # Facts in footers.
-STUDY, BEST, BEST_BY_FOLD = "study", "best", "best_by_fold"
+STUDY, BEST, BEST_BY_FOLD, VALUES = "study", "best", "best_by_fold", "values"
 TUNED, TUNED_BY_FOLD, SELECTED, TRIALS = "tuned", "tuned_by_fold", "selected", "trials_tuned"
 
 NOT_OUT_OF_SAMPLE = (

@@ -25,8 +25,9 @@ from hf_pipelines.components.strategy_stages.plan import (
     single,
     trading_fields,
 )
+from hf_pipelines.components.strategy_stages.study_tracking import IMPORTANCES, track_study
 from hf_pipelines.components.strategy_stages.trial_records import recording_study
-from hf_pipelines.components.strategy_stages.tuned import BEST, BEST_BY_FOLD, STUDY, TRIALS, point_in_words
+from hf_pipelines.components.strategy_stages.tuned import BEST, BEST_BY_FOLD, STUDY, TRIALS, VALUES, point_in_words
 from hf_pipelines.research.backtest import ENGINES
 from hf_pipelines.research.cross_validation import cross_validate, fit_final
 from hf_pipelines.research.fan_out import FanOut
@@ -109,7 +110,7 @@ def tuning(plan: StrategyPlan) -> Stage:
                 TRIALS: len(whole.trials),
                 BEST: dict(whole.best.point),
                 BEST_BY_FOLD: {str(fold): dict(each.best.point) for fold, each in by_fold.items()},
-                "values": _values(whole),
+                VALUES: _values(whole),
                 "ended_by": whole.ended_by,
                 "tuning": asked.fields(),
                 "searched": design.space.to_json(),
@@ -172,6 +173,7 @@ def tuning(plan: StrategyPlan) -> Stage:
             chosen_from=CHOSEN_FROM,
         ),
         keeps_fits=True,
+        track=partial(track_study, plan),
     )
 
 
@@ -262,9 +264,10 @@ def _hash_of(studies: Mapping[int | None, Study]) -> str:
 
 
 def _metadata(studies: Mapping[int | None, Study]) -> dict[str, Any]:
-    from hf_pipelines.research.tuning.plots import study_pictures
+    from hf_pipelines.research.tuning.plots import parameter_importances, study_pictures
 
     whole = studies[None]
+    importances = parameter_importances(whole)
     goal = whole.design.goals[0]
     table = whole.table()
     shown = table.sort(f"value_{goal.name}", descending=goal.is_better_higher, nulls_last=True).head(TRIALS_SHOWN)
@@ -279,6 +282,7 @@ def _metadata(studies: Mapping[int | None, Study]) -> dict[str, Any]:
         "trials_on_front": len(whole.front),
         "ended_by": whole.ended_by,
         "study": _hash_of(studies),
-        **{name: picture(png) for name, png in study_pictures(whole).items()},
+        IMPORTANCES: dg.MetadataValue.json(importances),
+        **{name: picture(png) for name, png in study_pictures(whole, importances).items()},
         **({"first_failure": failed["error"][0]} if failed.height else {}),
     }

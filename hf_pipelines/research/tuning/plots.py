@@ -7,7 +7,7 @@ Lives here: a study in, PNG bytes out. Does not live here: how figures look in g
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -32,12 +32,19 @@ LEAST_FOR_IMPORTANCES = 10
 TRIAL_COLOUR, FRONT_COLOUR = "#9fb8d0", "#c0504d"
 
 
-def study_pictures(study: Study) -> dict[str, bytes]:
-    """All pictures that a study has enough trials for, as PNG bytes by name; the same study gives the same bytes."""
+def study_pictures(study: Study, importances: Mapping[str, float]) -> dict[str, bytes]:
+    """All pictures that a study has enough trials for, as PNG bytes by name; the same study gives the same bytes.
+
+    Parameters
+    ----------
+    study : Study
+    importances : mapping of str to float
+        From `parameter_importances`.
+    """
     if not _completed(study):
         return {}
     found = {"history": history_png(study), "slices": slices_png(study)}
-    if importances := parameter_importances(study):
+    if importances:
         found["parameter_importances"] = importances_png([*importances], [*importances.values()])
     if len(study.design.goals) > 1:
         found["front"] = front_png(study)

@@ -44,13 +44,14 @@ def test_a_parameter_that_alone_decides_has_all_importance_and_ties_stay_in_orde
 )  # fmt: skip
 def test_pictures_are_those_that_there_are_trials_for(evaluate, names):
     study = study_of(evaluate, trials=12)
-    assert study_pictures(study).keys() == names
-    assert study_pictures(study) == study_pictures(study)
+    importances = parameter_importances(study)
+    found = study_pictures(study, importances)
+    assert found.keys() == names
+    assert found == study_pictures(study, importances)
 
 
 def test_several_objectives_have_a_front():
     goals = (Goal("gain", True), Goal("seconds", False))
-    found = study_pictures(
-        study_of(lambda task: Outcome("completed", (task.point["matters"], task.point["idle"])), goals=goals)
-    )
+    study = study_of(lambda task: Outcome("completed", (task.point["matters"], task.point["idle"])), goals=goals)
+    found = study_pictures(study, {})
     assert found["front"].startswith(b"\x89PNG")
