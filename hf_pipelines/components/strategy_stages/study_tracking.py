@@ -64,7 +64,8 @@ class StudyTracker:
 
     def _notes(self, partition: str, content: Content, metadata: Mapping[str, Any]) -> RunNotes:
         assert self.plan.tuning is not None
-        design, facts = self.plan.tuning.design, content.facts
+        design = self.plan.tuning.design
+        facts: Mapping[str, Any] = content.facts
         states = dict(content.frame.group_by("state").agg(pl.len()).iter_rows())
         return RunNotes(
             params={
