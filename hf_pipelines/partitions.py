@@ -260,6 +260,19 @@ class MarketPartitions:
         """Sessions of the week `key` that have closed at `now`."""
         return [day for day in self.sessions_of_week(key) if self.hours[day][1] <= now]
 
+    def rests_before(self, day: str) -> list[str]:
+        """The Sunday before the first session of a week, where it is none itself: its partition stays empty.
+
+        Examples
+        --------
+        >>> nyse = MarketPartitions("XNYS", "America/New_York", date(2013, 1, 2), date(2013, 3, 1))
+        >>> nyse.rests_before("2013-02-19"), nyse.rests_before("2013-02-20")
+        (['2013-02-17'], [])
+        """
+        week = week_key(parse_key(day))
+        is_first = self.sessions_of_week(week)[:1] == [parse_key(day)]
+        return [week] if is_first and not self.is_session(parse_key(week)) else []
+
     def closed_days(self, now: datetime) -> list[str]:
         """Keys of all sessions that have closed at `now`, ascending."""
         return [day.isoformat() for day in self.sessions_between(self.start, now.date()) if self.hours[day][1] <= now]

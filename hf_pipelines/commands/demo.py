@@ -93,6 +93,8 @@ class Demo:
                 plan.asset(stage): (plan, first_weeks[plan.name], last_week) for stage in (*retrained(plan), "signals")
             }
         maker.make_inputs(market, wanted)
+        if market.feature_groups:
+            maker.make("features_report", [market.report_asset], market, last_week, last_week)
         for plan in plans:
             for week in market.partitions.trading_weeks(
                 market.partitions.weeks_between(parse_key(first_weeks[plan.name]), parse_key(last_week))

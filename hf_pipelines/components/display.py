@@ -5,6 +5,7 @@ Lives here: metadata values. Does not live here: the plots themselves (`research
 
 import base64
 import io
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import dagster as dg
@@ -13,6 +14,7 @@ import polars as pl
 from hf_pipelines.research.account_summary import HEADLINE
 from hf_pipelines.research.backtest import BacktestResult
 from hf_pipelines.research.backtest.account_baselines import AccountBaselines
+from hf_pipelines.research.plots.account import AccountLabel, equity_png
 
 # What a number is shown as that the data leaves undefined.
 UNDEFINED = "undefined"
@@ -33,12 +35,88 @@ def picture(png: bytes) -> dg.MarkdownMetadataValue:
     return dg.MetadataValue.md(f"![picture](data:image/png;base64,{base64.b64encode(png).decode()})")
 
 
+# Columns of a table that a window of 1440 points shows whole; of more, rows and columns change places.
+MOST_COLUMNS = 8
+# Columns of values beside the names, once they have.
+VALUES_A_BLOCK = 6
+
+# Numbers that are fractions of something, by the ends of their names: shown as percentages.
+FRACTIONS = (
+    *("accuracy", "precision", "recall", "hit_rate", "f1"),
+    *(
+        "_return",
+        "_volatility",
+        "_drawdown",
+        "_exposure",
+        "costs_total",
+        "fees_total",
+        "slippage_total",
+        "borrow_total",
+    ),
+    *("dividends_total", "min_cash", "weight", "beats_random", "trained_on_later", "coverage"),
+)
+
+
+def shown(name: str, value: object) -> str:
+    """A value as a person reads it: fractions as percentages, instants as dates, what is not known as nothing.
+
+    Examples
+    --------
+    >>> shown("total_return", -0.1131), shown("sharpe_ratio", -0.3391), shown("n_rows", 1200), shown("fold", None)
+    ('-11.3%', '-0.3391', '1200', '')
+    """
+    if value is None or value != value:
+        return ""
+    if isinstance(value, float):
+        return f"{value:.1%}" if name.endswith(FRACTIONS) else f"{value:.4g}"
+    return str(value).replace("|", "\\|")
+
+
+def in_words(metrics: Mapping[str, float], names: Sequence[str]) -> str:
+    """Some of the metrics in a line, those that are there."""
+    there = [name for name in names if name in metrics and metrics[name] == metrics[name]]
+    return ", ".join(f"{name.replace('_', ' ')} {shown(name, metrics[name])}" for name in there)
+
+
 def markdown_table(frame: pl.DataFrame) -> str:
-    lines = ["| " + " | ".join(frame.columns) + " |", "|" + "---|" * frame.width]
-    for row in frame.iter_rows():
-        cells = (f"{value:.4g}" if isinstance(value, float) else str(value) for value in row)
-        lines.append("| " + " | ".join(cells) + " |")
-    return "\n".join(lines)
+    """A frame as a table that is shown whole: a wide one lies on its side, in as many parts as it takes."""
+    cells = [[shown(name, value) for value in _dated(frame[name])] for name in frame.columns]
+    if frame.width <= MOST_COLUMNS:
+        return _table(frame.columns, list(zip(*cells, strict=True)))
+    by, *names = frame.columns
+    parts = []
+    for first in range(0, max(frame.height, 1), VALUES_A_BLOCK):
+        part = slice(first, first + VALUES_A_BLOCK)
+        parts.append(
+            _table([by, *cells[0][part]], [[name, *cells[at][part]] for at, name in enumerate(names, start=1)])
+        )
+    return "\n\n".join(parts)
+
+
+def _table(names: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    lines = ["| " + " | ".join(names) + " |", "|" + "---|" * len(names)]
+    return "\n".join([*lines, *("| " + " | ".join(row) + " |" for row in rows)])
+
+
+def _dated(values: pl.Series) -> pl.Series:
+    """Instants as dates, with the time where a date has several."""
+    if not isinstance(values.dtype, pl.Datetime):
+        return values
+    is_daily = values.n_unique() == values.dt.date().n_unique()
+    return values.dt.strftime("%Y-%m-%d" if is_daily else "%Y-%m-%d %H:%M")
+
+
+# What says most of predictions, in the line above their numbers.
+SCORES_HEADLINE = (
+    *("accuracy", "balanced_accuracy", "log_loss", "baseline_log_loss", "rmse", "r2"),
+    *("information_coefficient", "information_coefficient_t"),
+)
+
+# What says most of an account, in the line above its numbers.
+ACCOUNT_HEADLINE = (
+    *("total_return", "annual_return", "annual_volatility", "sharpe_ratio", "max_drawdown"),
+    *("turnover_per_year", "costs_total", "mean_gross_exposure"),
+)
 
 
 def summary_page(summary: pl.DataFrame) -> dg.MarkdownMetadataValue:
@@ -66,17 +144,18 @@ def backtest_metadata(
     note: str = "",
     baselines: AccountBaselines | None = None,
     summary: pl.DataFrame | None = None,
+    *,
+    label: AccountLabel | None = None,
+    benchmark: tuple[str, pl.DataFrame] | None = None,
 ) -> dict[str, Any]:
-    """Picture of a simulated account, with a note in its title where there is one, its numbers, and what it is held to."""
-    from hf_pipelines.research.plots import equity_png
-
-    metadata = {"equity": picture(equity_png(result, note=note, baselines=baselines)), **numeric(result.metrics)}
+    """Headline, picture of an account, with a note in its title where there is one, its numbers, and what it is held to."""
+    drawn = equity_png(result, label=label, note=note, baselines=baselines, benchmark=benchmark)
+    metadata = {"headline": in_words(result.metrics, ACCOUNT_HEADLINE), "equity": picture(drawn)}
     if summary is not None:
         metadata["summary"] = summary_page(summary)
-    if baselines is None:
-        return metadata
-    return {
-        **metadata,
-        "baselines": dg.MetadataValue.md(markdown_table(baselines.table)),
-        "beats_random": baselines.beats_random,
-    }
+    if baselines is not None:
+        metadata |= {
+            "baselines": dg.MetadataValue.md(markdown_table(baselines.table)),
+            "beats_random": baselines.beats_random,
+        }
+    return {**metadata, **numeric(result.metrics)}

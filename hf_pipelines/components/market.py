@@ -15,6 +15,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 import dagster as dg
 from pydantic import BaseModel, Field, ValidationInfo, field_validator, model_validator
 
+from hf_pipelines.components.asset_facts import owners_field
 from hf_pipelines.components.automation.arrivals import arrivals_sensor, market_job
 from hf_pipelines.components.automation.replaying import replay_job, replay_schedule
 from hf_pipelines.components.automation.reporting import report_job, report_schedule
@@ -103,10 +104,19 @@ class Market(YamlSchema, dg.Component, dg.Model, dg.Resolvable):
     max_faulty_share: float = Field(
         default=0.2, description="Share of faulty symbol-sessions above which a file is refused whole."
     )
+    owners: Sequence[str] = Field(
+        default_factory=list, description="Who its assets belong to: addresses of mail, or teams such as team:data."
+    )
+    currency: str = Field(
+        default="",
+        pattern=r"^([A-Z]{3,5})?$",
+        description="Of the prices, such as USD: for titles and amounts that are shown.",
+    )
     periods_per_year: float | None = Field(
         default=None, description="Bars a year, to annualise by; left out: those of the calendar and the timeframe."
     )
 
+    _owners = owners_field()
     _share = ranged("max_faulty_share", low=0, high=1, above=True)
     # Bars of a minute around the clock are 525,600 a year.
     _periods = ranged("periods_per_year", low=0, high=1_000_000, above=True)
@@ -289,6 +299,8 @@ class Market(YamlSchema, dg.Component, dg.Model, dg.Resolvable):
             news_scorer=self.news_scorer,
             bars_fields=self.model_dump(include={*of_bars, "max_faulty_share"}),
             periods_per_year=self.periods_per_year,
+            currency=self.currency,
+            owners=tuple(self.owners),
         )
 
     def build_defs(self, context: dg.ComponentLoadContext) -> dg.Definitions:
@@ -300,7 +312,7 @@ class Market(YamlSchema, dg.Component, dg.Model, dg.Resolvable):
         reports = [report_job(plan) for _ in reported]
         replays = [replay_job(plan)] if plan.feature_groups else []
         return dg.Definitions(
-            assets=[build_asset(stage) for stage in stages],
+            assets=[build_asset(stage, owners=self.owners) for stage in stages],
             asset_checks=[build_currency_check(stage, versions) for stage in stages],
             jobs=[job, *reports, *replays],
             schedules=[

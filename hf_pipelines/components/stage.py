@@ -4,7 +4,7 @@ Lives here: its types, and the weeks of an input that a partition reads. Does no
 Dagster's asset (`stage_asset`), its runs (`stage_run`) and checks (`stage_checks`), how it is stored (`resources`).
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -133,6 +133,8 @@ class Stage:
         Partitions that the operator has declared to be empty: they may lose the files they were made from.
     tags : mapping
         What the catalogue's search finds the asset by, beside its name.
+    rests : callable
+        Partitions that never hold anything and come with this one.
     keeps_fits : bool
         Whether it makes fits that keep their state while they run: removed once the partition is published.
     reads_holdout : {"never", "final_refit", "always"}
@@ -158,6 +160,7 @@ class Stage:
     known_gaps: frozenset[str] = frozenset()
     metadata: Mapping[str, Any] = field(default_factory=dict)
     tags: Mapping[str, str] = field(default_factory=dict)
+    rests: Callable[[str], Sequence[str]] = lambda key: ()
     keeps_fits: bool = False
     reads_holdout: Literal["never", "final_refit", "always"] = "never"
 

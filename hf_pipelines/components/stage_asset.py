@@ -7,7 +7,7 @@ Dagster concept: asset factory. A run covers one partition or a range of them; g
 is published, and a partition that fails one is never current.
 """
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
 from functools import partial
@@ -16,6 +16,7 @@ from typing import Any
 
 import dagster as dg
 
+from hf_pipelines.components.asset_facts import docs_of
 from hf_pipelines.components.run_tags import partitions_of_run, wanted_partitions
 from hf_pipelines.components.source_races import MAX_REREADS, compute_settled, moved_partitions
 from hf_pipelines.components.stage import Stage
@@ -30,9 +31,14 @@ from hf_pipelines.resources.parquet_io_manager import KIND_KEY, Loaded, Publicat
 from hf_pipelines.resources.partition_codec import Content
 from hf_pipelines.resources.trial_ledger import TrialLedger, actor_of
 
+# Of a partition that Dagster has and the calendar does not.
+NOTHING_TO_MAKE = "No session: there is nothing to make, and nothing is stored."
 
-def build_asset(stage: Stage) -> dg.AssetsDefinition:
-    """The Dagster asset."""
+
+def build_asset(
+    stage: Stage, *, owners: Sequence[str] = (), tags: Mapping[str, str] | None = None
+) -> dg.AssetsDefinition:
+    """The Dagster asset, with who it belongs to and what else the catalogue's search finds it by."""
 
     @dg.asset(
         key=stage.key,
@@ -40,7 +46,8 @@ def build_asset(stage: Stage) -> dg.AssetsDefinition:
         group_name=stage.asset.split("/")[0],
         description=stage.description,
         kinds=set(stage.kinds),
-        tags=stage.tags,
+        owners=list(owners),
+        tags={"stage": stage.kind, **(tags or {}), **stage.tags},
         partitions_def=stage.partitions,
         code_version=stage.code_version,
         pool=stage.pool,
@@ -49,7 +56,7 @@ def build_asset(stage: Stage) -> dg.AssetsDefinition:
         ],
         backfill_policy=dg.BackfillPolicy.single_run() if stage.is_range_run else dg.BackfillPolicy.multi_run(1),
         required_resource_keys={"clock", "io_manager"} | ({"mlflow"} if stage.track else set()),
-        metadata={KIND_KEY: stage.kind, **stage.metadata}
+        metadata={KIND_KEY: stage.kind, **docs_of(stage.kind), **stage.metadata}
         | ({"dagster/column_schema": stage.column_schema} if stage.column_schema else {}),
         output_required=False,
     )
@@ -118,6 +125,7 @@ def _execute(stage: Stage, context: dg.AssetExecutionContext, inputs: Mapping[st
         compute_s = (perf_counter() - began) / max(len(computed.contents), 1)
         noted = {key: {**computed.metadata.get(key, {}), "compute_s": compute_s} for key in computed.contents}
         publication, results = _check(stage, run, inputs, replace(computed, metadata=noted))
+        _report_rests(stage, context, publication)
         if publication.is_whole and len(wanted) == len(context.partition_keys):
             yield dg.Output(publication, data_version=_data_version(publication))
         else:
@@ -157,6 +165,12 @@ def _publish_moved(
 def _failure(stage: Stage, publication: Publication) -> dg.Failure:
     faults = describe_faults(stage.asset, publication, is_watched=stage.is_manifest_live)
     return dg.Failure(faults, allow_retries=False)
+
+
+def _report_rests(stage: Stage, context: dg.AssetExecutionContext, publication: Publication) -> None:
+    """Report the partitions that never hold anything, so that the web UI does not show them as missing for ever."""
+    for rest in sorted({rest for key in publication.contents for rest in stage.rests(key)}):
+        context.log_event(dg.AssetMaterialization(stage.key, description=NOTHING_TO_MAKE, partition=rest))
 
 
 def _publish_part(stage: Stage, context: dg.AssetExecutionContext, publication: Publication) -> None:

@@ -33,11 +33,12 @@ REPLAY_DESCRIPTION = (
 @dataclass(frozen=True)
 class Finding:
     """Result of a check: whether it passed, how many values it compared (0 if the partition was not in the sample), its faults, or
-    what it could not look at."""
+    what it could not look at, and where what it found lies."""
 
     passed: bool
     n_compared: int
     findings: tuple[str, ...] = ()
+    places: tuple[str, ...] = ()
 
 
 class Evaluate(Protocol):
@@ -105,6 +106,9 @@ def check_result(name: str, severity: dg.AssetCheckSeverity, found: Mapping[str,
     }
     if rows:
         metadata["failed"] = dg.MetadataValue.table(rows)
+    for key, finding in list(failed.items())[:PARTITIONS_SHOWN]:
+        for place in finding.places:
+            metadata[f"rows of {key}"] = dg.MetadataValue.path(place)
     return dg.AssetCheckResult(
         check_name=name,
         passed=not failed,

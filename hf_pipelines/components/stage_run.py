@@ -5,7 +5,7 @@ checks (`stage_checks`), publishing (`stage_asset`).
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import partial
 from typing import Any, Protocol
@@ -47,6 +47,8 @@ class StageRun:
         Where evaluated configurations are recorded; None where a stored partition is replayed.
     slot : Slot or None
         Of the trial under way.
+    made : mapping of partition to Content
+        What the run has computed of earlier partitions and not published yet.
     """
 
     partitions: tuple[str, ...]
@@ -58,6 +60,7 @@ class StageRun:
     code_version: str = ""
     trials: TrialLedger | None = None
     slot: Slot | None = None
+    made: Mapping[str, Content] = field(default_factory=dict)
     fits: FitStates | None = None
     log_step: Callable[[str, int, Mapping[str, float]], None] | None = None
 
@@ -109,11 +112,12 @@ def each_partition(
             (key,) = run.partitions
             content, notes = compute_one(run, inputs, key)
             return Computed({key: content}, metadata={key: notes})
-        contents, failures, metadata = {}, {}, {}
+        contents: dict[str, Content] = {}
+        failures, metadata = {}, {}
         needed = [key for key in run.partitions if is_needed(key)]
         for number, key in enumerate(needed, start=1):
             try:
-                contents[key], metadata[key] = compute_one(run, inputs, key)
+                contents[key], metadata[key] = compute_one(replace(run, made=contents), inputs, key)
             except ValueError as e:
                 failures[key] = str(e)
             run.log.info(f"{key}: {number} of {len(needed)} partitions computed")

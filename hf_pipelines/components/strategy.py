@@ -11,6 +11,7 @@ from typing import Annotated, Any, Self
 import dagster as dg
 from pydantic import BaseModel, Field, ValidationInfo, field_validator, model_validator
 
+from hf_pipelines.components.asset_facts import owners_field
 from hf_pipelines.components.automation.retraining import retrain_job, retrain_schedule
 from hf_pipelines.components.automation.strategy_sensor import following_sensor, signals_job
 from hf_pipelines.components.diagnostics_fields import DiagnosticsSpec
@@ -70,7 +71,6 @@ class Strategy(YamlSchema, dg.Component, dg.Model, dg.Resolvable):
     name: str = Field(description="Name of the component's folder, first part of its asset keys, and its group.")
     description: str = Field(default="", description="A sentence for people.")
     market: str = Field(description="Folder name below `defs/markets`.")
-    # Before what may name an entry of theirs.
     modules: Sequence[str] = Field(
         default_factory=list,
         description="Importable modules with entries of your own, in tables named like the registries: `LEARNERS`, `RULES`...",
@@ -115,6 +115,9 @@ class Strategy(YamlSchema, dg.Component, dg.Model, dg.Resolvable):
         description="Strategies that it was made from, be they gone: their trials count for it too.",
     )
 
+    owners: Sequence[str] = Field(default_factory=list, description="As of a market; left out: those of its market.")
+
+    _owners = owners_field()
     _age = ranged("max_model_age_weeks", low=0, high=520)
     _record = ranged("track_record_weeks", low=1, high=2_600)
 
@@ -349,13 +352,11 @@ class Strategy(YamlSchema, dg.Component, dg.Model, dg.Resolvable):
         stages = build_stages(plan)
         versions = {**code_versions(market), **{stage.asset: stage.code_version for stage in stages}}
         issues = [stage.asset for stage in stages if stage.kind == SIGNALS]
+        checks = [build_currency_check(stage, versions, issues) for stage in stages]
         retrain, issue = retrain_job(plan), signals_job(plan)
         return dg.Definitions(
-            assets=[build_asset(stage) for stage in stages],
-            asset_checks=[
-                *(build_currency_check(stage, versions, issues) for stage in stages),
-                build_trials_check(plan),
-            ],
+            assets=[build_asset(each, owners=self.owners or market.owners, tags=plan.tags) for each in stages],
+            asset_checks=[*checks, build_trials_check(plan)],
             jobs=[retrain, issue],
             schedules=[retrain_schedule(plan, retrain)],
             sensors=[following_sensor(plan, retrain, issue)],
@@ -445,6 +446,5 @@ def _placed(context: dg.ComponentLoadContext, field: str, fault: str) -> str:
 
 
 def _require_known(field: str, names: str | list[str], registry: Mapping[str, Any]) -> None:
-    given = [names] if isinstance(names, str) else names
-    if unknown := sorted(set(given) - set(registry)):
+    if unknown := sorted({*([names] if isinstance(names, str) else names)} - set(registry)):
         raise ValueError(f"`{field}` must be among {', '.join(sorted(registry))}, was {', '.join(unknown[:5])}.")

@@ -5,7 +5,6 @@ Lives here: tables of scores in, bytes out. Not here: the scores (`score_table`,
 
 from __future__ import annotations
 
-import textwrap
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -14,13 +13,22 @@ import polars as pl
 
 from hf_pipelines.research.metrics.bootstrap import LEVEL
 from hf_pipelines.research.metrics.direction import QUANTILE_LOSS, is_better_higher
-from hf_pipelines.research.plots import EQUITY_COLOUR, declutter, new_figure, png_of
+from hf_pipelines.research.plots.style import (
+    MUTED_COLOUR,
+    OWN_COLOUR,
+    SMALL_SIZE,
+    declutter,
+    footer,
+    new_figure,
+    png_of,
+    title,
+)
 from hf_pipelines.research.targets import HORIZON
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-BASELINE_COLOUR = "#8c8c8c"
+BASELINE_COLOUR = MUTED_COLOUR
 
 # Scores of the figure, those that say most first; the rest say the same again or have no scale that folds share.
 SHOWN = (
@@ -30,25 +38,22 @@ SHOWN = (
     *("sharpe_ratio", "hit_rate", "profit_factor", "total_return", "max_drawdown"),
 )
 
-COLUMNS = 3
-
-# Inches between rows of panels.
-GAP = 0.55
+COLUMNS = 2
 
 # Scores whose value says nothing by itself where it is this one.
 NEUTRAL = {"auc": 0.5, "r2": 0.0, "information_coefficient": 0.0, "sharpe_ratio": 0.0, "hit_rate": 0.5, "profit_factor": 1.0,
            "total_return": 0.0, "directional_accuracy": 0.5}  # fmt: skip
 
 
-def scores_png(scores: pl.DataFrame, *, note: str = "") -> bytes:
+def scores_png(scores: pl.DataFrame, *, heading: str = "", note: str = "") -> bytes:
     """A panel a score: each predictor's value over all folds with its interval, and its values in the folds as dots.
 
     Parameters
     ----------
     scores : DataFrame
         As `ScoreTable.scores` of one horizon, or `AccountTable.scores`.
-    note : str
-        Above the figure.
+    heading, note : str
+        Above the figure: whose scores, and what they say.
 
     Returns
     -------
@@ -69,31 +74,20 @@ def scores_png(scores: pl.DataFrame, *, note: str = "") -> bytes:
     predictors = scores["predictor"].unique(maintain_order=True).to_list()
     n_rows, n_columns = -(-len(shown) // COLUMNS), min(COLUMNS, len(shown))
     how = f"Bar: {LEVEL:.0%} interval; large dot: all folds pooled; small dots below: single folds; dotted: no skill"
-    title = "\n".join(filter(None, (note, how)))
-    # Laid out by hand: the layout engine draws all panels twice.
-    panel, above, below, left = 0.45 + 0.25 * max(len(predictors), 2), 0.45 + 0.16 * (title.count("\n") + 1), 0.35, 1.15
-    width, height = left + 3.3 * n_columns, above + below + n_rows * panel + (n_rows - 1) * GAP
-    figure = new_figure(width=width, height=height)
-    figure.set_layout_engine(None)
-    figure.subplots_adjust(
-        left=left / width,
-        right=1.0 - 0.15 / width,
-        top=1.0 - above / height,
-        bottom=below / height,
-        hspace=GAP / panel,
-        wspace=0.08,
-    )
+    # Each panel repeats the names: beside one of two columns a reader of a telephone would lose them.
+    figure = new_figure(height=0.9 + n_rows * (0.62 + 0.17 * max(len(predictors), 2)))
     grid = figure.subplots(n_rows, n_columns, squeeze=False, sharey=True)
     for place, axes in enumerate(grid.ravel()):
         if place < len(shown):
             _draw_score(axes, scores.filter(score=shown[place]), predictors, score=shown[place])
         else:
             axes.set_visible(False)
-    figure.text(0.01, 1.0 - 0.07 / height, title, fontsize=9.5, ha="left", va="top")
+    title(figure, heading, note)
+    footer(figure, how)
     return png_of(figure)
 
 
-def confusion_png(fold_metrics: pl.DataFrame, *, classes: Sequence[str]) -> bytes:
+def confusion_png(fold_metrics: pl.DataFrame, *, classes: Sequence[str], heading: str = "") -> bytes:
     """How many rows of each class are predicted as each, of all folds together.
 
     Parameters
@@ -101,6 +95,8 @@ def confusion_png(fold_metrics: pl.DataFrame, *, classes: Sequence[str]) -> byte
     fold_metrics : DataFrame
         As `ScoreTable.fold_metrics` of a classification.
     classes : sequence of str
+    heading : str
+        Whose predictions.
 
     Returns
     -------
@@ -112,10 +108,9 @@ def confusion_png(fold_metrics: pl.DataFrame, *, classes: Sequence[str]) -> byte
     counts = np.array([[fold_metrics[f"{a}_as_{b}"].sum() for b in classes] for a in classes], dtype=np.float64)
     occurred = counts.sum(axis=1, keepdims=True)
     shares = np.divide(counts, occurred, out=np.zeros_like(counts), where=occurred > 0.0)
-    side = 0.9 * max(len(classes), 2)
-    figure = new_figure(width=side + 2.0, height=side + 1.6)
+    figure = new_figure(height=1.4 + 0.75 * max(len(classes), 2))
     axes = figure.subplots()
-    axes.imshow(shares, cmap=colormaps["Blues"], vmin=0.0, vmax=1.0)
+    axes.imshow(shares, cmap=colormaps["Blues"], vmin=0.0, vmax=1.0, aspect="auto")
     for row, column in np.ndindex(counts.shape):
         axes.text(
             column,
@@ -126,16 +121,13 @@ def confusion_png(fold_metrics: pl.DataFrame, *, classes: Sequence[str]) -> byte
             fontsize=9,
             color="white" if shares[row, column] > 0.6 else "black",
         )
-    axes.set_xticks(range(len(classes)), classes, fontsize=9)
-    axes.set_yticks(range(len(classes)), classes, fontsize=9)
+    axes.set_xticks(range(len(classes)), classes)
+    axes.set_yticks(range(len(classes)), classes)
     axes.set_xlabel("Predicted")
     axes.set_ylabel("Occurred")
-    axes.set_title(
-        "Share and number of the rows of each class\nby what was predicted; test rows of all folds",
-        loc="left",
-        fontsize=10,
-    )
+    declutter(axes)
     axes.tick_params(length=0)
+    title(figure, heading, "Share and number of the rows of each class by what was predicted; test rows of all folds")
     return png_of(figure)
 
 
@@ -154,25 +146,28 @@ def reliability_png(groups: pl.DataFrame, *, note: str = "") -> bytes:
     bytes
         A PNG; the same groups give the same bytes.
     """
-    figure = new_figure(width=6.4, height=4.9)
+    figure = new_figure(height=4.0)
     axes = figure.subplots()
     low, high = float(groups["confidence"].min()), float(groups["confidence"].max())  # type: ignore[arg-type]  # floats
     axes.plot([low, high], [low, high], color="0.4", linewidth=0.8, linestyle=":")
     for row in groups.to_dicts():
         at = row["confidence"]
         if row["low"] is not None:
-            axes.plot([at, at], [row["low"], row["high"]], color=EQUITY_COLOUR, linewidth=2.2, solid_capstyle="butt")
-        axes.plot([at], [row["share_right"]], "o", color=EQUITY_COLOUR, markersize=6)
+            axes.plot([at, at], [row["low"], row["high"]], color=OWN_COLOUR, linewidth=2.2, solid_capstyle="butt")
+        axes.plot([at], [row["share_right"]], "o", color=OWN_COLOUR, markersize=6)
         axes.annotate(
-            f"{row['n_rows']:,}", (at, row["share_right"]), xytext=(6, 4), textcoords="offset points", fontsize=7.5
+            f"{row['n_rows']:,}",
+            (at, row["share_right"]),
+            xytext=(6, 4),
+            textcoords="offset points",
+            fontsize=SMALL_SIZE,
         )
-    axes.set_xlabel("Confidence: probability of the predicted class", fontsize=9)
-    axes.set_ylabel("Share of predictions that were right", fontsize=9)
+    axes.set_xlabel("Confidence: probability of the predicted class")
+    axes.set_ylabel("Share of predictions that were right")
     how = f"Dot: a group of rows, their number beside it; bar: {LEVEL:.0%} interval; dotted: right as often as said"
-    axes.set_title("\n".join(filter(None, (*textwrap.wrap(note, 92), how))), loc="left", fontsize=8.5)
-    axes.grid(color="0.92", linewidth=0.6)
-    axes.set_axisbelow(True)
-    declutter(axes)
+    declutter(axes, grid="both")
+    title(figure, "", note)
+    footer(figure, how)
     return png_of(figure)
 
 
@@ -181,29 +176,34 @@ def _draw_score(axes: Axes, rows: pl.DataFrame, predictors: Sequence[str], *, sc
         axes.axvline(NEUTRAL[score], color="0.4", linewidth=0.8, linestyle=":")
     for place, name in enumerate(predictors):
         of_one = rows.filter(predictor=name)
-        colour = BASELINE_COLOUR if place else EQUITY_COLOUR
+        colour = BASELINE_COLOUR if place else OWN_COLOUR
         folds = of_one.filter(pl.col("fold").is_not_null())["value"].drop_nulls().to_numpy()
         axes.plot(folds, np.full(len(folds), place + 0.24), "o", color=colour, markersize=2.8, alpha=0.7)
         pooled = of_one.filter(pl.col("fold").is_null() & pl.col("value").is_not_null())
         if pooled.is_empty():
             axes.text(
-                0.02, place, "undefined", transform=axes.get_yaxis_transform(), va="center", fontsize=7.5, color="0.5"
+                0.02,
+                place,
+                "undefined",
+                transform=axes.get_yaxis_transform(),
+                va="center",
+                fontsize=SMALL_SIZE,
+                color="0.5",
             )
         for value, low, high in pooled.select("value", "low", "high").rows():
             if low is not None:
                 axes.plot([low, high], [place, place], color=colour, linewidth=2.2, solid_capstyle="butt")
             axes.plot([value], [place], "o", color=colour, markersize=6)
-    axes.set_yticks(range(len(predictors)), predictors, fontsize=8.5)
+    axes.set_yticks(range(len(predictors)), predictors)
     axes.set_ylim(len(predictors) - 0.5, -0.5)
     axes.set_title(
-        f"{score.replace('_', ' ')} ({'more' if is_better_higher(score) else 'less'} is better)", loc="left", fontsize=9
+        f"{score.replace('_', ' ')} ({'more' if is_better_higher(score) else 'less'} is better)",
+        loc="left",
+        fontsize=SMALL_SIZE,
     )
-    axes.locator_params(axis="x", nbins=5)
-    axes.grid(axis="x", color="0.92", linewidth=0.6)
-    axes.set_axisbelow(True)
-    declutter(axes)
+    axes.locator_params(axis="x", nbins=4)
+    declutter(axes, grid="x")
     axes.tick_params(axis="y", length=0)
-    axes.tick_params(axis="x", labelsize=8)
 
 
 def horizons_of(scores: pl.DataFrame) -> dict[int | None, pl.DataFrame]:

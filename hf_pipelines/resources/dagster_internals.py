@@ -20,7 +20,9 @@ if TYPE_CHECKING:
         DagsterUserCodeProcessError,
         DagsterUserCodeUnreachableError,
     )
+    from dagster._core.events import JobFailureData
     from dagster._core.execution.context.system import StepExecutionContext
+    from dagster._core.execution.plan.objects import StepFailureData
     from dagster._core.instance.ref import InstanceRef
     from dagster._core.launcher import CheckRunHealthResult, DefaultRunLauncher, LaunchRunContext, WorkerStatus
     from dagster._core.remote_origin import RemoteJobOrigin
@@ -55,6 +57,7 @@ if TYPE_CHECKING:
     from dagster._serdes import ConfigurableClass, ConfigurableClassData, deserialize_value, serialize_value
     from dagster._utils.interrupts import setup_interrupt_handlers
     from dagster._utils.schedules import get_latest_completed_cron_tick
+    from dagster_shared.error import SerializableErrorInfo
 
 # `python -m` of it is the daemon.
 DAEMON_MODULE = "dagster._daemon"
@@ -67,7 +70,9 @@ NAMES: dict[str, tuple[str, ...]] = {
         "DagsterUserCodeProcessError",
         "DagsterUserCodeUnreachableError",
     ),
+    "dagster._core.events": ("JobFailureData",),
     "dagster._core.execution.context.system": ("StepExecutionContext",),
+    "dagster._core.execution.plan.objects": ("StepFailureData",),
     "dagster._core.instance.ref": ("InstanceRef",),
     "dagster._core.launcher": (
         "CheckRunHealthResult",
@@ -121,6 +126,7 @@ NAMES: dict[str, tuple[str, ...]] = {
     ),
     "dagster._utils.interrupts": ("setup_interrupt_handlers",),
     "dagster._utils.schedules": ("get_latest_completed_cron_tick",),
+    "dagster_shared.error": ("SerializableErrorInfo",),
 }
 
 _MODULE_OF = {name: module for module, names in NAMES.items() for name in names}

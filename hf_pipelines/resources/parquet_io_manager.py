@@ -315,8 +315,9 @@ class ParquetIOManager(dg.ConfigurableIOManager):
             began = perf_counter()
             published = store.publish(asset, key, content, stamp, verdicts=verdicts, kind=kind)
             # The UI keeps the order: results come first, where and how they are stored last.
-            results = {name: _shown(value) for name, value in publication.metadata.get(key, {}).items()}
-            notes[key] = {**results, "write_s": _shown(perf_counter() - began), **_notes(published, verdicts)}
+            results = {**publication.metadata.get(key, {}), "write_s": perf_counter() - began}
+            noted = {**results, **_notes(published, verdicts)}
+            notes[key] = {name: _shown(noted[name]) for name in sorted(noted, key=_place)}
         if kind == SIGNALS and publication.contents:
             days = node.partitions_def.get_partition_keys() if node.partitions_def else [*publication.contents]
             point_to_latest(store, asset, days, Clock().now())
@@ -366,9 +367,25 @@ def missing_error(asset: str, keys: Sequence[str]) -> ValueError:
     )
 
 
+# Letters of a word that the page of an asset has room for: a longer one cuts off the whole table.
+ROOM = 40
+
+# What tells contents, runs and places apart: after all that a person reads.
+NAMES_OF_CONTENTS = ("content_hash", "trial", "ledger_head", "mlflow_run_id", "path")
+
+
+def _place(name: str) -> int:
+    """Where the UI shows a value: what it is about, then seconds, then hashes and places."""
+    return 2 if name in NAMES_OF_CONTENTS else 1 if name.endswith("_s") else 0
+
+
 def _shown(value: Any) -> Any:
-    """A number as the UI shows it: to six digits, the rest hides the magnitude."""
-    return float(f"{value:.6g}") if isinstance(value, float) else value
+    """A value as the UI shows it: a number to six digits, the rest hides the magnitude; a word without an end behind a click."""
+    if isinstance(value, float):
+        return float(f"{value:.6g}")
+    if isinstance(value, str) and any(len(word) > ROOM for word in value.split()):
+        return dg.MetadataValue.md(value)
+    return value
 
 
 def _notes(published: Published, verdicts: Mapping[str, Verdict]) -> dict[str, Any]:
@@ -377,7 +394,7 @@ def _notes(published: Published, verdicts: Mapping[str, Verdict]) -> dict[str, A
         "rows": footer.rows,
         "content_hash": footer.content_hash,
         "outcome": published.outcome,
-        "path": dg.MetadataValue.path(published.address),
+        "path": published.address,
     }
     if footer.available_at:
         notes["available_at"] = footer.available_at[1]

@@ -354,7 +354,7 @@ class PartitionStore:
         return kind_by_name(asset)
 
     def attachment_key(self, footer: Footer, name: str) -> str:
-        return f"_attached/{footer.asset}/{footer.partition}/{footer.attachments[name]}.{name}"
+        return attached_key(footer.asset, footer.partition, name, footer.attachments[name])
 
     def read_attachment(self, footer: Footer, name: str) -> bytes:
         """Bytes of an attachment, checked against the footer's sha256 before anyone parses them.
@@ -436,3 +436,8 @@ class PartitionStore:
 
     def version_key(self, footer: Footer) -> str:
         return f"{VERSIONS}/{footer.asset}/{footer.partition}/{footer.content_hash}.parquet"
+
+
+def attached_key(asset: str, partition: str, name: str, digest: str) -> str:
+    """Key of what is attached to a partition, by its sha256."""
+    return f"_attached/{asset}/{partition}/{digest}.{name}"

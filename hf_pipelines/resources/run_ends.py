@@ -1,7 +1,8 @@
 """Run ends: an event log that shows the end of a run only once the run's own status is final.
 
-Lives here: holding back what would be read too early, and keeping secrets out of what is stored. Does not live here: which database (`instance_storage`,
-`patient_postgres`), what follows a run that died (dagster.yaml: `run_retries`).
+Lives here: holding back what would be read too early, and what is stored of an event. Does not live here: which database
+(`instance_storage`, `patient_postgres`), what a failure shows (`failure_events`) and what is secret (`redaction`), what follows a run
+that died (dagster.yaml: `run_retries`).
 
 Dagster stores the event of a failure first and the run's status after it. Its daemon, which retries failed runs, reads
 the events, asks for the status, and never looks at an event again: where it reads between the two, the run is
@@ -22,6 +23,7 @@ from hf_pipelines.resources.dagster_internals import (
     InstigatorTick,
     TickData,
 )
+from hf_pipelines.resources.failure_events import remedy_first
 from hf_pipelines.resources.kept_engines import KeptEvents, KeptRuns, KeptSchedules
 from hf_pipelines.resources.redaction import stored
 
@@ -38,10 +40,10 @@ class SettledEnds:
     _instance: DagsterInstance
 
     def store_event(self, event: EventLogEntry) -> None:
-        super().store_event(stored(event))  # type: ignore[misc]
+        super().store_event(stored(remedy_first(event)))  # type: ignore[misc]
 
     def store_event_batch(self, events: Sequence[EventLogEntry]) -> None:
-        super().store_event_batch([stored(event) for event in events])  # type: ignore[misc]
+        super().store_event_batch([stored(remedy_first(event)) for event in events])  # type: ignore[misc]
 
     def get_logs_for_all_runs_by_log_id(self, *arguments: Any, **options: Any) -> Mapping[int, EventLogEntry]:
         """Events by number, in order; what is held back comes with a later call after the same cursor."""

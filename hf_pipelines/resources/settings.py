@@ -17,6 +17,7 @@ clear text (object stores read their own AWS_* variables).
 | HF_POSTGRES_URL | none | Dagster keeps its runs there instead of in SQLite |
 | HF_WEBHOOK_URL | none | notifications are posted there as JSON besides being logged; the address is a secret |
 | HF_UI_URL | `http://127.0.0.1:3000` | where the web UI is reached, for the links in notifications |
+| HF_DOCS_URL | none | where the site that `make docs` builds is served: assets link to their page there |
 | HF_UI_HOSTS | none | names besides 127.0.0.1 and localhost under which the web UI answers, by commas |
 | HF_LATE_HOURS | 6 | hours after which bars, models and signals that are not there are late |
 | HF_SILENT_MINUTES | 10 | minutes without a successful tick, a sign of the daemon or a move of the queue that are an alarm |
@@ -337,6 +338,10 @@ def logs_every_trial() -> bool:
 def webhook_url() -> str | None:
     """Where notifications are posted, None for the log alone. It may hold a token: never log it."""
     return os.environ.get("HF_WEBHOOK_URL") or None
+
+
+def docs_url() -> str:
+    return os.environ.get("HF_DOCS_URL", "").rstrip("/")
 
 
 def ui_url() -> str:

@@ -267,6 +267,15 @@ def test_bars_with_a_faulty_row_quarantine_it_and_publish_the_rest(small):
     assert found["no_faulty_rows"].severity == dg.AssetCheckSeverity.ERROR
     assert "1 of 30 symbol-sessions: BBB 2013-02-26 negative volume" in found["no_faulty_rows"].description
     assert found["no_faulty_rows"].metadata["partitions_failed"].value == 1
+    assert "; from 2013-02-26.parquet" in found["no_faulty_rows"].description
+    linked = pl.read_csv(str(found["no_faulty_rows"].metadata["rows of 2013-02-24"].value))
+    assert linked.select("symbol", "volume", "reason").rows() == [("BBB", -1.0, "negative volume")]
+    noted = metadata(result)["2013-02-24"]
+    assert noted["headline"] == "29 of 30 symbol-sessions are there; 1 quarantined" and "coverage" in noted
+    # What a person reads first, then seconds, then what tells contents apart; no word is longer than its column.
+    order = list(noted)
+    assert order[0] == "headline" and order[-2:] == ["content_hash", "path"]
+    assert order.index("rows") < order.index("compute_s") < order.index("content_hash")
     expected = session_bars(["2013-02-24"]).filter(~of("BBB", day)).sort("symbol", "ts")
     assert small.bars("2013-02-24").drop("role").equals(expected)
     footer = small.store.footer("small/bars", "2013-02-24")
@@ -489,7 +498,10 @@ def test_bars_of_two_files_with_the_same_symbol_session_quarantine_both_rows(sma
     day = date(2013, 2, 26)
     small.arrive(session_bars(["2013-02-24"]).filter(of("BBB", day)).with_columns(close=46.5), suffix="-late.parquet")
     result = small.run("2013-02-24")
-    assert checks(result)["no_faulty_rows"].description.endswith("1 of 30 symbol-sessions: BBB 2013-02-26 duplicate")
+    found = checks(result)["no_faulty_rows"]
+    # The file of the session, and the one that came after it.
+    assert "1 of 30 symbol-sessions: BBB 2013-02-26 duplicate; from 2013-02-26" in found.description
+    assert "2013-02-26-late.parquet" in found.description
     assert small.bars("2013-02-24").filter(of("BBB", day)).is_empty()
     assert small.bars("2013-02-24").height == 29
     footer = small.store.footer("small/bars", "2013-02-24")

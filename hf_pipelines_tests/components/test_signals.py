@@ -198,7 +198,8 @@ def test_signals_hold_every_member_and_their_weights_are_shares_of_members(small
     assert copied.store.footer("direction/signals", DAY).facts["schema_version"] == 2
     noted = run.materialised["direction/signals"][DAY]
     assert (noted["members"], noted["without_prediction"], noted["positions"]) == (4, 2, 2)
-    assert "| S001 | 0 | nan | nan | no bar |" in noted["preview"]
+    assert "| S001 | 0.0% |  |  | no bar |" in noted["preview"]
+    assert noted["headline"] == "backfill: 1 long, 1 short of 4; gross 50%, net +0%" and "turned_over" not in noted
 
 
 def test_signals_of_schema_version_1_stay_readable_beside_those_of_version_2(project):
@@ -294,7 +295,9 @@ def test_signals_over_a_range_with_sundays_are_issued_for_its_sessions(project):
     ]  # fmt: skip
     assert run.success, run.message
     assert project.store.partitions(SIGNALS) == expected
-    assert sorted(run.materialised[SIGNALS]) == expected
+    # The Sundays are told to be empty: the web UI would show them as missing for ever.
+    assert sorted(run.materialised[SIGNALS]) == sorted([*expected, "2012-04-08", "2012-04-15"])
+    assert not run.materialised[SIGNALS]["2012-04-08"]
     as_of = {day: _issue(project, day)["model_as_of"][0].date().isoformat() for day in expected}
     assert as_of == {day: max(w for w in ("2012-04-01", "2012-04-08", "2012-04-15") if w < day) for day in expected}
 

@@ -5,10 +5,10 @@ import pytest
 from PIL import Image
 
 from hf_pipelines.research import score_plots
-from hf_pipelines.research.plots import EQUITY_COLOUR
+from hf_pipelines.research.plots.style import OWN_COLOUR
 from hf_pipelines.research.reliability import SCHEMA as RELIABILITY
 from hf_pipelines.research.score_rows import SCHEMA
-from hf_pipelines_tests.research.test_plots import coloured, pixels
+from hf_pipelines_tests.research.plots.test_plots import coloured, pixels, words
 
 
 def scores(*rows: tuple[str, str, int | None, float | None, float | None, float | None]) -> pl.DataFrame:
@@ -39,7 +39,7 @@ def test_scores_png_has_a_panel_for_each_score_that_is_defined(drawn):
     score_plots.scores_png(SOME, note="It beats.")
     panels = [each for each in drawn[0].axes if each.get_visible()]
     assert [each.get_title(loc="left") for each in panels] == ["accuracy (more is better)", "log loss (less is better)"]
-    assert drawn[0].texts[0].get_text().startswith("It beats.\nBar: 95% interval")
+    assert words(drawn[0]).startswith("It beats.\nBar: 95% interval")
     assert [each.get_text() for each in panels[0].get_yticklabels()] == ["model", "majority"]
     # Fold, interval and value of the model, then of the majority, which has no fold.
     lines = [list(line.get_xdata()) for line in panels[0].lines]
@@ -49,7 +49,7 @@ def test_scores_png_has_a_panel_for_each_score_that_is_defined(drawn):
 
 def test_scores_png_draws_the_model_in_its_colour_and_the_same_bytes():
     png = score_plots.scores_png(SOME)
-    assert coloured(pixels(png), EQUITY_COLOUR).any()
+    assert coloured(pixels(png), OWN_COLOUR).any()
     assert png == score_plots.scores_png(SOME)
 
 
@@ -91,10 +91,10 @@ def test_reliability_png_shows_each_group_with_its_interval_and_number_of_rows(d
         [(0.8, 0.7)],
     ]
     assert [each.get_text() for each in axes.texts] == ["1,200", "1,300"]
-    assert axes.get_title(loc="left").startswith("They are apart.\nDot: a group of rows")
+    assert words(drawn[0]).startswith("They are apart.\n") and "Dot: a group of rows" in words(drawn[0])
 
 
 def test_reliability_png_of_one_group_is_the_same_bytes():
     groups = pl.DataFrame([(0, 0.5, 0.4, 0.3, 0.6, 1200)], schema=RELIABILITY, orient="row")
     png = score_plots.reliability_png(groups)
-    assert coloured(pixels(png), EQUITY_COLOUR).any() and png == score_plots.reliability_png(groups)
+    assert coloured(pixels(png), OWN_COLOUR).any() and png == score_plots.reliability_png(groups)

@@ -7,13 +7,12 @@ Lives here: the stage, and its checks. Does not live here: reading its files (`b
 from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
-from typing import Any
 
 import dagster as dg
-import polars as pl
 
 from hf_pipelines.components.code_version import code_version
 from hf_pipelines.components.market_stages.bars_content import bars_content
+from hf_pipelines.components.market_stages.bars_display import bars_metadata, faulty_rows
 from hf_pipelines.components.market_stages.bars_files import describe_stray, read_files
 from hf_pipelines.components.market_stages.plan import MarketPlan, WeekDates
 from hf_pipelines.components.market_stages.settled_bars import follow_levels, settle
@@ -88,7 +87,7 @@ def bars_stage(market: MarketPlan) -> Stage:
             fields={**market.bars_fields, "rules": rules},
         ),
         checks=(
-            StageCheck("no_faulty_rows", "No symbol-session had to be quarantined.", _judge("quarantined")),
+            StageCheck("no_faulty_rows", "No symbol-session had to be quarantined.", faulty_rows(market)),
             StageCheck(
                 "events_in_place",
                 "Every split and dividend came with a sound bar of its session: none had to be carried to the symbol's next bar, "
@@ -163,7 +162,7 @@ def _compute_bars(market: MarketPlan, run: StageRun, inputs: Mapping[str, Loaded
         if content.frame.is_empty() and key not in market.known_gaps:
             faults[key] = _explain_no_bars(market, of_week)
             continue
-        contents[key], metadata[key] = content, _bars_metadata(content)
+        contents[key], metadata[key] = content, bars_metadata(market, of_week, content)
     return Computed(contents, faults, metadata, skipped)
 
 
@@ -191,19 +190,3 @@ _judge = partial(check_from_facts, total="expected", unit="symbol-sessions")
 def _judge_strays(run: StageRun, inputs: Mapping[str, Loaded], key: str, content: Content) -> Finding:
     strays: list[str] = content.facts["strays"]  # type: ignore[assignment]
     return Finding(not strays, max(len(content.sources), 1), tuple(strays))
-
-
-def _bars_metadata(content: Content) -> dict[str, Any]:
-    frame = content.frame
-    members = frame.filter(pl.col("role") == "member")
-    return {
-        "symbols": frame["symbol"].n_unique(),
-        "sessions": frame["session"].n_unique(),
-        "members_per_session": members.select("symbol", "session").n_unique() / max(members["session"].n_unique(), 1),
-        "quarantined": len(content.facts["quarantined"]),  # type: ignore[arg-type]
-        "events_out_of_place": len(content.facts["events"]),  # type: ignore[arg-type]
-        "missing": len(content.facts["missing"]),  # type: ignore[arg-type]
-        "suspect": len(content.facts["suspect"]),  # type: ignore[arg-type]
-        "strays": len(content.facts["strays"]),  # type: ignore[arg-type]
-        "unknown_rows": content.facts["unknown_rows"],
-    }

@@ -17,6 +17,9 @@ from hf_pipelines.resources.partition_codec import Content
 # The check `complete` names the missing session itself: one fault is one alarm.
 GAP_RULE = "gap"
 
+# What is attached to a week some of whose rows were refused: these rows as they came, with the reason.
+QUARANTINE = "quarantine.csv"
+
 
 def bars_content(
     market: MarketPlan,
@@ -56,7 +59,7 @@ def bars_content(
     stale = stale.filter(of_week)
     return Content(
         frame=bars,
-        attachments={"quarantine.csv": quarantined.write_csv().encode()} if quarantined.height else {},
+        attachments={QUARANTINE: quarantined.write_csv().encode()} if quarantined.height else {},
         sources={file.name: file.sha256 for file in used},
         facts={
             "expected": expected.height,

@@ -1,7 +1,7 @@
 """`<market>/features_report`: which symbols have feature values, and which features are redundant, in pictures.
 
 Lives here: the weeks that are looked at, and what is shown. Does not live here: coverage and correlations
-(`research.features_report`), how they are drawn (`research.plots`).
+(`research.features_report`), how they are drawn (`research.plots.features`).
 
 An asset of its own, since nothing is made from it: drawing costs more than the features of a day, and the daily path
 must not pay for it. Its schedule requests it once a week.
@@ -89,7 +89,7 @@ def features_report_stage(market: MarketPlan) -> Stage:
 
 
 def _shown(coverage: pl.DataFrame, correlations: pl.DataFrame, *, n_weeks: int) -> dict[str, Any]:
-    from hf_pipelines.research.plots import SHOWN_FEATURES, correlations_png, coverage_png
+    from hf_pipelines.research.plots.features import SHOWN_FEATURES, correlations_png, coverage_png
 
     first, last = str(coverage["session"].min()), str(coverage["session"].max())
     drawn = clustered(correlations, SHOWN_FEATURES)

@@ -112,6 +112,10 @@ class MarketPlan:
         Fields of the YAML that the bars depend on, as they enter the code version.
     periods_per_year : float or None
         Bars a year, if the YAML gives them.
+    currency : str
+        Of the prices; "" where the YAML does not say.
+    owners : tuple of str
+        Of its assets.
     """
 
     name: str
@@ -129,6 +133,8 @@ class MarketPlan:
     news_scorer: str
     bars_fields: Mapping[str, Any]
     periods_per_year: float | None = None
+    currency: str = ""
+    owners: tuple[str, ...] = ()
 
     @property
     def bars_asset(self) -> str:

@@ -7,6 +7,8 @@ from collections.abc import Iterable
 
 import dagster as dg
 
+from hf_pipelines.resources.failure_events import root_of, words_of
+
 NO_STEP = "the run failed before its first step; see its logs in the web UI"
 
 
@@ -18,10 +20,7 @@ def first_failure(events: Iterable[dg.DagsterEvent]) -> tuple[str | None, str]:
     ending = NO_STEP
     for event in events:
         if event.is_step_failure and (error := event.step_failure_data.error) is not None:
-            while (error.cls_name or "").startswith("Dagster") and error.cause is not None:
-                error = error.cause
-            _, _, text = error.message.partition(": ")
-            return event.step_key, (text or error.message).strip()
+            return event.step_key, words_of(root_of(error))
         if event.is_run_failure and event.message:
             ending = event.message.strip()
     return None, ending

@@ -15,6 +15,7 @@ from hf_pipelines.components.strategy_stages.plan import StrategyPlan, trade
 from hf_pipelines.research.backtest import BacktestResult
 from hf_pipelines.research.bars import KEY_COLUMNS
 from hf_pipelines.research.matrix import join_features
+from hf_pipelines.research.plots.account import AccountLabel
 from hf_pipelines.research.predictions import decided_predictions, latest_predictions, split_by_path
 from hf_pipelines.research.signals import add_absent_members, misremembered
 from hf_pipelines.research.tuning.evaluation import Account
@@ -82,6 +83,11 @@ def weigh_path(
 def middle_of(by_path: Mapping[int | None, BacktestResult]) -> BacktestResult:
     """The account of several paths whose numbers are shown: that of the middle return."""
     return sorted(by_path.values(), key=lambda each: each.metrics["total_return"])[(len(by_path) - 1) // 2]
+
+
+def account_label(plan: StrategyPlan, key: str, *, kind: str = "simulated") -> AccountLabel:
+    """What the picture of an account of a partition says that it is of."""
+    return AccountLabel(name=f"{plan.name}, week {key}", currency=plan.market.currency, kind=kind)
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from hf_pipelines.components.modules import CHOSEN_FROM
 from hf_pipelines.components.stage import Stage
 from hf_pipelines.components.stage_checks import Finding, StageCheck
 from hf_pipelines.components.stage_run import StageRun, each_partition
-from hf_pipelines.components.strategy_stages.accounts import middle_of
+from hf_pipelines.components.strategy_stages.accounts import account_label, middle_of
 from hf_pipelines.components.strategy_stages.decided_weights import decide, traded_inputs
 from hf_pipelines.components.strategy_stages.model_tracking import track_backtest
 from hf_pipelines.components.strategy_stages.plan import (
@@ -131,9 +131,9 @@ def backtest(plan: StrategyPlan) -> Stage:
         )
         labels = {"label": note, "trained_on_later": later} if note else {}
         labels |= {"paths": len(by_path)} if len(by_path) > 1 else {}
-        scores = account_metadata(table)
+        scores = account_metadata(table, heading=f"{plan.name}, week {key}")
         return content, {
-            **backtest_metadata(middle, note, baselines, summary),
+            **backtest_metadata(middle, note, baselines, summary, label=account_label(plan, key)),
             **labels,
             **scores,
             "backtest_s": perf_counter() - began,

@@ -9,12 +9,12 @@ import dagster as dg
 import polars as pl
 
 from hf_pipelines.components.code_version import code_version
-from hf_pipelines.components.display import numeric, picture
+from hf_pipelines.components.display import SCORES_HEADLINE, in_words, numeric
 from hf_pipelines.components.modules import CHOSEN_FROM
 from hf_pipelines.components.stage import Stage, StageInput
 from hf_pipelines.components.stage_checks import Finding, StageCheck
 from hf_pipelines.components.stage_run import StageRun, each_partition
-from hf_pipelines.components.strategy_stages.importance import COMPARING, week_importance
+from hf_pipelines.components.strategy_stages.importance import COMPARING, importances_metadata, week_importance
 from hf_pipelines.components.strategy_stages.interval_display import (
     SERVED_NAME,
     interval_fields,
@@ -138,8 +138,10 @@ def fitted_model(plan: StrategyPlan) -> Stage:
                 **({} if final_refit is None else {"final_refit": final_refit}),
             },
         )
-        shown = _model_metadata(content, importances, report, seconds=perf_counter() - began)
-        return content, {**shown, **week_importance(plan, run.store, key, importances)}
+        shown = _model_metadata(content, report, seconds=perf_counter() - began)
+        drawn = importances_metadata(plan, run.store, key, importances)
+        headline = {"headline": shown.pop("headline")}
+        return content, {**headline, **drawn, **shown, **week_importance(plan, run.store, key, importances)}
 
     def serves_its_week(run: StageRun, inputs: Mapping[str, Loaded], key: str, content: Content) -> Finding:
         row = content.frame.row(0, named=True)
@@ -231,16 +233,13 @@ def load_model(models: Loaded, model: Stored) -> Pipeline:
     return pipeline.load(models.attachment(model.footer.partition, model_name(pipeline)))
 
 
-def _model_metadata(
-    content: Content, importances: Mapping[str, float], report: Mapping[str, Any], *, seconds: float
-) -> dict[str, Any]:
+def _model_metadata(content: Content, report: Mapping[str, Any], *, seconds: float) -> dict[str, Any]:
     row = content.frame.row(0, named=True)
     facts: Mapping[str, Any] = content.facts
     artifact = content.attachments[_artifact_name(content)]
     return {
-        **_importances(importances),
+        "headline": in_words(facts["metrics"], SCORES_HEADLINE),
         **({"preprocessing": dg.MetadataValue.json(columns)} if (columns := report.get("preprocessing")) else {}),
-        **numeric(content.facts["metrics"]),
         **({"tuned_to": point_in_words(point)} if isinstance(point := content.facts.get(TUNED), dict) else {}),
         **({"trained_on_later": share} if (share := content.facts["trained_on_later"]) else {}),
         **({"final_refit": name} if (name := content.facts.get("final_refit")) else {}),
@@ -249,15 +248,8 @@ def _model_metadata(
         "train_rows": row["n_rows"],
         "fit_s": seconds,
         "artifact_kb": len(artifact) / 1024,
-        "as_of": str(row["as_of"]),
-        "trained_until": str(row["trained_until"]),
+        "as_of": dg.MetadataValue.timestamp(row["as_of"]),
+        "trained_until": dg.MetadataValue.timestamp(row["trained_until"]),
+        **numeric(facts["metrics"]),
         "mlflow_run_id": content.facts["mlflow_run_id"],
     }
-
-
-def _importances(importances: Mapping[str, float]) -> dict[str, Any]:
-    from hf_pipelines.research.plots import importances_png
-
-    if not importances:
-        return {}
-    return {"importances": picture(importances_png(list(importances), list(importances.values())))}

@@ -88,19 +88,45 @@ def fold_importance(plan: StrategyPlan, examined: Sequence[pl.DataFrame]) -> tup
     return {"importances.parquet": parquet_bytes(rows)}, shown
 
 
+def importances_metadata(
+    plan: StrategyPlan, store: PartitionStore | None, key: str, importances: Mapping[str, float]
+) -> dict[str, Any]:
+    """The picture of a model's importances beside those of the model before it; nothing of a learner that tells none."""
+    from hf_pipelines.research.plots.importances import importances_png
+
+    if not importances:
+        return {}
+    before = _models_before(plan, store, key)
+    week, earlier = next(((week, before[week]) for week in reversed(before)), ("", {}))
+    drawn = importances_png(
+        list(importances),
+        list(importances.values()),
+        heading=f"Importances, {plan.name}, model of week {key}",
+        kind=f"Share of the importance that {plan.learner.choice.name} gives: of the fit, not of skill",
+        earlier=(f"model of {week}", earlier) if week else None,
+    )
+    return {"importances": picture(drawn)}
+
+
+def _models_before(plan: StrategyPlan, store: PartitionStore | None, key: str) -> dict[str, Mapping[str, float]]:
+    """Importances of the models before a week's, by their weeks in order; those that told any."""
+    asset = plan.asset("fitted_model")
+    found: dict[str, Mapping[str, float]] = {}
+    for week in [] if store is None else [each for each in store.partitions(asset) if each < key][-EARLIER_WEEKS:]:
+        footer = store.footer(asset, week) if store is not None else None
+        told: Any = {} if footer is None else footer.facts.get("importances", {})
+        if told:
+            found[week] = told
+    return found
+
+
 def week_importance(
     plan: StrategyPlan, store: PartitionStore | None, key: str, importances: Mapping[str, float]
 ) -> dict[str, Any]:
     """Metadata: this week's importances beside those of the models before it; nothing without an earlier model."""
-    asset = plan.asset("fitted_model")
-    earlier = [] if store is None else [each for each in store.partitions(asset) if each < key][-EARLIER_WEEKS:]
-    by_week: dict[str, Mapping[str, float]] = {}
-    for week in earlier:
-        footer = store.footer(asset, week) if store is not None else None
-        found: Any = {} if footer is None else footer.facts.get("importances", {})
-        # Of another set of features or another learner nothing is compared.
-        if found and {*found} == {*importances}:
-            by_week[week] = found
+    # Of another set of features or another learner nothing is compared.
+    earlier = _models_before(plan, store, key)
+    by_week = {week: found for week, found in earlier.items() if {*found} == {*importances}}
     if not by_week or not importances:
         return {}
     rows = weekly({**by_week, key: importances})

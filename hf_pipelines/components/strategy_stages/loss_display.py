@@ -11,7 +11,7 @@ from hf_pipelines.components.display import picture
 
 def loss_curves(reports: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
     """A picture of the losses that learners report, by the name of each fit; nothing where none does."""
-    from hf_pipelines.research.plots import losses_png
+    from hf_pipelines.research.plots.losses import losses_png
 
     found = {name: curve for outer, report in reports.items() for name, curve in _curves(outer, report)}
     return {"losses": picture(losses_png(found))} if found else {}

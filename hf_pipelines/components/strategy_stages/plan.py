@@ -214,6 +214,11 @@ class StrategyPlan:
         return f"{self.name}/{stage}"
 
     @property
+    def tags(self) -> dict[str, str]:
+        """What the catalogue's search finds all its assets by."""
+        return {"market": self.market.name, "learner": self.learner.choice.name, "target": self.target.name}
+
+    @property
     def all_features(self) -> list[str]:
         return [name for names in self.feature_names.values() for name in names]
 

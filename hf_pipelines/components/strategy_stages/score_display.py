@@ -15,10 +15,10 @@ from hf_pipelines.research.baselines import baselines_of
 from hf_pipelines.research.reliability import Reliability, folds_in_words, reliability_in_words
 from hf_pipelines.research.score_table import ScoreTable
 from hf_pipelines.research.score_words import shown_scores
-from hf_pipelines.research.targets import Target
+from hf_pipelines.research.targets import Target, neutral_value
 
 
-def score_metadata(table: ScoreTable, target: Target) -> dict[str, Any]:
+def score_metadata(table: ScoreTable, target: Target, *, heading: str = "") -> dict[str, Any]:
     """Whether the best baseline is beaten, the table of scores, and their figures."""
     from hf_pipelines.research.score_plots import confusion_png, horizons_of, scores_png
 
@@ -27,10 +27,38 @@ def score_metadata(table: ScoreTable, target: Target) -> dict[str, Any]:
     verdicts = table.verdict.split("\n")
     for (horizon, scores), verdict in zip(horizons_of(table.scores).items(), verdicts, strict=True):
         name = "score_intervals" if horizon is None else f"score_intervals_{horizon}"
-        metadata[name] = picture(scores_png(scores, note=verdict))
+        metadata[name] = picture(scores_png(scores, heading=heading, note=verdict))
     if target.is_classification:
-        metadata["confusion"] = picture(confusion_png(table.fold_metrics, classes=target.classes))
+        metadata["confusion"] = picture(confusion_png(table.fold_metrics, classes=target.classes, heading=heading))
     return metadata
+
+
+def prediction_pictures(predictions: pl.DataFrame, target: Target, *, heading: str) -> dict[str, Any]:
+    """Figures of what predictions are worth by session, by quantile and by fold; those that there are rows for."""
+    from hf_pipelines.research.plots.frames import (
+        coefficients_by_session,
+        drawn_predictions,
+        hits_by_fold,
+        outcomes_by_quantile,
+    )
+    from hf_pipelines.research.plots.predictions import coefficients_png, hits_png, quantiles_png
+
+    drawn = drawn_predictions(predictions)
+    if drawn.is_empty():
+        return {}
+    found = {}
+    coefficients = coefficients_by_session(drawn)
+    if coefficients.height:
+        found["ic_by_session"] = picture(coefficients_png(coefficients, heading=heading))
+    quantiles = outcomes_by_quantile(drawn)
+    found["outcome_by_quantile"] = picture(
+        quantiles_png(quantiles, heading=heading, outcome="return", is_return=True)
+        if neutral_value(target) == 0.0
+        else quantiles_png(quantiles, heading=heading, is_return=False)
+    )
+    if (neutral := neutral_value(target)) is not None:
+        found["hit_rate_by_fold"] = picture(hits_png(hits_by_fold(drawn, neutral=neutral), heading=heading))
+    return found
 
 
 def reliability_metadata(found: Reliability) -> dict[str, Any]:
@@ -50,7 +78,7 @@ def calibration_metadata(by_fold: pl.DataFrame) -> dict[str, Any]:
     return {"calibration": _page(by_fold, (folds_in_words(by_fold),))}
 
 
-def account_metadata(table: AccountTable) -> dict[str, Any]:
+def account_metadata(table: AccountTable, *, heading: str = "") -> dict[str, Any]:
     """The table of an account's scores over all folds and in each, and their figure."""
     from hf_pipelines.research.score_plots import scores_png
 
@@ -59,7 +87,7 @@ def account_metadata(table: AccountTable) -> dict[str, Any]:
     return {
         "scores": _page(shown_scores(table.scores, predictor=STRATEGY), table.notes),
         "fold_metrics": dg.MetadataValue.md(markdown_table(table.fold_metrics)),
-        "score_intervals": picture(scores_png(table.scores)),
+        "score_intervals": picture(scores_png(table.scores, heading=heading)),
     }
 
 

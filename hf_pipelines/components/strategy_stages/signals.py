@@ -16,6 +16,7 @@ from hf_pipelines.components.modules import CHOSEN_FROM
 from hf_pipelines.components.stage import Stage, StageInput, week_of_key, window
 from hf_pipelines.components.stage_checks import Finding, StageCheck, replay_guard
 from hf_pipelines.components.stage_run import StageRun, each_partition
+from hf_pipelines.components.strategy_stages.changes_display import changes_metadata
 from hf_pipelines.components.strategy_stages.fitted_model import load_model
 from hf_pipelines.components.strategy_stages.interval_display import (
     interval_columns,
@@ -85,6 +86,7 @@ def signals(plan: StrategyPlan) -> Stage:
         # Below a day an issue has several decisions: what is shown is the last one.
         last = weights.filter(pl.col("ts") == pl.col("ts").max())
         metadata = {
+            **changes_metadata(plan, run, session, last, model_week=model.footer.partition),
             "preview": dg.MetadataValue.md(
                 markdown_table(
                     last.select("symbol", "weight", "prediction", "confidence", *interval_columns(plan), "reason")
@@ -159,6 +161,7 @@ def signals(plan: StrategyPlan) -> Stage:
             ),
         ),
         pool=plan.name,
+        rests=partitions.rests_before,
         reads_holdout="always",
     )
 

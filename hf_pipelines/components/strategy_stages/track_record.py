@@ -10,6 +10,7 @@ from hf_pipelines.components.display import backtest_metadata
 from hf_pipelines.components.modules import CHOSEN_FROM
 from hf_pipelines.components.stage import Stage, StageInput, week_of_key, window
 from hf_pipelines.components.stage_run import StageRun, each_partition
+from hf_pipelines.components.strategy_stages.accounts import account_label
 from hf_pipelines.components.strategy_stages.plan import StrategyPlan, trade, trading_fields
 from hf_pipelines.research.account_summary import benchmark_index, summarise_account, values_of
 from hf_pipelines.research.backtest import ENGINES, BacktestResult
@@ -46,10 +47,13 @@ def track_record(plan: StrategyPlan) -> Stage:
         for (kind,), of_kind in sorted(signals_frame.partition_by("issue_kind", as_dict=True).items()):
             result = trade(plan, of_kind.select(*KEY_COLUMNS, "weight"), bars_frame)
             frames.append(result.equity.with_columns(record=pl.lit(kind)))
-            index = benchmark_index(result, bars_frame, plan.market.universe.benchmark)
+            benchmark = plan.market.universe.benchmark
+            index = benchmark_index(result, bars_frame, benchmark)
             summary = summarise_account(result, benchmark=index)
             records[kind] = values_of(summary)
-            shown = backtest_metadata(result, summary=summary)
+            label = account_label(plan, key, kind="issued live" if kind == "live" else f"{kind}: simulated")
+            held = None if index is None else (benchmark, index)
+            shown = backtest_metadata(result, summary=summary, label=label, benchmark=held)
             metadata |= {f"{kind}_{name}": value for name, value in shown.items()}
             metadata[f"{kind}_issues"] = of_kind["session"].n_unique()
         hashes = {**inputs["signals"].hashes(held), **inputs["bars"].hashes(traded)}

@@ -5,17 +5,26 @@ Lives here: results in, bytes out. Not here: the results (`importance`, `evennes
 
 from __future__ import annotations
 
-import textwrap
-
 import numpy as np
 import polars as pl
 
 from hf_pipelines.research.explanations.evenness import LEAST_DIRECTION, Evenness
-from hf_pipelines.research.plots import DRAWDOWN_COLOUR, EQUITY_COLOUR, declutter, new_figure, png_of
+from hf_pipelines.research.plots.style import (
+    BAD_COLOUR,
+    MUTED_COLOUR,
+    OWN_COLOUR,
+    SMALL_SIZE,
+    declutter,
+    named,
+    new_figure,
+    png_of,
+)
+from hf_pipelines.research.plots.style import (
+    title as titled,
+)
 
 SHOWN_FEATURES = 20
-TITLE_WIDTH = 84
-NEUTRAL_COLOUR = "#9a9a9a"
+NEUTRAL_COLOUR = MUTED_COLOUR
 
 
 def importance_png(
@@ -43,7 +52,7 @@ def importance_png(
     """
     table = found.table.head(SHOWN_FEATURES)
     names = table["name"].to_list()
-    figure = new_figure(width=7.6, height=1.5 + 0.26 * len(names))
+    figure = new_figure(height=1.7 + 0.2 * len(names))
     axes = figure.subplots()
     place = {name: at for at, name in enumerate(names)}
     at = np.arange(len(names))
@@ -51,12 +60,12 @@ def importance_png(
     shown = rows.filter(pl.col("name").is_in(names)).with_columns(
         way=pl.coalesce("direction", pl.col("value").sign()).fill_null(0.0)
     )
-    groups = {"same": (shown, EQUITY_COLOUR, "o", f"One {by}")}
+    groups = {"same": (shown, OWN_COLOUR, "o", f"One {by}")}
     if ways is not None:
         up, down = pl.col("way") >= LEAST_DIRECTION, pl.col("way") <= -LEAST_DIRECTION
         groups = {
-            "up": (shown.filter(up), EQUITY_COLOUR, "^", ways[0].capitalize()),
-            "down": (shown.filter(down), DRAWDOWN_COLOUR, "v", ways[1].capitalize()),
+            "up": (shown.filter(up), OWN_COLOUR, "^", ways[0].capitalize()),
+            "down": (shown.filter(down), BAD_COLOUR, "v", ways[1].capitalize()),
             "none": (shown.filter(~up & ~down), NEUTRAL_COLOUR, "o", "Neither"),
         }
     for frame, colour, marker, label in groups.values():
@@ -64,19 +73,14 @@ def importance_png(
             y = [place[name] for name in frame["name"]]
             axes.scatter(frame["value"], y, color=colour, marker=marker, s=22, linewidths=0, zorder=3, label=label)
     axes.scatter(table["mean"], at, color="black", marker="|", s=90, zorder=4, label="Mean")
-    axes.set_yticks(at, names)
+    axes.set_yticks(at, [named(each) for each in names])
     axes.set_ylim(len(names) - 0.4, -0.6)
     axes.axvline(0.0, color="0.6", linewidth=0.8, zorder=0)
     hidden = found.table.height - len(names)
     heading = title[:1].upper() + title[1:] + (f"; {len(names)} of {found.table.height} features" if hidden else "")
-    axes.set_title(
-        "\n".join(each for part in (heading, note) if part for each in textwrap.wrap(part, TITLE_WIDTH)),
-        loc="left",
-        fontsize=9,
-    )
-    axes.legend(loc="lower right", frameon=False, fontsize=8)
-    declutter(axes)
+    axes.legend(loc="lower right", frameon=False, fontsize=SMALL_SIZE)
+    declutter(axes, grid="x")
     axes.tick_params(axis="y", length=0)
-    axes.grid(axis="x", color="0.9", linewidth=0.6)
-    axes.set_axisbelow(True)
+    axes.locator_params(axis="x", nbins=5)
+    titled(figure, heading, note)
     return png_of(figure)

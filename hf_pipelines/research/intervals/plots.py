@@ -5,14 +5,21 @@ Lives here: tables of coverage in, bytes out. Not here: the coverage (`coverage`
 
 from __future__ import annotations
 
-import textwrap
-
 import numpy as np
 import polars as pl
 
 from hf_pipelines.research.intervals.coverage import ALL
 from hf_pipelines.research.metrics.bootstrap import LEVEL
-from hf_pipelines.research.plots import EQUITY_COLOUR, declutter, new_figure, png_of
+from hf_pipelines.research.plots.style import (
+    OWN_COLOUR,
+    date_ticks,
+    declutter,
+    footer,
+    new_figure,
+    percent_ticks,
+    png_of,
+    title,
+)
 
 # Symbols that are drawn: those furthest from what was promised.
 MAX_SYMBOLS = 8
@@ -38,52 +45,39 @@ def coverage_png(groups: pl.DataFrame, sessions: pl.DataFrame, *, note: str = ""
     bytes
         A PNG; the same tables give the same bytes.
     """
-    from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
-
     nominal = float(groups["nominal"][0])
     furthest = groups.filter(by="symbol").sort((pl.col("coverage") - nominal).abs(), descending=True).head(MAX_SYMBOLS)
     shown = [row for kind in KINDS for row in (furthest.sort("group") if kind == "symbol" else groups.filter(by=kind)).to_dicts()]  # fmt: skip
     how = f"Dot: share of outcomes inside; bar: {LEVEL:.0%} interval of it; dotted: as many as promised"
     if furthest.height < groups.filter(by="symbol").height:
         how += f"; symbols: the {furthest.height} furthest from it"
-    title = "\n".join(filter(None, (*textwrap.wrap(note, 130), how)))
-    # Laid out by hand: the layout engine draws everything twice.
-    above, below, width = 0.2 + 0.16 * (title.count("\n") + 1), 0.75, 10.0
-    height = above + below + 0.21 * max(len(shown), 10)
-    figure = new_figure(width=width, height=height)
-    figure.set_layout_engine(None)
-    figure.subplots_adjust(
-        left=1.55 / width, right=1.0 - 0.15 / width, top=1.0 - above / height, bottom=below / height, wspace=0.2
-    )
-    left, right = figure.subplots(1, 2, width_ratios=(1.0, 1.25))
+    figure = new_figure(height=3.6 + 0.16 * max(len(shown), 10))
+    left, right = figure.subplots(2, 1, height_ratios=(0.16 * max(len(shown), 10), 1.3))
     for axes, draw in ((left, left.axvline), (right, right.axhline)):
         draw(nominal, color="0.4", linewidth=0.9, linestyle=":")
-        axes.grid(color="0.92", linewidth=0.6)
-        axes.set_axisbelow(True)
-        declutter(axes)
-        axes.tick_params(labelsize=8)
+        declutter(axes, grid="both")
     # One call for all groups: each artist costs as much as a fold of a ridge.
     ranged = [(at, row["low"], row["high"]) for at, row in enumerate(shown) if row["low"] is not None]
     if ranged:
         places, low, high = zip(*ranged, strict=True)
-        left.hlines(places, low, high, color=EQUITY_COLOUR, linewidth=2.2)
-    left.plot([row["coverage"] for row in shown], range(len(shown)), "o", color=EQUITY_COLOUR, markersize=5)
-    left.locator_params(axis="x", nbins=5)
+        left.hlines(places, low, high, color=OWN_COLOUR, linewidth=2.2)
+    left.plot([row["coverage"] for row in shown], range(len(shown)), "o", color=OWN_COLOUR, markersize=5)
     kinds = {"fold": "fold ", "volatility": "market "}
     names = [f"{kinds.get(row['by'], '')}{row['group']} ({row['n_rows']:,})" for row in shown]
-    left.set_yticks(range(len(shown)), names, fontsize=8)
+    left.set_yticks(range(len(shown)), names)
     left.set_ylim(len(shown) - 0.5, -0.5)
-    left.set_xlabel("Share of outcomes inside; in brackets: rows", fontsize=8.5)
+    left.set_xlabel("Share of outcomes inside; in brackets: rows")
+    percent_ticks(left.xaxis, n=5)
     days = sessions["session"].to_numpy()
     rolled = sessions.select(
         pl.col("n_inside", "n_rows").rolling_sum(ROLLING_SESSIONS, min_samples=min(ROLLING_SESSIONS, sessions.height))
     )
     share = (rolled["n_inside"] / rolled["n_rows"]).cast(pl.Float64).fill_null(np.nan).to_numpy()
-    right.plot(days, share, color=EQUITY_COLOUR, linewidth=1.1)
-    right.set_ylabel(f"Share inside, of the last {ROLLING_SESSIONS} sessions", fontsize=8.5)
+    right.plot(days, share, color=OWN_COLOUR, linewidth=1.1)
+    right.set_ylabel(f"Last {ROLLING_SESSIONS} sessions")
+    percent_ticks(right.yaxis)
     right.set_ylim(max(min(float(np.nanmin(share)), nominal) - 0.05, -0.02), 1.02)
-    locator = AutoDateLocator(minticks=3, maxticks=6)  # type: ignore[no-untyped-call]
-    right.xaxis.set_major_locator(locator)
-    right.xaxis.set_major_formatter(ConciseDateFormatter(locator))  # type: ignore[no-untyped-call]
-    figure.text(0.01, 1.0 - 0.07 / height, title, fontsize=9, ha="left", va="top")
+    date_ticks(right)
+    title(figure, "Share of outcomes inside their intervals", note)
+    footer(figure, how)
     return png_of(figure)

@@ -5,7 +5,6 @@ Lives here: results in, bytes out. Not here: the results (`signs`), other figure
 
 from __future__ import annotations
 
-import textwrap
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -14,17 +13,28 @@ import polars as pl
 
 from hf_pipelines.research.overfitting.sharpe import expected_maximum_sharpe
 from hf_pipelines.research.overfitting.signs import GapTest
-from hf_pipelines.research.plots import EQUITY_COLOUR, declutter, new_figure, png_of
+from hf_pipelines.research.plots.style import (
+    NO_VALUE_COLOUR,
+    ORANGE,
+    OWN_COLOUR,
+    SMALL_SIZE,
+    declutter,
+    new_figure,
+    png_of,
+)
+from hf_pipelines.research.plots.style import (
+    title as titled,
+)
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-TEST_COLOUR = EQUITY_COLOUR
-TRAIN_COLOUR = "#d08079"
-CHANCE_COLOUR = "#b8b8b8"
+TEST_COLOUR = OWN_COLOUR
+TRAIN_COLOUR = ORANGE
+CHANCE_COLOUR = NO_VALUE_COLOUR
 
-# Characters that fit above the axes, beside the legend.
-TITLE_WIDTH = 88
+# Folds whose first session can be read below their bars.
+SHOWN_FOLDS = 6
 
 # A parameter whose largest value is this many times its smallest is drawn in the logarithm.
 LOGARITHMIC_SPAN = 20.0
@@ -51,7 +61,7 @@ def folds_png(fold_metrics: pl.DataFrame, *, score: str, note: str = "") -> byte
     n = fold_metrics.height
     at = np.arange(n)
     values = fold_metrics[score].to_numpy().astype(np.float64)
-    figure = new_figure(width=8.0, height=3.6)
+    figure = new_figure(height=3.4)
     axes = figure.subplots()
     axes.bar(at, values, width=0.6, color=TEST_COLOUR, label="Test rows")
     if (trained := f"train_{score}") in fold_metrics.columns:
@@ -69,12 +79,11 @@ def folds_png(fold_metrics: pl.DataFrame, *, score: str, note: str = "") -> byte
             np.nanmean(values), color=TEST_COLOUR, linewidth=1.0, linestyle="--", label="Mean of the test rows"
         )
     axes.axhline(0.0, color="0.3", linewidth=0.8)
-    step = max(1, -(-n // 12))
+    step = max(1, -(-n // SHOWN_FOLDS))
     shown = at[::step]
     axes.set_xticks(
         shown,
         [f"{fold_metrics['fold'][int(i)]}\n{fold_metrics['test_start'][int(i)]:%Y-%m-%d}" for i in shown],
-        fontsize=8,
     )
     axes.set_xlabel("Fold and the first session that it tests")
     axes.set_ylabel(_words(score))
@@ -91,7 +100,7 @@ def gap_png(gap: GapTest, *, score: str) -> bytes:
     bytes
         A PNG; the same values give the same bytes.
     """
-    figure = new_figure(width=8.0, height=3.4)
+    figure = new_figure(height=3.3)
     axes = figure.subplots()
     n = len(gap.permuted_gaps)
     axes.hist(
@@ -125,7 +134,7 @@ def learning_curve_png(curve: pl.DataFrame, *, score: str) -> bytes:
     bytes
         A PNG; the same values give the same bytes.
     """
-    figure = new_figure(width=8.0, height=3.6)
+    figure = new_figure(height=3.4)
     axes = figure.subplots()
     _draw_curve(axes, curve["n_train_sessions"].to_numpy(), curve)
     axes.set_xlabel("Sessions trained on, mean of the folds")
@@ -142,7 +151,7 @@ def validation_curve_png(curve: pl.DataFrame, *, parameter: str, score: str) -> 
     bytes
         A PNG; the same values give the same bytes.
     """
-    figure = new_figure(width=8.0, height=3.6)
+    figure = new_figure(height=3.4)
     axes = figure.subplots()
     names = curve["point"].to_list()
     numbers = curve["point"].cast(pl.Float64, strict=False)
@@ -192,7 +201,7 @@ def best_of_trials_png(
     values = np.asarray(sharpes, dtype=np.float64)
     n = np.arange(1, len(values) + 1)
     best = np.fmax.accumulate(values)
-    figure = new_figure(width=8.0, height=3.6)
+    figure = new_figure(height=3.4)
     axes = figure.subplots()
     axes.plot(n, values, ".", color=CHANCE_COLOUR, markersize=4, label="Each trial")
     axes.step(n, best, where="post", color=TEST_COLOUR, linewidth=1.8, label="Best so far")
@@ -220,11 +229,12 @@ def _draw_curve(axes: Axes, x: np.ndarray, curve: pl.DataFrame) -> None:
 
 
 def _finish(axes: Axes, title: str) -> None:
-    axes.set_title(textwrap.fill(title, TITLE_WIDTH), loc="left", fontsize=10)
-    declutter(axes)
-    axes.grid(axis="y", color="0.9", linewidth=0.6)
-    axes.set_axisbelow(True)
-    axes.legend(fontsize=8, frameon=False, loc="center left", bbox_to_anchor=(1.0, 0.5))
+    declutter(axes, grid="y")
+    # Below the axes, where nothing is drawn.
+    axes.legend(fontsize=SMALL_SIZE, frameon=False, loc="upper left", bbox_to_anchor=(0.0, -0.22), ncols=2)
+    figure = axes.get_figure(root=True)
+    assert figure is not None
+    titled(figure, "", title)
 
 
 def _words(score: str) -> str:

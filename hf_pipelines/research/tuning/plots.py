@@ -1,6 +1,6 @@
 """Pictures of a study: how it went, what each parameter does, which parameters matter, and the front.
 
-Lives here: a study in, PNG bytes out. Does not live here: how figures look in general (`research.plots`), where they are shown
+Lives here: a study in, PNG bytes out. Does not live here: how figures look in general (`research.plots.style`), where they are shown
 (`components`).
 """
 
@@ -12,7 +12,17 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from hf_pipelines.research.plots import DRAWDOWN_COLOUR, EQUITY_COLOUR, declutter, importances_png, new_figure, png_of
+from hf_pipelines.research.plots.importances import importances_png
+from hf_pipelines.research.plots.style import (
+    BAD_COLOUR,
+    OWN_COLOUR,
+    SKY,
+    SMALL_SIZE,
+    VERMILION,
+    declutter,
+    new_figure,
+    png_of,
+)
 from hf_pipelines.research.tuning.samplers import as_optuna
 from hf_pipelines.research.tuning.space import Categorical, Dimension
 from hf_pipelines.research.tuning.study import Study
@@ -22,14 +32,14 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 # Of these a page is legible.
-SHOWN_SLICES, SLICES_A_ROW = 12, 3
+SHOWN_SLICES, SLICES_A_ROW = 12, 2
 
 SHOWN_LETTERS = 18
 
 # With fewer trials a share of the variance is no estimate.
 LEAST_FOR_IMPORTANCES = 10
 
-TRIAL_COLOUR, FRONT_COLOUR = "#9fb8d0", "#c0504d"
+TRIAL_COLOUR, FRONT_COLOUR = SKY, VERMILION
 
 
 def study_pictures(study: Study, importances: Mapping[str, float]) -> dict[str, bytes]:
@@ -85,13 +95,13 @@ def history_png(study: Study) -> bytes:
     values = np.array([each.outcome.values[0] for each in trials])
     able = [each for each in trials if each.outcome.is_feasible]
     best = (np.maximum if goal.is_better_higher else np.minimum).accumulate([each.outcome.values[0] for each in able])
-    figure = new_figure(width=8.0, height=3.6)
+    figure = new_figure(height=3.4)
     axes = figure.subplots()
     axes.plot(slots, values, "o", color=TRIAL_COLOUR, markersize=4, label=f"trial ({len(trials)})")
     if able:
         steps = [*(each.slot for each in able), len(study.trials) - 1]
-        axes.step(steps, [*best, best[-1]], where="post", color=EQUITY_COLOUR, label="best so far")
-    for state, marker, colour in ((PRUNED, "|", "0.5"), (FAILED, "x", DRAWDOWN_COLOUR)):
+        axes.step(steps, [*best, best[-1]], where="post", color=OWN_COLOUR, label="best so far")
+    for state, marker, colour in ((PRUNED, "|", "0.5"), (FAILED, "x", BAD_COLOUR)):
         ended = [each.slot for each in study.trials if each.outcome.state == state]
         if ended:
             level = np.zeros(len(ended)) + (0.02 if state == PRUNED else 0.06)
@@ -101,7 +111,7 @@ def history_png(study: Study) -> bytes:
             )  # fmt: skip
     axes.set_xlabel("Slot")
     axes.set_ylabel(_label(goal.name, is_better_higher=goal.is_better_higher))
-    axes.legend(frameon=False, fontsize=8, loc="upper left", bbox_to_anchor=(1.0, 1.0))
+    axes.legend(frameon=False, fontsize=SMALL_SIZE, loc="lower left", bbox_to_anchor=(0.0, 1.0), ncols=2)
     _finish(axes)
     return png_of(figure)
 
@@ -112,7 +122,7 @@ def slices_png(study: Study) -> bytes:
     shown = [each for each in study.design.space.dimensions if any(each.name in trial.point for trial in trials)]
     shown = shown[:SHOWN_SLICES]
     n_rows = math.ceil(len(shown) / SLICES_A_ROW)
-    figure = new_figure(width=8.4, height=0.4 + 2.3 * n_rows)
+    figure = new_figure(height=0.4 + 1.9 * n_rows)
     panels = figure.subplots(n_rows, SLICES_A_ROW, sharey=True, squeeze=False)
     used = study.best if any(each.outcome.is_feasible for each in trials) else None
     for axes, dimension in zip(panels.flat, shown, strict=False):
@@ -123,14 +133,16 @@ def slices_png(study: Study) -> bytes:
         axes.set_ylabel(_label(goal.name, is_better_higher=goal.is_better_higher), fontsize=8)
     hidden = len(study.design.space.dimensions) - len(shown)
     if hidden > 0 and len(shown) == SHOWN_SLICES:
-        figure.suptitle(f"First {len(shown)} of {len(shown) + hidden} parameters", x=0.02, ha="left", fontsize=10)
+        figure.suptitle(
+            f"First {len(shown)} of {len(shown) + hidden} parameters", x=0.02, ha="left", fontsize=SMALL_SIZE
+        )
     return png_of(figure)
 
 
 def front_png(study: Study) -> bytes:
     """The first two objectives of each completed trial, the front among them, and the trial that is used."""
     goals, trials, front = study.design.goals[:2], _completed(study), study.front
-    figure = new_figure(width=6.4, height=4.2)
+    figure = new_figure(height=3.9)
     axes = figure.subplots()
     points = np.array([each.outcome.values[:2] for each in trials])
     axes.plot(points[:, 0], points[:, 1], "o", color=TRIAL_COLOUR, markersize=4, label=f"trial ({len(trials)})")
@@ -157,7 +169,7 @@ def front_png(study: Study) -> bytes:
         )
     axes.set_xlabel(_label(goals[0].name, is_better_higher=goals[0].is_better_higher))
     axes.set_ylabel(_label(goals[1].name, is_better_higher=goals[1].is_better_higher))
-    axes.legend(frameon=False, fontsize=8, loc="upper left", bbox_to_anchor=(1.0, 1.0))
+    axes.legend(frameon=False, fontsize=SMALL_SIZE, loc="lower left", bbox_to_anchor=(0.0, 1.0), ncols=2)
     _finish(axes)
     return png_of(figure)
 
@@ -201,13 +213,12 @@ def _draw_slice(axes: Axes, dimension: Dimension, trials: Sequence[Trial], used:
         axes.plot([places[at]], [values[at]], "o", markersize=9, markerfacecolor="none", markeredgecolor=FRONT_COLOUR)
     axes.set_xlabel(dimension.name, fontsize=8)
     _finish(axes)
-    axes.tick_params(labelsize=8)
+    if not isinstance(distribution, Categorical) and not distribution.log:
+        axes.locator_params(axis="x", nbins=4)
 
 
 def _finish(axes: Axes) -> None:
-    declutter(axes)
-    axes.grid(axis="y", color="0.9", linewidth=0.6)
-    axes.set_axisbelow(True)
+    declutter(axes, grid="y")
 
 
 def _label(name: str, *, is_better_higher: bool) -> str:

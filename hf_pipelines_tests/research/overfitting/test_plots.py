@@ -10,6 +10,8 @@ import pytest
 
 from hf_pipelines.research.overfitting import expected_maximum_sharpe, plots
 from hf_pipelines.research.overfitting.signs import GapTest
+from hf_pipelines.research.plots.style import TEXT_LETTERS
+from hf_pipelines_tests.research.plots.test_plots import words
 
 CURVE = pl.DataFrame(
     {
@@ -54,7 +56,7 @@ def drawn(monkeypatch) -> list[Any]:
 def test_gap_png_says_what_the_test_says_and_marks_the_gap(drawn, gap, title):
     png = plots.gap_png(gap, score="information_coefficient")
     (axes,) = drawn[0].axes
-    assert axes.get_title(loc="left") == title
+    assert words(drawn[0]) == title
     marked = [line.get_xdata()[0] for line in axes.get_lines()]
     assert marked == [gap.gap_limit, gap.gap]
     assert sum(bar.get_height() for bar in axes.patches) == 39
@@ -83,8 +85,8 @@ def test_folds_png_has_a_bar_a_fold_and_none_where_the_score_is_undefined(drawn)
     heights = [bar.get_height() for bar in axes.patches]
     assert (heights[0], heights[2]) == (0.4, 0.6) and np.isnan(heights[1])
     assert [line.get_ydata()[0] for line in axes.get_lines()][:2] == [0.9, 0.5]
-    assert axes.get_title(loc="left").replace("\n", " ") == note
-    assert max(map(len, axes.get_title(loc="left").split("\n"))) <= plots.TITLE_WIDTH
+    assert words(drawn[0]).replace("\n", " ") == note
+    assert max(map(len, words(drawn[0]).split("\n"))) <= TEXT_LETTERS
     plots.folds_png(metrics.with_columns(auc=pl.lit(float("nan"))), score="auc")
     assert len(drawn) == 2
 
