@@ -24,6 +24,9 @@ NO_CONTENT = (
     *("signs.py", "score_words.py", "wording.py", "replay.py"),
 )
 
+# Folder of the modules that draw.
+PICTURES = "plots"
+
 # What the ledger of trials notes of a computation: nothing of it is content.
 NOTED = ""
 RECORDING = {each.__code__ for each in (trial_records.settings_of, session_returns, OpenTrial.end)}
@@ -74,6 +77,7 @@ def unseen(called: Mapping[str, set[CodeType]], stages: Mapping[str, Stage]) -> 
             # compiler of a kernel, which the first test of a process meets: no content.
             if not code.co_filename.startswith("<")
             and Path(code.co_filename).name not in NO_CONTENT
+            and Path(code.co_filename).parent.name != PICTURES
             and code.co_qualname not in OF_THE_COMPILER
             and not re.search(r"<(listcomp|genexpr|dictcomp|setcomp|lambda)>$|<locals>", code.co_qualname)
         )

@@ -52,8 +52,8 @@ def track_record(plan: StrategyPlan) -> Stage:
             summary = summarise_account(result, benchmark=index)
             records[kind] = values_of(summary)
             label = account_label(plan, key, kind="issued live" if kind == "live" else f"{kind}: simulated")
-            held = None if index is None else (benchmark, index)
-            shown = backtest_metadata(result, summary=summary, label=label, benchmark=held)
+            beside = None if index is None else (benchmark, index)
+            shown = backtest_metadata(result, summary=summary, label=label, benchmark=beside)
             metadata |= {f"{kind}_{name}": value for name, value in shown.items()}
             metadata[f"{kind}_issues"] = of_kind["session"].n_unique()
         hashes = {**inputs["signals"].hashes(held), **inputs["bars"].hashes(traded)}
