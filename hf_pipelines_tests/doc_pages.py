@@ -3,14 +3,16 @@
 Lives here: reading Markdown. Does not live here: what must be true of what is found (`test_docs`).
 """
 
-import argparse
-import io
 import re
 import shlex
 from collections.abc import Iterator
-from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
+
+import typer
+from typer import TyperException
+
+from hf_pipelines.commands.cli import parse
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCS = ROOT / "docs"
@@ -107,13 +109,11 @@ def links(page: Path) -> Iterator[tuple[int, str]]:
             yield text.count("\n", 0, found.start()) + 1, found[1]
 
 
-def command_fault(command: Command, parser: argparse.ArgumentParser, targets: dict[str, set[str]]) -> str:
+def command_fault(command: Command, targets: dict[str, set[str]]) -> str:
     """What is wrong with a command, "" if nothing is.
 
     Parameters
     ----------
-    parser : ArgumentParser
-        Of `hfp`.
     targets : mapping of str to set of str
         `targets` and `variables` of the makefiles, and commands of `dg`.
     """
@@ -125,13 +125,14 @@ def command_fault(command: Command, parser: argparse.ArgumentParser, targets: di
         return f"make has no {unknown[0]}" if unknown else ""
     if words[0] == "dg":
         return "" if " ".join(words[1:3]) in targets["dg"] else f"dg has no {' '.join(words[1:3])}"
-    said = io.StringIO()
     try:
-        with redirect_stderr(said), redirect_stdout(io.StringIO()):
-            parser.parse_args(words[1:])
-    except SystemExit as e:
-        fault = said.getvalue().strip().rpartition("\n")[2]
-        return "" if not e.code or ("are required" in fault and not command.is_whole) else fault
+        parse(words[1:])
+    except typer.Exit:
+        # Of `--help` and `--version`.
+        return ""
+    except TyperException as e:
+        fault = e.format_message()
+        return "" if "Missing" in fault and not command.is_whole else fault
     return ""
 
 

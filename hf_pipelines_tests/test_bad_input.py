@@ -767,7 +767,7 @@ def test_commands_on_a_project_with_a_faulty_market_name_it_and_go_on_with_the_o
     done = checkout.hfp("current", "us_tech_feed/bars")
     assert done.stderr.startswith(f"hfp: not loaded: {fault}") and done.stderr.count("\n") == 1
     # The names are there for who has mistyped one.
-    done = checkout.hfp("features", "rsi_14")
+    done = checkout.hfp("list", "features", "rsi_14")
     assert done.returncode == 0 and done.stdout.startswith("technical/rsi_14")
     assert done.stderr.startswith(f"hfp: not shown, the market cannot be loaded: {fault}")
 

@@ -187,7 +187,7 @@ def feature_test_lines(store: PartitionStore, market: MarketPlan, name: str) -> 
 
 
 def _named(asked: str, market: MarketPlan) -> Feature:
-    """Registered feature of a name, or of a group and a name as `hfp features` prints them."""
+    """Registered feature of a name, or of a group and a name as `hfp list features` prints them."""
     group, _, name = asked.rpartition("/")
     if name in FEATURES and group in ("", FEATURES[name].group):
         return FEATURES[name]
@@ -196,7 +196,7 @@ def _named(asked: str, market: MarketPlan) -> Feature:
     near = near or [full[each] for each in difflib.get_close_matches(name, full, n=N_NEAR)]
     such = f" such as {', '.join(near[:N_NEAR])}" if near else ""
     raise ValueError(
-        f"`name` must be a registered feature{such}, was {asked[:80]!r}; hfp features lists them, those of a module of your own "
+        f"`name` must be a registered feature{such}, was {asked[:80]!r}; hfp list features lists them, those of a module of your own "
         f"once `modules` of the market {market.name} names it."
     )
 

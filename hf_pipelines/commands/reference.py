@@ -4,14 +4,14 @@ Lives here: fields of the YAML, entries of the registries, commands, environment
 live here: the site (`docs/`), what the pages describe, which names are public (`public_api`).
 """
 
-import argparse
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from importlib import import_module
 from typing import Any
 
-from hf_pipelines.commands.cli import build_parser
-from hf_pipelines.commands.entries import abilities_of, summary_of
+from hf_pipelines.commands.app import app
+from hf_pipelines.commands.cli import app_parameters, commands
+from hf_pipelines.commands.entries import PLURALS, abilities_of, summary_of
 from hf_pipelines.commands.public_api import API
 from hf_pipelines.components import Market, Strategy
 from hf_pipelines.components.modules import REGISTRIES
@@ -31,7 +31,7 @@ def reference_pages() -> Iterator[tuple[str, str]]:
     yield "features", _features_page()
     for table in REGISTRIES:
         yield f"entries-{table.lower()}", _entries_page(table)
-    yield "commands", _commands_page(build_parser())
+    yield "commands", _commands_page()
     yield "environment", _environment_page()
     for name, modules in API.items():
         yield f"api-{name}", _api_page(name, modules)
@@ -164,7 +164,7 @@ def _sentence(text: str) -> str:
 def _features_page() -> str:
     lines = [
         "What a market's `features` may name: a group, or `group/name`. A value reads the bars and tables that are told, no more; where it",
-        "has too few it is NaN. `hfp features` prints the same, with the markets that store a feature.",
+        "has too few it is NaN. `hfp list features` prints the same, with the markets that store a feature.",
         "",
     ]
     groups = list(dict.fromkeys(each.group for each in FEATURES.values()))
@@ -178,7 +178,7 @@ def _features_page() -> str:
 
 def _entries_page(table: str) -> str:
     registry = REGISTRIES[table]
-    lines = [f"Values of `{registry.field}`. `hfp entries {registry.field}` prints the same.", ""]
+    lines = [f"Values of `{registry.field}`. `hfp list {PLURALS[table]}` prints the same.", ""]
     lines += table_of(
         ("entry", "what it is"),
         [(f"[`{name}`](#{_anchor(name)})", _sentence(summary_of(entry))) for name, entry in registry.entries.items()],
@@ -202,36 +202,26 @@ def _anchor(heading: str) -> str:
     return re.sub(r"[^a-z0-9_-]", "", heading.lower().replace(" ", "-"))
 
 
-def _commands_page(parser: argparse.ArgumentParser) -> str:
-    lines = [f"{parser.description}", ""]
-    lines += _options_of(parser)
-    for name, command in subcommands(parser):
-        lines += [f"## hfp {name}", "", _sentence(command.description or ""), ""]
-        lines += _options_of(command)
+def _commands_page() -> str:
+    lines = [str(app.info.help), "", *_options_of(app_parameters())]
+    for name, command in commands():
+        lines += [f"## hfp {name}", "", command.help, ""]
+        lines += _options_of(command.params)
+        if command.epilog:
+            examples = [line.strip() for line in command.epilog.replace("\b", "").splitlines() if line.strip()]
+            lines += ["```console", *examples[1:], "```", ""]
     return page("Commands", lines)
 
 
-def subcommands(parser: argparse.ArgumentParser, before: str = "") -> Iterator[tuple[str, argparse.ArgumentParser]]:
-    """Every command that can be run, by its words, with its own parser; those of a group in the place of the group."""
-    for action in parser._actions:
-        if isinstance(action, argparse._SubParsersAction):
-            helps = {each.dest: each.help or "" for each in action._choices_actions}
-            for name, command in action.choices.items():
-                command.description = command.description or helps[name]
-                inner = [*subcommands(command, f"{before}{name} ")]
-                yield from inner or [(f"{before}{name}", command)]
-
-
-def _options_of(parser: argparse.ArgumentParser) -> list[str]:
+def _options_of(parameters: Sequence[Any]) -> list[str]:
     rows = []
-    for action in parser._actions:
-        if isinstance(action, argparse._SubParsersAction | argparse._HelpAction):
-            continue
-        names = ", ".join(action.option_strings) or str(action.metavar or action.dest)
-        value = "" if action.nargs == 0 or not action.option_strings else f" {action.metavar or action.dest.upper()}"
-        is_needed = action.required and action.nargs != "?"
-        # Help may hold a default by argparse's own marks.
-        rows.append((f"`{names}{value}`", "required" if is_needed else "optional", (action.help or "") % vars(action)))
+    for each in parameters:
+        is_option = each.param_type_name == "option"
+        value = each.metavar or each.name.upper()
+        names = ", ".join(each.opts) + ("" if each.is_flag else f" {value}") if is_option else value
+        is_told = each.required or each.default in (None, False) or "default:" in each.help
+        default = "" if is_told else f" Default: {each.default}."
+        rows.append((f"`{names}`", "required" if each.required else "optional", f"{each.help}{default}"))
     return table_of(("argument", "", "meaning"), rows) if rows else []
 
 

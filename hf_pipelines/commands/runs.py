@@ -18,6 +18,7 @@ from uuid import uuid4
 
 import dagster as dg
 
+from hf_pipelines.commands.console import Progress, progress
 from hf_pipelines.components import Market, Strategy
 from hf_pipelines.components.component_tree import tree_of_sound_files
 from hf_pipelines.components.market_stages import MarketPlan, manifests
@@ -34,9 +35,9 @@ from hf_pipelines.partitions import parse_key, week_key
 from hf_pipelines.research.wording import printable, some_of
 from hf_pipelines.resources import settings
 from hf_pipelines.resources.clock import Clock
-from hf_pipelines.resources.currency import CurrencyChecker
+from hf_pipelines.resources.currency import Currency, CurrencyChecker
 from hf_pipelines.resources.footer import SIGNALS
-from hf_pipelines.resources.incidents import load_book
+from hf_pipelines.resources.incidents import BOOK_KEY, live_incidents
 from hf_pipelines.resources.parquet_io_manager import KIND_KEY, Storage
 from hf_pipelines.resources.partition_store import PartitionStore
 from hf_pipelines.resources.project import require_project
@@ -46,6 +47,15 @@ from hf_pipelines.resources.run_launcher import in_process_tags
 
 class RunFailedError(RuntimeError):
     """A run failed; the message is that of its first failed step."""
+
+
+def _show(shown: Progress, event: dg.EventLogEntry) -> None:
+    """How far a run is: what was stored, and what the steps say of themselves (folds, trials) between that."""
+    told = event.dagster_event
+    if told is None:
+        shown.advance(event.user_message.splitlines()[0][:80] if event.user_message else "", n=0)
+    elif told.is_step_materialization:
+        shown.advance(f"{told.asset_key.to_user_string() if told.asset_key else ''} {told.partition or ''}".strip())
 
 
 def require_market(name: str) -> None:
@@ -166,7 +176,7 @@ class Pipeline:
         return Status(
             inventory=inventory,
             late=inventory.late(now, late_after),
-            incidents=load_book(self.instance).open,
+            incidents=live_incidents(self.instance, [BOOK_KEY]),
             activity=Activity.read(self.instance, now),
             late_after=late_after,
             now=now,
@@ -255,8 +265,8 @@ class Pipeline:
                 return [key for key in due if week_key(parse_key(key)) not in strategy.market.known_gaps]
         return holes
 
-    def current_lines(self, asset: str) -> tuple[list[str], int]:
-        """What of an asset is out of date and why, for a person, and how many partitions that are.
+    def judged(self, asset: str) -> dict[str, Currency]:
+        """Whether each stored partition of an asset is current, and why not.
 
         Raises
         ------
@@ -265,8 +275,24 @@ class Pipeline:
         """
         if asset not in (known := self.assets()):
             raise ValueError(f"`asset` must be one of {', '.join(known)}, was {asset[:80]!r}.")
-        checker, keys = self.checker(), self.store.partitions(asset)
-        judged = {key: checker.is_current(asset, key) for key in keys}
+        checker, found = self.checker(), {}
+        keys = self.store.partitions(asset)
+        with progress(f"looking at {asset}", len(keys)) as shown:
+            for key in keys:
+                found[key] = checker.is_current(asset, key)
+                shown.advance(key)
+        return found
+
+    def current_lines(self, asset: str) -> tuple[list[str], int]:
+        """What of an asset is out of date and why, for a person, and how many partitions that are.
+
+        Raises
+        ------
+        ValueError
+            If the asset is unknown.
+        """
+        judged = self.judged(asset)
+        keys = [*judged]
         lines = [f"{asset} {key}: {found.reason}" for key, found in judged.items() if found.reason]
         if holes := self.holes(asset, keys):
             # No fault: a strategy may be trained for some weeks alone.
@@ -306,15 +332,18 @@ class Pipeline:
         of_run = {**tags, **in_process_tags(run_id)}
         if first != last:
             of_run |= {"dagster/asset_partition_range_start": first, "dagster/asset_partition_range_end": last}
-        result = job.execute_in_process(
-            instance=self.instance,
-            asset_selection=[dg.AssetKey(asset.split("/")) for asset in assets],
-            partition_key=first if first == last else None,
-            tags=of_run,
-            run_id=run_id,
-            raise_on_error=False,
-            run_config={"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}},
-        )
+        n_partitions = sum(first <= key <= last for key in self._all_keys(assets[0]))
+        with progress(f"run of {some_of(assets)}", len(assets) * n_partitions) as shown:
+            self.instance.add_event_listener(run_id, partial(_show, shown))
+            result = job.execute_in_process(
+                instance=self.instance,
+                asset_selection=[dg.AssetKey(asset.split("/")) for asset in assets],
+                partition_key=first if first == last else None,
+                tags=of_run,
+                run_id=run_id,
+                raise_on_error=False,
+                run_config={"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}},
+            )
         # Printed for a failed run too: its other partitions are published, and may have faults of their own.
         for each in result.get_asset_check_evaluations():
             if not each.passed:

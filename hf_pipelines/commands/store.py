@@ -4,17 +4,14 @@ Lives here: the words and tables of those commands. Does not live here: the comm
 (`resources.lineage`, `resources.verification`, `research.differences`, the registry of features).
 """
 
-import difflib
-import re
-import shutil
 import sys
-import textwrap
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from time import monotonic
 
 import polars as pl
 
+from hf_pipelines.commands.console import is_quiet, time_words
 from hf_pipelines.research.differences import FrameDifference, compare_frames
 from hf_pipelines.resources.footer import Footer
 from hf_pipelines.resources.issued_signals import is_issued, remake
@@ -105,6 +102,7 @@ def verify_store(store: PartitionStore, asset: str | None, say: Say, progress: S
         require_stored(store, asset)
     found: list[Mismatch] = []
     n_bytes, looked, shown_at = 0, Looked(0, 0, 0, ()), monotonic()
+    began = shown_at
     now = datetime.now(UTC)
     for looked in verify(store, asset, now=now):
         n_bytes += looked.n_bytes
@@ -113,7 +111,10 @@ def verify_store(store: PartitionStore, asset: str | None, say: Say, progress: S
             say(plain(f"MISMATCH {each}"))
         if monotonic() - shown_at >= PROGRESS_EVERY_S:
             shown_at = monotonic()
-            progress(f"{looked.number:,} of {looked.of:,} objects, {n_bytes / 1e6:,.0f} MB, mismatches: {len(found)}")
+            left = time_words((shown_at - began) * (looked.of - looked.number) / looked.number)
+            progress(
+                f"{looked.number:,} of {looked.of:,} objects, {n_bytes / 1e6:,.0f} MB, mismatches: {len(found)}, about {left} left"
+            )
     for each in latest_mismatches(store, asset, now):
         found.append(each)
         say(plain(f"MISMATCH {each}"))
@@ -220,60 +221,15 @@ def require_kept(store: PartitionStore, asset: str, partition: str) -> None:
         require_stored(store, asset, partition)
 
 
-def features_lines(
-    pattern: str | None, width: int | None = None, *, stored: Mapping[str, Sequence[str]] | None = None
-) -> Iterator[str]:
-    """Registered features of which group, name, formula, inputs or source match.
-
-    Parameters
-    ----------
-    stored : mapping of name to sequence of str, optional
-        Markets that store a feature; None where they are not known.
-
-    Raises
-    ------
-    ValueError
-        If none matches, or the pattern is no regular expression.
-    """
-    from hf_pipelines.research.features.registry import FEATURES
-
-    try:
-        wanted = re.compile(pattern or "", re.IGNORECASE)
-    except re.error as e:
-        raise ValueError(f"`pattern` must be a word or a regular expression, was {pattern!r} ({e}).") from e
-    width = max(width or shutil.get_terminal_size().columns, 24)
-    found = [
-        each
-        for each in FEATURES.values()
-        if any(
-            wanted.search(text)
-            for text in (f"{each.group}/{each.name}", each.formula, ", ".join(each.inputs), each.source)
-        )
-    ]
-    if not found:
-        near = difflib.get_close_matches(pattern or "", list(FEATURES), n=NAMES_SHOWN, cutoff=0.4)
-        hint = f" (near it: {', '.join(near)})" if near else ""
-        raise ValueError(f"`pattern` must match a feature{hint}, was {pattern!r}.")
-    for each in found:
-        yield from textwrap.wrap(f"{each.group}/{each.name}  {each.window}", width, subsequent_indent="  ")
-        lines = [("formula", each.formula), ("inputs", ", ".join(each.inputs)), ("source", each.source)]
-        if stored is not None:
-            lines.append(("stored by", ", ".join(stored.get(each.name, ())) or "no market"))
-        for label, text in lines:
-            if text:
-                yield from textwrap.wrap(f"{label}: {text}", width, initial_indent="    ", subsequent_indent="      ")
-    yield f"{len(found)} of {len(FEATURES)} features"
-
-
 def print_progress(line: str) -> None:
     """Print a line of progress to stderr, apart from the command's result."""
-    print(line, file=sys.stderr, flush=True)
+    if not is_quiet():
+        print(line, file=sys.stderr, flush=True)
 
 
 __all__ = [
     "CURRENT",
     "diff_lines",
-    "features_lines",
     "restore_lines",
     "print_progress",
     "verify_store",

@@ -14,7 +14,7 @@ crossed out after: a crash in between sends it again under the same id, none is 
 
 import hashlib
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any
@@ -26,6 +26,8 @@ from hf_pipelines.resources.notifier import Notification
 BOOK_KEY = "hf_pipelines/incidents"
 # Of what is noticed from outside the code server. Two writers of one book would lose each other's lines.
 STOPPED_KEY = "hf_pipelines/stopped"
+# Who writes a book takes what people have put aside from here, a value for each incident: nobody else writes in a book.
+DISMISSED_KEY = "hf_pipelines/dismissed/"
 BOOK_VERSION = 1
 
 # An incident that has not healed in a quarter is dropped; its runs are still in the web UI.
@@ -52,6 +54,8 @@ class Incident:
         Name of the check, "" for other kinds.
     waiting : tuple of (asset, partition)
         What has to be made (or pass) before it has healed.
+    dismissed : str
+        Who has put it aside, and why; "" while nobody has. It is kept, so that the same does not open another one.
     """
 
     id: str
@@ -65,6 +69,7 @@ class Incident:
     url: str
     opened_at: str
     waiting: tuple[Pair, ...]
+    dismissed: str = ""
 
     def message(self, event: str, cause: str, at: datetime) -> Notification:
         return Notification(
@@ -75,7 +80,7 @@ class Incident:
             partition=self.partition,
             severity=self.severity,
             cause=cause,
-            # A healed incident has no remedy.
+            # A healed or dismissed incident has no remedy.
             remedy=self.remedy if event == "opened" else "",
             url=self.url,
             at=_stamp(at),
@@ -183,9 +188,16 @@ class Book:
             left = tuple(pair for pair in each.waiting if pair not in done)
             if left:
                 remaining.append(replace(each, waiting=left))
-            else:
+            elif not each.dismissed:
                 self._tell(each.message("healed", cause, now))
         self.open = remaining
+
+    def dismiss(self, dismissals: Mapping[str, str], now: datetime) -> None:
+        """Put incidents aside, by their ids, with who has done it and why: told once, and silent from then on."""
+        for at, each in enumerate(self.open):
+            if each.id in dismissals and not each.dismissed:
+                self.open[at] = replace(each, dismissed=dismissals[each.id])
+                self._tell(each.message("dismissed", dismissals[each.id], now))
 
     def forget_old(self, now: datetime) -> None:
         """Drop incidents that have not healed for a quarter."""
@@ -218,6 +230,27 @@ def load_book(instance: dg.DagsterInstance, key: str = BOOK_KEY) -> Book:
 
 def save_book(instance: dg.DagsterInstance, book: Book, key: str = BOOK_KEY) -> None:
     instance.daemon_cursor_storage.set_cursor_values({key: book.to_json()})
+
+
+def ask_dismissal(instance: dg.DagsterInstance, incident: Incident, words: str) -> None:
+    """Ask whoever writes the incident's book to put it aside."""
+    instance.daemon_cursor_storage.set_cursor_values({f"{DISMISSED_KEY}{incident.id}": words})
+
+
+def asked_dismissals(instance: dg.DagsterInstance, incidents: Iterable[Incident]) -> dict[str, str]:
+    """What people have asked to put aside of some incidents: id, with who and why."""
+    keys = {f"{DISMISSED_KEY}{each.id}" for each in incidents if not each.dismissed}
+    if not keys:
+        return {}
+    found = instance.daemon_cursor_storage.get_cursor_values(keys)
+    return {key.removeprefix(DISMISSED_KEY): words for key, words in found.items()}
+
+
+def live_incidents(instance: dg.DagsterInstance, books: Sequence[str] = (BOOK_KEY, STOPPED_KEY)) -> list[Incident]:
+    """Open incidents of some books that nobody has put aside, the oldest first."""
+    found = [each for key in books for each in load_book(instance, key).open if not each.dismissed]
+    asked = asked_dismissals(instance, found)
+    return sorted((each for each in found if each.id not in asked), key=lambda each: each.opened_at)
 
 
 def span(partitions: Sequence[str]) -> str:

@@ -31,7 +31,7 @@ POST_DEADLINE_S = 8.0
 POST_ATTEMPTS = 2
 POST_BACKOFF_S = 0.5
 
-EVENT_WORDS = {"opened": "OPENED", "healed": "HEALED"}
+EVENT_WORDS = {"opened": "OPENED", "healed": "HEALED", "dismissed": "DISMISSED"}
 KIND_WORDS = {"run": "failed run", "check": "failed check", "late": "late", "stopped": "stopped"}
 
 
@@ -48,14 +48,14 @@ class Notification:
     id : str
         Of the incident. A message may come twice after a crash: (`id`, `event`) identifies it.
     event : str
-        "opened" or "healed".
+        "opened", "healed", or "dismissed" by a person.
     kind : str
         "run", "check" or "late"; "stopped" for what should happen by itself and does not: `asset` names it.
     asset, partition : str
     severity : str
         "ERROR", or "WARN" for checks that only warn.
     cause, remedy : str
-        What happened, and what to do about it; "" for what has healed.
+        What happened, and what to do about it; "" for what has healed or was dismissed.
     url : str
         Where the web UI shows it.
     at : str

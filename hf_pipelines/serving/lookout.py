@@ -21,7 +21,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from hf_pipelines.resources import settings
 from hf_pipelines.resources.delivery import Delivery
-from hf_pipelines.resources.incidents import STOPPED_KEY, Book, load_book, save_book
+from hf_pipelines.resources.incidents import STOPPED_KEY, Book, asked_dismissals, load_book, save_book
 from hf_pipelines.resources.notifier import NotDeliveredError, Notification, Notifier
 from hf_pipelines.resources.pulse import Stopped, Ticking, crons_of, find_stopped, machine_faults
 
@@ -97,7 +97,10 @@ class Lookout:
         for group in [ticks, *([each] for each in new if each not in ticks)]:
             if group:
                 _open(book, group, now)
-        if well or new:
+        dismissed: dict[str, str] = {}
+        with suppress(SQLAlchemyError):
+            book.dismiss(dismissed := asked_dismissals(self._instance, book.open), now)
+        if well or new or dismissed:
             self._save(book)
 
     def _unloaded_too_long(self, faults: Mapping[str, str], now: datetime) -> list[Stopped]:

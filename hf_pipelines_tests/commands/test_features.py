@@ -248,11 +248,11 @@ def test_feature_test_takes_the_name_with_its_group_and_no_other_group(tmp_path,
     assert capsys.readouterr().out == with_group
     assert main(["feature", "test", "temporal/rsi_14"]) == 1
     assert capsys.readouterr().err == (
-        "hfp: `name` must be a registered feature such as technical/rsi_14, was 'temporal/rsi_14'; hfp features lists them, "
+        "hfp: `name` must be a registered feature such as technical/rsi_14, was 'temporal/rsi_14'; hfp list features lists them, "
         "those of a module of your own once `modules` of the market us_tech names it.\n"
     )
     assert main(["feature", "test", "nothing_like_it"]) == 1
-    assert "`name` must be a registered feature, was 'nothing_like_it'; hfp features" in capsys.readouterr().err
+    assert "`name` must be a registered feature, was 'nothing_like_it'; hfp list features" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("command", [["feature", "test", "rsi_14", "--market", "nope"], ["replay", "nope/technical"]])
@@ -344,7 +344,7 @@ def test_features_lists_those_of_a_markets_modules_and_which_market_stores_them(
     path = checkout.root / "hf_pipelines" / "defs" / "markets" / "us_tech" / "defs.yaml"
     own = "  modules: [desk_features]\n  features: [desk/overnight_share, "
     path.write_text(path.read_text().replace("  features: [", own, 1))
-    lines = checkout.succeed("features", "^desk/").splitlines()
+    lines = checkout.succeed("list", "features", "^desk/").splitlines()
     assert lines == [
         "desk/overnight_share  2 bars",
         "    formula: (open - close before) / range",
@@ -356,7 +356,9 @@ def test_features_lists_those_of_a_markets_modules_and_which_market_stores_them(
         "    stored by: no market",
         f"2 of {sum(len(group.FEATURES) for group in GROUPS) + 2} features",
     ]
-    assert "    stored by: us_tech, us_tech_feed" in checkout.succeed("features", "technical/rsi_14").splitlines()
+    assert (
+        "    stored by: us_tech, us_tech_feed" in checkout.succeed("list", "features", "technical/rsi_14").splitlines()
+    )
 
 
 def test_commands_replay_a_real_week_and_judge_a_feature_on_the_sample(tmp_path):

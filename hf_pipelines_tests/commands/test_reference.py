@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from hf_pipelines.commands.cli import build_parser
+from hf_pipelines.commands.cli import commands
 from hf_pipelines.commands.public_api import API
-from hf_pipelines.commands.reference import environment_variables, reference_pages, subcommands
+from hf_pipelines.commands.reference import environment_variables, reference_pages
 from hf_pipelines.components import Market, Strategy
 from hf_pipelines.components.modules import REGISTRIES
 from hf_pipelines.research.features.registry import FEATURES
@@ -85,14 +85,15 @@ def test_every_feature_is_a_row_with_its_formula(pages):
 
 def test_every_command_and_option_is_there_with_its_meaning(pages):
     text = pages["commands"]
-    names = [name for name, _ in subcommands(build_parser())]
+    names = [name for name, _ in commands()]
     assert len(names) > 20 and {"demo", "ledger summary", "feature test", "stack"} <= {*names}
-    for name, command in subcommands(build_parser()):
+    for name, command in commands():
         section = text.partition(f"\n## hfp {name}\n")[2].partition("\n## ")[0]
         assert re.match(r"\n[A-Z].+\.\n", section), name
         told = " ".join(row[0] for row in _rows(section))
-        for action in command._actions:
-            assert action.dest == "help" or (action.option_strings[:1] or [action.metavar or action.dest])[0] in told
+        for each in command.params:
+            is_option = each.param_type_name == "option"
+            assert (each.opts[0] if is_option else each.metavar or each.name.upper()) in told
         assert all(row[2] for row in _rows(section)), name
 
 

@@ -7,6 +7,7 @@ import dagster as dg
 import polars as pl
 import pytest
 
+from hf_pipelines.commands import console
 from hf_pipelines.commands.cli import main
 from hf_pipelines.commands.runs import Pipeline, RunFailedError
 from hf_pipelines.definitions import defs
@@ -91,3 +92,20 @@ def test_holes_of_signals_are_sessions_alone(tmp_path):
         "2013-02-25",
     ]
     assert pipeline.holes("us_tech/bars", ["2013-02-03", "2013-02-24"]) == ["2013-02-10", "2013-02-17"]
+
+
+def test_run_tells_on_stderr_how_far_it_is_and_a_quiet_one_does_not(tmp_path, mlflow_template, monkeypatch, capsys):
+    monkeypatch.setattr(console, "LINE_EVERY_S", 0.0)
+    project = faulty(tmp_path, mlflow_template, [])
+    weeks = project.weeks
+    pipeline_of(project).materialise([BARS], weeks[0], weeks[2])
+    told = [line for line in capsys.readouterr().err.splitlines() if " of 3, " in line]
+    assert [line.split(", about")[0] for line in told if "of 3, small/bars" in line][:2] == [
+        f"run of {BARS}: {at} of 3, {BARS} {week}" for at, week in enumerate(weeks[:2], start=1)
+    ]
+    console.set_quiet(True)
+    try:
+        pipeline_of(project).materialise([BARS], weeks[3], weeks[4])
+    finally:
+        console.set_quiet(False)
+    assert capsys.readouterr().err == ""

@@ -15,7 +15,6 @@ import pytest
 from hf_pipelines.commands.cli import main
 from hf_pipelines.research.content_hash import session_hashes
 from hf_pipelines.research.differences import compare_frames
-from hf_pipelines.research.features.registry import FEATURES
 from hf_pipelines.resources.currency import CurrencyChecker
 from hf_pipelines.resources.footer import Footer, Stamp
 from hf_pipelines.resources.lineage import current_footers, find_references, list_kept, stored_partitions
@@ -412,38 +411,6 @@ def test_output_of_commands_holds_nothing_that_a_terminal_obeys(store, capsys):
     assert "\x1b" not in capsys.readouterr().out
 
 
-@pytest.mark.parametrize(
-    ("pattern", "expected"),
-    [
-        pytest.param("rsi_14", "technical/rsi_14", id="name"),
-        pytest.param("^temporal/", "temporal/day_of_week", id="group"),
-        pytest.param("WILDER", "technical/rsi_14", id="source"),
-    ],
-)
-def test_features_lists_what_matches_in_registry_order(capsys, pattern, expected):
-    assert main(["features", pattern]) == 0
-    lines = capsys.readouterr().out.splitlines()
-    names = [line.split()[0].split("/")[1] for line in lines[:-1] if not line.startswith(" ")]
-    assert expected.split("/")[1] in names
-    assert names == [name for name in FEATURES if name in names]
-    assert lines[-1] == f"{len(names)} of {len(FEATURES)} features"
-
-
-def test_features_fits_a_narrow_terminal_and_lists_all_without_a_pattern(capsys, monkeypatch):
-    monkeypatch.setenv("COLUMNS", "40")
-    assert main(["features"]) == 0
-    lines = capsys.readouterr().out.splitlines()
-    assert max(len(line) for line in lines) <= 40
-    # A heading that is wrapped goes on below itself.
-    assert sum(not line.startswith(" ") for line in lines) == len(FEATURES) + 1
-
-
-@pytest.mark.parametrize(("pattern", "said"), [("rsi_15", "near it: rsi_14"), ("(", "must be a word or a regular")])
-def test_features_without_a_match_name_those_near(capsys, pattern, said):
-    assert main(["features", pattern]) == 1
-    assert said in capsys.readouterr().err
-
-
 def test_current_ends_with_status_1_where_a_partition_is_out_of_date(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("HF_DATA_DIR", str(tmp_path))
     monkeypatch.setenv("DAGSTER_HOME", str(tmp_path / "home"))
@@ -473,7 +440,7 @@ def test_current_ends_with_status_1_where_a_partition_is_out_of_date(tmp_path, m
 def test_command_whose_reader_has_left_ends_as_other_tools_do_and_says_nothing(pattern):
     read, write = os.pipe()
     os.close(read)
-    command = [sys.executable, "-m", "hf_pipelines.commands.cli", "features", pattern]
+    command = [sys.executable, "-m", "hf_pipelines.commands.cli", "list", "features", pattern]
     done = subprocess.run(command, stdout=write, stderr=subprocess.PIPE, text=True, timeout=120, check=False)
     os.close(write)
     assert (done.returncode, done.stderr) == (141, "")

@@ -22,7 +22,7 @@ from hf_pipelines.components.operations.on_time import assets_of, evaluations, o
 from hf_pipelines.resources import settings
 from hf_pipelines.resources.clock import Clock
 from hf_pipelines.resources.delivery import Delivery
-from hf_pipelines.resources.incidents import Book, Pair, load_book, save_book
+from hf_pipelines.resources.incidents import Book, Pair, asked_dismissals, load_book, save_book
 from hf_pipelines.resources.notifier import Notifier, check_link
 from hf_pipelines.resources.parquet_io_manager import Storage
 from hf_pipelines.resources.partition_store import PartitionStore
@@ -67,6 +67,7 @@ def watch_sensor(watched: Watched) -> dg.SensorDefinition:
             reported = look_for_late(watched, storage.store(), instance, book, now)
         except StorageUnavailableError as e:
             context.log.warning(f"what is late is not known: {e}")
+        book.dismiss(asked_dismissals(instance, book.open), now)
         book.forget_old(now)
         if is_news(before, book):
             save_book(instance, book)

@@ -1,0 +1,163 @@
+"""Judging: whether a result is worth something, what a prediction is made of, how many trials it took."""
+
+import json
+import re
+from typing import Annotated
+
+import typer
+
+from hf_pipelines.commands.actions.looking import say_judged
+from hf_pipelines.commands.app import JUDGE, AsJson, StrategyName, Week, command, feature_group, ledger_group
+from hf_pipelines.commands.completion import markets, strategies
+from hf_pipelines.commands.console import say
+
+
+@command(
+    panel=JUDGE,
+    examples=(
+        "hfp compare tech_direction tech_ranking",
+        "hfp compare tech_ranking@2013-02-24 tech_ranking@2013-02-17",
+    ),
+)
+def compare(
+    strategy: Annotated[
+        list[str],
+        typer.Argument(
+            help="STRATEGY, STRATEGY@SUNDAY for a week of it, or STRATEGY@SUNDAY:HASH for an earlier content of a week, such as that of "
+            "another learner (hfp versions STRATEGY/cv_results SUNDAY).",
+            autocompletion=strategies,
+        ),
+    ],
+    week: Annotated[
+        str | None,
+        typer.Option(help="Of those that name none, its Sunday (default: the latest that all of them have)."),
+    ] = None,
+) -> None:
+    """Say whether a strategy, week or learner is better than another, or only luckier.
+
+    Compare the first one with the others on the rows and sessions that all of them have: out-of-fold scores and net returns, each
+    difference with an interval and a p-value (Diebold-Mariano, all of them together by Holm). Of more than two also whether the first is
+    beaten by the best of the others (Hansen's test), and which may be the best (model confidence set).
+    """
+    from hf_pipelines.commands.compare import compare_lines
+    from hf_pipelines.commands.runs import Pipeline
+
+    say(compare_lines(Pipeline.open(), strategy, week))
+
+
+@command(panel=JUDGE, examples=("hfp explain tech_direction AAPL 2013-02-27",))
+def explain(
+    strategy: StrategyName,
+    symbol: Annotated[str, typer.Argument(help="A member of its market.")],
+    day: Annotated[str, typer.Argument(help="The session that they were issued for, YYYY-MM-DD.")],
+) -> None:
+    """Say what an issued prediction is made of, feature by feature, and what would turn it."""
+    from hf_pipelines.commands.explain import explain_lines
+    from hf_pipelines.commands.runs import Pipeline
+
+    say(explain_lines(Pipeline.open(), strategy, symbol, day))
+
+
+@command(panel=JUDGE, examples=("hfp reconcile tech_direction 2013-02-24",))
+def reconcile(strategy: StrategyName, week: Week) -> int:
+    """Hold all engines to each other on a backtest, bar by bar; status 1 if one parts."""
+    from hf_pipelines.commands.reconcile import reconcile_lines
+    from hf_pipelines.commands.runs import Pipeline
+
+    return say_judged(reconcile_lines(Pipeline.open(), strategy, week))
+
+
+@command(panel=JUDGE, examples=("hfp replay us_tech/technical --weeks 2013-02-24,2013-02-17",))
+def replay(
+    group: Annotated[str, typer.Argument(help="MARKET/GROUP such as us_tech/technical.")],
+    weeks: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="SUNDAY",
+            help="Weeks by their Sundays, with commas between or an option each (default: all stored).",
+        ),
+    ] = None,
+    first: Annotated[
+        str | None, typer.Option("--from", metavar="SUNDAY", help="Or the first of a range of weeks.")
+    ] = None,
+    last: Annotated[str | None, typer.Option("--to", metavar="SUNDAY", help="And the last of them.")] = None,
+) -> int:
+    """Recompute stored features as of each row's time; status 1 if one differs."""
+    from hf_pipelines.commands.features import replay_lines
+    from hf_pipelines.commands.runs import load_market
+    from hf_pipelines.resources.parquet_io_manager import open_store
+
+    market, _, name = group.replace("/features/", "/").partition("/")
+    wanted = [key for each in weeks or () for key in re.split(r"[,\s]+", each) if key]
+    return say_judged(replay_lines(open_store(), load_market(market), name, first, last, weeks=wanted or None))
+
+
+@command(panel=JUDGE, group=feature_group, name="test", examples=("hfp feature test technical/rsi_14",))
+def feature_test(
+    name: Annotated[
+        str,
+        typer.Argument(
+            help="A registered feature such as technical/rsi_14 or rsi_14, also of a module named in `modules` of the market."
+        ),
+    ],
+    market: Annotated[str, typer.Option(help="Whose bars and modules.", autocompletion=markets)] = "us_tech",
+) -> int:
+    """Play what would betray a leak, a growing window or a unit; status 1 if one is found."""
+    from hf_pipelines.commands.features import feature_test_lines
+    from hf_pipelines.commands.runs import load_market
+    from hf_pipelines.resources.parquet_io_manager import open_store
+
+    return say_judged(feature_test_lines(open_store(), load_market(market), name))
+
+
+@command(
+    panel=JUDGE,
+    group=ledger_group,
+    name="summary",
+    examples=("hfp ledger summary tech_ranking", "hfp ledger summary --since 2026-01-01 --json"),
+)
+def ledger_summary(
+    strategy: Annotated[
+        str | None,
+        typer.Argument(
+            help="With those it descends from (default: all strategies).", autocompletion=strategies, show_default=False
+        ),
+    ] = None,
+    market: Annotated[str | None, typer.Option(help="Of one market.", autocompletion=markets)] = None,
+    actor: Annotated[str | None, typer.Option(help="By one actor: a name of HF_ACTOR, schedule or sensor.")] = None,
+    since: Annotated[str | None, typer.Option(help="Begun on this day or later, YYYY-MM-DD (UTC).")] = None,
+    until: Annotated[str | None, typer.Option(help="Begun before this day, YYYY-MM-DD (UTC).")] = None,
+    as_json: AsJson = False,
+) -> int:
+    """How many trials were made, how many are independent, and what the best result is worth after them."""
+    from hf_pipelines.commands.trials import Scope, summarise, summary_lines
+    from hf_pipelines.resources.parquet_io_manager import open_store
+
+    found = summarise(open_store(), Scope(strategy, market, actor, since, until))
+    if as_json:
+        print(json.dumps(found, indent=1))
+    else:
+        say(summary_lines(found))
+    return 1 if found["unreadable"] else 0
+
+
+@command(panel=JUDGE, group=ledger_group, name="verify")
+def ledger_verify() -> int:
+    """Look for records that were changed, dropped, reordered, inserted or cut off; status 1 if one is.
+
+    Recompute the hash chains of the ledger and compare their ends with those kept in footers, in Dagster's storage and on this machine. Who
+    may write to all of these can write another history: note the digest of `hfp ledger summary` elsewhere.
+    """
+    from hf_pipelines.commands.trials import verify_trials
+    from hf_pipelines.resources.parquet_io_manager import open_store
+
+    return 1 if verify_trials(open_store(), print) else 0
+
+
+@command(panel=JUDGE, group=ledger_group, name="import")
+def ledger_import() -> None:
+    """Record the results that were stored before there was a ledger."""
+    from hf_pipelines.commands.trials import import_lines
+    from hf_pipelines.resources.parquet_io_manager import open_store
+
+    say(import_lines(open_store()))

@@ -1,0 +1,151 @@
+"""Console: what a person sees of a command while it runs and when it ends.
+
+Lives here: lines and tables, in colour on a terminal and plain in a pipe, and progress with the time that is left. Does not live here:
+what they say.
+"""
+
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import cache
+from time import monotonic
+from typing import Any
+
+# Seconds between two lines of progress in a pipe, and until the first on a terminal.
+LINE_EVERY_S, SHOWN_AFTER_S = 10.0, 2.0
+
+# Words that a person looks for, by the colour in which a terminal shows them.
+_COLOURS = {
+    "bold red": r"\b(?:FAILED|ERROR|failed|refused|lost|stopped|damaged|late)\b",
+    "yellow": r"\b(?:WARN|WARNING|missing|out of date|incidents?)\b|^hfp: ",
+    "green": r"\b(?:passed|is current|are current|healthy|up to date)\b",
+    "cyan": r"\b\d{4}-\d{2}-\d{2}\b",
+}
+
+_state = {"is_quiet": False}
+
+
+def set_quiet(is_quiet: bool) -> None:
+    """Whether progress is left out, for the rest of the process."""
+    _state["is_quiet"] = is_quiet
+
+
+def is_quiet() -> bool:
+    """Whether progress is left out."""
+    return _state["is_quiet"]
+
+
+def say(lines: Iterable[str]) -> None:
+    """Print lines; on a terminal with the words in colour that a person looks for."""
+    for line in lines:
+        if sys.stdout.isatty():
+            _terminal().print(line, markup=False, emoji=False, soft_wrap=True)
+        else:
+            print(line, flush=True)
+
+
+def say_table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+    """Print a table: on a terminal as wide as it, in a pipe in columns that are never cut."""
+    table = [[str(cell) for cell in row] for row in rows]
+    if sys.stdout.isatty():
+        from rich import box
+        from rich.table import Table
+
+        shown = Table(*headings, box=box.SIMPLE_HEAD, pad_edge=False, header_style="bold")
+        for row in table:
+            shown.add_row(*(_escaped(cell) for cell in row))
+        _terminal().print(shown)
+        return
+    shown_rows = [[*headings], *table]
+    widths = [max(len(row[at]) for row in shown_rows) for at in range(len(headings))]
+    for row in shown_rows:
+        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+
+
+@dataclass
+class Progress:
+    """How far something is: shown on stderr, on a terminal in place, in a pipe by a line now and then.
+
+    Attributes
+    ----------
+    label : str
+        What is being done.
+    total : int
+        How many steps that has.
+    """
+
+    label: str
+    total: int
+    done: int = 0
+    _began: float = field(default_factory=monotonic)
+    _told: float = field(default_factory=monotonic)
+
+    def advance(self, what: str = "", n: int = 1) -> None:
+        """Some steps are done; `what` names the last one."""
+        self.done = min(self.done + n, self.total)
+        now = monotonic()
+        if is_quiet():
+            return
+        if sys.stderr.isatty():
+            if now - self._began >= SHOWN_AFTER_S:
+                print(f"\r\x1b[K{self.words(what, now)}", end="", file=sys.stderr, flush=True)
+        elif now - self._told >= LINE_EVERY_S and self.done < self.total:
+            self._told = now
+            print(self.words(what, now), file=sys.stderr, flush=True)
+
+    def words(self, what: str, now: float) -> str:
+        """Such as `us_tech/bars: 12 of 40, 2012-03-04, about 30 s left`."""
+        parts = [f"{self.label}: {self.done:,} of {self.total:,}", what]
+        if 0 < self.done < self.total:
+            parts.append(f"about {time_words((now - self._began) * (self.total - self.done) / self.done)} left")
+        return ", ".join(part for part in parts if part)
+
+    def end(self) -> None:
+        """Take the line of a terminal away."""
+        if sys.stderr.isatty() and not is_quiet():
+            print("\r\x1b[K", end="", file=sys.stderr, flush=True)
+
+
+@contextmanager
+def progress(label: str, total: int) -> Iterator[Progress]:
+    """Show how far something is while it goes on."""
+    shown = Progress(label, total)
+    try:
+        yield shown
+    finally:
+        shown.end()
+
+
+def time_words(seconds: float) -> str:
+    """Seconds as a person says them.
+
+    Examples
+    --------
+    >>> time_words(4.2), time_words(90), time_words(5000)
+    ('4 s', '2 min', '1 h 23 min')
+    """
+    if seconds < 60:
+        return f"{max(round(seconds), 1)} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
+
+
+@cache
+def _terminal() -> Any:
+    from rich.console import Console
+    from rich.highlighter import RegexHighlighter
+    from rich.theme import Theme
+
+    class Words(RegexHighlighter):
+        base_style = "hfp."
+        highlights = [f"(?P<{name}>{pattern})" for name, pattern in zip("abcd", _COLOURS.values(), strict=True)]
+
+    styles = {f"hfp.{name}": style for name, style in zip("abcd", _COLOURS, strict=True)}
+    return Console(highlighter=Words(), theme=Theme(styles))
+
+
+def _escaped(text: str) -> str:
+    from rich.markup import escape
+
+    return escape(text)
