@@ -56,7 +56,7 @@ def page_names() -> list[str]:
 def registries() -> Iterator[None]:
     """The registries, put back as they were: pages add entries."""
     held = [(each.entries, dict(each.entries)) for each in REGISTRIES.values()]
-    held += [(FEATURES, dict(FEATURES)), (modules._origins, dict(modules._origins))]
+    held += [(each, dict(each)) for each in (FEATURES, modules._origins, modules._feature_origins)]
     imported = set(sys.modules)
     yield
     for entries, before in held:

@@ -128,7 +128,8 @@ def _issued(pipeline: Pipeline, plan: StrategyPlan, symbol: str, day: str) -> di
         issue = pipeline.store.read(asset, day).frame
     except ObjectMissingError as e:
         raise ValueError(
-            f"`day` must be one whose signals were issued, was {day}; issue them: hfp materialise {asset} --from {day}"
+            f"`day` must be one whose signals were issued, was {day}; issue them: "
+            f"hfp materialise {asset} --from {day} --with-inputs"
         ) from e
     rows = issue.filter(pl.col("symbol") == symbol).sort("ts")
     if rows.is_empty():

@@ -32,14 +32,14 @@ class Span:
         return Span(self.asset, min(self.first, first), max(self.last, last))
 
 
-def market_spans(market: MarketPlan, wanted: Mapping[str, tuple[StrategyPlan, str, str]]) -> list[Span]:
+def market_spans(market: MarketPlan, wanted: Mapping[str, tuple[StrategyPlan | None, str, str]]) -> list[Span]:
     """Weeks of the market's assets that others are made from, in the order in which they are made.
 
     Parameters
     ----------
     market : MarketPlan
     wanted : mapping of str to tuple
-        Asset of a strategy of the market, with the strategy, and the keys of the first and the last partition that is made.
+        Asset with its strategy, None for one of the market itself, and the keys of the first and the last partition that is made.
 
     Returns
     -------
@@ -47,10 +47,12 @@ def market_spans(market: MarketPlan, wanted: Mapping[str, tuple[StrategyPlan, st
         Not before the market's first week.
     """
     of_market = build_market_stages(market)
-    by_strategy = {plan.name: _by_asset(build_stages(plan)) for plan, _, _ in wanted.values()}
+    by_strategy = {plan.name: _by_asset(build_stages(plan)) for plan, _, _ in wanted.values() if plan}
     spans: dict[str, Span] = {}
     for asset, (plan, first, last) in wanted.items():
-        _hold(spans, by_strategy[plan.name][asset], Span(asset, week_of_key(first), week_of_key(last)), market)
+        stage = (by_strategy[plan.name] if plan else _by_asset(of_market)).get(asset)
+        if stage is not None:
+            _hold(spans, stage, Span(asset, week_of_key(first), week_of_key(last)), market)
     # Against the flow: what reads an asset has its span before.
     for stage in reversed(of_market):
         if stage.asset in spans:
@@ -71,8 +73,8 @@ class Maker:
     pipeline: Pipeline
     seconds: dict[str, float] = field(default_factory=dict)
 
-    def make_inputs(self, market: MarketPlan, wanted: Mapping[str, tuple[StrategyPlan, str, str]]) -> None:
-        """What assets of strategies are made from, of their market: see `market_spans`."""
+    def make_inputs(self, market: MarketPlan, wanted: Mapping[str, tuple[StrategyPlan | None, str, str]]) -> None:
+        """What assets of strategies, or of the market, are made from, of the market: see `market_spans`."""
         for span in market_spans(market, wanted):
             self.make(span.asset.partition("/")[2], [span.asset], market, span.first, span.last)
 

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
+from itertools import pairwise
 from pathlib import Path
 from time import perf_counter
 from types import MappingProxyType
@@ -31,7 +32,7 @@ from hf_pipelines.components.strategy_stages import RETRAINED, TUNING, StrategyP
 from hf_pipelines.components.yaml_files import component_files
 from hf_pipelines.components.yaml_lines import LOADING_ERRORS, FaultyYAMLError, fault_lines, fault_of
 from hf_pipelines.definitions import project_defs, sound_defs
-from hf_pipelines.partitions import parse_key, week_key
+from hf_pipelines.partitions import parse_key, shift_week, week_key
 from hf_pipelines.research.wording import printable, some_of
 from hf_pipelines.resources import settings
 from hf_pipelines.resources.clock import Clock
@@ -43,6 +44,9 @@ from hf_pipelines.resources.partition_store import PartitionStore
 from hf_pipelines.resources.project import require_project
 from hf_pipelines.resources.pulse import Ticking, find_stopped
 from hf_pipelines.resources.run_launcher import in_process_tags
+
+# Of what is out of date, commands that `hfp current` names.
+STRETCHES_SHOWN = 5
 
 
 class RunFailedError(RuntimeError):
@@ -159,14 +163,17 @@ class Pipeline:
 
     def checker(self) -> CurrencyChecker:
         """A checker of what is current, with the present code and settings."""
-        graph = self.definitions.resolve_asset_graph()
-        versions = {"/".join(key.path): graph.get(key).code_version or "" for key in graph.materializable_asset_keys}
+        versions = self._code_versions()
         now, markets = Clock().now(), self._watched().markets
         manifests_now = {
             asset: partial(each, now=now) for market in markets for asset, each in manifests(market).items()
         }
         issues = [asset for asset in versions if self.kind(asset) == SIGNALS]
         return CurrencyChecker(self.store, versions, manifests_now, issues)
+
+    def _code_versions(self) -> dict[str, str]:
+        graph = self.definitions.resolve_asset_graph()
+        return {"/".join(key.path): graph.get(key).code_version or "" for key in graph.materializable_asset_keys}
 
     def status(self) -> Status:
         """What markets and strategies have now, what is being made, what is late, and which incidents are open."""
@@ -190,6 +197,7 @@ class Pipeline:
             ),
             strays=watched.strays(self.store),
             issue_faults=watched.issue_faults(self.store, now),
+            outdated=watched.outdated(self.store, inventory, self._code_versions()),
         )
 
     def _watched(self) -> Watched:
@@ -201,9 +209,13 @@ class Pipeline:
             raise ValueError("`definitions` must be made of a component tree, were not.")
         return tree
 
+    def markets(self) -> dict[str, MarketPlan]:
+        """Every market of the project, by name."""
+        return {each.name: each for each in self._watched().markets}
+
     def strategies(self) -> list[StrategyPlan]:
         """Every strategy of the project with its market, by name."""
-        markets = {each.name: each for each in self._watched().markets}
+        markets = self.markets()
         found = [each.plan(markets[each.market]) for each in self._tree().get_all_components(of_type=Strategy)]
         return sorted(found, key=lambda each: each.name)
 
@@ -243,8 +255,24 @@ class Pipeline:
         for name, key in zip(named, (first, last), strict=True):
             parse_key(key)
             if key not in keys:
-                raise ValueError(f"`{name}` must be a partition of {asset} from {keys[0]} to {keys[-1]}, was {key}.")
+                remedy = self._near(asset, keys, key)
+                raise ValueError(
+                    f"`{name}` must be a partition of {asset} from {keys[0]} to {keys[-1]}, was {key}{remedy}."
+                )
         return [key for key in keys if first <= key <= last]
+
+    def _near(self, asset: str, keys: Sequence[str], key: str) -> str:
+        """What a day within the range of an asset's keys is instead, and the key before it; "" outside of the range."""
+        if not keys[0] < key < keys[-1]:
+            return ""
+        if (week := week_key(parse_key(key))) in keys and shift_week(week, 1) == keys[keys.index(week) + 1]:
+            return f", a {parse_key(key):%A}; weeks are named by their Sundays, take {week}"
+        for plan in self.strategies():
+            if plan.name == asset.partition("/")[0]:
+                is_session = plan.market.partitions.is_session
+                before = [each for each in keys if each < key and is_session(parse_key(each))]
+                return f", no session; take {before[-1]}, the one before" if before else ", no session"
+        return ""
 
     def holes(self, asset: str, stored: Sequence[str]) -> list[str]:
         """Partitions between the first and the last of those stored, in their order, of which nothing is stored.
@@ -302,8 +330,24 @@ class Pipeline:
             )
         strays = self.store.strays(asset).items()
         lines += [printable(f"{self.store.objects.address(key)} is left alone: it is {what}") for key, what in strays]
-        n_stale = sum(not found.is_current for found in judged.values())
+        stale = [key for key, found in judged.items() if not found.is_current]
+        lines += self._remaking_lines(asset, stale)
+        n_stale = len(stale)
         return [*lines, f"{asset}: {len(keys) - n_stale} of {len(keys)} stored partitions are current"], n_stale
+
+    def _remaking_lines(self, asset: str, stale: Sequence[str]) -> list[str]:
+        """Commands that make partitions again, with what they are made from; one for keys that follow each other."""
+        stretches: list[list[str]] = []
+        wanted = {*stale}
+        for before, key in pairwise(["", *(each for each in self._all_keys(asset))]):
+            if key in wanted:
+                stretches = [*stretches[:-1], [*stretches[-1], key]] if before in wanted else [*stretches, [key]]
+        lines = [
+            f"{asset}: makes {some_of(keys)} again: hfp {self._making(asset)} {keys[0]} --to {keys[-1]} --with-inputs"
+            for keys in stretches
+        ]
+        more = len(lines) - STRETCHES_SHOWN
+        return lines if more <= 0 else [*lines[:STRETCHES_SHOWN], f"{asset}: and {more} stretches more"]
 
     def _making(self, asset: str) -> str:
         """The command that makes an asset, up to its first partition: what a model is made of is made with it."""

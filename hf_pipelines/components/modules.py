@@ -63,6 +63,9 @@ CHOSEN_FROM = (*(each.entries for name, each in REGISTRIES.items() if name != "S
 # Module that an entry came from, by table and name: the same module may be imported anew, its functions are then others.
 _origins: dict[tuple[str, str], str] = {}
 
+# The same of features, by their names (`gap`), and of their groups (`own/`).
+_feature_origins: dict[str, str] = {}
+
 
 def register_modules(names: Sequence[str], field: str) -> None:
     """Import modules and add the entries of their tables to the registries.
@@ -77,8 +80,8 @@ def register_modules(names: Sequence[str], field: str) -> None:
     Raises
     ------
     ValueError
-        If a module cannot be imported, has no table, or one with something else than entries; or if a name is taken by an entry
-        of the project or of another module.
+        If a module cannot be imported, has no table, or one with something else than entries; or if a name, or the group of a
+        feature, is taken by an entry of the project or of another module.
     """
     for name in names:
         if not re.fullmatch(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*", name):
@@ -115,6 +118,7 @@ def _register(module: ModuleType) -> None:
     for table, entries in tables.items():
         if table == "FEATURES":
             register(entries)
+            _feature_origins.update(dict.fromkeys(_names_of_features(entries), module.__name__))
             continue
         for name, entry in entries.items():
             REGISTRIES[table].entries[name] = entry
@@ -125,6 +129,7 @@ def _check_table(module: str, table: str, entries: Any) -> None:
     if table == "FEATURES":
         if not all(isinstance(each, Feature) for each in entries):
             raise ValueError(f"`FEATURES` of {module} must hold features only, was {entries!r:.200}.")
+        _check_features(module, entries)
         return
     registry = REGISTRIES[table]
     if not isinstance(entries, Mapping):
@@ -139,3 +144,19 @@ def _check_table(module: str, table: str, entries: Any) -> None:
             raise ValueError(
                 f"`{table}` of {module} must have names of its own, was {name!r}, which {origin} has too; choose another name."
             )
+
+
+def _check_features(module: str, features: Sequence[Feature]) -> None:
+    """Refuse what another module has: a market that stores a group would compute, and store, what that module says."""
+    for name in _names_of_features(features):
+        if (origin := _feature_origins.get(name, module)) != module:
+            what, remedy = ("groups", "`group`") if name.endswith("/") else ("features", "name")
+            raise ValueError(
+                f"`FEATURES` of {module} must have {what} of its own, was {name.rstrip('/')!r}, which {origin} has too; choose "
+                f"another {remedy}."
+            )
+
+
+def _names_of_features(features: Sequence[Feature]) -> list[str]:
+    """Names, then groups with a stroke."""
+    return [*(each.name for each in features), *dict.fromkeys(f"{each.group}/" for each in features)]

@@ -44,3 +44,11 @@ def test_several_weeks_and_stages_are_one_span_and_none_begins_before_the_market
     # The market begins on 2000-03-01, a Wednesday; 156 weeks before 2003-03-02 is 2000-03-05.
     assert found[0] == Span("us_tech/bars", "2000-02-27", "2003-03-16")
     assert found[1] == Span("us_tech/features/technical", "2000-03-05", "2003-03-16")
+
+
+def test_features_of_the_market_need_bars_of_their_lookback_and_bars_need_nothing(ranking):
+    asset = "us_tech/features/technical"
+    found = market_spans(ranking.market, {asset: (None, "2013-02-10", "2013-02-17")})
+    # 120 bars are 28 weeks with their holidays.
+    assert found == [Span("us_tech/bars", "2012-07-29", "2013-02-17")]
+    assert market_spans(ranking.market, {"us_tech/bars": (None, "2013-02-10", "2013-02-17")}) == []

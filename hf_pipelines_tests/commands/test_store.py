@@ -426,14 +426,45 @@ def test_current_ends_with_status_1_where_a_partition_is_out_of_date(tmp_path, m
         "us_tech/bars: nothing is stored for 2012-01-08, 2012-01-15, between 2012-01-01 and 2012-01-22; where it should be: "
         "hfp materialise us_tech/bars --from 2012-01-08 --to 2012-01-15\n"
     ) in said
+    for week in ("2012-01-01", "2012-01-22"):
+        again = f"hfp materialise us_tech/bars --from {week} --to {week} --with-inputs"
+        assert f"us_tech/bars: makes {week} again: {again}\n" in said
     assert "us_tech/bars: 0 of 2 stored partitions are current" in said
     assert main(["status"]) == 0
+    said = capsys.readouterr().out
+    # No bars are late, and yet they are not those of today's market.
+    assert "Made by other code or settings" in said and said.count("\n  us_tech/bars\n") == 1
     assert (
         "\nWeeks of which nothing is stored, between weeks of which something is; what reads them lacks it:\n"
         "  us_tech/bars 2012-01-08 to 2012-01-15: hfp materialise us_tech/bars --from 2012-01-08 --to 2012-01-15\n"
-    ) in capsys.readouterr().out
+    ) in said
     assert main(["status", "--json"]) == 0
-    assert [each["partition"] for each in json.loads(capsys.readouterr().out)["holes"]] == ["2012-01-08", "2012-01-15"]
+    found = json.loads(capsys.readouterr().out)
+    assert [each["partition"] for each in found["holes"]] == ["2012-01-08", "2012-01-15"]
+    assert found["made_by_other_code_or_settings"] == ["us_tech/bars"]
+
+
+def test_materialise_says_what_a_day_is_that_is_no_partition_and_how_all_that_is_missing_is_made(
+    tmp_path, monkeypatch, capsys
+):
+    monkeypatch.setenv("HF_DATA_DIR", str(tmp_path))
+    monkeypatch.setenv("DAGSTER_HOME", str(tmp_path / "home"))
+    signals = ["materialise", "tech_ranking/signals", "--from"]
+    for command, said in (
+        (
+            ["retrain", "tech_ranking", "--week", "2012-01-03"],
+            "a Tuesday; weeks are named by their Sundays, take 2012-01-01.",
+        ),
+        # Christmas Day, a Tuesday.
+        ([*signals, "2012-12-25"], "was 2012-12-25, no session; take 2012-12-24, the one before."),
+        ([*signals, "1999-01-04"], "was 1999-01-04."),
+        (
+            [*signals, "2012-12-24"],
+            "all at once: hfp materialise tech_ranking/signals --from 2012-12-24 --to 2012-12-24 --with-inputs\n",
+        ),
+    ):
+        assert main(command) == 1
+        assert said in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("pattern", ["rsi", "."])

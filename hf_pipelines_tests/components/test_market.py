@@ -647,6 +647,8 @@ def test_bars_of_a_known_gap_are_published_empty(tmp_path):
     assert gap.is_empty()
     assert gap.schema == small.bars("2013-02-17").schema
     assert metadata(result)["2013-02-24"]["rows"] == 0
+    # What is declared is no news: the week of all others is.
+    assert checks(result)["complete"].passed
     assert small.tick() == []
 
 

@@ -54,7 +54,7 @@ DESK_STRATEGY = ridge_strategy(
 def registries() -> Iterator[None]:
     """The registries, put back as they were."""
     held = [(each.entries, dict(each.entries)) for each in REGISTRIES.values()]
-    held += [(FEATURES, dict(FEATURES)), (modules._origins, dict(modules._origins))]
+    held += [(each, dict(each)) for each in (FEATURES, modules._origins, modules._feature_origins)]
     yield
     for entries, before in held:
         entries.clear()
@@ -238,6 +238,31 @@ def test_a_module_that_clashes_or_holds_something_else_is_refused_and_adds_nothi
     with pytest.raises(ValueError, match=f"(?s)`modules` must name .*{told}"):
         register_modules([written("desk_second", text)], "modules")
     assert {table: dict(each.entries) for table, each in REGISTRIES.items()} == before
+
+
+FEATURE = """
+from hf_pipelines.research.features import Feature
+FEATURES = (Feature("NAME", "GROUP", lambda panel: panel.close / panel.open, 1, ("open", "close"), "close / open"),)
+"""
+
+
+@pytest.mark.parametrize(
+    ("name", "group", "told"),
+    [
+        ("body", "second", "features of its own, was 'body', which desk_first has too; choose another name"),
+        ("other", "first", "groups of its own, was 'first', which desk_first has too; choose another `group`"),
+    ],
+    ids=["name", "group"],
+)
+def test_a_feature_or_group_of_another_module_is_refused_and_the_first_stays(written, name, group, told):
+    text = FEATURE.replace("NAME", "body").replace("GROUP", "first")
+    for _ in range(2):
+        # Two markets that name the same module are no clash.
+        register_modules([written("desk_first", text)], "modules")
+    kept = dict(FEATURES)
+    with pytest.raises(ValueError, match=told):
+        register_modules([written("desk_second", FEATURE.replace("NAME", name).replace("GROUP", group))], "modules")
+    assert kept == FEATURES
 
 
 def test_the_old_name_of_modules_works_and_says_so(small_project: Project):

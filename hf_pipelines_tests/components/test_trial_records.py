@@ -4,6 +4,7 @@ import getpass
 import inspect
 import logging
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -85,6 +86,11 @@ def test_week_of_a_strategy_is_one_trial_with_its_account(project):
     assert shown["expected_maximum_of_noise"] == 0.0
     assert shown["deflated_sharpe_ratio"] == shown["probabilistic_sharpe_ratio"]
     assert shown["best_of_trials"].startswith("![picture]") and "after 1 trial, 1 of them" in check.description
+    # A parent whose name is mistyped passes on nothing: the count would be too small, and nobody would know.
+    plan = project.pipeline.strategy("ranking")
+    for parent, is_known in (("ranking", True), ("rankin", False)):
+        found = trials_check._judge(replace(plan, descends_from=(parent,)), project.store, {WEEK})
+        assert found.passed == is_known and ("was rankin, of which it has none" in found.description) != is_known
     project.store.objects.put(f"{RECORDS}/{'a' * 16}/00000000", b"no record")
     check = project.make(CV, WEEK).checks[CV, "trials"]
     assert not check.passed and "no JSON that begins" in check.metadata["damaged"].value

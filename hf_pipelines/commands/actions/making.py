@@ -1,5 +1,7 @@
 """Making: partitions of assets, and the sessions of the sample that arrive."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Annotated
 
 import typer
@@ -23,7 +25,7 @@ def materialise(
         bool,
         typer.Option(
             "--with-inputs",
-            help="Of an asset of a strategy: make the bars and features first that it reads and that are missing or out of date.",
+            help="Make the bars and features first that it reads and that are missing or out of date.",
         ),
     ] = False,
 ) -> None:
@@ -37,9 +39,14 @@ def materialise(
     if with_inputs:
         from hf_pipelines.commands.making import Maker
 
-        plan = pipeline.strategy(asset.partition("/")[0])
-        Maker(pipeline).make_inputs(plan.market, {asset: (plan, keys[0], keys[-1])})
-    seconds = pipeline.materialise([asset], keys[0], keys[-1])
+        owner = asset.partition("/")[0]
+        if (market := pipeline.markets().get(owner)) is not None:
+            Maker(pipeline).make_inputs(market, {asset: (None, keys[0], keys[-1])})
+        else:
+            plan = pipeline.strategy(owner)
+            Maker(pipeline).make_inputs(plan.market, {asset: (plan, keys[0], keys[-1])})
+    with _naming_all_at_once(f"materialise {asset} --from {keys[0]} --to {keys[-1]}", with_inputs):
+        seconds = pipeline.materialise([asset], keys[0], keys[-1])
     say([f"{asset}: {len(keys)} partition(s) from {keys[0]} to {keys[-1]} in {seconds:.1f} s"])
 
 
@@ -93,9 +100,24 @@ def retrain(
         require_window(plan, keys[0])
         wanted = {asset: (plan, keys[0], keys[-1]) for asset in assets}
         Maker(pipeline).make_inputs(plan.market, wanted)
-    seconds = pipeline.materialise(assets, keys[0], keys[-1], tags=tags)
+    with _naming_all_at_once(f"retrain {strategy} --week {keys[0]} --to {keys[-1]}", with_inputs):
+        seconds = pipeline.materialise(assets, keys[0], keys[-1], tags=tags)
     shown = f"model of week {keys[0]}" if len(keys) == 1 else f"models of {len(keys)} weeks, {keys[0]} to {keys[-1]},"
     say([f"{strategy}: {shown} in {seconds:.1f} s", *pipeline.verdict_lines(strategy, keys[-1])])
+
+
+@contextmanager
+def _naming_all_at_once(command: str, with_inputs: bool) -> Iterator[None]:
+    """A run that fails for what is missing names a command for each asset; one makes them all."""
+    from hf_pipelines.commands.runs import RunFailedError
+    from hf_pipelines.resources.parquet_io_manager import FIRST_COMMAND
+
+    try:
+        yield
+    except RunFailedError as e:
+        if with_inputs or not FIRST_COMMAND.search(str(e)):
+            raise
+        raise RunFailedError(f"{e}\nbars and features all at once: hfp {command} --with-inputs") from e
 
 
 @command(panel=MAKE, examples=("hfp feed us_tech_feed --init", "hfp feed us_tech_feed --sessions 5"))

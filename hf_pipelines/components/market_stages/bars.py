@@ -4,7 +4,7 @@ Lives here: the stage, and its checks. Does not live here: reading its files (`b
 (`settled_bars`), what is published of a week (`bars_content`), what a bar is (`research.bars`).
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 from functools import partial
 
@@ -97,8 +97,8 @@ def bars_stage(market: MarketPlan) -> Stage:
             ),
             StageCheck(
                 "complete",
-                "Every session of the calendar, up to the last one that came, has all its bars of every member.",
-                _judge("missing"),
+                "Every session of the calendar, up to the last one that came, has all its bars of every member; but for `known_gaps`.",
+                partial(_judge_complete, market.known_gaps),
                 severity=dg.AssetCheckSeverity.WARN,
             ),
             StageCheck(
@@ -185,6 +185,15 @@ def _explain_no_bars(market: MarketPlan, dates: WeekDates) -> str:
 
 
 _judge = partial(check_from_facts, total="expected", unit="symbol-sessions")
+
+
+def _judge_complete(
+    known_gaps: Collection[str], run: StageRun, inputs: Mapping[str, Loaded], key: str, content: Content
+) -> Finding:
+    """A week of which the market says that it has nothing lacks nothing."""
+    if key in known_gaps and content.frame.is_empty():
+        return Finding(True, 0)
+    return _judge("missing")(run, inputs, key, content)
 
 
 def _judge_strays(run: StageRun, inputs: Mapping[str, Loaded], key: str, content: Content) -> Finding:

@@ -7,7 +7,7 @@ gives each object, and change with it.
 """
 
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta
 from functools import lru_cache
@@ -90,6 +90,33 @@ class Watched:
             for asset in (market.bars_asset, *map(market.features_asset, market.feature_groups))
             for hole in find_holes(asset, store.partitions(asset), market.partitions, market.known_gaps)
         ]
+
+    def outdated(self, store: PartitionStore, inventory: "Inventory", versions: Mapping[str, str]) -> list[str]:
+        """Assets whose newest partition was made by other code or settings than those of now: a footer an asset is read.
+
+        A symbol that was added to a market, or a changed parameter, is late for nobody; without this nothing would say that what is
+        stored does not know of it.
+        """
+        newest = {each.name: max(each.bars_weeks, default=None) for each in inventory.markets}
+        models = {each.name: max(each.models, default=None) for each in inventory.strategies}
+        named = [
+            (asset, newest[market.name])
+            for market in self.markets
+            for asset in (market.bars_asset, *map(market.features_asset, market.feature_groups))
+        ]
+        named += [(f"{each.name}/{stage}", models[each.name]) for each in self.strategies for stage in RETRAINED]
+        found = []
+        for asset, week in named:
+            if week is None or asset not in versions:
+                continue
+            try:
+                footer = store.peek(store.key(asset, week), asset=asset, partition=week)
+            except (ObjectMissingError, StoredPartitionError):
+                # What is missing has its own lines, and `hfp verify` names what is damaged.
+                continue
+            if footer.code_version != versions[asset]:
+                found.append(asset)
+        return found
 
     def strays(self, store: PartitionStore) -> list[str]:
         """Objects among the partitions that are no partition, a line each."""

@@ -34,6 +34,7 @@ class Status:
     stopped: Sequence[Stopped] = ()
     strays: Sequence[str] = ()
     issue_faults: Sequence[str] = ()
+    outdated: Sequence[str] = ()
 
     @property
     def is_well(self) -> bool:
@@ -52,6 +53,7 @@ class Status:
             *self._late_lines(),
             *self._hole_lines(),
             *self._gap_lines(),
+            *self._outdated_lines(),
             *self._store_lines(),
             *self._incident_lines(),
         ]
@@ -78,6 +80,7 @@ class Status:
             "holes": [asdict(each) for each in self.holes],
             "strays": [*self.strays],
             "issue_faults": [*self.issue_faults],
+            "made_by_other_code_or_settings": [*self.outdated],
             "weeks_without_a_model": [asdict(gap) for gap in self._gaps()],
             "under_way": [asdict(each) for each in self.activity.runs],
             "daemon": {
@@ -210,6 +213,12 @@ class Status:
                 f"then hfp {commands[asset]} {first} --to {last}",
             ]
         return lines
+
+    def _outdated_lines(self) -> list[str]:
+        if not self.outdated:
+            return []
+        said = "Made by other code or settings than those of now; `hfp current ASSET` names the partitions and what makes them again:"
+        return ["", said, *(f"  {asset}" for asset in self.outdated)]
 
     def _store_lines(self) -> list[str]:
         lines = (

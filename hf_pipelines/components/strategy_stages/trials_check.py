@@ -39,7 +39,7 @@ def build_trials_check(plan: StrategyPlan) -> dg.AssetChecksDefinition:
         description=(
             "How many configurations were evaluated for this strategy and those that it descends from, what the best of so many without "
             "skill is expected to show, and the probability that this one is better than that (deflated Sharpe ratio). It warns if the "
-            "ledger is damaged."
+            "ledger is damaged, or has no trial of a strategy that it descends from."
         ),
         required_resource_keys={"io_manager"},
     )
@@ -76,9 +76,14 @@ def _judge(plan: StrategyPlan, store: PartitionStore, asked: Any) -> dg.AssetChe
         told = (
             f"{told}\nThe ledger is damaged ({some_of([each.address for each in unreadable])}): see hfp ledger verify."
         )
+    if strangers := sorted({*plan.descends_from} - {*every["strategy"]}):
+        told = (
+            f"{told}\n`descends_from` must name strategies with trials in the ledger, was {some_of(strangers)}, of which it has none: "
+            "nothing of them counts; correct the name or leave it out."
+        )
     return dg.AssetCheckResult(
         check_name="trials",
-        passed=not unreadable,
+        passed=not (unreadable or strangers),
         severity=dg.AssetCheckSeverity.WARN,
         description=told,
         metadata=metadata,
