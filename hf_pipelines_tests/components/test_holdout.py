@@ -17,6 +17,8 @@ import pytest
 import yaml
 from polars.testing import assert_frame_equal
 
+from hf_pipelines.commands.cards import reproduced
+from hf_pipelines.commands.runs import Pipeline
 from hf_pipelines.components import Strategy, strategy_stages
 from hf_pipelines.components.automation.strategy_sensor import retrain_intent
 from hf_pipelines.components.operations.activity import Activity
@@ -207,6 +209,9 @@ def test_final_refit_is_fitted_on_all_weeks_and_recorded(held, tmp_path):
     assert project.hashes("early/refit_matrix") == {STRADDLING: held.hashes("free/training_matrix")[STRADDLING]}
     assert footer.attachments == held.store.footer("free/fitted_model", STRADDLING).attachments
     assert footer.facts["final_refit"] == "early-1.0"
+    # It comes out again by its card, from the matrix that holds the hold-out.
+    pipeline = Pipeline(project.definitions, project.instance, project.store)
+    assert reproduced(pipeline, "early")[1].agrees
     assert footer.facts["metrics"] == held.store.footer("early/fitted_model", STRADDLING).facts["metrics"]
     assert sorted(footer.inputs) == ["early/cv_results", "early/refit_matrix"]
     assert project.out_of_date("early/fitted_model", "early/refit_matrix") == {}

@@ -58,6 +58,41 @@ def explain(
     say(explain_lines(Pipeline.open(), strategy, symbol, day))
 
 
+ModelName = Annotated[
+    str,
+    typer.Argument(
+        metavar="MODEL",
+        help="STRATEGY for its latest model, STRATEGY@SUNDAY for that of a week, STRATEGY@SUNDAY:HASH for an earlier content of it.",
+        autocompletion=strategies,
+    ),
+]
+
+
+@command(panel=JUDGE, examples=("hfp card tech_ranking", "hfp card tech_ranking@2013-02-24 --json"))
+def card(model: ModelName, as_json: AsJson = False) -> None:
+    """Print the card of a model: learner, parameters, features, scores, what it was made from, artifacts."""
+    from hf_pipelines.commands.cards import card_lines, card_of
+    from hf_pipelines.commands.runs import Pipeline
+
+    found = card_of(Pipeline.open(), model)
+    if as_json:
+        print(json.dumps(found, indent=1))
+    else:
+        say(card_lines(found))
+
+
+@command(panel=JUDGE, examples=("hfp reproduce tech_ranking@2013-02-24", "hfp reproduce tech_ranking@2013-02-24:4be1"))
+def reproduce(model: ModelName) -> int:
+    """Make a model again from the contents that its card names; status 1 if other bytes come out, or a content is missing.
+
+    Nothing is stored, and no trial is recorded.
+    """
+    from hf_pipelines.commands.cards import reproduced, reproduction_lines
+    from hf_pipelines.commands.runs import Pipeline
+
+    return say_judged(reproduction_lines(*reproduced(Pipeline.open(), model)))
+
+
 @command(panel=JUDGE, examples=("hfp reconcile tech_direction 2013-02-24",))
 def reconcile(strategy: StrategyName, week: Week) -> int:
     """Hold all engines to each other on a backtest, bar by bar; status 1 if one parts."""
