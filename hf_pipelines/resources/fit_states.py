@@ -88,7 +88,12 @@ class FitProgress:
 
 def prune_fits(objects: ObjectStore, *, before: datetime) -> list[str]:
     """Remove states that were kept before a time: of a run that was never done again; returns their keys."""
-    old = sorted(key for key, written in objects.ages(FITS).items() if written < before)
+    old = sorted(old_fits(objects, before=before))
     for key in old:
         objects.delete(key)
     return old
+
+
+def old_fits(objects: ObjectStore, *, before: datetime) -> dict[str, datetime]:
+    """States that were kept before a time, with that time."""
+    return {key: written for key, written in objects.ages(FITS).items() if written < before}

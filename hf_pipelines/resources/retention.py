@@ -45,17 +45,41 @@ class Policy:
             )
 
 
-def prune_versions(store: PartitionStore, footers: Iterable[Footer], policy: Policy, now: datetime) -> list[str]:
-    """Remove versions, rejected and damaged contents that are old, many and referred to by nothing; returns their keys.
+@dataclass(frozen=True)
+class Judged:
+    """Something old that may go, or must stay.
 
-    A version that a current partition (a training matrix, a model, an issued signal) was made from stays forever, and so
-    does what that version was made from; so do the versions of issued partitions, which are the record of what would have
-    been issued.
+    Attributes
+    ----------
+    kind : str
+        "version", "run" or "fit".
+    name : str
+        Its key in the store, or the id of a run.
+    written : datetime
+        UTC.
+    goes : bool
+    why : str
+        It goes, or stays.
+    """
+
+    kind: str
+    name: str
+    written: datetime
+    goes: bool
+    why: str
+
+
+def judge_versions(store: PartitionStore, footers: Iterable[Footer], policy: Policy, now: datetime) -> list[Judged]:
+    """Versions, rejected and damaged contents, the newest first: a reader comes before what it was made from.
+
+    What is old, many and referred to by nothing goes. A version that a current partition (a training matrix, a model, an issued
+    signal) was made from stays forever, and so does what that version was made from; so do the versions of issued partitions, which
+    are the record of what would have been issued.
     """
     current = list(footers)
     referred = find_references(store, current)
     kinds = {footer.asset: footer.kind for footer in current}
-    removed = []
+    oldest, judged = now - timedelta(days=policy.days), []
     for folder in KEPT_APART:
         by_partition: dict[tuple[str, str], list[tuple[datetime, str, str]]] = defaultdict(list)
         for key, written in store.objects.ages(folder).items():
@@ -64,27 +88,61 @@ def prune_versions(store: PartitionStore, footers: Iterable[Footer], policy: Pol
         for (asset, partition), versions in by_partition.items():
             if asset not in kinds:
                 kinds[asset] = store.kind(asset)
-            if is_issued(kinds[asset]):
-                continue
-            for written, digest, key in sorted(versions, reverse=True)[policy.versions :]:
-                is_referred = folder == VERSIONS and (asset, partition, digest) in referred
-                if written < now - timedelta(days=policy.days) and not is_referred:
-                    store.objects.delete(key)
-                    removed.append(key)
+            for rank, (written, digest, key) in enumerate(sorted(versions, reverse=True)):
+                readers = referred.get((asset, partition, digest), []) if folder == VERSIONS else []
+                if is_issued(kinds[asset]):
+                    stays = "the record of what would have been issued"
+                elif readers:
+                    more = f" and {len(readers) - 1} more" if len(readers) > 1 else ""
+                    stays = f"{readers[0].asset} {readers[0].partition}{more} was made from it"
+                elif rank < policy.versions:
+                    stays = f"one of the newest {policy.versions} of its partition"
+                else:
+                    stays = "" if written < oldest else f"younger than {policy.days} days"
+                goes = f"older than {policy.days} days, and nothing that is current was made from it"
+                judged.append(Judged("version", key, written, not stays, stays or goes))
+    return sorted(judged, key=lambda each: (each.written, each.name), reverse=True)
+
+
+def judge_runs(instance: dg.DagsterInstance, footers: Iterable[Footer], policy: Policy, now: datetime) -> list[Judged]:
+    """Finished Dagster runs older than the policy's days, at most `RUNS_A_TIME`, the oldest first.
+
+    A run that made something that is still current stays: its events are what the web UI knows of that partition.
+    """
+    kept = {footer.run_id: footer for footer in footers}
+    wanted = dg.RunsFilter(statuses=list(FINISHED_STATUSES), updated_before=now - timedelta(days=policy.days))
+    judged = []
+    for record in instance.get_run_records(wanted, limit=RUNS_A_TIME, ascending=True):
+        run_id, made = record.dagster_run.run_id, kept.get(record.dagster_run.run_id)
+        why = (
+            f"older than {policy.days} days, and made nothing that is current"
+            if made is None
+            else f"made {made.asset} {made.partition}"
+        )
+        judged.append(Judged("run", run_id, record.update_timestamp, made is None, why))
+    return judged
+
+
+def prune(store: PartitionStore, instance: dg.DagsterInstance, judged: Judged) -> None:
+    """Remove one thing; nothing happens where it is gone already."""
+    if judged.kind == "run":
+        if instance.has_run(judged.name):
+            instance.delete_run(judged.name)
+    else:
+        store.objects.delete(judged.name)
+
+
+def prune_versions(store: PartitionStore, footers: Iterable[Footer], policy: Policy, now: datetime) -> list[str]:
+    """Remove what `judge_versions` lets go; returns the keys. Killed in the middle, nothing is left that was made from what is gone."""
+    removed = [each.name for each in judge_versions(store, footers, policy, now) if each.goes]
+    for key in removed:
+        store.objects.delete(key)
     return sorted(removed)
 
 
 def prune_runs(instance: dg.DagsterInstance, footers: Iterable[Footer], policy: Policy, now: datetime) -> list[str]:
-    """Delete finished Dagster runs with their events; returns their ids.
-
-    A run that made something that is still current stays: its events are what the web UI knows of that partition.
-    """
-    kept = {footer.run_id for footer in footers}
-    wanted = dg.RunsFilter(statuses=list(FINISHED_STATUSES), updated_before=now - timedelta(days=policy.days))
-    removed = []
-    for record in instance.get_run_records(wanted, limit=RUNS_A_TIME, ascending=True):
-        run_id = record.dagster_run.run_id
-        if run_id not in kept:
-            instance.delete_run(run_id)
-            removed.append(run_id)
+    """Delete the runs, with their events, that `judge_runs` lets go; returns their ids."""
+    removed = [each.name for each in judge_runs(instance, footers, policy, now) if each.goes]
+    for run_id in removed:
+        instance.delete_run(run_id)
     return removed

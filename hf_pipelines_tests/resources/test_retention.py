@@ -7,20 +7,26 @@ import sys
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import dagster as dg
 import polars as pl
 import pytest
+from hypothesis import given
+from hypothesis import settings as settings_of
+from hypothesis import strategies as st
 
+from hf_pipelines.commands.cli import main
 from hf_pipelines.components.automation.housekeeping import housekeeping
 from hf_pipelines.research.content_hash import session_hashes
 from hf_pipelines.resources.clock import Clock
 from hf_pipelines.resources.footer import Stamp
 from hf_pipelines.resources.lineage import current_footers
+from hf_pipelines.resources.object_store import ObjectStore
 from hf_pipelines.resources.parquet_io_manager import Storage
 from hf_pipelines.resources.partition_codec import Content
 from hf_pipelines.resources.partition_store import PartitionStore
-from hf_pipelines.resources.retention import Policy, prune_runs, prune_versions
+from hf_pipelines.resources.retention import Policy, judge_versions, prune_runs, prune_versions
 from hf_pipelines.resources.trial_ledger import TrialLedger, segments
 from hf_pipelines.resources.trial_ledger.heads import verify_ledger
 from hf_pipelines.resources.trial_ledger.records import RECORDS, SEGMENTS
@@ -152,6 +158,65 @@ def test_housekeeping_job_prunes_what_its_settings_allow(store, monkeypatch):
         assert housekeeping.execute_in_process(instance=instance, resources=resources, run_config=QUIET).success
     # 100, 99, 98 and 97 days old.
     assert set(store.versions(ASSET, WEEK)) == set(hashes[2:4])
+
+
+def test_gc_says_why_each_thing_goes_or_stays_and_removes_what_it_said(store, tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("DAGSTER_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("HF_STORAGE_URI", store.objects.uri)
+    days = (datetime.now(UTC) - NOW).days + 99
+    monkeypatch.setenv("HF_KEEP_DAYS", str(days))
+    monkeypatch.setenv("HF_KEEP_VERSIONS", "1")
+    # Before NOW 100, 99, 98, 97 and 96 days old; the second one is read.
+    hashes = publish_revisions(store, 6)
+    store.publish(
+        "tech/training_matrix",
+        "2020-01-12",
+        Content(pl.DataFrame({"x": [1.0]}), inputs={ASSET: {WEEK: hashes[1]}}),
+        STAMP,
+    )
+    for command, kept in ((["gc"], hashes[:5]), (["gc", "--yes"], hashes[1:5]), (["gc", "--yes"], hashes[1:5])):
+        assert main(command) == 0
+        said = capsys.readouterr().out
+        assert {*store.versions(ASSET, WEEK)} == {*kept}
+        for digest, why in (
+            (hashes[1], "tech/training_matrix 2020-01-12 was made from it"),
+            (hashes[3], f"younger than {days} days"),
+            (hashes[4], "one of the newest 1 of its partition"),
+        ):
+            assert "stays  version  2025-" in said and f"{digest}.parquet: {why}" in said
+        if command == ["gc"]:
+            assert f"{hashes[0]}.parquet: older than {days} days, and nothing that is current was made from it" in said
+            assert "Would remove 1 of 5 versions, 0 of 0 runs, 0 of 0 fits; nothing was removed: hfp gc --yes" in said
+
+
+@settings_of(max_examples=25, deadline=None)
+@given(data=st.data())
+def test_what_anything_current_descends_from_is_never_removed_and_a_kill_leaves_nothing_dangling(data):
+    """Random lineages: assets that were made from contents, current or not, of earlier ones; removal stops anywhere."""
+    with TemporaryDirectory() as folder:
+        store = PartitionStore(ObjectStore(folder))
+        made: list[tuple[str, str, dict[str, dict[str, str]]]] = []
+        for number in range(data.draw(st.integers(3, 12))):
+            asset = f"m/a{data.draw(st.integers(0, 3))}"
+            parents = data.draw(st.lists(st.sampled_from(made), max_size=2)) if made else []
+            inputs: dict[str, dict[str, str]] = {}
+            for of, digest, _ in parents:
+                if of != asset:
+                    inputs[of] = {WEEK: digest}
+            content = Content(pl.DataFrame({"x": [float(number)]}), inputs=inputs)
+            made.append((asset, store.publish(asset, WEEK, content, STAMP).footer.content_hash, inputs))
+        for at, path in enumerate(
+            sorted(Path(folder, "_versions").rglob("*.parquet"), key=lambda each: each.stat().st_mtime_ns)
+        ):
+            os.utime(path, (at, at))
+        judged = [each for each in judge_versions(store, current_footers(store), Policy(1, 0), NOW) if each.goes]
+        for each in judged[: data.draw(st.integers(0, len(judged)))]:
+            store.objects.delete(each.name)
+        there = {(asset, digest) for asset, digest, _ in made if digest in {*store.versions(asset, WEEK)}}
+        there |= {(each.asset, each.content_hash) for each in current_footers(store)}
+        for asset, digest, inputs in made:
+            if (asset, digest) in there:
+                assert {(of, by[WEEK]) for of, by in inputs.items()} <= there
 
 
 def test_housekeeping_seals_the_ledger_of_trials_and_removes_nothing_of_it(store, monkeypatch):

@@ -74,3 +74,15 @@ def restore(
     from hf_pipelines.resources.parquet_io_manager import open_store
 
     say(restore_lines(open_store(), asset, partition, content))
+
+
+@command(panel=KEEP, examples=("hfp gc", "hfp gc --yes"))
+def gc(yes: Annotated[bool, typer.Option("--yes", help="Remove it; without it nothing is removed.")] = False) -> None:
+    """Say what is old and needed by nothing, and why each thing goes or stays.
+
+    Earlier versions of partitions, finished runs and fits that were never ended, by HF_KEEP_DAYS and HF_KEEP_VERSIONS: what the weekly
+    job housekeeping removes.
+    """
+    from hf_pipelines.commands.collecting import gc_lines
+
+    say(gc_lines(is_wanted=yes))
