@@ -22,6 +22,7 @@ from hf_pipelines.components.source_races import MAX_REREADS, compute_settled, m
 from hf_pipelines.components.stage import Stage
 from hf_pipelines.components.stage_checks import Finding, check_result
 from hf_pipelines.components.stage_run import Computed, StageRun
+from hf_pipelines.research.wording import some_of
 from hf_pipelines.resources.currency import CurrencyChecker
 from hf_pipelines.resources.fit_states import FitStates
 from hf_pipelines.resources.footer import Verdict
@@ -164,7 +165,8 @@ def _publish_moved(
 
 def _failure(stage: Stage, publication: Publication) -> dg.Failure:
     faults = describe_faults(stage.asset, publication, is_watched=stage.is_manifest_live)
-    return dg.Failure(faults, allow_retries=False)
+    lost = sorted({*publication.failures, *publication.rejected})
+    return dg.Failure(faults, metadata={"not_published": some_of(lost)}, allow_retries=False)
 
 
 def _report_rests(stage: Stage, context: dg.AssetExecutionContext, publication: Publication) -> None:

@@ -316,7 +316,7 @@ class ParquetIOManager(dg.ConfigurableIOManager):
             published = store.publish(asset, key, content, stamp, verdicts=verdicts, kind=kind)
             # The UI keeps the order: results come first, where and how they are stored last.
             results = {**publication.metadata.get(key, {}), "write_s": perf_counter() - began}
-            noted = {**results, **_notes(published, verdicts)}
+            noted = {**results, **_notes(published, verdicts, store.objects.uri)}
             notes[key] = {name: _shown(noted[name]) for name in sorted(noted, key=_place)}
         if kind == SIGNALS and publication.contents:
             days = node.partitions_def.get_partition_keys() if node.partitions_def else [*publication.contents]
@@ -367,8 +367,9 @@ def missing_error(asset: str, keys: Sequence[str]) -> ValueError:
     )
 
 
-# Letters of a word that the page of an asset has room for: a longer one cuts off the whole table.
-ROOM = 40
+# A digest is one word: whole it is wider than the page of an asset, and cuts off the whole table.
+DIGEST = re.compile(r"\b[0-9a-f]{33,}\b")
+GROUP = 16
 
 # What tells contents, runs and places apart: after all that a person reads.
 NAMES_OF_CONTENTS = ("content_hash", "trial", "ledger_head", "mlflow_run_id", "path")
@@ -380,21 +381,24 @@ def _place(name: str) -> int:
 
 
 def _shown(value: Any) -> Any:
-    """A value as the UI shows it: a number to six digits, the rest hides the magnitude; a word without an end behind a click."""
+    """A value as the UI shows it: a number to six digits, the rest hides the magnitude; a digest in groups, which wrap."""
     if isinstance(value, float):
         return float(f"{value:.6g}")
-    if isinstance(value, str) and any(len(word) > ROOM for word in value.split()):
-        return dg.MetadataValue.md(value)
-    return value
+    return DIGEST.sub(in_groups, value) if isinstance(value, str) else value
 
 
-def _notes(published: Published, verdicts: Mapping[str, Verdict]) -> dict[str, Any]:
+def in_groups(digest: re.Match[str]) -> str:
+    return " ".join(digest[0][at : at + GROUP] for at in range(0, len(digest[0]), GROUP))
+
+
+def _notes(published: Published, verdicts: Mapping[str, Verdict], uri: str) -> dict[str, Any]:
+    """What is noted of a published content; its path is below the store's own, which no page has room for."""
     footer = published.footer
     notes: dict[str, Any] = {
         "rows": footer.rows,
         "content_hash": footer.content_hash,
         "outcome": published.outcome,
-        "path": published.address,
+        "path": published.address.removeprefix(uri).lstrip("/"),
     }
     if footer.available_at:
         notes["available_at"] = footer.available_at[1]

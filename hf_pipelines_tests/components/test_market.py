@@ -196,7 +196,7 @@ def test_bars_of_one_week_are_published_with_roles_and_metadata(small):
     noted = metadata(result)["2013-02-24"]
     assert (noted["rows"], noted["symbols"], noted["sessions"], noted["members_per_session"]) == (30, 6, 5, 5.0)
     assert (noted["quarantined"], noted["missing"], noted["outcome"]) == (0, 0, "new")
-    assert noted["content_hash"] == small.store.footer("small/bars", "2013-02-24").content_hash
+    assert noted["content_hash"].replace(" ", "") == small.store.footer("small/bars", "2013-02-24").content_hash
     assert small.recorded() == {"2013-02-24"}
     assert small.store.partitions("small/bars") == ["2013-02-24"]
 
@@ -276,6 +276,8 @@ def test_bars_with_a_faulty_row_quarantine_it_and_publish_the_rest(small):
     order = list(noted)
     assert order[0] == "headline" and order[-2:] == ["content_hash", "path"]
     assert order.index("rows") < order.index("compute_s") < order.index("content_hash")
+    # What does not wrap pushes the values out of the page: 42 letters have room.
+    assert max(len(word) for name in ("content_hash", "path") for word in re.split(r"[\s-]", noted[name])) <= 40
     expected = session_bars(["2013-02-24"]).filter(~of("BBB", day)).sort("symbol", "ts")
     assert small.bars("2013-02-24").drop("role").equals(expected)
     footer = small.store.footer("small/bars", "2013-02-24")
@@ -676,7 +678,7 @@ def test_bars_after_a_late_file_are_out_of_date_then_changed_and_the_old_version
 
     result = small.run("2013-02-24", "2013-03-03")
     assert metadata(result)["2013-02-24"]["outcome"] == "changed"
-    assert metadata(result)["2013-03-03"]["content_hash"] == after.content_hash
+    assert metadata(result)["2013-03-03"]["content_hash"].replace(" ", "") == after.content_hash
     assert small.store.versions("small/bars", "2013-03-03") == []
     assert small.bars("2013-02-24").drop("role").equals(session_bars(["2013-02-24"]).sort("symbol", "ts"))
     assert small.store.versions("small/bars", "2013-02-24") == [old.content_hash]

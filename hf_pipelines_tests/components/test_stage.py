@@ -179,7 +179,10 @@ def test_stage_metadata_of_each_partition_is_recorded_for_the_ui(ranged):
         "2012-02-05": (24, 5, "unchanged"),
         "2012-02-12": (26, 5, "unchanged"),
     }
-    assert noted["2012-02-05"]["content_hash"] == ranged.store.footer("small/bars", "2012-02-05").content_hash
+    assert (
+        noted["2012-02-05"]["content_hash"].replace(" ", "")
+        == ranged.store.footer("small/bars", "2012-02-05").content_hash
+    )
 
 
 def _in_a_fresh_process(folder: Path, source: Path, mlflow_template: Path) -> None:

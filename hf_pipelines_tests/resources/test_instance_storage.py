@@ -35,7 +35,7 @@ def materialisations(instance: dg.DagsterInstance, key: dg.AssetKey) -> dict[str
     """Content hash by partition, of every materialisation that an instance has recorded."""
     records = instance.fetch_materializations(key, limit=1000).records
     made = [record.asset_materialization for record in records]
-    return {str(each.partition): str(each.metadata["content_hash"].value) for each in made if each}
+    return {str(each.partition): str(each.metadata["content_hash"].value).replace(" ", "") for each in made if each}
 
 
 def sqlite_files(folder: Path) -> list[Path]:

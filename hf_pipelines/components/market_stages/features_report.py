@@ -69,7 +69,7 @@ def features_report_stage(market: MarketPlan) -> Stage:
         for each in read:
             hashes |= inputs[each.name].hashes(held)
         content = Content(coverage, attachments={"correlations.parquet": parquet_bytes(correlations)}, inputs=hashes)
-        return content, _shown(coverage, correlations, n_weeks=len(held))
+        return content, _shown(market.name, coverage, correlations, n_weeks=len(held))
 
     return Stage(
         asset=market.report_asset,
@@ -88,16 +88,20 @@ def features_report_stage(market: MarketPlan) -> Stage:
     )
 
 
-def _shown(coverage: pl.DataFrame, correlations: pl.DataFrame, *, n_weeks: int) -> dict[str, Any]:
+def _shown(market: str, coverage: pl.DataFrame, correlations: pl.DataFrame, *, n_weeks: int) -> dict[str, Any]:
     from hf_pipelines.research.plots.features import SHOWN_FEATURES, correlations_png, coverage_png
 
     first, last = str(coverage["session"].min()), str(coverage["session"].max())
     drawn = clustered(correlations, SHOWN_FEATURES)
     symbols = coverage.group_by("symbol").agg(pl.col("coverage").mean()).sort("coverage", "symbol")
+    mean = coverage["coverage"].mean()
     return {
-        "coverage": picture(coverage_png(coverage)),
+        "headline": f"{mean:.1%} of {correlations.height} features have values, of {symbols.height} symbols over {n_weeks} weeks",
+        "coverage": picture(coverage_png(coverage, heading=market)),
         "correlations": picture(
-            correlations_png(drawn, n_features=correlations.height, period=f"sessions {first} to {last}")
+            correlations_png(
+                drawn, n_features=correlations.height, heading=market, period=f"sessions {first} to {last}"
+            )
         ),
         "least_covered": dg.MetadataValue.md(markdown_table(symbols.head(LINES_SHOWN))),
         "most_correlated": dg.MetadataValue.md(markdown_table(closest_pairs(correlations, LINES_SHOWN))),

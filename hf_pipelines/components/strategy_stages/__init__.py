@@ -15,6 +15,7 @@ from hf_pipelines.components.strategy_stages.signals import SIGNALS_SCHEMA_VERSI
 from hf_pipelines.components.strategy_stages.track_record import track_record
 from hf_pipelines.components.strategy_stages.training_matrix import refit_matrix, training_matrix
 from hf_pipelines.components.strategy_stages.tuning import tuning
+from hf_pipelines.partitions import shift_week
 
 __all__ = ["RETRAINED", "TUNING", "SIGNALS_SCHEMA_VERSION", "StrategyPlan", "build_stages", "issue_kind", "retrained"]
 
@@ -47,5 +48,7 @@ def build_stages(plan: StrategyPlan) -> list[Stage]:
         track_record(plan),
     ]
     noted = {"holdout": NO_HOLDOUT if plan.holdout is None else f"week {plan.holdout.week} and all later ones"}
+    first = shift_week(plan.market.partitions.first_week.isoformat(), plan.training.weeks)
+    noted["first_trainable_week"] = f"{first}; those before it have no whole window of {plan.training.weeks} weeks"
     stages = [replace(each, metadata={**each.metadata, **noted}) for each in stages]
     return stages if plan.holdout is None else [kept_out(each, plan.holdout) for each in stages]

@@ -29,11 +29,11 @@ class Head:
 
     @staticmethod
     def from_text(text: object, noted_in: str) -> "Head | None":
-        """A head as footers and metadata hold it, `<writer> <number> <hash>`; None of any other text."""
+        """A head as footers and metadata hold it, `<writer> <number> <hash>`, the hash in groups or whole; None of other text."""
         parts = text.split() if isinstance(text, str) else []
-        if len(parts) != 3 or not parts[1].isdecimal() or len(parts[1]) > 12:
+        if len(parts) < 3 or not parts[1].isdecimal() or len(parts[1]) > 12:
             return None
-        return Head(parts[0], int(parts[1]), parts[2], noted_in)
+        return Head(parts[0], int(parts[1]), "".join(parts[2:]), noted_in)
 
 
 @dataclass(frozen=True)

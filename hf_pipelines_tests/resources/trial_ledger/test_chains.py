@@ -132,6 +132,12 @@ def test_copies_of_a_record_are_one(ledger, objects):
     assert ledger.known().height == 3
 
 
+def test_head_is_the_same_from_a_hash_in_groups():
+    digest = "7cf7f7bbdadb40ce" * 4
+    in_groups = " ".join([digest[:16]] * 4)
+    assert Head.from_text(f"writer 4 {in_groups}", "a page") == Head.from_text(f"writer 4 {digest}", "a page")
+
+
 def test_head_of_another_text_is_none():
     for text in ("", "a b", "a -1 c", f"a {'9' * 20} c", None, 5, "a ½ c"):
         assert Head.from_text(text, "x") is None
