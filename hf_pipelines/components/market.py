@@ -312,7 +312,7 @@ class Market(YamlSchema, dg.Component, dg.Model, dg.Resolvable):
         reports = [report_job(plan) for _ in reported]
         replays = [replay_job(plan)] if plan.feature_groups else []
         return dg.Definitions(
-            assets=[build_asset(stage, owners=self.owners) for stage in stages],
+            assets=[build_asset(stage, owners=self.owners, tags={"market": self.name}) for stage in stages],
             asset_checks=[build_currency_check(stage, versions) for stage in stages],
             jobs=[job, *reports, *replays],
             schedules=[

@@ -94,7 +94,7 @@ def _shown(market: str, coverage: pl.DataFrame, correlations: pl.DataFrame, *, n
     first, last = str(coverage["session"].min()), str(coverage["session"].max())
     drawn = clustered(correlations, SHOWN_FEATURES)
     symbols = coverage.group_by("symbol").agg(pl.col("coverage").mean()).sort("coverage", "symbol")
-    mean = coverage["coverage"].mean()
+    mean: Any = coverage["coverage"].mean()
     return {
         "headline": f"{mean:.1%} of {correlations.height} features have values, of {symbols.height} symbols over {n_weeks} weeks",
         "coverage": picture(coverage_png(coverage, heading=market)),

@@ -11,7 +11,7 @@ import dagster as dg
 import polars as pl
 
 from hf_pipelines.components.code_version import code_version
-from hf_pipelines.components.display import SCORES_HEADLINE, in_words, markdown_table, parquet_bytes
+from hf_pipelines.components.display import markdown_table, parquet_bytes
 from hf_pipelines.components.modules import CHOSEN_FROM
 from hf_pipelines.components.stage import Stage
 from hf_pipelines.components.stage_checks import Finding, StageCheck
@@ -42,7 +42,6 @@ from hf_pipelines.components.strategy_stages.plan import (
 )
 from hf_pipelines.components.strategy_stages.score_display import (
     calibration_metadata,
-    prediction_pictures,
     reliability_metadata,
     score_metadata,
 )
@@ -141,10 +140,8 @@ def cv_results(plan: StrategyPlan) -> Stage:
         )
         heading = f"{plan.name}, week {key}"
         metadata = {
-            "headline": in_words(result.metrics, SCORES_HEADLINE),
+            **score_metadata(table, plan.target, result.predictions, result.metrics, heading=heading),
             **tuned_metadata(plan, study),
-            **score_metadata(table, plan.target, heading=heading),
-            **prediction_pictures(result.predictions, plan.target, heading=heading),
             **({} if reliability is None else reliability_metadata(reliability)),
             **({} if by_fold is None else calibration_metadata(by_fold)),
             "fold_metrics": dg.MetadataValue.md(markdown_table(diagnosed.fold_metrics)),

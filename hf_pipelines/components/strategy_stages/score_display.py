@@ -9,7 +9,7 @@ from typing import Any
 import dagster as dg
 import polars as pl
 
-from hf_pipelines.components.display import markdown_table, picture
+from hf_pipelines.components.display import SCORES_HEADLINE, in_words, markdown_table, picture
 from hf_pipelines.research.account_table import STRATEGY, AccountTable
 from hf_pipelines.research.baselines import baselines_of
 from hf_pipelines.research.reliability import Reliability, folds_in_words, reliability_in_words
@@ -18,19 +18,22 @@ from hf_pipelines.research.score_words import shown_scores
 from hf_pipelines.research.targets import Target, neutral_value
 
 
-def score_metadata(table: ScoreTable, target: Target, *, heading: str = "") -> dict[str, Any]:
-    """Whether the best baseline is beaten, the table of scores, and their figures."""
+def score_metadata(
+    table: ScoreTable, target: Target, predictions: pl.DataFrame, metrics: Any, *, heading: str
+) -> dict[str, Any]:
+    """The scores that say most, whether the best baseline is beaten, the table of scores, and figures."""
     from hf_pipelines.research.score_plots import confusion_png, horizons_of, scores_png
 
     told = [f"{name}: {each.definition}." for name, each in baselines_of(target).items()]
-    metadata = {"verdict": table.verdict, "scores": _page(shown_scores(table.scores), (*table.notes, *told))}
+    line = {"headline": in_words(metrics, SCORES_HEADLINE)}
+    metadata = line | {"verdict": table.verdict, "scores": _page(shown_scores(table.scores), (*table.notes, *told))}
     verdicts = table.verdict.split("\n")
     for (horizon, scores), verdict in zip(horizons_of(table.scores).items(), verdicts, strict=True):
         name = "score_intervals" if horizon is None else f"score_intervals_{horizon}"
         metadata[name] = picture(scores_png(scores, heading=heading, note=verdict))
     if target.is_classification:
         metadata["confusion"] = picture(confusion_png(table.fold_metrics, classes=target.classes, heading=heading))
-    return metadata
+    return metadata | prediction_pictures(predictions, target, heading=heading)
 
 
 def prediction_pictures(predictions: pl.DataFrame, target: Target, *, heading: str) -> dict[str, Any]:

@@ -314,7 +314,9 @@ def _answer(plan: StrategyPlan, run: StageRun, slot: Slot) -> tuple[Content, Map
         verdict=str(footer.facts["verdict"]),
         notes=(),
     )
-    shown = {**score_metadata(table, plan.target), **_scores(content), "folds": table.fold_metrics.height}
+    heading = f"{plan.name}, week {slot.week}"
+    page = score_metadata(table, plan.target, stored.frame, footer.facts["metrics"], heading=heading)
+    shown = {**page, **_scores(content), "folds": table.fold_metrics.height}
     return content, {**shown, TRIAL: slot.id, "answered_by": f"trial {slot.id}, made {footer.created_at}"}
 
 
