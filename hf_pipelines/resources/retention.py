@@ -5,9 +5,10 @@ happens (`components.automation.housekeeping`), ticks (dagster.yaml purges them)
 """
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from graphlib import TopologicalSorter
 
 import dagster as dg
 
@@ -16,6 +17,7 @@ from hf_pipelines.resources.footer import Footer
 from hf_pipelines.resources.issued_signals import is_issued
 from hf_pipelines.resources.lineage import find_references
 from hf_pipelines.resources.partition_store import VERSIONS, PartitionStore
+from hf_pipelines.resources.storage_errors import ObjectMissingError, StoredPartitionError
 
 # Runs deleted in one go: deleting is a transaction each.
 RUNS_A_TIME = 1_000
@@ -70,7 +72,7 @@ class Judged:
 
 
 def judge_versions(store: PartitionStore, footers: Iterable[Footer], policy: Policy, now: datetime) -> list[Judged]:
-    """Versions, rejected and damaged contents, the newest first: a reader comes before what it was made from.
+    """Versions, rejected and damaged contents; a reader comes before what it was made from.
 
     What is old, many and referred to by nothing goes. A version that a current partition (a training matrix, a model, an issued
     signal) was made from stays forever, and so does what that version was made from; so do the versions of issued partitions, which
@@ -101,7 +103,28 @@ def judge_versions(store: PartitionStore, footers: Iterable[Footer], policy: Pol
                     stays = "" if written < oldest else f"younger than {policy.days} days"
                 goes = f"older than {policy.days} days, and nothing that is current was made from it"
                 judged.append(Judged("version", key, written, not stays, stays or goes))
-    return sorted(judged, key=lambda each: (each.written, each.name), reverse=True)
+    return _readers_first(store, sorted(judged, key=lambda each: (each.written, each.name)))
+
+
+def _readers_first(store: PartitionStore, judged: Sequence[Judged]) -> list[Judged]:
+    """In an order in which nothing outlives what it was made from; when a version was set aside says nothing of when it was made."""
+    by_name = {each.name: each for each in judged}
+    sorter: TopologicalSorter[str] = TopologicalSorter({name: () for name in by_name})
+    for each in judged:
+        if not each.goes or not each.name.startswith(f"{VERSIONS}/"):
+            continue
+        asset, partition, _ = each.name.removeprefix(f"{VERSIONS}/").rsplit("/", 2)
+        try:
+            inputs = store.peek(each.name, asset=asset, partition=partition).inputs
+        except (StoredPartitionError, ObjectMissingError):
+            # Damaged, or gone meanwhile: what it was made from cannot be told.
+            continue
+        for of, parts in inputs.items():
+            for key, digest in parts.items():
+                name = f"{VERSIONS}/{of}/{key.partition('#')[0]}/{digest}.parquet"
+                if name in by_name and name != each.name:
+                    sorter.add(name, each.name)
+    return [by_name[name] for name in sorter.static_order()]
 
 
 def judge_runs(instance: dg.DagsterInstance, footers: Iterable[Footer], policy: Policy, now: datetime) -> list[Judged]:
