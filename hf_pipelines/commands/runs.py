@@ -343,7 +343,7 @@ class Pipeline:
             if key in wanted:
                 stretches = [*stretches[:-1], [*stretches[-1], key]] if before in wanted else [*stretches, [key]]
         lines = [
-            f"{asset}: makes {some_of(keys)} again: hfp {self._making(asset)} {keys[0]} --to {keys[-1]} --with-inputs"
+            f"{asset}: make {some_of(keys)} again: hfp {self._making(asset)} {keys[0]} --to {keys[-1]} --with-inputs"
             for keys in stretches
         ]
         more = len(lines) - STRETCHES_SHOWN

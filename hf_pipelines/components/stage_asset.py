@@ -99,7 +99,8 @@ def build_currency_check(
         asked = partitions_of_run(context.run.tags, stage.partitions) or stored
         judged = {key: checker.is_current(stage.asset, key) for key in sorted({*asked} & {*stored})}
         found = {key: Finding(each.is_current, 1, (each.reason,)) for key, each in judged.items()}
-        return check_result("is_current", dg.AssetCheckSeverity.WARN, found)
+        remedy = f"hfp current {stage.asset} names the commands that make it again"
+        return check_result("is_current", dg.AssetCheckSeverity.WARN, found, remedy=remedy)
 
     return is_current
 

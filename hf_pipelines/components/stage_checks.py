@@ -92,7 +92,10 @@ class StageCheck:
         return {key: found.get(key) or judge(run, inputs, key, content) for key, content in contents.items()}
 
 
-def check_result(name: str, severity: dg.AssetCheckSeverity, found: Mapping[str, Finding]) -> dg.AssetCheckResult:
+def check_result(
+    name: str, severity: dg.AssetCheckSeverity, found: Mapping[str, Finding], *, remedy: str = ""
+) -> dg.AssetCheckResult:
+    """Result of a check over partitions, for Dagster; `remedy` is the last line of one that failed."""
     failed = {key: finding for key, finding in sorted(found.items()) if not finding.passed}
     rows = [
         dg.TableRecord({"partition": key, "finding": "; ".join(finding.findings)[:500]})
@@ -114,7 +117,9 @@ def check_result(name: str, severity: dg.AssetCheckSeverity, found: Mapping[str,
         passed=not failed,
         severity=severity,
         # What a check that passed could not look at is told too.
-        description=_describe(failed or {key: each for key, each in sorted(found.items()) if each.findings}) or None,
+        description=_describe(failed or {key: each for key, each in sorted(found.items()) if each.findings})
+        + (f"\n{remedy}" if failed and remedy else "")
+        or None,
         metadata=metadata,
     )
 

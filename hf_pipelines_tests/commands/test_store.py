@@ -428,7 +428,7 @@ def test_current_ends_with_status_1_where_a_partition_is_out_of_date(tmp_path, m
     ) in said
     for week in ("2012-01-01", "2012-01-22"):
         again = f"hfp materialise us_tech/bars --from {week} --to {week} --with-inputs"
-        assert f"us_tech/bars: makes {week} again: {again}\n" in said
+        assert f"us_tech/bars: make {week} again: {again}\n" in said
     assert "us_tech/bars: 0 of 2 stored partitions are current" in said
     assert main(["status"]) == 0
     said = capsys.readouterr().out
