@@ -136,6 +136,7 @@ stack: $(DEV_STAMP)
 
 bench: $(DEV_STAMP)
 	@for script in benchmarks/bench_*.py; do echo "== $$script"; PYTHONPATH=. $(BIN)/python $$script || exit 1; done
+	PYTHONPATH=. $(BIN)/python benchmarks/bench_engine.py --minutes
 
 # Weeks of arrivals with restarts, broken and duplicate files, against the same without faults: make soak WEEKS=52 SEED=3
 WEEKS ?= 52

@@ -13,7 +13,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from hf_pipelines.research.backtest.panel import Floats
+from hf_pipelines.research.backtest.grid import Floats
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)

@@ -13,7 +13,8 @@ import numpy as np
 import polars as pl
 
 from hf_pipelines.research.backtest.account import Account
-from hf_pipelines.research.backtest.panel import Floats, TradingPanel, build_trading_panel
+from hf_pipelines.research.backtest.grid import Floats
+from hf_pipelines.research.backtest.panel import TradingPanel, build_trading_panel
 from hf_pipelines.research.backtest.reference import simulate_panel
 from hf_pipelines.research.backtest.result import BacktestResult, Execution, columns_of, equity_frame, summarise
 from hf_pipelines.research.costs import Costs

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from hf_pipelines.research.backtest.panel import Floats, last_known
+from hf_pipelines.research.backtest.grid import Floats
+from hf_pipelines.research.backtest.panel import last_known
 from hf_pipelines.research.backtest.result import BacktestResult
 
 FILLED_AT_ONCE = "filled on the bar that decided it, not on the next one"

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from hf_pipelines.research.backtest.panel import Floats, TradingPanel, fill_prices, last_known
+from hf_pipelines.research.backtest.grid import Floats
+from hf_pipelines.research.backtest.panel import TradingPanel, fill_prices, last_known
 from hf_pipelines.research.backtest.result import Execution
 
 # Lent by both, so that no order is refused for want of cash, as a multiple of the initial cash: much more would cost digits of their

@@ -15,7 +15,8 @@ from typing import Any
 import numpy as np
 
 from hf_pipelines.research.backtest.account import Account, Fills
-from hf_pipelines.research.backtest.panel import Floats, TradingPanel, fill_prices
+from hf_pipelines.research.backtest.grid import Floats, dense
+from hf_pipelines.research.backtest.panel import TradingPanel, fill_prices
 from hf_pipelines.research.backtest.result import ROUNDING_ORDER, Execution
 from hf_pipelines.research.costs import Costs
 
@@ -69,12 +70,12 @@ def simulate_limited(panel: TradingPanel, costs: Costs, execution: Execution) ->
     lot = execution.lot_size or 0.0
     filled, price, paid_out = (np.zeros(panel.close.shape) for _ in range(3))
     account, n_fills, unfilled = _compiled()(
-        panel.weights,
+        dense(panel.weights),
         panel.is_decision,
-        fill_prices(panel, execution.fill),
-        panel.close,
-        panel.split_ratio,
-        panel.dividend,
+        dense(fill_prices(panel, execution.fill)),
+        dense(panel.close),
+        dense(panel.split_ratio),
+        dense(panel.dividend),
         panel.elapsed_days * costs.borrow_rate_per_day,
         costs.fee_rate + costs.slippage_rate,
         float(execution.initial_cash),

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-Floats = NDArray[np.float64]
+from hf_pipelines.research.backtest.grid import Clock, Floats, Integers, Keys
 
 Fill = Literal["next_open", "next_close", "next_vwap_proxy"]
 """What a decision at the close of bar t is filled at: a price of bar t + 1, never of t. The proxy of the volume-weighted average
@@ -48,7 +48,7 @@ class TradingPanel:
     open, close : array of shape (n_bars, n_symbols)
         Raw prices. NaN where the symbol has no bar.
     split_ratio, dividend : array of shape (n_bars, n_symbols)
-        Events effective on the row; 1.0 and 0.0 where there is none. Where the event is unknown (NaN in the bars),
+        Events effective on the row; 1.0 and 0.0 where there is none, read-only where there is none at all. Where the event is unknown (NaN in the bars),
         the split that makes the row's open worth the last close: what is not known gains and loses nothing.
     high, low, volume : array of shape (n_bars, n_symbols), optional
         Raw prices and traded shares, where they were asked for. NaN where the symbol has no bar.
@@ -134,73 +134,64 @@ def build_trading_panel(weights: pl.DataFrame, bars: pl.DataFrame, *, extra: Col
     """
     _check_columns("weights", weights, WEIGHT_COLUMNS)
     _check_columns("bars", bars, (*BAR_COLUMNS, *extra))
-    if "role" in bars.columns:
-        bars = bars.filter(pl.col("role") == "member")
-    bars = bars.filter(pl.col("ts") >= weights["ts"].min())
-    calendar = bars.group_by("ts").agg(pl.col("session").first()).sort("ts").with_row_index("row")
-    symbols = weights["symbol"].unique().sort()
-    _check_decisions_have_bars(weights, calendar)
-
-    bars, bar_cells = _locate("bars", bars, calendar, symbols)
-    weights, weight_cells = _locate("weights", weights, calendar, symbols)
+    weights = weights.select(WEIGHT_COLUMNS)
+    of_weights = Keys.of("weights", weights)
+    bars = _members(bars, extra, since=weights["ts"].min())
+    of_bars = Keys.of("bars", bars)
+    (clock, row_of_bars), symbols = Clock.of(of_bars.own_ts), of_weights.symbols()
+    row_of_weights = clock.rows(of_weights.own_ts)
+    _check_decisions_have_bars(of_weights.own_ts[row_of_weights < 0], weights.schema["ts"])
+    bar_cells = of_bars.locate(row_of_bars, clock, symbols)
+    weight_cells = of_weights.locate(row_of_weights, clock, symbols)
+    first = bar_cells.first_of_each_row()
+    ts, session = bars["ts"].gather(first), bars["session"].gather(first)
+    if not bar_cells.is_whole:
+        bars, bar_cells = bars.filter(bar_cells.is_on_grid()), bar_cells.without_strangers()
+    for name, frame, cells in (("bars", bars, bar_cells), ("weights", weights, weight_cells)):
+        if cells.has_duplicates():
+            _refuse_duplicates(name, frame)
     _check_values(weights, bars, extra)
-    shape = (calendar.height, len(symbols))
-    opened = _scatter(bars["open"], bar_cells, shape, empty=np.nan)
-    close = _scatter(bars["close"], bar_cells, shape, empty=np.nan)
-    split_ratio = _scatter_events(bars["split_ratio"], bar_cells, shape, empty=1.0)
-    dividend = _scatter_events(bars["dividend"], bar_cells, shape, empty=0.0)
-    _fill_unknown_events(split_ratio, dividend, opened=opened, close=close)
+    opened, close = (bar_cells.scatter(bars[name], empty=np.nan) for name in ("open", "close"))
+    split_ratio = bar_cells.scatter_events(bars["split_ratio"], empty=1.0)
+    dividend = bar_cells.scatter_events(bars["dividend"], empty=0.0)
+    split_ratio, dividend = _known_events(split_ratio, dividend, opened=opened, close=close)
     panel = TradingPanel(
         symbols=symbols,
-        session=calendar["session"],
-        ts=calendar["ts"],
-        is_decision=calendar["ts"].is_in(weights["ts"].unique().implode()).to_numpy(),
-        weights=_scatter(weights["weight"], weight_cells, shape, empty=0.0),
+        session=session,
+        ts=ts,
+        is_decision=weight_cells.rows_with_any(),
+        weights=weight_cells.scatter(weights["weight"], empty=0.0),
         open=opened,
         close=close,
         split_ratio=split_ratio,
         dividend=dividend,
-        **{name: _scatter(bars[name], bar_cells, shape, empty=np.nan) for name in EXTRA_COLUMNS if name in extra},
+        **{name: bar_cells.scatter(bars[name], empty=np.nan) for name in EXTRA_COLUMNS if name in extra},
     )
     _check_weights_have_bars(panel)
     return panel
 
 
-def _locate(
-    name: str, frame: pl.DataFrame, calendar: pl.DataFrame, symbols: pl.Series
-) -> tuple[pl.DataFrame, NDArray[np.int64]]:
-    """Rows of `frame` whose symbol is on the grid, and the flat position of each."""
-    column = frame["symbol"].cast(pl.Enum(symbols), strict=False).to_physical()
-    if column.null_count():
-        frame, column = frame.filter(column.is_not_null()), column.drop_nulls()
-    # Each ts is in the calendar, so the first entry not below it is itself; faster than a join.
-    row = np.searchsorted(calendar["ts"].to_physical().to_numpy(), frame["ts"].to_physical().to_numpy())
-    cells = row * len(symbols) + column.to_numpy()
-    is_taken = np.zeros(calendar.height * len(symbols), dtype=np.bool_)
-    is_taken[cells] = True
-    if int(is_taken.sum()) != len(cells):
-        _refuse_duplicates(name, frame)
-    return frame, cells
+def _members(bars: pl.DataFrame, extra: Collection[str], *, since: Any) -> pl.DataFrame:
+    """Member bars from a time on; a frame that holds nothing else is not copied."""
+    if "role" in bars.columns and not (bars["role"] == "member").all(ignore_nulls=False):
+        bars = bars.filter(pl.col("role") == "member")
+    bars = bars.select(*BAR_COLUMNS, *extra)
+    first = bars["ts"].min()
+    is_later = first is not None and first >= since and not bars["ts"].has_nulls()
+    return bars if is_later else bars.filter(pl.col("ts") >= since)
 
 
-def _scatter(values: pl.Series, cells: NDArray[np.int64], shape: tuple[int, int], *, empty: float) -> Floats:
-    dense = np.full(shape[0] * shape[1], empty)
-    dense[cells] = values.cast(pl.Float64).to_numpy()
-    return dense.reshape(shape)
-
-
-def _scatter_events(values: pl.Series, cells: NDArray[np.int64], shape: tuple[int, int], *, empty: float) -> Floats:
-    """As `_scatter`, writing only the few bars on which something happened."""
-    happened = (values != empty).arg_true()
-    return _scatter(values.gather(happened), cells[happened.to_numpy()], shape, empty=empty)
-
-
-def _fill_unknown_events(split_ratio: Floats, dividend: Floats, *, opened: Floats, close: Floats) -> None:
+def _known_events(split_ratio: Floats, dividend: Floats, *, opened: Floats, close: Floats) -> tuple[Floats, Floats]:
+    """Events, with what stands for those that are unknown."""
+    if not (_has_nan(split_ratio) or _has_nan(dividend)):
+        return split_ratio, dividend
+    split_ratio, dividend = np.array(split_ratio), np.array(dividend)
     for row, column in np.argwhere(np.isnan(split_ratio) | np.isnan(dividend)):
         earlier = close[:row, column]
         known = earlier[np.isfinite(earlier)]
         split_ratio[row, column] = known[-1] / opened[row, column] if len(known) else 1.0
         dividend[row, column] = 0.0
+    return split_ratio, dividend
 
 
 def _check_columns(name: str, frame: pl.DataFrame, columns: tuple[str, ...]) -> None:
@@ -211,12 +202,12 @@ def _check_columns(name: str, frame: pl.DataFrame, columns: tuple[str, ...]) -> 
         raise ValueError(f"`{name}` must have at least one row, was empty.")
 
 
-def _check_decisions_have_bars(weights: pl.DataFrame, calendar: pl.DataFrame) -> None:
-    orphans = weights.select(pl.col("ts").unique()).join(calendar, on="ts", how="anti").sort("ts")
-    if not orphans.is_empty():
+def _check_decisions_have_bars(orphans: Integers, kind: pl.DataType) -> None:
+    if len(orphans):
+        shown = pl.Series(np.unique(orphans)).cast(kind).to_list()
         raise ValueError(
             "`weights` must be decided at the close of a member bar, "
-            f"was not for {orphans.height} ts: {_shown(orphans['ts'].to_list())}; "
+            f"was not for {len(shown)} ts: {_shown(shown)}; "
             "load the bars of those sessions."
         )
 
@@ -246,6 +237,8 @@ def _check_values(weights: pl.DataFrame, bars: pl.DataFrame, extra: Collection[s
         *((name, bars, *of_extra[name]) for name in EXTRA_COLUMNS if name in extra),
     )
     for name, frame, is_valid, rule in rules:
+        if _is_plain(frame[name], is_signed=name == "weight", may_be_zero=name in ("dividend", "volume")):
+            continue
         bad = frame.filter(~is_valid.fill_null(False))
         if not bad.is_empty():
             offenders = bad.select("symbol", "ts", name).rows()
@@ -253,9 +246,24 @@ def _check_values(weights: pl.DataFrame, bars: pl.DataFrame, extra: Collection[s
             raise ValueError(f"`{name}` must {rule}, was not in {len(offenders)} rows: {shown}.")
 
 
+def _is_plain(values: pl.Series, *, is_signed: bool, may_be_zero: bool) -> bool:
+    """Whether the sum and the least value alone show that all are allowed."""
+    given = values.cast(pl.Float64).to_numpy()
+    # A sum is finite if all are, but where it overflows; where it is not, they are looked at one by one.
+    if not np.isfinite(given.sum()):
+        return False
+    least = float(given.min()) if len(given) and not is_signed else 1.0
+    return least >= 0.0 if may_be_zero else least > 0.0
+
+
+def _has_nan(values: Floats) -> bool:
+    return bool(np.isnan(values.sum()))
+
+
 def _check_weights_have_bars(panel: TradingPanel) -> None:
-    rows, columns = np.nonzero((panel.weights != 0.0) & np.isnan(panel.close))
-    if len(rows):
+    missing = np.flatnonzero(np.isnan(panel.close))
+    if panel.weights.ravel()[missing].any():
+        rows, columns = np.nonzero((panel.weights != 0.0) & np.isnan(panel.close))
         offenders = [f"{panel.symbols[int(j)]} {panel.session[int(i)]}" for i, j in zip(rows, columns, strict=True)]
         never = sorted({panel.symbols[int(j)] for j in columns if np.isnan(panel.close[:, j]).all()})
         raise ValueError(

@@ -30,8 +30,9 @@ import polars as pl
 from numpy.typing import NDArray
 
 from hf_pipelines.research.backtest.account import Account, Fills
+from hf_pipelines.research.backtest.grid import Floats, dense
 from hf_pipelines.research.backtest.limited import positions_of, require_small_lots, simulate_limited
-from hf_pipelines.research.backtest.panel import Fill, Floats, TradingPanel, build_trading_panel, fill_prices
+from hf_pipelines.research.backtest.panel import Fill, TradingPanel, build_trading_panel, fill_prices
 from hf_pipelines.research.backtest.result import (
     DEFAULT_INITIAL_CASH,
     ROUNDING_ORDER,
@@ -120,9 +121,9 @@ def simulate(
     weights: Floats,
     open: Floats,
     close: Floats,
-    split_ratio: Floats,
-    dividend: Floats,
     costs: Costs,
+    split_ratio: Floats | None = None,
+    dividend: Floats | None = None,
     initial_cash: float = DEFAULT_INITIAL_CASH,
     fill: Fill = "next_open",
     is_decision: NDArray[np.bool_] | None = None,
@@ -138,9 +139,9 @@ def simulate(
         Target decided at the close of each row, finite; must be 0.0 where `close` is NaN.
     open, close : array of shape (n_bars, n_symbols)
         Raw prices, both NaN where the symbol has no bar.
-    split_ratio, dividend : array of shape (n_bars, n_symbols)
-        Effective on the row; 1.0 and 0.0 where there is no event.
     costs : Costs
+    split_ratio, dividend : array of shape (n_bars, n_symbols), optional
+        Effective on the row; 1.0 and 0.0 where there is no event. Without one there is none: nothing of it is read.
     initial_cash : float, default 1,000,000
     fill : {"next_open", "next_close"}, default "next_open"
     is_decision : bool array of shape (n_bars,), optional
@@ -151,6 +152,7 @@ def simulate(
     Returns
     -------
     Account
+        Its fills and positions are made of the arrays when they are first asked for: leave these as they are until then.
 
     Raises
     ------
@@ -165,6 +167,8 @@ def simulate(
         if costs.borrow_bps_per_year:
             raise ValueError("`elapsed_days` must be given when `borrow_bps_per_year` is not zero, was None.")
         elapsed_days = np.zeros(shape[0], dtype=np.int64)
+    split_ratio = np.broadcast_to(np.float64(1.0), shape) if split_ratio is None else split_ratio
+    dividend = np.broadcast_to(np.float64(0.0), shape) if dividend is None else dividend
     arrays = {"open": open, "close": close, "split_ratio": split_ratio, "dividend": dividend}
     _check_arguments(shape, arrays, is_decision, elapsed_days, initial_cash=initial_cash, fill=fill)
 
@@ -195,26 +199,37 @@ def _keep(
     is_decision: NDArray[np.bool_],
     elapsed_days: NDArray[np.int64],
 ) -> Account:
-    filled_shares = np.zeros(weights.shape)
-    fill_price, split_ratio = _dense(fill_price), _dense(split_ratio)
-    account, n_fills, unfilled_orders, unsized_orders = _compiled()(
-        _dense(weights),
+    has_events = not (_is_constant(split_ratio, 1.0) and _is_constant(dividend, 0.0))
+    arguments = (
+        dense(weights),
         is_decision,
-        fill_price,
-        _dense(close),
-        split_ratio,
-        _dense(dividend),
+        dense(fill_price),
+        dense(close),
+        *((dense(split_ratio), dense(dividend)) if has_events else (None, None)),
         elapsed_days * costs.borrow_rate_per_day,
         costs.fee_rate + costs.slippage_rate,
         float(initial_cash),
-        filled_shares,
     )
+    account, n_fills, unfilled_orders, unsized_orders = _compiled()(*arguments, None)
     equity, cash, net_value, short_value, traded_value, borrow, dividends = account
     if unsized_orders:
         raise ValueError(
             "`weights` must be finite, and zero where the symbol has no close to size the order with, "
             f"was not for {unsized_orders} orders."
         )
+
+    @functools.cache
+    def filled() -> Floats:
+        """Shares filled on each bar: written when they are first asked for, which takes as long as the account again."""
+        shares = np.zeros(weights.shape)
+        again, *_ = _compiled()(*arguments, shares)
+        if not np.array_equal(again, account, equal_nan=True):
+            raise ValueError(
+                "`weights`, prices and events must stay as they were until the fills of the account are read, were changed; copy "
+                "them, or read the fills before."
+            )
+        return shares
+
     return Account(
         equity=equity,
         cash=cash,
@@ -229,8 +244,8 @@ def _keep(
         dividends=dividends,
         unfilled_orders=int(unfilled_orders),
         n_fills=int(n_fills),
-        make_fills=lambda: _fills(filled_shares, fill_price, costs),
-        make_positions=lambda: positions_of(filled_shares, split_ratio),
+        make_fills=lambda: _fills(filled(), fill_price, costs),
+        make_positions=lambda: positions_of(filled(), split_ratio),
     )
 
 
@@ -269,8 +284,9 @@ def _keep_account(  # type: ignore[no-untyped-def]  # compiled: see `simulate` f
     initial_cash,
     filled_shares,
 ):
-    """Keep the account in one pass over the bars, writing `filled_shares`.
+    """Keep the account in one pass over the bars, writing `filled_shares` unless it is None.
 
+    Without events `split_ratio` and `dividend` are None. What is asked of None is decided when the loop is compiled, once for each case.
     Returns the series in the order `_keep` unpacks them, how many orders were filled, could not be filled, and
     could not be sized.
     """
@@ -293,29 +309,37 @@ def _keep_account(  # type: ignore[no-untyped-def]  # compiled: see `simulate` f
             if has_order:
                 weight = weights[t - 1, j]
                 target = weight * equity / close[t - 1, j] if weight != 0.0 else 0.0
-                if np.isnan(target):
-                    unsized_orders += 1
-            if np.isnan(close[t, j]):
-                if target != held and abs(target - held) * last_close[j] > rounding:
+            last = close[t, j]
+            if np.isnan(last):
+                if t > 0 and not np.isnan(close[t - 1, j]):
+                    last_close[j] = close[t - 1, j]
+                last = last_close[j]
+                if target != held and abs(target - held) * last > rounding:
                     unfilled_orders += 1
+                elif np.isnan(target):
+                    unsized_orders += 1
             else:
-                held *= split_ratio[t, j]
-                target *= split_ratio[t, j]
-                dividends += held * dividend[t, j]
+                if split_ratio is not None:
+                    held *= split_ratio[t, j]
+                    target *= split_ratio[t, j]
+                    dividends += held * dividend[t, j]
                 if target != held:
                     notional = (target - held) * fill_price[t, j]
                     if abs(notional) > rounding:
                         cash -= notional
                         traded_value += abs(notional)
-                        filled_shares[t, j] = target - held
+                        if filled_shares is not None:
+                            filled_shares[t, j] = target - held
                         n_fills += 1
                         held = target
+                    elif np.isnan(target):
+                        unsized_orders += 1
                 shares[j] = held
-                last_close[j] = close[t, j]
             if held != 0.0:
-                value = held * last_close[j]
+                value = held * last
                 net_value += value
-                short_value -= min(value, 0.0)
+                # Of either sign as often, as no processor can foresee: a choice, not a branch, which would take three times as long.
+                short_value -= value if value < 0.0 else 0.0
         cash += dividends - cost_rate * traded_value
         equity = cash + net_value
         account[0, t], account[1, t], account[2, t], account[3, t] = (equity, cash, net_value, short_value)
@@ -323,9 +347,9 @@ def _keep_account(  # type: ignore[no-untyped-def]  # compiled: see `simulate` f
     return account, n_fills, unfilled_orders, unsized_orders
 
 
-def _dense(values: Floats) -> Floats:
-    # One layout and dtype: numba would compile the loop again for each other one.
-    return np.ascontiguousarray(values, dtype=np.float64)
+def _is_constant(values: Floats, value: float) -> bool:
+    """Whether one number stands in the place of all, and is that: nothing is read of others."""
+    return values.strides == (0, 0) and bool(values[0, 0] == value)
 
 
 def _check_arguments(

@@ -12,7 +12,8 @@ import polars as pl
 from numpy.typing import NDArray
 
 from hf_pipelines.research.backtest.account import Account
-from hf_pipelines.research.backtest.panel import Floats, TradingPanel, last_known, sum_by
+from hf_pipelines.research.backtest.grid import Floats
+from hf_pipelines.research.backtest.panel import TradingPanel, last_known, sum_by
 
 # Positions below this fraction of the largest one of their symbol are the rounding of an engine that adds fills up.
 FLAT = 1e-10

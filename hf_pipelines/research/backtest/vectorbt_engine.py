@@ -17,9 +17,10 @@ import polars as pl
 from numpy.typing import NDArray
 
 from hf_pipelines.research.backtest.account import Account, Fills
+from hf_pipelines.research.backtest.grid import Floats
 from hf_pipelines.research.backtest.last_shares import LOAN, LastShares, in_last_shares
 from hf_pipelines.research.backtest.limited import LOT_ROUNDING, most_shares, require_small_lots
-from hf_pipelines.research.backtest.panel import Floats, TradingPanel, build_trading_panel, sum_by
+from hf_pipelines.research.backtest.panel import TradingPanel, build_trading_panel, sum_by
 from hf_pipelines.research.backtest.result import ROUNDING_ORDER, BacktestResult, Execution, build_result, columns_of
 from hf_pipelines.research.costs import Costs
 

@@ -4,7 +4,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from hf_pipelines.research.backtest import build_trading_panel
+from hf_pipelines.research.backtest import TradingPanel, build_trading_panel, grid
 from hf_pipelines_tests.research.backtest.small_market import decisions, random_market, sessions, symbol_bars
 
 
@@ -100,3 +100,68 @@ def test_build_trading_panel_with_repeated_bar_raises() -> None:
 
     with pytest.raises(ValueError, match=r"`bars` must have each \(symbol, ts\) once, repeated: A 2024-01-04"):
         build_trading_panel(decisions({0: {"A": 1.0}}), bars)
+
+
+def looked_up(frame: pl.DataFrame, column: str, panel: TradingPanel, *, empty: float) -> np.ndarray:
+    """A column on the grid of a panel, row by row."""
+    found = {(row["symbol"], row["ts"]): row[column] for row in frame.to_dicts()}
+    return np.array([[found.get((symbol, ts), empty) for symbol in panel.symbols] for ts in panel.ts])
+
+
+ORDERS = {
+    "by symbol": lambda frame: frame.sort("symbol", "ts"),
+    "by time": lambda frame: frame.sort("ts", "symbol"),
+    "symbols backwards": lambda frame: frame.sort("symbol", "ts", descending=[True, False]),
+    "time backwards": lambda frame: frame.sort("symbol", "ts", descending=[False, True]),
+    "shuffled": lambda frame: frame.sample(fraction=1.0, shuffle=True, seed=3),
+    "in pieces": lambda frame: pl.concat([frame[:50], frame[50:]], rechunk=False),
+}
+
+
+@pytest.mark.parametrize("order", ORDERS)
+@pytest.mark.parametrize("missing", [0.0, 0.1], ids=["whole", "gaps"])
+@pytest.mark.parametrize("strangers", [False, True], ids=["all", "strangers"])
+def test_build_trading_panel_is_the_same_for_every_order_of_rows(order: str, missing: float, strangers: bool) -> None:
+    weights, bars = random_market(seed=5, n_sessions=40, missing=missing)
+    if strangers:
+        # S0 and S2 have bars, and no weight.
+        weights = weights.filter(pl.col("symbol").is_in(["S1", "S3"]))
+    panel = build_trading_panel(ORDERS[order](weights), ORDERS[order](bars))
+    since = bars.filter(pl.col("ts") >= weights["ts"].min())
+    calendar = since.select("ts", "session").unique().sort("ts")
+    assert panel.ts.to_list() == calendar["ts"].to_list() and panel.session.to_list() == calendar["session"].to_list()
+    assert panel.symbols.to_list() == sorted(weights["symbol"].unique())
+    assert panel.is_decision.tolist() == [ts in set(weights["ts"]) for ts in panel.ts]
+    for name, empty in (("open", math.nan), ("close", math.nan), ("split_ratio", 1.0), ("dividend", 0.0)):
+        np.testing.assert_array_equal(getattr(panel, name), looked_up(bars, name, panel, empty=empty))
+    np.testing.assert_array_equal(panel.weights, looked_up(weights, "weight", panel, empty=0.0))
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_times_are_found_whatever_their_steps(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(seed)
+    monkeypatch.setattr(grid, "CHUNK", 7)
+    monkeypatch.setattr(grid, "SAMPLE", 5)
+    # Days of 24 hours with one of 23, microseconds that have no common step, one time alone, far ones.
+    day = 86_400_000_000
+    kinds = (
+        np.cumsum(np.where(np.arange(60) == 31, day - 3_600_000_000, day)) + 1_700_000_000_000_000,
+        np.sort(rng.choice(10**15, 50, replace=False)),
+        np.array([5]),
+        np.array([-(10**15), 0, 1, 10**15]),
+    )
+    for times in kinds:
+        ts = rng.choice(times, 200)
+        ts[: len(times)] = times
+        clock, row = grid.Clock.of(ts)
+        assert clock.times.tolist() == times.tolist()
+        assert row.tolist() == np.searchsorted(times, ts).tolist()
+        asked = np.concatenate([ts, times + 1, times - 1, times[:1] - day, times[-1:] + day])
+        expected = [int(np.searchsorted(times, each)) if each in set(times.tolist()) else -1 for each in asked.tolist()]
+        assert clock.rows(asked).tolist() == expected
+
+
+def test_build_trading_panel_refuses_a_row_without_a_key() -> None:
+    weights = decisions({0: {"A": 1.0}}).with_columns(ts=pl.lit(None, dtype=pl.Datetime("us", "UTC")))
+    with pytest.raises(ValueError, match="`weights` must have a key in every row, lacked ts in some"):
+        build_trading_panel(weights, two_symbols())

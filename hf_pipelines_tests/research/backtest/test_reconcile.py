@@ -144,7 +144,7 @@ OTHER_FEE = (
         ("reference", [("traded_value += abs(notional)", "traded_value += abs(target - held) * close[t, j]")], "charged on the wrong notional, at the close of the bar"),
         ("vectorbt", [("direction=both, fees=rate)", "direction=both, fees=rate * close[i, j] / price[i, j])")], "charged on the wrong notional, at the close of the bar"),
         ("backtrader", [OTHER_FEE], "charged on the wrong notional or at another rate"),
-        ("reference", [("last_close[j] = close[t, j]", "last_close[j] = close[max(t - 1, 0), j]")], "stale price"),
+        ("reference", [("value = held * last", "value = held * close[max(t - 1, 0), j]")], "stale price"),
         ("vectorbt", [("else price[i, j]", "else price[i - 1, j]")], "stale price, the open of the bar before"),
         ("backtrader", [("feed(units.fill_price[:, j],", "feed(np.roll(units.fill_price[:, j], 1),")], "stale price, the open of the bar before"),
     ],

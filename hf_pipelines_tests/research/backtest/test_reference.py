@@ -4,7 +4,13 @@ import numpy as np
 import polars as pl
 import pytest
 
-from hf_pipelines.research.backtest import BacktestResult, Fill, run_backtest, simulate
+from hf_pipelines.research.backtest import (
+    BacktestResult,
+    Fill,
+    build_trading_panel,
+    run_backtest,
+    simulate,
+)
 from hf_pipelines.research.costs import Costs
 from hf_pipelines_tests.research.backtest.small_market import (
     close_time,
@@ -297,3 +303,41 @@ def test_simulate_with_bad_argument_raises(change: dict[str, object], message: s
     }
     with pytest.raises(ValueError, match=message):
         simulate(**{**arguments, **change})  # type: ignore[arg-type]
+
+
+def test_fills_of_arrays_that_were_changed_since_are_refused() -> None:
+    prices = np.array([[10.0], [11.0], [12.0]])
+    weights = np.array([[0.5], [0.2], [0.0]])
+    account = simulate(weights=weights, open=prices, close=prices, costs=Costs(), initial_cash=1000.0)
+    changed = simulate(weights=weights, open=prices, close=prices, costs=Costs(), initial_cash=1000.0)
+    assert account.n_fills == 2 and account.fills.shares.tolist() == pytest.approx([50.0, 0.2 * 1000.0 / 11.0 - 50.0])
+    weights[0] = 0.4
+    # Those that were read are kept.
+    assert account.positions[1].tolist() == [50.0]
+    with pytest.raises(ValueError, match="must stay as they were until the fills of the account are read"):
+        changed.fills  # noqa: B018  # made when it is first asked for
+    with pytest.raises(ValueError, match="must stay as they were"):
+        changed.positions  # noqa: B018
+
+
+@pytest.mark.parametrize("missing", [0.0, 0.2])
+def test_events_that_are_none_change_no_bit(missing: float) -> None:
+    weights, bars = random_market(seed=1, missing=missing, events=False)
+    panel = build_trading_panel(weights, bars)
+    found = [
+        simulate(
+            weights=panel.weights,
+            open=panel.open,
+            close=panel.close,
+            costs=Costs(fee_bps=3),
+            is_decision=panel.is_decision,
+            **events,
+        )
+        for events in ({}, {"split_ratio": np.ones(panel.close.shape), "dividend": np.zeros(panel.close.shape)})
+    ]
+    for name in ("equity", "cash", "net_value", "gross_value", "traded_value", "positions"):
+        assert getattr(found[0], name).tobytes() == getattr(found[1], name).tobytes()
+    assert (
+        found[0].n_fills == found[1].n_fills == len(found[0].fills.bar)
+        and found[0].unfilled_orders == found[1].unfilled_orders
+    )
