@@ -96,12 +96,15 @@ class Project:
         Attributes of theirs.
     mlflow_template : Path
         Tracking database to begin with; None for one that is there already.
+    uri : str
+        Of its store; None for a folder below its own.
     """
 
     folder: Path
     market: Mapping[str, Any]
     strategies: Sequence[Mapping[str, Any]] = ()
     mlflow_template: Path | None = None
+    uri: str | None = None
     _loaded: dg.Definitions | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
@@ -115,7 +118,11 @@ class Project:
 
     @property
     def store(self) -> PartitionStore:
-        return Storage(uri=str(self.folder / "storage")).store()
+        return self._storage.store()
+
+    @property
+    def _storage(self) -> Storage:
+        return Storage(uri=self.uri or str(self.folder / "storage"))
 
     @property
     def package(self) -> str:
@@ -151,7 +158,7 @@ class Project:
         if self._loaded is None:
             if str(self.folder) not in sys.path:
                 sys.path.insert(0, str(self.folder))
-            storage = Storage(uri=str(self.folder / "storage"))
+            storage = self._storage
             resources = {
                 "storage": storage,
                 "io_manager": ParquetIOManager(storage=storage),

@@ -18,7 +18,7 @@ from hf_pipelines.research.cross_validation import cross_validate
 from hf_pipelines.research.tuning.evaluation import Evaluation
 from hf_pipelines.resources.fan_out import opening
 from hf_pipelines.resources.trial_ledger import TrialLedger, n_trials
-from hf_pipelines_tests.components.tuning_script import MODULE
+from hf_pipelines_tests.components.tuning_script import MODULE, write_order
 from hf_pipelines_tests.forked import popen
 from hf_pipelines_tests.pipeline import Project, Run, ridge_strategy
 from hf_pipelines_tests.resources.trial_ledger.trying import new_process
@@ -297,8 +297,7 @@ def test_run_that_broke_in_a_study_goes_on_to_the_same_bits_and_counts_no_trial_
 def test_run_killed_in_a_study_goes_on_to_the_same_bits_and_counts_no_trial_twice(
     project, studied, monkeypatch, afters
 ):
-    given = {"market": project.market, "strategies": project.strategies, "asset": TUNING, "week": WEEK}
-    (project.folder / "project.json").write_text(json.dumps(given, default=str))
+    write_order(project, TUNING, WEEK)
     env = {**os.environ, "HF_FAN_OUT_WORKERS": "1", "PYTHONPATH": os.getcwd()}
     for after in afters:
         child = popen([sys.executable, "-m", MODULE, str(project.folder), str(after)], env=env)

@@ -1,7 +1,7 @@
-"""A process of a tuned week that kills itself: `python -m hf_pipelines_tests.components.tuning_script FOLDER AFTER`.
+"""A process that makes a tuned week: `python -m hf_pipelines_tests.components.tuning_script FOLDER AFTER`.
 
-Lives here: what `test_tuning` starts. FOLDER holds a project with `project.json`; the process gets SIGKILL before evaluation number
-AFTER ends.
+Lives here: what `test_tuning` and `test_tuning_elsewhere` start. FOLDER holds a project with `project.json`; the process gets SIGKILL before
+evaluation number AFTER ends, or makes the whole week if that is -1.
 """
 
 import json
@@ -30,11 +30,23 @@ def main(folder: Path, after: int) -> None:
         return outcome
 
     with registered(quick_features()):
-        project = Project(folder, given["market"], given["strategies"])
+        project = Project(folder, given["market"], given["strategies"], uri=given.get("uri"))
         # Read before the code is changed: it is part of its version.
         _ = project.definitions
         Evaluation.__call__ = dying
         project.make(given["asset"], given["week"])
+
+
+def write_order(project: Project, asset: str, week: str) -> None:
+    """Write what `main` makes."""
+    given = {
+        "market": project.market,
+        "strategies": project.strategies,
+        "asset": asset,
+        "week": week,
+        "uri": project.uri,
+    }
+    (project.folder / "project.json").write_text(json.dumps(given, default=str))
 
 
 if __name__ == "__main__":

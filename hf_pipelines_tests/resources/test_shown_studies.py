@@ -140,6 +140,7 @@ def test_a_study_that_cannot_be_shown_goes_on_and_says_so_once(monkeypatch, fold
     assert len(told) == 2
 
 
+@pytest.mark.long
 @pytest.mark.servers
 def test_two_processes_meet_an_empty_database_and_both_are_shown(database, monkeypatch, folder):
     monkeypatch.setenv("HF_STUDIES_URL", database)
@@ -154,6 +155,7 @@ def test_two_processes_meet_an_empty_database_and_both_are_shown(database, monke
     assert (found.n_asked, found.ended, found.goals) == (12, "done", ("loss",))
 
 
+@pytest.mark.long
 @pytest.mark.servers
 def test_optunas_dashboard_lists_the_study(folder):
     run_shown(pytest.fail, trials=4)

@@ -42,6 +42,9 @@ from hf_pipelines.research.tuning.trials import (
 # A median of fewer trials gives up good ones.
 PRUNING_STARTUP = 5
 
+# A sampler that learns leaves the median of all trials behind: of 100 trials it then gives up too few to save a third of the folds.
+PRUNING_RECENT = 16
+
 # Why a study has ended.
 ALL_TRIALS, WHOLE_SPACE, NO_IMPROVEMENT, OUT_OF_TIME = "trials", "whole space", "no improvement", "seconds"
 
@@ -88,8 +91,8 @@ class Design:
         Trials of a round: as many can run at once, and so many are proposed without knowing each other's results.
     seed : int
     keeps : float or None
-        A trial is given up after a fold where its mean so far is not among the best `keeps` of the completed trials of earlier rounds,
-        after as many folds: 0.5 is the median rule, less gives up more. None prunes nothing; so it must be with several objectives.
+        A trial is given up after a fold where its mean so far is not among the best `keeps` of the last 16 completed trials of earlier
+        rounds, after as many folds: 0.5 is the median rule, less gives up more. None prunes nothing; so it must be with several objectives.
     first : tuple of Point
         What is tried before the sampler is asked: a warm start.
     pick : Pick
@@ -319,9 +322,9 @@ def _ended_trial(journal: Journal, proposal: Proposal, outcome: Outcome, *, repe
 
 
 def _limits(design: Design, earlier: Sequence[Trial]) -> tuple[float, ...]:
-    """By number of folds the quantile over completed trials of the mean of their first folds."""
+    """By number of folds the quantile over the last completed trials of the mean of their first folds."""
     completed = [each.outcome.running_means() for each in earlier if each.outcome.state == COMPLETED]
-    completed = [each for each in completed if each]
+    completed = [each for each in completed if each][-PRUNING_RECENT:]
     if design.keeps is None or len(completed) < PRUNING_STARTUP:
         return ()
     level = 1.0 - design.keeps if design.goals[0].is_better_higher else design.keeps

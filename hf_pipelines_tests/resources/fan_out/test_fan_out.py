@@ -164,7 +164,13 @@ with Processes(2) as processes:
 """
 
 
-@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT], ids=["kill -9", "interrupt"])
+@pytest.mark.parametrize(
+    "how",
+    [
+        pytest.param(signal.SIGKILL, id="kill -9"),
+        pytest.param(signal.SIGINT, id="interrupt", marks=pytest.mark.long),
+    ],
+)
 def test_nothing_is_left_of_a_parent_that_is_killed_or_interrupted(tmp_path, how):
     temporary = tmp_path / "tmp"
     temporary.mkdir()
