@@ -26,6 +26,8 @@ class Number:
         Interval that a tuner draws from, both ends included. Left out: not worth tuning by default.
     is_log : bool
         The tuner draws uniformly in the logarithm.
+    search_step : int, optional
+        What drawn whole numbers are apart, from the lower end on; 1 if left out.
     is_whole : bool
     is_optional : bool
         None (`null` in YAML) is allowed.
@@ -40,6 +42,7 @@ class Number:
     high: float
     search: tuple[float, float] | None = None
     is_log: bool = False
+    search_step: int | None = None
     is_whole: bool = False
     is_optional: bool = False
     is_required: bool = False
@@ -61,6 +64,10 @@ class Number:
                 )
             if self.is_log and low <= 0:
                 raise ValueError(f"`search` must begin above zero for a logarithmic range, was {low}.")
+        if self.search_step is not None:
+            low, high = self.search or (0.0, 0.0)
+            if self.is_log or not self.is_whole or self.search_step < 1 or (high - low) % self.search_step:
+                raise ValueError(f"`search_step` must divide an interval of whole numbers, was {self.search_step}.")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -273,7 +280,8 @@ def search_space(param: Param) -> str:
     """
     match param:
         case Number(search=(low, high)):
-            return f"{low:g} to {high:g}{', logarithmic' if param.is_log else ''}"
+            step = f" by {param.search_step}" if param.search_step else ""
+            return f"{low:g} to {high:g}{step}{', logarithmic' if param.is_log else ''}"
         case Choice(is_searched=True):
             return ", ".join(param.names)
         case Flag(is_searched=True):

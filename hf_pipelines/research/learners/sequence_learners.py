@@ -129,7 +129,8 @@ def _entry(kind: Kind, params: Mapping[str, Param]) -> Learner:
         family="torch",
         tasks=frozenset({"classification", "regression"}),
         build=partial(SequenceNetwork, kind),
-        params={**params, **_SHARED},
+        # What an entry gives stands instead of what all share.
+        params={**params, **_SHARED, **params},
         format=ModelFormat("zip", save_sequence, load_sequence),
         check=_check,
         outputs=_outputs,
@@ -150,6 +151,10 @@ TRANSFORMER = _entry(
     {
         "window": _window(20),
         "layers": _layers(1, "blocks of attention"),
+        # Heads share the units: any power of two up to 16 divides these.
+        "hidden": Number(
+            default=32, low=1, high=512, search=(16, 128), search_step=16, is_whole=True, meaning="units of a layer"
+        ),
         "heads": Number(default=4, low=1, high=16, is_whole=True, meaning="heads of attention, which share the units"),
         **_POOLING,
     },

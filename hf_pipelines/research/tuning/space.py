@@ -288,7 +288,7 @@ def _distribution_of(param: Param) -> Distribution:
         case Number() if param.search is not None:
             low, high = param.search
             if param.is_whole:
-                return Int(low=int(low), high=int(high), log=param.is_log)
+                return Int(low=int(low), high=int(high), log=param.is_log, step=param.search_step or 1)
             return Float(low=low, high=high, log=param.is_log)
         case Choice():
             return Categorical(choices=(*param.names, *([None] if param.is_optional else [])))

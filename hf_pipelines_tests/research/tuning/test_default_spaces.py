@@ -13,7 +13,7 @@ from hf_pipelines.research.tuning.points import Configuration
 from hf_pipelines.research.tuning.samplers import draw_ahead
 from hf_pipelines.research.tuning.trials import attempt
 from hf_pipelines_tests.research.tuning.test_space import TUNABLE
-from hf_pipelines_tests.sample_learners import sized_learner, target_of
+from hf_pipelines_tests.sample_learners import SMALL, sized_learner, target_of
 from hf_pipelines_tests.sample_matrix import random_matrix
 
 
@@ -21,11 +21,15 @@ from hf_pipelines_tests.sample_matrix import random_matrix
 @pytest.mark.parametrize("name", TUNABLE)
 def test_fifty_points_of_the_default_space_of_a_learner_are_fitted_and_scored(name):
     entry = LEARNERS[name]
+    # Beside what is searched a learner stands as by default, but for what costs time.
+    sizes = {each: value for each, value in SMALL.items() if each not in ("max_depth", "num_leaves")}
     task = min(entry.tasks)
     target = target_of(name, task, horizon_bars=1)
     evaluation = Evaluation(
-        matrix=random_matrix(target, symbols=3, sessions=120, n_features=6),
-        base=Configuration(sized_learner(name, target), {"all": tuple(f"feature_{at}" for at in range(6))}, {}),
+        matrix=random_matrix(target, symbols=8, sessions=120, n_features=6),
+        base=Configuration(
+            sized_learner(name, target, sizes=sizes), {"all": tuple(f"feature_{at}" for at in range(6))}, {}
+        ),
         splitter=PurgedWalkForward(n_splits=1, test_sessions=30, embargo_sessions=1, min_train_sessions=40),
         target=target,
         weightings=(),
