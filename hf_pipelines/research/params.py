@@ -268,11 +268,6 @@ def search_space(param: Param) -> str:
     param : Param
         Of an entry.
 
-    Returns
-    -------
-    str
-        Empty for a parameter that is left alone.
-
     Examples
     --------
     >>> search_space(Number(default=0.1, low=0.0, high=1.0, search=(0.01, 0.2), is_log=True))
