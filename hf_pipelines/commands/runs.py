@@ -233,10 +233,17 @@ class Pipeline:
             raise ValueError(f"`strategy` must be {one_of}, was {name[:80]!r}.")
         return found[name]
 
-    def verdict_lines(self, strategy: str, week: str) -> list[str]:
-        """What cross-validation of a week says of the model against the baselines, a line for each horizon."""
+    def verdict_lines(self, strategy: str, week: str, *, began: datetime) -> list[str]:
+        """What cross-validation of a week says of the model against the baselines, a line for each horizon.
+
+        Before it, where a run that began then evaluated nothing: the same code, data and settings were a trial before.
+        """
         footer = self.store.footer(f"{strategy}/cv_results", week)
-        return str(footer.facts.get("verdict", "")).splitlines() if footer else []
+        if footer is None:
+            return []
+        is_old = datetime.fromisoformat(footer.created_at) < began
+        answered = [f"answered by the ledger: these code, data and settings were evaluated at {footer.created_at}"]
+        return [*(answered if is_old else []), *str(footer.facts.get("verdict", "")).splitlines()]
 
     def partition_keys(
         self, asset: str, first: str, last: str, *, named: tuple[str, str] = ("from", "to")

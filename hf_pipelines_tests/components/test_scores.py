@@ -1,6 +1,7 @@
 """Scores of a stored cross-validation and its backtest: what is attached, what the pages say, and that both agree."""
 
 import io
+from datetime import datetime, timedelta
 
 import polars as pl
 import pytest
@@ -37,15 +38,23 @@ def test_cv_results_hold_scores_beside_baselines(made, strategy, usual, score):
     scores, folds = attached(project, stage, "scores"), attached(project, stage, "fold_metrics")
     assert set(scores["predictor"]) == {"model", usual, "last_value", "momentum_sign", "random"}
     pooled = scores.filter(pl.col("fold").is_null(), predictor="model")
-    facts = project.store.footer(stage, WEEK).facts
+    footer = project.store.footer(stage, WEEK)
+    facts = footer.facts
     for row in pooled.to_dicts():
         assert row["value"] == facts["metrics"][row["score"]]
     of_folds = scores.filter(pl.col("fold").is_not_null(), predictor=usual, score=score)["value"]
     assert folds[f"{usual}_{score}"].to_list() == of_folds.to_list()
     assert shown[stage]["verdict"] == facts["verdict"] and f"in {score}" in facts["verdict"]
     commands = Pipeline(project.definitions, project.instance, project.store)
-    assert commands.verdict_lines(strategy, WEEK) == [facts["verdict"]]
-    assert commands.verdict_lines(strategy, "2012-03-25") == []
+    made = datetime.fromisoformat(footer.created_at)
+    assert commands.verdict_lines(strategy, WEEK, began=made) == [facts["verdict"]]
+    # Of a later run that evaluated nothing it is said.
+    later = commands.verdict_lines(strategy, WEEK, began=made + timedelta(minutes=1))
+    assert later == [
+        f"answered by the ledger: these code, data and settings were evaluated at {footer.created_at}",
+        facts["verdict"],
+    ]
+    assert commands.verdict_lines(strategy, "2012-03-25", began=made) == []
     assert shown[stage]["score_intervals"].startswith("![picture](data:image/png")
     assert ("confusion" in shown[stage]) == (strategy == "direction")
     # Only of classes there is a confidence that may be right.
@@ -64,7 +73,8 @@ def test_backtest_holds_the_scores_of_its_account_by_fold(made):
     project, shown = made
     stage = "ranking/backtest"
     scores, folds = attached(project, stage, "scores"), attached(project, stage, "fold_metrics")
-    facts = project.store.footer(stage, WEEK).facts["metrics"]
+    footer = project.store.footer(stage, WEEK)
+    facts = footer.facts["metrics"]
     pooled = {row["score"]: row["value"] for row in scores.filter(pl.col("fold").is_null()).to_dicts()}
     for name in ("hit_rate", "total_return", "max_drawdown"):
         assert pooled[name] == pytest.approx(facts[name])

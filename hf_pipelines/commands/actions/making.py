@@ -75,6 +75,7 @@ def retrain(
     """Train, test and backtest a strategy for one week."""
     from hf_pipelines.commands.runs import Pipeline
     from hf_pipelines.components.strategy_stages import retrained
+    from hf_pipelines.resources.clock import Clock
     from hf_pipelines.resources.holdout import FINAL_REFIT_TAG
 
     pipeline = Pipeline.open()
@@ -101,9 +102,10 @@ def retrain(
         wanted = {asset: (plan, keys[0], keys[-1]) for asset in assets}
         Maker(pipeline).make_inputs(plan.market, wanted)
     with _naming_all_at_once(f"retrain {strategy} --week {keys[0]} --to {keys[-1]}", with_inputs):
-        seconds = pipeline.materialise(assets, keys[0], keys[-1], tags=tags)
+        began = Clock().now()
+    seconds = pipeline.materialise(assets, keys[0], keys[-1], tags=tags)
     shown = f"model of week {keys[0]}" if len(keys) == 1 else f"models of {len(keys)} weeks, {keys[0]} to {keys[-1]},"
-    say([f"{strategy}: {shown} in {seconds:.1f} s", *pipeline.verdict_lines(strategy, keys[-1])])
+    say([f"{strategy}: {shown} in {seconds:.1f} s", *pipeline.verdict_lines(strategy, keys[-1], began=began)])
 
 
 @contextmanager
