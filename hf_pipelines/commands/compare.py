@@ -84,7 +84,19 @@ def compare_lines(pipeline: Pipeline, words: Sequence[str], week: str | None) ->
         contestants.append(_contestant(pipeline.store, plans[each.strategy], each, name, stored))
         notes += _notes(pipeline, each, name)
     yield from comparison_lines(compare(contestants))
+    yield from _same_lines(contestants)
     yield from notes
+
+
+def _same_lines(contestants: Sequence[Contestant]) -> Iterator[str]:
+    """Which of the others predict what the first one does, on the rows that both have."""
+    first, *others = contestants
+    keys = [name for name in ("symbol", "ts", "horizon", "fold") if name in first.predictions.columns]
+    wanted = [*keys, "prediction"]
+    for other in others:
+        both = first.predictions.select(wanted).join(other.predictions.select(wanted), on=keys, suffix="_other")
+        if both.height and both["prediction"].equals(both["prediction_other"]):
+            yield f"{other.name} predicts the very same as {first.name} on all {both.height:,} rows that both have: nothing can tell them apart."
 
 
 def _require_one_calendar(plans: Sequence[StrategyPlan]) -> None:

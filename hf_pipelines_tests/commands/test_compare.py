@@ -77,6 +77,16 @@ def test_strategies_weeks_and_contents_are_compared(pipeline):
     assert next(line for line in earlier if line.startswith("net_return ")).split()[1:3] == means
 
 
+def test_strategies_that_predict_the_same_are_told_to_be_one(pipeline):
+    publish(pipeline, "two", WEEK, skill=0.5, seed=11, earns=2)
+    n_rows = pipeline.store.read("two/cv_results", WEEK).frame.height
+    told = lines(pipeline, "one", "two", "three", week=WEEK)
+    same = [line for line in told if "the very same" in line]
+    assert same == [
+        f"two predicts the very same as one on all {n_rows:,} rows that both have: nothing can tell them apart."
+    ]
+
+
 def test_an_account_of_other_predictions_is_not_taken_for_theirs(pipeline):
     publish(pipeline, "one", WEEK, skill=0.1, seed=16, earns=None)
     assert "Accounts are not compared: one has no backtest of these predictions." in lines(pipeline, "one", "two")
