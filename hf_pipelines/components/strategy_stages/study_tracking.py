@@ -87,6 +87,8 @@ class StudyTracker:
             tags={
                 **searched_by(self.plan, partition),
                 "hf.content_hash": content.content_hash(),
+                # Who is killed on the way leaves it RUNNING: it is ended by this.
+                "hf.root_run_id": self.context.run.root_run_id or self.context.run.run_id,
                 "hf.ended_by": facts["ended_by"],
                 **made_by(),
             },

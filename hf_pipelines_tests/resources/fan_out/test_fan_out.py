@@ -21,12 +21,14 @@ from hf_pipelines.research.fan_out import Threads
 from hf_pipelines.research.learners import choose_learner
 from hf_pipelines.research.splitters import PurgedWalkForward
 from hf_pipelines.research.targets import build_target
+from hf_pipelines.research.tuning import Budget, Design, Goal, MemoryJournal, read_space, run_study
 from hf_pipelines.research.weights import choose_weightings
 from hf_pipelines.resources.fan_out import open_fan_out, opening
 from hf_pipelines.resources.fan_out import processes as process_module
 from hf_pipelines.resources.fan_out.opening import Share
 from hf_pipelines.resources.fan_out.packing import packed, unpack
 from hf_pipelines.resources.fan_out.processes import Processes
+from hf_pipelines_tests.resources import studying
 from hf_pipelines_tests.resources.fan_out import mapped
 from hf_pipelines_tests.sample_matrix import random_matrix
 
@@ -152,12 +154,32 @@ def test_a_killed_process_is_replaced_and_its_task_is_made_again(tmp_path, monke
     _wait_for(lambda: not any(map(_is_alive, workers)), 10)
 
 
+@pytest.mark.long
+def test_a_study_one_of_whose_fits_ends_its_process_says_so_and_keeps_what_has_ended(monkeypatch):
+    monkeypatch.setattr(process_module, "MOST_LOST", 1)
+    space = read_space({"x": {"type": "float", "low": 0.0, "high": 1.0, "step": 0.1}})
+    design = Design(space=space, goals=(Goal("x", False),), budget=Budget(trials=11), sampler="grid", batch=4)
+    journal = MemoryJournal()
+    with Processes(2) as processes:
+        for _ in range(2):
+            # A retry meets the same fault: it is no trial that has failed, since another machine may have the memory.
+            with pytest.raises(RuntimeError, match=r"must leave its process alive, .*killed 2 times .*SIGSEGV"):
+                run_study(design, studying.score_of_small, map_trials=processes, journal=journal)
+            # Slot 10 is in the third round; the two beside it may be lost with its process, but no earlier ones.
+            assert {*journal.known()} >= {*range(8)} and 10 not in journal.known()
+        ended = len(journal.known())
+        # Without what ends it, the study goes on from there.
+        found = run_study(design, studying.score_of_all, map_trials=processes, journal=journal)
+    assert len(found.trials) == 11 and found.best.slot == 0 and ended in (8, 9, 10)
+
+
 # A process in the background of a script ignores interrupts, and so do its children.
 SCRIPT = """
 import sys, signal
 signal.signal(signal.SIGINT, signal.default_int_handler)
 from functools import partial
 from hf_pipelines.resources.fan_out.processes import Processes
+from hf_pipelines_tests.resources import studying
 from hf_pipelines_tests.resources.fan_out import mapped
 with Processes(2) as processes:
     list(processes(partial(mapped.sleep_and_tell, sys.argv[1]), range(4)))
