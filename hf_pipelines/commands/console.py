@@ -17,8 +17,8 @@ LINE_EVERY_S, SHOWN_AFTER_S = 10.0, 2.0
 
 # Words that a person looks for, by the colour in which a terminal shows them.
 _COLOURS = {
-    "bold red": r"\b(?:FAILED|ERROR|failed|refused|lost|stopped|damaged|late)\b",
-    "yellow": r"\b(?:WARN|WARNING|missing|out of date|incidents?)\b|^hfp: ",
+    "bold red": r"(?<!othing is )(?<!o )\b(?:FAILED|ERROR|MISSING|OTHER|MISMATCH|failed|refused|lost|stopped|damaged|late)\b",
+    "yellow": r"(?<!o )\b(?:WARN|WARNING|missing|out of date|dead runs?|dismissed)\b|^hfp: ",
     "green": r"\b(?:passed|is current|are current|healthy|up to date)\b",
     "cyan": r"\b\d{4}-\d{2}-\d{2}\b",
 }

@@ -101,13 +101,20 @@ def test_lines_and_tables_are_coloured_on_a_terminal_and_uncut_in_a_pipe():
     long = "x" * 150
     code = (
         "from hf_pipelines.commands.console import say, say_table\n"
-        "say(['tech: late since 2013-02-24 [red]'])\n"
+        "say(['tech: late since 2013-02-24 [red]', 'Nothing is late.'])\n"
         f"say_table(['id', 'cause'], [['1', '{long}'], ['22', '[b]']])"
     )
     piped = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True).stdout
-    assert piped == f"tech: late since 2013-02-24 [red]\nid  cause\n1   {long}\n22  [b]\n"
+    assert piped == f"tech: late since 2013-02-24 [red]\nNothing is late.\nid  cause\n1   {long}\n22  [b]\n"
     shown = on_terminal(sys.executable, "-c", code)
-    assert "\x1b[1;31mlate" in shown and "\x1b[36m2013-02-24" in shown and "[red]" in shown and "[b]" in shown
+    # What is well has no colour of a fault.
+    assert (
+        shown.count("\x1b[1;31mlate") == 1
+        and "Nothing is late." in shown
+        and "\x1b[36m2013-02-24" in shown
+        and "[red]" in shown
+        and "[b]" in shown
+    )
 
 
 def test_progress_tells_how_far_it_is_and_how_long_it_takes(monkeypatch, capsys):
