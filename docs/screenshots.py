@@ -17,11 +17,22 @@ DOCS = Path(__file__).resolve().parent
 sys.path.insert(0, str(DOCS.parent))
 
 from hf_pipelines.resources import settings  # noqa: E402
-from hf_pipelines_tests.browser import browser_page, web_server  # noqa: E402
+from hf_pipelines_tests.browser import browser_page, materialize, web_server  # noqa: E402
 
 # The others stay folded: all of them do not fit.
 GROUPS = ("tech_direction", "us_tech")
 STRATEGY = "tech_direction"
+
+# By the file: on which page, behind which key.
+PICTURES = {
+    "backtest": ("backtest", "equity"),
+    "ic_by_session": ("cv_results", "ic_by_session"),
+    "importances": ("fitted_model", "importances"),
+    "weights": ("signals", "weights"),
+}
+
+# A week of which the demo makes nothing.
+BEFORE_THE_DEMO = "2004-08-15"
 
 # A palette is enough for an interface and a third of the bytes.
 COLOURS = 128
@@ -43,10 +54,16 @@ def main() -> None:
             page.goto(f"{server.url}/assets/{STRATEGY}/signals")
             expect(page.get_by_text("preview", exact=True)).to_be_visible(timeout=30_000)
             _keep(page, "signals")
-            page.goto(f"{server.url}/assets/{STRATEGY}/backtest")
-            page.get_by_text("[Show Markdown]").first.click()
-            expect(page.get_by_role("img", name="picture")).to_be_visible(timeout=30_000)
-            _keep(page, "backtest")
+            for name, (stage, key) in PICTURES.items():
+                page.goto(f"{server.url}/assets/{STRATEGY}/{stage}")
+                row = page.locator("tr", has=page.get_by_text(key, exact=True))
+                row.get_by_text("[Show Markdown]").click()
+                expect(page.get_by_role("img", name="picture")).to_be_visible(timeout=30_000)
+                _keep(page, name)
+            materialize(page, server, "us_tech/features/technical", BEFORE_THE_DEMO)
+            expect(page.get_by_text("Failure", exact=True).first).to_be_visible(timeout=120_000)
+            expect(page.get_by_text("RUN_FAILURE")).to_be_visible(timeout=30_000)
+            _keep(page, "failed_run")
 
 
 def _keep(page: Page, name: str) -> None:

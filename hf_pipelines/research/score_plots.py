@@ -40,6 +40,9 @@ SHOWN = (
 
 COLUMNS = 2
 
+# Letters that fit above a panel.
+PANEL_LETTERS = 32
+
 # Scores whose value says nothing by itself where it is this one.
 NEUTRAL = {"auc": 0.5, "r2": 0.0, "information_coefficient": 0.0, "sharpe_ratio": 0.0, "hit_rate": 0.5, "profit_factor": 1.0,
            "total_return": 0.0, "directional_accuracy": 0.5}  # fmt: skip
@@ -196,11 +199,9 @@ def _draw_score(axes: Axes, rows: pl.DataFrame, predictors: Sequence[str], *, sc
             axes.plot([value], [place], "o", color=colour, markersize=6)
     axes.set_yticks(range(len(predictors)), predictors)
     axes.set_ylim(len(predictors) - 0.5, -0.5)
-    axes.set_title(
-        f"{score.replace('_', ' ')} ({'more' if is_better_higher(score) else 'less'} is better)",
-        loc="left",
-        fontsize=SMALL_SIZE,
-    )
+    name, way = score.replace("_", " "), f"({'more' if is_better_higher(score) else 'less'} is better)"
+    fits = len(name) + len(way) < PANEL_LETTERS
+    axes.set_title(f"{name} {way}" if fits else f"{name}\n{way}", loc="left", fontsize=SMALL_SIZE)
     axes.locator_params(axis="x", nbins=4)
     declutter(axes, grid="x")
     axes.tick_params(axis="y", length=0)

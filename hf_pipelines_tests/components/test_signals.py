@@ -198,7 +198,7 @@ def test_signals_hold_every_member_and_their_weights_are_shares_of_members(small
     assert copied.store.footer("direction/signals", DAY).facts["schema_version"] == 2
     noted = run.materialised["direction/signals"][DAY]
     assert (noted["members"], noted["without_prediction"], noted["positions"]) == (4, 2, 2)
-    assert "| S001 | 0.0% |  |  | no bar |" in noted["preview"]
+    assert "| S001 | 0.0% |  |  |" in noted["preview"] and "- no bar: S001" in noted["preview"]
     assert noted["headline"] == "backfill: 1 long, 1 short of 4; gross 50%, net +0%" and "turned_over" not in noted
 
 

@@ -4,15 +4,17 @@ Lives here: metadata values, and the issue before. Does not live here: the chang
 (`research.plots.weights`).
 """
 
+from collections.abc import Sequence
 from datetime import date
 from typing import Any
 
 import polars as pl
 
-from hf_pipelines.components.display import picture
+from hf_pipelines.components.display import markdown_table, picture
 from hf_pipelines.components.stage_run import StageRun
 from hf_pipelines.components.strategy_stages.plan import StrategyPlan
 from hf_pipelines.research.signals import window_sessions
+from hf_pipelines.research.wording import some_of
 from hf_pipelines.resources.storage_errors import ObjectMissingError, StoredPartitionError
 
 # Of a run over many sessions the newest: a picture costs as much as an issue.
@@ -52,6 +54,13 @@ def changes_metadata(
         changes, heading=f"Weights, {plan.name}, {session}", note=note, before="" if earlier is None else day
     )
     return {**headline, "weights": picture(drawn), **found}
+
+
+def issue_table(last: pl.DataFrame, columns: Sequence[str]) -> str:
+    """Rows of an issue, and below them the reasons of those without a position, which a column would have no room for."""
+    reasons = last.filter(pl.col("reason") != "").group_by("reason", maintain_order=True).agg("symbol")
+    lines = [f"- {reason}: {some_of(symbols)}" for reason, symbols in reasons.rows()]
+    return "\n".join([markdown_table(last.select(columns)), "", *lines])
 
 
 def _issue_before(plan: StrategyPlan, run: StageRun, session: date) -> tuple[str, pl.DataFrame | None]:

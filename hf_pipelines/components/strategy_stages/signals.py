@@ -10,13 +10,12 @@ import dagster as dg
 import polars as pl
 
 from hf_pipelines.components.code_version import code_version
-from hf_pipelines.components.display import markdown_table
 from hf_pipelines.components.market_stages.universe import Universe
 from hf_pipelines.components.modules import CHOSEN_FROM
 from hf_pipelines.components.stage import Stage, StageInput, week_of_key, window
 from hf_pipelines.components.stage_checks import Finding, StageCheck, replay_guard
 from hf_pipelines.components.stage_run import StageRun, each_partition
-from hf_pipelines.components.strategy_stages.changes_display import changes_metadata
+from hf_pipelines.components.strategy_stages.changes_display import changes_metadata, issue_table
 from hf_pipelines.components.strategy_stages.fitted_model import load_model
 from hf_pipelines.components.strategy_stages.interval_display import (
     interval_columns,
@@ -88,9 +87,7 @@ def signals(plan: StrategyPlan) -> Stage:
         metadata = {
             **changes_metadata(plan, run, session, last, model_week=model.footer.partition),
             "preview": dg.MetadataValue.md(
-                markdown_table(
-                    last.select("symbol", "weight", "prediction", "confidence", *interval_columns(plan), "reason")
-                )
+                issue_table(last, ("symbol", "weight", "prediction", "confidence", *interval_columns(plan)))
             ),
             "decisions": weights["ts"].n_unique(),
             "members": last.height,

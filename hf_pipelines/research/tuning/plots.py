@@ -194,7 +194,9 @@ def _draw_slice(axes: Axes, dimension: Dimension, trials: Sequence[Trial], used:
             from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 
             axes.set_xscale("log")
-            axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+            axes.xaxis.set_major_locator(
+                LogLocator(subs=(1.0,) if distribution.high >= 100.0 * distribution.low else (1.0, 3.0))
+            )
             axes.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
             axes.xaxis.set_minor_formatter(NullFormatter())
     last = max(each.slot for each in trials) or 1
