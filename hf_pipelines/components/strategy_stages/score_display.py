@@ -33,7 +33,11 @@ def score_metadata(
         metadata[name] = picture(scores_png(scores, heading=heading, note=verdict))
     if target.is_classification:
         metadata["confusion"] = picture(confusion_png(table.fold_metrics, classes=target.classes, heading=heading))
-    return metadata | prediction_pictures(predictions, target, heading=heading)
+    return {
+        **metadata,
+        **prediction_pictures(predictions, target, heading=heading),
+        "fold_metrics": dg.MetadataValue.md(markdown_table(table.fold_metrics)),
+    }
 
 
 def prediction_pictures(predictions: pl.DataFrame, target: Target, *, heading: str) -> dict[str, Any]:
