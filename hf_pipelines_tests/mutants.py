@@ -119,6 +119,10 @@ EQUIVALENT = {
         "0  ->  1",
     ): "values differ from the second exactly where they differ from the first",
     (
+        "return float(((deviations / spread) ** power).mean()) if spread > ROUNDING_VOLATILITY else math.nan",
+        "spread > ROUNDING_VOLATILITY  ->  spread >= ROUNDING_VOLATILITY",
+    ): "a spread that equals the rounding to the last bit",
+    (
         '"t": mean / math.sqrt(variance / n) if variance > 0.0 else math.nan,',
         "variance > 0.0  ->  variance >= 0.0",
     ): "Newey-West weights make a variance of zero only of equal values, which have no deviation",

@@ -786,6 +786,40 @@ def test_defs_that_ask_an_engine_for_what_it_does_not_simulate_name_its_line(tmp
 
 
 @pytest.mark.parametrize(
+    ("engine", "limits", "told"),
+    [
+        (
+            "vectorbt",
+            ["participation: 0.1", "lot_size: 1", "cash_limit: true"],
+            "cash_limit (cash_limit), was vectorbt",
+        ),
+        (
+            "backtrader",
+            ["cash_limit: true", "delisted_after_bars: 5", "participation: 0.1"],
+            "cash_limit (cash_limit), delistings (delisted_after_bars), was backtrader",
+        ),
+        (
+            "modest",
+            ["participation: 0.1", "lot_size: 1"],
+            "lots (lot_size), participation (participation), was modest, which does not; take reference",
+        ),
+    ],
+)
+def test_defs_that_ask_an_engine_for_limits_that_it_has_not_name_its_line(tmp_path, monkeypatch, engine, limits, told):
+    pytest.importorskip("vectorbt")
+    modest = replace(
+        ENGINES["reference"], name="modest", capabilities=frozenset(CAPABILITIES) - {"participation", "lots"}
+    )
+    monkeypatch.setitem(ENGINES, "modest", modest)
+    old = next(line for line in (DEFS / RANKING).read_text().splitlines() if "fee_bps" in line)
+    asked = "".join(f"\n    {each}" for each in (f"engine: {engine}", *limits))
+    message, line = _expect_fault(tmp_path, RANKING, old, f"{old}{asked}")
+    assert f"`backtest.engine` must simulate {told}" in message
+    (path,) = tmp_path.glob(f"*/defs/{RANKING}")
+    assert path.read_text().splitlines()[line - 1] == f"    engine: {engine}"
+
+
+@pytest.mark.parametrize(
     ("file", "old", "new", "told"),
     [
         (RANKING, "type: ridge", "type: rigde", "was rigde; did you mean ridge?"),

@@ -11,7 +11,6 @@ from hf_pipelines.commands.runs import Pipeline
 from hf_pipelines.components.strategy_stages.decided_weights import traded_inputs
 from hf_pipelines.components.strategy_stages.plan import StrategyPlan
 from hf_pipelines.components.strategy_stages.reconciliation import ALL_OF_THEM, askable, reconciled
-from hf_pipelines.partitions import parse_key
 from hf_pipelines.resources.parquet_io_manager import Loaded
 
 
@@ -24,7 +23,8 @@ def reconcile_lines(pipeline: Pipeline, strategy: str, week: str) -> Iterator[tu
         If the strategy or what it reads is not there, or all engines refuse the account.
     """
     plan = pipeline.strategy(strategy)
-    parse_key(week)
+    # Refuses what is no week of it.
+    pipeline.partition_keys(plan.asset("backtest"), week, week, named=("week", "week"))
     names, without = askable(plan, ALL_OF_THEM)
     for name, why in without.items():
         yield f"could not compare with {name}: {why}", True

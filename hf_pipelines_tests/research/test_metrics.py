@@ -201,8 +201,9 @@ def test_classification_metrics_balanced_accuracy_agrees_with_sklearn_when_a_cla
         ([0, 1], [[0.5, 0.5]], r"was \(1, 2\) for \(2,\)"),
         ([0, 2], [[0.5, 0.5], [0.5, 0.5]], r"`y` must hold codes 0..1, held 0..2"),
         ([0], [[math.nan, 0.5]], "`probability` must be finite"),
+        ([0, 1], [[0.5, 0.5], [math.nan, math.nan]], "`probability` must be finite"),
     ],
-    ids=["empty", "shapes", "code", "nan"],
+    ids=["empty", "shapes", "code", "nan", "a row of nan"],
 )
 def test_classification_metrics_with_bad_input_raises(y: ArrayLike, probability: ArrayLike, message: str) -> None:
     with pytest.raises(ValueError, match=message):
@@ -227,9 +228,12 @@ def test_regression_metrics_of_one_sample_have_no_r2() -> None:
     assert math.isnan(found["r2"]) and found["rmse"] == pytest.approx(0.03)
 
 
-def test_regression_metrics_with_nan_raises() -> None:
+@pytest.mark.parametrize(
+    ("y", "prediction"), [([1.0, 2.0], [1.0, math.nan]), ([math.nan, 2.0], [1.0, 2.0]), ([1.0, 2.0], [math.inf, 1.0])]
+)
+def test_regression_metrics_with_one_value_that_is_not_finite_raises(y: list[float], prediction: list[float]) -> None:
     with pytest.raises(ValueError, match="`y` and `prediction` must be finite"):
-        metrics.regression_metrics([1.0, 2.0], [1.0, math.nan])
+        metrics.regression_metrics(y, prediction)
 
 
 @pytest.mark.parametrize("periods", [0.0, -252.0, math.nan, math.inf])

@@ -1,8 +1,8 @@
 """Backtest engines: (target weights, bars, costs, execution) -> `BacktestResult`.
 
 Lives here: the registry of engines, one module each, and what each can simulate. Shared by all of them: `panel.py` (frames to
-aligned arrays) and `result.py` (account to frames). Not here: how weights are made (`signals`), costs themselves
-(`costs.py`).
+aligned arrays), `running.py` (frames to result) and `result.py` (account to frames). Not here: how weights are made (`signals`), costs
+themselves (`costs.py`).
 """
 
 from __future__ import annotations

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hf_pipelines.research.backtest.grid import Floats
+from hf_pipelines.research.costs import Costs
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -88,3 +89,42 @@ class Account:
     def positions(self) -> Floats:
         """Shares held after each bar, of shape (n_bars, n_symbols)."""
         return self.make_positions()
+
+
+def account_of_ledger(
+    series: Floats,
+    costs: Costs,
+    *,
+    unfilled_orders: int,
+    n_fills: int,
+    make_fills: Callable[[], Fills],
+    make_positions: Callable[[], Floats],
+) -> Account:
+    """The account of a ledger that charges fees, slippage and borrow.
+
+    Parameters
+    ----------
+    series : array of shape (7, n_bars)
+        Equity, cash, net value, value of the shorts (positive), traded value, borrow paid, dividends received.
+    costs : Costs
+    unfilled_orders, n_fills, make_fills, make_positions
+        As `Account`.
+    """
+    equity, cash, net_value, short_value, traded_value, borrow, dividends = series
+    return Account(
+        equity=equity,
+        cash=cash,
+        net_value=net_value,
+        gross_value=net_value + 2.0 * short_value,
+        traded_value=traded_value,
+        costs={
+            "fees": traded_value * costs.fee_rate,
+            "slippage": traded_value * costs.slippage_rate,
+            "borrow": borrow,
+        },
+        dividends=dividends,
+        unfilled_orders=unfilled_orders,
+        n_fills=n_fills,
+        make_fills=make_fills,
+        make_positions=make_positions,
+    )

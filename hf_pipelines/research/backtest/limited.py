@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from hf_pipelines.research.backtest.account import Account, Fills
+from hf_pipelines.research.backtest.account import Account, Fills, account_of_ledger
 from hf_pipelines.research.backtest.grid import Floats, dense
 from hf_pipelines.research.backtest.panel import TradingPanel, fill_prices
 from hf_pipelines.research.backtest.result import ROUNDING_ORDER, Execution
@@ -89,19 +89,9 @@ def simulate_limited(panel: TradingPanel, costs: Costs, execution: Execution) ->
         price,
         paid_out,
     )
-    equity, cash, net_value, short_value, traded_value, borrow, dividends = account
-    return Account(
-        equity=equity,
-        cash=cash,
-        net_value=net_value,
-        gross_value=net_value + 2.0 * short_value,
-        traded_value=traded_value,
-        costs={
-            "fees": traded_value * costs.fee_rate,
-            "slippage": traded_value * costs.slippage_rate,
-            "borrow": borrow,
-        },
-        dividends=dividends,
+    return account_of_ledger(
+        account,
+        costs,
         unfilled_orders=int(unfilled),
         n_fills=int(n_fills),
         make_fills=lambda: _fills(panel, filled, price, paid_out, costs),

@@ -29,19 +29,18 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from hf_pipelines.research.backtest.account import Account, Fills
+from hf_pipelines.research.backtest.account import Account, Fills, account_of_ledger
 from hf_pipelines.research.backtest.grid import Floats, dense
-from hf_pipelines.research.backtest.limited import positions_of, require_small_lots, simulate_limited
-from hf_pipelines.research.backtest.panel import Fill, TradingPanel, build_trading_panel, fill_prices
+from hf_pipelines.research.backtest.limited import positions_of, simulate_limited
+from hf_pipelines.research.backtest.panel import Fill, TradingPanel, fill_prices
 from hf_pipelines.research.backtest.result import (
     DEFAULT_INITIAL_CASH,
     ROUNDING_ORDER,
     BacktestResult,
     Execution,
-    build_result,
-    columns_of,
     limits_of,
 )
+from hf_pipelines.research.backtest.running import run_kept
 from hf_pipelines.research.costs import Costs
 
 
@@ -49,10 +48,7 @@ def run_reference(
     weights: pl.DataFrame, bars: pl.DataFrame, costs: Costs, execution: Execution, *, periods_per_year: float
 ) -> BacktestResult:
     """Simulate an account by the contract of engines: see `run_backtest`, and `Execution` for the limits."""
-    panel = build_trading_panel(weights, bars, extra=columns_of(execution))
-    account = simulate_panel(panel, costs, execution)
-    require_small_lots(account, panel, execution)
-    return build_result(account, panel, periods_per_year=periods_per_year)
+    return run_kept(simulate_panel, weights, bars, costs, execution, periods_per_year)
 
 
 def simulate_panel(panel: TradingPanel, costs: Costs, execution: Execution) -> Account:
@@ -211,7 +207,6 @@ def _keep(
         float(initial_cash),
     )
     account, n_fills, unfilled_orders, unsized_orders = _compiled()(*arguments, None)
-    equity, cash, net_value, short_value, traded_value, borrow, dividends = account
     if unsized_orders:
         raise ValueError(
             "`weights` must be finite, and zero where the symbol has no close to size the order with, "
@@ -230,18 +225,9 @@ def _keep(
             )
         return shares
 
-    return Account(
-        equity=equity,
-        cash=cash,
-        net_value=net_value,
-        gross_value=net_value + 2.0 * short_value,
-        traded_value=traded_value,
-        costs={
-            "fees": traded_value * costs.fee_rate,
-            "slippage": traded_value * costs.slippage_rate,
-            "borrow": borrow,
-        },
-        dividends=dividends,
+    return account_of_ledger(
+        account,
+        costs,
         unfilled_orders=int(unfilled_orders),
         n_fills=int(n_fills),
         make_fills=lambda: _fills(filled(), fill_price, costs),

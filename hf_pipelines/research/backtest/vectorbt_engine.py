@@ -19,9 +19,10 @@ from numpy.typing import NDArray
 from hf_pipelines.research.backtest.account import Account, Fills
 from hf_pipelines.research.backtest.grid import Floats
 from hf_pipelines.research.backtest.last_shares import LOAN, LastShares, in_last_shares
-from hf_pipelines.research.backtest.limited import LOT_ROUNDING, most_shares, require_small_lots
-from hf_pipelines.research.backtest.panel import TradingPanel, build_trading_panel, sum_by
-from hf_pipelines.research.backtest.result import ROUNDING_ORDER, BacktestResult, Execution, build_result, columns_of
+from hf_pipelines.research.backtest.limited import LOT_ROUNDING, most_shares
+from hf_pipelines.research.backtest.panel import TradingPanel, sum_by
+from hf_pipelines.research.backtest.result import ROUNDING_ORDER, BacktestResult, Execution
+from hf_pipelines.research.backtest.running import run_kept
 from hf_pipelines.research.costs import Costs
 
 # Compiling vectorbt's loop with ours takes ten seconds in each process; below so many cells plain Python is done before.
@@ -38,10 +39,7 @@ def run_vectorbt(
     ValueError
         As `run_backtest`.
     """
-    panel = build_trading_panel(weights, bars, extra=columns_of(execution))
-    account = keep_by_vectorbt(panel, costs, execution)
-    require_small_lots(account, panel, execution)
-    return build_result(account, panel, periods_per_year=periods_per_year)
+    return run_kept(keep_by_vectorbt, weights, bars, costs, execution, periods_per_year)
 
 
 def keep_by_vectorbt(panel: TradingPanel, costs: Costs, execution: Execution) -> Account:

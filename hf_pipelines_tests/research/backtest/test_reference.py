@@ -341,3 +341,24 @@ def test_events_that_are_none_change_no_bit(missing: float) -> None:
         found[0].n_fills == found[1].n_fills == len(found[0].fills.bar)
         and found[0].unfilled_orders == found[1].unfilled_orders
     )
+
+
+def test_an_order_of_rounding_on_a_halt_is_no_order() -> None:
+    # All in one symbol, wanted again at the close before a halt: what is held but for the last digits.
+    counted = []
+    for price in np.linspace(2.7, 3.7, 40):
+        close = np.array([[price], [price * 1.1], [np.nan], [price * 1.3]])
+        # Filled at the close that sized it: no cash is left.
+        opened = np.array([[price], [price], [np.nan], [price]])
+        account = simulate(
+            weights=np.ones((4, 1)),
+            open=opened,
+            close=close,
+            costs=FREE,
+            is_decision=np.array([True, True, False, False]),
+            initial_cash=1000.0,
+        )
+        held = account.positions[1, 0]
+        counted.append((account.equity[1] / close[1, 0] != held, account.unfilled_orders, account.n_fills))
+    assert any(differs for differs, _, _ in counted)
+    assert {(unfilled, fills) for _, unfilled, fills in counted} == {(0, 1)}
