@@ -78,6 +78,15 @@ def in_words(metrics: Mapping[str, float], names: Sequence[str]) -> str:
     return ", ".join(f"{name.replace('_', ' ')} {shown(name, metrics[name])}" for name in there)
 
 
+# The UI shows shorter Markdown in the column of values, which has room for three columns, and cuts off what is wider.
+SHOWN_IN_PLACE = 1_000
+
+
+def in_a_window(text: str) -> dg.MarkdownMetadataValue:
+    """Markdown that is shown behind a click, in a window of its own: for a table of more than three columns."""
+    return dg.MetadataValue.md(text if len(text) >= SHOWN_IN_PLACE else f"{text}\n".ljust(SHOWN_IN_PLACE))
+
+
 def markdown_table(frame: pl.DataFrame) -> str:
     """A frame as a table that is shown whole: a wide one lies on its side, in as many parts as it takes."""
     cells = [[shown(name, value) for value in _dated(frame[name])] for name in frame.columns]
@@ -136,7 +145,7 @@ def summary_page(summary: pl.DataFrame) -> dg.MarkdownMetadataValue:
     if undefined:
         others[UNDEFINED] = undefined
     lines += ["", "| others | |", "|---|---|", *(f"| {group} | {', '.join(each)} |" for group, each in others.items())]
-    return dg.MetadataValue.md("\n".join(lines))
+    return in_a_window("\n".join(lines))
 
 
 def backtest_metadata(
@@ -155,7 +164,7 @@ def backtest_metadata(
         metadata["summary"] = summary_page(summary)
     if baselines is not None:
         metadata |= {
-            "baselines": dg.MetadataValue.md(markdown_table(baselines.table)),
+            "baselines": in_a_window(markdown_table(baselines.table)),
             "beats_random": baselines.beats_random,
         }
     return {**metadata, **numeric(result.metrics)}

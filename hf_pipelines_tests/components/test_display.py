@@ -6,7 +6,7 @@ import polars as pl
 import pytest
 
 from hf_pipelines.components.asset_facts import docs_of, owners_field
-from hf_pipelines.components.display import MOST_COLUMNS, VALUES_A_BLOCK, in_words, markdown_table
+from hf_pipelines.components.display import MOST_COLUMNS, VALUES_A_BLOCK, in_a_window, in_words, markdown_table
 
 
 def rows_of(table: str) -> list[list[str]]:
@@ -40,6 +40,13 @@ def test_markdown_table_that_is_wide_lies_on_its_side_and_loses_nothing(n_folds:
         for row in found[0][2:]
     }
     assert shown == {name: [str(100 * i + at) for at in range(n_folds)] for i, name in enumerate(names)}
+
+
+def test_table_in_a_window_is_long_enough_for_the_ui_and_reads_the_same() -> None:
+    short, long = "| a |\n|---|\n| 1 |", "x" * 2_000
+    # Markdown under 1,000 letters is shown in a column that cuts it off: dagster-webserver 1.13.
+    assert len(in_a_window(short).value) >= 1_000 and in_a_window(short).value.strip() == short
+    assert in_a_window(long).value == long
 
 
 def test_markdown_table_keeps_a_bar_within_its_cell() -> None:

@@ -16,7 +16,7 @@ import dagster as dg
 import polars as pl
 
 from hf_pipelines.components.code_version import code_version
-from hf_pipelines.components.display import markdown_table, parquet_bytes, picture
+from hf_pipelines.components.display import in_a_window, markdown_table, parquet_bytes, picture
 from hf_pipelines.components.market_stages.plan import MarketPlan
 from hf_pipelines.components.stage import Stage, StageInput, window
 from hf_pipelines.components.stage_run import StageRun, each_partition
@@ -104,7 +104,7 @@ def _shown(market: str, coverage: pl.DataFrame, correlations: pl.DataFrame, *, n
             )
         ),
         "least_covered": dg.MetadataValue.md(markdown_table(symbols.head(LINES_SHOWN))),
-        "most_correlated": dg.MetadataValue.md(markdown_table(closest_pairs(correlations, LINES_SHOWN))),
+        "most_correlated": in_a_window(markdown_table(closest_pairs(correlations, LINES_SHOWN))),
         "mean_coverage": coverage["coverage"].mean(),
         "symbols": symbols.height,
         "features": correlations.height,

@@ -11,7 +11,7 @@ import dagster as dg
 import polars as pl
 
 from hf_pipelines.components.code_version import code_version
-from hf_pipelines.components.display import markdown_table, parquet_bytes
+from hf_pipelines.components.display import in_a_window, markdown_table, parquet_bytes
 from hf_pipelines.components.modules import CHOSEN_FROM
 from hf_pipelines.components.stage import Stage
 from hf_pipelines.components.stage_checks import Finding, StageCheck
@@ -144,7 +144,7 @@ def cv_results(plan: StrategyPlan) -> Stage:
             **tuned_metadata(plan, study),
             **({} if reliability is None else reliability_metadata(reliability)),
             **({} if by_fold is None else calibration_metadata(by_fold)),
-            "fold_metrics": dg.MetadataValue.md(markdown_table(diagnosed.fold_metrics)),
+            "fold_metrics": in_a_window(markdown_table(diagnosed.fold_metrics)),
             **intervals.metadata,
             **importance_shown,
             **diagnosed.metadata,

@@ -8,10 +8,9 @@ from dataclasses import asdict
 from functools import partial
 from typing import Any
 
-import dagster as dg
 import polars as pl
 
-from hf_pipelines.components.display import markdown_table, parquet_bytes, picture
+from hf_pipelines.components.display import in_a_window, markdown_table, parquet_bytes, picture
 from hf_pipelines.components.strategy_stages.plan import StrategyPlan
 from hf_pipelines.research.batched_matrix import BatchedMatrix, features_of
 from hf_pipelines.research.explanations.evenness import HELP_HARM, UP_DOWN, evenness, evenness_in_words, weekly
@@ -158,5 +157,5 @@ def _shown(rows: pl.DataFrame, *, by: str, kind: str, words: str) -> dict[str, A
     return {
         f"importance_{kind}": picture(importance_png(rows, found, by=by, title=words, note=told, ways=ways)),
         f"importance_{kind}_says": told,
-        f"importance_{kind}_table": dg.MetadataValue.md(markdown_table(table)),
+        f"importance_{kind}_table": in_a_window(markdown_table(table)),
     }

@@ -8,10 +8,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-import dagster as dg
 import polars as pl
 
-from hf_pipelines.components.display import markdown_table, parquet_bytes, picture
+from hf_pipelines.components.display import in_a_window, markdown_table, parquet_bytes, picture
 from hf_pipelines.components.strategy_stages.plan import StrategyPlan
 from hf_pipelines.research.intervals import (
     CLASS_SET,
@@ -111,7 +110,7 @@ def _shown(found: Coverage, words: str, *, nominal: float) -> dict[str, Any]:
     furthest = found.groups.filter(of_symbols).sort((pl.col("coverage") - nominal).abs(), descending=True)
     shown = pl.concat([found.groups.filter(~of_symbols), furthest.head(MAX_SYMBOLS)])
     more = f"- Symbols: the {MAX_SYMBOLS} furthest from what is promised; all in coverage.parquet."
-    metadata["coverage_table"] = dg.MetadataValue.md(f"{markdown_table(shown)}\n\n{more}")
+    metadata["coverage_table"] = in_a_window(f"{markdown_table(shown)}\n\n{more}")
     if HORIZON not in found.groups.columns:
         return metadata | {"coverage_picture": picture(coverage_png(found.groups, found.sessions, note=words))}
     for horizon in found.groups[HORIZON].unique().sort():

@@ -9,7 +9,7 @@ from typing import Any
 import dagster as dg
 import polars as pl
 
-from hf_pipelines.components.display import SCORES_HEADLINE, in_words, markdown_table, picture
+from hf_pipelines.components.display import SCORES_HEADLINE, in_a_window, in_words, markdown_table, picture
 from hf_pipelines.research.account_table import STRATEGY, AccountTable
 from hf_pipelines.research.baselines import baselines_of
 from hf_pipelines.research.reliability import Reliability, folds_in_words, reliability_in_words
@@ -36,7 +36,7 @@ def score_metadata(
     return {
         **metadata,
         **prediction_pictures(predictions, target, heading=heading),
-        "fold_metrics": dg.MetadataValue.md(markdown_table(table.fold_metrics)),
+        "fold_metrics": in_a_window(markdown_table(table.fold_metrics)),
     }
 
 
@@ -93,10 +93,10 @@ def account_metadata(table: AccountTable, *, heading: str = "") -> dict[str, Any
         return {"scores": "\n".join(table.notes)}
     return {
         "scores": _page(shown_scores(table.scores, predictor=STRATEGY), table.notes),
-        "fold_metrics": dg.MetadataValue.md(markdown_table(table.fold_metrics)),
+        "fold_metrics": in_a_window(markdown_table(table.fold_metrics)),
         "score_intervals": picture(scores_png(table.scores, heading=heading)),
     }
 
 
 def _page(shown: pl.DataFrame, lines: tuple[str, ...]) -> dg.MarkdownMetadataValue:
-    return dg.MetadataValue.md("\n".join([markdown_table(shown), "", *(f"- {line}" for line in lines)]))
+    return in_a_window("\n".join([markdown_table(shown), "", *(f"- {line}" for line in lines)]))

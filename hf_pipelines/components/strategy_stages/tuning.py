@@ -12,7 +12,7 @@ import dagster as dg
 import polars as pl
 
 from hf_pipelines.components.code_version import code_version
-from hf_pipelines.components.display import markdown_table, picture
+from hf_pipelines.components.display import in_a_window, markdown_table, picture
 from hf_pipelines.components.modules import CHOSEN_FROM, registering
 from hf_pipelines.components.stage import Stage, StageInput
 from hf_pipelines.components.stage_run import StageRun, each_partition
@@ -276,7 +276,7 @@ def _metadata(studies: Mapping[int | None, Study]) -> dict[str, Any]:
     return {
         "best": point_in_words(whole.best.point),
         **{f"best_{name}": value for name, value in _values(whole).items()},
-        "trials": dg.MetadataValue.md(markdown_table(shown.drop("scores"))),
+        "trials": in_a_window(markdown_table(shown.drop("scores"))),
         **{f"trials_{state}": n for state, n in counts.items()},
         "folds_fitted": int(table["n_folds"].sum()),
         "trials_on_front": len(whole.front),
