@@ -35,8 +35,9 @@ GROSS_EXPOSURE = 0.5
 MINUTES_OF_YEAR, MINUTES_OF_SESSION = 98_280, 390
 
 VECTORBT, BARE, DENSE = "vectorbt from_orders", "bare ledger", "simulate"
-SORTED, SHUFFLED, GAPS, SPARSE = (
+SORTED, BY_TIME, SHUFFLED, GAPS, SPARSE = (
     "run_backtest, sorted and aligned",
+    "run_backtest, sorted by time",
     "run_backtest, shuffled",
     "run_backtest, a bar in 50 missing",
     "run_backtest, weekly decisions",
@@ -46,6 +47,7 @@ REQUIRED = {
     (DENSE, BARE): 0.5,
     (DENSE, VECTORBT): 50.0,
     (SORTED, VECTORBT): 8.0,
+    (BY_TIME, VECTORBT): 3.0,
     (SHUFFLED, VECTORBT): 1.5,
     (GAPS, VECTORBT): 3.0,
 }
@@ -142,6 +144,7 @@ def compare(n_bars: int, n_symbols: int, rounds: int) -> int:
     bare = bare_ledger()
     rng = np.random.default_rng(1)
     mixed = bars[rng.permutation(bars.height)], weights[rng.permutation(weights.height)]
+    turned = bars.sort("ts", "symbol"), weights.sort("ts", "symbol")
     is_there = pl.Series(rng.random(bars.height) > 0.02)
     gaps = bars.filter(is_there), weights.filter(is_there)
     weekly = weights.filter(pl.Series(np.tile(np.arange(n_bars) % 5 == 0, n_symbols)))
@@ -158,6 +161,7 @@ def compare(n_bars: int, n_symbols: int, rounds: int) -> int:
         BARE: lambda: bare(market["weights"], market["open"], market["close"], rate, INITIAL_CASH),
         DENSE: lambda: simulate(**market, costs=COSTS, initial_cash=INITIAL_CASH),
         SORTED: by_frames(bars, weights),
+        BY_TIME: by_frames(*turned),
         SHUFFLED: by_frames(*mixed),
         GAPS: by_frames(*gaps),
         SPARSE: by_frames(bars, weekly),
@@ -167,7 +171,7 @@ def compare(n_bars: int, n_symbols: int, rounds: int) -> int:
     curves = {
         BARE: calls[BARE](),
         DENSE: calls[DENSE]().equity,
-        **{name: calls[name]()[0]["equity"].to_numpy() for name in (SORTED, SHUFFLED)},
+        **{name: calls[name]()[0]["equity"].to_numpy() for name in (SORTED, BY_TIME, SHUFFLED)},
     }
     difference = max(np.abs(curve / expected - 1.0).max() for curve in curves.values())
     for name in (GAPS, SPARSE):

@@ -134,14 +134,14 @@ def summary_page(summary: pl.DataFrame) -> dg.MarkdownMetadataValue:
     others: dict[str, list[str]] = {}
     undefined: list[str] = []
     for row in summary.to_dicts():
-        shown = "" if row["value"] is None else f"{row['value']:.4g}"
+        number = shown(row["metric"], row["value"])
         span = "" if row["low"] is None or row["high"] is None else f"{row['low']:.4g} to {row['high']:.4g}"
         if row["group"] == HEADLINE:
-            lines.append(f"| {row['metric']} | {shown or UNDEFINED} | {span} | {row['unit']} |")
-        elif not shown:
+            lines.append(f"| {row['metric']} | {number or UNDEFINED} | {span} | {row['unit']} |")
+        elif not number:
             undefined.append(row["metric"])
         else:
-            others.setdefault(row["group"], []).append(f"{row['metric']} {shown}{f' ({span})' if span else ''}")
+            others.setdefault(row["group"], []).append(f"{row['metric']} {number}{f' ({span})' if span else ''}")
     if undefined:
         others[UNDEFINED] = undefined
     lines += ["", "| others | |", "|---|---|", *(f"| {group} | {', '.join(each)} |" for group, each in others.items())]

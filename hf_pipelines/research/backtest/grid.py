@@ -23,6 +23,9 @@ MOST_STEPS = 1 << 24
 # Rows that are worked on at once, where what is made of them on the way should stay in the processor's cache.
 CHUNK = 1 << 16
 
+# Symbols of a frame that is sorted by time: of more its rows are looked up one by one.
+MOST_SYMBOLS = 1 << 16
+
 # Rows that are looked at to tell whether those of a symbol follow each other.
 SAMPLE = 4096
 
@@ -41,9 +44,11 @@ class Cells:
     shape : tuple of int
         Of the grid: timestamps, symbols.
     row, column : int array
-        Of each row of the frame. Of a block, whose rows are sorted by symbol, then time, and are there for every pair: of each of
-        its timestamps, and of each of its symbols. A column of -1: the symbol is not on the grid.
+        Of each row of the frame. Of a block, whose rows are sorted and are there for every pair: of each of its timestamps, and of
+        each of its symbols. A column of -1: the symbol is not on the grid.
     is_block : bool
+    is_by_time : bool
+        Of a block: sorted by time, then symbol; else by symbol, then time.
     is_grouped : bool
         Whether rows of a symbol follow each other.
     """
@@ -52,6 +57,7 @@ class Cells:
     row: Integers
     column: Integers
     is_block: bool
+    is_by_time: bool
     is_grouped: bool
 
     @property
@@ -62,7 +68,9 @@ class Cells:
     def is_on_grid(self) -> pl.Series:
         """Of each row of the frame, whether it lies on the grid."""
         found = self.column >= 0
-        return pl.Series(np.repeat(found, len(self.row)) if self.is_block else found)
+        if not self.is_block:
+            return pl.Series(found)
+        return pl.Series(np.tile(found, len(self.row)) if self.is_by_time else np.repeat(found, len(self.row)))
 
     def without_strangers(self) -> Cells:
         """Of the frame that has only the rows on the grid."""
@@ -79,7 +87,7 @@ class Cells:
             first[row[new[::-1]]] = start + new[::-1]
             if (first >= 0).all():
                 break
-        return first
+        return first * len(self.column) if self.is_by_time else first
 
     @cached_property
     def flat(self) -> Integers:
@@ -92,7 +100,8 @@ class Cells:
         given = values.cast(pl.Float64).to_numpy()
         n_rows, n_symbols = self.shape
         if self.is_block:
-            block = given.reshape(len(self.column), len(self.row)).T
+            n_times, n_columns = len(self.row), len(self.column)
+            block = given.reshape(n_times, n_columns) if self.is_by_time else given.reshape(n_columns, n_times).T
             if block.shape == self.shape and (self.column[1:] > self.column[:-1]).all():
                 return np.array(block, order="C")
             found = np.full(self.shape, empty)
@@ -111,8 +120,9 @@ class Cells:
         found = np.full(self.shape, empty)
         given = values.gather(happened).cast(pl.Float64).to_numpy()
         if self.is_block:
-            n_times = len(self.row)
-            found[self.row[happened % n_times], self.column[happened // n_times]] = given
+            outer, inner = np.divmod(happened, len(self.column) if self.is_by_time else len(self.row))
+            row, column = (outer, inner) if self.is_by_time else (inner, outer)
+            found[self.row[row], self.column[column]] = given
         else:
             found[self.row[happened], self.column[happened]] = given
         return found
@@ -202,19 +212,20 @@ class Keys:
     Attributes
     ----------
     symbol : Series
-        Of each run of rows of one symbol; of each row where such runs are short.
+        Of each run of rows of one symbol; of each row where such runs are short; of a block each once.
     length : int array or None
         Of each run; None where `symbol` is of each row.
     ts : int array
-        Of each row, physical.
-    block : int
-        Rows of each symbol if every symbol has the same timestamps, ascending, else 0.
+        Of each row, physical; of a block each once, ascending.
+    is_block, is_by_time : bool
+        As `Cells`.
     """
 
     symbol: pl.Series
     length: Integers | None
     ts: Integers
-    block: int
+    is_block: bool = False
+    is_by_time: bool = False
 
     @classmethod
     def of(cls, name: str, frame: pl.DataFrame) -> Keys:
@@ -229,14 +240,14 @@ class Keys:
             raise ValueError(f"`{name}` must have a key in every row, lacked {', '.join(missing)} in some.")
         symbol, ts = frame["symbol"], frame["ts"].to_physical().to_numpy()
         if len(_starts(symbol.head(SAMPLE))) > SAMPLE // 2:
-            return cls(symbol, None, ts, 0)
+            return _block_by_time(symbol, ts) or cls(symbol, None, ts)
         start = _starts(symbol)
         heads, length = symbol.gather(start), np.diff(start, append=len(ts))
         is_even = len(start) > 0 and (length == length[0]).all() and heads.n_unique() == len(heads)
         size = int(length[0]) if is_even else 0
         first = ts[:size]
         is_block = is_even and (first[1:] > first[:-1]).all() and (ts.reshape(-1, size) == first).all()
-        return cls(heads, length, ts, size if is_block else 0)
+        return cls(heads, length, first, is_block=True) if is_block else cls(heads, length, ts)
 
     def symbols(self) -> pl.Series:
         """Each symbol once, sorted."""
@@ -246,20 +257,38 @@ class Keys:
             found = pl.concat([found, others.unique()])
         return found.sort()
 
-    @property
-    def own_ts(self) -> Integers:
-        """Of each row; of a block those of its first symbol."""
-        return self.ts[: self.block] if self.block else self.ts
-
     def locate(self, row: Integers, clock: Clock, symbols: pl.Series) -> Cells:
-        """The rows of the frame on a grid, given the place of each of `own_ts`."""
+        """The rows of the frame on a grid, given the place of each of `ts`."""
         found = self.symbol.cast(pl.Enum(symbols), strict=False).to_physical().cast(pl.Int64).fill_null(-1).to_numpy()
         shape = (len(clock.times), len(symbols))
-        if self.block:
-            return Cells(shape=shape, row=row, column=found, is_block=True, is_grouped=True)
+        if self.is_block:
+            return Cells(
+                shape=shape,
+                row=row,
+                column=found,
+                is_block=True,
+                is_by_time=self.is_by_time,
+                is_grouped=not self.is_by_time,
+            )
         column = found if self.length is None else np.repeat(found, self.length)
         is_grouped = self.length is not None and len(self.length) <= 2 * len(symbols)
-        return Cells(shape=shape, row=row, column=column, is_block=False, is_grouped=is_grouped)
+        return Cells(shape=shape, row=row, column=column, is_block=False, is_by_time=False, is_grouped=is_grouped)
+
+
+def _block_by_time(symbol: pl.Series, ts: Integers) -> Keys | None:
+    """Keys of a frame sorted by time in which every time has the same symbols in the same order; None of any other."""
+    width = int((ts[:MOST_SYMBOLS] != ts[0]).argmax())
+    if not width or len(ts) % width:
+        return None
+    times, heads = ts[::width], symbol.head(width)
+    is_block = (times[1:] > times[:-1]).all() and (ts.reshape(-1, width) == times[:, None]).all()
+    if (
+        not is_block
+        or heads.n_unique() < width
+        or (symbol != heads.gather(np.tile(np.arange(width), len(times)))).any()
+    ):
+        return None
+    return Keys(heads, None, np.ascontiguousarray(times), is_block=True, is_by_time=True)
 
 
 def _starts(symbol: pl.Series) -> Integers:
