@@ -51,7 +51,7 @@ def _image(markdown: str) -> np.ndarray:
 
 
 def _table(markdown: str) -> list[tuple[str, ...]]:
-    return [tuple(cell.strip() for cell in line.strip("|").split("|")) for line in markdown.splitlines()[2:]]
+    return [tuple(cell.strip() for cell in line.strip("|").split("|")) for line in markdown.strip().splitlines()[2:]]
 
 
 def test_features_metadata_gives_null_share_of_every_feature(project: Project, noted: dict[str, dict]) -> None:
