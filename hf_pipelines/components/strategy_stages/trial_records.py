@@ -64,8 +64,11 @@ ComputeOne = Callable[[StageRun, Mapping[str, Loaded], str], tuple[Content, Mapp
 Resolve = Callable[[Mapping[str, Loaded], str], StrategyPlan]
 
 
-def settings_of(plan: StrategyPlan) -> dict[str, Any]:
-    """All that may change a strategy's result, as JSON values: neither its name nor the seed is among it."""
+def settings_of(plan: StrategyPlan, *, own_code: str | None = None) -> dict[str, Any]:
+    """All that may change a strategy's result, as JSON values: neither its name nor the seed is among it.
+
+    `own_code` is that of `_own_code`, where it is known already.
+    """
     learner = plan.learner
     return {
         "market": plan.market.name,
@@ -85,7 +88,7 @@ def settings_of(plan: StrategyPlan) -> dict[str, Any]:
         **holdout_fields(plan),
         # Of a nested study the procedure is what is evaluated: each fold has a configuration of its own.
         **({} if plan.tuning is None else {"tuning": _json(plan.tuning.fields())}),
-        "own_code": _own_code(plan),
+        "own_code": _own_code(_functions_of(plan)) if own_code is None else own_code,
     }
 
 
@@ -206,6 +209,8 @@ class _RecordedStudy:
     before: pl.DataFrame
     lineage: list[str]
     open: dict[int, OpenTrial] = field(default_factory=dict)
+    # Trials of a study differ in numbers, seldom in what they are computed by: it is read once.
+    own_codes: dict[tuple[int, ...], tuple[tuple[Any, ...], str]] = field(default_factory=dict)
 
     def known(self) -> Mapping[int, Trial]:
         return self.journal.known()
@@ -246,7 +251,13 @@ class _RecordedStudy:
 
     def _settings(self, point: Mapping[str, Any]) -> dict[str, Any]:
         try:
-            return settings_of(self.plan.tuned(point))
+            tuned = self.plan.tuned(point)
+            functions = _functions_of(tuned)
+            # By their ids, since not all can be hashed: they are kept, so that no other object gets one.
+            key = tuple(map(id, functions))
+            if key not in self.own_codes:
+                self.own_codes[key] = functions, _own_code(functions)
+            return settings_of(tuned, own_code=self.own_codes[key][1])
         except ValueError:
             # No configuration that could be fitted: it fails, and is told apart by its point.
             return {**settings_of(replace(self.plan, tuning=None)), "point": _json(point)}
@@ -341,12 +352,9 @@ def _scores(content: Content) -> dict[str, Any]:
     return dict(metrics) if isinstance(metrics, Mapping) else {}
 
 
-def _own_code(plan: StrategyPlan) -> str:
-    """Hash of those functions of a strategy that are not the project's; "" where all are.
-
-    The project's own code is apart, in `code_version`: an update of it is no choice between configurations.
-    """
-    version = code_version(
+def _functions_of(plan: StrategyPlan) -> tuple[Any, ...]:
+    """The functions by which a strategy is evaluated."""
+    return (
         *plan.learner.choice.fitting_functions(),
         *plan.training.weighting_functions,
         *plan.rule.functions,
@@ -354,9 +362,15 @@ def _own_code(plan: StrategyPlan) -> str:
         ENGINES[plan.backtest.engine].run,
         TARGETS[plan.target.name].label,
         *(FEATURES[name].compute for name in plan.all_features if name in FEATURES),
-        fields={},
-        chosen_from=CHOSEN_FROM,
     )
+
+
+def _own_code(functions: tuple[Any, ...]) -> str:
+    """Hash of those functions of a strategy that are not the project's; "" where all are.
+
+    The project's own code is apart, in `code_version`: an update of it is no choice between configurations.
+    """
+    version = code_version(*functions, fields={}, chosen_from=CHOSEN_FROM)
     own = [code for code in version.codes if not Path(code.co_filename).is_relative_to(_PACKAGE)]
     return configuration_hash({"sources": sorted(inspect.getsource(code) for code in own)}) if own else ""
 
