@@ -39,7 +39,7 @@ def said_of_rows(printed: str) -> str:
 
 def quarantined(week: str, day: str, n_rows: int = 30) -> str:
     """5 symbols and the benchmark on each session of the week."""
-    return f"{week}: quarantined: 1 of {n_rows} symbol-sessions: S001 {day} negative volume"
+    return f"{week}: quarantined: 1 of {n_rows} symbol-sessions: S001 {day} negative volume; from {day}.parquet"
 
 
 def test_run_over_a_range_prints_every_week_whose_check_failed(tmp_path, mlflow_template, capsys):
