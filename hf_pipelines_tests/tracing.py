@@ -18,9 +18,9 @@ from hf_pipelines.components.strategy_stages import trial_records
 from hf_pipelines.resources.trial_ledger import OpenTrial
 from hf_pipelines.resources.trial_ledger.returns import session_returns
 
-# Modules of pictures, messages and the guard.
+# Modules of pictures, messages, the guard, and the hash by which whatever is read of the store is verified.
 NO_CONTENT = (
-    *("plots.py", "score_plots.py"),
+    *("plots.py", "score_plots.py", "content_hash.py"),
     *("signs.py", "score_words.py", "wording.py", "replay.py"),
 )
 
