@@ -2,6 +2,7 @@
 
 import gc
 import json
+import os
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -66,6 +67,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.get_closest_marker("xdist_group") is None,
         )
     )
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Pictures are drawn where a test looks at some: elsewhere they would be a third of what is computed."""
+    os.environ["HF_PICTURES"] = "all" if item.get_closest_marker("pictures") else "none"
 
 
 def runs_pipeline(item: pytest.Item) -> bool:

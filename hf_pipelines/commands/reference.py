@@ -106,7 +106,10 @@ def _parts_of(field: Mapping[str, Any]) -> list[Mapping[str, Any]]:
 
 def _type_in_words(parts: Sequence[Mapping[str, Any]]) -> str:
     words = [_kind_in_words(each) for each in parts]
-    return " or ".join(dict.fromkeys(each for each in words if each))
+    told = " or ".join(dict.fromkeys(each for each in words if each))
+    # A text of a form of its own, such as the letters of a currency.
+    own = [each["pattern"] for each in parts if each.get("type") == "string" and "pattern" in each]
+    return told or f"text like `{own[0]}`" if own else told
 
 
 def _kind_in_words(part: Mapping[str, Any]) -> str:

@@ -37,6 +37,7 @@ clear text (object stores read their own AWS_* variables).
 | HF_RAY_ADDRESS | none | head of the Ray cluster, such as 10.0.0.5:6379, or auto; without it `ray` means a Ray of this machine |
 | HF_STUDIES_URL | a journal a strategy in `<HF_DATA_DIR>/studies` | PostgreSQL database that shows running studies to Optuna's tools; the address is a secret |
 | HF_MLFLOW_TRIALS | best | which trials of a study become runs of MLflow: best (20 and the front) or all |
+| HF_PICTURES | all | none: assets are made without pictures, a fifth of a second less for each; for backfills of hundreds of weeks |
 | HF_READER_MEMORY_MB | 6000 | what the process that reads files of others may take |
 | DAGSTER_HOME | `<HF_DATA_DIR>/dagster_home` | folder of the Dagster instance |
 | AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_SESSION_TOKEN | none | keys of the object store |
@@ -59,6 +60,7 @@ ACTOR_PATTERN = r"[A-Za-z0-9][A-Za-z0-9._@+-]{0,63}"
 
 # Where tasks run; the first is the default.
 FAN_OUTS = ("threads", "processes", "ray")
+PICTURES = ALL_PICTURES, NO_PICTURES = ("all", "none")
 
 # A page of each of Dagster's databases, and some more.
 PROBE_BYTES = 1 << 16
@@ -182,6 +184,7 @@ def require_sound() -> None:
         actor,
         answers_trials,
         fan_out,
+        pictures,
         ray_address,
         studies_url,
         *NUMBERS,
@@ -257,6 +260,11 @@ def fan_out() -> str:
 def fan_out_workers() -> int | None:
     """Tasks at a time, None for as many as there are cores."""
     return _whole_number("HF_FAN_OUT_WORKERS", 0, least=0, most=100_000) or None
+
+
+def pictures() -> str:
+    """Whether assets are shown with pictures: all or none."""
+    return _one_of("HF_PICTURES", PICTURES)
 
 
 def ray_address() -> str | None:

@@ -16,6 +16,8 @@ from hf_pipelines.resources.parquet_io_manager import Loaded
 from hf_pipelines_tests.pipeline import Project, market_of, ridge_strategy, trees_strategy
 from hf_pipelines_tests.tracing import traced, unseen
 
+pytestmark = pytest.mark.pictures
+
 LEARNER = {
     "type": "xgboost_classifier",
     "params": {"n_estimators": 12, "max_depth": 2},
@@ -92,11 +94,14 @@ def test_intervals_of_an_issue_are_those_of_its_model_in_whatever_order_days_are
     project.make(["small/bars", "small/features/quick"], project.weeks[0], weeks[1])
     made = project.make([f"ranging/{each}" for each in ("training_matrix", "cv_results", "fitted_model")], weeks[0])
     shown = made.materialised["ranging/cv_results"][weeks[0]]
-    assert shown["coverage"].startswith("Of intervals that promise 80.0% hold ") and "coverage_picture" in shown
+    assert shown["coverage"].startswith("Of intervals that promise 80.0% hold ") and shown[
+        "coverage_picture"
+    ].startswith("![picture]")
     # Trained anew in the middle; in the other project the days come the other way round.
     project.make([f"ranging/{each}" for each in ("training_matrix", "cv_results", "fitted_model")], weeks[1])
     other = project.copy(tmp_path / "other")
-    project.make("ranging/signals", days[0], days[-1])
+    signalled = project.make("ranging/signals", days[0], days[-1]).materialised["ranging/signals"]
+    assert all(signalled[day]["weights"].startswith("![picture]") for day in days)
     for day in reversed(days):
         other.make("ranging/signals", day)
     thresholds = {}

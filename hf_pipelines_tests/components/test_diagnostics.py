@@ -9,6 +9,8 @@ from polars.testing import assert_frame_equal
 
 from hf_pipelines_tests.pipeline import Project, ridge_strategy
 
+pytestmark = pytest.mark.pictures
+
 WEEK = "2012-04-01"
 ASKED = {
     "permutations": 19,

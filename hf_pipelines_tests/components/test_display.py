@@ -6,7 +6,16 @@ import polars as pl
 import pytest
 
 from hf_pipelines.components.asset_facts import docs_of, owners_field
-from hf_pipelines.components.display import MOST_COLUMNS, VALUES_A_BLOCK, in_a_window, in_words, markdown_table
+from hf_pipelines.components.display import (
+    MOST_COLUMNS,
+    NOT_DRAWN,
+    VALUES_A_BLOCK,
+    in_a_window,
+    in_words,
+    markdown_table,
+    picture,
+)
+from hf_pipelines.resources import settings
 
 
 def rows_of(table: str) -> list[list[str]]:
@@ -59,6 +68,26 @@ def test_in_words_leaves_out_what_is_undefined() -> None:
         in_words(metrics, ["total_return", "sharpe_ratio", "max_drawdown", "absent"])
         == "total return -11.3%, max drawdown 17.0%"
     )
+
+
+@pytest.mark.parametrize(("wanted", "n_drawn"), [("all", 1), ("none", 0), ("", 1)])
+def test_picture_is_drawn_unless_none_are_wanted(monkeypatch: pytest.MonkeyPatch, wanted: str, n_drawn: int) -> None:
+    monkeypatch.setenv("HF_PICTURES", wanted)
+    drawn: list[str] = []
+
+    def draw(title: str, *, note: str) -> bytes:
+        drawn.append(f"{title}, {note}")
+        return b"png"
+
+    shown = picture(draw, "equity", note="simulated").value
+    assert drawn == ["equity, simulated"] * n_drawn
+    assert shown == ("![picture](data:image/png;base64,cG5n)" if n_drawn else NOT_DRAWN)
+
+
+def test_another_wish_than_all_or_none_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_PICTURES", "some")
+    with pytest.raises(ValueError, match=r"`HF_PICTURES` must be one of all, none, was 'some'"):
+        settings.require_sound()
 
 
 def test_docs_of_a_kind_link_where_the_site_is_served(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -18,6 +18,8 @@ from hf_pipelines.components.market_stages import build_report_stages, build_sta
 from hf_pipelines_tests.conftest import FIRST_SESSION
 from hf_pipelines_tests.pipeline import Project, files_market, market_of, session_bars, sessions_from
 
+pytestmark = pytest.mark.pictures
+
 WEEKS = 5
 REPORT, QUICK, BARS = "small/features_report", "small/features/quick", "small/bars"
 NEW_YORK = ZoneInfo("America/New_York")

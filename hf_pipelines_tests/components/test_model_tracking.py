@@ -4,7 +4,7 @@ import pytest
 
 from hf_pipelines_tests.pipeline import Project, trees_strategy
 
-pytestmark = pytest.mark.servers
+pytestmark = [pytest.mark.servers, pytest.mark.pictures]
 
 WEEK = "2012-04-01"
 

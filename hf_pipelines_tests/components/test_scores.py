@@ -10,6 +10,8 @@ from hf_pipelines.commands.runs import Pipeline
 from hf_pipelines.research.account_summary import values_of
 from hf_pipelines_tests.pipeline import Project, ridge_strategy, trees_strategy
 
+pytestmark = pytest.mark.pictures
+
 WEEK = "2012-04-01"
 
 

@@ -54,6 +54,7 @@ def known(project: Project) -> pl.DataFrame:
     return TrialLedger(project.store.objects, "reader").known()
 
 
+@pytest.mark.pictures
 def test_week_of_a_strategy_is_one_trial_with_its_account(project):
     run = project.make([CV, "ranking/fitted_model", BACKTEST], WEEK)
     (trial,) = known(project).to_dicts()

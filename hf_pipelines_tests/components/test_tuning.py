@@ -78,6 +78,7 @@ def studied(matrices: Project, tmp_path_factory) -> Iterator[Studied]:
     with pytest.MonkeyPatch.context() as patch:
         _set_environment(patch, folder)
         patch.setenv("HF_FAN_OUT_WORKERS", "1")
+        patch.setenv("HF_PICTURES", "all")
         project = matrices.copy(folder / "project")
         yield Studied(project, project.make([TUNING, CV, MODEL, BACKTEST], WEEK))
     new_process()

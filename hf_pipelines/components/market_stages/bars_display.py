@@ -55,7 +55,7 @@ def bars_metadata(market: MarketPlan, dates: WeekDates, content: Content) -> dic
 def _picture(states: pl.DataFrame, heading: str) -> Any:
     from hf_pipelines.research.plots.bars import bars_png
 
-    return picture(bars_png(states, heading=heading))
+    return picture(bars_png, states, heading=heading)
 
 
 def faulty_rows(market: MarketPlan) -> Evaluate:

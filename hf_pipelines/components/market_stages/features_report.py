@@ -97,11 +97,13 @@ def _shown(market: str, coverage: pl.DataFrame, correlations: pl.DataFrame, *, n
     mean: Any = coverage["coverage"].mean()
     return {
         "headline": f"{mean:.1%} of {correlations.height} features have values, of {symbols.height} symbols over {n_weeks} weeks",
-        "coverage": picture(coverage_png(coverage, heading=market)),
+        "coverage": picture(coverage_png, coverage, heading=market),
         "correlations": picture(
-            correlations_png(
-                drawn, n_features=correlations.height, heading=market, period=f"sessions {first} to {last}"
-            )
+            correlations_png,
+            drawn,
+            n_features=correlations.height,
+            heading=market,
+            period=f"sessions {first} to {last}",
         ),
         "least_covered": dg.MetadataValue.md(markdown_table(symbols.head(LINES_SHOWN))),
         "most_correlated": in_a_window(markdown_table(closest_pairs(correlations, LINES_SHOWN))),

@@ -50,10 +50,14 @@ def changes_metadata(
     if session.isoformat() not in run.partitions[-DRAWN_SESSIONS:]:
         return {**headline, **found}
     note = f"{'Issued live' if kind == 'live' else f'{kind}: simulated'}, by the model of week {model_week}"
-    drawn = weights_png(
-        changes, heading=f"Weights, {plan.name}, {session}", note=note, before="" if earlier is None else day
+    drawn = picture(
+        weights_png,
+        changes,
+        heading=f"Weights, {plan.name}, {session}",
+        note=note,
+        before="" if earlier is None else day,
     )
-    return {**headline, "weights": picture(drawn), **found}
+    return {**headline, "weights": drawn, **found}
 
 
 def issue_table(last: pl.DataFrame, columns: Sequence[str]) -> str:

@@ -135,14 +135,14 @@ def _signs(found: Overfitting) -> tuple[dict[str, Any], dict[str, Any]]:
             "gap": gap.gap,
             "gap_limit": gap.gap_limit,
             "memorised_share": gap.memorised_share,
-            "gap_of_permuted_labels": picture(gap_png(gap, score=asked.score)),
+            "gap_of_permuted_labels": picture(gap_png, gap, score=asked.score),
         }
     if asked.train_shares:
-        metadata["learning_curve"] = picture(learning_curve_png(learning_curve(found), score=asked.score))
+        metadata["learning_curve"] = picture(learning_curve_png, learning_curve(found), score=asked.score)
     if asked.candidates:
         curve, names = validation_curve(found), {"parameter": asked.parameter, "score": asked.score}
         metadata |= {
-            "validation_curve": picture(validation_curve_png(curve, **names)),
+            "validation_curve": picture(validation_curve_png, curve, **names),
             "validation_curve_says": validation_in_words(curve, **names),
         }
     return facts, metadata
@@ -152,7 +152,7 @@ def _evenness(fold_metrics: pl.DataFrame, *, score: str) -> dict[str, Any]:
     from hf_pipelines.research.overfitting.plots import folds_png
 
     words = stability_in_words(stability(fold_metrics, score=score), score=score)
-    drawn = picture(folds_png(fold_metrics, score=score, note=words))
+    drawn = picture(folds_png, fold_metrics, score=score, note=words)
     return {"stability": words, "scores_by_fold": drawn}
 
 

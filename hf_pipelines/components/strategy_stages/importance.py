@@ -97,14 +97,15 @@ def importances_metadata(
         return {}
     before = _models_before(plan, store, key)
     week, earlier = next(((week, before[week]) for week in reversed(before)), ("", {}))
-    drawn = importances_png(
+    drawn = picture(
+        importances_png,
         list(importances),
         list(importances.values()),
         heading=f"Importances, {plan.name}, model of week {key}",
         kind=f"Share of the importance that {plan.learner.choice.name} gives: of the fit, not of skill",
         earlier=(f"model of {week}", earlier) if week else None,
     )
-    return {"importances": picture(drawn)}
+    return {"importances": drawn}
 
 
 def _models_before(plan: StrategyPlan, store: PartitionStore | None, key: str) -> dict[str, Mapping[str, float]]:
@@ -155,7 +156,7 @@ def _shown(rows: pl.DataFrame, *, by: str, kind: str, words: str) -> dict[str, A
     signs = {} if ways is None else {"n_up": ways[0], "n_down": ways[1]}
     table = found.table.select("name", "mean", "lowest", "highest", *signs).rename(signs).head(SHOWN_ROWS)
     return {
-        f"importance_{kind}": picture(importance_png(rows, found, by=by, title=words, note=told, ways=ways)),
+        f"importance_{kind}": picture(importance_png, rows, found, by=by, title=words, note=told, ways=ways),
         f"importance_{kind}_says": told,
         f"importance_{kind}_table": in_a_window(markdown_table(table)),
     }

@@ -112,9 +112,9 @@ def _shown(found: Coverage, words: str, *, nominal: float) -> dict[str, Any]:
     more = f"- Symbols: the {MAX_SYMBOLS} furthest from what is promised; all in coverage.parquet."
     metadata["coverage_table"] = in_a_window(f"{markdown_table(shown)}\n\n{more}")
     if HORIZON not in found.groups.columns:
-        return metadata | {"coverage_picture": picture(coverage_png(found.groups, found.sessions, note=words))}
+        return metadata | {"coverage_picture": picture(coverage_png, found.groups, found.sessions, note=words)}
     for horizon in found.groups[HORIZON].unique().sort():
         groups, sessions = (each.filter(pl.col(HORIZON) == horizon) for each in (found.groups, found.sessions))
         note = f"Horizon {horizon}: outcomes inside their intervals"
-        metadata[f"coverage_picture_{horizon}"] = picture(coverage_png(groups, sessions, note=note))
+        metadata[f"coverage_picture_{horizon}"] = picture(coverage_png, groups, sessions, note=note)
     return metadata

@@ -14,7 +14,7 @@ def loss_curves(reports: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
     from hf_pipelines.research.plots.losses import losses_png
 
     found = {name: curve for outer, report in reports.items() for name, curve in _curves(outer, report)}
-    return {"losses": picture(losses_png(found))} if found else {}
+    return {"losses": picture(losses_png, found)} if found else {}
 
 
 def _curves(name: str, report: Mapping[str, Any]) -> Iterator[tuple[str, tuple[Sequence[float], Sequence[float]]]]:

@@ -30,9 +30,9 @@ def score_metadata(
     verdicts = table.verdict.split("\n")
     for (horizon, scores), verdict in zip(horizons_of(table.scores).items(), verdicts, strict=True):
         name = "score_intervals" if horizon is None else f"score_intervals_{horizon}"
-        metadata[name] = picture(scores_png(scores, heading=heading, note=verdict))
+        metadata[name] = picture(scores_png, scores, heading=heading, note=verdict)
     if target.is_classification:
-        metadata["confusion"] = picture(confusion_png(table.fold_metrics, classes=target.classes, heading=heading))
+        metadata["confusion"] = picture(confusion_png, table.fold_metrics, classes=target.classes, heading=heading)
     return {
         **metadata,
         **prediction_pictures(predictions, target, heading=heading),
@@ -56,15 +56,12 @@ def prediction_pictures(predictions: pl.DataFrame, target: Target, *, heading: s
     found = {}
     coefficients = coefficients_by_session(drawn)
     if coefficients.height:
-        found["ic_by_session"] = picture(coefficients_png(coefficients, heading=heading))
+        found["ic_by_session"] = picture(coefficients_png, coefficients, heading=heading)
     quantiles = outcomes_by_quantile(drawn)
-    found["outcome_by_quantile"] = picture(
-        quantiles_png(quantiles, heading=heading, outcome="return", is_return=True)
-        if neutral_value(target) == 0.0
-        else quantiles_png(quantiles, heading=heading, is_return=False)
-    )
+    shown_as = {"outcome": "return", "is_return": True} if neutral_value(target) == 0.0 else {"is_return": False}
+    found["outcome_by_quantile"] = picture(quantiles_png, quantiles, heading=heading, **shown_as)
     if (neutral := neutral_value(target)) is not None:
-        found["hit_rate_by_fold"] = picture(hits_png(hits_by_fold(drawn, neutral=neutral), heading=heading))
+        found["hit_rate_by_fold"] = picture(hits_png, hits_by_fold(drawn, neutral=neutral), heading=heading)
     return found
 
 
@@ -76,7 +73,7 @@ def reliability_metadata(found: Reliability) -> dict[str, Any]:
     return {
         "confidence": words,
         "calibration_error": found.error,
-        "reliability": picture(reliability_png(found.groups, note=words)),
+        "reliability": picture(reliability_png, found.groups, note=words),
     }
 
 
@@ -94,7 +91,7 @@ def account_metadata(table: AccountTable, *, heading: str = "") -> dict[str, Any
     return {
         "scores": _page(shown_scores(table.scores, predictor=STRATEGY), table.notes),
         "fold_metrics": in_a_window(markdown_table(table.fold_metrics)),
-        "score_intervals": picture(scores_png(table.scores, heading=heading)),
+        "score_intervals": picture(scores_png, table.scores, heading=heading),
     }
 
 

@@ -134,10 +134,9 @@ def _drawn(
 
     annual = _annual(plan)
     return picture(
-        best_of_trials_png(
-            (sharpes_of(count) * annual).tolist(),
-            trials_variance=judged.trials_variance * annual**2,
-            own=sharpe.sharpe * annual,
-            note=note,
-        )
+        best_of_trials_png,
+        (sharpes_of(count) * annual).tolist(),
+        trials_variance=judged.trials_variance * annual**2,
+        own=sharpe.sharpe * annual,
+        note=note,
     )

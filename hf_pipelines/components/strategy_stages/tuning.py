@@ -283,6 +283,6 @@ def _metadata(studies: Mapping[int | None, Study]) -> dict[str, Any]:
         "ended_by": whole.ended_by,
         "study": _hash_of(studies),
         IMPORTANCES: dg.MetadataValue.json(importances),
-        **{name: picture(png) for name, png in study_pictures(whole, importances).items()},
+        **{name: picture(draw) for name, draw in study_pictures(whole, importances).items()},
         **({"first_failure": failed["error"][0]} if failed.height else {}),
     }

@@ -7,7 +7,8 @@ Lives here: a study in, PNG bytes out. Does not live here: how figures look in g
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -42,8 +43,8 @@ LEAST_FOR_IMPORTANCES = 10
 TRIAL_COLOUR, FRONT_COLOUR = SKY, VERMILION
 
 
-def study_pictures(study: Study, importances: Mapping[str, float]) -> dict[str, bytes]:
-    """All pictures that a study has enough trials for, as PNG bytes by name; the same study gives the same bytes.
+def study_pictures(study: Study, importances: Mapping[str, float]) -> dict[str, Callable[[], bytes]]:
+    """What draws each picture that a study has enough trials for, as PNG bytes, by name; the same study gives the same bytes.
 
     Parameters
     ----------
@@ -53,11 +54,14 @@ def study_pictures(study: Study, importances: Mapping[str, float]) -> dict[str, 
     """
     if not _completed(study):
         return {}
-    found = {"history": history_png(study), "slices": slices_png(study)}
+    found: dict[str, Callable[[], bytes]] = {
+        "history": partial(history_png, study),
+        "slices": partial(slices_png, study),
+    }
     if importances:
-        found["parameter_importances"] = importances_png([*importances], [*importances.values()])
+        found["parameter_importances"] = partial(importances_png, [*importances], [*importances.values()])
     if len(study.design.goals) > 1:
-        found["front"] = front_png(study)
+        found["front"] = partial(front_png, study)
     return found
 
 

@@ -1,9 +1,12 @@
 """Pictures of studies: what they are drawn from, not how they look; each was looked at."""
 
+from collections.abc import Mapping
+
 import pytest
 
 from hf_pipelines.research.tuning import Budget, Design, Goal, Outcome, read_space, run_study
 from hf_pipelines.research.tuning.plots import parameter_importances, study_pictures
+from hf_pipelines.research.tuning.study import Study
 
 SPACE = read_space(
     {
@@ -31,6 +34,10 @@ def test_a_parameter_that_alone_decides_has_all_importance_and_ties_stay_in_orde
     assert "depth" not in found
 
 
+def drawn(study: Study, importances: Mapping[str, float]) -> dict[str, bytes]:
+    return {name: draw() for name, draw in study_pictures(study, importances).items()}
+
+
 @pytest.mark.parametrize(
     ("evaluate", "names"),
     [
@@ -45,13 +52,13 @@ def test_a_parameter_that_alone_decides_has_all_importance_and_ties_stay_in_orde
 def test_pictures_are_those_that_there_are_trials_for(evaluate, names):
     study = study_of(evaluate, trials=12)
     importances = parameter_importances(study)
-    found = study_pictures(study, importances)
+    found = drawn(study, importances)
     assert found.keys() == names
 
 
 def test_several_objectives_have_a_front():
     goals = (Goal("gain", True), Goal("seconds", False))
     study = study_of(lambda task: Outcome("completed", (task.point["matters"], task.point["idle"])), goals=goals)
-    found = study_pictures(study, {})
+    found = drawn(study, {})
     assert found["front"].startswith(b"\x89PNG")
-    assert found == study_pictures(study, {})
+    assert found == drawn(study, {})
