@@ -4,6 +4,7 @@ import gc
 import json
 import os
 import shutil
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import date
@@ -38,7 +39,7 @@ SMALL_WEEKS = 18
 BuildOnce = Callable[[str, Callable[[Path], object]], Path]
 
 # Fixtures of a module that cost next to nothing: they do not keep its tests together.
-CHEAP_MODULE_FIXTURES = frozenset({"quick", "small_project"})
+CHEAP_MODULE_FIXTURES = frozenset({"quick", "small_project", "modules_of_a_file"})
 
 TESTS = Path(__file__).parent
 
@@ -163,6 +164,38 @@ def registered(features: Sequence[Feature]) -> Iterator[None]:
     finally:
         for feature in features:
             del FEATURES[feature.name]
+
+
+@contextmanager
+def forgetting_modules() -> Iterator[None]:
+    """What modules of researchers register while the context lasts is forgotten: one process runs tests of many projects."""
+    entries, features = _registered_by_modules()
+    yield
+    if (modules := sys.modules.get("hf_pipelines.components.modules")) is None:
+        return
+    for table, name in modules._origins.keys() - entries:
+        del modules._origins[table, name]
+        modules.REGISTRIES[table].entries.pop(name, None)
+    for name in modules._feature_origins.keys() - features:
+        del modules._feature_origins[name]
+        FEATURES.pop(name, None)
+
+
+def _registered_by_modules() -> tuple[set[tuple[str, str]], set[str]]:
+    modules = sys.modules.get("hf_pipelines.components.modules")
+    return (set(), set()) if modules is None else ({*modules._origins}, {*modules._feature_origins})
+
+
+@pytest.fixture(autouse=True, scope="module")
+def modules_of_a_file() -> Iterator[None]:
+    with forgetting_modules():
+        yield
+
+
+@pytest.fixture(autouse=True)
+def modules_of_a_test(modules_of_a_file: None) -> Iterator[None]:
+    with forgetting_modules():
+        yield
 
 
 @pytest.fixture(scope="module")

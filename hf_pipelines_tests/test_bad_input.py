@@ -629,7 +629,7 @@ def test_defs_with_a_step_or_a_feature_that_the_columns_do_not_hold_name_its_lin
 @pytest.mark.parametrize(
     ("old", "new", "told"),
     [
-        pytest.param("calendar: XNYS", "calendar: NYSE_X", [(14, "`calendar` must be a name known to")], id="value"),
+        pytest.param("calendar: XNYS", "calendar: NYSE_X", [(15, "`calendar` must be a name known to")], id="value"),
         pytest.param(
             "name: us_tech", "nam: us_tech", [(3, "`name` must be given, was missing."), (4, "`nam` must be a field that the YAML reference lists, was none")],
             id="field",
@@ -644,12 +644,12 @@ def test_defs_with_a_step_or_a_feature_that_the_columns_do_not_hold_name_its_lin
         ),
         pytest.param(
             "type: sample", "type: sampl",
-            [(17, "`source.type` must be one of sample, files, http, yfinance, lean, was 'sampl'; did you mean sample?")], id="type of a source",
+            [(18, "`source.type` must be one of sample, files, http, yfinance, lean, was 'sampl'; did you mean sample?")], id="type of a source",
         ),
-        pytest.param("type: sample", "type: http", [(16, "`source.base_url` must be given, was missing.")], id="field of a source"),
+        pytest.param("type: sample", "type: http", [(17, "`source.base_url` must be given, was missing.")], id="field of a source"),
         pytest.param(
             "type: sample", "type: http\n    baseurl: http://127.0.0.1:1",
-            [(16, "`source.base_url` must be given, was missing."), (18, "`source.baseurl` must be a field that the YAML reference lists")],
+            [(17, "`source.base_url` must be given, was missing."), (19, "`source.baseurl` must be a field that the YAML reference lists")],
             id="misspelt field of a source",
         ),
         pytest.param("attributes:", "attributes: [", [(5, "the file must be YAML, was not: did not find expected ',' or ']'.")], id="no YAML"),
@@ -660,7 +660,7 @@ def test_defs_with_a_step_or_a_feature_that_the_columns_do_not_hold_name_its_lin
         pytest.param(
             "  features: [", "  feature_modules: [desk_that_is_nowhere]\n  features: [desk, ",
             # Not also that the group `desk` is unknown: it is the module's.
-            [(20, "`feature_modules` must name importable modules, was 'desk_that_is_nowhere' (No module")],
+            [(21, "`feature_modules` must name importable modules, was 'desk_that_is_nowhere' (No module")],
             id="feature module",
         ),
     ],
@@ -752,7 +752,7 @@ def test_commands_on_a_project_with_a_faulty_market_name_it_and_go_on_with_the_o
     path.write_text(
         path.read_text().replace("  features: [", "  feature_modules: [desk_that_is_nowhere]\n  features: [desk, ", 1)
     )
-    fault = f"{path}:20: `feature_modules` must name importable modules, was"
+    fault = f"{path}:21: `feature_modules` must name importable modules, was"
     for command in (["feature", "test", "rsi_14"], ["feed", "us_tech", "--init"]):
         done = checkout.hfp(*command)
         assert (done.returncode, done.stdout) == (1, "")

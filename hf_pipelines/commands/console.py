@@ -85,7 +85,7 @@ class Progress:
         """Some steps are done; `what` names the last one."""
         self.done = min(self.done + n, self.total)
         now = monotonic()
-        if is_quiet():
+        if is_quiet() or not (n or what):
             return
         if sys.stderr.isatty():
             if now - self._began >= SHOWN_AFTER_S:

@@ -57,7 +57,9 @@ def _show(shown: Progress, event: dg.EventLogEntry) -> None:
     """How far a run is: what was stored, and what the steps say of themselves (folds, trials) between that."""
     told = event.dagster_event
     if told is None:
-        shown.advance(event.user_message.splitlines()[0][:80] if event.user_message else "", n=0)
+        # What goes wrong is told where the run ends.
+        is_progress = event.level <= logging.INFO and event.user_message
+        shown.advance(event.user_message.splitlines()[0][:80] if is_progress else "", n=0)
     elif told.is_step_materialization:
         shown.advance(f"{told.asset_key.to_user_string() if told.asset_key else ''} {told.partition or ''}".strip())
 
