@@ -58,7 +58,7 @@ def _show(shown: Progress, event: dg.EventLogEntry) -> None:
     told = event.dagster_event
     if told is None:
         # What goes wrong is told where the run ends.
-        is_progress = event.level <= logging.INFO and event.user_message
+        is_progress = isinstance(event.level, int) and event.level <= logging.INFO and event.user_message
         shown.advance(event.user_message.splitlines()[0][:80] if is_progress else "", n=0)
     elif told.is_step_materialization:
         shown.advance(f"{told.asset_key.to_user_string() if told.asset_key else ''} {told.partition or ''}".strip())
