@@ -55,6 +55,7 @@ from tempfile import TemporaryFile
 from hf_pipelines.resources.project import find_project, require_project
 from hf_pipelines.resources.redaction import shown_address
 from hf_pipelines.resources.requirements import require_all
+from hf_pipelines.resources.variables import one_of, whole_number
 
 ACTOR_PATTERN = r"[A-Za-z0-9][A-Za-z0-9._@+-]{0,63}"
 
@@ -164,7 +165,7 @@ def actor() -> str | None:
 
 def answers_trials() -> bool:
     """Whether what was tried on the same data by the same code is answered from what is stored, and not fitted again."""
-    return _whole_number("HF_ANSWER_TRIALS", 1, least=0, most=1) == 1
+    return whole_number("HF_ANSWER_TRIALS", 1, least=0, most=1) == 1
 
 
 def require_sound() -> None:
@@ -193,17 +194,17 @@ def require_sound() -> None:
 
 def tick_seconds() -> int:
     """Seconds between two looks of a sensor."""
-    return _whole_number("HF_TICK_SECONDS", 15, least=1, most=86_400)
+    return whole_number("HF_TICK_SECONDS", 15, least=1, most=86_400)
 
 
 def keep_days() -> int:
     """Age below which nothing is removed."""
-    return _whole_number("HF_KEEP_DAYS", 90, least=1, most=36_500)
+    return whole_number("HF_KEEP_DAYS", 90, least=1, most=36_500)
 
 
 def keep_versions() -> int:
     """Versions of a partition that stay, however old."""
-    return _whole_number("HF_KEEP_VERSIONS", 10, least=0, most=1_000_000)
+    return whole_number("HF_KEEP_VERSIONS", 10, least=0, most=1_000_000)
 
 
 def cache_dir() -> Path | None:
@@ -214,57 +215,57 @@ def cache_dir() -> Path | None:
 
 def cache_bytes() -> int:
     """Size above which the least recently used copies go."""
-    return _whole_number("HF_CACHE_MB", 2000, least=1, most=1_000_000_000) * 1_000_000
+    return whole_number("HF_CACHE_MB", 2000, least=1, most=1_000_000_000) * 1_000_000
 
 
 def max_file_bytes() -> int:
     """Size above which a file or an answer that arrives is refused unread."""
-    return _whole_number("HF_MAX_FILE_MB", 500, least=1) * 1_000_000
+    return whole_number("HF_MAX_FILE_MB", 500, least=1) * 1_000_000
 
 
 def max_table_bytes() -> int:
     """Memory above which the table of what arrives is refused undecoded."""
-    return _whole_number("HF_MAX_TABLE_MB", 1000, least=1) * 1_000_000
+    return whole_number("HF_MAX_TABLE_MB", 1000, least=1) * 1_000_000
 
 
 def max_object_bytes() -> int:
     """Size, and memory when decoded, above which a stored object is refused."""
-    return _whole_number("HF_MAX_OBJECT_MB", 4000, least=1) * 1_000_000
+    return whole_number("HF_MAX_OBJECT_MB", 4000, least=1) * 1_000_000
 
 
 def max_rows() -> int:
     """Rows above which a table is refused undecoded: 5,000 symbols have two million bars of a minute a session."""
-    return _whole_number("HF_MAX_ROWS", 50_000_000, least=1)
+    return whole_number("HF_MAX_ROWS", 50_000_000, least=1)
 
 
 def max_columns() -> int:
     """Columns above which a table is refused undecoded."""
-    return _whole_number("HF_MAX_COLUMNS", 4000, least=1)
+    return whole_number("HF_MAX_COLUMNS", 4000, least=1)
 
 
 def reader_memory_bytes() -> int:
     """Memory of the process that parses files from outside; below the minimum its libraries do not fit in."""
-    return _whole_number("HF_READER_MEMORY_MB", 6000, least=500) * 1_000_000
+    return whole_number("HF_READER_MEMORY_MB", 6000, least=500) * 1_000_000
 
 
 def folds_at_a_time() -> int:
     """Folds that are fitted side by side, one thread each; the results are the same for any number."""
-    return _whole_number("HF_FOLDS_AT_A_TIME", 2, least=1, most=1_000)
+    return whole_number("HF_FOLDS_AT_A_TIME", 2, least=1, most=1_000)
 
 
 def fan_out() -> str:
     """Backend of tasks that run side by side: threads, processes or ray."""
-    return _one_of("HF_FAN_OUT", FAN_OUTS)
+    return one_of("HF_FAN_OUT", FAN_OUTS)
 
 
 def fan_out_workers() -> int | None:
     """Tasks at a time, None for as many as there are cores."""
-    return _whole_number("HF_FAN_OUT_WORKERS", 0, least=0, most=100_000) or None
+    return whole_number("HF_FAN_OUT_WORKERS", 0, least=0, most=100_000) or None
 
 
 def pictures() -> str:
     """Whether assets are shown with pictures: all or none."""
-    return _one_of("HF_PICTURES", PICTURES)
+    return one_of("HF_PICTURES", PICTURES)
 
 
 def ray_address() -> str | None:
@@ -283,21 +284,6 @@ def ray_address() -> str | None:
     ):
         raise ValueError(f"`HF_RAY_ADDRESS` must be host:port or auto, was {shown_address(given)[:80]!r}.")
     return given
-
-
-def _one_of(name: str, words: tuple[str, ...]) -> str:
-    given = os.environ.get(name) or words[0]
-    if given not in words:
-        raise ValueError(f"`{name}` must be one of {', '.join(words)}, was {given[:40]!r}.")
-    return given
-
-
-def _whole_number(name: str, default: int, *, least: int, most: int = 1_000_000_000) -> int:
-    text = os.environ.get(name) or str(default)
-    # Digits of ASCII alone: Python reads those of other scripts too.
-    if not re.fullmatch(r"[0-9]{1,12}", text) or not least <= int(text) <= most:
-        raise ValueError(f"`{name}` must be a whole number from {least:,} to {most:,}, was {text[:20]!r}.")
-    return int(text)
 
 
 def dagster_home() -> Path:
@@ -340,7 +326,7 @@ def studies_url() -> str | None:
 
 def logs_every_trial() -> bool:
     """Whether every trial of a study becomes a run of MLflow."""
-    return _one_of("HF_MLFLOW_TRIALS", ("best", "all")) == "all"
+    return one_of("HF_MLFLOW_TRIALS", ("best", "all")) == "all"
 
 
 def webhook_url() -> str | None:
@@ -392,12 +378,12 @@ def silent_after() -> timedelta:
 
 def least_disk_bytes() -> int:
     """Room on a disk below which there is an alarm."""
-    return _whole_number("HF_LEAST_DISK_MB", 1000, least=0) * 1_000_000
+    return whole_number("HF_LEAST_DISK_MB", 1000, least=0) * 1_000_000
 
 
 def least_memory_bytes() -> int:
     """Free memory below which there is an alarm."""
-    return _whole_number("HF_LEAST_MEMORY_MB", 300, least=0) * 1_000_000
+    return whole_number("HF_LEAST_MEMORY_MB", 300, least=0) * 1_000_000
 
 
 def _number(name: str, default: int, *, most: int) -> float:
