@@ -151,8 +151,8 @@ def track_model(plan: StrategyPlan, code_version: str, context: dg.AssetExecutio
         yield ModelTracker(runs, plan, context.resources.io_manager.storage.store(), code_version)
 
 
-class BacktestTracker:
-    """Logs a backtest to the tracker run of its strategy and week; without the tracker nothing fails."""
+class PublishedTracker:
+    """Of a stage that is logged once it was published: no run of the tracker is open while it is computed."""
 
     def __init__(self, plan: StrategyPlan, context: dg.AssetExecutionContext) -> None:
         self.runs: Mapping[str, str] = {}
@@ -161,6 +161,10 @@ class BacktestTracker:
 
     def log_step(self, partition: str, step: int, numbers: Mapping[str, float]) -> None:
         """Nothing goes on."""
+
+
+class BacktestTracker(PublishedTracker):
+    """Logs a backtest to the tracker run of its strategy and week; without the tracker nothing fails."""
 
     def log(self, partition: str, content: Content, metadata: Mapping[str, Any]) -> None:
         """Log an account that was published."""

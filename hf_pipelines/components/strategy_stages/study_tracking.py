@@ -17,7 +17,12 @@ from typing import Any
 import dagster as dg
 import polars as pl
 
-from hf_pipelines.components.strategy_stages.model_tracking import made_by, pictures_of, searched_by
+from hf_pipelines.components.strategy_stages.model_tracking import (
+    PublishedTracker,
+    made_by,
+    pictures_of,
+    searched_by,
+)
 from hf_pipelines.components.strategy_stages.plan import StrategyPlan
 from hf_pipelines.components.strategy_stages.tuned import BEST, STUDY, TRIALS, VALUES
 from hf_pipelines.resources.mlflow_errors import TrackingUnavailableError
@@ -31,16 +36,11 @@ IMPORTANCES = "importances"
 TABLE = "trials.csv"
 
 
-class StudyTracker:
-    """Logs a study to a run of its own, below that of its strategy and week; without the tracker nothing fails."""
+class StudyTracker(PublishedTracker):
+    """Logs a study to a run of its own, below that of its strategy and week; without the tracker nothing fails.
 
-    def __init__(self, plan: StrategyPlan, context: dg.AssetExecutionContext) -> None:
-        self.runs: Mapping[str, str] = {}
-        self.plan = plan
-        self.context = context
-
-    def log_step(self, partition: str, step: int, numbers: Mapping[str, float]) -> None:
-        """Nothing goes on: trials are shown by Optuna's tools while they run."""
+    Its trials are shown by Optuna's tools while they run.
+    """
 
     def log(self, partition: str, content: Content, metadata: Mapping[str, Any]) -> None:
         """Log a study that was published."""
