@@ -194,12 +194,12 @@ def cores() -> bool:
 
 
 def used() -> float:
-    """Seconds of a processor of this process and its children that run."""
+    """Seconds of a processor of this process and its children, those that have ended too: workers that grow are replaced."""
     import psutil
 
     me = psutil.Process()
-    times = [each.cpu_times() for each in (me, *me.children(recursive=True))]
-    return sum(each.user + each.system for each in times)
+    running = [each.cpu_times() for each in (me, *me.children(recursive=True))]
+    return sum(each.user + each.system + each.children_user + each.children_system for each in running)
 
 
 def main() -> None:

@@ -25,7 +25,7 @@ from collections.abc import Collection, Iterator, Mapping
 from dataclasses import MISSING
 from datetime import date, time, timedelta, tzinfo
 from importlib import import_module
-from importlib.util import find_spec
+from importlib.util import find_spec, resolve_name
 from pathlib import PurePath
 from types import (
     BuiltinFunctionType,
@@ -51,10 +51,9 @@ _PLAIN = (bool, int, float, complex, str, bytes, type(None), type(...), date, ti
 
 _IMPORT_NAME = dis.opmap["IMPORT_NAME"]
 
-# What Python, a dataclass or a class in use writes into a class by itself.
-_OF_EVERY_CLASS = frozenset({"__dict__", "__weakref__", "__module__", "__doc__", "__annotations__", "__qualname__",
-                             "__dataclass_fields__", "__dataclass_params__", "__match_args__", "__parameters__",
-                             "__orig_bases__", "__abstractmethods__", "_abc_impl", "__firstlineno__"})  # fmt: skip
+# Instructions that look a name up among globals, and those that read an attribute of what was just loaded.
+_LOOKS_UP, _READS = {"LOAD_GLOBAL", "LOAD_NAME", "STORE_GLOBAL"}, {"LOAD_ATTR", "LOAD_METHOD"}
+_ABSENT = object()
 
 
 class CodeVersion(str):
@@ -200,7 +199,7 @@ class _Reader:
         held = {
             name: value
             for name, value in vars(cls).items()
-            if name not in _OF_EVERY_CLASS and not _is_generated(value) and cls not in type(value).__mro__
+            if not _is_of_python(cls, name, value) and not _is_generated(value) and cls not in type(value).__mro__
         }
         # A dataclass is also the names, the order and the defaults of its fields.
         fields = [
@@ -310,6 +309,22 @@ def _is_installed(path: str) -> bool:
     return path.startswith("<frozen") or path.startswith(_INSTALLED)
 
 
+def _is_of_python(cls: type, name: str, value: Any) -> bool:
+    """Whether Python keeps an attribute of a class for itself; some come when the class is used.
+
+    Names of slots come when an instance is pickled or copied, annotations when they are asked for, an `__init__` of a base
+    when a class that follows a protocol is first called: a version that knew them would change with what the process has done.
+    """
+    if name == "_abc_impl":
+        return True
+    is_inherited = any(vars(base).get(name, _ABSENT) is value for base in cls.__mro__[1:])
+    return name.startswith("__") and name.endswith("__") and (is_inherited or not _is_code(value))
+
+
+def _is_code(value: Any) -> bool:
+    return isinstance(value, (FunctionType, staticmethod, classmethod, property)) or callable(value)
+
+
 def _is_generated(value: Any) -> bool:
     """Whether a method was written by a dataclass or a named tuple: its fields say what it does."""
     function = value.fget if isinstance(value, property) else value
@@ -361,19 +376,38 @@ def _foreign(value: Any, where: str) -> str:
 
 def _found_by_name(function: FunctionType) -> Iterator[tuple[str, Any]]:
     """What a function finds by name outside itself: functions, classes, constants, and what it imports where it runs."""
-    names = _names(function.__code__)
-    for name in sorted(names & function.__globals__.keys()):
-        yield from _resolved(name, function.__globals__[name], names)
-    for name in sorted(_imported(function.__code__)):
-        if _is_own_package(name.partition(".")[0]):
-            yield from _resolved(name.rpartition(".")[2], import_module(name), names)
+    code = function.__code__
+    for name in sorted(_names(code) & function.__globals__.keys()):
+        found = function.__globals__[name]
+        if not isinstance(found, ModuleType) or _is_read(code, "", name):
+            yield from _resolved(name, found, code)
+    for level, name, taken in sorted(_imported(code)):
+        full = resolve_name("." * level + name, function.__globals__.get("__package__")) if level else name
+        if _is_own_package(full.partition(".")[0]):
+            module = import_module(full)
+            yield from _resolved(full.rpartition(".")[2], module, code)
+            for each in taken:
+                if hasattr(module, "__path__") and find_spec(f"{full}.{each}"):
+                    yield from _resolved(each, import_module(f"{full}.{each}"), code)
 
 
-def _resolved(name: str, value: Any, names: frozenset[str]) -> Iterator[tuple[str, Any]]:
+def _resolved(name: str, value: Any, code: CodeType) -> Iterator[tuple[str, Any]]:
     if not isinstance(value, ModuleType):
         yield name, value
     elif _is_own_module(value.__name__):
-        yield from ((f"{name}.{each}", vars(value)[each]) for each in sorted(names & vars(value).keys()))
+        for each in sorted(_names(code) & vars(value).keys()):
+            found = vars(value)[each]
+            if not isinstance(found, ModuleType) or _is_read(code, name.rpartition(".")[2], each):
+                yield from _resolved(f"{name}.{each}", found, code)
+
+
+def _is_read(code: CodeType, before: str, name: str) -> bool:
+    """Whether code reads `name` of what `before` names, or of its globals for "".
+
+    A package knows a module when anybody has imported it: it takes part where the code goes through it, not where an
+    attribute of something else has its name.
+    """
+    return (before, name) in _chains(code)
 
 
 @functools.cache
@@ -383,10 +417,30 @@ def _names(code: CodeType) -> frozenset[str]:
 
 
 @functools.cache
-def _imported(code: CodeType) -> frozenset[str]:
-    """Modules that a function imports where it runs."""
+def _chains(code: CodeType) -> frozenset[tuple[str, str]]:
+    """Every name that is looked up among globals, after "", and every attribute, after the name it is read of."""
+    inner = (_chains(constant) for constant in code.co_consts if isinstance(constant, CodeType))
+    found, before = [], ""
+    for each in dis.get_instructions(code):
+        is_read = each.opname in _READS
+        if each.opname in _LOOKS_UP:
+            found.append(("", each.argval))
+        elif is_read:
+            found.append((before, each.argval))
+        before = each.argval if is_read or each.opname in _LOOKS_UP else ""
+    return frozenset(found).union(*inner)
+
+
+@functools.cache
+def _imported(code: CodeType) -> frozenset[tuple[int, str, tuple[str, ...]]]:
+    """Modules that a function imports where it runs: how many packages up, the name, and what is taken out of it."""
     inner = (_imported(constant) for constant in code.co_consts if isinstance(constant, CodeType))
     if _IMPORT_NAME not in code.co_code[::2]:
         return frozenset().union(*inner)
-    found = (each.argval for each in dis.get_instructions(code) if each.opcode == _IMPORT_NAME)
-    return frozenset(each for each in found if each).union(*inner)
+    steps = [each for each in dis.get_instructions(code) if each.opname != "EXTENDED_ARG"]
+    found = [
+        (level.argval, each.argval, taken.argval or ())
+        for level, taken, each in zip(steps, steps[1:], steps[2:], strict=False)
+        if each.opcode == _IMPORT_NAME
+    ]
+    return frozenset(found).union(*inner)
