@@ -251,15 +251,28 @@ class Keys:
 
     def symbols(self) -> pl.Series:
         """Each symbol once, sorted."""
-        # Where rows of a symbol lie apart, the first ones hold nearly all.
-        found = self.symbol.head(SAMPLE).unique()
-        if len(self.symbol) > SAMPLE and (others := self.symbol.filter(~self.symbol.is_in(found.implode()))).len():
-            found = pl.concat([found, others.unique()])
-        return found.sort()
+        of_sample, places = self._sampled
+        if not places.null_count():
+            return of_sample
+        return pl.concat([of_sample, self.symbol.filter(places.is_null()).unique()]).sort()
+
+    @cached_property
+    def _sampled(self) -> tuple[pl.Series, pl.Series]:
+        """Symbols of the first rows, sorted, and the place of each row's among them, null for others.
+
+        Where rows of a symbol lie apart, the first ones hold nearly all.
+        """
+        found = self.symbol.head(SAMPLE).unique().sort()
+        return found, self._places(found)
+
+    def _places(self, symbols: pl.Series) -> pl.Series:
+        return self.symbol.cast(pl.Enum(symbols), strict=False).to_physical()
 
     def locate(self, row: Integers, clock: Clock, symbols: pl.Series) -> Cells:
         """The rows of the frame on a grid, given the place of each of `ts`."""
-        found = self.symbol.cast(pl.Enum(symbols), strict=False).to_physical().cast(pl.Int64).fill_null(-1).to_numpy()
+        is_sampled = "_sampled" in vars(self) and self._sampled[0].equals(symbols)
+        places = self._sampled[1] if is_sampled else self._places(symbols)
+        found = places.cast(pl.Int64).fill_null(-1).to_numpy()
         shape = (len(clock.times), len(symbols))
         if self.is_block:
             return Cells(
