@@ -140,8 +140,8 @@ CASES = [
         ["`horizon_bars` must be given for target 'direction', was missing"], id="target without its horizon",
     ),
     pytest.param(
-        DIRECTION, "type: probability_threshold", "type: threshold",
-        [f"`signal` must be among {', '.join(sorted({*RULES, *RULE_ALIASES}))}, was threshold"], id="unknown rule",
+        DIRECTION, "type: probability_threshold", "type: thresholds",
+        [f"`signal` must be among {', '.join(sorted({*RULES, *RULE_ALIASES}))}, was thresholds"], id="unknown rule",
     ),
     pytest.param(
         DIRECTION, "threshold: 0.55, long", "treshold: 0.55, long",
@@ -150,6 +150,21 @@ CASES = [
     pytest.param(
         DIRECTION, "threshold: 0.55, long", "threshold: 55, long",
         ["`threshold` of 'probability_threshold' must be from 1e-06 to 1, was 55"], id="rule param out of bounds",
+    ),
+    pytest.param(
+        RANKING, "    type: rank_long_short\n    params: {n_long: 2, n_short: 2}",
+        "    type: threshold\n    params:\n      buy: -0.01\n      sell: 0.02",
+        ["`sell` of 'threshold' must be below its `buy` -0.01, was 0.02; exchange the two."], id="levels in the wrong order",
+    ),
+    pytest.param(
+        RANKING, "    type: rank_long_short\n    params: {n_long: 2, n_short: 2}",
+        "    type: portfolio\n    params: {n_held: 99}",
+        ["`n_held` must be at most the ", " members of `universe` of market us_tech, was 99"], id="more positions than members",
+    ),
+    pytest.param(
+        RANKING, "    params: {n_long: 2, n_short: 2}", "    params: {n_long: 2, n_short: 2, within_sectors: true}",
+        ["`signal` must have what 'rank_long_short' is made from, a `sector` of each member in `universe`, was without "],
+        id="sectors that are not there",
     ),
     pytest.param(
         DIRECTION, "    n_splits: 5", "    type: kfold\n    n_splits: 5",

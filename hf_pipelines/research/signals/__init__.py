@@ -1,7 +1,7 @@
 """Signals: predictions to target weights, by a rule.
 
-Lives here: the registry of rules, one module each, and the one call that applies them. Not here: predicting (`learners`),
-scaling weights to a risk target (`sizing`), filling them (`backtest`).
+Lives here: the one call that applies a rule, and what it checks. Not here: the rules (`registry`, one module each), predicting
+(`learners`), filling orders (`backtest`).
 """
 
 from __future__ import annotations
@@ -14,13 +14,10 @@ import numpy as np
 import polars as pl
 
 from hf_pipelines.research.bars import KEY_COLUMNS
-from hf_pipelines.research.params import Flag, Number, Text, complete_params
-from hf_pipelines.research.signals.inverse_volatility import needs_volatility, weigh_by_volatility
+from hf_pipelines.research.params import complete_params
 from hf_pipelines.research.signals.members import NO_BAR, NO_HISTORY, NO_POSITION, add_absent_members, reasons
-from hf_pipelines.research.signals.meta_label import needs_primary, weigh_by_meta_label
-from hf_pipelines.research.signals.probability_threshold import needs_probabilities, weigh_by_probability
-from hf_pipelines.research.signals.ranks import needs_both_ends, needs_buffer, weigh_by_rank, weigh_with_buffer
-from hf_pipelines.research.signals.rule import GROSS, Rule, RuleContext, RuleNeeds, members
+from hf_pipelines.research.signals.registry import ALIASES, RULES
+from hf_pipelines.research.signals.rule import GROSS, Rule, RuleContext, RuleNeeds
 
 __all__ = [
     "ALIASES",
@@ -264,94 +261,3 @@ def _check_weights(weight: pl.Series, known: pl.DataFrame, rule: str, needs: Rul
     if unknown.height:
         symbol, session = unknown.select("symbol", "session").row(0)
         raise ValueError(f"{told} must give 0 to a member without a prediction, was not for {symbol} on {session}.")
-
-
-_N_LONG = members(2, meaning="members held long")
-_N_SHORT = members(2, meaning="members held short")
-
-# Words of the field for rules that have another name here.
-ALIASES: dict[str, str] = {"ranking": "rank_long_short", "ranking_with_buffer": "rank_buffer"}
-
-RULES: dict[str, Rule] = {
-    "probability_threshold": Rule(
-        name="probability_threshold",
-        weigh=weigh_by_probability,
-        params={
-            "threshold": Number(
-                default=0.55, low=1e-6, high=1.0, search=(0.4, 0.8), meaning="probability from which on a side is taken"
-            ),
-            "long_short": Flag(default=True, meaning="false: long only"),
-            "max_gross": GROSS,
-        },
-        needs=needs_probabilities,
-        formula=(
-            "max_gross / members of the ts, long where P(up) >= threshold and P(up) > P(down), short where "
-            "P(down) >= threshold and P(down) > P(up) if long_short, else 0"
-        ),
-    ),
-    "meta_label": Rule(
-        name="meta_label",
-        weigh=weigh_by_meta_label,
-        params={
-            "primary": Text(
-                pattern=r"[a-z][a-z0-9_]{0,62}",
-                meaning="feature of the strategy whose sign is the side, that of the target meta_label",
-            ),
-            "threshold": Number(
-                default=0.5,
-                low=1e-6,
-                high=1.0,
-                search=(0.4, 0.8),
-                meaning="probability from which on the side is taken",
-            ),
-            "long_short": Flag(default=True, meaning="false: long only"),
-            "max_gross": GROSS,
-        },
-        needs=needs_primary,
-        formula=(
-            "max_gross / members of the ts on the side of the feature `primary` (long above zero, short below it if long_short) "
-            "where P(right) >= threshold, else 0"
-        ),
-    ),
-    "inverse_volatility": Rule(
-        name="inverse_volatility",
-        weigh=weigh_by_volatility,
-        params={"max_gross": GROSS},
-        needs=needs_volatility,
-        formula="max_gross / volatility predicted of the member, over the sum of 1 / volatility of those of the ts; all long",
-    ),
-    "rank_long_short": Rule(
-        name="rank_long_short",
-        weigh=weigh_by_rank,
-        params={"n_long": _N_LONG, "n_short": _N_SHORT, "max_gross": GROSS},
-        needs=needs_both_ends,
-        formula=(
-            "max_gross / 2 shared by the n_long highest predictions of the ts, -max_gross / 2 by the n_short "
-            "lowest; all 0 where fewer than n_long + n_short are known; ties by symbol"
-        ),
-    ),
-    "rank_buffer": Rule(
-        name="rank_buffer",
-        weigh=weigh_with_buffer,
-        params={
-            "n_long": _N_LONG,
-            "n_short": _N_SHORT,
-            "buffer": Number(
-                default=1,
-                low=0,
-                high=100_000,
-                is_whole=True,
-                search=(0, 10),
-                meaning="places behind an end at which a member still stays",
-            ),
-            "sessions": Number(default=20, low=1, high=260, is_whole=True, meaning="sessions that an entry counts for"),
-            "max_gross": GROSS,
-        },
-        needs=needs_buffer,
-        formula=(
-            "as rank_long_short, but what is held stays until it falls behind the n_long + buffer highest (n_short + buffer "
-            "lowest), nothing is predicted of it, or it was not among the n_long highest for as many sessions; each side shared "
-            "by what it holds"
-        ),
-    ),
-}

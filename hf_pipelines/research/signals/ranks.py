@@ -3,32 +3,43 @@
 from __future__ import annotations
 
 import numpy as np
-import numpy.typing as npt
 import polars as pl
 
+from hf_pipelines.research.signals.holding import held_sides
 from hf_pipelines.research.signals.rule import Params, RuleContext, RuleNeeds
 
-Bools = npt.NDArray[np.bool_]
+# Of a share that was written in decimals: 0.1 of 10 members is one, though 0.1 * 10 may come out below.
+SHARE_ROUNDING = 1e-9
 
 
 def needs_both_ends(params: Params) -> RuleNeeds:
     """Return the needs of a rule on the members at both ends of one session."""
-    return RuleNeeds(members={name: params[name] for name in ("n_long", "n_short")}, max_gross=params["max_gross"])
+    by_number = {name: params[name] for name in ("n_long", "n_short")}
+    return RuleNeeds(
+        members=by_number if params["quantile"] is None else {},
+        sectors=params["within_sectors"],
+        max_gross=params["max_gross"],
+    )
 
 
 def weigh_by_rank(predictions: pl.DataFrame, context: RuleContext) -> pl.Series:
     """Half of the gross for each end, nothing where fewer are known than both ends take."""
-    n_long, n_short, half = context.params["n_long"], context.params["n_short"], context.params["max_gross"] / 2.0
-    place, n_known = _place_and_known()
-    is_short = place > n_known - n_short
-    side = pl.when(place <= n_long).then(half / n_long).when(is_short).then(-half / n_short)
-    return predictions.select(pl.when(n_known >= n_long + n_short).then(side).otherwise(0.0)).to_series()
+    half, is_within = context.params["max_gross"] / 2.0, context.params["within_sectors"]
+    rows = _with_sectors(predictions, context)
+    place, n_known = _place_and_known(is_within)
+    n_long, n_short = _ends(context.params, n_known)
+    is_long, is_short = place <= n_long, place > n_known - n_short
+    is_enough = n_known >= n_long + n_short
+    if is_within:
+        n_long, n_short = (((each & is_enough).sum().over("ts")) for each in (is_long, is_short))
+    side = pl.when(is_long).then(half / n_long).when(is_short).then(-half / n_short)
+    return rows.select(pl.when(is_enough).then(side).otherwise(0.0)).to_series()
 
 
 def needs_buffer(params: Params) -> RuleNeeds:
     """Return the needs of `weigh_with_buffer`."""
     ends = needs_both_ends(params)
-    return RuleNeeds(members=ends.members, max_gross=ends.max_gross, sessions=params["sessions"])
+    return RuleNeeds(members=ends.members, sectors=ends.sectors, max_gross=ends.max_gross, sessions=params["sessions"])
 
 
 def weigh_with_buffer(predictions: pl.DataFrame, context: RuleContext) -> pl.Series:
@@ -40,66 +51,47 @@ def weigh_with_buffer(predictions: pl.DataFrame, context: RuleContext) -> pl.Ser
     highest: what is older is not looked at. Half of the gross is shared by what is held on each side.
     """
     params = context.params
-    n_long, n_short, buffer = params["n_long"], params["n_short"], params["buffer"]
-    half = params["max_gross"] / 2.0
-    place, n_known = _place_and_known()
+    buffer, half = params["buffer"], params["max_gross"] / 2.0
+    place, n_known = _place_and_known(params["within_sectors"])
+    n_long, n_short = _ends(params, n_known)
     is_known = (n_known >= n_long + n_short) & place.is_not_null()
     from_below = n_known - place + 1
-    flags = predictions.select(
-        enters_long=is_known & (place <= n_long),
-        enters_short=is_known & (from_below <= n_short),
-        stays_long=is_known & (place <= n_long + buffer),
-        stays_short=is_known & (from_below <= n_short + buffer),
-    ).fill_null(False)
-    enters_long, enters_short, stays_long, stays_short = (each.to_numpy() for each in flags.get_columns())
-    numbers = context.session_numbers(predictions)
+    flags = (
+        _with_sectors(predictions, context)
+        .select(
+            enters_long=is_known & (place <= n_long),
+            enters_short=is_known & (from_below <= n_short),
+            stays_long=is_known & (place <= n_long + buffer),
+            stays_short=is_known & (from_below <= n_short + buffer),
+        )
+        .fill_null(False)
+    )
     ts = predictions["ts"].rank("dense").to_numpy().astype(np.int64)
-    symbol = predictions["symbol"].rank("dense").to_numpy().astype(np.int64)
-    order = np.argsort(symbol, kind="stable")
-    held = {
-        side: _held(
-            enters[order],
-            (~stays | others)[order],
-            symbol=symbol[order],
-            ts=ts[order],
-            session=numbers[order],
-            n_sessions=params["sessions"],
-        )
-        for side, enters, stays, others in (
-            (1.0, enters_long, stays_long, enters_short),
-            (-1.0, enters_short, stays_short, enters_long),
-        )
-    }
-    weight = np.zeros(len(order))
-    for side, of_side in held.items():
-        n_held = np.bincount(ts[order][of_side], minlength=int(ts.max(initial=0)) + 1)
-        rows = order[of_side]
+    weight = np.zeros(predictions.height)
+    for side, rows in held_sides(predictions, context, flags=flags, n_sessions=params["sessions"]).items():
+        n_held = np.bincount(ts[rows], minlength=int(ts.max(initial=0)) + 1)
         weight[rows] = side * half / n_held[ts[rows]]
     return pl.Series(weight)
 
 
-def _held(
-    enters: Bools,
-    leaves: Bools,
-    *,
-    symbol: npt.NDArray[np.int64],
-    ts: npt.NDArray[np.int64],
-    session: npt.NDArray[np.int64],
-    n_sessions: int,
-) -> Bools:
-    """Whether each row is held: its last entry lies within the window and after its last exit. Rows by (symbol, ts)."""
-    row = np.arange(len(enters))
-    is_first = np.diff(symbol, prepend=-1) != 0
-    # Absent between two rows: it has left before the later one.
-    is_back = ~is_first & (np.diff(ts, prepend=0) > 1)
-    entered = np.maximum.accumulate(np.where(enters, row, -1))
-    left = np.maximum.accumulate(np.maximum(np.where(leaves, row, -1), np.where(is_back | is_first, row - 1, -1)))
-    is_entered = entered > left
-    return np.asarray(is_entered & (session[np.maximum(entered, 0)] > session - n_sessions))
+def _with_sectors(predictions: pl.DataFrame, context: RuleContext) -> pl.DataFrame:
+    """The rows with their `sector`, where members are ranked within it."""
+    if not context.params["within_sectors"]:
+        return predictions
+    return predictions.with_columns(sector=pl.col("symbol").replace_strict(context.sectors, return_dtype=pl.String))
 
 
-def _place_and_known() -> tuple[pl.Expr, pl.Expr]:
-    """Place of each prediction among those of its ts, the highest first, and how many are known."""
+def _place_and_known(is_within_sectors: bool) -> tuple[pl.Expr, pl.Expr]:
+    """Place of each prediction among those of its ts (and sector), the highest first, and how many are known."""
+    ranked_with = ["ts", "sector"] if is_within_sectors else ["ts"]
     # Ordinal: equal predictions are ranked in row order, which is by symbol.
-    place = pl.col("prediction").rank("ordinal", descending=True).over("ts").cast(pl.Int64)
-    return place, pl.col("prediction").count().over("ts").cast(pl.Int64)
+    place = pl.col("prediction").rank("ordinal", descending=True).over(ranked_with).cast(pl.Int64)
+    return place, pl.col("prediction").count().over(ranked_with).cast(pl.Int64)
+
+
+def _ends(params: Params, n_known: pl.Expr) -> tuple[pl.Expr, pl.Expr]:
+    """How many members each end takes: the numbers given, or a share of those that are known, one at least."""
+    if params["quantile"] is None:
+        return pl.lit(params["n_long"]), pl.lit(params["n_short"])
+    n_taken = (n_known * params["quantile"] + SHARE_ROUNDING).floor().clip(1.0).cast(pl.Int64)
+    return n_taken, n_taken
