@@ -234,14 +234,14 @@ CASES = [
     pytest.param(
         RANKING, "type: rank_long_short\n    params: {n_long: 2, n_short: 2}", "type: probability_threshold",
         ["`signal` must be a rule on what learner 'ridge' predicts of target 'forward_return' (prediction, confidence), was "
-         "probability_threshold, which reads probability_down, probability_up; take rank_buffer or rank_long_short"],
+         "probability_threshold, which reads probability_down, probability_up; take ", "rank_buffer or rank_long_short"],
         id="rule on what nothing predicts",
     ),
     pytest.param(
         DIRECTION, "type: probability_threshold\n    params: {threshold: 0.55, long_short: true}",
         "type: meta_label\n    params: {primary: roc_5}",
         ["`signal` must be a rule on what learner 'xgboost_classifier' predicts of target 'direction'",
-         "was meta_label, which reads probability_right; take probability_threshold or rank_buffer or rank_long_short"],
+         "was meta_label, which reads probability_right; take ", "probability_threshold or rank_buffer or rank_long_short"],
         id="rule on meta-labels of a target without them",
     ),
     pytest.param(
