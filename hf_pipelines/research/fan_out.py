@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import partial
-from typing import Generic, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeAlias, TypeVar
 
 Given = TypeVar("Given")
 Made = TypeVar("Made")
@@ -25,6 +25,36 @@ LOOK_S = 0.5
 
 # Threads that the call under way may take, None outside of any.
 _allowed: ContextVar[int | None] = ContextVar("allowed_threads", default=None)
+
+
+# Until a deadline; None where there is none.
+SecondsLeft: TypeAlias = Callable[[], float] | None
+
+
+@dataclass(frozen=True)
+class Lost:
+    """What became of a call that has ended its process."""
+
+    reason: str
+
+
+class InTime(Protocol):
+    """Maps a function over tasks, several at a time, until a deadline; what is under way then is ended."""
+
+    def __call__(
+        self, function: Callable[[Given], Made], tasks: Iterable[Given], left: SecondsLeft
+    ) -> Iterator[tuple[int, Made | Lost]]:
+        """Places of the tasks and what the function makes of them, as they end.
+
+        A task is drawn when it begins. Those that have not begun at the deadline are never drawn, and of those under way nothing
+        comes. A call that ends its process is made again alone, and is lost if it does so again.
+
+        Raises
+        ------
+        Exception
+            What the first call that fails raises.
+        """
+        ...
 
 
 class FanOut(Protocol):
@@ -58,6 +88,12 @@ class FanOut(Protocol):
         """
         ...
 
+    def in_time(
+        self, function: Callable[[Given], Made], tasks: Iterable[Given], left: SecondsLeft
+    ) -> Iterator[tuple[int, Made | Lost]]:
+        """See `InTime`."""
+        ...
+
 
 @dataclass(frozen=True)
 class Threads:
@@ -68,6 +104,100 @@ class Threads:
 
     def __call__(self, function: Callable[[Given], Made], tasks: Iterable[Given]) -> Iterator[Made]:
         return side_by_side((partial(function, task) for task in tasks), n_jobs=self.n_workers)
+
+    def in_time(
+        self, function: Callable[[Given], Made], tasks: Iterable[Given], left: SecondsLeft
+    ) -> Iterator[tuple[int, Made | Lost]]:
+        """See `InTime`; a thread cannot be ended: what is under way at the deadline goes on unseen."""
+        if self.n_workers == 1:
+            yield from one_in_time(function, tasks, left)
+            return
+        call = partial(_call_with, max((_allowed.get() or 1) // self.n_workers, 1))
+        pool = ThreadPoolExecutor(self.n_workers)
+        try:
+            ended = as_they_end(
+                tasks,
+                send=lambda task: pool.submit(call, partial(function, task)),
+                cancel=Future.cancel,
+                n_at_a_time=self.n_workers,
+                left=left,
+            )
+            for place, future in ended:
+                yield place, future.result()
+        finally:
+            pool.shutdown(wait=left is None, cancel_futures=True)
+
+
+def one_in_time(
+    function: Callable[[Given], Made], tasks: Iterable[Given], left: SecondsLeft
+) -> Iterator[tuple[int, Made | Lost]]:
+    """`InTime` as a plain loop in this thread: what runs over is not ended, what comes after it does not begin."""
+    drawn = enumerate(tasks)
+    while left is None or left() > 0.0:
+        try:
+            place, task = next(drawn)
+        except StopIteration:
+            return
+        yield place, function(task)
+
+
+def as_they_end(
+    tasks: Iterable[Given],
+    *,
+    send: Callable[[Given], Future[Any]],
+    cancel: Callable[[Future[Any]], object],
+    n_at_a_time: int,
+    left: SecondsLeft,
+    is_lost: Callable[[BaseException | None], bool] = lambda error: False,
+) -> Generator[tuple[int, Future[Any]], None, None]:
+    """Places of tasks and their futures as they are done, until a deadline.
+
+    Parameters
+    ----------
+    send, cancel : callable
+        As in `in_order`.
+    n_at_a_time : int
+        Workers: no task waits behind another one.
+    is_lost : callable
+        Whether what a future raised says that its worker is gone. It may have gone for a task beside it: each is sent again alone, and is
+        given as it is if it is lost then.
+    """
+    drawn = enumerate(tasks)
+    under_way: dict[Future[Any], tuple[int, Given, bool]] = {}
+    alone: list[tuple[int, Given]] = []
+    is_over = False
+    try:
+        while True:
+            if alone and not under_way and _is_time(left):
+                place, task = alone.pop(0)
+                under_way[send(task)] = place, task, True
+            while not (alone or is_over or _runs_alone(under_way)) and len(under_way) < n_at_a_time and _is_time(left):
+                try:
+                    place, task = next(drawn)
+                except StopIteration:
+                    is_over = True
+                else:
+                    under_way[send(task)] = place, task, False
+            if not under_way or not _is_time(left):
+                return
+            done, _ = wait(under_way, LOOK_S if left is None else min(LOOK_S, max(left(), 0.0)), FIRST_COMPLETED)
+            for future in sorted(done, key=lambda each: under_way[each][0]):
+                place, task, was_alone = under_way.pop(future)
+                if not was_alone and not future.cancelled() and is_lost(future.exception()):
+                    alone.append((place, task))
+                else:
+                    yield place, future
+    finally:
+        for future in under_way:
+            cancel(future)
+
+
+def _is_time(left: SecondsLeft) -> bool:
+    return left is None or left() > 0.0
+
+
+def _runs_alone(under_way: dict[Future[Any], tuple[int, Given, bool]]) -> bool:
+    return any(is_alone for _, _, is_alone in under_way.values())
 
 
 def side_by_side(tasks: Iterable[Callable[[], Made]], *, n_jobs: int) -> Iterator[Made]:

@@ -96,7 +96,11 @@ def join_folds(
             for report in part.reports.values()
         },
         examined=[
-            _numbered(each, at[fold.number]) for part, fold in zip(parts, folds, strict=True) for each in part.examined
+            _numbered(each, at[fold.number])
+            for part, fold in zip(parts, folds, strict=True)
+            for each in part.examined
+            # Where nothing was looked at.
+            if each is not None
         ],
     )
 

@@ -18,7 +18,7 @@ from types import TracebackType
 from typing import Any, Self, TypeVar
 from uuid import uuid4
 
-from hf_pipelines.research.fan_out import AHEAD, Threads, in_order
+from hf_pipelines.research.fan_out import AHEAD, Lost, SecondsLeft, Threads, as_they_end, in_order
 from hf_pipelines.resources.fan_out.faults import result_of
 from hf_pipelines.resources.fan_out.packing import pack, packed
 from hf_pipelines.resources.fan_out.worker import HandedOver, begin_worker, call_handed_over, read_mapped
@@ -99,6 +99,35 @@ class Processes:
             ) from e
         finally:
             outcomes.close()
+
+    def in_time(
+        self, function: Callable[[Given], Made], tasks: Iterable[Given], left: SecondsLeft
+    ) -> Iterator[tuple[int, Made | Lost]]:
+        """See `InTime`: processes that are under way at the deadline are killed."""
+        file = self._hand_over(function)
+        handed = HandedOver(file.key, file.read, self.n_threads)
+        ended = as_they_end(
+            map(packed, tasks),
+            send=lambda task: self._send(handed, task),
+            cancel=Future.cancel,
+            n_at_a_time=self.n_workers,
+            left=left,
+            is_lost=lambda error: isinstance(error, BrokenProcessPool),
+        )
+        try:
+            for place, future in ended:
+                error = future.exception()
+                if isinstance(error, BrokenProcessPool):
+                    yield (
+                        place,
+                        Lost(f"its process was killed ({_exit_codes(error)}), alone too; it may take too much memory"),
+                    )
+                else:
+                    yield place, result_of(future.result())
+        finally:
+            ended.close()
+            if left is not None and left() <= 0.0:
+                self.close()
 
     def _hand_over(self, function: Callable[..., Any]) -> "_File":
         if self._latest is None or self._latest[0] is not function:

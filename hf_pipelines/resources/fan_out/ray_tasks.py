@@ -17,7 +17,7 @@ from types import TracebackType
 from typing import Any, Self, TypeVar
 from uuid import uuid4
 
-from hf_pipelines.research.fan_out import AHEAD, Threads, in_order
+from hf_pipelines.research.fan_out import AHEAD, Lost, SecondsLeft, Threads, as_they_end, in_order
 from hf_pipelines.resources.fan_out.code_print import code_print
 from hf_pipelines.resources.fan_out.faults import result_of
 from hf_pipelines.resources.fan_out.packing import packed
@@ -106,7 +106,49 @@ class RayTasks:
         RuntimeError
             If the workers of a task are lost again and again.
         """
-        handed = self._hand_over(function)
+        send, cancel = self._sending(self._hand_over(function))
+        outcomes = in_order(map(packed, tasks), send=send, cancel=cancel, n_ahead=AHEAD * self.n_workers)
+        try:
+            for outcome in outcomes:
+                yield result_of(outcome)
+        except self._ray.exceptions.RayError as e:
+            raise RuntimeError(
+                f"A task must leave its worker alive, its worker was lost {MOST_LOST + 1} times or the cluster is gone "
+                f"({type(e).__name__}: {str(e).strip().splitlines()[0][:300]}); see `ray status` on the head, give workers more memory "
+                "(num_cpus of the node fewer), or take another backend: HF_FAN_OUT=processes."
+            ) from e
+        finally:
+            outcomes.close()
+
+    def in_time(
+        self, function: Callable[[Given], Made], tasks: Iterable[Given], left: SecondsLeft
+    ) -> Iterator[tuple[int, Made | Lost]]:
+        """See `InTime`: tasks that are under way at the deadline are cancelled, and their workers killed."""
+        send, cancel = self._sending(self._hand_over(function))
+        lost = self._ray.exceptions.RayError
+        ended = as_they_end(
+            map(packed, tasks),
+            send=send,
+            cancel=cancel,
+            n_at_a_time=self.n_workers,
+            left=left,
+            is_lost=lambda error: isinstance(error, lost),
+        )
+        try:
+            for place, future in ended:
+                error = future.exception()
+                if isinstance(error, lost):
+                    yield (
+                        place,
+                        Lost(f"its worker was lost ({type(error).__name__}), alone too; it may take too much memory"),
+                    )
+                else:
+                    yield place, result_of(future.result())
+        finally:
+            ended.close()
+
+    def _sending(self, handed: HandedOver) -> "tuple[Callable[[bytes], Future[Any]], Callable[[Future[Any]], object]]":
+        """What sends a task, and what cancels it."""
         refs: dict[Future[Any], Any] = {}
 
         def send(task: bytes) -> "Future[Any]":
@@ -120,18 +162,7 @@ class RayTasks:
             if ref := refs.pop(future, None):
                 self._ray.cancel(ref, force=True)
 
-        outcomes = in_order(map(packed, tasks), send=send, cancel=cancel, n_ahead=AHEAD * self.n_workers)
-        try:
-            for outcome in outcomes:
-                yield result_of(outcome)
-        except self._ray.exceptions.RayError as e:
-            raise RuntimeError(
-                f"A task must leave its worker alive, its worker was lost {MOST_LOST + 1} times or the cluster is gone "
-                f"({type(e).__name__}: {str(e).strip().splitlines()[0][:300]}); see `ray status` on the head, give workers more memory "
-                "(num_cpus of the node fewer), or take another backend: HF_FAN_OUT=processes."
-            ) from e
-        finally:
-            outcomes.close()
+        return send, cancel
 
     def _hand_over(self, function: Callable[..., Any]) -> HandedOver:
         import numpy as np

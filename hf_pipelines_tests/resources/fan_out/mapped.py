@@ -74,6 +74,13 @@ def sleep_and_tell(folder: str, task: int) -> int:
     return task
 
 
+def sleep_at(slow: int, task: int) -> int:
+    """A task that never ends; the others do at once."""
+    if task == slow:
+        time.sleep(600)
+    return task
+
+
 def fit_fold(matrix: pl.DataFrame, arguments: dict[str, Any], seed: int) -> pl.DataFrame:
     from hf_pipelines.research.cross_validation import cross_validate
 
