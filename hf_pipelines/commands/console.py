@@ -1,11 +1,11 @@
 """Console: what a person sees of a command while it runs and when it ends.
 
-Lives here: lines and tables, in colour on a terminal and plain in a pipe, and progress with the time that is left. Does not live here:
+Lives here: lines, in colour on a terminal and plain in a pipe, and progress with the time that is left. Does not live here:
 what they say.
 """
 
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cache
@@ -43,24 +43,6 @@ def say(lines: Iterable[str]) -> None:
             _terminal().print(line, markup=False, emoji=False, soft_wrap=True)
         else:
             print(line, flush=True)
-
-
-def say_table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
-    """Print a table: on a terminal as wide as it, in a pipe in columns that are never cut."""
-    table = [[str(cell) for cell in row] for row in rows]
-    if sys.stdout.isatty():
-        from rich import box
-        from rich.table import Table
-
-        shown = Table(*headings, box=box.SIMPLE_HEAD, pad_edge=False, header_style="bold")
-        for row in table:
-            shown.add_row(*(_escaped(cell) for cell in row))
-        _terminal().print(shown)
-        return
-    shown_rows = [[*headings], *table]
-    widths = [max(len(row[at]) for row in shown_rows) for at in range(len(headings))]
-    for row in shown_rows:
-        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
 
 
 @dataclass
@@ -143,9 +125,3 @@ def _terminal() -> Any:
 
     styles = {f"hfp.{name}": style for name, style in zip("abcd", _COLOURS, strict=True)}
     return Console(highlighter=Words(), theme=Theme(styles))
-
-
-def _escaped(text: str) -> str:
-    from rich.markup import escape
-
-    return escape(text)

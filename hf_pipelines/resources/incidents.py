@@ -21,7 +21,7 @@ from typing import Any
 
 import dagster as dg
 
-from hf_pipelines.resources.notifier import Notification
+from hf_pipelines.resources.notifier import KIND_WORDS, Notification
 
 BOOK_KEY = "hf_pipelines/incidents"
 # Of what is noticed from outside the code server. Two writers of one book would lose each other's lines.
@@ -35,6 +35,9 @@ FORGOTTEN_AFTER = timedelta(days=90)
 
 # A message is read on a phone.
 MAX_CAUSE = 700
+
+# Of a cause with a line for each partition the first ones are enough, beside the address of all.
+SHOWN_LINES = 5
 
 # If a receiver is away for so long, the oldest of more messages than this are dropped (the log has them).
 MAX_PENDING = 500
@@ -70,6 +73,17 @@ class Incident:
     opened_at: str
     waiting: tuple[Pair, ...]
     dismissed: str = ""
+
+    def lines(self) -> list[str]:
+        """For a person: what it is and the id by which it is dismissed, the cause, what to do, where to look."""
+        warning = " (warning)" if self.severity == "WARN" else ""
+        return [
+            f"{self.id} {KIND_WORDS.get(self.kind, self.kind)}{warning}: {self.asset} {self.partition}".rstrip()
+            + f", since {self.opened_at}",
+            *(f"  {line}" for line in self.cause.splitlines()[:SHOWN_LINES]),
+            f"  do: {self.remedy}",
+            *([f"  {self.url}"] if self.url else []),
+        ]
 
     def message(self, event: str, cause: str, at: datetime) -> Notification:
         return Notification(

@@ -19,7 +19,7 @@ from hf_pipelines.resources.parquet_io_manager import Storage
 NOW = datetime(2026, 11, 21, 6, 0, tzinfo=UTC)
 PAIRS = [("small/bars", "2012-01-08"), ("small/bars", "2012-01-15")]
 TOLD = {
-    "cause": "no file for 2012-01-09",
+    "cause": "no file for 2012-01-09\nthe calendar has one",
     "remedy": "lay the file down",
     "url": "http://127.0.0.1:3000/runs/1",
     "now": NOW,
@@ -60,9 +60,14 @@ def test_open_incidents_of_both_books_are_listed_for_people_and_programs(instanc
     assert main(["incident", "list"]) == 0 and capsys.readouterr().out == "No incident is open.\n"
     ids = {opened(instance), opened(instance, "stopped", STOPPED_KEY)}
     assert main(["incident", "list"]) == 0
-    lines = capsys.readouterr().out.splitlines()
-    assert lines[0].split()[:3] == ["id", "kind", "opened"] and {line.split()[0] for line in lines[1:]} == ids
-    assert all("no file for 2012-01-09  lay the file down" in line for line in lines[1:])
+    blocks = [block.splitlines() for block in capsys.readouterr().out.split("\n\n")]
+    # The id in whole, at the beginning, whatever the terminal's width and however many lines the cause has.
+    assert {block[0].split()[0] for block in blocks} == ids
+    assert all(
+        block[1:]
+        == ["  no file for 2012-01-09", "  the calendar has one", "  do: lay the file down", f"  {TOLD['url']}"]
+        for block in blocks
+    )
     assert main(["incident", "list", "--json"]) == 0
     assert {each["id"] for each in json.loads(capsys.readouterr().out)} == ids
 

@@ -6,22 +6,19 @@ from typing import Annotated
 import typer
 
 from hf_pipelines.commands.app import LOOK, AsJson, command, incident_group
-from hf_pipelines.commands.console import say, say_table
+from hf_pipelines.commands.console import say
 
 
 @command(panel=LOOK, group=incident_group, name="list", examples=("hfp incident list",))
 def incident_list(as_json: AsJson = False) -> None:
     """List open incidents: what went wrong, since when, and what cures it."""
-    from hf_pipelines.commands.incidents import open_incidents
+    from hf_pipelines.commands.incidents import incident_lines, open_incidents, rows_of
 
-    rows = open_incidents()
+    incidents = open_incidents()
     if as_json:
-        print(json.dumps(rows, indent=1))
-    elif not rows:
-        say(["No incident is open."])
+        print(json.dumps(rows_of(incidents), indent=1))
     else:
-        headings = ("id", "kind", "opened_at", "asset", "partition", "cause", "remedy")
-        say_table([each.replace("_", " ") for each in headings], [[row[each] for each in headings] for row in rows])
+        say(incident_lines(incidents))
 
 
 @command(

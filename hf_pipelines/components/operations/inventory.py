@@ -84,12 +84,14 @@ class Watched:
 
     def holes(self, store: PartitionStore) -> list[Gap]:
         """Weeks without bars, or without features of a group, between weeks that have some; not read in every tick."""
-        return [
-            replace(hole, is_rejected=hole.partition in _rejected(store, asset))
-            for market in self.markets
-            for asset in (market.bars_asset, *map(market.features_asset, market.feature_groups))
-            for hole in find_holes(asset, store.partitions(asset), market.partitions, market.known_gaps)
-        ]
+        found = []
+        for market in self.markets:
+            for asset in (market.bars_asset, *map(market.features_asset, market.feature_groups)):
+                holes = find_holes(asset, store.partitions(asset), market.partitions, market.known_gaps)
+                rejected = _rejected(store, asset) if holes else set()
+                told = [replace(hole, is_rejected=hole.partition in rejected) for hole in holes]
+                found += _without_files(told, market) if asset == market.bars_asset else told
+        return found
 
     def outdated(self, store: PartitionStore, inventory: "Inventory", versions: Mapping[str, str]) -> list[str]:
         """Assets whose newest partition was made by other code or settings than those of now: a footer an asset is read.
@@ -152,6 +154,19 @@ class Inventory:
 
     def late(self, now: datetime, late_after: timedelta) -> list[Late]:
         return find_late(self.markets, self.strategies, now=now, late_after=late_after)
+
+
+def _without_files(holes: Sequence[Gap], market: MarketPlan) -> list[Gap]:
+    """Those of bars, with the folder in which their files lack."""
+    folder = market.watched_folders.get(market.bars_asset)
+    if folder is None or not holes:
+        return [*holes]
+    try:
+        weeks = {week_key(day) for day in folder.sessions()}
+    except StorageUnavailableError:
+        # The arrivals sensor fails on it and is reported.
+        return [*holes]
+    return [each if each.partition in weeks else replace(each, landing=folder.objects.uri) for each in holes]
 
 
 def _watched(tree: dg.ComponentTree, strategy: Strategy) -> WatchedStrategy:

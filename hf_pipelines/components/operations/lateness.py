@@ -148,12 +148,19 @@ class Late:
 
 @dataclass(frozen=True)
 class Gap:
-    """A week without a model, bars or features between weeks that have some; a backfill fills it, no sensor does."""
+    """A week without a model, bars or features between weeks that have some; a backfill fills it, no sensor does.
+
+    Attributes
+    ----------
+    landing : str
+        Folder or prefix in which no file of the week lies, so that no command can make it; "" where it can.
+    """
 
     asset: str
     partition: str
     remedy: str
     is_rejected: bool = False
+    landing: str = ""
 
 
 def find_late(

@@ -14,7 +14,6 @@ from hf_pipelines.components.operations.lateness import Gap, Late, MarketInvento
 from hf_pipelines.partitions import shift_week
 from hf_pipelines.research.wording import printable
 from hf_pipelines.resources.incidents import Incident
-from hf_pipelines.resources.notifier import KIND_WORDS
 from hf_pipelines.resources.pulse import Stopped
 
 NONE = "-"
@@ -197,8 +196,15 @@ class Status:
                 "",
                 "Weeks of which nothing is stored, between weeks of which something is; what reads them lacks it:",
             ]
-            for asset, first, last in _stretches(holes):
-                lines.append(f"  {asset} {_span(first, last)}: hfp materialise {asset} --from {first} --to {last}")
+            lines += self._unfiled_lines([each for each in holes if each.landing])
+            for asset, first, last in _stretches(each for each in holes if not each.landing):
+                # Features of a week read its bars: in another order the command fails.
+                bars = [each for each in holes if each.asset == f"{asset.partition('/')[0]}/bars" != asset]
+                before = [each for each in _stretches(each for each in bars if first <= each.partition <= last)]
+                made = "".join(f"first {name} {_span(*weeks)}, then " for name, *weeks in before)
+                lines.append(
+                    f"  {asset} {_span(first, last)}: {made}hfp materialise {asset} --from {first} --to {last}"
+                )
         rejected = [
             *((each, f"materialise {each.asset} --from") for each in self.holes if each.is_rejected),
             *((each, f"retrain {each.asset.split('/')[0]} --week") for each in self._gaps() if each.is_rejected),
@@ -211,6 +217,18 @@ class Status:
                 f"  {asset} {_span(first, last)}: its bytes are kept under _rejected/{asset}",
                 "    do: read in its failed run what was found and mend that; "
                 f"then hfp {commands[asset]} {first} --to {last}",
+            ]
+        return lines
+
+    def _unfiled_lines(self, holes: Sequence[Gap]) -> list[str]:
+        """Weeks of bars that wait for files: no command makes them."""
+        folders = {each.asset: each.landing for each in holes}
+        lines = []
+        for asset, first, last in _stretches(holes):
+            lines += [
+                f"  {asset} {_span(first, last)}: no file of it lies in {folders[asset]}",
+                "    do: put its files there, they are taken by themselves; name a week that will never have any in "
+                "`known_gaps` of the market",
             ]
         return lines
 
@@ -235,15 +253,8 @@ class Status:
         shown = [each for each in self.incidents if each.kind != "late"]
         if not shown:
             return []
-        lines = ["", "Open incidents:"]
-        for each in shown:
-            warning = " (warning)" if each.severity == "WARN" else ""
-            lines += [
-                f"  {each.opened_at} {KIND_WORDS[each.kind]}{warning}: {each.asset} {each.partition}".rstrip(),
-                *(f"    {line}" for line in each.cause.splitlines()[:5]),
-                f"    do: {each.remedy}",
-                f"    {each.url}",
-            ]
+        lines = ["", "Open incidents (one that will not heal or does not matter: hfp incident dismiss ID --why WORDS):"]
+        lines += [f"  {line}" for each in shown for line in each.lines()]
         return lines
 
 

@@ -10,6 +10,7 @@ from hf_pipelines.components.automation.strategy_sensor import newest_week as ne
 from hf_pipelines.components.market import Market
 from hf_pipelines.components.market_stages import MarketPlan
 from hf_pipelines.components.operations.inventory import (
+    Watched,
     WatchedStrategy,
     _rejected,
     is_there,
@@ -159,6 +160,19 @@ def test_files_that_have_arrived_are_read_by_the_names_of_their_sessions(store, 
         (tmp_path / "landing" / name).write_text("")
     # Neither a Saturday nor a day that the calendar lacks, nor another name.
     assert sorted(map(str, read_market(store, market).arrived)) == ["2013-02-04", "2013-02-05"]
+
+
+def test_hole_of_bars_names_the_folder_only_where_no_file_of_its_week_lies_there(store, tmp_path, monkeypatch):
+    monkeypatch.setenv("HF_LANDING_URI", str(tmp_path))
+    market = Market.resolve_from_yaml(yaml.safe_dump(MARKET)).plan
+    for week, day in (("2013-02-03", 4), ("2013-02-24", 25)):
+        publish(store, "m/bars", week, bars_of("A", [1.0], days=[date(2013, 2, day)]), 1)
+    folder = tmp_path / "landing"
+    folder.mkdir()
+    # One file of a week is enough to try it: what is missing beside it, the check `complete` says.
+    (folder / "2013-02-19_second.csv").write_text("")
+    found = Watched((market,), ()).holes(store)
+    assert [(each.partition, each.landing) for each in found] == [("2013-02-10", str(folder)), ("2013-02-17", "")]
 
 
 def test_inputs_that_the_newest_model_lacks_are_named_in_stretches_and_a_rejected_week_is_known(store, market):

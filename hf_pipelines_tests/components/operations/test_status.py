@@ -147,6 +147,35 @@ def test_what_has_stopped_is_said_with_what_to_do_and_is_not_well(instance):
     assert not any("The daemon" in line for line in lines)
 
 
+def test_week_whose_files_lack_names_no_command_and_features_that_read_it_come_after_it(instance):
+    holes = [
+        Gap("fed/bars", "2012-01-15", "", landing="/in/fed"),
+        *(Gap("fed/features/trend", week, "") for week in ("2012-01-08", "2012-01-15", "2012-01-22", "2012-02-12")),
+        Gap("other/features/trend", "2012-01-15", ""),
+    ]
+    lines = replace(status_of(instance), holes=holes).lines()
+    at = lines.index("  fed/bars 2012-01-15: no file of it lies in /in/fed")
+    assert lines[at + 1].startswith("    do: put its files there") and "`known_gaps`" in lines[at + 1]
+    made = "hfp materialise fed/features/trend --from"
+    assert lines[at + 2 : at + 5] == [
+        f"  fed/features/trend 2012-01-08 to 2012-01-22: first fed/bars 2012-01-15, then {made} 2012-01-08 --to 2012-01-22",
+        f"  fed/features/trend 2012-02-12: {made} 2012-02-12 --to 2012-02-12",
+        "  other/features/trend 2012-01-15: hfp materialise other/features/trend --from 2012-01-15 --to 2012-01-15",
+    ]
+    assert not any("hfp materialise fed/bars" in line for line in lines)
+
+
+def test_open_incident_is_told_with_the_id_by_which_it_is_dismissed(instance):
+    book = Book()
+    causes = [f"line {number}" for number in range(9)]
+    told = {"cause": "\n".join(causes), "remedy": "look", "url": "http://127.0.0.1:3000/runs/1", "now": NOW}
+    incident = book.open_incident("run", [("fed/bars", "2012-01-29")], **told)
+    assert incident is not None
+    lines = status_of(instance, book).lines()
+    at = lines.index(f"  {incident.id} failed run: fed/bars 2012-01-29, since {incident.opened_at}")
+    assert lines[at + 1 :] == [*(f"    {line}" for line in causes[:5]), "    do: look", f"    {told['url']}"]
+
+
 def test_rejected_weeks_are_told_as_rejected_and_the_others_as_to_make(instance):
     holes = [
         Gap("fed/features/trend", week, "", is_rejected=week == "2012-01-15") for week in ("2012-01-08", "2012-01-15")
