@@ -6,7 +6,7 @@ Lives here: which stored results are meant, and whether they may be compared. No
 
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from hf_pipelines.commands.runs import Pipeline
 from hf_pipelines.components.strategy_stages.plan import StrategyPlan
@@ -17,6 +17,7 @@ from hf_pipelines.research.wording import excerpt, some_of
 from hf_pipelines.resources.lineage import CURRENT, read_content
 from hf_pipelines.resources.partition_codec import Stored
 from hf_pipelines.resources.partition_store import VERSIONS, PartitionStore
+from hf_pipelines.resources.tries import find_try, store_of_try
 
 NAMED = re.compile(r"(?P<strategy>[^@:\s]+)(@(?P<week>\d{4}-\d\d-\d\d)(:(?P<digest>[0-9a-f]{4,64}))?)?")
 
@@ -25,11 +26,20 @@ HASH_SHOWN = 8
 
 @dataclass(frozen=True)
 class Named:
-    """What a word of the command line means: a strategy, a week of it, a content of the week."""
+    """What a word of the command line means: a strategy or a try (STRATEGY~ID), a week of it, a content of the week."""
 
     strategy: str
     week: str
     digest: str
+
+    @property
+    def owner(self) -> str:
+        """The strategy, also of a try."""
+        return self.strategy.partition("~")[0]
+
+    @property
+    def is_try(self) -> bool:
+        return "~" in self.strategy
 
     @staticmethod
     def parse(word: str) -> "Named":
@@ -64,8 +74,8 @@ def compare_lines(pipeline: Pipeline, words: Sequence[str], week: str | None) ->
     ValueError
         If one is unknown, has nothing stored, or they cannot be compared.
     """
-    named = [Named.parse(each) for each in words]
-    plans = {name: pipeline.strategy(name) for name in dict.fromkeys(each.strategy for each in named)}
+    named = [_resolved(pipeline, Named.parse(each)) for each in words]
+    plans = {name: _plan_of(pipeline, name) for name in dict.fromkeys(each.strategy for each in named)}
     _require_one_calendar([*plans.values()])
     if any(not each.week for each in named):
         week = week or _latest_week(pipeline.store, [each.strategy for each in named if not each.week])
@@ -80,12 +90,38 @@ def compare_lines(pipeline: Pipeline, words: Sequence[str], week: str | None) ->
     notes: list[str] = []
     for each in named:
         name = _name(each, named)
-        stored = read_content(pipeline.store, f"{each.strategy}/cv_results", each.week, each.digest or CURRENT)
-        contestants.append(_contestant(pipeline.store, plans[each.strategy], each, name, stored))
+        store = _store_of(pipeline.store, each)
+        stored = read_content(store, f"{each.owner}/cv_results", each.week, each.digest or CURRENT)
+        contestants.append(_contestant(store, plans[each.strategy], each, name, stored))
         notes += _notes(pipeline, each, name)
     yield from comparison_lines(compare(contestants))
     yield from _same_lines(contestants)
     yield from notes
+
+
+def _resolved(pipeline: Pipeline, named: Named) -> Named:
+    """The same with the whole id of a try."""
+    return replace(named, strategy=find_try(pipeline.store, named.strategy).name) if named.is_try else named
+
+
+def _plan_of(pipeline: Pipeline, name: str) -> StrategyPlan:
+    """The strategy of a run; of a try of one that the project does not have any of its market: its calendar is asked for alone."""
+    owner, _, number = name.partition("~")
+    plans = {each.name: each for each in pipeline.strategies()}
+    if not number or owner in plans:
+        return pipeline.strategy(owner)
+    market = find_try(pipeline.store, name).settings["market"]
+    alike = next((each for each in plans.values() if each.market.name == market), None)
+    if alike is None:
+        raise ValueError(
+            f"`strategy` must be of a market with strategies, {name} is of {market!r:.80}; hfp accept {name} adds it."
+        )
+    return alike
+
+
+def _store_of(store: PartitionStore, named: Named) -> PartitionStore:
+    owner, _, number = named.strategy.partition("~")
+    return store_of_try(store, owner, number) if number else store
 
 
 def _same_lines(contestants: Sequence[Contestant]) -> Iterator[str]:
@@ -111,7 +147,10 @@ def _require_one_calendar(plans: Sequence[StrategyPlan]) -> None:
 
 def _latest_week(store: PartitionStore, strategies: Sequence[str]) -> str:
     """The latest week of which each strategy has results."""
-    stored = {name: store.partitions(f"{name}/cv_results") for name in dict.fromkeys(strategies)}
+    stored = {
+        name: _store_of(store, Named(name, "", "")).partitions(f"{name.partition('~')[0]}/cv_results")
+        for name in dict.fromkeys(strategies)
+    }
     if shared := set.intersection(*(set(weeks) for weeks in stored.values())):
         return max(shared)
     without = [name for name, weeks in stored.items() if not weeks]
@@ -142,7 +181,7 @@ def _contestant(store: PartitionStore, plan: StrategyPlan, named: Named, name: s
             f"`strategy` must have sound results, {name} has failed {', '.join(failed)}; hfp retrain {named.strategy} --week "
             f"{named.week}."
         )
-    account = _backtest_of(store, f"{named.strategy}/backtest", named.week, footer.asset, footer.content_hash)
+    account = _backtest_of(store, f"{named.owner}/backtest", named.week, footer.asset, footer.content_hash)
     # Absent in results stored before they were scored in blocks.
     spans = footer.facts.get("label_sessions", 1)
     return Contestant(
@@ -168,7 +207,7 @@ def _backtest_of(store: PartitionStore, asset: str, week: str, made_from: str, d
 
 def _notes(pipeline: Pipeline, named: Named, name: str) -> Iterator[str]:
     """What of the results is out of date."""
-    if named.digest:
+    if named.digest or named.is_try:
         return
     checker = pipeline.checker()
     for stage in ("cv_results", "backtest"):

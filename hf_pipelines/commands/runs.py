@@ -203,9 +203,9 @@ class Pipeline:
         )
 
     def _watched(self) -> Watched:
-        return Watched.of(self._tree())
+        return Watched.of(self.tree())
 
-    def _tree(self) -> dg.ComponentTree:
+    def tree(self) -> dg.ComponentTree:
         tree = self.definitions.component_tree
         if tree is None:
             raise ValueError("`definitions` must be made of a component tree, were not.")
@@ -218,7 +218,7 @@ class Pipeline:
     def strategies(self) -> list[StrategyPlan]:
         """Every strategy of the project with its market, by name."""
         markets = self.markets()
-        found = [each.plan(markets[each.market]) for each in self._tree().get_all_components(of_type=Strategy)]
+        found = [each.plan(markets[each.market]) for each in self.tree().get_all_components(of_type=Strategy)]
         return sorted(found, key=lambda each: each.name)
 
     def strategy(self, name: str) -> StrategyPlan:

@@ -16,7 +16,8 @@ from dagster.components.core.defs_module import ComponentPath
 
 from hf_pipelines.components.market import Market
 from hf_pipelines.components.strategy import Strategy
-from hf_pipelines.components.yaml_files import component_files, component_of_values, read_values, reading_once
+from hf_pipelines.components.yaml_components import component_of_values, reading_once
+from hf_pipelines.components.yaml_files import component_files, read_values
 from hf_pipelines.components.yaml_lines import LOADING_ERRORS, FaultyYAMLError, fault_of, line_of
 
 # Judged before Dagster reads them: its words for a faulty field are many.

@@ -34,7 +34,7 @@ from hf_pipelines.components.market_stages.universe import Universe
 from hf_pipelines.components.modules import feature_modules, register_modules
 from hf_pipelines.components.scaffolders import MarketScaffolder
 from hf_pipelines.components.stage_asset import build_asset, build_currency_check
-from hf_pipelines.components.yaml_files import component_of
+from hf_pipelines.components.yaml_components import component_of
 from hf_pipelines.components.yaml_schema import YamlSchema
 from hf_pipelines.partitions import (
     MarketPartitions,

@@ -126,7 +126,7 @@ def _execute(stage: Stage, context: dg.AssetExecutionContext, inputs: Mapping[st
         # A range is computed at once: each of its partitions shows the mean.
         compute_s = (perf_counter() - began) / max(len(computed.contents), 1)
         noted = {key: {**computed.metadata.get(key, {}), "compute_s": compute_s} for key in computed.contents}
-        publication, results = _check(stage, run, inputs, replace(computed, metadata=noted))
+        publication, results = check_contents(stage, run, inputs, replace(computed, metadata=noted))
         _report_rests(stage, context, publication)
         if publication.is_whole and len(wanted) == len(context.partition_keys):
             yield dg.Output(publication, data_version=_data_version(publication))
@@ -158,7 +158,7 @@ def _publish_moved(
             return
         run.log.warning(f"source files of {', '.join(moved[:5])} changed while they were published: once more")
         again = replace(run, partitions=moved)
-        publication, _results = _check(stage, again, inputs, compute_settled(stage, context, again, inputs))
+        publication, _results = check_contents(stage, again, inputs, compute_settled(stage, context, again, inputs))
         _publish_part(stage, context, publication)
         if publication.rejected or publication.failures:
             raise _failure(stage, publication)
@@ -183,9 +183,10 @@ def _publish_part(stage: Stage, context: dg.AssetExecutionContext, publication: 
         context.log_event(dg.AssetMaterialization(stage.key, partition=key, metadata=note))
 
 
-def _check(
+def check_contents(
     stage: Stage, run: StageRun, inputs: Mapping[str, Loaded], computed: Computed
 ) -> tuple[Publication, list[dg.AssetCheckResult]]:
+    """What may be published of what was computed, and what the checks found."""
     began = perf_counter()
     found = {check.name: check.findings(run, inputs, computed.contents) for check in stage.checks}
     guards = [check.name for check in stage.checks if check.is_guard]

@@ -20,6 +20,14 @@ from hf_pipelines.resources.trial_ledger import Slot, TrialLedger
 
 
 @dataclass(frozen=True)
+class Variant:
+    """How a strategy that is tried differs from itself: by `source` and `differs` the ledger tells its trials from others."""
+
+    source: str
+    differs: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
 class StageRun:
     """What a computation knows of its run.
 
@@ -49,6 +57,8 @@ class StageRun:
         Of the trial under way.
     made : mapping of partition to Content
         What the run has computed of earlier partitions and not published yet.
+    variant : Variant or None
+        Of a strategy that is tried with other settings than its own.
     """
 
     partitions: tuple[str, ...]
@@ -63,6 +73,7 @@ class StageRun:
     made: Mapping[str, Content] = field(default_factory=dict)
     fits: FitStates | None = None
     log_step: Callable[[str, int, Mapping[str, float]], None] | None = None
+    variant: Variant | None = None
 
     def progress(self, partition: str, *, inputs: Mapping[str, Any], place: str = "") -> Progress:
         """Progress of a long fit of a partition at one place, such as `fold 2`, by the content hashes of what is fitted."""

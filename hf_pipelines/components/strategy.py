@@ -17,13 +17,10 @@ from hf_pipelines.components.automation.strategy_sensor import following_sensor,
 from hf_pipelines.components.diagnostics_fields import DiagnosticsSpec
 from hf_pipelines.components.interval_fields import IntervalsSpec
 from hf_pipelines.components.learner_rules import (
-    REMEDIES_OF_FEATURES,
-    read_features,
     refuser_of_unknown,
     require_unseen_labels,
     tasks_in_words,
 )
-from hf_pipelines.components.market import Market
 from hf_pipelines.components.market_fields import NAME_PATTERN, checked_name
 from hf_pipelines.components.market_stages import MarketPlan, code_versions
 from hf_pipelines.components.modules import register_modules
@@ -38,6 +35,7 @@ from hf_pipelines.components.strategy_fields import (
     TargetSpec,
     TrainingSpec,
 )
+from hf_pipelines.components.strategy_market import market_of
 from hf_pipelines.components.strategy_stages import build_stages
 from hf_pipelines.components.strategy_stages.plan import (
     BacktestPlan,
@@ -48,7 +46,7 @@ from hf_pipelines.components.strategy_stages.plan import (
 from hf_pipelines.components.strategy_stages.trials_check import build_trials_check
 from hf_pipelines.components.strategy_window import misfits
 from hf_pipelines.components.tuning_fields import TuningSpec, plan_tuning
-from hf_pipelines.components.yaml_files import component_of
+from hf_pipelines.components.yaml_components import component_of
 from hf_pipelines.components.yaml_lines import line_of
 from hf_pipelines.components.yaml_schema import YamlSchema
 from hf_pipelines.research.backtest import ENGINES, asked_of_engine, require_capable, require_engine
@@ -59,7 +57,6 @@ from hf_pipelines.research.signals import RULES, fill_rule_params
 from hf_pipelines.research.splitters import SPLITTERS
 from hf_pipelines.research.targets import TARGETS
 from hf_pipelines.research.weights import require_weighable
-from hf_pipelines.research.wording import with_nearest
 from hf_pipelines.resources.footer import SIGNALS
 from hf_pipelines.resources.ranges import ranged
 
@@ -344,11 +341,27 @@ class Strategy(YamlSchema, dg.Component, dg.Model, dg.Resolvable):
         parts = (self.tuning, self.learner, self.signal)
         return plan_tuning(*parts, features=features, target=target, splitter=splitter, beside=beside)
 
-    def build_defs(self, context: dg.ComponentLoadContext) -> dg.Definitions:
-        market = self._load_market(context)
-        plan = self.plan(market)
+    def checked_plan(self, context: dg.ComponentLoadContext, *, is_widened: bool = False) -> StrategyPlan:
+        """Its plan, with all that its market and its weeks can refuse refused.
+
+        Parameters
+        ----------
+        is_widened : bool
+            Whether features that are registered and that the market does not store are taken all the same.
+
+        Raises
+        ------
+        ValueError
+            With file and line.
+        """
+        plan = self.plan(market_of(self, context, is_widened=is_widened))
         for field, fault in misfits(plan):
             raise ValueError(f"{line_of(context.path, field)}: {fault}")
+        return plan
+
+    def build_defs(self, context: dg.ComponentLoadContext) -> dg.Definitions:
+        plan = self.checked_plan(context)
+        market = plan.market
         stages = build_stages(plan)
         versions = {**code_versions(market), **{stage.asset: stage.code_version for stage in stages}}
         issues = [stage.asset for stage in stages if stage.kind == SIGNALS]
@@ -361,88 +374,6 @@ class Strategy(YamlSchema, dg.Component, dg.Model, dg.Resolvable):
             schedules=[retrain_schedule(plan, retrain)],
             sensors=[following_sensor(plan, retrain, issue)],
         )
-
-    def _load_market(self, context: dg.ComponentLoadContext) -> MarketPlan:
-        folder = context.defs_module_path / "markets"
-        known = sorted(each.parent.name for each in folder.glob("*/defs.yaml"))
-        if self.market not in known:
-            raise ValueError(
-                _placed(context, "market", f"`market` must be one of {', '.join(known)}, was {self.market!r}.")
-            )
-        market = context.load_component(f"markets/{self.market}", expected_type=Market).plan
-        stored = {f"{group}/{name}" for group, names in market.feature_groups.items() for name in names}
-        if unknown := sorted({each.removeprefix("-") for each in self.features} - stored - set(market.feature_groups)):
-            groups = {each.split("/")[0] for each in unknown}
-            near = sorted(each for each in stored if each.split("/")[0] in groups)
-            raise ValueError(
-                _placed(
-                    context,
-                    "features",
-                    f"`features` must be among the groups of market {self.market} ({', '.join(market.feature_groups)})"
-                    f"{' or ' * bool(near)}{', '.join(near)}, was {', '.join(unknown)}.",
-                )
-            )
-        self._require_what_is_needed(market, context)
-        self._require_members(market, context)
-        try:
-            _ = self.holdout and self.holdout.build(self.name, market)
-        except ValueError as e:
-            raise ValueError(_placed(context, "holdout", str(e))) from e
-        return market
-
-    def _require_what_is_needed(self, market: MarketPlan, context: dg.ComponentLoadContext) -> None:
-        """Refuse a target or a rule that is made from what the market or the strategy lacks."""
-        selected = {
-            name
-            for group, names in names_by_group(self.features).items()
-            for name in market.feature_groups[group]
-            if name in names
-        }
-        target = self.target.build().needs
-        for field, chosen, needs, symbols in (
-            ("target", self.target.type, target, target.symbols),
-            ("signal", self.signal.type, self.signal.needs, ()),
-        ):
-            sectorless = [each for each in market.universe.members if each not in market.universe.sectors]
-            lacking = {
-                "a `sector` of each member in `universe`": sectorless if needs.sectors else [],
-                "its `features`": [each for each in needs.features if each not in selected],
-                f"symbols of market {market.name}": [each for each in symbols if each not in market.universe.symbols],
-            }
-            for what, names in lacking.items():
-                if names:
-                    raise ValueError(
-                        f"{line_of(context.path, field)}: `{field}` must have what {chosen!r} is made from, {what}, was without "
-                        f"{', '.join(names[:5])}; add it, or take another."
-                    )
-        for param, read in read_features(self.learner.choice()).items():
-            if strays := sorted(read - selected):
-                raise ValueError(
-                    _placed(
-                        context,
-                        "learner",
-                        f"`{param}` must be among the `features` of the strategy, was {', '.join(strays[:5])}; {REMEDIES_OF_FEATURES[param]}.",
-                    )
-                )
-        try:
-            self.learner.choice().require_columns(len(selected))
-        except ValueError as e:
-            raise ValueError(_placed(context, "learner", str(e))) from e
-
-    def _require_members(self, market: MarketPlan, context: dg.ComponentLoadContext) -> None:
-        """Refuse a rule that takes more symbols than there are: its weights would all be 0, without a word."""
-        asked = self.signal.needs.members
-        if sum(asked.values()) > len(market.universe.members):
-            raise ValueError(
-                f"{line_of(context.path, 'signal')}: {' + '.join(f'`{name}`' for name in asked)} must be at most the "
-                f"{len(market.universe.members)} members of `universe` of market {market.name}, was "
-                f"{' + '.join(map(str, asked.values()))}; take fewer, or add members to the universe."
-            )
-
-
-def _placed(context: dg.ComponentLoadContext, field: str, fault: str) -> str:
-    """A fault with its file and line: of what it names or refuses below a field."""
-    return f"{line_of(context.path, field, fault)}: {with_nearest(fault)}"
 
 
 def _require_known(field: str, names: str | list[str], registry: Mapping[str, Any]) -> None:

@@ -1,30 +1,23 @@
 """YAML files: what a component's file must be before anything is loaded from it, and the values it gives.
 
 Lives here: the rules of the file itself (size, text, one document, no key twice, a known type, templates of environment
-variables only), named with their lines. Does not live here: what its fields mean (`market`, `strategy`), and how their faults
-are worded (`yaml_lines`).
+variables only), named with their lines. Does not live here: the component that they make (`yaml_components`), what its fields mean
+(`market`, `strategy`), and how their faults are worded (`yaml_lines`).
 """
 
 import os
 import re
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
-from contextvars import ContextVar
+from contextlib import suppress
 from dataclasses import dataclass, field
-from difflib import get_close_matches
 from importlib import import_module
 from pathlib import Path
-from types import MappingProxyType
-from typing import Any, TypeVar
+from typing import Any
 
 import dagster as dg
 import yaml
-from pydantic import BaseModel, ValidationError
 
-from hf_pipelines.components.yaml_lines import FaultyYAMLError, FieldPath, field_faults, line_of
-from hf_pipelines.research.wording import LEAST_LIKENESS, with_nearest
-
-Component = TypeVar("Component", bound=BaseModel)
+from hf_pipelines.components.yaml_lines import FaultyYAMLError, FieldPath
 
 FILE_NAMES = ("defs.yaml", "defs.yml", "component.yaml")
 
@@ -94,14 +87,36 @@ def read_values(path: Path) -> FileValues:
     FaultyYAMLError
         A line a fault: `FILE:LINE: rule`.
     """
+    return values_of_text(read_text(path), path)
+
+
+def read_text(path: Path) -> str:
+    """Text of a component's file.
+
+    Raises
+    ------
+    FaultyYAMLError
+        If it is no text that may be parsed.
+    """
     try:
-        text = _text_of(path)
+        return _text_of(path)
+    except _FaultyTextError as e:
+        raise FaultyYAMLError(f"{path}:{e.line}: {e}") from e
+
+
+def values_of_text(text: str, path: Path) -> FileValues:
+    """The values of a text, as if it were a component's file.
+
+    Raises
+    ------
+    FaultyYAMLError
+        A line a fault: `FILE:LINE: rule`.
+    """
+    try:
         reader = _Reader(yaml.parse(text, Loader=_Loader))
         if faults := [f"{path}:{line}: {fault}" for line, fault in reader.faults()]:
             raise FaultyYAMLError("\n".join(faults))
-        values = yaml.load(text, Loader=_Loader)
-    except _FaultyTextError as e:
-        raise FaultyYAMLError(f"{path}:{e.line}: {e}") from e
+        values = plain_values(text)
     except yaml.MarkedYAMLError as e:
         mark = e.problem_mark or e.context_mark
         line = mark.line + 1 if mark else 1
@@ -116,75 +131,9 @@ def read_values(path: Path) -> FileValues:
     return FileValues(values["type"], _filled_in(values.get("attributes")), reader.lines)
 
 
-# Components whose files were read already, by folder, while they are built into definitions.
-_READ: ContextVar[Mapping[Path, BaseModel]] = ContextVar("components that were read", default=MappingProxyType({}))
-
-
-@contextmanager
-def reading_once(components: Mapping[Path, BaseModel]) -> Iterator[None]:
-    """While it lasts `component_of` gives these, by their folders, and reads the files of others alone."""
-    token = _READ.set(components)
-    try:
-        yield
-    finally:
-        _READ.reset(token)
-
-
-def component_of(kind: type[Component], folder: Path) -> Component:
-    """The component in a folder, as its file gives it.
-
-    Dagster's own reading is not used: it evaluates every text as a template, in which "300027" becomes a number.
-
-    Raises
-    ------
-    FaultyYAMLError
-        A line a fault: `FILE:LINE: rule`.
-    """
-    if isinstance(known := _READ.get().get(folder), kind):
-        return known
-    path = component_file(folder) or folder / FILE_NAMES[0]
-    return component_of_values(kind, path, read_values(path))
-
-
-def component_of_values(kind: type[Component], path: Path, values: FileValues) -> Component:
-    """As `component_of`, of a file that was read."""
-    folder = path.parent
-    try:
-        found = kind.model_validate(values.attributes)
-    except ValidationError as e:
-        faults = {place: _hinted(kind, place, fault) for place, fault in field_faults(e, values.attributes).items()}
-        raise FaultyYAMLError(
-            "\n".join(
-                f"{_line_of(path, values, place, fault)}: {fault}"
-                for place, fault in sorted(faults.items(), key=lambda each: values.line_of(each[0]))
-            )
-        ) from e
-    name = getattr(found, "name", folder.name)
-    if name != folder.name:
-        # Two of one name would be taken for one another.
-        raise FaultyYAMLError(
-            f"{path}:{values.line_of(('name',))}: `name` must be that of the component's folder, {folder.name}, was {name!r}; rename one."
-        )
-    return found
-
-
-def _hinted(kind: type[BaseModel], place: FieldPath, fault: str) -> str:
-    """A fault with the known name that is meant, of fields and of what they list."""
-    is_stray = len(place) == 1 and fault.endswith("is it misspelt?")
-    near = get_close_matches(str(place[0]), [*kind.model_fields], n=1, cutoff=LEAST_LIKENESS) if is_stray else []
-    return fault.replace("is it misspelt?", f"did you mean {near[0]}?") if near else with_nearest(fault)
-
-
-def _line_of(path: Path, values: FileValues, place: FieldPath, fault: str) -> str:
-    """File and line of a fault: of the value that it refuses, where that stands below its field."""
-    named = re.match(r"`([\w.]+)`", fault)
-    parts: FieldPath = tuple(int(each) if each.isdigit() else each for each in named[1].split(".")) if named else ()
-    if place and (not parts or parts == place[-len(parts) :]):
-        return f"{path}:{values.line_of(place)}"
-    # The whole name first: of several learners inside of one each may have such a parameter.
-    of_field = [each for each in values.lines if each[1 : 1 + len(place)] == place]
-    below = [each for n in (len(parts), 1) for each in of_field if parts and each[-n:] == parts[-n:]]
-    return f"{path}:{values.lines[below[0]]}" if place and below else line_of(path, ".".join(map(str, place)), fault)
+def plain_values(text: str) -> Any:
+    """Mappings, lists and scalars of a text: dates are text, and variables of the environment are as they are written."""
+    return yaml.load(text, Loader=_Loader)
 
 
 class _Loader(yaml.CSafeLoader):

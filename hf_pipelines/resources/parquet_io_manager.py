@@ -30,7 +30,8 @@ from hf_pipelines.resources.issues import point_to_latest
 from hf_pipelines.resources.object_store import ObjectStore
 from hf_pipelines.resources.outages import waiting_out
 from hf_pipelines.resources.partition_codec import Content, Stored
-from hf_pipelines.resources.partition_store import PartitionStore, Published
+from hf_pipelines.resources.partition_store import PartitionStore
+from hf_pipelines.resources.publication_notes import place_in_page, published_notes, shown_value
 from hf_pipelines.resources.read_cache import ReadCache
 from hf_pipelines.resources.storage_errors import ObjectMissingError, StoredPartitionError
 
@@ -258,33 +259,13 @@ class ParquetIOManager(dg.ConfigurableIOManager):
             return self._load(context)
 
     def _load(self, context: dg.InputContext) -> Loaded:
-        store = self.storage.store()
-        asset = "/".join(context.asset_key.path)
-        facts = context.definition_metadata or {}
-        keys = sorted(context.asset_partition_keys)
-        parts, missing = {}, []
-        damaged: dict[str, str] = {}
-        for key in keys:
-            try:
-                whole = facts.get(WHOLE_KEY)
-                parts[key] = store.read_in_batches(asset, key, whole=whole) if whole else store.read(asset, key)
-            except ObjectMissingError:
-                missing.append(key)
-            except StoredPartitionError as e:
-                if not facts.get(FAILS_ALONE_KEY):
-                    raise
-                damaged[key] = str(e)
-        if missing and not facts.get(OPTIONAL_KEY):
-            raise missing_error(asset, missing)
-        for name in facts.get(GUARDS_KEY, ()):
-            if facts.get(FAILS_ALONE_KEY):
-                damaged |= verdict_faults(parts, asset, name)
-            else:
-                require_verdict(parts, asset, name)
-        if held := facts.get(HOLDOUT_KEY):
-            damaged |= HoldoutGuard.from_json(held).refused(asset, parts, context.step_context.dagster_run.tags)
-        sound = {key: part for key, part in parts.items() if key not in damaged}
-        return Loaded(asset, sound, store, damaged=damaged)
+        return load_partitions(
+            self.storage.store(),
+            "/".join(context.asset_key.path),
+            sorted(context.asset_partition_keys),
+            facts=context.definition_metadata or {},
+            tags=context.step_context.dagster_run.tags,
+        )
 
     def handle_output(self, context: dg.OutputContext, publication: Publication) -> None:
         """Publish every content of a run that computed all of its partitions."""
@@ -316,14 +297,56 @@ class ParquetIOManager(dg.ConfigurableIOManager):
             published = store.publish(asset, key, content, stamp, verdicts=verdicts, kind=kind)
             # The UI keeps the order: results come first, where and how they are stored last.
             results = {**publication.metadata.get(key, {}), "write_s": perf_counter() - began}
-            noted = {**results, **_notes(published, verdicts, store.objects.uri)}
-            notes[key] = {name: _shown(noted[name]) for name in sorted(noted, key=_place)}
+            noted = {**results, **published_notes(published, verdicts, store.objects.uri)}
+            notes[key] = {name: shown_value(noted[name]) for name in sorted(noted, key=place_in_page)}
         if kind == SIGNALS and publication.contents:
             days = node.partitions_def.get_partition_keys() if node.partitions_def else [*publication.contents]
             point_to_latest(store, asset, days, Clock().now())
         for key, content in publication.rejected.items():
             store.reject(asset, key, content, stamp, verdicts=publication.verdicts[key], kind=kind)
         return notes
+
+
+def load_partitions(
+    store: PartitionStore, asset: str, keys: Sequence[str], *, facts: Mapping[str, Any], tags: Mapping[str, str]
+) -> Loaded:
+    """Partitions of an asset as an input takes them, verified.
+
+    Parameters
+    ----------
+    facts : mapping
+        What the metadata of the input says of it: guards, whether it may lack partitions.
+    tags : mapping
+        Of the run that reads them.
+
+    Raises
+    ------
+    ValueError
+        As `ParquetIOManager.load_input`.
+    """
+    parts, missing = {}, []
+    damaged: dict[str, str] = {}
+    for key in keys:
+        try:
+            whole = facts.get(WHOLE_KEY)
+            parts[key] = store.read_in_batches(asset, key, whole=whole) if whole else store.read(asset, key)
+        except ObjectMissingError:
+            missing.append(key)
+        except StoredPartitionError as e:
+            if not facts.get(FAILS_ALONE_KEY):
+                raise
+            damaged[key] = str(e)
+    if missing and not facts.get(OPTIONAL_KEY):
+        raise missing_error(asset, missing)
+    for name in facts.get(GUARDS_KEY, ()):
+        if facts.get(FAILS_ALONE_KEY):
+            damaged |= verdict_faults(parts, asset, name)
+        else:
+            require_verdict(parts, asset, name)
+    if held := facts.get(HOLDOUT_KEY):
+        damaged |= HoldoutGuard.from_json(held).refused(asset, parts, tags)
+    sound = {key: part for key, part in parts.items() if key not in damaged}
+    return Loaded(asset, sound, store, damaged=damaged)
 
 
 def require_verdict(parts: Mapping[str, Stored], asset: str, guard: str) -> None:
@@ -365,51 +388,6 @@ def missing_error(asset: str, keys: Sequence[str]) -> ValueError:
         f"`{asset}` must be published for {some_of(keys)}, was missing; materialise it first: "
         f"hfp materialise {asset} --from {keys[0]} --to {keys[-1]}"
     )
-
-
-# A digest is one word: whole it is wider than the page of an asset, and cuts off the whole table.
-DIGEST = re.compile(r"\b[0-9a-f]{33,}\b")
-GROUP = 16
-
-# What tells contents, runs and places apart: after all that a person reads.
-NAMES_OF_CONTENTS = ("content_hash", "trial", "ledger_head", "mlflow_run_id", "path")
-
-
-def _place(name: str) -> int:
-    """Where the UI shows a value: what it is about, then seconds, then hashes and places."""
-    return 2 if name in NAMES_OF_CONTENTS else 1 if name.endswith("_s") else 0
-
-
-def _shown(value: Any) -> Any:
-    """A value as the UI shows it: a number to six digits, the rest hides the magnitude; a digest in groups, which wrap."""
-    if isinstance(value, float):
-        return float(f"{value:.6g}")
-    return DIGEST.sub(in_groups, value) if isinstance(value, str) else value
-
-
-def in_groups(digest: re.Match[str]) -> str:
-    return " ".join(digest[0][at : at + GROUP] for at in range(0, len(digest[0]), GROUP))
-
-
-def _notes(published: Published, verdicts: Mapping[str, Verdict], uri: str) -> dict[str, Any]:
-    """What is noted of a published content; its path is below the store's own, which no page has room for."""
-    footer = published.footer
-    notes: dict[str, Any] = {
-        "rows": footer.rows,
-        "content_hash": footer.content_hash,
-        "outcome": published.outcome,
-        "path": published.address.removeprefix(uri).lstrip("/"),
-    }
-    if footer.available_at:
-        notes["available_at"] = footer.available_at[1]
-    for name, verdict in verdicts.items():
-        is_unseen = footer.rows and not verdict.n_compared
-        compared = "others of its run, by sample" if is_unseen else f"{verdict.n_compared:,}"
-        notes[name] = f"passed, values compared: {compared}"
-    if published.differences is not None:
-        table = published.differences.write_csv(float_precision=6)
-        notes["differences_from_issue"] = dg.MetadataValue.md(f"```\n{table}```")
-    return notes
 
 
 def describe_faults(asset: str, publication: Publication, *, is_watched: bool = False) -> str:

@@ -16,7 +16,7 @@ from dagster.components.component_scaffolding import get_scaffolder
 from hf_pipelines.commands.cli import main
 from hf_pipelines.commands.scaffolding import MODULE_KINDS, make_project, project_files
 from hf_pipelines.components import Market, Strategy
-from hf_pipelines.components.yaml_files import component_of
+from hf_pipelines.components.yaml_components import component_of
 from hf_pipelines.resources.project import PACKAGE_ROOT, project_at
 
 REPOSITORY = PACKAGE_ROOT.parent

@@ -14,7 +14,8 @@ from hf_pipelines.components import yaml_files
 from hf_pipelines.components.component_tree import load_components, read_components
 from hf_pipelines.components.market import Market
 from hf_pipelines.components.strategy import Strategy
-from hf_pipelines.components.yaml_files import component_of, read_values
+from hf_pipelines.components.yaml_components import component_of
+from hf_pipelines.components.yaml_files import read_values
 from hf_pipelines.components.yaml_lines import FaultyYAMLError
 from hf_pipelines_tests.pipeline import PROJECT_FILE
 

@@ -168,7 +168,12 @@ def _begun(plan: StrategyPlan, run: StageRun, slot: Slot, *, source: str, settin
     """A trial of the strategy itself, recorded as begun."""
     assert run.trials is not None
     return run.trials.begin(
-        slot, source=source, settings=settings, descends_from=plan.descends_from, code_version=run.code_version
+        slot,
+        source=source if run.variant is None else run.variant.source,
+        differs=None if run.variant is None else run.variant.differs,
+        settings=settings,
+        descends_from=plan.descends_from,
+        code_version=run.code_version,
     )
 
 

@@ -1,0 +1,82 @@
+"""Trying: a configuration evaluated beside what is current, the tries there are, and taking one."""
+
+import json
+import re
+from typing import Annotated
+
+import typer
+
+from hf_pipelines.commands.app import LOOK, MAKE, AsJson, command
+from hf_pipelines.commands.completion import strategies
+from hf_pipelines.commands.console import progress, say, say_table
+
+
+@command(
+    panel=MAKE,
+    name="try",
+    examples=(
+        "hfp try tech_ranking --set learner.params.alpha=10",
+        "hfp try tech_direction --set learner.params.max_depth=4 --set learner.params.n_estimators=100 --weeks 2013-02-24",
+    ),
+)
+def try_out(
+    strategy: Annotated[
+        str,
+        typer.Argument(
+            metavar="STRATEGY",
+            help="A folder of defs/strategies, or the path of a YAML file like those in them.",
+            autocompletion=strategies,
+        ),
+    ],
+    sets: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            metavar="FIELD=VALUE",
+            help="A field of the YAML with points between, and its value as YAML has it; may be given several times.",
+        ),
+    ] = None,
+    weeks: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="SUNDAY",
+            help="Weeks by their Sundays, with commas between or an option each (default: the latest that the strategy has results of).",
+        ),
+    ] = None,
+) -> None:
+    """Evaluate one configuration in this process, and compare it with the strategy as it is; nothing that is current is touched.
+
+    Features that are stored are read, those that are not are computed. What comes out is kept apart, and counts as a trial of the
+    strategy.
+    """
+    from hf_pipelines.commands.runs import Pipeline
+    from hf_pipelines.commands.tries import candidate, make_try, try_lines, weeks_of
+
+    pipeline = Pipeline.open()
+    chosen = candidate(pipeline, strategy, sets or ())
+    wanted = weeks_of(pipeline, chosen, [key for each in weeks or () for key in re.split(r"[,\s]+", each) if key])
+    with progress(f"try of {chosen.plan.name}", 3 * len(wanted)) as shown:
+        tried = make_try(pipeline, chosen, wanted, lambda line: shown.advance(line, n=0))
+    say(try_lines(pipeline, chosen, tried))
+
+
+@command(panel=LOOK, examples=("hfp tries", "hfp tries tech_ranking --json"))
+def tries(
+    strategy: Annotated[
+        str | None,
+        typer.Argument(help="Those of one strategy (default: all).", autocompletion=strategies, show_default=False),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show the tries that there are: what differs from the strategy, and what came out."""
+    from hf_pipelines.commands.tries import tries_table
+    from hf_pipelines.resources.parquet_io_manager import open_store
+    from hf_pipelines.resources.tries import list_tries
+
+    store = open_store()
+    if as_json:
+        print(json.dumps([each.to_json() for each in list_tries(store, strategy)], indent=1))
+    elif (table := tries_table(store, strategy))[1]:
+        say_table(*table)
+    else:
+        say(["There is no try: hfp try STRATEGY --set FIELD=VALUE makes one."])

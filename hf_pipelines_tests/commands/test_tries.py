@@ -1,0 +1,192 @@
+"""`hfp try`: one configuration beside what is current, which stays byte for byte what it was."""
+
+import hashlib
+import json
+import os
+import signal
+import sys
+
+import pytest
+
+from hf_pipelines.commands.tries import candidate, make_try, try_lines, weeks_of
+from hf_pipelines.resources.trial_ledger import TrialLedger, n_trials
+from hf_pipelines.resources.tries import find_try, list_tries, store_of_try
+from hf_pipelines_tests.commands.try_script import MODULE
+from hf_pipelines_tests.forked import popen
+from hf_pipelines_tests.pipeline import Project, ridge_strategy, trees_strategy
+
+SPLITS = {"n_splits": 3, "test_sessions": 8, "min_train_sessions": 10}
+RIDGE = ridge_strategy("ranking", cross_validation=SPLITS)
+TREES = trees_strategy("direction", cross_validation=SPLITS)
+STAGES = ("training_matrix", "cv_results", "backtest")
+
+
+@pytest.fixture(scope="module")
+def trained(small_project: Project, tmp_path_factory: pytest.TempPathFactory) -> tuple[Project, str]:
+    project = small_project.copy(tmp_path_factory.mktemp("tries") / "project")
+    project.rewrite(project.market, [RIDGE, TREES])
+    week = project.weeks[10]
+    project.make(["small/bars", "small/features/quick"], project.weeks[0], week)
+    for name in ("ranking", "direction"):
+        project.make([f"{name}/{each}" for each in STAGES], week)
+    return project, week
+
+
+def made(project, strategy, *sets, weeks=()):
+    chosen = candidate(project.pipeline, strategy, sets)
+    return chosen, make_try(project.pipeline, chosen, weeks_of(project.pipeline, chosen, weeks))
+
+
+def everything_current(project):
+    """Bytes of all that is stored, but for the ledger and the tries."""
+    root = project.folder / "storage"
+    files = (each for each in root.rglob("*") if each.is_file())
+    return {
+        str(each): hashlib.sha256(each.read_bytes()).hexdigest()
+        for each in files
+        if each.relative_to(root).parts[0] not in ("_tries", "_trials")
+    }
+
+
+def n_counted(project, strategy):
+    return n_trials(TrialLedger(project.store.objects, "test").known().filter(strategy=strategy))
+
+
+@pytest.mark.parametrize("strategy", ["ranking", "direction"])
+def test_a_try_of_what_the_strategy_is_has_its_bits_and_is_no_further_trial(trained, strategy):
+    """Fitted anew: the tests answer no trial by what is stored."""
+    project, week = trained
+    before, counted = everything_current(project), n_counted(project, strategy)
+    _, tried = made(project, strategy)
+    of_week = tried.record.weeks[week]
+    assert of_week.contents == {
+        stage: project.store.footer(f"{strategy}/{stage}", week).content_hash for stage in ("cv_results", "backtest")
+    }
+    assert of_week.matrix == project.store.footer(f"{strategy}/training_matrix", week).content_hash
+    assert of_week.trial == project.store.footer(f"{strategy}/cv_results", week).facts["trial"]
+    assert (everything_current(project), n_counted(project, strategy)) == (before, counted)
+    assert not tried.read and not tried.record.differs
+
+
+def test_a_try_is_a_trial_of_its_strategy_once_and_touches_nothing_that_is_current(trained):
+    project, week = trained
+    before, counted = everything_current(project), n_counted(project, "ranking")
+    chosen, tried = made(project, "ranking", "learner.params.alpha=2.5", "signal.params.n_long=2")
+    _, again = made(project, "ranking", "learner.params.alpha=2.5", "signal.params.n_long=2")
+    assert again.record.id == tried.record.id and again.record.weeks[week].trial == tried.record.weeks[week].trial
+    assert everything_current(project) == before and n_counted(project, "ranking") == counted + 1
+    assert n_counted(project, "direction") == 1
+    record = find_try(project.store, tried.record.name[: len("ranking~") + 4])
+    assert record.differs == {"learner.params.alpha": (1.0, 2.5), "signal.params.n_long": (1, 2)}
+    known = TrialLedger(project.store.objects, "test").known().filter(trial=record.weeks[week].trial).row(0, named=True)
+    assert (known["strategy"], known["source"], known["outcome"], known["n_begun"]) == (
+        "ranking",
+        "try",
+        "completed",
+        2,
+    )
+    # What it predicts is what the strategy would predict if its YAML had been written so.
+    written = {**RIDGE, "learner": {"type": "ridge", "params": {"alpha": 2.5}}}
+    written["signal"] = {"type": "rank_long_short", "params": {"n_long": 2, "n_short": 1}}
+    other = project.copy(project.folder.parent / "written")
+    other.rewrite(other.market, [written, TREES])
+    other.make([f"ranking/{each}" for each in STAGES], week)
+    for stage in ("cv_results", "backtest"):
+        assert other.store.footer(f"ranking/{stage}", week).content_hash == record.weeks[week].contents[stage]
+    text = "\n".join(try_lines(project.pipeline, chosen, tried))
+    assert "learner.params.alpha: 1 -> 2.5" in text and f"ranking~{record.id}" in text
+    assert "nothing that is current was touched" in text
+
+
+def test_what_is_the_same_is_read_and_a_rule_alone_fits_nothing(trained, monkeypatch):
+    project, week = trained
+    monkeypatch.setenv("HF_ANSWER_TRIALS", "1")
+    _, tried = made(project, "direction", "signal.params.threshold=0.45")
+    assert [line.split()[0] for line in tried.read] == ["direction/training_matrix", "direction/cv_results"]
+    stored = project.store.footer("direction/cv_results", week)
+    of_week = tried.record.weeks[week]
+    assert of_week.contents["cv_results"] == stored.content_hash and of_week.trial != stored.facts["trial"]
+    assert of_week.contents["backtest"] != project.store.footer("direction/backtest", week).content_hash
+
+
+def test_features_that_the_market_does_not_store_are_computed_as_it_would_store_them(trained, tmp_path):
+    project, week = trained
+    _, tried = made(project, "ranking", "features=[quick, temporal/day_of_week]")
+    assert any(line.startswith("1 features of temporal computed in 10 weeks: day_of_week") for line in tried.read)
+    other = project.copy(tmp_path / "project")
+    market = {**other.market, "features": [*other.market["features"], "temporal/day_of_week"]}
+    other.rewrite(market, [{**RIDGE, "features": ["quick", "temporal"]}])
+    other.make(["small/features/temporal"], project.weeks[0], week)
+    other.make([f"ranking/{each}" for each in STAGES], week)
+    assert (
+        other.store.footer("ranking/cv_results", week).content_hash == tried.record.weeks[week].contents["cv_results"]
+    )
+    assert not project.store.partitions("small/features/temporal")
+
+
+@pytest.mark.parametrize("point", ["cv_results of", "backtest of", "record"])
+def test_a_try_that_is_killed_is_none_and_counts_once_when_it_is_made_again(trained, tmp_path, point):
+    project, week = trained
+    project = project.copy(tmp_path / "project")
+    before, counted = everything_current(project), n_counted(project, "ranking")
+    known = [*list_tries(project.store)]
+    sets = ["learner.params.alpha=7.0"]
+    order = {
+        "market": project.market,
+        "strategies": project.strategies,
+        "strategy": "ranking",
+        "sets": sets,
+        "week": week,
+    }
+    (project.folder / "try.json").write_text(json.dumps(order, default=str))
+    env = {**os.environ, "HF_DATA_DIR": str(project.folder), "PYTHONPATH": os.getcwd()}
+    child = popen([sys.executable, "-m", MODULE, str(project.folder), point], env=env)
+    assert child.wait(timeout=120) == -signal.SIGKILL
+    assert [*list_tries(project.store)] == known and everything_current(project) == before
+    _, tried = made(project, "ranking", *sets)
+    assert [each for each in list_tries(project.store) if each not in known] == [tried.record]
+    assert n_counted(project, "ranking") == counted + 1
+    kept = store_of_try(project.store, "ranking", tried.record.id)
+    assert kept.read("ranking/cv_results", week).footer.content_hash == tried.record.weeks[week].contents["cv_results"]
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ("lerner.params.alpha=1", "`lerner` must be a field .* did you mean learner"),
+        ("learner.parms.alpha=1", "`learner.parms` must be a field .* did you mean params"),
+        (
+            "learner.params.alfa=1",
+            "--set learner.params.alfa=1: `params` of 'ridge' must be among .* did you mean alpha",
+        ),
+        ("learner.params.alpha=many", "`alpha` of 'ridge' must be a number, was 'many'"),
+        ("learner.params.alpha='4'", "`alpha` of 'ridge' must be a number, was '4'"),
+        ("target.horizon_bars=2.5", "`target.horizon_bars` must be a whole number"),
+        ("market=smal", "--set market=smal: `market` must be one of small, was 'smal'"),
+        ("learner.params.alpha.x=1", "`alpha` of 'ridge' must be a number, was {'x': 1}"),
+        ("name=other", "`--set` must set another field than `name`"),
+        ("learner", "`--set` must be FIELD=VALUE"),
+        ("=4", "`--set` must be FIELD=VALUE"),
+        ("../x=4", "must be"),
+        ("learner.type.x=1", "`learner.type` must be a mapping for 'x' to be set in it, was 'ridge'"),
+        ("learner.params.alpha=", "must be given a value on one line"),
+        ("learner.params.alpha=1\n  seed: 4", "must be given a value on one line"),
+        ("learner.params=!!python/object:os.system {}", "must be a plain value"),
+        ("learner.params=&a [*a]", "must be a plain value"),
+        ("description='{{ env.HOME }}{% for x in y %}'", "other templates are not evaluated"),
+        ("learner.params={alpha: 1, alpha: 2}", "must give each name once, was with alpha twice"),
+    ],
+)
+def test_a_value_is_checked_as_the_yaml_is(trained, given, message):
+    project, _ = trained
+    with pytest.raises(ValueError, match=message):
+        candidate(project.pipeline, "ranking", [given])
+
+
+@pytest.mark.parametrize("name", ["nothing", "../ranking", "ranking~", "ranking~zz", "/dev/zero", "", "."])
+def test_hostile_names_are_refused(trained, name):
+    project, _ = trained
+    with pytest.raises(ValueError, match="must be"):
+        candidate(project.pipeline, name, [])
+    with pytest.raises(ValueError, match="`try` must be"):
+        find_try(project.store, name)
