@@ -27,6 +27,7 @@ from hf_pipelines.components.strategy_stages.trying import Made, Trying
 from hf_pipelines.components.yaml_files import component_file, component_files, read_values
 from hf_pipelines.components.yaml_lines import FaultyYAMLError
 from hf_pipelines.partitions import parse_key, shift_week, week_key
+from hf_pipelines.research.comparison_words import number, text_table
 from hf_pipelines.research.wording import excerpt
 from hf_pipelines.resources.clock import Clock
 from hf_pipelines.resources.footer import Stamp
@@ -242,27 +243,26 @@ def component_place(defs: Path, name: str) -> Path:
     return component_file(folder) or folder / "defs.yaml"
 
 
-def tries_table(pipeline_store: PartitionStore, strategy: str | None) -> tuple[list[str], list[list[str]]]:
-    """Headings and rows of the tries that there are, the latest last."""
-    headings = ["try", "made", "by", "weeks", "differs", "sharpe ratio", "total return"]
-    rows = []
-    for each in list_tries(pipeline_store, strategy):
+def tries_lines(store: PartitionStore, strategy: str | None) -> Iterator[str]:
+    """The tries that there are, the latest last."""
+    found = [*list_tries(store, strategy)]
+    if not found:
+        yield "There is no try: hfp try STRATEGY --set FIELD=VALUE makes one."
+        return
+    rows = [("try", "made", "by", "weeks", "Sharpe ratio", "total return", "differs")]
+    for each in found:
         weeks = [*each.weeks]
         account = each.weeks[weeks[-1]].metrics.get("backtest", {})
         rows.append(
-            [
+            (
                 each.name,
                 each.made_at[:16].replace("T", " "),
                 each.actor,
                 weeks[0] if len(weeks) == 1 else f"{weeks[0]} to {weeks[-1]} ({len(weeks)})",
+                number(account.get("sharpe_ratio")),
+                number(account.get("total_return")),
                 ", ".join(f"{name}={value_in_words(now, before)}" for name, (before, now) in each.differs.items())
                 or "nothing",
-                _number(account.get("sharpe_ratio")),
-                _number(account.get("total_return")),
-            ]
+            )
         )
-    return headings, rows
-
-
-def _number(value: float | None) -> str:
-    return "" if value is None else f"{value:.3g}"
+    yield from text_table(rows)

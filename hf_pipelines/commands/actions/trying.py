@@ -8,7 +8,7 @@ import typer
 
 from hf_pipelines.commands.app import LOOK, MAKE, AsJson, command
 from hf_pipelines.commands.completion import strategies
-from hf_pipelines.commands.console import progress, say, say_table
+from hf_pipelines.commands.console import progress, say
 
 
 @command(
@@ -69,14 +69,12 @@ def tries(
     as_json: AsJson = False,
 ) -> None:
     """Show the tries that there are: what differs from the strategy, and what came out."""
-    from hf_pipelines.commands.tries import tries_table
+    from hf_pipelines.commands.tries import tries_lines
     from hf_pipelines.resources.parquet_io_manager import open_store
     from hf_pipelines.resources.tries import list_tries
 
     store = open_store()
     if as_json:
         print(json.dumps([each.to_json() for each in list_tries(store, strategy)], indent=1))
-    elif (table := tries_table(store, strategy))[1]:
-        say_table(*table)
     else:
-        say(["There is no try: hfp try STRATEGY --set FIELD=VALUE makes one."])
+        say(tries_lines(store, strategy))
