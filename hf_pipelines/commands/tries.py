@@ -249,7 +249,8 @@ def tries_lines(store: PartitionStore, strategy: str | None) -> Iterator[str]:
     if not found:
         yield "There is no try: hfp try STRATEGY --set FIELD=VALUE makes one."
         return
-    rows = [("try", "made", "by", "weeks", "Sharpe ratio", "total return", "differs")]
+    rows: list[tuple[str, ...]] = [("try", "made", "by", "weeks", "Sharpe ratio", "total return")]
+    differs = ["differs"]
     for each in found:
         weeks = [*each.weeks]
         account = each.weeks[weeks[-1]].metrics.get("backtest", {})
@@ -261,8 +262,9 @@ def tries_lines(store: PartitionStore, strategy: str | None) -> Iterator[str]:
                 weeks[0] if len(weeks) == 1 else f"{weeks[0]} to {weeks[-1]} ({len(weeks)})",
                 number(account.get("sharpe_ratio")),
                 number(account.get("total_return")),
-                ", ".join(f"{name}={value_in_words(now, before)}" for name, (before, now) in each.differs.items())
-                or "nothing",
             )
         )
-    yield from text_table(rows)
+        told = [f"{name}={value_in_words(now, before)}" for name, (before, now) in each.differs.items()]
+        differs.append(", ".join(told) or "nothing")
+    for line, of_try in zip(text_table(rows), differs, strict=True):
+        yield f"{line}  {of_try}"
