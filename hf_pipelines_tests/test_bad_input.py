@@ -158,6 +158,17 @@ CASES = [
     ),
     pytest.param(
         RANKING, "    type: rank_long_short\n    params: {n_long: 2, n_short: 2}",
+        "    type: rule_tree\n    params:\n      branches:\n        - when: &endless\n            all: [*endless]\n          weight: 1.0",
+        ["`signal.params.branches.0.when.all.0` must be a value of its own or one that has ended, was *endless"],
+        id="tree without end",
+    ),
+    pytest.param(
+        RANKING, "    type: rank_long_short\n    params: {n_long: 2, n_short: 2}",
+        "    type: rule_tree\n    params:\n      branches:\n        - {when: {rsi_99: {below: 30}}, weight: 1.0}",
+        ["`signal` must have what 'rule_tree' is made from, its `features`, was without rsi_99"], id="tree of an unknown feature",
+    ),
+    pytest.param(
+        RANKING, "    type: rank_long_short\n    params: {n_long: 2, n_short: 2}",
         "    type: portfolio\n    params: {n_held: 99}",
         ["`n_held` must be at most the ", " members of `universe` of market us_tech, was 99"], id="more positions than members",
     ),

@@ -138,15 +138,17 @@ class Text:
 
 @dataclass(frozen=True, kw_only=True)
 class Nested:
-    """A learner inside of a learner: `type`, `params` and `preprocessing` of its own; must be given.
+    """An entry inside of an entry, such as a learner of a learner: a mapping that has `keys`; must be given.
 
     Attributes
     ----------
-    meaning : str
-        For people.
+    meaning, words : str
+    keys : tuple of str
     """
 
     meaning: str = ""
+    words: str = "a learner: type, params, preprocessing"
+    keys: tuple[str, ...] = ("type",)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -318,7 +320,7 @@ def allowed_values(param: Param) -> str:
         case Text():
             return f"text like {param.pattern}"
         case Nested():
-            return "a learner: type, params, preprocessing"
+            return param.words
         case Listing():
             return f"{param.least} to {param.most} times: {allowed_values(param.item)}"
 
@@ -355,7 +357,7 @@ def param_schema(param: Param) -> dict[str, Any]:
         case Text():
             schema = {"type": "string", "pattern": f"^(?:{param.pattern})$"}
         case Nested():
-            schema = {"type": "object", "required": ["type"]}
+            schema = {"type": "object", "required": [*param.keys]}
         case Listing():
             schema = {
                 "type": "array",
@@ -422,7 +424,7 @@ def _checked(value: Any, param: Param, name: str, owner: str, nested: NestedChec
             return value
         case Nested():
             if nested is None:
-                raise ValueError(f"{told} must be left out, was {_shown(value)}; only learners hold others.")
+                raise ValueError(f"{told} must be left out, was {_shown(value)}; this entry holds no others.")
             return nested(value, name)
         case Listing():
             if value is None and param.default is None:

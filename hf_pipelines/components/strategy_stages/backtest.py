@@ -6,6 +6,7 @@ from functools import partial
 from time import perf_counter
 from typing import Any
 
+import dagster as dg
 import polars as pl
 
 from hf_pipelines.components.code_version import code_version
@@ -43,7 +44,7 @@ from hf_pipelines.research.predictions import (
     share_trained_on_later,
     split_by_path,
 )
-from hf_pipelines.research.signals import add_absent_members, apply_rule, misremembered
+from hf_pipelines.research.signals import add_absent_members, apply_rule, explain_rule, misremembered
 from hf_pipelines.resources.parquet_io_manager import Loaded
 from hf_pipelines.resources.partition_codec import Content
 from hf_pipelines.resources.trial_ledger.returns import SESSIONS_PER_YEAR
@@ -74,6 +75,7 @@ def backtest(plan: StrategyPlan) -> Stage:
         results = single(inputs["cv_results"], key)
         by_path = {path: trade(plan, weights, decided.bars) for path, weights in decided.weights.items()}
         middle = middle_of(by_path)
+        of_middle = next(path for path, each in by_path.items() if each is middle)
         baselines = account_baselines(
             middle,
             decided.bars,
@@ -96,7 +98,8 @@ def backtest(plan: StrategyPlan) -> Stage:
             path: summarise_account(each, label_sessions=label_sessions, benchmark=index)
             for path, each in by_path.items()
         }
-        summary = next(summaries[path] for path, each in by_path.items() if each is middle)
+        summary = summaries[of_middle]
+        told_by_rule = resolve(inputs, key).explain(decided.given[of_middle], bars=decided.bars)
         later = share_trained_on_later(decided.predictions)
         note = selection_note(results.footer.facts)
         if later:
@@ -136,6 +139,7 @@ def backtest(plan: StrategyPlan) -> Stage:
             **backtest_metadata(middle, note, baselines, summary, label=account_label(plan, key)),
             **labels,
             **scores,
+            **{name: dg.MetadataValue.md(text) for name, text in told_by_rule.items()},
             "backtest_s": perf_counter() - began,
         }
 
@@ -168,6 +172,7 @@ def backtest(plan: StrategyPlan) -> Stage:
             join_features,
             add_absent_members,
             apply_rule,
+            explain_rule,
             misremembered,
             Universe.member_sessions,
             *plan.rule.functions,

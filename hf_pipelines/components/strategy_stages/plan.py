@@ -24,7 +24,14 @@ from hf_pipelines.research.intervals import ChosenIntervals
 from hf_pipelines.research.learners import LearnerChoice
 from hf_pipelines.research.matrix import RESERVED_COLUMNS
 from hf_pipelines.research.overfitting import Diagnostics
-from hf_pipelines.research.signals import RuleNeeds, apply_rule, rule_functions, rule_needs, window_sessions
+from hf_pipelines.research.signals import (
+    RuleNeeds,
+    apply_rule,
+    explain_rule,
+    rule_functions,
+    rule_needs,
+    window_sessions,
+)
 from hf_pipelines.research.splitters import SPLITTERS, Splitter, build_splitter
 from hf_pipelines.research.targets import Target
 from hf_pipelines.research.tuning import Design
@@ -285,6 +292,13 @@ class StrategyPlan:
         return apply_rule(
             predictions, rule=self.rule.name, params=self.rule.params, **self.known_to_rule(predictions, bars)
         )
+
+    def explain(self, predictions: pl.DataFrame, *, bars: pl.DataFrame | None = None) -> dict[str, str]:
+        """What the rule made of predictions, as metadata; nothing of a rule that has nothing to tell."""
+        told = explain_rule(
+            predictions, rule=self.rule.name, params=self.rule.params, **self.known_to_rule(predictions, bars)
+        )
+        return {"rule": told} if told else {}
 
     def known_to_rule(self, predictions: pl.DataFrame, bars: pl.DataFrame | None) -> dict[str, Any]:
         """What the rule may know beside predictions."""

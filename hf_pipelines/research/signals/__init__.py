@@ -31,6 +31,7 @@ __all__ = [
     "RuleNeeds",
     "add_absent_members",
     "apply_rule",
+    "explain_rule",
     "fill_rule_params",
     "misremembered",
     "reasons",
@@ -85,6 +86,38 @@ def apply_rule(
         If the rule, a parameter or its value is unknown, something that the rule needs is missing, a (symbol, ts) occurs
         twice, or the rule gives weights that are not finite, above its gross, or for members without a prediction.
     """
+    entry, known, context, needs = _prepared(predictions, rule, params, sessions=sessions, sectors=sectors, bars=bars)
+    weight = entry.weigh(known, context).cast(pl.Float64).fill_null(0.0)
+    # -0.0 of a short rule that takes no position would print as a position (polars leaves out the addition of 0.0).
+    weight = pl.select(pl.when(weight != 0.0).then(weight).otherwise(0.0)).to_series()
+    _check_weights(weight, known, rule, needs)
+    return known.select(*KEY_COLUMNS, weight.alias("weight"))
+
+
+def explain_rule(
+    predictions: pl.DataFrame,
+    *,
+    rule: str,
+    params: Mapping[str, Any] | None = None,
+    sessions: Sequence[date] | None = None,
+    sectors: Mapping[str, str] | None = None,
+    bars: pl.DataFrame | None = None,
+) -> str:
+    """What a rule made of predictions, counted, as Markdown; "" of a rule that has nothing to tell.
+
+    Parameters
+    ----------
+    predictions, rule, params, sessions, sectors, bars
+        As of `apply_rule`.
+    """
+    entry, known, context, _ = _prepared(predictions, rule, params, sessions=sessions, sectors=sectors, bars=bars)
+    return "" if entry.explain is None else entry.explain(known, context)
+
+
+def _prepared(
+    predictions: pl.DataFrame, rule: str, params: Mapping[str, Any] | None, **given: Any
+) -> tuple[Rule, pl.DataFrame, RuleContext, RuleNeeds]:
+    """A rule with the rows and the context that it is called with."""
     filled = fill_rule_params(rule, params)
     entry, needs = RULES[rule], RULES[rule].needs(filled)
     columns = [*needs.columns, *needs.features]
@@ -94,15 +127,11 @@ def apply_rule(
     _require_each_once(known)
     context = RuleContext(
         params=filled,
-        sessions=_sessions_of(known, rule, needs, sessions),
-        sectors=_sectors_of(known, rule, needs, sectors),
-        _bars=_bars_of(known, rule, needs, bars),
+        sessions=_sessions_of(known, rule, needs, given["sessions"]),
+        sectors=_sectors_of(known, rule, needs, given["sectors"]),
+        _bars=_bars_of(known, rule, needs, given["bars"]),
     )
-    weight = entry.weigh(known, context).cast(pl.Float64).fill_null(0.0)
-    # -0.0 of a short rule that takes no position would print as a position (polars leaves out the addition of 0.0).
-    weight = pl.select(pl.when(weight != 0.0).then(weight).otherwise(0.0)).to_series()
-    _check_weights(weight, known, rule, needs)
-    return known.select(*KEY_COLUMNS, weight.alias("weight"))
+    return entry, known, context, needs
 
 
 def misremembered(
@@ -155,7 +184,7 @@ def fill_rule_params(rule: str, params: Mapping[str, Any] | None = None) -> dict
     """
     if rule not in RULES:
         raise ValueError(f"`rule` must be one of {sorted(RULES)}, was {rule!r}.")
-    filled = complete_params(rule, params, RULES[rule].params)
+    filled = complete_params(rule, params, RULES[rule].params, nested=RULES[rule].nested)
     RULES[rule].check(filled)
     return filled
 
@@ -168,8 +197,9 @@ def rule_name(name: str) -> str:
 def rule_functions(rule: str, params: Mapping[str, Any] | None = None) -> tuple[Any, ...]:
     """The functions of a rule, and of the rules that it applies."""
     entry = RULES[rule]
-    inner = [each for name in rule_needs(rule, params).rules for each in rule_functions(name)]
-    return (entry.weigh, entry.needs, entry.check, *inner)
+    inner = [each for name, own in rule_needs(rule, params).rules for each in rule_functions(name, own)]
+    nested = () if entry.nested is None else (entry.nested,)
+    return (entry.weigh, entry.needs, entry.check, *nested, *inner)
 
 
 def rule_needs(rule: str, params: Mapping[str, Any] | None = None) -> RuleNeeds:

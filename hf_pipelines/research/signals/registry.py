@@ -6,14 +6,16 @@ how it is applied (`signals`).
 
 from __future__ import annotations
 
-from hf_pipelines.research.params import Choice, Flag, Number, Text
+from hf_pipelines.research.params import Choice, Flag, Listing, Nested, Number, Text
 from hf_pipelines.research.signals.inverse_volatility import needs_volatility, weigh_by_volatility
 from hf_pipelines.research.signals.long_short import needs_scale, weigh_in_proportion
 from hf_pipelines.research.signals.meta_label import needs_primary, weigh_by_meta_label
+from hf_pipelines.research.signals.mix import checked_part, needs_parts, weigh_by_parts
 from hf_pipelines.research.signals.portfolio import needs_long_only, weigh_portfolio
 from hf_pipelines.research.signals.probability_threshold import needs_probabilities, weigh_by_probability
 from hf_pipelines.research.signals.ranks import needs_both_ends, needs_buffer, weigh_by_rank, weigh_with_buffer
 from hf_pipelines.research.signals.rule import GROSS, Rule, members
+from hf_pipelines.research.signals.rule_tree import check_tree, checked_branch, draw_tree, needs_tree, weigh_by_tree
 from hf_pipelines.research.signals.threshold import check_levels, needs_levels, weigh_by_levels
 
 _N_LONG = members(2, meaning="members held long")
@@ -234,5 +236,48 @@ RULES: dict[str, Rule] = {
             "lowest), nothing is predicted of it, or it was not among the n_long highest for as many sessions; each side shared "
             "by what it holds"
         ),
+    ),
+    "rule_tree": Rule(
+        name="rule_tree",
+        weigh=weigh_by_tree,
+        check=check_tree,
+        nested=checked_branch,
+        explain=draw_tree,
+        params={
+            "branches": Listing(
+                item=Nested(
+                    words="a branch: when (columns with above, below, at_least, at_most; all; any), weight (-1 to 1)",
+                    keys=("when", "weight"),
+                ),
+                is_required=True,
+                least=1,
+                most=50,
+                meaning="conditions on predictions and features, each with the weight of the members for which it is the first to hold",
+            ),
+            "otherwise": Number(default=0.0, low=-1.0, high=1.0, meaning="weight where no condition holds"),
+            "max_gross": GROSS,
+        },
+        needs=needs_tree,
+        formula=(
+            "max_gross / members of the ts * weight of the first branch whose condition holds, else otherwise; a comparison with an "
+            "unknown value does not hold"
+        ),
+    ),
+    "mix": Rule(
+        name="mix",
+        weigh=weigh_by_parts,
+        nested=checked_part,
+        params={
+            "parts": Listing(
+                item=Nested(words="a rule: type, params, and its weight", keys=("type",)),
+                is_required=True,
+                least=2,
+                most=10,
+                meaning="rules, each with its weight in the mean (1 if left out)",
+            ),
+            "max_gross": GROSS,
+        },
+        needs=needs_parts,
+        formula="max_gross * sum of weight * weights of the rule, over the sum of the weights; 0 where one of them knows nothing",
     ),
 }

@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from hf_pipelines.research.params import Number, Param
+from hf_pipelines.research.params import NestedCheck, Number, Param
 
 Params: TypeAlias = Mapping[str, Any]
 Floats: TypeAlias = npt.NDArray[np.float64]
@@ -61,8 +61,8 @@ class RuleNeeds:
         Whether it takes a higher prediction for a higher return: then the target must be one of which that is true.
     targets : tuple of str
         Keys of `TARGETS` whose predictions it understands; none: all, as far as `direction` lets it.
-    rules : tuple of str
-        Other entries of `RULES` that it applies.
+    rules : tuple of (str, mapping)
+        Other entries of `RULES` that it applies, each with every parameter.
     """
 
     columns: tuple[str, ...] = ("prediction",)
@@ -76,7 +76,7 @@ class RuleNeeds:
     target_params: Mapping[str, Any] = field(default_factory=dict)
     direction: bool = True
     targets: tuple[str, ...] = ()
-    rules: tuple[str, ...] = ()
+    rules: tuple[tuple[str, Mapping[str, Any]], ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -173,6 +173,10 @@ class Rule:
         `every parameter -> RuleNeeds`.
     check : callable
         Raises ValueError for parameters that contradict each other.
+    nested : callable, optional
+        Checks values of `Nested` parameters: `(value, where it stands) -> value`.
+    explain : callable, optional
+        `(predictions, context) -> Markdown`: what became of the predictions, counted.
     formula : str
         The definition, for people.
     """
@@ -182,4 +186,6 @@ class Rule:
     params: Mapping[str, Param]
     needs: Callable[[Params], RuleNeeds]
     check: Callable[[Params], None] = no_check
+    nested: NestedCheck | None = None
+    explain: Callable[[pl.DataFrame, RuleContext], str] | None = None
     formula: str

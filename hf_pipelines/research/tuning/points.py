@@ -9,7 +9,7 @@ Lives here: names and what they change. Does not live here: which values they ta
 | `preprocessing.<step>.<parameter>` | a parameter of a step, by its name or its place |
 | `preprocessing.<step>` | whether the step is there: true or false |
 | `features.<group>` | whether the group is used: true or false |
-| `rule.<parameter>` | a parameter of the rule, the sizes of positions among them |
+| `rule.<parameter>` | a parameter of the rule, the sizes of positions among them; `rule.branches.0.weight` one inside of another |
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ class Configuration:
         steps: list[Any] = [*settings.get("preprocessing", [])]
         names = [each["type"] for each in steps]
         left_out: set[int] = set()
-        features, rule = dict(self.features), dict(self.rule)
+        features, rule = dict(self.features), _copied(dict(self.rule))
         for name, value in point.items():
             section, _, path = name.partition(".")
             match section:
@@ -71,7 +71,7 @@ class Configuration:
                     if not _flag(value, name):
                         features.pop(path)
                 case "rule":
-                    rule[path] = value
+                    _set_inside(rule, path.split("."), value, name)
                 case _:
                     raise ValueError(f"`{name}` must begin with {', '.join(SECTIONS)}, was not so.")
         if not features:
@@ -84,6 +84,21 @@ class Configuration:
         except TypeError as e:
             raise ValueError(str(e)) from e
         return Configuration(learner, features, rule)
+
+
+def _set_inside(params: Any, path: list[str], value: Value, name: str) -> None:
+    """Set a value that need not have been given; the rule says whether it takes it."""
+    *outer, last = path
+    for each in outer:
+        if isinstance(params, list) and each.isdigit() and int(each) < len(params):
+            params = params[int(each)]
+        elif isinstance(params, dict) and each in params:
+            params = params[each]
+        else:
+            raise ValueError(f"`{name}` must lead to a parameter that the strategy gives, has no {each}.")
+    if not isinstance(params, dict):
+        raise ValueError(f"`{name}` must set a parameter, was {last} of a list or a value.")
+    params[last] = value
 
 
 def _set(params: Any, path: list[str], value: Value, name: str) -> None:

@@ -29,7 +29,16 @@ SESSIONS = plain_bars({"A": [1.0] * 60})["session"].to_list()
 each_rule = pytest.mark.parametrize("rule", sorted(RULES))
 
 # What has no default.
-GIVEN = {"meta_label": {"primary": "trend"}}
+GIVEN: dict[str, dict[str, object]] = {
+    "meta_label": {"primary": "trend"},
+    "rule_tree": {
+        "branches": [
+            {"when": {"any": [{"prediction": {"above": 0.3}}, {"trend": {"at_least": 1.0}}]}, "weight": 0.5},
+            {"when": {"prediction": {"below": 0.0}, "probability_up": {"at_most": 0.5}}, "weight": -1.0},
+        ]
+    },
+    "mix": {"parts": ["probability_threshold", {"type": "ranking", "params": {"n_long": 1}, "weight": 3.0}]},
+}
 
 
 def probabilities(**up_and_down: tuple[float, float]) -> pl.DataFrame:
