@@ -6,16 +6,14 @@ Lives here: what would go and stay, in words. Does not live here: what may go (`
 
 from collections import Counter
 from collections.abc import Iterator
-from datetime import timedelta
 
 import dagster as dg
 
 from hf_pipelines.resources import settings
 from hf_pipelines.resources.clock import Clock
-from hf_pipelines.resources.fit_states import old_fits
-from hf_pipelines.resources.lineage import current_footers
+from hf_pipelines.resources.mlflow_tracking import MLflowTracking
 from hf_pipelines.resources.parquet_io_manager import open_store
-from hf_pipelines.resources.retention import Judged, Policy, judge_runs, judge_versions, prune
+from hf_pipelines.resources.retention import COLLECTORS, Holdings, Policy, judge_old, remove_judged
 
 
 def gc_lines(*, is_wanted: bool) -> Iterator[str]:
@@ -27,28 +25,15 @@ def gc_lines(*, is_wanted: bool) -> Iterator[str]:
         Whether it is removed, or only told.
     """
     settings.prepare_dagster_home()
-    store, instance, now = open_store(), dg.DagsterInstance.get(), Clock().now()
-    policy = Policy(days=settings.keep_days(), versions=settings.keep_versions())
-    footers = current_footers(store)
-    judged = [
-        *judge_versions(store, footers, policy, now),
-        *judge_runs(instance, footers, policy, now),
-        *(
-            Judged("fit", key, written, True, f"a fit that was not ended for {policy.days} days")
-            for key, written in old_fits(store.objects, before=now - timedelta(days=policy.days)).items()
-        ),
-    ]
-    for each in judged:
-        yield f"{'goes' if each.goes else 'stays':<5}  {each.kind:<7}  {each.written:%Y-%m-%d}  {each.name}: {each.why}"
-    counts = Counter((each.kind, each.goes) for each in judged)
-    told = ", ".join(
-        f"{counts[kind, True]} of {counts[kind, True] + counts[kind, False]} {kind}s"
-        for kind in ("version", "run", "fit")
-    )
-    if not is_wanted:
-        yield f"Would remove {told}; nothing was removed: hfp gc --yes"
-        return
-    for each in judged:
-        if each.goes:
-            prune(store, instance, each)
-    yield f"Removed {told}"
+    with dg.DagsterInstance.get() as instance:
+        holdings = Holdings(open_store(), instance, MLflowTracking(), Policy.from_environment(), Clock().now())
+        judged = judge_old(holdings)
+        for each in judged:
+            verdict = "goes" if each.goes else "stays"
+            yield f"{verdict:<5}  {each.kind:<11}  {each.written:%Y-%m-%d}  {each.name}: {each.why}"
+        gone = [*remove_judged(holdings, judged)] if is_wanted else [each for each in judged if each.goes]
+    for kind, reason in holdings.unseen.items():
+        yield f"{COLLECTORS[kind].many} were not looked at: {reason}"
+    counts, all_counts = Counter(each.kind for each in gone), Counter(each.kind for each in judged)
+    told = ", ".join(f"{counts[kind]} of {all_counts[kind]} {each.many}" for kind, each in COLLECTORS.items())
+    yield f"Removed {told}" if is_wanted else f"Would remove {told}; nothing was removed: hfp gc --yes"

@@ -1,6 +1,6 @@
 """Fit states: what long fits have come to, so that a run that was killed goes on from there.
 
-Lives here: keeping the state of a fit in the store, and removing it. Does not live here: what a state holds (`research.learners`).
+Lives here: keeping the state of a fit in the store. Does not live here: what a state holds (`research.learners`), which are removed (`retention`).
 
 Layout: `_fits/<asset path>/<partition>/<hash>.state`. The hash is of the code version, of the inputs' content hashes, of the place
 of the fit (such as `fold 2`) and of what the fit itself says that it depends on: the state of another configuration or of another
@@ -10,7 +10,6 @@ matrix has another name. Each epoch is one whole object; the sha256 before its b
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from datetime import datetime
 from hashlib import sha256
 from typing import Any
 
@@ -84,16 +83,3 @@ class FitProgress:
     def _key(self, fit: str) -> str:
         digest = sha256(f"{self.made_of}\n{fit}".encode()).hexdigest()
         return f"{FITS}/{self.states.asset}/{self.partition}/{digest}.state"
-
-
-def prune_fits(objects: ObjectStore, *, before: datetime) -> list[str]:
-    """Remove states that were kept before a time: of a run that was never done again; returns their keys."""
-    old = sorted(old_fits(objects, before=before))
-    for key in old:
-        objects.delete(key)
-    return old
-
-
-def old_fits(objects: ObjectStore, *, before: datetime) -> dict[str, datetime]:
-    """States that were kept before a time, with that time."""
-    return {key: written for key, written in objects.ages(FITS).items() if written < before}

@@ -37,6 +37,9 @@ FILES_TIMEOUT_S = 20.0
 # What a run that failed says; an attempt that begins anew takes them away.
 ERROR, TRACE = "hf.error", "hf.trace"
 
+# Of runs below another one, in MLflow's own words; of the run of a study its hash.
+PARENT, STUDY = "mlflow.parentRunId", "hf.study"
+
 # Of a week whose strategy was changed: parameters that are not those of its first model any more.
 CHANGED = "hf.changed_params"
 
@@ -61,10 +64,10 @@ class PartitionRuns:
     def open_study(self, experiment_id: str, *, strategy: str, asset: str, partition: str, study: str) -> None:
         """Find or create the run of a study, which is told from others by its hash, below that of (strategy, week), and start it."""
         self.open_parent(experiment_id, strategy=strategy, partition=partition)
-        self._open_below(experiment_id, asset, partition, {"hf.study": study})
+        self._open_below(experiment_id, asset, partition, {STUDY: study})
 
     def _open_below(self, experiment_id: str, asset: str, partition: str, own: Mapping[str, str]) -> None:
-        tags = {"hf.asset": asset, "hf.partition": partition, **own, "mlflow.parentRunId": self.parents[partition]}
+        tags = {"hf.asset": asset, "hf.partition": partition, **own, PARENT: self.parents[partition]}
         child = _find_or_create(self.client, experiment_id, f"{asset} {partition}", tags)
         self.runs[partition] = str(child.info.run_id)
         for name in (ERROR, TRACE):
@@ -255,5 +258,5 @@ def _find_or_create(client: Any, experiment_id: str, name: str, tags: Mapping[st
     query = " and ".join(f"tags.`{key}` = '{value}'" for key, value in tags.items())
     found = client.search_runs([experiment_id], query, max_results=100, order_by=["attributes.start_time ASC"])
     # Children carry the strategy and the week too.
-    own = [run for run in found if ("mlflow.parentRunId" in run.data.tags) == ("mlflow.parentRunId" in tags)]
+    own = [run for run in found if (PARENT in run.data.tags) == (PARENT in tags)]
     return own[0] if own else client.create_run(experiment_id, run_name=name, tags=dict(tags))

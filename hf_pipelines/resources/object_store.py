@@ -331,9 +331,10 @@ class ObjectStore:
         """Keys below `prefix` with the store's own tag of each object, which changes whenever it is written."""
         return {key: str(entry["e_tag"]) for key, entry in self._entries(check_key(prefix)).items()}
 
-    def ages(self, prefix: str) -> dict[str, datetime]:
-        """Keys below `prefix` with the time (UTC) at which each was written."""
-        return {key: entry["last_modified"] for key, entry in self._entries(check_key(prefix)).items()}
+    def ages_and_sizes(self, prefix: str) -> dict[str, tuple[datetime, int]]:
+        """Keys below `prefix` with the time (UTC) at which each was written, and its bytes."""
+        entries = self._entries(check_key(prefix))
+        return {key: (entry["last_modified"], int(entry["size"])) for key, entry in entries.items()}
 
     def delete(self, key: str) -> None:
         """Remove one object; nothing happens if there is none.
@@ -412,7 +413,8 @@ class ObjectStore:
                 except FileNotFoundError:
                     # Gone since its name was listed.
                     continue
-                found[name] = {"e_tag": file_tag(looked_up), "last_modified": modified(looked_up)}
+                tag, written = file_tag(looked_up), modified(looked_up)
+                found[name] = {"e_tag": tag, "last_modified": written, "size": looked_up.st_size}
         return found
 
     def _listed(self, prefix: str | None, after: str | None) -> dict[str, Any]:

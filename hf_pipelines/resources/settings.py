@@ -27,6 +27,7 @@ clear text (object stores read their own AWS_* variables).
 | HF_CACHE_MB | 2000 | size above which the least recently used copies go |
 | HF_KEEP_DAYS | 90 | what is younger is never removed: versions of partitions, Dagster's runs |
 | HF_KEEP_VERSIONS | 10 | so many versions of each partition stay, however old |
+| HF_KEEP_GB | any number | above so much of versions, of logs or of states of fits the oldest go before their time |
 | HF_MAX_FILE_MB | 500 | a file or an answer that arrives is refused unread above this size |
 | HF_MAX_TABLE_MB | 1000 | and undecoded if its table would take more than this in memory |
 | HF_MAX_OBJECT_MB | 4000 | both of a stored object that is read back, and of a table of source `lean` |
@@ -205,6 +206,11 @@ def keep_days() -> int:
 def keep_versions() -> int:
     """Versions of a partition that stay, however old."""
     return whole_number("HF_KEEP_VERSIONS", 10, least=0, most=1_000_000)
+
+
+def keep_bytes() -> int | None:
+    """Bytes of one kind of old things above which the oldest go before their time, None for any number."""
+    return whole_number("HF_KEEP_GB", 0, least=0, most=1_000_000) * 1_000_000_000 or None
 
 
 def cache_dir() -> Path | None:
@@ -397,11 +403,11 @@ def _number(name: str, default: int, *, most: int) -> float:
     return found
 
 
-# Settings that are numbers.
 NUMBERS = (
     tick_seconds,
     keep_days,
     keep_versions,
+    keep_bytes,
     cache_bytes,
     late_after,
     silent_after,

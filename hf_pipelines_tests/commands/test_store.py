@@ -21,8 +21,9 @@ from hf_pipelines.resources.lineage import current_footers, find_references, lis
 from hf_pipelines.resources.object_store import ObjectStore
 from hf_pipelines.resources.partition_codec import Content
 from hf_pipelines.resources.partition_store import PartitionStore
-from hf_pipelines.resources.retention import Policy, prune_versions
+from hf_pipelines.resources.retention import Policy
 from hf_pipelines.resources.storage_errors import StoredPartitionError
+from hf_pipelines_tests.resources.retaining import pruned
 from hf_pipelines_tests.sample_bars import random_bars
 
 pytestmark = pytest.mark.pipeline
@@ -72,8 +73,7 @@ def age_everything(store: PartitionStore) -> None:
 
 
 def prune(store: PartitionStore) -> list[str]:
-    footers = current_footers(store)
-    return prune_versions(store, footers, Policy(days=1, versions=0), NOW)
+    return pruned(store, Policy(days=1, versions=0), NOW)
 
 
 # --- retention

@@ -11,8 +11,11 @@ from pathlib import Path
 import pytest
 
 from hf_pipelines.research.learners.archive import unpack
-from hf_pipelines.resources.fit_states import FITS, FitProgress, FitStates, prune_fits
+from hf_pipelines.resources.fit_states import FITS, FitProgress, FitStates
 from hf_pipelines.resources.object_store import ObjectStore
+from hf_pipelines.resources.partition_store import PartitionStore
+from hf_pipelines.resources.retention import Policy
+from hf_pipelines_tests.resources.retaining import pruned
 
 ASSET, WEEK = "tech/fitted_model", "2013-01-06"
 INPUTS = {"tech/training_matrix": {WEEK: "a" * 64}}
@@ -57,9 +60,10 @@ def test_a_damaged_state_is_none(tmp_path, damage):
 
 def test_states_that_are_old_are_removed(tmp_path):
     progress(tmp_path).keep("fit", b"state")
-    objects, now = ObjectStore(str(tmp_path)), datetime.now(UTC)
-    assert prune_fits(objects, before=now - timedelta(days=1)) == []
-    assert len(prune_fits(objects, before=now + timedelta(days=1))) == 1 and objects.keys(FITS) == []
+    store, now = PartitionStore(ObjectStore(str(tmp_path))), datetime.now(UTC)
+    policy = Policy(days=1, versions=0)
+    assert pruned(store, policy, now, kind="fit") == []
+    assert len(pruned(store, policy, now + timedelta(days=2), kind="fit")) == 1 and store.objects.keys(FITS) == []
 
 
 FIT = """

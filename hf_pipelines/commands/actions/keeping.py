@@ -80,8 +80,8 @@ def restore(
 def gc(yes: Annotated[bool, typer.Option("--yes", help="Remove it; without it nothing is removed.")] = False) -> None:
     """Say what is old and needed by nothing, and why each thing goes or stays.
 
-    Earlier versions of partitions, finished runs and fits that were never ended, by HF_KEEP_DAYS and HF_KEEP_VERSIONS: what the weekly
-    job housekeeping removes.
+    Earlier versions of partitions, finished runs and their logs, MLflow's runs, shown studies and fits that were never ended, by
+    HF_KEEP_DAYS, HF_KEEP_VERSIONS and HF_KEEP_GB: what the weekly job housekeeping removes.
     """
     from hf_pipelines.commands.collecting import gc_lines
 
