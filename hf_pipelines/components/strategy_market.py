@@ -6,22 +6,32 @@ shows to be wrong (`strategy`), what no week can hold (`strategy_window`).
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 import dagster as dg
 
 from hf_pipelines.components.learner_rules import REMEDIES_OF_FEATURES, read_features
 from hf_pipelines.components.market import Market
 from hf_pipelines.components.market_stages import MarketPlan
+from hf_pipelines.components.strategy_fields import HoldoutSpec, LearnerSpec, SignalSpec, TargetSpec
 from hf_pipelines.components.yaml_lines import line_of
 from hf_pipelines.research.features.registry import FEATURES, names_by_group
 from hf_pipelines.research.wording import with_nearest
 
-if TYPE_CHECKING:
-    from hf_pipelines.components.strategy import Strategy
+
+class Trading(Protocol):
+    """What is asked of a strategy."""
+
+    name: str
+    market: str
+    features: Sequence[str]
+    target: TargetSpec
+    learner: LearnerSpec
+    signal: SignalSpec
+    holdout: HoldoutSpec | None
 
 
-def market_of(strategy: "Strategy", context: dg.ComponentLoadContext, *, is_widened: bool = False) -> MarketPlan:
+def market_of(strategy: Trading, context: dg.ComponentLoadContext, *, is_widened: bool = False) -> MarketPlan:
     """The market that a strategy trades, with all that the strategy is made from.
 
     Parameters
@@ -64,7 +74,7 @@ def market_of(strategy: "Strategy", context: dg.ComponentLoadContext, *, is_wide
     return market
 
 
-def _require_what_is_needed(strategy: "Strategy", market: MarketPlan, context: dg.ComponentLoadContext) -> None:
+def _require_what_is_needed(strategy: Trading, market: MarketPlan, context: dg.ComponentLoadContext) -> None:
     """Refuse a target or a rule that is made from what the market or the strategy lacks."""
     selected = {
         name
@@ -104,7 +114,7 @@ def _require_what_is_needed(strategy: "Strategy", market: MarketPlan, context: d
         raise ValueError(_placed(context, "learner", str(e))) from e
 
 
-def _require_members(strategy: "Strategy", market: MarketPlan, context: dg.ComponentLoadContext) -> None:
+def _require_members(strategy: Trading, market: MarketPlan, context: dg.ComponentLoadContext) -> None:
     """Refuse a rule that takes more symbols than there are: its weights would all be 0, without a word."""
     asked = strategy.signal.needs.members
     if sum(asked.values()) > len(market.universe.members):
