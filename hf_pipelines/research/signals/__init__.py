@@ -14,10 +14,10 @@ import numpy as np
 import polars as pl
 
 from hf_pipelines.research.bars import KEY_COLUMNS
-from hf_pipelines.research.params import complete_params
 from hf_pipelines.research.signals.members import NO_BAR, NO_HISTORY, NO_POSITION, add_absent_members, reasons
 from hf_pipelines.research.signals.registry import ALIASES, RULES
 from hf_pipelines.research.signals.rule import GROSS, Rule, RuleContext, RuleNeeds
+from hf_pipelines.research.signals.table import fill_rule_params, rule_functions, rule_name, rule_needs
 
 __all__ = [
     "ALIASES",
@@ -172,62 +172,6 @@ def window_sessions(sessions: Sequence[date], at: date, *, n_sessions: int) -> l
     """The last sessions up to one, itself among them."""
     until = [day for day in sessions if day <= at]
     return until[-n_sessions:]
-
-
-def fill_rule_params(rule: str, params: Mapping[str, Any] | None = None) -> dict[str, Any]:
-    """Every parameter of a rule: those given, and defaults for the rest.
-
-    Raises
-    ------
-    ValueError, TypeError
-        If the rule is unknown; as `complete_params`, and for values that contradict each other.
-    """
-    if rule not in RULES:
-        raise ValueError(f"`rule` must be one of {sorted(RULES)}, was {rule!r}.")
-    filled = complete_params(rule, params, RULES[rule].params, nested=RULES[rule].nested)
-    RULES[rule].check(filled)
-    return filled
-
-
-def rule_name(name: str) -> str:
-    """Key in `RULES` of a name or an alias of one."""
-    return ALIASES.get(name, name)
-
-
-def rule_functions(rule: str, params: Mapping[str, Any] | None = None) -> tuple[Any, ...]:
-    """The functions of a rule, and of the rules that it applies."""
-    entry = RULES[rule]
-    inner = [each for name, own in rule_needs(rule, params).rules for each in rule_functions(name, own)]
-    nested = () if entry.nested is None else (entry.nested,)
-    return (entry.weigh, entry.needs, entry.check, *nested, *inner)
-
-
-def rule_needs(rule: str, params: Mapping[str, Any] | None = None) -> RuleNeeds:
-    """What a rule with these parameters is made from.
-
-    Parameters
-    ----------
-    rule : str
-        A key of `RULES`.
-    params : mapping, optional
-        Parameters that differ from the defaults.
-
-    Returns
-    -------
-    RuleNeeds
-        Columns of the predictions, bars of history, whether it goes short, and the most that absolute weights add up to.
-
-    Raises
-    ------
-    ValueError, TypeError
-        If a parameter is unknown or its value not allowed.
-
-    Examples
-    --------
-    >>> rule_needs("rank_long_short", {"n_long": 2, "n_short": 2}).shorts
-    True
-    """
-    return RULES[rule].needs(fill_rule_params(rule, params))
 
 
 def _require_each_once(known: pl.DataFrame) -> None:

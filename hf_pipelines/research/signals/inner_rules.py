@@ -12,6 +12,7 @@ from typing import Any
 import polars as pl
 
 from hf_pipelines.research.signals.rule import Params, Rule, RuleContext, RuleNeeds
+from hf_pipelines.research.signals.table import RULES, fill_rule_params, rule_name
 
 # A rule of rules of rules is none that anybody reads.
 MAX_DEPTH = 3
@@ -36,10 +37,6 @@ def checked_rule(value: Any, where: str) -> dict[str, Any]:
     TypeError, ValueError
         If it is none, or holds rules of rules deeper than is allowed.
     """
-    # The registry holds the rules that are made of others.
-    from hf_pipelines.research.signals import fill_rule_params, rule_name
-    from hf_pipelines.research.signals.registry import RULES
-
     given = {"type": value} if isinstance(value, str) else value
     if not isinstance(given, Mapping) or not isinstance(given.get("type"), str):
         raise TypeError(f"`{where}` must be a mapping with the `type` of a rule, was {value!r:.60}.")
@@ -78,8 +75,6 @@ def _depth_of(params: Any, at: int = 0) -> int:
 
 def entry_of(chosen: Params) -> Rule:
     """The entry of a rule that was checked."""
-    from hf_pipelines.research.signals.registry import RULES
-
     return RULES[chosen["type"]]
 
 

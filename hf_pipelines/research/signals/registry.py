@@ -16,7 +16,10 @@ from hf_pipelines.research.signals.probability_threshold import needs_probabilit
 from hf_pipelines.research.signals.ranks import needs_both_ends, needs_buffer, weigh_by_rank, weigh_with_buffer
 from hf_pipelines.research.signals.rule import GROSS, Rule, members
 from hf_pipelines.research.signals.rule_tree import check_tree, checked_branch, draw_tree, needs_tree, weigh_by_tree
+from hf_pipelines.research.signals.table import ALIASES, RULES
 from hf_pipelines.research.signals.threshold import check_levels, needs_levels, weigh_by_levels
+
+__all__ = ["ALIASES", "RULES"]
 
 _N_LONG = members(2, meaning="members held long")
 _N_SHORT = members(2, meaning="members held short")
@@ -30,10 +33,7 @@ _QUANTILE = Number(
 )
 _WITHIN_SECTORS = Flag(default=False, meaning="true: both ends of each sector by itself")
 
-# Words of the field for rules that have another name here.
-ALIASES: dict[str, str] = {"ranking": "rank_long_short", "ranking_with_buffer": "rank_buffer"}
-
-RULES: dict[str, Rule] = {
+_ENTRIES: dict[str, Rule] = {
     "probability_threshold": Rule(
         name="probability_threshold",
         weigh=weigh_by_probability,
@@ -281,3 +281,5 @@ RULES: dict[str, Rule] = {
         formula="max_gross * sum of weight * weights of the rule, over the sum of the weights; 0 where one of them knows nothing",
     ),
 }
+
+RULES.update(_ENTRIES)
