@@ -4,7 +4,6 @@ Lives here: the place of a value in a text, and the text with another value ther
 (`yaml_files`), which values are meant (`setting_overrides`).
 """
 
-import copy
 from collections.abc import Sequence
 from typing import Any
 
@@ -63,7 +62,7 @@ def with_value(values: Any, place: FieldPath, value: Any) -> Any:
     ValueError
         As `set_value`.
     """
-    found = copy.deepcopy(values)
+    found = _copied(values)
     inner: Any = found
     for at, part in enumerate(place):
         is_last = at == len(place) - 1
@@ -83,6 +82,13 @@ def with_value(values: Any, place: FieldPath, value: Any) -> Any:
                 inner[part] = {}
             inner = inner[part]
     return found
+
+
+def _copied(values: Any) -> Any:
+    """The same values, none of them shared: what an alias repeats is there twice."""
+    if isinstance(values, dict):
+        return {key: _copied(each) for key, each in values.items()}
+    return [_copied(each) for each in values] if isinstance(values, list) else values
 
 
 def _edited(text: str, root: yaml.Node | None, place: FieldPath, value: Any) -> str | None:

@@ -8,6 +8,7 @@ import sys
 
 import pytest
 
+from hf_pipelines.commands.accepting import accept_lines
 from hf_pipelines.commands.tries import candidate, make_try, try_lines, weeks_of
 from hf_pipelines.resources.trial_ledger import TrialLedger, n_trials
 from hf_pipelines.resources.tries import find_try, list_tries, store_of_try
@@ -190,3 +191,92 @@ def test_hostile_names_are_refused(trained, name):
         candidate(project.pipeline, name, [])
     with pytest.raises(ValueError, match="`try` must be"):
         find_try(project.store, name)
+
+
+COMMENTED = """\
+type: hf_pipelines.components.Strategy
+
+# Why there is such a strategy.
+attributes:
+  name: ranking  # by its folder
+  market: small
+  features: [quick]   # all three
+  target:
+    type: forward_return
+    horizon_bars: 2  # two sessions
+  training: {weeks: 10, minimum_rows: 40}
+  cross_validation:
+    n_splits: 3
+    test_sessions: 8
+    min_train_sessions: 10
+  learner:
+    type: ridge
+    # alpha is left as it is
+  signal:
+    type: rank_long_short
+    params: {n_long: 1, n_short: 1}
+"""
+
+
+@pytest.fixture
+def commented(trained, tmp_path):
+    project = trained[0].copy(tmp_path / "project")
+    path = project.folder / project.package / "defs/strategies/ranking/defs.yaml"
+    path.write_text(COMMENTED)
+    return project, path
+
+
+def test_accept_writes_the_yaml_that_was_tried_and_nothing_else_of_it(commented):
+    project, path = commented
+    chosen = candidate(
+        project.pipeline, "ranking", ["learner.params.alpha=3", "signal.params.n_long=2", "target.horizon_bars=3"]
+    )
+    tried = make_try(project.pipeline, chosen, [project.weeks[10]])
+    path.chmod(0o640)
+    text = "\n".join(accept_lines(project.pipeline, tried.record.name))
+    assert path.read_text() == COMMENTED.replace("n_long: 1", "n_long: 2").replace(
+        "horizon_bars: 2", "horizon_bars: 3"
+    ).replace("    type: ridge\n", "    type: ridge\n    params: {alpha: 3}\n")
+    assert path.stat().st_mode & 0o777 == 0o640 and [*path.parent.iterdir()] == [path]
+    assert f"out of date: ranking/training_matrix, {project.weeks[10]}" in text and "hfp retrain ranking --week" in text
+    # What the strategy is now has the trial of the try: it is no further one.
+    project.reload()
+    counted = n_counted(project, "ranking")
+    project.make([f"ranking/{each}" for each in STAGES], project.weeks[10])
+    assert (
+        project.store.footer("ranking/cv_results", project.weeks[10]).facts["trial"]
+        == tried.record.weeks[project.weeks[10]].trial
+    )
+    assert n_counted(project, "ranking") == counted
+    assert [*accept_lines(project.pipeline, tried.record.name)][0].endswith("already: nothing was written")
+
+
+def test_accept_refuses_a_yaml_that_has_changed_and_what_the_project_cannot_load(commented):
+    project, path = commented
+    _, tried = made(project, "ranking", "learner.params.alpha=3")
+    changed = COMMENTED.replace("n_splits: 3", "n_splits: 2")
+    path.write_text(changed)
+    with pytest.raises(
+        ValueError,
+        match=r"must be as it was when .* has changed since .*hfp try ranking --set 'learner.params.alpha=3'",
+    ):
+        [*accept_lines(project.pipeline, tried.record.name)]
+    path.write_text(COMMENTED)
+    _, wide = made(project, "ranking", "features=[quick, temporal/day_of_week]")
+    with pytest.raises(
+        ValueError, match="cannot be taken, nothing was written: .*`features` must be among the groups of market small"
+    ):
+        [*accept_lines(project.pipeline, wide.record.name)]
+    assert path.read_text() == COMMENTED
+
+
+def test_a_file_is_tried_and_becomes_a_strategy(commented, tmp_path):
+    project, path = commented
+    file = tmp_path / "idea.yaml"
+    file.write_text(COMMENTED.replace("name: ranking", "name: idea"))
+    chosen, tried = made(project, str(file), "learner.params.alpha=9")
+    assert tried.record.name.startswith("idea~") and n_counted(project, "idea") == 1
+    assert "The project has no strategy idea" in "\n".join(try_lines(project.pipeline, chosen, tried))
+    [*accept_lines(project.pipeline, tried.record.name)]
+    project.reload()
+    assert project.pipeline.strategy("idea").learner.choice.params["alpha"] == 9

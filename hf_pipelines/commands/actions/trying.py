@@ -78,3 +78,17 @@ def tries(
         print(json.dumps([each.to_json() for each in list_tries(store, strategy)], indent=1))
     else:
         say(tries_lines(store, strategy))
+
+
+@command(panel=MAKE, examples=("hfp accept tech_ranking~04edb2b6",))
+def accept(
+    name: Annotated[str, typer.Argument(metavar="TRY", help="A try as hfp tries shows it, STRATEGY~ID.")],
+) -> None:
+    """Write the YAML of a try into the project, and say what becomes out of date.
+
+    Refused where the strategy's YAML has changed since the try was made. Comments are kept.
+    """
+    from hf_pipelines.commands.accepting import accept_lines
+    from hf_pipelines.commands.runs import Pipeline
+
+    say(accept_lines(Pipeline.open(), name))
