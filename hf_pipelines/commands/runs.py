@@ -42,7 +42,7 @@ from hf_pipelines.resources.incidents import BOOK_KEY, live_incidents
 from hf_pipelines.resources.parquet_io_manager import KIND_KEY, Storage
 from hf_pipelines.resources.partition_store import PartitionStore
 from hf_pipelines.resources.project import require_project
-from hf_pipelines.resources.pulse import Ticking, find_stopped
+from hf_pipelines.resources.pulse import Ticking, find_stopped, never_looked_at
 from hf_pipelines.resources.run_launcher import in_process_tags
 
 # Of what is out of date, commands that `hfp current` names.
@@ -182,6 +182,7 @@ class Pipeline:
         now, late_after = Clock().now(), settings.late_after()
         watched = self._watched()
         inventory = watched.read(self.store, now)
+        ticking = Ticking.of_repository(self.definitions.get_repository_def())
         return Status(
             inventory=inventory,
             late=inventory.late(now, late_after),
@@ -192,7 +193,7 @@ class Pipeline:
             holes=watched.holes(self.store),
             stopped=find_stopped(
                 self.instance,
-                Ticking.of_repository(self.definitions.get_repository_def()),
+                ticking,
                 # Ticks, queue and daemon are stamped by the wall clock, also where the pipeline's is set.
                 datetime.now(UTC),
                 folders=settings.written_folders(),
@@ -200,6 +201,7 @@ class Pipeline:
             strays=watched.strays(self.store),
             issue_faults=watched.issue_faults(self.store, now),
             outdated=watched.outdated(self.store, inventory, self._code_versions()),
+            unloaded=never_looked_at(self.instance, ticking),
         )
 
     def _watched(self) -> Watched:

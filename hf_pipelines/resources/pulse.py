@@ -138,6 +138,17 @@ def find_stopped(
     return [*dead, *running, *machine_faults(folders)]
 
 
+def never_looked_at(instance: dg.DagsterInstance, ticking: Collection[Ticking]) -> list[str]:
+    """Sensors that are on by default and that the daemon does not know, though it knows others: their YAML was added while it ran.
+
+    Of an instance on which no daemon has looked at any there are none.
+    """
+    states = {(_KINDS.get(each.instigator_type), each.name) for each in instance.all_instigator_state()}
+    sensors = [each for each in ticking if each.kind == "sensor" and each.is_on_by_default]
+    unknown = sorted(each.name for each in sensors if ("sensor", each.name) not in states)
+    return unknown if len(unknown) < len(sensors) else []
+
+
 def machine_faults(folders: Collection[Path]) -> list[Stopped]:
     """Room on disk and in memory that runs out."""
     return [*_full_disks(folders), *_little_memory()]

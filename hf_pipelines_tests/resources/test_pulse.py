@@ -28,7 +28,7 @@ from dagster._core.utils import make_new_run_id
 from dagster._daemon.types import DaemonHeartbeat
 from dagster._utils.error import SerializableErrorInfo
 
-from hf_pipelines.resources.pulse import Stopped, Ticking, find_stopped
+from hf_pipelines.resources.pulse import Stopped, Ticking, find_stopped, never_looked_at
 from hf_pipelines.resources.run_launcher import WORKER_TAG, CheckedRunLauncher, Worker, boot_name
 
 # A Sunday, noon.
@@ -227,3 +227,14 @@ def test_disk_and_memory_below_what_is_stated_are_told_before_they_run_out(
     assert set(found) == {"disk", "memory"}
     assert f"MB are free in {tmp_path}, fewer than 999999999 (HF_LEAST_DISK_MB)" in found["disk"].why
     assert "fewer than 999999999 (HF_LEAST_MEMORY_MB)" in found["memory"].why
+
+
+def test_sensor_that_was_added_while_the_daemon_ran_is_unknown_to_it_and_a_first_start_knows_none(instance):
+    added, kept_off = dataclasses.replace(WATCH, name="new_follows"), Ticking("sensor", "off", False, interval_s=30.0)
+    ticking = [WATCH, RETRAIN, added, kept_off]
+    # No daemon has looked at any yet: the first round is to come.
+    assert never_looked_at(instance, ticking) == []
+    state(instance, WATCH, InstigatorStatus.DECLARED_IN_CODE)
+    assert never_looked_at(instance, ticking) == ["new_follows"]
+    state(instance, added, InstigatorStatus.DECLARED_IN_CODE)
+    assert never_looked_at(instance, ticking) == []

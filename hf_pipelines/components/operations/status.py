@@ -34,12 +34,15 @@ class Status:
     strays: Sequence[str] = ()
     issue_faults: Sequence[str] = ()
     outdated: Sequence[str] = ()
+    unloaded: Sequence[str] = ()
 
     @property
     def is_well(self) -> bool:
-        """Whether nothing is late, has failed, is dead, has stopped or is lost; a warning is no failure."""
+        """Whether nothing is late, has failed, is dead, has stopped, is lost or unknown to the daemon; a warning is no failure."""
         is_calm = all(each.severity == "WARN" for each in self.incidents)
-        return is_calm and not (self.late or self.stopped or self.activity.dead or self.issue_faults)
+        return is_calm and not (
+            self.late or self.stopped or self.activity.dead or self.issue_faults or self._unloaded_lines()
+        )
 
     def lines(self) -> list[str]:
         """For a person."""
@@ -47,6 +50,7 @@ class Status:
             *self._table(),
             *self._holdout_lines(),
             *self._daemon_lines(),
+            *self._unloaded_lines(),
             *self._stopped_lines(),
             *self._dead_lines(),
             *self._late_lines(),
@@ -74,6 +78,7 @@ class Status:
                 }
                 for each in self.inventory.strategies
             ],
+            "never_looked_at": [*self.unloaded] if self.activity.is_daemon_alive else [],
             "stopped": [asdict(each) for each in self.stopped],
             "late": [asdict(each) for each in self.late],
             "holes": [asdict(each) for each in self.holes],
@@ -146,6 +151,15 @@ class Status:
         seen = self.activity.daemon_seen
         since = "has never run here" if seen is None else f"was seen last at {seen:%Y-%m-%d %H:%M:%S} UTC"
         return ["", f"The daemon {since}: nothing is made, trained or noticed by itself until it runs (hfp ui)."]
+
+    def _unloaded_lines(self) -> list[str]:
+        if not (self.unloaded and self.activity.is_daemon_alive):
+            return []
+        return [
+            "",
+            f"The daemon that runs does not know {', '.join(self.unloaded)}: nothing is made of them by itself.",
+            "  do: press Reload, under Deployment in the web UI: it loads YAML that was added after the start",
+        ]
 
     def _stopped_lines(self) -> list[str]:
         if not self.stopped:

@@ -176,6 +176,18 @@ def test_open_incident_is_told_with_the_id_by_which_it_is_dismissed(instance):
     assert lines[at + 1 :] == [*(f"    {line}" for line in causes[:5]), "    do: look", f"    {told['url']}"]
 
 
+def test_strategy_that_a_running_daemon_does_not_know_is_told_with_the_cure_and_is_not_well(instance):
+    told = replace(status_of(instance), unloaded=["ranking_follows"])
+    # Without a daemon nothing is made of any: that has a line of its own.
+    assert told.is_well is True and not any("ranking_follows" in line for line in told.lines())
+    beat(instance, timedelta(seconds=30))
+    told = replace(status_of(instance), unloaded=["ranking_follows"])
+    assert told.is_well is False and told.to_json()["never_looked_at"] == ["ranking_follows"]
+    lines = told.lines()
+    at = lines.index("The daemon that runs does not know ranking_follows: nothing is made of them by itself.")
+    assert lines[at + 1].startswith("  do: press Reload, under Deployment")
+
+
 def test_rejected_weeks_are_told_as_rejected_and_the_others_as_to_make(instance):
     holes = [
         Gap("fed/features/trend", week, "", is_rejected=week == "2012-01-15") for week in ("2012-01-08", "2012-01-15")
