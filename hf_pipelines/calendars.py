@@ -20,12 +20,13 @@ from hashlib import sha256
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
+from zoneinfo import ZoneInfo
 
 # Longer than any holiday that closes an exchange.
 LONGEST_CLOSURE = timedelta(days=21)
 
 # Version of the file format of what is kept.
-FORM = 2
+FORM = 3
 
 KEPT_IN = Path(__file__).parent / "__pycache__"
 
@@ -47,6 +48,8 @@ class SessionCalendar:
     planned_holidays : tuple of date
         Weekdays that are no session by a rule known years ahead. A closure announced later (a hurricane, a day of
         mourning) is none of them; neither is a moving feast that exchange_calendars lists day by day.
+    timezone : str
+        The exchange's own; "UTC" of one that never rests.
     """
 
     days: tuple[date, ...]
@@ -54,6 +57,15 @@ class SessionCalendar:
     closes: tuple[datetime, ...]
     breaks: Mapping[date, tuple[datetime, datetime]]
     planned_holidays: tuple[date, ...]
+    timezone: str
+
+    def clock_fault(self, timezone: str) -> date | None:
+        """The first session whose hours another time zone shows otherwise than the exchange's own; None if there is none."""
+        own, other = ZoneInfo(self.timezone), ZoneInfo(timezone)
+        # Summer and winter of each year: what agrees in both agrees.
+        looked_at = {(each.year, each.month): each for each in reversed(self.opens)}.values()
+        apart = [each for each in looked_at if each.astimezone(own).utcoffset() != each.astimezone(other).utcoffset()]
+        return min(apart).astimezone(own).date() if apart else None
 
 
 @dataclass(frozen=True)
@@ -96,6 +108,7 @@ def overridden(calendar: SessionCalendar, overrides: Collection[SessionOverride]
         closes=tuple(hours[day][1] for day in days),
         breaks=breaks,
         planned_holidays=tuple(day for day in calendar.planned_holidays if day not in hours),
+        timezone=calendar.timezone,
     )
 
 
@@ -127,6 +140,7 @@ def load_calendar(name: str, first: date, last: date) -> SessionCalendar:
             )
         },
         planned_holidays=tuple(date.fromordinal(day) for day in numbers["planned_holidays"]),
+        timezone=numbers["timezone"],
     )
 
 
@@ -145,7 +159,7 @@ def require_recorded(name: str, calendar: SessionCalendar, today: date) -> None:
         )
 
 
-def _ask(name: str, first: date, last: date) -> dict[str, list[int]]:
+def _ask(name: str, first: date, last: date) -> dict[str, Any]:
     import exchange_calendars
 
     if name not in exchange_calendars.get_calendar_names():
@@ -181,6 +195,7 @@ def _ask(name: str, first: date, last: date) -> dict[str, list[int]]:
         "planned_holidays": sorted(
             {day.toordinal() for day in holidays if day.weekday() < 5 and day.toordinal() not in sessions}
         ),
+        "timezone": str(calendar.tz),
     }
 
 
@@ -188,7 +203,7 @@ def _minutes(instant: datetime) -> int:
     return round((instant - _EPOCH).total_seconds() / 60.0)
 
 
-def _read(path: Path) -> dict[str, list[int]] | None:
+def _read(path: Path) -> dict[str, Any] | None:
     """What is kept, None if nothing is or not what was written."""
     try:
         text = path.read_text()
@@ -201,7 +216,7 @@ def _read(path: Path) -> dict[str, list[int]] | None:
     return kept
 
 
-def _keep(path: Path, numbers: dict[str, list[int]]) -> None:
+def _keep(path: Path, numbers: dict[str, Any]) -> None:
     body = json.dumps(numbers)
     try:
         path.parent.mkdir(exist_ok=True)

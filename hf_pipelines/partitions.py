@@ -33,6 +33,9 @@ SURROUNDING_DAYS = 42
 # Years by which a calendar's usual year and session are measured: the same for a market of three weeks and of 30 years.
 USUAL_YEARS = (2015, 2019)
 
+# Further time zones of a calendar: Bogotá trades by the clock of New York, as the library has it, and keeps its own.
+SAME_EXCHANGE = {"XBOG": ("America/Bogota",)}
+
 
 def week_start(session: date) -> date:
     """First day (Sunday) of the week that `session` lies in.
@@ -372,6 +375,25 @@ class MarketPartitions:
                 f"`timezone` must be one in which Saturday's session has closed when Sunday begins, was {self.timezone}: "
                 f"the session {day} of {self.calendar_name} closes at {self.hours[day][1]:%Y-%m-%d %H:%M} UTC, the next week "
                 f"begins at {begins:%Y-%m-%d %H:%M} UTC; use UTC."
+            )
+
+    def require_clock(self) -> None:
+        """Refuse a time zone in which the exchange does not trade: the hours of a session would be those of another day or hour.
+
+        A market that never rests has no clock of its own.
+
+        Raises
+        ------
+        ValueError
+            Naming the exchange's time zone.
+        """
+        calendar = self._library_calendar
+        if calendar.timezone == "UTC" or self.timezone in SAME_EXCHANGE.get(self.calendar_name, ()):
+            return
+        if (day := calendar.clock_fault(self.timezone)) is not None:
+            raise ValueError(
+                f"`timezone` must show the hours of {self.calendar_name}, {calendar.timezone}, was {self.timezone}, whose clock "
+                f"shows others on {day}; write {calendar.timezone}."
             )
 
     def require_session(self, day: date) -> None:

@@ -98,3 +98,21 @@ def test_calendar_whose_holidays_are_announced_year_by_year_ends_with_what_is_on
         require_recorded(name, found, last_day + timedelta(days=1))
     with pytest.raises(ValueError, match=name):
         load_calendar(name, recorded + timedelta(days=1), recorded + timedelta(days=9))
+
+
+@pytest.mark.parametrize(
+    ("name", "timezone", "day"),
+    [
+        ("XNYS", "America/New_York", None),
+        # Other names of the same clock.
+        ("XNYS", "US/Eastern", None),
+        ("XPAR", "Europe/Berlin", None),
+        ("XNYS", "Asia/Tokyo", date(2011, 12, 1)),
+        # An hour apart, and no summer time: the first month in which New York has it begins on 2 April (1 April 2012 is a Sunday).
+        ("XNYS", "America/Chicago", date(2011, 12, 1)),
+        ("XNYS", "Etc/GMT+5", date(2012, 4, 2)),
+        ("XTKS", "Asia/Shanghai", date(2011, 12, 1)),
+    ],
+)
+def test_time_zone_that_shows_other_hours_is_found_on_the_first_session_of_a_month(name, timezone, day, kept):
+    assert _again(name).clock_fault(timezone) == day

@@ -191,6 +191,7 @@ class Market(YamlSchema, dg.Component, dg.Model, dg.Resolvable):
         self._require_inputs()
         # Built later anyway: here an unknown name is reported with its file and line.
         self.plan.partitions.require_weeks()
+        self.plan.partitions.require_clock()
         if self.plan.source.entry.is_checked:
             self.plan.data_source  # noqa: B018
         return self

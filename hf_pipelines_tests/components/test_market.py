@@ -816,6 +816,11 @@ def test_us_tech_has_partitions_for_its_first_and_last_session(us_tech):
             "`timezone` must be one in which Saturday's session has closed when Sunday begins, was Asia/Tokyo",
             id="week-begins-too-early",
         ),
+        pytest.param(
+            {"timezone": "Asia/Tokyo"},
+            r"`timezone` must show the hours of XNYS, America/New_York, was Asia/Tokyo, .* write America/New_York\.",
+            id="clock-of-another-exchange",
+        ),
     ],
 )
 def test_market_with_a_bad_attribute_names_it(tmp_path, attributes, message):
