@@ -11,7 +11,7 @@ from typing import Any
 import dagster as dg
 import polars as pl
 
-from hf_pipelines.research.account_summary import HEADLINE
+from hf_pipelines.research.account_summary import A_YEAR, ACCOUNT_METRICS, FRACTION, HEADLINE, OF_INITIAL
 from hf_pipelines.research.backtest import BacktestResult
 from hf_pipelines.research.backtest.account_baselines import AccountBaselines
 from hf_pipelines.research.plots.account import AccountLabel, equity_png
@@ -70,19 +70,31 @@ FRACTIONS = (
     *("dividends_total", "min_cash", "weight", "beats_random", "trained_on_later", "coverage"),
 )
 
+# Numbers of an account, by their unit; a turnover is a multiple.
+ACCOUNT_FRACTIONS = frozenset(
+    each.name for each in ACCOUNT_METRICS.values() if each.unit in (FRACTION, A_YEAR, OF_INITIAL)
+) - {"turnover_per_year"}
+
+# Below it a percentage has a second digit: a loss of 0.02 % a trade is no 0.0 %.
+SMALL = 0.01
+
 
 def shown(name: str, value: object) -> str:
     """A value as a person reads it: fractions as percentages, instants as dates, what is not known as nothing.
 
     Examples
     --------
+    >>> shown("value_at_risk_95", 0.011647), shown("expectancy", -0.000165), shown("turnover_per_year", 66.09)
+    ('1.2%', '-0.02%', '66.09')
     >>> shown("total_return", -0.1131), shown("sharpe_ratio", -0.3391), shown("n_rows", 1200), shown("fold", None)
     ('-11.3%', '-0.3391', '1200', '')
     """
     if value is None or value != value:
         return ""
     if isinstance(value, float):
-        return f"{value:.1%}" if name.endswith(FRACTIONS) else f"{value:.4g}"
+        if name in ACCOUNT_FRACTIONS or name.endswith(FRACTIONS):
+            return f"{value:.2%}" if 0 < abs(value) < SMALL else f"{value:.1%}"
+        return f"{value:.4g}"
     return str(value).replace("|", "\\|")
 
 
@@ -149,7 +161,8 @@ def summary_page(summary: pl.DataFrame) -> dg.MarkdownMetadataValue:
     undefined: list[str] = []
     for row in summary.to_dicts():
         number = shown(row["metric"], row["value"])
-        span = "" if row["low"] is None or row["high"] is None else f"{row['low']:.4g} to {row['high']:.4g}"
+        low, high = (shown(row["metric"], row[end]) for end in ("low", "high"))
+        span = f"{low} to {high}" if low and high else ""
         if row["group"] == HEADLINE:
             lines.append(f"| {row['metric']} | {number or UNDEFINED} | {span} | {row['unit']} |")
         elif not number:

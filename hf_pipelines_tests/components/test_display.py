@@ -14,7 +14,10 @@ from hf_pipelines.components.display import (
     in_words,
     markdown_table,
     picture,
+    shown,
+    summary_page,
 )
+from hf_pipelines.research.account_summary import ACCOUNT_METRICS
 from hf_pipelines.resources import settings
 
 
@@ -33,6 +36,25 @@ def test_markdown_table_shows_fractions_as_percentages_dates_as_dates_and_nothin
 def test_markdown_table_of_times_within_a_day_keeps_them_apart() -> None:
     times = [datetime(2013, 2, 22, hour, 30, tzinfo=UTC) for hour in (14, 20)]
     assert rows_of(markdown_table(pl.DataFrame({"ts": times})))[2:] == [["2013-02-22 14:30"], ["2013-02-22 20:30"]]
+
+
+def test_every_fraction_of_an_account_is_shown_as_a_percentage_and_nothing_else() -> None:
+    """By the unit that the summary of an account says of each number; a turnover is a multiple of equity."""
+    for metric in ACCOUNT_METRICS.values():
+        is_fraction = metric.unit.startswith("fraction") and metric.name != "turnover_per_year"
+        assert shown(metric.name, 0.25) == ("25.0%" if is_fraction else "0.25"), metric.name
+    # Four in ten thousand is seen, and so is that it is below nothing; nothing is nothing.
+    assert [shown("average_win", value) for value in (0.0004, -0.0004, 0.0, 0.01)] == [
+        "0.04%",
+        "-0.04%",
+        "0.0%",
+        "1.0%",
+    ]
+
+
+def test_interval_of_a_summary_has_the_unit_of_its_number() -> None:
+    rows = {"group": "losses", "metric": "value_at_risk_95", "value": 0.0116, "low": 0.01, "high": 0.025, "unit": "x"}
+    assert "value_at_risk_95 1.2% (1.0% to 2.5%)" in summary_page(pl.DataFrame([rows])).value
 
 
 @pytest.mark.parametrize("n_folds", [5, 14])
