@@ -234,8 +234,11 @@ def environment_variables() -> dict[str, tuple[str, str]]:
     for line in (settings.__doc__ or "").splitlines():
         cells = [each.strip() for each in line.strip("|").split("|")]
         if line.startswith("|") and len(cells) == 3 and re.match(r"[A-Z]", cells[0]):
-            for name in cells[0].split(", "):
-                found[name] = (cells[1], cells[2])
+            names, defaults = cells[0].split(", "), cells[1].split(", ")
+            # Of several in a line each has its own default, or one is that of all.
+            each_has = len(defaults) == len(names)
+            for at, name in enumerate(names):
+                found[name] = (defaults[at] if each_has else cells[1], cells[2])
     return found
 
 

@@ -42,10 +42,15 @@ def entry_text(kind: str, values: Mapping[str, str]) -> str:
     return filled_in(templates() / "entries" / f"{kind}{SUFFIX}", values)
 
 
+# The symbols below it are those of the sample until others take their place.
+DESCRIPTION = '  # In a sentence, for the web UI: whose bars these are.\n  description: ""\n'
+
+
 def component_text(kind: str, name: str, *, market: str | None = None) -> str:
     """The YAML of a new market, or of a strategy of a market."""
     text = entry_text(f"{kind}.yaml", {"entry": name, "market": market or "NAME", "features": "technical, cross_asset"})
-    # A market begins without features of one's own.
+    # A market begins without features of one's own, and what is said of the sample's shares is not said of others.
+    text = re.sub(r"  description: Five US.*\n", DESCRIPTION, text)
     return re.sub(r"  # Where features of your own.*\n.*\n|,\n +@@group@@", "", text)
 
 

@@ -5,7 +5,7 @@ clear text (object stores read their own AWS_* variables).
 
 | variable | default | meaning |
 |---|---|---|
-| HF_PROJECT | found from the working folder upwards | folder of the project that is run, see `resources.project`; `hfp --project PATH` sets it |
+| HF_PROJECT | found from the working folder upwards | folder of the project that is run; `hfp --project PATH` sets it |
 | HF_DATA_DIR | `<project>/data` | folder of everything the project writes |
 | HF_STORAGE_URI | `<HF_DATA_DIR>/storage` | a folder or `s3://bucket/prefix` for the assets' Parquet files |
 | HF_LANDING_URI | `<HF_DATA_DIR>` | a folder or `s3://bucket/prefix` that relative addresses of `files` sources lie in |

@@ -108,6 +108,11 @@ def test_every_variable_that_the_code_reads_is_there(pages):
     assert {name for name in known if name.startswith("HF_")} <= read
     for name, (default, meaning) in known.items():
         assert default and meaning and f"| `{name}` |" in pages["environment"]
+        # A default of one is not that of another.
+        assert not re.fullmatch(r"\d+, \d+", default), name
+    # The page for who sets them groups all of them by purpose, and repeats no default.
+    told = (PACKAGE_ROOT.parent / "docs" / "operate" / "settings.md").read_text(encoding="utf-8")
+    assert {*re.findall(r"`(HF_[A-Z0-9_]+)`", told)} == {name for name in known if name.startswith("HF_")}
 
 
 def test_every_public_name_is_there_and_can_be_imported(pages):

@@ -234,6 +234,8 @@ def test_dagsters_command_scaffolds_components_that_load_and_says_where_they_can
     }
     assert "\n  market: sample_tech\n" in texts["momentum"] and "\n  market: asia\n" in texts["strategies/two"]
     assert "@@" not in "".join(texts.values()) and "modules" not in texts["markets/asia"]
+    # A market of somebody's own is not said to be the sample's.
+    assert "Five US" not in texts["markets/asia"] and '\n  description: ""\n' in texts["markets/asia"]
     for name in texts:
         kind = Market if name.startswith("markets/") else Strategy
         assert component_of(kind, defs / name).name == name.rpartition("/")[2]
