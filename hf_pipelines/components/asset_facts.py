@@ -23,6 +23,7 @@ PAGES = {
     "reference": "guides/reference-tables",
     "training_matrix": "guides/training",
     "tuning": "guides/tuning",
+    "leaderboard": "guides/leaderboard",
     "cv_results": "guides/results",
     "fitted_model": "guides/explanations",
     "backtest": "concepts/claims",

@@ -35,6 +35,14 @@ def lacks_shap(choice: LearnerChoice) -> bool:
     return choice.needs_shap and any(find_spec(each) is None for each in EXPLAIN.packages)
 
 
+def is_installed(choice: LearnerChoice) -> bool:
+    """Whether the library of a learner, and those of learners inside of it, are there."""
+    extra = BY_FAMILY.get(choice.entry.family)
+    return not (extra and any(find_spec(each) is None for each in extra.packages)) and all(
+        map(is_installed, choice.nested)
+    )
+
+
 def require_installed(choice: LearnerChoice) -> None:
     """Refuse a learner, or one inside of it, whose library is not installed.
 

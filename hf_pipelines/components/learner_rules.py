@@ -7,6 +7,7 @@ Lives here: what is judged of a chosen learner and those inside of it. Does not 
 from collections.abc import Iterator
 
 from hf_pipelines.research.learners import LearnerChoice
+from hf_pipelines.research.targets import Target
 
 
 def refuser_of_unknown(learner: LearnerChoice, where: str = "") -> str:
@@ -30,6 +31,29 @@ def require_unseen_labels(learner: LearnerChoice) -> None:
         )
     for each in learner.nested:
         require_unseen_labels(each)
+
+
+def require_horizons(learner: LearnerChoice, target: Target) -> None:
+    """Refuse a learner of several horizons that is taught or scored by labels of others.
+
+    Raises
+    ------
+    ValueError
+    """
+    predicted = learner.horizons("classification" if target.is_classification else "regression")
+    if target.horizons and {*target.horizons} != {*predicted}:
+        raise ValueError(
+            f"`target` must have the horizons that learner {learner.name!r} predicts "
+            f"({', '.join(map(str, predicted)) or 'no learner of one output does'}), was "
+            f"{', '.join(map(str, target.horizons[:5]))}; take a learner with the output horizons and the same ones, or "
+            "another target."
+        )
+    if predicted and not target.horizons and predicted[0] != target.horizon_bars:
+        raise ValueError(
+            f"`target` must look as many bars ahead as the first horizon of learner {learner.name!r}, which is its "
+            f"`prediction` ({predicted[0]}), was {target.horizon_bars}; give the learner this horizon first, or take the target "
+            "forward_returns."
+        )
 
 
 def and_nested(learner: LearnerChoice) -> Iterator[LearnerChoice]:

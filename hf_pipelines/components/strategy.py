@@ -16,8 +16,10 @@ from hf_pipelines.components.automation.retraining import retrain_job, retrain_s
 from hf_pipelines.components.automation.strategy_sensor import following_sensor, signals_job
 from hf_pipelines.components.diagnostics_fields import DiagnosticsSpec
 from hf_pipelines.components.interval_fields import IntervalsSpec
+from hf_pipelines.components.leaderboard_fields import LeaderboardSpec, plan_leaderboard
 from hf_pipelines.components.learner_rules import (
     refuser_of_unknown,
+    require_horizons,
     require_unseen_labels,
     tasks_in_words,
 )
@@ -37,6 +39,7 @@ from hf_pipelines.components.strategy_fields import (
 )
 from hf_pipelines.components.strategy_market import market_of
 from hf_pipelines.components.strategy_stages import build_stages
+from hf_pipelines.components.strategy_stages.leaderboard_plan import LeaderboardPlan
 from hf_pipelines.components.strategy_stages.plan import (
     BacktestPlan,
     RulePlan,
@@ -89,6 +92,9 @@ class Strategy(YamlSchema, dg.Component, dg.Model, dg.Resolvable):
     intervals: IntervalsSpec | None = Field(default=None, description="Bounds of predictions with a known coverage.")
     tuning: TuningSpec | None = Field(
         default=None, description="A study of each week, whose best `cv_results` and `fitted_model` take."
+    )
+    leaderboard: LeaderboardSpec | None = Field(
+        default=None, description="Candidates compared each week on the same folds, ranked and held to the baselines."
     )
     signal: SignalSpec = Field(description="From predictions to target weights.")
     backtest: BacktestSpec = Field(
@@ -214,7 +220,7 @@ class Strategy(YamlSchema, dg.Component, dg.Model, dg.Resolvable):
                 f"{self.target.type!r}; take a target of a return."
             )
         learner.require_target(self.target.build())
-        self._require_horizons(learner.horizons(task))
+        require_horizons(learner, self.target.build())
         if self.intervals is not None:
             self.intervals.require_fitting(learner, self.target.build(), self.cross_validation.type)
         self._require_direction()
@@ -243,24 +249,8 @@ class Strategy(YamlSchema, dg.Component, dg.Model, dg.Resolvable):
                 f"{self.training.weighting}; leave it out, or take another learner."
             )
         self._plan_tuning(dict.fromkeys(names_by_group(self.features), ()))
+        self._plan_leaderboard()
         return self
-
-    def _require_horizons(self, predicted: Sequence[int]) -> None:
-        """Refuse a learner of several horizons that is taught or scored by labels of others."""
-        target = self.target.build()
-        if target.horizons and {*target.horizons} != {*predicted}:
-            raise ValueError(
-                f"`target` must have the horizons that learner {self.learner.type!r} predicts "
-                f"({', '.join(map(str, predicted)) or 'no learner of one output does'}), was "
-                f"{', '.join(map(str, target.horizons[:5]))}; take a learner with the output horizons and the same ones, or "
-                "another target."
-            )
-        if predicted and not target.horizons and predicted[0] != target.horizon_bars:
-            raise ValueError(
-                f"`target` must look as many bars ahead as the first horizon of learner {self.learner.type!r}, which is its "
-                f"`prediction` ({predicted[0]}), was {target.horizon_bars}; give the learner this horizon first, or take the target "
-                "forward_returns."
-            )
 
     def _require_direction(self) -> None:
         """Refuse a rule that would take something else for a return, or a return for something else: the most volatile would be bought."""
@@ -333,6 +323,7 @@ class Strategy(YamlSchema, dg.Component, dg.Model, dg.Resolvable):
             descends_from=tuple(self.descends_from),
             intervals=None if self.intervals is None else self.intervals.choice(),
             tuning=self._plan_tuning(selected),
+            leaderboard=self._plan_leaderboard(),
             description=self.description,
         )
 
@@ -340,6 +331,12 @@ class Strategy(YamlSchema, dg.Component, dg.Model, dg.Resolvable):
         target, splitter, beside = self.target.build(), self.cross_validation.plan(), (self.training, self.diagnostics)
         parts = (self.tuning, self.learner, self.signal)
         return plan_tuning(*parts, features=features, target=target, splitter=splitter, beside=beside)
+
+    def _plan_leaderboard(self) -> LeaderboardPlan | None:
+        target, splitter = self.target.build(), self.cross_validation.plan()
+        return plan_leaderboard(
+            self.leaderboard, self.learner, target=target, splitter=splitter, training=self.training
+        )
 
     def checked_plan(self, context: dg.ComponentLoadContext, *, is_widened: bool = False) -> StrategyPlan:
         """Its plan, with all that its market and its weeks can refuse refused.

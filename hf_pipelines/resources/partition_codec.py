@@ -38,8 +38,8 @@ ZSTD_LEVEL = 1
 # Stands for a hash that is still being computed while the file is written.
 PENDING = "0" * 64
 
-# Columns that say when a row was made; they are outside the content hash.
-VOLATILE_COLUMNS = ("created_at", "issue_kind")
+# Columns that say when a row was made, or how long that took; they are outside the content hash.
+VOLATILE_COLUMNS = ("created_at", "issue_kind", "fit_seconds", "predict_seconds")
 
 
 @dataclass(frozen=True)

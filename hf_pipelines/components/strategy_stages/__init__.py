@@ -10,6 +10,7 @@ from hf_pipelines.components.stage import Stage, kept_out
 from hf_pipelines.components.strategy_stages.backtest import backtest
 from hf_pipelines.components.strategy_stages.cv_results import cv_results
 from hf_pipelines.components.strategy_stages.fitted_model import fitted_model
+from hf_pipelines.components.strategy_stages.leaderboard import leaderboard
 from hf_pipelines.components.strategy_stages.plan import StrategyPlan
 from hf_pipelines.components.strategy_stages.signals import SIGNALS_SCHEMA_VERSION, issue_kind, signals
 from hf_pipelines.components.strategy_stages.track_record import track_record
@@ -17,7 +18,16 @@ from hf_pipelines.components.strategy_stages.training_matrix import refit_matrix
 from hf_pipelines.components.strategy_stages.tuning import tuning
 from hf_pipelines.partitions import shift_week
 
-__all__ = ["RETRAINED", "TUNING", "SIGNALS_SCHEMA_VERSION", "StrategyPlan", "build_stages", "issue_kind", "retrained"]
+__all__ = [
+    "LEADERBOARD",
+    "RETRAINED",
+    "TUNING",
+    "SIGNALS_SCHEMA_VERSION",
+    "StrategyPlan",
+    "build_stages",
+    "issue_kind",
+    "retrained",
+]
 
 # What is shown on the assets of a strategy without one.
 NO_HOLDOUT = "none: CV and the choice of models see every week before the one that is served"
@@ -28,11 +38,15 @@ RETRAINED = ("training_matrix", "cv_results", "fitted_model", "backtest")
 # And, of a strategy whose YAML has the block, its study before them.
 TUNING = "tuning"
 
+# And its leaderboard after all others, which nothing hangs on.
+LEADERBOARD = "leaderboard"
+
 
 def retrained(plan: StrategyPlan) -> tuple[str, ...]:
     """What the weekly retrain job makes of a strategy, in order."""
     first, *later = RETRAINED
-    return RETRAINED if plan.tuning is None else (first, TUNING, *later)
+    studied = [] if plan.tuning is None else [TUNING]
+    return (first, *studied, *later, *([] if plan.leaderboard is None else [LEADERBOARD]))
 
 
 def build_stages(plan: StrategyPlan) -> list[Stage]:
@@ -46,6 +60,7 @@ def build_stages(plan: StrategyPlan) -> list[Stage]:
         backtest(plan),
         signals(plan),
         track_record(plan),
+        *([] if plan.leaderboard is None else [leaderboard(plan)]),
     ]
     noted = {"holdout": NO_HOLDOUT if plan.holdout is None else f"week {plan.holdout.week} and all later ones"}
     first = shift_week(plan.market.partitions.first_week.isoformat(), plan.training.weeks)

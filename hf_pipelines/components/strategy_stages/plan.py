@@ -14,6 +14,7 @@ import polars as pl
 from hf_pipelines.components.market_stages.feature_inputs import weeks_of_bars
 from hf_pipelines.components.market_stages.plan import MarketPlan
 from hf_pipelines.components.stage import StageInput, window
+from hf_pipelines.components.strategy_stages.leaderboard_plan import LeaderboardPlan
 from hf_pipelines.partitions import parse_key, shift_week, week_key, week_start
 from hf_pipelines.research.backtest import ENGINES, BacktestResult, Execution
 from hf_pipelines.research.bars import KEY_COLUMNS
@@ -182,6 +183,7 @@ class StrategyPlan:
     description: str = ""
     importance: Importance | None = None
     tuning: TuningPlan | None = None
+    leaderboard: LeaderboardPlan | None = None
 
     @property
     def base(self) -> Configuration:

@@ -9,6 +9,7 @@ of `backtest`. Does not live here: the ledger and the rule of what counts (`reso
 | `backtest` of a week with the rule, costs and engine that its `cv_results` were recorded with | the return series of that trial |
 | `backtest` with another rule, other costs or another engine | a trial of its own |
 | `tuning` of a week | a trial for each point, pruned and failed ones among them; that of the best is the one of `cv_results` |
+| `leaderboard` of a week | a trial for each candidate that has begun (`leaderboard_records`) |
 | each value of a validation curve, each size of a learning curve, the permutations | a diagnostic trial |
 | `fitted_model`, `signals`, `track_record` | nothing: what is fitted or issued there was evaluated before |
 """

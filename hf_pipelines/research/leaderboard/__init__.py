@@ -4,10 +4,17 @@ Lives here, a module each: candidates, evaluating one, running them until a dead
 they run and are kept (`resources`), the asset (`components`).
 """
 
-from hf_pipelines.research.leaderboard.candidates import AUTO, PRESETS, AutoCandidate, Candidate, auto_candidates
+from hf_pipelines.research.leaderboard.candidates import (
+    AUTO,
+    PRESETS,
+    AutoCandidate,
+    Candidate,
+    auto_candidates,
+    target_key,
+)
 from hf_pipelines.research.leaderboard.entries import Entry
 from hf_pipelines.research.leaderboard.evaluating import CandidateEvaluation, TunedBy
-from hf_pipelines.research.leaderboard.ranking import Leaderboard, rank_entries
+from hf_pipelines.research.leaderboard.ranking import Choice, Leaderboard, rank_entries
 from hf_pipelines.research.leaderboard.running import MemoryRecord, Record, run_candidates
 from hf_pipelines.research.leaderboard.scoring import METRICS, Metric, metric_of
 
@@ -18,6 +25,7 @@ __all__ = [
     "AutoCandidate",
     "Candidate",
     "CandidateEvaluation",
+    "Choice",
     "Entry",
     "Leaderboard",
     "MemoryRecord",
@@ -28,4 +36,5 @@ __all__ = [
     "metric_of",
     "rank_entries",
     "run_candidates",
+    "target_key",
 ]

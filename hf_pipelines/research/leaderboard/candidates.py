@@ -6,6 +6,7 @@ live here: fitting one (`evaluating`), the YAML (`components.leaderboard_fields`
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
@@ -119,6 +120,18 @@ def kind_of_target(target: Target) -> Kind:
     if target.is_classification:
         return "classification"
     return "ranking" if target.name in RANKING_TARGETS else "regression"
+
+
+def target_key(target: Target) -> str:
+    """What tells targets apart.
+
+    Examples
+    --------
+    >>> from hf_pipelines.research.targets import build_target
+    >>> target_key(build_target("rank", horizon_bars=5))
+    'rank {"horizon_bars": 5}'
+    """
+    return f"{target.name} {json.dumps(dict(target.params), sort_keys=True, default=str)}"
 
 
 def preset_params(learner: str, preset: str) -> Mapping[str, Any]:

@@ -5,7 +5,8 @@ Lives here: the value. Does not live here: making one (`evaluating`, `scoring`),
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 
 import polars as pl
@@ -37,6 +38,8 @@ class Entry:
         To fit that model, and to predict all rows by it.
     gives_probabilities : bool
         False of one that names a class alone.
+    scores : mapping of str to float
+        What cross-validation tells of it.
     """
 
     name: str
@@ -47,3 +50,4 @@ class Entry:
     fit_seconds: float | None = None
     predict_seconds: float | None = None
     gives_probabilities: bool = True
+    scores: Mapping[str, float] = field(default_factory=dict)

@@ -9,16 +9,17 @@ predicted with these. Its scores are outer scores, as those of all others.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from functools import cached_property
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 
+import numpy as np
 import polars as pl
 
 from hf_pipelines.research.cross_validation import CrossValidation, cross_validate, fit_final
-from hf_pipelines.research.fold_by_fold import GivenFold, folds_of, join_folds
-from hf_pipelines.research.leaderboard.candidates import Candidate
+from hf_pipelines.research.fold_by_fold import folds_of, join_folds
+from hf_pipelines.research.leaderboard.candidates import Candidate, target_key
 from hf_pipelines.research.leaderboard.entries import COMPLETED, FAILED, Entry
+from hf_pipelines.research.leaderboard.relabelling import Relabelled, folds_of_labels, judged_by
 from hf_pipelines.research.learners import LearnerChoice
 from hf_pipelines.research.learners.fit_faults import placed
 from hf_pipelines.research.learners.prediction import predict_frame
@@ -34,7 +35,7 @@ from hf_pipelines.research.weights import Weightings
 
 @dataclass(frozen=True, kw_only=True)
 class TunedBy:
-    """How the parameters of a tuned candidate are chosen within a fold.
+    """How the parameters of a tuned candidate are chosen within a fold: the best log loss of classes, the best rmse of values.
 
     Attributes
     ----------
@@ -43,15 +44,12 @@ class TunedBy:
     trials : int
     sampler : str
         A key of `SAMPLERS`.
-    objective : str
-        A key of `OBJECTIVES`.
     seed : int
     """
 
     splitter: Splitter
     trials: int
     sampler: str
-    objective: str
     seed: int = 0
 
 
@@ -72,6 +70,10 @@ class CandidateEvaluation:
         Needed for candidates that are tuned.
     timer : callable
         Seconds that only grow.
+    others : mapping of str to Relabelled
+        The matrix with the labels of every other target of a candidate, by its `target_key`.
+    fitted_rows : array of bool, optional
+        Rows that the model of all rows is fitted on; left out: all.
     """
 
     matrix: pl.DataFrame
@@ -84,6 +86,8 @@ class CandidateEvaluation:
     timer: Callable[[], float]
     times: pl.Series | None = None
     tuned_by: TunedBy | None = None
+    others: Mapping[str, Relabelled] = field(default_factory=dict)
+    fitted_rows: np.ndarray | None = None
 
     def __call__(self, candidate: Candidate) -> Entry:
         """Evaluate a candidate: one that cannot be fitted or scored has failed, with the reason."""
@@ -92,22 +96,16 @@ class CandidateEvaluation:
         except ValueError as e:
             return Entry(candidate.name, FAILED, reason=str(e) or type(e).__name__)
 
-    def __getstate__(self) -> dict[str, object]:
-        """Without what each process makes for itself."""
-        return {name: value for name, value in self.__dict__.items() if name != "_folds"}
-
-    @cached_property
-    def _folds(self) -> list[GivenFold]:
-        return folds_of(self.splitter, self.matrix)
-
     def _evaluate(self, candidate: Candidate) -> Entry:
+        if candidate.target is not None:
+            return self._of_other_target(candidate, self.others[target_key(candidate.target)])
         if candidate.is_tuned:
             result, learner = self._tune(candidate.learner)
         else:
             result, learner = self._validate(candidate.learner, self.splitter), candidate.learner
         began = self.timer()
         pipeline = fit_final(
-            self.matrix,
+            self.matrix if self.fitted_rows is None else self.matrix.filter(pl.Series(self.fitted_rows)),
             learner=learner,
             target=self.target,
             seed=self.seed,
@@ -135,7 +133,21 @@ class CandidateEvaluation:
             artifact_bytes=n_bytes,
             fit_seconds=fitted - began,
             predict_seconds=predicted - fitted,
+            scores=result.metrics,
         )
+
+    def _of_other_target(self, candidate: Candidate, other: Relabelled) -> Entry:
+        """A candidate that learns another target, judged by the strategy's own; its model is of the rows that have both labels."""
+        found = replace(
+            self,
+            matrix=other.matrix,
+            splitter=folds_of_labels(self.splitter, self.matrix, other),
+            target=other.target,
+            others={},
+            fitted_rows=other.is_labelled,
+        )._evaluate(replace(candidate, target=None))
+        assert found.predictions is not None
+        return replace(found, predictions=judged_by(found.predictions, self.matrix))
 
     def _validate(self, learner: LearnerChoice, splitter: Splitter) -> CrossValidation:
         return cross_validate(
@@ -154,7 +166,7 @@ class CandidateEvaluation:
         """Outer folds with the parameters that their own training rows have chosen, and those of the last one."""
         assert self.tuned_by is not None
         asked = self.tuned_by
-        wanted = Wanted(asked.objective)
+        wanted = Wanted("log_loss" if self.target.is_classification else "rmse")
         design = Design(
             space=default_space(learner.entry.params, prefix="learner."),
             goals=(wanted.goal,),
@@ -177,8 +189,9 @@ class CandidateEvaluation:
             times=self.times,
         )
         parts = []
-        for fold in self._folds:
+        folds = folds_of(self.splitter, self.matrix)
+        for fold in folds:
             study = run_study(design, on_rows(whole, fold.train, asked.splitter))
             learner = base.at(study.best.point).learner
             parts.append(self._validate(learner, fold))
-        return join_folds(parts, self._folds, self.matrix, target=self.target), learner
+        return join_folds(parts, folds, self.matrix, target=self.target), learner

@@ -31,7 +31,11 @@ class Share(NamedTuple):
 
 @contextmanager
 def open_fan_out(
-    tell: Callable[[str], object], *, prepare: Callable[[], object] = list, n_threads: int | None = None
+    tell: Callable[[str], object],
+    *,
+    prepare: Callable[[], object] = list,
+    n_threads: int | None = None,
+    can_end: bool = False,
 ) -> Iterator[FanOut]:
     """Workers as `HF_FAN_OUT`, `HF_FAN_OUT_WORKERS` and `HF_RAY_ADDRESS` say; they end with the context.
 
@@ -43,6 +47,8 @@ def open_fan_out(
         Called in each worker process first, such as to register the entries of modules; it must be picklable.
     n_threads : int, optional
         Threads of a worker at most; by default what the cores allow.
+    can_end : bool
+        Whether a task may have to be ended in the middle, as `in_time` does: threads cannot be, and give way to processes.
 
     Raises
     ------
@@ -70,7 +76,7 @@ def open_fan_out(
             tell(_line("Ray tasks", tasks, where=where, memory=None if address else memory_left(), asked=asked))
             yield tasks
         return
-    if backend == "processes":
+    if backend == "processes" or can_end:
         with Processes(share.n_workers, threads, prepare=prepare, tell=tell) as processes:
             tell(_line("processes", processes, where=f"{cores} cores", memory=memory_left(), asked=asked))
             yield processes

@@ -130,7 +130,7 @@ def test_rows_of_one_symbol_that_are_gone_are_gone_for_all():
 def test_tuned_candidate_is_chosen_by_each_folds_own_training_rows_alone():
     pytest.importorskip("optuna")
     inner = PurgedWalkForward(n_splits=1, test_sessions=10, embargo_sessions=1, min_train_sessions=10)
-    tuned_by = TunedBy(splitter=inner, trials=3, sampler="random", objective="rmse")
+    tuned_by = TunedBy(splitter=inner, trials=3, sampler="random")
     candidate = Candidate("tuned", choose_learner("ridge"), is_tuned=True)
     entry = evaluation_of(MATRIX, TARGET, tuned_by)(candidate)
     assert entry.state == "completed", entry.reason
