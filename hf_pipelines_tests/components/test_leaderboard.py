@@ -1,5 +1,6 @@
 """`<strategy>/leaderboard`: the table, the ledger, workers, deadlines, restarts, other targets, and what is refused when it loads."""
 
+import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -7,6 +8,8 @@ from pathlib import Path
 import polars as pl
 import pytest
 
+from hf_pipelines.commands.leaderboard import leaderboard_lines, leaderboard_of
+from hf_pipelines.commands.runs import Pipeline
 from hf_pipelines.research.cross_validation import cross_validate
 from hf_pipelines.research.leaderboard import CandidateEvaluation
 from hf_pipelines.research.learners import choose_learner
@@ -97,6 +100,30 @@ def test_week_has_every_candidate_and_baseline_with_the_scores_of_its_folds_and_
     assert project.out_of_date(BOARD) == {}
     # Nothing is left of what it kept while it ran, and nothing reads it.
     assert project.store.objects.keys("_fits") == []
+
+
+def test_command_prints_the_stored_table_its_verdict_and_what_is_late(project):
+    def pipeline():
+        return Pipeline(project.definitions, project.instance, project.store)
+
+    with pytest.raises(ValueError, match="`strategy` must have a leaderboard, ranking has none; hfp retrain ranking"):
+        leaderboard_of(pipeline(), "ranking", None)
+    far = {"learner": "nearest_neighbours", "params": {"n_neighbors": 10_000}}
+    project.rewrite(strategies=[board_strategy({"candidates": [LISTED[0], far], "choice": "simplest"})])
+    project.make(BOARD, WEEK)
+    found = leaderboard_of(pipeline(), "ranking", None)
+    assert (found["week"], found["metric"], found["choice"]) == (WEEK, "rmse", "simplest")
+    assert [row["candidate"] for row in found["table"]] == table_of(project)["candidate"].to_list()
+    assert json.loads(json.dumps(found, default=str))["table"][0]["rank"] == 1
+    lines = list(leaderboard_lines(found))
+    assert lines[0] == f"ranking, week {WEEK}, ranked by rmse" and lines[1] == found["verdict"]
+    assert [sum(f"  {mark} " in line for line in lines[2:]) for mark in ("baseline", "chosen")] == [4, 1]
+    assert any(line.startswith("nearest_neighbours (failed): fold 0") for line in lines)
+    assert lines[-1].startswith("Chosen by the rule simplest within one standard error: ")
+    project.rewrite(strategies=[board_strategy({"candidates": LISTED[:1]})])
+    assert [*leaderboard_lines(leaderboard_of(pipeline(), "ranking", WEEK))][-1].startswith("Out of date: ")
+    with pytest.raises(ValueError, match="`week` must be one of which ranking has a leaderboard"):
+        leaderboard_of(pipeline(), "ranking", "2012-05-06")
 
 
 def test_leaderboard_is_the_same_for_any_number_of_workers_and_other_candidates_put_it_out_of_date(

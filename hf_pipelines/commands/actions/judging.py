@@ -45,6 +45,29 @@ def compare(
     say(compare_lines(Pipeline.open(), strategy, week))
 
 
+@command(panel=JUDGE, examples=("hfp leaderboard tech_ranking", "hfp leaderboard tech_ranking 2013-02-24 --json"))
+def leaderboard(
+    strategy: StrategyName,
+    week: Annotated[
+        str | None,
+        typer.Argument(help="Its Sunday, YYYY-MM-DD (default: the latest that there is).", show_default=False),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Print the candidates of a week in order, beside the baselines, and say whether these are beaten.
+
+    Each with its interval, whether it may be the best (model confidence set), what its model costs, and why it has no rank if it has none.
+    """
+    from hf_pipelines.commands.leaderboard import leaderboard_lines, leaderboard_of
+    from hf_pipelines.commands.runs import Pipeline
+
+    found = leaderboard_of(Pipeline.open(), strategy, week)
+    if as_json:
+        print(json.dumps(found, indent=1, default=str))
+    else:
+        say(leaderboard_lines(found))
+
+
 @command(panel=JUDGE, examples=("hfp explain tech_direction AAPL 2013-02-27",))
 def explain(
     strategy: StrategyName,

@@ -54,7 +54,7 @@ def leaderboard_png(found: Leaderboard, *, heading: str) -> bytes:
             axes.axhspan(place - 0.5, place + 0.5, color=NO_VALUE_COLOUR, alpha=0.35, zorder=0)
     axes.set_yticks(places, [named(each, 34) for each in shown["candidate"]], fontsize=SMALL_SIZE)
     for label, state in zip(axes.get_yticklabels(), shown["state"], strict=True):
-        label.set_color(OTHER_COLOUR if state == BASELINE else "0.15")
+        label.set_fontstyle("italic" if state == BASELINE else "normal")
     axes.set_ylim(shown.height - 0.5, -0.5)
     low, high = _limits(shown)
     axes.set_xlim(low, high)

@@ -275,10 +275,10 @@ def _why_none(entries: Sequence[Entry]) -> str:
 
 def _say(table: pl.DataFrame, metric: Metric, best: str, baseline: str, p: float | None, *, n_sessions: int) -> str:
     if not baseline:
-        return f"No baseline has a {metric.name}: {best} is the best candidate, and is held to nothing."
+        return f"No baseline can be ranked by {metric.name}: {best} is the best candidate, and is held to nothing."
     of_candidate = float(table.filter(pl.col("state") == COMPLETED, pl.col("candidate") == best)["value"].item())
     of_baseline = float(table.filter(pl.col("state") == BASELINE, pl.col("candidate") == baseline)["value"].item())
-    shown = f"{best} has a {metric.name} of {of_candidate:.4g}, the baseline {baseline} {of_baseline:.4g}"
+    shown = f"{best} comes to {metric.name} {of_candidate:.4g}, the baseline {baseline} to {of_baseline:.4g}"
     if p is None:
         return f"Too few sessions ({n_sessions}) to say whether anything beats the baselines: {shown}."
     if p < 1.0 - LEVEL:

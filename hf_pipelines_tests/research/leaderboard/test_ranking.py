@@ -163,7 +163,9 @@ def test_few_sessions_are_ranked_and_nothing_is_said_of_chance():
     assert found.table["candidate"].to_list() == ["good", "mean"] and found.chosen == "good"
     assert found.table.select("low", "high", "p_best", "may_be_best").null_count().row(0) == (2, 2, 2, 2)
     assert found.p is None and not found.beats_baselines
-    assert found.verdict.startswith("Too few sessions (30) to say whether anything beats the baselines: good has a mse")
+    assert found.verdict.startswith(
+        "Too few sessions (30) to say whether anything beats the baselines: good comes to mse"
+    )
 
 
 def test_nothing_to_rank_is_refused_with_why():

@@ -1,0 +1,91 @@
+"""Leaderboard: the stored leaderboard of a week; the lines of `hfp leaderboard`.
+
+Lives here: which one is meant, and its words. Does not live here: making it (`components.strategy_stages.leaderboard`).
+"""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from hf_pipelines.commands.runs import Pipeline
+from hf_pipelines.research.comparison_words import number, say_p, text_table
+from hf_pipelines.resources.lineage import CURRENT, read_content
+
+# Seconds and bytes with as many digits as a person compares.
+BYTES_A_KB = 1_000.0
+
+
+def leaderboard_of(pipeline: Pipeline, strategy: str, week: str | None) -> dict[str, Any]:
+    """The leaderboard of a week, by default the latest that there is, for programs.
+
+    Raises
+    ------
+    ValueError
+        If the strategy is unknown, has no block `leaderboard`, or no leaderboard of that week.
+    """
+    plan = pipeline.strategy(strategy)
+    asset = plan.asset("leaderboard")
+    weeks = pipeline.store.partitions(asset)
+    if not weeks:
+        how = f"hfp retrain {strategy} --week SUNDAY" if plan.leaderboard else "write `leaderboard: {}` into its YAML"
+        raise ValueError(f"`strategy` must have a leaderboard, {strategy} has none; {how}.")
+    if week is not None and week not in weeks:
+        raise ValueError(
+            f"`week` must be one of which {strategy} has a leaderboard ({', '.join(weeks[-5:])}), was {week[:40]!r}; hfp retrain "
+            f"{strategy} --week SUNDAY."
+        )
+    stored = read_content(pipeline.store, asset, week or max(weeks), CURRENT)
+    facts: Mapping[str, Any] = stored.footer.facts
+    out_of_date = pipeline.checker().is_current(asset, stored.footer.partition).reason
+    return {
+        "strategy": strategy,
+        "week": stored.footer.partition,
+        **facts,
+        "out_of_date": out_of_date or None,
+        "table": stored.frame.to_dicts(),
+    }
+
+
+def leaderboard_lines(found: Mapping[str, Any]) -> Iterator[str]:
+    """The table, the verdict above it, and below it what was not ranked and why."""
+    yield f"{found['strategy']}, week {found['week']}, ranked by {found['metric']}"
+    yield found["verdict"]
+    yield ""
+    ranked = [row for row in found["table"] if row["rank"] is not None]
+    head = ("candidate", "", found["metric"], "interval", "behind", "p best", "fit s", "predict s", "kB", "rank")
+    yield from text_table([head, *(_cells(row) for row in ranked)])
+    for row in found["table"]:
+        if row["rank"] is None:
+            yield f"{row['candidate']} ({row['state']}): {row['reason']}"
+    yield ""
+    yield (
+        "interval: of 95 %; behind: by how much the best candidate is better, in the mean over sessions; p best: of the model confidence "
+        "set, * those that may be the best with 95 %."
+    )
+    yield from found["notes"]
+    rule = "simplest within one standard error" if found["choice"] == "simplest" else "best"
+    yield (
+        f"Chosen by the rule {rule}: {found['chosen']}. Selected, not out of sample: these folds chose it, and its scores flatter it."
+    )
+    if found["out_of_date"]:
+        yield f"Out of date: {found['out_of_date']}; hfp retrain {found['strategy']} --week {found['week']}."
+
+
+def _cells(row: Mapping[str, Any]) -> tuple[str, ...]:
+    marks = "baseline" if row["state"] == "baseline" else "chosen" if row["is_chosen"] else ""
+    n_bytes = row["artifact_bytes"]
+    return (
+        row["candidate"],
+        marks,
+        number(row["value"]),
+        "" if row["low"] is None else f"{row['low']:.4g} to {row['high']:.4g}",
+        number(row["behind"]),
+        f"{say_p(row['p_best'])}{'*' if row['may_be_best'] else ' ' if row['p_best'] is not None else ''}",
+        _seconds(row["fit_seconds"]),
+        _seconds(row["predict_seconds"]),
+        "" if n_bytes is None else f"{n_bytes / BYTES_A_KB:,.1f}",
+        str(row["rank"]),
+    )
+
+
+def _seconds(value: float | None) -> str:
+    return "" if value is None else f"{value:.2f}"
