@@ -1,27 +1,38 @@
-"""Compare: is one strategy, week or learner better than another; the lines of `hfp compare`.
+"""Compare: is one strategy, try, week or learner better than another; the lines and the picture of `hfp compare`.
 
 Lives here: which stored results are meant, and whether they may be compared. Not here: the comparison (`research.comparison`), its words
 (`research.comparison_words`), parsing of arguments (`cli`).
 """
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
 
 from hf_pipelines.commands.runs import Pipeline
 from hf_pipelines.components.strategy_stages.plan import StrategyPlan
+from hf_pipelines.components.strategy_stages.shown_settings import differing, flat_settings, value_in_words
 from hf_pipelines.partitions import parse_key, usual_sessions
-from hf_pipelines.research.comparison import Contestant, compare
+from hf_pipelines.research.comparison import Comparison, Contestant, compare
 from hf_pipelines.research.comparison_words import comparison_lines
+from hf_pipelines.research.overview import indexed_equity, prediction_agreement, score_overview
+from hf_pipelines.research.overview_words import overview_lines
+from hf_pipelines.research.targets import neutral_value
 from hf_pipelines.research.wording import excerpt, some_of
 from hf_pipelines.resources.lineage import CURRENT, read_content
 from hf_pipelines.resources.partition_codec import Stored
 from hf_pipelines.resources.partition_store import VERSIONS, PartitionStore
+from hf_pipelines.resources.trial_ledger.heads import TRIAL
+from hf_pipelines.resources.trial_ledger.settings_of_trials import settings_of_trials
 from hf_pipelines.resources.tries import find_try, store_of_try
 
 NAMED = re.compile(r"(?P<strategy>[^@:\s]+)(@(?P<week>\d{4}-\d\d-\d\d)(:(?P<digest>[0-9a-f]{4,64}))?)?")
 
 HASH_SHOWN = 8
+
+# As many as a reader takes in beside each other.
+MOST_RUNS = 10
 
 
 @dataclass(frozen=True)
@@ -59,8 +70,93 @@ class Named:
         return Named(found["strategy"], found["week"] or "", found["digest"] or "")
 
 
-def compare_lines(pipeline: Pipeline, words: Sequence[str], week: str | None) -> Iterator[str]:
-    """Compare the first of some strategies, weeks or stored contents with the others.
+@dataclass(frozen=True)
+class Compared:
+    """Runs beside each other.
+
+    Attributes
+    ----------
+    contestants : tuple of Contestant
+    found : Comparison
+        Of the first with the others.
+    settings : mapping of field to list
+        Fields that differ, with the value of each run.
+    unknown : tuple of str
+        Runs whose settings the ledger does not hold.
+    neutral : tuple of float or None
+        Of each run the prediction that is neither up nor down.
+    notes : tuple of str
+        What is out of date.
+    """
+
+    contestants: tuple[Contestant, ...]
+    found: Comparison
+    settings: Mapping[str, Sequence[Any]]
+    unknown: tuple[str, ...]
+    neutral: tuple[float | None, ...]
+    notes: tuple[str, ...]
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return tuple(each.name for each in self.contestants)
+
+    @property
+    def shown_settings(self) -> dict[str, list[str]]:
+        """Fields that differ, in words: of long lists what they have more and less than that of the first run."""
+        return {
+            name: [value_in_words(values[0]), *(value_in_words(each, values[0]) for each in values[1:])]
+            for name, values in self.settings.items()
+        }
+
+    def lines(self) -> Iterator[str]:
+        """For a person."""
+        yield from comparison_lines(self.found)
+        yield from _same_lines(self.contestants)
+        yield from overview_lines(
+            self.names,
+            settings=self.shown_settings,
+            scores=score_overview(self.found),
+            agreement=prediction_agreement(self.contestants, self.neutral),
+        )
+        if self.unknown:
+            yield f"The ledger does not hold the settings of {', '.join(self.unknown)}."
+        yield from self.notes
+
+    def to_json(self) -> dict[str, Any]:
+        """For programs."""
+        equity = indexed_equity(self.contestants)
+        return {
+            "runs": list(self.names),
+            "parameters": {name: list(values) for name, values in self.settings.items()},
+            "scores": score_overview(self.found).to_dicts(),
+            "against_first": self.found.scores.to_dicts(),
+            "together": self.found.together.to_dicts(),
+            "agreement": prediction_agreement(self.contestants, self.neutral).to_dicts(),
+            "equity": {
+                name: None
+                if curve is None
+                else {"session": [str(day) for day in curve["session"]], "equity": curve["equity"].to_list()}
+                for name, curve in zip(self.names, equity, strict=True)
+            },
+            "notes": [*self.found.notes, *self.notes],
+        }
+
+    def png(self) -> bytes:
+        """As a picture."""
+        from hf_pipelines.research.plots.overview import overview_png
+
+        return overview_png(
+            self.names,
+            equity=indexed_equity(self.contestants),
+            scores=score_overview(self.found),
+            agreement=prediction_agreement(self.contestants, self.neutral),
+            settings=self.shown_settings,
+            note="Scores are of the rows and sessions that all of them have. " + " ".join(self.notes),
+        )
+
+
+def compare_runs(pipeline: Pipeline, words: Sequence[str], week: str | None) -> Compared:
+    """Compare the first of some strategies, tries, weeks or stored contents with the others.
 
     Parameters
     ----------
@@ -74,6 +170,8 @@ def compare_lines(pipeline: Pipeline, words: Sequence[str], week: str | None) ->
     ValueError
         If one is unknown, has nothing stored, or they cannot be compared.
     """
+    if len(words) > MOST_RUNS:
+        raise ValueError(f"`strategy` must be given {MOST_RUNS} at most, were {len(words)}; compare the best of them.")
     named = [_resolved(pipeline, Named.parse(each)) for each in words]
     plans = {name: _plan_of(pipeline, name) for name in dict.fromkeys(each.strategy for each in named)}
     _require_one_calendar([*plans.values()])
@@ -88,15 +186,41 @@ def compare_lines(pipeline: Pipeline, words: Sequence[str], week: str | None) ->
         )
     contestants: list[Contestant] = []
     notes: list[str] = []
+    trials: list[str] = []
     for each in named:
         name = _name(each, named)
         store = _store_of(pipeline.store, each)
         stored = read_content(store, f"{each.owner}/cv_results", each.week, each.digest or CURRENT)
-        contestants.append(_contestant(store, plans[each.strategy], each, name, stored))
+        contestant, trial = _contestant(store, plans[each.strategy], each, name, stored)
+        contestants.append(contestant)
+        trials.append(trial)
         notes += _notes(pipeline, each, name)
-    yield from comparison_lines(compare(contestants))
-    yield from _same_lines(contestants)
-    yield from notes
+    found = settings_of_trials(pipeline.store.objects, trials)
+    settings = [None if each is None else flat_settings(each.settings, seed=each.seed) for each in found]
+    return Compared(
+        tuple(contestants),
+        compare(contestants),
+        differing(settings),
+        tuple(each.name for each, known in zip(contestants, settings, strict=True) if known is None),
+        tuple(
+            neutral_value(plans[each.strategy].target) if known is None else known.settings["target"][2]
+            for each, known in zip(named, found, strict=True)
+        ),
+        tuple(notes),
+    )
+
+
+def write_picture(found: Compared, file: Path) -> None:
+    """Draw a comparison into a file.
+
+    Raises
+    ------
+    ValueError
+        If it is no PNG file that can be written.
+    """
+    if file.suffix.lower() != ".png" or not file.resolve().parent.is_dir() or file.is_dir():
+        raise ValueError(f"`picture` must be a file NAME.png in a folder that is there, was {str(file)[:200]!r}.")
+    file.write_bytes(found.png())
 
 
 def _resolved(pipeline: Pipeline, named: Named) -> Named:
@@ -173,7 +297,10 @@ def _name(one: Named, all_of_them: Sequence[Named]) -> str:
     return name + (f":{one.digest[:HASH_SHOWN]}" if one.digest else "")
 
 
-def _contestant(store: PartitionStore, plan: StrategyPlan, named: Named, name: str, results: Stored) -> Contestant:
+def _contestant(
+    store: PartitionStore, plan: StrategyPlan, named: Named, name: str, results: Stored
+) -> tuple[Contestant, str]:
+    """What is compared, and the trial that it came of."""
     footer = results.footer
     failed = sorted(each for each, verdict in footer.verdicts.items() if not verdict.passed)
     if failed:
@@ -184,13 +311,15 @@ def _contestant(store: PartitionStore, plan: StrategyPlan, named: Named, name: s
     account = _backtest_of(store, f"{named.owner}/backtest", named.week, footer.asset, footer.content_hash)
     # Absent in results stored before they were scored in blocks.
     spans = footer.facts.get("label_sessions", 1)
-    return Contestant(
+    contestant = Contestant(
         name,
         results.frame,
         None if account is None else account.frame,
         spans if isinstance(spans, int) else 1,
         float(usual_sessions(plan.market.partitions.calendar_name)[0]),
     )
+    # Of another rule the account is a trial of its own.
+    return contestant, str((results if account is None else account).footer.facts.get(TRIAL, ""))
 
 
 def _backtest_of(store: PartitionStore, asset: str, week: str, made_from: str, digest: str) -> Stored | None:

@@ -208,7 +208,7 @@ def _record(chosen: Candidate, made: dict[str, Made], now: datetime, *, actor: s
 
 def try_lines(pipeline: Pipeline, chosen: Candidate, tried: Tried) -> Iterator[str]:
     """What a try is made of and what it came to, beside the strategy as it is."""
-    from hf_pipelines.commands.compare import compare_lines
+    from hf_pipelines.commands.compare import compare_runs
 
     record = tried.record
     seconds = sum(each.seconds for each in record.weeks.values())
@@ -230,7 +230,7 @@ def try_lines(pipeline: Pipeline, chosen: Candidate, tried: Tried) -> Iterator[s
             continue
         yield ""
         try:
-            yield from compare_lines(pipeline, [f"{record.name}@{week}", f"{record.strategy}@{week}"], None)
+            yield from compare_runs(pipeline, [f"{record.name}@{week}", f"{record.strategy}@{week}"], None).lines()
         except ValueError as e:
             # What was tried is there: too few sessions are no fault of it.
             yield str(e)

@@ -1,12 +1,13 @@
 """`hfp compare`: which stored results are meant by its words, what of them may not be compared, and what is out of date."""
 
+import json
 from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from hf_pipelines.commands.cli import main
-from hf_pipelines.commands.compare import Named, _require_one_calendar, compare_lines
+from hf_pipelines.commands.compare import Named, _require_one_calendar, compare_runs, write_picture
 from hf_pipelines.commands.runs import Pipeline
 from hf_pipelines.resources.footer import Footer, Stamp, Verdict
 from hf_pipelines.resources.partition_codec import Content
@@ -52,7 +53,7 @@ def pipeline(tmp_path) -> Pipeline:
 
 
 def lines(pipeline: Pipeline, *words: str, week: str | None = None) -> list[str]:
-    return list(compare_lines(pipeline, words, week))
+    return list(compare_runs(pipeline, words, week).lines())
 
 
 def test_strategies_weeks_and_contents_are_compared(pipeline):
@@ -92,9 +93,24 @@ def test_an_account_of_other_predictions_is_not_taken_for_theirs(pipeline):
     assert "Accounts are not compared: one has no backtest of these predictions." in lines(pipeline, "one", "two")
 
 
+def test_programs_get_all_of_it_and_a_picture_is_a_png_file(pipeline, tmp_path):
+    found = compare_runs(pipeline, ["one", "two"], None)
+    told = json.loads(json.dumps(found.to_json()))
+    assert told["runs"] == ["one", "two"] and {row["score"] for row in told["scores"]} >= {"mse", "sharpe_ratio"}
+    assert told["equity"]["one"]["equity"][0] == 1.0 and told["agreement"][0]["n_rows"] > 0
+    # These results were published without a trial.
+    assert "The ledger does not hold the settings of one, two." in [*found.lines()]
+    for name in ("runs.pdf", "gone/runs.png", "."):
+        with pytest.raises(ValueError, match="`picture` must be a file NAME.png"):
+            write_picture(found, tmp_path / name)
+
+
 @pytest.mark.parametrize(
     ("words", "week", "message"),
     [
+        (("one",) * 11, None, "`strategy` must be given 10 at most, were 11"),
+        (("one", "one~abcd"), None, "`try` must be one of the strategy's \\(there is none\\), was 'one~abcd'"),
+        (("one", "one~../x"), None, "`try` must be named STRATEGY~ID"),
         (("one",), None, "`strategy` must be given two or more that differ, were one; weeks of one strategy are"),
         (("one", "two", "one"), None, "`strategy` must be given two or more that differ, were one, two, one"),
         (("one", "four"), None, "`strategy` must be one of one, three, two, was 'four'"),
@@ -103,7 +119,7 @@ def test_an_account_of_other_predictions_is_not_taken_for_theirs(pipeline):
         (("one", f"two@{WEEK}:abcd"), None, f"`hash` must begin exactly one content of two/cv_results {WEEK}"),
         (("one", "two@now"), None, "`strategy` must be STRATEGY, STRATEGY@SUNDAY or STRATEGY@SUNDAY:HASH .*was 'two"),
     ],
-    ids=["alone", "twice", "unknown", "week", "no_week", "hash", "words"],
+    ids=["many", "no_try", "hostile", "alone", "twice", "unknown", "week", "no_week", "hash", "words"],
 )
 def test_what_is_not_there_is_refused(pipeline, words, week, message):
     with pytest.raises(ValueError, match=message):

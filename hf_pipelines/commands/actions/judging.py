@@ -2,6 +2,7 @@
 
 import json
 import re
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -17,14 +18,15 @@ from hf_pipelines.commands.console import say
     examples=(
         "hfp compare tech_direction tech_ranking",
         "hfp compare tech_ranking@2013-02-24 tech_ranking@2013-02-17",
+        "hfp compare tech_ranking tech_ranking~04ed tech_ranking~7b78 --picture tries.png",
     ),
 )
 def compare(
     strategy: Annotated[
         list[str],
         typer.Argument(
-            help="STRATEGY, STRATEGY@SUNDAY for a week of it, or STRATEGY@SUNDAY:HASH for an earlier content of a week, such as that of "
-            "another learner (hfp versions STRATEGY/cv_results SUNDAY).",
+            help="Up to ten: STRATEGY, STRATEGY@SUNDAY for a week of it, STRATEGY@SUNDAY:HASH for an earlier content of a week, such as that "
+            "of another learner (hfp versions STRATEGY/cv_results SUNDAY), or STRATEGY~ID for a try (hfp tries).",
             autocompletion=strategies,
         ),
     ],
@@ -32,17 +34,31 @@ def compare(
         str | None,
         typer.Option(help="Of those that name none, its Sunday (default: the latest that all of them have)."),
     ] = None,
+    picture: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE", help="Draw them beside each other into a PNG file, too: equity, scores, agreement."
+        ),
+    ] = None,
+    as_json: AsJson = False,
 ) -> None:
-    """Say whether a strategy, week or learner is better than another, or only luckier.
+    """Say whether a strategy, try, week or learner is better than another, or only luckier.
 
     Compare the first one with the others on the rows and sessions that all of them have: out-of-fold scores and net returns, each
     difference with an interval and a p-value (Diebold-Mariano, all of them together by Holm). Of more than two also whether the first is
-    beaten by the best of the others (Hansen's test), and which may be the best (model confidence set).
+    beaten by the best of the others (Hansen's test), and which may be the best (model confidence set). Then the parameters that differ,
+    the scores of all with the best marked, and how far their predictions agree.
     """
-    from hf_pipelines.commands.compare import compare_lines
+    from hf_pipelines.commands.compare import compare_runs, write_picture
     from hf_pipelines.commands.runs import Pipeline
 
-    say(compare_lines(Pipeline.open(), strategy, week))
+    found = compare_runs(Pipeline.open(), strategy, week)
+    if as_json:
+        print(json.dumps(found.to_json(), indent=1))
+    else:
+        say(found.lines())
+    if picture is not None:
+        write_picture(found, Path(picture))
 
 
 @command(panel=JUDGE, examples=("hfp leaderboard tech_ranking", "hfp leaderboard tech_ranking 2013-02-24 --json"))

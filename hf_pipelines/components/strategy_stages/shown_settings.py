@@ -37,6 +37,9 @@ def flat_settings(settings: Mapping[str, Any], *, seed: int | None) -> dict[str,
         match name, value:
             case (("target" | "cross_validation" | "rule"), [kind, params, *_]):
                 found |= {f"{field}.type": kind, **_flat(params, f"{field}.params")}
+                # Beside the `type` in the YAML.
+                if f"{field}.params.horizon_bars" in found:
+                    found[f"{field}.horizon_bars"] = found.pop(f"{field}.params.horizon_bars")
             case "features", Mapping():
                 found |= {f"features.{group}": [*names] for group, names in value.items()}
             case "account", Mapping():
