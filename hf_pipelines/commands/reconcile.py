@@ -32,7 +32,7 @@ def reconcile_lines(pipeline: Pipeline, strategy: str, week: str) -> Iterator[tu
         yield f"{strategy} {week}: nothing was compared", False
         return
     began = perf_counter()
-    for path, found in reconciled(plan, _stored(pipeline, plan, week), week, names):
+    for path, found in reconciled(plan, stored_of(pipeline, plan, week), week, names):
         of = f"{strategy} {week}" + (f" path {path}" if path is not None else "")
         for each in found.agreements:
             if each.divergence is not None:
@@ -49,7 +49,8 @@ def reconcile_lines(pipeline: Pipeline, strategy: str, week: str) -> Iterator[tu
     yield f"{strategy} {week}: {', '.join(names)} compared in {perf_counter() - began:.1f} s", True
 
 
-def _stored(pipeline: Pipeline, plan: StrategyPlan, week: str) -> dict[str, Loaded]:
+def stored_of(pipeline: Pipeline, plan: StrategyPlan, week: str) -> dict[str, Loaded]:
+    """What the backtest of a week reads, as it is stored."""
     found = {}
     for each in traded_inputs(plan):
         weeks = [week] if each.name == "cv_results" else plan.selection_window(each, week)

@@ -132,6 +132,30 @@ def reproduce(model: ModelName) -> int:
     return say_judged(reproduction_lines(*reproduced(Pipeline.open(), model)))
 
 
+@command(panel=JUDGE, examples=("hfp validate tech_direction", "hfp validate tech_direction 2013-02-24 --json"))
+def validate(
+    strategy: StrategyName,
+    week: Annotated[
+        str | None,
+        typer.Argument(help="Its Sunday, YYYY-MM-DD (default: the latest that there is).", show_default=False),
+    ] = None,
+    as_json: AsJson = False,
+) -> int:
+    """Say what a sceptic asks of a backtest; status 1 if it lives on one thing.
+
+    By year, regime, sector and symbol; later, dearer, without its best sessions and its best symbol; other orders of the same sessions,
+    shocks and declines; beside all trials that count. Nothing is fitted and nothing is stored.
+    """
+    from hf_pipelines.commands.runs import Pipeline
+    from hf_pipelines.commands.validating import validation_lines, validation_of
+
+    found = validation_of(Pipeline.open(), strategy, week)
+    if as_json:
+        print(json.dumps(found, indent=1, default=str))
+        return int(bool(found["signs"]))
+    return say_judged(validation_lines(found))
+
+
 @command(panel=JUDGE, examples=("hfp reconcile tech_direction 2013-02-24",))
 def reconcile(strategy: StrategyName, week: Week) -> int:
     """Hold all engines to each other on a backtest, bar by bar; status 1 if one parts."""

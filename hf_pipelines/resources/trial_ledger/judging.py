@@ -4,15 +4,26 @@ Lives here: what the ledger knows of the trials, as the deflation takes it. Does
 (`research.overfitting`).
 """
 
+from collections import defaultdict
+
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from hf_pipelines.research.overfitting import Deflation, SharpeEstimate, deflate
+from hf_pipelines.research.overfitting import (
+    ChoiceOverfitting,
+    Deflation,
+    SharpeEstimate,
+    deflate,
+    probability_of_backtest_overfitting,
+)
 from hf_pipelines.resources.object_store import ObjectStore
 from hf_pipelines.resources.trial_ledger.records import RETURNS
 from hf_pipelines.resources.trial_ledger.returns import read_returns, side_by_side
 from hf_pipelines.resources.trial_ledger.segments import Unreadable
+
+# Of time, for the probability of backtest overfitting: 12,870 splits.
+N_BLOCKS = 16
 
 
 def sharpes_of(counted: pl.DataFrame) -> NDArray[np.float64]:
@@ -61,3 +72,28 @@ def judge(objects: ObjectStore, counted: pl.DataFrame, chosen: SharpeEstimate) -
         chosen, sharpes=sharpes_of(counted), returns=side_by_side(series), n_trials=max(counted.height, len(series), 1)
     )
     return deflation, lacking
+
+
+def judge_choice(objects: ObjectStore, counted: pl.DataFrame) -> tuple[ChoiceOverfitting | None, int]:
+    """What becomes of choosing the best of the trials that share their sessions; also how many do.
+
+    Trials of other weeks have other sessions: the largest group is taken, of several as large the one that ends last. None where it has
+    one trial, or fewer sessions than blocks need.
+    """
+    groups: dict[bytes, list[NDArray[np.float64]]] = defaultdict(list)
+    last: dict[bytes, int] = {}
+    for digest in counted["returns"].drop_nulls().unique(maintain_order=True):
+        if (read := read_returns(objects, digest)) is not None and len(read[0]):
+            days, returns = read
+            groups[days.tobytes()].append(returns)
+            last[days.tobytes()] = int(days[-1])
+    if not groups:
+        return None, 0
+    chosen = max(groups, key=lambda each: (len(groups[each]), last[each]))
+    table = np.stack(groups[chosen], axis=1)
+    # A trial that never held anything has no Sharpe ratio.
+    table = table[:, table.std(axis=0) > 0.0]
+    n_periods, n_trials = table.shape
+    if n_trials < 2 or n_periods < 2 * N_BLOCKS:
+        return None, n_trials
+    return probability_of_backtest_overfitting(table, N_BLOCKS), n_trials

@@ -1,0 +1,65 @@
+"""`hfp validate` on a strategy that was trained: its numbers are those of the stored account, its trials those of the ledger."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from hf_pipelines.commands.runs import Pipeline
+from hf_pipelines.commands.validating import validation_lines, validation_of
+from hf_pipelines_tests.pipeline import Project
+
+WEEK = "2012-04-01"
+
+
+@pytest.mark.pipeline
+def test_a_stored_backtest_is_kept_again_as_it_was_and_its_tests_stand_beside_it(
+    small_project: Project, tmp_path: Any
+) -> None:
+    project = small_project.copy(tmp_path / "project")
+    pipeline = Pipeline(project.definitions, project.instance, project.store)
+    with pytest.raises(ValueError, match="`strategy` must have a backtest, ranking has none; hfp retrain ranking"):
+        validation_of(pipeline, "ranking", None)
+    project.make([f"ranking/{stage}" for stage in ("training_matrix", "cv_results", "backtest")], WEEK)
+    with pytest.raises(
+        ValueError, match=rf"`week` must be one of which ranking has a backtest \({WEEK}\), was '2012-04-08'"
+    ):
+        validation_of(pipeline, "ranking", "2012-04-08")
+    files = {key: project.store.objects.get(key) for key in project.store.objects.all_keys()}
+    found = validation_of(pipeline, "ranking", None)
+    # Looking changes nothing, the ledger neither.
+    assert {key: project.store.objects.get(key) for key in project.store.objects.all_keys()} == files
+
+    stored = project.store.read("ranking/backtest", WEEK)
+    metrics: Any = stored.footer.facts["metrics"]
+    by_name = {row["name"]: row for row in found["table"]}
+    assert found["week"] == WEEK and found["signs"] == []
+    assert by_name["as traded"]["total_return"] == pytest.approx(metrics["total_return"], rel=1e-12)
+    assert by_name["as traded"]["max_drawdown"] == pytest.approx(metrics["max_drawdown"], rel=1e-12)
+    equity = stored.frame.group_by("session", maintain_order=True).last()["equity"].to_numpy()
+    returns = equity[1:] / equity[:-1] - 1.0
+    assert by_name["2012"]["n_sessions"] == len(returns)
+    best = np.sort(returns)[:-5]
+    assert by_name["without its best 5 sessions"]["total_return"] == pytest.approx(np.prod(1.0 + best) - 1.0, rel=1e-9)
+    assert by_name["costs x 2"]["total_return"] < by_name["as traded"]["total_return"]
+    assert found["trials"]["counted"] == 1 and found["trials"]["choice"] is None
+
+    lines = [line for line, _ in validation_lines(found)]
+    assert lines[0] == f"ranking, week {WEEK}: its out-of-fold account, kept again under other conditions"
+    assert lines[1].startswith("its Sharpe ratio is not above zero with certainty")
+    assert any("needs two trials on the same sessions, at least 32 of them" in line for line in lines)
+
+
+def test_signs_are_told_first_and_are_not_sound():
+    row = dict.fromkeys(("sharpe", "low", "high"), 1.5) | {"n_sessions": 700, "total_return": 0.5, "max_drawdown": 0.1}
+    found = {
+        "strategy": "tech",
+        "week": WEEK,
+        "signs": [{"name": "lives on one symbol", "told": "without A its Sharpe ratio is 0.10, with it 1.50"}],
+        "trials": {"counted": 0, "deflation": None, "choice": None, "n_compared": 0},
+        "table": [{"test": "as traded", "name": "as traded", **row}],
+    }
+    lines = list(validation_lines(found))
+    assert lines[1] == ("lives on one symbol: without A its Sharpe ratio is 0.10, with it 1.50", False)
+    assert all(is_sound for line, is_sound in lines if line != lines[1][0])
+    assert "as traded" in lines[-1][0] and "+50.0%" in lines[-1][0]
