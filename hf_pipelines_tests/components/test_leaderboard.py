@@ -10,6 +10,7 @@ import pytest
 
 from hf_pipelines.commands.leaderboard import leaderboard_lines, leaderboard_of
 from hf_pipelines.commands.runs import Pipeline
+from hf_pipelines.components.strategy_stages import build_stages
 from hf_pipelines.research.cross_validation import cross_validate
 from hf_pipelines.research.leaderboard import CandidateEvaluation
 from hf_pipelines.research.learners import choose_learner
@@ -17,6 +18,7 @@ from hf_pipelines.resources.fan_out import opening
 from hf_pipelines.resources.trial_ledger import TrialLedger, n_trials
 from hf_pipelines_tests.pipeline import Project, ridge_strategy
 from hf_pipelines_tests.resources.trial_ledger.trying import new_process
+from hf_pipelines_tests.tracing import traced, unseen
 
 WEEK = "2012-04-01"
 MATRIX, CV, BOARD = "ranking/training_matrix", "ranking/cv_results", "ranking/leaderboard"
@@ -222,12 +224,51 @@ def test_candidates_of_another_target_and_tuned_ones_are_judged_on_the_same_rows
         "tuning": {"trials": 2, "cross_validation": {"n_splits": 1, "test_sessions": 3, "min_train_sessions": 3}},
     }
     project.rewrite(strategies=[board_strategy(board)])
-    project.make(BOARD, WEEK)
+    with traced() as called:
+        project.make(BOARD, WEEK)
     table = candidates_in(table_of(project))
     assert set(table["state"]) == {"completed"}, table["reason"].to_list()
     assert table["n_sessions"].n_unique() == 1 and table.height == 4
     assert n_trials(known(project)) == 4
+    # Everything that it has computed by is in its code version; where it runs is no content.
+    (stage,) = (each for each in build_stages(project.pipeline.strategy("ranking")) if each.asset == BOARD)
+    assert [each for each in unseen(called, {BOARD: stage}).get(BOARD, []) if not each.startswith("fan_out.")] == []
     assert {*project.store.footer(BOARD, WEEK).inputs} == {MATRIX, "small/bars"}
+
+
+def test_rows_that_are_quarantined_are_in_no_candidate_and_in_no_baseline(project, monkeypatch):
+    folder = project.take_source()
+    week = project.weeks[project.weeks.index(WEEK) - 2]
+    days = [str(day) for day in project.partitions.sessions_of_week(week)]
+    (symbol,) = pl.read_parquet(folder / f"{days[0]}.parquet").filter(pl.col("symbol") != "SPY")["symbol"].head(1)
+    for day in days:
+        bars = pl.read_parquet(folder / f"{day}.parquet")
+        spoilt = pl.when(pl.col("symbol") == symbol).then(-1.0).otherwise(pl.col("volume"))
+        bars.with_columns(volume=spoilt.cast(bars.schema["volume"])).write_parquet(folder / f"{day}.parquet")
+    # Gaps need rows with unknown features, which candidates that take none get filled in.
+    attributes = {"training": {"weeks": 10, "minimum_rows": 40, "missing": "keep"}, "learner": {"type": "lightgbm"}}
+    attributes["learner"]["params"] = {"n_estimators": 5, "min_child_samples": 5}
+    steps = {"learner": "ridge", "preprocessing": ["imputation"]}
+    project.rewrite(project.market, [board_strategy({"candidates": [steps]}, **attributes)])
+    project.make(["small/bars", "small/features/quick"], week, WEEK)
+    assert project.store.footer("small/bars", week).facts["quarantined"][0].startswith(symbol)
+    seen = {}
+    evaluate = CandidateEvaluation.__call__
+    monkeypatch.setattr(
+        CandidateEvaluation,
+        "__call__",
+        lambda self, candidate: seen.setdefault(candidate.name, evaluate(self, candidate)),
+    )
+    project.make([MATRIX, BOARD], WEEK)
+    matrix = project.store.read(MATRIX, WEEK).frame
+    spoilt = pl.col("session").cast(pl.String).is_in(days) & (pl.col("symbol") == symbol)
+    assert matrix.filter(spoilt).is_empty() and not matrix.filter(pl.col("symbol") == symbol).is_empty()
+    table = table_of(project)
+    assert set(candidates_in(table)["state"]) == {"completed"}, table["reason"].to_list()
+    rows = [entry.predictions.select("symbol", "ts") for entry in seen.values()]
+    assert len(rows) == 2 and rows[0].equals(rows[1])
+    assert rows[0].join(matrix, on=["symbol", "ts"], how="anti").is_empty()
+    assert table["n_sessions"].n_unique() == 1
 
 
 def test_strategy_without_the_block_has_none_and_costs_nothing(project):

@@ -27,6 +27,7 @@ from hf_pipelines.research.leaderboard import (
     CandidateEvaluation,
     Entry,
     Leaderboard,
+    Metric,
     TunedBy,
     auto_candidates,
     rank_entries,
@@ -34,7 +35,8 @@ from hf_pipelines.research.leaderboard import (
 )
 from hf_pipelines.research.leaderboard.entries import COMPLETED
 from hf_pipelines.research.leaderboard.relabelling import folds_of_labels, relabel
-from hf_pipelines.research.leaderboard.scoring import baseline_entries
+from hf_pipelines.research.leaderboard.scoring import baseline_entries, root_of
+from hf_pipelines.research.metrics.direction import is_better_higher
 from hf_pipelines.research.score_table import label_sessions
 from hf_pipelines.research.splitters import SPLITTERS, build_splitter
 from hf_pipelines.research.targets import TARGETS, Target
@@ -141,6 +143,9 @@ def leaderboard(plan: StrategyPlan) -> Stage:
             CandidateEvaluation,
             rank_entries,
             baseline_entries,
+            Metric,
+            root_of,
+            is_better_higher,
             predict_baselines,
             cross_validate,
             fit_final,
@@ -159,6 +164,7 @@ def leaderboard(plan: StrategyPlan) -> Stage:
             fields={
                 **learner_fields(plan),
                 "leaderboard": asked.fields(),
+                "compared": [[each.name, each.learner.settings()] for each in _possible(plan, asked)],
                 "splitter": [plan.splitter.name, dict(plan.splitter.params)],
                 "weighting": plan.training.weighting_fields,
                 "missing": plan.training.missing,

@@ -55,13 +55,18 @@ class Metric:
         return -values if self.is_better_higher else values
 
 
+def root_of(mean: float) -> float:
+    """The root of a mean square, also of a bound of it that lies below 0."""
+    return math.sqrt(max(mean, 0.0))
+
+
 METRICS: dict[str, Metric] = {
     each.name: each
     for each in (
         Metric("log_loss", "log_loss", True),
         Metric("brier", "brier", True),
         Metric("accuracy", "accuracy", True),
-        Metric("rmse", "mse", False, lambda mean: math.sqrt(max(mean, 0.0))),
+        Metric("rmse", "mse", False, root_of),
         Metric("mse", "mse", False),
         Metric("mae", "mae", False),
         Metric(COEFFICIENT, COEFFICIENT, None),
