@@ -1,7 +1,10 @@
 """`<strategy>/leaderboard`: the table, the ledger, workers, deadlines, restarts, other targets, and what is refused when it loads."""
 
 import json
+import os
 import re
+import signal
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,6 +19,8 @@ from hf_pipelines.research.leaderboard import CandidateEvaluation
 from hf_pipelines.research.learners import choose_learner
 from hf_pipelines.resources.fan_out import opening
 from hf_pipelines.resources.trial_ledger import TrialLedger, n_trials
+from hf_pipelines_tests.components.tuning_script import MODULE, write_order
+from hf_pipelines_tests.forked import popen
 from hf_pipelines_tests.pipeline import Project, ridge_strategy
 from hf_pipelines_tests.resources.trial_ledger.trying import new_process
 from hf_pipelines_tests.tracing import traced, unseen
@@ -158,6 +163,23 @@ def test_run_that_broke_goes_on_and_counts_each_trial_once(project, monkeypatch)
         run = project.run(BOARD, WEEK)
     assert not run.success and "the disk is gone" in run.message and evaluated == NAMES[:2]
     assert known(project).height == 3
+    _make_the_rest(project, monkeypatch, begin=2)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("afters", [(0,), (1, 1)], ids=["at the first", "twice"])
+def test_run_killed_in_a_leaderboard_goes_on_and_counts_each_trial_once(project, monkeypatch, afters):
+    write_order(project, BOARD, WEEK)
+    env = {**os.environ, "PYTHONPATH": os.getcwd()}
+    for after in afters:
+        child = popen([sys.executable, "-m", MODULE, str(project.folder), str(after)], env=env)
+        assert child.wait(timeout=300) == -signal.SIGKILL
+    _make_the_rest(project, monkeypatch, begin=sum(afters))
+
+
+def _make_the_rest(project, monkeypatch, *, begin):
+    """Make a leaderboard whose first candidates have ended: they are not evaluated again."""
+    evaluate, evaluated, _ = CandidateEvaluation.__call__, [], project.definitions
     monkeypatch.setattr(
         CandidateEvaluation,
         "__call__",
@@ -165,7 +187,8 @@ def test_run_that_broke_goes_on_and_counts_each_trial_once(project, monkeypatch)
     )
     new_process()
     project.make(BOARD, WEEK)
-    assert evaluated == NAMES
+    assert evaluated == NAMES[begin:]
+    assert project.store.objects.keys("_fits") == []
     assert n_trials(known(project)) == known(project).height == 4
     assert known(project)["outcome"].to_list() == ["completed"] * 4
     assert candidates_in(table_of(project)).height == 4

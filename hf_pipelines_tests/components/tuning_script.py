@@ -1,6 +1,6 @@
-"""A process that makes a tuned week: `python -m hf_pipelines_tests.components.tuning_script FOLDER AFTER`.
+"""A process that makes a tuned week, or a leaderboard: `python -m hf_pipelines_tests.components.tuning_script FOLDER AFTER`.
 
-Lives here: what `test_tuning` and `test_tuning_elsewhere` start. FOLDER holds a project with `project.json`; the process gets SIGKILL before
+Lives here: what `test_tuning`, `test_tuning_elsewhere` and `test_leaderboard` start. FOLDER holds a project with `project.json`; the process gets SIGKILL before
 evaluation number AFTER ends, or makes the whole week if that is -1.
 """
 
@@ -10,6 +10,7 @@ import signal
 import sys
 from pathlib import Path
 
+from hf_pipelines.research.leaderboard import CandidateEvaluation
 from hf_pipelines.research.tuning.evaluation import Evaluation
 from hf_pipelines_tests.conftest import quick_features, registered
 from hf_pipelines_tests.pipeline import Project
@@ -18,9 +19,10 @@ MODULE = "hf_pipelines_tests.components.tuning_script"
 
 
 def main(folder: Path, after: int) -> None:
-    """Make the study of a week."""
+    """Make the study or the leaderboard of a week."""
     given = json.loads((folder / "project.json").read_text())
-    evaluate, n_done = Evaluation.__call__, [0]
+    kind: type = CandidateEvaluation if given["asset"].endswith("/leaderboard") else Evaluation
+    evaluate, n_done = kind.__call__, [0]
 
     def dying(self, task):
         outcome = evaluate(self, task)
@@ -33,7 +35,7 @@ def main(folder: Path, after: int) -> None:
         project = Project(folder, given["market"], given["strategies"], uri=given.get("uri"))
         # Read before the code is changed: it is part of its version.
         _ = project.definitions
-        Evaluation.__call__ = dying
+        kind.__call__ = dying
         project.make(given["asset"], given["week"])
 
 

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from time import monotonic
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,7 @@ import psutil
 import pytest
 from polars.testing import assert_frame_equal
 
-from hf_pipelines.research.fan_out import Threads
+from hf_pipelines.research.fan_out import Lost, Threads
 from hf_pipelines.resources.fan_out import code_print, open_fan_out
 from hf_pipelines.resources.fan_out.ray_tasks import RayTasks
 from hf_pipelines_tests.resources.fan_out import mapped
@@ -142,3 +143,18 @@ with RayTasks(n_workers=2) as tasks:
 
 def _other_print() -> str:
     return ", ".join("numpy 0.1" if each.startswith("numpy") else each for each in code_print.code_print().split(", "))
+
+
+def test_what_is_under_way_at_the_deadline_is_ended_and_a_lost_task_takes_none_with_it(tmp_path):
+    (tmp_path / "always").touch()
+    (tmp_path / "killed").touch()
+    with RayTasks(n_workers=2) as tasks:
+        assert dict(tasks.in_time(abs, [-1, -2, -3], None)) == {0: 1, 1: 2, 2: 3}
+        began = monotonic()
+        found = dict(tasks.in_time(partial(mapped.sleep_at, 1), range(4), lambda: 8.0 - (monotonic() - began)))
+        assert found == {0: 0, 2: 2, 3: 3} and monotonic() - began <= 8.8
+        # The worker that slept is free again.
+        assert dict(tasks.in_time(abs, [-4, -5], None)) == {0: 4, 1: 5}
+        made = dict(tasks.in_time(partial(mapped.be_killed_once, str(tmp_path)), range(7), None))
+    assert isinstance(made.pop(5), Lost)
+    assert made == {at: (at, at * at) for at in range(7) if at != 5}
