@@ -168,6 +168,18 @@ CASES = [
         ["`signal` must have what 'rule_tree' is made from, its `features`, was without rsi_99"], id="tree of an unknown feature",
     ),
     pytest.param(
+        RANKING, "    params: {n_long: 2, n_short: 2}",
+        "    params: {n_long: 2, n_short: 2}\n    limits:\n      - {type: net_cap, params: {most: 0.2}}\n"
+        "      - {type: gross_cap, params: {most: 0.1}}",
+        ["`limits.0.params.most` of net_cap must not exceed gross_cap (0.1), was 0.2; it would never be reached"],
+        id="caps that contradict",
+    ),
+    pytest.param(
+        DIRECTION, "    params: {threshold: 0.55, long_short: true}", "    params: {threshold: 0.55}\n    sizing: [kelly]",
+        ["`signal.sizing` must have kelly", "of a learner with `calibration` alone, was kelly without; calibrate the learner"],
+        id="Kelly without calibration",
+    ),
+    pytest.param(
         RANKING, "    type: rank_long_short\n    params: {n_long: 2, n_short: 2}",
         "    type: portfolio\n    params: {n_held: 99}",
         ["`n_held` must be at most the ", " members of `universe` of market us_tech, was 99"], id="more positions than members",

@@ -56,7 +56,7 @@ from hf_pipelines.research.backtest import ENGINES, asked_of_engine, require_cap
 from hf_pipelines.research.features.registry import names_by_group
 from hf_pipelines.research.learners import ALIASES, LEARNERS, LearnerChoice, Task
 from hf_pipelines.research.signals import ALIASES as RULE_ALIASES
-from hf_pipelines.research.signals import RULES, fill_rule_params
+from hf_pipelines.research.signals import RULES, fill_rule_params, rule_name
 from hf_pipelines.research.splitters import SPLITTERS
 from hf_pipelines.research.targets import TARGETS
 from hf_pipelines.research.weights import require_weighable
@@ -191,9 +191,11 @@ class Strategy(YamlSchema, dg.Component, dg.Model, dg.Resolvable):
     @classmethod
     def _check_signal(cls, signal: SignalSpec) -> SignalSpec:
         _require_known("signal", signal.type, {**RULES, **RULE_ALIASES})
-        _require_known(f"params of {signal.type}", list(signal.params), RULES[signal.rule].params)
+        _require_known(f"params of {signal.type}", list(signal.params), RULES[rule_name(signal.type)].params)
         try:
-            fill_rule_params(signal.rule, signal.params)
+            # Of the rule by itself first: within a chain its parameters would have longer names.
+            fill_rule_params(rule_name(signal.type), signal.params)
+            fill_rule_params(signal.rule, signal.rule_params)
         except TypeError as e:
             raise ValueError(str(e)) from e
         return signal
@@ -267,7 +269,12 @@ class Strategy(YamlSchema, dg.Component, dg.Model, dg.Resolvable):
             )
 
     def _require_columns(self, learner: LearnerChoice) -> None:
-        """Refuse a rule that reads what nothing predicts."""
+        """Refuse a rule that reads what nothing predicts, or believes probabilities that nothing calibrates."""
+        if self.signal.needs.calibrated and learner.calibration is None:
+            raise ValueError(
+                "`signal.sizing` must have kelly, which takes probabilities at their word, of a learner with `calibration` alone, was "
+                "kelly without; calibrate the learner, or size otherwise."
+            )
         predicted = learner.prediction_columns(self.target.build().classes)
         if lacking := sorted(set(self.signal.needs.columns) - set(predicted)):
             # What has no default names no column.
@@ -278,7 +285,10 @@ class Strategy(YamlSchema, dg.Component, dg.Model, dg.Resolvable):
             able = [
                 name
                 for name, each in needs.items()
-                if set(each.columns) <= set(predicted) and self.target.type in (each.targets or TARGETS)
+                if set(each.columns) <= set(predicted)
+                and self.target.type in (each.targets or TARGETS)
+                # What is made of others or of conditions reads what these say.
+                and RULES[name].nested is None
             ]
             raise ValueError(
                 f"`signal` must be a rule on what learner {self.learner.type!r} predicts of target {self.target.type!r} "
@@ -313,7 +323,7 @@ class Strategy(YamlSchema, dg.Component, dg.Model, dg.Resolvable):
             diagnostics=self.diagnostics.plan(self.learner, self.target.build()),
             learner=self.learner.plan(),
             importance=self.diagnostics.plan_importance(self.learner, self.target.build(), read=self.training.read),
-            rule=RulePlan(name=self.signal.rule, params=dict(self.signal.params)),
+            rule=RulePlan(name=self.signal.rule, params=self.signal.rule_params),
             backtest=BacktestPlan(
                 engine=self.backtest.engine, execution=self.backtest.execution, costs=self.backtest.costs
             ),

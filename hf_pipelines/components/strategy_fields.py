@@ -267,14 +267,48 @@ class SignalSpec(dg.Model, dg.Resolvable):
     params: Mapping[str, Any] = Field(
         default_factory=dict, description="Parameters of the rule that differ from the defaults."
     )
+    sizing: Sequence[Any] = Field(
+        default_factory=list,
+        description="Keys of SIZINGS, or `type` and `params` of each: what sizes the positions of the rule, in this order.",
+    )
+    limits: Sequence[Any] = Field(
+        default_factory=list,
+        description="Keys of LIMITS, or `type` and `params` of each: what the book keeps, in the order that the guide states.",
+    )
+    memory_weeks: int = Field(
+        default=4,
+        description="Weeks of a block: limits that look at what was held replay it from the block before that of the decision.",
+    )
+
+    _memory = ranged("memory_weeks", low=1, high=52)
 
     @property
     def rule(self) -> str:
-        return rule_name(self.type)
+        """Key in RULES of what weighs: the rule, or the chain of it with sizing and limits."""
+        return "chain" if self.sizing or self.limits else rule_name(self.type)
+
+    @property
+    def rule_params(self) -> dict[str, Any]:
+        """The parameters of `rule` that differ from its defaults."""
+        if not (self.sizing or self.limits):
+            return dict(self.params)
+        return {
+            "rule": {"type": rule_name(self.type), "params": dict(self.params)},
+            "sizing": [_step(each) for each in self.sizing],
+            "limits": [_step(each) for each in self.limits],
+            "memory_weeks": self.memory_weeks,
+        }
 
     @property
     def needs(self) -> RuleNeeds:
-        return rule_needs(self.rule, self.params)
+        return rule_needs(self.rule, self.rule_params)
+
+
+def _step(given: Any) -> Any:
+    """A step with its parameters, so that a study finds them; what is none is refused elsewhere."""
+    if isinstance(given, str):
+        return {"type": given, "params": {}}
+    return {"params": {}, **given} if isinstance(given, Mapping) else given
 
 
 class BacktestSpec(dg.Model, dg.Resolvable):

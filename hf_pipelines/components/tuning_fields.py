@@ -116,7 +116,7 @@ class TuningSpec(dg.Model, dg.Resolvable):
         require_extra("tuning", "`tuning`", self._packages())
         self._require_beside(*beside)
         base = Configuration(
-            learner.choice(), {group: tuple(names) for group, names in features.items()}, dict(signal.params)
+            learner.choice(), {group: tuple(names) for group, names in features.items()}, signal.rule_params
         )
         try:
             wanted = self._wanted(target)

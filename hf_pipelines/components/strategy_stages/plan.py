@@ -255,9 +255,12 @@ class StrategyPlan:
         """Weeks before a session that hold the earlier sessions whose predictions the rule looks at."""
         sessions = self.market.partitions.sessions
         # A market may have fewer than the rule looks at: then all of them.
-        n_sessions = min(self.rule.needs.sessions, len(sessions))
+        needs = self.rule.needs
+        n_sessions = min(needs.sessions, len(sessions))
         spans = zip(sessions, sessions[n_sessions - 1 :], strict=False)
-        return max(((week_start(last) - week_start(first)).days // 7 for first, last in spans), default=0)
+        weeks = max(((week_start(last) - week_start(first)).days // 7 for first, last in spans), default=0)
+        # Of the last week of a block: the rest of it, and the block before.
+        return weeks + max(2 * needs.block_weeks - 1, 0)
 
     def selection_weeks(self, weeks: Sequence[str]) -> list[str]:
         """Those of some weeks that models may be trained on and chosen by: all but those of the hold-out."""
@@ -281,7 +284,10 @@ class StrategyPlan:
     def decided_sessions(self, session: date) -> list[date]:
         """Sessions whose predictions the weights of one depend on, itself the last; none that no model can serve."""
         first = parse_key(shift_week(week_key(self.market.partitions.first_week), self.training.weeks))
-        until = window_sessions(self.market.partitions.sessions, session, n_sessions=self.rule.needs.sessions)
+        needs = self.rule.needs
+        until = window_sessions(
+            self.market.partitions.sessions, session, n_sessions=needs.sessions, block_weeks=needs.block_weeks
+        )
         return [day for day in until if day >= first or day == session]
 
     @property

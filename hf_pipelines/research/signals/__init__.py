@@ -7,7 +7,7 @@ Lives here: the one call that applies a rule, and what it checks. Not here: the 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from datetime import date
+from datetime import date, timedelta
 from typing import Any
 
 import numpy as np
@@ -40,6 +40,9 @@ __all__ = [
     "rule_needs",
     "window_sessions",
 ]
+
+# Blocks of weeks, from which state is replayed, are counted from here.
+FIRST_SUNDAY = date(1970, 1, 4)
 
 # Rounding of a sum of weights.
 GROSS_ROUNDING = 1e-9
@@ -155,7 +158,8 @@ def misremembered(
     at : date
         The session.
     """
-    window = window_sessions(sessions, at, n_sessions=rule_needs(rule, params).sessions)
+    needs = rule_needs(rule, params)
+    window = window_sessions(sessions, at, n_sessions=needs.sessions, block_weeks=needs.block_weeks)
     part = predictions.filter(pl.col("session").is_in(window))
     again = apply_rule(part, rule=rule, params=params, sessions=window, **given).filter(pl.col("session") == at)
     both = weights.filter(pl.col("session") == at).join(again, on=KEY_COLUMNS, how="left", suffix="_alone")
@@ -168,10 +172,24 @@ def misremembered(
     ]
 
 
-def window_sessions(sessions: Sequence[date], at: date, *, n_sessions: int) -> list[date]:
-    """The last sessions up to one, itself among them."""
+def window_sessions(sessions: Sequence[date], at: date, *, n_sessions: int, block_weeks: int = 0) -> list[date]:
+    """The last sessions up to one, itself among them.
+
+    Parameters
+    ----------
+    sessions : sequence of date
+        Ascending.
+    at : date
+    n_sessions : int
+    block_weeks : int
+        Above 0: all sessions of its block of so many weeks and of the block before, and `n_sessions` - 1 before these.
+    """
     until = [day for day in sessions if day <= at]
-    return until[-n_sessions:]
+    if not block_weeks:
+        return until[-n_sessions:]
+    n_days = 7 * block_weeks
+    begins = FIRST_SUNDAY + timedelta(days=((at - FIRST_SUNDAY).days // n_days - 1) * n_days)
+    return until[-(sum(day >= begins for day in until) + n_sessions - 1) :]
 
 
 def _require_each_once(known: pl.DataFrame) -> None:
@@ -188,7 +206,7 @@ def _sessions_of(
     predictions: pl.DataFrame, rule: str, needs: RuleNeeds, sessions: Sequence[date] | None
 ) -> tuple[date, ...]:
     held = predictions["session"].unique().sort().to_list()
-    if needs.sessions == 1:
+    if needs.sessions == 1 and not needs.block_weeks:
         return tuple(held)
     if lacking := sorted({*held} - {*(sessions or ())}):
         raise ValueError(

@@ -6,7 +6,10 @@ how it is applied (`signals`).
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from hf_pipelines.research.params import Choice, Flag, Listing, Nested, Number, Text
+from hf_pipelines.research.signals.chain import check_chain, checked_step, count_limits, needs_chain, weigh_by_chain
 from hf_pipelines.research.signals.inverse_volatility import needs_volatility, weigh_by_volatility
 from hf_pipelines.research.signals.long_short import needs_scale, weigh_in_proportion
 from hf_pipelines.research.signals.meta_label import needs_primary, weigh_by_meta_label
@@ -279,6 +282,34 @@ _ENTRIES: dict[str, Rule] = {
         },
         needs=needs_parts,
         formula="max_gross * sum of weight * weights of the rule, over the sum of the weights; 0 where one of them knows nothing",
+    ),
+    "chain": Rule(
+        name="chain",
+        weigh=weigh_by_chain,
+        check=check_chain,
+        nested=checked_step,
+        explain=count_limits,
+        params={
+            "rule": Nested(words="a rule: type, params", meaning="that takes the positions"),
+            "sizing": Listing(
+                item=Nested(words="a step: type, params"), most=10, meaning="steps that size positions, in their order"
+            ),
+            "limits": Listing(
+                item=Nested(words="a limit: type, params"),
+                most=10,
+                meaning="limits of the book, in an order of their own",
+            ),
+            "memory_weeks": Number(
+                default=4,
+                low=1,
+                high=52,
+                is_whole=True,
+                meaning="weeks of a block: what was held is replayed from the block before that of the decision",
+            ),
+            "max_gross": replace(GROSS, default=None, is_optional=True),
+        },
+        needs=needs_chain,
+        formula="the weights of the rule, after the steps of `sizing`, within `limits`; as `signal` has it with these fields",
     ),
 }
 

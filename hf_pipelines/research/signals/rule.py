@@ -61,6 +61,13 @@ class RuleNeeds:
         Whether it takes a higher prediction for a higher return: then the target must be one of which that is true.
     targets : tuple of str
         Keys of `TARGETS` whose predictions it understands; none: all, as far as `direction` lets it.
+    block_weeks : int
+        Where state is replayed from fixed weeks: weights depend on the session's block of so many weeks and the block before it, and
+        on `sessions` - 1 sessions before these.
+    calibrated : bool
+        Whether it takes probabilities at their word: then the learner must be calibrated.
+    sizers : tuple of callable
+        Functions that it applies beside its own; for code versions.
     rules : tuple of (str, mapping)
         Other entries of `RULES` that it applies, each with every parameter.
     """
@@ -76,6 +83,9 @@ class RuleNeeds:
     target_params: Mapping[str, Any] = field(default_factory=dict)
     direction: bool = True
     targets: tuple[str, ...] = ()
+    block_weeks: int = 0
+    calibrated: bool = False
+    sizers: tuple[Callable[..., Any], ...] = ()
     rules: tuple[tuple[str, Mapping[str, Any]], ...] = ()
 
 

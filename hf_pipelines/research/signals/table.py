@@ -44,7 +44,7 @@ def rule_functions(rule: str, params: Mapping[str, Any] | None = None) -> tuple[
     entry = RULES[rule]
     inner = [each for name, own in rule_needs(rule, params).rules for each in rule_functions(name, own)]
     nested = () if entry.nested is None else (entry.nested,)
-    return (entry.weigh, entry.needs, entry.check, *nested, *inner)
+    return (entry.weigh, entry.needs, entry.check, *nested, *rule_needs(rule, params).sizers, *inner)
 
 
 def rule_needs(rule: str, params: Mapping[str, Any] | None = None) -> RuleNeeds:

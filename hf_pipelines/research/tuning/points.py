@@ -10,6 +10,7 @@ Lives here: names and what they change. Does not live here: which values they ta
 | `preprocessing.<step>` | whether the step is there: true or false |
 | `features.<group>` | whether the group is used: true or false |
 | `rule.<parameter>` | a parameter of the rule, the sizes of positions among them; `rule.branches.0.weight` one inside of another |
+| `rule.sizing.<step>.<parameter>`, `rule.limits.<limit>.<parameter>` | of a step of `sizing` or of `limits`, by its type |
 """
 
 from __future__ import annotations
@@ -71,7 +72,7 @@ class Configuration:
                     if not _flag(value, name):
                         features.pop(path)
                 case "rule":
-                    _set_inside(rule, path.split("."), value, name)
+                    _set_inside(rule, _path_of(rule, path.split(".")), value, name)
                 case _:
                     raise ValueError(f"`{name}` must begin with {', '.join(SECTIONS)}, was not so.")
         if not features:
@@ -84,6 +85,17 @@ class Configuration:
         except TypeError as e:
             raise ValueError(str(e)) from e
         return Configuration(learner, features, rule)
+
+
+def _path_of(rule: Mapping[str, Any], path: list[str]) -> list[str]:
+    """Where a name stands in the parameters of a rule with sizing and limits: steps by their types, the rule's own inside of it."""
+    if not isinstance(rule.get("rule"), Mapping):
+        return path
+    section, *inner = path
+    if section not in ("sizing", "limits"):
+        return path if section in ("rule", "memory_weeks") else ["rule", "params", *path]
+    step = next((at for at, each in enumerate(rule[section]) if each["type"] == inner[:1][0]), None) if inner else None
+    return path if step is None else [section, str(step), "params", *inner[1:]]
 
 
 def _set_inside(params: Any, path: list[str], value: Value, name: str) -> None:

@@ -38,6 +38,16 @@ GIVEN: dict[str, dict[str, object]] = {
         ]
     },
     "mix": {"parts": ["probability_threshold", {"type": "ranking", "params": {"n_long": 1}, "weight": 3.0}]},
+    "chain": {
+        "rule": "rank_buffer",
+        "sizing": [{"type": "fixed_fraction", "params": {"fraction": 0.3}}],
+        "limits": [
+            "holding",
+            {"type": "turnover_cap", "params": {"most": 1.1}},
+            {"type": "net_cap", "params": {"most": 0.1}},
+        ],
+        "memory_weeks": 1,
+    },
 }
 
 
@@ -194,9 +204,9 @@ def test_every_rule_gives_a_session_alone_what_it_gives_it_in_a_range(rule, bars
     params = {**GIVEN.get(rule, {}), **({"sessions": 5} if "sessions" in RULES[rule].params else {})}
     whole = apply_rule(predictions, rule=rule, params=params, sessions=SESSIONS)
     assert whole["weight"].n_unique() > 2
-    n_sessions = rule_needs(rule, params).sessions
+    needs = rule_needs(rule, params)
     for session in predictions["session"].unique():
-        window = window_sessions(SESSIONS, session, n_sessions=n_sessions)
+        window = window_sessions(SESSIONS, session, n_sessions=needs.sessions, block_weeks=needs.block_weeks)
         part = predictions.filter(pl.col("session").is_in(window))
         alone = apply_rule(part, rule=rule, params=params, sessions=window)
         is_own = pl.col("session") == session
@@ -222,7 +232,7 @@ def test_every_rule_names_itself_and_refuses_what_it_cannot_use(rule):
         apply_rule(pl.concat([predictions, predictions[:1]]), **given)
     if needs.sessions > 1:
         with pytest.raises(ValueError, match=f"`sessions` must hold those of the predictions for rule '{rule}'"):
-            apply_rule(predictions, rule=rule, sessions=SESSIONS[1:])
+            apply_rule(predictions, rule=rule, params=required, sessions=SESSIONS[1:])
 
 
 def test_inverse_volatility_gives_each_the_same_risk_and_nothing_to_one_without_a_forecast():

@@ -1,0 +1,119 @@
+"""Chain: a rule, the steps that size its positions, and the limits of the book.
+
+Lives here: the entry that puts the three together, and what they need. Not here: the steps (`sizing`), the limits (`limits`) and how they
+are kept (`limited_book`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import polars as pl
+
+from hf_pipelines.research.params import complete_params
+from hf_pipelines.research.signals.inner_rules import checked_rule, joined_needs, needs_of, weigh_inner
+from hf_pipelines.research.signals.limited_book import LimitedBook, limit_book
+from hf_pipelines.research.signals.limits import LIMITS, by_name, check_limits, is_stateful
+from hf_pipelines.research.signals.rule import Params, RuleContext, RuleNeeds
+from hf_pipelines.research.signals.sizing import SIZINGS, sized
+
+
+def checked_step(value: Any, where: str) -> dict[str, Any]:
+    """A rule, a step of sizing or a limit: a name, or `type` and `params`.
+
+    Raises
+    ------
+    TypeError, ValueError
+    """
+    section = where.split(".")[0]
+    if section == "rule":
+        return checked_rule(value, where)
+    table: Mapping[str, Any] = SIZINGS if section == "sizing" else LIMITS
+    given = {"type": value} if isinstance(value, str) else value
+    if not isinstance(given, Mapping) or {*given} - {"type", "params"} or "type" not in given:
+        raise TypeError(f"`{where}` must be a name, or a mapping of `type` and `params`, was {value!r:.60}.")
+    name, params = given["type"], given.get("params")
+    if name not in table:
+        raise ValueError(f"`{where}` must be one of {', '.join(table)}, was {name!r:.40}.")
+    if params is not None and not isinstance(params, Mapping):
+        raise TypeError(f"`{where}.params` must be a mapping, was {params!r:.60}.")
+    return {"type": name, "params": complete_params(name, params, table[name].params, where=f"{where}.params.")}
+
+
+def check_chain(params: Params) -> None:
+    """Refuse limits that contradict.
+
+    Raises
+    ------
+    ValueError
+    """
+    if needs_of(params["rule"]).block_weeks and is_stateful(params["limits"]):
+        raise ValueError(
+            f"`rule` of 'chain' must not replay a book itself where `limits` do, was {params['rule']['type']}; give the limits once."
+        )
+    check_limits(
+        params["limits"],
+        sizing=params["sizing"],
+        max_gross=_max_gross(params),
+        memory_weeks=params["memory_weeks"],
+    )
+
+
+def needs_chain(params: Params) -> RuleNeeds:
+    """Return the needs of the rule, with those of sizing and limits."""
+    limits = by_name(params["limits"])
+    steps = [(SIZINGS[each["type"]], each["params"]) for each in params["sizing"]]
+    if params["rule"] is None:
+        return RuleNeeds()
+    gross = _max_gross(params)
+    needs = joined_needs([params["rule"]], max_gross=limits["gross_cap"]["most"] if "gross_cap" in limits else gross)
+    feature = limits["borrow"]["feature"] if "borrow" in limits else ""
+    return replace(
+        needs,
+        columns=tuple(dict.fromkeys([*needs.columns, *(name for step, _ in steps for name in step.columns)])),
+        history_bars=max([needs.history_bars, *(step.history_bars(own) for step, own in steps)]),
+        features=tuple(dict.fromkeys([*needs.features, *([feature] if feature else [])])),
+        sectors=needs.sectors or "sector_cap" in limits,
+        shorts=needs.shorts and "long_only" not in limits,
+        block_weeks=params["memory_weeks"] if is_stateful(params["limits"]) else 0,
+        calibrated=needs.calibrated or any(step.is_calibrated for step, _ in steps),
+        sizers=tuple(step.size for step, _ in steps),
+    )
+
+
+def weigh_by_chain(predictions: pl.DataFrame, context: RuleContext) -> pl.Series:
+    """The rule's weights, sized in the order of the steps, within the limits."""
+    return pl.Series(_book(predictions, context).weights)
+
+
+def count_limits(predictions: pl.DataFrame, context: RuleContext) -> str:
+    """How often each limit changed the book, as a table."""
+    book = _book(predictions, context)
+    given = {"excluded", *by_name(context.params["limits"])}
+    lines = [f"| {name} | {count:,} |" for name, count in book.counts.items() if name.split()[0] in given or count]
+    return "\n".join(
+        [f"Of {book.n_decisions:,} decisions:", "", "| limit | changed (rows or decisions) |", "|---|---|", *lines]
+    )
+
+
+def _book(predictions: pl.DataFrame, context: RuleContext) -> LimitedBook:
+    params = context.params
+    needs = needs_chain(params)
+    targets = sized(weigh_inner(params["rule"], predictions, context), predictions, context, params["sizing"])
+    return limit_book(
+        targets,
+        predictions,
+        context,
+        is_known=predictions.select(pl.all_horizontal(pl.col(needs.columns).is_not_null())).to_series(),
+        limits=by_name(params["limits"]),
+        max_gross=_max_gross(params),
+        block_weeks=needs.block_weeks,
+    )
+
+
+def _max_gross(params: Params) -> float:
+    """What absolute weights add up to: of the chain, or else of its rule."""
+    own = params["max_gross"]
+    return float(needs_of(params["rule"]).max_gross if own is None else own)

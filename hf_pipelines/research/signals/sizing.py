@@ -1,0 +1,145 @@
+"""Sizing: how large a position is that a rule takes, before the limits.
+
+Lives here: the steps, a function and a line each, applied in the order in which they are listed. Not here: what bounds the book
+(`limits`).
+
+References
+----------
+Kelly (1956), "A New Interpretation of Information Rate", Bell System Technical Journal 35(4); Thorp (2006), "The Kelly Criterion in
+Blackjack, Sports Betting and the Stock Market", Handbook of Asset and Liability Management 1.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import polars as pl
+
+from hf_pipelines.research.params import Number, Param
+from hf_pipelines.research.signals.long_short import trailing_volatility, volatility_scale
+from hf_pipelines.research.signals.rule import Params, RuleContext
+
+Sizer: TypeAlias = Callable[[pl.Series, pl.DataFrame, RuleContext, Params], pl.Series]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sizing:
+    """One step that sizes positions.
+
+    Attributes
+    ----------
+    name : str
+        Key in `SIZINGS`.
+    size : callable
+        `(weights, predictions, context, params) -> weights`, of the same sign or 0.
+    params : mapping of str to Param
+    columns : tuple of str
+        Columns of the predictions that it reads.
+    history_bars : callable
+        `params -> bars` of each member up to the decision.
+    is_calibrated : bool
+        Whether it takes probabilities at their word: then the learner must be calibrated.
+    formula : str
+        The definition, for people.
+    """
+
+    name: str
+    size: Sizer
+    params: Mapping[str, Param]
+    columns: tuple[str, ...] = ()
+    history_bars: Callable[[Params], int] = lambda params: 0
+    is_calibrated: bool = False
+    formula: str
+
+
+def size_by_fraction(weights: pl.Series, predictions: pl.DataFrame, context: RuleContext, params: Params) -> pl.Series:
+    """The same fraction of equity for each position."""
+    return weights.sign() * float(params["fraction"])
+
+
+def size_by_volatility(
+    weights: pl.Series, predictions: pl.DataFrame, context: RuleContext, params: Params
+) -> pl.Series:
+    """Larger where the member's own returns move less; nothing where that is unknown."""
+    volatility = trailing_volatility(predictions, context, n_bars=params["bars"])
+    return weights * pl.Series(volatility_scale(volatility, target=params["volatility"], most=params["most"]))
+
+
+def size_by_kelly(weights: pl.Series, predictions: pl.DataFrame, context: RuleContext, params: Params) -> pl.Series:
+    """The part of equity that would grow fastest at these odds, times a fraction; nothing at odds that lose."""
+    is_long, payoff = weights > 0.0, params["payoff"]
+    up, down = (predictions[name].cast(pl.Float64) for name in ("probability_up", "probability_down"))
+    frame = pl.DataFrame({"win": up.zip_with(is_long, down), "lose": down.zip_with(is_long, up)})
+    win, lose = pl.col("win"), pl.col("lose")
+    # The third outcome neither wins nor loses: it shrinks nothing of what is staked.
+    best = (win * payoff - lose) / (payoff * (win + lose))
+    staked = frame.select(pl.when(win + lose > 0.0).then(best.clip(0.0))).to_series().fill_null(0.0)
+    return weights.sign() * staked * float(params["fraction"])
+
+
+def _bars_of_volatility(params: Params) -> int:
+    return int(params["bars"]) + 1
+
+
+SIZINGS: dict[str, Sizing] = {
+    "fixed_fraction": Sizing(
+        name="fixed_fraction",
+        size=size_by_fraction,
+        params={
+            "fraction": Number(
+                default=0.05, low=1e-6, high=10.0, search=(0.01, 0.2), meaning="of equity in each position"
+            )
+        },
+        formula="fraction on the side of the rule",
+    ),
+    "volatility_target": Sizing(
+        name="volatility_target",
+        size=size_by_volatility,
+        params={
+            "volatility": Number(
+                default=0.01,
+                low=1e-6,
+                high=10.0,
+                search=(0.005, 0.03),
+                meaning="standard deviation of returns of one bar at which a position keeps its size",
+            ),
+            "bars": Number(
+                default=20, low=2, high=1_000, is_whole=True, meaning="trailing returns that it is measured on"
+            ),
+            "most": Number(default=3.0, low=0.01, high=100.0, meaning="factor of a position at most"),
+        },
+        history_bars=_bars_of_volatility,
+        formula="weight * volatility / standard deviation of the member's trailing returns, the factor at most `most`",
+    ),
+    "kelly": Sizing(
+        name="kelly",
+        size=size_by_kelly,
+        params={
+            "fraction": Number(
+                default=0.25, low=1e-6, high=1.0, search=(0.05, 0.5), meaning="of what Kelly would stake"
+            ),
+            "payoff": Number(
+                default=1.0, low=0.01, high=100.0, meaning="what a right position wins, over what a wrong one loses"
+            ),
+        },
+        columns=("probability_up", "probability_down"),
+        is_calibrated=True,
+        formula=(
+            "fraction * (win * payoff - lose) / (payoff * (win + lose)) on the side of the rule, win and lose its calibrated "
+            "probabilities; 0 where that is negative"
+        ),
+    ),
+}
+
+
+def sized(
+    weights: pl.Series, predictions: pl.DataFrame, context: RuleContext, steps: tuple[Mapping[str, Any], ...]
+) -> pl.Series:
+    """Weights after the steps, in their order."""
+    for step in steps:
+        weights = (
+            SIZINGS[step["type"]].size(weights, predictions, context, step["params"]).fill_nan(None).fill_null(0.0)
+        )
+    return weights

@@ -1,0 +1,77 @@
+"""Strategies with sizing and limits: issues one by one, in any order and across models, are what the rule gives their predictions."""
+
+from pathlib import Path
+
+import polars as pl
+import pytest
+from polars.testing import assert_frame_equal
+
+from hf_pipelines.components import Strategy
+from hf_pipelines.research.signals import apply_rule
+from hf_pipelines_tests.pipeline import Project, ridge_strategy, trees_strategy
+
+SIGNAL = {
+    "type": "rank_long_short",
+    "params": {"n_long": 1, "n_short": 1},
+    "sizing": [{"type": "fixed_fraction", "params": {"fraction": 0.4}}],
+    "limits": ["holding", {"type": "turnover_cap", "params": {"most": 0.5}}],
+    "memory_weeks": 1,
+}
+
+SMALL = {
+    "training": {"weeks": 4, "minimum_rows": 15},
+    "cross_validation": {"n_splits": 2, "min_train_sessions": 2},
+}
+
+
+@pytest.fixture
+def project(small_project: Project, tmp_path: Path) -> Project:
+    return small_project.copy(tmp_path / "project")
+
+
+def _issued(project: Project, days: list[str]) -> pl.DataFrame:
+    return pl.concat([project.store.read("ranking/signals", day).frame for day in days])
+
+
+def _equals_a_replay(project: Project, tmp_path: Path, *, weeks: tuple[str, str], days: tuple[str, str]) -> int:
+    """Issue a range, and other days of it backwards elsewhere; the number of sessions whose weights a replay of all gives."""
+    project.rewrite(strategies=[ridge_strategy(signal=SIGNAL, **SMALL)])
+    stages = [f"ranking/{stage}" for stage in ("training_matrix", "cv_results", "fitted_model")]
+    project.make(stages, *weeks)
+    other = project.copy(tmp_path / "other")
+    project.make("ranking/signals", *days)
+    issued_days = project.store.partitions("ranking/signals")
+    for day in reversed(issued_days[1::6]):
+        other.make("ranking/signals", day)
+        whole, alone = (_issued(each, [day]).drop("created_at", "issue_kind") for each in (project, other))
+        assert_frame_equal(whole, alone, check_exact=True)
+    issued = _issued(project, issued_days)
+    # As the backtest weighs: all predictions at once.
+    rule = Strategy(**ridge_strategy(signal=SIGNAL)).signal
+    again = apply_rule(issued, rule=rule.rule, params=rule.rule_params, sessions=project.partitions.sessions)
+    # Of the first weeks the issues knew sessions before, which the replay does not.
+    both = issued.join(again, on=["symbol", "session", "ts"], suffix="_again")
+    of_later = both.filter(pl.col("session") >= pl.col("session").min().dt.offset_by("14d"))
+    assert (of_later["weight"] == of_later["weight_again"]).all()
+    assert issued["model_version"].n_unique() > 2
+    return of_later["session"].n_unique()
+
+
+def test_sixty_issues_with_limits_are_those_of_the_replay_across_models(project, tmp_path):
+    assert (
+        _equals_a_replay(project, tmp_path, weeks=("2012-01-29", "2012-04-29"), days=("2012-02-06", "2012-05-04")) >= 50
+    )
+
+
+def test_a_backtest_with_limits_keeps_them_and_counts_them(project):
+    project.rewrite(strategies=[ridge_strategy(signal=SIGNAL)])
+    project.retrain("ranking", "2012-04-01")
+    run = project.make("ranking/backtest", "2012-04-01")
+    told = str(run.materialised["ranking/backtest"]["2012-04-01"]["rule"])
+    assert "| turnover_cap |" in told and "| holding |" in told
+
+
+def test_kelly_without_calibration_is_refused():
+    signal = {"type": "probability_threshold", "params": {"threshold": 0.4}, "sizing": ["kelly"]}
+    with pytest.raises(ValueError, match="`signal.sizing` must have kelly, .* was kelly without"):
+        Strategy(**trees_strategy(signal=signal))
