@@ -8,7 +8,7 @@ from polars.testing import assert_frame_equal
 
 from hf_pipelines.components import Strategy
 from hf_pipelines.research.signals import apply_rule
-from hf_pipelines_tests.pipeline import Project, ridge_strategy, trees_strategy
+from hf_pipelines_tests.pipeline import Project, ridge_strategy
 
 SIGNAL = {
     "type": "rank_long_short",
@@ -69,9 +69,3 @@ def test_a_backtest_with_limits_keeps_them_and_counts_them(project):
     run = project.make("ranking/backtest", "2012-04-01")
     told = str(run.materialised["ranking/backtest"]["2012-04-01"]["rule"])
     assert "| turnover_cap |" in told and "| holding |" in told
-
-
-def test_kelly_without_calibration_is_refused():
-    signal = {"type": "probability_threshold", "params": {"threshold": 0.4}, "sizing": ["kelly"]}
-    with pytest.raises(ValueError, match="`signal.sizing` must have kelly, .* was kelly without"):
-        Strategy(**trees_strategy(signal=signal))
