@@ -68,6 +68,8 @@ def card_lines(card: Mapping[str, Any]) -> Iterator[str]:
         yield f"  FAILED: {', '.join(failed)}"
     if card.get("final_refit"):
         yield f"  final refit {card['final_refit']}: fitted on the hold-out too"
+    if card.get("overrides"):
+        yield f"  set by the environment: {', '.join(f'{name}={value}' for name, value in card['overrides'].items())}"
     if card.get("selected"):
         yield "  its scores are selected, not out of sample"
     yield "Learner:"

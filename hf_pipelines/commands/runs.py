@@ -44,6 +44,7 @@ from hf_pipelines.resources.partition_store import PartitionStore
 from hf_pipelines.resources.project import require_project
 from hf_pipelines.resources.pulse import Ticking, find_stopped, never_looked_at
 from hf_pipelines.resources.run_launcher import in_process_tags
+from hf_pipelines.resources.setting_variables import differing_variables, require_same_variables
 
 # Of what is out of date, commands that `hfp current` names.
 STRETCHES_SHOWN = 5
@@ -202,6 +203,8 @@ class Pipeline:
             issue_faults=watched.issue_faults(self.store, now),
             outdated=watched.outdated(self.store, inventory, self._code_versions()),
             unloaded=never_looked_at(self.instance, ticking),
+            overrides={each.name: each.overrides for each in self.strategies() if each.overrides},
+            other_overrides=differing_variables(),
         )
 
     def _watched(self) -> Watched:
@@ -382,7 +385,10 @@ class Pipeline:
         ------
         RunFailedError
             With the message of the first failed step.
+        ValueError
+            If a service is running whose overrides are others than those of this process.
         """
+        require_same_variables()
         began = perf_counter()
         run_id = str(uuid4())
         job = self.definitions.resolve_implicit_global_asset_job_def()

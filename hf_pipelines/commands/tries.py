@@ -13,13 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from hf_pipelines.commands.runs import Pipeline
-from hf_pipelines.components.setting_overrides import (
-    EditedStrategy,
-    SettingOverride,
-    at_overrides,
-    edit_strategy,
-    parse_override,
-)
+from hf_pipelines.components.setting_overrides import EditedStrategy, edit_strategy
+from hf_pipelines.components.setting_values import SettingOverride, at_overrides, parse_override
 from hf_pipelines.components.strategy_stages.plan import StrategyPlan
 from hf_pipelines.components.strategy_stages.shown_settings import differing, flat_settings, value_in_words
 from hf_pipelines.components.strategy_stages.trial_records import settings_of

@@ -14,6 +14,7 @@ from dagster.components.core.context import ComponentDeclLoadContext
 from dagster.components.core.decl import ComponentDecl, DefsFolderDecl, build_filesystem_component_decl_from_context
 from dagster.components.core.defs_module import ComponentPath
 
+from hf_pipelines.components.environment_overrides import require_owners
 from hf_pipelines.components.market import Market
 from hf_pipelines.components.strategy import Strategy
 from hf_pipelines.components.yaml_components import component_of_values, reading_once
@@ -144,4 +145,6 @@ def read_components(defs: Path) -> tuple[dict[Path, Market | Strategy], dict[Pat
                 found[path.parent] = component_of_values(kind, path, values)
         except FaultyYAMLError as e:
             faults[path.parent] = str(e)
+    # A faulty one may be meant, too.
+    require_owners({each.name for each in [*found, *faults] if not isinstance(found.get(each), Market)})
     return found, faults

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Self
 
 import dagster as dg
-from pydantic import BaseModel, Field, ValidationInfo, field_validator, model_validator
+from pydantic import BaseModel, Field, PrivateAttr, ValidationInfo, field_validator, model_validator
 
 from hf_pipelines.components.asset_facts import owners_field
 from hf_pipelines.components.automation.retraining import retrain_job, retrain_schedule
@@ -27,6 +27,7 @@ from hf_pipelines.components.market_fields import NAME_PATTERN, checked_name
 from hf_pipelines.components.market_stages import MarketPlan, code_versions
 from hf_pipelines.components.modules import register_modules
 from hf_pipelines.components.scaffolders import StrategyScaffolder
+from hf_pipelines.components.setting_values import SettingOverride
 from hf_pipelines.components.stage_asset import build_asset, build_currency_check
 from hf_pipelines.components.strategy_fields import (
     BacktestSpec,
@@ -120,6 +121,8 @@ class Strategy(YamlSchema, dg.Component, dg.Model, dg.Resolvable):
 
     owners: Sequence[str] = Field(default_factory=list, description="As of a market; left out: those of its market.")
 
+    _overrides: tuple[SettingOverride, ...] = PrivateAttr(default=())
+
     _owners = owners_field()
     _age = ranged("max_model_age_weeks", low=0, high=520)
     _record = ranged("track_record_weeks", low=1, high=2_600)
@@ -127,6 +130,15 @@ class Strategy(YamlSchema, dg.Component, dg.Model, dg.Resolvable):
     @classmethod
     def load(cls, attributes: BaseModel | None, context: dg.ComponentLoadContext) -> Self:
         return component_of(cls, context.path)
+
+    @property
+    def overrides(self) -> tuple[SettingOverride, ...]:
+        """What the environment sets of it."""
+        return self._overrides
+
+    def take_overrides(self, overrides: Sequence[SettingOverride]) -> None:
+        """Know what the environment has set in it already."""
+        self._overrides = tuple(overrides)
 
     @field_validator("name")
     @classmethod
@@ -335,6 +347,7 @@ class Strategy(YamlSchema, dg.Component, dg.Model, dg.Resolvable):
             tuning=self._plan_tuning(selected),
             leaderboard=self._plan_leaderboard(),
             description=self.description,
+            overrides={each.field: each.value for each in self._overrides},
         )
 
     def _plan_tuning(self, features: Mapping[str, Sequence[str]]) -> TuningPlan | None:

@@ -5,21 +5,34 @@ fields mean (`market`, `strategy`), how their faults are worded (`yaml_lines`).
 """
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
+from dataclasses import replace
 from difflib import get_close_matches
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, TypeVar, get_args
+from typing import Any, Protocol, TypeVar, get_args, runtime_checkable
 
 from pydantic import BaseModel, ValidationError
 
+from hf_pipelines.components.environment_overrides import STRATEGY_TYPE, environment_overrides
+from hf_pipelines.components.setting_values import SettingOverride, culprits
+from hf_pipelines.components.yaml_edit import with_value
 from hf_pipelines.components.yaml_files import FILE_NAMES, FileValues, component_file, read_values
 from hf_pipelines.components.yaml_lines import FaultyYAMLError, FieldPath, field_faults, line_of
 from hf_pipelines.research.wording import LEAST_LIKENESS, with_nearest
+from hf_pipelines.resources.setting_variables import setting_variables
 
 Component = TypeVar("Component", bound=BaseModel)
+
+
+@runtime_checkable
+class Overridable(Protocol):
+    """A component that knows what the environment sets of it."""
+
+    def take_overrides(self, overrides: Sequence[SettingOverride]) -> None: ...
+
 
 # Components whose files were read already, by folder, while they are built into definitions.
 _READ: ContextVar[Mapping[Path, BaseModel]] = ContextVar("components that were read", default=MappingProxyType({}))
@@ -54,10 +67,56 @@ def component_of(kind: type[Component], folder: Path) -> Component:
 def component_of_values(
     kind: type[Component], path: Path, values: FileValues, *, is_in_place: bool = True
 ) -> Component:
-    """As `component_of`, of a file that was read; one that is not in its place may have any name."""
+    """As `component_of`, of a file that was read; one that is not in its place may have any name.
+
+    What the environment sets of a strategy is set in it, and is known to it as its `overrides`.
+    """
     folder = path.parent
+    found = _validated(kind, path, values)
+    name = getattr(found, "name", folder.name)
+    if is_in_place and name != folder.name:
+        # Two of one name would be taken for one another.
+        raise FaultyYAMLError(
+            f"{path}:{values.line_of(('name',))}: `name` must be that of the component's folder, {folder.name}, was {name!r}; rename one."
+        )
+    return _overridden(kind, path, values, found, {name, *_siblings(folder)} if is_in_place else {name})
+
+
+def _overridden(
+    kind: type[Component], path: Path, values: FileValues, found: Component, names: Collection[str]
+) -> Component:
+    """The component as the environment sets it."""
+    if values.type != STRATEGY_TYPE or not setting_variables():
+        return found
+    attributes = values.attributes
     try:
-        found = kind.model_validate(values.attributes)
+        overrides = environment_overrides(
+            str(attributes["name"]), names, attributes, lambda place: _fields_below(kind, place)
+        )
+        for each in overrides:
+            attributes = with_value(attributes, each.place, each.value)
+    except ValueError as e:
+        raise FaultyYAMLError(f"{path}:1: {e}") from e
+    if not overrides:
+        return found
+    try:
+        found = _validated(kind, path, replace(values, attributes=attributes))
+    except FaultyYAMLError as e:
+        lines = [f"{each} It is of {culprits(each, overrides)} in the environment." for each in str(e).splitlines()]
+        raise FaultyYAMLError("\n".join(lines)) from e
+    if isinstance(found, Overridable):
+        found.take_overrides(overrides)
+    return found
+
+
+def _siblings(folder: Path) -> list[str]:
+    """Names of the components beside a folder."""
+    return [each.name for each in folder.parent.iterdir() if component_file(each) is not None]
+
+
+def _validated(kind: type[Component], path: Path, values: FileValues) -> Component:
+    try:
+        return kind.model_validate(values.attributes)
     except ValidationError as e:
         faults = {place: _hinted(kind, place, fault) for place, fault in field_faults(e, values.attributes).items()}
         raise FaultyYAMLError(
@@ -66,13 +125,6 @@ def component_of_values(
                 for place, fault in sorted(faults.items(), key=lambda each: values.line_of(each[0]))
             )
         ) from e
-    name = getattr(found, "name", folder.name)
-    if is_in_place and name != folder.name:
-        # Two of one name would be taken for one another.
-        raise FaultyYAMLError(
-            f"{path}:{values.line_of(('name',))}: `name` must be that of the component's folder, {folder.name}, was {name!r}; rename one."
-        )
-    return found
 
 
 def _hinted(kind: type[BaseModel], place: FieldPath, fault: str) -> str:

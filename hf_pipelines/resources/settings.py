@@ -13,6 +13,7 @@ clear text (object stores read their own AWS_* variables).
 | HF_MLFLOW_URI | SQLite in `<HF_DATA_DIR>` | MLflow tracking server or SQLAlchemy address |
 | HF_ACTOR | the user of the system | by whom the trials of the ledger are made: a person or an agent |
 | HF_ANSWER_TRIALS | 1 | 0: a configuration that was tried on the same data by the same code is fitted again all the same |
+| HF_SET__ | none | beginning of variables that set a field of a strategy, HF_SET__TECH_DIRECTION__TARGET__HORIZON_BARS=3: checked as its YAML is, and read when a process starts |
 | HF_TICK_SECONDS | 15 | how often the sensors look for new files and features |
 | HF_POSTGRES_URL | none | Dagster keeps its runs there instead of in SQLite |
 | HF_WEBHOOK_URL | none | notifications are posted there as JSON besides being logged; the address is a secret |
@@ -66,7 +67,6 @@ PICTURES = ALL_PICTURES, NO_PICTURES = ("all", "none")
 
 # A page of each of Dagster's databases, and some more.
 PROBE_BYTES = 1 << 16
-
 MAX_SILENT_MINUTES = 1440
 
 # Ten days: after that an absence is not looked for.

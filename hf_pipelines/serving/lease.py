@@ -17,6 +17,7 @@ from pathlib import Path
 import psutil
 from filelock import FileLock, Timeout
 
+from hf_pipelines.resources.setting_variables import NOTED, setting_variables
 from hf_pipelines.serving.service import STOP_TIMEOUT_S, ServiceFailedError
 
 # In the environment of every service and of all that it starts: how the next supervisor knows what a killed one left.
@@ -65,7 +66,7 @@ def one_supervisor(folder: Path, role: str, command: str) -> Iterator[Lease]:
                 print(f"Stopped what a killed `{before.get('command')}` had left: {', '.join(stopped)}.", flush=True)
             shutil.rmtree(_private_folder(left_id), ignore_errors=True)
         lease = Lease(run_id := uuid.uuid4().hex, _private_folder(run_id))
-        state.write_text(json.dumps({"pid": os.getpid(), "id": run_id, "command": command}))
+        state.write_text(json.dumps({"pid": os.getpid(), "id": run_id, "command": command, NOTED: setting_variables()}))
         lease.private.mkdir(mode=0o700)
         yield lease
     finally:

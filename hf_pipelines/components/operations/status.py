@@ -3,8 +3,8 @@
 Lives here: the words. Does not live here: the decision (`lateness`), the command line (`cli`).
 """
 
-from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -35,6 +35,8 @@ class Status:
     issue_faults: Sequence[str] = ()
     outdated: Sequence[str] = ()
     unloaded: Sequence[str] = ()
+    overrides: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    other_overrides: Sequence[str] = ()
 
     @property
     def is_well(self) -> bool:
@@ -49,6 +51,7 @@ class Status:
         return [
             *self._table(),
             *self._holdout_lines(),
+            *self._override_lines(),
             *self._daemon_lines(),
             *self._unloaded_lines(),
             *self._stopped_lines(),
@@ -78,6 +81,8 @@ class Status:
                 }
                 for each in self.inventory.strategies
             ],
+            "overrides": {name: dict(each) for name, each in self.overrides.items()},
+            "overrides_unlike_the_service": [*self.other_overrides],
             "never_looked_at": [*self.unloaded] if self.activity.is_daemon_alive else [],
             "stopped": [asdict(each) for each in self.stopped],
             "late": [asdict(each) for each in self.late],
@@ -141,6 +146,15 @@ class Status:
         lines = [f"Hold-out: {', '.join(held)}."] if held else []
         lines += [f"No hold-out, CV sees every week: {', '.join(others)}."] if others else []
         return ["", *lines] if lines else []
+
+    def _override_lines(self) -> list[str]:
+        lines = [
+            printable(f"set by the environment: {field} of {name} is {value}")
+            for name, of_strategy in self.overrides.items()
+            for field, value in of_strategy.items()
+        ]
+        unlike = [f"OVERRIDES unlike those of the running service: {each}" for each in self.other_overrides]
+        return [*lines, *unlike]
 
     def _daemon_lines(self) -> list[str]:
         if self.activity.is_daemon_alive:

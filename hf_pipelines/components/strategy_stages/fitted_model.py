@@ -136,6 +136,7 @@ def fitted_model(plan: StrategyPlan) -> Stage:
                 **({"report": report} if report else {}),
                 **({} if served is None else {"intervals": served.report()}),
                 **({} if final_refit is None else {"final_refit": final_refit}),
+                **({"overrides": dict(plan.overrides)} if plan.overrides else {}),
             },
         )
         shown = _model_metadata(content, report, seconds=perf_counter() - began)

@@ -4,7 +4,7 @@ Lives here: `StrategyPlan` and the few calls that several stages make. Does not 
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import date, datetime
 from functools import cached_property
 from typing import Any
@@ -163,7 +163,10 @@ class TuningPlan:
 
 @dataclass(frozen=True)
 class StrategyPlan:
-    """A strategy in research's own types, one part for each of its YAML; made by `Strategy.plan`."""
+    """A strategy in research's own types, one part for each of its YAML; made by `Strategy.plan`.
+
+    `overrides` are values of fields that the environment has set, and that are in all other parts already.
+    """
 
     name: str
     market: MarketPlan
@@ -183,6 +186,7 @@ class StrategyPlan:
     description: str = ""
     importance: Importance | None = None
     tuning: TuningPlan | None = None
+    overrides: Mapping[str, Any] = field(default_factory=dict)
     leaderboard: LeaderboardPlan | None = None
 
     @property
