@@ -3,21 +3,29 @@
 Lives here: what is read, and the words. Does not live here: the tests (`research.robustness`, `research.overfitting`).
 """
 
-from collections.abc import Iterator, Mapping
+import math
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
+
+import polars as pl
 
 from hf_pipelines.commands.reconcile import stored_of
 from hf_pipelines.commands.runs import Pipeline
 from hf_pipelines.commands.trials import Scope, summarise
 from hf_pipelines.components.strategy_stages.accounts import middle_of
-from hf_pipelines.components.strategy_stages.decided_weights import decide
+from hf_pipelines.components.strategy_stages.decided_weights import Decided, decide
 from hf_pipelines.components.strategy_stages.plan import StrategyPlan, trade
 from hf_pipelines.partitions import usual_sessions
+from hf_pipelines.research.backtest import build_trading_panel
+from hf_pipelines.research.backtest.result import columns_of
 from hf_pipelines.research.comparison_words import text_table
+from hf_pipelines.research.plots.frames import drawn_predictions, outcomes_by_quantile
 from hf_pipelines.research.robustness import Tested, robustness_table, signs_of
+from hf_pipelines.research.signal_quality import book_of, capacity, decay_by_horizon, rank_turnover
 from hf_pipelines.resources.trial_ledger import TrialLedger
 from hf_pipelines.resources.trial_ledger.judging import judge_choice
+from hf_pipelines.resources.trial_ledger.returns import session_returns
 from hf_pipelines.resources.trial_ledger.trials import counted, select
 
 
@@ -41,27 +49,61 @@ def validation_of(pipeline: Pipeline, strategy: str, week: str | None) -> dict[s
             f"{strategy} --week SUNDAY --with-inputs."
         )
     key = week or max(weeks)
-    tested = _tested(pipeline, plan, key)
+    decided = decide(plan, stored_of(pipeline, plan, key), key, horizon=plan.decided_horizon)
+    path, tested = _tested(plan, decided)
     table = robustness_table(tested)
     return {
         "strategy": strategy,
         "week": key,
         "signs": [asdict(each) for each in signs_of(tested, table)],
         "trials": _trials(pipeline, strategy),
+        "signal": _signal(plan, decided, path, tested),
+        "beside": _beside(pipeline, strategy, key, tested.sessions_per_year).to_dicts(),
         "table": table.to_dicts(),
     }
 
 
-def _tested(pipeline: Pipeline, plan: StrategyPlan, week: str) -> Tested:
-    decided = decide(plan, stored_of(pipeline, plan, week), week, horizon=plan.decided_horizon)
-    result = middle_of({path: trade(plan, weights, decided.bars) for path, weights in decided.weights.items()})
-    return Tested(
-        panel=result.panel,
+def _tested(plan: StrategyPlan, decided: Decided) -> tuple[int | None, Tested]:
+    """The path whose numbers are shown, and its account with the volumes that it traded among."""
+    by_path = {path: trade(plan, weights, decided.bars) for path, weights in decided.weights.items()}
+    middle = middle_of(by_path)
+    path = next(path for path, each in by_path.items() if each is middle)
+    execution = plan.backtest.execution
+    return path, Tested(
+        panel=build_trading_panel(
+            decided.weights[path], decided.bars, extra=sorted({*columns_of(execution), "volume"})
+        ),
         costs=plan.backtest.costs,
-        execution=plan.backtest.execution,
+        execution=execution,
         sessions_per_year=usual_sessions(plan.market.partitions.calendar_name)[0],
         sectors=plan.market.universe.sectors,
     )
+
+
+def _signal(plan: StrategyPlan, decided: Decided, path: int | None, tested: Tested) -> dict[str, Any]:
+    """What the predictions are worth by themselves, and how much money they bear."""
+    of_path = decided.by_path[path]
+    members = decided.bars.filter(pl.col("symbol").is_in(of_path["symbol"].unique().implode()))
+    found = {
+        "quantiles": outcomes_by_quantile(drawn_predictions(of_path)).to_dicts(),
+        "decay": decay_by_horizon(of_path, members).to_dicts(),
+        "rank_turnover": rank_turnover(of_path),
+        "capacity": capacity(tested.account, tested.panel),
+        "currency": plan.market.currency,
+    }
+    return {name: None if isinstance(value, float) and math.isnan(value) else value for name, value in found.items()}
+
+
+def _beside(pipeline: Pipeline, strategy: str, week: str, sessions_per_year: float) -> pl.DataFrame:
+    """The stored account beside those of the project's other strategies of the same week."""
+    series: dict[str, dict[object, float]] = {}
+    for plan in pipeline.strategies():
+        asset = plan.asset("backtest")
+        if week in pipeline.store.partitions(asset):
+            stored = pipeline.store.read(asset, week)
+            if (found := session_returns(stored.frame, stored.footer.facts)) is not None:
+                series[plan.name] = dict(zip(*found, strict=True))
+    return book_of(series if strategy in series else {}, strategy, sessions_per_year=sessions_per_year)
 
 
 def _trials(pipeline: Pipeline, strategy: str) -> dict[str, Any]:
@@ -105,6 +147,8 @@ def validation_lines(found: Mapping[str, Any]) -> Iterator[tuple[str, bool]]:
             True,
         )
     yield from ((line, True) for line in _of_trials(found["trials"]))
+    yield from ((line, True) for line in _of_signal(found["signal"]))
+    yield from ((line, True) for line in _of_others(found["beside"]))
     yield "", True
     head = ("test", "", "sessions", "Sharpe a year", "interval", "return", "drawdown")
     yield from ((line, True) for line in text_table([head, *(_cells(row) for row in found["table"])]))
@@ -128,6 +172,41 @@ def _of_trials(trials: Mapping[str, Any]) -> Iterator[str]:
             f"probability of backtest overfitting: {choice['probability']:.0%}, of {choice['n_trials']} trials on the same sessions in "
             f"{choice['n_blocks']} blocks; that the chosen one loses: {choice['probability_of_loss']:.0%}"
         )
+
+
+def _of_signal(signal: Mapping[str, Any]) -> Iterator[str]:
+    groups = signal["quantiles"]
+    if len(groups) > 1:
+        told = ", ".join(f"{each['outcome']:+.4f}" for each in groups)
+        yield f"mean outcome of {len(groups)} equal groups of its predictions, from the lowest to the highest: {told}"
+    told = ", ".join(
+        f"{each['horizon_bars']}: {each['mean']:+.3f} (t {each['t']:.1f})"
+        for each in signal["decay"]
+        if each["t"] is not None
+    )
+    if told:
+        yield f"rank information coefficient with the return over so many bars: {told}"
+    if signal["rank_turnover"] is not None:
+        yield f"order of the symbols from one time to the next: {signal['rank_turnover']:.2f} of 1 is new"
+    money = signal["capacity"]
+    if money is None:
+        yield "capacity: cannot be told, the bars lack volumes of what it traded"
+    elif money == 0.0:
+        yield "capacity: none, it earns nothing"
+    elif math.isfinite(money):
+        yield f"capacity: market impact halves its mean return at {money:,.0f} {signal['currency']}"
+
+
+def _of_others(beside: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    for each in beside:
+        if each["correlation"] is None:
+            yield f"beside {each['beside']}: {each['n_sessions']} sessions in common, too few"
+        else:
+            name = "all others together" if each["beside"] == "book" else each["beside"]
+            yield (
+                f"beside {name}: correlation {each['correlation']:.2f}; Sharpe ratio without it {each['sharpe_without']:.2f}, with it "
+                f"{each['sharpe_with']:.2f}, each at the same volatility"
+            )
 
 
 def _cells(row: Mapping[str, Any]) -> tuple[str, ...]:

@@ -42,6 +42,11 @@ def test_a_stored_backtest_is_kept_again_as_it_was_and_its_tests_stand_beside_it
     best = np.sort(returns)[:-5]
     assert by_name["without its best 5 sessions"]["total_return"] == pytest.approx(np.prod(1.0 + best) - 1.0, rel=1e-9)
     assert by_name["costs x 2"]["total_return"] < by_name["as traded"]["total_return"]
+    predictions = project.store.read("ranking/cv_results", WEEK).frame
+    signal = found["signal"]
+    assert sum(each["n_rows"] for each in signal["quantiles"]) == predictions.height
+    assert signal["decay"][0]["n_sessions"] == predictions["session"].n_unique()
+    assert 0.0 < signal["rank_turnover"] < 2.0 and found["beside"] == []
     assert found["trials"]["counted"] == 1 and found["trials"]["choice"] is None
 
     lines = [line for line, _ in validation_lines(found)]
@@ -57,9 +62,25 @@ def test_signs_are_told_first_and_are_not_sound():
         "week": WEEK,
         "signs": [{"name": "lives on one symbol", "told": "without A its Sharpe ratio is 0.10, with it 1.50"}],
         "trials": {"counted": 0, "deflation": None, "choice": None, "n_compared": 0},
+        "signal": {
+            "quantiles": [{"outcome": -0.01}, {"outcome": 0.02}],
+            "decay": [{"horizon_bars": 1, "mean": 0.05, "t": 2.0}, {"horizon_bars": 63, "mean": None, "t": None}],
+            "rank_turnover": 0.25,
+            "capacity": 1_234_567.0,
+            "currency": "USD",
+        },
+        "beside": [
+            {"beside": "b", "n_sessions": 40, "correlation": None, "sharpe_without": None, "sharpe_with": None},
+            {"beside": "book", "n_sessions": 400, "correlation": 0.5, "sharpe_without": 1.0, "sharpe_with": 1.2},
+        ],
         "table": [{"test": "as traded", "name": "as traded", **row}],
     }
     lines = list(validation_lines(found))
     assert lines[1] == ("lives on one symbol: without A its Sharpe ratio is 0.10, with it 1.50", False)
     assert all(is_sound for line, is_sound in lines if line != lines[1][0])
+    said = "\n".join(line for line, _ in lines)
+    assert "mean outcome of 2 equal groups of its predictions, from the lowest to the highest: -0.0100, +0.0200" in said
+    assert "over so many bars: 1: +0.050 (t 2.0)\n" in said and "0.25 of 1 is new" in said
+    assert "halves its mean return at 1,234,567 USD" in said and "beside b: 40 sessions in common, too few" in said
+    assert "beside all others together: correlation 0.50; Sharpe ratio without it 1.00, with it 1.20" in said
     assert "as traded" in lines[-1][0] and "+50.0%" in lines[-1][0]
