@@ -382,6 +382,13 @@ TAKEN_BY_ITSELF = "what is changed is taken by itself"
 FIRST_COMMAND = re.compile(r"; materialise it first: hfp materialise (\S+) --from (\S+) --to (\S+)")
 
 
+def inputs_first(message: str, command: str) -> str:
+    """A refusal for what is missing, below the one command that makes all of it in the right order; any other one as it is."""
+    if not FIRST_COMMAND.search(message):
+        return message
+    return f"all that it reads must be published, was not; make it in one go: hfp {command} --with-inputs\n{message}"
+
+
 def missing_error(asset: str, keys: Sequence[str]) -> ValueError:
     """Partitions that were never published, with the command that makes them."""
     return ValueError(

@@ -460,7 +460,14 @@ def test_materialise_says_what_a_day_is_that_is_no_partition_and_how_all_that_is
         ([*signals, "1999-01-04"], "was 1999-01-04."),
         (
             [*signals, "2012-12-24"],
-            "all at once: hfp materialise tech_ranking/signals --from 2012-12-24 --to 2012-12-24 --with-inputs\n",
+            "hfp: all that it reads must be published, was not; make it in one go: "
+            "hfp materialise tech_ranking/signals --from 2012-12-24 --to 2012-12-24 --with-inputs\n",
+        ),
+        # One command, and the first line of all: the others have an order that they do not say.
+        (
+            ["retrain", "tech_ranking", "--week", "2012-12-23"],
+            "hfp: all that it reads must be published, was not; make it in one go: "
+            "hfp retrain tech_ranking --week 2012-12-23 --with-inputs\n`us_tech/",
         ),
     ):
         assert main(command) == 1

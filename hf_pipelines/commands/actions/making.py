@@ -101,9 +101,10 @@ def retrain(
         require_window(plan, keys[0])
         wanted = {asset: (plan, keys[0], keys[-1]) for asset in assets}
         Maker(pipeline).make_inputs(plan.market, wanted)
-    with _naming_all_at_once(f"retrain {strategy} --week {keys[0]} --to {keys[-1]}", with_inputs):
+    until = f" --to {keys[-1]}" if len(keys) > 1 else ""
+    with _naming_all_at_once(f"retrain {strategy} --week {keys[0]}{until}", with_inputs):
         began = Clock().now()
-    seconds = pipeline.materialise(assets, keys[0], keys[-1], tags=tags)
+        seconds = pipeline.materialise(assets, keys[0], keys[-1], tags=tags)
     shown = f"model of week {keys[0]}" if len(keys) == 1 else f"models of {len(keys)} weeks, {keys[0]} to {keys[-1]},"
     say([f"{strategy}: {shown} in {seconds:.1f} s", *pipeline.verdict_lines(strategy, keys[-1], began=began)])
 
@@ -112,14 +113,16 @@ def retrain(
 def _naming_all_at_once(command: str, with_inputs: bool) -> Iterator[None]:
     """A run that fails for what is missing names a command for each asset; one makes them all."""
     from hf_pipelines.commands.runs import RunFailedError
-    from hf_pipelines.resources.parquet_io_manager import FIRST_COMMAND
+    from hf_pipelines.resources.parquet_io_manager import inputs_first
 
     try:
         yield
     except RunFailedError as e:
-        if with_inputs or not FIRST_COMMAND.search(str(e)):
+        if with_inputs:
             raise
-        raise RunFailedError(f"{e}\nbars and features all at once: hfp {command} --with-inputs") from e
+        # A stage names its own week; here it is the command as it was typed.
+        told = "\n".join(line for line in str(e).splitlines() if not line.endswith(" --with-inputs"))
+        raise RunFailedError(inputs_first(told, command)) from e
 
 
 @command(panel=MAKE, examples=("hfp feed us_tech_feed --init", "hfp feed us_tech_feed --sessions 5"))

@@ -30,7 +30,7 @@ from hf_pipelines.research.matrix import (
 from hf_pipelines.research.targets import TARGETS, unconfirmed_labels
 from hf_pipelines.research.wording import some_of
 from hf_pipelines.resources.holdout import FINAL_REFIT_TAG, MADE_WITHOUT, Holdout
-from hf_pipelines.resources.parquet_io_manager import Loaded
+from hf_pipelines.resources.parquet_io_manager import Loaded, inputs_first
 from hf_pipelines.resources.partition_codec import Content
 from hf_pipelines.resources.requirements import require_all
 from hf_pipelines.resources.storage_errors import StoredPartitionError
@@ -73,7 +73,11 @@ def training_matrix(plan: StrategyPlan) -> Stage:
         n_held_out = len(window(partitions, features[0], key)) - len(weeks[features[0].name])
         if plan.holdout is not None and not weeks[features[0].name]:
             raise ValueError(f"`holdout` must begin after the first of {_all_held_out(plan, plan.holdout, key)}")
-        require_all(*(partial(inputs[name].require, of_input) for name, of_input in weeks.items()))
+        try:
+            require_all(*(partial(inputs[name].require, of_input) for name, of_input in weeks.items()))
+        except ValueError as e:
+            # Commands of groups and bars are many, and must be run in an order that no line says.
+            raise ValueError(inputs_first(str(e), f"retrain {plan.name} --week {key}")) from e
         labelled = label_features(
             feature_frames(plan, inputs, weeks[features[0].name]),
             bars=inputs["bars"].frame(weeks["bars"]),
