@@ -7,7 +7,7 @@ assets do (`components`).
 import logging
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
@@ -40,7 +40,7 @@ from hf_pipelines.resources.currency import Currency, CurrencyChecker
 from hf_pipelines.resources.footer import SIGNALS
 from hf_pipelines.resources.incidents import BOOK_KEY, live_incidents
 from hf_pipelines.resources.parquet_io_manager import KIND_KEY, Storage
-from hf_pipelines.resources.partition_store import PartitionStore
+from hf_pipelines.resources.partition_store import SHADOW, PartitionStore
 from hf_pipelines.resources.project import require_project
 from hf_pipelines.resources.pulse import Ticking, find_stopped, never_looked_at
 from hf_pipelines.resources.run_launcher import in_process_tags
@@ -414,4 +414,22 @@ class Pipeline:
                 print(f"{each.severity.value}: check {each.check_name} of {asset}: {text}", file=sys.stderr)
         if not result.success:
             raise RunFailedError(first_failure(result.all_events)[1])
+        for line in _kept_beside(result.all_events):
+            print(line, file=sys.stderr)
         return perf_counter() - began
+
+
+def _kept_beside(events: Iterable[dg.DagsterEvent]) -> Iterator[str]:
+    """A line for each asset whose issues stay as they are though others come out now: success alone would say that they are new."""
+    found: dict[str, list[str]] = {}
+    for event in events:
+        if event.is_step_materialization:
+            made = event.step_materialization_data.materialization
+            outcome = made.metadata.get("outcome")
+            if outcome is not None and outcome.value == SHADOW:
+                found.setdefault("/".join(made.asset_key.path), []).append(str(made.partition))
+    for asset, keys in found.items():
+        yield (
+            f"{asset} {some_of(sorted(keys))}: the issue stays as it was issued; what comes out now is another one and is kept "
+            f"beside it: hfp versions {asset} {min(keys)}"
+        )

@@ -59,6 +59,9 @@ from hf_pipelines.resources.storage_errors import (
 PEEKED_BYTES = 64 * 1024
 
 SUFFIX = ".parquet"
+
+# Outcome of a publish beside an issue, which is never rewritten.
+SHADOW = "shadow"
 DAY_PATTERN = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 
 
@@ -236,7 +239,7 @@ class PartitionStore:
             shadow = self.version_key(footer)
             self.objects.put(shadow, payload)
             differences = compare_issues(issued.frame, content.frame)
-            return Published(footer, "shadow", self.objects.address(shadow), differences)
+            return Published(footer, SHADOW, self.objects.address(shadow), differences)
         return Published(footer, "new", self.objects.address(key))
 
     def reject(

@@ -9,6 +9,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 
+from hf_pipelines.commands.runs import Pipeline
 from hf_pipelines.components.strategy_stages import issue_kind
 from hf_pipelines.components.strategy_stages.fitted_model import load_model
 from hf_pipelines.research.learners import predict_frame
@@ -120,7 +121,7 @@ def test_backfilled_signals_are_never_turned_live(project):
 
 
 @pytest.mark.parametrize("first_issued", [AFTER_THE_CLOSE, LONG_AFTER], ids=["live", "backfill"])
-def test_signals_recomputed_from_other_features_are_kept_beside_the_issue(project, first_issued):
+def test_signals_recomputed_from_other_features_are_kept_beside_the_issue(project, first_issued, capsys):
     project.make(SIGNALS, DAY, now=first_issued)
     before = project.store.objects.get(f"{SIGNALS}/{DAY}.parquet")
     issued = _issue(project)
@@ -149,6 +150,10 @@ def test_signals_recomputed_from_other_features_are_kept_beside_the_issue(projec
     for row, was, now in zip(rows, *(frame.iter_rows(named=True) for frame in differing), strict=True):
         expected = [was["weight"], was["prediction"], now["weight"], now["prediction"]]
         assert [float(cell) for cell in row[2:]] == pytest.approx(expected, abs=1e-6)
+    # A person who types it is told: success alone would say that they are new.
+    capsys.readouterr()
+    Pipeline(project.definitions, project.instance, project.store).materialise([SIGNALS], DAY, DAY)
+    assert f"{SIGNALS} {DAY}: the issue stays as it was issued; " in capsys.readouterr().err
 
 
 def test_signals_of_a_day_without_a_position_hold_every_member_with_weight_0(small_project, tmp_path):
