@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 from hf_pipelines.resources import settings
 from hf_pipelines.resources.mlflow_tracking import MLflowTracking
@@ -21,6 +22,15 @@ from hf_pipelines.serving.supervisor import answers, is_free
 
 LOCAL = "127.0.0.1"
 START_TIMEOUT_S = 90.0
+
+# MLflow's own, in every store.
+DEFAULT_EXPERIMENT = "Default"
+
+# Without it MLflow 3 shows an experiment as one of language models, where it has nothing.
+RUNS_PAGE = "{address}/#/experiments/{experiment}?workflowType=machine_learning"
+
+# The newest are shown; the page lists all.
+SHOWN_EXPERIMENTS = 20
 
 
 def open_mlflow(port: int, say: Callable[[str], None]) -> None:
@@ -36,9 +46,10 @@ def open_mlflow(port: int, say: Callable[[str], None]) -> None:
     tracking = MLflowTracking()
     uri = tracking.tracking_uri()
     # Makes the tables of a fresh database, so that the page shows an empty list and no fault.
-    tracking.client()
+    client = tracking.client()
     if uri.startswith(("http://", "https://")):
         say(f"MLflow's UI is that of the tracking server: {shown_address(uri)}")
+        _say_pages(client, shown_address(uri).rstrip("/"), say)
         return
     if not is_free(port):
         raise ServiceFailedError(
@@ -59,11 +70,23 @@ def open_mlflow(port: int, say: Callable[[str], None]) -> None:
         try:
             _wait_for(server, address, log)
             say(f"MLflow's UI on {address}, of {shown_address(uri)}; Ctrl-C stops it.")
+            _say_pages(client, address, say)
             server.wait()
         except KeyboardInterrupt:
             say("MLflow's UI is stopped.")
         finally:
             _stop(server)
+
+
+def _say_pages(client: Any, address: str, say: Callable[[str], None]) -> None:
+    """Where the runs of each strategy are."""
+    found = client.search_experiments(max_results=SHOWN_EXPERIMENTS, order_by=["last_update_time DESC"])
+    if strategies := [each for each in found if each.name != DEFAULT_EXPERIMENT]:
+        say(
+            "Runs by strategy (elsewhere MLflow begins with pages for language models: choose Model training at the top left):"
+        )
+    for each in strategies:
+        say(f"  {each.name}: {RUNS_PAGE.format(address=address, experiment=each.experiment_id)}")
 
 
 def _environment(uri: str) -> dict[str, str]:

@@ -10,9 +10,10 @@ from pathlib import Path
 
 import psutil
 import pytest
+from mlflow import MlflowClient
 
 from hf_pipelines.resources.mlflow_errors import TrackingUnavailableError
-from hf_pipelines.serving.mlflow_ui import open_mlflow
+from hf_pipelines.serving.mlflow_ui import _say_pages, open_mlflow
 from hf_pipelines.serving.service import ServiceFailedError
 from hf_pipelines_tests.servers import free_port
 
@@ -37,6 +38,17 @@ def test_mlflow_is_served_on_the_store_of_the_project_and_ended(tmp_path: Path, 
         output, errors = process.communicate(timeout=60)
     assert output == "MLflow's UI is stopped.\n" and process.returncode == 0, errors
     assert started and not any(each.is_running() for each in started)
+
+
+def test_runs_of_each_strategy_have_an_address_that_leads_to_them(tmp_path, mlflow_template):
+    (tmp_path / "mlflow.db").write_bytes(mlflow_template.read_bytes())
+    client, said = MlflowClient(tracking_uri=f"sqlite:///{tmp_path}/mlflow.db"), []
+    _say_pages(client, "http://127.0.0.1:5000", said.append)
+    assert said == []
+    number = client.create_experiment("ranking")
+    _say_pages(client, "http://127.0.0.1:5000", said.append)
+    assert "Model training" in said[0]
+    assert said[1:] == [f"  ranking: http://127.0.0.1:5000/#/experiments/{number}?workflowType=machine_learning"]
 
 
 def test_mlflow_of_a_server_is_its_address_without_the_password(monkeypatch, tmp_path):
