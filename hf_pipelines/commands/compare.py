@@ -194,7 +194,7 @@ def compare_runs(pipeline: Pipeline, words: Sequence[str], week: str | None) -> 
         contestant, trial = _contestant(store, plans[each.strategy], each, name, stored)
         contestants.append(contestant)
         trials.append(trial)
-        notes += _notes(pipeline, each, name)
+        notes += outdated_notes(pipeline, each, name)
     found = settings_of_trials(pipeline.store.objects, trials)
     settings = [None if each is None else flat_settings(each.settings, seed=each.seed) for each in found]
     return Compared(
@@ -334,7 +334,7 @@ def _backtest_of(store: PartitionStore, asset: str, week: str, made_from: str, d
     return read_content(store, asset, week, newest.content_hash)
 
 
-def _notes(pipeline: Pipeline, named: Named, name: str) -> Iterator[str]:
+def outdated_notes(pipeline: Pipeline, named: Named, name: str) -> Iterator[str]:
     """What of the results is out of date."""
     if named.digest or named.is_try:
         return

@@ -5,7 +5,7 @@ Lives here: which file and weeks are meant, what a try and its acceptance say. D
 """
 
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from hashlib import sha256
@@ -23,6 +23,8 @@ from hf_pipelines.components.yaml_files import component_file, component_files, 
 from hf_pipelines.components.yaml_lines import FaultyYAMLError
 from hf_pipelines.partitions import parse_key, shift_week, week_key
 from hf_pipelines.research.comparison_words import number, text_table
+from hf_pipelines.research.metrics.direction import is_better_higher
+from hf_pipelines.research.overview_words import BEST
 from hf_pipelines.research.wording import excerpt
 from hf_pipelines.resources.clock import Clock
 from hf_pipelines.resources.footer import Stamp
@@ -203,7 +205,7 @@ def _record(chosen: Candidate, made: dict[str, Made], now: datetime, *, actor: s
 
 def try_lines(pipeline: Pipeline, chosen: Candidate, tried: Tried) -> Iterator[str]:
     """What a try is made of and what it came to, beside the strategy as it is."""
-    from hf_pipelines.commands.compare import compare_runs
+    from hf_pipelines.commands.compare import Named, compare_runs, outdated_notes
 
     record = tried.record
     seconds = sum(each.seconds for each in record.weeks.values())
@@ -227,9 +229,28 @@ def try_lines(pipeline: Pipeline, chosen: Candidate, tried: Tried) -> Iterator[s
         try:
             yield from compare_runs(pipeline, [f"{record.name}@{week}", f"{record.strategy}@{week}"], None).lines()
         except ValueError as e:
-            # What was tried is there: too few sessions are no fault of it.
-            yield str(e)
+            # What was tried is there: too few sessions to tell it from chance are no fault of it.
+            yield f"Whether it is better or only luckier cannot be said: {e}"
+            yield from _score_lines(pipeline.store, record, week)
+            yield from outdated_notes(pipeline, Named(record.strategy, week, ""), record.strategy)
     yield f"To take it: hfp accept {record.name}"
+
+
+def _score_lines(store: PartitionStore, record: TryRecord, week: str) -> Iterator[str]:
+    """Scores of a try and of the strategy, each on rows of its own, the better marked."""
+    rows: list[tuple[str, ...]] = [("score", record.name, record.strategy)]
+    for stage, metrics in record.weeks[week].metrics.items():
+        footer = store.footer(f"{record.strategy}/{stage}", week)
+        told = footer.facts.get("metrics") if footer is not None else None
+        own = told if isinstance(told, Mapping) else {}
+        for name, tried in metrics.items():
+            other = own.get(name)
+            if tried is None or not isinstance(other, int | float):
+                continue
+            is_better = tried > other if is_better_higher(name) else tried < other
+            marks = (BEST * is_better, BEST * (not is_better and tried != other))
+            rows.append((name, f"{marks[0]}{number(tried)}", f"{marks[1]}{number(other)}"))
+    yield from text_table(rows)
 
 
 def component_place(defs: Path, name: str) -> Path:

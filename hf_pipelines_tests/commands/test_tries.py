@@ -5,11 +5,18 @@ import json
 import os
 import signal
 import sys
+import time
+from datetime import UTC, datetime
 
+import polars as pl
 import pytest
 
 from hf_pipelines.commands.accepting import accept_lines
 from hf_pipelines.commands.tries import candidate, make_try, try_lines, weeks_of
+from hf_pipelines.resources.footer import Stamp
+from hf_pipelines.resources.partition_codec import Content
+from hf_pipelines.resources.retention import Holdings, Policy
+from hf_pipelines.resources.retention import tries as tries_collector
 from hf_pipelines.resources.trial_ledger import TrialLedger, n_trials
 from hf_pipelines.resources.tries import find_try, list_tries, store_of_try
 from hf_pipelines_tests.commands.try_script import MODULE
@@ -19,6 +26,7 @@ from hf_pipelines_tests.pipeline import Project, ridge_strategy, trees_strategy
 SPLITS = {"n_splits": 3, "test_sessions": 8, "min_train_sessions": 10}
 RIDGE = ridge_strategy("ranking", cross_validation=SPLITS)
 TREES = trees_strategy("direction", cross_validation=SPLITS)
+STAMP = Stamp("code-1", "run-1", "2012-04-01T07:00:00+00:00")
 STAGES = ("training_matrix", "cv_results", "backtest")
 
 
@@ -280,3 +288,68 @@ def test_a_file_is_tried_and_becomes_a_strategy(commented, tmp_path):
     [*accept_lines(project.pipeline, tried.record.name)]
     project.reload()
     assert project.pipeline.strategy("idea").learner.choice.params["alpha"] == 9
+
+
+def test_old_tries_go_but_the_newest_of_each_strategy_and_what_is_left_of_killed_ones_after_a_day(trained, tmp_path):
+    project = trained[0].copy(tmp_path / "project")
+    for each in [*project.store.objects.keys("_tries")]:
+        project.store.objects.delete(each)
+    names = [made(project, "ranking", f"learner.params.alpha={alpha}")[1].record.name for alpha in (3, 4, 5)]
+    _, other = made(project, "direction", "signal.params.threshold=0.41")
+    project.store.objects.put("_tries/ranking/0123abcd/ranking/cv_results/2012-01-01.parquet", b"half")
+    root = project.folder / "storage" / "_tries"
+
+    def aged(name, days):
+        then = time.time() - days * 86_400
+        for path in (root / name.replace("~", "/")).rglob("*"):
+            os.utime(path, (then, then))
+
+    def judged(**policy):
+        now = datetime.now(UTC)
+        found = tries_collector.judge(Holdings(project.store, project.instance, None, Policy(**policy), now))
+        return {each.name: each for each in found}
+
+    for days, name in zip((100, 95, 80), names, strict=True):
+        aged(name, days)
+    aged(other.record.name, 200)
+    found = judged(days=90, versions=1)
+    assert {name for name, each in found.items() if each.goes} == {names[0], names[1]}
+    assert "newest 1" in found[names[2]].why and "newest 1" in found[other.record.name].why
+    assert all(each.size > 1_000 for name, each in found.items() if name != "ranking~0123abcd")
+    assert {name for name, each in judged(days=97, versions=0).items() if each.goes} == {names[0], other.record.name}
+    aged("ranking~0123abcd", 2)
+    assert judged(days=90, versions=9)["ranking~0123abcd"].goes
+    holdings = Holdings(project.store, project.instance, None, Policy(days=90, versions=1), datetime.now(UTC))
+    counted, current = n_counted(project, "ranking"), everything_current(project)
+    for each in tries_collector.judge(holdings):
+        if each.goes:
+            tries_collector.remove(holdings, each)
+            tries_collector.remove(holdings, each)
+    assert {each.name for each in list_tries(project.store)} == {names[2], other.record.name}
+    assert {key.split("/")[2] for key in project.store.objects.keys("_tries/ranking")} == {names[2].partition("~")[2]}
+    assert n_counted(project, "ranking") == counted and everything_current(project) == current
+
+
+def test_a_try_beside_a_run_that_publishes_says_what_it_read(trained, tmp_path):
+    """Between matrix and backtest a run publishes other bars: the try goes on with those it has read."""
+    project, week = trained[0].copy(tmp_path / "project"), trained[1]
+    bars = project.store.read("small/bars", project.weeks[9])
+    read = project.store.footer("ranking/training_matrix", week).inputs["small/bars"][project.weeks[9]]
+    assert bars.footer.content_hash == read
+    other = bars.frame.with_columns(close=pl.col("close") * 1.01)
+
+    def publish(line):
+        if line.startswith("cv_results of"):
+            project.store.publish("small/bars", project.weeks[9], Content(other, has_session_hashes=True), STAMP)
+
+    chosen = candidate(project.pipeline, "ranking", [])
+    tried = make_try(project.pipeline, chosen, [week], publish)
+    assert project.store.footer("small/bars", project.weeks[9]).content_hash != read
+    of_week = tried.record.weeks[week]
+    # The very account of the stored strategy, which was made from the bars of before.
+    assert of_week.contents["backtest"] == project.store.footer("ranking/backtest", week).content_hash
+    kept = store_of_try(project.store, "ranking", tried.record.id)
+    assert kept.read("ranking/backtest", week).footer.inputs["small/bars"][project.weeks[9]] == read
+    text = "\n".join(try_lines(project.pipeline, chosen, tried))
+    assert f"matrix {of_week.matrix[:12]} of small/bars {of_week.data['small/bars']}" in text
+    assert "Out of date: cv_results of ranking: input" in text

@@ -192,7 +192,7 @@ def test_gc_says_why_each_thing_goes_or_stays_and_removes_what_it_said(store, tm
             assert "stays  version      2025-" in said and f"{digest}.parquet: {why}" in said
         if command == ["gc"]:
             assert f"{hashes[0]}.parquet: older than {days} days, and nothing that is current was made from it" in said
-            told = "0 of 0 tracked runs, 0 of 0 logs, 0 of 0 runs, 0 of 0 studies, 0 of 0 fits, 1 of 5 versions"
+            told = "0 of 0 tracked runs, 0 of 0 logs, 0 of 0 runs, 0 of 0 studies, 0 of 0 fits, 0 of 0 tries, 1 of 5 versions"
             assert f"Would remove {told}; nothing was removed: hfp gc --yes" in said
 
 

@@ -10,6 +10,7 @@
 | run | it made nothing that is current |
 | study | always: it is a copy to look at, its trials are in the store and in the ledger |
 | fit | it was never ended |
+| try | it is beyond the newest HF_KEEP_VERSIONS of its strategy, or was never ended |
 | version | it is beyond the newest HF_KEEP_VERSIONS of its partition, and nothing that stays was made from it |
 
 Things go in this order, readers before what they point to: a removal that is killed anywhere leaves nothing that points to what is gone.
@@ -20,7 +21,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 from hf_pipelines.resources.mlflow_errors import TrackingUnavailableError
-from hf_pipelines.resources.retention import dagster_runs, fits, studies, tracked_runs, versions
+from hf_pipelines.resources.retention import dagster_runs, fits, studies, tracked_runs, tries, versions
 from hf_pipelines.resources.retention.judging import Holdings, Judged, Policy, within_bytes
 from hf_pipelines.resources.retention.roots import needed_by_roots
 
@@ -53,6 +54,7 @@ COLLECTORS = {
     dagster_runs.RUN: Collector("runs", dagster_runs.judge, dagster_runs.remove),
     studies.KIND: Collector("studies", studies.judge, studies.remove),
     fits.KIND: Collector("fits", fits.judge, fits.remove),
+    tries.KIND: Collector("tries", tries.judge, tries.remove),
     versions.KIND: Collector("versions", versions.judge, versions.remove),
 }
 
