@@ -15,6 +15,7 @@ from hf_pipelines.components.asset_facts import owners_field
 from hf_pipelines.components.automation.retraining import retrain_job, retrain_schedule
 from hf_pipelines.components.automation.strategy_sensor import following_sensor, signals_job
 from hf_pipelines.components.diagnostics_fields import DiagnosticsSpec
+from hf_pipelines.components.extras import require_extra
 from hf_pipelines.components.interval_fields import IntervalsSpec
 from hf_pipelines.components.leaderboard_fields import LeaderboardSpec, plan_leaderboard
 from hf_pipelines.components.learner_rules import (
@@ -208,6 +209,7 @@ class Strategy(YamlSchema, dg.Component, dg.Model, dg.Resolvable):
             # Of the rule by itself first: within a chain its parameters would have longer names.
             fill_rule_params(rule_name(signal.type), signal.params)
             fill_rule_params(signal.rule, signal.rule_params)
+            require_extra("portfolio", f"`signal.type` {signal.type}", signal.needs.packages)
         except TypeError as e:
             raise ValueError(str(e)) from e
         return signal

@@ -124,6 +124,7 @@ def joined_needs(chosen: Sequence[Params], *, max_gross: float) -> RuleNeeds:
         target_params=target_params,
         direction=any(each.direction for each in needs),
         targets=tuple(sorted(targets)),
+        packages=tuple(dict.fromkeys(name for each in needs for name in each.packages)),
         calibrated=any(each.calibrated for each in needs),
         block_weeks=max((each.block_weeks for each in needs), default=0),
         rules=tuple((each["type"], each["params"]) for each in chosen),

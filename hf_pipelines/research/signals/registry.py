@@ -14,6 +14,7 @@ from hf_pipelines.research.signals.inverse_volatility import needs_volatility, w
 from hf_pipelines.research.signals.long_short import needs_scale, weigh_in_proportion
 from hf_pipelines.research.signals.meta_label import needs_primary, weigh_by_meta_label
 from hf_pipelines.research.signals.mix import checked_part, needs_parts, weigh_by_parts
+from hf_pipelines.research.signals.optimised import METHODS, count_solutions, needs_trailing, weigh_by_optimiser
 from hf_pipelines.research.signals.portfolio import needs_long_only, weigh_portfolio
 from hf_pipelines.research.signals.probability_threshold import needs_probabilities, weigh_by_probability
 from hf_pipelines.research.signals.ranks import needs_both_ends, needs_buffer, weigh_by_rank, weigh_with_buffer
@@ -196,6 +197,42 @@ _ENTRIES: dict[str, Rule] = {
         formula=(
             "max_gross * share / sum of the shares of those held; share: exp((prediction - highest) / standard deviation / temperature) "
             "(softmax), place from below (rank), or 1 (equal); all long"
+        ),
+    ),
+    "optimised_portfolio": Rule(
+        name="optimised_portfolio",
+        weigh=weigh_by_optimiser,
+        explain=count_solutions,
+        params={
+            "method": Choice(
+                default="minimum_variance", names=METHODS, is_searched=True, meaning="optimiser of skfolio"
+            ),
+            "bars": Number(default=60, low=10, high=2_000, is_whole=True, meaning="trailing returns of the covariance"),
+            "n_held": Number(
+                default=None,
+                low=2,
+                high=100_000,
+                is_whole=True,
+                is_optional=True,
+                meaning="highest predictions that are optimised; null: all",
+            ),
+            "max_weight": Number(
+                default=1.0, low=1e-4, high=1.0, search=(0.1, 1.0), meaning="share of the gross of a member, at most"
+            ),
+            "risk_aversion": Number(
+                default=1.0,
+                low=1e-6,
+                high=1e6,
+                search=(0.1, 100.0),
+                is_log=True,
+                meaning="of mean_risk: what a unit of variance of one bar takes away from a unit of prediction",
+            ),
+            "max_gross": GROSS,
+        },
+        needs=needs_trailing,
+        formula=(
+            "max_gross * weights of skfolio's optimiser over the last `bars` returns of one bar, long, at most max_weight each; equal "
+            "shares where there is no solution; 0 for a member without all these returns"
         ),
     ),
     "rank_long_short": Rule(

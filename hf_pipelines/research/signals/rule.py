@@ -66,6 +66,8 @@ class RuleNeeds:
         on `sessions` - 1 sessions before these.
     calibrated : bool
         Whether it takes probabilities at their word: then the learner must be calibrated.
+    packages : tuple of str
+        Libraries of the extra `portfolio` that it imports.
     sizers : tuple of callable
         Functions that it applies beside its own; for code versions.
     rules : tuple of (str, mapping)
@@ -85,6 +87,7 @@ class RuleNeeds:
     targets: tuple[str, ...] = ()
     block_weeks: int = 0
     calibrated: bool = False
+    packages: tuple[str, ...] = ()
     sizers: tuple[Callable[..., Any], ...] = ()
     rules: tuple[tuple[str, Mapping[str, Any]], ...] = ()
 

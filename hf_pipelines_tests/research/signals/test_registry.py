@@ -1,6 +1,7 @@
 """Signal rules by hand, and the contract every rule keeps."""
 
 import math
+from datetime import timedelta
 
 import numpy as np
 import polars as pl
@@ -38,6 +39,7 @@ GIVEN: dict[str, dict[str, object]] = {
         ]
     },
     "mix": {"parts": ["probability_threshold", {"type": "ranking", "params": {"n_long": 1}, "weight": 3.0}]},
+    "optimised_portfolio": {"bars": 10, "max_weight": 0.4},
     "chain": {
         "rule": "rank_buffer",
         "sizing": [{"type": "fixed_fraction", "params": {"fraction": 0.3}}],
@@ -49,6 +51,20 @@ GIVEN: dict[str, dict[str, object]] = {
         "memory_weeks": 1,
     },
 }
+
+
+# For rules that look back on bars: of every member of `random_predictions`, from long before.
+BARS_BEFORE = 12
+
+
+def beside(rule: str) -> dict[str, object]:
+    """What a rule is given beside predictions, sessions and parameters."""
+    if not rule_needs(rule, GIVEN.get(rule)).history_bars:
+        return {}
+    rng = np.random.default_rng(7)
+    n_bars = len(SESSIONS) + BARS_BEFORE
+    closes = {f"S{at}": (100.0 * np.exp(0.01 * rng.normal(size=n_bars).cumsum())).tolist() for at in range(7)}
+    return {"bars": plain_bars(closes, start=SESSIONS[0] - timedelta(days=BARS_BEFORE))}
 
 
 def probabilities(**up_and_down: tuple[float, float]) -> pl.DataFrame:
@@ -138,7 +154,9 @@ def test_rank_long_short_unknown_member_is_neither_best_nor_worst():
 def test_every_rule_gives_each_row_a_finite_weight_within_the_gross(rule):
     predictions = random_predictions()
     shuffled = predictions.sample(fraction=1.0, shuffle=True, seed=1)
-    weights = apply_rule(shuffled, rule=rule, params={**GIVEN.get(rule, {}), "max_gross": 0.8}, sessions=SESSIONS)
+    weights = apply_rule(
+        shuffled, rule=rule, params={**GIVEN.get(rule, {}), "max_gross": 0.8}, sessions=SESSIONS, **beside(rule)
+    )
     keys = ["symbol", "session", "ts"]
     assert_frame_equal(weights.select(keys), predictions.select(keys).sort("ts", "symbol"))
     assert weights.schema["weight"] == pl.Float64 and weights["weight"].is_finite().all()
@@ -156,7 +174,7 @@ def test_every_rule_gives_members_without_a_row_what_it_gives_those_without_a_pr
     members = predictions.select("symbol", "session")
     completed = add_absent_members(predictions.filter(~is_gone), members)
     assert_frame_equal(completed.select(unknown.columns), unknown.sort("ts", "symbol"))
-    given = {"rule": rule, "sessions": SESSIONS, "params": GIVEN.get(rule)}
+    given = {"rule": rule, "sessions": SESSIONS, "params": GIVEN.get(rule), **beside(rule)}
     assert_frame_equal(apply_rule(completed, **given), apply_rule(unknown, **given))
 
 
@@ -202,16 +220,19 @@ def test_every_rule_gives_a_session_alone_what_it_gives_it_in_a_range(rule, bars
     predictions = pl.concat([each.sample(fraction=0.9, seed=hour) for hour, each in enumerate(hours)])
     predictions = predictions.filter(~pl.col("session").is_in(SESSIONS[12:14]) & (pl.col("session") != SESSIONS[20]))
     params = {**GIVEN.get(rule, {}), **({"sessions": 5} if "sessions" in RULES[rule].params else {})}
-    whole = apply_rule(predictions, rule=rule, params=params, sessions=SESSIONS)
+    needs, bars = rule_needs(rule, params), beside(rule)
+    if needs.packages:
+        # Each decision takes its time.
+        predictions = predictions.filter(pl.col("session").is_in(SESSIONS[14:19]))
+    whole = apply_rule(predictions, rule=rule, params=params, sessions=SESSIONS, **bars)
     assert whole["weight"].n_unique() > 2
-    needs = rule_needs(rule, params)
     for session in predictions["session"].unique():
         window = window_sessions(SESSIONS, session, n_sessions=needs.sessions, block_weeks=needs.block_weeks)
         part = predictions.filter(pl.col("session").is_in(window))
-        alone = apply_rule(part, rule=rule, params=params, sessions=window)
+        alone = apply_rule(part, rule=rule, params=params, sessions=window, **bars)
         is_own = pl.col("session") == session
         assert_frame_equal(alone.filter(is_own), whole.filter(is_own), check_exact=True)
-        assert misremembered(whole, predictions, at=session, rule=rule, params=params, sessions=SESSIONS) == []
+        assert misremembered(whole, predictions, at=session, rule=rule, params=params, sessions=SESSIONS, **bars) == []
 
 
 @each_rule
@@ -221,7 +242,7 @@ def test_every_rule_names_itself_and_refuses_what_it_cannot_use(rule):
     entry, needs = RULES[rule], rule_needs(rule, required)
     assert entry.name == rule and entry.formula and all(each.meaning for each in entry.params.values())
     assert needs.max_gross == 1.0 and rule_needs(rule, {**required, "max_gross": 0.5}).max_gross == 0.5
-    given = {"rule": rule, "sessions": SESSIONS, "params": required}
+    given = {"rule": rule, "sessions": SESSIONS, "params": required, **beside(rule)}
     with pytest.raises(ValueError, match=rf"`max_gross` of '{rule}' must be from 1e-06 to 100, was -1"):
         apply_rule(predictions, **{**given, "params": {**required, "max_gross": -1.0}})
     with pytest.raises(ValueError, match=rf"`params` of '{rule}' must be among \[.*'max_gross'.*\['zeal'\]"):
