@@ -229,6 +229,24 @@ def test_what_anything_that_stays_descends_from_is_never_removed_and_a_kill_leav
                 assert {(of, by[WEEK]) for of, by in inputs.items()} <= there
 
 
+def test_beside_a_backfill_nothing_goes_that_it_has_read_meanwhile(store):
+    hashes = publish_revisions(store, 4)
+    # No room at all: everything goes that may.
+    holdings = holdings_of(store, Policy(days=1, versions=0, most_bytes=0), datetime.now(UTC) + timedelta(hours=1))
+    judged = judge_old(holdings)
+    assert [each.name.split("/")[-1].removesuffix(".parquet") for each in judged if each.goes] == hashes[:3]
+    # A run has read what is current; before it publishes, bars are fetched again, twice, and an old version is restored.
+    read = store.footer(ASSET, WEEK).content_hash
+    store.publish(ASSET, WEEK, Content(revision(9), has_session_hashes=True), STAMP)
+    store.restore(ASSET, WEEK, hashes[1])
+    for number, digest in enumerate((read, hashes[1])):
+        content = Content(pl.DataFrame({"x": [float(number)]}), inputs={ASSET: {WEEK: digest}})
+        store.publish(f"tech{number}/training_matrix", "2020-01-12", content, STAMP)
+    assert len([*remove_judged(holdings, judged)]) == 3
+    held = {store.footer(ASSET, WEEK).content_hash, *store.versions(ASSET, WEEK)}
+    assert {read, hashes[1]} <= held and hashes[0] not in held
+
+
 def test_above_its_room_the_oldest_go_before_their_time_but_for_those_of_a_day(store):
     hashes = publish_revisions(store, 6)
     path = f"_versions/{ASSET}/{WEEK}/{{}}.parquet"
