@@ -56,6 +56,7 @@ def validation_of(pipeline: Pipeline, strategy: str, week: str | None) -> dict[s
         "strategy": strategy,
         "week": key,
         "signs": [asdict(each) for each in signs_of(tested, table)],
+        "doubts": plan.market.universe.doubts(tested.panel.session[-1]),
         "trials": _trials(pipeline, strategy),
         "signal": _signal(plan, decided, path, tested),
         "beside": _beside(pipeline, strategy, key, tested.sessions_per_year).to_dicts(),
@@ -146,6 +147,7 @@ def validation_lines(found: Mapping[str, Any]) -> Iterator[tuple[str, bool]]:
             ),
             True,
         )
+    yield from ((f"survivorship: {each}", True) for each in found["doubts"])
     yield from ((line, True) for line in _of_trials(found["trials"]))
     yield from ((line, True) for line in _of_signal(found["signal"]))
     yield from ((line, True) for line in _of_others(found["beside"]))

@@ -9,7 +9,7 @@ import warnings
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Literal, Self
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import dagster as dg
@@ -61,6 +61,10 @@ class Market(YamlSchema, dg.Component, dg.Model, dg.Resolvable):
     description: str = Field(default="", description="A sentence for people.")
     universe: Sequence[UniverseMember] = Field(
         description="Members: a symbol, and since when and until when it is one."
+    )
+    universe_chosen: Literal["hindsight", "index_history", "all_listed"] | None = Field(
+        default=None,
+        description="How members were chosen: known today to have lasted (hindsight), an index as it was on each day, or all that were listed.",
     )
     benchmark: str = Field(description="Symbol stored with role `reference`; never in ranks, matrices or weights.")
     volatility_index: str | None = Field(
@@ -277,6 +281,7 @@ class Market(YamlSchema, dg.Component, dg.Model, dg.Resolvable):
                 self.benchmark,
                 self.volatility_index,
                 start,
+                self.universe_chosen,
             ),
             partitions=MarketPartitions(
                 calendar_name=self.calendar,

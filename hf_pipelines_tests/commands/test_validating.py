@@ -61,6 +61,7 @@ def test_signs_are_told_first_and_are_not_sound():
         "strategy": "tech",
         "week": WEEK,
         "signs": [{"name": "lives on one symbol", "told": "without A its Sharpe ratio is 0.10, with it 1.50"}],
+        "doubts": [],
         "trials": {"counted": 0, "deflation": None, "choice": None, "n_compared": 0},
         "signal": {
             "quantiles": [{"outcome": -0.01}, {"outcome": 0.02}],

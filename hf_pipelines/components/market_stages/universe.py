@@ -11,6 +11,17 @@ from functools import cached_property
 
 import polars as pl
 
+# How the members of a market were chosen, and what that makes of an account that trades them.
+CHOSEN = {
+    "hindsight": "hindsight: members are those that are known today to have lasted or grown; every account of them flatters",
+    "index_history": "index_history: members of an index as they were on each day, those that left among them",
+    "all_listed": "all_listed: every share that was listed, those that left among them",
+}
+CHOSEN_UNSAID = "not said: write `universe_chosen` (" + ", ".join(CHOSEN) + ") into the market's YAML"
+
+# A market of so many years whose members never leave is not one that anybody could have traded.
+YEARS_WITHOUT_LEAVER = 10
+
 # Symbol, first and last day as a member, both included; None while it lasts.
 Spell = tuple[str, date, date | None]
 
@@ -31,6 +42,8 @@ class Universe:
         Another reference.
     start : date
         First day of the market: references are there from then on.
+    chosen : str or None
+        How members were chosen, a key of `CHOSEN`; None where nobody says.
     """
 
     all_spells: tuple[Spell, ...]
@@ -38,6 +51,7 @@ class Universe:
     benchmark: str
     volatility_index: str | None
     start: date
+    chosen: str | None = None
 
     @cached_property
     def members(self) -> dict[str, tuple[date, date | None]]:
@@ -91,3 +105,29 @@ class Universe:
         backwards = pl.col("until") < pl.col("since")
         wrong = spells.filter((~is_first & ~ends_before.fill_null(False)) | backwards.fill_null(False))
         return set(wrong["symbol"].to_list())
+
+    @property
+    def chosen_in_words(self) -> str:
+        """How members were chosen, for people."""
+        return CHOSEN_UNSAID if self.chosen is None else CHOSEN[self.chosen]
+
+    def doubts(self, last: date) -> list[str]:
+        """What makes an account of the members flatter, or may, by a day.
+
+        Parameters
+        ----------
+        last : date
+            Last day that is traded.
+        """
+        told = (
+            []
+            if self.chosen in ("index_history", "all_listed")
+            else [f"how members were chosen is {self.chosen_in_words}"]
+        )
+        years = (last - self.start).days / 365.25
+        has_leavers = any(until is not None and until < last for _, _, until in self.all_spells)
+        if years >= YEARS_WITHOUT_LEAVER and not has_leavers and self.chosen != "hindsight":
+            told.append(
+                f"no member has left in {years:.0f} years: are these the members of today? If so write `universe_chosen: hindsight`"
+            )
+        return told

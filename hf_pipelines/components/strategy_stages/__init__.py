@@ -63,6 +63,7 @@ def build_stages(plan: StrategyPlan) -> list[Stage]:
         *([] if plan.leaderboard is None else [leaderboard(plan)]),
     ]
     noted = {"holdout": NO_HOLDOUT if plan.holdout is None else f"week {plan.holdout.week} and all later ones"}
+    noted["universe_chosen"] = plan.market.universe.chosen_in_words
     first = shift_week(plan.market.partitions.first_week.isoformat(), plan.training.weeks)
     noted["first_trainable_week"] = f"{first}; those before it have no whole window of {plan.training.weeks} weeks"
     stages = [replace(each, metadata={**each.metadata, **noted}) for each in stages]
