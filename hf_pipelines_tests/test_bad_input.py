@@ -418,8 +418,8 @@ def test_defs_with_a_fault_name_file_line_and_what_is_known(tmp_path, file, old,
         ("{weeks: 26, from: 2012-09-02}", "`holdout` must give `weeks` or `from` (a date), was both, 26 and 2012-09-02; give one of"),
         ("{}", "`holdout` must give `weeks` or `from` (a date), was neither; give one of them."),
         ("26", "`holdout` must be a mapping, was 26."),
-        ("{week: 26}", "`holdout.week` must be a field that the YAML reference lists, was none of them; is it misspelt?"),
-        ("{from_: 2012-09-02}", "`holdout.from_` must be a field that the YAML reference lists, was none of them; is it misspelt?"),
+        ("{week: 26}", "`holdout.week` must be a field that the YAML reference lists, was none of them; did you mean weeks?"),
+        ("{from_: 2012-09-02}", "`holdout.from_` must be a field that the YAML reference lists, was none of them; did you mean from?"),
     ],
 )  # fmt: skip
 def test_defs_with_a_holdout_that_cannot_be_name_its_line_and_what_would_be(tmp_path, holdout, told):

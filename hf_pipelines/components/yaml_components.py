@@ -140,13 +140,18 @@ def _hinted(kind: type[BaseModel], place: FieldPath, fault: str) -> str:
 def _fields_below(kind: Any, place: FieldPath) -> list[str]:
     """Names of the fields of the model at a place; none where there is no model, or several that it may be."""
     for part in place:
-        field = getattr(kind, "model_fields", {}).get(part)
+        field = _written_fields(kind).get(str(part))
         inner = [] if field is None else [field.annotation, *get_args(field.annotation)]
         models = [each for each in inner if isinstance(each, type) and issubclass(each, BaseModel)]
         if len(models) != 1:
             return []
         kind = models[0]
-    return [*getattr(kind, "model_fields", {})]
+    return [*_written_fields(kind)]
+
+
+def _written_fields(kind: Any) -> dict[str, Any]:
+    """Fields of a model by the names that a YAML writes."""
+    return {field.alias or name: field for name, field in getattr(kind, "model_fields", {}).items()}
 
 
 def _line_of(path: Path, values: FileValues, place: FieldPath, fault: str) -> str:
