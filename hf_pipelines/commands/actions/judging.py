@@ -61,13 +61,15 @@ def compare(
         write_picture(found, Path(picture))
 
 
+LatestWeek = Annotated[
+    str | None, typer.Argument(help="Its Sunday, YYYY-MM-DD (default: the latest that there is).", show_default=False)
+]
+
+
 @command(panel=JUDGE, examples=("hfp leaderboard tech_ranking", "hfp leaderboard tech_ranking 2013-02-24 --json"))
 def leaderboard(
     strategy: StrategyName,
-    week: Annotated[
-        str | None,
-        typer.Argument(help="Its Sunday, YYYY-MM-DD (default: the latest that there is).", show_default=False),
-    ] = None,
+    week: LatestWeek = None,
     as_json: AsJson = False,
 ) -> None:
     """Print the candidates of a week in order, beside the baselines, and say whether these are beaten.
@@ -135,10 +137,7 @@ def reproduce(model: ModelName) -> int:
 @command(panel=JUDGE, examples=("hfp validate tech_direction", "hfp validate tech_direction 2013-02-24 --json"))
 def validate(
     strategy: StrategyName,
-    week: Annotated[
-        str | None,
-        typer.Argument(help="Its Sunday, YYYY-MM-DD (default: the latest that there is).", show_default=False),
-    ] = None,
+    week: LatestWeek = None,
     as_json: AsJson = False,
 ) -> int:
     """Say what a sceptic asks of a backtest; status 1 if it lives on one thing.
