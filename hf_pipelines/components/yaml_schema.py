@@ -26,6 +26,9 @@ VARIABLE = {"type": "string", "pattern": r"^\{\{ *env"}
 # Parameters of an entry of a module of one's own are known when the module is imported.
 OWN_ENTRY = {"type": "string", "pattern": "^[A-Za-z_][A-Za-z0-9_]*$"}
 
+# YAML reads 0101 as 65 and TRUE as a truth value.
+QUOTED = 'text in quotes, such as "0101"'
+
 
 class YamlSchema:
     """Beside `dg.Resolvable`: Dagster's commands get the schema of the component's YAML instead of that of its Python fields."""
@@ -40,7 +43,7 @@ class YamlSchema:
 @cache
 def _described(kind: Any) -> type[BaseModel]:
     def schema(cls: type[BaseModel], core: CoreSchema, handler: GetJsonSchemaHandler) -> Schema:
-        return component_schema(kind)
+        return with_quotes_said(component_schema(kind))
 
     base: Any = kind.model()
     # By this name it stands among the definitions of the schema that `dg` writes.
@@ -48,6 +51,26 @@ def _described(kind: Any) -> type[BaseModel]:
         f"{kind.__name__}Attributes", (base,), {"__get_pydantic_json_schema__": classmethod(schema)}
     )
     return described
+
+
+def with_quotes_said(schema: Schema) -> Schema:
+    """The schema whose refusal of a number in the place of text says the remedy: `dg check defs` shows the words of the schema alone.
+
+    Examples
+    --------
+    >>> with_quotes_said({"properties": {"symbol": {"type": "string", "description": "Ticker."}}})["properties"]["symbol"]["then"]
+    {'const': 'text in quotes, such as "0101"'}
+    """
+    told = dict(schema)
+    if "properties" in schema:
+        told["properties"] = {name: with_quotes_said(each) for name, each in schema["properties"].items()}
+    if isinstance(schema.get("items"), dict):
+        told["items"] = with_quotes_said(schema["items"])
+    if schema.get("type") == "string" and not {"enum", "pattern", "const"} & {*schema}:
+        # Of `type` the refusal would be: 65 is not of type 'string'.
+        del told["type"]
+        told |= {"if": {"not": {"type": "string"}}, "then": {"const": QUOTED}}
+    return told
 
 
 def component_schema(kind: type[BaseModel]) -> Schema:

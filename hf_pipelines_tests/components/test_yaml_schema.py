@@ -94,6 +94,18 @@ def test_variables_and_entries_of_ones_own_are_taken(name, place, value, validat
     assert not _faults(validators, SHIPPED[name], _changed(name, place, value))
 
 
+@pytest.mark.parametrize("place", ["universe", "benchmark"])
+def test_a_ticker_of_digits_without_quotes_is_answered_with_the_quotes(place):
+    """`dg check defs` shows the words of the schema alone, and looks at it before a file is loaded."""
+    # Octal: what YAML makes of 0101.
+    attributes = _changed("us_tech", (place,), [{"symbol": 65}] if place == "universe" else 65)
+    validator = Draft202012Validator(Market.get_model_cls().model_json_schema())
+    assert [each.message for each in validator.iter_errors(attributes)] == [
+        """'text in quotes, such as "0101"' was expected"""
+    ]
+    assert not list(validator.iter_errors(SHIPPED["us_tech"].attributes))
+
+
 def test_dagster_writes_this_schema_for_its_editors_and_it_takes_a_new_project():
     schema = list_all_components_schema(entry_points=True, extra_modules=())
     validator = Draft202012Validator(schema)
