@@ -382,11 +382,17 @@ TAKEN_BY_ITSELF = "what is changed is taken by itself"
 FIRST_COMMAND = re.compile(r"; materialise it first: hfp materialise (\S+) --from (\S+) --to (\S+)")
 
 
+# The end of a command that makes all that is missing, in the right order.
+WITH_INPUTS = " --with-inputs"
+
+
 def inputs_first(message: str, command: str) -> str:
-    """A refusal for what is missing, below the one command that makes all of it in the right order; any other one as it is."""
-    if not FIRST_COMMAND.search(message):
+    """A refusal for what is missing, below the one command that makes all of it; any other one as it is."""
+    others = [line for line in message.splitlines() if not line.endswith(WITH_INPUTS)]
+    if others == message.splitlines() and not FIRST_COMMAND.search(message):
         return message
-    return f"all that it reads must be published, was not; make it in one go: hfp {command} --with-inputs\n{message}"
+    first = f"all that it reads must be published, was not; make it in one go: hfp {command}{WITH_INPUTS}"
+    return "\n".join([first, *others])
 
 
 def missing_error(asset: str, keys: Sequence[str]) -> ValueError:
@@ -419,6 +425,9 @@ def describe_faults(asset: str, publication: Publication, *, is_watched: bool = 
         else ("what is named", f"then run {command}")
     )
     todo = f"{asset} was not published for {len(faults)} partition(s): correct {what} below, {then}"
+    if not is_watched and all(map(FIRST_COMMAND.search, publication.failures.values())) and not publication.rejected:
+        # Nothing is wrong but that what it reads is not there.
+        todo = f"{asset} was not published for {len(faults)} partition(s), which lack what they read; make both: {command}{WITH_INPUTS}"
     return "\n".join([todo, *first, *shown]) + more
 
 

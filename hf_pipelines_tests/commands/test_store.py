@@ -461,7 +461,13 @@ def test_materialise_says_what_a_day_is_that_is_no_partition_and_how_all_that_is
         (
             [*signals, "2012-12-24"],
             "hfp: all that it reads must be published, was not; make it in one go: "
-            "hfp materialise tech_ranking/signals --from 2012-12-24 --to 2012-12-24 --with-inputs\n",
+            "hfp materialise tech_ranking/signals --from 2012-12-24 --with-inputs\n",
+        ),
+        # Of a range too, and the range is that which was typed.
+        (
+            ["materialise", "us_tech/features/technical", "--from", "2012-12-09", "--to", "2012-12-23"],
+            "hfp: all that it reads must be published, was not; make it in one go: "
+            "hfp materialise us_tech/features/technical --from 2012-12-09 --to 2012-12-23 --with-inputs\nfirst: ",
         ),
         # One command, and the first line of all: the others have an order that they do not say.
         (

@@ -18,7 +18,13 @@ WEEKS = ["2012-01-01", "2012-01-08", "2012-01-15"]
 def test_faults_of_a_range_give_one_command_for_what_is_missing():
     failures = {week: str(missing_error("m/bars", WEEKS[: number + 1])) for number, week in enumerate(WEEKS)}
     lines = describe_faults("m/features/quick", Publication({}, failures=failures)).splitlines()
-    assert lines[0].endswith("then run hfp materialise m/features/quick --from 2012-01-01 --to 2012-01-15")
+    # Of all commands the one that makes them in their order comes first.
+    whole = "hfp materialise m/features/quick --from 2012-01-01 --to 2012-01-15"
+    assert lines[0].endswith(f"3 partition(s), which lack what they read; make both: {whole} --with-inputs")
+    # Where something else is wrong too, that must be mended first.
+    failures = failures | {WEEKS[0]: "`close` must be finite, was NaN"}
+    mixed = describe_faults("m/features/quick", Publication({}, failures=failures)).splitlines()
+    assert mixed[0].endswith(f"correct what is named below, then run {whole}")
     assert lines[1] == "first: hfp materialise m/bars --from 2012-01-01 --to 2012-01-15"
     assert lines[4] == "2012-01-15: `m/bars` must be published for 2012-01-01, 2012-01-08, 2012-01-15, was missing"
     assert sum("hfp materialise m/bars" in line for line in lines) == 1

@@ -45,7 +45,8 @@ def materialise(
         else:
             plan = pipeline.strategy(owner)
             Maker(pipeline).make_inputs(plan.market, {asset: (plan, keys[0], keys[-1])})
-    with _naming_all_at_once(f"materialise {asset} --from {keys[0]} --to {keys[-1]}", with_inputs):
+    until = f" --to {keys[-1]}" if len(keys) > 1 else ""
+    with _naming_all_at_once(f"materialise {asset} --from {keys[0]}{until}", with_inputs):
         seconds = pipeline.materialise([asset], keys[0], keys[-1])
     say([f"{asset}: {len(keys)} partition(s) from {keys[0]} to {keys[-1]} in {seconds:.1f} s"])
 
@@ -121,8 +122,7 @@ def _naming_all_at_once(command: str, with_inputs: bool) -> Iterator[None]:
         if with_inputs:
             raise
         # A stage names its own week; here it is the command as it was typed.
-        told = "\n".join(line for line in str(e).splitlines() if not line.endswith(" --with-inputs"))
-        raise RunFailedError(inputs_first(told, command)) from e
+        raise RunFailedError(inputs_first(str(e), command)) from e
 
 
 @command(panel=MAKE, examples=("hfp feed us_tech_feed --init", "hfp feed us_tech_feed --sessions 5"))
