@@ -311,8 +311,9 @@ def _require_points(space: Space, base: Configuration, *, rule: str, target: Tar
         except TypeError as e:
             raise ValueError(str(e)) from e
         own = rule_needs(rule, fill_rule_params(rule, base.rule))
-        # How many symbols it takes changes nothing that it reads.
-        if replace(needs, members={}) != replace(own, members={}):
+        # How many symbols it takes, parameters of rules inside of it and a lower gross change nothing that it reads.
+        same: dict[str, Any] = {"members": {}, "rules": (), "max_gross": own.max_gross}
+        if needs.max_gross > own.max_gross or replace(needs, **same) != replace(own, **same):
             changed = [name for name in point if name.startswith("rule.")]
             raise ValueError(
                 f"`space.rule` must not change what the rule reads, but one of {', '.join(changed)} does; fix it, and compare strategies."

@@ -69,3 +69,17 @@ def test_a_backtest_with_limits_keeps_them_and_counts_them(project):
     run = project.make("ranking/backtest", "2012-04-01")
     told = str(run.materialised["ranking/backtest"]["2012-04-01"]["rule"])
     assert "| turnover_cap |" in told and "| holding |" in told
+
+
+def test_a_study_moves_sizes_and_limits_but_not_what_is_read(project):
+    space = {
+        "n_long": {"type": "int", "low": 1, "high": 2},
+        "sizing.fixed_fraction.fraction": {"type": "float", "low": 0.1, "high": 0.4},
+        "limits.turnover_cap.most": {"type": "float", "low": 0.4, "high": 0.8},
+    }
+    tuning = {"objective": "sharpe_ratio", "trials": 2, "space": {"rule": space}}
+    strategy = Strategy(**ridge_strategy(signal=SIGNAL, tuning=tuning))
+    assert strategy.signal.rule == "chain"
+    longer = {"memory_weeks": {"type": "int", "low": 1, "high": 2}}
+    with pytest.raises(ValueError, match="must not change what the rule reads, but one of rule.memory_weeks does"):
+        Strategy(**ridge_strategy(signal=SIGNAL, tuning={**tuning, "space": {"rule": longer}}))
