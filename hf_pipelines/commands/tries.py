@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from hf_pipelines.commands.runs import Pipeline
+from hf_pipelines.components.operations.activity import Activity
 from hf_pipelines.components.setting_overrides import EditedStrategy, edit_strategy
 from hf_pipelines.components.setting_values import SettingOverride, at_overrides, parse_override
 from hf_pipelines.components.strategy_stages.plan import StrategyPlan
@@ -215,6 +216,9 @@ def try_lines(pipeline: Pipeline, chosen: Candidate, tried: Tried) -> Iterator[s
         yield f"  {week}: trial {each.trial[:12]}, matrix {each.matrix[:12]} of {data}"
     for line in tried.read:
         yield f"  {line}"
+    for run in Activity.read(pipeline.instance, datetime.now(UTC)).runs:
+        if not run.death and any(asset.startswith(f"{record.strategy}/") for asset in run.assets):
+            yield f"  {record.strategy} is being made meanwhile ({run.partitions}, run {run.run_id[:8]}): the try is of the contents named above"
     if chosen.own is None:
         yield f"The project has no strategy {record.strategy} to compare it with; hfp accept {record.name} adds it."
     elif not record.differs:

@@ -353,3 +353,39 @@ def test_a_try_beside_a_run_that_publishes_says_what_it_read(trained, tmp_path):
     text = "\n".join(try_lines(project.pipeline, chosen, tried))
     assert f"matrix {of_week.matrix[:12]} of small/bars {of_week.data['small/bars']}" in text
     assert "Out of date: cv_results of ranking: input" in text
+
+
+HELD = ridge_strategy(
+    "held", cross_validation={**SPLITS, "n_splits": 2, "test_sessions": 6}, holdout={"weeks": 10}, max_model_age_weeks=9
+)
+TUNED = ridge_strategy(
+    "tuned",
+    cross_validation=SPLITS,
+    tuning={
+        "trials": 2,
+        "batch": 2,
+        "sampler": "random",
+        "space": {"learner": {"alpha": {"type": "float", "low": 0.1, "high": 9.0}}},
+    },
+)
+
+
+def test_tries_of_a_held_out_and_of_a_tuned_strategy_have_the_bits_of_theirs(trained, tmp_path, monkeypatch):
+    project = trained[0].copy(tmp_path / "project")
+    project.rewrite(strategies=[HELD, TUNED])
+    week = project.weeks[10]
+    project.make([f"held/{each}" for each in STAGES], week)
+    project.make([f"tuned/{each}" for each in ("training_matrix", "tuning", *STAGES[1:])], week)
+    for strategy in ("held", "tuned"):
+        _, tried = made(project, strategy)
+        assert tried.record.weeks[week].contents == {
+            stage: project.store.footer(f"{strategy}/{stage}", week).content_hash for stage in STAGES[1:]
+        }
+    # A study of other settings is none of this configuration.
+    with pytest.raises(
+        ValueError, match="`tuning` must have a stored study of week .*there is one of other settings; .*tuning=null"
+    ):
+        made(project, "tuned", "learner.seed=3")
+    _, plain = made(project, "tuned", "tuning=null")
+    monkeypatch.setenv("HF_ANSWER_TRIALS", "1")
+    assert made(project, "tuned", "tuning=null")[1].record.id == plain.record.id

@@ -8,6 +8,7 @@ of `backtest`. Does not live here: the ledger and the rule of what counts (`reso
 | `cv_results` of a week, whoever asks for it: a schedule, a sensor, `hfp`, the web UI | a trial |
 | `backtest` of a week with the rule, costs and engine that its `cv_results` were recorded with | the return series of that trial |
 | `backtest` with another rule, other costs or another engine | a trial of its own |
+| `hfp try` of a week | a trial of the strategy, of source `try`, with what differs from the strategy |
 | `tuning` of a week | a trial for each point, pruned and failed ones among them; that of the best is the one of `cv_results` |
 | `leaderboard` of a week | a trial for each candidate that has begun (`leaderboard_records`) |
 | each value of a validation curve, each size of a learning curve, the permutations | a diagnostic trial |

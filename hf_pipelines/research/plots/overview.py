@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 DASHES = ("-", "--", ":")
 
 # Inches of a line of a table, of its first column and of one of the others.
-LINE, FIRST, COLUMN = 0.185, 1.5, 0.76
+LINE, FIRST, COLUMN = 0.185, 1.45, 0.85
 
 # Left of the axes: their labels and ticks.
 LABELS = 0.6
@@ -78,7 +78,7 @@ def overview_png(
     tall = {
         "equity": 2.5 + 0.16 * -(-len(names) // 2),
         "scores": LINE * (scores.height + 1.5),
-        "agreement": 0.55 + max(0.24 * len(names), 0.9),
+        "agreement": 0.55 + max(0.24 * len(names), 0.6),
         "settings": LINE * (len(shown) + 1.5),
     }
     figure = new_figure(height=sum(tall.values()) + 0.9, width=width)
