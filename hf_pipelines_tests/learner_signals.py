@@ -37,6 +37,8 @@ EXPECTED: Mapping[str, frozenset[str]] = {
     **dict.fromkeys(("random_forest", "extra_trees", "nearest_neighbours"), _BOTH),
     **dict.fromkeys(("lstm", "gru", "transformer", "tcn", "mlp"), _BOTH),
     **dict.fromkeys(("voting", "stacking", "blending", "dynamic_weighting", "regime_experts"), _BOTH),
+    # It takes the member that finds it.
+    "discrete_super_learner": _BOTH,
     **dict.fromkeys(("ridge", "lasso", "elastic_net", "huber", "quantile", "logistic"), _LINE),
     # They read the feature that has the linear signal.
     **dict.fromkeys(("last_value", "momentum_sign"), _LINE),

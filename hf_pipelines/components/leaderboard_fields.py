@@ -19,8 +19,8 @@ from hf_pipelines.components.learner_rules import (
     tasks_in_words,
 )
 from hf_pipelines.components.strategy_fields import CrossValidationSpec, LearnerSpec, TargetSpec, TrainingSpec
-from hf_pipelines.components.strategy_stages.leaderboard_plan import LeaderboardPlan, TunedCandidates
-from hf_pipelines.components.strategy_stages.plan import SplitterPlan
+from hf_pipelines.components.strategy_stages.leaderboard_plan import LeaderboardPlan, TunedCandidates, compared
+from hf_pipelines.components.strategy_stages.plan import LearnerPlan, SplitterPlan
 from hf_pipelines.research.leaderboard import Candidate, auto_candidates, metric_of
 from hf_pipelines.research.leaderboard.candidates import candidate_name, preset_params, require_distinct
 from hf_pipelines.research.learners import choose_learner
@@ -36,6 +36,9 @@ AUTO = "auto"
 OWN = "as the strategy is"
 
 MOST_CANDIDATES = 100
+
+# Metrics that order candidates as the losses do by which one is chosen within a fit.
+CHOSEN_BY = ("rmse", "mse", "log_loss")
 
 
 class CandidateSpec(dg.Model):
@@ -112,6 +115,11 @@ class LeaderboardSpec(dg.Model, dg.Resolvable):
     )
     choice: Literal["best", "simplest"] = Field(
         default="best", description="The candidate taken: the best, or the simplest within one standard error of it."
+    )
+    feeds: Literal["fitted_model"] | None = Field(
+        default=None,
+        description="fitted_model: the strategy's learner is the candidate that `choice` takes, chosen anew in each fit by folds of its own "
+        "training rows; left out: nothing is made of the leaderboard.",
     )
     deadline_s: float | None = Field(
         default=None,
@@ -193,6 +201,46 @@ def plan_leaderboard(
 ) -> LeaderboardPlan | None:
     """What a strategy with the block asks for: see `LeaderboardSpec.plan`."""
     return None if spec is None else spec.plan(learner, target=target, splitter=splitter, training=training)
+
+
+def plan_learner(
+    spec: LeaderboardSpec | None,
+    learner: LearnerSpec,
+    *,
+    target: Target,
+    splitter: SplitterPlan,
+    training: TrainingSpec,
+) -> LearnerPlan:
+    """The learner of a strategy: what it names, or where its leaderboard feeds the model the choice among the candidates.
+
+    Raises
+    ------
+    ValueError
+        If the candidates are none that can be chosen among within a fit.
+    """
+    own = learner.plan()
+    if spec is None or spec.feeds is None:
+        return own
+    board = spec.plan(learner, target=target, splitter=splitter, training=training)
+    if other := [each.name for each in board.listed if each.target is not None or each.is_tuned]:
+        raise ValueError(
+            f"`leaderboard.feeds` must be left out where candidates are tuned or learn another target, was given with {other[0]}: within a "
+            "fit there is one target, and no study."
+        )
+    if board.metric not in CHOSEN_BY:
+        raise ValueError(
+            f"`leaderboard.feeds` must be left out for metric {board.metric}, was given: within a fit candidates are chosen by their squared "
+            f"error, or by their log loss; take one of {', '.join(CHOSEN_BY)}."
+        )
+    members = [each.learner.settings() for each in compared(board, target, training.weightings, training.missing)]
+    try:
+        choice = choose_learner("discrete_super_learner", {"members": members, "rule": board.choice})
+    except ValueError as e:
+        raise ValueError(
+            f"`leaderboard.feeds` must have candidates to choose among, was with {len(members)}: {e}"
+        ) from e
+    require_unseen_labels(choice)
+    return LearnerPlan(choice, own.seed, own.validation_share)
 
 
 def _candidates(given: Any, at: int, target: Target, training: TrainingSpec) -> list[Candidate]:

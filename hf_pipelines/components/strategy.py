@@ -17,7 +17,7 @@ from hf_pipelines.components.automation.strategy_sensor import following_sensor,
 from hf_pipelines.components.diagnostics_fields import DiagnosticsSpec
 from hf_pipelines.components.extras import require_extra
 from hf_pipelines.components.interval_fields import IntervalsSpec
-from hf_pipelines.components.leaderboard_fields import LeaderboardSpec, plan_leaderboard
+from hf_pipelines.components.leaderboard_fields import LeaderboardSpec, plan_leaderboard, plan_learner
 from hf_pipelines.components.learner_rules import (
     refuser_of_unknown,
     require_horizons,
@@ -44,6 +44,7 @@ from hf_pipelines.components.strategy_stages import build_stages
 from hf_pipelines.components.strategy_stages.leaderboard_plan import LeaderboardPlan
 from hf_pipelines.components.strategy_stages.plan import (
     BacktestPlan,
+    LearnerPlan,
     RulePlan,
     StrategyPlan,
     TuningPlan,
@@ -266,6 +267,7 @@ class Strategy(YamlSchema, dg.Component, dg.Model, dg.Resolvable):
             )
         self._plan_tuning(dict.fromkeys(names_by_group(self.features), ()))
         self._plan_leaderboard()
+        self._require_fed()
         return self
 
     def _require_direction(self) -> None:
@@ -335,7 +337,7 @@ class Strategy(YamlSchema, dg.Component, dg.Model, dg.Resolvable):
             training=self.training.plan(),
             splitter=self.cross_validation.plan(),
             diagnostics=self.diagnostics.plan(self.learner, self.target.build()),
-            learner=self.learner.plan(),
+            learner=self._plan_learner(),
             importance=self.diagnostics.plan_importance(self.learner, self.target.build(), read=self.training.read),
             rule=RulePlan(name=self.signal.rule, params=self.signal.rule_params),
             backtest=BacktestPlan(
@@ -362,6 +364,25 @@ class Strategy(YamlSchema, dg.Component, dg.Model, dg.Resolvable):
         return plan_leaderboard(
             self.leaderboard, self.learner, target=target, splitter=splitter, training=self.training
         )
+
+    def _plan_learner(self) -> LearnerPlan:
+        target, splitter = self.target.build(), self.cross_validation.plan()
+        return plan_learner(self.leaderboard, self.learner, target=target, splitter=splitter, training=self.training)
+
+    def _require_fed(self) -> None:
+        """Refuse a leaderboard that feeds the model beside what looks at the one learner that is written."""
+        learner = self._plan_learner().choice
+        if self.leaderboard is None or self.leaderboard.feeds is None:
+            return
+        beside = {"tuning": self.tuning, "diagnostics.validation_curve": self.diagnostics.validation_curve}
+        if given := [name for name, each in beside.items() if each is not None]:
+            raise ValueError(
+                f"`leaderboard.feeds` must be left out beside `{given[0]}`, which changes the parameters of one learner, was given; leave one "
+                "of them out."
+            )
+        self._require_columns(learner)
+        if self.intervals is not None:
+            self.intervals.require_fitting(learner, self.target.build(), self.cross_validation.type)
 
     def checked_plan(self, context: dg.ComponentLoadContext, *, is_widened: bool = False) -> StrategyPlan:
         """Its plan, with all that its market and its weeks can refuse refused.

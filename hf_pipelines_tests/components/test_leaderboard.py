@@ -14,9 +14,10 @@ import pytest
 from hf_pipelines.commands.leaderboard import leaderboard_lines, leaderboard_of
 from hf_pipelines.commands.runs import Pipeline
 from hf_pipelines.components.strategy_stages import build_stages
-from hf_pipelines.research.cross_validation import cross_validate
+from hf_pipelines.research.cross_validation import cross_validate, fit_final
 from hf_pipelines.research.leaderboard import CandidateEvaluation
-from hf_pipelines.research.learners import choose_learner
+from hf_pipelines.research.learners import choose_learner, predict_frame
+from hf_pipelines.research.matrix import feature_names
 from hf_pipelines.resources.fan_out import opening
 from hf_pipelines.resources.trial_ledger import TrialLedger, n_trials
 from hf_pipelines_tests.components.tuning_script import MODULE, write_order
@@ -27,6 +28,7 @@ from hf_pipelines_tests.tracing import traced, unseen
 
 WEEK = "2012-04-01"
 MATRIX, CV, BOARD = "ranking/training_matrix", "ranking/cv_results", "ranking/leaderboard"
+MODEL, BACKTEST = "ranking/fitted_model", "ranking/backtest"
 
 LISTED = [
     {"learner": "ridge", "params": {"alpha": 50.0}, "preprocessing": [[], ["winsorising"]]},
@@ -259,6 +261,38 @@ def test_candidates_of_another_target_and_tuned_ones_are_judged_on_the_same_rows
     assert {*project.store.footer(BOARD, WEEK).inputs} == {MATRIX, "small/bars"}
 
 
+def test_leaderboard_that_feeds_the_model_is_a_choice_within_each_fit(project):
+    # Nothing of it is drawn: a member has a seed of its own.
+    trees = {"n_estimators": 5, "subsample": 1.0, "colsample_bytree": 1.0}
+    candidates = [{"learner": "lasso"}, {"learner": "xgboost", "params": trees}]
+    board = {"candidates": candidates, "feeds": "fitted_model"}
+    project.rewrite(strategies=[board_strategy({**board, "choice": "simplest"})])
+    run = project.make([CV, MODEL, BACKTEST], WEEK)
+    members = ["ridge", "lasso", "xgboost"]
+    facts = project.store.footer(CV, WEEK).facts
+    chosen = {place: each["chosen_learner"] for place, each in facts["reports"].items()}
+    assert {*chosen} == {"fold 0", "fold 1"} and {*chosen.values()} <= {*members}
+    # Outer scores: no test row has chosen anything, so nothing is marked as selected.
+    assert "selected" not in facts and "label" not in run.materialised[BACKTEST][WEEK]
+    model = project.store.footer(MODEL, WEEK).facts
+    assert model["learner"]["type"] == "discrete_super_learner" and model["params"]["rule"] == "simplest"
+    assert [each["type"] for each in model["params"]["members"]] == members
+    assert model["report"]["chosen_learner"] in members and len(model["report"]["losses"]) == 3
+    # The fold by hand, from its training rows alone.
+    plan, matrix = project.pipeline.strategy("ranking"), project.store.read(MATRIX, WEEK).frame
+    train, test = next(iter(plan.splitter.build().split(matrix)))
+    alone = {"ridge": {}, "lasso": {}, "xgboost": trees}
+    by_hand = fit_final(
+        matrix[train], learner=choose_learner(chosen["fold 0"], alone[chosen["fold 0"]]), target=plan.target, seed=0
+    )
+    found = predict_frame(by_hand, matrix[test], features=feature_names(matrix), classes=(), missing="drop")
+    stored = project.store.read(CV, WEEK).frame.filter(fold=0)
+    assert stored["prediction"].to_list() == found["prediction"].to_list()
+    # The leaderboard is beside it, and chooses nothing of it.
+    assert BOARD not in {*project.store.footer(MODEL, WEEK).inputs, *project.store.footer(CV, WEEK).inputs}
+    assert project.out_of_date(CV, MODEL, BACKTEST) == {}
+
+
 def test_rows_that_are_quarantined_are_in_no_candidate_and_in_no_baseline(project, monkeypatch):
     folder = project.take_source()
     week = project.weeks[project.weeks.index(WEEK) - 2]
@@ -347,6 +381,18 @@ REFUSED = {
             "candidates": [{"learner": "ridge", "target": {"type": "realised_volatility", "horizon_bars": 2}}],
         },
         r"`leaderboard\.candidates` must learn targets of one direction",
+    ),
+    "feeding by order": (
+        {"feeds": "fitted_model", "metric": "information_coefficient"},
+        r"`leaderboard\.feeds` must be left out for metric information_coefficient",
+    ),
+    "feeding what is tuned": (
+        {"feeds": "fitted_model", "candidates": [{"learner": "ridge", "tuned": True}]},
+        r"`leaderboard\.feeds` must be left out where candidates are tuned or learn another target",
+    ),
+    "feeding one": (
+        {"feeds": "fitted_model", "candidates": [{"learner": "ridge", "params": {"alpha": 1.0}}]},
+        r"`leaderboard\.feeds` must have candidates to choose among, was with 1",
     ),
     "name of several": (
         {"candidates": [{"learner": ["ridge", "lasso"], "name": "both"}]},

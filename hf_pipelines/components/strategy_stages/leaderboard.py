@@ -12,11 +12,10 @@ import polars as pl
 
 from hf_pipelines.components.code_version import code_version
 from hf_pipelines.components.display import in_a_window, markdown_table, picture
-from hf_pipelines.components.extras import is_installed
 from hf_pipelines.components.modules import CHOSEN_FROM, registering
 from hf_pipelines.components.stage import Stage
 from hf_pipelines.components.stage_run import StageRun, each_partition
-from hf_pipelines.components.strategy_stages.leaderboard_plan import LeaderboardPlan
+from hf_pipelines.components.strategy_stages.leaderboard_plan import LeaderboardPlan, compared
 from hf_pipelines.components.strategy_stages.leaderboard_records import RecordedCandidates, candidate_plan
 from hf_pipelines.components.strategy_stages.plan import StrategyPlan, holdout_fields, learner_fields, single
 from hf_pipelines.research.baselines import predict_baselines
@@ -29,7 +28,6 @@ from hf_pipelines.research.leaderboard import (
     Leaderboard,
     Metric,
     TunedBy,
-    auto_candidates,
     rank_entries,
     run_candidates,
 )
@@ -83,7 +81,7 @@ def leaderboard(plan: StrategyPlan) -> Stage:
             known, sectors = inputs["bars"].frame(weeks), plan.market.universe.sectors
             for name, target in others.items():
                 relabelled[name] = relabel(matrix, target, bars=known, cutoff=plan.cutoff(key), sectors=sectors)
-        candidates = candidates_of(plan, asked, n_rows=matrix.height)
+        candidates = _of_week(plan, asked, n_rows=matrix.height)
         splitter = plan.splitter.build()
         evaluation = CandidateEvaluation(
             matrix=matrix,
@@ -176,24 +174,12 @@ def leaderboard(plan: StrategyPlan) -> Stage:
     )
 
 
-def candidates_of(plan: StrategyPlan, asked: LeaderboardPlan, *, n_rows: int | None) -> list[Candidate]:
-    """Those that are listed, then those of `auto` that are no configuration of the others."""
-    if not asked.has_auto:
-        return [*asked.listed]
-    has_weights = bool(plan.training.weightings)
-    chosen = auto_candidates(
-        plan.target,
-        n_rows=n_rows,
-        has_missing=plan.training.missing == "keep",
-        can_run=lambda choice: is_installed(choice) and (choice.takes_weights or not has_weights),
-    )
-    written = [each.learner for each in asked.listed if each.target is None and not each.is_tuned]
-    names = {each.name for each in asked.listed}
-    return [*asked.listed, *(each for each in chosen if each.learner not in written and each.name not in names)]
+def _of_week(plan: StrategyPlan, asked: LeaderboardPlan, *, n_rows: int | None) -> list[Candidate]:
+    return compared(asked, plan.target, plan.training.weightings, plan.training.missing, n_rows=n_rows)
 
 
 def _possible(plan: StrategyPlan, asked: LeaderboardPlan) -> Sequence[Candidate]:
-    return candidates_of(plan, asked, n_rows=None)
+    return _of_week(plan, asked, n_rows=None)
 
 
 def _run(

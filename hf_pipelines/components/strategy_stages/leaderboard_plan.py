@@ -7,8 +7,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from hf_pipelines.research.leaderboard import Candidate, Choice, target_key
+from hf_pipelines.components.extras import is_installed
+from hf_pipelines.research.leaderboard import Candidate, Choice, auto_candidates, target_key
 from hf_pipelines.research.targets import Target
+from hf_pipelines.research.weights import Weightings
 
 
 @dataclass(frozen=True)
@@ -67,3 +69,29 @@ class LeaderboardPlan:
             "deadline_s": self.deadline_s,
             "tuned": self.tuned.fields(),
         }
+
+
+def compared(
+    asked: LeaderboardPlan, target: Target, weightings: Weightings, missing: str, *, n_rows: int | None = None
+) -> list[Candidate]:
+    """Candidates that are listed, then those of `auto` that are no configuration of the others.
+
+    Parameters
+    ----------
+    asked : LeaderboardPlan
+    target, weightings, missing
+        Of the strategy.
+    n_rows : int, optional
+        Of the matrix; left out: all that there may be.
+    """
+    if not asked.has_auto:
+        return [*asked.listed]
+    chosen = auto_candidates(
+        target,
+        n_rows=n_rows,
+        has_missing=missing == "keep",
+        can_run=lambda choice: is_installed(choice) and (choice.takes_weights or not weightings),
+    )
+    written = [each.learner for each in asked.listed if each.target is None and not each.is_tuned]
+    names = {each.name for each in asked.listed}
+    return [*asked.listed, *(each for each in chosen if each.learner not in written and each.name not in names)]

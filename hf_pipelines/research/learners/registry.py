@@ -21,6 +21,7 @@ from hf_pipelines.research.learners.quantile_regression import QUANTILE
 from hf_pipelines.research.learners.sequence_learners import GRU, LSTM, MLP, TCN, TRANSFORMER
 from hf_pipelines.research.learners.sklearn_trees import EXTRA_TREES, HIST_GRADIENT_BOOSTING, RANDOM_FOREST
 from hf_pipelines.research.learners.stacking import BLENDING, STACKING
+from hf_pipelines.research.learners.super_learner import DISCRETE_SUPER_LEARNER
 from hf_pipelines.research.learners.voting import VOTING
 from hf_pipelines.research.learners.weighting import DYNAMIC_WEIGHTING, REGIME_EXPERTS
 
@@ -70,6 +71,7 @@ LEARNERS: dict[str, Learner] = {
         BLENDING,
         DYNAMIC_WEIGHTING,
         REGIME_EXPERTS,
+        DISCRETE_SUPER_LEARNER,
     )
 }
 
@@ -111,5 +113,6 @@ SUMMARIES: dict[str, str] = {
     "stacking": "A final learner on the members' out-of-fold predictions.",
     "blending": "A final learner on what the members predict of one later block.",
     "dynamic_weighting": "Mean of the members, weighted by their recent out-of-sample losses.",
+    "discrete_super_learner": "Of its members the one that predicts best what it was not fitted on.",
     "regime_experts": "Members weighted by how they have predicted in quiet and in rough times.",
 }

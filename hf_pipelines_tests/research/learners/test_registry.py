@@ -68,7 +68,7 @@ MEMBERS = {
     ],
 }
 # Ensembles that need several sessions.
-JUDGING = {"stacking", "blending", "dynamic_weighting", "regime_experts"}
+JUDGING = {"stacking", "blending", "dynamic_weighting", "regime_experts", "discrete_super_learner"}
 SYMBOLS, SESSIONS, FEATURES = 4, 75, 6
 
 
