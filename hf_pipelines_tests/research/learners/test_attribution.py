@@ -89,7 +89,7 @@ MEMBERS = {"members": [{"type": "ridge"}, {"type": "lightgbm", "params": {"n_est
 
 
 @pytest.mark.parametrize("kind", CLASSES)
-@pytest.mark.parametrize("name", [each for each in ABLE if each != "voting"])
+@pytest.mark.parametrize("name", [each for each in ABLE if "members" not in LEARNERS[each].params])
 def test_contributions_of_every_learner_that_has_them_add_up_to_what_it_gives(name, kind):
     if ("classification" if CLASSES[kind] else "regression") not in LEARNERS[name].tasks:
         pytest.skip("not of this task")
@@ -122,6 +122,14 @@ def test_contributions_of_a_vote_are_the_mean_of_its_members_and_of_probabilitie
     members = [{"type": "logistic"}, {"type": "lightgbm", "params": {"n_estimators": 5}}]
     pipeline, rows = fitted("voting", "two", {"members": members})
     assert pipeline.contributions(rows) is None
+
+
+def test_contributions_of_a_discrete_super_learner_are_those_of_the_member_that_it_gives():
+    pipeline, rows = fitted("discrete_super_learner", "regression", {"members": MEMBERS["members"], "n_splits": 2})
+    chosen = pipeline.estimator.members[pipeline.estimator.chosen]
+    found = pipeline.contributions(rows)
+    assert np.array_equal(found.values, chosen.contributions(rows).values)
+    assert sums_of(found)[:, 0] == pytest.approx(pipeline.predict(rows).point, abs=1e-5)
 
 
 @pytest.mark.parametrize(
