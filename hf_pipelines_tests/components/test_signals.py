@@ -10,6 +10,7 @@ import polars as pl
 import pytest
 
 from hf_pipelines.commands.runs import Pipeline
+from hf_pipelines.commands.signals import issue_lines, issue_of
 from hf_pipelines.components.strategy_stages import issue_kind
 from hf_pipelines.components.strategy_stages.fitted_model import load_model
 from hf_pipelines.research.learners import predict_frame
@@ -397,3 +398,26 @@ def test_track_record_keeps_live_and_backfilled_issues_apart(project):
         traded = equity[kind].filter(pl.col("turnover") > 0.0)
         assert str(traded["session"].min()) == first_fill
     assert equity["live"]["equity"][-1] != equity["backfill"]["equity"][-1]
+
+
+def test_an_issue_is_printed_with_its_change_against_the_session_before(project):
+    project.make(SIGNALS, "2012-04-10", "2012-04-11", now=LONG_AFTER)
+    pipeline = Pipeline(project.definitions, project.instance, project.store)
+    found = issue_of(pipeline, "ranking", None)
+    held = {day: dict(_issue(project, day).select("symbol", "weight").iter_rows()) for day in ("2012-04-10", DAY)}
+    assert (found["day"], found["before"], found["issue_kind"]) == (DAY, "2012-04-10", "backfill")
+    changes = {symbol: weight - held["2012-04-10"][symbol] for symbol, weight in held[DAY].items()}
+    assert {row["symbol"]: row["change"] for row in found["table"]} == changes
+    # Long and short are as large on both days: what is bought was sold elsewhere.
+    assert found["turned_over"] == pytest.approx(sum(map(abs, changes.values())) / 2)
+    lines = [*issue_lines(found)]
+    assert lines[0].startswith(f"ranking, {DAY}, backfill, by model ")
+    assert lines[1] == f"gross 100.0%, net +0.0%; {found['turned_over']:.1%} turned over since 2012-04-10"
+    assert lines[3].split() == ["symbol", "weight", "change", "prediction", "confidence", "reason"]
+    assert {line.split()[0]: line.split()[1] for line in lines[4:]} == {
+        symbol: f"{weight:+.4f}" if weight else "0" for symbol, weight in held[DAY].items()
+    }
+    first = issue_of(pipeline, "ranking", "2012-04-10")
+    assert first["before"] is None and [*issue_lines(first)][1].endswith("; no issue of the session before")
+    with pytest.raises(ValueError, match="`day` must be one that ranking has an issue of .*, was '2012-04-09'"):
+        issue_of(pipeline, "ranking", "2012-04-09")

@@ -53,6 +53,25 @@ def current(asset: Asset, as_json: AsJson = False) -> int:
     return 1 if n_stale else 0
 
 
+@command(panel=LOOK, examples=("hfp signals tech_ranking", "hfp signals tech_ranking 2013-02-27 --json"))
+def signals(
+    strategy: StrategyName,
+    day: Annotated[
+        str | None, typer.Argument(help="A session, YYYY-MM-DD (default: the latest issue).", show_default=False)
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Print the target weights of a session as they were issued, with the change against the session before."""
+    from hf_pipelines.commands.runs import Pipeline
+    from hf_pipelines.commands.signals import issue_lines, issue_of
+
+    found = issue_of(Pipeline.open(), strategy, day)
+    if as_json:
+        print(json.dumps(found, indent=1))
+    else:
+        say(issue_lines(found))
+
+
 @command(
     panel=LOOK,
     name="list",

@@ -1,0 +1,90 @@
+"""Signals: an issue as it was written, beside that of the session before; the lines of `hfp signals`.
+
+Lives here: which issue is meant, and its words. Does not live here: making it (`components.strategy_stages.signals`).
+"""
+
+from collections.abc import Iterator, Mapping
+from datetime import date
+from typing import Any
+
+import polars as pl
+
+from hf_pipelines.commands.runs import Pipeline
+from hf_pipelines.research.comparison_words import text_table
+from hf_pipelines.research.plots.frames import turned_over, weight_changes
+from hf_pipelines.research.signals import window_sessions
+
+# Changes smaller than this are rounding.
+SMALLEST_CHANGE = 1e-9
+
+
+def issue_of(pipeline: Pipeline, strategy: str, day: str | None) -> dict[str, Any]:
+    """The issue of a session, by default the latest that there is, with the change against the session before, for programs.
+
+    Raises
+    ------
+    ValueError
+        If the strategy is unknown, or has no issue of that day.
+    """
+    plan = pipeline.strategy(strategy)
+    asset = plan.asset("signals")
+    days = pipeline.store.partitions(asset)
+    if not days:
+        raise ValueError(f"`strategy` must have issued signals, {strategy} has none; hfp materialise {asset}.")
+    if day is not None and day not in days:
+        raise ValueError(
+            f"`day` must be one that {strategy} has an issue of ({', '.join(days[-5:])}), was {day[:40]!r}; hfp materialise {asset} "
+            "--from DAY."
+        )
+    key = day or max(days)
+    issue = _last_decision(pipeline, asset, key)
+    *earlier, _ = window_sessions(plan.market.partitions.sessions, date.fromisoformat(key), n_sessions=2)
+    before = earlier[0].isoformat() if earlier and earlier[0].isoformat() in days else None
+    changes = weight_changes(issue, None if before is None else _last_decision(pipeline, asset, before))
+    # One that is no member any more has no row in the issue.
+    table = changes.join(issue.select("symbol", "prediction", "confidence", "reason"), on="symbol", how="left")
+    return {
+        "strategy": strategy,
+        "day": key,
+        "before": before,
+        "issue_kind": issue["issue_kind"][0],
+        "model_version": issue["model_version"][0],
+        "gross": float(issue["weight"].abs().sum()),
+        "net": float(issue["weight"].sum()),
+        "turned_over": None if before is None else turned_over(changes),
+        "table": table.fill_nan(None).to_dicts(),
+    }
+
+
+def issue_lines(found: Mapping[str, Any]) -> Iterator[str]:
+    """What is held and what changes in a line, then a member a line, the largest weights first."""
+    yield f"{found['strategy']}, {found['day']}, {found['issue_kind']}, by model {found['model_version'][:8]}"
+    held = f"gross {found['gross']:.1%}, net {found['net']:+.1%}"
+    if found["before"] is None:
+        yield f"{held}; no issue of the session before"
+    else:
+        yield f"{held}; {found['turned_over']:.1%} turned over since {found['before']}"
+    yield ""
+    rows = sorted(found["table"], key=lambda row: (-abs(row["weight"]), row["symbol"]))
+    yield from text_table([("symbol", "weight", "change", "prediction", "confidence", "reason"), *map(_cells, rows)])
+
+
+def _cells(row: Mapping[str, Any]) -> tuple[str, ...]:
+    change = row["change"]
+    has_changed = change is not None and abs(change) > SMALLEST_CHANGE
+    told = "no member any more" if row["reason"] is None else row["reason"]
+    return (
+        row["symbol"],
+        f"{row['weight']:+.4f}" if row["weight"] else "0",
+        f"{change:+.4f}" if has_changed else "",
+        "" if row["prediction"] is None else f"{row['prediction']:.4g}",
+        "" if row["confidence"] is None else f"{row['confidence']:.3f}",
+        told,
+    )
+
+
+def _last_decision(pipeline: Pipeline, asset: str, day: str) -> pl.DataFrame:
+    frame = pipeline.store.read(asset, day).frame
+    # Below a day an issue has several decisions; of version 1 it has no reasons.
+    last = frame.filter(pl.col("ts") == pl.col("ts").max())
+    return last if "reason" in last.columns else last.with_columns(reason=pl.lit(""))
