@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from hf_pipelines.research.metrics.account import ANNUAL_SESSIONS
+from hf_pipelines.research.metrics.account import ANNUAL_SESSIONS, ROUNDING_VOLATILITY
 from hf_pipelines.research.metrics.ranks import newey_west_lags
 from hf_pipelines.research.robustness.kept import Tested
 from hf_pipelines.research.robustness.stresses import BEST_SESSIONS
@@ -86,7 +86,7 @@ def lives_on_few_sessions(tested: Tested, table: pl.DataFrame) -> Iterator[str]:
 
     logs = np.sort(np.log1p(tested.returns[np.isfinite(tested.returns) & (tested.returns > -1.0)]))
     n, total = len(logs), float(logs.sum())
-    if n < ANNUAL_SESSIONS or total < LEAST_EARNED * logs.std() * np.sqrt(n):
+    if n < ANNUAL_SESSIONS or logs.std() <= ROUNDING_VOLATILITY or total < LEAST_EARNED * logs.std() * np.sqrt(n):
         return
     best = float(logs[-BEST_SESSIONS:].sum())
     # Blom's places of the largest of n normal numbers; their scale by the middle half, which knows no outlier.
@@ -100,7 +100,7 @@ def sells_volatility(tested: Tested, table: pl.DataFrame) -> Iterator[str]:
     """It earns a little while the market is calm and loses where it moves much, whichever way."""
     known = np.isfinite(tested.returns)
     returns, moves = tested.returns[known], np.abs(tested.market[known])
-    if len(returns) < ANNUAL_SESSIONS or moves.std() == 0.0 or not returns.mean() > 0.0:
+    if len(returns) < ANNUAL_SESSIONS or moves.std() <= ROUNDING_VOLATILITY or not returns.mean() > 0.0:
         return
     slope, error = _slope(moves, returns)
     large = moves >= np.quantile(moves, 0.9)

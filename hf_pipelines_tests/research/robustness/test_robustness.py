@@ -254,3 +254,18 @@ def test_account_that_is_ruined_and_a_market_of_one_symbol_and_few_sessions_are_
     assert whole["total_return"] == -1.0 and whole["sharpe"] is None
     assert table.filter(pl.col("test").is_in(["correlation", "paths", "window", "shock"])).is_empty()
     assert not table["name"].str.contains("without S").any()
+
+
+@pytest.mark.parametrize(
+    ("n", "weight", "is_moving"),
+    [(1, 1.0, True), (2, 1.0, True), (200, 0.0, True), (200, 1.0, False)],
+    ids=["one bar", "two bars", "nothing held", "prices that stand still"],
+)
+def test_accounts_of_nothing_have_rows_without_ratios_and_no_sign(n, weight, is_moving):
+    opened, close = walk(np.random.default_rng(7), n=200, symbols=3)
+    if not is_moving:
+        opened, close = np.full_like(opened, 50.0), np.full_like(close, 50.0)
+    tested = account_of(panel_of(np.full((n, 3), weight / 3.0), opened[:n], close[:n]), sectors={"S00": "a"})
+    table = robustness_table(tested)
+    assert table["sharpe"].is_null().all() and signs_of(tested, table) == []
+    assert table.filter(pl.col("test") == "as traded")["n_sessions"].item() == n - 1
