@@ -7,6 +7,7 @@ A rule sorts its rows, checks them and its weights; the peer sorts and computes.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Mapping
 from datetime import date, timedelta
 from time import perf_counter, process_time
@@ -101,17 +102,21 @@ def least_seconds(call: Callable[[], Any]) -> float:
     return min(found)
 
 
-def main() -> None:
-    """Print a line a rule."""
+def main() -> int:
+    """Print a line a rule; 1 if one takes longer than it may."""
+    is_slow = False
     rows = predictions()
     sessions = rows["session"].unique().sort().to_list()
     print(f"{rows.height:,} rows; seconds, the least of {ROUNDS}")
     for told, rule, params, peer, most in CASES:
         own = least_seconds(lambda: apply_rule(rows, rule=rule, params=params, sessions=sessions))  # noqa: B023  called at once
         of_peer = least_seconds(lambda: peer(rows))  # noqa: B023
+        is_slow |= own > most * of_peer
         print(f"{told:30} {own:6.2f}   polars {of_peer:6.2f}   {own / of_peer:5.2f}x   at most {most:g}x")
     for method, seconds in optimise().items():
+        is_slow |= not seconds <= 1.0
         print(f"{method:30} {seconds:6.2f}   CPU seconds a session of 500 members   at most 1")
+    return int(is_slow)
 
 
 def optimise(n_symbols: int = 500, n_bars: int = 252) -> dict[str, float]:
@@ -132,4 +137,4 @@ def optimise(n_symbols: int = 500, n_bars: int = 252) -> dict[str, float]:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

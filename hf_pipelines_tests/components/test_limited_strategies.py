@@ -57,6 +57,13 @@ def _equals_a_replay(project: Project, tmp_path: Path, *, weeks: tuple[str, str]
     return of_later["session"].n_unique()
 
 
+def test_issues_with_limits_are_those_of_the_replay_across_models(project, tmp_path):
+    assert (
+        _equals_a_replay(project, tmp_path, weeks=("2012-01-29", "2012-02-26"), days=("2012-02-06", "2012-03-02")) >= 5
+    )
+
+
+@pytest.mark.long
 def test_sixty_issues_with_limits_are_those_of_the_replay_across_models(project, tmp_path):
     assert (
         _equals_a_replay(project, tmp_path, weeks=("2012-01-29", "2012-04-29"), days=("2012-02-06", "2012-05-04")) >= 50
