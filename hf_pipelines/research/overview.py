@@ -31,7 +31,7 @@ def score_overview(found: Comparison) -> pl.DataFrame:
     -------
     DataFrame
         A row for each `score`: `values`, one a run in the order of `found.names`, null where the run has none; `best`, names of those
-        with the best one; `p`, of two runs that a difference as large is chance (by Holm over all tests of
+        with the best one; `p`, where two have the score that a difference as large is chance (by Holm over all tests of
         the comparison), null where there is no test; `members`, of more than two those that may be the best with 95 % confidence,
         null where there is no test.
     """
@@ -49,7 +49,7 @@ def score_overview(found: Comparison) -> pl.DataFrame:
                 "score": score,
                 "values": [values.get(name) for name in found.names],
                 "best": best,
-                "p": of_score["p_holm"][0] if len(found.names) == 2 else None,
+                "p": of_score["p_holm"][0] if of_score.height == 1 else None,
                 "members": together["members"][0].to_list() if together.height else None,
             }
         )

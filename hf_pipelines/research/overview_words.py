@@ -81,9 +81,9 @@ def score_row(names: Sequence[str], row: Mapping[str, object]) -> tuple[str, ...
     assert isinstance(best, list)
     shown = [f"{BEST if name in best else ''}{number(value)}" for name, value in zip(names, values, strict=True)]
     assert p is None or isinstance(p, float)
-    judged = say_p(p) if len(names) == 2 else _members(names, members) if isinstance(members, list) else ""
+    if isinstance(members, list):
+        judged = "any" if len(members) == len(names) else ", ".join(members)
+    else:
+        # Of several runs two alone may have the score.
+        judged = say_p(p) if len(names) == 2 or p is None else f"by p {say_p(p)}"
     return (str(row["score"]), *shown, judged)
-
-
-def _members(names: Sequence[str], members: Sequence[str]) -> str:
-    return "any" if len(members) == len(names) else ", ".join(members)

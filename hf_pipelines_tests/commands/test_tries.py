@@ -133,7 +133,9 @@ def test_features_that_the_market_does_not_store_are_computed_as_it_would_store_
     assert not project.store.partitions("small/features/temporal")
 
 
-@pytest.mark.parametrize("point", ["cv_results of", "backtest of", "record"])
+@pytest.mark.parametrize(
+    "point", [*(pytest.param(each, marks=pytest.mark.long) for each in ("cv_results of", "backtest of")), "record"]
+)
 def test_a_try_that_is_killed_is_none_and_counts_once_when_it_is_made_again(trained, tmp_path, point):
     project, week = trained
     project = project.copy(tmp_path / "project")

@@ -9,7 +9,7 @@ import pytest
 from hf_pipelines.research.comparison import Contestant, compare
 from hf_pipelines.research.metrics.direction import is_better_higher
 from hf_pipelines.research.overview import indexed_equity, prediction_agreement, score_overview
-from hf_pipelines.research.overview_words import overview_lines
+from hf_pipelines.research.overview_words import overview_lines, score_row
 from hf_pipelines_tests.research.test_comparison import account, outcomes, predicted
 
 DAYS = [date(2020, 1, 1) + timedelta(days=n) for n in range(4)]
@@ -71,6 +71,16 @@ def test_the_best_of_each_row_is_the_best_by_the_direction_of_the_score():
         assert row["members"] is None or {*row["best"]} <= {*row["members"]}
 
 
+def test_a_score_that_two_of_three_have_is_judged_by_the_test_of_both():
+    runs = [contestant(name, seed=seed, earns=seed) for name, seed in (("a", 1), ("b", 2), ("c", 3))]
+    other = runs[2].predictions.with_columns(y=pl.col("y") + 1.0, target=pl.col("target") + 1.0)
+    found = compare([*runs[:2], Contestant("c", other, runs[2].equity, 1, 252.0)])
+    row = score_overview(found).row(by_predicate=pl.col("score") == "mse", named=True)
+    assert row["values"][2] is None and row["members"] is None
+    assert row["p"] == found.scores.filter(other="b", score="mse")["p_holm"].item()
+    assert score_row(found.names, row)[-1].startswith("by p ")
+
+
 def test_accounts_begin_at_one_where_all_of_them_begin():
     early = pl.DataFrame({"session": DAYS, "equity": [100.0, 110.0, 121.0, 60.5]})
     late = pl.DataFrame({"session": DAYS[1:], "equity": [10.0, 20.0, 5.0]})
@@ -98,6 +108,7 @@ def test_many_runs_have_letters_and_each_name_stands_once():
     assert sum("*" in line for line in told) == score_overview(found).height + 1
 
 
+@pytest.mark.long
 @pytest.mark.pictures
 def test_ten_runs_are_one_picture_the_same_every_time():
     from hf_pipelines.research.plots.overview import overview_png
