@@ -37,6 +37,8 @@ OWN = "as the strategy is"
 
 MOST_CANDIDATES = 100
 
+MANY_ROWS = 1_000_000_000
+
 # Metrics that order candidates as the losses do by which one is chosen within a fit.
 CHOSEN_BY = ("rmse", "mse", "log_loss")
 
@@ -232,7 +234,11 @@ def plan_learner(
             f"`leaderboard.feeds` must be left out for metric {board.metric}, was given: within a fit candidates are chosen by their squared "
             f"error, or by their log loss; take one of {', '.join(CHOSEN_BY)}."
         )
-    members = [each.learner.settings() for each in compared(board, target, training.weightings, training.missing)]
+    # How many rows a fold has is not known here: of auto those that do with any.
+    few, many = (
+        compared(board, target, training.weightings, training.missing, n_rows=n_rows) for n_rows in (0, MANY_ROWS)
+    )
+    members = [each.learner.settings() for each in few if each in many]
     try:
         choice = choose_learner("discrete_super_learner", {"members": members, "rule": board.choice})
     except ValueError as e:

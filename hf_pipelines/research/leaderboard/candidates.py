@@ -80,6 +80,8 @@ class AutoCandidate:
         Keys of `PREPROCESSING`; `imputation` comes before them where features are missing and the learner takes none.
     most_rows : int or None
         It is left out of larger matrices, where it takes too long.
+    least_rows : int
+        And of smaller ones, whose folds have too few rows for it.
     """
 
     learner: str
@@ -87,6 +89,7 @@ class AutoCandidate:
     kinds: frozenset[str] = _ALL
     preprocessing: tuple[str, ...] = ()
     most_rows: int | None = None
+    least_rows: int = 0
 
 
 # In the order in which they run: what is cheap first, so that a deadline leaves out what is dear.
@@ -109,7 +112,9 @@ AUTO: tuple[AutoCandidate, ...] = (
     AutoCandidate("lightgbm"),
     AutoCandidate("lightgbm", kinds=frozenset({_ORDER}), preprocessing=("cross_sectional_rank",)),
     AutoCandidate("xgboost"),
-    AutoCandidate("nearest_neighbours", "wide", preprocessing=("standard_scaling",), most_rows=50_000),
+    AutoCandidate(
+        "nearest_neighbours", "wide", preprocessing=("standard_scaling",), most_rows=50_000, least_rows=4_000
+    ),
     AutoCandidate("random_forest", most_rows=200_000),
     AutoCandidate("extra_trees", most_rows=200_000),
 )
@@ -186,7 +191,9 @@ def auto_candidates(
     return [
         each
         for line in AUTO
-        if kind in line.kinds and (line.most_rows is None or n_rows is None or n_rows <= line.most_rows)
+        if kind in line.kinds
+        and (n_rows is None or line.least_rows <= n_rows)
+        and (n_rows is None or line.most_rows is None or n_rows <= line.most_rows)
         for each in _of_line(line, has_missing=has_missing)
         if can_run(each.learner)
     ]
