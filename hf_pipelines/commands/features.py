@@ -5,7 +5,7 @@ Lives here: replaying stored weeks in full, and judging one feature by the contr
 """
 
 import difflib
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -27,6 +27,7 @@ from hf_pipelines.research.features.registry import FEATURES
 from hf_pipelines.research.references import REFERENCES
 from hf_pipelines.research.wording import some_of
 from hf_pipelines.resources.clock import Clock
+from hf_pipelines.resources.footer import Footer
 from hf_pipelines.resources.market_data.sample import SampleSource
 from hf_pipelines.resources.parquet_io_manager import Loaded
 from hf_pipelines.resources.partition_store import PartitionStore
@@ -111,6 +112,15 @@ def _replayed_lines(
             n_failed += 1
             yield (
                 f"{features} {key}: stored with another list of features ({some_of(odd)}); make it again: "
+                f"hfp materialise {features} --from {key}",
+                False,
+            )
+            continue
+        if stale := sorted(_others_than(content.footer, loaded.values())):
+            # What differs then is no fault of the feature.
+            n_failed += 1
+            yield (
+                f"{features} {key}: made from other contents than those that are current ({some_of(stale)}); make it again: "
                 f"hfp materialise {features} --from {key}",
                 False,
             )
@@ -274,3 +284,13 @@ def _sound(store: PartitionStore, asset: str, weeks: Sequence[str]) -> tuple[pl.
         except StoredPartitionError as e:
             faults.append(str(e))
     return (pl.concat(frames) if frames else None), faults
+
+
+def _others_than(footer: Footer, inputs: Iterable[Loaded]) -> set[str]:
+    """Partitions of the inputs of which another content is current than the one that something was made from."""
+    return {
+        f"{each.asset} {key}"
+        for each in inputs
+        for key, digest in each.hashes(sorted(each.parts))[each.asset].items()
+        if footer.inputs.get(each.asset, {}).get(key, digest) != digest
+    }

@@ -299,6 +299,23 @@ def test_replay_of_weeks_stored_with_other_features_says_so_and_what_to_do(desk)
     assert summary == ("0 of 1 weeks confirmed, 0 values replayed", False)
 
 
+def test_replay_of_features_whose_bars_were_restored_blames_no_feature(desk):
+    week = desk.weeks[-1]
+    desk.make(DESK, week)
+    bars = desk.store.read("small/bars", week)
+    stamp = Stamp(bars.footer.code_version, "restored", bars.footer.created_at)
+    # What an earlier version of the week had: its last session was not there yet.
+    earlier = bars.frame.filter(pl.col("session") < bars.frame["session"].max())
+    desk.store.publish("small/bars", week, Content(earlier, has_session_hashes=True, facts=bars.footer.facts), stamp)
+    told, summary = replay_lines(desk.store, market_of(desk.market), "desk", None, None)
+    assert told == (
+        f"{DESK} {week}: made from other contents than those that are current (small/bars {week}); make it again: "
+        f"hfp materialise {DESK} --from {week}",
+        False,
+    )
+    assert summary == ("0 of 1 weeks confirmed, 0 values replayed", False)
+
+
 def test_replay_of_what_is_not_there_names_what_is(desk):
     market = market_of(desk.market)
     with pytest.raises(ValueError, match="`group` must be one of small/desk, was small/technical"):
