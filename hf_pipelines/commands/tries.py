@@ -285,6 +285,6 @@ def tries_lines(store: PartitionStore, strategy: str | None) -> Iterator[str]:
             )
         )
         told = [f"{name}={value_in_words(now, before)}" for name, (before, now) in each.differs.items()]
-        differs.append(", ".join(told) or "nothing")
+        differs.append(", ".join(told) or ("nothing" if each.base else "a strategy of its own"))
     for line, of_try in zip(text_table(rows), differs, strict=True):
         yield f"{line}  {of_try}"

@@ -252,7 +252,11 @@ class Trying:
             computed = stage.compute(run, inputs)
             if computed.failures:
                 week, fault = min(computed.failures.items())
-                raise ValueError(f"`features` of a try must be computed for {week}, could not: {fault}")
+                once = f"; all at once: hfp materialise {stage.asset} --from {weeks[0]} --to {weeks[-1]} --with-inputs"
+                told = fault.partition("; materialise it first")[0]
+                raise ValueError(
+                    f"`features` of a try must be computed for {week}, could not: {told}{once if group in self.market.feature_groups else ''}"
+                )
             guards = replace(stage, checks=tuple(each for each in stage.checks if each.is_guard))
             publication, _ = check_contents(guards, run, inputs, computed)
             for week in sorted(publication.rejected)[:1]:
