@@ -150,7 +150,7 @@ def test_a_try_that_is_killed_is_none_and_counts_once_when_it_is_made_again(trai
         "week": week,
     }
     (project.folder / "try.json").write_text(json.dumps(order, default=str))
-    env = {**os.environ, "HF_DATA_DIR": str(project.folder), "PYTHONPATH": os.getcwd()}
+    env = {**os.environ, "HF_DATA_DIR": str(project.folder), "PYTHONPATH": os.getcwd(), "TMPDIR": str(tmp_path)}
     child = popen([sys.executable, "-m", MODULE, str(project.folder), point], env=env)
     assert child.wait(timeout=120) == -signal.SIGKILL
     assert [*list_tries(project.store)] == known and everything_current(project) == before
