@@ -9,10 +9,10 @@ import polars as pl
 import pytest
 
 from hf_pipelines.resources.footer import Footer, Stamp, kind_by_name
-from hf_pipelines.resources.lineage import current_footers
 from hf_pipelines.resources.partition_codec import Content, encode
 from hf_pipelines.resources.partition_store import PartitionStore
-from hf_pipelines.resources.retention import Policy, prune_versions
+from hf_pipelines.resources.retention import Policy
+from hf_pipelines_tests.resources.retaining import pruned
 
 STAMP = Stamp("code-1", "run-1", "2020-01-12T07:00:00+00:00")
 DAY = "2020-01-06"
@@ -75,11 +75,11 @@ def test_issues_under_another_name_are_kept_as_issues_by_what_their_footer_says(
         store.restore("tech/orders", DAY, published[1].footer.content_hash)
     os.utime(published[1].address, (0, 0))
     policy, now = Policy(days=1, versions=0), datetime(2026, 1, 1, tzinfo=UTC)
-    assert prune_versions(store, current_footers(store), policy, now) == []
+    assert pruned(store, policy, now) == []
     # Nor where the issue itself has gone: its version says what it is.
     store.objects.delete(store.key("tech/orders", DAY))
     assert store.kind("tech/orders") == "signals"
-    assert prune_versions(store, current_footers(store), policy, now) == []
+    assert pruned(store, policy, now) == []
 
 
 def test_asset_that_is_only_named_like_issues_is_written_again_and_restored(store):

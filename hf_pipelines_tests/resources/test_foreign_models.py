@@ -5,6 +5,7 @@ import json
 import re
 import zipfile
 from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -134,3 +135,17 @@ def test_two_hundred_edited_files_of_each_format_are_an_error_or_predictions(nam
 def test_every_format_is_among_those_tried():
     tried = {LEARNERS[name].format.extension for name in SIZES}
     assert {each.format.extension for each in LEARNERS.values()} <= tried
+
+
+@pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="environments of processes are read below /proc")
+def test_the_process_computes_by_the_same_kernels_and_knows_no_key(monkeypatch):
+    monkeypatch.setenv("OPENBLAS_CORETYPE", "Haswell")
+    monkeypatch.setenv("MKL_CBWR", "COMPATIBLE")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "planted")
+    choice, data = model_of("ridge")
+    with ForeignModels() as found:
+        found.predict(data, choice, FRAME, features=ROWS.names, classes=())
+        text = Path(f"/proc/{found._reader.process.pid}/environ").read_text()
+    environment = dict(each.split("=", 1) for each in text.split("\0") if each)
+    assert (environment["OPENBLAS_CORETYPE"], environment["MKL_CBWR"]) == ("Haswell", "COMPATIBLE")
+    assert "AWS_SECRET_ACCESS_KEY" not in environment and "planted" not in text

@@ -35,7 +35,10 @@ START_S = 120.0
 READY = b"ready"
 
 # What Python and its libraries need; keys and addresses of servers are not among them.
-INHERITED = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "TZ", "POLARS_MAX_THREADS", "OMP_NUM_THREADS")
+INHERITED = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "TZ", "POLARS_MAX_THREADS")
+
+# What chooses the kernels and threads of linear algebra: with other ones a model predicts other last bits.
+OF_ALGEBRA = ("OMP_", "OPENBLAS_", "MKL_", "BLIS_")
 
 # Asked first to be ended where memory runs out on the machine.
 LARGEST_OOM_SCORE = "1000"
@@ -49,7 +52,9 @@ class Reader:
 
     def __init__(self, memory_bytes: int) -> None:
         ours, theirs = Pipe()
-        environment = {name: os.environ[name] for name in INHERITED if name in os.environ}
+        environment = {
+            name: value for name, value in os.environ.items() if name in INHERITED or name.startswith(OF_ALGEBRA)
+        }
         self.process = start_child(
             __name__,
             [str(theirs.fileno()), str(memory_bytes)],
