@@ -13,9 +13,8 @@ import polars as pl
 from hf_pipelines.commands.reconcile import stored_of
 from hf_pipelines.commands.runs import Pipeline
 from hf_pipelines.commands.trials import Scope, summarise
-from hf_pipelines.components.strategy_stages.accounts import middle_of
 from hf_pipelines.components.strategy_stages.decided_weights import Decided, decide
-from hf_pipelines.components.strategy_stages.plan import StrategyPlan, trade
+from hf_pipelines.components.strategy_stages.plan import StrategyPlan
 from hf_pipelines.partitions import usual_sessions
 from hf_pipelines.research.backtest import build_trading_panel
 from hf_pipelines.research.backtest.result import columns_of
@@ -50,7 +49,9 @@ def validation_of(pipeline: Pipeline, strategy: str, week: str | None) -> dict[s
         )
     key = week or max(weeks)
     decided = decide(plan, stored_of(pipeline, plan, key), key, horizon=plan.decided_horizon)
-    path, tested = _tested(plan, decided)
+    by_path = _tested(plan, decided)
+    path = _middle(by_path)
+    tested = by_path[path]
     table = robustness_table(tested)
     return {
         "strategy": strategy,
@@ -58,27 +59,41 @@ def validation_of(pipeline: Pipeline, strategy: str, week: str | None) -> dict[s
         "signs": [asdict(each) for each in signs_of(tested, table)],
         "doubts": plan.market.universe.doubts(tested.panel.session[-1]),
         "trials": _trials(pipeline, strategy),
+        "paths": _paths(by_path),
         "signal": _signal(plan, decided, path, tested),
         "beside": _beside(pipeline, strategy, key, tested.sessions_per_year).to_dicts(),
         "table": table.to_dicts(),
     }
 
 
-def _tested(plan: StrategyPlan, decided: Decided) -> tuple[int | None, Tested]:
-    """The path whose numbers are shown, and its account with the volumes that it traded among."""
-    by_path = {path: trade(plan, weights, decided.bars) for path, weights in decided.weights.items()}
-    middle = middle_of(by_path)
-    path = next(path for path, each in by_path.items() if each is middle)
+def _tested(plan: StrategyPlan, decided: Decided) -> dict[int | None, Tested]:
+    """The account of each path, with the volumes that it traded among."""
     execution = plan.backtest.execution
-    return path, Tested(
-        panel=build_trading_panel(
-            decided.weights[path], decided.bars, extra=sorted({*columns_of(execution), "volume"})
-        ),
-        costs=plan.backtest.costs,
-        execution=execution,
-        sessions_per_year=usual_sessions(plan.market.partitions.calendar_name)[0],
-        sectors=plan.market.universe.sectors,
-    )
+    return {
+        path: Tested(
+            panel=build_trading_panel(weights, decided.bars, extra=sorted({*columns_of(execution), "volume"})),
+            costs=plan.backtest.costs,
+            execution=execution,
+            sessions_per_year=usual_sessions(plan.market.partitions.calendar_name)[0],
+            sectors=plan.market.universe.sectors,
+        )
+        for path, weights in decided.weights.items()
+    }
+
+
+def _middle(by_path: Mapping[int | None, Tested]) -> int | None:
+    """The path whose numbers are shown: that of the middle return, as `backtest` shows it."""
+    ordered = sorted(by_path, key=lambda path: by_path[path].account.equity[-1])
+    return ordered[(len(ordered) - 1) // 2]
+
+
+def _paths(by_path: Mapping[int | None, Tested]) -> list[dict[str, Any]]:
+    """A row for each path of cross-validation, the lowest return first; none where there is one account alone."""
+    if len(by_path) == 1:
+        return []
+    rows = [asdict(each.row("path", f"path {path}", each.returns)) for path, each in by_path.items()]
+    ordered = sorted(rows, key=lambda row: row["total_return"])
+    return [{name: None if value != value else value for name, value in row.items()} for row in ordered]
 
 
 def _signal(plan: StrategyPlan, decided: Decided, path: int | None, tested: Tested) -> dict[str, Any]:
@@ -148,12 +163,26 @@ def validation_lines(found: Mapping[str, Any]) -> Iterator[tuple[str, bool]]:
             True,
         )
     yield from ((f"survivorship: {each}", True) for each in found["doubts"])
+    if found["paths"]:
+        yield _of_paths(found["paths"]), True
     yield from ((line, True) for line in _of_trials(found["trials"]))
     yield from ((line, True) for line in _of_signal(found["signal"]))
     yield from ((line, True) for line in _of_others(found["beside"]))
     yield "", True
     head = ("test", "", "sessions", "Sharpe a year", "interval", "return", "drawdown")
     yield from ((line, True) for line in text_table([head, *(_cells(row) for row in found["table"])]))
+
+
+def _of_paths(paths: Sequence[Mapping[str, Any]]) -> str:
+    earned = sum(each["total_return"] > 0.0 for each in paths)
+    middle = paths[(len(paths) - 1) // 2]
+    shown = ", ".join(
+        f"{name} {each['total_return']:+.1%}"
+        + ("" if each["sharpe"] is None else f" (Sharpe ratio {each['sharpe']:.2f})")
+        for name, each in (("lowest", paths[0]), ("middle", middle), ("highest", paths[-1]))
+    )
+    deepest = max(each["max_drawdown"] for each in paths)
+    return f"{earned} of {len(paths)} paths of cross-validation earned something: {shown}; the deepest drawdown is {deepest:.1%}"
 
 
 def _of_trials(trials: Mapping[str, Any]) -> Iterator[str]:

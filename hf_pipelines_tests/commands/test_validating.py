@@ -7,7 +7,7 @@ import pytest
 
 from hf_pipelines.commands.runs import Pipeline
 from hf_pipelines.commands.validating import validation_lines, validation_of
-from hf_pipelines_tests.pipeline import Project
+from hf_pipelines_tests.pipeline import Project, ridge_strategy
 
 WEEK = "2012-04-01"
 
@@ -62,6 +62,10 @@ def test_signs_are_told_first_and_are_not_sound():
         "week": WEEK,
         "signs": [{"name": "lives on one symbol", "told": "without A its Sharpe ratio is 0.10, with it 1.50"}],
         "doubts": [],
+        "paths": [
+            {"total_return": value, "sharpe": sharpe, "max_drawdown": 0.1 - value / 2}
+            for value, sharpe in ((-0.1, -0.5), (0.0, None), (0.05, 0.4), (0.2, 1.0))
+        ],
         "trials": {"counted": 0, "deflation": None, "choice": None, "n_compared": 0},
         "signal": {
             "quantiles": [{"outcome": -0.01}, {"outcome": 0.02}],
@@ -81,7 +85,27 @@ def test_signs_are_told_first_and_are_not_sound():
     assert all(is_sound for line, is_sound in lines if line != lines[1][0])
     said = "\n".join(line for line, _ in lines)
     assert "mean outcome of 2 equal groups of its predictions, from the lowest to the highest: -0.0100, +0.0200" in said
+    assert (
+        "2 of 4 paths of cross-validation earned something: lowest -10.0% (Sharpe ratio -0.50), middle +0.0%, highest +20.0% "
+        "(Sharpe ratio 1.00); the deepest drawdown is 15.0%" in said
+    )
     assert "over so many bars: 1: +0.050 (t 2.0)\n" in said and "0.25 of 1 is new" in said
     assert "halves its mean return at 1,234,567 USD" in said and "beside b: 40 sessions in common, too few" in said
     assert "beside all others together: correlation 0.50; Sharpe ratio without it 1.00, with it 1.20" in said
     assert "as traded" in lines[-1][0] and "+50.0%" in lines[-1][0]
+
+
+@pytest.mark.pipeline
+def test_every_path_of_combinatorial_cross_validation_is_an_account(tmp_path: Any, small_project: Project) -> None:
+    splits = {"type": "combinatorial_purged", "n_folds": 4, "n_test_folds": 2, "min_train_sessions": 10}
+    copied = small_project.copy(tmp_path / "project")
+    project = Project(copied.folder, copied.market, [ridge_strategy(cross_validation=splits)])
+    project.make([f"ranking/{stage}" for stage in ("training_matrix", "cv_results", "backtest")], WEEK)
+    found = validation_of(Pipeline(project.definitions, project.instance, project.store), "ranking", WEEK)
+    stored: Any = project.store.read("ranking/backtest", WEEK).footer.facts
+    returns = sorted(each["total_return"] for each in stored["paths"].values())
+    # Of 4 folds 2 are tested at a time: each is in 3 splits, which makes 3 paths.
+    assert len(returns) == 3
+    np.testing.assert_allclose([each["total_return"] for each in found["paths"]], returns, rtol=1e-12)
+    assert found["table"][0]["total_return"] == pytest.approx(returns[1], rel=1e-12)
+    assert "of 3 paths of cross-validation earned something" in "\n".join(line for line, _ in validation_lines(found))
