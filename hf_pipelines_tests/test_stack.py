@@ -21,6 +21,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from time import time
 from urllib.parse import urlsplit
+from uuid import uuid4
 
 import psutil
 import pytest
@@ -487,7 +488,7 @@ def test_supervisor_of_a_service_that_ends_again_and_again_gives_up_after_five_r
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     supervisor = Supervisor(
-        [brief_service(tmp_path, 1.5)], logs=tmp_path / "logs", run_id="brief", first_backoff_s=0.01
+        [brief_service(tmp_path, 1.5)], logs=tmp_path / "logs", run_id=uuid4().hex, first_backoff_s=0.01
     )
     with pytest.raises(ServiceFailedError, match=r"brief must keep running, ended with exit status 0 for the 6th time"):
         supervisor.run(lambda: None)
@@ -506,7 +507,7 @@ def test_supervisor_of_a_service_that_never_starts_gives_up_at_once_with_the_end
     broken = Service("broken", command, "-", is_never, port=free_port())
     began = time()
     with pytest.raises(ServiceFailedError, match=r"(?s)broken must start, ended with exit status 3.*the reason"):
-        Supervisor([broken, waiting], logs=tmp_path, run_id="broken").run(lambda: None)
+        Supervisor([broken, waiting], logs=tmp_path, run_id=uuid4().hex).run(lambda: None)
     # Without a restart, and without a start of what depends on it.
     assert time() - began < 60
     assert not (tmp_path / "waiting.log").exists()
@@ -552,7 +553,8 @@ def keep_until(service: Service, folder: Path, is_enough: Callable[[], bool], he
     supervisor = Supervisor(
         [dataclasses.replace(service, is_healthy=is_healthy)],
         logs=folder / "logs",
-        run_id="kept",
+        # Tests of other workers end what carries their own.
+        run_id=uuid4().hex,
         first_backoff_s=0.01,
         probe_every_s=0.05,
     )

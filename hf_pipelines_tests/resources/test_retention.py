@@ -46,6 +46,12 @@ NOW = datetime(2026, 1, 1, tzinfo=UTC)
 UNMADE = MLflowTracking(uri="sqlite:////no/such/mlflow.db")
 
 
+@pytest.fixture(autouse=True)
+def own_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Other tests of the process leave studies in the folder that they share."""
+    monkeypatch.setenv("HF_DATA_DIR", str(tmp_path / "data"))
+
+
 def revision(number: int) -> pl.DataFrame:
     return BARS.with_columns(pl.col("volume") + float(number))
 

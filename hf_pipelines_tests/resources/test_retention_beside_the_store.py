@@ -27,6 +27,12 @@ LATER = datetime.now(UTC) + timedelta(days=60)
 STAMP = Stamp("code", "run", "2013-03-01T00:00:00+00:00")
 
 
+@pytest.fixture(autouse=True)
+def own_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Other tests of the process leave studies in the folder that they share."""
+    monkeypatch.setenv("HF_DATA_DIR", str(tmp_path / "data"))
+
+
 @pytest.fixture
 def tracking(tmp_path: Path, mlflow_template: Path) -> MLflowTracking:
     shutil.copy(mlflow_template, tmp_path / "mlflow.db")

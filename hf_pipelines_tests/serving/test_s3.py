@@ -1,5 +1,6 @@
 """The S3 server of `hfp stack`: what moto forgets is kept, whatever the key looks like."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -19,9 +20,14 @@ CONTENT = {
 
 
 @pytest.fixture
-def objects(tmp_path: Path) -> ObjectFolder:
+def objects(tmp_path: Path) -> Iterator[ObjectFolder]:
+    # Of one process all of moto's servers share one memory: buckets of other tests are set aside.
+    found = ObjectFolder(tmp_path / "s3")
+    others, found.backend.buckets = found.backend.buckets, {}
     s3_backends.reset()
-    return ObjectFolder(tmp_path / "s3")
+    yield ObjectFolder(tmp_path / "s3")
+    s3_backends.reset()
+    ObjectFolder(tmp_path / "s3").backend.buckets = others
 
 
 def test_object_folder_after_a_restart_holds_every_object_that_was_kept(objects: ObjectFolder) -> None:

@@ -5,6 +5,7 @@ import pickle
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from functools import partial
@@ -122,7 +123,7 @@ def test_an_error_that_cannot_be_pickled_crosses_by_its_words(processes):
 
 def test_what_cannot_be_sent_is_refused_where_it_is_mapped(processes):
     with pytest.raises((TypeError, pickle.PicklingError), match="lock|pickle"):
-        list(processes(partial(mapped.fail_at, processes._pool._shutdown_lock), [1]))
+        list(processes(partial(mapped.fail_at, threading.Lock()), [1]))
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
