@@ -14,7 +14,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from hf_pipelines.research.backtest.account import Account
-from hf_pipelines.research.backtest.panel import TradingPanel
+from hf_pipelines.research.backtest.panel import TradingPanel, growth_of
 from hf_pipelines.research.metrics.account import ANNUAL_SESSIONS, sharpe_ratio
 from hf_pipelines.research.metrics.ranks import coefficient_summary, information_coefficient
 from hf_pipelines.research.targets.returns import forward_return
@@ -130,10 +130,7 @@ def capacity(account: Account, panel: TradingPanel, *, impact: float = IMPACT) -
     traded = np.abs(fills.shares * fills.price)
     value = panel.volume * panel.close
     per_bar = _trailing_mean(value)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        growth = panel.split_ratio[1:] * (panel.close[1:] + panel.dividend[1:]) / panel.close[:-1]
-        squares = np.vstack([np.full((1, growth.shape[1]), np.nan), np.log(growth) ** 2])
-    sigma = np.sqrt(_trailing_mean(squares))
+    sigma = np.sqrt(_trailing_mean(np.log(growth_of(panel)) ** 2))
     volume, volatility = per_bar[fills.bar, fills.symbol], sigma[fills.bar, fills.symbol]
     share = traded / account.equity[np.maximum(fills.bar - 1, 0)]
     is_known = np.isfinite(volume) & np.isfinite(volatility) & (volume > 0.0)

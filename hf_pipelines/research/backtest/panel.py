@@ -94,6 +94,13 @@ def fill_prices(panel: TradingPanel, fill: Fill) -> Floats:
     return (panel.high + panel.low + panel.close) / 3.0
 
 
+def growth_of(panel: TradingPanel) -> Floats:
+    """What a share was worth at the close of each row as a multiple of the row before, events counted; NaN without both bars."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        held = panel.split_ratio[1:] * (panel.close[1:] + panel.dividend[1:]) / panel.close[:-1]
+    return np.vstack([np.full((1, held.shape[1]), np.nan), held])
+
+
 def sum_by(group: NDArray[np.int64], values: Floats, n_groups: int) -> Floats:
     """Values added up by the number of the group of each, shape (n_groups,)."""
     return np.bincount(group, np.asarray(values, np.float64), minlength=n_groups).astype(np.float64)

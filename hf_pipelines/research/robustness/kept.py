@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hf_pipelines.research.backtest.account import Account
-from hf_pipelines.research.backtest.panel import TradingPanel
+from hf_pipelines.research.backtest.panel import TradingPanel, growth_of
 from hf_pipelines.research.backtest.reference import simulate_panel
 from hf_pipelines.research.backtest.result import Execution
 from hf_pipelines.research.costs import Costs
@@ -116,11 +116,8 @@ class Tested:
 
     @cached_property
     def growth(self) -> Floats:
-        """What a share of each symbol was worth at the close of each row as a multiple of the row before; NaN without both bars."""
-        panel = self.panel
-        with np.errstate(divide="ignore", invalid="ignore"):
-            held = panel.split_ratio[1:] * (panel.close[1:] + panel.dividend[1:]) / panel.close[:-1]
-        return np.vstack([np.full((1, held.shape[1]), np.nan), held])
+        """See `growth_of`."""
+        return growth_of(self.panel)
 
     @cached_property
     def market(self) -> Floats:
@@ -134,9 +131,9 @@ class Tested:
     @cached_property
     def contributions(self) -> Floats:
         """What each symbol adds to the log of equity, roughly: weights that were decided times what its shares gained a bar later."""
-        decided = np.maximum.accumulate(np.where(self.panel.is_decision, np.arange(len(self.panel.ts)), -1))
         # A weight is filled on the bar after its decision and earns from that bar on.
-        held = np.where(decided[:-2, None] >= 0, self.panel.weights[np.maximum(decided[:-2], 0)], 0.0)
+        decided = self.panel.decided_before(np.arange(1, len(self.panel.ts) - 1))
+        held = np.where(decided[:, None] >= 0, self.panel.weights[np.maximum(decided, 0)], 0.0)
         return np.asarray(np.nansum(held * (self.growth[2:] - 1.0), axis=0))
 
     def row(self, test: str, name: str, returns: Floats) -> Row:
