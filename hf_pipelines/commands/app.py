@@ -89,7 +89,7 @@ AsJson = Annotated[bool, typer.Option("--json", help="For programs.")]
 
 
 def command(
-    *, panel: str, group: typer.Typer = app, name: str | None = None, examples: tuple[str, ...] = ()
+    *, panel: str, writes: bool | str, group: typer.Typer = app, name: str | None = None, examples: tuple[str, ...] = ()
 ) -> Callable[[Callable[..., int | None]], Callable[..., int | None]]:
     """Add a function as a command: its docstring is its help, its annotated parameters are its arguments.
 
@@ -99,6 +99,9 @@ def command(
     ----------
     panel : str
         Heading of the help that it stands below.
+    writes : bool or str
+        Whether it writes into the project, its landing folders or its store, or the option with which alone it does. Such a command is
+        refused beside a service whose overrides are others.
     group : Typer
         The group that it belongs to.
     name : str, optional
@@ -110,7 +113,7 @@ def command(
     def add(action: Callable[..., int | None]) -> Callable[..., int | None]:
         @functools.wraps(action)
         def run(*args: object, **options: object) -> None:
-            _prepare()
+            _prepare(writes=bool(options[writes] if isinstance(writes, str) else writes))
             try:
                 # A command with more than one outcome returns its exit status.
                 status = action(*args, **options) or 0
@@ -142,13 +145,17 @@ def _examples(lines: Sequence[str]) -> str:
     )
 
 
-def _prepare() -> None:
+def _prepare(*, writes: bool) -> None:
     from hf_pipelines.resources import settings
     from hf_pipelines.resources.redaction import guard_process
 
     guard_process()
     # Where the definitions notice it, Dagster makes a traceback of it.
     settings.require_sound()
+    if writes:
+        from hf_pipelines.resources.setting_variables import require_same_variables
+
+        require_same_variables()
 
 
 def _tell_version(is_asked: bool) -> None:

@@ -44,7 +44,7 @@ from hf_pipelines.resources.partition_store import SHADOW, PartitionStore
 from hf_pipelines.resources.project import require_project
 from hf_pipelines.resources.pulse import Ticking, find_stopped, never_looked_at
 from hf_pipelines.resources.run_launcher import in_process_tags
-from hf_pipelines.resources.setting_variables import differing_variables, require_same_variables
+from hf_pipelines.resources.setting_variables import differing_variables
 
 # Of what is out of date, commands that `hfp current` names.
 STRETCHES_SHOWN = 5
@@ -385,10 +385,7 @@ class Pipeline:
         ------
         RunFailedError
             With the message of the first failed step.
-        ValueError
-            If a service is running whose overrides are others than those of this process.
         """
-        require_same_variables()
         began = perf_counter()
         run_id = str(uuid4())
         job = self.definitions.resolve_implicit_global_asset_job_def()

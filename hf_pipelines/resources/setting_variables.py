@@ -6,6 +6,7 @@ what they mean (`components.environment_overrides`).
 
 import json
 import os
+import shlex
 from collections.abc import Mapping
 
 import psutil
@@ -50,14 +51,7 @@ def variables_of_service() -> tuple[str, dict[str, str]] | None:
 def differing_variables() -> list[str]:
     """Overrides that this process and the running service do not share, in words; none without a service."""
     service = variables_of_service()
-    if service is None:
-        return []
-    here, there = setting_variables(), service[1]
-    return [
-        printable(f"{name} is {here.get(name, 'not set')} here, {there.get(name, 'not set')} there")
-        for name in sorted({*here, *there})
-        if here.get(name) != there.get(name)
-    ]
+    return [] if service is None else _differences(setting_variables(), service[1])
 
 
 def require_same_variables() -> None:
@@ -66,11 +60,35 @@ def require_same_variables() -> None:
     Raises
     ------
     ValueError
-        Naming what differs.
+        Naming the service, what differs, and what to type.
     """
     service = variables_of_service()
-    if service is not None and (differing := differing_variables()):
+    if service is None:
+        return
+    (name, there), here = service, setting_variables()
+    if differences := _differences(here, there):
         raise ValueError(
-            f"`{PREFIX}...` must be the overrides of the running {service[0]} for a command that writes: {some_of(differing)}; set the same, or "
-            "start the service anew."
+            f"`{PREFIX}...` must be the overrides of the running {name} for a command that writes: {some_of(differences)}; take those of the "
+            f"service here: {_line_of_shell(here, there)}; or stop the service and start it from this shell."
         )
+
+
+def _differences(here: Mapping[str, str], there: Mapping[str, str]) -> list[str]:
+    return [
+        printable(f"{name} is {here.get(name, 'not set')} here, {there.get(name, 'not set')} there")
+        for name in _differing(here, there)
+    ]
+
+
+def _differing(here: Mapping[str, str], there: Mapping[str, str]) -> list[str]:
+    return [name for name in sorted({*here, *there}) if here.get(name) != there.get(name)]
+
+
+def _line_of_shell(here: Mapping[str, str], there: Mapping[str, str]) -> str:
+    """What to type so that this shell has the overrides of the service."""
+    names = _differing(here, there)
+    given = [f"{name}={shlex.quote(there[name])}" for name in names if name in there]
+    gone = [name for name in names if name not in there]
+    return printable(
+        "; ".join(f"{word} {' '.join(each)}" for word, each in (("export", given), ("unset", gone)) if each)
+    )

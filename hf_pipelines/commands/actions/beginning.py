@@ -10,7 +10,7 @@ from hf_pipelines.commands.completion import markets
 from hf_pipelines.commands.console import say
 
 
-@command(panel=BEGIN, examples=("hfp demo", "hfp demo --full"))
+@command(panel=BEGIN, writes=True, examples=("hfp demo", "hfp demo --full"))
 def demo(
     full: Annotated[
         bool, typer.Option("--full", help="Four weekly models of each strategy instead of one or two.")
@@ -23,7 +23,7 @@ def demo(
     Demo(Pipeline.open(), is_full=full).run()
 
 
-@command(panel=BEGIN, examples=("hfp init myfund", "hfp init myfund --into /srv/research"))
+@command(panel=BEGIN, writes=False, examples=("hfp init myfund", "hfp init myfund --into /srv/research"))
 def init(
     name: Annotated[str, typer.Argument(help="Of its folder and Python package, such as myfund.")],
     into: Annotated[
@@ -46,7 +46,9 @@ def init(
 
 
 @command(
-    panel=BEGIN, examples=("hfp new market asia", "hfp new strategy momentum --market asia", "hfp new feature gap")
+    panel=BEGIN,
+    writes=True,
+    examples=("hfp new market asia", "hfp new strategy momentum --market asia", "hfp new feature gap"),
 )
 def new(
     kind: Annotated[

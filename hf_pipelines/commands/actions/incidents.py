@@ -9,7 +9,7 @@ from hf_pipelines.commands.app import LOOK, AsJson, command, incident_group
 from hf_pipelines.commands.console import say
 
 
-@command(panel=LOOK, group=incident_group, name="list", examples=("hfp incident list",))
+@command(panel=LOOK, group=incident_group, writes=False, name="list", examples=("hfp incident list",))
 def incident_list(as_json: AsJson = False) -> None:
     """List open incidents: what went wrong, since when, and what cures it."""
     from hf_pipelines.commands.incidents import incident_lines, open_incidents, rows_of
@@ -23,6 +23,7 @@ def incident_list(as_json: AsJson = False) -> None:
 
 @command(
     panel=LOOK,
+    writes=True,
     group=incident_group,
     name="dismiss",
     examples=('hfp incident dismiss 3f2a --why "the vendor has no file for the holiday"',),

@@ -15,6 +15,7 @@ from hf_pipelines.commands.console import say
 
 @command(
     panel=JUDGE,
+    writes=False,
     examples=(
         "hfp compare tech_direction tech_ranking",
         "hfp compare tech_ranking@2013-02-24 tech_ranking@2013-02-17",
@@ -66,7 +67,11 @@ LatestWeek = Annotated[
 ]
 
 
-@command(panel=JUDGE, examples=("hfp leaderboard tech_ranking", "hfp leaderboard tech_ranking 2013-02-24 --json"))
+@command(
+    panel=JUDGE,
+    writes=False,
+    examples=("hfp leaderboard tech_ranking", "hfp leaderboard tech_ranking 2013-02-24 --json"),
+)
 def leaderboard(
     strategy: StrategyName,
     week: LatestWeek = None,
@@ -86,7 +91,7 @@ def leaderboard(
         say(leaderboard_lines(found))
 
 
-@command(panel=JUDGE, examples=("hfp explain tech_direction AAPL 2013-02-27",))
+@command(panel=JUDGE, writes=False, examples=("hfp explain tech_direction AAPL 2013-02-27",))
 def explain(
     strategy: StrategyName,
     symbol: Annotated[str, typer.Argument(help="A member of its market.")],
@@ -109,7 +114,7 @@ ModelName = Annotated[
 ]
 
 
-@command(panel=JUDGE, examples=("hfp card tech_ranking", "hfp card tech_ranking@2013-02-24 --json"))
+@command(panel=JUDGE, writes=False, examples=("hfp card tech_ranking", "hfp card tech_ranking@2013-02-24 --json"))
 def card(model: ModelName, as_json: AsJson = False) -> None:
     """Print the card of a model: learner, parameters, features, scores, what it was made from, artifacts."""
     from hf_pipelines.commands.cards import card_lines, card_of
@@ -122,7 +127,11 @@ def card(model: ModelName, as_json: AsJson = False) -> None:
         say(card_lines(found))
 
 
-@command(panel=JUDGE, examples=("hfp reproduce tech_ranking@2013-02-24", "hfp reproduce tech_ranking@2013-02-24:4be1"))
+@command(
+    panel=JUDGE,
+    writes=False,
+    examples=("hfp reproduce tech_ranking@2013-02-24", "hfp reproduce tech_ranking@2013-02-24:4be1"),
+)
 def reproduce(model: ModelName) -> int:
     """Make a model again from the contents that its card names; status 1 if other bytes come out, or a content is missing.
 
@@ -134,7 +143,9 @@ def reproduce(model: ModelName) -> int:
     return say_judged(reproduction_lines(*reproduced(Pipeline.open(), model)))
 
 
-@command(panel=JUDGE, examples=("hfp validate tech_direction", "hfp validate tech_direction 2013-02-24 --json"))
+@command(
+    panel=JUDGE, writes=False, examples=("hfp validate tech_direction", "hfp validate tech_direction 2013-02-24 --json")
+)
 def validate(
     strategy: StrategyName,
     week: LatestWeek = None,
@@ -155,7 +166,7 @@ def validate(
     return say_judged(validation_lines(found))
 
 
-@command(panel=JUDGE, examples=("hfp reconcile tech_direction 2013-02-24",))
+@command(panel=JUDGE, writes=False, examples=("hfp reconcile tech_direction 2013-02-24",))
 def reconcile(strategy: StrategyName, week: Week) -> int:
     """Hold all engines to each other on a backtest, bar by bar; status 1 if one parts."""
     from hf_pipelines.commands.reconcile import reconcile_lines
@@ -164,7 +175,7 @@ def reconcile(strategy: StrategyName, week: Week) -> int:
     return say_judged(reconcile_lines(Pipeline.open(), strategy, week))
 
 
-@command(panel=JUDGE, examples=("hfp replay us_tech/technical --weeks 2013-02-24,2013-02-17",))
+@command(panel=JUDGE, writes=False, examples=("hfp replay us_tech/technical --weeks 2013-02-24,2013-02-17",))
 def replay(
     group: Annotated[str, typer.Argument(help="MARKET/GROUP such as us_tech/technical.")],
     weeks: Annotated[
@@ -189,7 +200,7 @@ def replay(
     return say_judged(replay_lines(open_store(), load_market(market), name, first, last, weeks=wanted or None))
 
 
-@command(panel=JUDGE, group=feature_group, name="test", examples=("hfp feature test technical/rsi_14",))
+@command(panel=JUDGE, group=feature_group, writes=False, name="test", examples=("hfp feature test technical/rsi_14",))
 def feature_test(
     name: Annotated[
         str,
@@ -209,6 +220,7 @@ def feature_test(
 
 @command(
     panel=JUDGE,
+    writes=False,
     group=ledger_group,
     name="summary",
     examples=("hfp ledger summary tech_ranking", "hfp ledger summary --since 2026-01-01 --json"),
@@ -238,7 +250,7 @@ def ledger_summary(
     return 1 if found["unreadable"] else 0
 
 
-@command(panel=JUDGE, group=ledger_group, name="verify")
+@command(panel=JUDGE, group=ledger_group, writes=False, name="verify")
 def ledger_verify() -> int:
     """Look for records that were changed, dropped, reordered, inserted or cut off; status 1 if one is.
 
@@ -251,7 +263,7 @@ def ledger_verify() -> int:
     return 1 if verify_trials(open_store(), print) else 0
 
 
-@command(panel=JUDGE, group=ledger_group, name="import")
+@command(panel=JUDGE, group=ledger_group, writes=True, name="import")
 def ledger_import() -> None:
     """Record the results that were stored before there was a ledger."""
     from hf_pipelines.commands.trials import import_lines

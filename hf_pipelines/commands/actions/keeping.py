@@ -8,7 +8,7 @@ from hf_pipelines.commands.app import KEEP, Asset, MaybeAsset, Partition, comman
 from hf_pipelines.commands.console import say
 
 
-@command(panel=KEEP, examples=("hfp versions tech_direction/fitted_model 2013-02-24",))
+@command(panel=KEEP, writes=False, examples=("hfp versions tech_direction/fitted_model 2013-02-24",))
 def versions(
     asset: Asset,
     partition: Annotated[
@@ -28,6 +28,7 @@ def versions(
 
 @command(
     panel=KEEP,
+    writes=False,
     examples=("hfp diff tech_direction/signals 2013-02-27 4be1", "hfp diff us_tech/bars 2013-02-24 4be1 77a0"),
 )
 def diff(
@@ -46,7 +47,7 @@ def diff(
     say(diff_lines(open_store(), asset, partition, old, new, rows))
 
 
-@command(panel=KEEP, examples=("hfp verify", "hfp verify tech_direction/fitted_model"))
+@command(panel=KEEP, writes=False, examples=("hfp verify", "hfp verify tech_direction/fitted_model"))
 def verify(asset: MaybeAsset = None) -> int:
     """Recompute the hashes of the stored bytes; status 1 if one differs, or is gone and was read.
 
@@ -63,7 +64,7 @@ def verify(asset: MaybeAsset = None) -> int:
     return 1 if mismatches or faults else 0
 
 
-@command(panel=KEEP, examples=("hfp restore tech_direction/fitted_model 2013-02-24 4be1",))
+@command(panel=KEEP, writes=True, examples=("hfp restore tech_direction/fitted_model 2013-02-24 4be1",))
 def restore(
     asset: Asset,
     partition: Partition,
@@ -76,7 +77,7 @@ def restore(
     say(restore_lines(open_store(), asset, partition, content))
 
 
-@command(panel=KEEP, examples=("hfp gc", "hfp gc --yes"))
+@command(panel=KEEP, writes="yes", examples=("hfp gc", "hfp gc --yes"))
 def gc(yes: Annotated[bool, typer.Option("--yes", help="Remove it; without it nothing is removed.")] = False) -> None:
     """Say what is old and needed by nothing, and why each thing goes or stays.
 

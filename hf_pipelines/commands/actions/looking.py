@@ -14,6 +14,7 @@ from hf_pipelines.commands.console import say
 
 @command(
     panel=LOOK,
+    writes=False,
     examples=("hfp status", "hfp status --json | jq .late", "hfp status --strict || mail -s late desk@example.com"),
 )
 def status(
@@ -37,7 +38,7 @@ def status(
     return 2 if strict and (faults or not found.is_well) else 0
 
 
-@command(panel=LOOK, examples=("hfp current tech_direction/fitted_model",))
+@command(panel=LOOK, writes=False, examples=("hfp current tech_direction/fitted_model",))
 def current(asset: Asset, as_json: AsJson = False) -> int:
     """Say which stored partitions of an asset are out of date, and why; status 1 if one is."""
     from hf_pipelines.commands.runs import Pipeline
@@ -53,7 +54,7 @@ def current(asset: Asset, as_json: AsJson = False) -> int:
     return 1 if n_stale else 0
 
 
-@command(panel=LOOK, examples=("hfp signals tech_ranking", "hfp signals tech_ranking 2013-02-27 --json"))
+@command(panel=LOOK, writes=False, examples=("hfp signals tech_ranking", "hfp signals tech_ranking 2013-02-27 --json"))
 def signals(
     strategy: StrategyName,
     day: Annotated[
@@ -74,6 +75,7 @@ def signals(
 
 @command(
     panel=LOOK,
+    writes=False,
     name="list",
     examples=("hfp list learners", "hfp list features roc", "hfp list targets barrier", "hfp list strategies --json"),
 )
@@ -105,7 +107,7 @@ def list_entries(
         say(found.lines)
 
 
-@command(panel=LOOK, group=tuning_group, name="watch", examples=("hfp tuning watch tech_ranking",))
+@command(panel=LOOK, group=tuning_group, writes=False, name="watch", examples=("hfp tuning watch tech_ranking",))
 def tuning_watch(
     strategy: StrategyName,
     week: Annotated[
@@ -120,7 +122,7 @@ def tuning_watch(
     return watch_study(strategy, week, _print_now, once=once)
 
 
-@command(panel=LOOK, group=tuning_group, name="ui", examples=("hfp tuning ui tech_ranking --port 8081",))
+@command(panel=LOOK, group=tuning_group, writes=False, name="ui", examples=("hfp tuning ui tech_ranking --port 8081",))
 def tuning_ui(
     strategy: StrategyName,
     port: Annotated[int, typer.Option(help="Of 127.0.0.1.")] = 8080,

@@ -12,6 +12,7 @@ from hf_pipelines.commands.console import say
 
 @command(
     panel=MAKE,
+    writes=True,
     examples=(
         "hfp materialise us_tech/bars --from 2012-01-01 --to 2012-03-04",
         "hfp materialise tech_direction/training_matrix --from 2013-02-24 --with-inputs",
@@ -53,6 +54,7 @@ def materialise(
 
 @command(
     panel=MAKE,
+    writes=True,
     examples=(
         "hfp retrain tech_direction --week 2013-02-24",
         "hfp retrain tech_direction --week 2012-11-04 --to 2012-11-25 --with-inputs",
@@ -125,7 +127,7 @@ def _naming_all_at_once(command: str, with_inputs: bool) -> Iterator[None]:
         raise RunFailedError(inputs_first(str(e), command)) from e
 
 
-@command(panel=MAKE, examples=("hfp feed us_tech_feed --init", "hfp feed us_tech_feed --sessions 5"))
+@command(panel=MAKE, writes=True, examples=("hfp feed us_tech_feed --init", "hfp feed us_tech_feed --sessions 5"))
 def feed(
     market: MarketName,
     init: Annotated[

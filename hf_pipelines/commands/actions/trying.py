@@ -13,6 +13,7 @@ from hf_pipelines.commands.console import progress, say
 
 @command(
     panel=MAKE,
+    writes=True,
     name="try",
     examples=(
         "hfp try tech_ranking --set learner.params.alpha=10",
@@ -60,7 +61,7 @@ def try_out(
     say(try_lines(pipeline, chosen, tried))
 
 
-@command(panel=LOOK, examples=("hfp tries", "hfp tries tech_ranking --json"))
+@command(panel=LOOK, writes=False, examples=("hfp tries", "hfp tries tech_ranking --json"))
 def tries(
     strategy: Annotated[
         str | None,
@@ -80,7 +81,7 @@ def tries(
         say(tries_lines(store, strategy))
 
 
-@command(panel=MAKE, examples=("hfp accept tech_ranking~04edb2b6",))
+@command(panel=MAKE, writes=True, examples=("hfp accept tech_ranking~04edb2b6",))
 def accept(
     name: Annotated[str, typer.Argument(metavar="TRY", help="A try as hfp tries shows it, STRATEGY~ID.")],
 ) -> None:
