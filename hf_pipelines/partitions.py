@@ -199,8 +199,12 @@ class MarketPartitions:
     @cached_property
     def weekly(self) -> dg.WeeklyPartitionsDefinition:
         """One partition a week; the week under way exists (a model must serve it)."""
+        return self.weekly_from(self.first_week)
+
+    def weekly_from(self, sunday: date) -> dg.WeeklyPartitionsDefinition:
+        """Weeks from a Sunday on."""
         return dg.WeeklyPartitionsDefinition(
-            start_date=self.first_week.isoformat(),
+            start_date=sunday.isoformat(),
             end_date=self.end_sunday.isoformat() if self.end_sunday else None,
             timezone=self.timezone,
             end_offset=1,
@@ -214,14 +218,18 @@ class MarketPartitions:
         excluded, Dagster 1.13 maps every week also to the previous Friday. A run for a Sunday without a
         session fails naming the next session.
         """
+        return self.daily_from(self.first_week)
+
+    def daily_from(self, sunday: date) -> dg.TimeWindowPartitionsDefinition:
+        """Days from a Sunday on."""
         trades_on_saturdays = any(day.weekday() == 5 for day in self.sessions)
         holidays = [
             datetime(day.year, day.month, day.day, tzinfo=ZoneInfo(self.timezone))
-            for day in self._holidays(n_weekdays=6 if trades_on_saturdays else 5)
+            for day in self._holidays(sunday, n_weekdays=6 if trades_on_saturdays else 5)
         ]
         saturdays: list[str] = [] if trades_on_saturdays else [SATURDAY_CRON]
         return dg.TimeWindowPartitionsDefinition(
-            start=self.first_week.isoformat(),
+            start=sunday.isoformat(),
             end=self.end_sunday.isoformat() if self.end_sunday else None,
             fmt=KEY_FORMAT,
             timezone=self.timezone,
@@ -230,9 +238,9 @@ class MarketPartitions:
             exclusions=[*saturdays, *holidays] or None,
         )
 
-    def _holidays(self, *, n_weekdays: int) -> list[date]:
+    def _holidays(self, first: date, *, n_weekdays: int) -> list[date]:
         """Days without a session among the first weekdays, from Monday on."""
-        first, last = self.first_week, self.sessions[-1]
+        last = self.sessions[-1]
         days = (first + timedelta(days=i) for i in range((last - first).days + 1))
         return [day for day in days if day.weekday() < n_weekdays and day not in self._session_set]
 

@@ -200,14 +200,19 @@ def test_every_sensor_schedule_and_job_says_what_it_does(definitions):
         assert each.description and len(each.description) > 30, each.name
 
 
-def test_weekly_assets_of_a_market_and_its_strategies_share_one_partitions_definition(definitions):
+def test_weekly_assets_of_markets_share_one_partitions_definition_and_those_of_strategies_another(definitions):
     graph = definitions.resolve_asset_graph()
-    weekly, daily = set(), set()
+    markets, weekly, daily = set(), set(), set()
     for key in graph.materializable_asset_keys:
-        (daily if key.path[-1] == "signals" else weekly).add(graph.get(key).partitions_def)
-    assert len(weekly) == 1 and len(daily) == 1
-    keys = weekly.pop().get_partition_keys()
+        of_strategy = daily if key.path[-1] == "signals" else weekly
+        (markets if key.path[0].startswith("us_tech") else of_strategy).add(graph.get(key).partitions_def)
+    assert len(markets) == len(weekly) == len(daily) == 1
+    keys = markets.pop().get_partition_keys()
     assert (keys[0], keys[-1], len(keys)) == ("2000-02-27", "2013-02-24", 679)
+    # From the `start` of their YAML on.
+    keys = weekly.pop().get_partition_keys()
+    assert (keys[0], keys[-1], len(keys)) == ("2012-07-01", "2013-02-24", 35)
+    assert daily.pop().get_first_partition_key() == "2012-07-01"
 
 
 def test_code_location_loads_in_two_seconds_without_heavy_libraries(definitions, tmp_path):

@@ -183,6 +183,7 @@ class Pipeline:
         now, late_after = Clock().now(), settings.late_after()
         watched = self._watched()
         inventory = watched.read(self.store, now)
+        strategies = self.strategies()
         ticking = Ticking.of_repository(self.definitions.get_repository_def())
         return Status(
             inventory=inventory,
@@ -203,7 +204,8 @@ class Pipeline:
             issue_faults=watched.issue_faults(self.store, now),
             outdated=watched.outdated(self.store, inventory, self._code_versions()),
             unloaded=never_looked_at(self.instance, ticking),
-            overrides={each.name: each.overrides for each in self.strategies() if each.overrides},
+            overrides={each.name: each.overrides for each in strategies if each.overrides},
+            unstarted={each.name: each.first_trainable_week for each in strategies if each.begins_too_early},
             other_overrides=differing_variables(),
         )
 
@@ -266,6 +268,8 @@ class Pipeline:
         if asset not in known:
             raise ValueError(f"`asset` must be one of {', '.join(known)}, was {asset[:80]!r}.")
         keys = self._all_keys(asset)
+        if not keys:
+            raise ValueError(f"`asset` must have partitions, {asset} has none yet: its first week has not begun.")
         for name, key in zip(named, (first, last), strict=True):
             parse_key(key)
             if key not in keys:
@@ -276,9 +280,12 @@ class Pipeline:
         return [key for key in keys if first <= key <= last]
 
     def _near(self, asset: str, keys: Sequence[str], key: str) -> str:
-        """What a day within the range of an asset's keys is instead, and the key before it; "" outside of the range."""
+        """What a day within the range of an asset's keys is instead, and the key before it; before the range that of a `start`, if it is."""
         if not keys[0] < key < keys[-1]:
-            return ""
+            plan = next((each for each in self.strategies() if each.name == asset.partition("/")[0]), None)
+            if plan is None or plan.start is None or key > keys[-1] or not plan.market.partitions.has_week(key):
+                return ""
+            return f"; `start` of {plan.name} is {plan.start}, write an earlier one in its YAML"
         if (week := week_key(parse_key(key))) in keys and shift_week(week, 1) == keys[keys.index(week) + 1]:
             return f", a {parse_key(key):%A}; weeks are named by their Sundays, take {week}"
         for plan in self.strategies():

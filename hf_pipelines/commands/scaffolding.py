@@ -20,6 +20,7 @@ from hf_pipelines.components.scaffolders import (
     OUR_PACKAGE,
     PLURALS,
     SUFFIX,
+    TRAINING_WEEKS,
     component_text,
     entry_text,
     filled_in,
@@ -32,6 +33,9 @@ from hf_pipelines.resources.project import ProjectRoot
 NAME = "__name__"
 # A file whose name begins with a dot would be left out of many listings.
 DOT = "dot_"
+
+# Of the strategy on the sample, which ends in March 2013: half a year of weeks, and the first that can be had.
+SAMPLE_START, SAMPLE_TRAINABLE = "2012-07-01", "2002-02-24"
 
 NAME_PATTERN = r"[a-z][a-z0-9_]{0,39}"
 
@@ -83,6 +87,9 @@ def project_files(name: str) -> Iterator[tuple[PurePosixPath, str]]:
         "group": "own",
         "market": "sample_tech",
         "features": "technical, cross_asset, own",
+        "weeks": str(TRAINING_WEEKS),
+        "first": SAMPLE_TRAINABLE,
+        "start": SAMPLE_START,
     }
     package = PurePosixPath(name)
     for kind, entry, path in (
@@ -153,7 +160,7 @@ def add_entry(kind: str, name: str, project: ProjectRoot, *, market: str | None 
 def _add_component(kind: str, name: str, project: ProjectRoot, *, market: str | None) -> list[str]:
     of = market_of_strategy(project.defs, market) if kind == "strategy" else None
     path = project.defs / PLURALS[kind] / name / "defs.yaml"
-    _write_new({path: component_text(kind, name, market=of)})
+    _write_new({path: component_text(kind, name, market=of, defs=project.defs)})
     nexts = {
         "market": f"Its bars: hfp materialise {name}/bars --from SUNDAY --to SUNDAY",
         "strategy": f"Train it: hfp retrain {name} --week SUNDAY --with-inputs",

@@ -6,6 +6,7 @@ Lives here: filling in the templates of components, and where Dagster's command 
 
 import re
 from collections.abc import Mapping
+from datetime import date
 from importlib.resources import files
 from importlib.resources.abc import Traversable
 from pathlib import Path
@@ -13,6 +14,10 @@ from typing import Any
 
 import dagster as dg
 from click import UsageError
+
+from hf_pipelines.components.yaml_files import read_values
+from hf_pipelines.components.yaml_lines import FaultyYAMLError
+from hf_pipelines.partitions import parse_key, shift_week, week_key
 
 OUR_PACKAGE = __name__.partition(".")[0]
 
@@ -42,16 +47,34 @@ def entry_text(kind: str, values: Mapping[str, str]) -> str:
     return filled_in(templates() / "entries" / f"{kind}{SUFFIX}", values)
 
 
+# Weeks that a new strategy is trained on.
+TRAINING_WEEKS = 104
+
 # The symbols below it are those of the sample until others take their place.
 DESCRIPTION = '  # In a sentence, for the web UI: whose bars these are.\n  description: ""\n'
 
 
-def component_text(kind: str, name: str, *, market: str | None = None) -> str:
-    """The YAML of a new market, or of a strategy of a market."""
-    text = entry_text(f"{kind}.yaml", {"entry": name, "market": market or "NAME", "features": "technical, cross_asset"})
+def component_text(kind: str, name: str, *, market: str | None = None, defs: Path | None = None) -> str:
+    """The YAML of a new market, or of a strategy of a market, whose file lies below `defs`."""
+    values = {"entry": name, "market": market or "NAME", "features": "technical, cross_asset"}
+    first = first_week_of_training(defs, market) if defs is not None and market is not None else ""
+    text = entry_text(f"{kind}.yaml", {**values, "first": first, "start": first, "weeks": str(TRAINING_WEEKS)})
+    if not first:
+        text = re.sub(r"  # Its weeks begin here.*\n.*\n  start:.*\n", "", text)
     # A market begins without features of one's own, and what is said of the sample's shares is not said of others.
     text = re.sub(r"  description: Five US.*\n", DESCRIPTION, text)
     return re.sub(r"  # Where features of your own.*\n.*\n|,\n +@@group@@", "", text)
+
+
+def first_week_of_training(defs: Path, market: str) -> str:
+    """First week with as many weeks of a market before it as a new strategy is trained on; "" where none is known."""
+    try:
+        told = read_values(defs / PLURALS["market"] / market / "defs.yaml").attributes
+        first, end = shift_week(week_key(parse_key(told["start"])), TRAINING_WEEKS), told.get("end")
+    except (FaultyYAMLError, ValueError, KeyError, TypeError):
+        # Its own fault is told when it is loaded.
+        return ""
+    return first if first <= (end or date.today().isoformat()) else ""
 
 
 def known_markets(defs: Path) -> list[str]:
@@ -92,7 +115,8 @@ class _ComponentScaffolder(dg.Scaffolder[Any]):
         """
         folder = request.target_path
         try:
-            text = component_text(self.kind, folder.name, market=self._market(folder, request.params))
+            market = self._market(folder, request.params)
+            text = component_text(self.kind, folder.name, market=market, defs=_defs(folder))
         except ValueError as e:
             # The command has made it.
             if folder.is_dir() and not any(folder.iterdir()):
@@ -136,5 +160,9 @@ class StrategyScaffolder(_ComponentScaffolder):
         return StrategyParams
 
     def _market(self, folder: Path, params: Any) -> str | None:
-        defs = next((each for each in folder.parents if (each / PLURALS["market"]).is_dir()), folder.parent)
-        return market_of_strategy(defs, params.market if params else None)
+        return market_of_strategy(_defs(folder), params.market if params else None)
+
+
+def _defs(folder: Path) -> Path:
+    """Folder of the components, from that of one of them."""
+    return next((each for each in folder.parents if (each / PLURALS["market"]).is_dir()), folder.parent)

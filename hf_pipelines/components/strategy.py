@@ -24,7 +24,7 @@ from hf_pipelines.components.learner_rules import (
     require_unseen_labels,
     tasks_in_words,
 )
-from hf_pipelines.components.market_fields import NAME_PATTERN, checked_name
+from hf_pipelines.components.market_fields import NAME_PATTERN, checked_name, require_dates
 from hf_pipelines.components.market_stages import MarketPlan, code_versions
 from hf_pipelines.components.modules import register_modules
 from hf_pipelines.components.scaffolders import StrategyScaffolder
@@ -49,6 +49,7 @@ from hf_pipelines.components.strategy_stages.plan import (
     StrategyPlan,
     TuningPlan,
 )
+from hf_pipelines.components.strategy_stages.start import require_nothing_before, week_of_start
 from hf_pipelines.components.strategy_stages.trials_check import build_trials_check
 from hf_pipelines.components.strategy_window import misfits
 from hf_pipelines.components.tuning_fields import TuningSpec, plan_tuning
@@ -64,6 +65,7 @@ from hf_pipelines.research.splitters import SPLITTERS
 from hf_pipelines.research.targets import TARGETS
 from hf_pipelines.research.weights import require_weighable
 from hf_pipelines.resources.footer import SIGNALS
+from hf_pipelines.resources.parquet_io_manager import open_store
 from hf_pipelines.resources.ranges import ranged
 
 
@@ -121,6 +123,10 @@ class Strategy(YamlSchema, dg.Component, dg.Model, dg.Resolvable):
         description="Strategies that it was made from, be they gone: their trials count for it too.",
     )
 
+    start: str | None = Field(
+        default=None,
+        description="A date, YYYY-MM-DD, whose whole week belongs to it: its weeks and days begin there; left out: with those of its market.",
+    )
     owners: Sequence[str] = Field(default_factory=list, description="As of a market; left out: those of its market.")
 
     _overrides: tuple[SettingOverride, ...] = PrivateAttr(default=())
@@ -156,6 +162,12 @@ class Strategy(YamlSchema, dg.Component, dg.Model, dg.Resolvable):
         if info.data.get("name") in names:
             raise ValueError("`descends_from` must name other strategies, was the strategy itself; leave it out.")
         return names
+
+    @field_validator("start")
+    @classmethod
+    def _check_start(cls, start: str | None) -> str | None:
+        require_dates("start", [] if start is None else [start])
+        return start
 
     @field_validator("modules")
     @classmethod
@@ -351,6 +363,7 @@ class Strategy(YamlSchema, dg.Component, dg.Model, dg.Resolvable):
             tuning=self._plan_tuning(selected),
             leaderboard=self._plan_leaderboard(),
             description=self.description,
+            start=week_of_start(self.start, market),
             overrides={each.field: each.value for each in self._overrides},
         )
 
@@ -404,6 +417,8 @@ class Strategy(YamlSchema, dg.Component, dg.Model, dg.Resolvable):
 
     def build_defs(self, context: dg.ComponentLoadContext) -> dg.Definitions:
         plan = self.checked_plan(context)
+        if plan.start is not None:
+            self._require_kept(plan, context)
         market = plan.market
         stages = build_stages(plan)
         versions = {**code_versions(market), **{stage.asset: stage.code_version for stage in stages}}
@@ -417,6 +432,15 @@ class Strategy(YamlSchema, dg.Component, dg.Model, dg.Resolvable):
             schedules=[retrain_schedule(plan, retrain)],
             sensors=[following_sensor(plan, retrain, issue)],
         )
+
+    def _require_kept(self, plan: StrategyPlan, context: dg.ComponentLoadContext) -> None:
+        """Refuse a start after what is stored. Of a store behind a network its runs are refused instead: definitions load without one."""
+        store = open_store()
+        try:
+            if not store.objects.is_remote:
+                require_nothing_before(plan, store)
+        except ValueError as e:
+            raise ValueError(f"{line_of(context.path, 'start')}: {e}") from e
 
 
 def _require_known(field: str, names: str | list[str], registry: Mapping[str, Any]) -> None:

@@ -14,6 +14,7 @@ from hf_pipelines.components.learner_rules import REMEDIES_OF_FEATURES, read_fea
 from hf_pipelines.components.market import Market
 from hf_pipelines.components.market_stages import MarketPlan
 from hf_pipelines.components.strategy_fields import HoldoutSpec, LearnerSpec, SignalSpec, TargetSpec
+from hf_pipelines.components.strategy_stages.start import week_of_start
 from hf_pipelines.components.yaml_lines import line_of
 from hf_pipelines.research.features.registry import FEATURES, names_by_group
 from hf_pipelines.research.wording import with_nearest
@@ -29,6 +30,7 @@ class Trading(Protocol):
     learner: LearnerSpec
     signal: SignalSpec
     holdout: HoldoutSpec | None
+    start: str | None
 
 
 def market_of(strategy: Trading, context: dg.ComponentLoadContext, *, is_widened: bool = False) -> MarketPlan:
@@ -71,6 +73,10 @@ def market_of(strategy: Trading, context: dg.ComponentLoadContext, *, is_widened
         _ = strategy.holdout and strategy.holdout.build(strategy.name, market)
     except ValueError as e:
         raise ValueError(_placed(context, "holdout", str(e))) from e
+    try:
+        week_of_start(strategy.start, market)
+    except ValueError as e:
+        raise ValueError(_placed(context, "start", str(e))) from e
     return market
 
 

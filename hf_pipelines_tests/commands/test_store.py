@@ -452,8 +452,8 @@ def test_materialise_says_what_a_day_is_that_is_no_partition_and_how_all_that_is
     signals = ["materialise", "tech_ranking/signals", "--from"]
     for command, said in (
         (
-            ["retrain", "tech_ranking", "--week", "2012-01-03"],
-            "a Tuesday; weeks are named by their Sundays, take 2012-01-01.",
+            ["retrain", "tech_ranking", "--week", "2012-07-03"],
+            "a Tuesday; weeks are named by their Sundays, take 2012-07-01.",
         ),
         # Christmas Day, a Tuesday.
         ([*signals, "2012-12-25"], "was 2012-12-25, no session; take 2012-12-24, the one before."),

@@ -62,6 +62,8 @@ def request_week(
     """Run request for the week that `local` (in the market's time zone) lies in, unless it is made or being made."""
     key = week_key(local.date())
     end = plan.market.partitions.end_sunday
+    if plan.start is not None and key < plan.start.isoformat():
+        return dg.SkipReason(f"{plan.name} begins in week {plan.start} (`start`): there is no week {key}.")
     if key < plan.market.partitions.first_week.isoformat() or (end is not None and key >= end.isoformat()):
         return dg.SkipReason(
             f"{plan.market.name} has sessions from {plan.market.partitions.start} to {plan.market.partitions.end}: there is no week {key}."

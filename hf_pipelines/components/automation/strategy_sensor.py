@@ -234,6 +234,8 @@ class StrategySensor:
     def _not_ready(self, week: str) -> tuple[RequestState, str] | None:
         """Why a model of a week cannot be trained now; UNDER_WAY if what it lacks is about to be made."""
         plan = self.plan
+        if parse_key(week) < plan.first_week:
+            return RequestState.SETTLED, f"`start` of {plan.name} is {plan.first_week}"
         window = plan.market.partitions.weeks_around(week, first=-plan.training.weeks, last=-1)
         if len(window) < plan.training.weeks:
             return RequestState.SETTLED, f"its {plan.training.weeks} weeks of training begin before the market"

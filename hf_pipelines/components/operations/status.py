@@ -37,6 +37,7 @@ class Status:
     unloaded: Sequence[str] = ()
     overrides: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     other_overrides: Sequence[str] = ()
+    unstarted: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def is_well(self) -> bool:
@@ -51,6 +52,7 @@ class Status:
         return [
             *self._table(),
             *self._holdout_lines(),
+            *self._start_lines(),
             *self._override_lines(),
             *self._daemon_lines(),
             *self._unloaded_lines(),
@@ -78,6 +80,7 @@ class Status:
                     "last_model": max(each.models, default=None),
                     "last_signals": _iso(each.last_issued),
                     "holdout": each.holdout,
+                    "best_start": self.unstarted.get(each.name),
                 }
                 for each in self.inventory.strategies
             ],
@@ -146,6 +149,15 @@ class Status:
         lines = [f"Hold-out: {', '.join(held)}."] if held else []
         lines += [f"No hold-out, CV sees every week: {', '.join(others)}."] if others else []
         return ["", *lines] if lines else []
+
+    def _start_lines(self) -> list[str]:
+        """Of strategies whose first weeks can never be made: the `start` that leaves these out."""
+        told = ", ".join(f'{name} (start: "{week}")' for name, week in self.unstarted.items())
+        return (
+            [f"Weeks before the first that can be trained are shown as missing, without a later `start`: {told}."]
+            if told
+            else []
+        )
 
     def _override_lines(self) -> list[str]:
         lines = [

@@ -13,10 +13,10 @@ from hf_pipelines.components.strategy_stages.fitted_model import fitted_model
 from hf_pipelines.components.strategy_stages.leaderboard import leaderboard
 from hf_pipelines.components.strategy_stages.plan import StrategyPlan
 from hf_pipelines.components.strategy_stages.signals import SIGNALS_SCHEMA_VERSION, issue_kind, signals
+from hf_pipelines.components.strategy_stages.start import begun, first_week_in_words
 from hf_pipelines.components.strategy_stages.track_record import track_record
 from hf_pipelines.components.strategy_stages.training_matrix import refit_matrix, training_matrix
 from hf_pipelines.components.strategy_stages.tuning import tuning
-from hf_pipelines.partitions import shift_week
 
 __all__ = [
     "LEADERBOARD",
@@ -64,7 +64,7 @@ def build_stages(plan: StrategyPlan) -> list[Stage]:
     ]
     noted = {"holdout": NO_HOLDOUT if plan.holdout is None else f"week {plan.holdout.week} and all later ones"}
     noted["universe_chosen"] = plan.market.universe.chosen_in_words
-    first = shift_week(plan.market.partitions.first_week.isoformat(), plan.training.weeks)
-    noted["first_trainable_week"] = f"{first}; those before it have no whole window of {plan.training.weeks} weeks"
+    noted["first_trainable_week"] = first_week_in_words(plan)
     stages = [replace(each, metadata={**each.metadata, **noted}) for each in stages]
-    return stages if plan.holdout is None else [kept_out(each, plan.holdout) for each in stages]
+    stages = stages if plan.holdout is None else [kept_out(each, plan.holdout) for each in stages]
+    return stages if plan.start is None else [begun(each, plan) for each in stages]

@@ -62,7 +62,6 @@ MIDDLE_OF_PATHS = "The middle one of {n} paths, which return {low:+.1%} to {high
 
 def backtest(plan: StrategyPlan) -> Stage:
     """`<strategy>/backtest`: the out-of-fold predictions, traded."""
-    partitions = plan.market.partitions
     declared = traded_inputs(plan)
     horizon = plan.decided_horizon
 
@@ -153,7 +152,7 @@ def backtest(plan: StrategyPlan) -> Stage:
             * plan.splitter.trains_on_later
         ),
         kinds=frozenset({"numba", "parquet"}),
-        partitions=partitions.weekly,
+        partitions=plan.weekly,
         inputs=declared,
         compute=each_partition(recording_backtest(plan, compute, resolve=resolve)),
         is_range_run=False,

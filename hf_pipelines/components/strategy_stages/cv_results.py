@@ -211,7 +211,7 @@ def cv_results(plan: StrategyPlan) -> Stage:
             + selection_in_words(plan)
         ),
         kinds=frozenset({plan.learner.choice.entry.family, "parquet"}),
-        partitions=plan.market.partitions.weekly,
+        partitions=plan.weekly,
         inputs=(matrix, *tuning_input(plan)),
         compute=each_partition(recording_cross_validation(plan, compute, resolve=partial(results_plan, plan))),
         is_range_run=False,

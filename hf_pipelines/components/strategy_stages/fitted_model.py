@@ -184,7 +184,7 @@ def fitted_model(plan: StrategyPlan) -> Stage:
             f"{'' if plan.holdout is None else f' A final refit (run tag {FINAL_REFIT_TAG}) is fitted on refit_matrix.'}"
         ),
         kinds=frozenset({plan.learner.choice.entry.family, "mlflow"}),
-        partitions=partitions.weekly,
+        partitions=plan.weekly,
         inputs=(matrix, cross_validation, *tuning_input(plan), *([] if plan.holdout is None else [refit])),
         compute=each_partition(compute),
         is_range_run=False,

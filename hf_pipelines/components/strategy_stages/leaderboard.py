@@ -132,7 +132,7 @@ def leaderboard(plan: StrategyPlan) -> Stage:
             "that failed, or that the deadline left out, with the reason. Selected, not out of sample: nothing is made of it."
         ),
         kinds=frozenset({"parquet"}),
-        partitions=plan.market.partitions.weekly,
+        partitions=plan.weekly,
         inputs=(matrix_input, *bars),
         compute=each_partition(compute),
         is_range_run=False,

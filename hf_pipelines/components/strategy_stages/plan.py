@@ -9,6 +9,7 @@ from datetime import date, datetime
 from functools import cached_property
 from typing import Any
 
+import dagster as dg
 import polars as pl
 
 from hf_pipelines.components.market_stages.feature_inputs import weeks_of_bars
@@ -165,7 +166,8 @@ class TuningPlan:
 class StrategyPlan:
     """A strategy in research's own types, one part for each of its YAML; made by `Strategy.plan`.
 
-    `overrides` are values of fields that the environment has set, and that are in all other parts already.
+    `overrides` are values of fields that the environment has set, and that are in all other parts already; `start` is the Sunday of its first
+    week, None for that of its market.
     """
 
     name: str
@@ -188,6 +190,33 @@ class StrategyPlan:
     tuning: TuningPlan | None = None
     overrides: Mapping[str, Any] = field(default_factory=dict)
     leaderboard: LeaderboardPlan | None = None
+    start: date | None = None
+
+    @property
+    def first_week(self) -> date:
+        """Sunday of the first week that it has partitions of."""
+        return self.start or self.market.partitions.first_week
+
+    @cached_property
+    def weekly(self) -> dg.WeeklyPartitionsDefinition:
+        """Its weeks: those of its market, from its own start on."""
+        return self.market.partitions.weekly_from(self.first_week)
+
+    @cached_property
+    def daily(self) -> dg.TimeWindowPartitionsDefinition:
+        """Days of its signals: those of its market, from its own start on."""
+        return self.market.partitions.daily_from(self.first_week)
+
+    @property
+    def first_trainable_week(self) -> str:
+        """The first week with as many weeks of the market before it as a model is trained on."""
+        return shift_week(week_key(self.market.partitions.first_week), self.training.weeks)
+
+    @property
+    def begins_too_early(self) -> bool:
+        """Whether some of its weeks can never be made, and a later start would leave them out."""
+        first = self.first_trainable_week
+        return parse_key(first) > self.first_week and self.market.partitions.has_week(first)
 
     @property
     def base(self) -> Configuration:
@@ -287,7 +316,7 @@ class StrategyPlan:
 
     def decided_sessions(self, session: date) -> list[date]:
         """Sessions whose predictions the weights of one depend on, itself the last; none that no model can serve."""
-        first = parse_key(shift_week(week_key(self.market.partitions.first_week), self.training.weeks))
+        first = max(parse_key(self.first_trainable_week), self.first_week)
         needs = self.rule.needs
         until = window_sessions(
             self.market.partitions.sessions, session, n_sessions=needs.sessions, block_weeks=needs.block_weeks

@@ -121,7 +121,7 @@ def signals(plan: StrategyPlan) -> Stage:
             "is kept beside it with a table of differences. `issue_kind` is live if issued before the next open."
         ),
         kinds=frozenset({plan.learner.choice.entry.family, "parquet"}),
-        partitions=partitions.daily,
+        partitions=plan.daily,
         inputs=(*features, *bars, models),
         compute=each_partition(compute, is_needed=lambda key: partitions.is_session(parse_key(key))),
         code_version=code_version(
@@ -148,6 +148,8 @@ def signals(plan: StrategyPlan) -> Stage:
                 "rule": [plan.rule.name, dict(plan.rule.params)],
                 "max_model_age_weeks": plan.max_model_age_weeks,
                 **({"history_bars": plan.learner.choice.history_bars} if plan.learner_weeks else {}),
+                # A rule that remembers looks back on fewer sessions near it.
+                **({"start": plan.start.isoformat()} if plan.start is not None and plan.memory_weeks else {}),
             },
             chosen_from=CHOSEN_FROM,
         ),

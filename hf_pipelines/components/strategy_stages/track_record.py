@@ -67,7 +67,7 @@ def track_record(plan: StrategyPlan) -> Stage:
             "backfilled issues apart: the point-in-time walk-forward, each day by the model of its week."
         ),
         kinds=frozenset({"numba", "parquet"}),
-        partitions=partitions.weekly,
+        partitions=plan.weekly,
         inputs=(issued, bars),
         compute=each_partition(compute),
         code_version=code_version(

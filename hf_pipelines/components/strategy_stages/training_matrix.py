@@ -190,7 +190,7 @@ def training_matrix(plan: StrategyPlan) -> Stage:
             f"{'' if plan.holdout is None else f' and before the hold-out, which begins with week {plan.holdout.week}'}."
         ),
         kinds=frozenset({"polars", "parquet"}),
-        partitions=partitions.weekly,
+        partitions=plan.weekly,
         inputs=(bars, *features),
         compute=each_partition(compute),
         is_range_run=False,

@@ -46,7 +46,7 @@ def build_trials_check(plan: StrategyPlan) -> dg.AssetChecksDefinition:
     def trials(context: dg.AssetCheckExecutionContext) -> dg.AssetCheckResult:
         with waiting_out(context.get_step_execution_context()):
             store = context.resources.io_manager.storage.store()
-            asked = partitions_of_run(context.run.tags, plan.market.partitions.weekly)
+            asked = partitions_of_run(context.run.tags, plan.weekly)
             return _judge(plan, store, asked)
 
     return trials

@@ -129,7 +129,7 @@ def tuning(plan: StrategyPlan) -> Stage:
             + "The same for any number of workers; what was killed goes on where it was."
         ),
         kinds=frozenset({"optuna", "parquet"}),
-        partitions=plan.market.partitions.weekly,
+        partitions=plan.weekly,
         inputs=(plan.matrix_input("training_matrix"), *bars, *features, *past),
         compute=each_partition(compute),
         is_range_run=False,

@@ -70,8 +70,13 @@ def test_schedule_of_sunday_2_o_clock_asks_for_the_week_that_begins_in_every_wee
     assert len(ticks) == 53
     sundays = [datetime(2012, 1, 1) + timedelta(weeks=number) for number in range(53)]
     asked = [_tick(project_definitions, name, tick) for tick in ticks]
-    assert [request.partition_key for request in asked] == [f"{day:%Y-%m-%d}" for day in sundays]
-    assert [request.run_key for request in asked] == [f"{name}:{day:%Y-%m-%d}" for day in sundays]
+    # Its YAML begins with the 27th week.
+    weeks = [f"{day:%Y-%m-%d}" for day in sundays]
+    assert asked[:26] == [
+        f"{name} begins in week 2012-07-01 (`start`): there is no week {week}." for week in weeks[:26]
+    ]
+    assert [request.partition_key for request in asked[26:]] == weeks[26:]
+    assert [request.run_key for request in asked[26:]] == [f"{name}:{week}" for week in weeks[26:]]
     hours = {f"{day:%m-%d}": tick.astimezone(UTC).hour for day, tick in zip(sundays, ticks, strict=True)}
     # 02:00 is 07:00 UTC in winter and 06:00 in summer; where it is skipped, 03:00 summer time takes its place.
     assert (hours["03-04"], hours["03-11"], hours["03-18"]) == (7, 7, 6)
@@ -86,18 +91,18 @@ def test_schedule_outside_the_market_s_data_asks_for_nothing_and_says_why(projec
     assert _tick(project_definitions, "tech_direction", datetime(2026, 11, 15, 2, tzinfo=NEW_YORK)) == expected.format(
         "2026-11-15"
     )
-    assert _tick(project_definitions, "tech_direction", datetime(2000, 2, 20, 2, tzinfo=NEW_YORK)) == expected.format(
-        "2000-02-20"
-    )
     # The weeks of the first and of the last session are inside.
     assert (
         _tick(project_definitions, "tech_direction", datetime(2013, 2, 24, 2, tzinfo=NEW_YORK)).partition_key
         == "2013-02-24"
     )
-    assert (
-        _tick(project_definitions, "tech_direction", datetime(2000, 2, 27, 2, tzinfo=NEW_YORK)).partition_key
-        == "2000-02-27"
-    )
+
+
+def test_schedule_of_a_strategy_without_a_start_begins_with_its_market(small_project):
+    expected = "small has sessions from 2012-01-03 to 2012-05-04: there is no week 2011-12-25."
+    assert _tick(small_project.definitions, "ranking", datetime(2011, 12, 25, 2, tzinfo=NEW_YORK)) == expected
+    asked = _tick(small_project.definitions, "ranking", datetime(2012, 1, 1, 2, tzinfo=NEW_YORK))
+    assert asked.partition_key == "2012-01-01"
 
 
 def test_schedule_is_off_by_default_only_where_the_data_have_an_end(project_definitions, small_project, tmp_path):
@@ -125,7 +130,7 @@ def test_retrain_job_makes_the_model_and_its_backtest_and_no_data(project_defini
     job = project_definitions.resolve_job_def(f"{name}_retrain")
     made = {"/".join(key.path) for key in job.asset_layer.executable_asset_keys}
     assert made == {f"{name}/{stage}" for stage in RETRAINED}
-    assert job.partitions_def.get_first_partition_key() == "2000-02-27"
+    assert job.partitions_def.get_first_partition_key() == "2012-07-01"
     assert job.partitions_def.get_last_partition_key() == "2013-02-24"
 
 
