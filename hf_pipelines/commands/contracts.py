@@ -19,12 +19,13 @@ from hf_pipelines.research.account_summary import ACCOUNT_METRICS
 from hf_pipelines.research.bars import BARS_SCHEMA, SOURCE_SCHEMA
 from hf_pipelines.research.metrics import ANNUAL_SESSIONS
 from hf_pipelines.research.references import REFERENCES
+from hf_pipelines.research.signals import REASONS, SIGNALS_SCHEMA_VERSION
 from hf_pipelines.resources.trial_ledger.records import MOST_RECORD_BYTES
 
 TEXT, NUMBER, DAY, TIME, COUNT = pl.String(), pl.Float64(), pl.Date(), pl.Datetime("us", "UTC"), pl.Int32()
 
 # Names of the JSON Schemas that are shipped, `hf_pipelines/schemas/<name>.json`.
-SCHEMAS = ("footer", "model_card", "signals_latest")
+SCHEMAS = ("footer", "model_card", "signals", "signals_latest")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -210,7 +211,7 @@ TABLES: dict[str, Table] = {
                 type=NUMBER, meaning="target, signed fraction of equity, to be traded from the next bar on"
             ),
             **_PREDICTED,
-            "reason": Column(type=TEXT, meaning="why the weight is 0; empty for a position"),
+            "reason": Column(type=TEXT, meaning="why the weight is 0, a word of the list below; empty for a position"),
             "model_version": Column(type=TEXT, meaning="content hash of the fitted model"),
             "model_as_of": Column(type=TIME, meaning="what the model could know"),
             "as_of": Column(type=TIME, meaning="what the decision could know: the close of its bar"),
@@ -219,6 +220,26 @@ TABLES: dict[str, Table] = {
                 type=TEXT,
                 meaning="live: before the next session's open, by a model that existed at the decision; else backfill",
             ),
+            "lower": Column(
+                type=NUMBER, meaning="lower bound of `target`; null without intervals and without a prediction"
+            ),
+            "upper": Column(type=NUMBER, meaning="upper bound of `target`; null as `lower`"),
+            "class_set": Column(type=TEXT, meaning="classes of an interval, by |; null without intervals of classes"),
+            "reason_detail": Column(type=TEXT, meaning="the features of the reason `missing feature`; else null"),
+            "calibrated_probability": Column(
+                type=NUMBER,
+                meaning="calibrated probability of the target's last class, up or right; null without a calibration that was fitted, "
+                "and without a prediction",
+            ),
+            "rule_version": Column(
+                type=TEXT,
+                meaning="digest of the rule's code and of all its parameters, those that a study has set among them",
+            ),
+            "sizing_version": Column(
+                type=TEXT, meaning="digest of the sizing and the limits, their code and parameters; null without them"
+            ),
+            "challenger_version": Column(type=TEXT, meaning="null: no challenger decides yet"),
+            "rollout_share": Column(type=NUMBER, meaning="null: no model is rolled out in part yet"),
         },
     ),
     "track_record": Table(
@@ -280,7 +301,7 @@ def schema_of(name: str) -> dict[str, Any]:
 
     Parameters
     ----------
-    name : {"footer", "model_card", "signals_latest"}
+    name : {"footer", "model_card", "signals", "signals_latest"}
 
     Returns
     -------
@@ -305,6 +326,7 @@ def contract_pages() -> Iterator[tuple[str, str]]:
         yield name.replace("_", "-"), _table_page(name, table)
     yield "ledger", _ledger_page()
     for name, title, path in (
+        ("signal", "Row of signals", "signals"),
         ("signals-latest", "signals/latest.json", "signals_latest"),
         ("footer", "Parquet footer", "footer"),
         ("model-card", "Model card", "model_card"),
@@ -351,11 +373,27 @@ def _table_page(name: str, table: Table) -> str:
     if name == "summary":
         numbers = [(f"`{each.name}`", each.group, each.unit, each.meaning) for each in ACCOUNT_METRICS.values()]
         lines += [*table_of(("metric", "group", "unit", "meaning"), numbers)]
+    if name == "signals":
+        lines += [
+            "`reason` is one of these and no other:",
+            "",
+            *table_of(("reason", "meaning"), [(f"`{word}`", meaning) for word, meaning in REASONS.items()]),
+            *_VERSIONS_OF_SIGNALS,
+        ]
     lines += [
         "New columns are added at the end and may be null; a reader ignores what it does not know. See also the",
         "[footer](footer.md).",
     ]
     return page(name, lines)
+
+
+_VERSIONS_OF_SIGNALS = (
+    f"The footer's `schema_version` is {SIGNALS_SCHEMA_VERSION}. Files of version 2 end with `issue_kind`, or with the columns of intervals, and "
+    "tell reasons in words of",
+    "their own; of version 1 they have no `reason`, and no row of a member without a prediction. All stay as they were issued;",
+    "`upgrade_issue` of `hf_pipelines.research.signals` gives a file of any version these columns, null where its version has none.",
+    "",
+)
 
 
 def _ledger_page() -> str:

@@ -16,6 +16,7 @@ from hf_pipelines.components.market_stages import MarketPlan
 from hf_pipelines.components.strategy_stages import StrategyPlan, retrained
 from hf_pipelines.partitions import parse_key, shift_week, week_key
 from hf_pipelines.research.metrics import ANNUAL_SESSIONS
+from hf_pipelines.research.signals import reason_in_words, upgrade_issue
 from hf_pipelines.resources.storage_errors import ObjectMissingError
 
 # The source that comes with the installed packages.
@@ -117,7 +118,7 @@ class Demo:
         metrics: dict[str, float] = backtest.footer.facts["metrics"]  # type: ignore[assignment]
         equity = backtest.frame
         latest = json.loads(store.objects.get(f"{strategy}/signals/latest.json"))
-        issue = store.read(f"{strategy}/signals", latest["day"]).frame
+        issue = upgrade_issue(store.read(f"{strategy}/signals", latest["day"]).frame)
         lines = [
             "",
             f"== {strategy} " + "=" * (76 - len(strategy)),
@@ -131,9 +132,10 @@ class Demo:
             f"Latest signals, {latest['day']} ({latest['issue_kind']}, model of as_of {issue['model_as_of'][0]:%Y-%m-%d}):",
         ]
         for row in issue.iter_rows(named=True):
+            why = reason_in_words(row["reason"], row["reason_detail"])
             lines.append(
                 f"  {row['symbol']:<6} weight {row['weight']:+.3f}   prediction {row['prediction']:+.4f}   "
-                f"confidence {row['confidence']:.2f}" + f"   {row['reason']}" * bool(row["reason"])
+                f"confidence {row['confidence']:.2f}" + f"   {why}" * bool(why)
             )
         return "\n".join(lines)
 

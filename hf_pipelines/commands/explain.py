@@ -29,6 +29,7 @@ from hf_pipelines.research.explanations.asking import ask_row
 from hf_pipelines.research.explanations.words import explanation_lines, own_in_words
 from hf_pipelines.research.learners import Pipeline as FittedPipeline
 from hf_pipelines.research.matrix import join_features
+from hf_pipelines.research.signals import reason_in_words, upgrade_issue
 from hf_pipelines.resources.lineage import read_content
 from hf_pipelines.resources.parquet_io_manager import Loaded
 from hf_pipelines.resources.storage_errors import ObjectMissingError
@@ -125,7 +126,7 @@ def _issued(pipeline: Pipeline, plan: StrategyPlan, symbol: str, day: str) -> di
     plan.market.partitions.require_session(parse_key(day))
     asset = plan.asset("signals")
     try:
-        issue = pipeline.store.read(asset, day).frame
+        issue = upgrade_issue(pipeline.store.read(asset, day).frame)
     except ObjectMissingError as e:
         raise ValueError(
             f"`day` must be one whose signals were issued, was {day}; issue them: "
@@ -139,7 +140,7 @@ def _issued(pipeline: Pipeline, plan: StrategyPlan, symbol: str, day: str) -> di
     row = rows.row(-1, named=True)
     if row["prediction"] is None or np.isnan(row["prediction"]):
         raise ValueError(
-            f"`symbol` must have a prediction on {day}, {symbol} had none: {row['reason'] or 'its features are unknown'}."
+            f"`symbol` must have a prediction on {day}, {symbol} had none: {reason_in_words(row['reason'], row['reason_detail']) or 'its features are unknown'}."
         )
     return row
 

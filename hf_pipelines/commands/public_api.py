@@ -104,6 +104,8 @@ API: dict[str, dict[str, tuple[str, ...]]] = {
             "apply_rule",
             "rule_needs",
             "add_absent_members",
+            "Reason",
+            "upgrade_issue",
         ),
     },
     "backtest": {

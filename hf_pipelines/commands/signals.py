@@ -12,10 +12,17 @@ import polars as pl
 from hf_pipelines.commands.runs import Pipeline
 from hf_pipelines.research.comparison_words import text_table
 from hf_pipelines.research.plots.frames import turned_over, weight_changes
-from hf_pipelines.research.signals import window_sessions
+from hf_pipelines.research.signals import reason_in_words, upgrade_issue, window_sessions
 
 # Changes smaller than this are rounding.
 SMALLEST_CHANGE = 1e-9
+
+# Alike in all rows of an issue.
+DECIDED_BY = ("issue_kind", "model_version", "rule_version", "sizing_version", "challenger_version", "rollout_share")
+# Of each member.
+SHOWN = (
+    "prediction", "confidence", "calibrated_probability", "lower", "upper", "class_set", "reason", "reason_detail",
+)  # fmt: skip
 
 
 def issue_of(pipeline: Pipeline, strategy: str, day: str | None) -> dict[str, Any]:
@@ -42,23 +49,23 @@ def issue_of(pipeline: Pipeline, strategy: str, day: str | None) -> dict[str, An
     before = earlier[0].isoformat() if earlier and earlier[0].isoformat() in days else None
     changes = weight_changes(issue, None if before is None else _last_decision(pipeline, asset, before))
     # One that is no member any more has no row in the issue.
-    table = changes.join(issue.select("symbol", "prediction", "confidence", "reason"), on="symbol", how="left")
+    table = changes.join(issue.select("symbol", *SHOWN), on="symbol", how="left")
+    is_member = pl.col("symbol").is_in(issue["symbol"].implode())
     return {
         "strategy": strategy,
         "day": key,
         "before": before,
-        "issue_kind": issue["issue_kind"][0],
-        "model_version": issue["model_version"][0],
+        **{name: issue[name][0] for name in DECIDED_BY},
         "gross": float(issue["weight"].abs().sum()),
         "net": float(issue["weight"].sum()),
         "turned_over": None if before is None else turned_over(changes),
-        "table": table.fill_nan(None).to_dicts(),
+        "table": table.fill_nan(None).with_columns(is_member=is_member).to_dicts(),
     }
 
 
 def issue_lines(found: Mapping[str, Any]) -> Iterator[str]:
     """What is held and what changes in a line, then a member a line, the largest weights first."""
-    yield f"{found['strategy']}, {found['day']}, {found['issue_kind']}, by model {found['model_version'][:8]}"
+    yield f"{found['strategy']}, {found['day']}, {found['issue_kind']}, by model {found['model_version'][:8]}{_decided_by(found)}"
     held = f"gross {found['gross']:.1%}, net {found['net']:+.1%}"
     if found["before"] is None:
         yield f"{held}; no issue of the session before"
@@ -69,10 +76,16 @@ def issue_lines(found: Mapping[str, Any]) -> Iterator[str]:
     yield from text_table([("symbol", "weight", "change", "prediction", "confidence", "reason"), *map(_cells, rows)])
 
 
+def _decided_by(found: Mapping[str, Any]) -> str:
+    """Rule and sizing, as far as the issue tells them: of an earlier version it does not."""
+    told = ((each, found[f"{each}_version"]) for each in ("rule", "sizing"))
+    return "".join(f", {each} {version[:8]}" for each, version in told if version)
+
+
 def _cells(row: Mapping[str, Any]) -> tuple[str, ...]:
     change = row["change"]
     has_changed = change is not None and abs(change) > SMALLEST_CHANGE
-    told = "no member any more" if row["reason"] is None else row["reason"]
+    told = reason_in_words(row["reason"], row["reason_detail"]) if row["is_member"] else "no member any more"
     return (
         row["symbol"],
         f"{row['weight']:+.4f}" if row["weight"] else "0",
@@ -85,6 +98,5 @@ def _cells(row: Mapping[str, Any]) -> tuple[str, ...]:
 
 def _last_decision(pipeline: Pipeline, asset: str, day: str) -> pl.DataFrame:
     frame = pipeline.store.read(asset, day).frame
-    # Below a day an issue has several decisions; of version 1 it has no reasons.
-    last = frame.filter(pl.col("ts") == pl.col("ts").max())
-    return last if "reason" in last.columns else last.with_columns(reason=pl.lit(""))
+    # Below a day an issue has several decisions.
+    return upgrade_issue(frame.filter(pl.col("ts") == pl.col("ts").max()))

@@ -6,7 +6,7 @@ newest (`issues`).
 
 import polars as pl
 
-from hf_pipelines.resources.footer import SIGNALS
+from hf_pipelines.resources.footer import SIGNALS, Footer
 
 # Names the newest issue of signals (`issues`).
 LATEST = "latest.json"
@@ -22,6 +22,11 @@ def remake(asset: str, partition: str, kind: str) -> str:
     if is_issued(kind):
         return "put back the bytes that were issued, from a backup: issued signals are not made again"
     return f"make it again: hfp materialise {asset} --from {partition}"
+
+
+def is_of_other_version(issued: Footer, recomputed: Footer) -> bool:
+    """Whether two issues have columns of different versions, so that their hashes say nothing of their decisions."""
+    return issued.facts.get("schema_version") != recomputed.facts.get("schema_version")
 
 
 def compare_issues(issued: pl.DataFrame, recomputed: pl.DataFrame) -> pl.DataFrame:

@@ -31,7 +31,7 @@ import polars as pl
 
 from hf_pipelines.resources.batched_columns import decode_in_batches
 from hf_pipelines.resources.footer import Footer, Stamp, Verdict, kind_by_name
-from hf_pipelines.resources.issued_signals import LATEST, compare_issues, is_issued, remake
+from hf_pipelines.resources.issued_signals import LATEST, compare_issues, is_issued, is_of_other_version, remake
 from hf_pipelines.resources.object_store import ObjectStore
 from hf_pipelines.resources.partition_codec import (
     Content,
@@ -76,7 +76,7 @@ class Published:
     Attributes
     ----------
     outcome : str
-        "new", "changed", "unchanged" (same content), or "shadow" (an issued partition is never rewritten).
+        "new", "changed", "unchanged" (same content; of an issue of an older schema the same decisions), or "shadow" (an issued partition is never rewritten).
     differences : DataFrame or None
         For a shadow: the rows that differ from what was issued.
     """
@@ -236,9 +236,11 @@ class PartitionStore:
             issued = self.read(footer.asset, footer.partition)
             if issued.footer.content_hash == footer.content_hash:
                 return Published(issued.footer, "unchanged", self.objects.address(key))
+            differences = compare_issues(issued.frame, content.frame)
+            if is_of_other_version(issued.footer, footer) and differences.is_empty():
+                return Published(issued.footer, "unchanged", self.objects.address(key))
             shadow = self.version_key(footer)
             self.objects.put(shadow, payload)
-            differences = compare_issues(issued.frame, content.frame)
             return Published(footer, SHADOW, self.objects.address(shadow), differences)
         return Published(footer, "new", self.objects.address(key))
 

@@ -2,6 +2,7 @@
 
 import io
 import json
+from pathlib import Path
 
 import polars as pl
 import pytest
@@ -10,6 +11,7 @@ from jsonschema import Draft202012Validator
 from hf_pipelines.commands.contracts import LEDGER, SCHEMAS, TABLES, contract_pages, schema_of
 from hf_pipelines.research.account_summary import values_of
 from hf_pipelines.research.bars import SOURCE_SCHEMA
+from hf_pipelines.research.signals import ISSUE_COLUMNS, Reason, upgrade_issue
 from hf_pipelines_tests.pipeline import Project, ridge_strategy
 
 WEEK, DAY, AFTER = "2012-04-01", "2012-04-04", "2012-04-08"
@@ -89,6 +91,27 @@ def test_every_footer_card_and_latest_follows_its_schema(run):
     assert not Draft202012Validator(schema).is_valid({**latest, "sha256": latest["sha256"][:12]})
 
 
+def test_rows_of_signals_of_every_version_follow_their_schema(run):
+    schema = schema_of("signals")
+    assert [*schema["properties"]] == [*TABLES["signals"].columns] == [*ISSUE_COLUMNS]
+    assert {name: each.type for name, each in TABLES["signals"].columns.items()} == ISSUE_COLUMNS
+    assert schema["properties"]["reason"]["enum"] == ["", *Reason, None]
+    checked = Draft202012Validator(schema, format_checker=Draft202012Validator.FORMAT_CHECKER)
+    issue = run.store.read("classes/signals", DAY).frame
+    older = pl.read_parquet(Path(__file__).parents[1] / "components/issues_v2/ranking.parquet")
+    for frame in (issue, upgrade_issue(older), upgrade_issue(older.drop("reason"))):
+        rows = json.loads(
+            frame.fill_nan(None).with_columns(pl.selectors.datetime().dt.strftime("%Y-%m-%dT%H:%M:%SZ")).write_json()
+        )
+        assert len(rows) == 4
+        for row in rows:
+            checked.validate(row)
+    row = {**rows[0], "weight": 0.0, "reason": "no bar"}
+    assert checked.is_valid(row)
+    wrong = ({"reason": ""}, {"reason": "unknown: p"}, {"weight": 0.5}, {"rollout_share": 1.5}, {"rule_version": "1"})
+    assert not any(checked.is_valid({**row, **each}) for each in wrong)
+
+
 def test_every_field_of_the_ledger_is_described(run):
     records = [json.loads(run.store.objects.get(key)) for key in run.store.objects.keys("_trials/records")]
     assert {each["event"] for each in records} == {"begun", "ended"}
@@ -115,5 +138,7 @@ def test_a_shipped_schema_is_one_and_describes_each_field(name):
 
 
 def test_a_schema_that_is_not_there_names_those_that_are():
-    with pytest.raises(ValueError, match="`name` must be one of footer, model_card, signals_latest, was 'bars'."):
+    with pytest.raises(
+        ValueError, match="`name` must be one of footer, model_card, signals, signals_latest, was 'bars'."
+    ):
         schema_of("bars")

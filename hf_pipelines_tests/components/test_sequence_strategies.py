@@ -9,7 +9,7 @@ import yaml
 
 from hf_pipelines.components import Strategy
 from hf_pipelines.components.strategy_stages import build_stages
-from hf_pipelines.research.signals import NO_HISTORY
+from hf_pipelines.research.signals import Reason
 from hf_pipelines.resources.fit_states import FITS, FitProgress
 from hf_pipelines_tests.pipeline import Project, market_of, ridge_strategy
 from hf_pipelines_tests.tracing import traced, unseen
@@ -75,7 +75,7 @@ def test_a_strategy_on_a_sequence_trains_shows_its_losses_and_issues(project):
     project.make(f"{NAME}/signals", str(third))
     late = project.store.read(f"{NAME}/signals", str(third)).frame
     assert late.filter(pl.col("prediction").is_nan()).select("symbol", "weight", "reason").rows() == [
-        ("S001", 0.0, NO_HISTORY)
+        ("S001", 0.0, Reason.NO_PREDICTION)
     ]
 
 

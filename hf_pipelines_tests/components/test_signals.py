@@ -14,6 +14,7 @@ from hf_pipelines.commands.signals import issue_lines, issue_of
 from hf_pipelines.components.strategy_stages import issue_kind
 from hf_pipelines.components.strategy_stages.fitted_model import load_model
 from hf_pipelines.research.learners import predict_frame
+from hf_pipelines.research.signals import ISSUE_COLUMNS
 from hf_pipelines.resources.footer import Stamp, Verdict
 from hf_pipelines.resources.parquet_io_manager import Loaded
 from hf_pipelines.resources.partition_codec import Content
@@ -67,10 +68,7 @@ def test_issue_kind_is_live_only_if_it_could_have_been_traded(now, model_created
 def test_signals_after_the_close_with_an_older_model_are_live(project):
     run = project.make(SIGNALS, DAY, now=AFTER_THE_CLOSE)
     issue = _issue(project)
-    assert issue.columns == [
-        "symbol", "session", "ts", "weight", "prediction", "confidence",
-        "reason", "model_version", "model_as_of", "as_of", "created_at", "issue_kind",
-    ]  # fmt: skip
+    assert dict(issue.schema) == ISSUE_COLUMNS
     assert issue["issue_kind"].unique().to_list() == ["live"]
     assert issue["created_at"].unique().to_list() == [datetime.fromisoformat(AFTER_THE_CLOSE)]
     assert issue["as_of"].unique().to_list() == [datetime.fromisoformat("2012-04-11T20:00:00Z")]
@@ -80,7 +78,7 @@ def test_signals_after_the_close_with_an_older_model_are_live(project):
     # Long the best by prediction, short the worst, each half of the account; the benchmark is not among them.
     ranked = issue.sort("prediction")
     assert ranked["weight"].to_list() == [-0.5, 0.0, 0.0, 0.5]
-    assert ranked["reason"].to_list() == ["", "no position by the rule", "no position by the rule", ""]
+    assert ranked["reason"].to_list() == ["", "not selected", "not selected", ""]
     assert issue["symbol"].to_list() == ["S000", "S001", "S002", "S003"]
     noted = run.materialised[SIGNALS][DAY]
     assert (noted["members"], noted["positions"], noted["gross_exposure"], noted["net_exposure"]) == (4, 2, 1.0, 0.0)
@@ -199,34 +197,14 @@ def test_signals_hold_every_member_and_their_weights_are_shares_of_members(small
     assert issue["symbol"].to_list() == ["S000", "S001", "S002", "S003"]
     # Four members: a quarter each, not a half of the two about which something is known.
     assert issue["weight"].abs().to_list() == [0.25, 0.0, 0.0, 0.25]
-    assert issue["reason"].to_list() == ["", "no bar", "unknown: quick_roc_2, quick_gap_5", ""]
+    assert issue["reason"].to_list() == ["", "no bar", "missing feature", ""]
+    assert issue["reason_detail"].to_list() == [None, None, "quick_roc_2, quick_gap_5", None]
     assert issue["ts"].n_unique() == 1 and issue.filter(pl.col("reason") != "")["prediction"].is_nan().all()
-    assert copied.store.footer("direction/signals", DAY).facts["schema_version"] == 2
+    assert copied.store.footer("direction/signals", DAY).facts["schema_version"] == 3
     noted = run.materialised["direction/signals"][DAY]
     assert (noted["members"], noted["without_prediction"], noted["positions"]) == (4, 2, 2)
     assert "| S001 | 0.0% |  |  |" in noted["preview"] and "- no bar: S001" in noted["preview"]
     assert noted["headline"] == "backfill: 1 long, 1 short of 4; gross 50%, net +0%" and "turned_over" not in noted
-
-
-def test_signals_of_schema_version_1_stay_readable_beside_those_of_version_2(project):
-    for day in ("2012-04-11", "2012-04-12", "2012-04-13"):
-        project.make(SIGNALS, day, now=f"{day}T20:05:00+00:00")
-    project.make("ranking/track_record", "2012-04-15")
-    expected = project.store.read("ranking/track_record", "2012-04-15").frame
-    # The first day as version 1 had it: rows of the members that had a prediction, without a reason.
-    issue = project.store.read(SIGNALS, "2012-04-11")
-    held = issue.frame.filter(pl.col("weight") != 0.0).drop("reason")
-    Path(project.store.objects.address(f"{SIGNALS}/2012-04-11.parquet")).unlink()
-    content = Content(held, inputs=issue.footer.inputs, facts={"schema_version": 1})
-    verdicts = {name: Verdict(True, content.content_hash(), 1) for name in issue.footer.verdicts}
-    stamp = Stamp(issue.footer.code_version, "by hand", issue.footer.created_at)
-    project.store.publish(SIGNALS, "2012-04-11", content, stamp, verdicts=verdicts)
-
-    project.make("ranking/track_record", "2012-04-15")
-
-    assert project.store.read("ranking/track_record", "2012-04-15").frame.equals(expected)
-    assert json.loads(project.store.objects.get(f"{SIGNALS}/latest.json"))["schema_version"] == 2
-    assert "reason" not in _issue(project, "2012-04-11").columns
 
 
 def test_signals_without_a_model_of_the_week_fail_naming_the_command(project):
@@ -320,7 +298,7 @@ def test_signals_name_the_newest_issue_in_latest_json(project):
         "content_hash": project.hashes(SIGNALS)["2012-04-12"],
         "model": project.hashes("ranking/fitted_model")[WEEK],
         "issue_kind": "backfill",
-        "schema_version": 2,
+        "schema_version": 3,
     }
 
 

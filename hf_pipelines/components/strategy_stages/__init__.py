@@ -12,7 +12,7 @@ from hf_pipelines.components.strategy_stages.cv_results import cv_results
 from hf_pipelines.components.strategy_stages.fitted_model import fitted_model
 from hf_pipelines.components.strategy_stages.leaderboard import leaderboard
 from hf_pipelines.components.strategy_stages.plan import StrategyPlan
-from hf_pipelines.components.strategy_stages.signals import SIGNALS_SCHEMA_VERSION, issue_kind, signals
+from hf_pipelines.components.strategy_stages.signals import issue_kind, signals
 from hf_pipelines.components.strategy_stages.start import begun, first_week_in_words
 from hf_pipelines.components.strategy_stages.track_record import track_record
 from hf_pipelines.components.strategy_stages.training_matrix import refit_matrix, training_matrix
@@ -22,7 +22,6 @@ __all__ = [
     "LEADERBOARD",
     "RETRAINED",
     "TUNING",
-    "SIGNALS_SCHEMA_VERSION",
     "StrategyPlan",
     "build_stages",
     "issue_kind",

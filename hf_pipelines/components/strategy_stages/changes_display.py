@@ -13,7 +13,7 @@ import polars as pl
 from hf_pipelines.components.display import markdown_table, picture
 from hf_pipelines.components.stage_run import StageRun
 from hf_pipelines.components.strategy_stages.plan import StrategyPlan
-from hf_pipelines.research.signals import window_sessions
+from hf_pipelines.research.signals import HAS_POSITION, reason_in_words, window_sessions
 from hf_pipelines.research.wording import some_of
 from hf_pipelines.resources.storage_errors import ObjectMissingError, StoredPartitionError
 
@@ -62,8 +62,9 @@ def changes_metadata(
 
 def issue_table(last: pl.DataFrame, columns: Sequence[str]) -> str:
     """Rows of an issue, and below them the reasons of those without a position, which a column would have no room for."""
-    reasons = last.filter(pl.col("reason") != "").group_by("reason", maintain_order=True).agg("symbol")
-    lines = [f"- {reason}: {some_of(symbols)}" for reason, symbols in reasons.rows()]
+    named = ["reason", "reason_detail"]
+    reasons = last.filter(pl.col("reason") != HAS_POSITION).group_by(named, maintain_order=True).agg("symbol")
+    lines = [f"- {reason_in_words(reason, detail)}: {some_of(symbols)}" for reason, detail, symbols in reasons.rows()]
     return "\n".join([markdown_table(last.select(columns)), "", *lines])
 
 

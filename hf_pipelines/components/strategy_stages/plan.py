@@ -33,6 +33,7 @@ from hf_pipelines.research.signals import (
     rule_functions,
     rule_needs,
     window_sessions,
+    zero_reasons,
 )
 from hf_pipelines.research.splitters import SPLITTERS, Splitter, build_splitter
 from hf_pipelines.research.targets import Target
@@ -333,6 +334,13 @@ class StrategyPlan:
         return apply_rule(
             predictions, rule=self.rule.name, params=self.rule.params, **self.known_to_rule(predictions, bars)
         )
+
+    def zero_reasons(
+        self, predictions: pl.DataFrame, weights: pl.DataFrame, *, bars: pl.DataFrame | None = None
+    ) -> pl.DataFrame:
+        """Why members have weight 0 in the last session of `weights`, which `weigh` made of the same predictions and bars."""
+        known = self.known_to_rule(predictions, bars)
+        return zero_reasons(predictions, weights, rule=self.rule.name, params=self.rule.params, **known)
 
     def explain(self, predictions: pl.DataFrame, *, bars: pl.DataFrame | None = None) -> dict[str, str]:
         """What the rule made of predictions, as metadata; nothing of a rule that has nothing to tell."""

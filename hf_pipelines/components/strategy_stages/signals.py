@@ -1,6 +1,6 @@
 """`<strategy>/signals`: target weights of one session, one immutable issue a day."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import date, datetime
 from functools import partial
@@ -16,6 +16,7 @@ from hf_pipelines.components.stage import Stage, StageInput, week_of_key, window
 from hf_pipelines.components.stage_checks import Finding, StageCheck, replay_guard
 from hf_pipelines.components.stage_run import StageRun, each_partition
 from hf_pipelines.components.strategy_stages.changes_display import changes_metadata, issue_table
+from hf_pipelines.components.strategy_stages.decision_versions import decision_versions
 from hf_pipelines.components.strategy_stages.fitted_model import load_model
 from hf_pipelines.components.strategy_stages.interval_display import (
     interval_columns,
@@ -27,18 +28,32 @@ from hf_pipelines.components.strategy_stages.plan import StrategyPlan, feature_f
 from hf_pipelines.components.strategy_stages.tuned import plan_of_results
 from hf_pipelines.partitions import parse_key, shift_week, week_key
 from hf_pipelines.research.bars import KEY_COLUMNS
-from hf_pipelines.research.intervals import CLASS_SET, LOWER, UPPER, ServedIntervals
+from hf_pipelines.research.intervals import ServedIntervals
 from hf_pipelines.research.learners import Pipeline, build_pipeline, choose_learner, predict_frame
 from hf_pipelines.research.matrix import join_features, usable_rows
-from hf_pipelines.research.signals import add_absent_members, apply_rule, reasons, rule_needs, window_sessions
+from hf_pipelines.research.signals import (
+    ISSUE_COLUMNS,
+    SIGNALS_SCHEMA_VERSION,
+    add_absent_members,
+    apply_rule,
+    reason_functions,
+    reason_in_words,
+    reasons,
+    rule_functions,
+    rule_needs,
+    window_sessions,
+    zero_reasons,
+)
 from hf_pipelines.research.targets import Target
 from hf_pipelines.resources.footer import SIGNALS
 from hf_pipelines.resources.parquet_io_manager import Loaded
 from hf_pipelines.resources.partition_codec import Content, Stored
 from hf_pipelines.resources.requirements import require_all
 
-# 2: a row for every member of the session, with the reason of a weight of 0; 1 had rows of those with a prediction.
-SIGNALS_SCHEMA_VERSION = 2
+# What a recomputation is held to.
+DECIDED = (
+    "weight", "prediction", "confidence", "reason", "reason_detail", "calibrated_probability", "lower", "upper", "class_set"
+)  # fmt: skip
 
 
 def signals(plan: StrategyPlan) -> Stage:
@@ -134,6 +149,10 @@ def signals(plan: StrategyPlan) -> Stage:
             usable_rows,
             add_absent_members,
             reasons,
+            reason_in_words,
+            zero_reasons,
+            rule_functions,
+            *reason_functions(plan.rule.name, plan.rule.params),
             apply_rule,
             rule_needs,
             window_sessions,
@@ -147,6 +166,7 @@ def signals(plan: StrategyPlan) -> Stage:
                 "features": plan.feature_names,
                 "rule": [plan.rule.name, dict(plan.rule.params)],
                 "max_model_age_weeks": plan.max_model_age_weeks,
+                "schema": SIGNALS_SCHEMA_VERSION,
                 **({"history_bars": plan.learner.choice.history_bars} if plan.learner_weeks else {}),
                 # A rule that remembers looks back on fewer sessions near it.
                 **({"start": plan.start.isoformat()} if plan.start is not None and plan.memory_weeks else {}),
@@ -231,27 +251,51 @@ def _signal_frame(
         else None
     )
     is_own = pl.col("session") == session
-    predictions, weights = given.filter(is_own), served.weigh(given, bars=bars).filter(is_own)
+    weights = served.weigh(given, bars=bars)
+    decided = weights.join(
+        served.zero_reasons(given, weights, bars=bars), on=KEY_COLUMNS, how="inner", maintain_order="left"
+    )
     partitions = plan.market.partitions
     close = partitions.session_close(session)
     next_open = partitions.session_open(partitions.next_session(session))
     created = model.frame["created_at"][0]
     kind = issue_kind(now=now, decision=close, next_open=next_open, model_created_at=created)
-    names = model.frame["features"][0].split(",")
-    issue = predictions.join(weights, on=KEY_COLUMNS, how="left", maintain_order="left")
-    return (
-        issue.select(*KEY_COLUMNS, "weight", "prediction", "confidence")
-        .with_columns(
-            reasons(issue, joined, names=names),
+    rule_version, sizing_version = decision_versions(served.rule)
+    issue = given.filter(is_own).join(decided, on=KEY_COLUMNS, how="left", maintain_order="left")
+    why = reasons(issue, joined, of_model=model.frame["features"][0].split(","), of_rule=plan.rule.needs.features)
+    return _as_issue(
+        issue.with_columns(
+            *why.get_columns(),
+            calibrated_probability(issue, loaded[model.footer.partition], classes=plan.target.classes),
+            *(_unknown_as_null(issue[name]) for name in interval_columns(plan)),
             model_version=pl.lit(model.footer.content_hash),
             model_as_of=pl.lit(model.frame["as_of"][0]),
-            as_of=pl.lit(close).cast(pl.Datetime("us", "UTC")),
-            created_at=pl.lit(now).cast(pl.Datetime("us", "UTC")),
+            as_of=pl.lit(close),
+            created_at=pl.lit(now),
             issue_kind=pl.lit(kind),
+            rule_version=pl.lit(rule_version),
+            sizing_version=pl.lit(sizing_version),
         )
-        .with_columns(_unknown_as_null(issue[name]) for name in interval_columns(plan))
-        .sort("symbol")
+    ).sort("ts", "symbol")
+
+
+def _as_issue(rows: pl.DataFrame) -> pl.DataFrame:
+    """The columns of an issue, null those that nothing fills."""
+    return rows.select(
+        (pl.col(name) if name in rows.columns else pl.lit(None)).cast(dtype).alias(name)
+        for name, dtype in ISSUE_COLUMNS.items()
     )
+
+
+def calibrated_probability(issue: pl.DataFrame, pipeline: Pipeline, *, classes: Sequence[str]) -> pl.Series:
+    """Probability of the target's last class, up or right; null where no calibration changes it."""
+    # A calibration of too few rows, and one that nothing was fitted on, tell a reason.
+    is_calibrated = pipeline.calibrator is not None and not getattr(pipeline.calibrator, "reason", "")
+    column = f"probability_{classes[-1]}" if classes else ""
+    values = (
+        issue[column].fill_nan(None) if is_calibrated else pl.repeat(None, issue.height, dtype=pl.Float64, eager=True)
+    )
+    return values.alias("calibrated_probability")
 
 
 def _session_features(plan: StrategyPlan, inputs: Mapping[str, Loaded], day: str) -> pl.DataFrame:
@@ -327,5 +371,4 @@ def issue_kind(*, now: datetime, decision: datetime, next_open: datetime, model_
 
 
 def _comparable(frame: pl.DataFrame) -> pl.DataFrame:
-    columns = [name for name in (LOWER, UPPER, CLASS_SET) if name in frame.columns]
-    return frame.select(*KEY_COLUMNS, "weight", "prediction", "confidence", "reason", *columns)
+    return frame.select(*KEY_COLUMNS, *DECIDED)

@@ -1,6 +1,6 @@
 """Signals: predictions to target weights, by a rule.
 
-Lives here: the one call that applies a rule, and what it checks. Not here: the rules (`registry`, one module each), predicting
+Lives here: the calls that apply a rule and tell why it gives 0, and what they check. Not here: the rules (`registry`, one module each), predicting
 (`learners`), filling orders (`backtest`).
 """
 
@@ -14,18 +14,29 @@ import numpy as np
 import polars as pl
 
 from hf_pipelines.research.bars import KEY_COLUMNS
-from hf_pipelines.research.signals.members import NO_BAR, NO_HISTORY, NO_POSITION, add_absent_members, reasons
+from hf_pipelines.research.signals.issue import ISSUE_COLUMNS, SIGNALS_SCHEMA_VERSION, upgrade_issue
+from hf_pipelines.research.signals.members import add_absent_members, reasons
+from hf_pipelines.research.signals.reason import HAS_POSITION, REASONS, Reason, reason_in_words
 from hf_pipelines.research.signals.registry import ALIASES, RULES
-from hf_pipelines.research.signals.rule import GROSS, Rule, RuleContext, RuleNeeds
-from hf_pipelines.research.signals.table import fill_rule_params, rule_functions, rule_name, rule_needs
+from hf_pipelines.research.signals.rule import GROSS, Rule, RuleContext, RuleNeeds, why_zero
+from hf_pipelines.research.signals.table import (
+    fill_rule_params,
+    own_functions,
+    reason_functions,
+    rule_functions,
+    rule_name,
+    rule_needs,
+)
 
 __all__ = [
     "ALIASES",
     "GROSS",
-    "NO_BAR",
-    "NO_HISTORY",
-    "NO_POSITION",
+    "HAS_POSITION",
+    "ISSUE_COLUMNS",
+    "REASONS",
     "RULES",
+    "SIGNALS_SCHEMA_VERSION",
+    "Reason",
     "Rule",
     "RuleContext",
     "RuleNeeds",
@@ -34,11 +45,16 @@ __all__ = [
     "explain_rule",
     "fill_rule_params",
     "misremembered",
+    "own_functions",
+    "reason_functions",
+    "reason_in_words",
     "reasons",
     "rule_functions",
     "rule_name",
     "rule_needs",
+    "upgrade_issue",
     "window_sessions",
+    "zero_reasons",
 ]
 
 # Blocks of weeks, from which state is replayed, are counted from here.
@@ -95,6 +111,55 @@ def apply_rule(
     weight = pl.select(pl.when(weight != 0.0).then(weight).otherwise(0.0)).to_series()
     _check_weights(weight, known, rule, needs)
     return known.select(*KEY_COLUMNS, weight.alias("weight"))
+
+
+def zero_reasons(
+    predictions: pl.DataFrame,
+    weights: pl.DataFrame,
+    *,
+    rule: str,
+    params: Mapping[str, Any] | None = None,
+    sessions: Sequence[date] | None = None,
+    sectors: Mapping[str, str] | None = None,
+    bars: pl.DataFrame | None = None,
+) -> pl.DataFrame:
+    """Why members have weight 0 in the last session, as far as the rule can tell.
+
+    Parameters
+    ----------
+    predictions, rule, params, sessions, sectors, bars
+        As of `apply_rule`.
+    weights : DataFrame
+        What it made of them.
+
+    Returns
+    -------
+    DataFrame
+        Sorted by (ts, symbol), rows of the last session: `symbol`, `session`, `ts`, `reason`: "" of a row with a position, else a
+        word of `Reason`; `Reason.NO_PREDICTION` where a column of the predictions is unknown.
+
+    Raises
+    ------
+    ValueError
+        As `apply_rule`; if the rule tells a word that is no `Reason`.
+    """
+    entry, known, context, needs = _prepared(predictions, rule, params, sessions=sessions, sectors=sectors, bars=bars)
+    last = pl.col("session") == pl.col("session").max()
+    told = why_zero(entry, known, context, weights["weight"])
+    is_unknown = pl.any_horizontal(pl.col(needs.columns).is_null())
+    found = known.select(
+        *KEY_COLUMNS,
+        reason=pl.when(weights["weight"] != 0.0)
+        .then(pl.lit(HAS_POSITION))
+        .when(is_unknown)
+        .then(pl.lit(Reason.NO_PREDICTION))
+        .otherwise(told),
+    ).filter(last)
+    if strays := sorted({*found["reason"]} - {HAS_POSITION, *Reason}):
+        raise ValueError(
+            f"`why` of rule {rule!r} must tell one of {', '.join(Reason)}, was {strays[0]!r:.40}; take such a word, or null."
+        )
+    return found
 
 
 def explain_rule(

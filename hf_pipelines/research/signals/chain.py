@@ -6,6 +6,7 @@ are kept (`limited_book`).
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
@@ -13,10 +14,11 @@ from typing import Any
 import polars as pl
 
 from hf_pipelines.research.params import complete_params
-from hf_pipelines.research.signals.inner_rules import checked_rule, joined_needs, needs_of, weigh_inner
-from hf_pipelines.research.signals.limited_book import LimitedBook, limit_book
+from hf_pipelines.research.signals.inner_rules import checked_rule, entry_of, joined_needs, needs_of, weigh_inner
+from hf_pipelines.research.signals.limited_book import LimitedBook, can_short, limit_book
 from hf_pipelines.research.signals.limits import LIMITS, by_name, check_limits, is_stateful
-from hf_pipelines.research.signals.rule import Params, RuleContext, RuleNeeds
+from hf_pipelines.research.signals.reason import Reason
+from hf_pipelines.research.signals.rule import Params, RuleContext, RuleNeeds, why_zero
 from hf_pipelines.research.signals.sizing import SIZINGS, sized
 
 
@@ -95,6 +97,44 @@ def count_limits(predictions: pl.DataFrame, context: RuleContext) -> str:
     lines = [f"| {name} | {count:,} |" for name, count in book.counts.items() if name.split()[0] in given or count]
     return "\n".join(
         [f"Of {book.n_decisions:,} decisions:", "", "| limit | changed (rows or decisions) |", "|---|---|", *lines]
+    )
+
+
+def why_cut(predictions: pl.DataFrame, context: RuleContext, weights: pl.Series) -> pl.Series:
+    """The first that takes the whole position: the rule, a step of sizing, or a limit."""
+    params = context.params
+    # What is held is told by the weights given: of the rule its own last sessions are enough.
+    needs = needs_of(params["rule"])
+    number = context.session_numbers(predictions)
+    n_read = int((number > number.max(initial=0) - needs.sessions).sum())
+    rows = predictions if needs.block_weeks else predictions.tail(n_read)
+    sizes = weigh_inner(params["rule"], rows, context)
+    inner = replace(context, params=params["rule"]["params"])
+    found = why_zero(entry_of(params["rule"]), rows, inner, sizes)
+    for step in params["sizing"]:
+        is_open = sizes != 0.0
+        sizes = sized(sizes, rows, context, (step,))
+        found = found.zip_with(~(is_open & (sizes == 0.0)), pl.Series([str(SIZINGS[step["type"]].zero)]))
+    found = found.zip_with(sizes == 0.0, _why_limited(sizes, rows, by_name(params["limits"])))
+    return pl.select(pl.repeat(None, predictions.height - len(found), dtype=pl.String)).to_series().append(found)
+
+
+def _why_limited(sizes: pl.Series, rows: pl.DataFrame, limits: Mapping[str, Params]) -> pl.Series:
+    """Of positions that the limits take: the short ones that may not be, those below the band, and those that a cap takes."""
+    may_be = pl.Series(can_short(rows, limits))
+    refused = Reason.LONG_ONLY if "long_only" in limits else Reason.NOT_SHORTABLE
+    most = limits["symbol_cap"]["most"] if "symbol_cap" in limits else math.inf
+    band = limits["band"]["least"] if "band" in limits else 0.0
+    return (
+        pl.select(
+            pl.when((sizes < 0.0) & ~may_be)
+            .then(pl.lit(refused))
+            .when(sizes.abs().clip(upper_bound=most) < band)
+            .then(pl.lit(Reason.SMALL_TRADE))
+            .otherwise(pl.lit(Reason.CAPPED))
+        )
+        .to_series()
+        .cast(pl.String)
     )
 
 

@@ -95,7 +95,7 @@ def limit_book(
         _replay(
             targets.to_numpy(),
             is_known.to_numpy(),
-            _can_short(predictions, limits),
+            can_short(predictions, limits),
             symbol,
             sector,
             np.append(starts, len(ts)),
@@ -131,7 +131,8 @@ def _sector_codes(predictions: pl.DataFrame, context: RuleContext) -> Ints:
     return names.rank("dense").cast(pl.Int64).to_numpy() - 1
 
 
-def _can_short(predictions: pl.DataFrame, limits: Mapping[str, Params]) -> Bools:
+def can_short(predictions: pl.DataFrame, limits: Mapping[str, Params]) -> Bools:
+    """Rows that may be held short."""
     can = np.full(predictions.height, "long_only" not in limits)
     if "borrow" in limits:
         feature, symbols = limits["borrow"]["feature"], limits["borrow"]["symbols"]

@@ -7,7 +7,8 @@ import numpy.typing as npt
 import polars as pl
 
 from hf_pipelines.research.features.lazy_kernel import window_kernel
-from hf_pipelines.research.signals.rule import Floats, Params, RuleContext, RuleNeeds
+from hf_pipelines.research.signals.reason import Reason
+from hf_pipelines.research.signals.rule import Floats, Params, RuleContext, RuleNeeds, say
 
 Ints = npt.NDArray[np.int64]
 
@@ -101,3 +102,14 @@ def _window_scores(values: Floats, symbol: Ints, session: Ints, n_sessions: int)
         if spread > 1e-12 * abs(mean):
             scores[row] = (values[row] - mean) / spread
     return scores
+
+
+def why_not_scored(predictions: pl.DataFrame, context: RuleContext, weights: pl.Series) -> pl.Series:
+    """No z-score of the member's own, or a volatility that is not known; else a score of 0."""
+    params = context.params
+    lacks = np.zeros(predictions.height, dtype=bool)
+    if params["standardise"] == OWN:
+        lacks |= np.isnan(_own_scores(predictions, context))
+    if params["volatility_target"] is not None:
+        lacks |= ~(trailing_volatility(predictions, context, n_bars=params["volatility_bars"]) > 0.0)
+    return say(predictions, pl.when(pl.lit(pl.Series(lacks))).then(pl.lit(Reason.TOO_LITTLE_HISTORY)))

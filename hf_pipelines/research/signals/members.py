@@ -1,6 +1,7 @@
 """Members of a decision: a row for each of them, and why it has no position.
 
-Lives here: rows of members about which nothing is known, and the words of a weight of 0. Not here: the weights (`signals`).
+Lives here: rows of members about which nothing is known, and which word a weight of 0 has. Not here: the words (`reason`), the weights
+(`signals`).
 """
 
 from __future__ import annotations
@@ -11,10 +12,8 @@ from collections.abc import Sequence
 import polars as pl
 
 from hf_pipelines.research.bars import KEY_COLUMNS
+from hf_pipelines.research.signals.reason import HAS_POSITION, Reason
 
-NO_BAR = "no bar"
-NO_POSITION = "no position by the rule"
-NO_HISTORY = "too little history for the learner"
 # Unknown features named in a reason.
 NAMES_SHOWN = 3
 
@@ -44,41 +43,53 @@ def add_absent_members(predictions: pl.DataFrame, members: pl.DataFrame) -> pl.D
     return pl.concat([predictions, absent.with_columns(numbers)], how="diagonal").sort("ts", "symbol")
 
 
-def reasons(weights: pl.DataFrame, features: pl.DataFrame, *, names: Sequence[str]) -> pl.Series:
-    """Why each row of an issue has weight 0, in words.
+def reasons(
+    weights: pl.DataFrame, features: pl.DataFrame, *, of_model: Sequence[str], of_rule: Sequence[str] = ()
+) -> pl.DataFrame:
+    """Why each row of an issue has weight 0.
 
     Parameters
     ----------
     weights : DataFrame
-        `symbol`, `session`, `ts`, `weight` and `prediction`, NaN where there is none.
+        `symbol`, `session`, `ts`, `weight`, `prediction` (NaN where there is none) and `reason`, what the rule tells (`zero_reasons`).
     features : DataFrame
-        `symbol`, `session`, `ts` and the features `names` of the members that have a bar, NaN where unknown.
-    names : sequence of str
-        Features that the model reads.
+        `symbol`, `session`, `ts` and the features of the members that have a bar, NaN where unknown.
+    of_model, of_rule : sequence of str
+        Features that the model reads, and those that the rule does.
 
     Returns
     -------
-    Series of str of shape (n_rows,)
-        "" for a position; `NO_BAR` for a member without a bar; "unknown: a, b and 2 more" where features kept it
-        from a prediction; `NO_HISTORY` where its features are known and the learner still cannot predict it; `NO_POSITION` where
-        the rule takes none.
+    DataFrame of shape (n_rows, 2)
+        `reason`: "" for a position, else a word of `Reason`: what kept it from a prediction, or what the rule tells.
+        `reason_detail`: of `Reason.MISSING_FEATURE` their names ("a, b, c and 2 more"), else null.
     """
+    names = [*dict.fromkeys([*of_model, *of_rule])]
     unknown = {
-        row[:3]: [name for name, value in zip(names, row[3:], strict=True) if value is None or not math.isfinite(value)]
+        row[:3]: {name for name, value in zip(names, row[3:], strict=True) if value is None or not math.isfinite(value)}
         for row in features.select(*KEY_COLUMNS, *names).iter_rows()
     }
-    found = []
-    for symbol, session, ts, weight, prediction in weights.select(*KEY_COLUMNS, "weight", "prediction").iter_rows():
-        lacking = unknown.get((symbol, session, ts))
+    columns = (*KEY_COLUMNS, "weight", "prediction", "reason")
+    found: list[tuple[str, str | None]] = []
+    for *key, weight, prediction, told in weights.select(columns).iter_rows():
+        lacking = unknown.get(tuple(key))
+        is_predicted = math.isfinite(prediction)
         if weight != 0.0:
-            found.append("")
+            found.append((HAS_POSITION, None))
         elif lacking is None:
-            found.append(NO_BAR)
-        elif math.isfinite(prediction):
-            found.append(NO_POSITION)
-        elif not lacking:
-            found.append(NO_HISTORY)
+            found.append((Reason.NO_BAR, None))
+        elif is_predicted and told != Reason.MISSING_FEATURE:
+            found.append((told, None))
+        elif named := [name for name in (of_rule if is_predicted else of_model) if name in lacking]:
+            found.append((Reason.MISSING_FEATURE, _some(named)))
         else:
-            more = f" and {len(lacking) - NAMES_SHOWN} more" if len(lacking) > NAMES_SHOWN else ""
-            found.append(f"unknown: {', '.join(lacking[:NAMES_SHOWN])}{more}")
-    return pl.Series("reason", found, dtype=pl.String)
+            found.append((Reason.NO_PREDICTION, None))
+    return pl.DataFrame(
+        [(str(word), detail) for word, detail in found],
+        schema={"reason": pl.String, "reason_detail": pl.String},
+        orient="row",
+    )
+
+
+def _some(names: Sequence[str]) -> str:
+    more = f" and {len(names) - NAMES_SHOWN} more" if len(names) > NAMES_SHOWN else ""
+    return f"{', '.join(names[:NAMES_SHOWN])}{more}"

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import polars as pl
 
-from hf_pipelines.research.signals.inner_rules import checked_rule, joined_needs, needs_of, weigh_inner
-from hf_pipelines.research.signals.rule import Params, RuleContext, RuleNeeds
+from hf_pipelines.research.signals.inner_rules import checked_rule, entry_of, joined_needs, needs_of, weigh_inner
+from hf_pipelines.research.signals.rule import Params, RuleContext, RuleNeeds, say, why_zero
 
 
 def checked_part(value: Any, where: str) -> dict[str, Any]:
@@ -44,3 +45,17 @@ def weigh_by_parts(predictions: pl.DataFrame, context: RuleContext) -> pl.Series
     mean = sum(weigh_inner(each, predictions, context) * (each["weight"] / total) for each in parts)
     is_known = pl.all_horizontal(pl.col(needs_parts(context.params).columns).is_not_null())
     return predictions.select(pl.when(is_known).then(pl.lit(mean) * context.params["max_gross"])).to_series()
+
+
+def why_cancelled(predictions: pl.DataFrame, context: RuleContext, weights: pl.Series) -> pl.Series:
+    """The word of the parts where all give 0 for the same reason; else what they give adds up to nothing."""
+    found: pl.Series | None = None
+    for each in context.params["parts"]:
+        inner = replace(context, params=each["params"])
+        own = why_zero(entry_of(each), predictions, inner, weigh_inner(each, predictions, context))
+        found = (
+            own
+            if found is None
+            else found.zip_with((found == own).fill_null(False), pl.Series([None], dtype=pl.String))
+        )
+    return say(predictions, pl.lit(found))

@@ -16,9 +16,14 @@ from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import polars as pl
 
-from hf_pipelines.research.signals.rule import Floats, Params, RuleContext, RuleNeeds
+from hf_pipelines.research.signals.reason import Reason
+from hf_pipelines.research.signals.rule import Floats, Params, RuleContext, RuleNeeds, say
+
+Ints = npt.NDArray[np.int64]
+Bools = npt.NDArray[np.bool_]
 
 METHODS = ("minimum_variance", "risk_budgeting", "hierarchical_risk_parity", "mean_risk")
 
@@ -103,8 +108,30 @@ def _optimiser(params: Params) -> Any:
     )
 
 
+def why_not_optimised(predictions: pl.DataFrame, context: RuleContext, weights: pl.Series) -> pl.Series:
+    """Without all trailing returns; else not among the highest, or the optimiser gives it nothing."""
+    lacks = np.zeros(predictions.height, dtype=bool)
+    for rows, _, is_usable in _candidates(predictions, context):
+        lacks[rows[~is_usable]] = True
+    word = pl.when(pl.lit(pl.Series(lacks))).then(pl.lit(Reason.TOO_LITTLE_HISTORY))
+    return say(predictions, word.otherwise(pl.lit(Reason.NOT_SELECTED)))
+
+
 def _decisions(predictions: pl.DataFrame, context: RuleContext) -> Iterator[tuple[list[int], Floats, bool]]:
     """Rows of the members that are optimised at each decision, their weights, and whether there was a solution."""
+    expected = predictions["prediction"].to_numpy()
+    for held, returns, is_usable in _candidates(predictions, context):
+        if not is_usable.any():
+            continue
+        rows = held[is_usable]
+        weights, is_solved = optimised_weights(
+            np.ascontiguousarray(returns[:, is_usable]), expected[rows], context.params
+        )
+        yield rows.tolist(), weights, is_solved
+
+
+def _candidates(predictions: pl.DataFrame, context: RuleContext) -> Iterator[tuple[Ints, Floats, Bools]]:
+    """Rows of the members that the rule may hold at each decision, their trailing returns, and of whom these are all known."""
     params = context.params
     value = pl.col("prediction")
     is_held = value.is_not_null()
@@ -115,10 +142,4 @@ def _decisions(predictions: pl.DataFrame, context: RuleContext) -> Iterator[tupl
         returns = context.trailing_returns(at, symbols=of_ts["symbol"].to_list(), n_bars=params["bars"])
         # Nothing is known of the risk of one that was not traded throughout, or never moved.
         is_usable = np.isfinite(returns).all(axis=0) & (returns.max(axis=0) > returns.min(axis=0))
-        if not is_usable.any():
-            continue
-        rows = of_ts["index"].to_numpy()[is_usable].tolist()
-        weights, is_solved = optimised_weights(
-            np.ascontiguousarray(returns[:, is_usable]), of_ts["prediction"].to_numpy()[is_usable], params
-        )
-        yield rows, weights, is_solved
+        yield of_ts["index"].to_numpy().astype(np.int64), returns, is_usable

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import polars as pl
 
-from hf_pipelines.research.signals.rule import Params, RuleContext, RuleNeeds
+from hf_pipelines.research.signals.reason import Reason
+from hf_pipelines.research.signals.rule import Params, RuleContext, RuleNeeds, say
 
 
 def needs_long_only(params: Params) -> RuleNeeds:
@@ -39,3 +40,15 @@ def weigh_portfolio(predictions: pl.DataFrame, context: RuleContext) -> pl.Serie
             share = pl.lit(1.0)
     share = pl.when("is_held").then(share)
     return held.select(params["max_gross"] * share / share.sum().over("ts")).to_series()
+
+
+def why_not_held(predictions: pl.DataFrame, context: RuleContext, weights: pl.Series) -> pl.Series:
+    """Below the floor, or behind the highest; a share of softmax may be too small to be a number."""
+    value, floor, n_held = pl.col("prediction"), context.params["floor"], context.params["n_held"]
+    is_below = pl.lit(False) if floor is None else value < floor
+    place = value.rank("ordinal", descending=True).over("ts")
+    is_behind = pl.lit(False) if n_held is None else place > n_held
+    return say(
+        predictions,
+        pl.when(is_below).then(pl.lit(Reason.BELOW_THRESHOLD)).when(is_behind).then(pl.lit(Reason.NOT_SELECTED)),
+    )

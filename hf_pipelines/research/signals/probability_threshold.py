@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import polars as pl
 
-from hf_pipelines.research.signals.rule import Params, RuleContext, RuleNeeds
+from hf_pipelines.research.signals.reason import Reason
+from hf_pipelines.research.signals.rule import Params, RuleContext, RuleNeeds, say
 
 
 def needs_probabilities(params: Params) -> RuleNeeds:
@@ -22,3 +23,15 @@ def weigh_by_probability(predictions: pl.DataFrame, context: RuleContext) -> pl.
     is_short = (down >= threshold) & (down > up) & params["long_short"]
     sign = is_long.cast(pl.Float64) - is_short.cast(pl.Float64)
     return predictions.select(sign * params["max_gross"] / pl.len().over("ts")).to_series()
+
+
+def why_unlikely(predictions: pl.DataFrame, context: RuleContext, weights: pl.Series) -> pl.Series:
+    """Neither side is likely enough; both are, and alike; or the likely one is short, where nothing is held short."""
+    up, down, threshold = pl.col("probability_up"), pl.col("probability_down"), context.params["threshold"]
+    return say(
+        predictions,
+        pl.when(pl.max_horizontal(up, down) < threshold)
+        .then(pl.lit(Reason.BELOW_THRESHOLD))
+        .when(down > up)
+        .then(pl.lit(Reason.LONG_ONLY)),
+    )

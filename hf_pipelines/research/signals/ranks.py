@@ -6,7 +6,8 @@ import numpy as np
 import polars as pl
 
 from hf_pipelines.research.signals.holding import held_sides
-from hf_pipelines.research.signals.rule import Params, RuleContext, RuleNeeds
+from hf_pipelines.research.signals.reason import Reason
+from hf_pipelines.research.signals.rule import Params, RuleContext, RuleNeeds, say
 
 # Of a share that was written in decimals: 0.1 of 10 members is one, though 0.1 * 10 may come out below.
 SHARE_ROUNDING = 1e-9
@@ -95,3 +96,8 @@ def _ends(params: Params, n_known: pl.Expr) -> tuple[pl.Expr, pl.Expr]:
         return pl.lit(params["n_long"]), pl.lit(params["n_short"])
     n_taken = (n_known * params["quantile"] + SHARE_ROUNDING).floor().clip(1.0).cast(pl.Int64)
     return n_taken, n_taken
+
+
+def why_between(predictions: pl.DataFrame, context: RuleContext, weights: pl.Series) -> pl.Series:
+    """At neither end."""
+    return say(predictions, pl.lit(Reason.NOT_SELECTED))

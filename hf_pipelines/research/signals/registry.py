@@ -9,19 +9,38 @@ from __future__ import annotations
 from dataclasses import replace
 
 from hf_pipelines.research.params import Choice, Flag, Listing, Nested, Number, Text
-from hf_pipelines.research.signals.chain import check_chain, checked_step, count_limits, needs_chain, weigh_by_chain
+from hf_pipelines.research.signals.chain import (
+    check_chain,
+    checked_step,
+    count_limits,
+    needs_chain,
+    weigh_by_chain,
+    why_cut,
+)
 from hf_pipelines.research.signals.inverse_volatility import needs_volatility, weigh_by_volatility
-from hf_pipelines.research.signals.long_short import needs_scale, weigh_in_proportion
-from hf_pipelines.research.signals.meta_label import needs_primary, weigh_by_meta_label
-from hf_pipelines.research.signals.mix import checked_part, needs_parts, weigh_by_parts
-from hf_pipelines.research.signals.optimised import METHODS, count_solutions, needs_trailing, weigh_by_optimiser
-from hf_pipelines.research.signals.portfolio import needs_long_only, weigh_portfolio
-from hf_pipelines.research.signals.probability_threshold import needs_probabilities, weigh_by_probability
-from hf_pipelines.research.signals.ranks import needs_both_ends, needs_buffer, weigh_by_rank, weigh_with_buffer
+from hf_pipelines.research.signals.long_short import needs_scale, weigh_in_proportion, why_not_scored
+from hf_pipelines.research.signals.meta_label import needs_primary, weigh_by_meta_label, why_not_right
+from hf_pipelines.research.signals.mix import checked_part, needs_parts, weigh_by_parts, why_cancelled
+from hf_pipelines.research.signals.optimised import (
+    METHODS,
+    count_solutions,
+    needs_trailing,
+    weigh_by_optimiser,
+    why_not_optimised,
+)
+from hf_pipelines.research.signals.portfolio import needs_long_only, weigh_portfolio, why_not_held
+from hf_pipelines.research.signals.probability_threshold import needs_probabilities, weigh_by_probability, why_unlikely
+from hf_pipelines.research.signals.ranks import (
+    needs_both_ends,
+    needs_buffer,
+    weigh_by_rank,
+    weigh_with_buffer,
+    why_between,
+)
 from hf_pipelines.research.signals.rule import GROSS, Rule, members
 from hf_pipelines.research.signals.rule_tree import check_tree, checked_branch, draw_tree, needs_tree, weigh_by_tree
 from hf_pipelines.research.signals.table import ALIASES, RULES
-from hf_pipelines.research.signals.threshold import check_levels, needs_levels, weigh_by_levels
+from hf_pipelines.research.signals.threshold import check_levels, needs_levels, weigh_by_levels, why_no_level
 
 __all__ = ["ALIASES", "RULES"]
 
@@ -41,6 +60,7 @@ _ENTRIES: dict[str, Rule] = {
     "probability_threshold": Rule(
         name="probability_threshold",
         weigh=weigh_by_probability,
+        why=why_unlikely,
         params={
             "threshold": Number(
                 default=0.55, low=1e-6, high=1.0, search=(0.4, 0.8), meaning="probability from which on a side is taken"
@@ -57,6 +77,7 @@ _ENTRIES: dict[str, Rule] = {
     "meta_label": Rule(
         name="meta_label",
         weigh=weigh_by_meta_label,
+        why=why_not_right,
         params={
             "primary": Text(
                 pattern=r"[a-z][a-z0-9_]{0,62}",
@@ -88,6 +109,7 @@ _ENTRIES: dict[str, Rule] = {
     "threshold": Rule(
         name="threshold",
         weigh=weigh_by_levels,
+        why=why_no_level,
         check=check_levels,
         params={
             "buy": Number(
@@ -122,6 +144,7 @@ _ENTRIES: dict[str, Rule] = {
     "long_short": Rule(
         name="long_short",
         weigh=weigh_in_proportion,
+        why=why_not_scored,
         params={
             "standardise": Choice(
                 default="members",
@@ -161,6 +184,7 @@ _ENTRIES: dict[str, Rule] = {
     "portfolio": Rule(
         name="portfolio",
         weigh=weigh_portfolio,
+        why=why_not_held,
         params={
             "scheme": Choice(
                 default="softmax",
@@ -202,6 +226,7 @@ _ENTRIES: dict[str, Rule] = {
     "optimised_portfolio": Rule(
         name="optimised_portfolio",
         weigh=weigh_by_optimiser,
+        why=why_not_optimised,
         explain=count_solutions,
         params={
             "method": Choice(
@@ -238,6 +263,7 @@ _ENTRIES: dict[str, Rule] = {
     "rank_long_short": Rule(
         name="rank_long_short",
         weigh=weigh_by_rank,
+        why=why_between,
         params={
             "n_long": _N_LONG,
             "n_short": _N_SHORT,
@@ -254,6 +280,7 @@ _ENTRIES: dict[str, Rule] = {
     "rank_buffer": Rule(
         name="rank_buffer",
         weigh=weigh_with_buffer,
+        why=why_between,
         params={
             "n_long": _N_LONG,
             "n_short": _N_SHORT,
@@ -306,6 +333,7 @@ _ENTRIES: dict[str, Rule] = {
     "mix": Rule(
         name="mix",
         weigh=weigh_by_parts,
+        why=why_cancelled,
         nested=checked_part,
         params={
             "parts": Listing(
@@ -323,6 +351,7 @@ _ENTRIES: dict[str, Rule] = {
     "chain": Rule(
         name="chain",
         weigh=weigh_by_chain,
+        why=why_cut,
         check=check_chain,
         nested=checked_step,
         explain=count_limits,

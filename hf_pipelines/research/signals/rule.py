@@ -17,6 +17,7 @@ import numpy.typing as npt
 import polars as pl
 
 from hf_pipelines.research.params import NestedCheck, Number, Param
+from hf_pipelines.research.signals.reason import Reason
 
 Params: TypeAlias = Mapping[str, Any]
 Floats: TypeAlias = npt.NDArray[np.float64]
@@ -163,6 +164,18 @@ class RuleContext:
         return times, names, grid.select(pl.col(names).cast(pl.Float64).fill_null(float("nan"))).to_numpy()
 
 
+def say(rows: pl.DataFrame, reason: pl.Expr) -> pl.Series:
+    """A word for each row, for `why` of a rule: an expression over the rows, or a literal for all."""
+    return rows.with_columns(reason.alias("reason"))["reason"].cast(pl.String)
+
+
+def why_zero(entry: Rule, predictions: pl.DataFrame, context: RuleContext, weights: pl.Series) -> pl.Series:
+    """Why rows of the last session have weight 0 under a rule, of which all columns are known; null where they have another weight."""
+    told = entry.why(predictions, context, weights) if entry.why else say(predictions, pl.lit(None, dtype=pl.String))
+    default = pl.Series([str(Reason.NO_POSITION)])
+    return (told.zip_with(told.is_not_null(), default)).zip_with(weights == 0.0, pl.Series([None], dtype=pl.String))
+
+
 def no_check(params: Params) -> None:
     """No values of the parameters contradict each other."""
 
@@ -190,6 +203,10 @@ class Rule:
         Checks values of `Nested` parameters: `(value, where it stands) -> value`.
     explain : callable, optional
         `(predictions, context) -> Markdown`: what became of the predictions, counted.
+    why : callable, optional
+        `(predictions, context, weights) -> words`: a series as long that tells of each row of the last session with weight 0 and
+        with all columns known why it is 0, a word of `Reason`; null, and of a rule without it: `Reason.NO_POSITION`. What it
+        says of other rows is not read.
     formula : str
         The definition, for people.
     """
@@ -201,4 +218,5 @@ class Rule:
     check: Callable[[Params], None] = no_check
     nested: NestedCheck | None = None
     explain: Callable[[pl.DataFrame, RuleContext], str] | None = None
+    why: Callable[[pl.DataFrame, RuleContext, pl.Series], pl.Series] | None = None
     formula: str

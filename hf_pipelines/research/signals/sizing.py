@@ -19,6 +19,7 @@ import polars as pl
 
 from hf_pipelines.research.params import Number, Param
 from hf_pipelines.research.signals.long_short import trailing_volatility, volatility_scale
+from hf_pipelines.research.signals.reason import Reason
 from hf_pipelines.research.signals.rule import Params, RuleContext
 
 Sizer: TypeAlias = Callable[[pl.Series, pl.DataFrame, RuleContext, Params], pl.Series]
@@ -39,6 +40,8 @@ class Sizing:
         Columns of the predictions that it reads.
     history_bars : callable
         `params -> bars` of each member up to the decision.
+    zero : Reason
+        Why it would give 0 to a position.
     is_calibrated : bool
         Whether it takes probabilities at their word: then the learner must be calibrated.
     formula : str
@@ -50,6 +53,7 @@ class Sizing:
     params: Mapping[str, Param]
     columns: tuple[str, ...] = ()
     history_bars: Callable[[Params], int] = lambda params: 0
+    zero: Reason = Reason.NO_POSITION
     is_calibrated: bool = False
     formula: str
 
@@ -111,6 +115,7 @@ SIZINGS: dict[str, Sizing] = {
             "most": Number(default=3.0, low=0.01, high=100.0, meaning="factor of a position at most"),
         },
         history_bars=_bars_of_volatility,
+        zero=Reason.TOO_LITTLE_HISTORY,
         formula="weight * volatility / standard deviation of the member's trailing returns, the factor at most `most`",
     ),
     "kelly": Sizing(
@@ -125,6 +130,7 @@ SIZINGS: dict[str, Sizing] = {
             ),
         },
         columns=("probability_up", "probability_down"),
+        zero=Reason.NO_EDGE,
         is_calibrated=True,
         formula=(
             "fraction * (win * payoff - lose) / (payoff * (win + lose)) on the side of the rule, win and lose its calibrated "

@@ -41,10 +41,22 @@ def rule_name(name: str) -> str:
 
 def rule_functions(rule: str, params: Mapping[str, Any] | None = None) -> tuple[Any, ...]:
     """The functions of a rule, and of the rules that it applies."""
-    entry = RULES[rule]
     inner = [each for name, own in rule_needs(rule, params).rules for each in rule_functions(name, own)]
+    return (*own_functions(rule, params), *inner)
+
+
+def own_functions(rule: str, params: Mapping[str, Any] | None = None) -> tuple[Any, ...]:
+    """The functions of a rule without those of the rules that it applies."""
+    entry = RULES[rule]
     nested = () if entry.nested is None else (entry.nested,)
-    return (entry.weigh, entry.needs, entry.check, *nested, *rule_needs(rule, params).sizers, *inner)
+    return (entry.weigh, entry.needs, entry.check, *nested, *rule_needs(rule, params).sizers)
+
+
+def reason_functions(rule: str, params: Mapping[str, Any] | None = None) -> tuple[Any, ...]:
+    """What tells why a rule gives 0, of it and of the rules that it applies."""
+    own = RULES[rule].why
+    inner = [each for name, given in rule_needs(rule, params).rules for each in reason_functions(name, given)]
+    return (*([own] if own else []), *inner)
 
 
 def rule_needs(rule: str, params: Mapping[str, Any] | None = None) -> RuleNeeds:

@@ -6,7 +6,8 @@ import numpy as np
 import polars as pl
 
 from hf_pipelines.research.signals.holding import held_sides
-from hf_pipelines.research.signals.rule import Params, RuleContext, RuleNeeds
+from hf_pipelines.research.signals.reason import Reason
+from hf_pipelines.research.signals.rule import Params, RuleContext, RuleNeeds, say
 
 
 def needs_levels(params: Params) -> RuleNeeds:
@@ -55,3 +56,11 @@ def weigh_by_levels(predictions: pl.DataFrame, context: RuleContext) -> pl.Serie
     for side, rows in held_sides(predictions, context, flags=flags, n_sessions=params["sessions"]).items():
         sides[rows] = side
     return predictions.select(pl.lit(pl.Series(sides, dtype=pl.Float64)) * share).to_series()
+
+
+def why_no_level(predictions: pl.DataFrame, context: RuleContext, weights: pl.Series) -> pl.Series:
+    """Below the level to buy; or at the one to sell, where nothing is held short."""
+    is_refused = (pl.col("prediction") <= context.params["sell"]) & (not context.params["long_short"])
+    return say(
+        predictions, pl.when(is_refused).then(pl.lit(Reason.LONG_ONLY)).otherwise(pl.lit(Reason.BELOW_THRESHOLD))
+    )

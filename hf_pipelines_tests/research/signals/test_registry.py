@@ -1,6 +1,5 @@
 """Signal rules by hand, and the contract every rule keeps."""
 
-import math
 from datetime import timedelta
 
 import numpy as np
@@ -9,14 +8,12 @@ import pytest
 from polars.testing import assert_frame_equal
 
 from hf_pipelines.research.signals import (
-    NO_HISTORY,
     RULES,
     Rule,
     RuleNeeds,
     add_absent_members,
     apply_rule,
     misremembered,
-    reasons,
     rule_needs,
     window_sessions,
 )
@@ -191,24 +188,6 @@ def test_add_absent_members_knows_who_belongs_on_each_session_and_each_bar_of_it
         ["A", "B"], ["A", "B"], ["A", "B", "C"], ["A", "B", "C"],
     ]  # fmt: skip
     assert completed["prediction"].is_nan().sum() == 4
-
-
-def test_reasons_by_hand():
-    keys = plain_bars({symbol: [1.0] for symbol in "ABCDE"}).select("symbol", "session", "ts")
-    prediction = pl.Series([0.9, 0.1, NAN, NAN, NAN])
-    weights = keys.with_columns(weight=pl.Series([0.5, 0.0, 0.0, 0.0, 0.0]), prediction=prediction)
-    known = {
-        "p": [1.0, 1.0, NAN, 2.0],
-        "q": [1.0, 1.0, None, 2.0],
-        "r": [1.0, 1.0, math.inf, 2.0],
-        "s": [NAN, 1.0, NAN, 2.0],
-    }
-    # D has no bar, E all features and no prediction.
-    features = keys.filter(pl.col("symbol") != "D").with_columns(
-        **{name: pl.Series(values, dtype=pl.Float32) for name, values in known.items()}
-    )
-    found = reasons(weights, features, names=list(known))
-    assert found.to_list() == ["", "no position by the rule", "unknown: p, q, r and 1 more", "no bar", NO_HISTORY]
 
 
 @each_rule
