@@ -34,6 +34,22 @@ FEATURES_LINE = "features: [technical, cross_asset, temporal]"
 
 CASES = [
     pytest.param(
+        RANKING, "slippage_bps: 2.0", "slippage_bps: 2.0\n    costs: [impct]",
+        ["`costs.0` must be one of commission, spread, impact", "was 'impct'"], id="unknown cost",
+    ),
+    pytest.param(
+        RANKING, "slippage_bps: 2.0", "slippage_bps: 2.0\n    costs: [{type: spread, params: {half_bps: -1}}]",
+        ["`costs.0.params.half_bps` of 'spread' must be from 0 to 10000, was -1"], id="negative cost",
+    ),
+    pytest.param(
+        RANKING, "slippage_bps: 2.0", "slippage_bps: 2.0\n    costs: [{type: spread, params: {column: quoted}}]",
+        ["`backtest.costs` must read `features` of the strategy, was without quoted"], id="spread of no column",
+    ),
+    pytest.param(
+        RANKING, "slippage_bps: 2.0", "slippage_bps: 2.0\n    engine: vectorbt\n    costs: [impact]",
+        ["`backtest.engine` must simulate impact (costs.impact), was vectorbt, which does not; take reference"], id="cost of no engine",
+    ),
+    pytest.param(
         DIRECTION, FEATURES_LINE, "features: [technical/rsi_15]",
         ["`features` must be among", "technical/rsi_14", "was technical/rsi_15"], id="unknown feature",
     ),

@@ -10,7 +10,7 @@ from time import perf_counter
 from hf_pipelines.commands.runs import Pipeline
 from hf_pipelines.components.strategy_stages.decided_weights import traded_inputs
 from hf_pipelines.components.strategy_stages.plan import StrategyPlan
-from hf_pipelines.components.strategy_stages.reconciliation import ALL_OF_THEM, askable, reconciled
+from hf_pipelines.components.strategy_stages.reconciliation import ALL_OF_THEM, askable, reconciled, without_uncovered
 from hf_pipelines.resources.parquet_io_manager import Loaded
 
 
@@ -25,7 +25,9 @@ def reconcile_lines(pipeline: Pipeline, strategy: str, week: str) -> Iterator[tu
     plan = pipeline.strategy(strategy)
     # Refuses what is no week of it.
     pipeline.partition_keys(plan.asset("backtest"), week, week, named=("week", "week"))
-    names, without = askable(plan, ALL_OF_THEM)
+    compared, uncovered = without_uncovered(plan, ALL_OF_THEM)
+    yield from ((line, True) for line in uncovered)
+    names, without = askable(compared, ALL_OF_THEM)
     for name, why in without.items():
         yield f"could not compare with {name}: {why}", True
     if len(names) < 2:

@@ -71,7 +71,9 @@ def _tested(plan: StrategyPlan, decided: Decided) -> dict[int | None, Tested]:
     execution = plan.backtest.execution
     return {
         path: Tested(
-            panel=build_trading_panel(weights, decided.bars, extra=sorted({*columns_of(execution), "volume"})),
+            panel=build_trading_panel(
+                weights, decided.bars, extra=sorted({*columns_of(execution, plan.backtest.costs), "volume"})
+            ),
             costs=plan.backtest.costs,
             execution=execution,
             sessions_per_year=usual_sessions(plan.market.partitions.calendar_name)[0],

@@ -12,6 +12,7 @@ from types import ModuleType
 from typing import Any, NamedTuple
 
 from hf_pipelines.research.backtest import ENGINES, Engine
+from hf_pipelines.research.cost_kinds import COST_KINDS
 from hf_pipelines.research.features.feature import Feature
 from hf_pipelines.research.features.registry import register
 from hf_pipelines.research.intervals import INTERVALS, IntervalMethod
@@ -58,7 +59,7 @@ REGISTRIES: dict[str, _Registry] = {
 TABLES = ("FEATURES", *REGISTRIES)
 
 # What a strategy chooses from: its stages' versions hold what it chose, not the rest.
-CHOSEN_FROM = (*(each.entries for name, each in REGISTRIES.items() if name != "SOURCES"), ALIASES)
+CHOSEN_FROM = (*(each.entries for name, each in REGISTRIES.items() if name != "SOURCES"), ALIASES, COST_KINDS)
 
 # Module that an entry came from, by table and name: the same module may be imported anew, its functions are then others.
 _origins: dict[tuple[str, str], str] = {}

@@ -256,7 +256,7 @@ class Strategy(YamlSchema, dg.Component, dg.Model, dg.Resolvable):
         self._require_columns(learner)
         self._require_target_params()
         asked = asked_of_engine(
-            self.backtest.costs,
+            self.backtest.charged,
             self.backtest.execution,
             shorts=self.signal.needs.shorts,
             max_gross=self.signal.needs.max_gross,
@@ -353,7 +353,7 @@ class Strategy(YamlSchema, dg.Component, dg.Model, dg.Resolvable):
             importance=self.diagnostics.plan_importance(self.learner, self.target.build(), read=self.training.read),
             rule=RulePlan(name=self.signal.rule, params=self.signal.rule_params),
             backtest=BacktestPlan(
-                engine=self.backtest.engine, execution=self.backtest.execution, costs=self.backtest.costs
+                engine=self.backtest.engine, execution=self.backtest.execution, costs=self.backtest.charged
             ),
             max_model_age_weeks=self.max_model_age_weeks,
             track_record_weeks=self.track_record_weeks,

@@ -324,6 +324,10 @@ class BacktestSpec(dg.Model, dg.Resolvable):
     borrow_bps_per_year: float = Field(
         default=0.0, description="Fee on borrowed shares, in basis points of their value a year."
     )
+    costs: Sequence[Any] = Field(
+        default_factory=list,
+        description="Keys of COST_KINDS, or `type` and `params` of each: what is charged beside the flat costs.",
+    )
     participation: float | None = Field(
         default=None,
         description="Share of a bar's volume that an order may fill; what is left waits. Left out: no limit.",
@@ -339,6 +343,10 @@ class BacktestSpec(dg.Model, dg.Resolvable):
         description="Bars without one of the symbol after which a position is paid out at the last close; left out: never.",
     )
     delisting_haircut: float = Field(default=0.0, description="Share of the last close that a paid-out position loses.")
+    t_plus_one: bool = Field(
+        default=False,
+        description="true: no share is sold in the session in which it was bought. Of daily bars nothing changes.",
+    )
 
     _cash = ranged("initial_cash_usd", low=1, high=1_000_000_000_000)
     # 10,000 basis points are all of the notional.
@@ -346,8 +354,14 @@ class BacktestSpec(dg.Model, dg.Resolvable):
     _borrow = ranged("borrow_bps_per_year", low=0, high=1_000_000)
 
     @property
-    def costs(self) -> Costs:
-        return Costs(fee_bps=self.fee_bps, slippage_bps=self.slippage_bps, borrow_bps_per_year=self.borrow_bps_per_year)
+    def charged(self) -> Costs:
+        """All costs, the flat ones and the kinds."""
+        return Costs(
+            fee_bps=self.fee_bps,
+            slippage_bps=self.slippage_bps,
+            borrow_bps_per_year=self.borrow_bps_per_year,
+            kinds=self.costs,
+        )
 
     @property
     def execution(self) -> Execution:
@@ -359,10 +373,11 @@ class BacktestSpec(dg.Model, dg.Resolvable):
             cash_limit=self.cash_limit,
             delisted_after_bars=self.delisted_after_bars,
             delisting_haircut=self.delisting_haircut,
+            t_plus_one=self.t_plus_one,
         )
 
     @model_validator(mode="after")
     def _check_limits(self) -> "BacktestSpec":
         # Refuses what no account can be kept with.
-        _ = self.execution
+        _ = self.execution, self.charged
         return self

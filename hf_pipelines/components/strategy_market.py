@@ -13,7 +13,7 @@ import dagster as dg
 from hf_pipelines.components.learner_rules import REMEDIES_OF_FEATURES, read_features
 from hf_pipelines.components.market import Market
 from hf_pipelines.components.market_stages import MarketPlan
-from hf_pipelines.components.strategy_fields import HoldoutSpec, LearnerSpec, SignalSpec, TargetSpec
+from hf_pipelines.components.strategy_fields import BacktestSpec, HoldoutSpec, LearnerSpec, SignalSpec, TargetSpec
 from hf_pipelines.components.strategy_stages.start import week_of_start
 from hf_pipelines.components.yaml_lines import line_of
 from hf_pipelines.research.features.registry import FEATURES, names_by_group
@@ -29,6 +29,7 @@ class Trading(Protocol):
     target: TargetSpec
     learner: LearnerSpec
     signal: SignalSpec
+    backtest: BacktestSpec
     holdout: HoldoutSpec | None
     start: str | None
 
@@ -105,6 +106,11 @@ def _require_what_is_needed(strategy: Trading, market: MarketPlan, context: dg.C
                     f"{line_of(context.path, field)}: `{field}` must have what {chosen!r} is made from, {what}, was without "
                     f"{', '.join(names[:5])}; add it, or take another."
                 )
+    if strays := [each for each in strategy.backtest.charged.columns if each not in {"volume", *selected}]:
+        raise ValueError(
+            f"{line_of(context.path, 'backtest')}: `backtest.costs` must read `features` of the strategy, was without "
+            f"{', '.join(strays)}; add it to `features`, or leave `column` out for a constant spread."
+        )
     for param, read in read_features(strategy.learner.choice()).items():
         if strays := sorted(read - selected):
             raise ValueError(

@@ -33,7 +33,7 @@ from hf_pipelines.components.strategy_stages.tuned import SELECTED, plan_of_resu
 from hf_pipelines.partitions import usual_sessions
 from hf_pipelines.research.account_summary import benchmark_index, summarise_account, values_of
 from hf_pipelines.research.account_table import tabulate_accounts
-from hf_pipelines.research.backtest import ENGINES, BacktestResult
+from hf_pipelines.research.backtest import BacktestResult
 from hf_pipelines.research.backtest.account_baselines import account_baselines
 from hf_pipelines.research.costs import Costs
 from hf_pipelines.research.matrix import join_features
@@ -157,7 +157,7 @@ def backtest(plan: StrategyPlan) -> Stage:
         compute=each_partition(recording_backtest(plan, compute, resolve=resolve)),
         is_range_run=False,
         code_version=code_version(
-            ENGINES[plan.backtest.engine].run,
+            *plan.backtest.functions,
             latest_predictions,
             *([] if horizon is None else [decided_predictions]),
             share_trained_on_later,

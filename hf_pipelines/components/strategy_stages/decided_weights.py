@@ -12,7 +12,7 @@ import polars as pl
 
 from hf_pipelines.components.stage import StageInput
 from hf_pipelines.components.strategy_stages.accounts import decided_on, weigh_path
-from hf_pipelines.components.strategy_stages.plan import StrategyPlan, feature_frames, single
+from hf_pipelines.components.strategy_stages.plan import StrategyPlan, feature_frames, single, with_cost_columns
 from hf_pipelines.components.strategy_stages.tuned import TUNED_BY_FOLD, plan_of_results
 from hf_pipelines.research.predictions import split_by_path
 from hf_pipelines.research.signals import add_absent_members
@@ -44,11 +44,12 @@ class Decided:
 
 
 def traded_inputs(plan: StrategyPlan) -> tuple[StageInput, ...]:
-    """What a backtest reads: predictions, bars, and features that the rule looks at."""
+    """What a backtest reads: predictions, bars, and features that the rule or the costs look at."""
     cross_validation = StageInput("cv_results", plan.asset("cv_results"), guards=("out_of_fold",))
     # More weeks than are traded, where the rule looks back on bars.
     bars = plan.bars_input(-plan.training.weeks - plan.rule_weeks, -1)
-    features = plan.feature_inputs(-plan.training.weeks, -1) if plan.rule.needs.features else ()
+    is_read = plan.rule.needs.features or plan.backtest.features
+    features = plan.feature_inputs(-plan.training.weeks, -1) if is_read else ()
     return (cross_validation, bars, *features)
 
 
@@ -61,7 +62,8 @@ def decide(plan: StrategyPlan, inputs: Mapping[str, Loaded], key: str, *, horizo
     results = single(inputs["cv_results"], key)
     # A study may have set the rule.
     at = plan_of_results(plan, results.footer.facts)
-    read = feature_frames(plan, inputs, weeks[others[1].name]) if plan.rule.needs.features else []
+    read = feature_frames(plan, inputs, weeks[others[1].name]) if len(others) > 1 else []
+    bars = with_cost_columns(plan, bars, read)
     predictions = decided_on(plan, results.frame, read, horizon=horizon)
     # As in an issue: weights are shares of the members, whether something can be said of all of them or not.
     members = plan.market.universe.member_sessions(predictions["session"].unique().to_list())

@@ -5,6 +5,7 @@ not live here: the comparison (`research.backtest.reconcile`).
 """
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 
 import polars as pl
@@ -45,6 +46,23 @@ def askable(plan: StrategyPlan, names: Sequence[str]) -> tuple[list[str], dict[s
     return [name for name in wanted if name not in without], without
 
 
+def without_uncovered(plan: StrategyPlan, names: Sequence[str]) -> tuple[StrategyPlan, list[str]]:
+    """The strategy without the kinds of costs that not all of some engines book, and what is to be said of that.
+
+    Fills, events, cash and flat costs of an account are compared all the same; of the kinds left out nothing is.
+    """
+    covered = frozenset.intersection(*(ENGINES[name].capabilities for name in names))
+    costs = plan.backtest.costs
+    if not (left := [name for name, _ in costs.kinds if name not in covered]):
+        return plan, []
+    unable = [name for name in names if not {*left} <= ENGINES[name].capabilities]
+    kept = tuple((name, params) for name, params in costs.kinds if name in covered)
+    cheaper = replace(plan, backtest=replace(plan.backtest, costs=replace(costs, kinds=kept)))
+    return cheaper, [
+        f"compared without {', '.join(left)}, which {' and '.join(unable)} cannot book: only the reference says so"
+    ]
+
+
 def compare_engines(
     plan: StrategyPlan, weights: pl.DataFrame, bars: pl.DataFrame, names: Sequence[str]
 ) -> Reconciliation:
@@ -69,8 +87,9 @@ def engines_check(plan: StrategyPlan) -> StageCheck:
     """Whether another engine keeps the same account, on some symbols drawn by the week and the last bars."""
 
     def evaluate(run: StageRun, inputs: Mapping[str, Loaded], key: str, content: Content) -> Finding:
-        names, without = askable(plan, CHECKED_BY)
-        told = tuple(f"could not compare with {name}: {why}" for name, why in without.items())
+        compared_plan, uncovered = without_uncovered(plan, CHECKED_BY)
+        names, without = askable(compared_plan, CHECKED_BY)
+        told = tuple(uncovered) + tuple(f"could not compare with {name}: {why}" for name, why in without.items())
         if len(names) < 2:
             return Finding(True, 0, told)
         decided = decide(plan, inputs, key, horizon=plan.decided_horizon)
@@ -81,12 +100,12 @@ def engines_check(plan: StrategyPlan) -> StageCheck:
         if weights.is_empty():
             return Finding(True, 0, ("nothing to compare: no symbol is held",))
         try:
-            found = compare_engines(plan, weights, bars, names)
+            found = compare_engines(compared_plan, weights, bars, names)
         except ValueError as e:
             # All of them refuse the sample, such as an account that some symbols alone would ruin.
             return Finding(True, 0, (f"could not compare: {e}",))
         compared = sum(each.n_bars * (each.n_symbols + 2) for each in found.agreements)
-        return Finding(found.agrees, compared, tuple(found.findings()) or told)
+        return Finding(found.agrees, compared, (*found.findings(), *told))
 
     return StageCheck(
         "engines_agree",
@@ -101,5 +120,6 @@ def reconciled(
 ) -> Iterator[tuple[int | None, Reconciliation]]:
     """Each path of a week, whole, by some engines."""
     decided = decide(plan, inputs, key, horizon=plan.decided_horizon)
+    plan, _ = without_uncovered(plan, names)
     for path, weights in decided.weights.items():
         yield path, compare_engines(plan, weights, decided.bars, names)

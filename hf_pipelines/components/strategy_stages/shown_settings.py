@@ -11,7 +11,7 @@ from typing import Any
 
 # `Costs(fee_bps=1.0, slippage_bps=2.0)`, as the ledger holds the costs and the execution of an account.
 _DATACLASS = re.compile(r"\w+\((?P<fields>.*)\)")
-_FIELD = re.compile(r"(?P<name>\w+)=(?P<value>'[^']*'|[^,]+)")
+_FIELD = re.compile(r"(?P<name>[\w.]+)=(?P<value>'[^']*'|[^,]+)")
 
 _FIELDS = {"rule": "signal", "account": "backtest"}
 

@@ -11,9 +11,15 @@ from hf_pipelines.components.modules import CHOSEN_FROM
 from hf_pipelines.components.stage import Stage, StageInput, week_of_key, window
 from hf_pipelines.components.stage_run import StageRun, each_partition
 from hf_pipelines.components.strategy_stages.accounts import account_label
-from hf_pipelines.components.strategy_stages.plan import StrategyPlan, trade, trading_fields
+from hf_pipelines.components.strategy_stages.plan import (
+    StrategyPlan,
+    feature_frames,
+    trade,
+    trading_fields,
+    with_cost_columns,
+)
 from hf_pipelines.research.account_summary import benchmark_index, summarise_account, values_of
-from hf_pipelines.research.backtest import ENGINES, BacktestResult
+from hf_pipelines.research.backtest import BacktestResult
 from hf_pipelines.research.bars import KEY_COLUMNS
 from hf_pipelines.research.costs import Costs
 from hf_pipelines.resources.parquet_io_manager import Loaded
@@ -27,6 +33,7 @@ def track_record(plan: StrategyPlan) -> Stage:
         "signals", plan.asset("signals"), first_week=-plan.track_record_weeks, last_week=-1, is_optional=True
     )
     bars = plan.bars_input(-plan.track_record_weeks, -1)
+    features = plan.feature_inputs(-plan.track_record_weeks, -1) if plan.backtest.features else ()
 
     def compute(run: StageRun, inputs: Mapping[str, Loaded], key: str) -> tuple[Content, Mapping[str, Any]]:
         weeks = window(partitions, bars, key)
@@ -40,7 +47,8 @@ def track_record(plan: StrategyPlan) -> Stage:
         # Issues of every schema version have these columns.
         signals_frame = inputs["signals"].frame(held, columns=[*KEY_COLUMNS, "weight", "issue_kind"])
         traded = [week for week in weeks if week >= week_of_key(held[0])]
-        bars_frame = inputs["bars"].frame(traded)
+        read = feature_frames(plan, inputs, traded) if features else []
+        bars_frame = with_cost_columns(plan, inputs["bars"].frame(traded), read)
         frames: list[pl.DataFrame] = []
         records: dict[str, dict[str, float]] = {}
         metadata: dict[str, Any] = {"issues": len(held)}
@@ -56,7 +64,8 @@ def track_record(plan: StrategyPlan) -> Stage:
             shown = backtest_metadata(result, summary=summary, label=label, benchmark=beside)
             metadata |= {f"{kind}_{name}": value for name, value in shown.items()}
             metadata[f"{kind}_issues"] = of_kind["session"].n_unique()
-        hashes = {**inputs["signals"].hashes(held), **inputs["bars"].hashes(traded)}
+        of_weeks = [inputs[each.name].hashes(traded) for each in (bars, *features)]
+        hashes = {**inputs["signals"].hashes(held), **{name: of for each in of_weeks for name, of in each.items()}}
         return Content(pl.concat(frames), inputs=hashes, facts={"records": records}), metadata
 
     return Stage(
@@ -68,10 +77,10 @@ def track_record(plan: StrategyPlan) -> Stage:
         ),
         kinds=frozenset({"numba", "parquet"}),
         partitions=plan.weekly,
-        inputs=(issued, bars),
+        inputs=(issued, bars, *features),
         compute=each_partition(compute),
         code_version=code_version(
-            ENGINES[plan.backtest.engine].run,
+            *plan.backtest.functions,
             benchmark_index,
             summarise_account,
             values_of,

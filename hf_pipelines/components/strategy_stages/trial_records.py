@@ -30,7 +30,6 @@ from hf_pipelines.components.modules import CHOSEN_FROM
 from hf_pipelines.components.stage_run import StageRun
 from hf_pipelines.components.strategy_stages.plan import StrategyPlan, holdout_fields, single, trading_fields
 from hf_pipelines.components.strategy_stages.score_display import score_metadata
-from hf_pipelines.research.backtest import ENGINES
 from hf_pipelines.research.features import FEATURES
 from hf_pipelines.research.overfitting import LEARNING, PERMUTED, VALIDATION, Overfitting
 from hf_pipelines.research.score_table import ScoreTable
@@ -366,7 +365,7 @@ def _functions_of(plan: StrategyPlan) -> tuple[Any, ...]:
         *plan.training.weighting_functions,
         *plan.rule.functions,
         SPLITTERS[plan.splitter.name].build,
-        ENGINES[plan.backtest.engine].run,
+        *plan.backtest.functions,
         TARGETS[plan.target.name].label,
         *(FEATURES[name].compute for name in plan.all_features if name in FEATURES),
     )

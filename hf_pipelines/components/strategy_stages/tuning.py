@@ -24,11 +24,11 @@ from hf_pipelines.components.strategy_stages.plan import (
     learner_fields,
     single,
     trading_fields,
+    with_cost_columns,
 )
 from hf_pipelines.components.strategy_stages.study_tracking import IMPORTANCES, track_study
 from hf_pipelines.components.strategy_stages.trial_records import recording_study
 from hf_pipelines.components.strategy_stages.tuned import BEST, BEST_BY_FOLD, STUDY, TRIALS, VALUES, point_in_words
-from hf_pipelines.research.backtest import ENGINES
 from hf_pipelines.research.cross_validation import cross_validate, fit_final
 from hf_pipelines.research.fan_out import FanOut
 from hf_pipelines.research.fold_by_fold import folds_of
@@ -51,7 +51,7 @@ def tuning(plan: StrategyPlan) -> Stage:
     assert plan.tuning is not None
     asked = plan.tuning
     bars = (plan.bars_input(-plan.training.weeks - plan.rule_weeks, -1),) if asked.needs_account else ()
-    is_reading = asked.needs_account and plan.rule.needs.features
+    is_reading = asked.needs_account and (plan.rule.needs.features or plan.backtest.features)
     features = plan.feature_inputs(-plan.training.weeks, -1) if is_reading else ()
     week_before = StageInput("past", plan.asset("tuning"), first_week=-1, last_week=-1, is_optional=True)
     past = (week_before,) if asked.is_adaptive else ()
@@ -64,7 +64,8 @@ def tuning(plan: StrategyPlan) -> Stage:
         trade = None
         if bars:
             read = feature_frames(plan, inputs, weeks[features[0].name]) if features else []
-            trade = PlanTrade(plan, inputs["bars"].frame(weeks["bars"]), tuple(read))
+            traded = with_cost_columns(plan, inputs["bars"].frame(weeks["bars"]), read)
+            trade = PlanTrade(plan, traded, tuple(read))
         evaluation = Evaluation(
             matrix=matrix,
             base=plan.base,
@@ -154,7 +155,7 @@ def tuning(plan: StrategyPlan) -> Stage:
                     split_by_path,
                     simulate,
                     middle_of,
-                    ENGINES[plan.backtest.engine].run,
+                    *plan.backtest.functions,
                     *plan.rule.functions,
                 ]
                 if bars

@@ -20,6 +20,7 @@ from hf_pipelines.research.backtest.panel import Fill, TradingPanel, build_tradi
 from hf_pipelines.research.backtest.reference import run_backtest, run_reference, simulate
 from hf_pipelines.research.backtest.result import BacktestResult, Execution, build_result, limits_of
 from hf_pipelines.research.backtest.vectorbt_engine import run_vectorbt
+from hf_pipelines.research.cost_kinds import COST_KINDS
 from hf_pipelines.research.costs import Costs
 
 __all__ = [
@@ -63,6 +64,9 @@ CAPABILITIES: dict[str, str] = {
     "lots": "positions in whole lots",
     "cash_limit": "sells first, then buys scaled down to the cash there is",
     "delistings": "a position in a symbol that is gone is paid out, less a haircut",
+    "t_plus_one": "no sale in the session of the purchase",
+    # A kind of costs is one by its name: an engine that does not list it is refused, never silent.
+    **{kind.name: kind.formula for kind in COST_KINDS.values()},
 }
 
 
@@ -138,10 +142,14 @@ def asked_of_engine(costs: Costs, execution: Execution, *, shorts: bool, max_gro
         "lots": "lot_size",
         "cash_limit": "cash_limit",
         "delistings": "delisted_after_bars",
+        "t_plus_one": "t_plus_one",
     }
     limits = {name: fields[name] for name in limits_of(execution)}
     always = {execution.fill: "fill", "splits": "the bars", "dividends": "the bars", "missing_bars": "the bars"}
-    return always | limits | {capability: source for capability, (source, is_asked) in asked.items() if is_asked}
+    kinds = {name: f"costs.{name}" for name, _ in costs.kinds}
+    return (
+        always | limits | kinds | {capability: source for capability, (source, is_asked) in asked.items() if is_asked}
+    )
 
 
 def require_capable(engine: str, asked: Mapping[str, str]) -> None:
@@ -201,7 +209,7 @@ ENGINES: dict[str, Engine] = {
         Engine(
             name="vectorbt",
             run=run_vectorbt,
-            capabilities=frozenset(CAPABILITIES) - {"cash_limit"},
+            capabilities=frozenset(CAPABILITIES) - {"cash_limit", "t_plus_one", *COST_KINDS},
             summary="vectorbt's ledger, orders by the contract; to be held against the reference.",
             needs=("vectorbt",),
             keeps_contract=True,
@@ -209,7 +217,7 @@ ENGINES: dict[str, Engine] = {
         Engine(
             name="backtrader",
             run=run_backtrader,
-            capabilities=frozenset(CAPABILITIES) - {"cash_limit", "delistings"},
+            capabilities=frozenset(CAPABILITIES) - {"cash_limit", "delistings", "t_plus_one", *COST_KINDS},
             summary="backtrader's broker, event by event, orders by the contract; to be held against the reference.",
             needs=("backtrader",),
             keeps_contract=True,

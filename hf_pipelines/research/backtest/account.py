@@ -57,7 +57,8 @@ class Account:
     traded_value : array
         Sum of the absolute notionals filled on the bar.
     costs : mapping of str to array
-        Paid on the bar, by kind, not negative: "fees", "slippage", "borrow" and what else an engine charges.
+        Paid on the bar, by kind: "fees", "slippage", "borrow", keys of `COST_KINDS`, and what else an engine charges. Negative
+        where it is received, such as interest on cash.
     dividends : array
         Received on the bar; negative when paid on short positions.
     unfilled_orders : int
@@ -99,8 +100,9 @@ def account_of_ledger(
     n_fills: int,
     make_fills: Callable[[], Fills],
     make_positions: Callable[[], Floats],
+    kinds: Mapping[str, Floats] | None = None,
 ) -> Account:
-    """The account of a ledger that charges fees, slippage and borrow.
+    """The account of a ledger that charges fees, slippage and borrow, and other kinds by bar.
 
     Parameters
     ----------
@@ -109,6 +111,8 @@ def account_of_ledger(
     costs : Costs
     unfilled_orders, n_fills, make_fills, make_positions
         As `Account`.
+    kinds : mapping of str to array, optional
+        Of shape (n_bars,).
     """
     equity, cash, net_value, short_value, traded_value, borrow, dividends = series
     return Account(
@@ -121,6 +125,7 @@ def account_of_ledger(
             "fees": traded_value * costs.fee_rate,
             "slippage": traded_value * costs.slippage_rate,
             "borrow": borrow,
+            **(kinds or {}),
         },
         dividends=dividends,
         unfilled_orders=unfilled_orders,

@@ -93,7 +93,7 @@ def account_baselines(
     panel = result.panel
     found: dict[str, dict[str, float]] = {STRATEGY: dict(result.metrics)}
     curves: dict[str, pl.DataFrame] = {}
-    held = benchmark_panel(panel, bars, benchmark, columns_of(execution))
+    held = benchmark_panel(panel, bars, benchmark, columns_of(execution, costs))
     others = {} if held is None else {f"{benchmark}, bought and held": held}
     for name, each in {**others, EQUAL_WEIGHT: _equal_weights(panel)}.items():
         account = simulate_panel(each, costs, execution)

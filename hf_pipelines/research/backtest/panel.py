@@ -6,8 +6,8 @@ aligned. Not here: what happens to an order (`reference.py`), what is reported (
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import numpy as np
@@ -52,6 +52,8 @@ class TradingPanel:
         the split that makes the row's open worth the last close: what is not known gains and loses nothing.
     high, low, volume : array of shape (n_bars, n_symbols), optional
         Raw prices and traded shares, where they were asked for. NaN where the symbol has no bar.
+    others : mapping of str to array
+        Other columns that were asked for, by name, as they are in the bars. NaN where unknown, and where the symbol has no bar.
     """
 
     symbols: pl.Series
@@ -66,6 +68,7 @@ class TradingPanel:
     high: Floats | None = None
     low: Floats | None = None
     volume: Floats | None = None
+    others: Mapping[str, Floats] = field(default_factory=dict)
 
     @property
     def elapsed_days(self) -> NDArray[np.int64]:
@@ -125,7 +128,7 @@ def build_trading_panel(weights: pl.DataFrame, bars: pl.DataFrame, *, extra: Col
         symbols without a weight, or before the first decision, are not used; every member bar counts for
         the grid's timestamps.
     extra : collection of str
-        Those of `EXTRA_COLUMNS` that are needed beside.
+        Those of `EXTRA_COLUMNS` that are needed beside, and columns of one's own.
 
     Returns
     -------
@@ -139,6 +142,7 @@ def build_trading_panel(weights: pl.DataFrame, bars: pl.DataFrame, *, extra: Col
         price or event of a used bar is not possible, or a weight other than zero has no bar to be sized
         with.
     """
+    extra = [name for name in dict.fromkeys(extra) if name not in BAR_COLUMNS]
     _check_columns("weights", weights, WEIGHT_COLUMNS)
     _check_columns("bars", bars, (*BAR_COLUMNS, *extra))
     weights = weights.select(WEIGHT_COLUMNS)
@@ -173,6 +177,7 @@ def build_trading_panel(weights: pl.DataFrame, bars: pl.DataFrame, *, extra: Col
         split_ratio=split_ratio,
         dividend=dividend,
         **{name: bar_cells.scatter(bars[name], empty=np.nan) for name in EXTRA_COLUMNS if name in extra},
+        others={name: bar_cells.scatter(bars[name], empty=np.nan) for name in extra if name not in EXTRA_COLUMNS},
     )
     _check_weights_have_bars(panel)
     return panel

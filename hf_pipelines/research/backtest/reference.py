@@ -15,7 +15,7 @@ held but not named is sold. Between decisions the shares are left alone. On each
 5. Equity is cash plus shares at the close; a symbol without a bar is worth its last close.
 
 Cash may go below zero, by leverage or by a gap between the close that sized an order and the price that
-filled it. No order is refused and no interest is charged. Equity at or below zero ends the simulation with
+filled it. No order is refused, and no interest is charged unless the costs name it (`cost_kinds.py`). Equity at or below zero ends the simulation with
 an error.
 """
 
@@ -53,7 +53,7 @@ def run_reference(
 
 def simulate_panel(panel: TradingPanel, costs: Costs, execution: Execution) -> Account:
     """Keep the account of a panel; a ruined one is handed back as it is, which `build_result` refuses."""
-    if limits_of(execution):
+    if limits_of(execution) or costs.kinds:
         return simulate_limited(panel, costs, execution)
     return _keep(
         panel.weights,
@@ -153,10 +153,15 @@ def simulate(
     Raises
     ------
     ValueError
-        If shapes differ, a weight is not finite or is other than zero without a close, `initial_cash` or
+        If costs name kinds that look at a panel, shapes differ, a weight is not finite or is other than zero without a close, `initial_cash` or
         `fill` is out of range, `elapsed_days` is missing, or the account is ruined.
     """
     shape = weights.shape
+    if costs.kinds:
+        raise ValueError(
+            f"`costs` must be flat for arrays alone, had {', '.join(name for name, _ in costs.kinds)}, which look at a panel; run a "
+            "backtest of frames."
+        )
     if is_decision is None:
         is_decision = np.ones(shape[0], dtype=np.bool_)
     if elapsed_days is None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, fields
 from functools import cached_property
 
 import numpy as np
@@ -18,6 +18,7 @@ from hf_pipelines.research import metrics
 from hf_pipelines.research.backtest.account import Account
 from hf_pipelines.research.backtest.panel import Fill, TradingPanel
 from hf_pipelines.research.backtest.round_trips import gains_by_symbol, round_trips
+from hf_pipelines.research.costs import Costs
 from hf_pipelines.research.metrics.account import check_periods
 
 DEFAULT_INITIAL_CASH = 1_000_000.0
@@ -55,6 +56,10 @@ class Execution:
         is kept at the last close.
     delisting_haircut : float
         Fraction of the last close that is lost.
+    t_plus_one : bool
+        Shares are not sold in the session in which they were bought: of a sell order only what was held into it is filled, what is left
+        is dropped, or waits under `participation`. Short sales of an account without the shares are none of them. Of daily bars
+        nothing changes: a session has one bar, and a purchase on it is sold on a later one.
 
     Raises
     ------
@@ -69,6 +74,13 @@ class Execution:
     cash_limit: bool = False
     delisted_after_bars: int | None = None
     delisting_haircut: float = 0.0
+    # Left out of the text while it is off: versions and the ledger of trials hold that text.
+    t_plus_one: bool = field(default=False, repr=False)
+
+    def __repr__(self) -> str:
+        """Each field by its name."""
+        told = [f"{each.name}={getattr(self, each.name)!r}" for each in fields(self) if each.repr or self.t_plus_one]
+        return f"Execution({', '.join(told)})"
 
     def __post_init__(self) -> None:
         """Refuse what no account can be kept with."""
@@ -101,14 +113,16 @@ def limits_of(execution: Execution) -> dict[str, object]:
         "lots": execution.lot_size,
         "cash_limit": execution.cash_limit or None,
         "delistings": execution.delisted_after_bars,
+        "t_plus_one": execution.t_plus_one or None,
     }
     return {name: value for name, value in asked.items() if value is not None}
 
 
-def columns_of(execution: Execution) -> tuple[str, ...]:
-    """Columns of bars that fills and limits read beside those of every backtest."""
+def columns_of(execution: Execution, costs: Costs) -> tuple[str, ...]:
+    """Columns of bars that fills, limits and costs read beside those of every backtest."""
     proxy = ("high", "low") if execution.fill == "next_vwap_proxy" else ()
-    return (*proxy, *(("volume",) if execution.participation is not None else ()))
+    volume = ("volume",) if execution.participation is not None else ()
+    return tuple(dict.fromkeys((*proxy, *volume, *costs.columns)))
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)

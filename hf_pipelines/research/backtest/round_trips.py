@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from hf_pipelines.research.backtest.account import Account
 from hf_pipelines.research.backtest.grid import Floats
 from hf_pipelines.research.backtest.panel import TradingPanel, last_known, sum_by
+from hf_pipelines.research.cost_kinds import OF_CASH
 
 # Positions below this fraction of the largest one of their symbol are the rounding of an engine that adds fills up.
 FLAT = 1e-10
@@ -57,7 +58,7 @@ def round_trips(account: Account, panel: TradingPanel) -> pl.DataFrame:
         opened and closed it (open: the last close), all of these for shares as they are after the last split; `entry_value`,
         the notional of the fills that opened it; `dividends` and `costs` (of its fills, and its part by value of what is paid
         on short positions), `pnl` after them, in currency; `return`, pnl over entry_value; `holding_bars`, from the first to
-        the last fill. Profits of all rows add up to the last equity less the first.
+        the last fill. Profits of all rows add up to the last equity less the first, but for interest, which is of no position.
     """
     fills, held = account.fills, account.positions
     later = np.cumprod(panel.split_ratio[::-1], axis=0)[::-1] / panel.split_ratio
@@ -151,7 +152,7 @@ def _paid_on_bars(
     charged = np.zeros(n_bars)
     for each in account.fills.costs.values():
         charged += sum_by(account.fills.bar, each, n_bars)
-    others = np.sum([*account.costs.values()], axis=0) - charged
+    others = np.sum([each for kind, each in account.costs.items() if kind not in OF_CASH], axis=0) - charged
     # Rounding of two sums of the same costs is none of its own.
     others[np.abs(others) <= FLAT * np.abs(charged)] = 0.0
     closes = np.nan_to_num(last_known(panel.close))

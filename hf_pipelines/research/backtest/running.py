@@ -28,7 +28,7 @@ def run_kept(
     ValueError
         As `run_backtest`.
     """
-    panel = build_trading_panel(weights, bars, extra=columns_of(execution))
+    panel = build_trading_panel(weights, bars, extra=columns_of(execution, costs))
     account = keep(panel, costs, execution)
     require_small_lots(account, panel, execution)
     return build_result(account, panel, periods_per_year=periods_per_year)

@@ -14,7 +14,8 @@ import numpy as np
 import polars as pl
 
 from hf_pipelines.research.backtest.account_baselines import AccountBaselines
-from hf_pipelines.research.backtest.result import BacktestResult
+from hf_pipelines.research.backtest.result import COSTS_OF_BARS, BacktestResult
+from hf_pipelines.research.cost_kinds import COST_KINDS
 from hf_pipelines.research.metrics import ANNUAL_SESSIONS
 from hf_pipelines.research.plots.style import (
     BAD_COLOUR,
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 BASELINE_COLOURS = (ORANGE, GREEN)
+KIND_COLOURS = (OWN_COLOUR, ORANGE, GREEN, "0.2")
 
 # Columns of an account's equity that are no costs: an engine may know kinds of its own.
 NO_COSTS = ("session", "ts", "equity", "cash", "gross_exposure", "net_exposure", "turnover", "dividends", "drawdown")
@@ -118,9 +120,20 @@ def equity_png(
     exposure.fill_between(session, equity["gross_exposure"].to_numpy(), color=NO_VALUE_COLOUR, linewidth=0, step="post")
     exposure.plot(session, equity["net_exposure"].to_numpy(), color="0.2", linewidth=0.9, drawstyle="steps-post")
     exposure.set_ylabel("Exposure")
-    paid = _costs_so_far(equity)
-    costs.plot(session, paid, color=MUTED_COLOUR, linewidth=1.1)
-    costs.set_ylim(bottom=0.0, top=max(1.1 * float(paid.max(initial=0.0)), 1e-4))
+    by_kind = _costs_so_far(equity)
+    paid = np.sum([*by_kind.values()], axis=0)
+    if len(by_kind) > 1:
+        for (kind, values), colour in zip(_largest(by_kind).items(), KIND_COLOURS, strict=False):
+            costs.plot(session, values, color=colour, linewidth=0.9, label=kind.replace("_", " "))
+    costs.plot(session, paid, color=MUTED_COLOUR, linewidth=1.1, label="all")
+    if len(by_kind) > 1:
+        # Above the axes: the lines begin at their lower left and fill the rest.
+        costs.legend(
+            fontsize=SMALL_SIZE, frameon=False, loc="lower left", bbox_to_anchor=(0.0, 0.92), ncols=5, handlelength=1.0
+        )
+    # Below zero where interest is received.
+    lowest = min(float(each.min(initial=0.0)) for each in (paid, *_largest(by_kind).values()))
+    costs.set_ylim(bottom=1.1 * lowest, top=max(1.1 * float(paid.max(initial=0.0)), 1e-4))
     costs.set_ylabel("Costs")
     for axes in (drawdown, exposure, costs):
         percent_ticks(axes.yaxis, n=3)
@@ -158,7 +171,10 @@ def headline(metrics: Mapping[str, float]) -> str:
 
 def account_costs(metrics: Mapping[str, float]) -> str:
     """What an account paid and held, in a line."""
-    kinds = [f"{name.removesuffix('_total')} {metrics[name]:.2%}" for name in ("fees_total", "slippage_total", "borrow_total") if metrics.get(name)]  # fmt: skip
+    totals = dict.fromkeys(f"{kind}_total" for kind in (*COSTS_OF_BARS, *COST_KINDS))
+    kinds = [
+        f"{name.removesuffix('_total').replace('_', ' ')} {metrics[name]:.2%}" for name in totals if metrics.get(name)
+    ]
     told = f"Costs {metrics['costs_total']:.2%} of the initial cash" + (f" ({', '.join(kinds)})" if kinds else "")
     return f"{told}; mean gross exposure {metrics['mean_gross_exposure']:.0%}."
 
@@ -177,10 +193,22 @@ def _others(
     return {f"{name}, held (no costs)": beside.select("session", equity=grown)} if beside.height else {}
 
 
-def _costs_so_far(equity: pl.DataFrame) -> np.ndarray:
-    """Paid from the first bar to each, over the equity of the first."""
-    paid = equity.select(pl.sum_horizontal(pl.exclude(NO_COSTS))).to_series().to_numpy()
-    return np.asarray(np.cumsum(paid) / equity["equity"][0])
+def _costs_so_far(equity: pl.DataFrame) -> dict[str, np.ndarray]:
+    """Paid from the first bar to each, over the equity of the first, by kind; those of which nothing was paid are left out."""
+    paid = {each.name: each.to_numpy() for each in equity.select(pl.exclude(NO_COSTS))}
+    so_far = {kind: np.cumsum(values) / equity["equity"][0] for kind, values in paid.items() if values.any()}
+    return so_far or {"fees": np.zeros(equity.height)}
+
+
+def _largest(by_kind: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """The kinds of which most was paid in the end, and all others as one."""
+    order = sorted(by_kind, key=lambda kind: -abs(by_kind[kind][-1]))
+    shown, others = order[: len(KIND_COLOURS) - 1], order[len(KIND_COLOURS) - 1 :]
+    if len(others) == 1:
+        shown, others = order, []
+    return {kind: by_kind[kind] for kind in shown} | (
+        {"others": np.sum([by_kind[kind] for kind in others], axis=0)} if others else {}
+    )
 
 
 def _draw_band(axes: Axes, baselines: AccountBaselines) -> None:

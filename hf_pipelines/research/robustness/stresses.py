@@ -63,16 +63,10 @@ def at_the_close(tested: Tested) -> Iterator[Row]:
 
 
 def dearer(tested: Tested) -> Iterator[Row]:
-    """Fees, slippage and borrow fees twice and four times as high."""
+    """Every kind of costs twice and four times as high."""
     costs = tested.costs
     for factor in COST_FACTORS:
-        more = replace(
-            costs,
-            fee_bps=costs.fee_bps * factor,
-            slippage_bps=costs.slippage_bps * factor,
-            borrow_bps_per_year=costs.borrow_bps_per_year * factor,
-        )
-        yield tested.row("costs", f"costs x {factor:g}", tested.kept(tested.panel, costs=more))
+        yield tested.row("costs", f"costs x {factor:g}", tested.kept(tested.panel, costs=costs.times(factor)))
 
 
 def without_the_best(tested: Tested) -> Iterator[Row]:
