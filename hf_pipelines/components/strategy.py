@@ -41,9 +41,9 @@ from hf_pipelines.components.strategy_fields import (
 )
 from hf_pipelines.components.strategy_market import market_of
 from hf_pipelines.components.strategy_stages import build_stages
+from hf_pipelines.components.strategy_stages.backtest_plan import BacktestPlan
 from hf_pipelines.components.strategy_stages.leaderboard_plan import LeaderboardPlan
 from hf_pipelines.components.strategy_stages.plan import (
-    BacktestPlan,
     LearnerPlan,
     RulePlan,
     StrategyPlan,

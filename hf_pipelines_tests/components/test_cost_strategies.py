@@ -7,7 +7,7 @@ import polars as pl
 import pytest
 
 from hf_pipelines.commands.runs import Pipeline
-from hf_pipelines.components.strategy_stages.plan import with_cost_columns
+from hf_pipelines.components.strategy_stages.accounts import with_cost_columns
 from hf_pipelines.components.strategy_stages.reconciliation import CHECKED_BY, without_uncovered
 from hf_pipelines_tests.pipeline import Project, ridge_strategy
 

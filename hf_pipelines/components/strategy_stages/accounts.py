@@ -39,6 +39,14 @@ def decided_on(
     return found
 
 
+def with_cost_columns(plan: StrategyPlan, bars: pl.DataFrame, features: Sequence[pl.DataFrame]) -> pl.DataFrame:
+    """Bars with the features that the costs read; null where a bar has none."""
+    if not plan.backtest.features:
+        return bars
+    read = join_features(features).select(*KEY_COLUMNS, *plan.backtest.features)
+    return bars.join(read, on=KEY_COLUMNS, how="left", maintain_order="left")
+
+
 def simulate(
     plan: StrategyPlan, decided: Mapping[int | None, pl.DataFrame], bars: pl.DataFrame
 ) -> dict[int | None, BacktestResult]:

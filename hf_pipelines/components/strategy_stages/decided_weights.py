@@ -11,8 +11,8 @@ from functools import partial
 import polars as pl
 
 from hf_pipelines.components.stage import StageInput
-from hf_pipelines.components.strategy_stages.accounts import decided_on, weigh_path
-from hf_pipelines.components.strategy_stages.plan import StrategyPlan, feature_frames, single, with_cost_columns
+from hf_pipelines.components.strategy_stages.accounts import decided_on, weigh_path, with_cost_columns
+from hf_pipelines.components.strategy_stages.plan import StrategyPlan, feature_frames, single
 from hf_pipelines.components.strategy_stages.tuned import TUNED_BY_FOLD, plan_of_results
 from hf_pipelines.research.predictions import split_by_path
 from hf_pipelines.research.signals import add_absent_members

@@ -15,17 +15,16 @@ import polars as pl
 from hf_pipelines.components.market_stages.feature_inputs import weeks_of_bars
 from hf_pipelines.components.market_stages.plan import MarketPlan
 from hf_pipelines.components.stage import StageInput, window
+from hf_pipelines.components.strategy_stages.backtest_plan import BacktestPlan
 from hf_pipelines.components.strategy_stages.leaderboard_plan import LeaderboardPlan
 from hf_pipelines.partitions import parse_key, shift_week, week_key, week_start
-from hf_pipelines.research.backtest import ENGINES, BacktestResult, Execution
-from hf_pipelines.research.bars import BARS_SCHEMA, KEY_COLUMNS
+from hf_pipelines.research.backtest import ENGINES, BacktestResult
+from hf_pipelines.research.bars import KEY_COLUMNS
 from hf_pipelines.research.batched_matrix import BatchedMatrix
-from hf_pipelines.research.cost_kinds import COST_KINDS
-from hf_pipelines.research.costs import Costs
 from hf_pipelines.research.explanations.importance import Importance
 from hf_pipelines.research.intervals import ChosenIntervals
 from hf_pipelines.research.learners import LearnerChoice
-from hf_pipelines.research.matrix import RESERVED_COLUMNS, join_features
+from hf_pipelines.research.matrix import RESERVED_COLUMNS
 from hf_pipelines.research.overfitting import Diagnostics
 from hf_pipelines.research.signals import (
     RuleNeeds,
@@ -111,25 +110,6 @@ class RulePlan:
     @property
     def functions(self) -> tuple[Any, ...]:
         return rule_functions(self.name, self.params)
-
-
-@dataclass(frozen=True)
-class BacktestPlan:
-    """A key of `ENGINES` and the account that it simulates."""
-
-    engine: str
-    execution: Execution
-    costs: Costs
-
-    @property
-    def functions(self) -> tuple[Any, ...]:
-        """What keeps the account; for code versions."""
-        return (ENGINES[self.engine].run, *(COST_KINDS[name].build for name, _ in self.costs.kinds))
-
-    @property
-    def features(self) -> tuple[str, ...]:
-        """Features of the strategy that the costs read."""
-        return tuple(name for name in self.costs.columns if name not in BARS_SCHEMA)
 
 
 @dataclass(frozen=True)
@@ -417,14 +397,6 @@ def feature_frames(plan: StrategyPlan, inputs: Mapping[str, Loaded], weeks: Sequ
         inputs[f"features_{group}"].frame(weeks, columns=[*KEY_COLUMNS, *names])
         for group, names in plan.feature_names.items()
     ]
-
-
-def with_cost_columns(plan: StrategyPlan, bars: pl.DataFrame, features: Sequence[pl.DataFrame]) -> pl.DataFrame:
-    """Bars with the features that the costs read; null where a bar has none."""
-    if not plan.backtest.features:
-        return bars
-    read = join_features(features).select(*KEY_COLUMNS, *plan.backtest.features)
-    return bars.join(read, on=KEY_COLUMNS, how="left", maintain_order="left")
 
 
 def single(loaded: Loaded, key: str) -> Stored:

@@ -10,13 +10,12 @@ from hf_pipelines.components.display import backtest_metadata
 from hf_pipelines.components.modules import CHOSEN_FROM
 from hf_pipelines.components.stage import Stage, StageInput, week_of_key, window
 from hf_pipelines.components.stage_run import StageRun, each_partition
-from hf_pipelines.components.strategy_stages.accounts import account_label
+from hf_pipelines.components.strategy_stages.accounts import account_label, with_cost_columns
 from hf_pipelines.components.strategy_stages.plan import (
     StrategyPlan,
     feature_frames,
     trade,
     trading_fields,
-    with_cost_columns,
 )
 from hf_pipelines.research.account_summary import benchmark_index, summarise_account, values_of
 from hf_pipelines.research.backtest import BacktestResult

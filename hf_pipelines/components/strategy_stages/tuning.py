@@ -16,7 +16,13 @@ from hf_pipelines.components.display import in_a_window, markdown_table, picture
 from hf_pipelines.components.modules import CHOSEN_FROM, registering
 from hf_pipelines.components.stage import Stage, StageInput
 from hf_pipelines.components.stage_run import StageRun, each_partition
-from hf_pipelines.components.strategy_stages.accounts import PlanTrade, decided_on, middle_of, simulate
+from hf_pipelines.components.strategy_stages.accounts import (
+    PlanTrade,
+    decided_on,
+    middle_of,
+    simulate,
+    with_cost_columns,
+)
 from hf_pipelines.components.strategy_stages.plan import (
     StrategyPlan,
     feature_frames,
@@ -24,7 +30,6 @@ from hf_pipelines.components.strategy_stages.plan import (
     learner_fields,
     single,
     trading_fields,
-    with_cost_columns,
 )
 from hf_pipelines.components.strategy_stages.study_tracking import IMPORTANCES, track_study
 from hf_pipelines.components.strategy_stages.trial_records import recording_study
