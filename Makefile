@@ -16,7 +16,7 @@ unexport PYTHONDONTWRITEBYTECODE
 INSTALL := $(BIN)/uv pip install --quiet --native-tls --python $(BIN)/python --constraint constraints.txt --override overrides.txt
 PLAIN_INSTALL := $(BIN)/python -m pip install --quiet --no-compile --constraint constraints.txt
 
-.PHONY: demo demo-full test test-quick every-test quick-tests coverage mutants long quarter quality noise significance learners ledger ray lint docs kernels ui stack bench soak clean faults wheel-project
+.PHONY: demo demo-full test test-quick every-test quick-tests coverage mutants long quarter quality noise significance controls learners ledger ray lint docs kernels ui stack bench soak clean faults wheel-project
 
 demo: $(STAMP)
 	$(BIN)/hfp demo
@@ -91,6 +91,10 @@ noise: $(DEV_STAMP)
 # How often tests of significance find something in noise, and what they find where it is, over 1,000 draws each.
 significance: $(DEV_STAMP)
 	$(BIN)/python -m hf_pipelines_tests.significance_table
+
+# How often the controls of a week call it by mistake, and how often they find what is planted: 20 minutes of a processor.
+controls: $(DEV_STAMP)
+	OMP_NUM_THREADS=1 $(BIN)/python -m hf_pipelines_tests.controls_table
 
 # Every learner on the demo's market: the tables of docs/guides/choosing-a-learner.md.
 learners: demo $(DEV_STAMP)
