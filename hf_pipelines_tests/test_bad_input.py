@@ -512,7 +512,7 @@ def test_defs_with_a_group_that_the_market_lacks_name_the_strategy_s_line_and_th
             "",
         )
     message = _messages(caught.value)
-    assert f"{DIRECTION}:7: `features` must be among the groups of market us_tech (technical, temporal)" in message
+    assert f"{DIRECTION}:9: `features` must be among the groups of market us_tech (technical, temporal)" in message
     assert "was cross_asset" in message
 
 
@@ -564,8 +564,8 @@ def test_defs_with_a_fault_in_a_nested_learner_name_its_line(tmp_path, old, new,
     ("old", "new", "line"),
     [
         pytest.param("name: tech_direction", "nam: tech_direction", 4, id="unknown field"),
-        pytest.param("horizon_bars: 5", "horizon_bars: five", 10, id="field of another type"),
-        pytest.param("fee_bps: 1.0", "fee_pct: 1.0", 33, id="unknown nested field"),
+        pytest.param("horizon_bars: 5", "horizon_bars: five", 12, id="field of another type"),
+        pytest.param("fee_bps: 1.0", "fee_pct: 1.0", 35, id="unknown nested field"),
     ],
 )
 def test_defs_with_a_wrong_field_name_file_and_line(tmp_path, old, new, line):

@@ -17,6 +17,7 @@ from hf_pipelines.components.strategy_stages.plan import StrategyPlan
 from hf_pipelines.components.strategy_stages.shown_settings import value_in_words
 from hf_pipelines.research.wording import some_of
 from hf_pipelines.resources.footer import SIGNALS
+from hf_pipelines.resources.scratch import alone_in, scratch_folder
 from hf_pipelines.resources.tries import TryRecord, find_try
 
 
@@ -29,21 +30,18 @@ def accept_lines(pipeline: Pipeline, name: str) -> Iterator[str]:
         If there is no such try, the strategy's YAML has changed since, or the project refuses the new one. Nothing is written then.
     """
     record = find_try(pipeline.store, name)
-    place = component_place(pipeline.tree().defs_module_path, record.strategy).resolve()
+    defs = pipeline.tree().defs_module_path
+    place = component_place(defs, record.strategy).resolve()
     new = record.yaml.encode()
-    held = place.read_bytes() if place.exists() else None
-    if held == new:
+    if (held := _held(place, record)) == new:
         yield f"{place} is that of {record.name} already: nothing was written"
         return
-    if (was := "" if held is None else sha256(held).hexdigest()) != record.base:
-        how = "is gone" if held is None else "has changed" if record.base else "is there"
-        raise ValueError(
-            f"`{place}` must be as it was when {record.name} was made ({record.base[:12] or 'absent'}), {how} since ({was[:12] or 'absent'}); "
-            f"make the try again: hfp try {_again(record)}"
-        )
     plan = _plan_of(pipeline, record)
     own = {each.name: each for each in pipeline.strategies()}.get(record.strategy)
-    _replace(place, new)
+    # Of two at once the second one finds what the first has written.
+    with alone_in(defs):
+        if _held(place, record) != new:
+            _replace(place, new)
     yield f"{place} was written as {record.name} has it"
     for field, (before, now) in record.differs.items():
         yield f"  {field}: {value_in_words(before)} -> {value_in_words(now, before)}"
@@ -52,14 +50,33 @@ def accept_lines(pipeline: Pipeline, name: str) -> Iterator[str]:
     yield from _outdated_lines(pipeline, own, plan)
 
 
+def _held(place: Path, record: TryRecord) -> bytes | None:
+    """Bytes of the strategy's file, those of the try or those that it was made beside; None if there is and was no file.
+
+    Raises
+    ------
+    ValueError
+        If it has changed since.
+    """
+    held = place.read_bytes() if place.exists() else None
+    was = "" if held is None else sha256(held).hexdigest()
+    if was != record.base and held != record.yaml.encode():
+        how = "is gone" if held is None else "has changed" if record.base else "is there"
+        raise ValueError(
+            f"`{place}` must be as it was when {record.name} was made ({record.base[:12] or 'absent'}), {how} since ({was[:12] or 'absent'}); "
+            f"make the try again: hfp try {_again(record)}"
+        )
+    return held
+
+
 def _again(record: TryRecord) -> str:
     return " ".join([record.strategy if record.given else record.file, *(f"--set '{each}'" for each in record.given)])
 
 
 def _plan_of(pipeline: Pipeline, record: TryRecord) -> StrategyPlan:
     """What the project makes of the YAML as it is now: a market may have changed since."""
-    with tempfile.TemporaryDirectory(prefix="hfp_accept_") as folder:
-        path = Path(folder) / record.strategy / "defs.yaml"
+    with scratch_folder("hfp_accept_") as folder:
+        path = folder / record.strategy / "defs.yaml"
         path.parent.mkdir()
         path.write_text(record.yaml, encoding="utf-8")
         strategy = edit_strategy(path, ()).strategy

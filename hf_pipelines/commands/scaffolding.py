@@ -34,8 +34,8 @@ NAME = "__name__"
 # A file whose name begins with a dot would be left out of many listings.
 DOT = "dot_"
 
-# Of the strategy on the sample, which ends in March 2013: half a year of weeks, and the first that can be had.
-SAMPLE_START, SAMPLE_TRAINABLE = "2012-07-01", "2002-02-24"
+# Of the strategy on the sample, which ends in March 2013: a quarter of weeks, and the first that can be had.
+SAMPLE_START, SAMPLE_TRAINABLE = "2012-12-02", "2002-02-24"
 
 NAME_PATTERN = r"[a-z][a-z0-9_]{0,39}"
 

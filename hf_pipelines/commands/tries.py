@@ -4,13 +4,12 @@ Lives here: which file and weeks are meant, what a try and its acceptance say. D
 (`components.strategy_stages.trying`), where tries lie (`resources.tries`), comparing (`compare`).
 """
 
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from hf_pipelines.commands.runs import Pipeline
 from hf_pipelines.components.operations.activity import Activity
@@ -31,8 +30,12 @@ from hf_pipelines.resources.clock import Clock
 from hf_pipelines.resources.footer import Stamp
 from hf_pipelines.resources.object_store import ObjectStore
 from hf_pipelines.resources.partition_store import PartitionStore
+from hf_pipelines.resources.scratch import scratch_folder
 from hf_pipelines.resources.trial_ledger import TrialLedger, actor_of
 from hf_pipelines.resources.tries import TryRecord, id_of, list_tries, put_try, store_of_try
+
+if TYPE_CHECKING:
+    from hf_pipelines.commands.compare import Compared
 
 # A try is looked at as a whole: more weeks than these are a backfill.
 MOST_WEEKS = 26
@@ -161,8 +164,8 @@ def make_try(pipeline: Pipeline, chosen: Candidate, weeks: Sequence[str], tell: 
     differs = chosen.differs()
     market = pipeline.markets()[chosen.plan.market.name]
     made: dict[str, Made] = {}
-    with tempfile.TemporaryDirectory(prefix="hfp_try_") as folder:
-        work = PartitionStore(ObjectStore(folder))
+    with scratch_folder("hfp_try_") as folder:
+        work = PartitionStore(ObjectStore(str(folder)))
         trying = Trying(
             chosen.plan,
             market,
@@ -206,7 +209,7 @@ def _record(chosen: Candidate, made: dict[str, Made], now: datetime, *, actor: s
 
 def try_lines(pipeline: Pipeline, chosen: Candidate, tried: Tried) -> Iterator[str]:
     """What a try is made of and what it came to, beside the strategy as it is."""
-    from hf_pipelines.commands.compare import Named, compare_runs, outdated_notes
+    from hf_pipelines.commands.compare import Named, outdated_notes
 
     record = tried.record
     seconds = sum(each.seconds for each in record.weeks.values())
@@ -230,14 +233,40 @@ def try_lines(pipeline: Pipeline, chosen: Candidate, tried: Tried) -> Iterator[s
             yield f"Nothing is stored of {record.strategy} {week} to compare it with; hfp retrain {record.strategy} --week {week}"
             continue
         yield ""
-        try:
-            yield from compare_runs(pipeline, [f"{record.name}@{week}", f"{record.strategy}@{week}"], None).lines()
-        except ValueError as e:
-            # What was tried is there: too few sessions to tell it from chance are no fault of it.
-            yield f"Whether it is better or only luckier cannot be said: {e}"
+        found = _compared(pipeline, record, week)
+        if isinstance(found, str):
+            yield f"Whether it is better or only luckier cannot be said: {found}"
             yield from _score_lines(pipeline.store, record, week)
             yield from outdated_notes(pipeline, Named(record.strategy, week, ""), record.strategy)
+        else:
+            yield from found.lines()
     yield f"To take it: hfp accept {record.name}"
+
+
+def try_json(pipeline: Pipeline, chosen: Candidate, tried: Tried) -> dict[str, Any]:
+    """What `try_lines` says, for programs: the record of the try, and what it is beside the strategy by week.
+
+    Of a week that nothing is stored of, or whose sessions are too few for a test, `not_compared` says why.
+    """
+    record, compared = tried.record, {}
+    stored = pipeline.store.partitions(f"{record.strategy}/cv_results")
+    for week in record.weeks:
+        if chosen.own is None or week not in stored:
+            compared[week] = {"not_compared": f"nothing is stored of {record.strategy} {week}"}
+            continue
+        found = _compared(pipeline, record, week)
+        compared[week] = {"not_compared": found} if isinstance(found, str) else found.to_json()
+    return {"try": record.to_json(), "read_instead_of_computed": list(tried.read), "compared": compared}
+
+
+def _compared(pipeline: Pipeline, record: TryRecord, week: str) -> "Compared | str":
+    """A try beside its strategy, or why they cannot be compared: too few sessions to tell it from chance are no fault of it."""
+    from hf_pipelines.commands.compare import compare_runs
+
+    try:
+        return compare_runs(pipeline, [f"{record.name}@{week}", f"{record.strategy}@{week}"], None)
+    except ValueError as e:
+        return str(e)
 
 
 def _score_lines(store: PartitionStore, record: TryRecord, week: str) -> Iterator[str]:

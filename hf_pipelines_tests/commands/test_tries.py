@@ -4,7 +4,9 @@ import hashlib
 import json
 import os
 import signal
+import subprocess
 import sys
+import tempfile
 import time
 from datetime import UTC, datetime
 
@@ -12,7 +14,7 @@ import polars as pl
 import pytest
 
 from hf_pipelines.commands.accepting import accept_lines
-from hf_pipelines.commands.tries import candidate, make_try, try_lines, weeks_of
+from hf_pipelines.commands.tries import candidate, make_try, try_json, try_lines, weeks_of
 from hf_pipelines.resources.footer import Stamp
 from hf_pipelines.resources.partition_codec import Content
 from hf_pipelines.resources.retention import Holdings, Policy
@@ -108,6 +110,20 @@ def test_a_try_is_a_trial_of_its_strategy_once_and_touches_nothing_that_is_curre
     assert "nothing that is current was touched" in text
 
 
+def test_programs_read_a_try_and_what_it_is_beside_its_strategy(trained, monkeypatch):
+    project, week = trained
+    chosen, tried = made(project, "ranking", "learner.params.alpha=2.5", "signal.params.n_long=2")
+    found = json.loads(json.dumps(try_json(project.pipeline, chosen, tried)))
+    assert found["try"]["name"] == tried.record.name and found["try"]["differs"]["signal.params.n_long"] == [1, 2]
+    # 24 sessions are too few for a test.
+    assert list(found["compared"]) == [week] and list(found["compared"][week]) == ["not_compared"]
+    assert found["compared"][week]["not_compared"] in "\n".join(try_lines(project.pipeline, chosen, tried))
+    chosen, tried = made(project, "ranking", weeks=[project.weeks[11]])
+    assert try_json(project.pipeline, chosen, tried)["compared"] == {
+        project.weeks[11]: {"not_compared": f"nothing is stored of ranking {project.weeks[11]}"}
+    }
+
+
 def test_what_is_the_same_is_read_and_a_rule_alone_fits_nothing(trained, monkeypatch):
     project, week = trained
     monkeypatch.setenv("HF_ANSWER_TRIALS", "1")
@@ -137,7 +153,7 @@ def test_features_that_the_market_does_not_store_are_computed_as_it_would_store_
 @pytest.mark.parametrize(
     "point", [*(pytest.param(each, marks=pytest.mark.long) for each in ("cv_results of", "backtest of")), "record"]
 )
-def test_a_try_that_is_killed_is_none_and_counts_once_when_it_is_made_again(trained, tmp_path, point):
+def test_a_try_that_is_killed_is_none_and_counts_once_when_it_is_made_again(trained, tmp_path, monkeypatch, point):
     project, week = trained
     project = project.copy(tmp_path / "project")
     before, counted = everything_current(project), n_counted(project, "ranking")
@@ -155,7 +171,14 @@ def test_a_try_that_is_killed_is_none_and_counts_once_when_it_is_made_again(trai
     child = popen([sys.executable, "-m", MODULE, str(project.folder), point], env=env)
     assert child.wait(timeout=120) == -signal.SIGKILL
     assert [*list_tries(project.store)] == known and everything_current(project) == before
+    # What it worked in is removed by the next try, once it is a minute old.
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    left = [*tmp_path.glob("hfp_try_*")]
+    assert len(left) == (point != "record")
+    for each in left:
+        os.utime(each, (time.time() - 3_600, time.time() - 3_600))
     _, tried = made(project, "ranking", *sets)
+    assert not [*tmp_path.glob("hfp_try_*")]
     assert [each for each in list_tries(project.store) if each not in known] == [tried.record]
     assert n_counted(project, "ranking") == counted + 1
     kept = store_of_try(project.store, "ranking", tried.record.id)
@@ -260,6 +283,28 @@ def test_accept_writes_the_yaml_that_was_tried_and_nothing_else_of_it(commented)
     )
     assert n_counted(project, "ranking") == counted
     assert [*accept_lines(project.pipeline, tried.record.name)][0].endswith("already: nothing was written")
+
+
+def test_of_two_that_accept_at_once_the_second_is_refused_and_loses_nothing(commented, tmp_path):
+    project, path = commented
+    names = [made(project, "ranking", f"learner.params.alpha={alpha}")[1].record.name for alpha in (3, 4)]
+    order = {"market": project.market, "strategies": project.strategies, "strategy": "ranking", "yaml": COMMENTED}
+    (project.folder / "try.json").write_text(json.dumps(order, default=str))
+    env = {**os.environ, "HF_DATA_DIR": str(project.folder), "PYTHONPATH": os.getcwd(), "TMPDIR": str(tmp_path)}
+    gate, children = tmp_path / "gate", []
+    for name in names:
+        command = [sys.executable, "-m", MODULE, str(project.folder), str(gate), name]
+        children.append(popen(command, env=env, stdout=subprocess.PIPE, text=True))
+        # Each writes the project anew as it begins.
+        assert children[-1].stdout.readline() == "ready\n"
+    gate.touch()
+    told = [each.communicate(timeout=120)[0] for each in children]
+    (winner,) = [at for at, each in enumerate(told) if "was written as" in each]
+    assert "refused: `" in told[1 - winner] and "has changed since" in told[1 - winner]
+    (written,) = {
+        each.read_text() for each in project.folder.glob("project_*/defs/strategies/ranking/defs.yaml") if each != path
+    }
+    assert written == COMMENTED.replace("    type: ridge\n", f"    type: ridge\n    params: {{alpha: {winner + 3}}}\n")
 
 
 def test_accept_refuses_a_yaml_that_has_changed_and_what_the_project_cannot_load(commented):

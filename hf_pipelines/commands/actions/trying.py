@@ -18,6 +18,7 @@ from hf_pipelines.commands.console import progress, say
     examples=(
         "hfp try tech_ranking --set learner.params.alpha=10",
         "hfp try tech_direction --set learner.params.max_depth=4 --set learner.params.n_estimators=100 --weeks 2013-02-24",
+        "hfp try tech_ranking --set learner.params.alpha=10 --json | jq .compared",
     ),
 )
 def try_out(
@@ -44,6 +45,7 @@ def try_out(
             help="Weeks by their Sundays, with commas between or an option each (default: the latest that the strategy has results of).",
         ),
     ] = None,
+    as_json: AsJson = False,
 ) -> None:
     """Evaluate one configuration in this process, and compare it with the strategy as it is; nothing that is current is touched.
 
@@ -51,14 +53,17 @@ def try_out(
     strategy.
     """
     from hf_pipelines.commands.runs import Pipeline
-    from hf_pipelines.commands.tries import candidate, make_try, try_lines, weeks_of
+    from hf_pipelines.commands.tries import candidate, make_try, try_json, try_lines, weeks_of
 
     pipeline = Pipeline.open()
     chosen = candidate(pipeline, strategy, sets or ())
     wanted = weeks_of(pipeline, chosen, [key for each in weeks or () for key in re.split(r"[,\s]+", each) if key])
     with progress(f"try of {chosen.plan.name}", 3 * len(wanted)) as shown:
         tried = make_try(pipeline, chosen, wanted, lambda line: shown.advance(line, n=0))
-    say(try_lines(pipeline, chosen, tried))
+    if as_json:
+        print(json.dumps(try_json(pipeline, chosen, tried), indent=1))
+    else:
+        say(try_lines(pipeline, chosen, tried))
 
 
 @command(panel=LOOK, writes=False, examples=("hfp tries", "hfp tries tech_ranking --json"))
