@@ -26,10 +26,10 @@ from hf_pipelines.resources.object_store import ObjectStore
 from hf_pipelines.resources.partition_store import PartitionStore
 from hf_pipelines_tests.arrival_script import ArrivalScript
 from hf_pipelines_tests.landing import GROUPS, MARKET, STRATEGY
-from hf_pipelines_tests.pipeline import prepare_mlflow
+from hf_pipelines_tests.pipeline import RETRAINED, prepare_mlflow
 
 SENSORS = (f"{MARKET}_arrivals", f"{STRATEGY}_follows")
-STAGES = ("training_matrix", "cv_results", "fitted_model", "backtest", "signals")
+STAGES = (*RETRAINED, "signals")
 ASSETS = (
     f"{MARKET}/bars",
     *(f"{MARKET}/features/{group}" for group in GROUPS),

@@ -35,7 +35,7 @@ WEEK, DAY = "2013-02-24", "2013-02-25"
 TRAIN_WEEKS = 10
 # The longest lookback of the technical group is 120 bars.
 LOOKBACK_WEEKS = 28
-RETRAINED = ("training_matrix", "cv_results", "fitted_model", "backtest")
+RETRAINED = ("training_matrix", "cv_results", "fitted_model", "backtest", "validation")
 GROUPS = ("technical", "cross_asset")
 
 FIRST_FEATURES = shift_week(WEEK, -TRAIN_WEEKS)

@@ -21,6 +21,7 @@ from hf_pipelines.resources.market_data.files import SETTLE_S
 from hf_pipelines.resources.partition_store import PartitionStore
 from hf_pipelines_tests.checkout import Checkout, make_checkout
 from hf_pipelines_tests.pipeline import (
+    RETRAINED,
     TIMEZONE,
     files_market,
     ridge_strategy,
@@ -121,7 +122,7 @@ class Landing:
 
     @property
     def assets(self) -> list[str]:
-        stages = ("training_matrix", "cv_results", "fitted_model", "backtest", "signals")
+        stages = (*RETRAINED, "signals")
         groups = [f"{MARKET}/features/{group}" for group in GROUPS]
         return [f"{MARKET}/bars", *groups, *(f"{STRATEGY}/{stage}" for stage in stages)]
 

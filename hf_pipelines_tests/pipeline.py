@@ -32,7 +32,7 @@ from hf_pipelines_tests.sample_bars import REFERENCE, random_bars
 
 TIMEZONE = "America/New_York"
 US_TECH = Path(__file__).resolve().parents[1] / "hf_pipelines" / "defs" / "markets" / "us_tech" / "defs.yaml"
-RETRAINED = ("training_matrix", "cv_results", "fitted_model", "backtest")
+RETRAINED = ("training_matrix", "cv_results", "fitted_model", "backtest", "validation")
 
 
 def shipped_features(*groups: str) -> list[str]:

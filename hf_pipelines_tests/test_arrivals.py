@@ -7,7 +7,7 @@ import pytest
 
 from hf_pipelines.partitions import parse_key
 from hf_pipelines_tests.landing import GROUPS, HISTORY_WEEKS, MARKET, STRATEGY, Landing, make_landing, settle
-from hf_pipelines_tests.pipeline import shipped_features
+from hf_pipelines_tests.pipeline import RETRAINED, shipped_features
 from hf_pipelines_tests.running import Running, running
 from hf_pipelines_tests.sample_references import table_of
 
@@ -142,7 +142,7 @@ def revised_file_makes_new_versions_of_what_depends_on_it_and_leaves_issued_sign
     expected = {f"{BARS}/{week}"} | {
         f"{MARKET}/features/cross_asset/{each}" for each in landing.weeks[HISTORY_WEEKS - 1 : HISTORY_WEEKS + 2]
     }
-    made = {f"{STRATEGY}/{stage}/{newest}" for stage in ("training_matrix", "cv_results", "fitted_model", "backtest")}
+    made = {f"{STRATEGY}/{stage}/{newest}" for stage in RETRAINED}
     assert changed == expected | made
     assert {key: payload(landing, SIGNALS, key) for key in landing.issues()} == issued
     assert set(landing.store.versions(BARS, week)) == {before[f"{BARS}/{week}"]}

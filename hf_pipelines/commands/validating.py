@@ -13,15 +13,14 @@ import polars as pl
 from hf_pipelines.commands.reconcile import stored_of
 from hf_pipelines.commands.runs import Pipeline
 from hf_pipelines.commands.trials import Scope, summarise
-from hf_pipelines.components.strategy_stages.decided_weights import Decided, decide
+from hf_pipelines.components.strategy_stages.decided_weights import decide
 from hf_pipelines.components.strategy_stages.plan import StrategyPlan
+from hf_pipelines.components.strategy_stages.validating import doubted, tested_paths
+from hf_pipelines.components.strategy_stages.validation import read_validation
 from hf_pipelines.partitions import usual_sessions
-from hf_pipelines.research.backtest import build_trading_panel
-from hf_pipelines.research.backtest.result import columns_of
 from hf_pipelines.research.comparison_words import text_table
-from hf_pipelines.research.plots.frames import drawn_predictions, outcomes_by_quantile
-from hf_pipelines.research.robustness import Tested, robustness_table, signs_of
-from hf_pipelines.research.signal_quality import book_of, capacity, decay_by_horizon, rank_turnover
+from hf_pipelines.research.robustness import judge_signs
+from hf_pipelines.research.signal_quality import book_of
 from hf_pipelines.resources.trial_ledger import TrialLedger
 from hf_pipelines.resources.trial_ledger.judging import judge_choice
 from hf_pipelines.resources.trial_ledger.returns import session_returns
@@ -48,68 +47,25 @@ def validation_of(pipeline: Pipeline, strategy: str, week: str | None) -> dict[s
             f"{strategy} --week SUNDAY --with-inputs."
         )
     key = week or max(weeks)
-    decided = decide(plan, stored_of(pipeline, plan, key), key, horizon=plan.decided_horizon)
-    by_path = _tested(plan, decided)
-    path = _middle(by_path)
-    tested = by_path[path]
-    table = robustness_table(tested)
+    sessions_per_year = usual_sessions(plan.market.partitions.calendar_name)[0]
+    found = _of_week(pipeline, plan, key)
     return {
         "strategy": strategy,
         "week": key,
-        "signs": [asdict(each) for each in signs_of(tested, table)],
-        "doubts": plan.market.universe.doubts(tested.panel.session[-1]),
+        **found,
+        "table": found["table"].to_dicts(),
         "trials": _trials(pipeline, strategy),
-        "paths": _paths(by_path),
-        "signal": _signal(plan, decided, path, tested),
-        "beside": _beside(pipeline, strategy, key, tested.sessions_per_year).to_dicts(),
-        "table": table.to_dicts(),
+        "beside": _beside(pipeline, strategy, key, sessions_per_year).to_dicts(),
     }
 
 
-def _tested(plan: StrategyPlan, decided: Decided) -> dict[int | None, Tested]:
-    """The account of each path, with the volumes that it traded among."""
-    execution = plan.backtest.execution
-    return {
-        path: Tested(
-            panel=build_trading_panel(
-                weights, decided.bars, extra=sorted({*columns_of(execution, plan.backtest.costs), "volume"})
-            ),
-            costs=plan.backtest.costs,
-            execution=execution,
-            sessions_per_year=usual_sessions(plan.market.partitions.calendar_name)[0],
-            sectors=plan.market.universe.sectors,
-        )
-        for path, weights in decided.weights.items()
-    }
-
-
-def _middle(by_path: Mapping[int | None, Tested]) -> int | None:
-    """The path whose numbers are shown: that of the middle return, as `backtest` shows it."""
-    ordered = sorted(by_path, key=lambda path: by_path[path].account.equity[-1])
-    return ordered[(len(ordered) - 1) // 2]
-
-
-def _paths(by_path: Mapping[int | None, Tested]) -> list[dict[str, Any]]:
-    """A row for each path of cross-validation, the lowest return first; none where there is one account alone."""
-    if len(by_path) == 1:
-        return []
-    rows = [asdict(each.row("path", f"path {path}", each.returns)) for path, each in by_path.items()]
-    ordered = sorted(rows, key=lambda row: row["total_return"])
-    return [{name: None if value != value else value for name, value in row.items()} for row in ordered]
-
-
-def _signal(plan: StrategyPlan, decided: Decided, path: int | None, tested: Tested) -> dict[str, Any]:
-    """What the predictions are worth by themselves, and how much money they bear."""
-    of_path = decided.by_path[path]
-    members = decided.bars.filter(pl.col("symbol").is_in(of_path["symbol"].unique().implode()))
-    found = {
-        "quantiles": outcomes_by_quantile(drawn_predictions(of_path)).to_dicts(),
-        "decay": decay_by_horizon(of_path, members).to_dicts(),
-        "rank_turnover": rank_turnover(of_path),
-        "capacity": capacity(tested.account, tested.panel),
-        "currency": plan.market.currency,
-    }
-    return {name: None if isinstance(value, float) and math.isnan(value) else value for name, value in found.items()}
+def _of_week(pipeline: Pipeline, plan: StrategyPlan, key: str) -> dict[str, Any]:
+    """What `<strategy>/validation` holds if it was made of the stored backtest by the code of today; else the same, made now."""
+    asset = plan.asset("validation")
+    if key in pipeline.store.partitions(asset) and pipeline.checker().is_current(asset, key).is_current:
+        return read_validation(pipeline.store.read(asset, key))
+    decided = decide(plan, stored_of(pipeline, plan, key), key, horizon=plan.decided_horizon)
+    return doubted(plan, decided, tested_paths(plan, decided))
 
 
 def _beside(pipeline: Pipeline, strategy: str, week: str, sessions_per_year: float) -> pl.DataFrame:
@@ -155,15 +111,7 @@ def validation_lines(found: Mapping[str, Any]) -> Iterator[tuple[str, bool]]:
     for each in found["signs"]:
         yield f"{each['name']}: {each['told']}", False
     if not found["signs"]:
-        claims = (found["table"][0]["low"] or 0.0) > 0.0
-        yield (
-            (
-                "no sign that it lives on one thing"
-                if claims
-                else "its Sharpe ratio is not above zero with certainty: there is nothing that could live on anything"
-            ),
-            True,
-        )
+        yield judge_signs((), found["table"][0]["low"]), True
     yield from ((f"survivorship: {each}", True) for each in found["doubts"])
     if found["paths"]:
         yield _of_paths(found["paths"]), True

@@ -27,6 +27,7 @@ PAGES = {
     "cv_results": "guides/results",
     "fitted_model": "guides/explanations",
     "backtest": "concepts/claims",
+    "validation": "guides/robustness",
     "signals": "guides/signals",
     "track_record": "concepts/claims",
 }

@@ -1,12 +1,15 @@
 """`hfp validate` on a strategy that was trained: its numbers are those of the stored account, its trials those of the ledger."""
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
+import polars as pl
 import pytest
 
 from hf_pipelines.commands.runs import Pipeline
 from hf_pipelines.commands.validating import validation_lines, validation_of
+from hf_pipelines.resources.partition_codec import Content, Stamp
 from hf_pipelines_tests.pipeline import Project, ridge_strategy
 
 WEEK = "2012-04-01"
@@ -109,3 +112,35 @@ def test_every_path_of_combinatorial_cross_validation_is_an_account(tmp_path: An
     np.testing.assert_allclose([each["total_return"] for each in found["paths"]], returns, rtol=1e-12)
     assert found["table"][0]["total_return"] == pytest.approx(returns[1], rel=1e-12)
     assert "of 3 paths of cross-validation earned something" in "\n".join(line for line, _ in validation_lines(found))
+
+
+@pytest.mark.pipeline
+def test_the_weekly_retraining_stores_what_validate_says_and_a_made_up_account_is_caught(
+    small_project: Project, tmp_path: Any
+) -> None:
+    project = small_project.copy(tmp_path / "project")
+    pipeline = Pipeline(project.definitions, project.instance, project.store)
+    made = project.retrain("ranking", WEEK)
+    assert made.checks["ranking/validation", "same_account"].passed
+    assert made.checks["ranking/validation", "lives_on_one_thing"].passed
+    kept = validation_of(pipeline, "ranking", WEEK)
+    stored = project.store.read("ranking/validation", WEEK)
+    assert stored.frame.to_dicts() == kept["table"]
+    # Made anew, since what is stored is gone: the same numbers, without a fit.
+    project.store.objects.delete(project.store.key("ranking/validation", WEEK))
+    assert validation_of(pipeline, "ranking", WEEK) == kept
+    assert set(stored.footer.inputs) >= {"ranking/cv_results", "ranking/backtest", "small/bars"}
+
+    # An account that is not what its decisions make: a percent more at the end.
+    account = project.store.read("ranking/backtest", WEEK)
+    last = account.frame["ts"].max()
+    raised = account.frame.with_columns(
+        equity=pl.when(pl.col("ts") == last).then(pl.col("equity") * 1.01).otherwise("equity")
+    )
+    footer = account.footer
+    by_hand = Content(raised, inputs=footer.inputs, facts=footer.facts)
+    stamp = Stamp(footer.code_version, "by hand", footer.created_at)
+    verdicts = {name: replace(each, content_hash=by_hand.content_hash()) for name, each in footer.verdicts.items()}
+    project.store.publish("ranking/backtest", WEEK, by_hand, stamp, verdicts=verdicts)
+    verdict = project.make("ranking/validation", WEEK).checks["ranking/validation", "same_account"]
+    assert not verdict.passed and "the last equity is 9.9e-03 of it apart" in verdict.description

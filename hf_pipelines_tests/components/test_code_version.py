@@ -304,7 +304,7 @@ def test_an_edited_feature_marks_its_group_and_its_consumers_outdated_and_nothin
     after = chain.code_versions
     assert {asset for asset in after if after[asset] != before[asset]} == {"small/features/quick"}
     reasons = chain.out_of_date()
-    stages = ("training_matrix", "cv_results", "fitted_model", "backtest")
+    stages = ("training_matrix", "cv_results", "fitted_model", "backtest", "validation")
     consumers = {f"ranking/{stage} {WEEK}" for stage in stages} | {f"ranking/signals {DAY}"}
     # The record of what was issued reads the issue, which itself is out of date.
     consumers |= {"ranking/track_record 2012-04-15"}
@@ -372,7 +372,7 @@ GROUPS = {"small/features/quick", "small/features/cross_asset"}
         pytest.param({"learner": {"type": "ridge", "seed": 1}}, {"cv_results", "fitted_model"}, id="seed"),
         pytest.param(
             {"signal": {"type": "rank_long_short", "params": {"n_long": 2, "n_short": 1}}},
-            {"backtest", "signals"},
+            {"backtest", "validation", "signals"},
             id="signal rule",
         ),
         pytest.param(
@@ -383,8 +383,8 @@ GROUPS = {"small/features/quick", "small/features/cross_asset"}
             set(),
             id="cross-validation in full",
         ),
-        pytest.param({"backtest": {"fee_bps": 3.0}}, {"backtest", "track_record"}, id="costs"),
-        pytest.param({"backtest": {"fill": "next_close"}}, {"backtest", "track_record"}, id="fill"),
+        pytest.param({"backtest": {"fee_bps": 3.0}}, {"backtest", "validation", "track_record"}, id="costs"),
+        pytest.param({"backtest": {"fill": "next_close"}}, {"backtest", "validation", "track_record"}, id="fill"),
         pytest.param({"max_model_age_weeks": 1}, {"signals"}, id="model age"),
         pytest.param({"track_record_weeks": 9}, {"track_record"}, id="track record weeks"),
     ],
@@ -402,7 +402,11 @@ def test_an_edit_of_a_strategys_yaml_touches_only_the_assets_that_read_it(versio
         pytest.param({"benchmark": "SPX"}, {"small/bars"} | GROUPS, id="benchmark"),
         pytest.param(
             {"periods_per_year": 250.0},
-            {f"{strategy}/{stage}" for strategy in ("ranking", "direction") for stage in ("backtest", "track_record")},
+            {
+                f"{strategy}/{stage}"
+                for strategy in ("ranking", "direction")
+                for stage in ("backtest", "validation", "track_record")
+            },
             id="periods per year",
         ),
     ],
@@ -423,7 +427,9 @@ def test_an_edit_of_a_markets_yaml_touches_only_the_assets_that_read_it(versions
             {f"ranking/{each}" for each in ("cv_results", "fitted_model", "signals")},
             id="learner",
         ),
-        pytest.param(RULES, "rank_long_short", "weigh", {"ranking/backtest", "ranking/signals"}, id="rule"),
+        pytest.param(
+            RULES, "rank_long_short", "weigh", {"ranking/backtest", "ranking/validation", "ranking/signals"}, id="rule"
+        ),
         pytest.param(
             WEIGHTINGS,
             "class_balance",

@@ -11,7 +11,7 @@ from hf_pipelines.partitions import shift_week
 from hf_pipelines.resources.footer import Stamp
 from hf_pipelines.resources.partition_codec import Content
 from hf_pipelines_tests.conftest import FIRST_SESSION
-from hf_pipelines_tests.pipeline import Project, files_market, ridge_strategy, session_bars, sessions_from
+from hf_pipelines_tests.pipeline import RETRAINED, Project, files_market, ridge_strategy, session_bars, sessions_from
 
 WEEKS = 110
 TRAIN_WEEKS = 104
@@ -61,7 +61,7 @@ def revised(long_project: Project, tmp_path: Path) -> Iterator[tuple[Project, st
 
 def test_is_current_after_a_range_and_an_identical_single_run_finds_nothing_out_of_date(long_project):
     hashes = {asset: long_project.hashes(asset) for asset in long_project.code_versions}
-    assert sum(map(len, hashes.values())) == 110 + 110 + 3 * 4 + 2
+    assert sum(map(len, hashes.values())) == 110 + 110 + 3 * len(RETRAINED) + 2
     assert long_project.out_of_date() == {}
 
     week = long_project.weeks[60]
@@ -100,11 +100,7 @@ def test_is_current_after_a_revision_100_weeks_back_finds_exactly_the_matrices_t
     # Matrices of weeks 104, 106 and 108 read the 104 weeks before: from weeks 0, 2 and 4 on. Week 4 is in all three.
     assert weeks.index(week) == 4
     models = [weeks[number] for number in (104, 106, 108)]
-    stale = {
-        f"ranking/{stage} {each}"
-        for each in models
-        for stage in ("training_matrix", "cv_results", "fitted_model", "backtest")
-    }
+    stale = {f"ranking/{stage} {each}" for each in models for stage in RETRAINED}
     stale |= {f"ranking/signals {sessions_of(project, weeks[number])[0]}" for number in (104, 108)}
     assert set(reasons) == {f"{FEATURES} {each}" for each in features} | stale
     now = project.hashes(BARS)

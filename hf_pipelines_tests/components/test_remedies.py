@@ -11,7 +11,7 @@ import pytest
 
 from hf_pipelines.commands.store import verify_store
 from hf_pipelines_tests.conftest import FIRST_SESSION
-from hf_pipelines_tests.pipeline import Project, files_market, ridge_strategy, session_bars, sessions_from
+from hf_pipelines_tests.pipeline import RETRAINED, Project, files_market, ridge_strategy, session_bars, sessions_from
 
 COMMAND = re.compile(r"hfp (?:(materialise) (\S+) --from (\S+?)(?: --to (\S+?))?|(retrain) (\S+) --week (\S+?)(?: --to (\S+?))?)(?=[\s,;.)]|$)")  # fmt: skip
 GROUPS = ["quick", "temporal"]
@@ -30,7 +30,7 @@ def project(tmp_path: Path, quick, mlflow_template: Path) -> Project:
 def run(project: Project, command: tuple) -> str:
     """What a command fails with, "" if it succeeds."""
     kind, name, first, last = command
-    stages = ("training_matrix", "cv_results", "fitted_model", "backtest") if kind == "retrain" else None
+    stages = RETRAINED if kind == "retrain" else None
     done = project.run([f"{name}/{each}" for each in stages] if stages else [name], first, last)
     return "" if done.success else done.message
 

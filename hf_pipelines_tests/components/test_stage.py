@@ -86,7 +86,7 @@ def test_stages_computed_one_partition_at_a_time_from_the_last_to_the_first_hold
         for key, found in alone.hashes(asset).items():
             assert found == expected[key], f"{asset} {key}"
             compared += 1
-    assert compared == 17 + 2 * 16 + 2 * (4 * len(MODEL_WEEKS) + len(SHARED_DAYS))
+    assert compared == 17 + 2 * 16 + 2 * (len(RETRAINED) * len(MODEL_WEEKS) + len(SHARED_DAYS))
     for strategy in STRATEGIES:
         for week in MODEL_WEEKS:
             assert _attachments(alone, strategy, week) == _attachments(ranged, strategy, week)

@@ -204,6 +204,7 @@ def test_weekly_retrain_job_makes_the_study_and_a_strategy_without_the_block_has
         CV,
         MODEL,
         BACKTEST,
+        "ranking/validation",
     }
     project.rewrite(strategies=[ridge_strategy()])
     assert TUNING not in project.code_versions

@@ -17,6 +17,7 @@ from hf_pipelines.components.strategy_stages.start import begun, first_week_in_w
 from hf_pipelines.components.strategy_stages.track_record import track_record
 from hf_pipelines.components.strategy_stages.training_matrix import refit_matrix, training_matrix
 from hf_pipelines.components.strategy_stages.tuning import tuning
+from hf_pipelines.components.strategy_stages.validation import validation
 
 __all__ = [
     "LEADERBOARD",
@@ -32,7 +33,7 @@ __all__ = [
 NO_HOLDOUT = "none: CV and the choice of models see every week before the one that is served"
 
 # What the weekly retrain job makes, in order.
-RETRAINED = ("training_matrix", "cv_results", "fitted_model", "backtest")
+RETRAINED = ("training_matrix", "cv_results", "fitted_model", "backtest", "validation")
 
 # And, of a strategy whose YAML has the block, its study before them.
 TUNING = "tuning"
@@ -57,6 +58,7 @@ def build_stages(plan: StrategyPlan) -> list[Stage]:
         *([] if plan.holdout is None else [refit_matrix(plan)]),
         fitted_model(plan),
         backtest(plan),
+        validation(plan),
         signals(plan),
         track_record(plan),
         *([] if plan.leaderboard is None else [leaderboard(plan)]),

@@ -11,13 +11,12 @@ import polars as pl
 
 from hf_pipelines.components.code_version import code_version
 from hf_pipelines.components.display import backtest_metadata, numeric, parquet_bytes
-from hf_pipelines.components.market_stages.universe import Universe
 from hf_pipelines.components.modules import CHOSEN_FROM
 from hf_pipelines.components.stage import Stage
 from hf_pipelines.components.stage_checks import Finding, StageCheck
 from hf_pipelines.components.stage_run import StageRun, each_partition
 from hf_pipelines.components.strategy_stages.accounts import account_label, middle_of
-from hf_pipelines.components.strategy_stages.decided_weights import decide, traded_inputs
+from hf_pipelines.components.strategy_stages.decided_weights import decide, deciding_functions, traded_inputs
 from hf_pipelines.components.strategy_stages.model_tracking import track_backtest
 from hf_pipelines.components.strategy_stages.plan import (
     StrategyPlan,
@@ -36,15 +35,9 @@ from hf_pipelines.research.account_table import tabulate_accounts
 from hf_pipelines.research.backtest import BacktestResult
 from hf_pipelines.research.backtest.account_baselines import account_baselines
 from hf_pipelines.research.costs import Costs
-from hf_pipelines.research.matrix import join_features
 from hf_pipelines.research.metrics.direction import is_better_higher
-from hf_pipelines.research.predictions import (
-    decided_predictions,
-    latest_predictions,
-    share_trained_on_later,
-    split_by_path,
-)
-from hf_pipelines.research.signals import add_absent_members, apply_rule, explain_rule, misremembered
+from hf_pipelines.research.predictions import share_trained_on_later
+from hf_pipelines.research.signals import explain_rule
 from hf_pipelines.resources.parquet_io_manager import Loaded
 from hf_pipelines.resources.partition_codec import Content
 from hf_pipelines.resources.trial_ledger.returns import SESSIONS_PER_YEAR
@@ -158,23 +151,15 @@ def backtest(plan: StrategyPlan) -> Stage:
         is_range_run=False,
         code_version=code_version(
             *plan.backtest.functions,
-            latest_predictions,
-            *([] if horizon is None else [decided_predictions]),
+            *deciding_functions(plan),
             share_trained_on_later,
-            split_by_path,
             tabulate_accounts,
             benchmark_index,
             summarise_account,
             values_of,
             account_baselines,
             is_better_higher,
-            join_features,
-            add_absent_members,
-            apply_rule,
             explain_rule,
-            misremembered,
-            Universe.member_sessions,
-            *plan.rule.functions,
             Costs,
             BacktestResult,
             fields={

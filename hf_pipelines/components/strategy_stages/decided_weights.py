@@ -4,18 +4,21 @@ Lives here: which weeks are read, and the weights of each path. Does not live he
 whether engines keep it alike (`reconciliation`).
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import polars as pl
 
+from hf_pipelines.components.market_stages.universe import Universe
 from hf_pipelines.components.stage import StageInput
 from hf_pipelines.components.strategy_stages.accounts import decided_on, weigh_path, with_cost_columns
 from hf_pipelines.components.strategy_stages.plan import StrategyPlan, feature_frames, single
 from hf_pipelines.components.strategy_stages.tuned import TUNED_BY_FOLD, plan_of_results
-from hf_pipelines.research.predictions import split_by_path
-from hf_pipelines.research.signals import add_absent_members
+from hf_pipelines.research.matrix import join_features
+from hf_pipelines.research.predictions import decided_predictions, latest_predictions, split_by_path
+from hf_pipelines.research.signals import add_absent_members, apply_rule, misremembered
 from hf_pipelines.resources.parquet_io_manager import Loaded
 from hf_pipelines.resources.requirements import require_all
 
@@ -51,6 +54,21 @@ def traded_inputs(plan: StrategyPlan) -> tuple[StageInput, ...]:
     is_read = plan.rule.needs.features or plan.backtest.features
     features = plan.feature_inputs(-plan.training.weeks, -1) if is_read else ()
     return (cross_validation, bars, *features)
+
+
+def deciding_functions(plan: StrategyPlan) -> list[Callable[..., Any]]:
+    """What decides on weights; for code versions."""
+    return [
+        latest_predictions,
+        *([] if plan.decided_horizon is None else [decided_predictions]),
+        split_by_path,
+        join_features,
+        add_absent_members,
+        apply_rule,
+        misremembered,
+        Universe.member_sessions,
+        *plan.rule.functions,
+    ]
 
 
 def decide(plan: StrategyPlan, inputs: Mapping[str, Loaded], key: str, *, horizon: int | None) -> Decided:

@@ -8,7 +8,7 @@ Not here: whether the account is luck (`overfitting`, `significance`), filling o
 from hf_pipelines.research.robustness.controls import Controls, controls_in_words, run_controls
 from hf_pipelines.research.robustness.kept import Row, Tested
 from hf_pipelines.research.robustness.registry import TESTS, robustness_table
-from hf_pipelines.research.robustness.signs import SIGNS, Sign, signs_of
+from hf_pipelines.research.robustness.signs import SIGNS, Sign, judge_signs, signs_of
 
 __all__ = [
     "SIGNS",
@@ -18,6 +18,7 @@ __all__ = [
     "Sign",
     "Tested",
     "controls_in_words",
+    "judge_signs",
     "robustness_table",
     "run_controls",
     "signs_of",

@@ -6,7 +6,7 @@ sessions made or will take has no such interval, however steep its curve: signs 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -68,6 +68,30 @@ def signs_of(tested: Tested, table: pl.DataFrame) -> list[Sign]:
         if claims or not needs_claim
         for told in find(tested, table)
     ]
+
+
+def judge_signs(names: Sequence[str], low: float | None) -> str:
+    """What is to be said of an account by its signs, in a line.
+
+    Parameters
+    ----------
+    names : sequence of str
+        Of its signs.
+    low : float or None
+        Lower bound of its Sharpe ratio as it is traded; None where it has none.
+
+    Examples
+    --------
+    >>> judge_signs((), 0.3), judge_signs(["sells volatility"], 0.3)
+    ('no sign that it lives on one thing', 'sells volatility')
+    >>> judge_signs((), None)
+    'its Sharpe ratio is not above zero with certainty: there is nothing that could live on anything'
+    """
+    if names:
+        return ", ".join(names)
+    if (low or 0.0) > 0.0:
+        return "no sign that it lives on one thing"
+    return "its Sharpe ratio is not above zero with certainty: there is nothing that could live on anything"
 
 
 def lives_on_one_symbol(tested: Tested, table: pl.DataFrame) -> Iterator[str]:

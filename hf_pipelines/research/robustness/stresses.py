@@ -83,11 +83,12 @@ def without_the_best(tested: Tested) -> Iterator[Row]:
 def other_paths(tested: Tested) -> Iterator[Row]:
     """Quantiles over paths of the same sessions in another order: the stationary bootstrap, blocks by Politis and White."""
     returns = tested.returns[np.isfinite(tested.returns)]
-    draws = (
-        draw_stationary(len(returns), block_sessions=politis_white_block(returns), seed=0, n_resamples=PATHS)
-        if len(returns)
-        else None
-    )
+    if not len(returns):
+        return
+    # An account that stands still until its last sessions has parts without any variance: blocks are longer then.
+    with np.errstate(divide="ignore", invalid="ignore"):
+        block_sessions = politis_white_block(returns)
+    draws = draw_stationary(len(returns), block_sessions=block_sessions, seed=0, n_resamples=PATHS)
     if draws is None:
         return
     paths = returns[draws.order]

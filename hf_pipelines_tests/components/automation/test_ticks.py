@@ -21,7 +21,7 @@ from hf_pipelines.resources.object_store import ObjectStore
 from hf_pipelines.resources.parquet_io_manager import Storage
 from hf_pipelines.resources.partition_codec import Content
 from hf_pipelines.resources.partition_store import PartitionStore
-from hf_pipelines_tests.pipeline import market_of
+from hf_pipelines_tests.pipeline import RETRAINED, market_of
 from hf_pipelines_tests.servers import s3_server
 from hf_pipelines_tests.ticking import LATER, Ticking, asked
 
@@ -223,7 +223,7 @@ def test_model_of_the_newest_week_only_is_asked_for_once_and_its_signals_after_i
     begin = ticking.market.partitions.week_begin(newest)
     early = ticking.follows(begin + timedelta(hours=2))
     assert (asked(early), early.notes) == ([], (f"week {newest} has not begun",))
-    stages = [f"ranking/{stage}" for stage in ("training_matrix", "cv_results", "fitted_model", "backtest")]
+    stages = [f"ranking/{stage}" for stage in RETRAINED]
     assert asked(ticking.follows(begin + timedelta(hours=2, minutes=10), run=False)) == [(stages, newest)]
     # A tick that died before its cursor was saved asks the same run key; Dagster knows it.
     keys = {request.run_key for _ in range(2) for request in ticking.follows(run=False).requests}
@@ -301,7 +301,7 @@ def now() -> datetime:
     return datetime.now(UTC)
 
 
-STAGES = [f"ranking/{stage}" for stage in ("training_matrix", "cv_results", "fitted_model", "backtest")]
+STAGES = [f"ranking/{stage}" for stage in RETRAINED]
 
 
 class Interleaved:
