@@ -16,6 +16,7 @@ from hf_pipelines.components.stage_checks import StageCheck
 from hf_pipelines.components.stage_run import Computed, StageCompute, StageRun
 from hf_pipelines.partitions import MarketPartitions, parse_key, week_key
 from hf_pipelines.resources.holdout import MADE_WITHOUT, Holdout, HoldoutGuard
+from hf_pipelines.resources.holdout_looks import state_holdout
 from hf_pipelines.resources.parquet_io_manager import (
     FAILS_ALONE_KEY,
     GUARDS_KEY,
@@ -177,6 +178,8 @@ def kept_out(stage: Stage, holdout: Holdout) -> Stage:
     guard = HoldoutGuard(holdout, stage.asset, opens_to_final_refit=opens)
 
     def compute(run: StageRun, inputs: Mapping[str, Loaded]) -> Computed:
+        if run.store is not None:
+            state_holdout(run.store.objects, holdout)
         # Through its inputs alone it reads what is stored.
         computed = stage.compute(replace(run, store=None), inputs)
         if opens and run.final_refit is not None:

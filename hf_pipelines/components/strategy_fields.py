@@ -115,7 +115,12 @@ class HoldoutSpec(dg.Model):
         description="A date, YYYY-MM-DD; its whole week belongs to the hold-out. Or give `weeks`.",
     )
 
+    looks: int = Field(
+        default=3, description="How often it may be looked at (`hfp holdout STRATEGY --reason ...`), ever."
+    )
+
     _weeks = ranged("weeks", low=1, high=2_600)
+    _looks = ranged("looks", low=0, high=1_000)
 
     @field_validator("from_")
     @classmethod
@@ -156,7 +161,7 @@ class HoldoutSpec(dg.Model):
                 f"was {given}; take {'a date between them' if field == 'from' else 'fewer'}."
             )
         key = week_key(sunday)
-        return Holdout(strategy, key, partitions.week_begin(key))
+        return Holdout(strategy, key, partitions.week_begin(key), market.name, self.looks)
 
 
 class CrossValidationSpec(dg.Model, dg.Resolvable):

@@ -14,7 +14,7 @@ import re
 import warnings
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from datetime import date, timedelta
+from datetime import UTC, date, datetime, timedelta
 
 import polars as pl
 
@@ -23,9 +23,12 @@ from hf_pipelines.research.bars import KEY_COLUMNS, SYMBOL_PATTERN
 from hf_pipelines.research.features.registry import FEATURES
 from hf_pipelines.research.wording import some_of
 from hf_pipelines.resources.feature_files import GroupFiles
+from hf_pipelines.resources.holdout_looks import FEATURES as LOOKED_AT_FEATURES
+from hf_pipelines.resources.holdout_looks import stated_holdouts, take_look
 from hf_pipelines.resources.parquet_io_manager import missing_error, open_store
 from hf_pipelines.resources.partition_store import PartitionStore
 from hf_pipelines.resources.storage_errors import StorageUnavailableError, StoredPartitionError
+from hf_pipelines.resources.trial_ledger import actor_of
 
 # A market or a group; all lower case, so that no two names are twins on a disk that does not tell cases apart.
 NAME_PATTERN = re.compile(r"[a-z][a-z0-9_]{0,62}")
@@ -47,6 +50,7 @@ def load_features(
     *,
     store: PartitionStore | None = None,
     is_verified: bool = False,
+    holdout_reason: str = "",
 ) -> pl.DataFrame:
     """Stored features of a market between two days.
 
@@ -71,6 +75,9 @@ def load_features(
     is_verified : bool
         Read each file whole and recompute its hashes, as the pipeline does. Otherwise its footer is checked: a foreign,
         truncated, misplaced or oversized file is refused. Files in the cache are always checked whole, once a process.
+    holdout_reason : str
+        Why sessions are read that a strategy of the market holds out. It is a recorded look at the hold-out of each such strategy, of
+        which it allows few. Without it they are refused.
 
     Returns
     -------
@@ -80,7 +87,8 @@ def load_features(
     Raises
     ------
     ValueError
-        If a week is not stored, a name is unknown, or none of the symbols has a row (with what is stored).
+        If a week is not stored, a name is unknown, none of the symbols has a row (with what is stored), or the sessions are held
+        out.
     StoredPartitionError
         If a file is not the one that was published.
     """
@@ -100,6 +108,7 @@ def load_features(
     }
     if any(each.missing for each in files.values()):
         raise _absence(opened, market, files)
+    _ask_for_holdouts(opened, market, (first, last), reason=holdout_reason)
     for each in files.values():
         each.parse()
     selected = _select(files, _offered(files, names, opened, market), picked)
@@ -112,6 +121,21 @@ def load_features(
             raise _without_rows(lacking, where, stored.to_list())
         warnings.warn(f"`symbols` have no row in {where}: {some_of(lacking)}.", stacklevel=2)
     return found
+
+
+def _ask_for_holdouts(store: PartitionStore, market: str, span: tuple[date, date], *, reason: str) -> None:
+    """Refuse sessions that strategies hold out, or record that they are looked at."""
+    held = stated_holdouts(store.objects, market, until=span[1])
+    if held and not reason.strip():
+        told = ", ".join(f"{each.strategy} from {each.week} on" for each in held)
+        raise ValueError(
+            f"`end` must be before what strategies of {market} hold out ({told}), was {span[1]}; end earlier, or give "
+            "`holdout_reason`: it is recorded as a look at each of these hold-outs, see hfp holdout STRATEGY."
+        )
+    for each in held:
+        of = (max(span[0], parse_key(each.week)), span[1])
+        actor, now = actor_of({}), datetime.now(UTC)
+        take_look(store.objects, each, actor=actor, reason=reason, what=LOOKED_AT_FEATURES, of=of, at=now)
 
 
 def _offered(

@@ -1,7 +1,7 @@
 """Hold-out: the weeks of a strategy that nothing may look at which chooses between models.
 
-Lives here: where a hold-out begins, which readers are kept out of it, and the run tag of a final refit. Does not live here: the
-YAML (`components.strategy_fields`), which asset may read what (`components.strategy_stages`), reading (`parquet_io_manager`).
+Lives here: where a hold-out begins, which readers are kept out of it, and the run tag of a final refit. Does not live here: who has
+looked at it (`holdout_looks`), the YAML (`components.strategy_fields`), which asset may read what (`components.strategy_stages`), reading (`parquet_io_manager`).
 
 A hold-out begins on the Sunday of a week and has no end. It is a fixed date, of the YAML or counted back from the market's
 `end`: one that was counted back from each week, or from today, would give up a week of it at every retraining.
@@ -39,11 +39,16 @@ class Holdout:
         Key of its first week; all later ones belong to it.
     begins : datetime
         The instant at which that week begins, UTC.
+    market : str
+    looks : int
+        How often it may be looked at.
     """
 
     strategy: str
     week: str
     begins: datetime
+    market: str = ""
+    looks: int = 0
 
     def before(self, weeks: Sequence[str]) -> list[str]:
         """Those of some weeks that lie before it."""

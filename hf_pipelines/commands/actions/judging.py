@@ -166,6 +166,36 @@ def validate(
     return say_judged(validation_lines(found))
 
 
+@command(
+    panel=JUDGE,
+    writes=True,
+    examples=("hfp holdout tech_ranking", 'hfp holdout tech_ranking --reason "before it goes live"'),
+)
+def holdout(
+    strategy: StrategyName,
+    reason: Annotated[
+        str | None, typer.Option(help="Look at it, and why: one of few looks, recorded and shown for ever.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """List every look at a strategy's hold-out; with a reason, take one.
+
+    A look shows the account that followed the issues of the held-out sessions, and how they predicted. It is counted before it is shown.
+    """
+    from hf_pipelines.commands.holdout import holdout_lines, look, look_line, looks_told
+    from hf_pipelines.commands.runs import Pipeline
+
+    pipeline = Pipeline.open()
+    taken = None if reason is None else look(pipeline, strategy, reason)
+    found = looks_told(pipeline, strategy)
+    if as_json:
+        print(json.dumps(found, indent=1))
+        return
+    if taken is not None:
+        say([look_line(taken), ""])
+    say(holdout_lines(found))
+
+
 @command(panel=JUDGE, writes=False, examples=("hfp reconcile tech_direction 2013-02-24",))
 def reconcile(strategy: StrategyName, week: Week) -> int:
     """Hold all engines to each other on a backtest, bar by bar; status 1 if one parts."""

@@ -14,15 +14,21 @@ from hf_pipelines.components.strategy_stages.accounts import account_label, with
 from hf_pipelines.components.strategy_stages.plan import (
     StrategyPlan,
     feature_frames,
+    holdout_fields,
     trade,
     trading_fields,
 )
+from hf_pipelines.partitions import parse_key
 from hf_pipelines.research.account_summary import benchmark_index, summarise_account, values_of
 from hf_pipelines.research.backtest import BacktestResult
 from hf_pipelines.research.bars import KEY_COLUMNS
 from hf_pipelines.research.costs import Costs
+from hf_pipelines.resources.holdout import Holdout
 from hf_pipelines.resources.parquet_io_manager import Loaded
 from hf_pipelines.resources.partition_codec import Content
+
+# Of `issue_kind`.
+LIVE = "live"
 
 
 def track_record(plan: StrategyPlan) -> Stage:
@@ -45,6 +51,10 @@ def track_record(plan: StrategyPlan) -> Stage:
             )
         # Issues of every schema version have these columns.
         signals_frame = inputs["signals"].frame(held, columns=[*KEY_COLUMNS, "weight", "issue_kind"])
+        if plan.holdout is not None:
+            signals_frame = _not_held_back(plan.holdout, signals_frame, key)
+            days_left = {each.isoformat() for each in signals_frame["session"].unique()}
+            held = [day for day in held if day in days_left]
         traded = [week for week in weeks if week >= week_of_key(held[0])]
         read = feature_frames(plan, inputs, traded) if features else []
         bars_frame = with_cost_columns(plan, inputs["bars"].frame(traded), read)
@@ -58,7 +68,7 @@ def track_record(plan: StrategyPlan) -> Stage:
             index = benchmark_index(result, bars_frame, benchmark)
             summary = summarise_account(result, benchmark=index)
             records[kind] = values_of(summary)
-            label = account_label(plan, key, kind="issued live" if kind == "live" else f"{kind}: simulated")
+            label = account_label(plan, key, kind="issued live" if kind == LIVE else f"{kind}: simulated")
             beside = None if index is None else (benchmark, index)
             shown = backtest_metadata(result, summary=summary, label=label, benchmark=beside)
             metadata |= {f"{kind}_{name}": value for name, value in shown.items()}
@@ -85,8 +95,19 @@ def track_record(plan: StrategyPlan) -> Stage:
             values_of,
             Costs,
             BacktestResult,
-            fields={**trading_fields(plan), "weeks": plan.track_record_weeks},
+            fields={**trading_fields(plan), "weeks": plan.track_record_weeks, **holdout_fields(plan)},
             chosen_from=CHOSEN_FROM,
         ),
         reads_holdout="always",
     )
+
+
+def _not_held_back(holdout: Holdout, issues: pl.DataFrame, key: str) -> pl.DataFrame:
+    """Issues whose outcome may be seen: what was issued live is known as it happens; backfilled in the hold-out it is a test of it."""
+    shown = issues.filter((pl.col("issue_kind") == LIVE) | (pl.col("session") < parse_key(holdout.week)))
+    if shown.is_empty():
+        raise ValueError(
+            f"`{holdout.strategy}/signals` must hold an issue for {key} that was live, or that lies before the hold-out, which begins with "
+            f"week {holdout.week}, had backfilled ones of the hold-out alone; look at them: hfp holdout {holdout.strategy} --reason WHY"
+        )
+    return shown
