@@ -256,7 +256,9 @@ def _same_lines(contestants: Sequence[Contestant]) -> Iterator[str]:
     for other in others:
         both = first.predictions.select(wanted).join(other.predictions.select(wanted), on=keys, suffix="_other")
         if both.height and both["prediction"].equals(both["prediction_other"]):
-            yield f"{other.name} predicts the very same as {first.name} on all {both.height:,} rows that both have: nothing can tell them apart."
+            is_one = first.equity is None or other.equity is None or first.equity.equals(other.equity)
+            apart = "nothing can tell them apart" if is_one else "their accounts alone can tell them apart"
+            yield f"{other.name} predicts the very same as {first.name} on all {both.height:,} rows that both have: {apart}."
 
 
 def _require_one_calendar(plans: Sequence[StrategyPlan]) -> None:

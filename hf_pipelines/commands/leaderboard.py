@@ -3,11 +3,17 @@
 Lives here: which one is meant, and its words. Does not live here: making it (`components.strategy_stages.leaderboard`).
 """
 
+import math
+import shlex
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 from hf_pipelines.commands.runs import Pipeline
+from hf_pipelines.components.strategy_stages.leaderboard_plan import compared
+from hf_pipelines.components.strategy_stages.plan import StrategyPlan
 from hf_pipelines.research.comparison_words import number, say_p, text_table
+from hf_pipelines.research.leaderboard.scoring import METRICS
+from hf_pipelines.research.learners import LearnerChoice, choose_learner
 from hf_pipelines.resources.lineage import CURRENT, read_content
 
 # Seconds and bytes with as many digits as a person compares.
@@ -26,7 +32,12 @@ def leaderboard_of(pipeline: Pipeline, strategy: str, week: str | None) -> dict[
     asset = plan.asset("leaderboard")
     weeks = pipeline.store.partitions(asset)
     if not weeks:
-        how = f"hfp retrain {strategy} --week SUNDAY" if plan.leaderboard else "write `leaderboard: {}` into its YAML"
+        made = pipeline.store.partitions(plan.asset("cv_results"))
+        how = (
+            f"hfp retrain {strategy} --week {made[-1] if made else 'SUNDAY'}"
+            if plan.leaderboard
+            else "write `leaderboard: {}` into its YAML"
+        )
         raise ValueError(f"`strategy` must have a leaderboard, {strategy} has none; {how}.")
     if week is not None and week not in weeks:
         raise ValueError(
@@ -35,14 +46,50 @@ def leaderboard_of(pipeline: Pipeline, strategy: str, week: str | None) -> dict[
         )
     stored = read_content(pipeline.store, asset, week or max(weeks), CURRENT)
     facts: Mapping[str, Any] = stored.footer.facts
+    tried = commands_of_candidates(plan)
     out_of_date = pipeline.checker().is_current(asset, stored.footer.partition).reason
     return {
         "strategy": strategy,
         "week": stored.footer.partition,
         **facts,
         "out_of_date": out_of_date or None,
-        "table": stored.frame.to_dicts(),
+        "table": [{**row, "try": tried.get(row["candidate"])} for row in stored.frame.to_dicts()],
     }
+
+
+def commands_of_candidates(plan: StrategyPlan) -> dict[str, str]:
+    """`hfp try` of each candidate of a strategy, by its name; of its own learner, its own target, and parameters that are not tuned anew."""
+    if plan.leaderboard is None:
+        return {}
+    own = plan.learner.choice
+    found = compared(plan.leaderboard, plan.target, plan.training.weightings, plan.training.missing)
+    return {
+        each.name: f"hfp try {plan.name} {' '.join(f'--set {shlex.quote(word)}' for word in _sets(each.learner, own))}"
+        for each in found
+        if each.target is None and not each.is_tuned and each.learner.settings() != own.settings()
+    }
+
+
+def _sets(wanted: LearnerChoice, own: LearnerChoice) -> Iterator[str]:
+    """What makes one learner another, as `--set` takes it."""
+    told, usual = wanted.settings(), choose_learner(wanted.name, {}).settings()["params"]
+    params = {name: value for name, value in told["params"].items() if usual.get(name, ...) != value}
+    yield f"learner.type={wanted.name}"
+    yield f"learner.params={_in_yaml(params)}"
+    for part in ("preprocessing", "calibration"):
+        if (value := told.get(part)) != own.settings().get(part):
+            yield f"learner.{part}={_in_yaml(value if value is not None else [] if part == 'preprocessing' else None)}"
+
+
+def _in_yaml(value: Any) -> str:
+    """A value as YAML has it on one line."""
+    import yaml
+
+    return (
+        str(yaml.safe_dump(value, default_flow_style=True, width=math.inf, sort_keys=False))
+        .removesuffix("...\n")
+        .strip()
+    )
 
 
 def leaderboard_lines(found: Mapping[str, Any]) -> Iterator[str]:
@@ -58,14 +105,16 @@ def leaderboard_lines(found: Mapping[str, Any]) -> Iterator[str]:
             yield f"{row['candidate']} ({row['state']}): {row['reason']}"
     yield ""
     yield (
-        "interval: of 95 %; behind: by how much the best candidate is better, in the mean over sessions; p best: of the model confidence "
-        "set, * those that may be the best with 95 %."
+        f"interval: of 95 %; behind: by how much the best candidate is better, in the mean {METRICS[str(found['metric'])].column} of the sessions; p best: of "
+        "the model confidence set, * those that may be the best with 95 %."
     )
     yield from found["notes"]
     rule = "simplest within one standard error" if found["choice"] == "simplest" else "best"
     yield (
         f"Chosen by the rule {rule}: {found['chosen']}. Selected, not out of sample: these folds chose it, and its scores flatter it."
     )
+    if line := next((row for row in ranked if row["try"]), None):
+        yield f"To look closer at {line['candidate']}: {line['try']}"
     if found["out_of_date"]:
         yield f"Out of date: {found['out_of_date']}; hfp retrain {found['strategy']} --week {found['week']}."
 

@@ -68,8 +68,18 @@ def edit_strategy(path: Path, overrides: Sequence[SettingOverride], *, is_in_pla
     try:
         strategy = _strategy_of(text, path, is_in_place=is_in_place)
     except FaultyYAMLError as e:
-        raise ValueError(at_overrides(str(e), overrides)) from e
+        raise ValueError(f"{at_overrides(str(e), overrides)}{_remedy_of_type(str(e), overrides)}") from e
     return EditedStrategy(path, before, text, strategy, keeps_comments)
+
+
+def _remedy_of_type(fault: str, overrides: Sequence[SettingOverride]) -> str:
+    """What another `type` needs whose parameters are still those of the one before."""
+    places = [each.place for each in overrides]
+    for *above, last in places:
+        params = (*above, "params")
+        if last == "type" and "`params` of" in fault and not any(each[: len(params)] == params for each in places):
+            return f"; those of the former type go with --set {'.'.join(map(str, params))}={{}}"
+    return ""
 
 
 def _require_free(given: SettingOverride, of_environment: Sequence[SettingOverride]) -> None:

@@ -105,7 +105,7 @@ class Comparison:
         A row for each `other` and `score`: both values; `better_by`, above 0 if the first is better, whether more or less of the
         score is better; `low` and `high`, an interval of 95 % of it; `found_from`, the difference that would have been found in four of five
         samples; `p`, that a difference as large is chance; `p_holm`, the same of all tests here together; `n_sessions`. Null
-        where there is none.
+        where there is none; a score that is the same in every session is not tested.
     together : DataFrame
         Of more than two, a row for each `score`: the `best` of the others, `p` and `p_holm` that the first is beaten by none of them
         (Hansen's test), and `members` of the confidence set: those that may be the best.
@@ -272,7 +272,8 @@ def _pairs(series: _Series) -> list[dict[str, object]]:
                 "low": low,
                 "high": high,
                 "found_from": reach if found.error > 0.0 else math.nan,
-                "p": found.p,
+                # Where nothing differs there is nothing to test: it would only weaken the tests of the rest.
+                "p": found.p if difference.any() else math.nan,
                 "n_sessions": len(first),
             }
         )

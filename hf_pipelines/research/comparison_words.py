@@ -49,6 +49,8 @@ def _verdict(first: str, other: str, rows: list[dict[str, Any]], *, n_tests: int
             f"{better} is better than {worse} in {row['score']} by {abs(row['better_by']):.4g}: p {say_p(row['p'])}, by Holm over "
             f"{n_tests} tests {say_p(row['p_holm'])}."
         )
+    if not tested and not any(row["better_by"] for row in rows):
+        yield f"{first} and {other} score the same in every session."
     if found or not tested:
         return
     least = min(tested, key=lambda row: row["p"])

@@ -84,7 +84,7 @@ def test_strategies_that_predict_the_same_are_told_to_be_one(pipeline):
     told = lines(pipeline, "one", "two", "three", week=WEEK)
     same = [line for line in told if "the very same" in line]
     assert same == [
-        f"two predicts the very same as one on all {n_rows:,} rows that both have: nothing can tell them apart."
+        f"two predicts the very same as one on all {n_rows:,} rows that both have: their accounts alone can tell them apart."
     ]
 
 

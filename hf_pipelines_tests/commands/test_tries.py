@@ -227,6 +227,19 @@ def test_hostile_names_are_refused(trained, name):
         find_try(project.store, name)
 
 
+def test_another_type_says_how_the_parameters_of_the_one_before_go(trained):
+    pipeline = trained[0].pipeline
+    with pytest.raises(
+        ValueError,
+        match="`params` of 'logistic' must be among .* those of the former type go with --set learner.params={}$",
+    ):
+        candidate(pipeline, "direction", ["learner.type=logistic"])
+    assert (
+        candidate(pipeline, "direction", ["learner.type=logistic", "learner.params={}"]).plan.learner.choice.name
+        == "logistic"
+    )
+
+
 COMMENTED = """\
 type: hf_pipelines.components.Strategy
 

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shlex
 import signal
 import sys
 from collections.abc import Iterator
@@ -11,9 +12,11 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from hf_pipelines.commands.leaderboard import leaderboard_lines, leaderboard_of
+from hf_pipelines.commands.leaderboard import commands_of_candidates, leaderboard_lines, leaderboard_of
 from hf_pipelines.commands.runs import Pipeline
+from hf_pipelines.commands.tries import candidate
 from hf_pipelines.components.strategy_stages import build_stages
+from hf_pipelines.components.strategy_stages.leaderboard_plan import compared
 from hf_pipelines.research.cross_validation import cross_validate, fit_final
 from hf_pipelines.research.leaderboard import CandidateEvaluation
 from hf_pipelines.research.learners import choose_learner, predict_frame
@@ -111,6 +114,29 @@ def test_week_has_every_candidate_and_baseline_with_the_scores_of_its_folds_and_
     assert project.store.objects.keys("_fits") == []
 
 
+def test_a_try_of_each_candidate_is_that_candidate(project):
+    """Of `auto`, of presets, of preprocessing and back to none of it: the command that is printed makes the learner that was compared."""
+    project.rewrite(
+        strategies=[
+            board_strategy(
+                {"candidates": ["auto", *LISTED]}, learner={"type": "ridge", "preprocessing": ["winsorising"]}
+            )
+        ]
+    )
+    pipeline = Pipeline(project.definitions, project.instance, project.store)
+    plan = pipeline.strategy("ranking")
+    wanted = compared(plan.leaderboard, plan.target, (), plan.training.missing)
+    commands = commands_of_candidates(plan)
+    assert len(wanted) >= 12 and {*commands} >= {each.name for each in wanted if each.name.startswith("xgboost")}
+    for each in wanted:
+        if each.name in commands:
+            _, _, strategy, *words = shlex.split(commands[each.name])
+            tried = candidate(pipeline, strategy, words[1::2])
+            assert tried.plan.learner.choice.settings() == each.learner.settings(), each.name
+        else:
+            assert each.learner.settings() == plan.learner.choice.settings()
+
+
 def test_command_prints_the_stored_table_its_verdict_and_what_is_late(project):
     def pipeline():
         return Pipeline(project.definitions, project.instance, project.store)
@@ -128,7 +154,13 @@ def test_command_prints_the_stored_table_its_verdict_and_what_is_late(project):
     assert lines[0] == f"ranking, week {WEEK}, ranked by rmse" and lines[1] == found["verdict"]
     assert [sum(f"  {mark} " in line for line in lines[2:]) for mark in ("baseline", "chosen")] == [4, 1]
     assert any(line.startswith("nearest_neighbours (failed): fold 0") for line in lines)
-    assert lines[-1].startswith("Chosen by the rule simplest within one standard error: ")
+    chosen, closer = lines[-2:]
+    assert chosen.startswith("Chosen by the rule simplest within one standard error: ")
+    assert closer.startswith("To look closer at ridge")
+    assert ": hfp try ranking --set learner.type=ridge --set 'learner.params={alpha: 50.0}'" in closer
+    assert any(
+        "behind: by how much the best candidate is better, in the mean mse of the sessions" in line for line in lines
+    )
     project.rewrite(strategies=[board_strategy({"candidates": LISTED[:1]})])
     assert [*leaderboard_lines(leaderboard_of(pipeline(), "ranking", WEEK))][-1].startswith("Out of date: ")
     with pytest.raises(ValueError, match="`week` must be one of which ranking has a leaderboard"):

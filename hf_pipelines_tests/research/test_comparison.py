@@ -217,11 +217,21 @@ def test_the_same_twice_differs_in_nothing():
     # Rows in another order, added up otherwise.
     shuffled = one.sample(fraction=1.0, shuffle=True, seed=0)
     found = compare([contestant("one", one, equity), contestant("two", shuffled, equity)])
-    tested = found.scores.filter(pl.col("p").is_not_null())
-    assert set(tested["p"]) == {1.0} and set(found.scores["better_by"]) == {0.0} and tested.height == 5
-    assert next(iter(comparison_lines(found))) == (
-        "No difference between one and two is more than chance makes: the smallest p is 1.000 (mse), by Holm over 5 tests 1.000."
+    # What is the same in every session is no test.
+    assert found.scores["p"].null_count() == 7 and set(found.scores["better_by"]) == {0.0}
+    assert next(iter(comparison_lines(found))) == "one and two score the same in every session."
+
+
+def test_another_rule_on_the_same_predictions_is_tested_by_its_account_alone():
+    """Three scores of predictions that cannot differ would make each p of the account 5 / 2 times as large."""
+    one = predicted(outcomes(3), skill=0.5, seed=1)
+    found = compare(
+        [contestant("one", one, account(outcomes(1, 30))), contestant("two", one, account(outcomes(2, 30)))]
     )
+    tested = found.scores.filter(pl.col("p").is_not_null()).sort("p")
+    assert sorted(tested["score"]) == ["net_return", "sharpe_ratio"]
+    least, larger = tested["p"]
+    assert tested["p_holm"].to_list() == pytest.approx([min(2 * least, 1.0), min(max(2 * least, larger), 1.0)])
 
 
 def test_of_nothing_found_it_is_said_what_would_have_been():

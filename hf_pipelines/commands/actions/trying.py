@@ -59,7 +59,8 @@ def try_out(
     chosen = candidate(pipeline, strategy, sets or ())
     wanted = weeks_of(pipeline, chosen, [key for each in weeks or () for key in re.split(r"[,\s]+", each) if key])
     with progress(f"try of {chosen.plan.name}", 3 * len(wanted)) as shown:
-        tried = make_try(pipeline, chosen, wanted, lambda line: shown.advance(line, n=0))
+        # A stage is told of as it begins; one that is read as it is stored is none that ends.
+        tried = make_try(pipeline, chosen, wanted, lambda line: shown.advance(line, n=int(line.endswith(" s"))))
     if as_json:
         print(json.dumps(try_json(pipeline, chosen, tried), indent=1))
     else:

@@ -35,7 +35,7 @@ def of_current_partitions(holdings: Holdings) -> Iterator[Root]:
         yield Root(RUN, footer.run_id, f"made {told}")
     for (asset, partition, digest), readers in holdings.references.items():
         more = f" and {len(readers) - 1} more" if len(readers) > 1 else ""
-        why = f"{readers[0].asset} {readers[0].partition}{more} was made from it"
+        why = f"{readers[0].asset} {readers[0].partition}{more} {'were' if more else 'was'} made from it"
         yield Root(VERSION, f"{VERSIONS}/{asset}/{partition}/{digest}.parquet", why)
         yield Root(CONTENT, digest, why)
 
