@@ -170,8 +170,8 @@ def test_the_code_of_own_entries_is_in_the_versions_of_the_stages_that_run_it(de
     assert seen_in(desk_entries.SymbolMean.predict, desk_entries.load_values) >= {"cv_results", "signals"}
     assert seen_in(desk_entries.SessionRank.transform) >= {"cv_results", "fitted_model", "signals"}
     assert seen_in(desk_entries.label_next) == {"training_matrix"}
-    assert seen_in(desk_entries.LastSessions.split) == {"cv_results"}
-    assert seen_in(desk_entries.weigh_as_shipped) == {"backtest", "validation", "signals"}
+    assert seen_in(desk_entries.LastSessions.split) == {"cv_results", "full_validation"}
+    assert seen_in(desk_entries.weigh_as_shipped) == {"backtest", "validation", "full_validation", "signals"}
     assert seen_in(desk_entries.run_as_shipped) == {"backtest", "track_record"}
     market = market_of(desk_project.market)
     of_features = {each.asset: each.code_version.codes for each in build_market_stages(market)}
