@@ -565,7 +565,7 @@ def test_defs_with_a_fault_in_a_nested_learner_name_its_line(tmp_path, old, new,
     [
         pytest.param("name: tech_direction", "nam: tech_direction", 4, id="unknown field"),
         pytest.param("horizon_bars: 5", "horizon_bars: five", 12, id="field of another type"),
-        pytest.param("fee_bps: 1.0", "fee_pct: 1.0", 35, id="unknown nested field"),
+        pytest.param("fee_bps: 1.0", "fee_pct: 1.0", 39, id="unknown nested field"),
     ],
 )
 def test_defs_with_a_wrong_field_name_file_and_line(tmp_path, old, new, line):

@@ -22,7 +22,8 @@ from hf_pipelines.resources.storage_errors import ObjectMissingError
 # The source that comes with the installed packages.
 SAMPLE = "sample"
 
-# Weekly models of strategies that get more than one, in the order in which they are made: few enough for two minutes on two cores.
+# Weeks of signals of strategies that get more than one, in the order in which they are made: few enough for two minutes on two cores. Each
+# has a model of its own; a rule that looks back on earlier weeks has models of these too.
 MODEL_WEEKS = {"tech_direction": 2, "tech_ranking": 2, "tech_meta": 1, "tech_sequence": 1}
 # With `--full` all get as many: what a walk-forward of some weeks shows.
 FULL_WEEKS = 4
@@ -87,7 +88,8 @@ class Demo:
     def _make(self, maker: Maker, market: MarketPlan, plans: list[StrategyPlan]) -> None:
         last_day = _last_day(market)
         last_week = _last_week(market)
-        first_weeks = {each.name: shift_week(last_week, 1 - self._n_weeks(each)) for each in plans}
+        issued_from = {each.name: shift_week(last_week, 1 - self._n_weeks(each)) for each in plans}
+        first_weeks = {each.name: _first_model_week(each, issued_from[each.name]) for each in plans}
         wanted: dict[str, tuple[StrategyPlan, str, str]] = {}
         for plan in plans:
             wanted |= {
@@ -101,7 +103,7 @@ class Demo:
                 market.partitions.weeks_between(parse_key(first_weeks[plan.name]), parse_key(last_week))
             ):
                 maker.make("models", [plan.asset(stage) for stage in retrained(plan)], market, week, week)
-            first_day = market.partitions.sessions_of_week(first_weeks[plan.name])[0].isoformat()
+            first_day = market.partitions.sessions_of_week(issued_from[plan.name])[0].isoformat()
             maker.make("signals", [plan.asset("signals")], market, first_day, last_day)
             if self._n_weeks(plan) > 1:
                 # It tells of the weeks before its own.
@@ -165,6 +167,12 @@ class Demo:
                 "Look at it: hfp ui, then http://127.0.0.1:3000",
             ]
         )
+
+
+def _first_model_week(plan: StrategyPlan, week: str) -> str:
+    """The first week whose model the signals of a week read."""
+    first = plan.market.partitions.sessions_of_week(week)[0]
+    return min(week, week_key(plan.decided_sessions(first)[0]))
 
 
 def _last_day(market: MarketPlan) -> str:
