@@ -17,6 +17,7 @@ from hf_pipelines.research.intervals import IntervalMethod
 from hf_pipelines.research.learners import Calibration, Learner, ModelFormat, Rows, Setup, Step, TrainingRows
 from hf_pipelines.research.params import Listing, Number
 from hf_pipelines.research.signals import RULES as SHIPPED_RULES
+from hf_pipelines.research.signals import Limit, Sizing
 from hf_pipelines.research.splitters import SplitterKind
 from hf_pipelines.research.targets import TargetKind, TargetNeeds
 from hf_pipelines.research.weights import Weighting
@@ -333,6 +334,37 @@ def run_as_shipped(*arguments: Any, **options: Any) -> Any:
 
 
 RULES = {"desk_rank": replace(SHIPPED_RULES["rank_long_short"], name="desk_rank", weigh=weigh_as_shipped)}
+
+
+def size_by_share(weights: pl.Series, predictions: pl.DataFrame, context: Any, params: Mapping[str, Any]) -> pl.Series:
+    """The same share of each position."""
+    return weights * float(params["share"])
+
+
+SIZINGS = {
+    "desk_share": Sizing(
+        name="desk_share",
+        size=size_by_share,
+        params={"share": Number(default=0.5, low=0.0, high=1.0, meaning="of each position")},
+        formula="share * weight",
+    )
+}
+
+
+def bounds_of_longs(predictions: pl.DataFrame, context: Any, params: Mapping[str, Any]) -> tuple[pl.Series, pl.Series]:
+    """No long position above `most`."""
+    none = pl.repeat(None, predictions.height, dtype=pl.Float64, eager=True)
+    return none, none.fill_null(float(params["most"]))
+
+
+LIMITS = {
+    "desk_longs": Limit(
+        name="desk_longs",
+        bounds=bounds_of_longs,
+        params={"most": Number(default=0.2, low=0.0, high=1.0, meaning="weight of a long position, at most")},
+        formula="weight <= most",
+    )
+}
 
 
 def weigh_alike(rows: pl.DataFrame, params: Mapping[str, Any]) -> np.ndarray:

@@ -31,8 +31,11 @@ PICTURES = "plots"
 NOTED = ""
 RECORDING = {each.__code__ for each in (trial_records.settings_of, session_returns, OpenTrial.end)}
 
-# Of a kernel that is not compiled yet.
-OF_THE_COMPILER = ("LazyKernel.dispatcher", "LazyKernel._numba_type_", "_called_files", "_stamp_with_called")
+# Of a kernel that is not compiled yet, or called from Python: what it computes is a function of its own.
+OF_THE_COMPILER = (
+    *("LazyKernel.dispatcher", "LazyKernel.__call__", "LazyKernel._numba_type_"),
+    *("_called_files", "_stamp_with_called"),
+)
 
 
 @contextmanager
@@ -73,13 +76,13 @@ def unseen(called: Mapping[str, set[CodeType]], stages: Mapping[str, Stage]) -> 
         asset: sorted(
             f"{Path(code.co_filename).stem}.{code.co_qualname}"
             for code in called[asset] - stages[asset].code_version.codes
-            # Written by a dataclass, a part of the function around it, or of pictures, messages, the guard and the
+            # Written by a dataclass, a part of the function or module around it, or of pictures, messages, the guard and the
             # compiler of a kernel, which the first test of a process meets: no content.
             if not code.co_filename.startswith("<")
             and Path(code.co_filename).name not in NO_CONTENT
             and Path(code.co_filename).parent.name != PICTURES
             and code.co_qualname not in OF_THE_COMPILER
-            and not re.search(r"<(listcomp|genexpr|dictcomp|setcomp|lambda)>$|<locals>", code.co_qualname)
+            and not re.search(r"<(listcomp|genexpr|dictcomp|setcomp|lambda|module)>$|<locals>", code.co_qualname)
         )
         for asset in stages
     }

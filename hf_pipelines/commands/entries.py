@@ -34,7 +34,7 @@ MARKETS, STRATEGIES, FEATURES_KIND = "markets", "strategies", "features"
 PLURALS = {
     "LEARNERS": "learners", "TARGETS": "targets", "SPLITTERS": "splitters", "RULES": "rules", "ENGINES": "engines",
     "SOURCES": "sources", "PREPROCESSING": "preprocessing", "CALIBRATIONS": "calibrations", "INTERVALS": "intervals",
-    "WEIGHTINGS": "weightings",
+    "WEIGHTINGS": "weightings", "SIZINGS": "sizings", "LIMITS": "limits",
 }  # fmt: skip
 KINDS = (MARKETS, STRATEGIES, FEATURES_KIND, *PLURALS.values())
 

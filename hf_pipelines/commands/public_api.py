@@ -101,6 +101,8 @@ API: dict[str, dict[str, tuple[str, ...]]] = {
             "Rule",
             "RuleContext",
             "RuleNeeds",
+            "Sizing",
+            "Limit",
             "apply_rule",
             "rule_needs",
             "add_absent_members",

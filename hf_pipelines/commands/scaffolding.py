@@ -108,6 +108,8 @@ MODULE_KINDS = {
     "target": "target: {{type: {entry}}} of the strategy",
     "splitter": "cross_validation: {{type: {entry}}} of the strategy",
     "rule": "signal: {{type: {entry}}} of the strategy",
+    "sizing": "signal: {{sizing: [{entry}], ...}} of the strategy",
+    "limit": "signal: {{limits: [{entry}], ...}} of the strategy",
     "engine": "backtest: {{engine: {entry}}} of the strategy",
     "source": "source: {{type: {entry}, ...}} of the market",
 }

@@ -4,7 +4,6 @@ Lives here: what is read, and the words. Does not live here: the tests (`researc
 """
 
 import math
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
@@ -15,14 +14,12 @@ from hf_pipelines.commands.reconcile import stored_of
 from hf_pipelines.commands.runs import Pipeline
 from hf_pipelines.commands.trials import Scope, summarise
 from hf_pipelines.components.strategy_stages.decided_weights import decide
-from hf_pipelines.components.strategy_stages.full_validation import full_validation_lines, read_full_validation
 from hf_pipelines.components.strategy_stages.plan import StrategyPlan
 from hf_pipelines.components.strategy_stages.validating import doubted, tested_paths
 from hf_pipelines.components.strategy_stages.validation import read_validation
 from hf_pipelines.partitions import usual_sessions
 from hf_pipelines.research.comparison_words import text_table
 from hf_pipelines.research.robustness import judge_signs
-from hf_pipelines.research.robustness.controls import NOT_TRUSTED
 from hf_pipelines.research.signal_quality import book_of
 from hf_pipelines.resources.trial_ledger import TrialLedger
 from hf_pipelines.resources.trial_ledger.judging import judge_choice
@@ -60,23 +57,6 @@ def validation_of(pipeline: Pipeline, strategy: str, week: str | None) -> dict[s
         "trials": _trials(pipeline, strategy),
         "beside": _beside(pipeline, strategy, key, sessions_per_year).to_dicts(),
     }
-
-
-def full_validation_of(pipeline: Pipeline, strategy: str, week: str | None) -> dict[str, Any]:
-    """`validation_of`, and under `full` what takes refits, made where it is not there or out of date.
-
-    Raises
-    ------
-    ValueError
-        As `validation_of`.
-    RunFailedError
-        If it cannot be made.
-    """
-    found = validation_of(pipeline, strategy, week)
-    asset, key = pipeline.strategy(strategy).asset("full_validation"), found["week"]
-    if key not in pipeline.store.partitions(asset) or not pipeline.checker().is_current(asset, key).is_current:
-        pipeline.materialise([asset], key, key)
-    return {**found, "full": read_full_validation(pipeline.store.read(asset, key))}
 
 
 def _of_week(pipeline: Pipeline, plan: StrategyPlan, key: str) -> dict[str, Any]:
@@ -135,24 +115,12 @@ def validation_lines(found: Mapping[str, Any]) -> Iterator[tuple[str, bool]]:
     yield from ((f"survivorship: {each}", True) for each in found["doubts"])
     if found["paths"]:
         yield _of_paths(found["paths"]), True
-    if "full" in found:
-        yield from ((line, True) for line in full_validation_lines(found["full"]))
-        yield from _of_controls(found["full"]["controls"])
     yield from ((line, True) for line in _of_trials(found["trials"]))
     yield from ((line, True) for line in _of_signal(found["signal"]))
     yield from ((line, True) for line in _of_others(found["beside"]))
     yield "", True
     head = ("test", "", "sessions", "Sharpe a year", "interval", "return", "drawdown")
     yield from ((line, True) for line in text_table([head, *(_cells(row) for row in found["table"])]))
-
-
-def _of_controls(controls: Sequence[Mapping[str, Any]]) -> Iterator[tuple[str, bool]]:
-    verdicts = Counter(each["verdict"] for each in controls)
-    told = ", ".join(f"{n} {verdict}" for verdict, n in sorted(verdicts.items()))
-    yield f"controls on {len(controls)} folds: {told}", NOT_TRUSTED not in verdicts
-    for fold, each in enumerate(controls):
-        if each["reasons"]:
-            yield f"controls on fold {fold}: {'; '.join(each['reasons'])}", each["verdict"] != NOT_TRUSTED
 
 
 def _of_paths(paths: Sequence[Mapping[str, Any]]) -> str:

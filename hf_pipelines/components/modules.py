@@ -26,7 +26,7 @@ from hf_pipelines.research.learners import (
     Step,
 )
 from hf_pipelines.research.signals import ALIASES as RULE_ALIASES
-from hf_pipelines.research.signals import RULES, Rule
+from hf_pipelines.research.signals import LIMITS, RULES, SIZINGS, Limit, Rule, Sizing
 from hf_pipelines.research.splitters import SPLITTERS, SplitterKind
 from hf_pipelines.research.targets import TARGETS, TargetKind
 from hf_pipelines.research.weights import NONE, WEIGHTINGS, Weighting
@@ -54,6 +54,8 @@ REGISTRIES: dict[str, _Registry] = {
     "CALIBRATIONS": _Registry("learner.calibration", CALIBRATIONS, Calibration),
     "INTERVALS": _Registry("intervals.method", INTERVALS, IntervalMethod),
     "RULES": _Registry("signal.type", RULES, Rule, RULE_ALIASES),
+    "SIZINGS": _Registry("signal.sizing", SIZINGS, Sizing),
+    "LIMITS": _Registry("signal.limits", LIMITS, Limit),
     "ENGINES": _Registry("backtest.engine", ENGINES, Engine),
 }
 TABLES = ("FEATURES", *REGISTRIES)

@@ -351,7 +351,7 @@ class Strategy(YamlSchema, dg.Component, dg.Model, dg.Resolvable):
             diagnostics=self.diagnostics.plan(self.learner, self.target.build()),
             learner=self._plan_learner(),
             importance=self.diagnostics.plan_importance(self.learner, self.target.build(), read=self.training.read),
-            rule=RulePlan(name=self.signal.rule, params=self.signal.rule_params),
+            rule=RulePlan(name=self.signal.rule, params=self.signal.of_target(self.target.build()).rule_params),
             backtest=BacktestPlan(
                 engine=self.backtest.engine, execution=self.backtest.execution, costs=self.backtest.charged
             ),
@@ -369,7 +369,7 @@ class Strategy(YamlSchema, dg.Component, dg.Model, dg.Resolvable):
 
     def _plan_tuning(self, features: Mapping[str, Sequence[str]]) -> TuningPlan | None:
         target, splitter, beside = self.target.build(), self.cross_validation.plan(), (self.training, self.diagnostics)
-        parts = (self.tuning, self.learner, self.signal)
+        parts = (self.tuning, self.learner, self.signal.of_target(target))
         return plan_tuning(*parts, features=features, target=target, splitter=splitter, beside=beside)
 
     def _plan_leaderboard(self) -> LeaderboardPlan | None:

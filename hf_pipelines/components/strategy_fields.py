@@ -21,8 +21,10 @@ from hf_pipelines.research.costs import Costs
 from hf_pipelines.research.learners import LearnerChoice, choose_learner
 from hf_pipelines.research.overfitting import Diagnostics
 from hf_pipelines.research.signals import RuleNeeds, rule_name, rule_needs
+from hf_pipelines.research.signals.sizing import TARGET
 from hf_pipelines.research.splitters import DEFAULT_SPLITTER, SPLITTERS, build_splitter, fill_splitter_params
 from hf_pipelines.research.targets import Target, build_target
+from hf_pipelines.research.targets.widths import target_widths
 from hf_pipelines.research.validation_rows import VALIDATION_SHARE
 from hf_pipelines.research.weights import NONE, Weightings, choose_weightings
 from hf_pipelines.resources.holdout import Holdout
@@ -307,6 +309,33 @@ class SignalSpec(dg.Model, dg.Resolvable):
     @property
     def needs(self) -> RuleNeeds:
         return rule_needs(self.rule, self.rule_params)
+
+    def of_target(self, target: Target) -> "SignalSpec":
+        """The same with the payoffs that Kelly takes from the widths of the target, written out.
+
+        Raises
+        ------
+        ValueError
+            If the target has none, or they are stated too.
+        """
+        return self.model_copy(update={"sizing": [_with_payoffs(each, target) for each in map(_step, self.sizing)]})
+
+
+def _with_payoffs(step: Any, target: Target) -> Any:
+    params = (step.get("params") if isinstance(step, Mapping) else None) or {}
+    if params.get("payoff_from") != TARGET:
+        return step
+    if stated := sorted({"payoff", "payoff_short"} & {*params}):
+        raise ValueError(
+            f"`signal.sizing` must leave {stated[0]} out where payoff_from is target, was with both; leave one of them out."
+        )
+    try:
+        up, down = target_widths(target)
+    except ValueError as e:
+        raise ValueError(
+            f"`signal.sizing` must have payoff_from stated for this target, was target: {e} Give `payoff` as a number instead."
+        ) from e
+    return {**step, "params": {**params, "payoff": up / down, "payoff_short": down / up}}
 
 
 def _step(given: Any) -> Any:

@@ -238,6 +238,16 @@ def _backtest(field: Schema) -> Schema:
     return {**field, "properties": {**field["properties"], "engine": engine}}
 
 
+def _signal(field: Schema) -> Schema:
+    found = _with_entries("RULES", field)
+    steps = {"sizing": "SIZINGS", "limits": "LIMITS"}
+    listed = {
+        name: {**found["properties"][name], "items": {"anyOf": [_named(_entries(table)), _choice(table)]}}
+        for name, table in steps.items()
+    }
+    return {**found, "properties": {**found["properties"], **listed}}
+
+
 def _intervals(field: Schema) -> Schema:
     given, none = field["anyOf"]
     method = {**given["properties"]["method"], **_named(_entries("INTERVALS"))}
@@ -284,6 +294,6 @@ _REFINED = {
     "cross_validation": _splitter,
     "learner": _learner,
     "intervals": _intervals,
-    "signal": lambda field: _with_entries("RULES", field),
+    "signal": _signal,
     "backtest": _backtest,
 }

@@ -149,7 +149,8 @@ def test_every_kind_of_entry_is_added_with_a_test_that_passes_and_loads_where_it
     text = text.replace("    n_splits: 4\n    embargo_sessions: 2", "    type: my_splitter").replace(
         "  backtest:\n", "  backtest:\n    engine: my_engine\n"
     )
-    strategy.write_text(text.replace("type: rank_long_short\n    params: {n_long: 2, n_short: 2}", "type: my_rule"))
+    steps = "type: my_rule\n    sizing: [my_sizing]\n    limits: [{type: my_limit, params: {symbols: [FB]}}]"
+    strategy.write_text(text.replace("type: rank_long_short\n    params: {n_long: 2, n_short: 2}", steps))
     kept = {name: text for name, text in os.environ.items() if not name.startswith(("HF_", "DAGSTER_"))}
     env = {**kept, "PYTHONPATH": str(REPOSITORY), "PYTHONWARNINGS": "ignore"}
     tests = subprocess.run(
@@ -159,7 +160,7 @@ def test_every_kind_of_entry_is_added_with_a_test_that_passes_and_loads_where_it
         capture_output=True,
         text=True,
     )
-    assert "9 passed" in tests.stdout, tests.stdout
+    assert "11 passed" in tests.stdout, tests.stdout
     program = "from hf_pipelines.commands.runs import Pipeline; p = Pipeline.open(); print(p.faults, *p.assets())"
     loaded = subprocess.run([sys.executable, "-c", program], cwd=own, env=env, capture_output=True, text=True)
     assert loaded.stdout.startswith("{} "), f"{loaded.stdout}{loaded.stderr}"
@@ -177,11 +178,11 @@ def test_every_kind_of_entry_is_added_with_a_test_that_passes_and_loads_where_it
     [
         (
             ("rul", "x"),
-            "`kind` must be one of market, strategy, feature, learner, target, splitter, rule, engine, source, was 'rul'; did you mean rule?",
+            "`kind` must be one of market, strategy, feature, learner, target, splitter, rule, sizing, limit, engine, source, was 'rul'; did you mean rule?",
         ),
         (
             ("thing", "x"),
-            "`kind` must be one of market, strategy, feature, learner, target, splitter, rule, engine, source, was 'thing'",
+            "`kind` must be one of market, strategy, feature, learner, target, splitter, rule, sizing, limit, engine, source, was 'thing'",
         ),
         (
             ("rule", "json"),

@@ -45,7 +45,12 @@ DESK_STRATEGY = ridge_strategy(
     cross_validation={"type": "last_sessions", "params": {"sessions": 9}},
     training={"weeks": 6, "minimum_rows": 40},
     learner=VOTE,
-    signal={"type": "desk_rank", "params": {"n_long": 1, "n_short": 1}},
+    signal={
+        "type": "desk_rank",
+        "params": {"n_long": 1, "n_short": 1},
+        "sizing": ["desk_share"],
+        "limits": [{"type": "desk_longs", "params": {"most": 0.1}}],
+    },
     backtest={"engine": "desk_account"},
 )
 
@@ -97,7 +102,7 @@ def test_a_strategy_of_own_entries_of_every_kind_trains_and_issues_signals(desk_
     assert issued.checks["desk/signals", "replay"].passed
 
     signals = project.store.read("desk/signals", str(day))
-    assert signals.frame["prediction"].is_finite().all() and sorted(signals.frame["weight"]) == [-0.5, 0.0, 0.0, 0.5]
+    assert signals.frame["prediction"].is_finite().all() and sorted(signals.frame["weight"]) == [-0.25, 0.0, 0.0, 0.1]
     # The issue depends on the sessions whose features its sequence learner reads, and on no others.
     read = signals.footer.inputs["small/features/desk"]
     expected = [each for key in project.weeks[:8] for each in project.partitions.sessions_of_week(key) if each <= day]
@@ -170,9 +175,11 @@ def test_the_code_of_own_entries_is_in_the_versions_of_the_stages_that_run_it(de
     assert seen_in(desk_entries.SymbolMean.predict, desk_entries.load_values) >= {"cv_results", "signals"}
     assert seen_in(desk_entries.SessionRank.transform) >= {"cv_results", "fitted_model", "signals"}
     assert seen_in(desk_entries.label_next) == {"training_matrix"}
-    assert seen_in(desk_entries.LastSessions.split) == {"cv_results", "full_validation"}
-    assert seen_in(desk_entries.weigh_as_shipped) == {"backtest", "validation", "full_validation", "signals"}
-    assert seen_in(desk_entries.run_as_shipped) == {"backtest", "track_record"}
+    assert seen_in(desk_entries.LastSessions.split) == {"cv_results"}
+    ruled = {"backtest", "validation", "signals"}
+    assert seen_in(desk_entries.weigh_as_shipped) == ruled
+    assert seen_in(desk_entries.size_by_share) == seen_in(desk_entries.bounds_of_longs) == ruled
+    assert seen_in(desk_entries.run_as_shipped) == {"backtest", "validation", "track_record"}
     market = market_of(desk_project.market)
     of_features = {each.asset: each.code_version.codes for each in build_market_stages(market)}
     assert desk_entries.day_share.__code__ in of_features["small/features/desk"]

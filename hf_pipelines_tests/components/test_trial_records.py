@@ -268,7 +268,7 @@ def stages_that_fit(project: Project) -> set[str]:
 
 def test_every_stage_that_evaluates_a_configuration_records_it(small_project):
     # Whoever adds a stage that cross-validates finds it here, and has it record its trials.
-    assert stages_that_fit(small_project) == {CV, "ranking/full_validation"}
+    assert stages_that_fit(small_project) == {CV}
 
 
 def test_every_command_schedule_and_sensor_that_trains_goes_through_the_recording_stage(small_project):
@@ -292,8 +292,7 @@ def test_every_command_schedule_and_sensor_that_trains_goes_through_the_recordin
         paths = [path for path in root.rglob("*.py") if "research" not in path.parts]
         return {str(path.relative_to(root)) for path in paths if call in path.read_text()}
 
-    stages = ("cv_results", "full_validation")
-    assert callers("cross_validate(") == {f"components/strategy_stages/{each}.py" for each in stages}
+    assert callers("cross_validate(") == {"components/strategy_stages/cv_results.py"}
     assert callers("run_study(") == {"components/strategy_stages/tuning.py"}
 
 

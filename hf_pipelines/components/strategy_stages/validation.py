@@ -75,7 +75,7 @@ def validation(plan: StrategyPlan) -> Stage:
         is_range_run=False,
         code_version=code_version(
             *FUNCTIONS,
-            *plan.backtest.cost_functions,
+            *plan.backtest.functions,
             *deciding_functions(plan),
             Costs,
             Execution,

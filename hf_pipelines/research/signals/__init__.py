@@ -15,10 +15,12 @@ import polars as pl
 
 from hf_pipelines.research.bars import KEY_COLUMNS
 from hf_pipelines.research.signals.issue import ISSUE_COLUMNS, SIGNALS_SCHEMA_VERSION, upgrade_issue
+from hf_pipelines.research.signals.limits import LIMITS, Limit
 from hf_pipelines.research.signals.members import add_absent_members, reasons
 from hf_pipelines.research.signals.reason import HAS_POSITION, REASONS, Reason, reason_in_words
 from hf_pipelines.research.signals.registry import ALIASES, RULES
 from hf_pipelines.research.signals.rule import GROSS, Rule, RuleContext, RuleNeeds, why_zero
+from hf_pipelines.research.signals.sizing import SIZINGS, Sizing
 from hf_pipelines.research.signals.table import (
     fill_rule_params,
     own_functions,
@@ -33,13 +35,17 @@ __all__ = [
     "GROSS",
     "HAS_POSITION",
     "ISSUE_COLUMNS",
+    "LIMITS",
     "REASONS",
     "RULES",
     "SIGNALS_SCHEMA_VERSION",
+    "SIZINGS",
+    "Limit",
     "Reason",
     "Rule",
     "RuleContext",
     "RuleNeeds",
+    "Sizing",
     "add_absent_members",
     "apply_rule",
     "explain_rule",

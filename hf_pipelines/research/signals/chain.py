@@ -16,7 +16,7 @@ import polars as pl
 from hf_pipelines.research.params import complete_params
 from hf_pipelines.research.signals.inner_rules import checked_rule, entry_of, joined_needs, needs_of, weigh_inner
 from hf_pipelines.research.signals.limited_book import LimitedBook, can_short, limit_book
-from hf_pipelines.research.signals.limits import LIMITS, by_name, check_limits, is_stateful
+from hf_pipelines.research.signals.limits import LIMITS, bounds_of, by_name, check_limits, is_stateful
 from hf_pipelines.research.signals.reason import Reason
 from hf_pipelines.research.signals.rule import Params, RuleContext, RuleNeeds, why_zero
 from hf_pipelines.research.signals.sizing import SIZINGS, sized
@@ -72,16 +72,20 @@ def needs_chain(params: Params) -> RuleNeeds:
     gross = _max_gross(params)
     needs = joined_needs([params["rule"]], max_gross=limits["gross_cap"]["most"] if "gross_cap" in limits else gross)
     feature = limits["borrow"]["feature"] if "borrow" in limits else ""
+    bounded = [(LIMITS[name], own) for name, own in limits.items() if LIMITS[name].bounds is not None]
+    reads = [(step.columns, step.history_bars(own)) for step, own in steps]
+    reads += [(each.columns, each.history_bars(own)) for each, own in bounded]
+    own_features = [name for each, own in bounded for name in each.features(own)]
     return replace(
         needs,
-        columns=tuple(dict.fromkeys([*needs.columns, *(name for step, _ in steps for name in step.columns)])),
-        history_bars=max([needs.history_bars, *(step.history_bars(own) for step, own in steps)]),
-        features=tuple(dict.fromkeys([*needs.features, *([feature] if feature else [])])),
+        columns=tuple(dict.fromkeys([*needs.columns, *(name for columns, _ in reads for name in columns)])),
+        history_bars=max([needs.history_bars, *(n_bars for _, n_bars in reads)]),
+        features=tuple(dict.fromkeys([*needs.features, *([feature] if feature else []), *own_features])),
         sectors=needs.sectors or "sector_cap" in limits,
         shorts=needs.shorts and "long_only" not in limits,
         block_weeks=params["memory_weeks"] if is_stateful(params["limits"]) else 0,
         calibrated=needs.calibrated or any(step.is_calibrated for step, _ in steps),
-        sizers=tuple(step.size for step, _ in steps),
+        sizers=(*(step.size for step, _ in steps), *(each.bounds for each, _ in bounded if each.bounds is not None)),
     )
 
 
@@ -115,21 +119,26 @@ def why_cut(predictions: pl.DataFrame, context: RuleContext, weights: pl.Series)
         is_open = sizes != 0.0
         sizes = sized(sizes, rows, context, (step,))
         found = found.zip_with(~(is_open & (sizes == 0.0)), pl.Series([str(SIZINGS[step["type"]].zero)]))
-    found = found.zip_with(sizes == 0.0, _why_limited(sizes, rows, by_name(params["limits"])))
+    found = found.zip_with(
+        sizes == 0.0, _why_limited(sizes, rows, by_name(params["limits"]), bounds_of(params["limits"], rows, context))
+    )
     return pl.select(pl.repeat(None, predictions.height - len(found), dtype=pl.String)).to_series().append(found)
 
 
-def _why_limited(sizes: pl.Series, rows: pl.DataFrame, limits: Mapping[str, Params]) -> pl.Series:
+def _why_limited(
+    sizes: pl.Series, rows: pl.DataFrame, limits: Mapping[str, Params], bounds: tuple[pl.Series, pl.Series] | None
+) -> pl.Series:
     """Of positions that the limits take: the short ones that may not be, those below the band, and those that a cap takes."""
     may_be = pl.Series(can_short(rows, limits))
     refused = Reason.LONG_ONLY if "long_only" in limits else Reason.NOT_SHORTABLE
     most = limits["symbol_cap"]["most"] if "symbol_cap" in limits else math.inf
     band = limits["band"]["least"] if "band" in limits else 0.0
+    size = pl.lit(sizes) if bounds is None else pl.lit(sizes).clip(*map(pl.lit, bounds))
     return (
         pl.select(
             pl.when((sizes < 0.0) & ~may_be)
             .then(pl.lit(refused))
-            .when(sizes.abs().clip(upper_bound=most) < band)
+            .when((size != 0.0) & (size.abs().clip(upper_bound=most) < band))
             .then(pl.lit(Reason.SMALL_TRADE))
             .otherwise(pl.lit(Reason.CAPPED))
         )
@@ -147,6 +156,7 @@ def _book(predictions: pl.DataFrame, context: RuleContext) -> LimitedBook:
         predictions,
         context,
         is_known=predictions.select(pl.all_horizontal(pl.col(needs.columns).is_not_null())).to_series(),
+        bounds=bounds_of(params["limits"], predictions, context),
         limits=by_name(params["limits"]),
         max_gross=_max_gross(params),
         block_weeks=needs.block_weeks,

@@ -28,10 +28,10 @@ Bools = npt.NDArray[np.bool_]
 CAP_MARGIN = 1e-13
 TURNOVER_MARGIN = 1e-9
 
-# Counted, in this order: rows for exclusions, symbol_cap, band, holding and day_trades, else decisions.
+# Counted, in this order: rows for exclusions, symbol_cap, band, holding, day_trades and bounds, else decisions.
 COUNTED = (
     "excluded", "symbol_cap", "band", "holding", "day_trades", "sector_cap", "net_cap", "gross_cap", "turnover_cap",
-    "turnover_cap yields",
+    "turnover_cap yields", "bounds",
 )  # fmt: skip
 
 
@@ -58,6 +58,7 @@ def limit_book(
     context: RuleContext,
     *,
     is_known: pl.Series,
+    bounds: tuple[pl.Series, pl.Series] | None = None,
     limits: Mapping[str, Params],
     max_gross: float,
     block_weeks: int,
@@ -71,6 +72,8 @@ def limit_book(
         Sorted by (ts, symbol).
     is_known : Series of bool
         Whether a row may have a position at all.
+    bounds : (lower, upper), optional
+        Series of shape (n_rows,), lower at most 0 and upper at least 0: what limits of other modules let each weight be.
     limits : mapping of str to parameters
         By keys of `LIMITS`.
     max_gross : float
@@ -90,12 +93,15 @@ def limit_book(
     # The first Sunday after the epoch of dates is its fourth day.
     days = predictions["session"].cast(pl.Int32).cast(pl.Int64).to_numpy()[starts] - 3
     block = days // (7 * block_weeks) if block_weeks else np.zeros(len(starts), dtype=np.int64)
+    lowest, highest = _bounds_of_rows(bounds, len(ts))
     weights, counts = np.zeros(len(ts)), np.zeros(len(COUNTED), dtype=np.int64)
     if len(ts):
         _replay(
             targets.to_numpy(),
             is_known.to_numpy(),
             can_short(predictions, limits),
+            lowest,
+            highest,
             symbol,
             sector,
             np.append(starts, len(ts)),
@@ -131,6 +137,13 @@ def _sector_codes(predictions: pl.DataFrame, context: RuleContext) -> Ints:
     return names.rank("dense").cast(pl.Int64).to_numpy() - 1
 
 
+def _bounds_of_rows(bounds: tuple[pl.Series, pl.Series] | None, n_rows: int) -> tuple[Floats, Floats]:
+    if bounds is None:
+        return np.full(n_rows, -np.inf), np.full(n_rows, np.inf)
+    lower, upper = (each.to_numpy() for each in bounds)
+    return lower, upper
+
+
 def can_short(predictions: pl.DataFrame, limits: Mapping[str, Params]) -> Bools:
     """Rows that may be held short."""
     can = np.full(predictions.height, "long_only" not in limits)
@@ -148,6 +161,8 @@ def _replay(
     targets: Any,
     known: Any,
     can_short: Any,
+    lowest: Any,
+    highest: Any,
     symbol: Any,
     sector: Any,
     starts: Any,
@@ -192,6 +207,10 @@ def _replay(
                     counted[0] += is_given
                 if not known[row] or (was < 0.0 and may_not_be_short):
                     was = 0.0
+                if to < lowest[row] or to > highest[row]:
+                    to = min(max(to, lowest[row]), highest[row])
+                    counted[10] += is_given
+                was = min(max(was, lowest[row]), highest[row])
                 if abs(to) > caps[0]:
                     to = caps[0] if to > 0.0 else -caps[0]
                     counted[1] += is_given
@@ -202,7 +221,8 @@ def _replay(
                       counted, is_given)  # fmt: skip
             _cap(after[:n], sector[low:high], by_sector, rest, caps, counted, is_given)
             if has_state:
-                _turn(before[:n], after[:n], sector[low:high], by_sector, rest, caps, counted, is_given)
+                _turn(before[:n], after[:n], lowest[low:high], highest[low:high], sector[low:high], by_sector, rest, caps,
+                      counted, is_given)  # fmt: skip
                 for k in range(n):
                     code, was, to = symbol[low + k], before[k], after[k]
                     is_today = was != 0.0 and since[code] == session[at]
@@ -267,8 +287,9 @@ def _keep(
 
 @window_kernel
 def _turn(
-    before: Any, after: Any, sector: Any, by_sector: Any, rest: Any, caps: Any, counted: Any, is_given: Any
-) -> Any:
+    before: Any, after: Any, lowest: Any, highest: Any, sector: Any, by_sector: Any, rest: Any, caps: Any, counted: Any,
+    is_given: Any,
+) -> Any:  # fmt: skip
     """All changes scaled down to the turnover; the caps once more, for what was held may break them once others are gone."""
     most = caps[4]
     if most == np.inf:
@@ -281,6 +302,7 @@ def _turn(
     for k in range(len(before)):
         if after[k] != before[k]:
             after[k] = before[k] + share * (after[k] - before[k])
+            after[k] = min(max(after[k], lowest[k]), highest[k])
             if abs(after[k]) > caps[0]:
                 after[k] = caps[0] if after[k] > 0.0 else -caps[0]
     _cap(after, sector, by_sector, rest, caps, counted, False)

@@ -14,12 +14,25 @@ Where limits contradict each other at a decision the later row of this list yiel
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeAlias
+
+import polars as pl
 
 from hf_pipelines.research.params import Listing, Number, Param, Text
-from hf_pipelines.research.signals.rule import Params
+from hf_pipelines.research.signals.rule import Params, RuleContext
+
+Bounds: TypeAlias = Callable[[pl.DataFrame, RuleContext, Params], tuple[pl.Series, pl.Series]]
+
+# Those that `limited_book` keeps itself.
+OF_THE_PACKAGE = frozenset(
+    {
+        "borrow", "long_only", "symbol_cap", "band", "holding", "day_trades", "sector_cap", "net_cap", "gross_cap",
+        "turnover_cap",
+    }
+)  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,7 +45,16 @@ class Limit:
         Key in `LIMITS`.
     params : mapping of str to Param
     is_stateful : bool
-        Whether it looks at what was held before.
+        Whether it looks at what was held before: of those in the package alone.
+    bounds : callable, optional
+        `(predictions, context, params) -> (lower, upper)`, of a limit of another module: for each row what its weight may be, lower at
+        most 0 and upper at least 0, null or infinite for no bound. Rows hold what the rule reads, `columns` and `features`.
+    columns : tuple of str
+        Columns of the predictions that it reads.
+    features : callable
+        `params -> names` of the features that it reads.
+    history_bars : callable
+        `params -> bars` of each member up to the decision.
     formula : str
         The definition, for people.
     """
@@ -40,7 +62,23 @@ class Limit:
     name: str
     params: Mapping[str, Param] = field(default_factory=dict)
     is_stateful: bool = False
+    bounds: Bounds | None = None
+    columns: tuple[str, ...] = ()
+    features: Callable[[Params], tuple[str, ...]] = lambda params: ()
+    history_bars: Callable[[Params], int] = lambda params: 0
     formula: str
+
+    def __post_init__(self) -> None:
+        """Refuse what would limit nothing, and state that nothing would replay."""
+        if (self.bounds is None) == (self.name not in OF_THE_PACKAGE):
+            raise ValueError(
+                f"`bounds` must be given for a limit of another module alone, was {'left out' if self.bounds is None else 'given'} "
+                f"for {self.name!r}; {'give it, or' if self.bounds is None else ''} choose another name."
+            )
+        if self.bounds is not None and self.is_stateful:
+            raise ValueError(
+                f"`is_stateful` must be false for a limit with `bounds`, was true for {self.name!r}; bounds are those of one decision."
+            )
 
 
 def _cap(default: float, meaning: str, *, least: float = 1e-4) -> dict[str, Param]:
@@ -172,7 +210,7 @@ def check_limits(
             f"`limits` must name each limit once, was with {', '.join(twice)} twice; leave one of them out."
         )
     given = by_name(limits)
-    caps = {name: float(given[name]["most"]) for name in given if name.endswith("_cap")}
+    caps = {name: float(given[name]["most"]) for name in given if name.endswith("_cap") and name in OF_THE_PACKAGE}
     caps.setdefault("gross_cap", max_gross)
     for small, large in (
         ("symbol_cap", "sector_cap"),
@@ -229,6 +267,39 @@ def _check_state(
             f"`limits.{names.index('holding')}.params.sessions` of holding must be at most {5 * memory_weeks}, the sessions that are "
             f"replayed, was {given['holding']['sessions']}; raise `memory_weeks`."
         )
+
+
+def bounds_of(
+    limits: Sequence[Mapping[str, Any]], predictions: pl.DataFrame, context: RuleContext
+) -> tuple[pl.Series, pl.Series] | None:
+    """What limits of other modules let each row's weight be, all of them together; None without any.
+
+    Raises
+    ------
+    ValueError
+        If one of them gives other than a lower bound of 0 or less and an upper bound of 0 or more for each row.
+    """
+    found: tuple[pl.Series, pl.Series] | None = None
+    for each in limits:
+        bounds = LIMITS[each["type"]].bounds
+        if bounds is None:
+            continue
+        lower, upper = (side.cast(pl.Float64) for side in bounds(predictions, context, each["params"]))
+        lower, upper = lower.fill_null(-math.inf), upper.fill_null(math.inf)
+        if len(lower) != predictions.height or len(upper) != predictions.height:
+            raise ValueError(
+                f"`bounds` of limit {each['type']!r} must give two bounds a row, was {len(lower)} and {len(upper)} for {predictions.height}."
+            )
+        # Written so that NaN fails too.
+        if not ((lower <= 0.0) & (upper >= 0.0) & lower.is_not_nan() & upper.is_not_nan()).all():
+            raise ValueError(
+                f"`bounds` of limit {each['type']!r} must give lower bounds of 0 or less and upper bounds of 0 or more, was "
+                f"{lower.max()!r} and {upper.min()!r}; 0 leaves no position on that side."
+            )
+        if found is not None:
+            lower, upper = lower.zip_with(lower > found[0], found[0]), upper.zip_with(upper < found[1], found[1])
+        found = (lower, upper)
+    return found
 
 
 def is_stateful(limits: Sequence[Mapping[str, Any]]) -> bool:

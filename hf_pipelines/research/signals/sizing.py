@@ -17,10 +17,13 @@ from typing import Any, TypeAlias
 
 import polars as pl
 
-from hf_pipelines.research.params import Number, Param
+from hf_pipelines.research.params import Choice, Number, Param
 from hf_pipelines.research.signals.long_short import trailing_volatility, volatility_scale
 from hf_pipelines.research.signals.reason import Reason
 from hf_pipelines.research.signals.rule import Params, RuleContext
+
+# Where the payoffs of Kelly come from.
+STATED, TARGET = "stated", "target"
 
 Sizer: TypeAlias = Callable[[pl.Series, pl.DataFrame, RuleContext, Params], pl.Series]
 
@@ -73,7 +76,13 @@ def size_by_volatility(
 
 def size_by_kelly(weights: pl.Series, predictions: pl.DataFrame, context: RuleContext, params: Params) -> pl.Series:
     """The part of equity that would grow fastest at these odds, times a fraction; nothing at odds that lose."""
-    is_long, payoff = weights > 0.0, params["payoff"]
+    short = params["payoff_short"]
+    if params["payoff_from"] == TARGET and short is None:
+        raise ValueError(
+            "`payoff_from` of kelly must be stated outside of a strategy, which knows its target, was target."
+        )
+    is_long = weights > 0.0
+    payoff = pl.when(pl.lit(is_long)).then(params["payoff"]).otherwise(params["payoff"] if short is None else short)
     up, down = (predictions[name].cast(pl.Float64) for name in ("probability_up", "probability_down"))
     frame = pl.DataFrame({"win": up.zip_with(is_long, down), "lose": down.zip_with(is_long, up)})
     win, lose = pl.col("win"), pl.col("lose")
@@ -128,6 +137,18 @@ SIZINGS: dict[str, Sizing] = {
             "payoff": Number(
                 default=1.0, low=0.01, high=100.0, meaning="what a right position wins, over what a wrong one loses"
             ),
+            "payoff_short": Number(
+                default=None,
+                low=0.01,
+                high=100.0,
+                is_optional=True,
+                meaning="the same of a short position; null: as payoff",
+            ),
+            "payoff_from": Choice(
+                default=STATED,
+                names=(STATED, TARGET),
+                meaning="stated: the two numbers; target: both from the widths of the strategy's target, such as profit / stop",
+            ),
         },
         columns=("probability_up", "probability_down"),
         zero=Reason.NO_EDGE,
@@ -143,9 +164,19 @@ SIZINGS: dict[str, Sizing] = {
 def sized(
     weights: pl.Series, predictions: pl.DataFrame, context: RuleContext, steps: tuple[Mapping[str, Any], ...]
 ) -> pl.Series:
-    """Weights after the steps, in their order."""
+    """Weights after the steps, in their order.
+
+    Raises
+    ------
+    ValueError
+        If a step takes a side that was not given to it.
+    """
     for step in steps:
-        weights = (
-            SIZINGS[step["type"]].size(weights, predictions, context, step["params"]).fill_nan(None).fill_null(0.0)
-        )
+        given, size = weights, SIZINGS[step["type"]].size
+        weights = size(given, predictions, context, step["params"]).fill_nan(None).fill_null(0.0)
+        if len(weights) != len(given) or not ((weights == 0.0) | (weights * given > 0.0)).all():
+            raise ValueError(
+                f"`size` of sizing {step['type']!r} must give a weight of the same sign, or 0, for each of {len(given)} rows, was not "
+                "so; the side is the rule's."
+            )
     return weights

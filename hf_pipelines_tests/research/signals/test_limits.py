@@ -10,7 +10,19 @@ from polars.testing import assert_frame_equal
 from scipy.optimize import minimize_scalar
 
 from hf_pipelines.research.learners import choose_learner
-from hf_pipelines.research.signals import apply_rule, explain_rule, fill_rule_params, rule_needs, window_sessions
+from hf_pipelines.research.signals import (
+    LIMITS,
+    SIZINGS,
+    Limit,
+    Sizing,
+    apply_rule,
+    explain_rule,
+    fill_rule_params,
+    rule_needs,
+    window_sessions,
+)
+from hf_pipelines.research.targets import build_target
+from hf_pipelines.research.targets.widths import target_widths
 from hf_pipelines.research.tuning.points import Configuration
 from hf_pipelines_tests.research.signals.test_registry import NAN, SESSIONS
 from hf_pipelines_tests.sample_matrix import plain_bars
@@ -103,6 +115,52 @@ def test_kelly_grows_fastest(up, down, payoff):
     ).x  # fmt: skip
     assert long == pytest.approx(best / 2, abs=1e-6) and short == -long
     assert rule_needs("chain", given).calibrated
+
+
+def test_kelly_on_payoffs_of_either_side_grows_fastest():
+    """Of a target with a profit of 3 and a stop of 1.5: twice the loss for a long position, half of it for a short one."""
+    up, down = target_widths(build_target("triple_barrier", horizon_bars=5, params={"profit": 3.0, "stop": 1.5}))
+    assert (up / down, down / up) == (2.0, 0.5)
+    keys = plain_bars({"A": [1.0], "B": [1.0], "C": [1.0]}).select("symbol", "session", "ts")
+    frame = keys.with_columns(
+        prediction=pl.Series([0.5, -0.5, -0.5]),
+        probability_up=pl.Series([0.5, 0.2, 0.4]),
+        probability_down=pl.Series([0.4, 0.7, 0.5]),
+    )
+    step = limit("kelly", fraction=1.0, payoff=up / down, payoff_short=down / up, payoff_from="target")
+    given = chain(sizing=(step,), rule={**RAW, "params": {**RAW["params"], "max_gross": 3.0}})
+    weights = apply_rule(frame, rule="chain", params=given)["weight"].to_list()
+    # By hand: (0.5 x 2 - 0.4) / (2 x 0.9), and (0.7 x 0.5 - 0.2) / (0.5 x 0.9); at 0.5 to 0.4 a short position loses.
+    assert weights == pytest.approx([0.6 / 1.8, -0.15 / 0.45, 0.0])
+    for win, lose, payoff, staked in ((0.5, 0.4, 2.0, weights[0]), (0.7, 0.2, 0.5, -weights[1])):
+        best = minimize_scalar(
+            lambda f, win=win, lose=lose, payoff=payoff: -(win * math.log1p(payoff * f) + lose * math.log1p(-f)),
+            bounds=(0.0, 0.999), method="bounded", options={"xatol": 1e-9},
+        ).x  # fmt: skip
+        assert staked == pytest.approx(best, abs=1e-6)
+    with pytest.raises(ValueError, match="`payoff_from` of kelly must be stated outside of a strategy"):
+        apply_rule(frame, rule="chain", params=chain(sizing=(limit("kelly", payoff_from="target"),)))
+
+
+@pytest.mark.parametrize(
+    ("name", "params", "expected"),
+    [
+        pytest.param("direction", {"upper": 0.02, "lower": -0.01}, (0.02, 0.01), id="direction"),
+        pytest.param("first_touch", {"width": 2.5}, (2.5, 2.5), id="first touch"),
+        pytest.param("volatility_direction", {"upper": 0.5, "lower": -1.0}, (0.5, 1.0), id="volatility"),
+    ],
+)
+def test_widths_of_targets(name, params, expected):
+    assert target_widths(build_target(name, horizon_bars=5, params=params)) == expected
+
+
+def test_widths_of_a_target_without_any_are_refused():
+    with pytest.raises(ValueError, match="`target` must be one of direction, .* to have widths, was 'forward_return'"):
+        target_widths(build_target("forward_return", horizon_bars=5))
+    with pytest.raises(
+        ValueError, match="`target` must have its upper above 0 and its lower on the other side .*, was 0.02 and 0.01"
+    ):
+        target_widths(build_target("direction", horizon_bars=5, params={"upper": 0.02, "lower": 0.01}))
 
 
 @pytest.mark.parametrize(
@@ -213,6 +271,74 @@ def test_all_limits_hold_jointly_over_ten_thousand_books():
             before = now
     # Ages are counted from the decision that takes the position, at which it is 1 after the fact.
     assert n_moved > 20_000 and yielded < n_books / 20
+
+
+@pytest.fixture
+def own_limit(monkeypatch):
+    """A limit of another module, on the feature `room`; the members S00 and S01 have none for long positions."""
+
+    def bounds(predictions, context, params):
+        room = predictions["room"].cast(pl.Float64)
+        return -room, pl.select(pl.when(predictions["symbol"] < "S02").then(0.0).otherwise(room)).to_series()
+
+    own = Limit(name="room", bounds=bounds, features=lambda params: ("room",), formula="-room to room")
+    monkeypatch.setitem(LIMITS, "room", own)
+    return limit("room")
+
+
+def test_a_limit_of_another_module_holds_jointly_with_all_others(own_limit):
+    rng = np.random.default_rng(2)
+    sectors = {f"S{at:02d}": f"sector {at % 3}" for at in range(12)}
+    n_bound, n_kept = 0, 0
+    for _ in range(40):
+        frame, params, given = random_book(rng, 60)
+        room = np.where(rng.random(frame.height) < 0.2, 0.0, rng.uniform(0.0, 0.3, frame.height))
+        frame = frame.with_columns(room=pl.Series(room))
+        sessions = frame["session"].unique().sort().to_list()
+        own = {**params, "limits": [own_limit, *params["limits"]]}
+        weights = apply_rule(frame, rule="chain", params=own, sessions=sessions, sectors=sectors)["weight"].to_numpy()
+        is_barred = np.tile(np.arange(12) < 2, 60)
+        assert (np.abs(weights) <= room).all() and (weights[is_barred] <= 0.0).all()
+        table, before, age = weights.reshape(-1, 12), np.zeros(12), np.zeros(12, dtype=int)
+        known = ~np.isnan(frame["prediction"].to_numpy().reshape(-1, 12))
+        loan = frame["loan"].to_numpy().reshape(-1, 12) > 0
+        for now, rooms, is_known, can in zip(table, room.reshape(-1, 12), known, loan, strict=True):
+            assert math.fsum(np.abs(now)) <= given.get("gross_cap", {"most": params["max_gross"]})["most"]
+            if "net_cap" in given:
+                assert abs(math.fsum(now)) <= given["net_cap"]["most"]
+            barred = (
+                np.ones(12, dtype=bool) if "long_only" in given else ~can if "borrow" in given else np.zeros(12, bool)
+            )
+            held = np.where(~is_known | (barred & (before < 0.0)) | (rooms == 0.0), 0.0, before)
+            if "holding" in given:
+                is_young = (held != 0.0) & (age < given["holding"]["sessions"])
+                assert (now[is_young] * held[is_young] > 0.0).all()
+                n_kept += int(is_young.sum())
+            age = np.where(now * held > 0.0, age + 1, np.where(now != 0.0, 1, 0))
+            before = now
+        n_bound += int((np.abs(weights) == room)[room > 0].sum())
+    assert n_bound > 500 and n_kept > 500
+    needs = rule_needs("chain", chain(own_limit))
+    assert needs.features == ("room",) and len(needs.sizers) == 1
+
+
+def test_what_another_module_may_not_do_is_refused(own_limit, monkeypatch):
+    with pytest.raises(
+        ValueError, match="`bounds` must be given for a limit of another module alone, was left out for 'mine'"
+    ):
+        Limit(name="mine", formula="none")
+    with pytest.raises(ValueError, match="`is_stateful` must be false for a limit with `bounds`, was true for 'mine'"):
+        Limit(name="mine", bounds=LIMITS["room"].bounds, is_stateful=True, formula="none")
+    frame, _, _ = random_book(np.random.default_rng(0), 2)
+    given = {"rule": "chain", "params": chain(own_limit), "sessions": frame["session"].unique().sort().to_list()}
+    with pytest.raises(
+        ValueError, match="`bounds` of limit 'room' must give lower bounds of 0 or less and upper bounds of 0 or more"
+    ):
+        apply_rule(frame.with_columns(room=pl.lit(-0.1)), **given)
+    flip = Sizing(name="flip", size=lambda weights, *others: -weights, params={}, formula="-weight")
+    monkeypatch.setitem(SIZINGS, "flip", flip)
+    with pytest.raises(ValueError, match="`size` of sizing 'flip' must give a weight of the same sign, or 0"):
+        apply_rule(frame, **{**given, "params": chain(sizing=("flip",))})
 
 
 def test_a_cap_that_is_met_exactly_changes_nothing():

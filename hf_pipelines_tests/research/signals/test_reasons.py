@@ -8,7 +8,9 @@ import pytest
 
 from hf_pipelines.research.signals import (
     ISSUE_COLUMNS,
+    LIMITS,
     REASONS,
+    Limit,
     Reason,
     Rule,
     RuleNeeds,
@@ -150,6 +152,16 @@ def test_words_of_sizing_and_limits_by_hand():
     odds = probabilities(A=(0.6, 0.3), B=(0.4, 0.5), C=(NAN, NAN)).with_columns(prediction=pl.Series([0.5, 0.5, 0.5]))
     staked = chain(rule=RAW, sizing=[limit("kelly", fraction=0.5)])
     assert told(odds, "chain", **staked) == {"A": "", "B": R.NO_EDGE, "C": R.NO_PREDICTION}
+
+
+def test_a_limit_of_another_module_that_leaves_nothing(monkeypatch):
+    def bounds(predictions, context, params):
+        return pl.Series([0.0, -0.1, None]), pl.Series([0.0, 0.0, 0.001])
+
+    monkeypatch.setitem(LIMITS, "own", Limit(name="own", bounds=bounds, formula="by row"))
+    # A may have no position, B no long one, C one that is below the band.
+    given = chain("own", limit("band", least=0.01), rule=RAW)
+    assert told(ranked(A=-0.3, B=0.3, C=0.3), "chain", **given) == {"A": R.CAPPED, "B": R.CAPPED, "C": R.SMALL_TRADE}
 
 
 def test_a_closed_position_tells_the_word_of_the_rule_and_a_kept_one_none():
