@@ -1,8 +1,9 @@
 """What a retrained week leaves in MLflow, in a real store: searched by what a person knows, parents with what their tables show."""
 
+import polars as pl
 import pytest
 
-from hf_pipelines_tests.pipeline import Project, trees_strategy
+from hf_pipelines_tests.pipeline import Project, ridge_strategy, trees_strategy
 
 pytestmark = [pytest.mark.servers, pytest.mark.pictures]
 
@@ -83,3 +84,31 @@ def test_the_run_of_a_week_carries_what_its_table_shows_and_its_models_nest_belo
     assert tags["mlflow.note.content"] == "Trees on quick features." and "mlflow.user" in tags
     assert "mlflow.source.name" in tags and week.info.status == "FINISHED"
     assert "pictures/equity.png" in {each.path for each in client.list_artifacts(week.info.run_id, "pictures")}
+
+
+def test_the_run_of_a_week_holds_its_leaderboard(small_project, tmp_path):
+    project = small_project.copy(tmp_path / "project")
+    candidates = [{"learner": "ridge", "params": {"alpha": 50.0}}, {"learner": "lasso"}]
+    project.rewrite(strategies=[ridge_strategy(leaderboard={"candidates": candidates})])
+    project.make(["ranking/training_matrix", "ranking/leaderboard"], WEEK)
+    stored = project.store.read("ranking/leaderboard", WEEK)
+    client = project.definitions.resources["mlflow"].client()
+    (week,) = client.search_runs([client.get_experiment_by_name("ranking").experiment_id])
+    by_name = dict(stored.frame.select("candidate", "value").iter_rows())
+    best = min(by_name[name] for name in ("as the strategy is", "ridge", "lasso"))
+    assert week.data.metrics["leaderboard/best_rmse"] == pytest.approx(best, rel=1e-12)
+    assert week.data.metrics["leaderboard/best_baseline_rmse"] == pytest.approx(
+        by_name[stored.footer.facts["best_baseline"]], rel=1e-12
+    )
+    assert (week.data.metrics["leaderboard/candidates"], week.data.metrics["leaderboard/ranked"]) == (3, 3)
+    # Too few sessions for a test.
+    assert (
+        "leaderboard/p" not in week.data.metrics and week.data.tags["hf.leaderboard"] == stored.footer.facts["verdict"]
+    )
+    table = pl.read_csv(client.download_artifacts(week.info.run_id, "leaderboard.csv", str(tmp_path)))
+    assert table["candidate"].to_list() == stored.frame["candidate"].to_list()
+    assert "pictures/leaderboard.png" in {each.path for each in client.list_artifacts(week.info.run_id, "pictures")}
+    # A model of the week beside it: the same run, which holds both.
+    project.make([f"ranking/{stage}" for stage in ("cv_results", "fitted_model", "backtest")], WEEK)
+    metrics = client.get_run(week.info.run_id).data.metrics
+    assert {"leaderboard/best_rmse", "cv/rmse", "backtest/total_return"} <= {*metrics}

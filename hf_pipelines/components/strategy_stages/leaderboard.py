@@ -17,6 +17,7 @@ from hf_pipelines.components.stage import Stage
 from hf_pipelines.components.stage_run import StageRun, each_partition
 from hf_pipelines.components.strategy_stages.leaderboard_plan import LeaderboardPlan, compared
 from hf_pipelines.components.strategy_stages.leaderboard_records import RecordedCandidates, candidate_plan
+from hf_pipelines.components.strategy_stages.model_tracking import track_leaderboard
 from hf_pipelines.components.strategy_stages.plan import StrategyPlan, holdout_fields, learner_fields, single
 from hf_pipelines.research.baselines import predict_baselines
 from hf_pipelines.research.cross_validation import cross_validate, fit_final
@@ -171,6 +172,7 @@ def leaderboard(plan: StrategyPlan) -> Stage:
             chosen_from=CHOSEN_FROM,
         ),
         keeps_fits=True,
+        track=partial(track_leaderboard, plan),
     )
 
 

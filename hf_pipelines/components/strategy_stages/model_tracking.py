@@ -5,7 +5,7 @@ Lives here: what is logged of a week's model, cross-validation and backtest. Doe
 
 | run | holds |
 |---|---|
-| of (strategy, week) | settings, metrics of cross-validation and backtest, dataset, commit, user, source, description, pictures of the account |
+| of (strategy, week) | settings, metrics of cross-validation, backtest and leaderboard with its table, dataset, commit, user, source, description, pictures of the account |
 | below it, of each model fitted for that week | settings of the learner, metrics by fold as steps, losses, dataset, features, code version, environment, seconds, memory, pictures, the pointer to its artifact; of a fit that failed why |
 """
 
@@ -162,6 +162,14 @@ class PublishedTracker:
     def log_step(self, partition: str, step: int, numbers: Mapping[str, float]) -> None:
         """Nothing goes on."""
 
+    def note_week(self, partition: str, notes: RunNotes, *, what: str) -> None:
+        """Log to the run of the strategy and week; `what` was published is said where the tracker is away, and nothing fails."""
+        try:
+            runs = self.context.resources.mlflow.week_run(experiment=self.plan.name, partition=partition)
+            runs.note_week(partition, notes)
+        except TrackingUnavailableError as e:
+            self.context.log.warning(f"{e} The {what} is stored all the same.")
+
 
 class BacktestTracker(PublishedTracker):
     """Logs a backtest to the tracker run of its strategy and week; without the tracker nothing fails."""
@@ -174,11 +182,52 @@ class BacktestTracker(PublishedTracker):
             tags={**searched_by(self.plan, partition), **made_by(), **_note(self.plan)},
             files=pictures_of(metadata),
         )
-        try:
-            runs = self.context.resources.mlflow.week_run(experiment=self.plan.name, partition=partition)
-            runs.note_week(partition, notes)
-        except TrackingUnavailableError as e:
-            self.context.log.warning(f"{e} The backtest is stored all the same.")
+        self.note_week(partition, notes, what="backtest")
+
+
+class LeaderboardTracker(PublishedTracker):
+    """Logs a leaderboard to the tracker run of its strategy and week: what its best candidate and baseline come to, the table, the picture."""
+
+    def log(self, partition: str, content: Content, metadata: Mapping[str, Any]) -> None:
+        """Log a table that was published."""
+        facts: Mapping[str, Any] = content.facts
+        table = content.frame
+        ranked = table.filter(pl.col("rank").is_not_null()).sort("rank")
+        metrics = {
+            f"leaderboard/{name}_{facts['metric']}": rows["value"][0]
+            for name, rows in (
+                ("best", ranked.filter(pl.col("state") != "baseline")),
+                ("best_baseline", ranked.filter(candidate=facts["best_baseline"])),
+            )
+            if rows.height
+        }
+        counts = {"candidates": facts["n_candidates"], "ranked": ranked.filter(pl.col("state") != "baseline").height}
+        notes = RunNotes(
+            params=_week_params(self.plan),
+            metrics={
+                **metrics,
+                **{f"leaderboard/{name}": n for name, n in counts.items()},
+                **({} if facts["p"] is None else {"leaderboard/p": facts["p"]}),
+            },
+            tags={
+                **searched_by(self.plan, partition),
+                **made_by(),
+                **_note(self.plan),
+                "hf.leaderboard": str(facts["verdict"]),
+                "hf.leaderboard_chosen": str(facts["chosen"]),
+            },
+            files={
+                **{name.replace("/picture.", "/leaderboard."): each for name, each in pictures_of(metadata).items()},
+                "leaderboard.csv": table.write_csv().encode(),
+            },
+        )
+        self.note_week(partition, notes, what="leaderboard")
+
+
+@contextmanager
+def track_leaderboard(plan: StrategyPlan, context: dg.AssetExecutionContext) -> Iterator[LeaderboardTracker]:
+    """Tracker of the leaderboards of a run."""
+    yield LeaderboardTracker(plan, context)
 
 
 @contextmanager
