@@ -28,7 +28,7 @@ from hf_pipelines.components.operations.cause import first_failure
 from hf_pipelines.components.operations.inventory import Watched
 from hf_pipelines.components.operations.status import Status
 from hf_pipelines.components.scaffolders import known_markets
-from hf_pipelines.components.strategy_stages import LEADERBOARD, RETRAINED, TUNING, StrategyPlan
+from hf_pipelines.components.strategy_stages import LEADERBOARD, RETRAINED, SWEEP, TUNING, StrategyPlan
 from hf_pipelines.components.yaml_files import component_files
 from hf_pipelines.components.yaml_lines import LOADING_ERRORS, FaultyYAMLError, fault_lines, fault_of
 from hf_pipelines.definitions import project_defs, sound_defs
@@ -374,7 +374,9 @@ class Pipeline:
         """The command that makes an asset, up to its first partition: what a model is made of is made with it."""
         owner, _, stage = asset.rpartition("/")
         return (
-            f"retrain {owner} --week" if stage in (*RETRAINED, TUNING, LEADERBOARD) else f"materialise {asset} --from"
+            f"retrain {owner} --week"
+            if stage in (*RETRAINED, TUNING, LEADERBOARD, SWEEP)
+            else f"materialise {asset} --from"
         )
 
     def _all_keys(self, asset: str) -> Sequence[str]:

@@ -24,6 +24,7 @@ PAGES = {
     "training_matrix": "guides/training",
     "tuning": "guides/tuning",
     "leaderboard": "guides/leaderboard",
+    "sweep": "guides/sweep",
     "cv_results": "guides/results",
     "fitted_model": "guides/explanations",
     "backtest": "concepts/claims",

@@ -29,6 +29,7 @@ from hf_pipelines.components.market_stages import MarketPlan, code_versions
 from hf_pipelines.components.modules import register_modules
 from hf_pipelines.components.scaffolders import StrategyScaffolder
 from hf_pipelines.components.setting_values import SettingOverride
+from hf_pipelines.components.signal_rules import require_direction, require_target_params
 from hf_pipelines.components.stage_asset import build_asset, build_currency_check
 from hf_pipelines.components.strategy_fields import (
     BacktestSpec,
@@ -50,8 +51,10 @@ from hf_pipelines.components.strategy_stages.plan import (
     TuningPlan,
 )
 from hf_pipelines.components.strategy_stages.start import require_nothing_before, week_of_start
+from hf_pipelines.components.strategy_stages.sweep_plan import SweepPlan
 from hf_pipelines.components.strategy_stages.trials_check import build_trials_check
 from hf_pipelines.components.strategy_window import misfits
+from hf_pipelines.components.sweep_fields import SweepSpec, plan_sweep
 from hf_pipelines.components.tuning_fields import TuningSpec, plan_tuning
 from hf_pipelines.components.yaml_components import component_of
 from hf_pipelines.components.yaml_lines import line_of
@@ -100,6 +103,10 @@ class Strategy(YamlSchema, dg.Component, dg.Model, dg.Resolvable):
     )
     leaderboard: LeaderboardSpec | None = Field(
         default=None, description="Candidates compared each week on the same folds, ranked and held to the baselines."
+    )
+    sweep: SweepSpec | None = Field(
+        default=None,
+        description="Settings of rule, sizing and costs that are tried each week on the stored predictions.",
     )
     signal: SignalSpec = Field(description="From predictions to target weights.")
     backtest: BacktestSpec = Field(
@@ -252,9 +259,9 @@ class Strategy(YamlSchema, dg.Component, dg.Model, dg.Resolvable):
         require_horizons(learner, self.target.build())
         if self.intervals is not None:
             self.intervals.require_fitting(learner, self.target.build(), self.cross_validation.type)
-        self._require_direction()
+        require_direction(self.signal, self.target)
         self._require_columns(learner)
-        self._require_target_params()
+        require_target_params(self.signal, self.target)
         asked = asked_of_engine(
             self.backtest.charged,
             self.backtest.execution,
@@ -279,22 +286,9 @@ class Strategy(YamlSchema, dg.Component, dg.Model, dg.Resolvable):
             )
         self._plan_tuning(dict.fromkeys(names_by_group(self.features), ()))
         self._plan_leaderboard()
+        self._plan_sweep(dict.fromkeys(names_by_group(self.features), ()))
         self._require_fed()
         return self
-
-    def _require_direction(self) -> None:
-        """Refuse a rule that would take something else for a return, or a return for something else: the most volatile would be bought."""
-        if (read := self.signal.needs.targets) and self.target.type not in read:
-            raise ValueError(
-                f"`target` must be {' or '.join(read)} for the rule {self.signal.type!r}, which reads its predictions as such, was "
-                f"{self.target.type!r}; take such a target, or another rule."
-            )
-        if self.signal.needs.direction and not TARGETS[self.target.type].is_directional:
-            able = ", ".join(name for name, kind in TARGETS.items() if kind.is_directional)
-            raise ValueError(
-                f"`target` must be one of which a higher prediction is a higher return for the rule {self.signal.type!r}, was "
-                f"{self.target.type!r}; take another target ({able}), or a rule of your own that declares `direction=False`."
-            )
 
     def _require_columns(self, learner: LearnerChoice) -> None:
         """Refuse a rule that reads what nothing predicts, or believes probabilities that nothing calibrates."""
@@ -324,16 +318,6 @@ class Strategy(YamlSchema, dg.Component, dg.Model, dg.Resolvable):
                 "another learner and target."
             )
 
-    def _require_target_params(self) -> None:
-        """Refuse a rule that understands the predictions otherwise than the labels were made."""
-        labelled = self.target.build().params
-        for name, value in self.signal.needs.target_params.items():
-            if labelled.get(name) != value:
-                raise ValueError(
-                    f"`signal.params.{name}` must be that of the target, {labelled.get(name)!r}, was {value!r}: rule "
-                    f"{self.signal.type!r} reads predictions as they were labelled; write the same in both."
-                )
-
     def plan(self, market: MarketPlan) -> StrategyPlan:
         """Everything the assets' bodies need, in research's own types."""
         # A whole group is what the market stores of it.
@@ -362,6 +346,7 @@ class Strategy(YamlSchema, dg.Component, dg.Model, dg.Resolvable):
             intervals=None if self.intervals is None else self.intervals.choice(),
             tuning=self._plan_tuning(selected),
             leaderboard=self._plan_leaderboard(),
+            sweep=self._plan_sweep(selected),
             description=self.description,
             start=week_of_start(self.start, market),
             overrides={each.field: each.value for each in self._overrides},
@@ -371,6 +356,10 @@ class Strategy(YamlSchema, dg.Component, dg.Model, dg.Resolvable):
         target, splitter, beside = self.target.build(), self.cross_validation.plan(), (self.training, self.diagnostics)
         parts = (self.tuning, self.learner, self.signal.of_target(target))
         return plan_tuning(*parts, features=features, target=target, splitter=splitter, beside=beside)
+
+    def _plan_sweep(self, features: Mapping[str, Sequence[str]]) -> SweepPlan | None:
+        parts = (self.sweep, self.learner, self.signal, self.backtest)
+        return plan_sweep(*parts, features=features, target=self.target.build())
 
     def _plan_leaderboard(self) -> LeaderboardPlan | None:
         target, splitter = self.target.build(), self.cross_validation.plan()

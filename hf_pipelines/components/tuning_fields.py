@@ -220,7 +220,7 @@ class TuningSpec(dg.Model, dg.Resolvable):
                 continue
             if not isinstance(given, Mapping):
                 raise ValueError(f"`space.{section}` must be a mapping, was {str(given)[:40]!r}.")
-            named = {f"{section}.{name}": _own_section(each, section) for name, each in given.items()}
+            named = {f"{section}.{name}": own_section(each, section) for name, each in given.items()}
             dimensions += read_space(named).dimensions
         if not dimensions:
             raise ValueError(
@@ -228,7 +228,7 @@ class TuningSpec(dg.Model, dg.Resolvable):
                 "write `space: {learner: {...}}`."
             )
         space = Space(tuple(dimensions))
-        _require_points(space, base, rule=rule, target=target)
+        require_points(space, base, rule=rule, target=target)
         return space
 
 
@@ -248,7 +248,7 @@ def plan_tuning(
     return spec.plan(learner, signal, features=features, target=target, splitter=splitter, beside=beside)
 
 
-def _own_section(given: Any, section: str) -> Any:
+def own_section(given: Any, section: str) -> Any:
     """A dimension whose condition names others of its own section without it."""
     if not isinstance(given, Mapping) or not isinstance(given.get("when"), Mapping):
         return given
@@ -297,7 +297,7 @@ def _require_whole_folds(plan: TuningPlan, base: Configuration) -> None:
         )
 
 
-def _require_points(space: Space, base: Configuration, *, rule: str, target: Target) -> None:
+def require_points(space: Space, base: Configuration, *, rule: str, target: Target) -> None:
     """Refuse a space with a value that its owner does not take, or that would need other inputs, before any week is tuned."""
     left_out = {each.removeprefix("features.") for each in space.names if each.startswith("features.")}
     if left_out >= {*base.features}:

@@ -12,7 +12,18 @@ COMMANDS = dict(commands())
 # What only reads, makes a project of its own, or is the service itself. Whatever is not named here must be refused.
 READING = {
     *("status", "current", "signals", "list", "tries", "tuning watch", "incident list"),
-    *("compare", "leaderboard", "explain", "card", "reproduce", "validate", "reconcile", "replay", "feature test"),
+    *(
+        "compare",
+        "leaderboard",
+        "sweep",
+        "explain",
+        "card",
+        "reproduce",
+        "validate",
+        "reconcile",
+        "replay",
+        "feature test",
+    ),
     *("ledger summary", "ledger verify", "versions", "diff", "verify"),
     *("init", "ui", "stack", "mlflow", "tuning ui"),
 }

@@ -1,6 +1,6 @@
-"""A process that makes a tuned week, or a leaderboard: `python -m hf_pipelines_tests.components.tuning_script FOLDER AFTER`.
+"""A process that makes a tuned week, a leaderboard or a sweep: `python -m hf_pipelines_tests.components.tuning_script FOLDER AFTER`.
 
-Lives here: what `test_tuning`, `test_tuning_elsewhere` and `test_leaderboard` start. FOLDER holds a project with `project.json`; the process gets SIGKILL before
+Lives here: what `test_tuning`, `test_tuning_elsewhere`, `test_leaderboard` and `test_sweep` start. FOLDER holds a project with `project.json`; the process gets SIGKILL before
 evaluation number AFTER ends, or makes the whole week if that is -1.
 """
 
@@ -10,6 +10,7 @@ import signal
 import sys
 from pathlib import Path
 
+from hf_pipelines.components.strategy_stages.sweep_points import SweepEvaluation
 from hf_pipelines.research.leaderboard import CandidateEvaluation
 from hf_pipelines.research.tuning.evaluation import Evaluation
 from hf_pipelines_tests.conftest import quick_features, registered
@@ -19,9 +20,10 @@ MODULE = "hf_pipelines_tests.components.tuning_script"
 
 
 def main(folder: Path, after: int) -> None:
-    """Make the study or the leaderboard of a week."""
+    """Make the study, the leaderboard or the sweep of a week."""
     given = json.loads((folder / "project.json").read_text())
-    kind: type = CandidateEvaluation if given["asset"].endswith("/leaderboard") else Evaluation
+    kinds: dict[str, type] = {"leaderboard": CandidateEvaluation, "sweep": SweepEvaluation}
+    kind = kinds.get(given["asset"].partition("/")[2], Evaluation)
     evaluate, n_done = kind.__call__, [0]
 
     def dying(self, task):

@@ -91,6 +91,30 @@ def leaderboard(
         say(leaderboard_lines(found))
 
 
+@command(
+    panel=JUDGE,
+    writes=False,
+    examples=("hfp sweep tech_ranking", "hfp sweep tech_ranking 2013-02-24 --json"),
+)
+def sweep(
+    strategy: StrategyName,
+    week: LatestWeek = None,
+    as_json: AsJson = False,
+) -> None:
+    """Print the points of a week's sweep in order of their deflated Sharpe ratio, each beside its neighbours.
+
+    With what the best of so many trials without skill is expected to show, and why a point has no rank if it has none.
+    """
+    from hf_pipelines.commands.runs import Pipeline
+    from hf_pipelines.commands.sweep import sweep_lines, sweep_of
+
+    found = sweep_of(Pipeline.open(), strategy, week)
+    if as_json:
+        print(json.dumps(found, indent=1, default=str))
+    else:
+        say(sweep_lines(found))
+
+
 @command(panel=JUDGE, writes=False, examples=("hfp explain tech_direction AAPL 2013-02-27",))
 def explain(
     strategy: StrategyName,

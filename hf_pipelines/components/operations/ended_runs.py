@@ -18,7 +18,7 @@ from dagster import RunRecord
 from hf_pipelines.components.operations.cause import first_failure
 from hf_pipelines.components.operations.inventory import Watched
 from hf_pipelines.components.run_tags import named_partitions
-from hf_pipelines.components.strategy_stages import LEADERBOARD, RETRAINED, TUNING
+from hf_pipelines.components.strategy_stages import LEADERBOARD, RETRAINED, SWEEP, TUNING
 from hf_pipelines.partitions import parse_key
 from hf_pipelines.resources.dagster_internals import AUTO_RETRY_RUN_ID_TAG, WILL_RETRY_TAG
 from hf_pipelines.resources.incidents import Book, Pair, span
@@ -293,7 +293,7 @@ class RunWatch:
         markets = {each.name: each for each in self.watched.markets}
         if owner in markets and asset in markets[owner].watched_folders:
             return f"correct, add or remove the file concerned: {TAKEN_BY_ITSELF}"
-        if stage in (*RETRAINED, TUNING, LEADERBOARD) and len(set(keys)) == 1 and keys[0]:
+        if stage in (*RETRAINED, TUNING, LEADERBOARD, SWEEP) and len(set(keys)) == 1 and keys[0]:
             return f"hfp retrain {owner} --week {keys[0]}"
         known = [key for key in keys if key]
         return f"hfp materialise {asset} --from {min(known)} --to {max(known)}" if known else "launch it again"

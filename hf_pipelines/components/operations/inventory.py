@@ -26,7 +26,7 @@ from hf_pipelines.components.operations.lateness import (
     judged_sessions,
 )
 from hf_pipelines.components.strategy import Strategy
-from hf_pipelines.components.strategy_stages import LEADERBOARD, RETRAINED, TUNING
+from hf_pipelines.components.strategy_stages import LEADERBOARD, RETRAINED, SWEEP, TUNING
 from hf_pipelines.partitions import parse_key, week_key
 from hf_pipelines.resources.footer import BARS, Footer
 from hf_pipelines.resources.holdout import Holdout
@@ -259,7 +259,7 @@ def read_strategy(
 def _rejected_stages(store: PartitionStore, strategy: str, weeks: Collection[str]) -> dict[str, str]:
     """The stage of each week without a model that a guard has rejected, the first one of them."""
     found: dict[str, str] = {}
-    for stage in (*RETRAINED, TUNING, LEADERBOARD) if weeks else ():
+    for stage in (*RETRAINED, TUNING, LEADERBOARD, SWEEP) if weeks else ():
         asset = f"{strategy}/{stage}"
         if rejected := _rejected(store, asset).intersection(weeks) - found.keys():
             # What has been made since was not rejected again.

@@ -14,6 +14,7 @@ from hf_pipelines.components.strategy_stages.leaderboard import leaderboard
 from hf_pipelines.components.strategy_stages.plan import StrategyPlan
 from hf_pipelines.components.strategy_stages.signals import issue_kind, signals
 from hf_pipelines.components.strategy_stages.start import begun, first_week_in_words
+from hf_pipelines.components.strategy_stages.sweep import sweep
 from hf_pipelines.components.strategy_stages.track_record import track_record
 from hf_pipelines.components.strategy_stages.training_matrix import refit_matrix, training_matrix
 from hf_pipelines.components.strategy_stages.tuning import tuning
@@ -22,6 +23,7 @@ from hf_pipelines.components.strategy_stages.validation import validation
 __all__ = [
     "LEADERBOARD",
     "RETRAINED",
+    "SWEEP",
     "TUNING",
     "StrategyPlan",
     "build_stages",
@@ -41,12 +43,16 @@ TUNING = "tuning"
 # And its leaderboard after all others, which nothing hangs on.
 LEADERBOARD = "leaderboard"
 
+# Last its sweep, which nothing hangs on either.
+SWEEP = "sweep"
+
 
 def retrained(plan: StrategyPlan) -> tuple[str, ...]:
     """What the weekly retrain job makes of a strategy, in order."""
     first, *later = RETRAINED
     studied = [] if plan.tuning is None else [TUNING]
-    return (first, *studied, *later, *([] if plan.leaderboard is None else [LEADERBOARD]))
+    compared = [*([] if plan.leaderboard is None else [LEADERBOARD]), *([] if plan.sweep is None else [SWEEP])]
+    return (first, *studied, *later, *compared)
 
 
 def build_stages(plan: StrategyPlan) -> list[Stage]:
@@ -62,6 +68,7 @@ def build_stages(plan: StrategyPlan) -> list[Stage]:
         signals(plan),
         track_record(plan),
         *([] if plan.leaderboard is None else [leaderboard(plan)]),
+        *([] if plan.sweep is None else [sweep(plan)]),
     ]
     noted = {"holdout": NO_HOLDOUT if plan.holdout is None else f"week {plan.holdout.week} and all later ones"}
     noted["universe_chosen"] = plan.market.universe.chosen_in_words

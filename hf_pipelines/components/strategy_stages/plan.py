@@ -17,6 +17,7 @@ from hf_pipelines.components.market_stages.plan import MarketPlan
 from hf_pipelines.components.stage import StageInput, window
 from hf_pipelines.components.strategy_stages.backtest_plan import BacktestPlan
 from hf_pipelines.components.strategy_stages.leaderboard_plan import LeaderboardPlan
+from hf_pipelines.components.strategy_stages.sweep_plan import SweepPlan
 from hf_pipelines.partitions import parse_key, shift_week, week_key, week_start
 from hf_pipelines.research.backtest import ENGINES, BacktestResult
 from hf_pipelines.research.bars import KEY_COLUMNS
@@ -182,6 +183,7 @@ class StrategyPlan:
     tuning: TuningPlan | None = None
     overrides: Mapping[str, Any] = field(default_factory=dict)
     leaderboard: LeaderboardPlan | None = None
+    sweep: SweepPlan | None = None
     start: date | None = None
 
     @property

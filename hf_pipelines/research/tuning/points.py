@@ -87,6 +87,27 @@ class Configuration:
         return Configuration(learner, features, rule)
 
 
+def rule_at(rule: Mapping[str, Any], values: Mapping[str, Value]) -> dict[str, Any]:
+    """Parameters of a rule with some set.
+
+    Parameters
+    ----------
+    rule : mapping
+        That differ from the defaults.
+    values : mapping of str to value
+        By their names in a space, without `rule.` before them.
+
+    Raises
+    ------
+    ValueError
+        If a name leads to nothing.
+    """
+    found: dict[str, Any] = _copied(dict(rule))
+    for name, value in values.items():
+        _set_inside(found, _path_of(found, name.split(".")), value, f"rule.{name}")
+    return found
+
+
 def _path_of(rule: Mapping[str, Any], path: list[str]) -> list[str]:
     """Where a name stands in the parameters of a rule with sizing and limits: steps by their types, the rule's own inside of it."""
     if not isinstance(rule.get("rule"), Mapping):

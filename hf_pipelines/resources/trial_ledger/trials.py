@@ -31,7 +31,7 @@ KINDS = (SELECTION, DIAGNOSTIC)
 
 # What makes trials; others may name sources of their own.
 CROSS_VALIDATION, BACKTEST, NOTEBOOK, IMPORTED = "cross_validation", "backtest", "notebook", "imported"
-TUNING, TRY, LEADERBOARD = "tuning", "try", "leaderboard"
+TUNING, TRY, LEADERBOARD, SWEEP = "tuning", "try", "leaderboard", "sweep"
 LEARNING_CURVE, VALIDATION_CURVE, PERMUTED_LABELS = "learning_curve", "validation_curve", "permuted_labels"
 DIAGNOSTIC_SOURCES = frozenset({LEARNING_CURVE, VALIDATION_CURVE, PERMUTED_LABELS})
 
