@@ -7,12 +7,19 @@ from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
+import polars as pl
+
 from hf_pipelines.commands.compare import Named
 from hf_pipelines.commands.runs import Pipeline
 from hf_pipelines.components.strategy_stages.reproduction import Reproduction, reproduce_model
 from hf_pipelines.research.wording import some_of
+from hf_pipelines.resources.footer import Footer
 from hf_pipelines.resources.lineage import CURRENT, read_content
 from hf_pipelines.resources.partition_codec import Stored
+from hf_pipelines.resources.partition_store import PartitionStore
+from hf_pipelines.resources.storage_errors import ObjectMissingError
+from hf_pipelines.resources.trial_ledger import TrialLedger, actor_of, n_trials
+from hf_pipelines.resources.trial_ledger.trials import hash_of_data
 
 HASH_SHOWN = 12
 
@@ -43,7 +50,13 @@ def card_of(pipeline: Pipeline, word: str) -> dict[str, Any]:
     model = stored_model(pipeline, word)
     footer, row = model.footer, model.frame.row(0, named=True)
     strategy = str(row["strategy"])
-    trials = pipeline.store.footer(f"{strategy}/cv_results", footer.partition)
+    # A final refit is fitted on a matrix of its own.
+    results, matrix = (
+        _footer_of_input(pipeline.store, footer, next((each for each in footer.inputs if each.endswith(end)), None))
+        for end in ("/cv_results", "_matrix")
+    )
+    counted = (strategy, *pipeline.strategy(strategy).descends_from)
+    known = TrialLedger(pipeline.store.objects, actor_of({})).known()
     return {
         **{name: value.isoformat() if isinstance(value, datetime) else value for name, value in row.items()},
         "features": str(row["features"]).split(","),
@@ -55,7 +68,30 @@ def card_of(pipeline: Pipeline, word: str) -> dict[str, Any]:
         "inputs": {asset: dict(parts) for asset, parts in footer.inputs.items()},
         "artifacts": dict(footer.attachments),
         **{name: value for name, value in footer.facts.items() if name != "params"},
-        **({} if trials is None else {"trial": trials.facts.get("trial")}),
+        "data": {} if matrix is None else {asset: _stretch(asset, of) for asset, of in sorted(matrix.inputs.items())},
+        **({} if results is None else {name: results.facts.get(name) for name in ("trial", "verdict")}),
+        "trials_that_count": n_trials(known.filter(pl.col("strategy").is_in(counted))),
+    }
+
+
+def _footer_of_input(store: PartitionStore, footer: Footer, asset: str | None) -> Footer | None:
+    """Footer of the content that a model was made from, current or not; None of one that is not kept."""
+    digest = footer.inputs.get(asset or "", {}).get(footer.partition)
+    if asset is None or digest is None:
+        return None
+    try:
+        return read_content(store, asset, footer.partition, digest).footer
+    except (ValueError, ObjectMissingError):
+        return None
+
+
+def _stretch(asset: str, parts: Mapping[str, str]) -> dict[str, Any]:
+    """The weeks that were read of an asset, and a digest of their contents, as a try names it."""
+    return {
+        "first": min(parts),
+        "last": max(parts),
+        "weeks": len(parts),
+        "digest": hash_of_data({asset: parts})[:HASH_SHOWN],
     }
 
 
@@ -82,6 +118,15 @@ def card_lines(card: Mapping[str, Any]) -> Iterator[str]:
     yield "Out-of-fold scores:"
     for name, value in card["metrics"].items():
         yield f"  {name}: {'unknown' if value is None else f'{value:,.4g}'}"
+    if card.get("verdict"):
+        yield from (f"  {line}" for line in str(card["verdict"]).splitlines())
+    yield f"Trials: {card['trials_that_count']:,} of {card['strategy']} count now (hfp ledger summary {card['strategy']})"
+    if card.get("trial"):
+        yield f"  its own is {card['trial'][:HASH_SHOWN]}"
+    if card["data"]:
+        yield "Data:"
+    for asset, told_of in card["data"].items():
+        yield f"  {asset} {told_of['first']} to {told_of['last']}, {told_of['weeks']} weeks, {told_of['digest']}"
     yield "Made from:"
     for asset, parts in card["inputs"].items():
         for partition, digest in parts.items():

@@ -75,7 +75,15 @@ def test_a_card_holds_what_the_stored_files_hold(trained):
     ((name, digest),) = card["artifacts"].items()
     assert digest == hashlib.sha256(project.store.read_attachment(model.footer, name)).hexdigest()
     assert card["trial"] == project.store.footer("voting/cv_results", week).facts["trial"]
+    results = project.store.footer("voting/cv_results", week).facts
     text = "\n".join(card_lines(card))
+    assert card["verdict"] == results["verdict"] and card["verdict"].splitlines()[0] in text
+    # Ten weeks of bars and features before it, and one configuration that was tried.
+    weeks = project.weeks[:10]
+    assert {asset: (of["first"], of["last"], of["weeks"]) for asset, of in card["data"].items()} == dict.fromkeys(
+        ("small/bars", "small/features/quick"), (weeks[0], weeks[-1], 10)
+    )
+    assert card["trials_that_count"] == 1 and "Trials: 1 of voting count now" in text
     # Members of an ensemble with their parameters, one below the other.
     assert "    type: ridge" in text and "      alpha: 2.0" in text and "    type: lasso" in text
     assert f"voting/cv_results {week} " in text and f"{matrix.frame.height:,} rows" in text and digest in text
@@ -134,3 +142,17 @@ def test_a_strategy_without_a_model_says_how_to_make_one(small_project, tmp_path
         ValueError, match=r"`model` must be of a strategy with one, untrained has none; hfp retrain untrained"
     ):
         stored_model(pipeline_of(project), "untrained")
+
+
+def test_the_card_of_an_earlier_model_has_the_trial_and_the_verdict_of_its_own_results(trained, tmp_path):
+    project, week = trained
+    project = project.copy(tmp_path / "project")
+    old, own = project.store.footer("voting/fitted_model", week), project.store.footer("voting/cv_results", week).facts
+    project.rewrite(project.market, [TREES, {**VOTING, "learner": {"type": "ridge", "params": {"alpha": 9.0}}}])
+    project.make(["voting/cv_results", "voting/fitted_model"], week)
+    now = project.store.footer("voting/cv_results", week).facts
+    pipeline = pipeline_of(project)
+    earlier, current = card_of(pipeline, f"voting@{week}:{old.content_hash[:12]}"), card_of(pipeline, "voting")
+    assert (earlier["trial"], earlier["verdict"]) == (own["trial"], own["verdict"])
+    assert (current["trial"], current["verdict"]) == (now["trial"], now["verdict"]) and now["trial"] != own["trial"]
+    assert earlier["trials_that_count"] == current["trials_that_count"] == 2

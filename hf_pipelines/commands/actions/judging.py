@@ -140,7 +140,7 @@ ModelName = Annotated[
 
 @command(panel=JUDGE, writes=False, examples=("hfp card tech_ranking", "hfp card tech_ranking@2013-02-24 --json"))
 def card(model: ModelName, as_json: AsJson = False) -> None:
-    """Print the card of a model: learner, parameters, features, scores, what it was made from, artifacts."""
+    """Print the card of a model: learner, parameters, features, scores, trials, data, what it was made from, artifacts."""
     from hf_pipelines.commands.cards import card_lines, card_of
     from hf_pipelines.commands.runs import Pipeline
 
