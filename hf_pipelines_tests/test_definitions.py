@@ -39,7 +39,7 @@ STRATEGY_ASSETS = {
     "cv_results": ["is_current", "out_of_fold", "trials"],
     "fitted_model": ["is_current", "on_time", "trained_before_week"],
     "backtest": ["engines_agree", "fills_after_decisions", "is_current"],
-    "validation": ["is_current", "lives_on_one_thing", "same_account"],
+    "validation": ["controls", "controls_judged", "is_current", "lives_on_one_thing", "same_account"],
     "signals": ["is_current", "model_known_before", "on_time", "replay"],
     "track_record": ["is_current"],
 }
@@ -56,7 +56,7 @@ UPSTREAM = {
     "cv_results": ["training_matrix"],
     "fitted_model": ["cv_results", "training_matrix"],
     "backtest": ["bars", "cv_results"],
-    "validation": ["backtest", "bars", "cv_results"],
+    "validation": ["backtest", "bars", "cv_results", "training_matrix"],
     "signals": ["features", "fitted_model"],
     "track_record": ["bars", "signals"],
 }

@@ -29,6 +29,7 @@ from hf_pipelines.components.operations.inventory import Watched
 from hf_pipelines.components.operations.status import Status
 from hf_pipelines.components.scaffolders import known_markets
 from hf_pipelines.components.strategy_stages import LEADERBOARD, RETRAINED, SWEEP, TUNING, StrategyPlan
+from hf_pipelines.components.strategy_stages.controls import untrusted_weeks
 from hf_pipelines.components.yaml_files import component_files
 from hf_pipelines.components.yaml_lines import LOADING_ERRORS, FaultyYAMLError, fault_lines, fault_of
 from hf_pipelines.definitions import project_defs, sound_defs
@@ -206,6 +207,7 @@ class Pipeline:
             unloaded=never_looked_at(self.instance, ticking),
             overrides={each.name: each.overrides for each in strategies if each.overrides},
             unstarted={each.name: each.first_trainable_week for each in strategies if each.begins_too_early},
+            untrusted=untrusted_weeks(self.store, [each.name for each in strategies]),
             other_overrides=differing_variables(),
         )
 

@@ -13,13 +13,15 @@ import polars as pl
 from hf_pipelines.commands.reconcile import stored_of
 from hf_pipelines.commands.runs import Pipeline
 from hf_pipelines.commands.trials import Scope, summarise
+from hf_pipelines.components.strategy_stages.controls import CONTROLS
 from hf_pipelines.components.strategy_stages.decided_weights import decide
 from hf_pipelines.components.strategy_stages.plan import StrategyPlan
 from hf_pipelines.components.strategy_stages.validating import doubted, tested_paths
 from hf_pipelines.components.strategy_stages.validation import read_validation
 from hf_pipelines.partitions import usual_sessions
 from hf_pipelines.research.comparison_words import text_table
-from hf_pipelines.research.robustness import judge_signs
+from hf_pipelines.research.robustness import Controls, controls_in_words, judge_signs
+from hf_pipelines.research.robustness.controls import NOT_TRUSTED, Twin
 from hf_pipelines.research.signal_quality import book_of
 from hf_pipelines.resources.trial_ledger import TrialLedger
 from hf_pipelines.resources.trial_ledger.judging import judge_choice
@@ -65,7 +67,8 @@ def _of_week(pipeline: Pipeline, plan: StrategyPlan, key: str) -> dict[str, Any]
     if key in pipeline.store.partitions(asset) and pipeline.checker().is_current(asset, key).is_current:
         return read_validation(pipeline.store.read(asset, key))
     decided = decide(plan, stored_of(pipeline, plan, key), key, horizon=plan.decided_horizon)
-    return doubted(plan, decided, tested_paths(plan, decided))
+    # Controls are fits: those of the week are made with it.
+    return {**doubted(plan, decided, tested_paths(plan, decided)), CONTROLS: None}
 
 
 def _beside(pipeline: Pipeline, strategy: str, week: str, sessions_per_year: float) -> pl.DataFrame:
@@ -108,6 +111,7 @@ def _trials(pipeline: Pipeline, strategy: str) -> dict[str, Any]:
 def validation_lines(found: Mapping[str, Any]) -> Iterator[tuple[str, bool]]:
     """The signs first, then the search, then every test; and whether each line is sound."""
     yield f"{found['strategy']}, week {found['week']}: its out-of-fold account, kept again under other conditions", True
+    yield _of_controls(found)
     for each in found["signs"]:
         yield f"{each['name']}: {each['told']}", False
     if not found["signs"]:
@@ -121,6 +125,15 @@ def validation_lines(found: Mapping[str, Any]) -> Iterator[tuple[str, bool]]:
     yield "", True
     head = ("test", "", "sessions", "Sharpe a year", "interval", "return", "drawdown")
     yield from ((line, True) for line in text_table([head, *(_cells(row) for row in found["table"])]))
+
+
+def _of_controls(found: Mapping[str, Any]) -> tuple[str, bool]:
+    """Whether the code that made it can be trusted."""
+    of_week = found[CONTROLS]
+    if of_week is None:
+        return f"controls: not made; hfp materialise {found['strategy']}/validation --from {found['week']}", True
+    told = Controls(**{**of_week, "twins": tuple(Twin(**each) for each in of_week["twins"])})
+    return controls_in_words(told), told.verdict != NOT_TRUSTED
 
 
 def _of_paths(paths: Sequence[Mapping[str, Any]]) -> str:

@@ -1,14 +1,25 @@
 """`hfp validate` on a strategy that was trained: its numbers are those of the stored account, its trials those of the ledger."""
 
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import dagster as dg
 import numpy as np
 import polars as pl
 import pytest
+from sklearn.base import BaseEstimator, RegressorMixin
+from sklearn.linear_model import LinearRegression
 
 from hf_pipelines.commands.runs import Pipeline
 from hf_pipelines.commands.validating import validation_lines, validation_of
+from hf_pipelines.components.operations.activity import Activity
+from hf_pipelines.components.operations.inventory import Watched
+from hf_pipelines.components.operations.status import Status
+from hf_pipelines.components.strategy_stages.controls import untrusted_weeks
+from hf_pipelines.research.learners import LEARNERS, Learner
+from hf_pipelines.research.learners.array_bytes import arrays_format
+from hf_pipelines.resources.incidents import Book
 from hf_pipelines.resources.partition_codec import Content, Stamp
 from hf_pipelines_tests.pipeline import Project, ridge_strategy
 
@@ -54,7 +65,7 @@ def test_a_stored_backtest_is_kept_again_as_it_was_and_its_tests_stand_beside_it
 
     lines = [line for line, _ in validation_lines(found)]
     assert lines[0] == f"ranking, week {WEEK}: its out-of-fold account, kept again under other conditions"
-    assert lines[1].startswith("its Sharpe ratio is not above zero with certainty")
+    assert lines[2].startswith("its Sharpe ratio is not above zero with certainty")
     assert any("needs two trials on the same sessions, at least 32 of them" in line for line in lines)
 
 
@@ -65,6 +76,7 @@ def test_signs_are_told_first_and_are_not_sound():
         "week": WEEK,
         "signs": [{"name": "lives on one symbol", "told": "without A its Sharpe ratio is 0.10, with it 1.50"}],
         "doubts": [],
+        "controls": None,
         "paths": [
             {"total_return": value, "sharpe": sharpe, "max_drawdown": 0.1 - value / 2}
             for value, sharpe in ((-0.1, -0.5), (0.0, None), (0.05, 0.4), (0.2, 1.0))
@@ -84,8 +96,9 @@ def test_signs_are_told_first_and_are_not_sound():
         "table": [{"test": "as traded", "name": "as traded", **row}],
     }
     lines = list(validation_lines(found))
-    assert lines[1] == ("lives on one symbol: without A its Sharpe ratio is 0.10, with it 1.50", False)
-    assert all(is_sound for line, is_sound in lines if line != lines[1][0])
+    assert lines[1] == (f"controls: not made; hfp materialise tech/validation --from {WEEK}", True)
+    assert lines[2] == ("lives on one symbol: without A its Sharpe ratio is 0.10, with it 1.50", False)
+    assert all(is_sound for line, is_sound in lines if line != lines[2][0])
     said = "\n".join(line for line, _ in lines)
     assert "mean outcome of 2 equal groups of its predictions, from the lowest to the highest: -0.0100, +0.0200" in said
     assert (
@@ -128,7 +141,11 @@ def test_the_weekly_retraining_stores_what_validate_says_and_a_made_up_account_i
     assert stored.frame.to_dicts() == kept["table"]
     # Made anew, since what is stored is gone: the same numbers, without a fit.
     project.store.objects.delete(project.store.key("ranking/validation", WEEK))
-    assert validation_of(pipeline, "ranking", WEEK) == kept
+    assert validation_of(pipeline, "ranking", WEEK) == kept | {"controls": None}
+    # Of so few sessions controls say nothing, which is no pass.
+    assert kept["controls"]["verdict"] == "cannot be judged"
+    assert not made.checks["ranking/validation", "controls_judged"].passed
+    assert made.checks["ranking/validation", "controls"].passed
     assert set(stored.footer.inputs) >= {"ranking/cv_results", "ranking/backtest", "small/bars"}
 
     # An account that is not what its decisions make: a percent more at the end.
@@ -144,3 +161,74 @@ def test_the_weekly_retraining_stores_what_validate_says_and_a_made_up_account_i
     project.store.publish("ranking/backtest", WEEK, by_hand, stamp, verdicts=verdicts)
     verdict = project.make("ranking/validation", WEEK).checks["ranking/validation", "same_account"]
     assert not verdict.passed and "the last equity is 9.9e-03 of it apart" in verdict.description
+
+
+class _UpsideDown(RegressorMixin, BaseEstimator):  # type: ignore[misc]
+    """The fault: a line whose predictions have the wrong sign."""
+
+    def fit(self, X: Any, y: Any) -> "_UpsideDown":
+        line = LinearRegression().fit(X, y)
+        self.coefficient_, self.intercept_ = line.coef_, np.array([line.intercept_])
+        return self
+
+    def predict(self, X: Any) -> Any:
+        return -(X @ self.coefficient_ + self.intercept_)
+
+
+@pytest.mark.pipeline
+def test_a_week_whose_learner_is_broken_is_trusted_nowhere(
+    small_project: Project, tmp_path: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    entry = Learner(
+        name="upside_down",
+        family="sklearn",
+        tasks=frozenset({"regression"}),
+        build=lambda params, setup: _UpsideDown(),
+        params={},
+        format=arrays_format("coefficient_", "intercept_"),
+        takes_weights=False,
+    )
+    monkeypatch.setitem(LEARNERS, "upside_down", entry)
+    week = "2012-04-29"
+    longer = {
+        "training": {"weeks": 16, "minimum_rows": 10},
+        "cross_validation": {"n_splits": 1, "test_sessions": 20, "min_train_sessions": 10},
+    }
+    broken = ridge_strategy("broken", **longer, learner={"type": "upside_down"})
+    sound = ridge_strategy("sound", **longer)
+    copied = small_project.copy(tmp_path / "project")
+    project = Project(copied.folder, copied.market, [broken, sound])
+    made = project.retrain("broken", week)
+    verdict = made.checks["broken/validation", "controls"]
+    assert not verdict.passed and verdict.severity == dg.AssetCheckSeverity.ERROR
+    assert "does not find a signal" in verdict.description and "planted in every feature" in verdict.description
+    assert made.checks["broken/validation", "controls_judged"].passed
+    assert project.retrain("sound", week).checks["sound/validation", "controls"].passed
+
+    pipeline = Pipeline(project.definitions, project.instance, project.store)
+    line, is_sound = list(validation_lines(validation_of(pipeline, "broken", week)))[1]
+    assert line.startswith("controls: the week is not trusted: it does not find a signal") and not is_sound
+    assert list(validation_lines(validation_of(pipeline, "sound", week)))[1][0].startswith(
+        "controls: the week is trusted"
+    )
+    now = datetime(2012, 5, 7, tzinfo=UTC)
+    inventory = Watched.of(project.definitions.component_tree).read(project.store, now)
+    activity = Activity.read(project.instance, now)
+    status = Status(
+        inventory,
+        [],
+        Book().open,
+        activity,
+        timedelta(hours=6),
+        now,
+        untrusted=untrusted_weeks(project.store, ["broken", "sound"]),
+    )
+    assert f"NOT TRUSTED: broken, week {week}: its controls failed; why: hfp validate broken {week}" in status.lines()
+    told = {each["strategy"]: each["not_trusted"] for each in status.to_json()["strategies"]}
+    assert told == {"broken": week, "sound": None}
+    for name, expected in (("broken", "not trusted"), ("sound", "trusted")):
+        project.make(f"{name}/signals", "2012-04-30")
+        asked = dg.AssetKey([name, "signals"])
+        event = project.instance.get_latest_materialization_event(asked)
+        assert event is not None and event.asset_materialization is not None
+        assert event.asset_materialization.metadata["controls"].value == expected

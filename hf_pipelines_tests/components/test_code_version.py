@@ -364,12 +364,18 @@ GROUPS = {"small/features/quick", "small/features/cross_asset"}
         pytest.param({"target": {"type": "forward_return", "horizon_bars": 3}}, {"training_matrix"}, id="target"),
         pytest.param({"training": {"weeks": 11, "minimum_rows": 40}}, {"training_matrix"}, id="training weeks"),
         pytest.param(
-            {"cross_validation": {"n_splits": 3, "min_train_sessions": 10}}, {"cv_results"}, id="cross-validation"
+            {"cross_validation": {"n_splits": 3, "min_train_sessions": 10}},
+            {"cv_results", "validation"},
+            id="cross-validation",
         ),
         pytest.param(
-            {"learner": {"type": "ridge", "params": {"alpha": 2.0}}}, {"cv_results", "fitted_model"}, id="learner"
+            {"learner": {"type": "ridge", "params": {"alpha": 2.0}}},
+            {"cv_results", "validation", "fitted_model"},
+            id="learner",
         ),
-        pytest.param({"learner": {"type": "ridge", "seed": 1}}, {"cv_results", "fitted_model"}, id="seed"),
+        pytest.param(
+            {"learner": {"type": "ridge", "seed": 1}}, {"cv_results", "validation", "fitted_model"}, id="seed"
+        ),
         pytest.param(
             {"signal": {"type": "rank_long_short", "params": {"n_long": 2, "n_short": 1}}},
             {"backtest", "validation", "signals"},
@@ -418,13 +424,19 @@ def test_an_edit_of_a_markets_yaml_touches_only_the_assets_that_read_it(versions
 @pytest.mark.parametrize(
     ("registered", "name", "field", "expected"),
     [
-        pytest.param(LEARNERS, "ridge", "fit", {"ranking/cv_results", "ranking/fitted_model"}, id="fit of a learner"),
+        pytest.param(
+            LEARNERS,
+            "ridge",
+            "fit",
+            {f"ranking/{each}" for each in ("cv_results", "validation", "fitted_model")},
+            id="fit of a learner",
+        ),
         pytest.param(
             # A model is loaded into what was built.
             LEARNERS,
             "ridge",
             "build",
-            {f"ranking/{each}" for each in ("cv_results", "fitted_model", "signals")},
+            {f"ranking/{each}" for each in ("cv_results", "validation", "fitted_model", "signals")},
             id="learner",
         ),
         pytest.param(
@@ -434,7 +446,7 @@ def test_an_edit_of_a_markets_yaml_touches_only_the_assets_that_read_it(versions
             WEIGHTINGS,
             "class_balance",
             "weigh",
-            {f"direction/{each}" for each in ("training_matrix", "cv_results")},
+            {f"direction/{each}" for each in ("training_matrix", "cv_results", "validation")},
             id="weighting",
         ),
     ],

@@ -38,13 +38,19 @@ class Status:
     overrides: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     other_overrides: Sequence[str] = ()
     unstarted: Mapping[str, str] = field(default_factory=dict)
+    untrusted: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def is_well(self) -> bool:
         """Whether nothing is late, has failed, is dead, has stopped, is lost or unknown to the daemon; a warning is no failure."""
         is_calm = all(each.severity == "WARN" for each in self.incidents)
         return is_calm and not (
-            self.late or self.stopped or self.activity.dead or self.issue_faults or self._unloaded_lines()
+            self.late
+            or self.stopped
+            or self.activity.dead
+            or self.issue_faults
+            or self.untrusted
+            or self._unloaded_lines()
         )
 
     def lines(self) -> list[str]:
@@ -52,6 +58,7 @@ class Status:
         return [
             *self._table(),
             *self._holdout_lines(),
+            *self._control_lines(),
             *self._start_lines(),
             *self._override_lines(),
             *self._daemon_lines(),
@@ -81,6 +88,7 @@ class Status:
                     "last_signals": _iso(each.last_issued),
                     "holdout": each.holdout,
                     "best_start": self.unstarted.get(each.name),
+                    "not_trusted": self.untrusted.get(each.name),
                 }
                 for each in self.inventory.strategies
             ],
@@ -149,6 +157,13 @@ class Status:
         lines = [f"Hold-out: {', '.join(held)}."] if held else []
         lines += [f"No hold-out, CV sees every week: {', '.join(others)}."] if others else []
         return ["", *lines] if lines else []
+
+    def _control_lines(self) -> list[str]:
+        """Of strategies whose newest week failed its controls."""
+        return [
+            f"NOT TRUSTED: {name}, week {week}: its controls failed; why: hfp validate {name} {week}"
+            for name, week in self.untrusted.items()
+        ]
 
     def _start_lines(self) -> list[str]:
         """Of strategies whose first weeks can never be made: the `start` that leaves these out."""

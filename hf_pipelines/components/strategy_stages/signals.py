@@ -16,6 +16,7 @@ from hf_pipelines.components.stage import Stage, StageInput, week_of_key, window
 from hf_pipelines.components.stage_checks import Finding, StageCheck, replay_guard
 from hf_pipelines.components.stage_run import StageRun, each_partition
 from hf_pipelines.components.strategy_stages.changes_display import changes_metadata, issue_table
+from hf_pipelines.components.strategy_stages.controls import verdict_of
 from hf_pipelines.components.strategy_stages.decision_versions import decision_versions
 from hf_pipelines.components.strategy_stages.fitted_model import load_model
 from hf_pipelines.components.strategy_stages.interval_display import (
@@ -112,6 +113,8 @@ def signals(plan: StrategyPlan) -> Stage:
             "net_exposure": float(last["weight"].sum()),
             "issue_kind": weights["issue_kind"][0],
             "model_week": model.footer.partition,
+            # Of the week that its model was fitted in.
+            "controls": _controls_of(plan, run, model.footer.partition),
         }
         return Content(weights, inputs=hashes, facts={"schema_version": SIGNALS_SCHEMA_VERSION}), metadata
 
@@ -183,6 +186,12 @@ def signals(plan: StrategyPlan) -> Stage:
         rests=partitions.rests_before,
         reads_holdout="always",
     )
+
+
+def _controls_of(plan: StrategyPlan, run: StageRun, week: str) -> str:
+    """What the controls of the model's week say; it changes no issue."""
+    verdict = None if run.store is None else verdict_of(run.store, plan.name, week)
+    return verdict or "not made"
 
 
 def _model_for(plan: StrategyPlan, models: Loaded, key: str) -> Stored:

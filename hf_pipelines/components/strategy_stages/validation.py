@@ -16,13 +16,22 @@ from hf_pipelines.components.modules import CHOSEN_FROM
 from hf_pipelines.components.stage import Stage, StageInput
 from hf_pipelines.components.stage_checks import Finding, StageCheck
 from hf_pipelines.components.stage_run import StageRun, each_partition
+from hf_pipelines.components.strategy_stages.controls import (
+    CONTROLS,
+    control_fields,
+    control_inputs,
+    control_week,
+    controlling_functions,
+    is_judged,
+    is_trusted,
+)
 from hf_pipelines.components.strategy_stages.decided_weights import decide, deciding_functions, traded_inputs
 from hf_pipelines.components.strategy_stages.plan import StrategyPlan, holdout_fields, single, trading_fields
 from hf_pipelines.components.strategy_stages.validating import FUNCTIONS, doubted, tested_paths
 from hf_pipelines.partitions import usual_sessions
 from hf_pipelines.research.backtest import ENGINES, Execution
 from hf_pipelines.research.costs import Costs
-from hf_pipelines.research.robustness import Tested, judge_signs
+from hf_pipelines.research.robustness import Tested, controls_in_words, judge_signs
 from hf_pipelines.research.targets import Target
 from hf_pipelines.resources.parquet_io_manager import Loaded
 from hf_pipelines.resources.partition_codec import Content, Stored
@@ -36,7 +45,7 @@ FOUND, APART = "found", "apart"
 DESCRIPTION = (
     "The out-of-fold account kept again under other conditions: by year, regime, sector and symbol; later, dearer, without its best sessions "
     "and its best symbol; other orders of the same sessions, shocks and declines. A row a test. What it is known by that it lives on one "
-    "thing is a check. Nothing is fitted; beside all trials: hfp validate."
+    "thing is a check, and so are its controls: three fits of the learner on the last fold. Beside all trials: hfp validate."
 )
 
 
@@ -54,15 +63,25 @@ def validation(plan: StrategyPlan) -> Stage:
         hashes = {**inputs["cv_results"].hashes([key]), **inputs["backtest"].hashes([key])}
         for name, of_input in decided.weeks.items():
             hashes |= inputs[name].hashes(of_input)
+        hashes |= inputs["training_matrix"].hashes([key])
+        began_controls = perf_counter()
+        controls = control_week(plan, inputs, key)
         content = Content(
             table,
             inputs=hashes,
             facts={
                 FOUND: {name: each for name, each in found.items() if name != "table"},
                 APART: _apart(by_path, account),
+                CONTROLS: controls.to_json(),
             },
         )
-        return content, {**_metadata(plan, key, found, table), "validation_s": perf_counter() - began}
+        return content, {
+            **_metadata(plan, key, found, table),
+            "controls": controls_in_words(controls),
+            "verdict": controls.verdict,
+            "controls_s": perf_counter() - began_controls,
+            "validation_s": perf_counter() - began,
+        }
 
     return Stage(
         asset=plan.asset("validation"),
@@ -70,7 +89,7 @@ def validation(plan: StrategyPlan) -> Stage:
         description=DESCRIPTION,
         kinds=frozenset({"parquet"}),
         partitions=plan.weekly,
-        inputs=(*traded_inputs(plan), stored),
+        inputs=(*traded_inputs(plan), *control_inputs(plan), stored),
         compute=each_partition(compute),
         is_range_run=False,
         code_version=code_version(
@@ -81,7 +100,9 @@ def validation(plan: StrategyPlan) -> Stage:
             Execution,
             Target,
             _apart,
+            *controlling_functions(plan),
             fields={
+                **control_fields(plan),
                 **trading_fields(plan),
                 "rule": [plan.rule.name, dict(plan.rule.params)],
                 "universe": plan.market.universe.spells,
@@ -107,14 +128,25 @@ def validation(plan: StrategyPlan) -> Stage:
                 _signs,
                 severity=dg.AssetCheckSeverity.WARN,
             ),
+            StageCheck(
+                "controls",
+                "The learner finds a signal that is planted in its features, and nothing in labels of other sessions.",
+                is_trusted,
+            ),
+            StageCheck(
+                "controls_judged",
+                "The last fold has rows enough for the controls to say so.",
+                is_judged,
+                severity=dg.AssetCheckSeverity.WARN,
+            ),
         ),
     )
 
 
 def read_validation(stored: Stored) -> dict[str, Any]:
-    """What `validating.doubted` found when a partition was made."""
+    """What `validating.doubted` found when a partition was made, and its controls."""
     found: Any = stored.footer.facts[FOUND]
-    return {**found, "table": stored.frame}
+    return {**found, "table": stored.frame, CONTROLS: stored.footer.facts[CONTROLS]}
 
 
 def _apart(by_path: Mapping[int | None, Tested], account: Stored) -> float:
