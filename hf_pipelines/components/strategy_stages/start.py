@@ -54,7 +54,7 @@ def require_nothing_before(plan: StrategyPlan, store: PartitionStore) -> None:
     if told:
         first = week_key(min(parse_key(key) for keys in earlier.values() for key in keys))
         raise ValueError(
-            f"`start` must not lie after what is stored of {plan.name}, was {plan.start}: {told}; nothing of it was touched. Write "
+            f"`start` must not lie after what is stored of {plan.name}, was in week {plan.start}: {told}; nothing of it was touched. Write "
             f'start: "{first}", or an earlier date.'
         )
 
