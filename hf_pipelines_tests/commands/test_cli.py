@@ -148,7 +148,7 @@ def test_a_shell_is_offered_the_names_of_the_project(monkeypatch, tmp_path):
         "us_tech",
         "us_tech_feed",
     ]
-    assert completion.kinds("l") == ["learners"]
+    assert completion.kinds("l") == ["learners", "limits"]
     # In no project there is nothing to offer, and nothing is said.
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("HF_PROJECT", raising=False)
