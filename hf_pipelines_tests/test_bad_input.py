@@ -432,6 +432,8 @@ def test_defs_with_a_fault_name_file_line_and_what_is_known(tmp_path, file, old,
         ("{weeks: 679}", "`weeks` must leave weeks of market us_tech, 2000-03-01 to 2013-03-01, on both sides of the hold-out, was "
          "679; take fewer."),
         ("{weeks: 26, from: 2012-09-02}", "`holdout` must give `weeks` or `from` (a date), was both, 26 and 2012-09-02; give one of"),
+        ("{from: 2012-09-02, looks: -1}", "`holdout.looks` must be from 0 to 1,000, was -1."),
+        ("{from: 2012-09-02, looks: few}", "`holdout.looks` must be a whole number, was 'few'."),
         ("{}", "`holdout` must give `weeks` or `from` (a date), was neither; give one of them."),
         ("26", "`holdout` must be a mapping, was 26."),
         ("{week: 26}", "`holdout.week` must be a field that the YAML reference lists, was none of them; did you mean weeks?"),

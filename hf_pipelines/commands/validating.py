@@ -13,6 +13,7 @@ import polars as pl
 from hf_pipelines.commands.reconcile import stored_of
 from hf_pipelines.commands.runs import Pipeline
 from hf_pipelines.commands.trials import Scope, summarise
+from hf_pipelines.commands.walking import walk_lines, walked
 from hf_pipelines.components.strategy_stages.controls import CONTROLS
 from hf_pipelines.components.strategy_stages.decided_weights import decide
 from hf_pipelines.components.strategy_stages.plan import StrategyPlan
@@ -58,6 +59,7 @@ def validation_of(pipeline: Pipeline, strategy: str, week: str | None) -> dict[s
         "table": found["table"].to_dicts(),
         "trials": _trials(pipeline, strategy),
         "beside": _beside(pipeline, strategy, key, sessions_per_year).to_dicts(),
+        "walk_forward": walked(pipeline, plan),
     }
 
 
@@ -119,6 +121,7 @@ def validation_lines(found: Mapping[str, Any]) -> Iterator[tuple[str, bool]]:
     yield from ((f"survivorship: {each}", True) for each in found["doubts"])
     if found["paths"]:
         yield _of_paths(found["paths"]), True
+    yield from ((line, True) for line in walk_lines(found["walk_forward"]))
     yield from ((line, True) for line in _of_trials(found["trials"]))
     yield from ((line, True) for line in _of_signal(found["signal"]))
     yield from ((line, True) for line in _of_others(found["beside"]))

@@ -77,6 +77,7 @@ def test_signs_are_told_first_and_are_not_sound():
         "signs": [{"name": "lives on one symbol", "told": "without A its Sharpe ratio is 0.10, with it 1.50"}],
         "doubts": [],
         "controls": None,
+        "walk_forward": [],
         "paths": [
             {"total_return": value, "sharpe": sharpe, "max_drawdown": 0.1 - value / 2}
             for value, sharpe in ((-0.1, -0.5), (0.0, None), (0.05, 0.4), (0.2, 1.0))
