@@ -124,6 +124,7 @@ def main() -> int:
 
 def optimise(n_symbols: int = 500, n_bars: int = 252) -> dict[str, float]:
     """CPU seconds of a session by each optimiser."""
+    from hf_pipelines.research.signals import fill_rule_params
     from hf_pipelines.research.signals.optimised import METHODS, optimised_weights
 
     rng = np.random.default_rng(0)
@@ -131,7 +132,7 @@ def optimise(n_symbols: int = 500, n_bars: int = 252) -> dict[str, float]:
     returns = 0.01 * rng.normal(size=(n_bars, n_symbols)) * (1 + rng.random(n_symbols)) + market
     found = {}
     for method in METHODS:
-        params = {"method": method, "max_weight": 0.1, "risk_aversion": 5.0}
+        params = fill_rule_params("optimised_portfolio", {"method": method, "max_weight": 0.1, "risk_aversion": 5.0})
         optimised_weights(returns, returns[0], params)
         began = process_time()
         _, is_solved = optimised_weights(returns, returns[0], params)

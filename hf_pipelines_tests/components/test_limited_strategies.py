@@ -1,5 +1,6 @@
 """Strategies with sizing and limits: issues one by one, in any order and across models, are what the rule gives their predictions."""
 
+from datetime import date, timedelta
 from pathlib import Path
 
 import polars as pl
@@ -7,15 +8,20 @@ import pytest
 from polars.testing import assert_frame_equal
 
 from hf_pipelines.components import Strategy
-from hf_pipelines.research.signals import apply_rule
+from hf_pipelines.partitions import week_key
+from hf_pipelines.research.signals import apply_rule, window_sessions
 from hf_pipelines_tests.pipeline import Project, ridge_strategy
 
 SIGNAL = {
     "type": "rank_long_short",
     "params": {"n_long": 1, "n_short": 1},
-    "sizing": [{"type": "fixed_fraction", "params": {"fraction": 0.4}}],
+    # By bars before each decision that is replayed, the first of them too.
+    "sizing": [
+        {"type": "fixed_fraction", "params": {"fraction": 0.4}},
+        {"type": "volatility_target", "params": {"volatility": 0.015, "bars": 15, "most": 1.5}},
+    ],
     "limits": ["holding", {"type": "turnover_cap", "params": {"most": 0.5}}],
-    "memory_weeks": 1,
+    "memory_weeks": 2,
 }
 
 SMALL = {
@@ -48,18 +54,26 @@ def _equals_a_replay(project: Project, tmp_path: Path, *, weeks: tuple[str, str]
     issued = _issued(project, issued_days)
     # As the backtest weighs: all predictions at once.
     rule = Strategy(**ridge_strategy(signal=SIGNAL)).signal
-    again = apply_rule(issued, rule=rule.rule, params=rule.rule_params, sessions=project.partitions.sessions)
+    bars = pl.concat([project.store.read("small/bars", key).frame for key in project.store.partitions("small/bars")])
+    given = {"rule": rule.rule, "params": rule.rule_params, "sessions": project.partitions.sessions, "bars": bars}
+    again = apply_rule(issued, **given)
     # Of the first weeks the issues knew sessions before, which the replay does not.
     both = issued.join(again, on=["symbol", "session", "ts"], suffix="_again")
-    of_later = both.filter(pl.col("session") >= pl.col("session").min().dt.offset_by("14d"))
+    of_later = both.filter(pl.col("session") >= pl.col("session").min().dt.offset_by("28d"))
     assert (of_later["weight"] == of_later["weight_again"]).all()
     assert issued["model_version"].n_unique() > 2
+    # The volatility of the first decision that is replayed is of bars that the issue has read.
+    sessions = project.partitions.sessions
+    for day in issued_days:
+        first = window_sessions(sessions, date.fromisoformat(day), n_sessions=1, block_weeks=SIGNAL["memory_weeks"])[0]
+        oldest = sessions[max(sessions.index(max(first, date.fromisoformat(weeks[0]) + timedelta(days=1))) - 15, 0)]
+        assert week_key(oldest) in project.store.footer("ranking/signals", day).inputs["small/bars"]
     return of_later["session"].n_unique()
 
 
 def test_issues_with_limits_are_those_of_the_replay_across_models(project, tmp_path):
     assert (
-        _equals_a_replay(project, tmp_path, weeks=("2012-01-29", "2012-02-26"), days=("2012-02-06", "2012-03-02")) >= 5
+        _equals_a_replay(project, tmp_path, weeks=("2012-01-29", "2012-03-04"), days=("2012-02-06", "2012-03-09")) >= 5
     )
 
 
@@ -87,6 +101,6 @@ def test_a_study_moves_sizes_and_limits_but_not_what_is_read(project):
     tuning = {"objective": "sharpe_ratio", "trials": 2, "space": {"rule": space}}
     strategy = Strategy(**ridge_strategy(signal=SIGNAL, tuning=tuning))
     assert strategy.signal.rule == "chain"
-    longer = {"memory_weeks": {"type": "int", "low": 1, "high": 2}}
+    longer = {"memory_weeks": {"type": "int", "low": 1, "high": 3}}
     with pytest.raises(ValueError, match="must not change what the rule reads, but one of rule.memory_weeks does"):
         Strategy(**ridge_strategy(signal=SIGNAL, tuning={**tuning, "space": {"rule": longer}}))

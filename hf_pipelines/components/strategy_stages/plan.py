@@ -308,6 +308,13 @@ class StrategyPlan:
         n_bars = self.rule.needs.history_bars
         return weeks_of_bars(self.market, n_bars) if n_bars else 0
 
+    @property
+    def issue_bars_weeks(self) -> int:
+        """Weeks before a session whose bars its issue reads: those that the rule looks back on from the first decision that it replays."""
+        return (
+            self.rule_weeks + self.memory_weeks if self.rule_weeks and self.rule.needs.block_weeks else self.rule_weeks
+        )
+
     def decided_sessions(self, session: date) -> list[date]:
         """Sessions whose predictions the weights of one depend on, itself the last; none that no model can serve."""
         first = max(parse_key(self.first_trainable_week), self.first_week)

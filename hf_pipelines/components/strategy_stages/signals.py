@@ -71,7 +71,7 @@ def signals(plan: StrategyPlan) -> Stage:
     )
 
     # Only where the rule looks back on bars.
-    bars = [replace(plan.bars_input(-plan.rule_weeks, 0), offsets_a_week=7)] if plan.rule_weeks else []
+    bars = [replace(plan.bars_input(-plan.issue_bars_weeks, 0), offsets_a_week=7)] if plan.rule_weeks else []
 
     def compute(run: StageRun, inputs: Mapping[str, Loaded], key: str) -> tuple[Content, Mapping[str, Any]]:
         session = parse_key(key)
@@ -255,7 +255,7 @@ def _signal_frame(
     members = plan.market.universe.member_sessions([parse_key(day) for day in held])
     given = add_absent_members(predicted, members)
     bars = (
-        inputs["bars"].frame(window(plan.market.partitions, plan.bars_input(-plan.rule_weeks, 0), key))
+        inputs["bars"].frame(window(plan.market.partitions, plan.bars_input(-plan.issue_bars_weeks, 0), key))
         if plan.rule_weeks
         else None
     )

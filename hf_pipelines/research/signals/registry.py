@@ -23,6 +23,8 @@ from hf_pipelines.research.signals.meta_label import needs_primary, weigh_by_met
 from hf_pipelines.research.signals.mix import checked_part, needs_parts, weigh_by_parts, why_cancelled
 from hf_pipelines.research.signals.optimised import (
     METHODS,
+    check_optimised,
+    checked_sector,
     count_solutions,
     needs_trailing,
     weigh_by_optimiser,
@@ -227,6 +229,8 @@ _ENTRIES: dict[str, Rule] = {
         name="optimised_portfolio",
         weigh=weigh_by_optimiser,
         why=why_not_optimised,
+        check=check_optimised,
+        nested=checked_sector,
         explain=count_solutions,
         params={
             "method": Choice(
@@ -252,12 +256,37 @@ _ENTRIES: dict[str, Rule] = {
                 is_log=True,
                 meaning="of mean_risk: what a unit of variance of one bar takes away from a unit of prediction",
             ),
+            "budget": Number(
+                default=1.0,
+                low=0.01,
+                high=1.0,
+                meaning="share of the gross that is invested, of minimum_variance and mean_risk",
+            ),
+            "sectors": Listing(
+                item=Nested(words="a bound: sector, least, most (shares)", keys=("sector",)),
+                meaning="shares of sectors, at least and at most, of minimum_variance and mean_risk",
+            ),
+            "max_change": Number(
+                default=None,
+                low=1e-4,
+                high=1.0,
+                is_optional=True,
+                search=(0.02, 0.5),
+                meaning="change of a member's share since the decision before, at most, of minimum_variance and mean_risk",
+            ),
+            "memory_weeks": Number(
+                default=2,
+                low=1,
+                high=52,
+                is_whole=True,
+                meaning="weeks of a block, where max_change is given: decisions are replayed from the block before",
+            ),
             "max_gross": GROSS,
         },
         needs=needs_trailing,
         formula=(
-            "max_gross * weights of skfolio's optimiser over the last `bars` returns of one bar, long, at most max_weight each; equal "
-            "shares where there is no solution; 0 for a member without all these returns"
+            "max_gross * weights of skfolio's optimiser over the last `bars` returns of one bar, long, at most max_weight each and budget "
+            "together, sectors and changes within their bounds; equal shares of the budget where there is no solution; 0 for a member without all these returns"
         ),
     ),
     "rank_long_short": Rule(
