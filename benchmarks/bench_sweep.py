@@ -75,7 +75,9 @@ def main() -> int:
     costs, execution = [Costs(fee_bps=FEE_BPS)], Execution(initial_cash=CASH)
 
     def weights() -> np.ndarray:
-        return np.multiply(prediction[:, None] > thresholds[None, :], INVESTED)
+        found = (prediction[:, None] > thresholds[None, :]).astype(np.float64)
+        found *= INVESTED
+        return found
 
     def ours() -> np.ndarray:
         return simulate_many(panel, weights()[:, None, :], costs, execution, has_activity=False).equity
