@@ -4,6 +4,7 @@ import json
 import os
 import signal
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -170,6 +171,54 @@ def test_command_prints_the_stored_points_their_verdict_and_what_is_late(project
     assert [*sweep_lines(sweep_of(project.pipeline, "ranking", WEEK))][-1].startswith("Out of date: ")
     with pytest.raises(ValueError, match="`week` must be one of which ranking has a sweep"):
         sweep_of(project.pipeline, "ranking", "2012-05-06")
+
+
+def test_points_with_limits_and_kinds_of_costs_over_several_paths_are_backtests_of_them(project):
+    signal = {
+        "type": "rank_long_short",
+        "params": {"n_long": 1, "n_short": 1},
+        "limits": [{"type": "symbol_cap", "params": {"most": 0.3}}],
+    }
+    backtest = {"costs": [{"type": "spread", "params": {"half_bps": 1.0}}], "lot_size": 1}
+    folds = {
+        "cross_validation": {
+            "type": "combinatorial_purged",
+            "params": {"n_folds": 4, "n_test_folds": 2, "min_train_sessions": 10},
+        }
+    }
+    space = {"rule": {"limits.symbol_cap.most": [0.1, 0.3]}, "costs": {"spread.half_bps": [1.0, 30.0]}}
+    project.rewrite(strategies=[swept({"space": space}, signal=signal, backtest=backtest, **folds)])
+    project.make([CV, SWEEP], WEEK)
+    table = table_of(project)
+    assert set(table["state"]) == {"completed"} and table.height == 4
+    for most, half in ((0.3, 1.0), (0.1, 30.0)):
+        signal["limits"][0]["params"]["most"] = most
+        backtest["costs"][0]["params"]["half_bps"] = half
+        project.rewrite(strategies=[ridge_strategy(signal=signal, backtest=backtest, **folds)])
+        project.make(BACKTEST, WEEK)
+        paths = project.store.footer(BACKTEST, WEEK).facts["paths"]
+        returns = sorted(each["total_return"] for each in paths.values())
+        row = table.filter(pl.col("rule.limits.symbol_cap.most") == most, pl.col("costs.spread.half_bps") == half)
+        assert len(returns) == 3 and row["total_return"].item() == pytest.approx(returns[1], rel=1e-9)
+    # And the strategy that stood there before.
+    assert n_trials(known(project)) == 4 + 1
+
+
+def test_deadline_leaves_points_out_and_none_of_them_is_a_trial(project, monkeypatch):
+    evaluate, _ = SweepEvaluation.__call__, project.definitions
+    project.rewrite(strategies=[swept({**GRID, "deadline_s": 1.0})])
+    _ = project.definitions
+    monkeypatch.setattr(sweep_points, "POINTS_A_TASK", 4)
+    monkeypatch.setattr(SweepEvaluation, "__call__", lambda self, points: time.sleep(1.5) or evaluate(self, points))
+    project.make(SWEEP, WEEK)
+    states = table_of(project)["state"].value_counts()
+    counts = dict(states.iter_rows())
+    assert counts["not run"] >= 4 and table_of(project).height == 12
+    # The point that the strategy is was recorded by its cross-validation.
+    assert known(project).height <= 12 - counts["not run"] + 1
+    assert table_of(project).filter(state="not run")["reason"].unique().to_list() == [
+        "the deadline came before it began"
+    ]
 
 
 def test_a_point_is_the_strategy_as_if_it_had_been_written_so(project):

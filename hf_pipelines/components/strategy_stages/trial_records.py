@@ -11,6 +11,7 @@ of `backtest`. Does not live here: the ledger and the rule of what counts (`reso
 | `hfp try` of a week | a trial of the strategy, of source `try`, with what differs from the strategy |
 | `tuning` of a week | a trial for each point, pruned and failed ones among them; that of the best is the one of `cv_results` |
 | `leaderboard` of a week | a trial for each candidate that has begun (`leaderboard_records`) |
+| `sweep` of a week | a trial for each point that has begun (`sweep_points`) |
 | each value of a validation curve, each size of a learning curve, the permutations | a diagnostic trial |
 | `fitted_model`, `signals`, `track_record` | nothing: what is fitted or issued there was evaluated before |
 """
