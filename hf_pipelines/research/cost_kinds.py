@@ -160,14 +160,15 @@ def charge_impact(panel: TradingPanel, params: Params) -> Charge:
     Raises
     ------
     ValueError
-        If a symbol never has a volume: then the model says nothing of it.
+        If no symbol has a volume on any bar, as in a market of currencies: then the model says nothing.
     """
+    assert panel.volume is not None
     volatility, volume = trailing_liquidity(panel, int(params["sessions"]))
-    silent = [str(panel.symbols[int(j)]) for j in _never_traded(panel)]
-    if silent:
+    if not (np.nan_to_num(panel.volume) > 0.0).any():
+        names = ", ".join(panel.symbols.head(5).to_list())
         raise ValueError(
-            f"`impact` must have the volume of what is traded, has none of {', '.join(silent[:5])} on any bar "
-            f"({len(silent)} symbols); leave `impact` out for such a market and charge a spread."
+            f"`impact` must have the volume of what is traded, no bar of {names} ({len(panel.symbols)} symbols) has one; leave "
+            "`impact` out for such a market and charge a spread."
         )
     is_known = np.isfinite(volatility) & (np.nan_to_num(volume) > 0.0)
     root = np.zeros(volatility.shape)
@@ -236,13 +237,6 @@ def _window_sums(values: Floats, n: int) -> Floats:
     sums = np.vstack([np.zeros((1, values.shape[1])), np.cumsum(values, axis=0)])
     until = np.arange(len(values))
     return np.asarray(sums[until] - sums[np.maximum(until - n, 0)])
-
-
-def _never_traded(panel: TradingPanel) -> NDArray[np.int64]:
-    """Columns that a weight asks for and of which no bar has a volume."""
-    assert panel.volume is not None
-    is_asked = (panel.weights != 0.0).any(axis=0)
-    return np.flatnonzero(is_asked & ~(np.nan_to_num(panel.volume) > 0.0).any(axis=0))
 
 
 def _before(values: Floats) -> Floats:

@@ -17,6 +17,7 @@ from hf_pipelines.research.backtest.grid import Floats
 from hf_pipelines.research.backtest.panel import TradingPanel, build_trading_panel
 from hf_pipelines.research.backtest.reference import simulate_panel
 from hf_pipelines.research.backtest.result import BacktestResult, Execution, columns_of, equity_frame, summarise
+from hf_pipelines.research.cost_kinds import COST_KINDS
 from hf_pipelines.research.costs import Costs
 
 # Random strategies: enough for quantiles of 5 and 95 % that move by a twentieth.
@@ -96,7 +97,7 @@ def account_baselines(
     held = benchmark_panel(panel, bars, benchmark, columns_of(execution, costs))
     others = {} if held is None else {f"{benchmark}, bought and held": held}
     for name, each in {**others, EQUAL_WEIGHT: _equal_weights(panel)}.items():
-        account = simulate_panel(each, costs, execution)
+        account = simulate_panel(each, costs if each is not held else _without_volume(costs, each), execution)
         frame = equity_frame(account, each)
         found[name] = summarise(frame, account, periods_per_year=periods_per_year)
         curves[name] = frame.select("session", "equity")
@@ -129,6 +130,14 @@ def benchmark_panel(
         own = own.with_columns(role=pl.lit("member", dtype=own.schema["role"]))
     weights = own.head(1).select("symbol", "session", "ts", weight=pl.lit(1.0))
     return build_trading_panel(weights, own, extra=extra)
+
+
+def _without_volume(costs: Costs, held: TradingPanel) -> Costs:
+    """The same for a benchmark, which may be an index: without the kinds that look at volumes where it has none."""
+    if held.volume is None or (np.nan_to_num(held.volume) > 0.0).any():
+        return costs
+    kept = [each for each in costs.kinds if "volume" not in COST_KINDS[each[0]].columns(each[1])]
+    return replace(costs, kinds=tuple(kept))
 
 
 def _equal_weights(panel: TradingPanel) -> TradingPanel:

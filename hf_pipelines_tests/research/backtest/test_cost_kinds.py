@@ -16,6 +16,7 @@ from hf_pipelines.research.backtest import (
     require_capable,
     simulate,
 )
+from hf_pipelines.research.backtest.account_baselines import account_baselines
 from hf_pipelines.research.backtest.panel import build_trading_panel, last_known
 from hf_pipelines.research.backtest.reference import simulate_panel
 from hf_pipelines.research.cost_kinds import COST_KINDS, OF_CASH, trailing_liquidity
@@ -186,7 +187,7 @@ def test_impact_is_volatility_times_the_root_of_the_share_of_volume_by_hand() ->
 
 def test_impact_of_a_symbol_without_any_volume_is_refused_and_of_silent_sessions_is_the_unknown_rate() -> None:
     bars = symbol_bars("EURUSD", open=[1.1] * 12, close=[1.1] * 12, volume=0.0)
-    told = "`impact` must have the volume of what is traded, has none of EURUSD on any bar"
+    told = "`impact` must have the volume of what is traded, no bar of EURUSD .1 symbols. has one; leave `impact` out"
     with pytest.raises(ValueError, match=told):
         run(decisions({0: {"EURUSD": 0.5}}), bars, "impact")
     late = bars.with_columns(volume=pl.Series([0.0] * 11 + [5.0]))
@@ -194,6 +195,24 @@ def test_impact_of_a_symbol_without_any_volume_is_refused_and_of_silent_sessions
     assert found.trades["impact"].to_list() == pytest.approx([500.0 * 50e-4])
     with pytest.raises(ValueError, match="`volume` must be finite and not negative, was not in 12 rows"):
         run(decisions({0: {"EURUSD": 0.5}}), bars.with_columns(volume=pl.lit(None, pl.Float64)), "impact")
+
+
+def test_baselines_of_an_account_with_impact_take_an_index_without_volume_and_a_member_that_never_trades() -> None:
+    bars = pl.concat(
+        [
+            symbol_bars("A", open=[10] * 70, close=[10 + i % 3 for i in range(70)], volume=1e4),
+            symbol_bars("B", open=[10] * 70, close=[10 + i % 2 for i in range(70)], volume=0.0),
+            symbol_bars("INDEX", open=[10] * 70, close=[10] * 70, volume=0.0).with_columns(role=pl.lit("reference")),
+        ]
+    )
+    costs = Costs(kinds=["impact", "sales_tax"])
+    weights = decisions({i: {"A": 0.5 * (i % 2), "B": 0.0} for i in range(60)})
+    result = ENGINES["reference"].run(weights, bars, costs, Execution(), periods_per_year=250)
+    found = account_baselines(
+        result, bars, benchmark="INDEX", costs=costs, execution=Execution(), periods_per_year=250, seed=0
+    )
+    paid = dict(found.table.select("account", "costs_total").iter_rows())
+    assert paid["INDEX, bought and held"] == 0.0 and paid["equal weight"] > 0.0 and result.metrics["impact_total"] > 0.0
 
 
 @pytest.mark.parametrize("cut", [12, 25])
