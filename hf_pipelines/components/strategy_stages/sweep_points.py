@@ -33,7 +33,7 @@ from hf_pipelines.research.sweep import (
     point_key,
     score_accounts,
 )
-from hf_pipelines.research.sweep.entries import SCORES, entry_of_result
+from hf_pipelines.research.sweep.entries import SCORES, entry_of_result, is_one_grid
 from hf_pipelines.research.tuning.points import rule_at
 from hf_pipelines.research.tuning.space import Point
 from hf_pipelines.resources.trial_ledger import OpenTrial, Slot
@@ -110,6 +110,7 @@ class SweepEvaluation:
     ) -> dict[int, PointEntry]:
         """Points by the reference: one panel for each rule, accounts that can be kept together are."""
         panels: dict[tuple[str, int | None, tuple[str, ...]], TradingPanel] = {}
+        first: dict[tuple[int | None, tuple[str, ...]], TradingPanel] = {}
         asked = []
         found: dict[int, PointEntry] = {}
         for at, own in plans.items():
@@ -118,7 +119,11 @@ class SweepEvaluation:
                 for path, weights in weighed[_rule_key(points[at])].items():
                     key = (_rule_key(points[at]), path, extra)
                     if key not in panels:
-                        panels[key] = build_trading_panel(weights, self.bars, extra=extra)
+                        # Of a large universe prices of each rule's own panel would fill the memory.
+                        panels[key] = _sharing(
+                            build_trading_panel(weights, self.bars, extra=extra), first.get((path, extra))
+                        )
+                        first.setdefault((path, extra), panels[key])
                     asked.append((at, panels[key], own.backtest.costs))
             except ValueError as e:
                 found[at] = PointEntry(FAILED, reason=str(e))
@@ -141,6 +146,13 @@ class SweepEvaluation:
         except ValueError as e:
             return PointEntry(FAILED, reason=str(e))
         return entry_of_result(middle_of(by_path))
+
+
+def _sharing(panel: TradingPanel, first: TradingPanel | None) -> TradingPanel:
+    """A panel with the prices of another one, where it is of the same grid: the bars are the same."""
+    if first is None or not is_one_grid(first, panel):
+        return panel
+    return replace(first, weights=panel.weights)
 
 
 def _rule_key(point: Point) -> str:

@@ -79,7 +79,7 @@ def score_accounts(
         if can_keep_many(own, execution):
             # Side by side stand those of one grid and the same times of decision.
             same = next(
-                (key for key, places in together.items() if _is_one_grid(panels[places[0]], panel)), (len(together),)
+                (key for key, places in together.items() if is_one_grid(panels[places[0]], panel)), (len(together),)
             )
             together.setdefault(same, []).append(at)
         else:
@@ -121,7 +121,8 @@ def _named(entry: PointEntry | None, panel: TradingPanel, costs: Costs, executio
     return entry
 
 
-def _is_one_grid(one: TradingPanel, other: TradingPanel) -> bool:
+def is_one_grid(one: TradingPanel, other: TradingPanel) -> bool:
+    """Whether two panels of the same bars have the same symbols, times and times of decision."""
     return one is other or (
         one.weights.shape == other.weights.shape
         and one.symbols.equals(other.symbols)
