@@ -192,7 +192,7 @@ CASES = [
     ),
     pytest.param(
         DIRECTION, "    params: {threshold: 0.55, long_short: true}", "    params: {threshold: 0.55}\n    sizing: [kelly]",
-        ["`signal.sizing` must have kelly", "of a learner with `calibration` alone, was kelly without; calibrate the learner"],
+        ["`signal.sizing` must be without kelly", "for a learner without `calibration`, was with it; give the learner a `calibration`"],
         id="Kelly without calibration",
     ),
     pytest.param(

@@ -294,8 +294,8 @@ class Strategy(YamlSchema, dg.Component, dg.Model, dg.Resolvable):
         """Refuse a rule that reads what nothing predicts, or believes probabilities that nothing calibrates."""
         if self.signal.needs.calibrated and learner.calibration is None:
             raise ValueError(
-                "`signal.sizing` must have kelly, which takes probabilities at their word, of a learner with `calibration` alone, was "
-                "kelly without; calibrate the learner, or size otherwise."
+                "`signal.sizing` must be without kelly, which takes probabilities at their word, for a learner without `calibration`, was "
+                "with it; give the learner a `calibration`, or take another size."
             )
         predicted = learner.prediction_columns(self.target.build().classes)
         if lacking := sorted(set(self.signal.needs.columns) - set(predicted)):

@@ -10,7 +10,7 @@ from polars.testing import assert_frame_equal
 from hf_pipelines.components import Strategy
 from hf_pipelines.partitions import week_key
 from hf_pipelines.research.signals import apply_rule, window_sessions
-from hf_pipelines_tests.pipeline import Project, ridge_strategy
+from hf_pipelines_tests.pipeline import Project, market_of, ridge_strategy, trees_strategy
 
 SIGNAL = {
     "type": "rank_long_short",
@@ -104,3 +104,28 @@ def test_a_study_moves_sizes_and_limits_but_not_what_is_read(project):
     longer = {"memory_weeks": {"type": "int", "low": 1, "high": 3}}
     with pytest.raises(ValueError, match="must not change what the rule reads, but one of rule.memory_weeks does"):
         Strategy(**ridge_strategy(signal=SIGNAL, tuning={**tuning, "space": {"rule": longer}}))
+
+
+BARRIERS = {"type": "triple_barrier", "horizon_bars": 5, "params": {"profit": 3.0, "stop": 1.5}}
+
+
+def _kelly(target: dict[str, object], **params: object) -> Strategy:
+    learner = {"type": "xgboost_classifier", "calibration": "sigmoid"}
+    signal = {"type": "probability_threshold", "sizing": [{"type": "kelly", "params": params}]}
+    return Strategy(**trees_strategy(target=target, learner=learner, signal=signal))
+
+
+def test_kelly_takes_its_payoffs_from_the_widths_of_the_target(project):
+    plan = _kelly(BARRIERS, payoff_from="target", fraction=0.5).plan(market_of(project.market))
+    (step,) = plan.rule.params["sizing"]
+    # A long position wins twice what it loses, a short one half of it.
+    assert step["params"] == {"payoff_from": "target", "fraction": 0.5, "payoff": 2.0, "payoff_short": 0.5}
+    (stated,) = _kelly(BARRIERS, payoff=1.5).plan(market_of(project.market)).rule.params["sizing"]
+    assert stated["params"] == {"payoff": 1.5}
+    with pytest.raises(ValueError, match="must leave payoff out where payoff_from is target, was with both"):
+        _kelly(BARRIERS, payoff_from="target", payoff=1.5)
+    without = {"type": "up_or_down", "horizon_bars": 5}
+    with pytest.raises(
+        ValueError, match="must have payoff_from stated for this target, was target: .* was 'up_or_down'. Give `payoff`"
+    ):
+        _kelly(without, payoff_from="target")
