@@ -40,6 +40,7 @@ STRATEGY_ASSETS = {
     "fitted_model": ["is_current", "on_time", "trained_before_week"],
     "backtest": ["engines_agree", "fills_after_decisions", "is_current"],
     "validation": ["controls", "controls_judged", "is_current", "lives_on_one_thing", "same_account"],
+    "full_validation": ["controls_behaved", "is_current"],
     "signals": ["is_current", "model_known_before", "on_time", "replay"],
     "track_record": ["is_current"],
 }
@@ -57,6 +58,7 @@ UPSTREAM = {
     "fitted_model": ["cv_results", "training_matrix"],
     "backtest": ["bars", "cv_results"],
     "validation": ["backtest", "bars", "cv_results", "training_matrix"],
+    "full_validation": ["bars", "cv_results", "training_matrix"],
     "signals": ["features", "fitted_model"],
     "track_record": ["bars", "signals"],
 }
@@ -175,7 +177,9 @@ def test_definitions_connect_the_assets_of_the_list(definitions):
         features = [f"{market}/features/{group}" for group in FEATURE_GROUPS[name]]
         known = {"bars": [f"{market}/bars"], "features": features}
         # The rule on meta-labels takes its side from a feature.
-        more = {"backtest": features, "validation": features} if name == "tech_meta" else {}
+        more = (
+            {"backtest": features, "validation": features, "full_validation": features} if name == "tech_meta" else {}
+        )
         for stage, upstream in UPSTREAM.items():
             nested = [known.get(each, [f"{name}/{each}"]) for each in upstream]
             expected[f"{name}/{stage}"] = sorted({*sum(nested, []), *more.get(stage, [])})

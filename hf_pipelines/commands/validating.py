@@ -4,6 +4,7 @@ Lives here: what is read, and the words. Does not live here: the tests (`researc
 """
 
 import math
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
@@ -16,6 +17,7 @@ from hf_pipelines.commands.trials import Scope, summarise
 from hf_pipelines.commands.walking import walk_lines, walked
 from hf_pipelines.components.strategy_stages.controls import CONTROLS
 from hf_pipelines.components.strategy_stages.decided_weights import decide
+from hf_pipelines.components.strategy_stages.full_validation import full_validation_lines, read_full_validation
 from hf_pipelines.components.strategy_stages.plan import StrategyPlan
 from hf_pipelines.components.strategy_stages.validating import doubted, tested_paths
 from hf_pipelines.components.strategy_stages.validation import read_validation
@@ -61,6 +63,23 @@ def validation_of(pipeline: Pipeline, strategy: str, week: str | None) -> dict[s
         "beside": _beside(pipeline, strategy, key, sessions_per_year).to_dicts(),
         "walk_forward": walked(pipeline, plan),
     }
+
+
+def full_validation_of(pipeline: Pipeline, strategy: str, week: str | None) -> dict[str, Any]:
+    """`validation_of`, and under `full` what takes refits, made where it is not there or out of date.
+
+    Raises
+    ------
+    ValueError
+        As `validation_of`.
+    RunFailedError
+        If it cannot be made.
+    """
+    found = validation_of(pipeline, strategy, week)
+    asset, key = pipeline.strategy(strategy).asset("full_validation"), found["week"]
+    if key not in pipeline.store.partitions(asset) or not pipeline.checker().is_current(asset, key).is_current:
+        pipeline.materialise([asset], key, key)
+    return {**found, "full": read_full_validation(pipeline.store.read(asset, key))}
 
 
 def _of_week(pipeline: Pipeline, plan: StrategyPlan, key: str) -> dict[str, Any]:
@@ -122,6 +141,9 @@ def validation_lines(found: Mapping[str, Any]) -> Iterator[tuple[str, bool]]:
     if found["paths"]:
         yield _of_paths(found["paths"]), True
     yield from ((line, True) for line in walk_lines(found["walk_forward"]))
+    if "full" in found:
+        yield from ((line, True) for line in full_validation_lines(found["full"]))
+        yield from _of_every_fold(found["full"]["controls"])
     yield from ((line, True) for line in _of_trials(found["trials"]))
     yield from ((line, True) for line in _of_signal(found["signal"]))
     yield from ((line, True) for line in _of_others(found["beside"]))
@@ -137,6 +159,15 @@ def _of_controls(found: Mapping[str, Any]) -> tuple[str, bool]:
         return f"controls: not made; hfp materialise {found['strategy']}/validation --from {found['week']}", True
     told = Controls(**{**of_week, "twins": tuple(Twin(**each) for each in of_week["twins"])})
     return controls_in_words(told), told.verdict != NOT_TRUSTED
+
+
+def _of_every_fold(controls: Sequence[Mapping[str, Any]]) -> Iterator[tuple[str, bool]]:
+    verdicts = Counter(each["verdict"] for each in controls)
+    told = ", ".join(f"{n} {verdict}" for verdict, n in sorted(verdicts.items()))
+    yield f"controls on {len(controls)} folds: {told}", NOT_TRUSTED not in verdicts
+    for fold, each in enumerate(controls):
+        if each["reasons"]:
+            yield f"controls on fold {fold}: {'; '.join(each['reasons'])}", each["verdict"] != NOT_TRUSTED
 
 
 def _of_paths(paths: Sequence[Mapping[str, Any]]) -> str:

@@ -29,6 +29,7 @@ PAGES = {
     "fitted_model": "guides/explanations",
     "backtest": "concepts/claims",
     "validation": "guides/robustness",
+    "full_validation": "guides/robustness",
     "signals": "guides/signals",
     "track_record": "concepts/claims",
 }

@@ -270,6 +270,7 @@ def test_everything_of_research_that_a_stage_calls_is_in_its_version(chain, tmp_
     with traced() as called:
         project.make(["small/bars", "small/features/quick", "small/features/temporal"], WEEK)
         project.retrain("ranking", WEEK)
+        project.make("ranking/full_validation", WEEK)
         project.make("ranking/signals", "2012-04-12")
         project.make("ranking/track_record", "2012-04-15")
     market = market_of(project.market)
@@ -365,20 +366,22 @@ GROUPS = {"small/features/quick", "small/features/cross_asset"}
         pytest.param({"training": {"weeks": 11, "minimum_rows": 40}}, {"training_matrix"}, id="training weeks"),
         pytest.param(
             {"cross_validation": {"n_splits": 3, "min_train_sessions": 10}},
-            {"cv_results", "validation"},
+            {"cv_results", "validation", "full_validation"},
             id="cross-validation",
         ),
         pytest.param(
             {"learner": {"type": "ridge", "params": {"alpha": 2.0}}},
-            {"cv_results", "validation", "fitted_model"},
+            {"cv_results", "validation", "full_validation", "fitted_model"},
             id="learner",
         ),
         pytest.param(
-            {"learner": {"type": "ridge", "seed": 1}}, {"cv_results", "validation", "fitted_model"}, id="seed"
+            {"learner": {"type": "ridge", "seed": 1}},
+            {"cv_results", "validation", "full_validation", "fitted_model"},
+            id="seed",
         ),
         pytest.param(
             {"signal": {"type": "rank_long_short", "params": {"n_long": 2, "n_short": 1}}},
-            {"backtest", "validation", "signals"},
+            {"backtest", "validation", "full_validation", "signals"},
             id="signal rule",
         ),
         pytest.param(
@@ -389,8 +392,14 @@ GROUPS = {"small/features/quick", "small/features/cross_asset"}
             set(),
             id="cross-validation in full",
         ),
-        pytest.param({"backtest": {"fee_bps": 3.0}}, {"backtest", "validation", "track_record"}, id="costs"),
-        pytest.param({"backtest": {"fill": "next_close"}}, {"backtest", "validation", "track_record"}, id="fill"),
+        pytest.param(
+            {"backtest": {"fee_bps": 3.0}}, {"backtest", "validation", "full_validation", "track_record"}, id="costs"
+        ),
+        pytest.param(
+            {"backtest": {"fill": "next_close"}},
+            {"backtest", "validation", "full_validation", "track_record"},
+            id="fill",
+        ),
         pytest.param({"max_model_age_weeks": 1}, {"signals"}, id="model age"),
         pytest.param({"track_record_weeks": 9}, {"track_record"}, id="track record weeks"),
     ],
@@ -411,7 +420,7 @@ def test_an_edit_of_a_strategys_yaml_touches_only_the_assets_that_read_it(versio
             {
                 f"{strategy}/{stage}"
                 for strategy in ("ranking", "direction")
-                for stage in ("backtest", "validation", "track_record")
+                for stage in ("backtest", "validation", "full_validation", "track_record")
             },
             id="periods per year",
         ),
@@ -428,7 +437,7 @@ def test_an_edit_of_a_markets_yaml_touches_only_the_assets_that_read_it(versions
             LEARNERS,
             "ridge",
             "fit",
-            {f"ranking/{each}" for each in ("cv_results", "validation", "fitted_model")},
+            {f"ranking/{each}" for each in ("cv_results", "validation", "full_validation", "fitted_model")},
             id="fit of a learner",
         ),
         pytest.param(
@@ -436,17 +445,21 @@ def test_an_edit_of_a_markets_yaml_touches_only_the_assets_that_read_it(versions
             LEARNERS,
             "ridge",
             "build",
-            {f"ranking/{each}" for each in ("cv_results", "validation", "fitted_model", "signals")},
+            {f"ranking/{each}" for each in ("cv_results", "validation", "full_validation", "fitted_model", "signals")},
             id="learner",
         ),
         pytest.param(
-            RULES, "rank_long_short", "weigh", {"ranking/backtest", "ranking/validation", "ranking/signals"}, id="rule"
+            RULES,
+            "rank_long_short",
+            "weigh",
+            {f"ranking/{each}" for each in ("backtest", "validation", "full_validation", "signals")},
+            id="rule",
         ),
         pytest.param(
             WEIGHTINGS,
             "class_balance",
             "weigh",
-            {f"direction/{each}" for each in ("training_matrix", "cv_results", "validation")},
+            {f"direction/{each}" for each in ("training_matrix", "cv_results", "validation", "full_validation")},
             id="weighting",
         ),
     ],

@@ -268,7 +268,8 @@ def stages_that_fit(project: Project) -> set[str]:
 
 def test_every_stage_that_evaluates_a_configuration_records_it(small_project):
     # Whoever adds a stage that cross-validates finds it here, and has it record its trials.
-    assert stages_that_fit(small_project) == {CV}
+    # Controls are fits of twins, which evaluate nothing.
+    assert stages_that_fit(small_project) == {CV, "ranking/validation", "ranking/full_validation"}
 
 
 def test_every_command_schedule_and_sensor_that_trains_goes_through_the_recording_stage(small_project):
@@ -292,7 +293,8 @@ def test_every_command_schedule_and_sensor_that_trains_goes_through_the_recordin
         paths = [path for path in root.rglob("*.py") if "research" not in path.parts]
         return {str(path.relative_to(root)) for path in paths if call in path.read_text()}
 
-    assert callers("cross_validate(") == {"components/strategy_stages/cv_results.py"}
+    stages = ("cv_results", "full_validation")
+    assert callers("cross_validate(") == {f"components/strategy_stages/{each}.py" for each in stages}
     assert callers("run_study(") == {"components/strategy_stages/tuning.py"}
 
 

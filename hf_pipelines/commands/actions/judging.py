@@ -168,25 +168,38 @@ def reproduce(model: ModelName) -> int:
 
 
 @command(
-    panel=JUDGE, writes=False, examples=("hfp validate tech_direction", "hfp validate tech_direction 2013-02-24 --json")
+    panel=JUDGE,
+    writes="full",
+    examples=(
+        "hfp validate tech_direction",
+        "hfp validate tech_direction 2013-02-24 --json",
+        "hfp validate tech_direction --full",
+    ),
 )
 def validate(
     strategy: StrategyName,
     week: LatestWeek = None,
+    full: Annotated[
+        bool,
+        typer.Option(
+            "--full",
+            help="Make refits too: paths of combinatorial cross-validation, neighbours of the parameters, controls on every fold.",
+        ),
+    ] = False,
     as_json: AsJson = False,
 ) -> int:
     """Say what a sceptic asks of a backtest; status 1 if it lives on one thing.
 
     By year, regime, sector and symbol; later, dearer, without its best sessions and its best symbol; other orders of the same sessions,
-    shocks and declines; beside all trials that count. Nothing is fitted and nothing is stored.
+    shocks and declines; beside all trials that count. Without --full nothing is fitted and nothing is stored.
     """
     from hf_pipelines.commands.runs import Pipeline
-    from hf_pipelines.commands.validating import validation_lines, validation_of
+    from hf_pipelines.commands.validating import full_validation_of, validation_lines, validation_of
 
-    found = validation_of(Pipeline.open(), strategy, week)
+    found = (full_validation_of if full else validation_of)(Pipeline.open(), strategy, week)
     if as_json:
         print(json.dumps(found, indent=1, default=str))
-        return int(bool(found["signs"]))
+        return int(not all(is_sound for _, is_sound in validation_lines(found)))
     return say_judged(validation_lines(found))
 
 

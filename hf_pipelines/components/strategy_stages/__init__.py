@@ -10,6 +10,7 @@ from hf_pipelines.components.stage import Stage, kept_out
 from hf_pipelines.components.strategy_stages.backtest import backtest
 from hf_pipelines.components.strategy_stages.cv_results import cv_results
 from hf_pipelines.components.strategy_stages.fitted_model import fitted_model
+from hf_pipelines.components.strategy_stages.full_validation import full_validation
 from hf_pipelines.components.strategy_stages.leaderboard import leaderboard
 from hf_pipelines.components.strategy_stages.plan import StrategyPlan
 from hf_pipelines.components.strategy_stages.signals import issue_kind, signals
@@ -65,6 +66,7 @@ def build_stages(plan: StrategyPlan) -> list[Stage]:
         fitted_model(plan),
         backtest(plan),
         validation(plan),
+        full_validation(plan),
         signals(plan),
         track_record(plan),
         *([] if plan.leaderboard is None else [leaderboard(plan)]),

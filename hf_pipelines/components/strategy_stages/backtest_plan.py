@@ -23,7 +23,12 @@ class BacktestPlan:
     @property
     def functions(self) -> tuple[Any, ...]:
         """What keeps the account; for code versions."""
-        return (ENGINES[self.engine].run, *(COST_KINDS[name].build for name, _ in self.costs.kinds))
+        return (ENGINES[self.engine].run, *self.cost_functions)
+
+    @property
+    def cost_functions(self) -> tuple[Any, ...]:
+        """What costs are made by, whatever engine keeps the account."""
+        return tuple(COST_KINDS[name].build for name, _ in self.costs.kinds)
 
     @property
     def features(self) -> tuple[str, ...]:

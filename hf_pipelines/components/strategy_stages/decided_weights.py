@@ -73,20 +73,34 @@ def deciding_functions(plan: StrategyPlan) -> list[Callable[..., Any]]:
 
 def decide(plan: StrategyPlan, inputs: Mapping[str, Loaded], key: str, *, horizon: int | None) -> Decided:
     """Weights that the rule makes of the predictions of a week; `horizon` is the plan's `decided_horizon`."""
+    results = single(inputs["cv_results"], key)
+    # A study may have set the rule.
+    at = plan_of_results(plan, results.footer.facts)
+    points = results.footer.facts.get(TUNED_BY_FOLD)
+    return decide_on(plan, at, inputs, key, results.frame, horizon=horizon, points=points)
+
+
+def decide_on(
+    plan: StrategyPlan,
+    at: StrategyPlan,
+    inputs: Mapping[str, Loaded],
+    key: str,
+    found: pl.DataFrame,
+    *,
+    horizon: int | None,
+    points: Any = None,
+) -> Decided:
+    """Weights that the rule of `at` makes of out-of-fold predictions of a week; `points` where each fold has a rule of its own."""
     _, *others = traded_inputs(plan)
     weeks = {each.name: plan.selection_window(each, key) for each in others}
     require_all(*(partial(inputs[name].require, of_input) for name, of_input in weeks.items()))
     bars = inputs["bars"].frame(weeks["bars"])
-    results = single(inputs["cv_results"], key)
-    # A study may have set the rule.
-    at = plan_of_results(plan, results.footer.facts)
     read = feature_frames(plan, inputs, weeks[others[1].name]) if len(others) > 1 else []
     bars = with_cost_columns(plan, bars, read)
-    predictions = decided_on(plan, results.frame, read, horizon=horizon)
+    predictions = decided_on(plan, found, read, horizon=horizon)
     # As in an issue: weights are shares of the members, whether something can be said of all of them or not.
     members = plan.market.universe.member_sessions(predictions["session"].unique().to_list())
     by_path = split_by_path(predictions)
     given = {path: add_absent_members(each, members) for path, each in by_path.items()}
-    points = results.footer.facts.get(TUNED_BY_FOLD)
     weights = {path: weigh_path(at, each, members, bars, points=points) for path, each in by_path.items()}
     return Decided(bars, predictions, by_path, given, weights, weeks)

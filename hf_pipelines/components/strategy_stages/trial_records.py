@@ -18,6 +18,7 @@ of `backtest`. Does not live here: the ledger and the rule of what counts (`reso
 
 import inspect
 import io
+import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
@@ -301,6 +302,29 @@ def diagnostic_trials(plan: StrategyPlan, run: StageRun) -> Iterator[Callable[[O
                 trial.end(scores={asked.score: score if isinstance(score, float) else None})
 
         yield end
+
+
+@contextmanager
+def diagnostic_trial(
+    tried: StrategyPlan,
+    run: StageRun,
+    plan: StrategyPlan,
+    key: str,
+    data: Mapping[str, Mapping[str, str]],
+    *,
+    source: str,
+    differs: Mapping[str, Any],
+) -> Iterator[Callable[[Mapping[str, float | None]], object]]:
+    """Record of a fit of `tried` that says something of the week of `plan`, and is no choice; gives what ends it with its scores."""
+    if run.trials is None:
+        yield lambda scores: None
+        return
+    parent = slot_of(plan, key, data)
+    slot = slot_of(tried, key, data, purpose=f"{source} {json.dumps(_json(differs), sort_keys=True)}")
+    with run.trials.begin(
+        slot, source=source, parent=parent.id, differs=_json(differs), code_version=run.code_version
+    ) as trial:
+        yield lambda scores: trial.end(scores=scores)
 
 
 def _answer(plan: StrategyPlan, run: StageRun, slot: Slot) -> tuple[Content, Mapping[str, Any]] | None:

@@ -61,7 +61,7 @@ def doubted(plan: StrategyPlan, decided: Decided, by_path: Mapping[int | None, T
         defined, `signs` (name, told), `doubts` about the members (str), `paths` (rows, the lowest return first; none of one account),
         `signal`.
     """
-    path = _middle(by_path)
+    path = middle_path(by_path)
     tested = by_path[path]
     table = robustness_table(tested)
     return {
@@ -73,7 +73,7 @@ def doubted(plan: StrategyPlan, decided: Decided, by_path: Mapping[int | None, T
     }
 
 
-def _middle(by_path: Mapping[int | None, Tested]) -> int | None:
+def middle_path(by_path: Mapping[int | None, Tested]) -> int | None:
     """The path whose numbers are shown: that of the middle return, as `backtest` shows it."""
     ordered = sorted(by_path, key=lambda path: by_path[path].account.equity[-1])
     return ordered[(len(ordered) - 1) // 2]

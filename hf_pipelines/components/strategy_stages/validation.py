@@ -94,7 +94,7 @@ def validation(plan: StrategyPlan) -> Stage:
         is_range_run=False,
         code_version=code_version(
             *FUNCTIONS,
-            *plan.backtest.functions,
+            *plan.backtest.cost_functions,
             *deciding_functions(plan),
             Costs,
             Execution,

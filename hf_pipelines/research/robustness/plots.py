@@ -1,4 +1,4 @@
-"""Picture of the tests of an account: the Sharpe ratio of each with its interval.
+"""Pictures of the tests of an account: the Sharpe ratio of each with its interval, and a fan of paths.
 
 Lives here: a table in, PNG bytes out. Does not live here: how figures look in general (`research.plots.style`), where it is shown
 (`components`).
@@ -15,10 +15,12 @@ from hf_pipelines.research.plots.style import (
     NO_VALUE_COLOUR,
     OWN_COLOUR,
     SMALL_SIZE,
+    date_ticks,
     declutter,
     footer,
     named,
     new_figure,
+    percent_ticks,
     png_of,
     title,
 )
@@ -80,6 +82,48 @@ def robustness_png(table: pl.DataFrame, *, heading: str, told: str) -> bytes:
         figure,
         "Lines: bounds of 95 %, cut at the axis. Filled: zero lies outside of them. Orange: below zero. Dashed: as traded.",
         " ".join(notes),
+    )
+    return png_of(figure)
+
+
+def paths_png(accounts: pl.DataFrame, *, heading: str) -> bytes:
+    """A fan of the accounts of all paths of cross-validation, the middle one drawn over the others.
+
+    Parameters
+    ----------
+    accounts : DataFrame
+        `path`, `session`, `equity`: what 1 has become.
+    heading : str
+        What the accounts are of.
+    """
+    figure = new_figure(height=3.0)
+    axes = figure.subplots()
+    last = accounts.group_by("path").agg(pl.col("equity").last()).sort("equity", "path")
+    middle = last["path"][(last.height - 1) // 2]
+    for path in last["path"]:
+        of_path = accounts.filter(path=path)
+        is_middle = path == middle
+        axes.plot(
+            of_path["session"].to_numpy(),
+            of_path["equity"].to_numpy() - 1.0,
+            color=OWN_COLOUR if is_middle else MUTED_COLOUR,
+            linewidth=1.6 if is_middle else 0.8,
+            alpha=1.0 if is_middle else 0.7,
+            zorder=3 if is_middle else 2,
+        )
+    axes.axhline(0.0, color=NO_VALUE_COLOUR, linewidth=0.8, zorder=1)
+    date_ticks(axes)
+    percent_ticks(axes.yaxis)
+    declutter(axes, grid="y")
+    ends = last["equity"].to_numpy() - 1.0
+    title(
+        figure,
+        f"{last.height} paths of {heading} (simulated, after costs)",
+        f"Combinatorial cross-validation: {(ends > 0.0).sum()} of {last.height} earned something, {ends.min():+.1%} to {ends.max():+.1%}.",
+    )
+    footer(
+        figure,
+        "Models were trained on later data too: paths show how much hangs on chance, not what could have been earned.",
     )
     return png_of(figure)
 

@@ -33,7 +33,8 @@ KINDS = (SELECTION, DIAGNOSTIC)
 CROSS_VALIDATION, BACKTEST, NOTEBOOK, IMPORTED = "cross_validation", "backtest", "notebook", "imported"
 TUNING, TRY, LEADERBOARD, SWEEP = "tuning", "try", "leaderboard", "sweep"
 LEARNING_CURVE, VALIDATION_CURVE, PERMUTED_LABELS = "learning_curve", "validation_curve", "permuted_labels"
-DIAGNOSTIC_SOURCES = frozenset({LEARNING_CURVE, VALIDATION_CURVE, PERMUTED_LABELS})
+FULL_VALIDATION = "full_validation"
+DIAGNOSTIC_SOURCES = frozenset({LEARNING_CURVE, VALIDATION_CURVE, PERMUTED_LABELS, FULL_VALIDATION})
 
 COMPLETED, PRUNED, FAILED = "completed", "pruned", "failed"
 OUTCOMES = (COMPLETED, PRUNED, FAILED)
