@@ -13,6 +13,7 @@ import numpy as np
 import polars as pl
 from scipy import stats
 
+from hf_pipelines.research.batched_matrix import BatchedMatrix
 from hf_pipelines.research.learners import LearnerChoice, choose_learner
 from hf_pipelines.research.robustness.controls import FALSE_ALARM, POWER, Controls, run_controls
 from hf_pipelines.research.splitters import PurgedWalkForward, Splitter
@@ -36,7 +37,7 @@ LEARNERS_OF_POWER: Mapping[tuple[str, int], dict[str, Any]] = {
 
 
 def controls_of(
-    matrix: pl.DataFrame, learner: LearnerChoice, target: Target, splitter: Splitter, *, seed: int = 3
+    matrix: pl.DataFrame | BatchedMatrix, learner: LearnerChoice, target: Target, splitter: Splitter, *, seed: int = 3
 ) -> Controls:
     """Controls of a matrix without weights."""
     return run_controls(matrix, learner=learner, splitter=splitter, target=target, weightings=(), seed=seed)

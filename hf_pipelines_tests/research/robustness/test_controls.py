@@ -12,9 +12,10 @@ from scipy import stats
 from sklearn.base import BaseEstimator, RegressorMixin
 from sklearn.linear_model import LinearRegression
 
+from hf_pipelines.research.batched_matrix import BatchedMatrix
 from hf_pipelines.research.learners import LEARNERS, Learner, LearnerChoice, choose_learner
 from hf_pipelines.research.learners.array_bytes import arrays_format
-from hf_pipelines.research.matrix import build_matrix
+from hf_pipelines.research.matrix import build_matrix, feature_names
 from hf_pipelines.research.robustness import controls, twins
 from hf_pipelines.research.robustness.controls import (
     CANNOT_BE_JUDGED,
@@ -239,3 +240,16 @@ def test_fewer_trees_of_learners_inside_of_others_too():
     choice = choose_learner("voting", {"members": ["lightgbm", {"type": "gru", "params": {"epochs": 80}}]})
     small = controls._smaller(choice)
     assert [each.params.get("n_estimators", each.params.get("epochs")) for each in small.nested] == [100, 10]
+
+
+def test_a_matrix_that_is_read_in_batches_has_the_same_controls():
+    matrix = noise(sessions=300)
+    names = feature_names(matrix)
+
+    def read(first: int, stop: int) -> Iterator[pl.DataFrame]:
+        for begin in range(first, stop, 97):
+            yield matrix[begin : min(begin + 97, stop)].select(names)
+
+    batched = BatchedMatrix(matrix.drop(names), tuple(names), read)
+    ridge = choose_learner("ridge")
+    assert controls_of(batched, ridge, RETURN, WALK) == controls_of(matrix, ridge, RETURN, WALK)
