@@ -23,11 +23,12 @@ from hf_pipelines.components.strategy_stages.validating import doubted, tested_p
 from hf_pipelines.components.strategy_stages.validation import read_validation
 from hf_pipelines.partitions import usual_sessions
 from hf_pipelines.research.comparison_words import text_table
+from hf_pipelines.research.overfitting import SharpeEstimate, minimum_track_record_length
 from hf_pipelines.research.robustness import Controls, controls_in_words, judge_signs
 from hf_pipelines.research.robustness.controls import NOT_TRUSTED, Twin
 from hf_pipelines.research.signal_quality import book_of
 from hf_pipelines.resources.trial_ledger import TrialLedger
-from hf_pipelines.resources.trial_ledger.judging import judge_choice
+from hf_pipelines.resources.trial_ledger.judging import best_of, estimate_of, judge_choice, judge_superiority
 from hf_pipelines.resources.trial_ledger.returns import session_returns
 from hf_pipelines.resources.trial_ledger.trials import counted, select
 
@@ -110,9 +111,19 @@ def _trials(pipeline: Pipeline, strategy: str) -> dict[str, Any]:
     scope = Scope(strategy=strategy)
     known = every.filter(strategy=strategy).height
     if not known:
-        return {"counted": 0, "deflation": None, "choice": None, "n_compared": 0}
+        return {
+            "counted": 0,
+            "deflation": None,
+            "choice": None,
+            "n_compared": 0,
+            "superiority": None,
+            "track_record": None,
+        }
     found = summarise(pipeline.store, scope)
-    choice, n_compared = judge_choice(pipeline.store.objects, counted(select(every, **asdict(scope))))
+    trials = counted(select(every, **asdict(scope)))
+    choice, n_compared = judge_choice(pipeline.store.objects, trials)
+    superiority = judge_superiority(pipeline.store.objects, trials)
+    best = estimate_of(best_of(trials))
     told = None
     if choice is not None:
         told = {
@@ -126,7 +137,15 @@ def _trials(pipeline: Pipeline, strategy: str) -> dict[str, Any]:
         "deflation": found["deflation"],
         "choice": told,
         "n_compared": n_compared,
+        "superiority": None if superiority is None else dict(zip(("hansen", "white"), superiority, strict=True)),
+        "track_record": None if best is None else _track_record(best),
     }
+
+
+def _track_record(best: SharpeEstimate) -> dict[str, Any]:
+    """Sessions that a Sharpe ratio has, and needs to be above zero with 95 % if it were the only one; None: no number is enough."""
+    needed = float(minimum_track_record_length(best.sharpe, best.skew, best.kurtosis))
+    return {"sessions": best.n, "needed": math.ceil(needed) if math.isfinite(needed) else None}
 
 
 def validation_lines(found: Mapping[str, Any]) -> Iterator[tuple[str, bool]]:
@@ -189,6 +208,21 @@ def _of_trials(trials: Mapping[str, Any]) -> Iterator[str]:
         return
     probability = trials["deflation"]["deflated"]
     yield f"{counted}; that the best of them is above zero, given so many: {probability:.0%} (deflated Sharpe ratio)"
+    record = trials["track_record"]
+    if record is not None:
+        needs = (
+            "no number of sessions would be enough" if record["needed"] is None else f"{record['needed']:,} are needed"
+        )
+        yield (
+            f"minimum track record: the best of them has {record['sessions']:,} sessions, {needs} to be above zero with 95 % if it were the "
+            "only one"
+        )
+    if trials["superiority"] is not None:
+        found = trials["superiority"]
+        yield (
+            f"that the best of those on the same sessions earns nothing, given so many: p {found['hansen']:.3f} (superior predictive "
+            f"ability), {found['white']:.3f} (reality check)"
+        )
     choice = trials["choice"]
     if choice is None:
         yield (

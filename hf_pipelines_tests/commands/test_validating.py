@@ -62,6 +62,9 @@ def test_a_stored_backtest_is_kept_again_as_it_was_and_its_tests_stand_beside_it
     assert signal["decay"][0]["n_sessions"] == predictions["session"].n_unique()
     assert 0.0 < signal["rank_turnover"] < 2.0 and found["beside"] == []
     assert found["trials"]["counted"] == 1 and found["trials"]["choice"] is None
+    # The account loses: no length of it would show a Sharpe ratio above zero.
+    assert metrics["total_return"] < 0.0
+    assert found["trials"]["track_record"] == {"sessions": len(returns), "needed": None}
 
     lines = [line for line, _ in validation_lines(found)]
     assert lines[0] == f"ranking, week {WEEK}: its out-of-fold account, kept again under other conditions"
@@ -82,7 +85,14 @@ def test_signs_are_told_first_and_are_not_sound():
             {"total_return": value, "sharpe": sharpe, "max_drawdown": 0.1 - value / 2}
             for value, sharpe in ((-0.1, -0.5), (0.0, None), (0.05, 0.4), (0.2, 1.0))
         ],
-        "trials": {"counted": 0, "deflation": None, "choice": None, "n_compared": 0},
+        "trials": {
+            "counted": 0,
+            "deflation": None,
+            "choice": None,
+            "n_compared": 0,
+            "superiority": None,
+            "track_record": None,
+        },
         "signal": {
             "quantiles": [{"outcome": -0.01}, {"outcome": 0.02}],
             "decay": [{"horizon_bars": 1, "mean": 0.05, "t": 2.0}, {"horizon_bars": 63, "mean": None, "t": None}],

@@ -10,6 +10,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from hf_pipelines.research.metrics.bootstrap import draw_stationary, politis_white_block
 from hf_pipelines.research.overfitting import (
     ChoiceOverfitting,
     Deflation,
@@ -17,6 +18,7 @@ from hf_pipelines.research.overfitting import (
     deflate,
     probability_of_backtest_overfitting,
 )
+from hf_pipelines.research.significance import reality_check, superior_ability
 from hf_pipelines.resources.object_store import ObjectStore
 from hf_pipelines.resources.trial_ledger.records import RETURNS
 from hf_pipelines.resources.trial_ledger.returns import read_returns, side_by_side
@@ -80,6 +82,37 @@ def judge_choice(objects: ObjectStore, counted: pl.DataFrame) -> tuple[ChoiceOve
     Trials of other weeks have other sessions: the largest group is taken, of several as large the one that ends last. None where it has
     one trial, or fewer sessions than blocks need.
     """
+    table = _sharing(objects, counted)
+    n_periods, n_trials = table.shape
+    if n_trials < 2 or n_periods < 2 * N_BLOCKS:
+        return None, n_trials
+    return probability_of_backtest_overfitting(table, N_BLOCKS), n_trials
+
+
+def judge_superiority(objects: ObjectStore, counted: pl.DataFrame) -> tuple[float, float] | None:
+    """Whether the best of the trials that share their sessions earns more than nothing, given that it is the best of so many.
+
+    Returns
+    -------
+    tuple of float or None
+        p-values: Hansen's of superior predictive ability (the consistent one), and White's of his reality check. None where no trials
+        share sessions enough for blocks.
+    """
+    table = _sharing(objects, counted)
+    n_periods, n_trials = table.shape
+    draws = (
+        draw_stationary(n_periods, block_sessions=politis_white_block(table), seed=0)
+        if n_trials and n_periods
+        else None
+    )
+    if draws is None:
+        return None
+    nothing = np.zeros(n_periods)
+    return superior_ability(nothing, -table, draws).consistent, reality_check(nothing, -table, draws)
+
+
+def _sharing(objects: ObjectStore, counted: pl.DataFrame) -> NDArray[np.float64]:
+    """Returns of the largest group of trials on the same sessions, a column each; of several as large of the one that ends last."""
     groups: dict[bytes, list[NDArray[np.float64]]] = defaultdict(list)
     last: dict[bytes, int] = {}
     for digest in counted["returns"].drop_nulls().unique(maintain_order=True):
@@ -88,12 +121,8 @@ def judge_choice(objects: ObjectStore, counted: pl.DataFrame) -> tuple[ChoiceOve
             groups[days.tobytes()].append(returns)
             last[days.tobytes()] = int(days[-1])
     if not groups:
-        return None, 0
+        return np.empty((0, 0))
     chosen = max(groups, key=lambda each: (len(groups[each]), last[each]))
     table = np.stack(groups[chosen], axis=1)
     # A trial that never held anything has no Sharpe ratio.
-    table = table[:, table.std(axis=0) > 0.0]
-    n_periods, n_trials = table.shape
-    if n_trials < 2 or n_periods < 2 * N_BLOCKS:
-        return None, n_trials
-    return probability_of_backtest_overfitting(table, N_BLOCKS), n_trials
+    return np.asarray(table[:, table.std(axis=0) > 0.0])

@@ -6,7 +6,7 @@ import numpy as np
 
 from hf_pipelines.research.overfitting import probability_of_backtest_overfitting
 from hf_pipelines.resources.trial_ledger import TrialLedger
-from hf_pipelines.resources.trial_ledger.judging import judge_choice
+from hf_pipelines.resources.trial_ledger.judging import judge_choice, judge_superiority
 from hf_pipelines.resources.trial_ledger.trials import counted
 from hf_pipelines_tests.resources.trial_ledger.trying import slot
 
@@ -28,3 +28,26 @@ def test_choice_is_judged_among_the_trials_that_share_their_sessions(store):
     np.testing.assert_array_equal(np.sort(choice.logits), np.sort(expected.logits))
     assert judge_choice(store.objects, counted(ledger.known()).head(1)) == (None, 1)
     assert judge_choice(store.objects, counted(ledger.known()).head(0)) == (None, 0)
+
+
+def test_the_best_of_many_is_held_to_nothing_and_agrees_with_arch(store):
+    from arch.bootstrap import SPA
+
+    rng = np.random.default_rng(1)
+    days = [date(2012, 1, 2) + timedelta(days=at) for at in range(400)]
+    noise = rng.normal(0.0, 0.01, (400, 20))
+    ledger = TrialLedger(store.objects, "tester")
+    for at in range(20):
+        ledger.begin(slot(at), source="cross_validation").end(returns=(days, noise[:, at].tolist()))
+    of_noise = judge_superiority(store.objects, counted(ledger.known()))
+    assert of_noise is not None and of_noise[0] > 0.05
+    expected = SPA(np.zeros(400), -noise, reps=2_000, block_size=1, seed=0, studentize=False)
+    expected.compute()
+    # White's test is that of all candidates as if they were as good as nothing, arch's upper p-value.
+    assert abs(of_noise[1] - expected.pvalues["upper"]) < 0.05
+    # One that knows something is found among them.
+    known = rng.normal(0.0025, 0.01, 400)
+    ledger.begin(slot(20), source="cross_validation").end(returns=(days, known.tolist()))
+    found = judge_superiority(store.objects, counted(ledger.known()))
+    assert found is not None and max(found) < 0.01
+    assert judge_superiority(store.objects, counted(ledger.known()).head(0)) is None
