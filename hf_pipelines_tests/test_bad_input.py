@@ -34,6 +34,14 @@ FEATURES_LINE = "features: [technical, cross_asset, temporal]"
 
 CASES = [
     pytest.param(
+        RANKING, "borrow_bps_per_year: 50.0", "borrow_bps_per_year: 50.0\n  sweep: {space: {rule: {n_lung: [1, 2]}}}",
+        ["`sweep.params` of 'rank_long_short' must be among", "was ['n_lung']"], id="sweep of no parameter",
+    ),
+    pytest.param(
+        RANKING, "borrow_bps_per_year: 50.0", "borrow_bps_per_year: 50.0\n  sweep: {space: {costs: {fee_bps: {type: float, low: 0, high: 9}}}}",
+        ["`sweep.costs.fee_bps` must have countable values", "give it a `step`, or list `choices`"], id="sweep without an end",
+    ),
+    pytest.param(
         RANKING, "slippage_bps: 2.0", "slippage_bps: 2.0\n    costs: [impct]",
         ["`costs.0` must be one of commission, spread, impact", "was 'impct'"], id="unknown cost",
     ),

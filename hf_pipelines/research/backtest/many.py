@@ -56,7 +56,7 @@ def simulate_many(
     panel : TradingPanel
         Its own weights are not read.
     weights : array of shape (n_bars, n_symbols, n_accounts)
-        Of each account, as `TradingPanel.weights`; or of one, for all of them.
+        Of each account, as `TradingPanel.weights`; or of one, for all of them. Those of float32 are taken as they are.
     costs : sequence of Costs
         Of each account, or one for all of them.
     execution : Execution
@@ -85,7 +85,9 @@ def simulate_many(
     split, dividend = dense(panel.split_ratio), dense(panel.dividend)
     borrow = np.broadcast_to([each.borrow_rate_per_day for each in costs], n)
     rate = np.broadcast_to([each.fee_rate + each.slippage_rate for each in costs], n)
-    side_by_side = dense(np.broadcast_to(weights, (*panel.close.shape, n)))
+    # Of thousands of points half of the memory: each is widened as it is read.
+    width = np.float32 if weights.dtype == np.float32 else np.float64
+    side_by_side = np.ascontiguousarray(np.broadcast_to(weights, (*panel.close.shape, n)), dtype=width)
     equity, sums = np.empty((len(close), n)), np.zeros((2, n))
     for start in range(0, n, MOST_AT_ONCE):
         at = slice(start, min(start + MOST_AT_ONCE, n))

@@ -41,6 +41,9 @@ def test_more_accounts_than_are_kept_at_once_are_the_same_ones() -> None:
     many = simulate_many(panel, panel.weights[:, :, None], costs, Execution())
     for at in (0, MOST_AT_ONCE - 1, MOST_AT_ONCE, MOST_AT_ONCE + 2):
         assert many.equity[:, at].tobytes() == simulate_panel(panel, costs[at], Execution()).equity.tobytes()
+    halves = np.where(panel.weights[:, :, None] > 0.0, 0.25, 0.0)
+    wide, narrow = (simulate_many(panel, halves.astype(kind), costs[:2], Execution()) for kind in (float, np.float32))
+    assert wide.equity.tobytes() == narrow.equity.tobytes()
 
 
 def test_what_needs_another_ledger_is_refused() -> None:
