@@ -246,7 +246,7 @@ def test_a_point_is_the_strategy_as_if_it_had_been_written_so(project):
         ({"space": {"costs": {"fee_bps": [1, 2]}}, "deadline_s": 0}, "must be from 1 to 10,000,000, was 0"),
     ],
 )  # fmt: skip
-def test_blocks_that_ask_for_nothing_that_can_be_are_refused(sweep, told):
+def test_blocks_that_ask_for_nothing_that_can_be_are_refused(quick, sweep, told):
     with pytest.raises(ValueError, match="sweep") as caught:
         Strategy(**swept(sweep))
     assert told in str(caught.value)
