@@ -18,6 +18,7 @@ from hf_pipelines.components.strategy_stages.accounts import with_cost_columns
 from hf_pipelines.components.strategy_stages.plan import StrategyPlan, trade
 from hf_pipelines.partitions import parse_key, usual_sessions, week_key
 from hf_pipelines.research.bars import KEY_COLUMNS
+from hf_pipelines.research.metrics.account import ANNUAL_SESSIONS
 from hf_pipelines.research.robustness.walk_forward import (
     ANCHORED,
     LEAST_WEEKS,
@@ -70,11 +71,17 @@ def walked(pipeline: Pipeline, plan: StrategyPlan) -> list[dict[str, Any]]:
         per_year = usual_sessions(plan.market.partitions.calendar_name)[0]
         for way in (ROLLING, ANCHORED):
             made = asdict(walk_forward(steps, kind=way, sessions_per_year=per_year))
+            # No annual figure of a few sessions, and nothing that is made of one.
+            is_short = made["n_sessions"] < ANNUAL_SESSIONS
             numbers = {
-                name: None if isinstance(value, float) and math.isnan(value) else value for name, value in made.items()
+                name: None if isinstance(value, float) and (is_short or math.isnan(value)) else value
+                for name, value in made.items()
             }
+            total = math.prod(1.0 + value for step in steps for value in step.earned.tolist()) - 1.0
             own = sum(step.week in of_another for step in steps)
-            found.append({"issued": kind, **numbers, "missing_weeks": missing, "weeks_of_another_model": own})
+            found.append(
+                {"issued": kind, **numbers, "earned": total, "missing_weeks": missing, "weeks_of_another_model": own}
+            )
     return found
 
 
@@ -84,15 +91,19 @@ def walk_lines(found: list[Mapping[str, Any]]) -> Iterator[str]:
         yield "walk-forward: no stored week has a backtest and issues of its own; hfp materialise STRATEGY/signals makes these"
     for each in found:
         told = f"walk-forward, {each['kind']}, issues {each['issued']}: {each['n_weeks']} weeks, {each['n_sessions']} sessions"
-        told += f", {each['return_out']:+.1%} a year after {each['return_in']:+.1%} in sample"
-        if each["efficiency"] is None:
-            told += "; no efficiency, nothing was earned in sample"
+        told += f", {each['earned']:+.1%} in all"
+        if each["return_out"] is None:
+            told += f"; fewer than {ANNUAL_SESSIONS} sessions have no annual figure and no efficiency"
         else:
+            told += f", {each['return_out']:+.1%} a year after {each['return_in']:+.1%} in sample"
+        if each["efficiency"] is None and each["return_out"] is not None:
+            told += "; no efficiency, nothing was earned in sample"
+        elif each["efficiency"] is not None:
             bounds = "" if each["low"] is None else f" ({each['low']:.2f} to {each['high']:.2f})"
             told += f"; efficiency {each['efficiency']:.2f}{bounds}"
             if each["sharpe_efficiency"] is not None:
                 told += f", of Sharpe ratios {each['sharpe_efficiency']:.2f}"
-        if each["n_weeks"] < LEAST_WEEKS:
+        if each["n_weeks"] < LEAST_WEEKS and each["efficiency"] is not None:
             told += f"; fewer than {LEAST_WEEKS} weeks have no interval"
         if each["missing_weeks"]:
             told += f"; weeks between them that are not stored: {each['missing_weeks']}"
