@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 from hf_pipelines.commands.cli import main
 from hf_pipelines.components.automation.housekeeping import housekeeping
 from hf_pipelines.research.content_hash import session_hashes
+from hf_pipelines.research.promotion.lifecycle import PROMOTED, WITHDRAWN
 from hf_pipelines.resources.clock import Clock
 from hf_pipelines.resources.footer import Stamp
 from hf_pipelines.resources.lineage import current_footers
@@ -27,11 +28,14 @@ from hf_pipelines.resources.object_store import ObjectStore
 from hf_pipelines.resources.parquet_io_manager import Storage
 from hf_pipelines.resources.partition_codec import Content
 from hf_pipelines.resources.partition_store import PartitionStore
+from hf_pipelines.resources.promotions.history import PromotionHistoryError, record_decision
 from hf_pipelines.resources.retention import Policy, judge_old, remove_judged
+from hf_pipelines.resources.retention.roots import ROOTS
 from hf_pipelines.resources.trial_ledger import TrialLedger, segments
 from hf_pipelines.resources.trial_ledger.heads import verify_ledger
 from hf_pipelines.resources.trial_ledger.records import RECORDS, SEGMENTS
 from hf_pipelines_tests.pipeline import QUIET
+from hf_pipelines_tests.resources.promotions.deciding import draft
 from hf_pipelines_tests.resources.retaining import holdings_of, pruned
 from hf_pipelines_tests.resources.trial_ledger.trying import slot
 from hf_pipelines_tests.sample_bars import random_bars
@@ -103,6 +107,41 @@ def test_prune_keeps_the_version_that_a_matrix_or_the_session_of_an_issued_signa
     store.publish("tech/signals", session, issued, STAMP, kind="signals")
     removed = prune(store, days=10, versions=0)
     assert removed == [f"_versions/{ASSET}/{WEEK}/{hashes[2]}.parquet"]
+
+
+@pytest.mark.parametrize("planted", ["", "no root", "withdrawn"])
+def test_what_a_champion_descends_from_and_the_history_itself_are_never_removed(store, monkeypatch, planted):
+    hashes = publish_revisions(store, 3)
+    of_old, of_new = (
+        store.publish("tech/training_matrix", WEEK, Content(pl.DataFrame({"x": [x]}), inputs={ASSET: {WEEK: digest}}), STAMP)
+        for x, digest in ((1.0, hashes[0]), (2.0, hashes[2]))
+    )  # fmt: skip
+    matrix = f"_versions/tech/training_matrix/{WEEK}/{of_old.footer.content_hash}.parquet"
+    os.utime(store.objects.address(matrix), (0, 0))
+    evidence = {"tech/training_matrix": {WEEK: of_old.footer.content_hash}}
+    record_decision(store.objects, "tech", draft(PROMOTED, evidence=evidence))
+    if planted == "withdrawn":
+        record_decision(store.objects, "tech", draft(WITHDRAWN))
+    if planted == "no root":
+        monkeypatch.delitem(ROOTS, "promotions")
+    history = store.objects.keys("_promotions")
+    for path in history:
+        os.utime(store.objects.address(path), (0, 0))
+    removed = prune(store, days=10, versions=0)
+    descended = {matrix, f"_versions/{ASSET}/{WEEK}/{hashes[0]}.parquet"}
+    assert {*removed} == {f"_versions/{ASSET}/{WEEK}/{hashes[1]}.parquet"} | (descended if planted else set())
+    assert store.objects.keys("_promotions") == history and len(history) >= 1
+    assert of_new.footer.content_hash == store.read("tech/training_matrix", WEEK).footer.content_hash
+
+
+def test_beside_a_damaged_history_of_promotions_nothing_is_removed(store):
+    publish_revisions(store, 3)
+    record_decision(store.objects, "tech", draft(PROMOTED))
+    Path(store.objects.address(store.objects.keys("_promotions")[0])).write_bytes(b"{}")
+    before = store.objects.all_keys()
+    with pytest.raises(PromotionHistoryError, match="_promotions/tech/00000001.json` must be"):
+        prune(store, days=10, versions=0)
+    assert store.objects.all_keys() == before
 
 
 def test_prune_never_touches_the_record_of_issued_signals(store):

@@ -1,10 +1,13 @@
 """Roots: what may never go. A part of the project that needs something kept adds one function and one line of `ROOTS`."""
 
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 
 from hf_pipelines.resources.partition_store import VERSIONS
+from hf_pipelines.resources.promotions.history import history_of, strategies_with_history
 from hf_pipelines.resources.retention.judging import Holdings
+from hf_pipelines.resources.storage_errors import ObjectMissingError, StoredPartitionError
 
 VERSION, RUN, CONTENT = "version", "run", "content"
 
@@ -40,8 +43,27 @@ def of_current_partitions(holdings: Holdings) -> Iterator[Root]:
         yield Root(CONTENT, digest, why)
 
 
+def of_promotions(holdings: Holdings) -> Iterator[Root]:
+    """The evidence of every champion, of what a rollback may reach, and of what is staged; of a damaged history nothing may go at all.
+
+    What that evidence was made from stays by itself (`versions.keep_what_stays_descends_from`).
+    """
+    store = holdings.store
+    for strategy in strategies_with_history(store.objects):
+        for record, why in history_of(store.objects, strategy).kept_records():
+            for asset, parts in record["evidence"].items():
+                for partition, digest in parts.items():
+                    version = f"{VERSIONS}/{asset}/{partition}/{digest}.parquet"
+                    yield Root(VERSION, version, why)
+                    yield Root(CONTENT, digest, why)
+                    # What is still current has the run of its footer kept already.
+                    with suppress(StoredPartitionError, ObjectMissingError):
+                        yield Root(RUN, store.peek(version, asset=asset, partition=partition).run_id, why)
+
+
 ROOTS: dict[str, Callable[[Holdings], Iterator[Root]]] = {
     "current partitions": of_current_partitions,
+    "promotions": of_promotions,
 }
 
 

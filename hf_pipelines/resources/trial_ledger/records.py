@@ -111,6 +111,20 @@ def read_record(line: bytes) -> Record:
     RecordError
         If the bytes are none.
     """
+    fields = read_line(line)
+    if not _is_record(fields):
+        raise RecordError("JSON without the fields of a record")
+    return Record(line, fields)
+
+
+def read_line(line: bytes) -> dict[str, Any]:
+    """Fields of a line that begins with its SHA-256, whatever they are, the SHA-256 left out.
+
+    Raises
+    ------
+    RecordError
+        If the bytes are no such line.
+    """
     if len(line) > MOST_RECORD_BYTES:
         raise RecordError(f"of {len(line):,} bytes")
     if not line.startswith(_BEFORE) or line[_REST_AT - len(_AFTER) : _REST_AT] != _AFTER:
@@ -122,9 +136,9 @@ def read_record(line: bytes) -> Record:
         fields = json.loads(text, parse_constant=_refuse)
     except (ValueError, RecursionError) as e:
         raise RecordError("no JSON") from e
-    if not isinstance(fields, dict) or not _is_record(fields):
+    if not isinstance(fields, dict):
         raise RecordError("JSON without the fields of a record")
-    return Record(line, fields)
+    return fields
 
 
 def record_key(writer: str, n: int) -> str:
