@@ -89,7 +89,13 @@ AsJson = Annotated[bool, typer.Option("--json", help="For programs.")]
 
 
 def command(
-    *, panel: str, writes: bool | str, group: typer.Typer = app, name: str | None = None, examples: tuple[str, ...] = ()
+    *,
+    panel: str,
+    writes: bool | str,
+    group: typer.Typer = app,
+    name: str | None = None,
+    examples: tuple[str, ...] = (),
+    is_of_project: bool = True,
 ) -> Callable[[Callable[..., int | None]], Callable[..., int | None]]:
     """Add a function as a command: its docstring is its help, its annotated parameters are its arguments.
 
@@ -108,12 +114,14 @@ def command(
         Where a name is no good one for a function.
     examples : tuple of str
         Command lines, shown below the help.
+    is_of_project : bool
+        Outside of any project, and without a data folder that is named, it is refused: it would answer of the working folder.
     """
 
     def add(action: Callable[..., int | None]) -> Callable[..., int | None]:
         @functools.wraps(action)
         def run(*args: object, **options: object) -> None:
-            _prepare(writes=bool(options[writes] if isinstance(writes, str) else writes))
+            _prepare(writes=bool(options[writes] if isinstance(writes, str) else writes), is_of_project=is_of_project)
             try:
                 # A command with more than one outcome returns its exit status.
                 status = action(*args, **options) or 0
@@ -145,11 +153,14 @@ def _examples(lines: Sequence[str]) -> str:
     )
 
 
-def _prepare(*, writes: bool) -> None:
+def _prepare(*, writes: bool, is_of_project: bool) -> None:
     from hf_pipelines.resources import settings
+    from hf_pipelines.resources.project import require_project
     from hf_pipelines.resources.redaction import guard_process
 
     guard_process()
+    if is_of_project and not os.environ.get("HF_DATA_DIR"):
+        require_project()
     # Where the definitions notice it, Dagster makes a traceback of it.
     settings.require_sound()
     if writes:

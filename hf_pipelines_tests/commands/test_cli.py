@@ -156,6 +156,29 @@ def test_a_shell_is_offered_the_names_of_the_project(monkeypatch, tmp_path):
     assert completion.strategies("") == [] == completion.assets("")
 
 
+def words_of(name: str) -> list[str]:
+    """A command line with a word for each argument that is asked for."""
+    asked = [each for each in COMMANDS[name].params if each.required]
+    words = [[each.opts[0], "x"] if each.param_type_name == "option" else ["x"] for each in asked]
+    return [*name.split(), *(word for pair in words for word in pair)]
+
+
+@pytest.mark.parametrize("name", sorted({*COMMANDS} - {"init"}))
+def test_outside_of_any_project_nothing_is_answered_and_nothing_written(monkeypatch, tmp_path, capsys, name):
+    """`hfp verify` of an installed package said "0 objects: no mismatches" in a wrong folder; `hfp ui` left one there."""
+    for each in ("HF_PROJECT", "HF_DATA_DIR"):
+        monkeypatch.delenv(each, raising=False)
+    monkeypatch.setattr("hf_pipelines.resources.project.PACKAGE_ROOT", tmp_path / "site-packages" / "hf_pipelines")
+    (tmp_path / "folder").mkdir()
+    monkeypatch.chdir(tmp_path / "folder")
+    assert main(words_of(name)) == 1
+    captured = capsys.readouterr()
+    assert captured.out == "" and captured.err.startswith(
+        "hfp: `project` must be found from the working folder upwards"
+    )
+    assert [*tmp_path.rglob("*")] == [tmp_path / "folder"]
+
+
 def test_completion_of_a_command_line_is_what_the_shell_asks_for():
     environment = {
         **os.environ,

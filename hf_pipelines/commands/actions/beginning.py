@@ -23,7 +23,12 @@ def demo(
     Demo(Pipeline.open(), is_full=full).run()
 
 
-@command(panel=BEGIN, writes=False, examples=("hfp init myfund", "hfp init myfund --into /srv/research"))
+@command(
+    panel=BEGIN,
+    writes=False,
+    examples=("hfp init myfund", "hfp init myfund --into /srv/research"),
+    is_of_project=False,
+)
 def init(
     name: Annotated[str, typer.Argument(help="Of its folder and Python package, such as myfund.")],
     into: Annotated[
@@ -52,7 +57,10 @@ def init(
 )
 def new(
     kind: Annotated[
-        str, typer.Argument(help="market, strategy, feature, learner, target, splitter, rule, engine or source.")
+        str,
+        typer.Argument(
+            help="market, strategy, feature, learner, target, splitter, rule, sizing, limit, engine or source."
+        ),
     ],
     name: Annotated[str, typer.Argument(help="Of the entry, and of its folder or module.")],
     market: Annotated[
