@@ -13,7 +13,17 @@ from typing import Any
 import typer
 
 # Each module adds its commands.
-from hf_pipelines.commands.actions import beginning, incidents, judging, keeping, looking, making, serving, trying  # noqa: F401
+from hf_pipelines.commands.actions import (  # noqa: F401
+    beginning,
+    incidents,
+    judging,
+    keeping,
+    looking,
+    making,
+    promoting,
+    serving,
+    trying,
+)
 from hf_pipelines.commands.app import PANELS, app
 
 app.registered_commands.sort(key=lambda each: PANELS.index(str(each.rich_help_panel)))

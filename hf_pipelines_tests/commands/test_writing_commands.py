@@ -24,7 +24,7 @@ READING = {
         "replay",
         "feature test",
     ),
-    *("ledger summary", "ledger verify", "versions", "diff", "verify"),
+    *("history", "ledger summary", "ledger verify", "versions", "diff", "verify"),
     *("init", "ui", "stack", "mlflow", "tuning ui"),
 }
 

@@ -12,8 +12,10 @@ from hf_pipelines.components.operations.activity import Activity, RunUnderWay
 from hf_pipelines.components.operations.inventory import Inventory
 from hf_pipelines.components.operations.lateness import Gap, Late, MarketInventory, StrategyInventory, find_gaps
 from hf_pipelines.partitions import shift_week
+from hf_pipelines.research.promotion.lifecycle import Lifecycle
 from hf_pipelines.research.wording import printable
 from hf_pipelines.resources.incidents import Incident
+from hf_pipelines.resources.promotions.history import History, PromotionHistoryError
 from hf_pipelines.resources.pulse import Stopped
 
 NONE = "-"
@@ -39,6 +41,7 @@ class Status:
     other_overrides: Sequence[str] = ()
     unstarted: Mapping[str, str] = field(default_factory=dict)
     untrusted: Mapping[str, str] = field(default_factory=dict)
+    histories: Mapping[str, History | PromotionHistoryError] = field(default_factory=dict)
 
     @property
     def is_well(self) -> bool:
@@ -50,6 +53,7 @@ class Status:
             or self.activity.dead
             or self.issue_faults
             or self.untrusted
+            or any(isinstance(each, PromotionHistoryError) for each in self.histories.values())
             or self._unloaded_lines()
         )
 
@@ -58,6 +62,7 @@ class Status:
         return [
             *self._table(),
             *self._holdout_lines(),
+            *self._champion_lines(),
             *self._control_lines(),
             *self._start_lines(),
             *self._override_lines(),
@@ -89,6 +94,7 @@ class Status:
                     "holdout": each.holdout,
                     "best_start": self.unstarted.get(each.name),
                     "not_trusted": self.untrusted.get(each.name),
+                    "champion": self._champion_words(each.name),
                 }
                 for each in self.inventory.strategies
             ],
@@ -157,6 +163,21 @@ class Status:
         lines = [f"Hold-out: {', '.join(held)}."] if held else []
         lines += [f"No hold-out, CV sees every week: {', '.join(others)}."] if others else []
         return ["", *lines] if lines else []
+
+    def _champion_lines(self) -> list[str]:
+        """A line for each strategy on which anything was decided, one for all others."""
+        names = [each.name for each in self.inventory.strategies]
+        lines = [printable(f"{name}: {self._champion_words(name)}.") for name in names if name in self.histories]
+        others = [name for name in names if name not in self.histories]
+        if others:
+            lines.append(f"No champion, nothing was ever promoted: {', '.join(others)}.")
+        return lines
+
+    def _champion_words(self, name: str) -> str:
+        found = self.histories.get(name)
+        if isinstance(found, PromotionHistoryError):
+            return f"its history of promotions is damaged: {found}".removesuffix(".")
+        return (Lifecycle() if found is None else found.state).headline
 
     def _control_lines(self) -> list[str]:
         """Of strategies whose newest week failed its controls."""

@@ -165,6 +165,15 @@ class Lifecycle:
         below = self.served if self.is_withdrawn else self.served[:-1]
         return below[-1] if below else None
 
+    @property
+    def headline(self) -> str:
+        """What serves, in words; an override shows for as long as it does."""
+        champion = self.champion
+        if champion is None:
+            return f"no champion: withdrawn on {self.since[:10]}" if self.is_withdrawn else "no champion"
+        override = ", by override" if champion.is_override else ""
+        return f"champion {champion.version} of week {champion.week} since {self.since[:10]}{override}"
+
 
 def lifecycle_of(events: Iterable[Event]) -> Lifecycle:
     """What follows from all events of a strategy, in their order.

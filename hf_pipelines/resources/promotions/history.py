@@ -175,6 +175,17 @@ def history_of(objects: ObjectStore, strategy: str) -> History:
     return history
 
 
+def histories_of(objects: ObjectStore, strategies: Sequence[str]) -> dict[str, "History | PromotionHistoryError"]:
+    """Histories of those strategies that have one; of a damaged one what is wrong with it."""
+    found: dict[str, History | PromotionHistoryError] = {}
+    for strategy in sorted({*strategies} & {*strategies_with_history(objects)}):
+        try:
+            found[strategy] = history_of(objects, strategy)
+        except PromotionHistoryError as e:
+            found[strategy] = e
+    return found
+
+
 def record_decision(objects: ObjectStore, strategy: str, draft: Draft, *, about: Lifecycle | None = None) -> History:
     """Record a decision as the next of its strategy, once.
 

@@ -1,0 +1,57 @@
+"""Promoting: what serves, what was decided so far, and taking it back."""
+
+import json
+from typing import Annotated
+
+import typer
+
+from hf_pipelines.commands.app import JUDGE, AsJson, StrategyName, command
+from hf_pipelines.commands.console import say
+
+Reason = Annotated[str, typer.Option(help="Why; kept and shown for ever.")]
+Champion = Annotated[
+    str | None,
+    typer.Option(
+        metavar="VERSION",
+        help="The champion that is left, such as v1.2.0; refused if it is another one, so that it is never done twice.",
+    ),
+]
+
+
+@command(panel=JUDGE, writes=False, examples=("hfp history tech_ranking", "hfp history tech_ranking --json"))
+def history(strategy: StrategyName, as_json: AsJson = False) -> None:
+    """Print the champion of a strategy, what a rollback would bring back, and every decision so far: who, when, why.
+
+    A history of which a record was changed, exchanged or removed is refused by the name of that record.
+    """
+    from hf_pipelines.commands.promoting import history_lines, history_told, stored_history
+    from hf_pipelines.commands.runs import Pipeline
+
+    found = stored_history(Pipeline.open(), strategy)
+    if as_json:
+        print(json.dumps(history_told(found), indent=1, allow_nan=False))
+    else:
+        say(history_lines(found))
+
+
+@command(
+    panel=JUDGE,
+    writes=True,
+    examples=('hfp rollback tech_ranking --reason "turnover doubled" --champion v1.1.0',),
+)
+def rollback(strategy: StrategyName, reason: Reason, champion: Champion = None) -> None:
+    """Make the previous release of a strategy the champion again; twice goes two releases back."""
+    from hf_pipelines.commands.promoting import roll_back, state_lines
+    from hf_pipelines.commands.runs import Pipeline
+
+    say(state_lines(strategy, roll_back(Pipeline.open(), strategy, reason, champion=champion).state))
+
+
+@command(panel=JUDGE, writes=True, examples=('hfp withdraw tech_ranking --reason "the vendor has changed its bars"',))
+def withdraw(strategy: StrategyName, reason: Reason, champion: Champion = None) -> None:
+    """Take the champion of a strategy away, and every refit of its configuration; nothing takes its place by itself."""
+    from hf_pipelines.commands.promoting import state_lines
+    from hf_pipelines.commands.promoting import withdraw as take_away
+    from hf_pipelines.commands.runs import Pipeline
+
+    say(state_lines(strategy, take_away(Pipeline.open(), strategy, reason, champion=champion).state))

@@ -1,0 +1,137 @@
+"""Promoting: what serves, what was decided so far, and deciding anew; the lines of `hfp history`, `hfp rollback` and `hfp withdraw`.
+
+Lives here: the words. Does not live here: the records (`resources.promotions`), what follows from them (`research.promotion.lifecycle`).
+"""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from hf_pipelines.commands.runs import Pipeline
+from hf_pipelines.research.promotion.lifecycle import ROLLED_BACK, WITHDRAWN, Lifecycle, Release
+from hf_pipelines.research.wording import printable
+from hf_pipelines.resources.clock import Clock
+from hf_pipelines.resources.promotions.history import PASSING, Draft, History, history_of, record_decision
+from hf_pipelines.resources.trial_ledger import actor_of
+
+# Digits of a configuration's hash that are shown.
+DIGITS_SHOWN = 12
+
+SIGNALS = "signals still follow the week's model, whatever is the champion"
+
+
+def stored_history(pipeline: Pipeline, strategy: str) -> History:
+    """Everything that was decided on a strategy, be it gone from the project.
+
+    Raises
+    ------
+    ValueError
+        If nothing was decided on it and it is none of the project.
+    PromotionHistoryError
+        If the history is not as it was written.
+    """
+    # A path would be read as another folder of the store.
+    if "/" not in strategy and (found := history_of(pipeline.store.objects, strategy)).records:
+        return found
+    return History(pipeline.strategy(strategy).name)
+
+
+def roll_back(pipeline: Pipeline, strategy: str, reason: str, *, champion: str | None = None) -> History:
+    """Make the previous release the champion again.
+
+    Parameters
+    ----------
+    champion : str, optional
+        Version that is left, such as v1.2.0: repeated, the command does not go back twice.
+
+    Raises
+    ------
+    ValueError
+        If there is nothing to go back to, another version is the champion, or no reason is given.
+    """
+    return _decided(pipeline, strategy, ROLLED_BACK, reason, champion)
+
+
+def withdraw(pipeline: Pipeline, strategy: str, reason: str, *, champion: str | None = None) -> History:
+    """Take the champion away without another in its place; parameters and errors as of `roll_back`."""
+    return _decided(pipeline, strategy, WITHDRAWN, reason, champion)
+
+
+def _decided(pipeline: Pipeline, strategy: str, kind: str, reason: str, champion: str | None) -> History:
+    history = stored_history(pipeline, strategy)
+    now = history.state.champion
+    if champion is not None and (now is None or str(now.version) != champion):
+        was = "none" if now is None else str(now.version)
+        raise ValueError(
+            f"`champion` of {strategy} must be {champion[:40]}, was {was}; see hfp history {strategy}: it may be done already."
+        )
+    draft = Draft(kind=kind, actor=actor_of({}), reason=reason, at=Clock().now().isoformat(timespec="seconds"))
+    return record_decision(pipeline.store.objects, strategy, draft, about=history.state)
+
+
+def history_told(history: History) -> dict[str, Any]:
+    """A history and what follows from it, for programs."""
+    state = history.state
+    versions = {each.number: str(each.version) for each in state.releases}
+    return {
+        "strategy": history.strategy,
+        "headline": state.headline,
+        "signals": SIGNALS,
+        "champion": _release_told(state.champion),
+        "previous": _release_told(state.previous),
+        "since": state.since or None,
+        "is_withdrawn": state.is_withdrawn,
+        "stages": dict(state.stages),
+        "releases": [_release_told(each) for each in state.releases],
+        "decisions": [{**each, "version": versions.get(each["n"])} for each in history.records],
+    }
+
+
+def _release_told(release: Release | None) -> dict[str, Any] | None:
+    if release is None:
+        return None
+    return {
+        "version": str(release.version),
+        "week": release.week,
+        "configuration": release.configuration,
+        "decision": release.number,
+        "at": release.at,
+        "parent": None if release.parent is None else str(release.parent),
+        "changed": [*release.changed],
+        "is_override": release.is_override,
+    }
+
+
+def state_lines(strategy: str, state: Lifecycle) -> Iterator[str]:
+    """What serves, and what a rollback would make of it."""
+    yield f"{strategy}: {state.headline}; {SIGNALS}"
+    if (previous := state.previous) is not None:
+        yield f"previous: {previous.version} of week {previous.week}; it comes back by: hfp rollback {strategy} --reason WHY"
+    else:
+        yield "previous: none, there is nothing to go back to"
+
+
+def history_lines(history: History) -> Iterator[str]:
+    """What serves, then every decision, the first one first, then the stage of every configuration."""
+    state = history.state
+    yield from state_lines(history.strategy, state)
+    if not history.records:
+        return
+    yield ""
+    releases = {each.number: each for each in state.releases}
+    for each in history.records:
+        yield from map(printable, _decision_lines(each, releases.get(each["n"])))
+    yield ""
+    for configuration, stage in state.stages.items():
+        yield f"configuration {configuration[:DIGITS_SHOWN]}: {stage}"
+
+
+def _decision_lines(record: Mapping[str, Any], release: Release | None) -> Iterator[str]:
+    kind = record["kind"].replace("_", " ")
+    told = f"{kind} {release.version}" if release else kind
+    of = f", week {record['week']}, configuration {record['configuration'][:DIGITS_SHOWN]}" if record["week"] else ""
+    override = f" in the name of {record['override']}" if record["override"] else ""
+    yield f"{record['n']:>4}  {record['at'][:16].replace('T', ' ')}  {told}{of}, by {record['actor']}{override}: {record['reason']}"
+    if release is not None and release.changed:
+        yield f"      changed since {release.parent}: {', '.join(release.changed)}"
+    if failed := [str(each["gate"]) for each in record["gates"] if each["verdict"] not in PASSING]:
+        yield f"      gates that stood in the way: {', '.join(failed)}"
