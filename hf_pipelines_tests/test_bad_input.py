@@ -9,6 +9,7 @@ from pathlib import Path
 
 import dagster as dg
 import pytest
+import yaml
 
 from hf_pipelines.components import Strategy, extras
 from hf_pipelines.components.component_tree import load_components, load_sound_components
@@ -17,6 +18,7 @@ from hf_pipelines.components.yaml_lines import LOADING_ERRORS, FaultyYAMLError, 
 from hf_pipelines.research.backtest import CAPABILITIES, ENGINES
 from hf_pipelines.research.features import FEATURES
 from hf_pipelines.research.learners import ALIASES, LEARNERS
+from hf_pipelines.research.promotion import GATES
 from hf_pipelines.research.signals import ALIASES as RULE_ALIASES
 from hf_pipelines.research.signals import RULES
 from hf_pipelines.research.splitters import SPLITTERS, fill_splitter_params
@@ -455,6 +457,43 @@ def test_defs_with_a_holdout_that_cannot_be_name_its_line_and_what_would_be(tmp_
     (line,) = loading_fault(caught.value, defs).splitlines()
     number = 1 + (defs / RANKING).read_text().splitlines().index(f"  holdout: {holdout}")
     assert line.startswith(f"{defs / RANKING}:{number}: {told}")
+
+
+@pytest.mark.parametrize(
+    ("gates", "told"),
+    [
+        ("{deflated_sharpe: 1.5}", "`gates.deflated_sharpe` must be from 0.0 to 1.0, was 1.5."),
+        ("{overfitting: .nan}", "`gates.overfitting` must be from 0.0 to 1.0, was nan."),
+        ("{sharpe: high}", "`gates.sharpe` must be a number, was 'high'."),
+        ("{members: maybe}", "`gates.members` must be true or false, was 'maybe'."),
+        ("{drawdown: 0.2}", "`gates.drawdown` must be a field that the YAML reference lists, was none of them; did you mean max_drawdown?"),
+        ("strict", "`gates` must be a mapping, was 'strict'."),
+    ],
+)  # fmt: skip
+def test_defs_with_gates_that_cannot_be_name_their_line_and_what_would_be(tmp_path, gates, told):
+    with pytest.raises(LOADING_ERRORS) as caught:
+        _load(tmp_path, RANKING, "  features:", f"  gates: {gates}\n  features:")
+    (defs,) = tmp_path.glob("copied_*/defs")
+    (line,) = loading_fault(caught.value, defs).splitlines()
+    number = 1 + (defs / RANKING).read_text().splitlines().index(f"  gates: {gates}")
+    assert line.startswith(f"{defs / RANKING}:{number}: {told}"), line
+
+
+def test_defs_with_gates_take_the_defaults_of_those_that_are_left_out(tmp_path):
+    path = _load(
+        tmp_path, RANKING, "  features:", "  gates: {overfitting: 0.1, capacity: null, members: false}\n  features:"
+    )
+    asked = Strategy.resolve_from_yaml(yaml.safe_dump(_attributes(path))).gates.thresholds()
+    defaults = {name: gate.default for name, gate in GATES.items()}
+    assert asked == {**defaults, "overfitting": 0.1, "capacity": None, "members": False}
+    bare = {**_attributes(path), "gates": {}}
+    assert Strategy.resolve_from_yaml(yaml.safe_dump(bare)).gates.thresholds() == defaults
+    del bare["gates"]
+    assert Strategy.resolve_from_yaml(yaml.safe_dump(bare)).gates is None
+
+
+def _attributes(path: Path) -> dict:
+    return {"name": path.parent.name, **yaml.safe_load(path.read_text())["attributes"]}
 
 
 def test_defs_whose_learner_does_not_fit_the_target_name_the_learner_s_line(tmp_path):

@@ -12,6 +12,7 @@ from typing import Any
 
 import polars as pl
 
+from hf_pipelines.components.automation.replaying import replay_published
 from hf_pipelines.components.market_stages.feature_inputs import calendar_changes, feature_inputs
 from hf_pipelines.components.market_stages.feature_replay import feature_replay, recomputing
 from hf_pipelines.components.market_stages.plan import MarketPlan
@@ -40,6 +41,14 @@ SAMPLE_BENCHMARK = "SPX"
 
 # Suggestions in the message for an unknown name.
 N_NEAR = 8
+
+
+def recorded_replay_lines(store: PartitionStore, market: MarketPlan) -> Iterator[tuple[str, bool]]:
+    """Replay every stored week whose content was not replayed yet, as the nightly job does, and record it; each line with its verdict."""
+    told: list[str] = []
+    faults = [*replay_published(market, store, Clock().now(), told.append, most_weeks=None)]
+    yield from ((line, True) for line in told)
+    yield from ((f"looks ahead, now rejected: {each}", False) for each in faults)
 
 
 def replay_lines(

@@ -8,10 +8,8 @@ from collections.abc import Iterator
 from time import perf_counter
 
 from hf_pipelines.commands.runs import Pipeline
-from hf_pipelines.components.strategy_stages.decided_weights import traded_inputs
-from hf_pipelines.components.strategy_stages.plan import StrategyPlan
+from hf_pipelines.components.strategy_stages.decided_weights import stored_inputs
 from hf_pipelines.components.strategy_stages.reconciliation import ALL_OF_THEM, askable, reconciled, without_uncovered
-from hf_pipelines.resources.parquet_io_manager import Loaded
 
 
 def reconcile_lines(pipeline: Pipeline, strategy: str, week: str) -> Iterator[tuple[str, bool]]:
@@ -34,7 +32,7 @@ def reconcile_lines(pipeline: Pipeline, strategy: str, week: str) -> Iterator[tu
         yield f"{strategy} {week}: nothing was compared", False
         return
     began = perf_counter()
-    for path, found in reconciled(plan, stored_of(pipeline, plan, week), week, names):
+    for path, found in reconciled(plan, stored_inputs(plan, pipeline.store, week), week, names):
         of = f"{strategy} {week}" + (f" path {path}" if path is not None else "")
         for each in found.agreements:
             if each.divergence is not None:
@@ -49,14 +47,3 @@ def reconcile_lines(pipeline: Pipeline, strategy: str, week: str) -> Iterator[tu
         for name, told in found.failed.items():
             yield f"{of}: {name} did not finish: {told}", False
     yield f"{strategy} {week}: {', '.join(names)} compared in {perf_counter() - began:.1f} s", True
-
-
-def stored_of(pipeline: Pipeline, plan: StrategyPlan, week: str) -> dict[str, Loaded]:
-    """What the backtest of a week reads, as it is stored."""
-    found = {}
-    for each in traded_inputs(plan):
-        weeks = [week] if each.name == "cv_results" else plan.selection_window(each, week)
-        there = {*pipeline.store.partitions(each.asset)}
-        parts = {key: pipeline.store.read(each.asset, key) for key in weeks if key in there}
-        found[each.name] = Loaded(each.asset, parts, pipeline.store)
-    return found

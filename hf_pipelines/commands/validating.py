@@ -11,12 +11,11 @@ from typing import Any
 
 import polars as pl
 
-from hf_pipelines.commands.reconcile import stored_of
 from hf_pipelines.commands.runs import Pipeline
 from hf_pipelines.commands.trials import Scope, summarise
 from hf_pipelines.commands.walking import walk_lines, walked
 from hf_pipelines.components.strategy_stages.controls import CONTROLS
-from hf_pipelines.components.strategy_stages.decided_weights import decide
+from hf_pipelines.components.strategy_stages.decided_weights import decide, stored_inputs
 from hf_pipelines.components.strategy_stages.full_validation import full_validation_lines, read_full_validation
 from hf_pipelines.components.strategy_stages.plan import StrategyPlan
 from hf_pipelines.components.strategy_stages.validating import doubted, tested_paths
@@ -41,18 +40,7 @@ def validation_of(pipeline: Pipeline, strategy: str, week: str | None) -> dict[s
     ValueError
         If the strategy is unknown or has no backtest of that week.
     """
-    plan = pipeline.strategy(strategy)
-    weeks = pipeline.store.partitions(plan.asset("backtest"))
-    if not weeks:
-        raise ValueError(
-            f"`strategy` must have a backtest, {strategy} has none; hfp retrain {strategy} --week SUNDAY --with-inputs."
-        )
-    if week is not None and week not in weeks:
-        raise ValueError(
-            f"`week` must be one of which {strategy} has a backtest ({', '.join(weeks[-5:])}), was {week[:40]!r}; hfp retrain "
-            f"{strategy} --week SUNDAY --with-inputs."
-        )
-    key = week or max(weeks)
+    plan, key = pipeline.strategy(strategy), backtested_week(pipeline, strategy, week)
     sessions_per_year = usual_sessions(plan.market.partitions.calendar_name)[0]
     found = _of_week(pipeline, plan, key)
     return {
@@ -64,6 +52,27 @@ def validation_of(pipeline: Pipeline, strategy: str, week: str | None) -> dict[s
         "beside": _beside(pipeline, strategy, key, sessions_per_year).to_dicts(),
         "walk_forward": walked(pipeline, plan),
     }
+
+
+def backtested_week(pipeline: Pipeline, strategy: str, week: str | None) -> str:
+    """A week of which a strategy has a backtest, by default the latest.
+
+    Raises
+    ------
+    ValueError
+        If the strategy is unknown or has no backtest of that week.
+    """
+    weeks = pipeline.store.partitions(pipeline.strategy(strategy).asset("backtest"))
+    if not weeks:
+        raise ValueError(
+            f"`strategy` must have a backtest, {strategy} has none; hfp retrain {strategy} --week SUNDAY --with-inputs."
+        )
+    if week is not None and week not in weeks:
+        raise ValueError(
+            f"`week` must be one of which {strategy} has a backtest ({', '.join(weeks[-5:])}), was {week[:40]!r}; hfp retrain "
+            f"{strategy} --week SUNDAY --with-inputs."
+        )
+    return week or max(weeks)
 
 
 def full_validation_of(pipeline: Pipeline, strategy: str, week: str | None) -> dict[str, Any]:
@@ -88,7 +97,7 @@ def _of_week(pipeline: Pipeline, plan: StrategyPlan, key: str) -> dict[str, Any]
     asset = plan.asset("validation")
     if key in pipeline.store.partitions(asset) and pipeline.checker().is_current(asset, key).is_current:
         return read_validation(pipeline.store.read(asset, key))
-    decided = decide(plan, stored_of(pipeline, plan, key), key, horizon=plan.decided_horizon)
+    decided = decide(plan, stored_inputs(plan, pipeline.store, key), key, horizon=plan.decided_horizon)
     # Controls are fits: those of the week are made with it.
     return {**doubted(plan, decided, tested_paths(plan, decided)), CONTROLS: None}
 

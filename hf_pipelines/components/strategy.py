@@ -16,6 +16,7 @@ from hf_pipelines.components.automation.retraining import retrain_job, retrain_s
 from hf_pipelines.components.automation.strategy_sensor import following_sensor, signals_job
 from hf_pipelines.components.diagnostics_fields import DiagnosticsSpec
 from hf_pipelines.components.extras import require_extra
+from hf_pipelines.components.gate_fields import GatesSpec
 from hf_pipelines.components.interval_fields import IntervalsSpec
 from hf_pipelines.components.leaderboard_fields import LeaderboardSpec, plan_leaderboard, plan_learner
 from hf_pipelines.components.learner_rules import (
@@ -120,6 +121,11 @@ class Strategy(YamlSchema, dg.Component, dg.Model, dg.Resolvable):
             model_field_type=dict | None,
         ),
     ] = Field(default=None, description="Weeks that no CV, backtest or choice of a model sees.")
+    gates: GatesSpec | None = Field(
+        default=None,
+        description="What a configuration must show before it may be promoted; `{}` asks for every default. Left out: *ungated*, the week's "
+        "model serves.",
+    )
     max_model_age_weeks: int = Field(
         default=0,
         description="Weeks that a model may be old to make signals; 0 takes the model of the day's week only.",
@@ -349,6 +355,7 @@ class Strategy(YamlSchema, dg.Component, dg.Model, dg.Resolvable):
             sweep=self._plan_sweep(selected),
             description=self.description,
             start=week_of_start(self.start, market),
+            gates=None if self.gates is None else self.gates.thresholds(),
             overrides={each.field: each.value for each in self._overrides},
         )
 

@@ -173,6 +173,31 @@ def sharpe_influence(returns: Floats, *, sessions_per_year: float) -> Floats:
     return np.asarray(each * math.sqrt(sessions_per_year))
 
 
+def probability_of_higher_sharpe(first: Floats, other: Floats, *, sessions_per_year: float) -> float:
+    """How sure it is that an account has a higher Sharpe ratio than another: one less the one-sided p-value of the test of `compare`.
+
+    Parameters
+    ----------
+    first, other : array of shape (n_sessions,)
+        Returns of the same sessions, in order of time, finite.
+    sessions_per_year : float
+
+    Returns
+    -------
+    float
+        0.5 of equal accounts; NaN of fewer than 60 sessions, and where one earns the same in every session.
+    """
+    from scipy.stats import t
+
+    if len(first) < LEAST_SESSIONS or not (first.std() > 0.0 and other.std() > 0.0):
+        return math.nan
+    one, two = (sharpe_influence(each, sessions_per_year=sessions_per_year) for each in (first, other))
+    difference = one - two
+    difference[np.abs(difference) <= ROUNDING * (np.abs(one) + np.abs(two))] = 0.0
+    found = diebold_mariano(difference)
+    return float(t.cdf(found.statistic, found.degrees))
+
+
 def _of_predictions(contestants: Sequence[Contestant]) -> tuple[list[_Series], list[str]]:
     first, notes = contestants[0], []
     alike = [first]

@@ -20,6 +20,7 @@ READING = {
         "card",
         "reproduce",
         "validate",
+        "gates",
         "reconcile",
         "replay",
         "feature test",

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from hf_pipelines.commands.gates import gates_of
 from hf_pipelines.commands.runs import Pipeline
 from hf_pipelines.commands.validating import validation_of
 from hf_pipelines_tests.conftest import quick_features
@@ -79,3 +80,22 @@ def test_the_best_of_many_that_know_nothing_is_judged_by_all_that_were_tried(tmp
     alone, deflated, by_all = numbers.values()
     assert by_all <= deflated < alone - 0.1 and deflated < 0.95
     assert found["trials"]["deflation"]["deflated_by_all"] == by_all
+
+    # Gates hold the very numbers of the check, the account and the ledger, and refuse what knows nothing.
+    decision = gates_of(project.pipeline, "ranking", week)
+    held = {each.gate: each.value for each in decision.gates}
+    account: Any = project.store.footer("ranking/backtest", week)
+    metrics = account.facts["metrics"]
+    assert held["deflated_sharpe"] == pytest.approx(deflated, rel=1e-12)
+    assert held["sharpe"] == metrics["sharpe_ratio"] and held["max_drawdown"] == metrics["max_drawdown"]
+    choice = found["trials"]["choice"]
+    assert held["overfitting"] == (None if choice is None else choice["probability"])
+    assert held["sharpe_low"] < held["sharpe"]
+    assert held["turnover"] == metrics["turnover_per_year"] and 0.0 <= held["beats_portfolios"] < 0.95
+    refused = {each.gate for each in decision.failed}
+    assert {
+        "beats_baselines",
+        "beats_portfolios",
+        "deflated_sharpe",
+        "sharpe_low",
+    } <= refused and not decision.is_passed

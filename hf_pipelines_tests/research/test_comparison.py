@@ -7,7 +7,14 @@ import polars as pl
 import pytest
 from scipy import stats
 
-from hf_pipelines.research.comparison import LEAST_SESSIONS, Comparison, Contestant, compare, sharpe_influence
+from hf_pipelines.research.comparison import (
+    LEAST_SESSIONS,
+    Comparison,
+    Contestant,
+    compare,
+    probability_of_higher_sharpe,
+    sharpe_influence,
+)
 from hf_pipelines.research.comparison_words import comparison_lines
 from hf_pipelines.research.metrics import (
     classification_metrics,
@@ -70,6 +77,20 @@ def contestant(
 
 def row(found: Comparison, score: str, other: str | None = None) -> dict:
     return found.scores.filter(score=score, other=other or found.names[1]).row(0, named=True)
+
+
+def test_how_sure_a_higher_sharpe_ratio_is_agrees_with_the_test_of_a_comparison_on_both_sides():
+    rng = np.random.default_rng(4)
+    one, two = rng.normal([0.002, 0.0], 0.01, (120, 2)).T
+    predictions = predicted(outcomes(0), skill=0.1, seed=1)
+    p = row(compare([contestant("a", predictions, account(one)), contestant("b", predictions, account(two))]), "sharpe_ratio")  # fmt: skip
+    sure = probability_of_higher_sharpe(one, two, sessions_per_year=252.0)
+    assert p["better_by"] > 0.0 and sure == pytest.approx(1.0 - p["p"] / 2.0, abs=1e-9)
+    assert probability_of_higher_sharpe(two, one, sessions_per_year=252.0) == pytest.approx(1.0 - sure, abs=1e-12)
+    assert probability_of_higher_sharpe(one, one, sessions_per_year=252.0) == 0.5
+    short, flat = one[: LEAST_SESSIONS - 1], np.zeros(120)
+    assert np.isnan(probability_of_higher_sharpe(short, two[: len(short)], sessions_per_year=252.0))
+    assert np.isnan(probability_of_higher_sharpe(one, flat, sessions_per_year=252.0))
 
 
 def test_values_of_sessions_have_the_mean_of_the_scores():

@@ -205,6 +205,31 @@ def validate(
 
 @command(
     panel=JUDGE,
+    writes=False,
+    examples=("hfp gates tech_ranking", "hfp gates tech_ranking 2013-02-24 --json"),
+)
+def gates(
+    strategy: StrategyName,
+    week: LatestWeek = None,
+    as_json: AsJson = False,
+) -> int:
+    """Say whether a strategy may be promoted, gate by gate, and why not; status 1 if it is refused.
+
+    Each gate with its value, threshold and verdict; one whose input is missing, or was chosen by the rows that it is measured on, fails
+    with the command that makes it. A strategy without `gates` is judged by the defaults. Nothing is fitted and nothing is stored.
+    """
+    from hf_pipelines.commands.gates import gates_lines, gates_of
+    from hf_pipelines.commands.runs import Pipeline
+
+    found = gates_of(Pipeline.open(), strategy, week)
+    if as_json:
+        print(json.dumps(found.to_json(), indent=1, allow_nan=False))
+        return int(not found.is_passed)
+    return say_judged(gates_lines(found))
+
+
+@command(
+    panel=JUDGE,
     writes=True,
     examples=("hfp holdout tech_ranking", 'hfp holdout tech_ranking --reason "before it goes live"'),
 )
@@ -242,9 +267,13 @@ def reconcile(strategy: StrategyName, week: Week) -> int:
     return say_judged(reconcile_lines(Pipeline.open(), strategy, week))
 
 
-@command(panel=JUDGE, writes=False, examples=("hfp replay us_tech/technical --weeks 2013-02-24,2013-02-17",))
+@command(
+    panel=JUDGE,
+    writes="record",
+    examples=("hfp replay us_tech/technical --weeks 2013-02-24,2013-02-17", "hfp replay us_tech --record"),
+)
 def replay(
-    group: Annotated[str, typer.Argument(help="MARKET/GROUP such as us_tech/technical.")],
+    group: Annotated[str, typer.Argument(help="MARKET/GROUP such as us_tech/technical; with --record a MARKET.")],
     weeks: Annotated[
         list[str] | None,
         typer.Option(
@@ -256,13 +285,24 @@ def replay(
         str | None, typer.Option("--from", metavar="SUNDAY", help="Or the first of a range of weeks.")
     ] = None,
     last: Annotated[str | None, typer.Option("--to", metavar="SUNDAY", help="And the last of them.")] = None,
+    record: Annotated[
+        bool,
+        typer.Option(
+            "--record",
+            help="Of all groups of a MARKET every week whose content was not replayed yet, as every night; what differs is rejected.",
+        ),
+    ] = False,
 ) -> int:
     """Recompute stored features as of each row's time; status 1 if one differs."""
-    from hf_pipelines.commands.features import replay_lines
+    from hf_pipelines.commands.features import recorded_replay_lines, replay_lines
     from hf_pipelines.commands.runs import load_market
     from hf_pipelines.resources.parquet_io_manager import open_store
 
     market, _, name = group.replace("/features/", "/").partition("/")
+    if record:
+        if name or weeks or first or last:
+            raise ValueError("`--record` must stand with a MARKET alone, was with a group or weeks; leave them out.")
+        return say_judged(recorded_replay_lines(open_store(), load_market(market)))
     wanted = [key for each in weeks or () for key in re.split(r"[,\s]+", each) if key]
     return say_judged(replay_lines(open_store(), load_market(market), name, first, last, weeks=wanted or None))
 

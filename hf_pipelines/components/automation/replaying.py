@@ -79,9 +79,16 @@ def replay_schedule(market: MarketPlan, job: dg.JobDefinition) -> dg.ScheduleDef
 
 
 def replay_published(
-    market: MarketPlan, store: PartitionStore, now: datetime, log: Callable[[str], None]
+    market: MarketPlan,
+    store: PartitionStore,
+    now: datetime,
+    log: Callable[[str], None],
+    *,
+    most_weeks: int | None = WEEKS_A_NIGHT,
 ) -> Iterator[str]:
     """Replay the weeks of every group whose content was not replayed yet; mark those that differ, and yield a line for each.
+
+    `most_weeks` of a group, the newest first; None: all of them.
 
     Each week is recorded when it is done: a stopped run resumes there.
     """
@@ -92,7 +99,7 @@ def replay_published(
             footer = _footer(store, asset, key)
             if footer is not None and not record.is_known(key, footer.content_hash):
                 waiting.append(key)
-        chosen = sorted(waiting[:WEEKS_A_NIGHT])
+        chosen = sorted(waiting[:most_weeks])
         with recomputing(market, group) as compute:
             check = feature_replay(market, group, n_times=ALL_TIMES, is_sampled=False, compute=compute)
             n_values = 0

@@ -20,6 +20,7 @@ from hf_pipelines.research.matrix import join_features
 from hf_pipelines.research.predictions import decided_predictions, latest_predictions, split_by_path
 from hf_pipelines.research.signals import add_absent_members, apply_rule, misremembered
 from hf_pipelines.resources.parquet_io_manager import Loaded
+from hf_pipelines.resources.partition_store import PartitionStore
 from hf_pipelines.resources.requirements import require_all
 
 
@@ -54,6 +55,18 @@ def traded_inputs(plan: StrategyPlan) -> tuple[StageInput, ...]:
     is_read = plan.rule.needs.features or plan.backtest.features
     features = plan.feature_inputs(-plan.training.weeks, -1) if is_read else ()
     return (cross_validation, bars, *features)
+
+
+def stored_inputs(plan: StrategyPlan, store: PartitionStore, week: str) -> dict[str, Loaded]:
+    """What the backtest of a week reads, as it is stored."""
+    found = {}
+    for each in traded_inputs(plan):
+        weeks = [week] if each.name == "cv_results" else plan.selection_window(each, week)
+        there = {*store.partitions(each.asset)}
+        found[each.name] = Loaded(
+            each.asset, {key: store.read(each.asset, key) for key in weeks if key in there}, store
+        )
+    return found
 
 
 def deciding_functions(plan: StrategyPlan) -> list[Callable[..., Any]]:

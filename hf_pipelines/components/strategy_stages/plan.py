@@ -27,6 +27,7 @@ from hf_pipelines.research.intervals import ChosenIntervals
 from hf_pipelines.research.learners import LearnerChoice
 from hf_pipelines.research.matrix import RESERVED_COLUMNS
 from hf_pipelines.research.overfitting import Diagnostics
+from hf_pipelines.research.promotion import Threshold
 from hf_pipelines.research.signals import (
     RuleNeeds,
     apply_rule,
@@ -160,7 +161,7 @@ class StrategyPlan:
     """A strategy in research's own types, one part for each of its YAML; made by `Strategy.plan`.
 
     `overrides` are values of fields that the environment has set, and that are in all other parts already; `start` is the Sunday of its first
-    week, None for that of its market.
+    week, None for that of its market; `gates` are thresholds by the names of `GATES`, None of a strategy without gates.
     """
 
     name: str
@@ -185,6 +186,7 @@ class StrategyPlan:
     leaderboard: LeaderboardPlan | None = None
     sweep: SweepPlan | None = None
     start: date | None = None
+    gates: Mapping[str, Threshold] | None = None
 
     @property
     def first_week(self) -> date:

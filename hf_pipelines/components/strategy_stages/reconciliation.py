@@ -4,7 +4,7 @@ Lives here: which engines can be asked, the check `engines_agree` on a sample of
 not live here: the comparison (`research.backtest.reconcile`).
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 
@@ -12,7 +12,7 @@ import polars as pl
 
 from hf_pipelines.components.stage_checks import Finding, StageCheck
 from hf_pipelines.components.stage_run import StageRun
-from hf_pipelines.components.strategy_stages.decided_weights import decide
+from hf_pipelines.components.strategy_stages.decided_weights import Decided, decide
 from hf_pipelines.components.strategy_stages.plan import StrategyPlan
 from hf_pipelines.research.backtest import ENGINES, INSTALL_ENGINES, asked_of_engine, missing_modules
 from hf_pipelines.research.backtest.reconcile import REFERENCE, Reconciliation, reconcile, sample_of
@@ -83,29 +83,33 @@ def compare_engines(
     )
 
 
+def agreement(plan: StrategyPlan, decided: Callable[[], Decided], key: str) -> Finding:
+    """Whether another engine keeps the same account of a week; a pass that compared nothing says why."""
+    compared_plan, uncovered = without_uncovered(plan, CHECKED_BY)
+    names, without = askable(compared_plan, CHECKED_BY)
+    told = tuple(uncovered) + tuple(f"could not compare with {name}: {why}" for name, why in without.items())
+    if len(names) < 2:
+        return Finding(True, 0, told)
+    of_week = decided()
+    weights = next(iter(of_week.weights.values()))
+    seed = [int(key.replace("-", ""))]
+    weights, bars = sample_of(weights, of_week.bars, n_symbols=SAMPLED_SYMBOLS, n_bars=SAMPLED_BARS, seed=seed)
+    if weights.is_empty():
+        return Finding(True, 0, ("nothing to compare: no symbol is held",))
+    try:
+        found = compare_engines(compared_plan, weights, bars, names)
+    except ValueError as e:
+        # All of them refuse the sample, such as an account that some symbols alone would ruin.
+        return Finding(True, 0, (f"could not compare: {e}",))
+    compared = sum(each.n_bars * (each.n_symbols + 2) for each in found.agreements)
+    return Finding(found.agrees, compared, (*found.findings(), *told))
+
+
 def engines_check(plan: StrategyPlan) -> StageCheck:
     """Whether another engine keeps the same account, on some symbols drawn by the week and the last bars."""
 
     def evaluate(run: StageRun, inputs: Mapping[str, Loaded], key: str, content: Content) -> Finding:
-        compared_plan, uncovered = without_uncovered(plan, CHECKED_BY)
-        names, without = askable(compared_plan, CHECKED_BY)
-        told = tuple(uncovered) + tuple(f"could not compare with {name}: {why}" for name, why in without.items())
-        if len(names) < 2:
-            return Finding(True, 0, told)
-        decided = decide(plan, inputs, key, horizon=plan.decided_horizon)
-        weights = next(iter(decided.weights.values()))
-        weights, bars = sample_of(
-            weights, decided.bars, n_symbols=SAMPLED_SYMBOLS, n_bars=SAMPLED_BARS, seed=[int(key.replace("-", ""))]
-        )
-        if weights.is_empty():
-            return Finding(True, 0, ("nothing to compare: no symbol is held",))
-        try:
-            found = compare_engines(compared_plan, weights, bars, names)
-        except ValueError as e:
-            # All of them refuse the sample, such as an account that some symbols alone would ruin.
-            return Finding(True, 0, (f"could not compare: {e}",))
-        compared = sum(each.n_bars * (each.n_symbols + 2) for each in found.agreements)
-        return Finding(found.agrees, compared, (*found.findings(), *told))
+        return agreement(plan, lambda: decide(plan, inputs, key, horizon=plan.decided_horizon), key)
 
     return StageCheck(
         "engines_agree",

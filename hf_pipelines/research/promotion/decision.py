@@ -36,7 +36,7 @@ class Judged:
     why : str
         A sentence.
     command : str
-        What makes a missing or selected input; else "".
+        What makes a missing or selected input, or an old one anew; else "".
     is_weaker : bool
         Whether less is asked than by default.
     """
@@ -150,12 +150,13 @@ def _judge(gate: Gate, evidence: Evidence, threshold: Threshold) -> Judged:
     places = {"strategy": evidence.strategy, "week": evidence.week, "market": evidence.market}
     found, verdict, command = None, MISSING, gate.remedy.format(**places)
     if lacking := gate.lacking(evidence):
-        why = f"Not measured: {', '.join(lacking)}."
+        why = f"Not known, not made or too few sessions to tell: {', '.join(lacking)}."
     else:
         is_asked = threshold is not None and threshold is not False
         # What is not asked is shown all the same.
         found = gate.judge(evidence, threshold if is_asked else gate.default)
-        verdict, why, command = (PASSED if found.is_passed else FAILED), found.why, ""
+        verdict, why = (PASSED if found.is_passed else FAILED), found.why
+        command = command if gate.cures and not found.is_passed else ""
         if evidence.selected & {*gate.reads}:
             verdict, why, command = FAILED, SELECTED, OUTER.format(**places)
     if threshold is None or threshold is False:

@@ -62,6 +62,8 @@ class Gate:
         What is held to the threshold, for the reference.
     remedy : str
         Command that makes what is missing; `{strategy}`, `{week}` and `{market}` stand for themselves.
+    cures : bool
+        Whether that command may turn a failure into a pass, too.
     """
 
     name: str
@@ -74,6 +76,7 @@ class Gate:
     high: float = 1.0
     meaning: str
     remedy: str
+    cures: bool = False
 
     def lacking(self, evidence: Evidence) -> tuple[str, ...]:
         """What it needs and was not measured."""

@@ -148,7 +148,8 @@ GATES: dict[str, Gate] = {
             reads=("replays_failed", "unreplayed"),
             default=True,
             meaning="Every stored week of its features was replayed in full, and nothing looks ahead",
-            remedy="dg launch --job {market}_replay",
+            remedy="hfp replay {market} --record",
+            cures=True,
         ),
         Gate(
             name="controls",
@@ -195,6 +196,7 @@ GATES: dict[str, Gate] = {
             high=520.0,
             meaning="Weeks since the week that the evidence is of; of a market whose data have an end, until then",
             remedy=RETRAIN,
+            cures=True,
         ),
         Gate(
             name="up_to_date",
@@ -203,6 +205,7 @@ GATES: dict[str, Gate] = {
             default=True,
             meaning="Today's code and data would make the same evidence",
             remedy=RETRAIN,
+            cures=True,
         ),
         Gate(
             name="holdout_looks",
@@ -221,7 +224,7 @@ GATES: dict[str, Gate] = {
             reads=("universe_chosen",),
             default=True,
             meaning="Members of the market were not chosen by hindsight (`universe_chosen`)",
-            remedy="hfp where {market}",
+            remedy="write `universe_chosen` into the YAML of market {market}, then hfp retrain {strategy} --week {week}",
         ),
         Gate(
             name="beats_champion",

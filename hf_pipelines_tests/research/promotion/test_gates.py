@@ -4,6 +4,7 @@ import json
 import math
 from dataclasses import fields, replace
 from itertools import pairwise, product
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -136,7 +137,8 @@ def test_a_gate_passes_up_to_its_threshold_and_not_beyond(
 ) -> None:
     assert _of(gate, **{number: last}).verdict == "passed"
     refused = _of(gate, **{number: first})
-    assert (refused.verdict, refused.why, refused.command) == ("failed", why, "")
+    assert (refused.verdict, refused.why) == ("failed", why)
+    assert bool(refused.command) == GATES[gate].cures
 
 
 def test_every_gate_is_tried_at_its_threshold_and_every_number_has_an_order() -> None:
@@ -158,7 +160,11 @@ def test_nothing_measured_refuses_by_every_gate_each_with_a_command() -> None:
     decision = judge_gates(Evidence(strategy="tech", week="2013-02-24", market="us_tech"), None)
     assert not decision.is_gated and decision.headline == f"refused: {len(GATES)} of {len(GATES)} gates fail"
     for each in decision.gates:
-        assert each.verdict == "missing" and each.value is None and each.why.startswith("Not measured: ")
+        assert (
+            each.verdict == "missing"
+            and each.value is None
+            and each.why.startswith("Not known, not made or too few sessions to tell: ")
+        )
         assert each.command and "{" not in each.command and ("tech" in each.command)
 
 
@@ -166,7 +172,10 @@ def test_nothing_measured_refuses_by_every_gate_each_with_a_command() -> None:
 def test_a_number_that_is_missing_or_selected_fails_with_what_makes_it(gate: str) -> None:
     for name in GATES[gate].reads:
         judged = _of(gate, **{name: math.nan if isinstance(getattr(STRONG, name), float) else None})
-        assert (judged.verdict, judged.why) == ("missing", f"Not measured: {name}.") and judged.command
+        assert (judged.verdict, judged.why) == (
+            "missing",
+            f"Not known, not made or too few sessions to tell: {name}.",
+        ) and judged.command
         judged = _of(gate, selected=frozenset([name]))
         assert judged.verdict == "failed" and "chosen by the very rows" in judged.why
         assert judged.command == "set `tuning.nested: true`, then hfp retrain tech --week 2013-02-24 --with-inputs"
@@ -230,3 +239,12 @@ def test_what_needs_no_number_passes_in_words() -> None:
     assert _of("holdout_looks", holdout_looks=0, **gone).verdict == "passed"
     # Whoever takes the block away after looks wins none.
     assert _of("holdout_looks", holdout_looks=2, **gone).why == "It has no hold-out now, and 2 looks were taken at one."
+
+
+def test_the_guide_s_table_is_that_of_the_gates() -> None:
+    page = (Path(__file__).parents[3] / "docs" / "guides" / "idea-to-production.md").read_text()
+    cells = [[each.strip() for each in line.split("|")[1:3]] for line in page.splitlines() if line.startswith("| `")]
+    shown = {
+        name: "yes" if gate.bound is None else f"at {gate.bound} {gate.default:,g}" for name, gate in GATES.items()
+    }
+    assert cells == [[f"`{name}`", default] for name, default in shown.items()]
