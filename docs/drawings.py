@@ -83,16 +83,17 @@ def rooms() -> str:
     parts.append(card(590, 150, 226, "serving", ["web server with its", "guard, supervisor"], FRAME_FILL))
     parts.append(card(590, 276, 226, "partitions.py", ["weeks and days:", "the only place"], INSTANCE))
     parts.append(card(590, 402, 226, "calendars.py", ["sessions of exchanges"], INSTANCE))
+    parts.append(text(24, y + 6, "An arrow points to what a room may know.", size=14, colour=SOFT))
     parts.append(
         text(
             24,
-            y + 6,
-            "An arrow points to what a room may know. Nothing points back, and no modules import each other in a circle: tested.",
+            y + 28,
+            "Nothing points back, and no modules import each other in a circle: tested.",
             size=14,
             colour=SOFT,
         )
     )
-    return drawing(840, y + 28, "The rooms of hf_pipelines", parts)
+    return drawing(840, y + 50, "The rooms of hf_pipelines", parts)
 
 
 def week() -> str:

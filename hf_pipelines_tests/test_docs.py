@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import numpy as np
 import polars as pl
@@ -216,6 +217,25 @@ def test_site_of_a_page_with_a_dead_link_is_not_built(tmp_path):
     done = build("# A page\n\n[nowhere](nothing.md) and [no heading](index.md#nothing)\n")
     assert done.returncode == 1
     assert "index.md:3: WARNING" in done.stderr and "nothing.md" in done.stderr and "'nothing'" in done.stderr
+
+
+@pytest.mark.parametrize("name", ["rooms", "week"])
+def test_words_of_a_drawing_end_inside_of_it(name):
+    from matplotlib import rc_context
+    from matplotlib.textpath import TextPath
+
+    root = ElementTree.parse(DOCS / "pictures" / f"{name}.svg").getroot()
+    width = float(root.attrib["viewBox"].split()[2])
+    words = [each for each in root.iter() if each.tag.endswith("}text") and each.attrib["text-anchor"] == "start"]
+    assert len(words) > 20
+    with rc_context({"font.family": "DejaVu Sans"}):
+        # The widest font that a reader may have, for one that is not there.
+        ends = {
+            str(each.text): float(each.attrib["x"])
+            + TextPath((0, 0), str(each.text), size=float(each.attrib["font-size"])).get_extents().width
+            for each in words
+        }
+    assert [text for text, end in ends.items() if end > width - 10] == []
 
 
 def test_hooks_before_a_commit_are_the_checks_of_make_lint():

@@ -79,8 +79,9 @@ def test_a_calibration_on_folds_reaches_model_signals_and_page(small_project: Pr
     assert both.height and both["confidence"].to_list() == both["confidence_again"].to_list()
     assert (both["confidence"] != both["confidence_raw"]).all()
     assert set("|".join(issued["class_set"]).split("|")) <= set(plan.target.classes)
-    # What calibration gives the class that is named; bounds are of returns alone.
-    assert both["calibrated_probability"].to_list() == both["confidence_again"].to_list()
+    # Of the target's last class, whichever is named; bounds are of returns alone.
+    assert both["calibrated_probability"].to_list() == both["probability_up"].to_list()
+    assert (both["calibrated_probability"] != both["probability_up_raw"]).all()
     assert issued["lower"].null_count() == issued["upper"].null_count() == issued.height > 0
     # The rule's threshold reads the calibrated ones: another threshold between both scales, another issue.
     by_hand = plan.weigh(calibrated).sort("symbol")["weight"].to_list()
