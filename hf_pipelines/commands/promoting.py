@@ -1,20 +1,44 @@
-"""Promoting: what serves, what was decided so far, and deciding anew; the lines of `hfp history`, `hfp rollback` and `hfp withdraw`.
+"""Promoting: what serves, what was decided so far, and deciding anew; the lines of `hfp promote`, `history`, `rollback` and `withdraw`.
 
-Lives here: the words. Does not live here: the records (`resources.promotions`), what follows from them (`research.promotion.lifecycle`).
+Lives here: which evidence a decision is about, and the words. Does not live here: the gates (`commands.gates`), the records
+(`resources.promotions`), what follows from them (`research.promotion.lifecycle`).
 """
 
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
+from hf_pipelines.commands.gates import gates_lines, gates_of
 from hf_pipelines.commands.runs import Pipeline
-from hf_pipelines.research.promotion.lifecycle import ROLLED_BACK, WITHDRAWN, Lifecycle, Release
+from hf_pipelines.commands.validating import backtested_week
+from hf_pipelines.components import Strategy
+from hf_pipelines.components.strategy_stages.evidence import STAGES
+from hf_pipelines.components.strategy_stages.plan import StrategyPlan
+from hf_pipelines.components.strategy_stages.trial_records import settings_of
+from hf_pipelines.research.promotion import Decision
+from hf_pipelines.research.promotion.lifecycle import (
+    OVERRIDDEN,
+    PROMOTED,
+    REFUSED,
+    ROLLED_BACK,
+    STAGED,
+    WITHDRAWN,
+    Event,
+    Lifecycle,
+    Release,
+    follow,
+)
 from hf_pipelines.research.wording import printable
 from hf_pipelines.resources.clock import Clock
+from hf_pipelines.resources.footer import FITTED_MODEL
 from hf_pipelines.resources.promotions.history import PASSING, Draft, History, history_of, record_decision
-from hf_pipelines.resources.trial_ledger import actor_of
+from hf_pipelines.resources.trial_ledger import actor_of, configuration_hash
 
 # Digits of a configuration's hash that are shown.
 DIGITS_SHOWN = 12
+
+# What a promotion cannot do without, whatever its gates ask.
+NEEDED = ("training_matrix", "cv_results", "backtest", FITTED_MODEL)
 
 SIGNALS = "signals still follow the week's model, whatever is the champion"
 
@@ -56,6 +80,118 @@ def withdraw(pipeline: Pipeline, strategy: str, reason: str, *, champion: str | 
     return _decided(pipeline, strategy, WITHDRAWN, reason, champion)
 
 
+@dataclass(frozen=True)
+class Promotion:
+    """What came of asking for a promotion.
+
+    Attributes
+    ----------
+    decision : Decision
+        Every gate as it was judged.
+    history : History
+        With what was recorded.
+    is_refused : bool
+    """
+
+    decision: Decision
+    history: History
+    is_refused: bool
+
+
+def promote(
+    pipeline: Pipeline,
+    strategy: str,
+    week: str | None,
+    reason: str,
+    *,
+    override: str | None = None,
+    stage: bool = False,
+) -> Promotion:
+    """Hold the configuration of a strategy to its gates, and record what came of it: promoted, staged or refused.
+
+    Parameters
+    ----------
+    week : str, optional
+        Sunday of the evidence; by default the latest week with a backtest.
+    override : str, optional
+        Who answers for it although gates fail.
+    stage : bool
+        Whether it waits in staging, and the champion stays.
+
+    Raises
+    ------
+    ValueError
+        If there is no backtest or model of the week, another code, other data or settings have made it, the configuration is the champion by that
+        week already or was withdrawn and is overridden, gates pass that are overridden, or no reason is given.
+    ChampionChangedError
+        If somebody else has decided meanwhile.
+    """
+    if override is not None and stage:
+        raise ValueError("`override` must be left out beside `stage`, was given; only what passes its gates is staged.")
+    plan, history = pipeline.strategy(strategy), stored_history(pipeline, strategy)
+    key = backtested_week(pipeline, strategy, week)
+    evidence, settings = _evidence(pipeline, plan, key), settings_of(plan)
+    wished = STAGED if stage else PROMOTED if override is None else OVERRIDDEN
+    # What could not follow, whatever the gates say, is no refusal of the configuration.
+    follow(history.state, Event(wished, key, configuration_hash(settings), settings))
+    decision = gates_of(pipeline, strategy, key)
+    if override is not None and decision.is_passed:
+        raise ValueError(f"`override` must be left out where every gate passes, was {override[:40]!r}.")
+    is_refused = override is None and not decision.is_passed
+    (component,) = (each for each in pipeline.tree().get_all_components(of_type=Strategy) if each.name == strategy)
+    draft = Draft(
+        kind=REFUSED if is_refused else wished,
+        actor=actor_of({}),
+        reason=reason,
+        at=_now(),
+        week=key,
+        settings=settings,
+        yaml=component.model_dump(mode="json"),
+        evidence=evidence,
+        gates=decision.to_json()["gates"],
+        override=override or "",
+    )
+    recorded = record_decision(pipeline.store.objects, strategy, draft, about=history.state)
+    return Promotion(decision, recorded, is_refused)
+
+
+def _evidence(pipeline: Pipeline, plan: StrategyPlan, week: str) -> dict[str, dict[str, str]]:
+    """Content hashes of what the week's decision is about, each read and found to be what its footer says."""
+    checker, found = pipeline.checker(), {}
+    for stage in (*STAGES, FITTED_MODEL):
+        asset = plan.asset(stage)
+        footer = pipeline.store.footer(asset, week)
+        if footer is None:
+            if stage in NEEDED:
+                raise ValueError(
+                    f"`week` must be one of which {asset} is stored, was {week}; hfp retrain {plan.name} --week {week}"
+                )
+            continue
+        # The settings that are recorded must be those that have made the evidence.
+        if stage in NEEDED and not checker.is_current(asset, week).is_current:
+            raise ValueError(
+                f"`week` must be one whose {asset} today's code, data and settings have made, was {week}; "
+                f"hfp retrain {plan.name} --week {week} --with-inputs"
+            )
+        found[asset] = {week: pipeline.store.read(asset, week).footer.content_hash}
+    return found
+
+
+def promotion_lines(promotion: Promotion) -> Iterator[tuple[str, bool]]:
+    """The gate table, what was recorded, and what serves now; and whether each line is sound."""
+    # Of an override the table says what stood in the way, and no fault of the command.
+    yield from ((line, is_sound or not promotion.is_refused) for line, is_sound in gates_lines(promotion.decision))
+    history = promotion.history
+    yield "", True
+    recorded = history.records[-1]
+    yield f"recorded as decision {recorded['n']}: {recorded['kind']}", not promotion.is_refused
+    yield from ((line, True) for line in state_lines(history.strategy, history.state))
+
+
+def _now() -> str:
+    return Clock().now().isoformat(timespec="seconds")
+
+
 def _decided(pipeline: Pipeline, strategy: str, kind: str, reason: str, champion: str | None) -> History:
     history = stored_history(pipeline, strategy)
     now = history.state.champion
@@ -64,7 +200,7 @@ def _decided(pipeline: Pipeline, strategy: str, kind: str, reason: str, champion
         raise ValueError(
             f"`champion` of {strategy} must be {champion[:40]}, was {was}; see hfp history {strategy}: it may be done already."
         )
-    draft = Draft(kind=kind, actor=actor_of({}), reason=reason, at=Clock().now().isoformat(timespec="seconds"))
+    draft = Draft(kind=kind, actor=actor_of({}), reason=reason, at=_now())
     return record_decision(pipeline.store.objects, strategy, draft, about=history.state)
 
 

@@ -210,6 +210,7 @@ class Pipeline:
             unstarted={each.name: each.first_trainable_week for each in strategies if each.begins_too_early},
             untrusted=untrusted_weeks(self.store, [each.name for each in strategies]),
             histories=histories_of(self.store.objects, [each.name for each in strategies]),
+            ungated=[each.name for each in strategies if each.gates is None],
             other_overrides=differing_variables(),
         )
 

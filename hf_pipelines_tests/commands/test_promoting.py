@@ -1,6 +1,7 @@
 """`hfp history`, `hfp rollback`, `hfp withdraw` and the lines of `hfp status`: the very decisions that are stored."""
 
 import json
+import os
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,8 @@ from hf_pipelines.commands.promoting import (
     SIGNALS,
     history_lines,
     history_told,
+    promote,
+    promotion_lines,
     roll_back,
     stored_history,
     withdraw,
@@ -21,11 +24,18 @@ from hf_pipelines.commands.runs import Pipeline
 from hf_pipelines.components.operations.activity import Activity
 from hf_pipelines.components.operations.inventory import Watched
 from hf_pipelines.components.operations.status import Status
+from hf_pipelines.components.strategy_stages.trial_records import settings_of
+from hf_pipelines.research.promotion import GATES
 from hf_pipelines.research.promotion.lifecycle import OVERRIDDEN, PROMOTED, REFUSED, STAGED
 from hf_pipelines.resources.incidents import Book
 from hf_pipelines.resources.promotions.history import FIELDS, PromotionHistoryError, histories_of, record_decision
-from hf_pipelines_tests.pipeline import Project
+from hf_pipelines.resources.retention import Policy
+from hf_pipelines.resources.trial_ledger import configuration_hash
+from hf_pipelines_tests.pipeline import Project, ridge_strategy
 from hf_pipelines_tests.resources.promotions.deciding import FAILED, WEEK, draft
+from hf_pipelines_tests.resources.retaining import pruned
+
+SUNDAY = "2012-04-01"
 
 
 @pytest.fixture
@@ -49,6 +59,7 @@ def status_of(pipeline: Pipeline) -> Status:
         activity=Activity.read(pipeline.instance, now),
         late_after=timedelta(hours=6),
         now=now,
+        ungated=["ranking"],
         histories=histories_of(pipeline.store.objects, [each.name for each in pipeline.strategies()]),
     )
 
@@ -108,14 +119,13 @@ def test_a_strategy_that_is_gone_keeps_its_history_and_an_unknown_one_names_thos
 
 def test_status_has_a_line_for_each_strategy_with_a_history_and_is_unwell_of_a_damaged_one(pipeline):
     before = status_of(pipeline)
-    assert any(
-        line.startswith("No champion, nothing was ever promoted: ") and "ranking" in line for line in before.lines()
-    )
+    (line,) = [each for each in before.lines() if each.startswith("No champion, nothing was ever promoted: ")]
+    assert "ranking (ungated)" in line and line.count("ungated") == 1
     decided(pipeline, draft(PROMOTED))
     status = status_of(pipeline)
-    assert "ranking: champion v1.0.0 of week 2020-01-12 since 2026-01-02." in status.lines()
+    assert "ranking: champion v1.0.0 of week 2020-01-12 since 2026-01-02, ungated." in status.lines()
     told = {each["strategy"]: each["champion"] for each in status.to_json()["strategies"]}
-    assert told["ranking"] == "champion v1.0.0 of week 2020-01-12 since 2026-01-02"
+    assert told["ranking"] == "champion v1.0.0 of week 2020-01-12 since 2026-01-02, ungated"
     assert status.is_well and before.is_well
     Path(pipeline.store.objects.address("_promotions/ranking/00000001.json")).write_bytes(b"{}")
     damaged = status_of(pipeline)
@@ -147,3 +157,65 @@ def test_every_record_follows_its_schema_and_what_is_told_for_programs_is_json(p
     assert [each["version"] for each in told["decisions"]] == [None, "v1.0.0", None, "v1.1.0", None, None]
     assert told["champion"] is None and told["is_withdrawn"] and told["previous"] is None
     assert told["signals"] == SIGNALS and [*told["stages"].values()].count("archived") == 1
+
+
+@pytest.mark.pipeline
+def test_promote_holds_the_stored_week_to_its_gates_and_records_what_came_of_it(small_project, tmp_path, monkeypatch):
+    monkeypatch.setenv("HF_ACTOR", "bob")
+    project = small_project.copy(tmp_path / "project")
+    nothing = {name: False if gate.bound is None else None for name, gate in GATES.items()}
+    project.rewrite(strategies=[ridge_strategy(gates=nothing)])
+    project.retrain("ranking", SUNDAY)
+    # No gate asks anything: the first one serves.
+    found = promote(project.pipeline, "ranking", None, "the first")
+    (record,) = found.history.records
+    plan = project.pipeline.strategy("ranking")
+    assert (record["kind"], record["week"], record["actor"]) == (PROMOTED, SUNDAY, "bob")
+    assert record["configuration"] == configuration_hash(settings_of(plan)) and record["yaml"]["gates"] is not None
+    assert {each["verdict"] for each in record["gates"]} == {"not asked"} and len(record["gates"]) == len(GATES)
+    stored = {f"ranking/{each}" for each in ("training_matrix", "cv_results", "backtest", "fitted_model", "validation")}
+    assert {*record["evidence"]} == stored
+    for asset, parts in record["evidence"].items():
+        assert parts == {SUNDAY: project.store.footer(asset, SUNDAY).content_hash}
+    with pytest.raises(ValueError, match=r"must be another than that of the champion v1\.0\.0"):
+        promote(project.pipeline, "ranking", SUNDAY, "again")
+    # The configuration is no other for its gates: its refit would be v1.0.1.
+    project.rewrite(strategies=[ridge_strategy(gates={**nothing, "rows": 1_000_000})])
+    with pytest.raises(ValueError, match=r"must be another than that of the champion"):
+        promote(project.pipeline, "ranking", SUNDAY, "again")
+
+    # A challenger: dearer, and its stored account is that of the old fees.
+    dearer = ridge_strategy(gates={**nothing, "rows": 1_000_000, "beats_champion": 0.95}, backtest={"fee_bps": 9.0})
+    project.rewrite(strategies=[dearer])
+    with pytest.raises(
+        ValueError, match="`week` must be one whose ranking/backtest today's code, data and settings have made"
+    ):
+        promote(project.pipeline, "ranking", SUNDAY, "dearer", override="Ann")
+    project.make("ranking/backtest", SUNDAY)
+    with pytest.raises(ValueError, match="`override` must be left out beside `stage`"):
+        promote(project.pipeline, "ranking", SUNDAY, "dearer", override="Ann", stage=True)
+    refused = promote(project.pipeline, "ranking", SUNDAY, "dearer")
+    assert refused.is_refused and [each.gate for each in refused.decision.failed] == ["rows", "beats_champion"]
+    lines = list(promotion_lines(refused))
+    assert ("recorded as decision 2: refused", False) in lines and lines[-2][0].startswith(
+        "ranking: champion v1.0.0 of week"
+    )
+    forced = promote(project.pipeline, "ranking", SUNDAY, "the desk wants it", override="Ann")
+    assert all(is_sound for _, is_sound in promotion_lines(forced)) and not forced.is_refused
+    state = forced.history.state
+    assert (str(state.champion.version), state.champion.changed, state.champion.is_override) == (
+        "v1.1.0",
+        ("account",),
+        True,
+    )
+    assert str(state.previous.version) == "v1.0.0" and state.headline.endswith(", by override")
+    # The account of the first champion is a version now, and stays while a rollback may bring it back.
+    old = found.history.records[0]["evidence"]["ranking/backtest"][SUNDAY]
+    assert old in project.store.versions("ranking/backtest", SUNDAY)
+    for key in project.store.objects.keys("_versions"):
+        os.utime(project.store.objects.address(key), (0, 0))
+    pruned(project.store, Policy(days=1, versions=0), datetime(2030, 1, 1, tzinfo=UTC))
+    assert old in project.store.versions("ranking/backtest", SUNDAY)
+    schema = Draft202012Validator(schema_of("promotion"))
+    for key in project.store.objects.keys("_promotions/ranking"):
+        schema.validate(json.loads(project.store.objects.get(key)))

@@ -1,10 +1,11 @@
-"""Promoting: what serves, what was decided so far, and taking it back."""
+"""Promoting: what serves, what was decided so far, deciding anew and taking it back."""
 
 import json
 from typing import Annotated
 
 import typer
 
+from hf_pipelines.commands.actions.looking import say_judged
 from hf_pipelines.commands.app import JUDGE, AsJson, StrategyName, command
 from hf_pipelines.commands.console import say
 
@@ -16,6 +17,51 @@ Champion = Annotated[
         help="The champion that is left, such as v1.2.0; refused if it is another one, so that it is never done twice.",
     ),
 ]
+
+
+@command(
+    panel=JUDGE,
+    writes=True,
+    examples=(
+        'hfp promote tech_ranking --reason "better in every fold"',
+        'hfp promote tech_ranking 2013-02-24 --reason "the desk accepts the drawdown" --override "Ann Lee"',
+    ),
+)
+def promote(
+    strategy: StrategyName,
+    reason: Reason,
+    week: Annotated[
+        str | None,
+        typer.Argument(
+            help="Sunday of the week whose evidence is judged (default: the latest with a backtest).",
+            show_default=False,
+        ),
+    ] = None,
+    override: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="Promote although gates fail, in the name of a person; shown for ever."),
+    ] = None,
+    stage: Annotated[bool, typer.Option("--stage", help="Leave it in staging; the champion stays.")] = False,
+    as_json: AsJson = False,
+) -> int:
+    """Hold the configuration of a strategy to its gates and make it the champion if all pass; status 1 if it is refused.
+
+    Refusals are recorded too. Signals still follow the week's model.
+    """
+    from hf_pipelines.commands.promoting import history_told, promotion_lines
+    from hf_pipelines.commands.promoting import promote as ask
+    from hf_pipelines.commands.runs import Pipeline
+
+    found = ask(Pipeline.open(), strategy, week, reason, override=override, stage=stage)
+    if as_json:
+        told = {
+            "is_refused": found.is_refused,
+            "gates": found.decision.to_json(),
+            "history": history_told(found.history),
+        }
+        print(json.dumps(told, indent=1, allow_nan=False))
+        return int(found.is_refused)
+    return say_judged(promotion_lines(found))
 
 
 @command(panel=JUDGE, writes=False, examples=("hfp history tech_ranking", "hfp history tech_ranking --json"))

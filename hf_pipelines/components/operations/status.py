@@ -42,6 +42,7 @@ class Status:
     unstarted: Mapping[str, str] = field(default_factory=dict)
     untrusted: Mapping[str, str] = field(default_factory=dict)
     histories: Mapping[str, History | PromotionHistoryError] = field(default_factory=dict)
+    ungated: Sequence[str] = ()
 
     @property
     def is_well(self) -> bool:
@@ -170,14 +171,16 @@ class Status:
         lines = [printable(f"{name}: {self._champion_words(name)}.") for name in names if name in self.histories]
         others = [name for name in names if name not in self.histories]
         if others:
-            lines.append(f"No champion, nothing was ever promoted: {', '.join(others)}.")
+            told = ", ".join(f"{name} (ungated)" if name in self.ungated else name for name in others)
+            lines.append(f"No champion, nothing was ever promoted: {told}.")
         return lines
 
     def _champion_words(self, name: str) -> str:
         found = self.histories.get(name)
         if isinstance(found, PromotionHistoryError):
             return f"its history of promotions is damaged: {found}".removesuffix(".")
-        return (Lifecycle() if found is None else found.state).headline
+        headline = (Lifecycle() if found is None else found.state).headline
+        return f"{headline}, ungated" if name in self.ungated else headline
 
     def _control_lines(self) -> list[str]:
         """Of strategies whose newest week failed its controls."""

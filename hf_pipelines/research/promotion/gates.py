@@ -145,7 +145,7 @@ def members(evidence: Evidence, asked: bool) -> Found:
 
 def beats_champion(evidence: Evidence, least: float) -> Found:
     if not evidence.champion:
-        return Found(None, True, "There is no champion yet.")
+        return Found(None, True, "No other configuration serves.")
     what = f"The probability that the account is better than that of the champion, {evidence.champion}"
     return at_least(_known(evidence.champion_probability), least, what, form=".3f")
 

@@ -231,7 +231,7 @@ def test_a_threshold_that_is_none_is_refused(asked: Any, told: str) -> None:
 
 
 def test_what_needs_no_number_passes_in_words() -> None:
-    assert _of("beats_champion", champion="", champion_probability=None).why == "There is no champion yet."
+    assert _of("beats_champion", champion="", champion_probability=None).why == "No other configuration serves."
     assert _of("overfitting", n_trials=1, overfitting=None).verdict == "passed"
     assert _of("overfitting", n_trials=2, overfitting=None).verdict == "missing"
     assert _of("calibration", is_classification=False, calibration_error=None).verdict == "passed"
