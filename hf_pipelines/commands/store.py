@@ -17,6 +17,12 @@ from hf_pipelines.resources.footer import Footer
 from hf_pipelines.resources.issued_signals import is_issued, remake
 from hf_pipelines.resources.lineage import CURRENT, Kept, list_kept, read_content, require_stored
 from hf_pipelines.resources.partition_store import PartitionStore
+from hf_pipelines.resources.promotions.history import (
+    History,
+    PromotionHistoryError,
+    histories_of,
+    strategies_with_history,
+)
 from hf_pipelines.resources.storage_errors import StoredPartitionError
 from hf_pipelines.resources.verification import Looked, Mismatch, latest_mismatches, strays, verify
 
@@ -122,6 +128,18 @@ def verify_store(store: PartitionStore, asset: str | None, say: Say, progress: S
         say(plain(f"LEFT ALONE {store.objects.address(key)}: {what}"))
     say(f"{looked.number:,} objects, {n_bytes / 1e6:,.1f} MB: {len(found) or 'no'} mismatch{'es' * (len(found) != 1)}")
     return found
+
+
+def verify_promotions(store: PartitionStore, say: Say) -> list[PromotionHistoryError]:
+    """Look at every record of what was promoted; prints each history that is damaged, and how many there are, nothing of none."""
+    histories = histories_of(store.objects, strategies_with_history(store.objects))
+    faults = [each for each in histories.values() if isinstance(each, PromotionHistoryError)]
+    for each in faults:
+        say(plain(f"MISMATCH {each}"))
+    if histories:
+        n = sum(len(each.records) for each in histories.values() if isinstance(each, History))
+        say(f"promotions: {n:,} decisions on {len(histories)} strategies: {len(faults) or 'no'} damaged")
+    return faults
 
 
 def diff_lines(
@@ -232,6 +250,7 @@ __all__ = [
     "diff_lines",
     "restore_lines",
     "print_progress",
+    "verify_promotions",
     "verify_store",
     "versions_lines",
 ]

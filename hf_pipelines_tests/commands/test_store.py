@@ -15,14 +15,17 @@ import pytest
 from hf_pipelines.commands.cli import main
 from hf_pipelines.research.content_hash import session_hashes
 from hf_pipelines.research.differences import compare_frames
+from hf_pipelines.research.promotion.lifecycle import PROMOTED
 from hf_pipelines.resources.currency import CurrencyChecker
 from hf_pipelines.resources.footer import Footer, Stamp
 from hf_pipelines.resources.lineage import current_footers, find_references, list_kept, stored_partitions
 from hf_pipelines.resources.object_store import ObjectStore
 from hf_pipelines.resources.partition_codec import Content
 from hf_pipelines.resources.partition_store import PartitionStore
+from hf_pipelines.resources.promotions.history import record_decision
 from hf_pipelines.resources.retention import Policy
 from hf_pipelines.resources.storage_errors import StoredPartitionError
+from hf_pipelines_tests.resources.promotions.deciding import draft
 from hf_pipelines_tests.resources.retaining import pruned
 from hf_pipelines_tests.sample_bars import random_bars
 
@@ -270,6 +273,19 @@ def test_verify_of_a_sound_store_says_how_much_it_looked_at(store, capsys):
 def damage(path: Path) -> None:
     payload = path.read_bytes()
     path.write_bytes(payload[:200] + bytes([payload[200] ^ 1]) + payload[201:])
+
+
+def test_verify_reads_every_decision_and_names_the_one_that_was_changed(store, capsys):
+    for strategy, rule in (("one", "long"), ("one", "short"), ("two", "long")):
+        record_decision(store.objects, strategy, draft(PROMOTED, rule))
+    assert main(["verify"]) == 0
+    assert capsys.readouterr().out.endswith("promotions: 3 decisions on 2 strategies: no damaged\n")
+    path = Path(store.objects.address("_promotions/one/00000002.json"))
+    path.write_bytes(path.read_bytes().replace(b'"why"', b'"who"'))
+    assert main(["verify"]) == 1
+    told = capsys.readouterr().out.splitlines()
+    assert told[-1] == "promotions: 1 decisions on 2 strategies: 1 damaged"
+    assert told[-2].startswith("MISMATCH `") and "_promotions/one/00000002.json` must be a record" in told[-2]
 
 
 def test_verify_names_every_mismatch_with_path_and_hashes(store, capsys):

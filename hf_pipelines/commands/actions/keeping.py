@@ -54,14 +54,15 @@ def verify(asset: MaybeAsset = None) -> int:
     What it proves: nothing was damaged, cut off, mixed up or lost by accident. What it does not: the hashes have no key, so who may write
     to the store can write other content with hashes that fit.
     """
-    from hf_pipelines.commands.store import print_progress, verify_store
+    from hf_pipelines.commands.store import print_progress, verify_promotions, verify_store
     from hf_pipelines.commands.trials import verify_trials
     from hf_pipelines.resources.parquet_io_manager import open_store
 
     store = open_store()
     mismatches = verify_store(store, asset, print, print_progress)
     faults = [] if asset else verify_trials(store, print, says_nothing_of_none=True)
-    return 1 if mismatches or faults else 0
+    damaged = [] if asset else verify_promotions(store, print)
+    return 1 if mismatches or faults or damaged else 0
 
 
 @command(panel=KEEP, writes=True, examples=("hfp restore tech_direction/fitted_model 2013-02-24 4be1",))

@@ -14,7 +14,7 @@
 | version | it is beyond the newest HF_KEEP_VERSIONS of its partition, and nothing that stays was made from it |
 
 Things go in this order, readers before what they point to: a removal that is killed anywhere leaves nothing that points to what is gone.
-Nothing of the trial ledger ever goes, its series among them: what was tried counts forever.
+Nothing of the trial ledger ever goes, its series among them: what was tried counts forever. Nor does any record of a promotion.
 """
 
 from collections.abc import Callable, Iterable, Iterator
