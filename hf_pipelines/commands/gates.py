@@ -73,8 +73,13 @@ def gates_lines(decision: Decision) -> Iterator[tuple[str, bool]]:
     if not decision.is_gated:
         yield UNGATED.format(strategy=decision.strategy), True
     yield "", True
-    head = ("gate", "value", "threshold", "verdict", "why")
-    yield from ((line, True) for line in text_table([head, *(_cells(each) for each in decision.gates)]))
+    head = ("gate", "value", "threshold", "verdict")
+    table = text_table([head, *(_cells(each) for each in decision.gates)])
+    # Sentences stand to the left.
+    yield from (
+        (f"{line}  {why}", True)
+        for line, why in zip(table, ("why", *(each.why for each in decision.gates)), strict=True)
+    )
     if commands := [each for each in decision.failed if each.command]:
         yield "", True
         yield from ((f"{each.gate}: {each.command}", True) for each in commands)
@@ -83,7 +88,7 @@ def gates_lines(decision: Decision) -> Iterator[tuple[str, bool]]:
 def _cells(judged: Judged) -> tuple[str, ...]:
     asked = _in_words(judged.threshold)
     weaker = f"{asked} (weaker than {_in_words(judged.default)})" if judged.is_weaker else asked
-    return (judged.gate, _in_words(judged.value), weaker, judged.verdict, judged.why)
+    return (judged.gate, _in_words(judged.value), weaker, judged.verdict)
 
 
 def _in_words(value: Threshold | str) -> str:

@@ -12,8 +12,16 @@ import pytest
 from hf_pipelines.commands.features import recorded_replay_lines
 from hf_pipelines.commands.gates import gates_lines, gates_of
 from hf_pipelines.commands.validating import full_validation_of
-from hf_pipelines.components.strategy_stages.evidence import OF_FOLDS, Champion, gather_evidence, returns_of_week
-from hf_pipelines.research.promotion import GATES, Decision, Evidence, Judged
+from hf_pipelines.components.strategy_stages.evidence import (
+    OF_FOLDS,
+    Champion,
+    gather_evidence,
+    returns_of_week,
+)
+from hf_pipelines.components.strategy_stages.tuned import SELECTED
+from hf_pipelines.research.promotion import GATES, Decision, Evidence, Judged, judge_gates
+from hf_pipelines.resources.partition_codec import Content, Stamp
+from hf_pipelines.resources.replay_record import read_record, write_record
 from hf_pipelines_tests.pipeline import Project, ridge_strategy, trees_strategy
 
 WEEK = "2012-04-01"
@@ -85,6 +93,14 @@ def test_gates_hold_the_numbers_that_are_stored_and_name_what_makes_those_that_a
     full = full_validation_of(project.pipeline, "ranking", WEEK)["full"]
     again = gates_of(project.pipeline, "ranking", WEEK)
     assert _gate(again, "replayed").verdict == "passed"
+    # Another content of a week than the one that the matrix was made from was replayed: that says nothing of this one.
+    record = read_record(project.store, "small/features/quick")
+    record.confirmed[min(matrix.inputs["small/features/quick"])] = "0" * 64
+    write_record(project.store, "small/features/quick", record)
+    evidence = gather_evidence(
+        project.pipeline.strategy("ranking"), project.store, WEEK, checker=project.pipeline.checker(), now=NOW
+    )
+    assert (evidence.unreplayed, evidence.replays_failed) == (1, 0)
     paths = [row["total_return"] > 0.0 for row in full["table"] if row["test"] == "path"]
     assert _gate(again, "stable_paths").value == sum(paths) / len(paths)
     # On no fold there are rows enough.
@@ -107,14 +123,31 @@ def test_evidence_of_classes_of_a_champion_and_of_time_is_what_is_stored(small_p
     project = Project(copied.folder, copied.market, [trees_strategy()])
     project.make([f"direction/{stage}" for stage in ("training_matrix", "cv_results", "backtest")], WEEK)
     pipeline, store = project.pipeline, project.store
-    champion = Champion("direction 2012-03-25", returns_of_week(store, "direction/backtest", WEEK))
+    champion = Champion(f"v1.0.0 of {WEEK}", returns_of_week(store, "direction/backtest", WEEK))
     plan = pipeline.strategy("direction")
     found = gather_evidence(plan, store, WEEK, checker=pipeline.checker(), now=NOW, champion=champion)
     groups = _attached(project, "direction/cv_results", "reliability.parquet").to_dicts()
     apart = sum(abs(each["confidence"] - each["share_right"]) * each["n_rows"] for each in groups)
     assert found.calibration_error == pytest.approx(apart / sum(each["n_rows"] for each in groups), rel=1e-12)
     assert found.age_weeks == min(2.0, (plan.market.partitions.end - datetime.fromisoformat(WEEK).date()).days / 7.0)
-    assert (found.champion, found.has("champion_probability")) == ("direction 2012-03-25", False)
+    assert (found.champion, found.has("champion_probability")) == (f"v1.0.0 of {WEEK}", False)
     # Too few sessions to say who is better; and names of evidence that a choice would spoil are names of evidence.
     assert {each.name for each in fields(Evidence)} >= OF_FOLDS
+    assert found.selected == frozenset()
     assert found.capacity_multiple is None and found.controls_failed is None and found.universe_chosen is None
+
+    # A study has chosen parameters by these folds: none of what rests on them passes, however good.
+    stored = store.read("direction/cv_results", WEEK)
+    chosen = Content(
+        stored.frame,
+        attachments={name: store.read_attachment(stored.footer, name) for name in stored.footer.attachments},
+        inputs=stored.footer.inputs,
+        facts={**stored.footer.facts, SELECTED: True},
+    )
+    stamp = Stamp("by hand", "by hand", stored.footer.created_at)
+    store.publish("direction/cv_results", WEEK, chosen, stamp, verdicts=stored.footer.verdicts)
+    selected = gather_evidence(plan, store, WEEK, checker=pipeline.checker(), now=NOW)
+    assert selected.selected == OF_FOLDS
+    judged = {each.gate: each for each in judge_gates(selected, plan.gates).gates}
+    assert judged["max_drawdown"].verdict == "failed" and "`tuning.nested: true`" in judged["max_drawdown"].command
+    assert judged["rows"].why.startswith("The number of training rows")

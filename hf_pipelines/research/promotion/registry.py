@@ -103,7 +103,7 @@ GATES: dict[str, Gate] = {
             default=0.2,
             bound="most",
             meaning="Probability of backtest overfitting among the trials that count; one trial alone passes",
-            remedy="hfp try {strategy} --week {week}",
+            remedy="hfp try {strategy} --set FIELD=VALUE --weeks {week}",
         ),
         Gate(
             name="max_drawdown",
@@ -132,7 +132,7 @@ GATES: dict[str, Gate] = {
             bound="least",
             high=MANY,
             meaning="Money at which market impact halves the mean return, over the money that the account begins with",
-            remedy="hfp validate {strategy} {week}",
+            remedy="hfp materialise {strategy}/validation --from {week}",
         ),
         Gate(
             name="engines_agree",
