@@ -121,8 +121,9 @@ def promote(
     Raises
     ------
     ValueError
-        If there is no backtest or model of the week, another code, other data or settings have made it, the configuration is the champion by that
-        week already or was withdrawn and is overridden, gates pass that are overridden, or no reason is given.
+        If there is no backtest or model of the week, another code, other data or settings have made it, it is made again meanwhile, the
+        configuration is the champion by that week already or was withdrawn and is overridden, gates pass that are overridden, or no
+        reason is given.
     ChampionChangedError
         If somebody else has decided meanwhile.
     """
@@ -135,6 +136,11 @@ def promote(
     # What could not follow, whatever the gates say, is no refusal of the configuration.
     follow(history.state, Event(wished, key, configuration_hash(settings), settings))
     decision = gates_of(pipeline, strategy, key)
+    if (now := _hashes(pipeline, plan, key)) != evidence:
+        others = sorted(asset for asset in {*now, *evidence} if now.get(asset) != evidence.get(asset))
+        raise ValueError(
+            f"`week` must be one that nothing is made of while it is judged, {', '.join(others)} of {key} changed; promote again."
+        )
     if override is not None and decision.is_passed:
         raise ValueError(f"`override` must be left out where every gate passes, was {override[:40]!r}.")
     is_refused = override is None and not decision.is_passed
@@ -157,24 +163,27 @@ def promote(
 
 def _evidence(pipeline: Pipeline, plan: StrategyPlan, week: str) -> dict[str, dict[str, str]]:
     """Content hashes of what the week's decision is about, each read and found to be what its footer says."""
-    checker, found = pipeline.checker(), {}
-    for stage in (*STAGES, FITTED_MODEL):
-        asset = plan.asset(stage)
-        footer = pipeline.store.footer(asset, week)
-        if footer is None:
-            if stage in NEEDED:
-                raise ValueError(
-                    f"`week` must be one of which {asset} is stored, was {week}; hfp retrain {plan.name} --week {week}"
-                )
-            continue
+    checker, found = pipeline.checker(), _hashes(pipeline, plan, week)
+    for asset in map(plan.asset, NEEDED):
+        if asset not in found:
+            raise ValueError(
+                f"`week` must be one of which {asset} is stored, was {week}; hfp retrain {plan.name} --week {week}"
+            )
         # The settings that are recorded must be those that have made the evidence.
-        if stage in NEEDED and not checker.is_current(asset, week).is_current:
+        if not checker.is_current(asset, week).is_current:
             raise ValueError(
                 f"`week` must be one whose {asset} today's code, data and settings have made, was {week}; "
                 f"hfp retrain {plan.name} --week {week} --with-inputs"
             )
-        found[asset] = {week: pipeline.store.read(asset, week).footer.content_hash}
+    for asset in found:
+        pipeline.store.read(asset, week)
     return found
+
+
+def _hashes(pipeline: Pipeline, plan: StrategyPlan, week: str) -> dict[str, dict[str, str]]:
+    """Content hash of every stage of a week that is stored, as its footer says it."""
+    footers = {asset: pipeline.store.footer(asset, week) for asset in map(plan.asset, (*STAGES, FITTED_MODEL))}
+    return {asset: {week: footer.content_hash} for asset, footer in footers.items() if footer is not None}
 
 
 def promotion_lines(promotion: Promotion) -> Iterator[tuple[str, bool]]:
