@@ -8,7 +8,7 @@ import pytest
 
 from hf_pipelines.resources.object_store import ObjectStore
 from hf_pipelines.resources.partition_store import PartitionStore
-from hf_pipelines_tests.checkout import DAY, FIRST_BARS, WEEK, built_checkout
+from hf_pipelines_tests.checkout import DAY, FIRST_BARS, RETRAINED, WEEK, built_checkout
 from hf_pipelines_tests.servers import s3_server
 
 pytestmark = pytest.mark.servers
@@ -25,7 +25,7 @@ def test_chain_on_s3_over_http_has_the_hashes_of_the_chain_on_disk(
 
         on_disk = {key: each for key, each in built.hashes.items() if not key.startswith("short_trees/")}
         # 39 weeks of bars, 11 of two feature groups, four weekly stages and one day of signals.
-        assert len(found) == 39 + 2 * 11 + 4 + 1
+        assert len(found) == 39 + 2 * 11 + len(RETRAINED) + 1
         assert found == on_disk
         assert {f"us_tech/bars/{FIRST_BARS}", f"short_ranking/backtest/{WEEK}", f"short_ranking/signals/{DAY}"} <= set(
             found
