@@ -115,6 +115,8 @@ def test_stages_in_a_fresh_process_and_store_hold_what_a_range_holds(ranged, tmp
         "small/features_report",
         "ranking/track_record",
         "direction/track_record",
+        "ranking/full_validation",
+        "direction/full_validation",
     }
     for asset, hashes in found.items():
         expected = ranged.hashes(asset)

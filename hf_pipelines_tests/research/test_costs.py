@@ -18,3 +18,13 @@ def test_costs_rates_are_fractions_of_basis_points() -> None:
 def test_costs_impossible_value_raises(field: str, value: float) -> None:
     with pytest.raises(ValueError, match=f"`{field}` must be finite and not negative, was {value}"):
         Costs(**{field: value})
+
+
+def test_costs_twice_as_high_are_all_twice_as_high_and_interest_received_stays() -> None:
+    interest = {"type": "cash_interest", "params": {"bps_per_year": 300.0}}
+    spread = {"type": "spread", "params": {"half_bps": 2.0}}
+    costs = Costs(fee_bps=1.0, slippage_bps=2.0, borrow_bps_per_year=50.0, kinds=(spread, interest))
+    dearer = costs.times(2.0)
+    assert (dearer.fee_bps, dearer.slippage_bps, dearer.borrow_bps_per_year) == (2.0, 4.0, 100.0)
+    params = {name: dict(each) for name, each in dearer.kinds}
+    assert params["spread"]["half_bps"] == 4.0 and params["cash_interest"]["bps_per_year"] == 300.0
