@@ -27,7 +27,13 @@ from hf_pipelines.research.robustness import Controls, controls_in_words, judge_
 from hf_pipelines.research.robustness.controls import NOT_TRUSTED, Twin
 from hf_pipelines.research.signal_quality import book_of
 from hf_pipelines.resources.trial_ledger import TrialLedger
-from hf_pipelines.resources.trial_ledger.judging import best_of, estimate_of, judge_choice, judge_superiority
+from hf_pipelines.resources.trial_ledger.judging import (
+    best_of,
+    estimate_of,
+    judge_choice,
+    judge_superiority,
+    sharing_sessions,
+)
 from hf_pipelines.resources.trial_ledger.returns import session_returns
 from hf_pipelines.resources.trial_ledger.trials import counted, select
 
@@ -130,8 +136,9 @@ def _trials(pipeline: Pipeline, strategy: str) -> dict[str, Any]:
         }
     found = summarise(pipeline.store, scope)
     trials = counted(select(every, **asdict(scope)))
-    choice, n_compared = judge_choice(pipeline.store.objects, trials)
-    superiority = judge_superiority(pipeline.store.objects, trials)
+    shared = sharing_sessions(pipeline.store.objects, trials)
+    choice, n_compared = judge_choice(shared)
+    superiority = judge_superiority(shared)
     best = estimate_of(best_of(trials))
     told = None
     if choice is not None:

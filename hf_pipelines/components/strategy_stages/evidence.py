@@ -36,7 +36,7 @@ from hf_pipelines.resources.partition_store import PartitionStore
 from hf_pipelines.resources.replay_record import read_record
 from hf_pipelines.resources.trial_ledger import TrialLedger
 from hf_pipelines.resources.trial_ledger.heads import TRIAL
-from hf_pipelines.resources.trial_ledger.judging import estimate_of, judge, judge_choice
+from hf_pipelines.resources.trial_ledger.judging import estimate_of, judge, judge_choice, sharing_sessions
 from hf_pipelines.resources.trial_ledger.returns import session_returns
 from hf_pipelines.resources.trial_ledger.trials import counted, select
 
@@ -226,7 +226,7 @@ def _trials(plan: StrategyPlan, store: PartitionStore, account: Footer) -> dict[
     trials = counted(select(every, strategy=plan.name))
     if unreadable or trials.is_empty():
         return {}
-    choice, _ = judge_choice(store.objects, trials)
+    choice, _ = judge_choice(sharing_sessions(store.objects, trials))
     found: dict[str, Any] = {"n_trials": trials.height, "overfitting": None if choice is None else choice.probability}
     own = estimate_of(every.filter(trial=str(account.facts.get(TRIAL))))
     if own is not None:

@@ -76,21 +76,20 @@ def judge(objects: ObjectStore, counted: pl.DataFrame, chosen: SharpeEstimate) -
     return deflation, lacking
 
 
-def judge_choice(objects: ObjectStore, counted: pl.DataFrame) -> tuple[ChoiceOverfitting | None, int]:
-    """What becomes of choosing the best of the trials that share their sessions; also how many do.
+def judge_choice(table: NDArray[np.float64]) -> tuple[ChoiceOverfitting | None, int]:
+    """What becomes of choosing the best of the trials that share their sessions (`sharing_sessions`); also how many do.
 
-    Trials of other weeks have other sessions: the largest group is taken, of several as large the one that ends last. None where it has
-    one trial, or fewer sessions than blocks need.
+    None where there is one trial, or fewer sessions than blocks need.
     """
-    table = _sharing(objects, counted)
     n_periods, n_trials = table.shape
     if n_trials < 2 or n_periods < 2 * N_BLOCKS:
         return None, n_trials
     return probability_of_backtest_overfitting(table, N_BLOCKS), n_trials
 
 
-def judge_superiority(objects: ObjectStore, counted: pl.DataFrame) -> tuple[float, float] | None:
-    """Whether the best of the trials that share their sessions earns more than nothing, given that it is the best of so many.
+def judge_superiority(table: NDArray[np.float64]) -> tuple[float, float] | None:
+    """Whether the best of the trials that share their sessions (`sharing_sessions`) earns more than nothing, given that it is the best of
+    so many.
 
     Returns
     -------
@@ -98,7 +97,6 @@ def judge_superiority(objects: ObjectStore, counted: pl.DataFrame) -> tuple[floa
         p-values: Hansen's of superior predictive ability (the consistent one), and White's of his reality check. None where no trials
         share sessions enough for blocks.
     """
-    table = _sharing(objects, counted)
     n_periods, n_trials = table.shape
     draws = (
         draw_stationary(n_periods, block_sessions=politis_white_block(table), seed=0)
@@ -111,8 +109,11 @@ def judge_superiority(objects: ObjectStore, counted: pl.DataFrame) -> tuple[floa
     return superior_ability(nothing, -table, draws).consistent, reality_check(nothing, -table, draws)
 
 
-def _sharing(objects: ObjectStore, counted: pl.DataFrame) -> NDArray[np.float64]:
-    """Returns of the largest group of trials on the same sessions, a column each; of several as large of the one that ends last."""
+def sharing_sessions(objects: ObjectStore, counted: pl.DataFrame) -> NDArray[np.float64]:
+    """Returns of the trials that share their sessions, a column each.
+
+    Trials of other weeks have other sessions: the largest group is taken, of several as large the one that ends last.
+    """
     groups: dict[bytes, list[NDArray[np.float64]]] = defaultdict(list)
     last: dict[bytes, int] = {}
     for digest in counted["returns"].drop_nulls().unique(maintain_order=True):

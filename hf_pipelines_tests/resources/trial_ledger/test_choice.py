@@ -6,7 +6,7 @@ import numpy as np
 
 from hf_pipelines.research.overfitting import probability_of_backtest_overfitting
 from hf_pipelines.resources.trial_ledger import TrialLedger
-from hf_pipelines.resources.trial_ledger.judging import judge_choice, judge_superiority
+from hf_pipelines.resources.trial_ledger.judging import judge_choice, judge_superiority, sharing_sessions
 from hf_pipelines.resources.trial_ledger.trials import counted
 from hf_pipelines_tests.resources.trial_ledger.trying import slot
 
@@ -21,13 +21,13 @@ def test_choice_is_judged_among_the_trials_that_share_their_sessions(store):
     # Another week of the same strategy, and a trial that never held anything.
     ledger.begin(slot(12), source="cross_validation").end(returns=(days[1:], returns[1:, 0].tolist()))
     ledger.begin(slot(13), source="cross_validation").end(returns=(days, [0.0] * 64))
-    choice, n = judge_choice(store.objects, counted(ledger.known()))
+    choice, n = judge_choice(sharing_sessions(store.objects, counted(ledger.known())))
     expected = probability_of_backtest_overfitting(returns, 16)
     assert n == 12 and choice is not None and choice.n_trials == 12
     assert choice.probability == expected.probability
     np.testing.assert_array_equal(np.sort(choice.logits), np.sort(expected.logits))
-    assert judge_choice(store.objects, counted(ledger.known()).head(1)) == (None, 1)
-    assert judge_choice(store.objects, counted(ledger.known()).head(0)) == (None, 0)
+    assert judge_choice(sharing_sessions(store.objects, counted(ledger.known()).head(1))) == (None, 1)
+    assert judge_choice(sharing_sessions(store.objects, counted(ledger.known()).head(0))) == (None, 0)
 
 
 def test_the_best_of_many_is_held_to_nothing_and_agrees_with_arch(store):
@@ -39,7 +39,7 @@ def test_the_best_of_many_is_held_to_nothing_and_agrees_with_arch(store):
     ledger = TrialLedger(store.objects, "tester")
     for at in range(20):
         ledger.begin(slot(at), source="cross_validation").end(returns=(days, noise[:, at].tolist()))
-    of_noise = judge_superiority(store.objects, counted(ledger.known()))
+    of_noise = judge_superiority(sharing_sessions(store.objects, counted(ledger.known())))
     assert of_noise is not None and of_noise[0] > 0.05
     expected = SPA(np.zeros(400), -noise, reps=2_000, block_size=1, seed=0, studentize=False)
     expected.compute()
@@ -48,6 +48,6 @@ def test_the_best_of_many_is_held_to_nothing_and_agrees_with_arch(store):
     # One that knows something is found among them.
     known = rng.normal(0.0025, 0.01, 400)
     ledger.begin(slot(20), source="cross_validation").end(returns=(days, known.tolist()))
-    found = judge_superiority(store.objects, counted(ledger.known()))
+    found = judge_superiority(sharing_sessions(store.objects, counted(ledger.known())))
     assert found is not None and max(found) < 0.01
-    assert judge_superiority(store.objects, counted(ledger.known()).head(0)) is None
+    assert judge_superiority(sharing_sessions(store.objects, counted(ledger.known()).head(0))) is None
