@@ -9,12 +9,12 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from hf_pipelines.commands.runs import Pipeline
+from hf_pipelines.commands.stored_weeks import stored_week
 from hf_pipelines.components.strategy_stages.leaderboard_plan import compared
 from hf_pipelines.components.strategy_stages.plan import StrategyPlan
 from hf_pipelines.research.comparison_words import number, say_p, text_table
 from hf_pipelines.research.leaderboard.scoring import METRICS
 from hf_pipelines.research.learners import LearnerChoice, choose_learner
-from hf_pipelines.resources.lineage import CURRENT, read_content
 
 # Seconds and bytes with as many digits as a person compares.
 BYTES_A_KB = 1_000.0
@@ -29,32 +29,15 @@ def leaderboard_of(pipeline: Pipeline, strategy: str, week: str | None) -> dict[
         If the strategy is unknown, has no block `leaderboard`, or no leaderboard of that week.
     """
     plan = pipeline.strategy(strategy)
-    asset = plan.asset("leaderboard")
-    weeks = pipeline.store.partitions(asset)
-    if not weeks:
-        made = pipeline.store.partitions(plan.asset("cv_results"))
-        how = (
-            f"hfp retrain {strategy} --week {made[-1] if made else 'SUNDAY'}"
-            if plan.leaderboard
-            else "write `leaderboard: {}` into its YAML"
-        )
-        raise ValueError(f"`strategy` must have a leaderboard, {strategy} has none; {how}.")
-    if week is not None and week not in weeks:
-        raise ValueError(
-            f"`week` must be one of which {strategy} has a leaderboard ({', '.join(weeks[-5:])}), was {week[:40]!r}; hfp retrain "
-            f"{strategy} --week SUNDAY."
-        )
-    stored = read_content(pipeline.store, asset, week or max(weeks), CURRENT)
-    facts: Mapping[str, Any] = stored.footer.facts
+    made = pipeline.store.partitions(plan.asset("cv_results"))
+    remedy = (
+        f"hfp retrain {strategy} --week {made[-1] if made else 'SUNDAY'}"
+        if plan.leaderboard
+        else "write `leaderboard: {}` into its YAML"
+    )
+    found = stored_week(pipeline, plan, "leaderboard", week, remedy=remedy)
     tried = commands_of_candidates(plan)
-    out_of_date = pipeline.checker().is_current(asset, stored.footer.partition).reason
-    return {
-        "strategy": strategy,
-        "week": stored.footer.partition,
-        **facts,
-        "out_of_date": out_of_date or None,
-        "table": [{**row, "try": tried.get(row["candidate"])} for row in stored.frame.to_dicts()],
-    }
+    return {**found, "table": [{**row, "try": tried.get(row["candidate"])} for row in found["table"]]}
 
 
 def commands_of_candidates(plan: StrategyPlan) -> dict[str, str]:

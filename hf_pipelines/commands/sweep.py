@@ -7,8 +7,8 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from hf_pipelines.commands.runs import Pipeline
+from hf_pipelines.commands.stored_weeks import stored_week
 from hf_pipelines.research.comparison_words import number, text_table
-from hf_pipelines.resources.lineage import CURRENT, read_content
 
 ROWS_SHOWN = 25
 
@@ -32,25 +32,8 @@ def sweep_of(pipeline: Pipeline, strategy: str, week: str | None) -> dict[str, A
         If the strategy is unknown, has no block `sweep`, or no sweep of that week.
     """
     plan = pipeline.strategy(strategy)
-    asset = plan.asset("sweep")
-    weeks = pipeline.store.partitions(asset)
-    if not weeks:
-        how = f"hfp retrain {strategy} --week SUNDAY" if plan.sweep else "write the block `sweep` into its YAML"
-        raise ValueError(f"`strategy` must have a sweep, {strategy} has none; {how}.")
-    if week is not None and week not in weeks:
-        raise ValueError(
-            f"`week` must be one of which {strategy} has a sweep ({', '.join(weeks[-5:])}), was {week[:40]!r}; hfp retrain {strategy} "
-            "--week SUNDAY."
-        )
-    stored = read_content(pipeline.store, asset, week or max(weeks), CURRENT)
-    out_of_date = pipeline.checker().is_current(asset, stored.footer.partition).reason
-    return {
-        "strategy": strategy,
-        "week": stored.footer.partition,
-        **stored.footer.facts,
-        "out_of_date": out_of_date or None,
-        "table": stored.frame.to_dicts(),
-    }
+    remedy = f"hfp retrain {strategy} --week SUNDAY" if plan.sweep else "write the block `sweep` into its YAML"
+    return stored_week(pipeline, plan, "sweep", week, remedy=remedy)
 
 
 def sweep_lines(found: Mapping[str, Any]) -> Iterator[str]:
