@@ -5,55 +5,26 @@ Lives here: the record of a week's candidates. Does not live here: running them 
 
 import io
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Any
 
 import polars as pl
 
 from hf_pipelines.components.display import parquet_bytes
-from hf_pipelines.components.stage_run import StageRun
 from hf_pipelines.components.strategy_stages.plan import StrategyPlan
+from hf_pipelines.components.strategy_stages.recorded_trials import RecordedTrials
 from hf_pipelines.components.strategy_stages.trial_records import settings_of, slot_of
 from hf_pipelines.research.leaderboard import Candidate, Entry
 from hf_pipelines.research.leaderboard.entries import COMPLETED, ENDED
-from hf_pipelines.research.learners import Progress
-from hf_pipelines.resources.trial_ledger import OpenTrial, Slot, TrialLedger
+from hf_pipelines.resources.trial_ledger import Slot
 from hf_pipelines.resources.trial_ledger.trials import COMPLETED as TRIAL_COMPLETED
-from hf_pipelines.resources.trial_ledger.trials import FAILED, LEADERBOARD, PRUNED, ancestors_of, kind_of
+from hf_pipelines.resources.trial_ledger.trials import FAILED, LEADERBOARD, PRUNED
 
 
-@dataclass
-class RecordedCandidates:
-    """Begins a trial for each candidate, by its configuration: a retry is no second trial.
+class RecordedCandidates(RecordedTrials):
+    """The trials of a week's candidates, by their names."""
 
-    Parameters
-    ----------
-    plan : StrategyPlan
-    run : StageRun
-    key : str
-        Week.
-    data : mapping
-        Content hashes of the matrix.
-    progress : Progress
-        Where entries are kept.
-    """
-
-    plan: StrategyPlan
-    run: StageRun
-    key: str
-    data: Mapping[str, Mapping[str, str]]
-    progress: Progress
-    open: dict[str, OpenTrial] = field(default_factory=dict)
-    slots: dict[str, tuple[Slot, dict[str, Any]]] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        """Read once what is known: all candidates of a week are judged beside the same trials."""
-        ledger = self.run.trials
-        self._before = None if ledger is None else ledger.known()
-        self._lineage = (
-            [] if self._before is None else [*self.plan.descends_from, *ancestors_of(self.plan.name, self._before)]
-        )
+    source = LEADERBOARD
 
     def known(self, candidate: Candidate) -> Entry | None:
         """How a candidate has ended in a run that was killed."""
@@ -62,19 +33,8 @@ class RecordedCandidates:
 
     def begin(self, candidate: Candidate) -> None:
         """Record its trial."""
-        ledger: TrialLedger | None = self.run.trials
-        if ledger is None or self._before is None:
-            return
         slot, settings = self._slot(candidate)
-        self.open[candidate.name] = ledger.begin(
-            slot,
-            source=LEADERBOARD,
-            kind=kind_of(slot, LEADERBOARD, self._before, lineage=self._lineage),
-            differs={"candidate": candidate.name},
-            settings=settings,
-            descends_from=self.plan.descends_from,
-            code_version=self.run.code_version,
-        )
+        self.begin_trial(candidate.name, slot, settings, differs={"candidate": candidate.name})
 
     def end(self, candidate: Candidate, entry: Entry) -> None:
         """Record how it ended, then keep it; one that the deadline has ended may run again."""

@@ -6,23 +6,22 @@ asset (`sweep`).
 
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from datetime import date
 from typing import Any
 
 import numpy as np
 import polars as pl
 
-from hf_pipelines.components.stage_run import StageRun
 from hf_pipelines.components.strategy_stages.accounts import middle_of, weigh_path
 from hf_pipelines.components.strategy_stages.plan import StrategyPlan, trade
+from hf_pipelines.components.strategy_stages.recorded_trials import RecordedTrials
 from hf_pipelines.components.strategy_stages.trial_records import settings_of, slot_of
 from hf_pipelines.research.backtest import BacktestResult, build_trading_panel
 from hf_pipelines.research.backtest.panel import TradingPanel
 from hf_pipelines.research.backtest.reconcile import REFERENCE
 from hf_pipelines.research.backtest.result import columns_of
 from hf_pipelines.research.fan_out import InTime, Lost
-from hf_pipelines.research.learners import Progress
 from hf_pipelines.research.sweep import (
     COMPLETED,
     ENDED,
@@ -36,10 +35,10 @@ from hf_pipelines.research.sweep import (
 from hf_pipelines.research.sweep.entries import SCORES, entry_of_result, is_one_grid
 from hf_pipelines.research.tuning.points import rule_at
 from hf_pipelines.research.tuning.space import Point
-from hf_pipelines.resources.trial_ledger import OpenTrial, Slot
+from hf_pipelines.resources.trial_ledger import Slot
 from hf_pipelines.resources.trial_ledger.trials import COMPLETED as TRIAL_COMPLETED
 from hf_pipelines.resources.trial_ledger.trials import FAILED as TRIAL_FAILED
-from hf_pipelines.resources.trial_ledger.trials import PRUNED, SWEEP, ancestors_of, kind_of
+from hf_pipelines.resources.trial_ledger.trials import PRUNED, SWEEP
 
 # Points that a worker takes at a time: those of one rule are weighed once, and their accounts kept side by side.
 POINTS_A_TASK = 16
@@ -166,38 +165,14 @@ def _middle(entries: list[PointEntry]) -> PointEntry:
     return sorted(entries, key=lambda each: each.scores["total_return"])[(len(entries) - 1) // 2]
 
 
-@dataclass
-class RecordedPoints:
-    """Begins a trial for each point, by its configuration: a retry is no second trial, and the point that the strategy is, is its own.
+class RecordedPoints(RecordedTrials):
+    """The trials of a week's points; the point that the strategy is, is its own. `plan` is as its predictions were made."""
 
-    Attributes
-    ----------
-    plan : StrategyPlan
-        As its predictions were made.
-    run : StageRun
-    key : str
-        Week.
-    data : mapping
-        Content hashes of the matrix.
-    progress : Progress
-        Where entries are kept.
-    """
-
-    plan: StrategyPlan
-    run: StageRun
-    key: str
-    data: Mapping[str, Mapping[str, str]]
-    progress: Progress
-    open: dict[str, OpenTrial] = field(default_factory=dict)
-    slots: dict[str, tuple[Slot, dict[str, Any]]] = field(default_factory=dict)
+    source = SWEEP
 
     def __post_init__(self) -> None:
-        """Read once what is known: all points of a week are judged beside the same trials."""
-        ledger = self.run.trials
-        self._before = None if ledger is None else ledger.known()
-        self._lineage = (
-            [] if self._before is None else [*self.plan.descends_from, *ancestors_of(self.plan.name, self._before)]
-        )
+        """Read once what is known."""
+        super().__post_init__()
         # Points differ in numbers alone: what they are computed by is read once.
         self._own_code: str = settings_of(self.plan)["own_code"]
 
@@ -208,18 +183,8 @@ class RecordedPoints:
 
     def begin(self, point: Point) -> None:
         """Record its trial."""
-        if self.run.trials is None or self._before is None:
-            return
         slot, settings = self._slot(point)
-        self.open[point_key(point)] = self.run.trials.begin(
-            slot,
-            source=SWEEP,
-            kind=kind_of(slot, SWEEP, self._before, lineage=self._lineage),
-            differs=dict(point),
-            settings=settings,
-            descends_from=self.plan.descends_from,
-            code_version=self.run.code_version,
-        )
+        self.begin_trial(point_key(point), slot, settings, differs=dict(point))
 
     def end(self, point: Point, entry: PointEntry) -> None:
         """Record how it ended, then keep it; one that the deadline has ended may run again."""
