@@ -3,6 +3,7 @@
 Each is started on a free port, waited for by polling, and stopped by its own pid (or the process group it leads).
 """
 
+import fcntl
 import os
 import secrets
 import shutil
@@ -26,10 +27,28 @@ START_TIMEOUT_S = 90.0
 STOP_TIMEOUT_S = 15.0
 
 
+PORTS = range(15_000, 32_000)
+PORTS_TAKEN = Path(tempfile.gettempdir()) / f"hf_pipelines_tests_ports_{os.getuid()}"
+
+
 def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """Return a port that nobody else is given soon, not even while its server is down between a kill and a second start.
+
+    Ports below those that the kernel gives to connections and to servers that ask for any port; of these each process of this
+    machine takes the next one, counted in a file, so that thousands are taken before one comes again.
+    """
+    with PORTS_TAKEN.open("a+") as taken:
+        fcntl.flock(taken, fcntl.LOCK_EX)
+        taken.seek(0)
+        last = int(taken.read() or PORTS.stop)
+        for _ in PORTS:
+            last = last + 1 if last + 1 in PORTS else PORTS.start
+            with socket.socket() as probe, suppress(OSError):
+                probe.bind(("127.0.0.1", last))
+                taken.truncate(0)
+                taken.write(str(last))
+                return last
+    raise AssertionError(f"no free port between {PORTS.start} and {PORTS.stop}")
 
 
 LONGEST_PAUSE_S = 1.0
