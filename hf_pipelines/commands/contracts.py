@@ -212,8 +212,8 @@ TABLES: dict[str, Table] = {
             ),
             **_PREDICTED,
             "reason": Column(type=TEXT, meaning="why the weight is 0, a word of the list below; empty for a position"),
-            "model_version": Column(type=TEXT, meaning="content hash of the fitted model"),
-            "model_as_of": Column(type=TIME, meaning="what the model could know"),
+            "model_version": Column(type=TEXT, meaning="content hash of the fitted model; null where none served"),
+            "model_as_of": Column(type=TIME, meaning="what the model could know; null where none served"),
             "as_of": Column(type=TIME, meaning="what the decision could know: the close of its bar"),
             "created_at": Column(type=TIME, meaning="when it was issued, by the clock"),
             "issue_kind": Column(

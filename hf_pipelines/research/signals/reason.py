@@ -26,6 +26,9 @@ class Reason(StrEnum):
     NOT_SHORTABLE = "not shortable"
     SMALL_TRADE = "trade too small"
     CAPPED = "capped"
+    NO_CHAMPION = "no champion"
+    WITHDRAWN = "withdrawn"
+    NO_SOUND_MODEL = "no sound model"
 
 
 def reason_in_words(reason: str | None, detail: str | None) -> str:
@@ -46,4 +49,7 @@ REASONS: dict[Reason, str] = {
     Reason.NOT_SHORTABLE: "it would be short, and cannot be borrowed",
     Reason.SMALL_TRADE: "the position would be smaller than `band` lets trade",
     Reason.CAPPED: "a limit of the book has taken the whole position",
+    Reason.NO_CHAMPION: "the strategy has gates and nothing was promoted yet",
+    Reason.WITHDRAWN: "the champion was withdrawn, and nothing was promoted since",
+    Reason.NO_SOUND_MODEL: "no refit of the champion within `max_model_age_weeks` is sound; the issue's `promotion` says why of each",
 }
