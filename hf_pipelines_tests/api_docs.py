@@ -23,6 +23,10 @@ SHAPE_OR_UNIT = re.compile(
     r"\bof shape\b|\bshape \(|\bfractions?\b|\bcurrency\b|\b(basis points|sessions|bars|weeks|days|seconds|periods|nats|bytes)\b|"
     r"\bper (period|year)\b|\bof length\b|\bcodes?\b|\bratios? (?:per|of)\b|\bshares? of\b|\bUTC\b|\bNaN\b",
 )
+# Pages of the API whose functions are methods of the field, as splitters are: each cites what it follows, itself or in its module.
+METHODS = ("metrics", "overfitting", "significance", "explanations")
+# A part of numpydoc's that names where a method comes from.
+SOURCE = re.compile(r"^References\n-{10}\n\S", re.MULTILINE)
 # Types of values that have a shape or a unit; of the rest nothing of the kind can be told.
 MEASURED = re.compile(
     r"\b(int|float|DataFrame|ndarray|array|Series|ArrayLike|NDArray|Floats|datetime|date|LazyFrame)\b"
@@ -56,14 +60,17 @@ class Documented(NamedTuple):
 def documented() -> list[Documented]:
     """Every public object, in the order of the reference."""
     return [
-        _judged(f"{module}.{name}", getattr(import_module(module), name))
-        for modules in API.values()
+        _judged(
+            f"{module}.{name}", value, is_method=_is_splitter(value) or (page in METHODS and not inspect.isclass(value))
+        )
+        for page, modules in API.items()
         for module, names in modules.items()
         for name in names
+        for value in [getattr(import_module(module), name)]
     ]
 
 
-def _judged(name: str, value: Any) -> Documented:
+def _judged(name: str, value: Any, *, is_method: bool = False) -> Documented:
     text = inspect.getdoc(value) or ""
     is_class = inspect.isclass(value)
     with warnings.catch_warnings():
@@ -88,6 +95,8 @@ def _judged(name: str, value: Any) -> Documented:
         "Returns": not is_class and _gives(value) and not parsed["Returns"] and not parsed["Yields"],
         "Raises": not is_class and _raises(value) and not parsed["Raises"],
         "what NaN means": not is_class and _makes_nan(value) and "NaN" not in text,
+        "a source (References, of its own or of its module)": is_method
+        and not any(SOURCE.search(each) for each in (text, inspect.getdoc(inspect.getmodule(value)) or "")),
     }
     source = " ".join([str(inspect.signature(value)) if not _is_protocol(value) else "", text])
     return Documented(
@@ -102,6 +111,10 @@ def _judged(name: str, value: Any) -> Documented:
 
 def _is_protocol(value: Any) -> bool:
     return bool(getattr(value, "_is_protocol", False))
+
+
+def _is_splitter(value: Any) -> bool:
+    return inspect.isclass(value) and hasattr(value, "get_n_splits") and not _is_protocol(value)
 
 
 def _arguments(value: Any) -> Iterator[str]:

@@ -43,7 +43,7 @@ def badly_documented(returns: list[float], periods_per_year: float) -> float:
 
 
 def test_what_lacks_is_named():
-    assert set(_judged("it", badly_documented).lacking) == {
+    assert set(_judged("it", badly_documented, is_method=True).lacking) == {
         "a summary that is a sentence",
         "parameters periods_per_year",
         "no such parameters as years",
@@ -51,6 +51,7 @@ def test_what_lacks_is_named():
         "Returns",
         "Raises",
         "what NaN means",
+        "a source (References, of its own or of its module)",
     }
 
 

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from types import FunctionType
 from typing import Any
 
+from hf_pipelines.commands.literature import source_of
 from hf_pipelines.commands.runs import stored_features
 from hf_pipelines.components import Market, Strategy
 from hf_pipelines.components.modules import REGISTRIES
@@ -125,6 +126,7 @@ def entry_row(table: str, name: str) -> dict[str, Any]:
         "name": name,
         "field": REGISTRIES[table].field,
         "summary": _line(entry),
+        "source": source_of(table, name),
         "params": [
             {
                 "name": row[0],
@@ -156,6 +158,8 @@ def _lines_of(row: Mapping[str, Any]) -> Iterator[str]:
         for each in row["params"]:
             search = f"; searched {each['search']}" if each["search"] else ""
             yield f"  {each['name']} = {each['default']} ({each['allowed']}{search}){': ' if each['meaning'] else ''}{each['meaning']}"
+        if row["source"]:
+            yield f"  source: {row['source']}"
     else:
         yield f"{row['name']}: {row['summary']}".rstrip(": ")
         yield "  " + ", ".join(f"{key}: {value}" for key, value in row.items() if key not in ("name", "summary"))
@@ -180,7 +184,11 @@ def features_lines(
     found = _matching_features(pattern)
     for each in found:
         yield from textwrap.wrap(f"{each.group}/{each.name}  {each.window}", width, subsequent_indent="  ")
-        lines = [("formula", each.formula), ("inputs", ", ".join(each.inputs)), ("source", each.source)]
+        lines = [
+            ("formula", each.formula),
+            ("inputs", ", ".join(each.inputs)),
+            ("source", source_of("FEATURES", each.name)),
+        ]
         if stored is not None:
             lines.append(("stored by", ", ".join(stored.get(each.name, ())) or "no market"))
         for label, text in lines:
@@ -197,7 +205,7 @@ def feature_rows(pattern: str | None, stored: Mapping[str, Sequence[str]]) -> li
             "formula": each.formula,
             "reads": each.window,
             "inputs": list(each.inputs),
-            "source": each.source,
+            "source": source_of("FEATURES", each.name),
             "stored_by": list(stored.get(each.name, ())),
         }
         for each in _matching_features(pattern)
@@ -211,7 +219,12 @@ def _matching_features(pattern: str | None) -> list[Feature]:
         for each in FEATURES.values()
         if any(
             wanted.search(text)
-            for text in (f"{each.group}/{each.name}", each.formula, ", ".join(each.inputs), each.source)
+            for text in (
+                f"{each.group}/{each.name}",
+                each.formula,
+                ", ".join(each.inputs),
+                source_of("FEATURES", each.name),
+            )
         )
     ]
     if not found:

@@ -12,6 +12,7 @@ from typing import Any
 from hf_pipelines.commands.app import app
 from hf_pipelines.commands.cli import app_parameters, commands
 from hf_pipelines.commands.entries import PLURALS, abilities_of, summary_of
+from hf_pipelines.commands.literature import places, source_of
 from hf_pipelines.commands.public_api import API
 from hf_pipelines.components import Market, Strategy
 from hf_pipelines.components.modules import REGISTRIES
@@ -31,6 +32,7 @@ def reference_pages() -> Iterator[tuple[str, str]]:
     yield "features", _features_page()
     for table in REGISTRIES:
         yield f"entries-{table.lower()}", _entries_page(table)
+    yield "literature", _literature_page()
     yield "commands", _commands_page()
     yield "environment", _environment_page()
     for name, modules in API.items():
@@ -173,7 +175,10 @@ def _features_page() -> str:
     groups = list(dict.fromkeys(each.group for each in FEATURES.values()))
     for group in groups:
         found = [each for each in FEATURES.values() if each.group == group]
-        rows = [(f"`{each.name}`", each.formula, each.window, ", ".join(each.inputs), each.source) for each in found]
+        rows = [
+            (f"`{each.name}`", each.formula, each.window, ", ".join(each.inputs), source_of("FEATURES", each.name))
+            for each in found
+        ]
         lines += [f"## {group}", "", f"{len(found)} features.", ""]
         lines += table_of(("feature", "formula", "reads", "inputs", "source"), rows)
     return page("Features", lines)
@@ -190,6 +195,8 @@ def _entries_page(table: str) -> str:
         lines += [f"## {name}", "", _sentence(summary_of(entry)), ""]
         if isinstance(entry, Learner):
             lines += [f"Family {entry.family}; {', '.join(abilities_of(entry))}.", ""]
+        if source := source_of(table, name):
+            lines += [f"Source: {_cell(source)}.", ""]
         if isinstance(entry, SourceEntry):
             lines += _fields_of(model_schema(entry.spec), ())
             continue
@@ -198,6 +205,20 @@ def _entries_page(table: str) -> str:
             rows = [(f"`{row[0]}`", *row[1:3], search_space(params[row[0]]), row[3]) for row in describe_params(params)]
             lines += table_of(("parameter", "default", "allowed", "search space", "meaning"), rows)
     return page(f"{table.capitalize()}: {registry.field}", lines)
+
+
+def _literature_page() -> str:
+    """Sources by table; those of features are on their own page."""
+    lines = [
+        "What each entry follows: a paper, a book, a library, or this project's own definition. Where the code differs from what it follows,",
+        "the line or the module of the entry says how. [Features](features.md) name theirs; functions of the Python API theirs below `References`.",
+        "",
+    ]
+    sources = [(table, name) for table, name in places() if table != "FEATURES"]
+    for table in dict.fromkeys(table for table, _ in sources):
+        rows = [(f"`{name}`", source_of(table, name)) for each, name in sources if each == table]
+        lines += [f"## {table}", "", *table_of(("entry", "source"), rows)]
+    return page("Literature", lines)
 
 
 def _anchor(heading: str) -> str:

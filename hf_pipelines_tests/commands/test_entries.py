@@ -37,16 +37,17 @@ def test_parameters_are_told_with_default_range_search_space_and_meaning():
     assert "  tree_method = hist (hist, approx, exact): how splits are looked for" in lines
     assert any(each.startswith("learner.type: ridge (sklearn): regression. Least squares") for each in lines)
     assert "  fit_intercept = true (true or false): whether the mean is fitted apart" in lines
-    assert lines[-2].startswith(
+    assert lines[-3].startswith(
         "  members = required (2 to 20 times: a learner: type, params, preprocessing): the learners"
     )
+    assert lines[-1].startswith("  source: Bates & Granger (1969)")
 
 
 def test_what_must_be_given_and_what_an_engine_simulates_is_told():
     lines = lines_of("targets", "meta_label")
     assert "  horizon_bars = required (whole, 1 to 10080): bars of the symbol to look ahead" in lines
     assert lines[0].endswith("for a rule of your own, which takes no higher prediction for a higher return")
-    assert lines_of("engines", "reference")[-1].endswith(f" Simulates {', '.join(sorted(CAPABILITIES))}.")
+    assert lines_of("engines", "reference")[0].endswith(f" Simulates {', '.join(sorted(CAPABILITIES))}.")
     assert "  half_life_sessions = 252 (1 to 100000): sessions after which a row counts half" in lines_of(
         "weightings", "time_decay"
     )

@@ -3,17 +3,22 @@
 import re
 from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from hf_pipelines.commands.cli import commands
+from hf_pipelines.commands.literature import places, source_of
 from hf_pipelines.commands.public_api import API
 from hf_pipelines.commands.reference import environment_variables, reference_pages
 from hf_pipelines.components import Market, Strategy
 from hf_pipelines.components.modules import REGISTRIES
+from hf_pipelines.research.cost_kinds import COST_KINDS
 from hf_pipelines.research.features.registry import FEATURES
 from hf_pipelines.research.learners import LEARNERS
 from hf_pipelines.research.learners.registry import SUMMARIES
+from hf_pipelines.research.promotion import GATES
+from hf_pipelines.research.tuning.samplers import SAMPLERS
 from hf_pipelines.resources.project import PACKAGE_ROOT
 
 # Between processes of one stack; nobody sets it.
@@ -74,6 +79,24 @@ def test_every_entry_has_a_heading_a_summary_and_its_parameters(pages, table):
 def test_every_shipped_learner_has_a_summary_and_none_that_is_gone():
     shipped = {name for name, each in LEARNERS.items() if each.build.__module__.startswith("hf_pipelines.")}
     assert {*SUMMARIES} >= shipped and {*SUMMARIES} <= {*LEARNERS}
+
+
+def _is_shipped(entry: Any) -> bool:
+    """Whether none of its functions is of a module of somebody's own, which other tests may have registered."""
+    functions = [each for each in vars(entry).values() if callable(each)]
+    return all(each.__module__.startswith(("hf_pipelines.", "functools")) for each in functions)
+
+
+def test_every_method_has_a_source_and_none_that_is_gone(pages):
+    shipped = {"FEATURES": FEATURES, "COST_KINDS": COST_KINDS, "SAMPLERS": SAMPLERS, "GATES": GATES}
+    shipped |= {table: each.entries for table, each in REGISTRIES.items() if table != "SOURCES"}
+    ours = {(table, name) for table, entries in shipped.items() for name, each in entries.items() if _is_shipped(each)}
+    lacking = sorted(place for place in ours if not source_of(*place))
+    assert lacking == [] and {*places()} <= ours
+    # One place: a feature that tells its own source has no second one.
+    assert [name for table, name in places() if table == "FEATURES" and FEATURES[name].source] == []
+    assert "Source: Harvey et al. (2018)" in pages["entries-sizings"]
+    assert "| `deflated_sharpe` | Bailey & López de Prado (2014)" in pages["literature"]
 
 
 def test_every_feature_is_a_row_with_its_formula(pages):

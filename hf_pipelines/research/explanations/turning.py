@@ -1,4 +1,10 @@
-"""Turning points: the nearest value of a single feature at which a prediction has another sign."""
+"""Turning points: the nearest value of a single feature at which a prediction has another sign.
+
+References
+----------
+Wachter, Mittelstadt & Russell (2018), "Counterfactual Explanations without Opening the Black Box", Harvard J. Law & Technology 31(2). There any
+features may change together; here one does, to a value that it had in training.
+"""
 
 from __future__ import annotations
 

@@ -2,6 +2,11 @@
 
 Lives here: one function per quantity, fractions in and out. Not here: predictions (`predictions`), tables and curves
 (`backtest/result.py`).
+
+References
+----------
+Bacon (2008), "Practical Portfolio Performance Measurement and Attribution", 2nd ed.: returns, annualising them, drawdowns. Pardo (1992),
+"Design, Testing, and Optimization of Trading Systems": the profit factor.
 """
 
 from __future__ import annotations

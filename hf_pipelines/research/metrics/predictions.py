@@ -2,6 +2,11 @@
 
 Lives here: one function per kind of target, all quantities at once. Not here: how well predictions rank a session
 (`ranks`), what positions made of them earn (`account`).
+
+References
+----------
+scikit-learn's `metrics`, which are called where they mean the same. Good (1952), "Rational Decisions", J. Royal Statistical Society B 14(1): the
+logarithmic loss. Brier (1950), "Verification of Forecasts Expressed in Terms of Probability", Monthly Weather Review 78(1).
 """
 
 from __future__ import annotations

@@ -2,6 +2,10 @@
 
 Lives here: the coefficient by session, and what a series of them is worth. Not here: errors of single predictions
 (`predictions`).
+
+References
+----------
+Grinold & Kahn (2000), "Active Portfolio Management", 2nd ed., ch. 6.
 """
 
 from __future__ import annotations

@@ -2,6 +2,11 @@
 
 Lives here: putting the number of trials, their variance and how many are independent together. Not here: each of these (`sharpe`,
 `independent_trials`), which trials were made (`resources.trial_ledger`).
+
+References
+----------
+Bailey & López de Prado (2014), "The Deflated Sharpe Ratio: Correcting for Selection Bias, Backtest Overfitting, and Non-Normality", J. Portfolio
+Management 40(5).
 """
 
 from __future__ import annotations

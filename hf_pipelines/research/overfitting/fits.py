@@ -5,6 +5,11 @@ Lives here: fits on permuted labels, on fewer sessions, and with other values of
 
 Every fit is made by `cross_validate` on the training rows that the splitter gives, or on fewer of them: the purge, the embargo,
 the weightings and the cut of validation rows are those of the cross-validation itself.
+
+References
+----------
+Ojala & Garriga (2010), "Permutation Tests for Studying Classifier Performance", J. Machine Learning Research 11. Perlich, Provost & Simonoff
+(2003), "Tree Induction vs. Logistic Regression: A Learning-Curve Analysis", J. Machine Learning Research 4.
 """
 
 from __future__ import annotations

@@ -1,6 +1,12 @@
 """Walk-forward in the field's other forms: by sessions or months, expanding or rolling, by share or from a first window.
 
 All of them train on the past of their test block alone, purged by label interval: see `past_blocks`.
+
+References
+----------
+Pardo (1992), "Design, Testing, and Optimization of Trading Systems": walk-forward analysis. Tashman (2000), "Out-of-Sample Tests of Forecasting
+Accuracy", International J. Forecasting 16(4): windows that grow or roll. Hyndman & Athanasopoulos (2021), "Forecasting: Principles and
+Practice", 3rd ed., ch. 5.10: blocks from a first window on.
 """
 
 from __future__ import annotations
