@@ -1,44 +1,24 @@
 """Promoting: what serves, what was decided so far, and deciding anew; the lines of `hfp promote`, `history`, `rollback` and `withdraw`.
 
-Lives here: which evidence a decision is about, and the words. Does not live here: the gates (`commands.gates`), the records
-(`resources.promotions`), what follows from them (`research.promotion.lifecycle`).
+Lives here: what the commands ask for, and the words. Does not live here: judging and recording (`components.strategy_stages.promoting`), the
+records (`resources.promotions`), what follows from them (`research.promotion.lifecycle`).
 """
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from typing import Any
 
-from hf_pipelines.commands.gates import gates_lines, gates_of
+from hf_pipelines.commands.gates import candidate_of, gates_lines
 from hf_pipelines.commands.runs import Pipeline
 from hf_pipelines.commands.validating import backtested_week
-from hf_pipelines.components import Strategy
-from hf_pipelines.components.strategy_stages.evidence import STAGES
-from hf_pipelines.components.strategy_stages.plan import StrategyPlan
-from hf_pipelines.components.strategy_stages.trial_records import settings_of
-from hf_pipelines.research.promotion import Decision
-from hf_pipelines.research.promotion.lifecycle import (
-    OVERRIDDEN,
-    PROMOTED,
-    REFUSED,
-    ROLLED_BACK,
-    STAGED,
-    WITHDRAWN,
-    Event,
-    Lifecycle,
-    Release,
-    follow,
-)
+from hf_pipelines.components.strategy_stages.promoting import Asked, Promotion, promote_week
+from hf_pipelines.research.promotion.lifecycle import ROLLED_BACK, WITHDRAWN, Lifecycle, Release
 from hf_pipelines.research.wording import printable
 from hf_pipelines.resources.clock import Clock
-from hf_pipelines.resources.footer import FITTED_MODEL
 from hf_pipelines.resources.promotions.history import PASSING, Draft, History, history_of, record_decision
-from hf_pipelines.resources.trial_ledger import actor_of, configuration_hash
+from hf_pipelines.resources.trial_ledger import actor_of
 
 # Digits of a configuration's hash that are shown.
 DIGITS_SHOWN = 12
-
-# What a promotion cannot do without, whatever its gates ask.
-NEEDED = ("training_matrix", "cv_results", "backtest", FITTED_MODEL)
 
 SIGNALS = "signals still follow the week's model, whatever is the champion"
 
@@ -80,24 +60,6 @@ def withdraw(pipeline: Pipeline, strategy: str, reason: str, *, champion: str | 
     return _decided(pipeline, strategy, WITHDRAWN, reason, champion)
 
 
-@dataclass(frozen=True)
-class Promotion:
-    """What came of asking for a promotion.
-
-    Attributes
-    ----------
-    decision : Decision
-        Every gate as it was judged.
-    history : History
-        With what was recorded.
-    is_refused : bool
-    """
-
-    decision: Decision
-    history: History
-    is_refused: bool
-
-
 def promote(
     pipeline: Pipeline,
     strategy: str,
@@ -127,63 +89,9 @@ def promote(
     ChampionChangedError
         If somebody else has decided meanwhile.
     """
-    if override is not None and stage:
-        raise ValueError("`override` must be left out beside `stage`, was given; only what passes its gates is staged.")
-    plan, history = pipeline.strategy(strategy), stored_history(pipeline, strategy)
     key = backtested_week(pipeline, strategy, week)
-    evidence, settings = _evidence(pipeline, plan, key), settings_of(plan)
-    wished = STAGED if stage else PROMOTED if override is None else OVERRIDDEN
-    # What could not follow, whatever the gates say, is no refusal of the configuration.
-    follow(history.state, Event(wished, key, configuration_hash(settings), settings))
-    decision = gates_of(pipeline, strategy, key)
-    if (now := _hashes(pipeline, plan, key)) != evidence:
-        others = sorted(asset for asset in {*now, *evidence} if now.get(asset) != evidence.get(asset))
-        raise ValueError(
-            f"`week` must be one that nothing is made of while it is judged, {', '.join(others)} of {key} changed; promote again."
-        )
-    if override is not None and decision.is_passed:
-        raise ValueError(f"`override` must be left out where every gate passes, was {override[:40]!r}.")
-    is_refused = override is None and not decision.is_passed
-    (component,) = (each for each in pipeline.tree().get_all_components(of_type=Strategy) if each.name == strategy)
-    draft = Draft(
-        kind=REFUSED if is_refused else wished,
-        actor=actor_of({}),
-        reason=reason,
-        at=_now(),
-        week=key,
-        settings=settings,
-        yaml=component.model_dump(mode="json"),
-        evidence=evidence,
-        gates=decision.to_json()["gates"],
-        override=override or "",
-    )
-    recorded = record_decision(pipeline.store.objects, strategy, draft, about=history.state)
-    return Promotion(decision, recorded, is_refused)
-
-
-def _evidence(pipeline: Pipeline, plan: StrategyPlan, week: str) -> dict[str, dict[str, str]]:
-    """Content hashes of what the week's decision is about, each read and found to be what its footer says."""
-    checker, found = pipeline.checker(), _hashes(pipeline, plan, week)
-    for asset in map(plan.asset, NEEDED):
-        if asset not in found:
-            raise ValueError(
-                f"`week` must be one of which {asset} is stored, was {week}; hfp retrain {plan.name} --week {week}"
-            )
-        # The settings that are recorded must be those that have made the evidence.
-        if not checker.is_current(asset, week).is_current:
-            raise ValueError(
-                f"`week` must be one whose {asset} today's code, data and settings have made, was {week}; "
-                f"hfp retrain {plan.name} --week {week} --with-inputs"
-            )
-    for asset in found:
-        pipeline.store.read(asset, week)
-    return found
-
-
-def _hashes(pipeline: Pipeline, plan: StrategyPlan, week: str) -> dict[str, dict[str, str]]:
-    """Content hash of every stage of a week that is stored, as its footer says it."""
-    footers = {asset: pipeline.store.footer(asset, week) for asset in map(plan.asset, (*STAGES, FITTED_MODEL))}
-    return {asset: {week: footer.content_hash} for asset, footer in footers.items() if footer is not None}
+    asked = Asked(actor=actor_of({}), reason=reason, override=override, stage=stage)
+    return promote_week(candidate_of(pipeline, strategy), key, asked)
 
 
 def promotion_lines(promotion: Promotion) -> Iterator[tuple[str, bool]]:
@@ -192,7 +100,7 @@ def promotion_lines(promotion: Promotion) -> Iterator[tuple[str, bool]]:
     yield from ((line, is_sound or not promotion.is_refused) for line, is_sound in gates_lines(promotion.decision))
     history = promotion.history
     yield "", True
-    recorded = history.records[-1]
+    recorded = promotion.record
     yield f"recorded as decision {recorded['n']}: {recorded['kind']}", not promotion.is_refused
     yield from ((line, True) for line in state_lines(history.strategy, history.state))
 

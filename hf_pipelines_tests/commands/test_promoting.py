@@ -10,7 +10,6 @@ import pytest
 from jsonschema import Draft202012Validator
 
 from hf_pipelines.commands.contracts import schema_of
-from hf_pipelines.commands.gates import gates_of
 from hf_pipelines.commands.promoting import (
     SIGNALS,
     history_lines,
@@ -25,8 +24,9 @@ from hf_pipelines.commands.runs import Pipeline
 from hf_pipelines.components.operations.activity import Activity
 from hf_pipelines.components.operations.inventory import Watched
 from hf_pipelines.components.operations.status import Status
+from hf_pipelines.components.strategy_stages.promoting import Candidate
 from hf_pipelines.components.strategy_stages.trial_records import settings_of
-from hf_pipelines.research.promotion import GATES, Decision
+from hf_pipelines.research.promotion import GATES, Decision, Evidence
 from hf_pipelines.research.promotion.lifecycle import OVERRIDDEN, PROMOTED, REFUSED, STAGED
 from hf_pipelines.resources.footer import Stamp
 from hf_pipelines.resources.incidents import Book
@@ -224,15 +224,17 @@ def test_promote_holds_the_stored_week_to_its_gates_and_records_what_came_of_it(
         schema.validate(json.loads(project.store.objects.get(key)))
 
     # A validation that is made anew while the gates judge was not what they have judged.
-    def gates_while_made_anew(*given: Any) -> Decision:
-        decision = gates_of(*given)
+    judge = Candidate.judge
+
+    def judge_while_made_anew(self: Candidate, week: str) -> tuple[Evidence, Decision]:
+        found = judge(self, week)
         stored = project.store.read("ranking/validation", SUNDAY)
         project.store.publish(
             "ranking/validation", SUNDAY, Content(stored.frame.head(1)), Stamp("c", "r", "2026-01-01")
         )
-        return decision
+        return found
 
-    monkeypatch.setattr("hf_pipelines.commands.promoting.gates_of", gates_while_made_anew)
+    monkeypatch.setattr(Candidate, "judge", judge_while_made_anew)
     n_before = len(stored_history(project.pipeline, "ranking").records)
     withdraw(project.pipeline, "ranking", "for another week")
     project.rewrite(strategies=[ridge_strategy(gates=nothing, backtest={"fee_bps": 9.0})])

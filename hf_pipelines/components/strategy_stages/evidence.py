@@ -185,7 +185,7 @@ def _account(
     beside = {name: _probability(own, _daily(curve), sessions_per_year) for name, curve in baselines.curves.items()}
     found = {
         "sharpe": metrics.get("sharpe_ratio"),
-        "sharpe_low": _sharpe_low(store, account),
+        "sharpe_low": _sharpe_bounds(store, account)[0],
         "max_drawdown": metrics.get("max_drawdown"),
         "turnover_per_year": metrics.get("turnover_per_year"),
         "portfolio_probability": {**beside, RANDOM: account.facts.get("beats_random")},
@@ -207,17 +207,26 @@ def _fold_share(store: PartitionStore, account: Footer) -> float | None:
     return _share_above_zero(by_fold["total_return"])
 
 
-def _sharpe_low(store: PartitionStore, account: Footer) -> float | None:
-    """The lower bound that the summary of the account that is shown has."""
+def account_figures(plan: StrategyPlan, store: PartitionStore, week: str) -> dict[str, float | None]:
+    """What no gate asks of the stored account of a week: `expected_return`, a fraction a year, and `sharpe_high`; None: undefined."""
+    account = store.footer(plan.asset("backtest"), week)
+    if account is None:
+        return {}
+    metrics: Any = account.facts["metrics"]
+    return {"expected_return": metrics.get("annual_return"), "sharpe_high": _sharpe_bounds(store, account)[1]}
+
+
+def _sharpe_bounds(store: PartitionStore, account: Footer) -> tuple[float | None, float | None]:
+    """The bounds that the summary of the account that is shown has."""
     summary = _attached(store, account, "summary.parquet")
     if summary is None:
-        return None
+        return None, None
     if "path" in summary.columns:
         paths: Any = account.facts["paths"]
         ordered = sorted(paths, key=lambda each: paths[each]["total_return"])
         summary = summary.filter(path=int(ordered[(len(ordered) - 1) // 2]))
-    low: float | None = summary.filter(metric="sharpe_ratio")["low"].item()
-    return low
+    row = summary.filter(metric="sharpe_ratio").row(0, named=True)
+    return row["low"], row["high"]
 
 
 def _trials(plan: StrategyPlan, store: PartitionStore, account: Footer) -> dict[str, Any]:

@@ -6,7 +6,7 @@ Lives here: the rules that all gates share: what is missing fails, what was sele
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 from hf_pipelines.research.promotion.evidence import Evidence, plain_number
@@ -90,6 +90,19 @@ class Decision:
         told = "would pass" if self.is_passed else f"refused: {len(self.failed)} of {len(self.gates)} gates fail"
         weaker = [each.gate for each in self.gates if each.is_weaker]
         return told + (f"; asked less than by default: {', '.join(weaker)}" if weaker else "")
+
+    @staticmethod
+    def of_record(record: Mapping[str, Any]) -> Decision:
+        """The decision that a record of a history holds."""
+        return Decision(
+            strategy=record["strategy"],
+            week=record["week"],
+            is_gated=record["yaml"].get("gates") is not None,
+            gates=tuple(
+                Judged(**{each.name: gate[each.name] for each in fields(Judged) if each.name in gate})
+                for gate in record["gates"]
+            ),
+        )
 
     def to_json(self) -> dict[str, Any]:
         """For programs, facts and hashes: names and plain values."""

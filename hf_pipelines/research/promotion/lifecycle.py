@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from itertools import accumulate
 from typing import Any, NamedTuple
 
 STAGED, PROMOTED, OVERRIDDEN, REFUSED = "staged", "promoted", "overridden", "refused"
@@ -93,6 +94,11 @@ class Event:
     configuration: str = ""
     settings: Mapping[str, Any] = field(default_factory=dict)
     at: str = ""
+
+    @staticmethod
+    def of_record(record: Mapping[str, Any]) -> Event:
+        """What the lifecycle takes of a record of a history."""
+        return Event(record["kind"], record["week"], record["configuration"], record["settings"], record["at"])
 
 
 @dataclass(frozen=True)
@@ -219,6 +225,11 @@ def follow(state: Lifecycle, event: Event) -> Lifecycle:
         came_from = state.staged_from if before == STAGING else {**state.staged_from, event.configuration: before}
         return replace(state, number=state.number + 1, stages=_settled(stages), staged_from=came_from)
     return _promoted(state, event, stages)
+
+
+def states_of(records: Iterable[Mapping[str, Any]]) -> list[Lifecycle]:
+    """What followed before the first record of a history, and after each of them."""
+    return [*accumulate(map(Event.of_record, records), follow, initial=Lifecycle())]
 
 
 def changed_settings(before: Mapping[str, Any], after: Mapping[str, Any]) -> tuple[str, ...]:

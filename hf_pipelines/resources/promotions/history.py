@@ -51,7 +51,7 @@ PASSING = ("passed", "not asked")
 # Type of each field of a record besides its hash.
 FIELDS: dict[str, type] = {
     "v": int, "strategy": str, "n": int, "prev": str, "id": str, "at": str, "kind": str, "actor": str, "reason": str, "override": str,
-    "week": str, "configuration": str, "settings": dict, "yaml": dict, "yaml_hash": str, "evidence": dict, "gates": list,
+    "week": str, "configuration": str, "settings": dict, "yaml": dict, "yaml_hash": str, "evidence": dict, "gates": list, "figures": dict,
 }  # fmt: skip
 
 
@@ -89,6 +89,10 @@ class Draft:
         The gate table, a gate each: `gate`, `value`, `threshold`, `verdict` and `why`, and what else is told of it, as JSON values.
     override : str
         Who answers for a configuration whose gates failed; "" where none did.
+    figures : mapping of name to mapping
+        What a portfolio layer is told of it, `value` and `why` there is none, by the names of `research.promotion.payload.FIGURES`.
+    token : str
+        32 hexadecimal digits that name the request, the id of its record; "" for a random one.
     """
 
     kind: str
@@ -101,6 +105,8 @@ class Draft:
     evidence: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     gates: Sequence[Mapping[str, Any]] = ()
     override: str = ""
+    figures: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    token: str = ""
 
     @property
     def configuration(self) -> str:
@@ -132,6 +138,15 @@ class History:
     records: tuple[Mapping[str, Any], ...] = ()
     last: str = ORIGIN
     state: Lifecycle = field(default_factory=Lifecycle)
+
+    @property
+    def hashes(self) -> list[str]:
+        """SHA-256 of each record."""
+        return [*(each["prev"] for each in self.records[1:]), *([self.last] if self.records else [])]
+
+    def recorded(self, token: str) -> Mapping[str, Any] | None:
+        """The record of a request, by its id; None if there is none."""
+        return next((each for each in self.records if token and each["id"] == token), None)
 
     def kept_records(self) -> list[tuple[Mapping[str, Any], str]]:
         """Records whose evidence may never go, with why: of the champion, of all that rollbacks may reach, of what is staged."""
@@ -197,7 +212,8 @@ def record_decision(objects: ObjectStore, strategy: str, draft: Draft, *, about:
     Returns
     -------
     History
-        With the decision as its last record, unless others have come behind it.
+        With the decision as its last record, unless others have come behind it. One whose `token` has a record already is not
+        recorded again.
 
     Raises
     ------
@@ -213,8 +229,10 @@ def record_decision(objects: ObjectStore, strategy: str, draft: Draft, *, about:
         If it could not be recorded.
     """
     _require_sound(draft)
-    token = uuid4().hex
+    token = draft.token or uuid4().hex
     history = history_of(objects, strategy)
+    if history.recorded(draft.token) is not None:
+        return history
     about = about or history.state
     while True:
         if _serving(history.state) != _serving(about):
@@ -233,7 +251,7 @@ def record_decision(objects: ObjectStore, strategy: str, draft: Draft, *, about:
             if len(history.records) < fields["n"]:
                 raise _refused(objects, taken, "is no file that is read", remedy="move it out of the store") from None
             # A store that has written it, but whose answer was lost, was asked again.
-            if any(each["id"] == token for each in history.records):
+            if history.recorded(token) is not None:
                 return history
             continue
         return History(strategy, (*history.records, fields), record.hash, following)
@@ -282,12 +300,15 @@ def _fields(history: History, draft: Draft, token: str) -> dict[str, Any]:
         "yaml_hash": configuration_hash(draft.yaml) if draft.yaml else "",
         "evidence": {asset: dict(parts) for asset, parts in draft.evidence.items()},
         "gates": [dict(each) for each in draft.gates],
+        "figures": {name: dict(each) for name, each in draft.figures.items()},
     }
 
 
 def _with(objects: ObjectStore, history: History, key: str, found: tuple[Mapping[str, Any], str]) -> History:
     """The history with one more record that was read."""
     fields, digest = found
+    # Records that were written before there were figures are as sound.
+    fields = {"figures": {}, **fields}
     for name in FIELDS:
         if type(fields.get(name)) is not FIELDS[name]:
             raise _refused(objects, key, f"has no `{name}` of type {FIELDS[name].__name__}")
@@ -297,14 +318,17 @@ def _with(objects: ObjectStore, history: History, key: str, found: tuple[Mapping
         raise _refused(objects, key, f"is number {fields['n']} of {fields['strategy'][:80]}")
     if fields["prev"] != history.last:
         raise _refused(objects, key, "does not follow the one before it: one of the two was changed or exchanged")
-    if not _is_evidence(fields["evidence"]) or not all(_is_gate(each) for each in fields["gates"]):
-        raise _refused(objects, key, "has `evidence` or `gates` of another form")
+    if not (
+        _is_evidence(fields["evidence"])
+        and all(_is_gate(each) for each in fields["gates"])
+        and all(_is_figure(each) for each in fields["figures"].values())
+    ):
+        raise _refused(objects, key, "has `evidence`, `gates` or `figures` of another form")
     for name, of in (("configuration", "settings"), ("yaml_hash", "yaml")):
         if fields[name] != (configuration_hash(fields[of]) if fields[of] else ""):
             raise _refused(objects, key, f"has a `{name}` that is not the hash of its `{of}`")
-    event = Event(fields["kind"], fields["week"], fields["configuration"], fields["settings"], fields["at"])
     try:
-        state = follow(history.state, event)
+        state = follow(history.state, Event.of_record(fields))
     except IllegalEventError as e:
         raise _refused(objects, key, f"cannot follow those before it ({e})") from e
     return History(history.strategy, (*history.records, fields), digest, state)
@@ -317,6 +341,10 @@ def _is_evidence(value: Mapping[str, Any]) -> bool:
 
 def _is_gate(value: Any) -> bool:
     return isinstance(value, dict) and all(isinstance(value.get(name), str) for name in ("gate", "verdict", "why"))
+
+
+def _is_figure(value: Any) -> bool:
+    return isinstance(value, dict) and {*value} == {"value", "why"}
 
 
 def _read(objects: ObjectStore, key: str) -> tuple[Mapping[str, Any], str]:
