@@ -54,6 +54,7 @@ def _group(name: str, panel: str, words: str) -> typer.Typer:
 ledger_group = _group("ledger", JUDGE, "The ledger of trials: every evaluated configuration.")
 tuning_group = _group("tuning", LOOK, "Studies of parameters while they run.")
 feature_group = _group("feature", JUDGE, "Judge one feature.")
+model_group = _group("model", JUDGE, "Releases of strategies: what serves, what it is made from, what changed.")
 incident_group = _group("incident", LOOK, "What went wrong and has not healed.")
 
 Asset = Annotated[

@@ -20,6 +20,7 @@ from hf_pipelines.commands.actions import (  # noqa: F401
     keeping,
     looking,
     making,
+    models,
     promoting,
     serving,
     trying,

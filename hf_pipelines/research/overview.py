@@ -19,6 +19,7 @@ AGREEMENT: dict[str, type[pl.DataType]] = {
     "one": pl.String,
     "other": pl.String,
     "n_rows": pl.Int64,
+    "correlation": pl.Float64,
     "rank_correlation": pl.Float64,
     "same_sign": pl.Float64,
 }
@@ -74,8 +75,8 @@ def prediction_agreement(contestants: Sequence[Contestant], neutral: Sequence[fl
     Returns
     -------
     DataFrame
-        A row for each pair: `one`, `other`, `n_rows`; `rank_correlation` (Spearman) of both, over all rows, null where one predicts the same everywhere;
-        `same_sign`, share of the rows on which both lie on the same side of what is neutral, null without a direction. Of rows that
+        A row for each pair: `one`, `other`, `n_rows`; `correlation` (Pearson) and `rank_correlation` (Spearman) of both, over all rows, null
+        where one predicts the same everywhere; `same_sign`, share of the rows on which both lie on the same side of what is neutral, null without a direction. Of rows that
         several paths predict the mean is taken.
     """
     rows = []
@@ -93,7 +94,7 @@ def prediction_agreement(contestants: Sequence[Contestant], neutral: Sequence[fl
                 "one": one.name,
                 "other": other.name,
                 "n_rows": len(x),
-                "rank_correlation": _spearman(x, y),
+                **_correlations(x, y),
                 "same_sign": same,
             }
         )
@@ -134,9 +135,9 @@ def _middle(equity: pl.DataFrame) -> pl.DataFrame:
     return curve.sort("session").group_by("session", maintain_order=True).agg(pl.col("equity").last())
 
 
-def _spearman(x: np.ndarray, y: np.ndarray) -> float | None:
+def _correlations(x: np.ndarray, y: np.ndarray) -> dict[str, float | None]:
     if len(x) < 2 or not (np.ptp(x) > 0.0 and np.ptp(y) > 0.0):
-        return None
-    from scipy.stats import spearmanr
+        return {"correlation": None, "rank_correlation": None}
+    from scipy.stats import pearsonr, spearmanr
 
-    return float(spearmanr(x, y).statistic)
+    return {"correlation": float(pearsonr(x, y).statistic), "rank_correlation": float(spearmanr(x, y).statistic)}

@@ -54,11 +54,12 @@ def overview_lines(
         yield ""
         yield from text_table(
             [
-                ("predictions of", "rows of both", "rank correlation", "same sign"),
+                ("predictions of", "rows of both", "correlation", "rank correlation", "same sign"),
                 *(
                     (
                         f"{row['one']} and {row['other']}",
                         f"{row['n_rows']:,}",
+                        number(row["correlation"]),
                         number(row["rank_correlation"]),
                         "" if row["same_sign"] is None else f"{row['same_sign']:.1%}",
                     )

@@ -101,6 +101,31 @@ def read_content(store: PartitionStore, asset: str, partition: str, which: str) 
     return decode(payload, asset=asset, partition=partition)
 
 
+def footer_of_content(store: PartitionStore, asset: str, partition: str, digest: str) -> Footer | None:
+    """Footer of a content by its whole hash, be it current or kept as an earlier one; None of one that is stored no more.
+
+    Raises
+    ------
+    StoredPartitionError
+        If it is damaged.
+    """
+    damaged: StoredPartitionError | None = None
+    for key in (store.key(asset, partition), f"{VERSIONS}/{asset}/{partition}/{digest}.parquet"):
+        try:
+            footer = store.peek(key, asset=asset, partition=partition)
+        except ObjectMissingError:
+            continue
+        except StoredPartitionError as e:
+            # Another content may be the damaged one.
+            damaged = e
+            continue
+        if footer.content_hash == digest:
+            return footer
+    if damaged is not None:
+        raise damaged
+    return None
+
+
 def list_kept(store: PartitionStore, asset: str, partitions: Collection[str]) -> dict[str, list[Kept]]:
     """Contents of partitions with who was made from them; the current one first, then the newest first.
 

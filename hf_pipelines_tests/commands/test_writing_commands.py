@@ -25,6 +25,7 @@ READING = {
         "replay",
         "feature test",
     ),
+    *("model list", "model show", "model lineage", "model changelog", "model diff"),
     *("history", "ledger summary", "ledger verify", "versions", "diff", "verify"),
     *("init", "ui", "stack", "mlflow", "tuning ui"),
 }

@@ -35,16 +35,19 @@ def of_values(name, values, *, equity=None):
 
 
 def test_agreement_by_hand():
-    """Ranks 1 2 3 4 and 1 2 4 3: 1 - 6 * 2 / (4 * 15) = 0.8. Signs differ in the second of four rows."""
+    """Ranks 1 2 3 4 and 1 2 4 3: 1 - 6 * 2 / (4 * 15) = 0.8. Signs differ in the second of four rows.
+
+    Means 0 and 0.25; sums of products 10 + -0.5 + 3 + 5 = 17.5, of squares 10 and 40.25: 17.5 / sqrt(402.5) = 0.8723.
+    """
     found = prediction_agreement(
         [of_values("one", [-2.0, -1.0, 1.0, 2.0]), of_values("two", [-5.0, 0.5, 3.0, 2.5])], [0.0, 0.0]
     )
-    assert found.rows() == [("one", "two", 4, pytest.approx(0.8), 0.75)]
+    assert found.rows() == [("one", "two", 4, pytest.approx(17.5 / 402.5**0.5), pytest.approx(0.8), 0.75)]
     # About another middle, and without any.
     above = prediction_agreement([of_values("one", [0.4, 0.6]), of_values("two", [0.1, 0.2])], [0.5, 0.5])
     assert above["same_sign"].to_list() == [0.5]
     none = prediction_agreement([of_values("one", [0.4, 0.4]), of_values("two", [0.1, 0.2])], [None, 0.5])
-    assert none.rows() == [("one", "two", 2, None, None)]
+    assert none.rows() == [("one", "two", 2, None, None, None)]
 
 
 def test_agreement_is_that_of_pairs_whatever_their_order():
@@ -54,7 +57,7 @@ def test_agreement_is_that_of_pairs_whatever_their_order():
     assert sorted(one["rank_correlation"]) == pytest.approx(sorted(other["rank_correlation"]))
     shuffled = runs[0].predictions.sample(fraction=1.0, shuffle=True, seed=1)
     twin = prediction_agreement([runs[0], Contestant("twin", shuffled, None, 1, 252.0)], [0.0, 0.0])
-    assert twin.rows()[0][3:] == (pytest.approx(1.0), 1.0)
+    assert twin.rows()[0][3:] == (pytest.approx(1.0), pytest.approx(1.0), 1.0)
 
 
 def test_the_best_of_each_row_is_the_best_by_the_direction_of_the_score():

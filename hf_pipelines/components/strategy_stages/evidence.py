@@ -122,7 +122,7 @@ def gather_evidence(
         market=plan.market.name,
         **found,
         is_classification=plan.target.is_classification,
-        age_weeks=_age_weeks(plan, week, now),
+        age_weeks=age_weeks(week, now, end=plan.market.partitions.end),
         outdated=_outdated(plan, week, checker),
         has_holdout=plan.holdout is not None,
         holdout_looks=count_looks(store.objects, [plan.name, *plan.descends_from]),
@@ -291,8 +291,9 @@ def _outdated(plan: StrategyPlan, week: str, checker: CurrencyChecker) -> tuple[
     return tuple(told)
 
 
-def _age_weeks(plan: StrategyPlan, week: str, now: datetime) -> float:
-    until = min(now.date(), plan.market.partitions.end or now.date())
+def age_weeks(week: str, now: datetime, *, end: date | None) -> float:
+    """Weeks since the Sunday of a week, until the end of a market that has one."""
+    until = min(now.date(), end or now.date())
     return max((until - parse_key(week)).days / 7.0, 0.0)
 
 
