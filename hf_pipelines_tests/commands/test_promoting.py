@@ -27,7 +27,14 @@ from hf_pipelines.components.operations.status import Status
 from hf_pipelines.components.strategy_stages.promoting import Candidate
 from hf_pipelines.components.strategy_stages.trial_records import settings_of
 from hf_pipelines.research.promotion import GATES, Decision, Evidence
-from hf_pipelines.research.promotion.lifecycle import OVERRIDDEN, PROMOTED, REFUSED, STAGED
+from hf_pipelines.research.promotion.lifecycle import (
+    OVERRIDDEN,
+    PROMOTED,
+    REFUSED,
+    ROLLOUT_STARTED,
+    ROLLOUT_STOPPED,
+    STAGED,
+)
 from hf_pipelines.resources.footer import Stamp
 from hf_pipelines.resources.incidents import Book
 from hf_pipelines.resources.partition_codec import Content
@@ -142,6 +149,7 @@ def test_every_record_follows_its_schema_and_what_is_told_for_programs_is_json(p
     decided(
         pipeline, draft(REFUSED, gates=[FAILED]), draft(OVERRIDDEN), draft(STAGED, "short"), draft(PROMOTED, "flat")
     )
+    decided(pipeline, draft(STAGED, "short"), draft(ROLLOUT_STARTED, "short"), draft(ROLLOUT_STOPPED, "short"))
     roll_back(pipeline, "ranking", "why")
     withdraw(pipeline, "ranking", "why")
     schema = Draft202012Validator(schema_of("promotion"))
@@ -152,12 +160,12 @@ def test_every_record_follows_its_schema_and_what_is_told_for_programs_is_json(p
         assert set(each) == set(schema.schema["properties"]) == {"sha256", *FIELDS}
     wrong = [
         (3, {"gates": [FAILED]}), (3, {"gates": []}), (1, {"override": ""}), (3, {"override": "Ann"}), (3, {"week": ""}),
-        (4, {"week": WEEK}), (0, {"kind": "sold"}), (0, {"reason": ""}), (0, {"prev": "0"}),
+        (5, {"rollout": {}}), (7, {"week": WEEK}), (0, {"kind": "sold"}), (0, {"reason": ""}), (0, {"prev": "0"}),
     ]  # fmt: skip
     for at, changes in wrong:
         assert not schema.is_valid({**records[at], **changes}), changes
     told = json.loads(json.dumps(history_told(stored_history(pipeline, "ranking")), allow_nan=False))
-    assert [each["version"] for each in told["decisions"]] == [None, "v1.0.0", None, "v1.1.0", None, None]
+    assert [each["version"] for each in told["decisions"]] == [None, "v1.0.0", None, "v1.1.0", *[None] * 5]
     assert told["champion"] is None and told["is_withdrawn"] and told["previous"] is None
     assert told["signals"] == SIGNALS and [*told["stages"].values()].count("archived") == 1
 

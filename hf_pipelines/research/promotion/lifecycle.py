@@ -16,11 +16,15 @@ from dataclasses import dataclass, field, replace
 from itertools import accumulate
 from typing import Any, NamedTuple
 
+from hf_pipelines.research.promotion.rollout import SHARES
+
 STAGED, PROMOTED, OVERRIDDEN, REFUSED = "staged", "promoted", "overridden", "refused"
 ROLLED_BACK, WITHDRAWN = "rolled_back", "withdrawn"
-# What is judged and what serves.
+ROLLOUT_STARTED, ROLLOUT_ADVANCED, ROLLOUT_STOPPED = "rollout_started", "rollout_advanced", "rollout_stopped"
+# What is judged, what serves, and how much of the capital follows a challenger.
 OF_A_CONFIGURATION, OF_THE_CHAMPION = (STAGED, PROMOTED, OVERRIDDEN, REFUSED), (ROLLED_BACK, WITHDRAWN)
-KINDS = (*OF_A_CONFIGURATION, *OF_THE_CHAMPION)
+OF_A_ROLLOUT = (ROLLOUT_STARTED, ROLLOUT_ADVANCED, ROLLOUT_STOPPED)
+KINDS = (*OF_A_CONFIGURATION, *OF_THE_CHAMPION, *OF_A_ROLLOUT)
 
 DEVELOPMENT, STAGING, PRODUCTION, DEPRECATED, ARCHIVED = STAGES = (
     "development", "staging", "production", "deprecated", "archived",
@@ -38,6 +42,10 @@ TRANSITIONS: dict[tuple[str, str], str] = {
     (STAGING, STAGED): STAGING,
     (STAGING, PROMOTED): PRODUCTION,
     (STAGING, OVERRIDDEN): PRODUCTION,
+    (STAGING, ROLLOUT_STARTED): STAGING,
+    (STAGING, ROLLOUT_ADVANCED): STAGING,
+    # As where it is refused.
+    (STAGING, ROLLOUT_STOPPED): DEVELOPMENT,
     (PRODUCTION, REFUSED): PRODUCTION,
     (PRODUCTION, PROMOTED): PRODUCTION,
     (PRODUCTION, OVERRIDDEN): PRODUCTION,
@@ -87,6 +95,8 @@ class Event:
         What the hash is of; empty as `week`.
     at : str
         When, ISO 8601, UTC: shown, and decides nothing.
+    rollout : mapping
+        Of a rollout its `configuration` and `share`; else empty.
     """
 
     kind: str
@@ -94,11 +104,15 @@ class Event:
     configuration: str = ""
     settings: Mapping[str, Any] = field(default_factory=dict)
     at: str = ""
+    rollout: Mapping[str, Any] = field(default_factory=dict)
 
     @staticmethod
     def of_record(record: Mapping[str, Any]) -> Event:
         """What the lifecycle takes of a record of a history."""
-        return Event(record["kind"], record["week"], record["configuration"], record["settings"], record["at"])
+        return Event(
+            record["kind"], record["week"], record["configuration"], record["settings"], record["at"],
+            record.get("rollout", {}),
+        )  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -131,6 +145,27 @@ class Release:
 
 
 @dataclass(frozen=True)
+class OngoingRollout:
+    """A challenger beside the champion.
+
+    Attributes
+    ----------
+    number : int
+        Of the event that started it.
+    configuration : str
+    share : float
+        Of the capital that follows it; 0 in shadow.
+    n_steps : int
+        So far.
+    """
+
+    number: int
+    configuration: str
+    share: float = 0.0
+    n_steps: int = 0
+
+
+@dataclass(frozen=True)
 class Lifecycle:
     """What follows from a history.
 
@@ -150,6 +185,8 @@ class Lifecycle:
         Of every configuration that was ever judged.
     staged_from : mapping of configuration to stage
         Where a configuration stood before it was staged: there it is again once it is refused.
+    rollout : OngoingRollout or None
+        It ends with the champion that it was started beside.
     """
 
     number: int = 0
@@ -159,6 +196,7 @@ class Lifecycle:
     since: str = ""
     stages: Mapping[str, str] = field(default_factory=dict)
     staged_from: Mapping[str, str] = field(default_factory=dict)
+    rollout: OngoingRollout | None = None
 
     @property
     def champion(self) -> Release | None:
@@ -178,7 +216,12 @@ class Lifecycle:
         if champion is None:
             return f"no champion: withdrawn on {self.since[:10]}" if self.is_withdrawn else "no champion"
         override = ", by override" if champion.is_override else ""
-        return f"champion {champion.version} of week {champion.week} since {self.since[:10]}{override}"
+        beside = (
+            ""
+            if self.rollout is None
+            else f"; {self.rollout.share:.0%} of the capital follows configuration {self.rollout.configuration[:12]}"
+        )
+        return f"champion {champion.version} of week {champion.week} since {self.since[:10]}{override}{beside}"
 
 
 def lifecycle_of(events: Iterable[Event]) -> Lifecycle:
@@ -204,7 +247,8 @@ def follow(state: Lifecycle, event: Event) -> Lifecycle:
     Raises
     ------
     IllegalEventError
-        If the event cannot follow: a stage that does not allow it, the champion promoted again by the same week, nothing to go back to.
+        If the event cannot follow: a stage that does not allow it, the champion promoted again by the same week, nothing to go back to, a
+        share that is not the next one.
     """
     if event.kind not in KINDS:
         raise IllegalEventError(f"`kind` must be one of {', '.join(KINDS)}, was {event.kind[:40]!r}.")
@@ -212,6 +256,8 @@ def follow(state: Lifecycle, event: Event) -> Lifecycle:
         return _rolled_back(state, event)
     if event.kind == WITHDRAWN:
         return _withdrawn(state, event)
+    if event.kind in OF_A_ROLLOUT:
+        return _rolled_out(state, event)
     if not (event.configuration and event.week):
         raise IllegalEventError(f"`configuration` and `week` of an event {event.kind} must be given, one was empty.")
     before = state.stages.get(event.configuration, DEVELOPMENT)
@@ -220,7 +266,8 @@ def follow(state: Lifecycle, event: Event) -> Lifecycle:
         stage = state.staged_from[event.configuration]
     stages = {**state.stages, event.configuration: stage}
     if event.kind == REFUSED:
-        return replace(state, number=state.number + 1, stages=_settled(stages))
+        rollout = None if state.rollout and state.rollout.configuration == event.configuration else state.rollout
+        return replace(state, number=state.number + 1, stages=_settled(stages), rollout=rollout)
     if event.kind == STAGED:
         came_from = state.staged_from if before == STAGING else {**state.staged_from, event.configuration: before}
         return replace(state, number=state.number + 1, stages=_settled(stages), staged_from=came_from)
@@ -257,6 +304,13 @@ def _promoted(state: Lifecycle, event: Event, stages: dict[str, str]) -> Lifecyc
             f"`week` must be another than that of the champion {champion.version} of the same configuration, was {event.week}; it is the "
             "champion already."
         )
+    if event.rollout and (
+        state.rollout is None
+        or (state.rollout.configuration, state.rollout.n_steps) != (event.configuration, len(SHARES) - 1)
+    ):
+        raise IllegalEventError(
+            f"`rollout` of configuration {event.configuration[:12]} must stand at {SHARES[-2]:.0%} to be completed, did not."
+        )
     if champion and champion.configuration != event.configuration:
         stages[champion.configuration] = DEPRECATED
     number = state.number + 1
@@ -273,6 +327,7 @@ def _promoted(state: Lifecycle, event: Event, stages: dict[str, str]) -> Lifecyc
         is_withdrawn=False,
         since=event.at,
         stages=_settled(stages),
+        rollout=None,
     )
 
 
@@ -289,7 +344,13 @@ def _rolled_back(state: Lifecycle, event: Event) -> Lifecycle:
     stages[previous.configuration] = PRODUCTION
     served = state.served if state.is_withdrawn else state.served[:-1]
     return replace(
-        state, number=state.number + 1, served=served, is_withdrawn=False, since=event.at, stages=_settled(stages)
+        state,
+        number=state.number + 1,
+        served=served,
+        is_withdrawn=False,
+        since=event.at,
+        stages=_settled(stages),
+        rollout=None,
     )
 
 
@@ -305,8 +366,48 @@ def _withdrawn(state: Lifecycle, event: Event) -> Lifecycle:
     # An earlier refit of the same configuration is no way back.
     served = tuple(each for each in state.served if each.configuration != champion.configuration)
     return replace(
-        state, number=state.number + 1, served=served, is_withdrawn=True, since=event.at, stages=_settled(stages)
+        state,
+        number=state.number + 1,
+        served=served,
+        is_withdrawn=True,
+        since=event.at,
+        stages=_settled(stages),
+        rollout=None,
     )
+
+
+def _rolled_out(state: Lifecycle, event: Event) -> Lifecycle:
+    if not event.rollout:
+        raise IllegalEventError(f"`rollout` of an event {event.kind} must be given, was empty.")
+    configuration, share, ongoing = str(event.rollout["configuration"]), float(event.rollout["share"]), state.rollout
+    stage = _stage_after(state, configuration, event.kind)
+    number = state.number + 1
+    if event.kind == ROLLOUT_STARTED:
+        if state.champion is None:
+            raise IllegalEventError(
+                "`champion` must serve for a challenger to be rolled out beside it, did not; promote it."
+            )
+        if ongoing is not None:
+            raise IllegalEventError(
+                f"`rollout` must have ended before another one is started, that of configuration {ongoing.configuration[:12]} has not; stop it."
+            )
+        allowed: tuple[float, ...] = (0.0,)
+        rollout: OngoingRollout | None = OngoingRollout(number, configuration)
+    else:
+        if ongoing is None or ongoing.configuration != configuration:
+            was = "none" if ongoing is None else f"that of configuration {ongoing.configuration[:12]}"
+            raise IllegalEventError(
+                f"`rollout` of configuration {configuration[:12]} must go on to be {event.kind}, was {was}."
+            )
+        # All of the capital is a promotion.
+        allowed = SHARES[ongoing.n_steps : len(SHARES) - 1][:1] if event.kind == ROLLOUT_ADVANCED else (0.0,)
+        rollout = None if event.kind == ROLLOUT_STOPPED else replace(ongoing, share=share, n_steps=ongoing.n_steps + 1)
+    if share not in allowed:
+        asked = ", ".join(f"{each:.0%}" for each in allowed) or "a promotion"
+        raise IllegalEventError(f"`share` of what is {event.kind} must be {asked}, was {share:.0%}.")
+    if event.kind == ROLLOUT_STOPPED:
+        stage = state.staged_from[configuration]
+    return replace(state, number=number, stages=_settled({**state.stages, configuration: stage}), rollout=rollout)
 
 
 def _settled(stages: Mapping[str, str]) -> dict[str, str]:

@@ -67,7 +67,9 @@ def serving_of(state: Lifecycle, configuration: str, *, is_gated: bool) -> Servi
     is_own = champion is not None and champion.configuration == configuration
     shadow = "" if is_own or state.stages.get(configuration) == ARCHIVED else configuration
     if champion is not None:
-        return Serving(is_gated=True, record=state.number, champion=champion, shadow=shadow)
+        # Of another configuration than that of the YAML nothing can be issued: all capital follows the champion meanwhile.
+        share = state.rollout.share if state.rollout is not None and state.rollout.configuration == shadow else 0.0
+        return Serving(is_gated=True, record=state.number, champion=champion, shadow=shadow, share=share)
     reason = Reason.WITHDRAWN if state.is_withdrawn else Reason.NO_CHAMPION
     return Serving(is_gated=True, record=state.number, reason=reason, shadow=shadow)
 

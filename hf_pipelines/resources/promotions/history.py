@@ -21,6 +21,7 @@ from uuid import uuid4
 
 from hf_pipelines.research.promotion.lifecycle import (
     OF_A_CONFIGURATION,
+    OF_A_ROLLOUT,
     OVERRIDDEN,
     PROMOTED,
     STAGED,
@@ -52,6 +53,7 @@ PASSING = ("passed", "not asked")
 FIELDS: dict[str, type] = {
     "v": int, "strategy": str, "n": int, "prev": str, "id": str, "at": str, "kind": str, "actor": str, "reason": str, "override": str,
     "week": str, "configuration": str, "settings": dict, "yaml": dict, "yaml_hash": str, "evidence": dict, "gates": list, "figures": dict,
+    "rollout": dict,
 }  # fmt: skip
 
 
@@ -91,6 +93,9 @@ class Draft:
         Who answers for a configuration whose gates failed; "" where none did.
     figures : mapping of name to mapping
         What a portfolio layer is told of it, `value` and `why` there is none, by the names of `research.promotion.payload.FIGURES`.
+    rollout : mapping
+        Of a rollout its `configuration`, the `share` of the capital from then on, and what it was decided by; of a promotion by which a rollout
+        ends the same; else empty.
     token : str
         32 hexadecimal digits that name the request, the id of its record; "" for a random one.
     """
@@ -106,6 +111,7 @@ class Draft:
     gates: Sequence[Mapping[str, Any]] = ()
     override: str = ""
     figures: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    rollout: Mapping[str, Any] = field(default_factory=dict)
     token: str = ""
 
     @property
@@ -116,7 +122,7 @@ class Draft:
     @property
     def event(self) -> Event:
         """What the lifecycle takes of it."""
-        return Event(self.kind, self.week, self.configuration, self.settings, self.at)
+        return Event(self.kind, self.week, self.configuration, self.settings, self.at, self.rollout)
 
 
 @dataclass(frozen=True)
@@ -269,6 +275,15 @@ def _require_sound(draft: Draft) -> None:
         raise ValueError(
             f"`settings`, `yaml` and `week` must be given of {', '.join(OF_A_CONFIGURATION)} and of no other kind, was {draft.kind}."
         )
+    if (
+        draft.kind in OF_A_ROLLOUT
+        and not draft.rollout
+        or draft.rollout
+        and draft.kind not in (*OF_A_ROLLOUT, PROMOTED)
+    ):
+        raise ValueError(
+            f"`rollout` must be given of {', '.join(OF_A_ROLLOUT)}, was {'given' if draft.rollout else 'not'} of {draft.kind}."
+        )
     if (draft.kind == OVERRIDDEN) != bool(draft.override.strip()):
         raise ValueError(
             f"`override` must name a person where gates are overridden and nowhere else, was {draft.override[:40]!r}."
@@ -301,14 +316,15 @@ def _fields(history: History, draft: Draft, token: str) -> dict[str, Any]:
         "evidence": {asset: dict(parts) for asset, parts in draft.evidence.items()},
         "gates": [dict(each) for each in draft.gates],
         "figures": {name: dict(each) for name, each in draft.figures.items()},
+        "rollout": dict(draft.rollout),
     }
 
 
 def _with(objects: ObjectStore, history: History, key: str, found: tuple[Mapping[str, Any], str]) -> History:
     """The history with one more record that was read."""
     fields, digest = found
-    # Records that were written before there were figures are as sound.
-    fields = {"figures": {}, **fields}
+    # Records that were written before there were figures and rollouts are as sound.
+    fields = {"figures": {}, "rollout": {}, **fields}
     for name in FIELDS:
         if type(fields.get(name)) is not FIELDS[name]:
             raise _refused(objects, key, f"has no `{name}` of type {FIELDS[name].__name__}")
@@ -322,8 +338,9 @@ def _with(objects: ObjectStore, history: History, key: str, found: tuple[Mapping
         _is_evidence(fields["evidence"])
         and all(_is_gate(each) for each in fields["gates"])
         and all(_is_figure(each) for each in fields["figures"].values())
+        and _is_rollout(fields["rollout"], fields["kind"])
     ):
-        raise _refused(objects, key, "has `evidence`, `gates` or `figures` of another form")
+        raise _refused(objects, key, "has `evidence`, `gates`, `figures` or `rollout` of another form")
     for name, of in (("configuration", "settings"), ("yaml_hash", "yaml")):
         if fields[name] != (configuration_hash(fields[of]) if fields[of] else ""):
             raise _refused(objects, key, f"has a `{name}` that is not the hash of its `{of}`")
@@ -347,6 +364,12 @@ def _is_figure(value: Any) -> bool:
     return isinstance(value, dict) and {*value} == {"value", "why"}
 
 
+def _is_rollout(value: Mapping[str, Any], kind: str) -> bool:
+    if not value:
+        return kind not in OF_A_ROLLOUT
+    return isinstance(value.get("configuration"), str) and isinstance(value.get("share"), int | float)
+
+
 def _read(objects: ObjectStore, key: str) -> tuple[Mapping[str, Any], str]:
     """Fields of a record and its SHA-256."""
     try:
@@ -367,7 +390,7 @@ def _refused(objects: ObjectStore, key: str, was: str, *, remedy: str = "") -> P
 
 
 def _serving(state: Lifecycle) -> tuple[Any, ...]:
-    return state.is_withdrawn, [each.number for each in state.served]
+    return state.is_withdrawn, [each.number for each in state.served], state.rollout
 
 
 def _told(state: Lifecycle) -> str:

@@ -12,11 +12,15 @@ from hf_pipelines.research.promotion.lifecycle import (
     DEPRECATED,
     DEVELOPMENT,
     KINDS,
+    OF_A_ROLLOUT,
     OVERRIDDEN,
     PRODUCTION,
     PROMOTED,
     REFUSED,
     ROLLED_BACK,
+    ROLLOUT_ADVANCED,
+    ROLLOUT_STARTED,
+    ROLLOUT_STOPPED,
     STAGED,
     STAGING,
     WITHDRAWN,
@@ -26,6 +30,7 @@ from hf_pipelines.research.promotion.lifecycle import (
     follow,
     lifecycle_of,
 )
+from hf_pipelines.research.promotion.serving import serving_of
 
 # `b` and `e` have other rules than `a`, `c` another target, `d` other features and another learner.
 SETTINGS: dict[str, dict[str, Any]] = {
@@ -38,7 +43,9 @@ SETTINGS: dict[str, dict[str, Any]] = {
 WEEKS = ("2020-01-05", "2020-01-12", "2020-01-19")
 
 
-def event(kind: str, configuration: str = "", week: str = WEEKS[0]) -> Event:
+def event(kind: str, configuration: str = "", week: str = WEEKS[0], share: float = 0.0) -> Event:
+    if kind in OF_A_ROLLOUT:
+        return Event(kind, at="2026-01-02", rollout={"configuration": configuration, "share": share})
     if not configuration:
         return Event(kind, at="2026-01-02")
     return Event(kind, week, configuration, SETTINGS[configuration], "2026-01-01")
@@ -136,6 +143,62 @@ def test_stages_of_what_is_judged_by_hand():
         follow(state, event(STAGED, "c"))
 
 
+def advanced(configuration: str, share: float) -> Event:
+    return event(ROLLOUT_ADVANCED, configuration, share=share)
+
+
+def test_a_rollout_goes_step_by_step_beside_a_champion_and_ends_with_it():
+    state = after((PROMOTED, "a"), (STAGED, "b"), (ROLLOUT_STARTED, "b"))
+    assert (state.rollout.configuration, state.rollout.share, state.rollout.number) == ("b", 0.0, 3)
+    assert shown(state) == ("a v1.0.0", None) and state.stages["b"] == STAGING
+    assert state.headline.endswith("; 0% of the capital follows configuration b")
+    for share in (0.25, 0.0, 1.0):
+        with pytest.raises(IllegalEventError, match=r"`share` of what is rollout_advanced must be 10%, was"):
+            follow(state, advanced("b", share))
+    with pytest.raises(IllegalEventError, match="must stand at 50% to be completed, did not"):
+        follow(state, Event(PROMOTED, WEEKS[0], "b", SETTINGS["b"], rollout={"configuration": "b", "share": 1.0}))
+    for share in (0.1, 0.25, 0.5):
+        state = follow(state, advanced("b", share))
+        assert state.rollout.share == share
+        # The capital of a challenger that the YAML does not say any more follows the champion.
+        assert [serving_of(state, each, is_gated=True).share for each in "bc"] == [share, 0.0]
+    with pytest.raises(IllegalEventError, match=r"must be a promotion, was 100%"):
+        follow(state, advanced("b", 1.0))
+    completed = follow(
+        state, Event(PROMOTED, WEEKS[0], "b", SETTINGS["b"], rollout={"configuration": "b", "share": 1.0})
+    )
+    assert shown(completed) == ("b v1.1.0", "a v1.0.0") and completed.rollout is None
+    stopped = follow(state, event(ROLLOUT_STOPPED, "b"))
+    assert (stopped.rollout, stopped.stages["b"]) == (None, DEVELOPMENT) and shown(stopped) == shown(state)
+    with pytest.raises(
+        IllegalEventError, match="`stage` of configuration b must be one of staging to be rollout_started, was dev"
+    ):
+        follow(stopped, event(ROLLOUT_STARTED, "b"))
+    # With the champion, or the good opinion of the challenger, it ends.
+    for each in (event(WITHDRAWN), event(REFUSED, "b"), event(PROMOTED, "c"), event(OVERRIDDEN, "d")):
+        assert follow(state, each).rollout is None
+    # A refit that is staged, and what becomes of others, changes nothing of it.
+    for each in (event(STAGED, "b", WEEKS[1]), event(REFUSED, "c"), event(STAGED, "c")):
+        assert follow(state, each).rollout == state.rollout
+
+
+def test_a_rollout_needs_a_champion_a_staged_challenger_and_no_other_rollout():
+    with pytest.raises(IllegalEventError, match="`champion` must serve for a challenger to be rolled out beside it"):
+        follow(after((STAGED, "b")), event(ROLLOUT_STARTED, "b"))
+    with pytest.raises(IllegalEventError, match="must be one of staging to be rollout_started, was development"):
+        follow(after((PROMOTED, "a"), (REFUSED, "b")), event(ROLLOUT_STARTED, "b"))
+    state = after((PROMOTED, "a"), (STAGED, "b"), (STAGED, "c"), (ROLLOUT_STARTED, "b"))
+    with pytest.raises(
+        IllegalEventError, match="`rollout` must have ended before another one is started, that of configuration b"
+    ):
+        follow(state, event(ROLLOUT_STARTED, "c"))
+    for each in (advanced("c", 0.1), event(ROLLOUT_STOPPED, "c")):
+        with pytest.raises(IllegalEventError, match="`rollout` of configuration c must go on to be"):
+            follow(state, each)
+    with pytest.raises(IllegalEventError, match="`rollout` of an event rollout_stopped must be given"):
+        follow(state, Event(ROLLOUT_STOPPED))
+
+
 def test_an_illegal_event_is_named_by_its_number():
     with pytest.raises(IllegalEventError, match="event 2 of the history: `previous` must be"):
         lifecycle_of([event(PROMOTED, "a"), event(ROLLED_BACK)])
@@ -148,7 +211,8 @@ def test_an_illegal_event_is_named_by_its_number():
 def one_of(kind: str) -> st.SearchStrategy[Event]:
     if kind in (ROLLED_BACK, WITHDRAWN):
         return st.just(event(kind))
-    return st.builds(event, st.just(kind), st.sampled_from([*SETTINGS]), st.sampled_from(WEEKS))
+    shares = st.sampled_from([0.0, 0.1, 0.25, 0.5] if kind == ROLLOUT_ADVANCED else [0.0])
+    return st.builds(event, st.just(kind), st.sampled_from([*SETTINGS]), st.sampled_from(WEEKS), shares)
 
 
 EVENTS = st.lists(st.sampled_from(KINDS).flatmap(one_of), max_size=14)
@@ -168,7 +232,10 @@ def test_after_any_decisions_one_champion_at_most_and_the_right_previous(events)
         assert state.number == before.number + 1
         serving = [name for name, stage in state.stages.items() if stage == PRODUCTION]
         assert serving == ([state.champion.configuration] if state.champion else [])
-        if each.kind in (REFUSED, STAGED):
+        # A challenger is staged, beside a champion that is another.
+        if state.rollout:
+            assert state.champion and state.stages[state.rollout.configuration] == STAGING
+        if each.kind in (REFUSED, STAGED, *OF_A_ROLLOUT):
             assert (state.champion, state.previous, state.since) == (before.champion, before.previous, before.since)
         elif each.kind in (PROMOTED, OVERRIDDEN):
             assert (state.champion.configuration, state.champion.week) == (each.configuration, each.week)

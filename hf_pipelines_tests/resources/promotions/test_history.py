@@ -14,6 +14,7 @@ from hf_pipelines.research.promotion.lifecycle import (
     PROMOTED,
     REFUSED,
     ROLLED_BACK,
+    ROLLOUT_STOPPED,
     STAGED,
     WITHDRAWN,
     IllegalEventError,
@@ -83,6 +84,14 @@ def test_decisions_are_read_as_they_were_written_and_say_what_serves(objects):
         (draft(PROMOTED, settings={}), "`settings`, `yaml` and `week` must be given"),
         (draft(ROLLED_BACK, yaml={"a": 1}), "and of no other kind"),
         (draft(ROLLED_BACK), "`previous` must be a release to go back to"),
+        (
+            draft(ROLLOUT_STOPPED, rollout={}),
+            "`rollout` must be given of rollout_started, .*, was not of rollout_stopped",
+        ),
+        (
+            draft(STAGED, rollout={"configuration": "a", "share": 0.0}),
+            "`rollout` must be given .*, was given of staged",
+        ),
     ],
 )
 def test_a_decision_that_says_too_little_is_refused_and_not_recorded(objects, planted, told):
@@ -130,8 +139,9 @@ def _refield(**changes: object) -> Callable[[Path], None]:
         (3, _refield(v=2), "00000003.json` must be .* it is of version 2; read it with a newer"),
         (3, _refield(kind="sold"), "00000003.json` must be .* cannot follow those before it"),
         (3, _refield(kind="withdrawn", at=7), "00000003.json` must be .* has no `at` of type str"),
-        (3, _refield(evidence={"a": 3}), "00000003.json` must be .* has `evidence`, `gates` or `figures` of another form"),
-        (3, _refield(figures={"sharpe": 3}), "00000003.json` must be .* has `evidence`, `gates` or `figures` of another"),
+        (3, _refield(evidence={"a": 3}), "00000003.json` must be .* has `evidence`, `gates`, `figures` or `rollout` of another form"),
+        (3, _refield(rollout={"share": "all"}), "00000003.json` must be .* has `evidence`, `gates`, `figures` or `rollout` of"),
+        (3, _refield(figures={"sharpe": 3}), "00000003.json` must be .* has `evidence`, `gates`, `figures` or `rollout` of"),
         (2, _refield(configuration="0" * 16), "00000002.json` must be .* `configuration` that is not the hash of its"),
         (4, lambda path: path.with_name("note.txt").write_text("hello"), "note.txt` must be .* it is none; move it out"),
         (4, lambda path: path.write_bytes(b"0" * 300_000), "00000004.json` must be .* 300,000 bytes, above"),
