@@ -4,7 +4,7 @@ Lives here: which stored issue, model and features are meant, and whether they s
 (`research.explanations`), parsing of arguments (`cli`).
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from datetime import datetime
 from typing import Any
 
@@ -15,6 +15,7 @@ from hf_pipelines.commands.runs import Pipeline
 from hf_pipelines.components.extras import EXPLAIN, lacks_shap
 from hf_pipelines.components.strategy_stages import StrategyPlan
 from hf_pipelines.components.strategy_stages.fitted_model import load_model
+from hf_pipelines.components.strategy_stages.signals import history_sessions
 from hf_pipelines.partitions import parse_key, week_key
 from hf_pipelines.research.bars import KEY_COLUMNS
 from hf_pipelines.research.explanations import (
@@ -26,20 +27,17 @@ from hf_pipelines.research.explanations import (
     permutation_contributions,
 )
 from hf_pipelines.research.explanations.asking import ask_row
-from hf_pipelines.research.explanations.words import explanation_lines, own_in_words
+from hf_pipelines.research.explanations.contributions import Ask
+from hf_pipelines.research.explanations.sampled import N_BACKGROUND, permutations_within
+from hf_pipelines.research.explanations.windows import ask_window, whole_windows, window_contributions
+from hf_pipelines.research.explanations.words import explanation_lines, own_in_words, window_in_words
 from hf_pipelines.research.learners import Pipeline as FittedPipeline
+from hf_pipelines.research.learners import feature_array
 from hf_pipelines.research.matrix import join_features
 from hf_pipelines.research.signals import reason_in_words, upgrade_issue
 from hf_pipelines.resources.lineage import read_content
 from hf_pipelines.resources.parquet_io_manager import Loaded
 from hf_pipelines.resources.storage_errors import ObjectMissingError
-
-# Training rows that a feature is unknown against, spread evenly over time.
-N_BACKGROUND = 200
-
-# Each used in both directions; of large universes fewer, so that a command stays within seconds.
-N_PERMUTATIONS, MIN_PERMUTATIONS = 200, 25
-MAX_ROWS = 4_000_000
 
 # Features are stored as float32: a prediction that is recomputed may differ by so much.
 SAME = 1e-6
@@ -51,7 +49,7 @@ def explain_lines(pipeline: Pipeline, strategy: str, symbol: str, day: str) -> I
     Raises
     ------
     ValueError
-        If nothing was issued, the symbol has no prediction, its features are not stored, or the learner reads earlier rows.
+        If nothing was issued, the symbol has no prediction, or its features are not stored.
     """
     plan = pipeline.strategy(strategy)
     issued = _issued(pipeline, plan, symbol, day)
@@ -60,17 +58,25 @@ def explain_lines(pipeline: Pipeline, strategy: str, symbol: str, day: str) -> I
     card = model.frame.row(0, named=True)
     features, classes = card["features"].split(","), [each for each in card["classes"].split(",") if each]
     fitted = load_model(Loaded(plan.asset("fitted_model"), {week: model}, pipeline.store), model)
-    session = _session(pipeline, plan, day).filter(pl.col("ts") == issued["ts"])
-    ask = ask_row(fitted, session, symbol, features=features, classes=classes, missing=plan.training.missing)
-    training = _training(pipeline, plan, week, features)
-    row = session.filter(pl.col("symbol") == symbol).select(features).to_numpy()[0].astype(np.float32)
+    n_bars = fitted.choice.history_bars
+    session = _features(pipeline, plan, day).filter(pl.col("ts") <= issued["ts"])
+    session = session if n_bars else session.filter(pl.col("ts") == issued["ts"])
+    row = (
+        session.filter(pl.col("symbol") == symbol, pl.col("ts") == issued["ts"])
+        .select(features)
+        .to_numpy()[0]
+        .astype(np.float32)
+    )
     if np.isnan(row).any() and plan.training.missing == "drop":
         raise ValueError(
             f"`features` of {symbol} on {day} must be known, were not any more: {_unknown(row, features)}; see hfp current."
         )
+    asked: dict[str, Any] = {"features": features, "classes": classes, "missing": plan.training.missing}
+    matrix = pipeline.store.read(plan.asset("training_matrix"), week).frame.sort("ts", "symbol")
+    training = matrix.select(features).to_numpy().astype(np.float32)
+    made = _of_window if n_bars else _of_row
+    ask, found, words = made(plan, fitted, session, symbol, matrix, **asked)
     prediction = float(ask(row[None, :])[0])
-    asked = {"features": features, "classes": classes, "missing": plan.training.missing}
-    found, words = _contributions(fitted, session, symbol, ask=ask, row=row, training=training, **asked)
     yield (
         f"{strategy} {symbol} {day}: prediction {issued['prediction']:+.6f}, issued {issued['created_at']:%Y-%m-%d %H:%M} UTC "
         f"({issued['issue_kind']}) by the model of week {week} ({model.footer.content_hash[:8]}, {fitted.choice.name})"
@@ -89,37 +95,46 @@ def explain_lines(pipeline: Pipeline, strategy: str, symbol: str, day: str) -> I
     )
 
 
-def _contributions(
-    fitted: FittedPipeline,
-    session: pl.DataFrame,
-    symbol: str,
-    *,
-    ask: Callable[[np.ndarray], np.ndarray],
-    row: np.ndarray,
-    training: np.ndarray,
-    features: list[str],
-    classes: list[str],
-    missing: str,
-) -> tuple[Contributions, dict[str, str]]:
+def _of_window(
+    plan: StrategyPlan, fitted: FittedPipeline, history: pl.DataFrame, symbol: str, matrix: pl.DataFrame, **asked: Any
+) -> tuple[Ask, Contributions, dict[str, str]]:
+    """Contributions over the bars that a learner looks back on, how to ask for other last bars, and words on the method."""
+    n_bars, features = fitted.choice.history_bars + 1, asked["features"]
+    window = ask_window(fitted, history, symbol, times=plan.bar_times(history["session"]), **asked)
+    others = whole_windows(matrix, features, n_bars=n_bars, most=N_BACKGROUND, times=plan.bar_times(matrix["session"]))
+    n = permutations_within(len(features), rows_each=window.n_rows)
+    found = window_contributions(window, others, n_permutations=n)
+    return window.ask_last, found, {"method": window_in_words(found, n_bars)}
+
+
+def _of_row(
+    plan: StrategyPlan, fitted: FittedPipeline, session: pl.DataFrame, symbol: str, matrix: pl.DataFrame, **asked: Any
+) -> tuple[Ask, Contributions, dict[str, str]]:
     """Contributions to the prediction of a symbol: exact ones where its learner has them; and what they add up to, in words."""
+    features = asked["features"]
+    ask = ask_row(fitted, session, symbol, **asked)
     own = None
     if not lacks_shap(fitted.choice):
-        own = own_contributions(fitted, session, features=features, classes=classes, missing=missing)
+        own = own_contributions(fitted, session, **asked)
     if own is not None:
         at = session.filter(pl.Series(own.is_known))["symbol"].to_list().index(symbol)
         of_row = {name: getattr(own.contributions, name)[at : at + 1] for name in ("base", "values", "standard_error")}
-        return Contributions(**of_row), own_in_words(own, choice=fitted.choice, classes=classes)
-    n_rows = 2 * (len(features) + 1) * session.height
-    n = int(np.clip(MAX_ROWS // n_rows, MIN_PERMUTATIONS, N_PERMUTATIONS))
-    background = training[np.linspace(0, len(training) - 1, min(N_BACKGROUND, len(training))).astype(int)]
-    found = permutation_contributions(ask, row[None, :], background, n_permutations=n)
+        return ask, Contributions(**of_row), own_in_words(own, choice=fitted.choice, classes=asked["classes"])
+    n = permutations_within(len(features), rows_each=session.height)
+    background = matrix[np.linspace(0, matrix.height - 1, min(N_BACKGROUND, matrix.height)).astype(int)]
+    row = feature_array(session.filter(pl.col("symbol") == symbol), features)
+    found = permutation_contributions(ask, row, feature_array(background, features), n_permutations=n)
     if not lacks_shap(fitted.choice):
-        return found, {}
+        return ask, found, {}
     error = f"each is known to about {found.standard_error.max():.2g}"
-    return found, {
-        "method": f"Contributions are sampled: {error}; they add up exactly. Exact ones need shap: pip install "
-        f'"hf_pipelines[{EXPLAIN.name}]"'
-    }
+    return (
+        ask,
+        found,
+        {
+            "method": f"Contributions are sampled: {error}; they add up exactly. Exact ones need shap: pip install "
+            f'"hf_pipelines[{EXPLAIN.name}]"'
+        },
+    )
 
 
 def _issued(pipeline: Pipeline, plan: StrategyPlan, symbol: str, day: str) -> dict[str, Any]:
@@ -154,18 +169,17 @@ def _week_of(pipeline: Pipeline, plan: StrategyPlan, as_of: datetime) -> str:
     return found[0]
 
 
-def _session(pipeline: Pipeline, plan: StrategyPlan, day: str) -> pl.DataFrame:
-    week = week_key(parse_key(day))
-    frames = [
-        pipeline.store.read(plan.market.features_asset(group), week).frame.select(*KEY_COLUMNS, *names)
-        for group, names in plan.feature_names.items()
-    ]
-    return join_features([frame.filter(pl.col("session") == parse_key(day)) for frame in frames])
-
-
-def _training(pipeline: Pipeline, plan: StrategyPlan, week: str, features: list[str]) -> np.ndarray:
-    matrix = pipeline.store.read(plan.asset("training_matrix"), week).frame
-    return matrix.sort("ts", "symbol").select(features).to_numpy().astype(np.float32)
+def _features(pipeline: Pipeline, plan: StrategyPlan, day: str) -> pl.DataFrame:
+    """Features of a session, and of those before it that the learner reads."""
+    weeks = history_sessions(plan, day) if plan.learner_weeks else {week_key(parse_key(day)): [day]}
+    days = [parse_key(each) for of_week in weeks.values() for each in of_week]
+    frames = []
+    for group, names in plan.feature_names.items():
+        asset = plan.market.features_asset(group)
+        stored = [week for week in weeks if week in {*pipeline.store.partitions(asset)}]
+        parts = [pipeline.store.read(asset, week).frame.select(*KEY_COLUMNS, *names) for week in stored]
+        frames.append(pl.concat(parts).filter(pl.col("session").is_in(days)))
+    return join_features(frames).sort("ts", "symbol")
 
 
 def _unknown(row: np.ndarray, features: list[str]) -> str:

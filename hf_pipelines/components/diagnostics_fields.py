@@ -45,7 +45,8 @@ class ImportanceSpec(dg.Model, dg.Resolvable):
         default=0.7, description="Size of Spearman's correlation from which features are permuted together too."
     )
     rows: int = Field(
-        default=1_000, description="Test rows of each fold whose contributions are averaged, at most; 0: none."
+        default=1_000,
+        description="Test rows of each fold whose contributions are averaged, at most, 40 where they are sampled; 0: none.",
     )
 
     _repeats = ranged("repeats", low=0, high=1_000)

@@ -16,15 +16,18 @@ def issued(small_project: Project, tmp_path_factory) -> Project:
     project = small_project.copy(tmp_path_factory.mktemp("explain"))
     # Neighbours have no contributions of their own, and ranks compare the members.
     ranks = ridge_strategy("ranks", learner={"type": "nearest_neighbours", "preprocessing": ["cross_sectional_rank"]})
+    network = {"type": "gru", "params": {"window": 5, "hidden": 4, "epochs": 3}}
+    windows = ridge_strategy("windows", learner=network)
     trees = trees_strategy()
     project.rewrite(
         strategies=[
             {**trees, "learner": {**trees["learner"], "calibration": "temperature"}},
             ridge_strategy(),
             ranks,
+            windows,
         ]
     )
-    for name in ("direction", "ranking", "ranks"):
+    for name in ("direction", "ranking", "ranks", "windows"):
         project.retrain(name, WEEK)
         project.make(f"{name}/signals", DAY)
     return project
@@ -53,7 +56,7 @@ def header_of(project: Project, strategy: str, symbol: str, lines: list[str]) ->
     return prediction
 
 
-@pytest.mark.parametrize("strategy", ["ranking", "ranks"])
+@pytest.mark.parametrize("strategy", ["ranking", "ranks", "windows"])
 def test_contributions_add_up_to_the_issued_prediction(issued, strategy):
     lines = list(explain_lines(issued.pipeline, strategy, "S001", DAY))
     prediction = header_of(issued, strategy, "S001", lines)
@@ -61,7 +64,8 @@ def test_contributions_add_up_to_the_issued_prediction(issued, strategy):
     assert total == pytest.approx(prediction, abs=1e-6)
     assert sum(parts) == pytest.approx(total, abs=1e-6 * len(parts))
     words = "\n".join(lines)
-    assert ("Contributions are sampled" in words) == (strategy == "ranks")
+    assert ("Contributions are sampled" in words) == (strategy != "ranking")
+    assert ("Each is of the feature's last 5 bars together;" in words) == (strategy == "windows")
     assert ("Contributions are exact, by ridge's own method; they add up to the prediction." in words) == (
         strategy == "ranking"
     )
@@ -100,5 +104,5 @@ def test_a_line_is_said_to_be_one(issued):
 def test_what_was_not_issued_is_said_with_what_to_do(issued, symbol, day, said):
     with pytest.raises(ValueError, match=said):
         list(explain_lines(issued.pipeline, "ranking", symbol, day))
-    with pytest.raises(ValueError, match="`strategy` must be one of direction, ranking, ranks, was 'rank'"):
+    with pytest.raises(ValueError, match="`strategy` must be one of direction, ranking, ranks, windows, was 'rank'"):
         list(explain_lines(issued.pipeline, "rank", symbol, day))

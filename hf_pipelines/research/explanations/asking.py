@@ -45,12 +45,12 @@ def ask_row(
     Raises
     ------
     ValueError
-        If the learner reads earlier rows, or the member has no row.
+        If the learner reads earlier rows (see `windows`), or the member has no row.
     """
     if pipeline.choice.history_bars:
         raise ValueError(
-            f"`learner` must read a row, or the rows of its session, to be explained, was {pipeline.choice.name!r}, which reads "
-            f"{pipeline.choice.history_bars} bars before it; look at a strategy with another learner."
+            f"`pipeline` must read a row, or the rows of its session, was {pipeline.choice.name!r}, which reads "
+            f"{pipeline.choice.history_bars} bars before it; call ask_window."
         )
     if symbol not in session["symbol"]:
         raise ValueError(

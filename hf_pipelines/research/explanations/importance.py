@@ -13,14 +13,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import polars as pl
 
 from hf_pipelines.research.explanations.own import own_contributions
+from hf_pipelines.research.explanations.sampled import sampled_contributions
 from hf_pipelines.research.fold_fits import Fold, predict_fold
 from hf_pipelines.research.learners import Pipeline
+from hf_pipelines.research.learners.prediction import with_history
 from hf_pipelines.research.metrics.direction import is_better_higher
 from hf_pipelines.research.prediction_metrics import prediction_metrics
 from hf_pipelines.research.targets import Target
@@ -57,7 +60,7 @@ class Importance:
     correlation : float
         Size of Spearman's correlation from which features are permuted together too.
     rows : int
-        Test rows of each fold whose contributions are averaged, at most; 0: none.
+        Test rows of each fold whose contributions are averaged, at most, and 40 where they are sampled; 0: none.
     """
 
     score: str
@@ -176,41 +179,58 @@ def examine_fold(
         shared = [each for each in clusters if len(each) > 1]
         found.append(_losses(tested, asked, CLUSTER, shared, seed=seed))
     if asked is not None and asked.rows:
-        rows = _whole_sessions(tested.matrix[tested.fold.test], most=asked.rows)
-        found.append(
-            mean_contributions(
-                tested.pipeline,
-                rows,
-                features=tested.features,
-                classes=tested.target.classes,
-                missing=tested.missing,
-                fold=number,
-            )
-        )
+        found.append(mean_contributions(tested, most=asked.rows))
     return pl.concat(found)
 
 
-def mean_contributions(
-    pipeline: Pipeline,
-    frame: pl.DataFrame,
-    *,
-    features: Sequence[str],
-    classes: Sequence[str],
-    missing: str,
-    fold: int = 0,
-) -> pl.DataFrame:
-    """Mean sizes of a learner's own contributions and their directions; `SCHEMA`, empty of a learner without them."""
-    own = own_contributions(pipeline, frame, features=features, classes=classes, missing=missing)
-    if own is None:
+def mean_contributions(tested: TestedFold, *, most: int) -> pl.DataFrame:
+    """Mean sizes of contributions to predictions of test rows, and their directions: exact ones where the learner has them, else sampled.
+
+    Parameters
+    ----------
+    tested : TestedFold
+    most : int
+        Test rows, at most; of a learner without an exact method `sampled.N_ROWS` of them.
+
+    Returns
+    -------
+    DataFrame
+        `SCHEMA`; empty where no row has a prediction.
+    """
+    asked: dict[str, Any] = {
+        "features": tested.features,
+        "classes": tested.target.classes,
+        "missing": tested.missing,
+    }
+    rows = _whole_sessions(tested.matrix[tested.fold.test], most=most)
+    own = own_contributions(tested.pipeline, rows, **asked)
+    if own is not None:
+        values = own.contributions.values
+        X = rows.filter(pl.Series(own.is_known)).select(tested.features).to_numpy().astype(np.float64)
+    else:
+        frame, is_test = with_history(
+            tested.matrix, tested.fold.test, bars=tested.pipeline.choice.history_bars, times=tested.times
+        )
+        frame = (
+            frame.with_columns(is_test=pl.Series(is_test)).unique(["ts", "symbol"], keep="first").sort("ts", "symbol")
+        )
+        sampled, X = sampled_contributions(
+            tested.pipeline,
+            frame,
+            (frame["is_test"] & frame["ts"].is_in(rows["ts"].unique().implode())).to_numpy(),
+            tested.matrix[tested.fold.train],
+            times=tested.times,
+            **asked,
+        )
+        values = sampled.values
+    if not len(values):
         return pl.DataFrame(schema=SCHEMA)
-    values = own.contributions.values
-    X = frame.filter(pl.Series(own.is_known)).select(features).to_numpy().astype(np.float64)
     sizes = np.abs(values).mean(axis=0).tolist()
-    directions = [_correlation(X[:, at], values[:, at]) for at in range(len(features))]
+    directions = [_correlation(X[:, at], values[:, at]) for at in range(len(tested.features))]
     return _rows(
-        fold,
+        tested.fold.number,
         CONTRIBUTION,
-        [(name, [name], size, None, way) for name, size, way in zip(features, sizes, directions, strict=True)],
+        [(name, [name], size, None, way) for name, size, way in zip(tested.features, sizes, directions, strict=True)],
     )
 
 

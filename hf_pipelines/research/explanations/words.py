@@ -62,7 +62,7 @@ def explanation_lines(
         yield f"  {f'{len(rest)} others':<{width}}  {'':>12}  {'':>10}  {sizes[rest].sum():>+12.6f}"
     total = found.base[0] + sizes.sum()
     yield f"  {sums:<{width}}  {'':>12}  {'':>10}  {total:>+12.6f}"
-    yield method or f"Contributions are sampled: each is known to about {errors.max():.2g}; they add up exactly."
+    yield method or sampled_in_words(errors)
     side = "above" if (total if prediction is None else prediction) > 0 else "at or below"
     yield f"The prediction is {side} 0. " + (
         "A single feature that would turn it, the nearest first:"
@@ -75,6 +75,19 @@ def explanation_lines(
             f"{turn.prediction:+.6f}"
         )
     yield from _local_lines(line, names)
+
+
+def sampled_in_words(errors: Floats) -> str:
+    """How exact sampled contributions are."""
+    return f"Contributions are sampled: each is known to about {errors.max():.2g}; they add up exactly."
+
+
+def window_in_words(found: Contributions, n_bars: int) -> str:
+    """How exact they are, and what they are of, where a learner reads the last bars."""
+    return (
+        f"{sampled_in_words(found.standard_error[0])} Each is of the feature's last {n_bars} bars together; the value and what would turn the "
+        "prediction are of the last bar alone."
+    )
 
 
 def own_in_words(own: OwnContributions, *, choice: LearnerChoice, classes: Sequence[str]) -> dict[str, str]:
