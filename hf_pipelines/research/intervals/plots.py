@@ -19,6 +19,7 @@ from hf_pipelines.research.plots.style import (
     percent_ticks,
     png_of,
     title,
+    two_below,
 )
 
 # Symbols that are drawn: those furthest from what was promised.
@@ -52,7 +53,9 @@ def coverage_png(groups: pl.DataFrame, sessions: pl.DataFrame, *, note: str = ""
     if furthest.height < groups.filter(by="symbol").height:
         how += f"; symbols: the {furthest.height} furthest from it"
     figure = new_figure(height=3.6 + 0.16 * max(len(shown), 10))
-    left, right = figure.subplots(2, 1, height_ratios=(0.16 * max(len(shown), 10), 1.3))
+    kinds = {"fold": "fold ", "volatility": "market "}
+    names = [f"{kinds.get(row['by'], '')}{row['group']} ({row['n_rows']:,})" for row in shown]
+    left, right = two_below(figure, heights=(0.16 * max(len(shown), 10), 1.3), letters=max(14, *map(len, names)))
     for axes, draw in ((left, left.axvline), (right, right.axhline)):
         draw(nominal, color="0.4", linewidth=0.9, linestyle=":")
         declutter(axes, grid="both")
@@ -62,8 +65,6 @@ def coverage_png(groups: pl.DataFrame, sessions: pl.DataFrame, *, note: str = ""
         places, low, high = zip(*ranged, strict=True)
         left.hlines(places, low, high, color=OWN_COLOUR, linewidth=2.2)
     left.plot([row["coverage"] for row in shown], range(len(shown)), "o", color=OWN_COLOUR, markersize=5)
-    kinds = {"fold": "fold ", "volatility": "market "}
-    names = [f"{kinds.get(row['by'], '')}{row['group']} ({row['n_rows']:,})" for row in shown]
     left.set_yticks(range(len(shown)), names)
     left.set_ylim(len(shown) - 0.5, -0.5)
     left.set_xlabel("Share of outcomes inside; in brackets: rows")
