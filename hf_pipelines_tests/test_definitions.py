@@ -41,6 +41,7 @@ STRATEGY_ASSETS = {
     "backtest": ["engines_agree", "fills_after_decisions", "is_current"],
     "validation": ["controls", "controls_judged", "is_current", "lives_on_one_thing", "same_account"],
     "full_validation": ["controls_behaved", "is_current"],
+    "report": ["is_current"],
     "signals": ["is_current", "model_known_before", "on_time", "replay"],
     "track_record": ["is_current"],
 }
@@ -59,6 +60,7 @@ UPSTREAM = {
     "backtest": ["bars", "cv_results"],
     "validation": ["backtest", "bars", "cv_results", "training_matrix"],
     "full_validation": ["bars", "cv_results", "training_matrix"],
+    "report": ["backtest", "cv_results", "fitted_model", "full_validation", "track_record", "validation"],
     "signals": ["features", "fitted_model"],
     "track_record": ["bars", "signals"],
 }

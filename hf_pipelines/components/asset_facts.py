@@ -30,6 +30,7 @@ PAGES = {
     "backtest": "concepts/claims",
     "validation": "guides/robustness",
     "full_validation": "guides/robustness",
+    "report": "guides/report",
     "signals": "guides/signals",
     "track_record": "concepts/claims",
 }

@@ -205,6 +205,31 @@ def validate(
 
 @command(
     panel=JUDGE,
+    writes=True,
+    examples=("hfp report tech_direction --open", "hfp report tech_direction 2013-02-24 --out tech_direction.html"),
+)
+def report(
+    strategy: StrategyName,
+    week: LatestWeek = None,
+    out: Annotated[str | None, typer.Option(metavar="PATH", help="Write the page into a file, too.")] = None,
+    opens: Annotated[bool, typer.Option("--open", help="Show it in the browser.")] = False,
+) -> None:
+    """Make one HTML page of all that is stored of a strategy and week, and say where it lies.
+
+    The verdict and its gates first, then the account with and without costs. It needs no network. Nothing is fitted; what is missing is
+    named with the command that makes it.
+    """
+    from hf_pipelines.commands.reporting import open_page, report_of
+    from hf_pipelines.commands.runs import Pipeline
+
+    found = report_of(Pipeline.open(), strategy, week, out=None if out is None else Path(out))
+    say(found.lines())
+    if opens:
+        open_page(found)
+
+
+@command(
+    panel=JUDGE,
     writes=False,
     examples=("hfp gates tech_ranking", "hfp gates tech_ranking 2013-02-24 --json"),
 )

@@ -13,6 +13,7 @@ from hf_pipelines.components.strategy_stages.fitted_model import fitted_model
 from hf_pipelines.components.strategy_stages.full_validation import full_validation
 from hf_pipelines.components.strategy_stages.leaderboard import leaderboard
 from hf_pipelines.components.strategy_stages.plan import StrategyPlan
+from hf_pipelines.components.strategy_stages.report import report
 from hf_pipelines.components.strategy_stages.signals import issue_kind, signals
 from hf_pipelines.components.strategy_stages.start import begun, first_week_in_words
 from hf_pipelines.components.strategy_stages.sweep import sweep
@@ -72,6 +73,7 @@ def build_stages(plan: StrategyPlan) -> list[Stage]:
         *([] if plan.leaderboard is None else [leaderboard(plan)]),
         *([] if plan.sweep is None else [sweep(plan)]),
     ]
+    stages.append(report(plan, stages))
     noted = {"holdout": NO_HOLDOUT if plan.holdout is None else f"week {plan.holdout.week} and all later ones"}
     noted["universe_chosen"] = plan.market.universe.chosen_in_words
     noted["first_trainable_week"] = first_week_in_words(plan)

@@ -111,6 +111,7 @@ def backtest(plan: StrategyPlan) -> Stage:
                     for name in ("trades", "drawdowns", "round_trips")
                 },
                 "baselines.parquet": parquet_bytes(baselines.table),
+                "baseline_curves.parquet": parquet_bytes(baselines.drawn),
                 "fold_metrics.parquet": parquet_bytes(table.fold_metrics),
                 "scores.parquet": parquet_bytes(table.scores),
             },

@@ -24,7 +24,7 @@ from hf_pipelines.research.costs import Costs
 N_RANDOM = 100
 SHOWN_QUANTILES = {"random, 5 % quantile": 0.05, "random, median": 0.5, "random, 95 % quantile": 0.95}
 
-STRATEGY, EQUAL_WEIGHT = "strategy", "equal weight"
+STRATEGY, EQUAL_WEIGHT, RANDOM = "strategy", "equal weight", "random"
 
 SHOWN = (
     "total_return",
@@ -58,6 +58,21 @@ class AccountBaselines:
     curves: Mapping[str, pl.DataFrame]
     band: pl.DataFrame
     beats_random: float
+
+    @property
+    def drawn(self) -> pl.DataFrame:
+        """All that is drawn behind the strategy's curve.
+
+        Returns
+        -------
+        DataFrame
+            `account`, `session`, `equity`; of the account `RANDOM` `low` and `high` of its band instead.
+        """
+        curves = [
+            frame.select(pl.lit(name).alias("account"), "session", "equity") for name, frame in self.curves.items()
+        ]
+        band = self.band.select(pl.lit(RANDOM).alias("account"), "session", "low", "high")
+        return pl.concat([*curves, band], how="diagonal")
 
 
 def account_baselines(

@@ -1,0 +1,174 @@
+"""`<strategy>/report`: one page that shows a week of a strategy. Made when it is asked for.
+
+Lives here: what is read of the week, and the page beside its table of numbers. Does not live here: sections (`research.report`), the
+evidence of gates (`evidence`).
+"""
+
+import io
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from functools import cache
+from hashlib import sha256
+from time import perf_counter
+from typing import Any
+
+import dagster as dg
+import polars as pl
+
+from hf_pipelines.components.code_version import code_version
+from hf_pipelines.components.market_stages import code_versions
+from hf_pipelines.components.modules import CHOSEN_FROM
+from hf_pipelines.components.stage import Stage, StageInput
+from hf_pipelines.components.stage_run import StageRun, each_partition
+from hf_pipelines.components.strategy_stages.evidence import gather_evidence
+from hf_pipelines.components.strategy_stages.plan import StrategyPlan
+from hf_pipelines.components.strategy_stages.promoting import champion_of
+from hf_pipelines.partitions import usual_sessions
+from hf_pipelines.research.promotion import judge_gates
+from hf_pipelines.research.report.making import make_page, numbers_of
+from hf_pipelines.research.report.results import Part, WeekResults
+from hf_pipelines.resources.currency import CurrencyChecker
+from hf_pipelines.resources.footer import SIGNALS
+from hf_pipelines.resources.parquet_io_manager import Loaded
+from hf_pipelines.resources.partition_codec import Content, Stored
+from hf_pipelines.resources.partition_store import PartitionStore, attached_key
+from hf_pipelines.resources.report_files import page_files
+
+# Of the week, beside what is there every week: the page says which command makes them.
+REQUIRED = ("cv_results", "backtest")
+OPTIONAL = ("fitted_model", "validation", "full_validation", "track_record")
+
+# What is attached.
+PAGE = "report.html"
+
+# Ends the names of tables that are attached to a partition.
+TABLE = ".parquet"
+
+DESCRIPTION = (
+    "One HTML page of the week, which needs no network: the verdict and its gates, the account with and without costs, and what is stored "
+    "of the search, the model and its predictions. A row a number that the page shows. Nothing is fitted. hfp report STRATEGY opens it."
+)
+
+
+def report(plan: StrategyPlan, stages: Sequence[Stage]) -> Stage:
+    """`<strategy>/report`: the page of a week, and its numbers."""
+    inputs = [StageInput(name, plan.asset(name)) for name in REQUIRED]
+    inputs += [StageInput(name, plan.asset(name), is_optional=True) for name in OPTIONAL]
+    versions = {**code_versions(plan.market), **{each.asset: each.code_version for each in stages}}
+    issues = [each.asset for each in stages if each.kind == SIGNALS]
+
+    def compute(run: StageRun, inputs: Mapping[str, Loaded], key: str) -> tuple[Content, Mapping[str, Any]]:
+        began = perf_counter()
+        store = run.store
+        assert store is not None
+        checker = CurrencyChecker(store, versions, {}, issues)
+        results = week_results(plan, store, key, inputs, checker=checker, now=run.now)
+        page = make_page(results, page_files())
+        hashes: dict[str, Mapping[str, str]] = {}
+        for each in inputs.values():
+            hashes |= each.hashes([key] if key in each.parts else [])
+        content = Content(
+            numbers_of(page),
+            attachments={PAGE: page.html},
+            inputs=hashes,
+            facts={"sentence": page.sentence, "is_passed": results.decision.is_passed},
+        )
+        address = store.objects.address(page_key(plan.asset("report"), key, page.html))
+        return content, {
+            "says": page.sentence,
+            "page": dg.MetadataValue.url(address) if store.objects.is_remote else dg.MetadataValue.path(address),
+            "open": f"hfp report {plan.name} {key} --open",
+            "page_bytes": len(page.html),
+            "report_s": perf_counter() - began,
+        }
+
+    return Stage(
+        asset=plan.asset("report"),
+        kind="report",
+        description=DESCRIPTION,
+        kinds=frozenset({"html", "parquet"}),
+        partitions=plan.weekly,
+        inputs=tuple(inputs),
+        compute=each_partition(compute),
+        is_range_run=False,
+        code_version=code_version(
+            fields={
+                "made_by": _made_by(),
+                "description": plan.description,
+                "currency": plan.market.currency,
+                "sessions_per_year": usual_sessions(plan.market.partitions.calendar_name)[0],
+            },
+        ),
+        # It reads what others have stored, which are kept out of a hold-out themselves.
+        reads_holdout="always",
+    )
+
+
+def week_results(
+    plan: StrategyPlan,
+    store: PartitionStore,
+    week: str,
+    inputs: Mapping[str, Loaded],
+    *,
+    checker: CurrencyChecker,
+    now: datetime,
+) -> WeekResults:
+    """What is stored of a week, judged.
+
+    Raises
+    ------
+    ValueError
+        If the week has no results or no backtest.
+    """
+    for name in REQUIRED:
+        inputs[name].require([week])
+    champion = champion_of(plan, store)
+    evidence = gather_evidence(plan, store, week, checker=checker, now=now, champion=champion)
+    return WeekResults(
+        strategy=plan.name,
+        week=week,
+        market=plan.market.name,
+        description=plan.description,
+        currency=plan.market.currency,
+        until=now.date(),
+        decision=judge_gates(evidence, plan.gates),
+        parts={name: _part(store, each.parts[week]) for name, each in inputs.items() if week in each.parts},
+        sessions_per_year=usual_sessions(plan.market.partitions.calendar_name)[0],
+        bars_per_year=plan.market.bars_per_year,
+    )
+
+
+def page_key(asset: str, week: str, html: bytes) -> str:
+    """Key of the stored page."""
+    return attached_key(asset, week, PAGE, sha256(html).hexdigest())
+
+
+def _part(store: PartitionStore, stored: Stored) -> Part:
+    footer = stored.footer
+    tables = {
+        name.removesuffix(TABLE): pl.read_parquet(io.BytesIO(store.read_attachment(footer, name)))
+        for name in footer.attachments
+        if name.endswith(TABLE)
+    }
+    return Part(
+        frame=stored.frame,
+        facts=footer.facts,
+        tables=tables,
+        content_hash=footer.content_hash,
+        code_version=footer.code_version,
+        made_at=str(footer.created_at),
+        inputs={asset: len(keys) for asset, keys in footer.inputs.items()},
+    )
+
+
+@cache
+def _made_by() -> list[str]:
+    """Of what makes the page of any strategy; found once a process, for it is long to follow."""
+    functions = (make_page, numbers_of, week_results, gather_evidence, champion_of, judge_gates)
+    files = page_files()
+    texts = "".join((*files.templates.values(), files.style, files.script))
+    return [
+        code_version(*functions, fields={}, chosen_from=CHOSEN_FROM),
+        sha256(texts.encode()).hexdigest(),
+        files.library_sha256.hex(),
+    ]
