@@ -271,6 +271,7 @@ def test_everything_of_research_that_a_stage_calls_is_in_its_version(chain, tmp_
         project.make(["small/bars", "small/features/quick", "small/features/temporal"], WEEK)
         project.retrain("ranking", WEEK)
         project.make("ranking/full_validation", WEEK)
+        project.make("ranking/report", WEEK)
         project.make("ranking/signals", "2012-04-12")
         project.make("ranking/track_record", "2012-04-15")
     market = market_of(project.market)

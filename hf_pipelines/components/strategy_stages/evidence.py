@@ -20,6 +20,7 @@ from hf_pipelines.components.strategy_stages.decided_weights import decide, stor
 from hf_pipelines.components.strategy_stages.full_validation import FOUND, PATHS
 from hf_pipelines.components.strategy_stages.plan import StrategyPlan, trade
 from hf_pipelines.components.strategy_stages.reconciliation import agreement
+from hf_pipelines.components.strategy_stages.trial_records import settings_of
 from hf_pipelines.components.strategy_stages.tuned import SELECTED
 from hf_pipelines.partitions import parse_key, usual_sessions
 from hf_pipelines.research.backtest.account_baselines import account_baselines
@@ -32,9 +33,11 @@ from hf_pipelines.research.targets import HORIZON
 from hf_pipelines.resources.currency import CurrencyChecker
 from hf_pipelines.resources.footer import Footer
 from hf_pipelines.resources.holdout_looks import count_looks
+from hf_pipelines.resources.lineage import read_content
 from hf_pipelines.resources.partition_store import PartitionStore
+from hf_pipelines.resources.promotions.history import history_of
 from hf_pipelines.resources.replay_record import read_record
-from hf_pipelines.resources.trial_ledger import TrialLedger
+from hf_pipelines.resources.trial_ledger import TrialLedger, configuration_hash
 from hf_pipelines.resources.trial_ledger.heads import TRIAL
 from hf_pipelines.resources.trial_ledger.judging import estimate_of, judge, judge_choice, sharing_sessions
 from hf_pipelines.resources.trial_ledger.returns import session_returns
@@ -131,6 +134,32 @@ def gather_evidence(
         champion="" if champion is None else champion.name,
         selected=OF_FOLDS if results is not None and results.facts.get(SELECTED) else frozenset(),
     )
+
+
+def champion_of(plan: StrategyPlan, store: PartitionStore) -> Champion | None:
+    """What a strategy is to be better than: the champion with the account that it was promoted by.
+
+    None where nothing serves, or the strategy's own configuration does: a refit need not be better than itself.
+
+    Raises
+    ------
+    PromotionHistoryError
+        If the history is not as it was written.
+    ValueError
+        If that account is stored no more.
+    """
+    history, asset = history_of(store.objects, plan.name), plan.asset("backtest")
+    release = history.state.champion
+    if release is None or release.configuration == configuration_hash(settings_of(plan)):
+        return None
+    # An account of which nothing is known is no reason to pass.
+    parts = history.records[release.number - 1]["evidence"].get(asset, {})
+    returns: Returns = {}
+    for week, digest in parts.items():
+        stored = read_content(store, asset, week, digest)
+        found = session_returns(stored.frame, stored.footer.facts)
+        returns = {} if found is None else dict(zip(*found, strict=True))
+    return Champion(f"{release.version} of week {release.week}", returns)
 
 
 def returns_of_week(store: PartitionStore, asset: str, week: str) -> Returns:

@@ -12,7 +12,7 @@ from typing import Any
 from uuid import uuid4
 
 from hf_pipelines.components.strategy_stages import build_stages
-from hf_pipelines.components.strategy_stages.evidence import STAGES, Champion, Returns, gather_evidence
+from hf_pipelines.components.strategy_stages.evidence import STAGES, champion_of, gather_evidence
 from hf_pipelines.components.strategy_stages.figures import figures_of
 from hf_pipelines.components.strategy_stages.plan import StrategyPlan
 from hf_pipelines.components.strategy_stages.trial_records import settings_of
@@ -20,13 +20,11 @@ from hf_pipelines.research.promotion import Decision, Evidence, judge_gates
 from hf_pipelines.research.promotion.lifecycle import OVERRIDDEN, PROMOTED, REFUSED, STAGED, Event, follow
 from hf_pipelines.resources.currency import CurrencyChecker
 from hf_pipelines.resources.footer import FITTED_MODEL
-from hf_pipelines.resources.lineage import read_content
 from hf_pipelines.resources.parquet_io_manager import verdict_faults
 from hf_pipelines.resources.partition_store import PartitionStore
 from hf_pipelines.resources.promotions.history import Draft, History, history_of, record_decision
 from hf_pipelines.resources.requirements import require_all
 from hf_pipelines.resources.trial_ledger import configuration_hash
-from hf_pipelines.resources.trial_ledger.returns import session_returns
 
 # What a promotion cannot do without, whatever its gates ask.
 NEEDED = ("training_matrix", "cv_results", "backtest", FITTED_MODEL)
@@ -173,32 +171,6 @@ def promote_week(candidate: Candidate, week: str, asked: Asked) -> Promotion:
     record = recorded.recorded(token)
     assert record is not None
     return Promotion(recorded, record)
-
-
-def champion_of(plan: StrategyPlan, store: PartitionStore) -> Champion | None:
-    """What a strategy is to be better than: the champion with the account that it was promoted by.
-
-    None where nothing serves, or the strategy's own configuration does: a refit need not be better than itself.
-
-    Raises
-    ------
-    PromotionHistoryError
-        If the history is not as it was written.
-    ValueError
-        If that account is stored no more.
-    """
-    history, asset = history_of(store.objects, plan.name), plan.asset("backtest")
-    release = history.state.champion
-    if release is None or release.configuration == configuration_hash(settings_of(plan)):
-        return None
-    # An account of which nothing is known is no reason to pass.
-    parts = history.records[release.number - 1]["evidence"].get(asset, {})
-    returns: Returns = {}
-    for week, digest in parts.items():
-        stored = read_content(store, asset, week, digest)
-        found = session_returns(stored.frame, stored.footer.facts)
-        returns = {} if found is None else dict(zip(*found, strict=True))
-    return Champion(f"{release.version} of week {release.week}", returns)
 
 
 def _evidence(candidate: Candidate, week: str) -> dict[str, dict[str, str]]:

@@ -15,18 +15,22 @@ from typing import Any
 import dagster as dg
 import polars as pl
 
-from hf_pipelines.components.code_version import code_version
+from hf_pipelines.components.code_version import CodeVersion, code_version
 from hf_pipelines.components.market_stages import code_versions
 from hf_pipelines.components.modules import CHOSEN_FROM
 from hf_pipelines.components.stage import Stage, StageInput
 from hf_pipelines.components.stage_run import StageRun, each_partition
-from hf_pipelines.components.strategy_stages.evidence import gather_evidence
+from hf_pipelines.components.strategy_stages.decided_weights import deciding_functions
+from hf_pipelines.components.strategy_stages.evidence import champion_of, gather_evidence
 from hf_pipelines.components.strategy_stages.plan import StrategyPlan
-from hf_pipelines.components.strategy_stages.promoting import champion_of
+from hf_pipelines.components.strategy_stages.reconciliation import CHECKED_BY
 from hf_pipelines.partitions import usual_sessions
+from hf_pipelines.research.backtest import ENGINES, Execution
+from hf_pipelines.research.costs import Costs
 from hf_pipelines.research.promotion import judge_gates
 from hf_pipelines.research.report.making import make_page, numbers_of
 from hf_pipelines.research.report.results import Part, WeekResults
+from hf_pipelines.research.targets import Target
 from hf_pipelines.resources.currency import CurrencyChecker
 from hf_pipelines.resources.footer import SIGNALS
 from hf_pipelines.resources.parquet_io_manager import Loaded
@@ -91,14 +95,7 @@ def report(plan: StrategyPlan, stages: Sequence[Stage]) -> Stage:
         inputs=tuple(inputs),
         compute=each_partition(compute),
         is_range_run=False,
-        code_version=code_version(
-            fields={
-                "made_by": _made_by(),
-                "description": plan.description,
-                "currency": plan.market.currency,
-                "sessions_per_year": usual_sessions(plan.market.partitions.calendar_name)[0],
-            },
-        ),
+        code_version=_version(plan),
         # It reads what others have stored, which are kept out of a hold-out themselves.
         reads_holdout="always",
     )
@@ -161,14 +158,32 @@ def _part(store: PartitionStore, stored: Stored) -> Part:
     )
 
 
-@cache
-def _made_by() -> list[str]:
-    """Of what makes the page of any strategy; found once a process, for it is long to follow."""
-    functions = (make_page, numbers_of, week_results, gather_evidence, champion_of, judge_gates)
+def _version(plan: StrategyPlan) -> CodeVersion:
+    """Of what makes the page of any strategy, and of what decides and trades this one's weights again."""
+    engines = [ENGINES[name].run for name in CHECKED_BY]
+    traded = code_version(
+        *deciding_functions(plan),
+        *plan.backtest.functions,
+        *engines,
+        *(Costs, Execution, Target),
+        fields={},
+        chosen_from=CHOSEN_FROM,
+    )
     files = page_files()
     texts = "".join((*files.templates.values(), files.style, files.script))
-    return [
-        code_version(*functions, fields={}, chosen_from=CHOSEN_FROM),
-        sha256(texts.encode()).hexdigest(),
-        files.library_sha256.hex(),
-    ]
+    version = code_version(
+        fields={
+            "made_by": _made_by(),
+            "traded_by": traded,
+            "files": [sha256(texts.encode()).hexdigest(), files.library_sha256.hex()],
+        }
+    )
+    version.codes = _made_by().codes | traded.codes
+    return version
+
+
+@cache
+def _made_by() -> CodeVersion:
+    """Of what makes the page of any strategy: long to follow, and the same for all."""
+    functions = (make_page, numbers_of, week_results, gather_evidence, champion_of, judge_gates)
+    return code_version(*functions, fields={}, chosen_from=CHOSEN_FROM)

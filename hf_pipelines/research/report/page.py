@@ -25,7 +25,7 @@ from hf_pipelines.research.report.interactive import figure
 from hf_pipelines.research.report.pictures import svg
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class PageFiles:
     """Files that the page is made of.
 
@@ -46,9 +46,6 @@ class PageFiles:
     script: str
     library: bytes
     library_sha256: bytes
-
-    def __hash__(self) -> int:
-        return hash((self.script, self.library_sha256))
 
 
 @dataclass(frozen=True)
