@@ -18,6 +18,7 @@ import dagster as dg
 from hf_pipelines.components.automation.housekeeping import housekeeping, housekeeping_schedule
 from hf_pipelines.components.automation.retraining import end_tracker_runs
 from hf_pipelines.components.component_tree import LoadedComponents, load_components, load_sound_components
+from hf_pipelines.components.operations.following import promotions_sensor
 from hf_pipelines.components.operations.watch import operations_definitions
 from hf_pipelines.resources.clock import Clock
 from hf_pipelines.resources.mlflow_tracking import MLflowTracking
@@ -131,7 +132,7 @@ def definitions_of(loaded: LoadedComponents) -> dg.Definitions:
             },
             jobs=[housekeeping],
             schedules=[housekeeping_schedule],
-            sensors=[end_tracker_runs],
+            sensors=[end_tracker_runs, promotions_sensor()],
             executor=dg.in_process_executor,
         ),
     )

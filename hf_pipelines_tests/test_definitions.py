@@ -42,6 +42,7 @@ STRATEGY_ASSETS = {
     "validation": ["controls", "controls_judged", "is_current", "lives_on_one_thing", "same_account"],
     "full_validation": ["controls_behaved", "is_current"],
     "report": ["is_current"],
+    "promotion": ["gates"],
     "signals": ["is_current", "model_known_before", "on_time", "replay"],
     "track_record": ["is_current"],
 }
@@ -61,6 +62,7 @@ UPSTREAM = {
     "validation": ["backtest", "bars", "cv_results", "training_matrix"],
     "full_validation": ["bars", "cv_results", "training_matrix"],
     "report": ["backtest", "cv_results", "fitted_model", "full_validation", "track_record", "validation"],
+    "promotion": ["backtest", "cv_results", "fitted_model", "full_validation", "training_matrix", "validation"],
     "signals": ["features", "fitted_model"],
     "track_record": ["bars", "signals"],
 }
@@ -105,6 +107,7 @@ SCHEDULES = [
 ]
 SENSORS = [
     "end_tracker_runs",
+    "promotions",
     "tech_direction_feed_follows",
     "tech_direction_follows",
     "tech_meta_follows",

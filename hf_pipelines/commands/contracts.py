@@ -25,7 +25,7 @@ from hf_pipelines.resources.trial_ledger.records import MOST_RECORD_BYTES
 TEXT, NUMBER, DAY, TIME, COUNT = pl.String(), pl.Float64(), pl.Date(), pl.Datetime("us", "UTC"), pl.Int32()
 
 # Names of the JSON Schemas that are shipped, `hf_pipelines/schemas/<name>.json`.
-SCHEMAS = ("footer", "model_card", "promotion", "signals", "signals_latest")
+SCHEMAS = ("footer", "model_card", "payload", "promotion", "signals", "signals_latest")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -301,7 +301,7 @@ def schema_of(name: str) -> dict[str, Any]:
 
     Parameters
     ----------
-    name : {"footer", "model_card", "promotion", "signals", "signals_latest"}
+    name : {"footer", "model_card", "payload", "promotion", "signals", "signals_latest"}
 
     Returns
     -------
@@ -331,6 +331,7 @@ def contract_pages() -> Iterator[tuple[str, str]]:
         ("footer", "Parquet footer", "footer"),
         ("model-card", "Model card", "model_card"),
         ("promotion", "Record of a promotion", "promotion"),
+        ("payload", "Payload for a portfolio layer", "payload"),
     ):
         yield name, _schema_page(title, path)
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from datetime import date, datetime
 from typing import Any
 
-from hf_pipelines.commands.promoting import DIGITS_SHOWN, SIGNALS
+from hf_pipelines.commands.promoting import SIGNALS
 from hf_pipelines.commands.releases import Content, StoredRelease, content_of, release_of, role_of
 from hf_pipelines.commands.runs import Pipeline
 from hf_pipelines.components.strategy_stages.evidence import age_weeks
@@ -17,6 +17,7 @@ from hf_pipelines.components.strategy_stages.shown_settings import value_in_word
 from hf_pipelines.components.strategy_stages.trial_records import settings_of
 from hf_pipelines.research.comparison_words import text_table
 from hf_pipelines.research.promotion.lifecycle import ARCHIVED, DEVELOPMENT
+from hf_pipelines.research.promotion.words import DIGITS_SHOWN
 from hf_pipelines.research.wording import printable, some_of
 from hf_pipelines.resources.clock import Clock
 from hf_pipelines.resources.footer import FITTED_MODEL, kind_by_name

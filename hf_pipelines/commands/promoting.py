@@ -11,14 +11,16 @@ from hf_pipelines.commands.gates import candidate_of, gates_lines
 from hf_pipelines.commands.runs import Pipeline
 from hf_pipelines.commands.validating import backtested_week
 from hf_pipelines.components.strategy_stages.promoting import Asked, Promotion, promote_week
+from hf_pipelines.research.comparison_words import text_table
 from hf_pipelines.research.promotion.lifecycle import ROLLED_BACK, WITHDRAWN, Lifecycle, Release
+from hf_pipelines.research.promotion.timeline import timeline_of
+from hf_pipelines.research.promotion.words import DIGITS_SHOWN, SERVED_COLUMNS, minute, served_cells
 from hf_pipelines.research.wording import printable
 from hf_pipelines.resources.clock import Clock
+from hf_pipelines.resources.mlflow_tracking import MLflowTracking
+from hf_pipelines.resources.promotions.following import Followed, follow_history
 from hf_pipelines.resources.promotions.history import PASSING, Draft, History, history_of, record_decision
 from hf_pipelines.resources.trial_ledger import actor_of
-
-# Digits of a configuration's hash that are shown.
-DIGITS_SHOWN = 12
 
 SIGNALS = "signals still follow the week's model, whatever is the champion"
 
@@ -94,6 +96,17 @@ def promote(
     return promote_week(candidate_of(pipeline, strategy), key, asked)
 
 
+def followed(pipeline: Pipeline, history: History) -> Followed:
+    """Do what follows from a history: payloads, MLflow's versions and aliases."""
+    return follow_history(history, pipeline.store, MLflowTracking(), Clock().now())
+
+
+def followed_lines(found: Followed) -> Iterator[str]:
+    """What was done, and what is done later."""
+    yield from found.done
+    yield from (f"later, by itself: {fault}" for fault in found.faults)
+
+
 def promotion_lines(promotion: Promotion) -> Iterator[tuple[str, bool]]:
     """The gate table, what was recorded, and what serves now; and whether each line is sound."""
     # Of an override the table says what stood in the way, and no fault of the command.
@@ -135,6 +148,15 @@ def history_told(history: History) -> dict[str, Any]:
         "is_withdrawn": state.is_withdrawn,
         "stages": dict(state.stages),
         "releases": [_release_told(each) for each in state.releases],
+        "served": [
+            {
+                **(_release_told(each.release) or {}),
+                "since": each.since,
+                "until": each.until or None,
+                "ended_by": each.ended_by or None,
+            }
+            for each in timeline_of(history.records).served
+        ],
         "decisions": [{**each, "version": versions.get(each["n"])} for each in history.records],
     }
 
@@ -164,7 +186,7 @@ def state_lines(strategy: str, state: Lifecycle) -> Iterator[str]:
 
 
 def history_lines(history: History) -> Iterator[str]:
-    """What serves, then every decision, the first one first, then the stage of every configuration."""
+    """What serves, then every decision, the first one first, the stage of every configuration, and who served when."""
     state = history.state
     yield from state_lines(history.strategy, state)
     if not history.records:
@@ -176,6 +198,9 @@ def history_lines(history: History) -> Iterator[str]:
     yield ""
     for configuration, stage in state.stages.items():
         yield f"configuration {configuration[:DIGITS_SHOWN]}: {stage}"
+    if served := timeline_of(history.records).served:
+        yield ""
+        yield from text_table([SERVED_COLUMNS, *map(served_cells, served)])
 
 
 def _decision_lines(record: Mapping[str, Any], release: Release | None) -> Iterator[str]:
@@ -183,7 +208,7 @@ def _decision_lines(record: Mapping[str, Any], release: Release | None) -> Itera
     told = f"{kind} {release.version}" if release else kind
     of = f", week {record['week']}, configuration {record['configuration'][:DIGITS_SHOWN]}" if record["week"] else ""
     override = f" in the name of {record['override']}" if record["override"] else ""
-    yield f"{record['n']:>4}  {record['at'][:16].replace('T', ' ')}  {told}{of}, by {record['actor']}{override}: {record['reason']}"
+    yield f"{record['n']:>4}  {minute(record['at'])}  {told}{of}, by {record['actor']}{override}: {record['reason']}"
     if release is not None and release.changed:
         yield f"      changed since {release.parent}: {', '.join(release.changed)}"
     if failed := [str(each["gate"]) for each in record["gates"] if each["verdict"] not in PASSING]:

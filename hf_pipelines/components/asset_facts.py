@@ -31,6 +31,7 @@ PAGES = {
     "validation": "guides/robustness",
     "full_validation": "guides/robustness",
     "report": "guides/report",
+    "promotion": "guides/idea-to-production",
     "signals": "guides/signals",
     "track_record": "concepts/claims",
 }

@@ -51,6 +51,7 @@ from hf_pipelines.components.strategy_stages.plan import (
     StrategyPlan,
     TuningPlan,
 )
+from hf_pipelines.components.strategy_stages.promotion import build_promotion
 from hf_pipelines.components.strategy_stages.start import require_nothing_before, week_of_start
 from hf_pipelines.components.strategy_stages.sweep_plan import SweepPlan
 from hf_pipelines.components.strategy_stages.trials_check import build_trials_check
@@ -420,9 +421,14 @@ class Strategy(YamlSchema, dg.Component, dg.Model, dg.Resolvable):
         versions = {**code_versions(market), **{stage.asset: stage.code_version for stage in stages}}
         issues = [stage.asset for stage in stages if stage.kind == SIGNALS]
         checks = [build_currency_check(stage, versions, issues) for stage in stages]
-        retrain, issue = retrain_job(plan), signals_job(plan)
+        retrain, issue, owners = retrain_job(plan), signals_job(plan), self.owners or market.owners
         return dg.Definitions(
-            assets=[build_asset(each, owners=self.owners or market.owners, tags=plan.tags) for each in stages],
+            assets=[
+                *(build_asset(each, owners=owners, tags=plan.tags) for each in stages),
+                build_promotion(
+                    plan, owners=owners, yaml=self.model_dump(mode="json"), versions=versions, issues=issues
+                ),
+            ],
             asset_checks=[*checks, build_trials_check(plan)],
             jobs=[retrain, issue],
             schedules=[retrain_schedule(plan, retrain)],

@@ -12,7 +12,8 @@ from typing import Any
 
 from hf_pipelines.resources import settings
 from hf_pipelines.resources.incidents import Book
-from hf_pipelines.resources.notifier import NotDeliveredError, Notifier
+from hf_pipelines.resources.notifier import Notifier
+from hf_pipelines.resources.webhook import NotDeliveredError
 
 # A tick has a minute; what is not sent within this part of it is sent by the next one.
 DELIVERY_S = 20.0

@@ -65,10 +65,8 @@ class MLflowTracking(dg.ConfigurableResource[Any]):
         TrackingUnavailableError
             If it does not answer, within seconds.
         """
-        from mlflow import MlflowClient
-
         with self._connecting():
-            client = MlflowClient(tracking_uri=self.tracking_uri())
+            client = _client(self.tracking_uri())
             client.search_experiments(max_results=1)
         return client
 
@@ -138,6 +136,21 @@ class MLflowTracking(dg.ConfigurableResource[Any]):
         with answering(uri, unusable(uri)), _alone(uri):
             yield PartitionRuns(connection.tracking_client, uri), str(connection.experiment.experiment_id)
 
+    @contextmanager
+    def registry(self, experiment: str) -> Iterator[tuple[Any, str]]:
+        """A client and the id of an experiment, while no other process of this machine changes what is registered.
+
+        Raises
+        ------
+        TrackingUnavailableError
+            If the server does not answer, before the block or in it.
+        """
+        uri = self.tracking_uri()
+        with self._connecting():
+            connection = _connect(uri, experiment, job=experiment, run_id="")
+        with answering(uri, unusable(uri)), _alone(uri):
+            yield _client(uri), str(connection.experiment.experiment_id)
+
     def end_runs_of(self, root_run_id: str, *, reason: str = "") -> list[str]:
         """End as FAILED the runs that a killed process of one root Dagster run left RUNNING; returns their ids.
 
@@ -197,6 +210,12 @@ def _probe_database(uri: str) -> None:
         engine.connect().close()
     finally:
         engine.dispose()
+
+
+def _client(uri: str) -> Any:
+    from mlflow import MlflowClient
+
+    return MlflowClient(tracking_uri=uri)
 
 
 def _connect(uri: str, experiment: str, *, job: str, run_id: str) -> Any:

@@ -1,42 +1,27 @@
 """Notifier: how a notification reaches a person.
 
 Lives here: what a notification says, the log (always) and the webhook (where HF_WEBHOOK_URL is set), links into the web
-UI. Does not live here: what is worth a notification, and what is still to be delivered (`components.operations`).
+UI. Does not live here: posting (`webhook`), what is worth a notification, and what is still to be delivered (`components.operations`).
 
 The address of the webhook holds a token: it is read where it is used, and appears in no log, error or configuration.
 """
 
 import json
 import os
-import socket
-import urllib.error
-import urllib.request
 from dataclasses import asdict, dataclass
-from http.client import HTTPException
-from threading import Thread
-from time import sleep
 from typing import Any
-from urllib.parse import quote, urlencode, urlsplit
+from urllib.parse import quote, urlencode
 
 import dagster as dg
 
 from hf_pipelines.resources import settings
 from hf_pipelines.resources.redaction import redacted
+from hf_pipelines.resources.webhook import post_json
 
 LOG_NAME = "notifications.jsonl"
 
-# A receiver that is well answers within a second; one that is not must not hold up the watch.
-POST_TIMEOUT_S = 5.0
-POST_DEADLINE_S = 8.0
-POST_ATTEMPTS = 2
-POST_BACKOFF_S = 0.5
-
 EVENT_WORDS = {"opened": "OPENED", "healed": "HEALED", "dismissed": "DISMISSED"}
 KIND_WORDS = {"run": "failed run", "check": "failed check", "late": "late", "stopped": "stopped"}
-
-
-class NotDeliveredError(RuntimeError):
-    """The webhook did not take a notification; the message never holds its address."""
 
 
 @dataclass(frozen=True)
@@ -115,14 +100,13 @@ class Notifier(dg.ConfigurableResource[Any]):
         NotDeliveredError
             If none was accepted; the webhook's address is not in the message.
         """
-        faults: list[str] = []
-        poster = Thread(target=_post_patiently, args=(notification, faults), daemon=True)
-        poster.start()
-        # An address that does not resolve, or a receiver that answers byte by byte, has no timeout of its own.
-        poster.join(POST_DEADLINE_S)
-        fault = faults[-1] if faults else f"no answer within {POST_DEADLINE_S:.0f} s"
-        if fault:
-            raise NotDeliveredError(f"the webhook did not take {notification.event} {notification.id}: {fault}")
+        post_json(
+            settings.webhook_url() or "",
+            json.dumps(notification.payload()).encode(),
+            key=f"{notification.id}-{notification.event}",
+            variable="HF_WEBHOOK_URL",
+            what=f"{notification.event} {notification.id}",
+        )
 
 
 def run_link(run_id: str) -> str:
@@ -134,57 +118,3 @@ def check_link(asset: str, check: str) -> str:
     """Page of a check of an asset."""
     query = urlencode({"view": "checks", "checkDetail": check})
     return f"{settings.ui_url()}/assets/{quote(asset)}?{query}"
-
-
-def _post_patiently(notification: Notification, faults: list[str]) -> None:
-    """Append what came of each attempt; "" once it was accepted."""
-    for attempt in range(POST_ATTEMPTS):
-        if attempt:
-            sleep(POST_BACKOFF_S)
-        faults.append(_post(notification))
-        if not faults[-1]:
-            return
-
-
-def _post(notification: Notification) -> str:
-    """Post once; "" if it was accepted, else why not, in words that do not name the address."""
-    url = settings.webhook_url() or ""
-    try:
-        if urlsplit(url).scheme not in ("http", "https"):
-            return "`HF_WEBHOOK_URL` must be an address that begins with http:// or https://, was another"
-        request = urllib.request.Request(
-            url,
-            json.dumps(notification.payload()).encode(),
-            {
-                "Content-Type": "application/json",
-                "Idempotency-Key": f"{notification.id}-{notification.event}",
-                "User-Agent": "hf_pipelines",
-            },
-        )
-        with _OPENER.open(request, timeout=POST_TIMEOUT_S):
-            return ""
-    except urllib.error.HTTPError as e:
-        return f"HTTP {e.code}"
-    except urllib.error.URLError as e:
-        return _name_of(e.reason)
-    except (OSError, HTTPException, ValueError) as e:
-        return _name_of(e)
-
-
-def _name_of(fault: object) -> str:
-    """Kind of an error; its own message may hold the address."""
-    if isinstance(fault, socket.gaierror):
-        return "its host has no address"
-    if isinstance(fault, OSError) and fault.strerror:
-        return fault.strerror
-    return type(fault).__name__
-
-
-class _NoRedirects(urllib.request.HTTPRedirectHandler):
-    """A redirect would send the notification, and the address in its headers, to another server."""
-
-    def redirect_request(self, *arguments: Any, **options: Any) -> None:
-        return None
-
-
-_OPENER = urllib.request.build_opener(_NoRedirects)

@@ -39,11 +39,12 @@ ADDRESSES = (
     "HF_LANDING_URI",
     "HF_UI_URL",
     "HF_WEBHOOK_URL",
+    "HF_PORTFOLIO_URL",
     "MLFLOW_BACKEND_STORE_URI",
     "MLFLOW_TRACKING_URI",
 )
 # Whose path is one as well.
-SECRET_PATHS = ("HF_WEBHOOK_URL",)
+SECRET_PATHS = ("HF_WEBHOOK_URL", "HF_PORTFOLIO_URL")
 
 # Options of a database in an address that are none.
 OPTIONS = ("sslmode", "application_name", "options", "connect_timeout", "charset", "region", "timeout")

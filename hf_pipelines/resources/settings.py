@@ -17,6 +17,7 @@ clear text (object stores read their own AWS_* variables).
 | HF_TICK_SECONDS | 15 | how often the sensors look for new files and features |
 | HF_POSTGRES_URL | none | Dagster keeps its runs there instead of in SQLite |
 | HF_WEBHOOK_URL | none | notifications are posted there as JSON besides being logged; the address is a secret |
+| HF_PORTFOLIO_URL | none | payloads of promotions are posted there as JSON besides lying in the store; the address is a secret |
 | HF_UI_URL | `http://127.0.0.1:3000` | where the web UI is reached, for the links in notifications |
 | HF_DOCS_URL | none | where the site that `make docs` builds is served: assets link to their page there |
 | HF_UI_HOSTS | none | names besides 127.0.0.1 and localhost under which the web UI answers, by commas |
@@ -340,6 +341,11 @@ def webhook_url() -> str | None:
     return os.environ.get("HF_WEBHOOK_URL") or None
 
 
+def portfolio_url() -> str | None:
+    """Where payloads of promotions are posted, None for the store alone. It may hold a token: never log it."""
+    return os.environ.get("HF_PORTFOLIO_URL") or None
+
+
 def docs_url() -> str:
     return os.environ.get("HF_DOCS_URL", "").rstrip("/")
 
@@ -404,24 +410,9 @@ def _number(name: str, default: int, *, most: int) -> float:
 
 
 NUMBERS = (
-    tick_seconds,
-    keep_days,
-    keep_versions,
-    keep_bytes,
-    cache_bytes,
-    late_after,
-    silent_after,
-    least_disk_bytes,
-    least_memory_bytes,
-    max_file_bytes,
-    max_table_bytes,
-    max_object_bytes,
-    max_rows,
-    max_columns,
-    reader_memory_bytes,
-    folds_at_a_time,
-    fan_out_workers,
-)
+    tick_seconds, keep_days, keep_versions, keep_bytes, cache_bytes, late_after, silent_after, least_disk_bytes, least_memory_bytes,
+    max_file_bytes, max_table_bytes, max_object_bytes, max_rows, max_columns, reader_memory_bytes, folds_at_a_time, fan_out_workers,
+)  # fmt: skip
 
 
 def prepare_dagster_home() -> Path:

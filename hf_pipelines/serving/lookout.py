@@ -22,8 +22,9 @@ from sqlalchemy.exc import SQLAlchemyError
 from hf_pipelines.resources import settings
 from hf_pipelines.resources.delivery import Delivery
 from hf_pipelines.resources.incidents import STOPPED_KEY, Book, asked_dismissals, load_book, save_book
-from hf_pipelines.resources.notifier import NotDeliveredError, Notification, Notifier
+from hf_pipelines.resources.notifier import Notification, Notifier
 from hf_pipelines.resources.pulse import Stopped, Ticking, crons_of, find_stopped, machine_faults
+from hf_pipelines.resources.webhook import NotDeliveredError
 
 LOG = logging.getLogger(__name__)
 

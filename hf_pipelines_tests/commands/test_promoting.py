@@ -101,7 +101,12 @@ def test_history_tells_what_serves_and_every_decision(pipeline):
     assert lines[7] == f"   3  2026-01-02 03:04  promoted v1.1.0, week {WEEK}, configuration {two}, by ann: why"
     assert lines[8] == "      changed since v1.0.0: rule"
     assert lines[9].startswith("   4  ") and lines[9].endswith("  rolled back, by bob: it loses")
-    assert {*lines[11:]} == {f"configuration {one}: production", f"configuration {two}: deprecated"}
+    assert {*lines[11:13]} == {f"configuration {one}: production", f"configuration {two}: deprecated"}
+    assert [line.split() for line in lines[15:]] == [
+        ["v1.0.0", "2026-01-02", "03:04", "2026-01-02", "03:04", WEEK, one, "overridden", "promoted"],
+        ["v1.1.0", "2026-01-02", "03:04", *lines[9][6:22].split(), WEEK, two, "promoted", "rolled", "back"],
+        ["v1.0.0", *lines[9][6:22].split(), WEEK, one, "rolled", "back"],
+    ]
 
 
 def test_a_rollback_that_names_its_champion_is_not_done_twice(pipeline):

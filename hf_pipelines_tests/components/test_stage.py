@@ -119,6 +119,8 @@ def test_stages_in_a_fresh_process_and_store_hold_what_a_range_holds(ranged, tmp
         "direction/full_validation",
         "ranking/report",
         "direction/report",
+        "ranking/promotion",
+        "direction/promotion",
     }
     for asset, hashes in found.items():
         expected = ranged.hashes(asset)

@@ -12,14 +12,14 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from hf_pipelines.resources import notifier as module
+from hf_pipelines.resources import webhook as module
 from hf_pipelines.resources.notifier import (
-    NotDeliveredError,
     Notification,
     Notifier,
     check_link,
     run_link,
 )
+from hf_pipelines.resources.webhook import NotDeliveredError
 
 TOKEN = "t0p-s3cret"
 MESSAGE = Notification(

@@ -172,6 +172,7 @@ def test_failure_shows_no_secret_in_its_words_nor_in_those_of_what_led_to_it(
         ("HF_LANDING_URI", f"s3://quant:{CANARY}@bucket?x={TAIL}"),
         ("HF_UI_URL", f"http://quant:{CANARY}@ui.example?x={TAIL}"),
         ("HF_WEBHOOK_URL", f"https://hooks.example/{CANARY}/{TAIL}"),
+        ("HF_PORTFOLIO_URL", f"https://desk.example/{CANARY}/{TAIL}"),
         ("AWS_SECRET_ACCESS_KEY", f"{CANARY}/+{TAIL}"),
         ("AWS_SESSION_TOKEN", f"{CANARY}=={TAIL}"),
         ("POSTGRES_PASSWORD", f'{CANARY}"\\{TAIL}'),

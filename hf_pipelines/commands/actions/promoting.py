@@ -1,6 +1,7 @@
 """Promoting: what serves, what was decided so far, deciding anew and taking it back."""
 
 import json
+from dataclasses import asdict
 from typing import Annotated
 
 import typer
@@ -48,36 +49,63 @@ def promote(
 
     Refusals are recorded too. Signals still follow the week's model.
     """
-    from hf_pipelines.commands.promoting import history_told, promotion_lines
+    from hf_pipelines.commands.promoting import followed, followed_lines, history_told, promotion_lines
     from hf_pipelines.commands.promoting import promote as ask
     from hf_pipelines.commands.runs import Pipeline
 
-    found = ask(Pipeline.open(), strategy, week, reason, override=override, stage=stage)
+    pipeline = Pipeline.open()
+    found = ask(pipeline, strategy, week, reason, override=override, stage=stage)
     if as_json:
         told = {
             "is_refused": found.is_refused,
             "gates": found.decision.to_json(),
             "history": history_told(found.history),
+            "followed": asdict(followed(pipeline, found.history)),
         }
         print(json.dumps(told, indent=1, allow_nan=False))
         return int(found.is_refused)
-    return say_judged(promotion_lines(found))
+    status = say_judged(promotion_lines(found))
+    say(followed_lines(followed(pipeline, found.history)))
+    return status
 
 
-@command(panel=JUDGE, writes=False, examples=("hfp history tech_ranking", "hfp history tech_ranking --json"))
-def history(strategy: StrategyName, as_json: AsJson = False) -> None:
-    """Print the champion of a strategy, what a rollback would bring back, and every decision so far: who, when, why.
+@command(
+    panel=JUDGE,
+    writes="sync",
+    examples=("hfp history tech_ranking", "hfp history tech_ranking --json", "hfp history tech_ranking --sync"),
+)
+def history(
+    strategy: StrategyName,
+    sync: Annotated[
+        bool,
+        typer.Option(
+            "--sync",
+            help="Write payloads and MLflow's aliases that are missing and send what waits; status 1 if that fails.",
+        ),
+    ] = False,
+    as_json: AsJson = False,
+) -> int:
+    """Print the champion of a strategy, who served when, and every decision so far: who, when, why.
 
     A history of which a record was changed, exchanged or removed is refused by the name of that record.
     """
-    from hf_pipelines.commands.promoting import history_lines, history_told, stored_history
+    from hf_pipelines.commands.promoting import followed, followed_lines, history_lines, history_told, stored_history
     from hf_pipelines.commands.runs import Pipeline
 
-    found = stored_history(Pipeline.open(), strategy)
+    pipeline = Pipeline.open()
+    found = stored_history(pipeline, strategy)
+    if sync:
+        done = followed(pipeline, found)
+        if as_json:
+            print(json.dumps(asdict(done), indent=1))
+        else:
+            say(followed_lines(done))
+        return int(not done.is_whole)
     if as_json:
         print(json.dumps(history_told(found), indent=1, allow_nan=False))
     else:
         say(history_lines(found))
+    return 0
 
 
 @command(
@@ -87,17 +115,23 @@ def history(strategy: StrategyName, as_json: AsJson = False) -> None:
 )
 def rollback(strategy: StrategyName, reason: Reason, champion: Champion = None) -> None:
     """Make the previous release of a strategy the champion again; twice goes two releases back."""
-    from hf_pipelines.commands.promoting import roll_back, state_lines
+    from hf_pipelines.commands.promoting import followed, followed_lines, roll_back, state_lines
     from hf_pipelines.commands.runs import Pipeline
 
-    say(state_lines(strategy, roll_back(Pipeline.open(), strategy, reason, champion=champion).state))
+    pipeline = Pipeline.open()
+    found = roll_back(pipeline, strategy, reason, champion=champion)
+    say(state_lines(strategy, found.state))
+    say(followed_lines(followed(pipeline, found)))
 
 
 @command(panel=JUDGE, writes=True, examples=('hfp withdraw tech_ranking --reason "the vendor has changed its bars"',))
 def withdraw(strategy: StrategyName, reason: Reason, champion: Champion = None) -> None:
     """Take the champion of a strategy away, and every refit of its configuration; nothing takes its place by itself."""
-    from hf_pipelines.commands.promoting import state_lines
+    from hf_pipelines.commands.promoting import followed, followed_lines, state_lines
     from hf_pipelines.commands.promoting import withdraw as take_away
     from hf_pipelines.commands.runs import Pipeline
 
-    say(state_lines(strategy, take_away(Pipeline.open(), strategy, reason, champion=champion).state))
+    pipeline = Pipeline.open()
+    found = take_away(pipeline, strategy, reason, champion=champion)
+    say(state_lines(strategy, found.state))
+    say(followed_lines(followed(pipeline, found)))

@@ -7,8 +7,13 @@ from __future__ import annotations
 
 from hf_pipelines.research.promotion.decision import Judged
 from hf_pipelines.research.promotion.gate import Threshold
+from hf_pipelines.research.promotion.timeline import Spell
 
 GATE_COLUMNS = ("gate", "value", "threshold", "verdict", "why")
+SERVED_COLUMNS = ("version", "since", "until", "week", "configuration", "began by", "ended by")
+
+# Digits of a configuration's hash that are shown.
+DIGITS_SHOWN = 12
 
 
 def gate_cells(judged: Judged) -> tuple[str, ...]:
@@ -31,3 +36,27 @@ def value_in_words(value: Threshold | str) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
     return value if isinstance(value, str) else f"{value:,.4g}" if abs(value) < 1e4 else f"{value:,.0f}"
+
+
+def served_cells(spell: Spell) -> tuple[str, ...]:
+    """Cells of `SERVED_COLUMNS`, times to the minute; of what still serves no end."""
+    return (
+        str(spell.release.version),
+        minute(spell.since),
+        minute(spell.until),
+        spell.release.week,
+        spell.release.configuration[:DIGITS_SHOWN],
+        spell.began_by.replace("_", " "),
+        spell.ended_by.replace("_", " "),
+    )
+
+
+def minute(at: str) -> str:
+    """An instant to the minute.
+
+    Examples
+    --------
+    >>> minute("2026-01-02T03:04:05+00:00")
+    '2026-01-02 03:04'
+    """
+    return at[:16].replace("T", " ")
