@@ -8,7 +8,8 @@ DEV_STAMP := $(VENV)/.installed-dev
 # dg compares the active environment with the project's.
 export VIRTUAL_ENV := $(abspath $(VENV))
 
-# Nothing is compiled at the install: each module is by the first process that imports it, which must then keep it.
+# Nothing is compiled at the install, see docs/operate/environments.md: each module is by the first process that imports it, which must
+# then keep it.
 unexport PYTHONDONTWRITEBYTECODE
 
 # uv installs the pinned packages in a quarter of pip's time, takes the CPU build of torch (PyPI's brings 4 GB of CUDA), and leaves

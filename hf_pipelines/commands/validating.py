@@ -17,6 +17,7 @@ from hf_pipelines.commands.walking import walk_lines, walked
 from hf_pipelines.components.strategy_stages.controls import CONTROLS
 from hf_pipelines.components.strategy_stages.decided_weights import decide, stored_inputs
 from hf_pipelines.components.strategy_stages.full_validation import full_validation_lines, read_full_validation
+from hf_pipelines.components.strategy_stages.near_trials import near_in_words, near_trials
 from hf_pipelines.components.strategy_stages.plan import StrategyPlan
 from hf_pipelines.components.strategy_stages.validating import doubted, tested_paths
 from hf_pipelines.components.strategy_stages.validation import read_validation
@@ -55,6 +56,14 @@ def validation_of(pipeline: Pipeline, strategy: str, week: str | None) -> dict[s
         **found,
         "table": found["table"].to_dicts(),
         "trials": _trials(pipeline, strategy),
+        "neighbourhood": near_trials(
+            plan,
+            pipeline.store.objects,
+            key,
+            {} if (footer := pipeline.store.footer(plan.asset("cv_results"), key)) is None else footer.facts,
+            sharpe=found["table"]["sharpe"][0],
+            low=found["table"]["low"][0],
+        ),
         "beside": _beside(pipeline, strategy, key, sessions_per_year).to_dicts(),
         "walk_forward": walked(pipeline, plan),
     }
@@ -176,6 +185,9 @@ def validation_lines(found: Mapping[str, Any]) -> Iterator[tuple[str, bool]]:
     if found["paths"]:
         yield _of_paths(found["paths"]), True
     yield from ((line, True) for line in walk_lines(found["walk_forward"]))
+    near = found["neighbourhood"]
+    yield near_in_words(near), True
+    yield from ((f"{each['name']}: {each['told']}", False) for each in near["signs"])
     if "full" in found:
         yield from ((line, True) for line in full_validation_lines(found["full"]))
         yield from _of_every_fold(found["full"]["controls"])

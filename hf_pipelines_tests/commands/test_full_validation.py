@@ -29,13 +29,13 @@ def _row(sharpe: float, low: float) -> Row:
     ids=["plateau", "peak", "claims nothing"],
 )
 def test_a_peak_is_what_claims_something_and_loses_half_of_it_one_step_away(own, others, is_flagged):
-    found, signs = judge_neighbours(_row(*own), [*(_row(each, -1.0) for each in others), _row(np.nan, np.nan)])
+    found, signs = judge_neighbours(own[0], [*others, np.nan], low=own[1])
     assert (found.mean, found.worst, found.n) == (pytest.approx(sum(others) / 2), min(others), 2)
     assert [each.name for each in signs] == ["stands on a peak"] * is_flagged
 
 
 def test_without_neighbours_nothing_is_said():
-    found, signs = judge_neighbours(_row(2.0, 1.0), [])
+    found, signs = judge_neighbours(2.0, [], low=1.0)
     assert np.isnan(found.mean) and found.n == 0 and signs == []
 
 

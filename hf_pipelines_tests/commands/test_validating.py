@@ -81,6 +81,7 @@ def test_signs_are_told_first_and_are_not_sound():
         "doubts": [],
         "controls": None,
         "walk_forward": [],
+        "neighbourhood": {"n": 0, "told": "no neighbours", "signs": []},
         "paths": [
             {"total_return": value, "sharpe": sharpe, "max_drawdown": 0.1 - value / 2}
             for value, sharpe in ((-0.1, -0.5), (0.0, None), (0.05, 0.4), (0.2, 1.0))

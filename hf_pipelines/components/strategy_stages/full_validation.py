@@ -87,7 +87,7 @@ def full_validation(plan: StrategyPlan) -> Stage:
         as_is = own.row(AS_IS, AS_IS, own.returns)
         paths, accounts, told_of_paths = _paths(refits)
         beside, told_of_neighbours = _neighbours(refits)
-        found, signs = judge_neighbours(as_is, beside)
+        found, signs = judge_neighbours(as_is.sharpe, [each.sharpe for each in beside], low=as_is.low)
         controls = _controls(refits)
         table = pl.DataFrame([asdict(row) for row in (as_is, *paths, *beside)]).with_columns(
             pl.col(pl.Float64).fill_nan(None)

@@ -26,6 +26,7 @@ from hf_pipelines.components.strategy_stages.controls import (
     is_trusted,
 )
 from hf_pipelines.components.strategy_stages.decided_weights import decide, deciding_functions, traded_inputs
+from hf_pipelines.components.strategy_stages.near_trials import near_in_words, near_trials
 from hf_pipelines.components.strategy_stages.plan import StrategyPlan, holdout_fields, single, trading_fields
 from hf_pipelines.components.strategy_stages.validating import FUNCTIONS, doubted, tested_paths
 from hf_pipelines.partitions import usual_sessions
@@ -77,6 +78,7 @@ def validation(plan: StrategyPlan) -> Stage:
         )
         return content, {
             **_metadata(plan, key, found, table),
+            **_near(plan, run, key, single(inputs["cv_results"], key).footer.facts, table),
             "controls": controls_in_words(controls),
             "verdict": controls.verdict,
             "controls_s": perf_counter() - began_controls,
@@ -182,6 +184,18 @@ def _signs(run: StageRun, inputs: Mapping[str, Loaded], key: str, content: Conte
     found: Any = content.facts[FOUND]
     told = tuple(f"{each['name']}: {each['told']}" for each in found["signs"])
     return Finding(not told, content.frame.height, told)
+
+
+def _near(plan: StrategyPlan, run: StageRun, key: str, facts: Mapping[str, Any], table: pl.DataFrame) -> dict[str, Any]:
+    """What stored trials say, beside the content: it changes with the ledger."""
+    if run.trials is None:
+        return {}
+    found = near_trials(plan, run.trials.objects, key, facts, sharpe=table["sharpe"][0], low=table["low"][0])
+    return {
+        "neighbourhood": "\n".join(
+            [near_in_words(found), *(f"{each['name']}: {each['told']}" for each in found["signs"])]
+        )
+    }
 
 
 def _metadata(plan: StrategyPlan, key: str, found: Mapping[str, Any], table: pl.DataFrame) -> dict[str, Any]:

@@ -7,7 +7,7 @@ Not here: whether the account is luck (`overfitting`, `significance`), filling o
 
 from hf_pipelines.research.robustness.controls import Controls, controls_in_words, run_controls
 from hf_pipelines.research.robustness.kept import Row, Tested
-from hf_pipelines.research.robustness.neighbourhood import Neighbourhood, judge_neighbours, neighbours
+from hf_pipelines.research.robustness.neighbourhood import Neighbourhood, is_near, judge_neighbours, neighbours
 from hf_pipelines.research.robustness.registry import TESTS, robustness_table
 from hf_pipelines.research.robustness.signs import SIGNS, Sign, judge_signs, signs_of
 
@@ -20,6 +20,7 @@ __all__ = [
     "Sign",
     "Tested",
     "controls_in_words",
+    "is_near",
     "judge_neighbours",
     "judge_signs",
     "neighbours",

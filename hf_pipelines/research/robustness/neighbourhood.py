@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from hf_pipelines.research.params import Number, Param
-from hf_pipelines.research.robustness.kept import Row
 from hf_pipelines.research.robustness.signs import LEAST_LEFT, Sign
 
 # Of the interval that a tuner draws from.
@@ -76,17 +75,62 @@ def neighbours(spec: Mapping[str, Param], values: Mapping[str, Any]) -> list[tup
     return found
 
 
-def judge_neighbours(own: Row, others: Sequence[Row]) -> tuple[Neighbourhood, list[Sign]]:
-    """Mean and worst of the neighbours, and the sign of a peak: of an account above zero with its bounds less than half is left beside it."""
-    known = [each.sharpe for each in others if not math.isnan(each.sharpe)]
+def is_near(spec: Mapping[str, Param], own: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+    """Whether values differ, if at all, by one step at most of each parameter that is worth tuning, and in nothing else.
+
+    Parameters
+    ----------
+    spec : mapping of str to Param
+        Of an entry.
+    own, other : mapping
+        Every parameter of it.
+
+    Examples
+    --------
+    >>> spec = {"depth": Number(default=3, low=1, high=99, search=(2, 12), is_whole=True)}
+    >>> is_near(spec, {"depth": 3}, {"depth": 5}), is_near(spec, {"depth": 3}, {"depth": 6})
+    (True, False)
+    """
+    if {*own} != {*other}:
+        return False
+    return all(own[name] == other[name] or _is_a_step(spec.get(name), own[name], other[name]) for name in own)
+
+
+def judge_neighbours(
+    own: float, others: Sequence[float], *, low: float, what: str = "one step beside its parameters"
+) -> tuple[Neighbourhood, list[Sign]]:
+    """Mean and worst of the neighbours, and the sign of a peak: of an account above zero with its bounds less than half is left beside it.
+
+    Parameters
+    ----------
+    own : float
+        Sharpe ratio a year of the configuration.
+    others : sequence of float
+        Those of its neighbours; NaN of one without.
+    low : float
+        Lower bound of its own.
+    what : str
+        Where the neighbours are, for the sign.
+    """
+    known = [each for each in others if not math.isnan(each)]
     if not known:
-        return Neighbourhood(own.sharpe, math.nan, math.nan, 0), []
+        return Neighbourhood(own, math.nan, math.nan, 0), []
     mean = math.fsum(known) / len(known)
-    found = Neighbourhood(own.sharpe, mean, min(known), len(known))
-    if not own.low > 0.0 or mean >= LEAST_LEFT * own.sharpe:
+    found = Neighbourhood(own, mean, min(known), len(known))
+    if not low > 0.0 or mean >= LEAST_LEFT * own:
         return found, []
-    told = f"one step beside its parameters the Sharpe ratio is {mean:.2f} in the mean of {len(known)}, its own is {own.sharpe:.2f}"
+    told = f"{what} the Sharpe ratio is {mean:.2f} in the mean of {len(known)}, its own is {own:.2f}"
     return found, [Sign("stands on a peak", told)]
+
+
+def _is_a_step(param: Param | None, own: Any, other: Any) -> bool:
+    numbers = [each for each in (own, other) if isinstance(each, int | float) and not isinstance(each, bool)]
+    if not isinstance(param, Number) or param.search is None or len(numbers) < 2:
+        return False
+    low, high = sorted(map(float, numbers))
+    beside = _beside(param, low, 1)
+    # What was rounded to six digits is no further away.
+    return beside is not None and high <= beside + 1e-6 * abs(beside)
 
 
 def _beside(param: Number, value: float, way: int) -> float | None:
