@@ -17,7 +17,7 @@ unexport PYTHONDONTWRITEBYTECODE
 INSTALL := $(BIN)/uv pip install --quiet --native-tls --python $(BIN)/python --constraint constraints.txt --override overrides.txt
 PLAIN_INSTALL := $(BIN)/python -m pip install --quiet --no-compile --constraint constraints.txt
 
-.PHONY: demo demo-full test test-quick every-test quick-tests coverage mutants long quarter quality noise significance controls rollouts demonstrations learners ledger ray lint docs kernels ui stack bench soak clean faults wheel-project
+.PHONY: demo demo-full test test-quick every-test quick-tests coverage mutants long quarter quality noise significance controls rollouts drift demonstrations learners ledger ray lint docs kernels ui stack bench soak clean faults wheel-project
 
 demo: $(STAMP)
 	$(BIN)/hfp demo
@@ -100,6 +100,10 @@ controls: $(DEV_STAMP)
 # How often a rollout gives all capital to a challenger that is worse, and to one that is better: docs/concepts/rollout.md.
 rollouts: $(DEV_STAMP)
 	OMP_NUM_THREADS=1 $(BIN)/python -m hf_pipelines_tests.rollout_table
+
+# How often drift is called in stationary series, and what is found of a planted shift: docs/concepts/drift.md.
+drift: $(DEV_STAMP)
+	OMP_NUM_THREADS=1 $(BIN)/python -m hf_pipelines_tests.drift_table
 
 # What the count of trials is for: the best of 3,000 that know nothing, all of 1,000, one that knows something, and fifty through the
 # real assets: 6 minutes.

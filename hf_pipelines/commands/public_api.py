@@ -182,6 +182,22 @@ API: dict[str, dict[str, tuple[str, ...]]] = {
             "Rotations",
         )
     },
+    "drift": {
+        "hf_pipelines.research.drift": (
+            "reference_bins",
+            "Bins",
+            "session_histograms",
+            "SessionHistograms",
+            "distances",
+            "Distances",
+            "judge_drift",
+            "Drift",
+            "changed_since",
+            "decayed",
+            "Decay",
+            "threshold_for",
+        )
+    },
     "explanations": {
         "hf_pipelines.research.explanations": (
             "permutation_contributions",
