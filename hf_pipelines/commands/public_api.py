@@ -196,6 +196,8 @@ API: dict[str, dict[str, tuple[str, ...]]] = {
             "decayed",
             "Decay",
             "threshold_for",
+            "matured_accuracy",
+            "Matured",
         )
     },
     "explanations": {

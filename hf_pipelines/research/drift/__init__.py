@@ -10,17 +10,20 @@ from hf_pipelines.research.drift.decay import Decay, decayed, threshold_for
 from hf_pipelines.research.drift.distances import Distances, distances
 from hf_pipelines.research.drift.histograms import Bins, SessionHistograms, reference_bins, session_histograms
 from hf_pipelines.research.drift.judgement import Drift, judge_drift
+from hf_pipelines.research.drift.matured import Matured, matured_accuracy
 
 __all__ = [
     "Bins",
     "Decay",
     "Distances",
     "Drift",
+    "Matured",
     "SessionHistograms",
     "changed_since",
     "decayed",
     "distances",
     "judge_drift",
+    "matured_accuracy",
     "reference_bins",
     "session_histograms",
     "threshold_for",
