@@ -246,7 +246,14 @@ TABLES: dict[str, Table] = {
         path="<strategy>/track_record/<Sunday>.parquet",
         about="Accounts that follow the signals as they were issued; live and backfilled issues are never pooled.",
         sorted_by=("record", "ts"),
-        columns={**_ACCOUNT, "record": Column(type=TEXT, meaning="live or backfill: which issues the account follows")},
+        columns={
+            **_ACCOUNT,
+            "record": Column(
+                type=TEXT,
+                meaning="live or backfill: which issues the account follows; with `_shadow` behind it what their shadow would have been, with "
+                "`_beside_shadow` what was issued on the same sessions",
+            ),
+        },
     ),
     **{
         name: Table(

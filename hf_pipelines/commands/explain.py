@@ -15,7 +15,7 @@ from hf_pipelines.commands.runs import Pipeline
 from hf_pipelines.components.extras import EXPLAIN, lacks_shap
 from hf_pipelines.components.strategy_stages import StrategyPlan
 from hf_pipelines.components.strategy_stages.fitted_model import load_model
-from hf_pipelines.components.strategy_stages.signals import history_sessions
+from hf_pipelines.components.strategy_stages.issue_rows import history_sessions
 from hf_pipelines.partitions import parse_key, week_key
 from hf_pipelines.research.bars import KEY_COLUMNS
 from hf_pipelines.research.explanations import (

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from datetime import date, datetime
 from typing import Any
 
-from hf_pipelines.commands.promoting import SIGNALS
+from hf_pipelines.commands.promoting import signals_follow
 from hf_pipelines.commands.releases import Content, StoredRelease, content_of, release_of, role_of
 from hf_pipelines.commands.runs import Pipeline
 from hf_pipelines.components.strategy_stages.evidence import age_weeks
@@ -253,7 +253,7 @@ def lineage_told(pipeline: Pipeline, word: str) -> Row:
         "role": role_of(state, found.release),
         "configuration": found.release.configuration,
         "serves": state.headline,
-        "signals": SIGNALS,
+        "signals": signals_follow(pipeline, found.history),
         "ancestors": ancestors,
         "made_from": [_asset_told(asset, each) for asset, each in _made_from(pipeline.store, found.contents).items()],
     }

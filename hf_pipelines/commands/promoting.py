@@ -11,8 +11,11 @@ from hf_pipelines.commands.gates import candidate_of, gates_lines
 from hf_pipelines.commands.runs import Pipeline
 from hf_pipelines.commands.validating import backtested_week
 from hf_pipelines.components.strategy_stages.promoting import Asked, Promotion, promote_week
+from hf_pipelines.components.strategy_stages.shadow_record import shadow_in_words
+from hf_pipelines.components.strategy_stages.trial_records import settings_of
 from hf_pipelines.research.comparison_words import text_table
 from hf_pipelines.research.promotion.lifecycle import ROLLED_BACK, WITHDRAWN, Lifecycle, Release
+from hf_pipelines.research.promotion.serving import serving_of
 from hf_pipelines.research.promotion.timeline import timeline_of
 from hf_pipelines.research.promotion.words import DIGITS_SHOWN, SERVED_COLUMNS, minute, served_cells
 from hf_pipelines.research.wording import printable
@@ -20,9 +23,7 @@ from hf_pipelines.resources.clock import Clock
 from hf_pipelines.resources.mlflow_tracking import MLflowTracking
 from hf_pipelines.resources.promotions.following import Followed, follow_history
 from hf_pipelines.resources.promotions.history import PASSING, Draft, History, history_of, record_decision
-from hf_pipelines.resources.trial_ledger import actor_of
-
-SIGNALS = "signals still follow the week's model, whatever is the champion"
+from hf_pipelines.resources.trial_ledger import actor_of, configuration_hash
 
 
 def stored_history(pipeline: Pipeline, strategy: str) -> History:
@@ -107,15 +108,15 @@ def followed_lines(found: Followed) -> Iterator[str]:
     yield from (f"later, by itself: {fault}" for fault in found.faults)
 
 
-def promotion_lines(promotion: Promotion) -> Iterator[tuple[str, bool]]:
-    """The gate table, what was recorded, and what serves now; and whether each line is sound."""
+def promotion_lines(promotion: Promotion, signals: str) -> Iterator[tuple[str, bool]]:
+    """The gate table, what was recorded, and what serves now (`signals` as of `signals_follow`); and whether each line is sound."""
     # Of an override the table says what stood in the way, and no fault of the command.
     yield from ((line, is_sound or not promotion.is_refused) for line, is_sound in gates_lines(promotion.decision))
     history = promotion.history
     yield "", True
     recorded = promotion.record
     yield f"recorded as decision {recorded['n']}: {recorded['kind']}", not promotion.is_refused
-    yield from ((line, True) for line in state_lines(history.strategy, history.state))
+    yield from ((line, True) for line in state_lines(history.strategy, history.state, signals))
 
 
 def _now() -> str:
@@ -134,14 +135,46 @@ def _decided(pipeline: Pipeline, strategy: str, kind: str, reason: str, champion
     return record_decision(pipeline.store.objects, strategy, draft, about=history.state)
 
 
-def history_told(history: History) -> dict[str, Any]:
-    """A history and what follows from it, for programs."""
+def signals_follow(pipeline: Pipeline, history: History) -> str:
+    """What the signals of a strategy follow from the next issue on, in words."""
+    plan = next((each for each in pipeline.strategies() if each.name == history.strategy), None)
+    if plan is None:
+        return "it is gone from the project and has no signals"
+    own = configuration_hash(settings_of(plan))
+    serving = serving_of(history.state, own, is_gated=plan.gates is not None)
+    if not serving.is_gated:
+        return "ungated: signals follow the week's model, whatever is the champion"
+    beside = "; the YAML's configuration is issued beside it as shadow" if serving.shadow else ""
+    if serving.champion is None:
+        return f"every weight of its signals is 0 ({serving.reason}){beside}"
+    return f"signals follow the champion{beside}"
+
+
+def shadows_of(pipeline: Pipeline, strategy: str) -> dict[str, Any]:
+    """Shadow beside what was issued, by kind of issue, as the newest track record that holds one has scored them; empty without."""
+    asset = f"{strategy}/track_record"
+    for week in reversed(pipeline.store.partitions(asset)):
+        footer = pipeline.store.footer(asset, week)
+        found: Any = {} if footer is None else footer.facts.get("shadows")
+        if found:
+            return {"week": week, "kinds": found}
+    return {}
+
+
+def shadow_lines(found: Mapping[str, Any]) -> Iterator[str]:
+    """The same in words, a line a kind."""
+    for kind, each in found.get("kinds", {}).items():
+        yield f"shadow of {kind} issues before week {found['week']}: {shadow_in_words(each)}"
+
+
+def history_told(history: History, signals: str) -> dict[str, Any]:
+    """A history and what follows from it, for programs; `signals` as of `signals_follow`."""
     state = history.state
     versions = {each.number: str(each.version) for each in state.releases}
     return {
         "strategy": history.strategy,
         "headline": state.headline,
-        "signals": SIGNALS,
+        "signals": signals,
         "champion": _release_told(state.champion),
         "previous": _release_told(state.previous),
         "since": state.since or None,
@@ -176,19 +209,19 @@ def _release_told(release: Release | None) -> dict[str, Any] | None:
     }
 
 
-def state_lines(strategy: str, state: Lifecycle) -> Iterator[str]:
-    """What serves, and what a rollback would make of it."""
-    yield f"{strategy}: {state.headline}; {SIGNALS}"
+def state_lines(strategy: str, state: Lifecycle, signals: str) -> Iterator[str]:
+    """What serves, and what a rollback would make of it; `signals` as of `signals_follow`."""
+    yield f"{strategy}: {state.headline}; {signals}"
     if (previous := state.previous) is not None:
         yield f"previous: {previous.version} of week {previous.week}; it comes back by: hfp rollback {strategy} --reason WHY"
     else:
         yield "previous: none, there is nothing to go back to"
 
 
-def history_lines(history: History) -> Iterator[str]:
+def history_lines(history: History, signals: str) -> Iterator[str]:
     """What serves, then every decision, the first one first, the stage of every configuration, and who served when."""
     state = history.state
-    yield from state_lines(history.strategy, state)
+    yield from state_lines(history.strategy, state, signals)
     if not history.records:
         return
     yield ""

@@ -10,6 +10,8 @@ from typing import Any
 import polars as pl
 
 from hf_pipelines.commands.runs import Pipeline
+from hf_pipelines.components.strategy_stages.deciding import decided_by, held_back_lines, shadow_words
+from hf_pipelines.components.strategy_stages.serving import promotion_of
 from hf_pipelines.research.comparison_words import text_table
 from hf_pipelines.research.plots.frames import turned_over, weight_changes
 from hf_pipelines.research.signals import reason_in_words, upgrade_issue, window_sessions
@@ -45,6 +47,8 @@ def issue_of(pipeline: Pipeline, strategy: str, day: str | None) -> dict[str, An
         )
     key = day or max(days)
     issue = _last_decision(pipeline, asset, key)
+    footer = pipeline.store.footer(asset, key)
+    promotion = promotion_of({} if footer is None else footer.facts)
     *earlier, _ = window_sessions(plan.market.partitions.sessions, date.fromisoformat(key), n_sessions=2)
     before = earlier[0].isoformat() if earlier and earlier[0].isoformat() in days else None
     changes = weight_changes(issue, None if before is None else _last_decision(pipeline, asset, before))
@@ -56,6 +60,7 @@ def issue_of(pipeline: Pipeline, strategy: str, day: str | None) -> dict[str, An
         "day": key,
         "before": before,
         **{name: issue[name][0] for name in DECIDED_BY},
+        "promotion": dict(promotion),
         "gross": float(issue["weight"].abs().sum()),
         "net": float(issue["weight"].sum()),
         "turned_over": None if before is None else turned_over(changes),
@@ -65,7 +70,9 @@ def issue_of(pipeline: Pipeline, strategy: str, day: str | None) -> dict[str, An
 
 def issue_lines(found: Mapping[str, Any]) -> Iterator[str]:
     """What is held and what changes in a line, then a member a line, the largest weights first."""
-    yield f"{found['strategy']}, {found['day']}, {found['issue_kind']}, by model {found['model_version'][:8]}{_decided_by(found)}"
+    by = f", by model {found['model_version'][:8]}{_decided_by(found)}" if found["model_version"] else ""
+    yield f"{found['strategy']}, {found['day']}, {found['issue_kind']}{by}"
+    yield from _promotion_lines(found["promotion"])
     held = f"gross {found['gross']:.1%}, net {found['net']:+.1%}"
     if found["before"] is None:
         yield f"{held}; no issue of the session before"
@@ -74,6 +81,15 @@ def issue_lines(found: Mapping[str, Any]) -> Iterator[str]:
     yield ""
     rows = sorted(found["table"], key=lambda row: (-abs(row["weight"]), row["symbol"]))
     yield from text_table([("symbol", "weight", "change", "prediction", "confidence", "reason"), *map(_cells, rows)])
+
+
+def _promotion_lines(promotion: Mapping[str, Any]) -> Iterator[str]:
+    """Who decided the issue, and by which decision of the history; what was held back, and what is issued beside it."""
+    record = f", decision {promotion['record']} of its history" if promotion.get("record") else ""
+    yield f"decided by {decided_by(promotion)}{record}"
+    yield from held_back_lines(promotion)
+    if promotion.get("shadow"):
+        yield f"shadow: {shadow_words(promotion)}"
 
 
 def _decided_by(found: Mapping[str, Any]) -> str:

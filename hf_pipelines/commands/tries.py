@@ -15,6 +15,7 @@ from hf_pipelines.commands.runs import Pipeline
 from hf_pipelines.components.operations.activity import Activity
 from hf_pipelines.components.setting_overrides import EditedStrategy, edit_strategy
 from hf_pipelines.components.setting_values import SettingOverride, at_overrides, parse_override
+from hf_pipelines.components.strategy_stages import build_stages
 from hf_pipelines.components.strategy_stages.plan import StrategyPlan
 from hf_pipelines.components.strategy_stages.shown_settings import differing, flat_settings, value_in_words
 from hf_pipelines.components.strategy_stages.trial_records import settings_of
@@ -168,6 +169,7 @@ def make_try(pipeline: Pipeline, chosen: Candidate, weeks: Sequence[str], tell: 
         work = PartitionStore(ObjectStore(str(folder)))
         trying = Trying(
             chosen.plan,
+            build_stages(chosen.plan),
             market,
             pipeline.store,
             work,

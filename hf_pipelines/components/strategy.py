@@ -41,16 +41,11 @@ from hf_pipelines.components.strategy_fields import (
     TargetSpec,
     TrainingSpec,
 )
-from hf_pipelines.components.strategy_market import market_of
+from hf_pipelines.components.strategy_market import buildable, market_of
 from hf_pipelines.components.strategy_stages import build_stages
 from hf_pipelines.components.strategy_stages.backtest_plan import BacktestPlan
 from hf_pipelines.components.strategy_stages.leaderboard_plan import LeaderboardPlan
-from hf_pipelines.components.strategy_stages.plan import (
-    LearnerPlan,
-    RulePlan,
-    StrategyPlan,
-    TuningPlan,
-)
+from hf_pipelines.components.strategy_stages.plan import LearnerPlan, RulePlan, StrategyPlan, TuningPlan
 from hf_pipelines.components.strategy_stages.promotion import build_promotion
 from hf_pipelines.components.strategy_stages.start import require_nothing_before, week_of_start
 from hf_pipelines.components.strategy_stages.sweep_plan import SweepPlan
@@ -357,6 +352,8 @@ class Strategy(YamlSchema, dg.Component, dg.Model, dg.Resolvable):
             description=self.description,
             start=week_of_start(self.start, market),
             gates=None if self.gates is None else self.gates.thresholds(),
+            refit_margin=0.0 if self.gates is None else self.gates.refit_margin,
+            plan_of=lambda yaml: Strategy.model_validate(buildable(yaml, market, self.modules)).plan(market),
             overrides={each.field: each.value for each in self._overrides},
         )
 

@@ -4,9 +4,9 @@ Lives here: finding the market, and refusing a strategy that is made from what i
 shows to be wrong (`strategy`), what no week can hold (`strategy_window`).
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Protocol
+from typing import Any, Protocol
 
 import dagster as dg
 
@@ -165,3 +165,18 @@ def widened(market: MarketPlan, features: Sequence[str]) -> MarketPlan:
 def _placed(context: dg.ComponentLoadContext, field: str, fault: str) -> str:
     """A fault with its file and line: of what it names or refuses below a field."""
     return f"{line_of(context.path, field, fault)}: {with_nearest(fault)}"
+
+
+def buildable(resolved: Mapping[str, Any], market: MarketPlan, modules: Sequence[str]) -> Mapping[str, Any]:
+    """A stored YAML, refused if it is of another market, or has modules that today's does not name: what is stored imports nothing.
+
+    Raises
+    ------
+    ValueError
+        Naming the field.
+    """
+    if resolved.get("market") != market.name:
+        raise ValueError(f"`market` must be {market.name}, was {str(resolved.get('market'))[:80]}.")
+    if lacking := sorted({*map(str, resolved.get("modules") or ())} - {*modules}):
+        raise ValueError(f"`modules` must name {', '.join(lacking)[:200]} too, did not; name them.")
+    return resolved

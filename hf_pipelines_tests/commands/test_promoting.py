@@ -11,12 +11,12 @@ from jsonschema import Draft202012Validator
 
 from hf_pipelines.commands.contracts import schema_of
 from hf_pipelines.commands.promoting import (
-    SIGNALS,
     history_lines,
     history_told,
     promote,
     promotion_lines,
     roll_back,
+    signals_follow,
     stored_history,
     withdraw,
 )
@@ -46,6 +46,7 @@ from hf_pipelines_tests.resources.promotions.deciding import FAILED, WEEK, draft
 from hf_pipelines_tests.resources.retaining import pruned
 
 SUNDAY = "2012-04-01"
+SIGNALS = "ungated: signals follow the week's model, whatever is the champion"
 
 
 @pytest.fixture
@@ -75,10 +76,11 @@ def status_of(pipeline: Pipeline) -> Status:
 
 
 def test_history_tells_what_serves_and_every_decision(pipeline):
-    assert list(history_lines(stored_history(pipeline, "ranking"))) == [
+    assert list(history_lines(stored_history(pipeline, "ranking"), SIGNALS)) == [
         f"ranking: no champion; {SIGNALS}",
         "previous: none, there is nothing to go back to",
     ]
+    assert signals_follow(pipeline, stored_history(pipeline, "ranking")) == SIGNALS
     decided(
         pipeline,
         draft(REFUSED, "long", gates=[FAILED]),
@@ -86,7 +88,7 @@ def test_history_tells_what_serves_and_every_decision(pipeline):
         draft(PROMOTED, "short"),
     )
     roll_back(pipeline, "ranking", "it loses", champion="v1.1.0")
-    lines = list(history_lines(stored_history(pipeline, "ranking")))
+    lines = list(history_lines(stored_history(pipeline, "ranking"), SIGNALS))
     one, two = (each["configuration"][:12] for each in stored_history(pipeline, "ranking").records[1:3])
     assert lines[0] == f"ranking: champion v1.0.0 of week {WEEK} since {lines[9][6:16]}, by override; {SIGNALS}"
     assert lines[1:7] == [
@@ -169,7 +171,7 @@ def test_every_record_follows_its_schema_and_what_is_told_for_programs_is_json(p
     ]  # fmt: skip
     for at, changes in wrong:
         assert not schema.is_valid({**records[at], **changes}), changes
-    told = json.loads(json.dumps(history_told(stored_history(pipeline, "ranking")), allow_nan=False))
+    told = json.loads(json.dumps(history_told(stored_history(pipeline, "ranking"), SIGNALS), allow_nan=False))
     assert [each["version"] for each in told["decisions"]] == [None, "v1.0.0", None, "v1.1.0", *[None] * 5]
     assert told["champion"] is None and told["is_withdrawn"] and told["previous"] is None
     assert told["signals"] == SIGNALS and [*told["stages"].values()].count("archived") == 1
@@ -212,12 +214,12 @@ def test_promote_holds_the_stored_week_to_its_gates_and_records_what_came_of_it(
         promote(project.pipeline, "ranking", SUNDAY, "dearer", override="Ann", stage=True)
     refused = promote(project.pipeline, "ranking", SUNDAY, "dearer")
     assert refused.is_refused and [each.gate for each in refused.decision.failed] == ["rows", "beats_champion"]
-    lines = list(promotion_lines(refused))
+    lines = list(promotion_lines(refused, SIGNALS))
     assert ("recorded as decision 2: refused", False) in lines and lines[-2][0].startswith(
         "ranking: champion v1.0.0 of week"
     )
     forced = promote(project.pipeline, "ranking", SUNDAY, "the desk wants it", override="Ann")
-    assert all(is_sound for _, is_sound in promotion_lines(forced)) and not forced.is_refused
+    assert all(is_sound for _, is_sound in promotion_lines(forced, SIGNALS)) and not forced.is_refused
     state = forced.history.state
     assert (str(state.champion.version), state.champion.changed, state.champion.is_override) == (
         "v1.1.0",

@@ -10,8 +10,8 @@ import pytest
 from hf_pipelines.commands.runs import Pipeline
 from hf_pipelines.commands.signals import issue_lines, issue_of
 from hf_pipelines.components.strategy_stages.decision_versions import decision_versions
+from hf_pipelines.components.strategy_stages.issue_rows import calibrated_probability
 from hf_pipelines.components.strategy_stages.plan import RulePlan
-from hf_pipelines.components.strategy_stages.signals import calibrated_probability
 from hf_pipelines.research.learners import build_pipeline, choose_learner
 from hf_pipelines.research.learners.learner import Setup
 from hf_pipelines.research.signals import ISSUE_COLUMNS, Reason, upgrade_issue

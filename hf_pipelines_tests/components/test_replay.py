@@ -32,7 +32,7 @@ from hf_pipelines_tests.pipeline import Project, files_market, market_of, sessio
 
 # The package names its functions as its modules: these are the modules, into which faults are planted.
 MATRIX = import_module("hf_pipelines.components.strategy_stages.training_matrix")
-SIGNALS = import_module("hf_pipelines.components.strategy_stages.signals")
+SIGNALS = import_module("hf_pipelines.components.strategy_stages.issue_rows")
 
 LEAKY = "small/features/leaky"
 WEEK = "2012-02-12"

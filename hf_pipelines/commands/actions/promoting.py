@@ -47,24 +47,31 @@ def promote(
 ) -> int:
     """Hold the configuration of a strategy to its gates and make it the champion if all pass; status 1 if it is refused.
 
-    Refusals are recorded too. Signals still follow the week's model.
+    Refusals are recorded too. Signals follow the champion from the next issue on, of a strategy whose YAML has gates.
     """
-    from hf_pipelines.commands.promoting import followed, followed_lines, history_told, promotion_lines
+    from hf_pipelines.commands.promoting import (
+        followed,
+        followed_lines,
+        history_told,
+        promotion_lines,
+        signals_follow,
+    )
     from hf_pipelines.commands.promoting import promote as ask
     from hf_pipelines.commands.runs import Pipeline
 
     pipeline = Pipeline.open()
     found = ask(pipeline, strategy, week, reason, override=override, stage=stage)
+    signals = signals_follow(pipeline, found.history)
     if as_json:
         told = {
             "is_refused": found.is_refused,
             "gates": found.decision.to_json(),
-            "history": history_told(found.history),
+            "history": history_told(found.history, signals),
             "followed": asdict(followed(pipeline, found.history)),
         }
         print(json.dumps(told, indent=1, allow_nan=False))
         return int(found.is_refused)
-    status = say_judged(promotion_lines(found))
+    status = say_judged(promotion_lines(found, signals))
     say(followed_lines(followed(pipeline, found.history)))
     return status
 
@@ -89,7 +96,16 @@ def history(
 
     A history of which a record was changed, exchanged or removed is refused by the name of that record.
     """
-    from hf_pipelines.commands.promoting import followed, followed_lines, history_lines, history_told, stored_history
+    from hf_pipelines.commands.promoting import (
+        followed,
+        followed_lines,
+        history_lines,
+        history_told,
+        shadow_lines,
+        shadows_of,
+        signals_follow,
+        stored_history,
+    )
     from hf_pipelines.commands.runs import Pipeline
 
     pipeline = Pipeline.open()
@@ -101,10 +117,12 @@ def history(
         else:
             say(followed_lines(done))
         return int(not done.is_whole)
+    signals, shadows = signals_follow(pipeline, found), shadows_of(pipeline, strategy)
     if as_json:
-        print(json.dumps(history_told(found), indent=1, allow_nan=False))
+        print(json.dumps({**history_told(found, signals), "shadows": shadows}, indent=1, allow_nan=False))
     else:
-        say(history_lines(found))
+        say(history_lines(found, signals))
+        say(shadow_lines(shadows))
     return 0
 
 
@@ -115,23 +133,23 @@ def history(
 )
 def rollback(strategy: StrategyName, reason: Reason, champion: Champion = None) -> None:
     """Make the previous release of a strategy the champion again; twice goes two releases back."""
-    from hf_pipelines.commands.promoting import followed, followed_lines, roll_back, state_lines
+    from hf_pipelines.commands.promoting import followed, followed_lines, roll_back, signals_follow, state_lines
     from hf_pipelines.commands.runs import Pipeline
 
     pipeline = Pipeline.open()
     found = roll_back(pipeline, strategy, reason, champion=champion)
-    say(state_lines(strategy, found.state))
+    say(state_lines(strategy, found.state, signals_follow(pipeline, found)))
     say(followed_lines(followed(pipeline, found)))
 
 
 @command(panel=JUDGE, writes=True, examples=('hfp withdraw tech_ranking --reason "the vendor has changed its bars"',))
 def withdraw(strategy: StrategyName, reason: Reason, champion: Champion = None) -> None:
     """Take the champion of a strategy away, and every refit of its configuration; nothing takes its place by itself."""
-    from hf_pipelines.commands.promoting import followed, followed_lines, state_lines
+    from hf_pipelines.commands.promoting import followed, followed_lines, signals_follow, state_lines
     from hf_pipelines.commands.promoting import withdraw as take_away
     from hf_pipelines.commands.runs import Pipeline
 
     pipeline = Pipeline.open()
     found = take_away(pipeline, strategy, reason, champion=champion)
-    say(state_lines(strategy, found.state))
+    say(state_lines(strategy, found.state, signals_follow(pipeline, found)))
     say(followed_lines(followed(pipeline, found)))

@@ -212,6 +212,8 @@ class StrategySensor:
         if self._is_early(week):
             return RequestState.SETTLED, [], f"week {week} has not begun"
         if week in self._model_tags and self._checker.is_current(asset, week).is_current:
+            if (run_id := self._judging(week)) is not None:
+                return RequestState.UNDER_WAY, [], f"signals wait for the controls of week {week}: run {run_id[:8]}"
             return RequestState.SETTLED, [], f"{asset} {week} is current"
         if (found := self._not_ready(week)) is not None:
             request_state, reason = found
@@ -230,6 +232,13 @@ class StrategySensor:
                 f"no model of week {week} from what is stored now: its run failed; see it, or retrain it",
             )
         return request_state, requests, f"model of week {week} is {request_state.value}"
+
+    def _judging(self, week: str) -> str | None:
+        """Run that is about to make the controls without which a refit may not serve; None if there is none."""
+        is_asked = bool((self.plan.gates or {}).get("controls"))
+        if not is_asked or self.store.footer(self.plan.asset("validation"), week) is not None:
+            return None
+        return self.history.under_way(f"{self.plan.name}_retrain")
 
     def _not_ready(self, week: str) -> tuple[RequestState, str] | None:
         """Why a model of a week cannot be trained now; UNDER_WAY if what it lacks is about to be made."""

@@ -8,13 +8,16 @@ from dataclasses import replace
 
 from hf_pipelines.components.stage import Stage, kept_out
 from hf_pipelines.components.strategy_stages.backtest import backtest
+from hf_pipelines.components.strategy_stages.champion_model import champion_model
 from hf_pipelines.components.strategy_stages.cv_results import cv_results
 from hf_pipelines.components.strategy_stages.fitted_model import fitted_model
 from hf_pipelines.components.strategy_stages.full_validation import full_validation
+from hf_pipelines.components.strategy_stages.issue_rows import issue_kind
 from hf_pipelines.components.strategy_stages.leaderboard import leaderboard
 from hf_pipelines.components.strategy_stages.plan import StrategyPlan
 from hf_pipelines.components.strategy_stages.report import report
-from hf_pipelines.components.strategy_stages.signals import issue_kind, signals
+from hf_pipelines.components.strategy_stages.serving import CHAMPION_MODEL
+from hf_pipelines.components.strategy_stages.signals import signals
 from hf_pipelines.components.strategy_stages.start import begun, first_week_in_words
 from hf_pipelines.components.strategy_stages.sweep import sweep
 from hf_pipelines.components.strategy_stages.track_record import track_record
@@ -23,6 +26,7 @@ from hf_pipelines.components.strategy_stages.tuning import tuning
 from hf_pipelines.components.strategy_stages.validation import validation
 
 __all__ = [
+    "CHAMPION_MODEL",
     "LEADERBOARD",
     "RETRAINED",
     "SWEEP",
@@ -54,7 +58,9 @@ def retrained(plan: StrategyPlan) -> tuple[str, ...]:
     first, *later = RETRAINED
     studied = [] if plan.tuning is None else [TUNING]
     compared = [*([] if plan.leaderboard is None else [LEADERBOARD]), *([] if plan.sweep is None else [SWEEP])]
-    return (first, *studied, *later, *compared)
+    # Of a strategy with gates the model of what serves, where that is another configuration.
+    served = [] if plan.gates is None else [CHAMPION_MODEL]
+    return (first, *studied, *later, *served, *compared)
 
 
 def build_stages(plan: StrategyPlan) -> list[Stage]:
@@ -68,6 +74,7 @@ def build_stages(plan: StrategyPlan) -> list[Stage]:
         backtest(plan),
         validation(plan),
         full_validation(plan),
+        *([] if plan.gates is None else [champion_model(plan)]),
         signals(plan),
         track_record(plan),
         *([] if plan.leaderboard is None else [leaderboard(plan)]),

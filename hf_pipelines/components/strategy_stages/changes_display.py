@@ -22,7 +22,7 @@ DRAWN_SESSIONS = 20
 
 
 def changes_metadata(
-    plan: StrategyPlan, run: StageRun, session: date, last: pl.DataFrame, *, model_week: str
+    plan: StrategyPlan, run: StageRun, session: date, last: pl.DataFrame, *, decided_by: str
 ) -> dict[str, Any]:
     """What is held and what changes, in words and in a picture, and the share of the equity that is turned over.
 
@@ -30,8 +30,8 @@ def changes_metadata(
     ----------
     last : DataFrame
         Rows of the issue's last decision.
-    model_week : str
-        Of the model that decided it.
+    decided_by : str
+        Who decided it, in words.
     """
     from hf_pipelines.research.plots.frames import turned_over, weight_changes
     from hf_pipelines.research.plots.weights import weights_png
@@ -49,7 +49,7 @@ def changes_metadata(
     headline = {"headline": f"{kind}: {'; '.join(words)}"}
     if session.isoformat() not in run.partitions[-DRAWN_SESSIONS:]:
         return {**headline, **found}
-    note = f"{'Issued live' if kind == 'live' else f'{kind}: simulated'}, by the model of week {model_week}"
+    note = f"{'Issued live' if kind == 'live' else f'{kind}: simulated'}, by {decided_by}"
     drawn = picture(
         weights_png,
         changes,

@@ -30,6 +30,8 @@ from hf_pipelines.components.strategy_stages.plan import (
     matrix_of,
     single,
 )
+from hf_pipelines.components.strategy_stages.serving import FITTED_WITH, fitted_with
+from hf_pipelines.components.strategy_stages.trial_records import settings_of
 from hf_pipelines.components.strategy_stages.tuned import (
     BEST,
     SELECTED,
@@ -126,6 +128,7 @@ def fitted_model(plan: StrategyPlan) -> Stage:
                 # What the model is built of anew where it is loaded.
                 "learner": learner.settings(),
                 "params": learner.settings()["params"],
+                FITTED_WITH: fitted_with(settings_of(plan)),
                 "metrics": facts["metrics"],
                 **{name: facts[name] for name in (STUDY, SELECTED) if name in facts},
                 **({} if plan.tuning is None else {TUNED: study_facts(plan, inputs, key)[BEST]}),
@@ -143,12 +146,6 @@ def fitted_model(plan: StrategyPlan) -> Stage:
         drawn = importances_metadata(plan, run.store, key, importances)
         headline = {"headline": shown.pop("headline")}
         return content, {**headline, **drawn, **shown, **week_importance(plan, run.store, key, importances)}
-
-    def serves_its_week(run: StageRun, inputs: Mapping[str, Loaded], key: str, content: Content) -> Finding:
-        row = content.frame.row(0, named=True)
-        is_past = row["trained_until"] < row["as_of"]
-        fault = () if is_past else (f"trained until {row['trained_until']}, serves from {row['as_of']}",)
-        return Finding(is_past, 1, fault)
 
     version = code_version(
         fit_final,
@@ -189,18 +186,24 @@ def fitted_model(plan: StrategyPlan) -> Stage:
         compute=each_partition(compute),
         is_range_run=False,
         code_version=version,
-        checks=(
-            StageCheck(
-                "trained_before_week",
-                "Every label the model learned from ended before the week it serves.",
-                serves_its_week,
-                is_guard=True,
-            ),
-        ),
+        checks=(trained_before_week(),),
         track=partial(track_model, plan, version),
         keeps_fits=plan.learner.choice.keeps_progress,
         reads_holdout="final_refit",
     )
+
+
+def trained_before_week() -> StageCheck:
+    """The guard of every model: nothing that it learned from lies in the week that it serves."""
+    told = "Every label the model learned from ended before the week it serves."
+    return StageCheck("trained_before_week", told, _serves_its_week, is_guard=True)
+
+
+def _serves_its_week(run: StageRun, inputs: Mapping[str, Loaded], key: str, content: Content) -> Finding:
+    row = content.frame.row(0, named=True)
+    is_past = row["trained_until"] < row["as_of"]
+    fault = () if is_past else (f"trained until {row['trained_until']}, serves from {row['as_of']}",)
+    return Finding(is_past, 1, fault)
 
 
 def model_name(pipeline: Pipeline) -> str:

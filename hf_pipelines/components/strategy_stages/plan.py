@@ -158,10 +158,9 @@ class TuningPlan:
 
 @dataclass(frozen=True)
 class StrategyPlan:
-    """A strategy in research's own types, one part for each of its YAML; made by `Strategy.plan`.
-
-    `overrides` are values of fields that the environment has set, and that are in all other parts already; `start` is the Sunday of its first
-    week, None for that of its market; `gates` are thresholds by the names of `GATES`, None of a strategy without gates.
+    """A strategy in research's own types, one part for each of its YAML; made by `Strategy.plan`. `overrides` are values of fields that the environment has set, and that are in all other parts already; `start` is the Sunday of its first
+    week, None for that of its market; `gates` are thresholds by the names of `GATES`, None of a strategy without gates; `refit_margin` is how
+    far the score of a champion's refit may fall; `plan_of` makes the plan of another resolved YAML.
     """
 
     name: str
@@ -187,6 +186,8 @@ class StrategyPlan:
     sweep: SweepPlan | None = None
     start: date | None = None
     gates: Mapping[str, Threshold] | None = None
+    refit_margin: float = 0.0
+    plan_of: "Callable[[Mapping[str, Any]], StrategyPlan] | None" = field(default=None, compare=False, repr=False)
 
     @property
     def first_week(self) -> date:

@@ -18,6 +18,7 @@ from hf_pipelines.components.strategy_stages.plan import (
     trade,
     trading_fields,
 )
+from hf_pipelines.components.strategy_stages.shadow_record import shadow_in_words, shadow_record
 from hf_pipelines.partitions import parse_key
 from hf_pipelines.research.account_summary import benchmark_index, summarise_account, values_of
 from hf_pipelines.research.backtest import BacktestResult
@@ -60,6 +61,7 @@ def track_record(plan: StrategyPlan) -> Stage:
         bars_frame = with_cost_columns(plan, inputs["bars"].frame(traded), read)
         frames: list[pl.DataFrame] = []
         records: dict[str, dict[str, float]] = {}
+        shadows: dict[str, dict[str, Any]] = {}
         metadata: dict[str, Any] = {"issues": len(held)}
         for (kind,), of_kind in sorted(signals_frame.partition_by("issue_kind", as_dict=True).items()):
             result = trade(plan, of_kind.select(*KEY_COLUMNS, "weight"), bars_frame)
@@ -69,20 +71,27 @@ def track_record(plan: StrategyPlan) -> Stage:
             summary = summarise_account(result, benchmark=index)
             records[kind] = values_of(summary)
             label = account_label(plan, key, kind="issued live" if kind == LIVE else f"{kind}: simulated")
-            beside = None if index is None else (benchmark, index)
-            shown = backtest_metadata(result, summary=summary, label=label, benchmark=beside)
+            held_to = None if index is None else (benchmark, index)
+            shown = backtest_metadata(result, summary=summary, label=label, benchmark=held_to)
             metadata |= {f"{kind}_{name}": value for name, value in shown.items()}
             metadata[f"{kind}_issues"] = of_kind["session"].n_unique()
+            if (beside := shadow_record(plan, inputs["signals"], of_kind, bars_frame)) is not None:
+                frames += beside.frames
+                shadows[str(kind)] = dict(beside.found)
+                metadata[f"{kind}_shadow"] = shadow_in_words(beside.found)
         of_weeks = [inputs[each.name].hashes(traded) for each in (bars, *features)]
         hashes = {**inputs["signals"].hashes(held), **{name: of for each in of_weeks for name, of in each.items()}}
-        return Content(pl.concat(frames), inputs=hashes, facts={"records": records}), metadata
+        return Content(
+            pl.concat(frames), inputs=hashes, facts={"records": records, **({"shadows": shadows} if shadows else {})}
+        ), metadata
 
     return Stage(
         asset=plan.asset("track_record"),
         kind="track_record",
         description=(
             f"Account that followed the signals issued in the {plan.track_record_weeks} weeks before the week, live and "
-            "backfilled issues apart: the point-in-time walk-forward, each day by the model of its week."
+            "backfilled issues apart: the point-in-time walk-forward, each day by the model of its week. Of issues with a shadow its account, "
+            "and that of what was issued on the same sessions."
         ),
         kinds=frozenset({"numba", "parquet"}),
         partitions=plan.weekly,
@@ -95,6 +104,7 @@ def track_record(plan: StrategyPlan) -> Stage:
             values_of,
             Costs,
             BacktestResult,
+            shadow_record,
             fields={**trading_fields(plan), "weeks": plan.track_record_weeks, **holdout_fields(plan)},
             chosen_from=CHOSEN_FROM,
         ),

@@ -21,7 +21,6 @@ from hf_pipelines.components.market_stages.plan import MarketPlan
 from hf_pipelines.components.stage import Stage, StageInput, window
 from hf_pipelines.components.stage_asset import check_contents
 from hf_pipelines.components.stage_run import StageRun, Variant
-from hf_pipelines.components.strategy_stages import build_stages
 from hf_pipelines.components.strategy_stages.plan import StrategyPlan
 from hf_pipelines.components.strategy_stages.training_matrix import require_window
 from hf_pipelines.research.bars import KEY_COLUMNS
@@ -63,6 +62,8 @@ class Trying:
     ----------
     plan : StrategyPlan
         Of the configuration. Its market may have features that the project's does not store.
+    stages : sequence of Stage
+        Of the plan: those of `kinds`, which are made in their order, and its study.
     market : MarketPlan
         As the project has it.
     store : PartitionStore
@@ -70,22 +71,26 @@ class Trying:
     work : PartitionStore
         An empty one on this machine, for what is made.
     ledger : TrialLedger
-    differs : mapping
-        From the strategy, for the ledger.
+    differs : mapping or None
+        From the strategy, for the ledger; None: it is no try, but a configuration of the strategy's own.
     now : datetime
         UTC.
     tell : callable
         Told what is being done.
+    kinds : tuple of str
+        What is made, in flow order.
     """
 
     plan: StrategyPlan
+    stages: Sequence[Stage]
     market: MarketPlan
     store: PartitionStore
     work: PartitionStore
     ledger: TrialLedger
-    differs: Mapping[str, Any]
+    differs: Mapping[str, Any] | None
     now: datetime
     tell: Callable[[str], None] = lambda line: None
+    kinds: tuple[str, ...] = STAGES
     # Each content is read once: a run beside it may publish another one between two stages.
     _read: dict[tuple[str, str], Stored] = field(default_factory=dict)
     _notes: list[str] = field(default_factory=list)
@@ -99,12 +104,7 @@ class Trying:
             If the week cannot be made, or what it came to fails a guard.
         """
         began = perf_counter()
-        require_window(self.plan, week)
-        self._notes = []
-        stages = {each.kind: each for each in build_stages(self.plan)}
-        made: dict[str, tuple[Content, Footer]] = {}
-        for kind in STAGES:
-            made[kind] = self._stage(stages[kind], week)
+        made = self.contents(week)
         footers = {kind: footer for kind, (_, footer) in made.items()}
         matrix = footers["training_matrix"]
         found = TriedWeek(
@@ -117,10 +117,17 @@ class Trying:
         )
         return Made(found, {kind: made[kind] for kind in KEPT}, tuple(self._notes))
 
+    def contents(self, week: str) -> dict[str, tuple[Content, Footer]]:
+        """Everything that is made of a week, by kind; errors as of `make`."""
+        require_window(self.plan, week)
+        self._notes = []
+        stages = {each.kind: each for each in self.stages}
+        return {kind: self._stage(stages[kind], week) for kind in self.kinds}
+
     def _stage(self, stage: Stage, week: str) -> tuple[Content, Footer]:
         """A stage of the week: as it is stored where that is the same, else computed and checked."""
         began = perf_counter()
-        inputs = {each.name: self._load(each, week) for each in stage.inputs}
+        inputs = {each.name: self.load(each, week) for each in stage.inputs}
         if (same := self._stored(stage, week, inputs)) is not None:
             self._notes.append(f"{stage.asset} {week} {same[1].content_hash[:12]} as it is stored")
             return same
@@ -132,7 +139,7 @@ class Trying:
             store=self.store,
             code_version=stage.code_version,
             trials=self.ledger,
-            variant=Variant(TRY, self.differs),
+            variant=None if self.differs is None else Variant(TRY, self.differs),
         )
         computed = stage.compute(run, inputs)
         guards = replace(stage, checks=tuple(each for each in stage.checks if each.is_guard))
@@ -190,10 +197,10 @@ class Trying:
             for each in stage.inputs
         }
 
-    def _load(self, wanted: StageInput, week: str) -> Loaded:
-        """An input as a run would read it: what the try has made out of its own store, all else out of the project's."""
+    def load(self, wanted: StageInput, week: str) -> Loaded:
+        """An input as a run would read it: what was made here out of the own store, all else out of the project's."""
         of_strategy = wanted.asset.startswith(f"{self.plan.name}/")
-        is_made = wanted.asset.partition("/")[2] in STAGES and of_strategy
+        is_made = wanted.asset.partition("/")[2] in self.kinds and of_strategy
         keys = [week] if of_strategy else window(self.plan.market.partitions, wanted, week)
         group = wanted.asset.removeprefix(f"{self.plan.market.name}/features/")
         if group != wanted.asset and (lacking := self._lacking(wanted, group, week)):
@@ -214,7 +221,7 @@ class Trying:
         return replace(loaded, parts={key: part for key, part in parts.items() if key not in loaded.damaged})
 
     def _require_study(self, week: str) -> None:
-        (stage,) = (each for each in build_stages(self.plan) if each.kind == "tuning")
+        (stage,) = (each for each in self.stages if each.kind == "tuning")
         footer = self.store.footer(stage.asset, week)
         if footer is None or footer.code_version != stage.code_version:
             was = "is none" if footer is None else "is one of other settings"

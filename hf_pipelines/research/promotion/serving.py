@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
+from datetime import date, timedelta
 
 from hf_pipelines.research.promotion.lifecycle import ARCHIVED, Lifecycle, Release
 from hf_pipelines.research.robustness.controls import TRUSTED
@@ -86,14 +87,19 @@ class Refit:
         Outer out-of-fold score: accuracy of classes, else R2; more is better. None where there is none.
     controls : str or None
         What the controls of the week found; None where they were not made.
+    is_taken : bool
+        Whether a decision has made this very model the champion: it was judged, or somebody answers for it, and is held to nothing more.
     """
 
     week: str
     score: float | None
     controls: str | None
+    is_taken: bool = False
 
 
-def refit_faults(refits: Iterable[Refit], *, margin: float, needs_controls: bool = True) -> dict[str, str]:
+def refit_faults(
+    refits: Iterable[Refit], *, margin: float, needs_controls: bool = True, within: timedelta = timedelta(weeks=1)
+) -> dict[str, str]:
     """Why refits of one configuration may not serve.
 
     Each is held to the one before it, whether that one may serve or not: a score that falls once is held back for that week, and a score
@@ -107,6 +113,8 @@ def refit_faults(refits: Iterable[Refit], *, margin: float, needs_controls: bool
         By how much the score may be lower than that of the refit before, in its own unit.
     needs_controls : bool
         Whether the controls of the week must have been made, and be trusted.
+    within : timedelta
+        How long before a refit that one lies at most: an older one is none to be held to.
 
     Returns
     -------
@@ -122,7 +130,9 @@ def refit_faults(refits: Iterable[Refit], *, margin: float, needs_controls: bool
     found: dict[str, str] = {}
     before: Refit | None = None
     for each in refits:
-        if why := _fault(each, before, margin=margin, needs_controls=needs_controls):
+        if before is not None and date.fromisoformat(each.week) - date.fromisoformat(before.week) > within:
+            before = None
+        if not each.is_taken and (why := _fault(each, before, margin=margin, needs_controls=needs_controls)):
             found[each.week] = why
         before = each
     return found

@@ -30,6 +30,7 @@ from hf_pipelines.research.promotion.lifecycle import (
     IllegalEventError,
     Lifecycle,
     follow,
+    lifecycle_of,
 )
 from hf_pipelines.resources.object_store import ObjectStore
 from hf_pipelines.resources.storage_errors import ObjectExistsError, ObjectMissingError, ObjectRefusedError
@@ -153,6 +154,26 @@ class History:
     def recorded(self, token: str) -> Mapping[str, Any] | None:
         """The record of a request, by its id; None if there is none."""
         return next((each for each in self.records if token and each["id"] == token), None)
+
+    def at(self, number: int) -> "History":
+        """As it was after its first decisions.
+
+        Raises
+        ------
+        ValueError
+            If there were not so many yet.
+        """
+        if number == len(self.records):
+            return self
+        if number > len(self.records):
+            raise ValueError(
+                f"`promotions` of {self.strategy} must hold {number} decisions, held {len(self.records)}; restore the later ones from a copy of "
+                "the store."
+            )
+        records = self.records[:number]
+        return History(
+            self.strategy, records, self.records[number]["prev"], lifecycle_of(map(Event.of_record, records))
+        )
 
     def kept_records(self) -> list[tuple[Mapping[str, Any], str]]:
         """Records whose evidence may never go, with why: of the champion, of all that rollbacks may reach, of what is staged."""

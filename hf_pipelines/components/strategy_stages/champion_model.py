@@ -1,0 +1,92 @@
+"""`<strategy>/champion_model`: the champion's refit of a week in which the YAML says another configuration."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+from hf_pipelines.components.code_version import code_version
+from hf_pipelines.components.modules import CHOSEN_FROM
+from hf_pipelines.components.stage import Stage, StageInput, kept_out
+from hf_pipelines.components.stage_run import Computed, StageRun
+from hf_pipelines.components.strategy_stages.controls import CONTROLS, control_inputs, control_week
+from hf_pipelines.components.strategy_stages.cv_results import cv_results
+from hf_pipelines.components.strategy_stages.fitted_model import fitted_model, trained_before_week
+from hf_pipelines.components.strategy_stages.plan import StrategyPlan
+from hf_pipelines.components.strategy_stages.serving import CHAMPION_MODEL, champion_plan, fitted_with, held_by
+from hf_pipelines.components.strategy_stages.training_matrix import training_matrix
+from hf_pipelines.components.strategy_stages.trial_records import settings_of
+from hf_pipelines.components.strategy_stages.trying import Trying
+from hf_pipelines.components.strategy_stages.tuning import tuning
+from hf_pipelines.research.cross_validation import fit_final
+from hf_pipelines.research.robustness import run_controls
+from hf_pipelines.resources.footer import FITTED_MODEL
+from hf_pipelines.resources.object_store import ObjectStore
+from hf_pipelines.resources.parquet_io_manager import Loaded
+from hf_pipelines.resources.partition_codec import Content
+from hf_pipelines.resources.partition_store import PartitionStore
+from hf_pipelines.resources.scratch import scratch_folder
+
+# What a refit is made of, in flow order.
+KINDS = ("training_matrix", "cv_results", FITTED_MODEL)
+
+
+def champion_model(plan: StrategyPlan) -> Stage:
+    """`<strategy>/champion_model`: the champion's refit of a week in which the YAML says another configuration."""
+
+    def compute(run: StageRun, inputs: Mapping[str, Loaded]) -> Computed:
+        (key,) = run.partitions
+        at = _champion(plan, run)
+        if at is None:
+            run.log.info(f"{key}: the YAML's own refit is the champion's, or nothing serves: there is nothing to make.")
+            return Computed({}, skipped=run.partitions)
+        with scratch_folder("hf-champion-") as folder:
+            content, notes = _refit(at, run, key, PartitionStore(ObjectStore(str(folder))))
+        return Computed({key: content}, metadata={key: notes})
+
+    return Stage(
+        asset=plan.asset(CHAMPION_MODEL),
+        kind=FITTED_MODEL,
+        description=(
+            "The champion's refit of the week, where the YAML says another configuration than the champion's: as `fitted_model`, by the YAML "
+            "that the record of its promotion holds, with the verdict of its controls. Nothing where the YAML's own refit is the champion's."
+        ),
+        kinds=frozenset({"parquet"}),
+        partitions=plan.weekly,
+        inputs=(),
+        compute=compute,
+        is_range_run=False,
+        # What a champion's own learner calls is in the version of its configuration, which is refused if the code is another one.
+        code_version=code_version(fit_final, run_controls, fields={"stages": KINDS}, chosen_from=CHOSEN_FROM),
+        checks=(trained_before_week(),),
+        # Its parts keep themselves out of the hold-out.
+        reads_holdout="always",
+    )
+
+
+def _champion(plan: StrategyPlan, run: StageRun) -> StrategyPlan | None:
+    """The champion's configuration, where the YAML's own models are not its own."""
+    held = held_by(plan, run.store, None)
+    if held.serving.champion is None:
+        return None
+    at = champion_plan(plan, held)
+    if fitted_with(settings_of(at)) == fitted_with(settings_of(plan)):
+        return None
+    # What is asked of a refit is what today's YAML asks.
+    return replace(at, gates=plan.gates)
+
+
+def _refit(at: StrategyPlan, run: StageRun, key: str, work: PartitionStore) -> tuple[Content, dict[str, str]]:
+    """The model of a week by another configuration, everything before it made in a place of its own."""
+    if run.store is None or run.trials is None:
+        raise ValueError("`run` must have a store and a ledger to refit the champion, had none.")
+    made = [training_matrix(at), *([] if at.tuning is None else [tuning(at)]), cv_results(at), fitted_model(at)]
+    stages = made if at.holdout is None else [kept_out(each, at.holdout) for each in made]
+    trying = Trying(at, stages, at.market, run.store, work, run.trials, None, run.now, run.log.info, KINDS)
+    contents = trying.contents(key)
+    model, _ = contents[FITTED_MODEL]
+    _, matrix = contents["training_matrix"]
+    facts = dict(model.facts)
+    if (at.gates or {}).get("controls"):
+        read = (*control_inputs(at), StageInput("cv_results", at.asset("cv_results")))
+        facts[CONTROLS] = control_week(at, {each.name: trying.load(each, key) for each in read}, key).verdict
+    notes = {"fitted_with": str(facts["fitted_with"]), "controls": str(facts.get(CONTROLS, "not made"))}
+    return Content(model.frame, model.attachments, matrix.inputs, facts=facts), notes

@@ -1,0 +1,250 @@
+"""Signals by the champion: what serves is what the history says, the shadow beside it; each issue is held to its own decision."""
+
+from datetime import UTC, datetime
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pytest
+
+from hf_pipelines.commands.promoting import (
+    promote,
+    roll_back,
+    shadow_lines,
+    shadows_of,
+    signals_follow,
+    stored_history,
+    withdraw,
+)
+from hf_pipelines.commands.signals import issue_lines, issue_of
+from hf_pipelines.components.strategy_stages.plan import trade
+from hf_pipelines.components.strategy_stages.trial_records import settings_of
+from hf_pipelines.research.promotion import GATES
+from hf_pipelines.research.signals import Reason
+from hf_pipelines.resources.footer import Footer, Stamp
+from hf_pipelines.resources.issues import issue_fault, newest_issue
+from hf_pipelines.resources.partition_codec import Content
+from hf_pipelines.resources.trial_ledger import configuration_hash
+from hf_pipelines_tests.pipeline import Project, ridge_strategy
+
+BEFORE, WEEK = "2012-04-01", "2012-04-08"
+MONDAY, TUESDAY, WEDNESDAY, THURSDAY, FRIDAY = (f"2012-04-{day:02d}" for day in range(9, 14))
+NOW = datetime(2012, 7, 1, tzinfo=UTC)
+MODEL, REFIT, SIGNALS = "ranking/fitted_model", "ranking/champion_model", "ranking/signals"
+NOTHING: dict[str, Any] = {name: False if gate.bound is None else None for name, gate in GATES.items()}
+# Holds two of four: no issue of the one rule is one of the other.
+BROADER = {"type": "rank_long_short", "params": {"n_long": 2, "n_short": 2}}
+
+
+def gated(**attributes: Any) -> dict[str, Any]:
+    return ridge_strategy(**{"gates": NOTHING, "max_model_age_weeks": 1, **attributes})
+
+
+@pytest.fixture(scope="module")
+def trained(small_project: Project, tmp_path_factory: pytest.TempPathFactory) -> Project:
+    """A strategy with gates that ask nothing, models of two weeks, and nothing promoted."""
+    project = small_project.copy(tmp_path_factory.mktemp("champion") / "project")
+    project.rewrite(strategies=[gated()])
+    project.retrain("ranking", BEFORE, now="2012-04-01T06:00:00+00:00")
+    project.retrain("ranking", WEEK, now="2012-04-08T06:00:00+00:00")
+    return project
+
+
+@pytest.fixture
+def project(trained: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Project:
+    monkeypatch.setenv("HF_ACTOR", "bob")
+    return trained.copy(tmp_path / "project")
+
+
+def issued(project: Project, day: str) -> tuple[pl.DataFrame, dict[str, Any], Footer]:
+    """The issue of a session made just after its close: rows, what it was decided under, footer."""
+    project.make(SIGNALS, day, now=f"{day}T20:05:00+00:00")
+    stored = project.store.read(SIGNALS, day)
+    return stored.frame, stored.footer.facts["promotion"], stored.footer  # type: ignore[return-value]
+
+
+def shadow_of(project: Project, footer: Footer) -> pl.DataFrame:
+    return pl.read_parquet(BytesIO(project.store.read_attachment(footer, "shadow.parquet")))
+
+
+def lines_of(project: Project, day: str) -> list[str]:
+    return list(issue_lines(issue_of(project.pipeline, "ranking", day)))
+
+
+def configuration(project: Project) -> str:
+    return configuration_hash(settings_of(project.pipeline.strategy("ranking")))
+
+
+def worse_refit(project: Project, week: str) -> None:
+    """Give the stored model of a week an outer score that lies 0.5 lower."""
+    stored = project.store.read(MODEL, week)
+    metrics: Any = stored.footer.facts["metrics"]
+    attached = {name: project.store.read_attachment(stored.footer, name) for name in stored.footer.attachments}
+    facts = {**stored.footer.facts, "metrics": {**metrics, "r2": metrics["r2"] - 0.5}}
+    content = Content(stored.frame, attached, stored.footer.inputs, facts=facts)
+    project.store.publish(
+        MODEL, week, content, Stamp("other", "r", stored.footer.created_at), verdicts=stored.footer.verdicts
+    )
+    assert project.store.footer(MODEL, week).facts["metrics"]["r2"] == metrics["r2"] - 0.5  # type: ignore[union-attr,index]
+
+
+@pytest.mark.pipeline
+def test_what_serves_follows_every_decision(project):
+    own = configuration(project)
+    # Nothing was promoted: no position, and beside it what the YAML would hold.
+    rows, told, footer = issued(project, MONDAY)
+    assert rows["weight"].to_list() == [0.0] * 4 and {*rows["reason"]} == {Reason.NO_CHAMPION}
+    assert rows["issue_kind"][0] == "live" and rows["model_version"].null_count() == 4
+    assert (told["record"], told["shadow"], told["shadow_model_week"]) == (0, own, WEEK)
+    beside = shadow_of(project, footer)
+    assert beside["weight"].abs().sum() == 1.0 and "created_at" not in beside.columns
+    assert lines_of(project, MONDAY)[:3] == [
+        f"ranking, {MONDAY}, live",
+        "decided by nothing: no champion",
+        f"shadow: configuration {own[:12]}, the model of week {WEEK}",
+    ]
+
+    promote(project.pipeline, "ranking", WEEK, "why")
+    rows, told, footer = issued(project, TUESDAY)
+    history = stored_history(project.pipeline, "ranking")
+    assert (told["record"], told["champion"], told["configuration"]) == (1, "v1.0.0", own)
+    assert told["sha256"] == history.last and told["model_week"] == WEEK and told["shadow"] == ""
+    assert rows["weight"].abs().sum() == 1.0 and footer.attachments == {}
+    assert (
+        lines_of(project, TUESDAY)[1]
+        == f"decided by champion v1.0.0, the model of week {WEEK}, decision 1 of its history"
+    )
+
+    # A challenger in the YAML: the champion decides by what its record says, the challenger is the shadow.
+    project.rewrite(strategies=[gated(signal=BROADER)])
+    rows, told, footer = issued(project, WEDNESDAY)
+    assert (rows["weight"] != 0.0).sum() == 2 and told["champion"] == "v1.0.0"
+    assert (shadow_of(project, footer)["weight"] != 0.0).sum() == 4 and told["shadow"] == configuration(project) != own
+    assert signals_follow(project.pipeline, history) == (
+        "signals follow the champion; the YAML's configuration is issued beside it as shadow"
+    )
+    # Scored by the following week: both accounts by hand on the session that has this shadow.
+    project.make("ranking/track_record", "2012-04-15")
+    record = project.store.read("ranking/track_record", "2012-04-15")
+    scored = record.footer.facts["shadows"]["live"]
+    assert (scored["configuration"], scored["issues"]) == (told["shadow"], 1)
+    weights = {"_shadow": shadow_of(project, footer), "_beside_shadow": rows}
+    bars = project.store.read("small/bars", WEEK).frame
+    plan = project.pipeline.strategy("ranking")
+    for name, each in weights.items():
+        account = record.frame.filter(record=f"live{name}")
+        by_hand = trade(plan, each.select("symbol", "session", "ts", "weight"), bars).equity
+        assert account["equity"].to_list() == by_hand["equity"].to_list()
+    assert {*record.frame["record"]} == {"live", "live_shadow", "live_beside_shadow"}
+    (line,) = shadow_lines(shadows_of(project.pipeline, "ranking"))
+    assert line.startswith(
+        f"shadow of live issues before week 2012-04-15: configuration {told['shadow'][:12]}, 1 issue: "
+    )
+    project.make("ranking/backtest", WEEK)
+    promote(project.pipeline, "ranking", WEEK, "broader")
+    rolled = roll_back(project.pipeline, "ranking", "it costs too much")
+    rows, told, _ = issued(project, THURSDAY)
+    assert (told["record"], told["champion"], (rows["weight"] != 0.0).sum()) == (3, "v1.0.0", 2)
+    assert rolled.state.number == 3
+
+    withdraw(project.pipeline, "ranking", "the vendor changed its bars")
+    rows, told, _ = issued(project, FRIDAY)
+    assert {*rows["reason"]} == {Reason.WITHDRAWN} and rows["weight"].abs().sum() == 0.0
+    assert told["record"] == 4 and told["champion"] == ""
+    # What was issued before is held to its own decision, not to that of today: the same bits.
+    for day in (MONDAY, TUESDAY):
+        project.rewrite(strategies=[gated()])
+        again = project.make(SIGNALS, day)
+        assert again.materialised[SIGNALS][day]["outcome"] == "unchanged"
+    # An older day that had no issue is issued by what serves now.
+    rows, told, _ = issued(project, "2012-04-05")
+    assert told["record"] == 4 and {*rows["reason"]} == {Reason.WITHDRAWN}
+    # An issue without a model is one all the same, and the newest.
+    assert issue_fault(project.store, SIGNALS, FRIDAY, NOW) == ""
+    assert newest_issue(project.store, SIGNALS, [THURSDAY, FRIDAY], NOW) == FRIDAY
+
+
+@pytest.mark.pipeline
+def test_a_refit_that_is_worse_is_held_back_for_the_one_before_it(project):
+    promote(project.pipeline, "ranking", BEFORE, "why")
+    worse_refit(project, WEEK)
+    rows, told, _ = issued(project, MONDAY)
+    older = project.store.footer(MODEL, BEFORE)
+    assert (told["model_week"], rows["model_version"][0]) == (BEFORE, older.content_hash)
+    assert lines_of(project, MONDAY)[2].startswith(f"the refit of week {WEEK} is held back: its outer score is ")
+    # A wider margin takes it.
+    project.rewrite(strategies=[gated(gates={**NOTHING, "refit_margin": 0.6})])
+    assert issued(project, TUESDAY)[1]["model_week"] == WEEK
+    # The controls of these few rows cannot be judged: where they are asked for no refit is sound, but the one that was promoted.
+    project.rewrite(strategies=[gated(gates={**NOTHING, "refit_margin": 0.6, "controls": True})])
+    rows, told, _ = issued(project, WEDNESDAY)
+    assert told["model_week"] == BEFORE and "controls" in told["held_back"][WEEK]
+    project.rewrite(strategies=[gated(gates={**NOTHING, "controls": True}, max_model_age_weeks=0)])
+    rows, told, _ = issued(project, THURSDAY)
+    assert {*rows["reason"]} == {Reason.NO_SOUND_MODEL} and (told["champion"], told["model_week"]) == ("v1.0.0", "")
+    # Without gates no decision says anything.
+    project.rewrite(strategies=[ridge_strategy()])
+    rows, told, footer = issued(project, FRIDAY)
+    assert told == {"is_gated": False, "model_week": WEEK} and rows["weight"].abs().sum() == 1.0
+    assert lines_of(project, FRIDAY)[1] == f"decided by the model of week {WEEK}, ungated"
+
+
+@pytest.mark.pipeline
+def test_a_damaged_history_and_a_champion_that_cannot_be_made_issue_nothing(project):
+    promote(project.pipeline, "ranking", WEEK, "why")
+    # One feature alone is stored from now on: the champion's configuration is none of this market.
+    project.rewrite({**project.market, "features": ["quick/quick_roc_2"]}, [gated(signal=BROADER)])
+    run = project.run(SIGNALS, MONDAY)
+    assert not run.success and "`champion` of ranking must be configuration" in run.message
+    assert "hfp withdraw ranking --reason WHY" in run.message and project.store.partitions(SIGNALS) == []
+
+    path = Path(project.store.objects.address("_promotions/ranking/00000001.json"))
+    sound = path.read_bytes()
+    path.write_bytes(sound.replace(b'"why"', b'"who"'))
+    project.rewrite({**project.market, "features": ["quick"]}, [gated()])
+    run = project.run(SIGNALS, MONDAY)
+    assert not run.success and "_promotions/ranking/00000001.json" in run.message
+    assert project.store.partitions(SIGNALS) == []
+    path.write_bytes(sound)
+    _, told, _ = issued(project, MONDAY)
+    # An issue whose decision the history has lost is not made again by another one.
+    path.unlink()
+    run = project.run(SIGNALS, MONDAY)
+    assert not run.success and "must hold 1 decisions, held 0" in run.message and told["record"] == 1
+
+
+@pytest.mark.pipeline
+def test_the_champion_is_refitted_beside_a_challenger_as_its_own_yaml_would(project, tmp_path):
+    promote(project.pipeline, "ranking", WEEK, "why")
+    next_week, next_monday = "2012-04-15", "2012-04-16"
+    assert "ranking/champion_model" in project.code_versions
+    # The YAML's own refit is the champion's: nothing is made.
+    project.make(REFIT, next_week)
+    assert project.store.partitions(REFIT) == []
+    beside = project.copy(tmp_path / "own")
+    beside.make([f"ranking/{each}" for each in ("training_matrix", "cv_results", "fitted_model")], next_week)
+    expected = beside.store.footer(MODEL, next_week)
+
+    # Of these few rows a week more is much.
+    stiffer = gated(gates={**NOTHING, "refit_margin": 1.0}, learner={"type": "ridge", "params": {"alpha": 500.0}})
+    project.rewrite(strategies=[stiffer])
+    before = project.hashes("ranking/cv_results"), project.hashes(MODEL)
+    project.make(REFIT, next_week, now=f"{next_week}T08:00:00+00:00")
+    refit = project.store.footer(REFIT, next_week)
+    assert refit.attachments == expected.attachments and refit.facts["metrics"] == expected.facts["metrics"]
+    # Nothing that is current was touched.
+    assert (project.hashes("ranking/cv_results"), project.hashes(MODEL)) == before
+    rows, told, footer = issued(project, next_monday)
+    assert rows["model_version"][0] == refit.content_hash and (told["champion"], told["model_week"]) == (
+        "v1.0.0",
+        next_week,
+    )
+    assert footer.inputs[REFIT] == {next_week: refit.content_hash}
+    # Of the challenger no model is stored yet.
+    assert "shadow_model_week" not in told and told["shadow_why"] == Reason.NO_SOUND_MODEL
+    assert any(
+        line.startswith("shadow: configuration ") and line.endswith(": none, no sound model")
+        for line in lines_of(project, next_monday)
+    )
+    assert project.make(SIGNALS, next_monday).materialised[SIGNALS][next_monday]["outcome"] == "unchanged"
