@@ -10,6 +10,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import polars as pl
+
 from hf_pipelines.commands.runs import Pipeline
 from hf_pipelines.components.strategy_stages.plan import StrategyPlan
 from hf_pipelines.components.strategy_stages.shown_settings import differing, flat_settings, value_in_words
@@ -115,7 +117,8 @@ class Compared:
         yield from overview_lines(
             self.names,
             settings=self.shown_settings,
-            scores=score_overview(self.found),
+            # Of two runs the first table has both.
+            scores=score_overview(self.found).filter(pl.lit(len(self.names) > 2)),
             agreement=prediction_agreement(self.contestants, self.neutral),
         )
         if self.unknown:

@@ -21,7 +21,8 @@ from hf_pipelines.components.strategy_stages.near_trials import near_in_words, n
 from hf_pipelines.components.strategy_stages.plan import StrategyPlan
 from hf_pipelines.components.strategy_stages.validating import doubted, tested_paths
 from hf_pipelines.components.strategy_stages.validation import read_validation
-from hf_pipelines.partitions import usual_sessions
+from hf_pipelines.partitions import usual_sessions, week_key
+from hf_pipelines.research.adjustment import adjust
 from hf_pipelines.research.comparison_words import text_table
 from hf_pipelines.research.overfitting import SharpeEstimate, minimum_track_record_length
 from hf_pipelines.research.robustness import Controls, controls_in_words, judge_signs
@@ -65,6 +66,7 @@ def validation_of(pipeline: Pipeline, strategy: str, week: str | None) -> dict[s
             low=found["table"]["low"][0],
         ),
         "beside": _beside(pipeline, strategy, key, sessions_per_year).to_dicts(),
+        "benchmark": _benchmark(pipeline, plan, key, sessions_per_year),
         "walk_forward": walked(pipeline, plan),
     }
 
@@ -127,6 +129,34 @@ def _beside(pipeline: Pipeline, strategy: str, week: str, sessions_per_year: flo
             if (found := session_returns(stored.frame, stored.footer.facts)) is not None:
                 series[plan.name] = dict(zip(*found, strict=True))
     return book_of(series if strategy in series else {}, strategy, sessions_per_year=sessions_per_year)
+
+
+def _benchmark(pipeline: Pipeline, plan: StrategyPlan, week: str, sessions_per_year: float) -> dict[str, Any] | None:
+    """The stored account beside the benchmark of its market, as `_beside`; None where the bars have none."""
+    store, symbol = pipeline.store, plan.market.universe.benchmark
+    stored = store.read(plan.asset("backtest"), week)
+    found = session_returns(stored.frame, stored.footer.facts)
+    if found is None or not symbol or not len(found[0]):
+        return None
+    sessions = stored.frame["session"]
+    first, last = week_key(sessions.min()), week_key(sessions.max())  # type: ignore[arg-type]
+    weeks = [each for each in store.partitions(plan.market.bars_asset) if first <= each <= last]
+    parts = [store.read(plan.market.bars_asset, each).frame.filter(pl.col("symbol") == symbol) for each in weeks]
+    bars = pl.concat(parts, how="diagonal_relaxed") if parts else pl.DataFrame()
+    if bars.is_empty():
+        return None
+    closes = (
+        adjust(bars, as_of=bars["ts"].max())
+        .group_by("session")
+        .agg(pl.col("close").sort_by("ts").last())
+        .sort("session")
+    )
+    moved = dict(zip(closes["session"], closes["close"].pct_change(), strict=True))
+    series: dict[str, dict[object, float]] = {plan.name: {}, symbol: {}}
+    for session, value in zip(*found, strict=True):
+        if (of_benchmark := moved.get(session)) is not None:
+            series[plan.name][session], series[symbol][session] = value, of_benchmark
+    return book_of(series, plan.name, sessions_per_year=sessions_per_year).to_dicts()[0]
 
 
 def _trials(pipeline: Pipeline, strategy: str) -> dict[str, Any]:
@@ -193,7 +223,7 @@ def validation_lines(found: Mapping[str, Any]) -> Iterator[tuple[str, bool]]:
         yield from _of_every_fold(found["full"]["controls"])
     yield from ((line, True) for line in _of_trials(found["trials"]))
     yield from ((line, True) for line in _of_signal(found["signal"]))
-    yield from ((line, True) for line in _of_others(found["beside"]))
+    yield from ((line, True) for line in _of_others(found["strategy"], found["beside"], found["benchmark"]))
     yield "", True
     head = ("test", "", "sessions", "Sharpe a year", "interval", "return", "drawdown")
     yield from ((line, True) for line in text_table([head, *(_cells(row) for row in found["table"])]))
@@ -230,25 +260,29 @@ def _of_paths(paths: Sequence[Mapping[str, Any]]) -> str:
 
 
 def _of_trials(trials: Mapping[str, Any]) -> Iterator[str]:
-    counted = "1 trial counts" if trials["counted"] == 1 else f"{trials['counted']:,} trials count"
+    counted = (
+        "the ledger: 1 trial counts" if trials["counted"] == 1 else f"the ledger: {trials['counted']:,} trials count"
+    )
     if trials["deflation"] is None:
         yield f"{counted}; none has a return series: nothing can be deflated"
         return
     probability = trials["deflation"]["deflated"]
-    yield f"{counted}; that the best of them is above zero, given so many: {probability:.0%} (deflated Sharpe ratio)"
+    yield (
+        f"{counted}; the probability that the Sharpe ratio of the best of them, of whatever week, is above 0 given so many is {probability:.0%} "
+        "(deflated Sharpe ratio); of this week's own account it is a gate: hfp gates"
+    )
     record = trials["track_record"]
     if record is not None:
         needs = (
-            "no number of sessions would be enough" if record["needed"] is None else f"{record['needed']:,} are needed"
+            "its Sharpe ratio is not above 0, and no number of them would show that it is"
+            if record["needed"] is None
+            else f"{record['needed']:,} are needed for a Sharpe ratio above 0 with 95 %, were it the only one"
         )
-        yield (
-            f"minimum track record: the best of them has {record['sessions']:,} sessions, {needs} to be above zero with 95 % if it were the "
-            "only one"
-        )
+        yield f"minimum track record: the best of them has {record['sessions']:,} sessions; {needs}"
     if trials["superiority"] is not None:
         found = trials["superiority"]
         yield (
-            f"that the best of those on the same sessions earns nothing, given so many: p {found['hansen']:.3f} (superior predictive "
+            f"test that the best of the trials on the same sessions earns nothing, given so many: p {found['hansen']:.3f} (superior predictive "
             f"ability), {found['white']:.3f} (reality check)"
         )
     choice = trials["choice"]
@@ -277,7 +311,10 @@ def _of_signal(signal: Mapping[str, Any]) -> Iterator[str]:
     if told:
         yield f"rank information coefficient with the return over so many bars: {told}"
     if signal["rank_turnover"] is not None:
-        yield f"order of the symbols from one time to the next: {signal['rank_turnover']:.2f} of 1 is new"
+        yield (
+            f"turnover of ranks from one time to the next: {signal['rank_turnover']:.2f} (0: the symbols keep their order, 1: the new order knows nothing "
+            "of the old)"
+        )
     money = signal["capacity"]
     if money is None:
         yield "capacity: cannot be told, the bars lack volumes of what it traded"
@@ -287,15 +324,20 @@ def _of_signal(signal: Mapping[str, Any]) -> Iterator[str]:
         yield f"capacity: market impact halves its mean return at {money:,.0f} {signal['currency']}"
 
 
-def _of_others(beside: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+def _of_others(
+    strategy: str, beside: Sequence[Mapping[str, Any]], benchmark: Mapping[str, Any] | None
+) -> Iterator[str]:
+    if benchmark is not None:
+        told = "too few" if benchmark["correlation"] is None else f"correlation {benchmark['correlation']:.2f}"
+        yield f"beside the benchmark {benchmark['beside']}: {told}, over {benchmark['n_sessions']:,} sessions in common"
     for each in beside:
         if each["correlation"] is None:
             yield f"beside {each['beside']}: {each['n_sessions']} sessions in common, too few"
         else:
             name = "all others together" if each["beside"] == "book" else each["beside"]
             yield (
-                f"beside {name}: correlation {each['correlation']:.2f}; Sharpe ratio without it {each['sharpe_without']:.2f}, with it "
-                f"{each['sharpe_with']:.2f}, each at the same volatility"
+                f"beside {name}: correlation {each['correlation']:.2f}; Sharpe ratio of {name} {each['sharpe_without']:.2f}, and "
+                f"{each['sharpe_with']:.2f} with {strategy}, each at the same volatility"
             )
 
 

@@ -16,6 +16,10 @@ from hf_pipelines.research.session_values import RETURN
 FOUND_BELOW = 1.0 - LEVEL
 
 
+# Of a run above its numbers.
+_LONGEST_NAME = 20
+
+
 def comparison_lines(found: Comparison) -> Iterator[str]:
     """Verdicts, table and notes, line by line."""
     first = found.names[0]
@@ -31,7 +35,7 @@ def comparison_lines(found: Comparison) -> Iterator[str]:
         if rows:
             yield ""
             yield f"{first} against {other}"
-            yield from text_table(_shown(rows))
+            yield from text_table(_shown(rows, first, other))
     yield ""
     yield (
         "better by: above 0 the first is better; interval: of 95 %; p: how often chance alone makes a difference as large, by Holm: "
@@ -79,8 +83,10 @@ def _verdicts_together(first: str, found: Comparison) -> Iterator[str]:
         yield f"{row['score']}: {beaten}; the best may be, with 95 % confidence: {', '.join(row['members'])}."
 
 
-def _shown(rows: list[dict[str, Any]]) -> list[tuple[str, ...]]:
-    head = ("score", "first", "other", "better by", "interval", "p", "by Holm", "found from", "sessions")
+def _shown(rows: list[dict[str, Any]], first: str, other: str) -> list[tuple[str, ...]]:
+    # Long names take more room than their numbers.
+    names = (first, other) if max(len(first), len(other)) <= _LONGEST_NAME else ("first", "other")
+    head = ("score", *names, "better by", "interval", "p", "by Holm", "found from", "sessions")
     return [
         head,
         *(

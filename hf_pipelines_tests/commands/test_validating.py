@@ -28,8 +28,10 @@ WEEK = "2012-04-01"
 
 @pytest.mark.pipeline
 def test_a_stored_backtest_is_kept_again_as_it_was_and_its_tests_stand_beside_it(
-    small_project: Project, tmp_path: Any
+    small_project: Project, tmp_path: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    # The small market's folds test fewer sessions than a correlation takes.
+    monkeypatch.setattr("hf_pipelines.research.signal_quality.ANNUAL_SESSIONS", 5)
     project = small_project.copy(tmp_path / "project")
     pipeline = Pipeline(project.definitions, project.instance, project.store)
     with pytest.raises(ValueError, match="`strategy` must have a backtest, ranking has none; hfp retrain ranking"):
@@ -61,6 +63,8 @@ def test_a_stored_backtest_is_kept_again_as_it_was_and_its_tests_stand_beside_it
     assert sum(each["n_rows"] for each in signal["quantiles"]) == predictions.height
     assert signal["decay"][0]["n_sessions"] == predictions["session"].n_unique()
     assert 0.0 < signal["rank_turnover"] < 2.0 and found["beside"] == []
+    of_account = dict(zip(stored.frame["session"].unique(maintain_order=True)[1:], returns, strict=True))
+    assert found["benchmark"]["correlation"] == pytest.approx(_with_benchmark(project, of_account), abs=1e-9)
     assert found["trials"]["counted"] == 1 and found["trials"]["choice"] is None
     # The account loses: no length of it would show a Sharpe ratio above zero.
     assert metrics["total_return"] < 0.0
@@ -70,6 +74,16 @@ def test_a_stored_backtest_is_kept_again_as_it_was_and_its_tests_stand_beside_it
     assert lines[0] == f"ranking, week {WEEK}: its out-of-fold account, kept again under other conditions"
     assert lines[2].startswith("its Sharpe ratio is not above zero with certainty")
     assert any("needs two trials on the same sessions, at least 32 of them" in line for line in lines)
+
+
+def _with_benchmark(project: Project, of_account: dict[Any, float]) -> float:
+    """Correlation of an account with the benchmark, whose bars have no event."""
+    store, symbol = project.store, project.market["benchmark"]
+    bars = pl.concat([store.read("small/bars", each).frame for each in store.partitions("small/bars")])
+    own = bars.filter(pl.col("symbol") == symbol).sort("session")
+    assert own["split_ratio"].eq(1.0).all() and own["dividend"].eq(0.0).all()
+    moved = dict(zip(own["session"], own["close"].pct_change(), strict=True))
+    return float(np.corrcoef([*of_account.values()], [moved[each] for each in of_account])[0, 1])
 
 
 def test_signs_are_told_first_and_are_not_sound():
@@ -105,6 +119,7 @@ def test_signs_are_told_first_and_are_not_sound():
             {"beside": "b", "n_sessions": 40, "correlation": None, "sharpe_without": None, "sharpe_with": None},
             {"beside": "book", "n_sessions": 400, "correlation": 0.5, "sharpe_without": 1.0, "sharpe_with": 1.2},
         ],
+        "benchmark": {"beside": "SPX", "n_sessions": 645, "correlation": 0.25},
         "table": [{"test": "as traded", "name": "as traded", **row}],
     }
     lines = list(validation_lines(found))
@@ -117,9 +132,15 @@ def test_signs_are_told_first_and_are_not_sound():
         "2 of 4 paths of cross-validation earned something: lowest -10.0% (Sharpe ratio -0.50), middle +0.0%, highest +20.0% "
         "(Sharpe ratio 1.00); the deepest drawdown is 15.0%" in said
     )
-    assert "over so many bars: 1: +0.050 (t 2.0)\n" in said and "0.25 of 1 is new" in said
+    assert (
+        "over so many bars: 1: +0.050 (t 2.0)\n" in said
+        and "turnover of ranks from one time to the next: 0.25 (0: the symbols keep" in said
+    )
     assert "halves its mean return at 1,234,567 USD" in said and "beside b: 40 sessions in common, too few" in said
-    assert "beside all others together: correlation 0.50; Sharpe ratio without it 1.00, with it 1.20" in said
+    assert (
+        "beside all others together: correlation 0.50; Sharpe ratio of all others together 1.00, and 1.20 with tech"
+        in said
+    )
     assert "as traded" in lines[-1][0] and "+50.0%" in lines[-1][0]
 
 

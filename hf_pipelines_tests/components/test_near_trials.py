@@ -72,7 +72,7 @@ def test_stored_trials_beside_a_week_are_told_and_a_peak_among_them(small_projec
     project.make([f"ranking/{stage}" for stage in ("training_matrix", "cv_results", "backtest")], WEEK)
     found = validation_of(pipeline, "ranking", WEEK)["neighbourhood"]
     assert found["n"] == 0 and near_in_words(found).startswith(
-        f"neighbours among stored trials: none of 0 others of week {WEEK} with an account is one step beside its parameters; hfp sweep"
+        f"neighbours among stored trials: no other trial of week {WEEK} has an account; hfp sweep"
     )
     # Two trials beside it, and one far away, whose Sharpe ratios are known by hand: mean over deviation, times the root of a year.
     plan, ledger = pipeline.strategy("ranking"), TrialLedger(project.store.objects, "ada")

@@ -70,9 +70,13 @@ def near_trials(
         if each is not None and each.seed == own.seed and is_beside(own.settings, each.settings)
     ]
     if not near:
+        lacking = (
+            f"none of {traded.height:,} other trials with an account of week {key} is one step beside its parameters"
+            if traded.height
+            else f"no other trial of week {key} has an account"
+        )
         return _nothing(
-            f"neighbours among stored trials: none of {traded.height} others of week {key} with an account is one step beside its "
-            f"parameters; hfp sweep {plan.name} {key} trades some, hfp validate {plan.name} {key} --full fits them"
+            f"neighbours among stored trials: {lacking}; hfp sweep {plan.name} {key} trades some, hfp validate {plan.name} {key} --full fits them"
         )
     per_year = math.sqrt(usual_sessions(plan.market.partitions.calendar_name)[0])
     unknown = math.nan

@@ -47,7 +47,7 @@ def sharpe_low(evidence: Evidence, least: float) -> Found:
 
 
 def deflated_sharpe(evidence: Evidence, least: float) -> Found:
-    what = f"The probability that the Sharpe ratio is above 0 given {_trials(evidence)} (deflated Sharpe ratio)"
+    what = f"The probability that the Sharpe ratio of this account is above 0 given {_trials(evidence)} (deflated Sharpe ratio)"
     return at_least(_known(evidence.deflated_sharpe), least, what, form=".3f")
 
 

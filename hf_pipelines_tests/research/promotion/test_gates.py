@@ -52,7 +52,7 @@ AT_THE_THRESHOLD = [
         "deflated_sharpe",
         0.95,
         0.94,
-        "The probability that the Sharpe ratio is above 0 given 7 trials (deflated Sharpe ratio), 0.940, is less than 0.950.",
+        "The probability that the Sharpe ratio of this account is above 0 given 7 trials (deflated Sharpe ratio), 0.940, is less than 0.950.",
     ),
     (
         "overfitting",
