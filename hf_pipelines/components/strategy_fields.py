@@ -21,10 +21,10 @@ from hf_pipelines.research.costs import Costs
 from hf_pipelines.research.learners import LearnerChoice, choose_learner
 from hf_pipelines.research.overfitting import Diagnostics
 from hf_pipelines.research.signals import RuleNeeds, rule_name, rule_needs
-from hf_pipelines.research.signals.sizing import TARGET
+from hf_pipelines.research.signals.sizing import OUTCOMES, TARGET
 from hf_pipelines.research.splitters import DEFAULT_SPLITTER, SPLITTERS, build_splitter, fill_splitter_params
 from hf_pipelines.research.targets import Target, build_target
-from hf_pipelines.research.targets.widths import target_widths
+from hf_pipelines.research.targets.widths import fixed_levels, target_widths
 from hf_pipelines.research.validation_rows import VALIDATION_SHARE
 from hf_pipelines.research.weights import NONE, Weightings, choose_weightings
 from hf_pipelines.resources.holdout import Holdout
@@ -323,19 +323,27 @@ class SignalSpec(dg.Model, dg.Resolvable):
 
 def _with_payoffs(step: Any, target: Target) -> Any:
     params = (step.get("params") if isinstance(step, Mapping) else None) or {}
-    if params.get("payoff_from") != TARGET:
+    source = params.get("payoff_from")
+    if source not in (TARGET, OUTCOMES):
         return step
-    if stated := sorted({"payoff", "payoff_short"} & {*params}):
+    if stated := sorted({"payoff", "payoff_short", "horizon_bars", "upper", "lower"} & {*params}):
         raise ValueError(
-            f"`signal.sizing` must leave {stated[0]} out where payoff_from is target, was with both; leave one of them out."
+            f"`signal.sizing` must leave {stated[0]} out where payoff_from is {source}, was with both; leave one of them out."
         )
     try:
-        up, down = target_widths(target)
+        return {**step, "params": {**params, **_payoffs_of(source, target)}}
     except ValueError as e:
         raise ValueError(
-            f"`signal.sizing` must have payoff_from stated for this target, was target: {e} Give `payoff` as a number instead."
+            f"`signal.sizing` must have payoff_from stated for this target, was {source}: {e} Give `payoff` as a number instead."
         ) from e
-    return {**step, "params": {**params, "payoff": up / down, "payoff_short": down / up}}
+
+
+def _payoffs_of(source: str, target: Target) -> dict[str, float]:
+    if source == TARGET:
+        up, down = target_widths(target)
+        return {"payoff": up / down, "payoff_short": down / up}
+    horizon, upper, lower = fixed_levels(target)
+    return {"horizon_bars": horizon, "upper": upper, "lower": lower}
 
 
 def _step(given: Any) -> Any:

@@ -115,6 +115,20 @@ def _kelly(target: dict[str, object], **params: object) -> Strategy:
     return Strategy(**trees_strategy(target=target, learner=learner, signal=signal))
 
 
+def test_kelly_takes_the_outcomes_of_the_target_that_had_ended(project):
+    target = {"type": "direction", "horizon_bars": 5, "params": {"upper": 0.01, "lower": -0.02}}
+    plan = _kelly(target, payoff_from="outcomes", bars=100).plan(market_of(project.market))
+    (step,) = plan.rule.params["sizing"]
+    assert step["params"] == {"payoff_from": "outcomes", "bars": 100, "horizon_bars": 5, "upper": 0.01, "lower": -0.02}
+    assert plan.rule.needs.history_bars == 101 and plan.rule_weeks >= 20
+    with pytest.raises(ValueError, match="must leave upper out where payoff_from is outcomes, was with both"):
+        _kelly(target, payoff_from="outcomes", upper=0.1)
+    with pytest.raises(
+        ValueError, match="must have payoff_from stated for this target, was outcomes: .* was 'triple_barrier'"
+    ):
+        _kelly(BARRIERS, payoff_from="outcomes")
+
+
 def test_kelly_takes_its_payoffs_from_the_widths_of_the_target(project):
     plan = _kelly(BARRIERS, payoff_from="target", fraction=0.5).plan(market_of(project.market))
     (step,) = plan.rule.params["sizing"]

@@ -15,15 +15,19 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
+import numpy as np
 import polars as pl
 
 from hf_pipelines.research.params import Choice, Number, Param
 from hf_pipelines.research.signals.long_short import trailing_volatility, volatility_scale
 from hf_pipelines.research.signals.reason import Reason
-from hf_pipelines.research.signals.rule import Params, RuleContext
+from hf_pipelines.research.signals.rule import Floats, Params, RuleContext
 
 # Where the payoffs of Kelly come from.
-STATED, TARGET = "stated", "target"
+STATED, TARGET, OUTCOMES = "stated", "target", "outcomes"
+
+# Ended outcomes of each side below which their means say nothing.
+LEAST_OUTCOMES = 20
 
 Sizer: TypeAlias = Callable[[pl.Series, pl.DataFrame, RuleContext, Params], pl.Series]
 
@@ -76,20 +80,56 @@ def size_by_volatility(
 
 def size_by_kelly(weights: pl.Series, predictions: pl.DataFrame, context: RuleContext, params: Params) -> pl.Series:
     """The part of equity that would grow fastest at these odds, times a fraction; nothing at odds that lose."""
-    short = params["payoff_short"]
-    if params["payoff_from"] == TARGET and short is None:
+    short, source = params["payoff_short"], params["payoff_from"]
+    if (source == TARGET and short is None) or (source == OUTCOMES and params["horizon_bars"] is None):
         raise ValueError(
-            "`payoff_from` of kelly must be stated outside of a strategy, which knows its target, was target."
+            f"`payoff_from` of kelly must be stated outside of a strategy, which knows its target, was {source}."
         )
     is_long = weights > 0.0
-    payoff = pl.when(pl.lit(is_long)).then(params["payoff"]).otherwise(params["payoff"] if short is None else short)
+    if source == OUTCOMES:
+        ratio = pl.Series(outcome_payoffs(predictions, context, params))
+        payoff = pl.when(pl.lit(is_long)).then(pl.lit(ratio)).otherwise(1.0 / pl.lit(ratio))
+    else:
+        payoff = pl.when(pl.lit(is_long)).then(params["payoff"]).otherwise(params["payoff"] if short is None else short)
     up, down = (predictions[name].cast(pl.Float64) for name in ("probability_up", "probability_down"))
     frame = pl.DataFrame({"win": up.zip_with(is_long, down), "lose": down.zip_with(is_long, up)})
     win, lose = pl.col("win"), pl.col("lose")
     # The third outcome neither wins nor loses: it shrinks nothing of what is staked.
     best = (win * payoff - lose) / (payoff * (win + lose))
-    staked = frame.select(pl.when(win + lose > 0.0).then(best.clip(0.0))).to_series().fill_null(0.0)
+    staked = frame.select(pl.when(win + lose > 0.0).then(best.clip(0.0))).to_series().fill_nan(0.0).fill_null(0.0)
     return weights.sign() * staked * float(params["fraction"])
+
+
+def outcome_payoffs(predictions: pl.DataFrame, context: RuleContext, params: Params) -> Floats:
+    """What a rise has brought on average over what a fall has cost, of outcomes that had ended at each row's decision.
+
+    An outcome is the total return of a member over the target's `horizon_bars`; one above `upper` is a rise, one below `lower` a fall, as in
+    the target's labels. Those of all members at the decision count alike, over the last `bars` bars.
+
+    Returns
+    -------
+    array of shape (n_rows,)
+        Of a long position; that of a short one is 1 over it. NaN where either side has fewer than `LEAST_OUTCOMES` outcomes, or rises lose on
+        average, or falls gain: nothing is staked then.
+    """
+    horizon = int(params["horizon_bars"])
+    found = np.full(predictions.height, np.nan)
+    start = 0
+    for (at,), of_ts in predictions.group_by("ts", maintain_order=True):
+        returns = context.trailing_returns(at, symbols=of_ts["symbol"].to_list(), n_bars=params["bars"])
+        # Rows of a window that begins at each bar; one with an unknown return is no outcome.
+        windows = np.lib.stride_tricks.sliding_window_view(1.0 + returns, horizon, axis=0)
+        outcomes = windows.prod(axis=2) - 1.0
+        rises, falls = outcomes[outcomes > params["upper"]], outcomes[outcomes < params["lower"]]
+        # Around a level that is not 0 a rise may lose: that is no payoff.
+        if min(len(rises), len(falls)) >= LEAST_OUTCOMES and rises.mean() > 0.0 > falls.mean():
+            found[start : start + of_ts.height] = rises.mean() / -falls.mean()
+        start += of_ts.height
+    return found
+
+
+def _bars_of_outcomes(params: Params) -> int:
+    return int(params["bars"]) + 1 if params["payoff_from"] == OUTCOMES else 0
 
 
 def _bars_of_volatility(params: Params) -> int:
@@ -146,11 +186,34 @@ SIZINGS: dict[str, Sizing] = {
             ),
             "payoff_from": Choice(
                 default=STATED,
-                names=(STATED, TARGET),
-                meaning="stated: the two numbers; target: both from the widths of the strategy's target, such as profit / stop",
+                names=(STATED, TARGET, OUTCOMES),
+                meaning="stated: the two numbers; target: both from the widths of the strategy's target, such as profit / stop; outcomes: mean "
+                "rise over mean fall of the labels that had ended",
+            ),
+            "bars": Number(
+                default=252,
+                low=40,
+                high=1_000,
+                is_whole=True,
+                meaning="last bars whose outcomes count, of payoff_from outcomes",
+            ),
+            "horizon_bars": Number(
+                default=None,
+                low=1,
+                high=1_000,
+                is_whole=True,
+                is_optional=True,
+                meaning="of an outcome; a strategy's is that of its target",
+            ),
+            "upper": Number(
+                default=0.0, low=-1.0, high=10.0, meaning="return above which an outcome is a rise; as the target's"
+            ),
+            "lower": Number(
+                default=0.0, low=-1.0, high=10.0, meaning="return below which an outcome is a fall; as the target's"
             ),
         },
         columns=("probability_up", "probability_down"),
+        history_bars=_bars_of_outcomes,
         zero=Reason.NO_EDGE,
         is_calibrated=True,
         formula=(

@@ -15,6 +15,9 @@ _WIDTHS = {
     "triple_barrier": ("profit", "stop"),
 }
 
+# Parameters of the levels of a return, by target: of one over its whole horizon.
+_LEVELS = {"direction": ("upper", "lower"), "up_or_down": ("threshold", "threshold")}
+
 
 def target_widths(target: Target) -> tuple[float, float]:
     """How far up and how far down the two sides of a target lie, both positive and in the same unit.
@@ -51,3 +54,25 @@ def target_widths(target: Target) -> tuple[float, float]:
             f"{target.params[upper]:g} and {target.params[lower]:g}."
         )
     return up, down
+
+
+def fixed_levels(target: Target) -> tuple[int, float, float]:
+    """Of a target of the return over a fixed number of bars: these bars, and the returns above and below which it is up and down.
+
+    Raises
+    ------
+    ValueError
+        If the target is another.
+
+    Examples
+    --------
+    >>> from hf_pipelines.research.targets import build_target
+    >>> fixed_levels(build_target("direction", horizon_bars=5, params={"upper": 0.01, "lower": -0.02}))
+    (5, 0.01, -0.02)
+    """
+    if target.name not in _LEVELS:
+        raise ValueError(
+            f"`target` must be one of {', '.join(sorted(_LEVELS))} to have fixed levels of a return, was {target.name!r}."
+        )
+    upper, lower = _LEVELS[target.name]
+    return target.horizon_bars, float(target.params[upper]), float(target.params[lower])

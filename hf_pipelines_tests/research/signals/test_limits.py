@@ -142,6 +142,50 @@ def test_kelly_on_payoffs_of_either_side_grows_fastest():
         apply_rule(frame, rule="chain", params=chain(sizing=(limit("kelly", payoff_from="target"),)))
 
 
+def _panel(n_bars: int) -> dict[str, list[float]]:
+    """Closes of two members: each second bar up by 2 % and down by 1 % of A, up by 1 % and down by 1 % of B."""
+    moves = {"A": (1.02, 0.99), "B": (1.01, 0.99)}
+    return {
+        name: [100.0, *(100.0 * np.cumprod([pair[at % 2] for at in range(n_bars - 1)])).tolist()]
+        for name, pair in moves.items()
+    }
+
+
+def test_kelly_on_the_outcomes_that_had_ended_is_the_mean_rise_over_the_mean_fall():
+    bars = plain_bars(_panel(101))
+    rows = bars.filter(pl.col("session") == pl.col("session").max()).select("symbol", "session", "ts")
+    frame = rows.with_columns(
+        prediction=pl.Series([1.0, -1.0]), probability_up=pl.Series([0.6, 0.3]), probability_down=pl.Series([0.4, 0.7])
+    )
+    own = {"payoff_from": "outcomes", "horizon_bars": 1, "upper": 0.0, "lower": 0.0, "bars": 80, "fraction": 1.0}
+    rule = {**RAW, "params": {**RAW["params"], "max_gross": 2.0}}
+    given = chain(sizing=(limit("kelly", **own),), rule=rule)
+    assert rule_needs("chain", given).history_bars == 81
+    sessions = tuple(bars["session"].unique().sort())
+    weights = apply_rule(frame, rule="chain", params=given, sessions=sessions, bars=bars)["weight"].to_list()
+    # Rises of 2 and 1 %, falls of 1 %: a long position wins 1.5 times what it loses, a short one two thirds of it.
+    assert weights == pytest.approx([(0.6 * 1.5 - 0.4) / 1.5, -(0.7 / 1.5 - 0.3) * 1.5])
+    # Levels as the target's: with a fall from -0.5 % on and a rise above 1.5 % only A's rises count.
+    levels = chain(sizing=(limit("kelly", **{**own, "upper": 0.015, "lower": -0.005}),), rule=rule)
+    assert apply_rule(frame, rule="chain", params=levels, sessions=sessions, bars=bars)["weight"][0] == pytest.approx(
+        (0.6 * 2 - 0.4) / 2
+    )
+    # What comes after the decision changes nothing, be it a crash; and of too few outcomes nothing is staked.
+    later = plain_bars({name: [*closes, 1.0] for name, closes in _panel(101).items()})
+    again = apply_rule(frame, rule="chain", params=given, sessions=sessions, bars=later)["weight"].to_list()
+    assert again == weights
+    few = apply_rule(
+        frame, rule="chain", params=given, sessions=sessions, bars=bars.filter(pl.col("session") > sessions[-15])
+    )
+    assert few["weight"].to_list() == [0.0, 0.0]
+    with pytest.raises(
+        ValueError,
+        match="`payoff_from` of kelly must be stated outside of a strategy, which knows its target, was outcomes",
+    ):
+        unknown = chain(sizing=(limit("kelly", payoff_from="outcomes"),))
+        apply_rule(frame, rule="chain", params=unknown, sessions=sessions, bars=bars)
+
+
 @pytest.mark.parametrize(
     ("name", "params", "expected"),
     [
