@@ -146,7 +146,7 @@ def _benchmark(pipeline: Pipeline, plan: StrategyPlan, week: str, sessions_per_y
     if bars.is_empty():
         return None
     closes = (
-        adjust(bars, as_of=bars["ts"].max())
+        adjust(bars, as_of=last_ts)
         .group_by("session")
         .agg(pl.col("close").sort_by("ts").last())
         .sort("session")
