@@ -145,6 +145,7 @@ def _benchmark(pipeline: Pipeline, plan: StrategyPlan, week: str, sessions_per_y
     bars = pl.concat(parts, how="diagonal_relaxed") if parts else pl.DataFrame()
     if bars.is_empty():
         return None
+    last_ts: Any = bars["ts"].max()
     closes = (
         adjust(bars, as_of=last_ts)
         .group_by("session")
