@@ -146,12 +146,7 @@ def _benchmark(pipeline: Pipeline, plan: StrategyPlan, week: str, sessions_per_y
     if bars.is_empty():
         return None
     last_ts: Any = bars["ts"].max()
-    closes = (
-        adjust(bars, as_of=last_ts)
-        .group_by("session")
-        .agg(pl.col("close").sort_by("ts").last())
-        .sort("session")
-    )
+    closes = adjust(bars, as_of=last_ts).group_by("session").agg(pl.col("close").sort_by("ts").last()).sort("session")
     moved = dict(zip(closes["session"], closes["close"].pct_change(), strict=True))
     series: dict[str, dict[object, float]] = {plan.name: {}, symbol: {}}
     for session, value in zip(*found, strict=True):
