@@ -221,9 +221,20 @@ def write_picture(found: Compared, file: Path) -> None:
     ValueError
         If it is no PNG file that can be written.
     """
+    require_picture(file)
+    file.write_bytes(found.png())
+
+
+def require_picture(file: Path) -> None:
+    """Refuse a file that no picture can be written into.
+
+    Raises
+    ------
+    ValueError
+        If it is none NAME.png, or its folder is not there.
+    """
     if file.suffix.lower() != ".png" or not file.resolve().parent.is_dir() or file.is_dir():
         raise ValueError(f"`picture` must be a file NAME.png in a folder that is there, was {str(file)[:200]!r}.")
-    file.write_bytes(found.png())
 
 
 def _resolved(pipeline: Pipeline, named: Named) -> Named:

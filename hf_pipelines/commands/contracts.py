@@ -238,8 +238,13 @@ TABLES: dict[str, Table] = {
             "sizing_version": Column(
                 type=TEXT, meaning="digest of the sizing and the limits, their code and parameters; null without them"
             ),
-            "challenger_version": Column(type=TEXT, meaning="null: no challenger decides yet"),
-            "rollout_share": Column(type=NUMBER, meaning="null: no model is rolled out in part yet"),
+            "challenger_version": Column(
+                type=TEXT,
+                meaning="hash of the configuration of the challenger that a share of the capital follows; null where none does",
+            ),
+            "rollout_share": Column(
+                type=NUMBER, meaning="share of the capital that follows the challenger, 0 to 1; null where none does"
+            ),
         },
     ),
     "track_record": Table(

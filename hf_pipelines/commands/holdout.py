@@ -12,7 +12,7 @@ import numpy as np
 import polars as pl
 
 from hf_pipelines.commands.runs import Pipeline
-from hf_pipelines.components.strategy_stages.accounts import with_cost_columns
+from hf_pipelines.components.strategy_stages.decided_weights import stored_bars
 from hf_pipelines.components.strategy_stages.plan import StrategyPlan, trade
 from hf_pipelines.partitions import parse_key, week_key
 from hf_pipelines.research.account_summary import summarise_account, values_of
@@ -147,20 +147,12 @@ def _followed(pipeline: Pipeline, plan: StrategyPlan, days: list[str]) -> dict[s
     issues = pl.concat(
         [upgrade_issue(store.read(plan.asset("signals"), day).frame) for day in days], how="diagonal_relaxed"
     )
-    weeks = sorted({week_key(parse_key(day)) for day in days})
-    there = [each for each in store.partitions(plan.market.bars_asset) if each >= weeks[0]]
-    bars = pl.concat([store.read(plan.market.bars_asset, each).frame for each in there], how="diagonal_relaxed")
-    features = []
-    if plan.backtest.features:
-        features = [
-            pl.concat([store.read(plan.market.features_asset(group), each).frame for each in there])
-            for group in plan.feature_names
-        ]
+    bars = stored_bars(plan, store, week_key(parse_key(min(days))))
     last = bars["session"].max()
     result = trade(
         plan,
         issues.filter(pl.col("session") <= last).select(*KEY_COLUMNS, "weight"),
-        with_cost_columns(plan, bars.filter(pl.col("session") <= parse_key(days[-1])), features),
+        bars.filter(pl.col("session") <= parse_key(days[-1])),
     )
     values = values_of(summarise_account(result))
     by_day = issues.group_by("session").agg(pl.col("issue_kind").first())

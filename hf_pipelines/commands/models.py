@@ -11,6 +11,7 @@ from typing import Any
 from hf_pipelines.commands.promoting import signals_follow
 from hf_pipelines.commands.releases import Content, StoredRelease, content_of, release_of, role_of
 from hf_pipelines.commands.runs import Pipeline
+from hf_pipelines.components.display import ACCOUNT_HEADLINE, SCORES_HEADLINE
 from hf_pipelines.components.strategy_stages.evidence import age_weeks
 from hf_pipelines.components.strategy_stages.plan import StrategyPlan
 from hf_pipelines.components.strategy_stages.shown_settings import value_in_words
@@ -33,6 +34,9 @@ from hf_pipelines.resources.trial_ledger import configuration_hash
 from hf_pipelines.resources.trial_ledger.trials import hash_of_data
 
 Row = dict[str, Any]
+
+# What says most, of all that programs are told.
+HEADLINE = (*(f"scores/{name}" for name in SCORES_HEADLINE), *(f"account/{name}" for name in ACCOUNT_HEADLINE))
 
 
 def models_told(pipeline: Pipeline) -> list[Row]:
@@ -201,7 +205,10 @@ def _release_lines(told: Mapping[str, Any]) -> Iterator[str]:
     yield f"Features: {len(told['features'])}"
     yield f"  {some_of(told['features'])}"
     yield "Metrics:"
-    yield from (f"  {name}: {number_in_words(value)}" for name, value in told["metrics"].items())
+    shown = [name for name in HEADLINE if name in told["metrics"]]
+    yield from (f"  {name}: {number_in_words(told['metrics'][name])}" for name in shown)
+    if len(shown) < len(told["metrics"]):
+        yield f"  {len(told['metrics']) - len(shown)} more: --json"
     yield from (f"  unknown: {each}" for each in told["unknown_metrics"])
     yield "Evidence:"
     for each in told["evidence"]:

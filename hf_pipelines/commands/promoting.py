@@ -145,6 +145,10 @@ def signals_follow(pipeline: Pipeline, history: History) -> str:
     if not serving.is_gated:
         return "ungated: signals follow the week's model, whatever is the champion"
     beside = "; the YAML's configuration is issued beside it as shadow" if serving.shadow else ""
+    if serving.share:
+        beside = f"; {serving.share:.0%} of the capital follows the YAML's configuration"
+    elif history.state.rollout is not None and history.state.rollout.configuration != own:
+        beside += "; the challenger that is rolled out is another one, and gets no capital meanwhile"
     if serving.champion is None:
         return f"every weight of its signals is 0 ({serving.reason}){beside}"
     return f"signals follow the champion{beside}"
@@ -239,6 +243,8 @@ def history_lines(history: History, signals: str) -> Iterator[str]:
 def _decision_lines(record: Mapping[str, Any], release: Release | None) -> Iterator[str]:
     kind = record["kind"].replace("_", " ")
     told = f"{kind} {release.version}" if release else kind
+    if rollout := record["rollout"]:
+        told += f", {rollout['share']:.0%} of the capital to configuration {rollout['configuration'][:DIGITS_SHOWN]}"
     of = f", week {record['week']}, configuration {record['configuration'][:DIGITS_SHOWN]}" if record["week"] else ""
     override = f" in the name of {record['override']}" if record["override"] else ""
     yield f"{record['n']:>4}  {minute(record['at'])}  {told}{of}, by {record['actor']}{override}: {record['reason']}"

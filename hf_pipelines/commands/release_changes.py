@@ -8,11 +8,10 @@ import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from hf_pipelines.commands.models import number_in_words
+from hf_pipelines.commands.models import HEADLINE, number_in_words
 from hf_pipelines.commands.promoting import stored_history
 from hf_pipelines.commands.releases import StoredRelease, release_of, role_of, stored_release
 from hf_pipelines.commands.runs import Pipeline
-from hf_pipelines.components.display import ACCOUNT_HEADLINE, SCORES_HEADLINE
 from hf_pipelines.components.strategy_stages.shown_settings import differing, value_in_words
 from hf_pipelines.research.comparison import Contestant
 from hf_pipelines.research.comparison_words import number, text_table
@@ -22,8 +21,6 @@ from hf_pipelines.research.wording import printable
 from hf_pipelines.resources.lineage import read_content
 from hf_pipelines.resources.partition_store import PartitionStore
 from hf_pipelines.resources.storage_errors import ObjectMissingError
-
-HEADLINE = {f"scores/{name}" for name in SCORES_HEADLINE} | {f"account/{name}" for name in ACCOUNT_HEADLINE}
 
 PREDICTIONS = "cv_results"
 
@@ -227,9 +224,11 @@ def _diff_lines(told: Mapping[str, Any]) -> Iterator[str]:
         yield "parameters: the same"
     if told["all_metrics"]:
         yield ""
-        rows = [(name, *(number_in_words(each) for each in values)) for name, values in told["all_metrics"].items()]
+        shown = [name for name in HEADLINE if name in told["all_metrics"]]
+        rows = [(name, *(number_in_words(each) for each in told["all_metrics"][name])) for name in shown]
         yield from text_table([("metrics, as stored", *names), *rows])
-        yield "Each is of its own rows and sessions, by its own week."
+        more = len(told["all_metrics"]) - len(shown)
+        yield "Each is of its own rows and sessions, by its own week." + (f" {more} more: --json" if more else "")
     yield from (f"unknown: {each}" for each in told["unknown_metrics"])
     yield ""
     agreement = told["agreement"]

@@ -28,6 +28,7 @@ from hf_pipelines.components.learner_rules import (
 from hf_pipelines.components.market_fields import NAME_PATTERN, checked_name, require_dates
 from hf_pipelines.components.market_stages import MarketPlan, code_versions
 from hf_pipelines.components.modules import register_modules
+from hf_pipelines.components.rollout_fields import RolloutSpec
 from hf_pipelines.components.scaffolders import StrategyScaffolder
 from hf_pipelines.components.setting_values import SettingOverride
 from hf_pipelines.components.signal_rules import require_direction, require_target_params
@@ -122,6 +123,7 @@ class Strategy(YamlSchema, dg.Component, dg.Model, dg.Resolvable):
         description="What a configuration must show before it may be promoted; `{}` asks for every default. Left out: *ungated*, the week's "
         "model serves.",
     )
+    rollout: RolloutSpec = Field(default_factory=RolloutSpec, description="How a challenger is given capital.")
     max_model_age_weeks: int = Field(
         default=0,
         description="Weeks that a model may be old to make signals; 0 takes the model of the day's week only.",

@@ -45,7 +45,9 @@ def issue_fault(store: PartitionStore, asset: str, day: str, now: datetime, payl
     if day > now.astimezone(UTC).date().isoformat() or any(each > now for each in decided):
         return f"`{asset}` {day} must be of a session that has closed, was of one to come"
     models = {str(each) for each in columns.get("model_version", set()) if each is not None}
-    if not models and columns.get("weight", set()) - {0.0}:
+    # Of a rollout the challenger may decide alone.
+    is_split = bool(columns.get("challenger_version", set()) - {None})
+    if not models and not is_split and columns.get("weight", set()) - {0.0}:
         return f"`{asset}` {day} must be by a model where it has a position, was by none"
     if unknown := sorted(models - _models(store, stored.footer.inputs)):
         return f"`{asset}` {day} must be by a model that the store has or had, was by {unknown[0][:12]}"

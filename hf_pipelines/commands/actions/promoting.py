@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import asdict
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -153,3 +154,55 @@ def withdraw(strategy: StrategyName, reason: Reason, champion: Champion = None) 
     found = take_away(pipeline, strategy, reason, champion=champion)
     say(state_lines(strategy, found.state, signals_follow(pipeline, found)))
     say(followed_lines(followed(pipeline, found)))
+
+
+@command(
+    panel=JUDGE,
+    writes=True,
+    examples=(
+        "hfp rollout tech_ranking",
+        'hfp rollout tech_ranking --start 2013-02-24 --reason "passed every gate"',
+        'hfp rollout tech_ranking --stop --reason "the desk wants its capital back"',
+    ),
+)
+def rollout(
+    strategy: StrategyName,
+    start: Annotated[
+        str | None,
+        typer.Option(metavar="SUNDAY", help="Begin, with what the YAML says: the week by which it is staged."),
+    ] = None,
+    stop: Annotated[bool, typer.Option("--stop", help="Take all capital of the challenger back.")] = False,
+    reason: Annotated[str | None, typer.Option(help="Why it is begun or stopped; kept and shown for ever.")] = None,
+    picture: Annotated[
+        str | None, typer.Option(metavar="FILE", help="Draw the newest rollout into a PNG file, too.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Print how much of the capital follows a challenger, by which results, and every step so far; record the steps that are due.
+
+    In shadow first, then 10, 25, 50 and 100 % of the capital, each by a test of what both have earned since the start; back to nothing at once
+    where it has lost too much, or earns less. Steps are recorded once, whoever asks, and before each new issue.
+    """
+    from hf_pipelines.commands.promoting import followed, followed_lines
+    from hf_pipelines.commands.rollouts import advanced, rollout_lines, rollout_told, write_rollout_picture
+    from hf_pipelines.commands.rollouts import start as begin
+    from hf_pipelines.commands.rollouts import stop as end
+    from hf_pipelines.commands.runs import Pipeline
+
+    if (start is not None) + stop > 1 or (reason is not None) != (start is not None or stop):
+        raise ValueError("`reason` must be given with either `start` or `stop`, and with nothing else, was not.")
+    pipeline = Pipeline.open()
+    if start is not None:
+        begin(pipeline, strategy, start, str(reason))
+    elif stop:
+        end(pipeline, strategy, str(reason))
+    history, standing = advanced(pipeline, strategy)
+    # The last step is a promotion.
+    done = followed(pipeline, history)
+    if as_json:
+        print(json.dumps({**rollout_told(history, standing), "followed": asdict(done)}, indent=1, allow_nan=False))
+    else:
+        say(rollout_lines(history, standing))
+        say(followed_lines(done))
+    if picture is not None:
+        write_rollout_picture(history, standing, Path(picture))

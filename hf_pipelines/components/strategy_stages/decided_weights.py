@@ -69,6 +69,19 @@ def stored_inputs(plan: StrategyPlan, store: PartitionStore, week: str) -> dict[
     return found
 
 
+def stored_bars(plan: StrategyPlan, store: PartitionStore, first: str) -> pl.DataFrame:
+    """All stored bars from a week on, with the features that the costs read."""
+    weeks = [each for each in store.partitions(plan.market.bars_asset) if each >= first]
+    bars = pl.concat([store.read(plan.market.bars_asset, each).frame for each in weeks], how="diagonal_relaxed")
+    features = []
+    if plan.backtest.features:
+        features = [
+            pl.concat([store.read(plan.market.features_asset(group), each).frame for each in weeks])
+            for group in plan.feature_names
+        ]
+    return with_cost_columns(plan, bars, features)
+
+
 def deciding_functions(plan: StrategyPlan) -> list[Callable[..., Any]]:
     """What decides on weights; for code versions."""
     return [

@@ -35,13 +35,14 @@ from hf_pipelines.components.strategy_stages.trial_records import settings_of
 from hf_pipelines.partitions import parse_key
 from hf_pipelines.research.bars import KEY_COLUMNS
 from hf_pipelines.research.signals import SIGNALS_SCHEMA_VERSION, Reason
+from hf_pipelines.research.signals.split_capital import split_capital
 from hf_pipelines.resources.parquet_io_manager import Loaded
 from hf_pipelines.resources.partition_codec import VOLATILE_COLUMNS, Content, Stored
 from hf_pipelines.resources.requirements import require_all
 from hf_pipelines.resources.trial_ledger import configuration_hash
 
-# Attachment of an issue: what another configuration would have held, in the columns of an issue.
-SHADOW_NAME = "shadow.parquet"
+# Attachments of an issue, in its columns: what another configuration would have held, and of one that is split what the champion would have.
+SHADOW_NAME, CHAMPION_NAME = "shadow.parquet", "champion.parquet"
 
 # What a recomputation is held to.
 DECIDED = (
@@ -64,12 +65,15 @@ class Issue:
         What it was decided under, for its footer.
     shadow : DataFrame or None
         Rows of the shadow, without the columns that say when they were made.
+    champion : DataFrame or None
+        Of an issue that is split the rows of the champion alone, as `shadow`.
     """
 
     rows: pl.DataFrame
     inputs: Mapping[str, Mapping[str, str]]
     promotion: Mapping[str, Any]
     shadow: pl.DataFrame | None = None
+    champion: pl.DataFrame | None = None
 
     @property
     def model_week(self) -> str:
@@ -77,7 +81,8 @@ class Issue:
         return str(self.promotion["model_week"])
 
     def content(self) -> Content:
-        attached = {} if self.shadow is None else {SHADOW_NAME: parquet_bytes(self.shadow)}
+        beside = {SHADOW_NAME: self.shadow, CHAMPION_NAME: self.champion}
+        attached = {name: parquet_bytes(rows) for name, rows in beside.items() if rows is not None}
         facts = {"schema_version": SIGNALS_SCHEMA_VERSION, PROMOTION: dict(self.promotion)}
         return Content(self.rows, attachments=attached, inputs=self.inputs, facts=facts)
 
@@ -125,7 +130,13 @@ def decide_issue(plan: StrategyPlan, run: StageRun, inputs: Mapping[str, Loaded]
     if not held.serving.shadow:
         return own
     shadow, made_from, told = _shadow(plan, inputs, key, held, now=run.now)
-    return Issue(own.rows, _merged(own.inputs, made_from), {**own.promotion, **told}, shadow)
+    issue = Issue(own.rows, _merged(own.inputs, made_from), {**own.promotion, **told}, shadow)
+    # A challenger that cannot decide gets no capital in this issue.
+    if shadow is None or held.serving.share == 0.0:
+        return issue
+    share, configuration = held.serving.share, held.serving.shadow
+    rows = split_capital(own.rows, shadow, share=share, challenger_version=configuration)
+    return replace(issue, rows=rows, champion=_lasting(own.rows))
 
 
 def _of_champion(plan: StrategyPlan, inputs: Mapping[str, Loaded], key: str, held: Held, *, now: datetime) -> Issue:
@@ -194,8 +205,9 @@ def held_back_lines(promotion: Mapping[str, Any]) -> list[str]:
 def shadow_words(promotion: Mapping[str, Any]) -> str:
     """Which configuration is issued beside the champion."""
     told = f"configuration {promotion['shadow'][:12]}"
-    week = promotion.get("shadow_model_week", "")
-    return f"{told}, the model of week {week}" if week else f"{told}: none, {promotion.get('shadow_why', '')}"
+    week, share = promotion.get("shadow_model_week", ""), promotion.get("share", 0.0)
+    capital = f", {share:.0%} of the capital" if share else ""
+    return f"{told}, the model of week {week}{capital}" if week else f"{told}: none, {promotion.get('shadow_why', '')}"
 
 
 def _shadow(
@@ -217,11 +229,12 @@ def _shadow(
         return None, {}, {"shadow_why": str(e)}
     week = found.by_day[key].footer.partition
     made_from = _merged(hashes, found.controls)
-    return (
-        rows.drop(*(name for name in VOLATILE_COLUMNS if name in rows.columns)),
-        made_from,
-        {"shadow_model_week": week},
-    )
+    return _lasting(rows), made_from, {"shadow_model_week": week}
+
+
+def _lasting(rows: pl.DataFrame) -> pl.DataFrame:
+    """Rows without the columns that say when they were made."""
+    return rows.drop(*(name for name in VOLATILE_COLUMNS if name in rows.columns))
 
 
 def _inputs_of(plan: StrategyPlan, inputs: Mapping[str, Loaded], key: str) -> Mapping[str, Loaded]:

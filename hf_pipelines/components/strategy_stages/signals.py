@@ -27,6 +27,7 @@ from hf_pipelines.components.strategy_stages.interval_display import (
     interval_stage_functions,
 )
 from hf_pipelines.components.strategy_stages.plan import StrategyPlan
+from hf_pipelines.components.strategy_stages.rollouts import advance_rollout
 from hf_pipelines.components.strategy_stages.serving import held_by, promotion_of, stated_of
 from hf_pipelines.partitions import parse_key
 from hf_pipelines.research.intervals import ServedIntervals
@@ -45,6 +46,7 @@ from hf_pipelines.research.signals import (
     window_sessions,
     zero_reasons,
 )
+from hf_pipelines.research.signals.split_capital import split_capital
 from hf_pipelines.research.targets import Target
 from hf_pipelines.resources.footer import SIGNALS
 from hf_pipelines.resources.parquet_io_manager import Loaded
@@ -58,8 +60,11 @@ def signals(plan: StrategyPlan) -> Stage:
     def compute(run: StageRun, inputs: Mapping[str, Loaded], key: str) -> tuple[Content, Mapping[str, Any]]:
         session = parse_key(key)
         partitions.require_session(session)
-        # One that is there is held to what it was decided under.
-        held = held_by(plan, run.store, stated_of(plan, run.store, key))
+        # One that is there is held to what it was decided under; before another one the steps of a rollout are taken.
+        stated = stated_of(plan, run.store, key)
+        if stated is None and plan.gates is not None and run.store is not None:
+            advance_rollout(plan, run.store, now=run.now, until=session)
+        held = held_by(plan, run.store, stated)
         issue = decide_issue(plan, run, inputs, key, held)
         weights = issue.rows
         # Below a day an issue has several decisions: what is shown is the last one.
@@ -131,6 +136,7 @@ def signals(plan: StrategyPlan) -> Stage:
             Universe.member_sessions,
             serving_of,
             refit_faults,
+            split_capital,
             *plan.rule.functions,
             *interval_stage_functions(plan, ServedIntervals, Target),
             fields={

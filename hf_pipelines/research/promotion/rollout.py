@@ -23,12 +23,13 @@ Operations Research 70(3), for such a test beside decisions.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
-from hf_pipelines.research.metrics.session_scores import Floats
+Floats = NDArray[np.float64]
 
 # Of the capital, in their order; before the first the challenger is in shadow.
 SHARES = (0.1, 0.25, 0.5, 1.0)
@@ -137,7 +138,9 @@ class Rollout:
         return self.share == SHARES[-1]
 
 
-def follow_rollout(challenger: ArrayLike, champion: ArrayLike, settings: RolloutSettings) -> Rollout:
+def follow_rollout(
+    challenger: ArrayLike, champion: ArrayLike, settings: RolloutSettings, *, taken: Sequence[RolloutStep] = ()
+) -> Rollout:
     """Every step that matured results make due; nothing that matures later changes one of them.
 
     Parameters
@@ -145,6 +148,8 @@ def follow_rollout(challenger: ArrayLike, champion: ArrayLike, settings: Rollout
     challenger, champion : array of shape (n_sessions,)
         Net returns of the same sessions since the start, in order of time, each of an account that follows it with all capital.
     settings : RolloutSettings
+    taken : sequence of RolloutStep
+        Steps that were taken already, and stay whatever the returns say of them today; what is due follows them.
 
     Returns
     -------
@@ -170,7 +175,7 @@ def follow_rollout(challenger: ArrayLike, champion: ArrayLike, settings: Rollout
     log_better, log_worse = log_evidence(own - other, settings.block_sessions)
     equity = np.concatenate([[1.0], np.cumprod(1.0 + own)])
     drawdown = (1.0 - equity / np.maximum.accumulate(equity))[1:]
-    steps: list[RolloutStep] = []
+    steps = [*taken]
 
     def step(n: int, kind: str, share: float, why: str) -> None:
         at = n // settings.block_sessions - 1
@@ -182,8 +187,8 @@ def follow_rollout(challenger: ArrayLike, champion: ArrayLike, settings: Rollout
             )
         )  # fmt: skip
 
-    for n in range(1, len(own) + 1):
-        if len(steps) == len(SHARES):
+    for n in range(steps[-1].n_sessions + 1 if steps else 1, len(own) + 1):
+        if steps and (steps[-1].kind == STOPPED or steps[-1].share == SHARES[-1]):
             break
         if drawdown[n - 1] > settings.max_drawdown:
             step(
@@ -199,7 +204,7 @@ def follow_rollout(challenger: ArrayLike, champion: ArrayLike, settings: Rollout
         if log_worse[at] >= -math.log(settings.worse_level):
             told = f"evidence {math.exp(log_worse[at]):,.4g}, {1.0 / settings.worse_level:,.4g} is asked for"
             step(n, STOPPED, 0.0, f"It earns less than the champion: {told}.")
-            break
+            continue
         asked = settings.evidence_for(len(steps))
         if n >= settings.shadow_sessions and log_better[at] >= math.log(asked):
             told = f"evidence {math.exp(log_better[at]):,.4g}, {asked:,.4g} is asked for"

@@ -67,6 +67,12 @@ def test_steps_follow_in_order_and_nothing_later_changes_them():
     for n in range(0, 200, 7):
         early = follow_rollout(challenger[:n], champion[:n], SETTINGS)
         assert early.steps == tuple(step for step in whole.steps if step.n_sessions <= n)
+    # What was taken stays, though returns that were revised since say something else; what is due comes after it.
+    revised = follow_rollout(champion, challenger, SETTINGS, taken=whole.steps[:2])
+    assert revised.steps[:2] == whole.steps[:2] and [step.kind for step in revised.steps[2:]] == [STOPPED]
+    assert revised.steps[2].n_sessions > at[1]
+    for n in range(5):
+        assert follow_rollout(challenger, champion, SETTINGS, taken=whole.steps[:n]).steps == whole.steps
     # A year in shadow: all evidence is there, and still one step a block.
     patient = follow_rollout(challenger, champion, RolloutSettings(shadow_sessions=252))
     assert [step.n_sessions for step in patient.steps] == [255, 260, 265, 270]
