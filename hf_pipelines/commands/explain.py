@@ -5,7 +5,6 @@ Lives here: which stored issue, model and features are meant, and whether they s
 """
 
 from collections.abc import Iterator
-from datetime import datetime
 from typing import Any
 
 import numpy as np
@@ -16,6 +15,7 @@ from hf_pipelines.components.extras import EXPLAIN, lacks_shap
 from hf_pipelines.components.strategy_stages import StrategyPlan
 from hf_pipelines.components.strategy_stages.fitted_model import load_model
 from hf_pipelines.components.strategy_stages.issue_rows import history_sessions
+from hf_pipelines.components.strategy_stages.serving import champion_plan, held_by, promotion_of
 from hf_pipelines.partitions import parse_key, week_key
 from hf_pipelines.research.bars import KEY_COLUMNS
 from hf_pipelines.research.explanations import (
@@ -53,7 +53,7 @@ def explain_lines(pipeline: Pipeline, strategy: str, symbol: str, day: str) -> I
     """
     plan = pipeline.strategy(strategy)
     issued = _issued(pipeline, plan, symbol, day)
-    week = _week_of(pipeline, plan, issued["model_as_of"])
+    plan, week = _decided_by(pipeline, plan, day, issued["model_version"])
     model = read_content(pipeline.store, plan.asset("fitted_model"), week, issued["model_version"])
     card = model.frame.row(0, named=True)
     features, classes = card["features"].split(","), [each for each in card["classes"].split(",") if each]
@@ -160,13 +160,18 @@ def _issued(pipeline: Pipeline, plan: StrategyPlan, symbol: str, day: str) -> di
     return row
 
 
-def _week_of(pipeline: Pipeline, plan: StrategyPlan, as_of: datetime) -> str:
-    """The week of the model that knew everything before this time."""
-    weeks = pipeline.store.partitions(plan.asset("fitted_model"))
-    found = [key for key in weeks if plan.market.partitions.week_begin(key) == as_of]
-    if not found:
-        raise ValueError(f"`{plan.asset('fitted_model')}` must hold the model of {as_of}, was gone; see hfp verify.")
-    return found[0]
+def _decided_by(pipeline: Pipeline, plan: StrategyPlan, day: str, version: str) -> tuple[StrategyPlan, str]:
+    """The configuration that has decided an issue, and the week of its model."""
+    footer = pipeline.store.footer(plan.asset("signals"), day)
+    models = {} if footer is None else footer.inputs.get(plan.asset("fitted_model"), {})
+    weeks = [week for week, digest in models.items() if digest == version]
+    if footer is None or not weeks:
+        raise ValueError(
+            f"`day` must be one whose issue a model of {plan.asset('fitted_model')} has decided, {day} has another one: the champion's refit "
+            "beside a challenger keeps no training rows to explain it by."
+        )
+    held = held_by(plan, pipeline.store, promotion_of(footer.facts))
+    return (plan if held.serving.champion is None else champion_plan(plan, held)), weeks[0]
 
 
 def _features(pipeline: Pipeline, plan: StrategyPlan, day: str) -> pl.DataFrame:
