@@ -14,7 +14,8 @@ from hf_pipelines.commands.runs import Pipeline
 from hf_pipelines.components.market_stages import build_stages as build_market_stages
 from hf_pipelines.components.market_stages.plan import MarketPlan
 from hf_pipelines.components.stage import Stage, week_of_key
-from hf_pipelines.components.strategy_stages import StrategyPlan, build_stages
+from hf_pipelines.components.strategy_stages import CHAMPION_MODEL, StrategyPlan, build_stages
+from hf_pipelines.components.strategy_stages.champion_model import champion_beside
 from hf_pipelines.partitions import parse_key, shift_week
 from hf_pipelines.resources.footer import SIGNALS
 
@@ -93,7 +94,9 @@ class Maker:
             keys = [key for key in keys if market.partitions.is_session(parse_key(key))]
         else:
             keys = market.partitions.trading_weeks(keys)
-        stale = [key for key in keys if not all(checker.is_current(asset, key).is_current for asset in assets)]
+        idle = self._idle(assets)
+        looked_at = [asset for asset in assets if asset not in idle]
+        stale = [key for key in keys if not all(checker.is_current(asset, key).is_current for asset in looked_at)]
         label = f"{assets[0].split('/')[0]}: {', '.join(asset.split('/', 1)[1] for asset in assets)}"
         shown = first if first == last else f"{first} to {last}"
         if not stale:
@@ -110,6 +113,12 @@ class Maker:
         finally:
             print(ending, flush=True)
             print(warnings.getvalue(), end="", file=sys.stderr, flush=True)
+
+    def _idle(self, assets: Sequence[str]) -> set[str]:
+        """Those of some assets of which nothing is to be made: a champion's refit where the YAML's own is the champion's."""
+        refits = {asset for asset in assets if asset.endswith(f"/{CHAMPION_MODEL}")}
+        plans = {asset: self.pipeline.strategy(asset.split("/")[0]) for asset in refits}
+        return {asset for asset, plan in plans.items() if champion_beside(plan, self.pipeline.store) is None}
 
 
 def _hold(spans: dict[str, Span], stage: Stage, span: Span, market: MarketPlan) -> None:

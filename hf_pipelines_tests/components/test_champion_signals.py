@@ -20,6 +20,7 @@ from hf_pipelines.commands.promoting import (
     withdraw,
 )
 from hf_pipelines.commands.signals import issue_lines, issue_of
+from hf_pipelines.components.strategy_stages import retrained
 from hf_pipelines.components.strategy_stages.deciding import Issue, decide_issue
 from hf_pipelines.components.strategy_stages.plan import trade
 from hf_pipelines.components.strategy_stages.trial_records import settings_of
@@ -240,8 +241,9 @@ def test_the_champion_is_refitted_beside_a_challenger_as_its_own_yaml_would(proj
     next_week, next_monday = "2012-04-15", "2012-04-16"
     assert "ranking/champion_model" in project.code_versions
     # The YAML's own refit is the champion's: nothing is made.
-    project.make(REFIT, next_week)
+    project.make(REFIT, WEEK, next_week)
     assert project.store.partitions(REFIT) == []
+    assert REFIT in [f"ranking/{each}" for each in retrained(project.pipeline.strategy("ranking"))]
     beside = project.copy(tmp_path / "own")
     beside.make([f"ranking/{each}" for each in ("training_matrix", "cv_results", "fitted_model")], next_week)
     expected = beside.store.footer(MODEL, next_week)
@@ -268,3 +270,8 @@ def test_the_champion_is_refitted_beside_a_challenger_as_its_own_yaml_would(proj
         for line in lines_of(project, next_monday)
     )
     assert project.make(SIGNALS, next_monday).materialised[SIGNALS][next_monday]["outcome"] == "unchanged"
+    # Where trusted controls are asked for it is held back: these rows are too few to judge it.
+    project.rewrite(strategies=[{**stiffer, "gates": {**NOTHING, "refit_margin": 1.0, "controls": True}}])
+    rows, told, _ = issued(project, "2012-04-17")
+    assert (told["model_week"], told["held_back"]) == (WEEK, {next_week: f"its controls: {refit.facts['controls']}"})
+    assert refit.facts["controls"] in ("cannot be judged", "not trusted")

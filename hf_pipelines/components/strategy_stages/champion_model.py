@@ -1,17 +1,24 @@
 """`<strategy>/champion_model`: the champion's refit of a week in which the YAML says another configuration."""
 
 from collections.abc import Mapping
-from dataclasses import replace
+from functools import partial
+from typing import Any
 
 from hf_pipelines.components.code_version import code_version
 from hf_pipelines.components.modules import CHOSEN_FROM
 from hf_pipelines.components.stage import Stage, StageInput, kept_out
-from hf_pipelines.components.stage_run import Computed, StageRun
+from hf_pipelines.components.stage_run import Computed, StageRun, each_partition
 from hf_pipelines.components.strategy_stages.controls import CONTROLS, control_inputs, control_week
 from hf_pipelines.components.strategy_stages.cv_results import cv_results
 from hf_pipelines.components.strategy_stages.fitted_model import fitted_model, trained_before_week
 from hf_pipelines.components.strategy_stages.plan import StrategyPlan
-from hf_pipelines.components.strategy_stages.serving import CHAMPION_MODEL, champion_plan, fitted_with, held_by
+from hf_pipelines.components.strategy_stages.serving import (
+    CHAMPION_MODEL,
+    FITTED_WITH,
+    champion_plan,
+    fitted_with,
+    held_by,
+)
 from hf_pipelines.components.strategy_stages.training_matrix import training_matrix
 from hf_pipelines.components.strategy_stages.trial_records import settings_of
 from hf_pipelines.components.strategy_stages.trying import Trying
@@ -33,14 +40,14 @@ def champion_model(plan: StrategyPlan) -> Stage:
     """`<strategy>/champion_model`: the champion's refit of a week in which the YAML says another configuration."""
 
     def compute(run: StageRun, inputs: Mapping[str, Loaded]) -> Computed:
-        (key,) = run.partitions
-        at = _champion(plan, run)
+        at = champion_beside(plan, run.store)
         if at is None:
-            run.log.info(f"{key}: the YAML's own refit is the champion's, or nothing serves: there is nothing to make.")
+            run.log.info("The YAML's own refit is the champion's, or nothing serves: there is nothing to make.")
             return Computed({}, skipped=run.partitions)
-        with scratch_folder("hf-champion-") as folder:
-            content, notes = _refit(at, run, key, PartitionStore(ObjectStore(str(folder))))
-        return Computed({key: content}, metadata={key: notes})
+        refit = each_partition(
+            partial(_refit, at), is_needed=lambda key: bool(plan.market.partitions.sessions_of_week(key))
+        )
+        return refit(run, inputs)
 
     return Stage(
         asset=plan.asset(CHAMPION_MODEL),
@@ -62,31 +69,37 @@ def champion_model(plan: StrategyPlan) -> Stage:
     )
 
 
-def _champion(plan: StrategyPlan, run: StageRun) -> StrategyPlan | None:
-    """The champion's configuration, where the YAML's own models are not its own."""
-    held = held_by(plan, run.store, None)
+def champion_beside(plan: StrategyPlan, store: PartitionStore | None) -> StrategyPlan | None:
+    """The champion's configuration where its models are not those of the YAML; None: there is nothing to refit beside these.
+
+    Raises
+    ------
+    ValueError
+        If the champion cannot be made of its record, or the history is damaged.
+    """
+    held = held_by(plan, store, None)
     if held.serving.champion is None:
         return None
     at = champion_plan(plan, held)
-    if fitted_with(settings_of(at)) == fitted_with(settings_of(plan)):
-        return None
-    # What is asked of a refit is what today's YAML asks.
-    return replace(at, gates=plan.gates)
+    return None if fitted_with(settings_of(at)) == fitted_with(settings_of(plan)) else at
 
 
-def _refit(at: StrategyPlan, run: StageRun, key: str, work: PartitionStore) -> tuple[Content, dict[str, str]]:
+def _refit(
+    at: StrategyPlan, run: StageRun, inputs: Mapping[str, Loaded], key: str
+) -> tuple[Content, Mapping[str, Any]]:
     """The model of a week by another configuration, everything before it made in a place of its own."""
     if run.store is None or run.trials is None:
         raise ValueError("`run` must have a store and a ledger to refit the champion, had none.")
     made = [training_matrix(at), *([] if at.tuning is None else [tuning(at)]), cv_results(at), fitted_model(at)]
     stages = made if at.holdout is None else [kept_out(each, at.holdout) for each in made]
-    trying = Trying(at, stages, at.market, run.store, work, run.trials, None, run.now, run.log.info, KINDS)
-    contents = trying.contents(key)
-    model, _ = contents[FITTED_MODEL]
-    _, matrix = contents["training_matrix"]
-    facts = dict(model.facts)
-    if (at.gates or {}).get("controls"):
+    with scratch_folder("hf-champion-") as folder:
+        work = PartitionStore(ObjectStore(str(folder)))
+        trying = Trying(at, stages, at.market, run.store, work, run.trials, None, run.now, run.log.info, KINDS)
+        contents = trying.contents(key)
+        model, _ = contents[FITTED_MODEL]
+        _, matrix = contents["training_matrix"]
+        facts = dict(model.facts)
         read = (*control_inputs(at), StageInput("cv_results", at.asset("cv_results")))
         facts[CONTROLS] = control_week(at, {each.name: trying.load(each, key) for each in read}, key).verdict
-    notes = {"fitted_with": str(facts["fitted_with"]), "controls": str(facts.get(CONTROLS, "not made"))}
+    notes = {FITTED_WITH: str(facts[FITTED_WITH]), "controls": str(facts[CONTROLS])}
     return Content(model.frame, model.attachments, matrix.inputs, facts=facts), notes
