@@ -81,9 +81,15 @@ def build_stages(plan: StrategyPlan) -> list[Stage]:
         *([] if plan.sweep is None else [sweep(plan)]),
     ]
     stages.append(report(plan, stages))
-    noted = {"holdout": NO_HOLDOUT if plan.holdout is None else f"week {plan.holdout.week} and all later ones"}
-    noted["universe_chosen"] = plan.market.universe.chosen_in_words
-    noted["first_trainable_week"] = first_week_in_words(plan)
-    stages = [replace(each, metadata={**each.metadata, **noted}) for each in stages]
+    stages = [replace(each, metadata={**each.metadata, **notes_of(plan)}) for each in stages]
     stages = stages if plan.holdout is None else [kept_out(each, plan.holdout) for each in stages]
     return stages if plan.start is None else [begun(each, plan) for each in stages]
+
+
+def notes_of(plan: StrategyPlan) -> dict[str, str]:
+    """What every asset of a strategy says of its hold-out, its universe and its first week."""
+    return {
+        "holdout": NO_HOLDOUT if plan.holdout is None else f"week {plan.holdout.week} and all later ones",
+        "universe_chosen": plan.market.universe.chosen_in_words,
+        "first_trainable_week": first_week_in_words(plan),
+    }

@@ -20,6 +20,7 @@ from hf_pipelines.components.asset_facts import docs_of
 from hf_pipelines.components.code_version import code_version
 from hf_pipelines.components.display import in_a_window, markdown_table, picture
 from hf_pipelines.components.market_stages import manifests
+from hf_pipelines.components.strategy_stages import notes_of
 from hf_pipelines.components.strategy_stages.evidence import STAGES
 from hf_pipelines.components.strategy_stages.plan import StrategyPlan
 from hf_pipelines.components.strategy_stages.promoting import Asked, Candidate, Promotion, promote_week
@@ -94,7 +95,7 @@ def build_promotion(
         ],
         backfill_policy=dg.BackfillPolicy.multi_run(1),
         required_resource_keys={"clock", "io_manager", "mlflow"},
-        metadata={KIND_KEY: KIND, **docs_of(KIND)},
+        metadata={KIND_KEY: KIND, **docs_of(KIND), **notes_of(plan)},
     )
     def promotion(context: dg.AssetExecutionContext, config: PromotionConfig) -> Iterator[Any]:
         with waiting_out(context.get_step_execution_context()):
