@@ -4,7 +4,6 @@ Lives here: the words. Does not live here: results and steps (`components.strate
 """
 
 from collections.abc import Iterator, Mapping
-from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +12,11 @@ from hf_pipelines.commands.promoting import stored_history
 from hf_pipelines.commands.runs import Pipeline
 from hf_pipelines.components import Strategy
 from hf_pipelines.components.strategy_stages.rollouts import (
+    AFTERWARDS,
     BACKFILL,
     Standing,
     advance_rollout,
+    draw_rollout,
     standing_of,
     start_rollout,
     stop_rollout,
@@ -27,10 +28,6 @@ from hf_pipelines.research.wording import printable
 from hf_pipelines.resources.clock import Clock
 from hf_pipelines.resources.promotions.history import History
 from hf_pipelines.resources.trial_ledger import actor_of
-
-AFTERWARDS = (
-    "its issues were made afterwards: this shows how a rollout goes, and is no evidence that the challenger is better"
-)
 
 
 def start(pipeline: Pipeline, strategy: str, week: str, reason: str) -> None:
@@ -61,7 +58,7 @@ def advanced(pipeline: Pipeline, strategy: str) -> tuple[History, Standing | Non
     plans = {each.name: each for each in pipeline.strategies()}
     if strategy not in plans:
         return history, None
-    history = advance_rollout(plans[strategy], pipeline.store, now=Clock().now())
+    history, _ = advance_rollout(plans[strategy], pipeline.store, now=Clock().now())
     return history, standing_of(plans[strategy], pipeline.store, history)
 
 
@@ -186,19 +183,4 @@ def write_rollout_picture(history: History, standing: Standing | None, file: Pat
             f"`rollout` of {history.strategy} must have been started, by a strategy of the project, to be drawn, was not; see hfp history "
             f"{history.strategy}."
         )
-    file.write_bytes(rollout_picture(history, standing))
-
-
-def rollout_picture(history: History, standing: Standing) -> bytes:
-    """A rollout as a picture."""
-    from hf_pipelines.research.plots.rollout import rollout_png
-
-    rollout = standing.started["rollout"]
-    return rollout_png(
-        f"{history.strategy}, configuration {rollout['configuration'][:DIGITS_SHOWN]}",
-        date.fromisoformat(rollout["first"]),
-        standing.results.sessions,
-        standing.rollout,
-        standing.settings,
-        note=AFTERWARDS[0].upper() + AFTERWARDS[1:] + "." if rollout["issue_kind"] == BACKFILL else "",
-    )
+    file.write_bytes(draw_rollout(history.strategy, standing))

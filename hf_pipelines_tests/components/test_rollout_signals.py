@@ -106,11 +106,11 @@ def kinds(history: History) -> list[tuple[str, float]]:
 
 
 def advanced(project: Project) -> History:
-    return advance_rollout(project.pipeline.strategy("ranking"), project.store, now=NOW)
+    return advance_rollout(project.pipeline.strategy("ranking"), project.store, now=NOW)[0]
 
 
 @pytest.mark.pipeline
-def test_capital_follows_a_better_challenger_step_by_step_until_it_is_the_champion(project):
+def test_capital_follows_a_better_challenger_step_by_step_until_it_is_the_champion(project, monkeypatch):
     plan, store = project.pipeline.strategy("ranking"), project.store
     history, days = started(project), sessions(project)
     assert kinds(history) == [(ROLLOUT_STARTED, 0.0)] and history.records[-1]["rollout"]["issue_kind"] == "live"
@@ -130,7 +130,9 @@ def test_capital_follows_a_better_challenger_step_by_step_until_it_is_the_champi
 
     # The issue takes the steps that are due by its own close, and is split by the last of them.
     steps = [0.1, 0.25, 0.5]
-    project.make(SIGNALS, days[4], now=f"{days[4]}T20:05:00+00:00")
+    monkeypatch.setenv("HF_PICTURES", "all")
+    shown = project.make(SIGNALS, days[4], now=f"{days[4]}T20:05:00+00:00").materialised[SIGNALS][days[4]]
+    assert shown["rollout"].startswith("![picture](data:image/png") and "50% of the capital" in shown["shadow"]
     history = history_of(store.objects, "ranking")
     assert kinds(history)[1:] == [(ROLLOUT_ADVANCED, each) for each in steps]
     assert [each["rollout"]["last_session"] for each in history.records[3:]] == days[2:5]

@@ -40,6 +40,7 @@ from hf_pipelines.research.promotion.rollout import (
     RolloutStep,
     follow_rollout,
 )
+from hf_pipelines.research.promotion.words import DIGITS_SHOWN
 from hf_pipelines.resources.footer import Footer
 from hf_pipelines.resources.partition_store import PartitionStore
 from hf_pipelines.resources.promotions.history import Draft, History, history_of, record_decision
@@ -50,6 +51,10 @@ from hf_pipelines.resources.trial_ledger.returns import session_returns
 RULE = "rollout"
 
 BACKFILL = "backfill"
+
+AFTERWARDS = (
+    "its issues were made afterwards: this shows how a rollout goes, and is no evidence that the challenger is better"
+)
 
 
 @dataclass(frozen=True)
@@ -190,8 +195,15 @@ def standing_of(
     return Standing(started, ended, taken, results, found if ended is None else replace(found, steps=taken))
 
 
-def advance_rollout(plan: StrategyPlan, store: PartitionStore, *, now: datetime, until: date | None = None) -> History:
+def advance_rollout(
+    plan: StrategyPlan, store: PartitionStore, *, now: datetime, until: date | None = None
+) -> tuple[History, Standing | None]:
     """Append every step that is due, one record each; what is recorded already is not recorded again, whoever does it.
+
+    Returns
+    -------
+    tuple
+        The history, and where the rollout stands that went on before; None where none did.
 
     Raises
     ------
@@ -202,13 +214,28 @@ def advance_rollout(plan: StrategyPlan, store: PartitionStore, *, now: datetime,
     """
     history = history_of(store.objects, plan.name)
     if history.state.rollout is None:
-        return history
+        return history, None
     standing = standing_of(plan, store, history, until=until)
     assert standing is not None
     for at in range(len(standing.taken), len(standing.rollout.steps)):
         draft = _draft_of(history, standing, at, now=now)
         history = record_decision(store.objects, plan.name, draft, about=history.state)
-    return history
+    return history, standing
+
+
+def draw_rollout(strategy: str, standing: Standing) -> bytes:
+    """A rollout as a picture."""
+    from hf_pipelines.research.plots.rollout import rollout_png
+
+    rollout = standing.started["rollout"]
+    return rollout_png(
+        f"{strategy}, configuration {rollout['configuration'][:DIGITS_SHOWN]}",
+        date.fromisoformat(rollout["first"]),
+        standing.results.sessions,
+        standing.rollout,
+        standing.settings,
+        note=AFTERWARDS[0].upper() + AFTERWARDS[1:] + "." if rollout["issue_kind"] == BACKFILL else "",
+    )
 
 
 def matured_results(

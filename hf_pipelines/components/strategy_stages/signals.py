@@ -7,6 +7,7 @@ import dagster as dg
 import polars as pl
 
 from hf_pipelines.components.code_version import code_version
+from hf_pipelines.components.display import picture
 from hf_pipelines.components.market_stages.universe import Universe
 from hf_pipelines.components.modules import CHOSEN_FROM
 from hf_pipelines.components.stage import Stage
@@ -27,7 +28,7 @@ from hf_pipelines.components.strategy_stages.interval_display import (
     interval_stage_functions,
 )
 from hf_pipelines.components.strategy_stages.plan import StrategyPlan
-from hf_pipelines.components.strategy_stages.rollouts import advance_rollout
+from hf_pipelines.components.strategy_stages.rollouts import advance_rollout, draw_rollout
 from hf_pipelines.components.strategy_stages.serving import held_by, promotion_of, stated_of
 from hf_pipelines.partitions import parse_key
 from hf_pipelines.research.intervals import ServedIntervals
@@ -61,9 +62,9 @@ def signals(plan: StrategyPlan) -> Stage:
         session = parse_key(key)
         partitions.require_session(session)
         # One that is there is held to what it was decided under; before another one the steps of a rollout are taken.
-        stated = stated_of(plan, run.store, key)
+        stated, standing = stated_of(plan, run.store, key), None
         if stated is None and plan.gates is not None and run.store is not None:
-            advance_rollout(plan, run.store, now=run.now, until=session)
+            _, standing = advance_rollout(plan, run.store, now=run.now, until=session)
         held = held_by(plan, run.store, stated)
         issue = decide_issue(plan, run, inputs, key, held)
         weights = issue.rows
@@ -84,6 +85,7 @@ def signals(plan: StrategyPlan) -> Stage:
             "issue_kind": weights["issue_kind"][0],
             **({"model_week": week, "controls": _controls_of(plan, run, week)} if week else {}),
             **promotion_metadata(issue),
+            **({} if standing is None else {"rollout": picture(draw_rollout, plan.name, standing)}),
         }
         return issue.content(), metadata
 
