@@ -67,6 +67,12 @@ FAULTS: tuple[tuple[str, str, str], ...] = (
     ("a vendor redirects elsewhere", "refused, not followed", "resources/market_data/test_hostile_answers.py::test_answer_that_leads_elsewhere_is_refused_and_not_followed"),
     ("a certificate is wrong", "refused at once", "resources/market_data/test_hostile_answers.py::test_certificate_that_is_wrong_is_refused_at_once"),
     ("no keys for a bucket", "the metadata address is not asked", "resources/test_redaction.py::test_without_keys_the_metadata_address_is_asked_only_where_that_is_allowed"),
+    # What follows from a promotion.
+    ("a process dies after each step of a promotion and a rollback", "one champion, each payload once by its id", "resources/promotions/test_following.py::test_killed_after_each_step_of_promotion_and_rollback_everything_is_there_once"),
+    ("two of them die so beside each other", "the same", "resources/promotions/test_following.py::test_two_processes_that_are_killed_after_each_step_beside_each_other_leave_everything_once"),
+    ("MLflow is away in a promotion", "it stands, the registry follows", "resources/promotions/test_following.py::test_while_the_tracking_server_is_away_decisions_stand_and_its_registry_follows_later"),
+    ("the portfolio layer refuses payloads", "they wait, in order", "resources/promotions/test_following.py::test_payloads_are_sent_in_order_once_taken_never_again_and_wait_while_the_receiver_refuses"),
+    ("the asset and the command promote at once", "one is recorded", "components/test_promotion.py::test_asset_records_what_the_gates_say_and_shows_it_and_what_follows"),
     # Clocks.
     ("the clock is set back", "no session lost", "test_server_faults.py::test_bars_made_with_a_clock_that_was_set_back_lose_no_session"),
     ("the clock jumps", "issued once, never live", "test_server_faults.py::test_signals_by_a_clock_that_jumps_are_issued_once_and_never_become_live"),

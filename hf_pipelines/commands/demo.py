@@ -10,12 +10,14 @@ from time import perf_counter
 
 import polars as pl
 
+from hf_pipelines.commands.candidates import candidate_of
 from hf_pipelines.commands.making import Maker
 from hf_pipelines.commands.runs import Pipeline
 from hf_pipelines.components.market_stages import MarketPlan
 from hf_pipelines.components.strategy_stages import StrategyPlan, retrained
 from hf_pipelines.partitions import parse_key, shift_week, week_key
 from hf_pipelines.research.metrics import ANNUAL_SESSIONS
+from hf_pipelines.research.promotion.decision import MISSING
 from hf_pipelines.research.signals import reason_in_words, upgrade_issue
 from hf_pipelines.resources.storage_errors import ObjectMissingError
 
@@ -39,6 +41,9 @@ SCORES = (
     "information_coefficient",
     "information_coefficient_t",
 )
+
+# Of the gates that refuse a strategy.
+REASONS_SHOWN = 2
 
 # Below this Sharpe ratio a result of so few years cannot be distinguished from luck.
 WORTH_A_LOOK = 1.0
@@ -139,7 +144,20 @@ class Demo:
                 f"  {row['symbol']:<6} weight {row['weight']:+.3f}   prediction {row['prediction']:+.4f}   "
                 f"confidence {row['confidence']:.2f}" + f"   {why}" * bool(why)
             )
-        return "\n".join(lines)
+        return "\n".join([*lines, *self._promotion(strategy, week)])
+
+    def _promotion(self, strategy: str, week: str) -> list[str]:
+        """Whether its gates would let it serve, and the first reasons why not."""
+        failed = candidate_of(self.pipeline, strategy).first_faults(week)
+        if not failed:
+            return ["Promotion: every gate passes; hfp promote makes it the champion."]
+        # What was measured says more than what was not made.
+        told = sorted(failed, key=lambda each: each.verdict == MISSING)[:REASONS_SHOWN]
+        more = len(failed) - len(told)
+        return [
+            f"Promotion: refused. {' '.join(each.why for each in told)}",
+            f"  {f'At least {more} more gates fail' if more else 'What it takes'}: hfp gates {strategy}",
+        ]
 
     def _track_record(self, strategy: str, week: str) -> list[str]:
         try:

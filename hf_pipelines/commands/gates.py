@@ -6,35 +6,14 @@ Lives here: which week is judged, and the table. Does not live here: the gates (
 
 from collections.abc import Iterator
 
+from hf_pipelines.commands.candidates import candidate_of
 from hf_pipelines.commands.runs import Pipeline
 from hf_pipelines.commands.validating import backtested_week
-from hf_pipelines.components import Strategy
-from hf_pipelines.components.strategy_stages.promoting import Candidate
 from hf_pipelines.research.comparison_words import text_table
 from hf_pipelines.research.promotion import Decision
 from hf_pipelines.research.promotion.words import GATE_COLUMNS, gate_cells
-from hf_pipelines.resources.clock import Clock
 
 UNGATED = "{strategy} is ungated: the model of the week serves whatever these say; they are the defaults. Write `gates: {{}}` into its YAML."
-
-
-def candidate_of(pipeline: Pipeline, strategy: str) -> Candidate:
-    """The present configuration of a strategy, to be judged or promoted.
-
-    Raises
-    ------
-    ValueError
-        If the strategy is unknown.
-    """
-    plan = pipeline.strategy(strategy)
-    (component,) = (each for each in pipeline.tree().get_all_components(of_type=Strategy) if each.name == strategy)
-    return Candidate(
-        plan=plan,
-        yaml=component.model_dump(mode="json"),
-        store=pipeline.store,
-        checker=pipeline.checker(),
-        now=Clock().now(),
-    )
 
 
 def gates_of(pipeline: Pipeline, strategy: str, week: str | None) -> Decision:

@@ -7,7 +7,8 @@ records (`resources.promotions`), what follows from them (`research.promotion.li
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from hf_pipelines.commands.gates import candidate_of, gates_lines
+from hf_pipelines.commands.candidates import candidate_of
+from hf_pipelines.commands.gates import gates_lines
 from hf_pipelines.commands.runs import Pipeline
 from hf_pipelines.commands.validating import backtested_week
 from hf_pipelines.components.strategy_stages.promoting import Asked, Promotion, promote_week

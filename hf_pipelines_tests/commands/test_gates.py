@@ -9,6 +9,7 @@ from typing import Any
 import polars as pl
 import pytest
 
+from hf_pipelines.commands.candidates import candidate_of
 from hf_pipelines.commands.features import recorded_replay_lines
 from hf_pipelines.commands.gates import gates_lines, gates_of
 from hf_pipelines.commands.validating import full_validation_of
@@ -18,6 +19,7 @@ from hf_pipelines.components.strategy_stages.evidence import (
     gather_evidence,
     returns_of_week,
 )
+from hf_pipelines.components.strategy_stages.promoting import TAKING_SECONDS
 from hf_pipelines.components.strategy_stages.tuned import SELECTED
 from hf_pipelines.research.promotion import GATES, Decision, Evidence, Judged, judge_gates
 from hf_pipelines.resources.partition_codec import Content, Stamp
@@ -86,6 +88,11 @@ def test_gates_hold_the_numbers_that_are_stored_and_name_what_makes_those_that_a
     )
     assert any(line.startswith("rows") and "40 (weaker than 1,000)" in line and "passed" in line for line in lines)
     assert f"stable_paths: hfp validate ranking {WEEK} --full" in lines
+
+    # Without what takes seconds the same gates fail, but for those that need it.
+    first = candidate_of(project.pipeline, "ranking").first_faults(WEEK)
+    assert [each.gate for each in first] == [each.gate for each in found.failed if each.gate not in TAKING_SECONDS]
+    assert {*TAKING_SECONDS} <= {*GATES} and len(first) < n_failed
 
     # What was missing is made.
     market = project.pipeline.strategy("ranking").market

@@ -7,7 +7,9 @@ import pytest
 from jsonschema import Draft202012Validator
 
 from hf_pipelines.commands.contracts import schema_of
-from hf_pipelines.research.promotion import GATES
+from hf_pipelines.commands.promoting import promote
+from hf_pipelines.components.strategy_stages.promoting import Candidate
+from hf_pipelines.research.promotion import GATES, Decision, Evidence
 from hf_pipelines.research.promotion.lifecycle import PROMOTED, REFUSED
 from hf_pipelines.resources.mlflow_tracking import MLflowTracking
 from hf_pipelines.resources.promotions.history import history_of
@@ -73,13 +75,34 @@ def test_asset_records_what_the_gates_say_and_shows_it_and_what_follows(project,
     again = project.run(ASSET, SUNDAY, tags={"hf/reason": "again"})
     assert not again.success and "must be another than that of the champion v1.0.0" in again.message
 
+    # The command and the asset at once, on a challenger: the command is first while the asset judges.
+    project.rewrite(strategies=[ridge_strategy(gates=NOTHING, backtest={"fee_bps": 7.0})])
+    project.make("ranking/backtest", SUNDAY)
+    project.make("ranking/validation", SUNDAY)
+    judge = Candidate.judge
+
+    def judge_while_another_decides(self: Candidate, week: str) -> tuple[Evidence, Decision]:
+        found = judge(self, week)
+        monkeypatch.setattr(Candidate, "judge", judge)
+        promote(project.pipeline, "ranking", SUNDAY, "by the command")
+        return found
+
+    monkeypatch.setattr(Candidate, "judge", judge_while_another_decides)
+    late = project.run(ASSET, SUNDAY, tags={"hf/reason": "by the asset"})
+    assert not late.success and "another decision came first: see hfp history ranking" in late.message
+    history = history_of(project.store.objects, "ranking")
+    assert [each["reason"] for each in history.records] == ["the first", "by the command"]
+    # Nothing but the sensor tells MLflow of it: a run that was refused does nothing.
+    assert str(history.state.champion.version) == "v1.1.0" and len(project.store.objects.keys("_outbox/ranking")) == 1
+
     # A refusal is a record too, and a check that failed.
     project.rewrite(strategies=[ridge_strategy(gates={**NOTHING, "rows": 1_000_000}, backtest={"fee_bps": 9.0})])
     project.make("ranking/backtest", SUNDAY)
     project.make("ranking/validation", SUNDAY)
     made = project.make(ASSET, SUNDAY, tags={"hf/reason": "dearer"})
     history = history_of(project.store.objects, "ranking")
-    assert history.records[-1]["kind"] == REFUSED and str(history.state.champion.version) == "v1.0.0"
+    assert history.records[-1]["kind"] == REFUSED and str(history.state.champion.version) == "v1.1.0"
     check = made.checks[ASSET, "gates"]
     assert not check.passed and "\nrows: " in check.description
-    assert len(project.store.objects.keys("_outbox/ranking")) == 1
+    # What the command has left undone is done now.
+    assert len(project.store.objects.keys("_outbox/ranking")) == 2

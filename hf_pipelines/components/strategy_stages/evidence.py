@@ -83,6 +83,7 @@ def gather_evidence(
     checker: CurrencyChecker,
     now: datetime,
     champion: Champion | None = None,
+    is_brief: bool = False,
 ) -> Evidence:
     """What is known of a strategy in a week.
 
@@ -98,6 +99,8 @@ def gather_evidence(
         Until when evidence grows old.
     champion : Champion, optional
         What it is to be better than; None: nothing serves.
+    is_brief : bool
+        Whether what takes seconds is left out: no weights are decided again, and `portfolio_probability` and `engines_agree` stay unknown.
 
     Raises
     ------
@@ -112,6 +115,7 @@ def gather_evidence(
         **(_replays(plan, store, matrix) if matrix is not None else {}),
         **(_scores(plan, store, results) if results is not None else {}),
         **(_account(plan, store, week, account, champion) if account is not None else {}),
+        **(_beside_account(plan, store, week, account) if account is not None and not is_brief else {}),
         **(_trials(plan, store, account) if account is not None else {}),
         **(_capacity(plan, validated) if validated is not None else {}),
         **_controls(validated, fully),
@@ -195,8 +199,24 @@ def _scores(plan: StrategyPlan, store: PartitionStore, results: Footer) -> dict[
 def _account(
     plan: StrategyPlan, store: PartitionStore, week: str, account: Footer, champion: Champion | None
 ) -> dict[str, Any]:
-    """The account itself, and beside those that take no skill, another engine's and the champion's."""
+    """The account itself, and beside the champion's."""
     metrics: Any = account.facts["metrics"]
+    found = {
+        "sharpe": metrics.get("sharpe_ratio"),
+        "sharpe_low": _sharpe_bounds(store, account)[0],
+        "max_drawdown": metrics.get("max_drawdown"),
+        "turnover_per_year": metrics.get("turnover_per_year"),
+        "fold_share": _fold_share(store, account),
+    }
+    if champion is not None:
+        own = returns_of_week(store, account.asset, week)
+        sessions_per_year = usual_sessions(plan.market.partitions.calendar_name)[0]
+        found["champion_probability"] = _probability(own, champion.returns, sessions_per_year)
+    return found
+
+
+def _beside_account(plan: StrategyPlan, store: PartitionStore, week: str, account: Footer) -> dict[str, Any]:
+    """The account beside those that take no skill, and another engine's."""
     own = returns_of_week(store, account.asset, week)
     sessions_per_year = usual_sessions(plan.market.partitions.calendar_name)[0]
     inputs = stored_inputs(plan, store, week)
@@ -212,19 +232,10 @@ def _account(
         seed=BASELINE_SEED,
     )
     beside = {name: _probability(own, _daily(curve), sessions_per_year) for name, curve in baselines.curves.items()}
-    found = {
-        "sharpe": metrics.get("sharpe_ratio"),
-        "sharpe_low": _sharpe_bounds(store, account)[0],
-        "max_drawdown": metrics.get("max_drawdown"),
-        "turnover_per_year": metrics.get("turnover_per_year"),
-        "portfolio_probability": {**beside, RANDOM: account.facts.get("beats_random")},
-        "fold_share": _fold_share(store, account),
-    }
+    found: dict[str, Any] = {"portfolio_probability": {**beside, RANDOM: account.facts.get("beats_random")}}
     agreed = agreement(plan, lambda: decided, week)
     if agreed.n_compared:
         found["engines_agree"] = agreed.passed
-    if champion is not None:
-        found["champion_probability"] = _probability(own, champion.returns, sessions_per_year)
     return found
 
 

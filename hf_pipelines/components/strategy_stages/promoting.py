@@ -16,7 +16,7 @@ from hf_pipelines.components.strategy_stages.evidence import STAGES, champion_of
 from hf_pipelines.components.strategy_stages.figures import figures_of
 from hf_pipelines.components.strategy_stages.plan import StrategyPlan
 from hf_pipelines.components.strategy_stages.trial_records import settings_of
-from hf_pipelines.research.promotion import Decision, Evidence, judge_gates
+from hf_pipelines.research.promotion import Decision, Evidence, Judged, judge_gates
 from hf_pipelines.research.promotion.lifecycle import OVERRIDDEN, PROMOTED, REFUSED, STAGED, Event, follow
 from hf_pipelines.resources.currency import CurrencyChecker
 from hf_pipelines.resources.footer import FITTED_MODEL
@@ -28,6 +28,9 @@ from hf_pipelines.resources.trial_ledger import configuration_hash
 
 # What a promotion cannot do without, whatever its gates ask.
 NEEDED = ("training_matrix", "cv_results", "backtest", FITTED_MODEL)
+
+# Gates on accounts that have to be kept again.
+TAKING_SECONDS = ("beats_portfolios", "engines_agree")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,6 +60,18 @@ class Candidate:
         """Everything that was decided on the strategy so far."""
         return history_of(self.store.objects, self.plan.name)
 
+    def first_faults(self, week: str) -> tuple[Judged, ...]:
+        """Gates that a week fails for certain, by what is stored alone; without any, all that it fails.
+
+        Raises
+        ------
+        ValueError, PromotionHistoryError
+            As `judge`.
+        """
+        _, brief = self._judged(week, is_brief=True)
+        certain = tuple(each for each in brief.failed if each.gate not in TAKING_SECONDS)
+        return certain or self.judge(week)[1].failed
+
     def judge(self, week: str) -> tuple[Evidence, Decision]:
         """A week held to the strategy's gates; nothing is recorded.
 
@@ -67,10 +82,13 @@ class Candidate:
         PromotionHistoryError
             If the history is not as it was written.
         """
+        return self._judged(week, is_brief=False)
+
+    def _judged(self, week: str, *, is_brief: bool) -> tuple[Evidence, Decision]:
         champion = champion_of(self.plan, self.store)
         evidence = gather_evidence(
-            self.plan, self.store, week, checker=self.checker, now=self.now, champion=champion
-        )  # fmt: skip
+            self.plan, self.store, week, checker=self.checker, now=self.now, champion=champion, is_brief=is_brief
+        )
         return evidence, judge_gates(evidence, self.plan.gates)
 
 

@@ -85,7 +85,10 @@ def _payload(
         "week": None if release is None else release.week,
         **{name: each["value"] for name, each in told.items()},
         "unknown": {name: each["why"] for name, each in told.items() if each["value"] is None},
-        "evidence": {} if judged is None else {asset: dict(parts) for asset, parts in judged["evidence"].items()},
+        # A record that was read has its fields in another order than one that was just made.
+        "evidence": {}
+        if judged is None
+        else {asset: dict(sorted(parts.items())) for asset, parts in sorted(judged["evidence"].items())},
         "record": digest,
     }
 

@@ -130,8 +130,9 @@ def take_steps(client: Any, experiment_id: str, steps: Sequence[Step], *, held: 
             case "add":
                 tags = wanted.versions[each.decision]
                 model_id = _pointer(client, experiment_id, wanted.name, tags)
+                # A pointer has nothing to be copied, which is what MLflow would wait for.
                 made = client.create_model_version(
-                    wanted.name, source=f"models:/{model_id}", model_id=model_id, tags=dict(tags)
+                    wanted.name, source=f"models:/{model_id}", model_id=model_id, tags=dict(tags), await_creation_for=0
                 )
                 numbers[each.decision] = str(made.version)
             case "tag":
@@ -143,16 +144,18 @@ def take_steps(client: Any, experiment_id: str, steps: Sequence[Step], *, held: 
 
 
 def _pointer(client: Any, experiment_id: str, name: str, tags: Mapping[str, str]) -> str:
-    """MLflow's model without files of an artifact: the one that its fit has left, else a new one."""
-    known = ("hf.content_hash", "hf.sha256")
-    if all(each in tags for each in known):
-        asked = " and ".join(f"tags.`{each}` = '{tags[each]}'" for each in known)
-        if found := client.search_logged_models([experiment_id], asked):
-            return str(found[0].model_id)
-    made = client.create_logged_model(
-        experiment_id, name=f"{name}-{tags['hf.week']}", tags={**tags, "mlflow.model.isExternal": "true"}
-    )
-    client.finalize_logged_model(made.model_id, "READY")
+    """MLflow's model without files of an artifact: the one that its fit has left, else one that is made here, once."""
+    by_content = {each: tags[each] for each in ("hf.content_hash", "hf.sha256") if each in tags}
+    asked = by_content if len(by_content) == 2 else {DECISION: tags[DECISION]}
+    query = " and ".join(f"tags.`{each}` = '{value}'" for each, value in asked.items())
+    if found := client.search_logged_models([experiment_id], query):
+        made = found[0]
+    else:
+        made = client.create_logged_model(
+            experiment_id, name=f"{name}-{tags['hf.week']}", tags={**tags, "mlflow.model.isExternal": "true"}
+        )
+    if str(made.status) != "READY":
+        client.finalize_logged_model(made.model_id, "READY")
     return str(made.model_id)
 
 
