@@ -48,7 +48,7 @@ WIDTH = 1400
 def main() -> None:
     with web_server(settings.data_dir()) as server:
         # Large enough for the whole graph at the smallest zoom.
-        with browser_page(width=2000, height=1700) as page:
+        with browser_page(width=2000, height=2300) as page:
             expanded = quote(",".join(f"global@global:{group}" for group in GROUPS))
             page.goto(f"{server.url}/asset-groups/?expanded={expanded}")
             expect(page.get_by_text("track_record").first).to_be_visible(timeout=30_000)
@@ -75,8 +75,15 @@ def main() -> None:
             _keep(page, "failed_run")
 
 
+# A window that is still coming up lets the page below it shine through; what turns for ever is not waited for.
+STANDS_STILL = """() => Promise.all(document.getAnimations()
+    .filter((each) => each.effect.getComputedTiming().iterations !== Infinity)
+    .map((each) => each.finished.catch(() => null)))"""
+
+
 def _keep(page: Page, name: str) -> None:
     page.wait_for_load_state("networkidle")
+    page.evaluate(STANDS_STILL)
     picture = Image.open(io.BytesIO(page.screenshot())).convert("RGB")
     if picture.width > WIDTH:
         picture = picture.resize((WIDTH, round(picture.height * WIDTH / picture.width)), Image.Resampling.LANCZOS)

@@ -53,6 +53,9 @@ def changed(path: str, value: Any) -> dict[str, Any]:
         ("rule/1/rule/params/long_short", False, False),
         ("rule/1/sizing/0/params/fraction", 0.06, True),
         ("rule/1/sizing/0/params/fraction", 0.5, False),
+        # No tuner draws how many weeks are remembered: one more is a step.
+        ("rule/1/memory_weeks", SETTINGS["rule"][1]["memory_weeks"] + 1, True),
+        ("rule/1/memory_weeks", SETTINGS["rule"][1]["memory_weeks"] + 2, False),
         ("rule/1/limits", [], False),
         ("account/commission_bps", 2.0, False),
         ("market", "other", False),
@@ -72,7 +75,7 @@ def test_stored_trials_beside_a_week_are_told_and_a_peak_among_them(small_projec
     project.make([f"ranking/{stage}" for stage in ("training_matrix", "cv_results", "backtest")], WEEK)
     found = validation_of(pipeline, "ranking", WEEK)["neighbourhood"]
     assert found["n"] == 0 and near_in_words(found).startswith(
-        f"neighbours among stored trials: no other trial of week {WEEK} has an account; hfp sweep"
+        f"neighbours among stored trials: no other trial of week {WEEK} has an account; hfp validate ranking {WEEK} --full"
     )
     # Two trials beside it, and one far away, whose Sharpe ratios are known by hand: mean over deviation, times the root of a year.
     plan, ledger = pipeline.strategy("ranking"), TrialLedger(project.store.objects, "ada")

@@ -75,8 +75,9 @@ def near_trials(
             if traded.height
             else f"no other trial of week {key} has an account"
         )
+        remedy = "" if plan.sweep is None else f"hfp materialise {plan.asset('sweep')} --from {key} trades some, "
         return _nothing(
-            f"neighbours among stored trials: {lacking}; hfp sweep {plan.name} {key} trades some, hfp validate {plan.name} {key} --full fits them"
+            f"neighbours among stored trials: {lacking}; {remedy}hfp validate {plan.name} {key} --full fits them"
         )
     per_year = math.sqrt(usual_sessions(plan.market.partitions.calendar_name)[0])
     unknown = math.nan

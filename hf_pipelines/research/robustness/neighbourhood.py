@@ -76,7 +76,9 @@ def neighbours(spec: Mapping[str, Param], values: Mapping[str, Any]) -> list[tup
 
 
 def is_near(spec: Mapping[str, Param], own: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
-    """Whether values differ, if at all, by one step at most of each parameter that is worth tuning, and in nothing else.
+    """Whether values differ, if at all, by one step at most of each number, and in nothing else.
+
+    A step is that of `neighbours`, and 1 of a whole number that no tuner draws.
 
     Parameters
     ----------
@@ -125,9 +127,12 @@ def judge_neighbours(
 
 def _is_a_step(param: Param | None, own: Any, other: Any) -> bool:
     numbers = [each for each in (own, other) if isinstance(each, int | float) and not isinstance(each, bool)]
-    if not isinstance(param, Number) or param.search is None or len(numbers) < 2:
+    if not isinstance(param, Number) or len(numbers) < 2:
         return False
     low, high = sorted(map(float, numbers))
+    if param.search is None:
+        # Such as how many members are held: what is usual hangs on the market, and one more is a step.
+        return param.is_whole and high - low <= 1.0
     beside = _beside(param, low, 1)
     # What was rounded to six digits is no further away.
     return beside is not None and high <= beside + 1e-6 * abs(beside)
