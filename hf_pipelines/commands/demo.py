@@ -14,7 +14,7 @@ from hf_pipelines.commands.candidates import candidate_of
 from hf_pipelines.commands.making import Maker
 from hf_pipelines.commands.runs import Pipeline
 from hf_pipelines.components.market_stages import MarketPlan
-from hf_pipelines.components.strategy_stages import StrategyPlan, retrained
+from hf_pipelines.components.strategy_stages import StrategyPlan, retrained, serving
 from hf_pipelines.partitions import parse_key, shift_week, week_key
 from hf_pipelines.research.metrics import ANNUAL_SESSIONS
 from hf_pipelines.research.promotion.decision import MISSING
@@ -107,7 +107,9 @@ class Demo:
             for week in market.partitions.trading_weeks(
                 market.partitions.weeks_between(parse_key(first_weeks[plan.name]), parse_key(last_week))
             ):
-                maker.make("models", [plan.asset(stage) for stage in retrained(plan)], market, week, week)
+                # Signals of the weeks before need their models, and nothing that judges these.
+                stages = retrained(plan) if self.is_full or week == last_week else serving(plan)
+                maker.make("models", [plan.asset(stage) for stage in stages], market, week, week)
             first_day = market.partitions.sessions_of_week(issued_from[plan.name])[0].isoformat()
             maker.make("signals", [plan.asset("signals")], market, first_day, last_day)
             if self._n_weeks(plan) > 1:

@@ -60,8 +60,6 @@ def _stored(project: Project, key: str) -> float | None:
     frame = pl.read_parquet(io.BytesIO(project.store.read_attachment(footer, f"{table}.parquet")))
     if table == "summary":
         return frame.filter(metric=row)[column[0]].item()
-    if table == "drawdowns":
-        frame = frame.sort("depth", descending=True)
     return frame[int(row)][column[0]].item()
 
 

@@ -35,6 +35,7 @@ __all__ = [
     "build_stages",
     "issue_kind",
     "retrained",
+    "serving",
 ]
 
 # What is shown on the assets of a strategy without one.
@@ -61,6 +62,11 @@ def retrained(plan: StrategyPlan) -> tuple[str, ...]:
     # Of a strategy with gates the model of what serves, where that is another configuration.
     served = [] if plan.gates is None else [CHAMPION_MODEL]
     return (first, *studied, *later, *served, *compared)
+
+
+def serving(plan: StrategyPlan) -> tuple[str, ...]:
+    """Of what the retrain job makes, in order, what signals need: a model and what it is made from."""
+    return tuple(each for each in retrained(plan) if each in ("training_matrix", TUNING, "cv_results", "fitted_model"))
 
 
 def build_stages(plan: StrategyPlan) -> list[Stage]:

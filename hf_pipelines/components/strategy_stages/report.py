@@ -6,7 +6,7 @@ evidence of gates (`evidence`).
 
 import io
 from collections.abc import Mapping, Sequence
-from datetime import datetime
+from datetime import date, datetime
 from functools import cache
 from hashlib import sha256
 from time import perf_counter
@@ -24,12 +24,12 @@ from hf_pipelines.components.strategy_stages.decided_weights import deciding_fun
 from hf_pipelines.components.strategy_stages.evidence import champion_of, gather_evidence
 from hf_pipelines.components.strategy_stages.plan import StrategyPlan
 from hf_pipelines.components.strategy_stages.reconciliation import CHECKED_BY
-from hf_pipelines.partitions import usual_sessions
+from hf_pipelines.partitions import shift_week, usual_sessions
 from hf_pipelines.research.backtest import ENGINES, Execution
 from hf_pipelines.research.costs import Costs
 from hf_pipelines.research.promotion import judge_gates
 from hf_pipelines.research.report.making import make_page, numbers_of
-from hf_pipelines.research.report.results import Part, WeekResults
+from hf_pipelines.research.report.results import Part, Trials, WeekResults
 from hf_pipelines.research.targets import Target
 from hf_pipelines.resources.currency import CurrencyChecker
 from hf_pipelines.resources.footer import SIGNALS
@@ -37,6 +37,16 @@ from hf_pipelines.resources.parquet_io_manager import Loaded
 from hf_pipelines.resources.partition_codec import Content, Stored
 from hf_pipelines.resources.partition_store import PartitionStore, attached_key
 from hf_pipelines.resources.report_files import page_files
+from hf_pipelines.resources.trial_ledger import TrialLedger
+from hf_pipelines.resources.trial_ledger.judging import (
+    best_of,
+    estimate_of,
+    judge,
+    judge_choice,
+    sharing_sessions,
+    sharpes_of,
+)
+from hf_pipelines.resources.trial_ledger.trials import counted, select
 
 # Of the week, beside what is there every week: the page says which command makes them.
 REQUIRED = ("cv_results", "backtest")
@@ -44,6 +54,9 @@ OPTIONAL = ("fitted_model", "validation", "full_validation", "track_record")
 
 # What is attached.
 PAGE = "report.html"
+
+# Issues whose models are looked up: a quarter.
+MOST_ISSUES = 65
 
 # Ends the names of tables that are attached to a partition.
 TABLE = ".parquet"
@@ -129,9 +142,11 @@ def week_results(
         currency=plan.market.currency,
         until=now.date(),
         decision=judge_gates(evidence, plan.gates),
-        parts={name: _part(store, each.parts[week]) for name, each in inputs.items() if week in each.parts},
+        parts=_matrix(plan, store, week)
+        | {name: _part(store, each.parts[week]) for name, each in inputs.items() if week in each.parts},
         sessions_per_year=usual_sessions(plan.market.partitions.calendar_name)[0],
-        bars_per_year=plan.market.bars_per_year,
+        trials=_trials(plan, store),
+        served=_served(plan, store, week),
     )
 
 
@@ -155,7 +170,61 @@ def _part(store: PartitionStore, stored: Stored) -> Part:
         code_version=footer.code_version,
         made_at=str(footer.created_at),
         inputs={asset: len(keys) for asset, keys in footer.inputs.items()},
+        verdicts={name: each.passed for name, each in footer.verdicts.items()},
     )
+
+
+def _matrix(plan: StrategyPlan, store: PartitionStore, week: str) -> dict[str, Part]:
+    """The training matrix by its footer alone: it is large, and nothing of it is shown."""
+    footer = store.footer(plan.asset("training_matrix"), week)
+    return {} if footer is None else {"training_matrix": _part(store, Stored(pl.DataFrame(), footer))}
+
+
+def _trials(plan: StrategyPlan, store: PartitionStore) -> Trials | None:
+    """The search as the ledger knows it; nothing of one that cannot be read whole, which would count too few."""
+    every, unreadable = TrialLedger(store.objects, "").read()
+    trials = counted(select(every, strategy=plan.name))
+    best_trial = best_of(trials)
+    best = estimate_of(best_trial)
+    if unreadable or best is None:
+        return None
+    judged, lacking = judge(store.objects, trials, best)
+    if lacking:
+        return None
+    choice, _ = judge_choice(sharing_sessions(store.objects, trials))
+    return Trials(
+        n_trials=judged.n_trials,
+        n_independent=judged.n_independent,
+        best_week=str(best_trial["week"][0] or ""),
+        sharpes=tuple(float(each) for each in sharpes_of(trials) if each == each),
+        best=best.sharpe,
+        expected_maximum=judged.expected_maximum,
+        probabilistic=judged.probabilistic,
+        deflated=judged.deflated,
+        deflated_by_all=judged.deflated_by_all,
+        overfitting=None if choice is None else choice.probability,
+    )
+
+
+def _served(plan: StrategyPlan, store: PartitionStore, week: str) -> pl.DataFrame:
+    """Stretches of sessions whose signals one model issued, of the last ones to the end of the week; by footers alone."""
+    asset, until = plan.asset("signals"), shift_week(week, 1)
+    rows = []
+    for day in [each for each in store.partitions(asset) if each < until][-MOST_ISSUES:]:
+        footer = store.footer(asset, day)
+        models = {} if footer is None else footer.inputs.get(plan.asset("fitted_model"), {})
+        if models:
+            # A rule that looks back reads models of earlier weeks too; the latest issues.
+            rows.append((date.fromisoformat(day), max(models), models[max(models)][:12]))
+    schema = {"session": pl.Date, "model_week": pl.String, "model": pl.String}
+    frame = pl.DataFrame(rows, schema=schema, orient="row")
+    stretches = frame.with_columns(stretch=pl.struct("model_week", "model").rle_id()).group_by(
+        "stretch", "model_week", "model", maintain_order=True
+    )
+    found = stretches.agg(
+        first=pl.col("session").min(), last=pl.col("session").max(), n_sessions=pl.col("session").n_unique()
+    )
+    return found.drop("stretch").reverse()
 
 
 def _version(plan: StrategyPlan) -> CodeVersion:

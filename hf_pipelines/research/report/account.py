@@ -37,10 +37,23 @@ UNITS: dict[str, Unit] = {
     "count": "count",
 }
 
+# Beside a value that says itself whether it is a fraction.
+SPANS = {
+    "fraction": "",
+    "fraction a year": "a year",
+    "fraction of the initial cash": "of the initial cash",
+    "ratio": "",
+    "ratio a year": "a year",
+    "bars": "bars",
+    "count": "",
+}
+
 # A multiple of the equity, although its unit is a fraction a year.
 MULTIPLES = ("turnover_per_year",)
 
 TOO_SHORT = f"fewer than {ANNUAL_SESSIONS} sessions have no figure of a year"
+
+MOST_DRAWDOWNS = 10
 
 # Stages and tables, for commands that make what lacks.
 CURVES = "baseline_curves"
@@ -76,7 +89,9 @@ def numbers(results: WeekResults) -> list[Block]:
     return blocks
 
 
-def summary_table(results: WeekResults, rows: pl.DataFrame, name: str, title: str) -> Table:
+def summary_table(
+    results: WeekResults, rows: pl.DataFrame, name: str, title: str, *, shown_rows: int | None = None
+) -> Table:
     """Numbers of the stored summary, with intervals where they have some."""
     is_short = results.account["session"].n_unique() < ANNUAL_SESSIONS
     cells = []
@@ -91,13 +106,15 @@ def summary_table(results: WeekResults, rows: pl.DataFrame, name: str, title: st
             Cell(row[each], unit, why, f"backtest/summary/{row['metric']}/{each}") for each in ("value", "low", "high")
         ]
         bounds = [each if each.is_defined else Cell("") for each in shown[1:]]
-        cells.append((Cell(row["metric"].replace("_", " ")), shown[0], *bounds, Cell(row["unit"]), Cell(meaning)))
+        cells.append(
+            (Cell(row["metric"].replace("_", " ")), shown[0], *bounds, Cell(SPANS[row["unit"]]), Cell(meaning))
+        )
     columns = (
         Column("number"),
         Column("value", "number"),
         Column("low", "number"),
         Column("high", "number"),
-        Column("unit"),
+        Column("per"),
         Column("what it is"),
     )
     return Table(
@@ -106,6 +123,7 @@ def summary_table(results: WeekResults, rows: pl.DataFrame, name: str, title: st
         columns=columns,
         rows=tuple(cells),
         note="Low and high: an interval of 95 %, where there is one.",
+        shown_rows=shown_rows,
     )
 
 
@@ -157,7 +175,8 @@ def drawdown(results: WeekResults) -> list[Block]:
     found = results.table("backtest", "drawdowns")
     if found is None:
         return [chart]
-    worst = results.of_middle(found).sort("depth", descending=True).head(10)
+    rows = found.with_row_index("stored_row")
+    worst = results.of_middle(rows).sort("depth", descending=True).head(MOST_DRAWDOWNS)
     columns = {
         "start": Column("peak", "date"),
         "trough": Column("bottom", "date"),
@@ -174,6 +193,7 @@ def drawdown(results: WeekResults) -> list[Block]:
             title="Worst drawdowns",
             reason="not recovered by the last session",
             key="backtest/drawdowns",
+            at=worst["stored_row"].to_list(),
         ),
     ]
 

@@ -149,6 +149,7 @@ def table_of(
     key: str = "",
     note: str = "",
     shown_rows: int | None = None,
+    at: Sequence[int] | None = None,
 ) -> Table:
     """A stored table as it is shown.
 
@@ -163,16 +164,20 @@ def table_of(
         Why a value of it may be undefined.
     key : str
         Where it is stored, such as `backtest/baselines`; numbers are named by it, their row and their column.
+    at : sequence of int, optional
+        Rows of the stored table that these are; default its first ones.
 
     Returns
     -------
     Table
     """
     rows = []
-    for at, row in enumerate(frame.select(*columns).iter_rows()):
+    for stored_row, row in zip(
+        range(frame.height) if at is None else at, frame.select(*columns).iter_rows(), strict=True
+    ):
         cells = []
         for (column, shown), value in zip(columns.items(), row, strict=True):
-            named = f"{key}/{at}/{column}" if key and shown.unit not in ("text", "date") else ""
+            named = f"{key}/{stored_row}/{column}" if key and shown.unit not in ("text", "date") else ""
             why = "" if shown.unit == "text" and value == "" else reason
             cells.append(Cell(value, shown.unit, why, named))
         rows.append(tuple(cells))

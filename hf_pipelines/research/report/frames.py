@@ -70,3 +70,83 @@ def drawn(values: pl.Series | Sequence[float], digits: int = 6) -> tuple[float |
     """Values as figures hold them: few digits, and nothing where a value is undefined."""
     series = pl.Series(values, dtype=pl.Float64).fill_nan(None)
     return tuple(None if each is None else float(f"{each:.{digits}g}") for each in series.to_list())
+
+
+def session_returns(account: pl.DataFrame) -> pl.DataFrame:
+    """Return of each session after the first.
+
+    Parameters
+    ----------
+    account : DataFrame
+        `session`, `ts`, `equity`; a row a bar.
+
+    Returns
+    -------
+    DataFrame
+        `session`, `value`.
+    """
+    daily = by_session(account)
+    return daily.select("session", value=pl.col("equity") / pl.col("equity").shift(1) - 1.0).slice(1)
+
+
+def period_returns(account: pl.DataFrame, every: str) -> pl.DataFrame:
+    """Return of each calendar month or year, from the last close before it.
+
+    Parameters
+    ----------
+    account : DataFrame
+    every : str
+        "1mo" or "1y".
+
+    Returns
+    -------
+    DataFrame
+        `period` (its first day), `value`, `n_sessions`; the first one begins with the account.
+    """
+    grouped = session_returns(account).with_columns(period=pl.col("session").dt.truncate(every))
+    return (
+        grouped.group_by("period", maintain_order=True)
+        .agg(value=(1.0 + pl.col("value")).product() - 1.0, n_sessions=pl.len())
+        .sort("period")
+    )
+
+
+def rolling(returns: pl.DataFrame, benchmark: pl.DataFrame | None, *, sessions: int, a_year: float) -> pl.DataFrame:
+    """Numbers of a year over the last sessions, as of each session.
+
+    Parameters
+    ----------
+    returns, benchmark : DataFrame
+        `session`, `value`; the benchmark's are None where it has none.
+    sessions : int
+        Of the window.
+    a_year : float
+        Sessions of a year.
+
+    Returns
+    -------
+    DataFrame
+        `session`, `sharpe` (no risk-free rate), `volatility`, `beta`; from the first full window on, null where the window does not move.
+    """
+    own = pl.col("value")
+    mean, deviation = own.rolling_mean(sessions), own.rolling_std(sessions)
+    known = returns
+    if benchmark is not None:
+        known = returns.join(benchmark.rename({"value": "other"}), on="session", how="left")
+    other = pl.col("other") if benchmark is not None else pl.lit(None, dtype=pl.Float64)
+    covariance = (own * other).rolling_mean(sessions) - mean * other.rolling_mean(sessions)
+    spread = other.rolling_var(sessions, ddof=0)
+    moves = deviation > 0.0
+    return known.select(
+        "session",
+        sharpe=pl.when(moves).then(mean / deviation * a_year**0.5),
+        volatility=deviation * a_year**0.5,
+        beta=pl.when(spread > 0.0).then(covariance / spread),
+    ).slice(sessions - 1)
+
+
+def histogram(values: pl.Series, *, n_bins: int = 41) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Middles of equal bins between the extremes, and how many values lie in each."""
+    known = values.drop_nulls().drop_nans().to_numpy()
+    counts, edges = np.histogram(known, bins=n_bins)
+    return tuple(float(each) for each in (edges[:-1] + edges[1:]) / 2), tuple(float(each) for each in counts)

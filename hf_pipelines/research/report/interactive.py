@@ -6,13 +6,18 @@ the library itself, which is a file beside the template of the page.
 
 from __future__ import annotations
 
+from html import escape
 from typing import Any
 
 from hf_pipelines.research.report.blocks import Chart, Heatmap, Series, written
 
 # Of ticks and of what the pointer shows, by the unit of an axis.
-TICKS = {"fraction": ".0%", "ratio": ".2~f", "number": ".4~g", "amount": ",.0f", "count": ",.0f"}
+TICKS = {"fraction": ".2~%", "ratio": "", "number": "", "amount": ",.0f", "count": ",.0f"}
 HOVER = {"fraction": ".2%", "ratio": ".3f", "number": ".4g", "amount": ",.0f", "count": ",.0f"}
+
+
+# Sessions that each have a tick.
+FEW_SESSIONS = 8
 
 
 def figure(chart: Chart | Heatmap) -> dict[str, Any]:
@@ -28,7 +33,11 @@ def _chart(chart: Chart) -> dict[str, Any]:
         "yaxis": _axis(chart.y.title, chart.y.unit, is_log=chart.y.is_log),
         "showlegend": len(chart.series) > 1,
         "barmode": "group",
+        "bargap": 0.25,
     }
+    if chart.x.unit == "date" and len({each for series in chart.series for each in series.x}) <= FEW_SESSIONS:
+        # An axis of time would put hours between them.
+        layout["xaxis"]["type"] = "category"
     if chart.level is not None:
         line = {"color": "role:text", "width": 1, "dash": "dot"}
         level = {"type": "line", "xref": "paper", "x0": 0, "x1": 1, "y0": chart.level, "y1": chart.level}
@@ -37,12 +46,10 @@ def _chart(chart: Chart) -> dict[str, Any]:
 
 
 def _traces(chart: Chart, series: Series) -> list[dict[str, Any]]:
-    colour, x = (
-        f"role:{series.role}",
-        [str(each) if chart.x.unit in ("date", "category") else each for each in series.x],
-    )
+    colour = f"role:{series.role}"
+    x = [_letters(str(each)) if chart.x.unit in ("date", "category") else each for each in series.x]
     shown = {
-        "name": series.name,
+        "name": _letters(series.name),
         "x": x,
         "hovertemplate": f"%{{y:{HOVER.get(chart.y.unit, '')}}}<extra>%{{fullData.name}}</extra>",
     }
@@ -50,7 +57,13 @@ def _traces(chart: Chart, series: Series) -> list[dict[str, Any]]:
         edge: dict[str, Any] = {"type": "scatter", "mode": "lines", "x": x, "line": {"width": 0}, "hoverinfo": "skip"}
         band = [
             {**edge, "y": list(series.low), "showlegend": False},
-            {**edge, "y": list(series.high), "name": series.name, "fill": "tonexty", "fillcolor": f"{colour}:fill"},
+            {
+                **edge,
+                "y": list(series.high),
+                "name": _letters(series.name),
+                "fill": "tonexty",
+                "fillcolor": f"{colour}:fill",
+            },
         ]
         lines = [] if all(each is None for each in series.y) else [_line(series, shown, colour)]
         return [*band, *lines]
@@ -101,8 +114,8 @@ def _heatmap(chart: Heatmap) -> dict[str, Any]:
     text = [["" if each is None else written(each, chart.unit) for each in row] for row in chart.values]
     trace = {
         "type": "heatmap",
-        "x": list(chart.columns),
-        "y": list(chart.rows),
+        "x": [_letters(each) for each in chart.columns],
+        "y": [_letters(each) for each in chart.rows],
         "z": [list(row) for row in chart.values],
         "text": text,
         "texttemplate": "%{text}",
@@ -130,3 +143,8 @@ def _axis(title: str, unit: str, *, is_log: bool = False) -> dict[str, Any]:
         axis["tickformat"] = TICKS[unit]
         axis |= {"type": "log"} if is_log else {}
     return axis
+
+
+def _letters(text: str) -> str:
+    """A text from outside: the library reads some tags, links among them."""
+    return escape(text, quote=False)

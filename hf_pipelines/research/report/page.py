@@ -19,6 +19,7 @@ from hashlib import sha256
 from typing import Any
 
 from jinja2 import DictLoader, Environment, StrictUndefined
+from markupsafe import Markup, escape
 
 from hf_pipelines.research.report.blocks import Block, Chart, Heatmap, Missing, Table, Text
 from hf_pipelines.research.report.interactive import figure
@@ -108,6 +109,22 @@ def content_policy(files: PageFiles) -> str:
     )
 
 
+def coded(text: str) -> Markup:
+    """A text whose parts between backticks are shown as code; all of it is escaped.
+
+    Examples
+    --------
+    >>> str(coded("run `hfp verify` <b>"))
+    'run <code>hfp verify</code> &lt;b&gt;'
+    """
+    parts = text.split("`")
+    if len(parts) % 2 == 0:
+        return escape(text)
+    return Markup("").join(
+        Markup("<code>{}</code>").format(each) if at % 2 else escape(each) for at, each in enumerate(parts)
+    )
+
+
 @lru_cache(maxsize=4)
 def _environment(files: PageFiles) -> Environment:
     kinds = {"table": Table, "chart": Chart | Heatmap, "text": Text, "missing": Missing}
@@ -118,6 +135,7 @@ def _environment(files: PageFiles) -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    environment.filters["coded"] = coded
     environment.tests |= {name: lambda block, kind=kind: isinstance(block, kind) for name, kind in kinds.items()}
     return environment
 

@@ -25,6 +25,7 @@ from hf_pipelines.research.plots.style import (
     date_ticks,
     declutter,
     money_ticks,
+    named,
     percent_ticks,
 )
 from hf_pipelines.research.report.blocks import Chart, Heatmap, Series, written
@@ -81,7 +82,11 @@ def _chart(chart: Chart) -> bytes:
     if chart.x.unit == "date":
         date_ticks(axes)
     elif chart.x.unit == "category":
-        axes.set_xticks(range(len(categories)), categories, rotation=30 if len(categories) > 8 else 0)
+        axes.set_xticks(
+            range(len(categories)),
+            [_letters(named(each)) for each in categories],
+            rotation=30 if len(categories) > 8 else 0,
+        )
     elif chart.x.unit == "fraction":
         percent_ticks(axes.xaxis)
     if chart.y.unit == "fraction":
@@ -106,10 +111,16 @@ def _draw(axes: Axes, series: Series, categories: list[str], place: tuple[int, i
     if series.mark in ("line", "area"):
         if low is not None and high is not None:
             axes.fill_between(
-                x, low, high, color=colour, alpha=0.4, linewidth=0, label=series.name if np.isnan(y).all() else None
+                x,
+                low,
+                high,
+                color=colour,
+                alpha=0.4,
+                linewidth=0,
+                label=_letters(series.name) if np.isnan(y).all() else None,
             )
         if not np.isnan(y).all():
-            axes.plot(x, y, linewidth=1.2, label=series.name, **style)
+            axes.plot(x, y, linewidth=1.2, label=_letters(series.name), **style)
         if series.mark == "area":
             axes.fill_between(x, y, 0.0, color=colour, alpha=0.25, linewidth=0)
         return
@@ -118,9 +129,17 @@ def _draw(axes: Axes, series: Series, categories: list[str], place: tuple[int, i
     if series.mark == "bar":
         width = (0.8 / n) * (np.diff(np.sort(np.unique(x))).min() if not categories and len(np.unique(x)) > 1 else 1.0)
         shift = (at - (n - 1) / 2) * width
-        axes.bar(x + shift, y, width=width, color=colour, label=series.name, yerr=error, error_kw={"linewidth": 0.8})
+        axes.bar(
+            x + shift,
+            y,
+            width=width,
+            color=colour,
+            label=_letters(series.name),
+            yerr=error,
+            error_kw={"linewidth": 0.8},
+        )
     else:
-        axes.errorbar(x, y, yerr=error, fmt="o", markersize=3, linewidth=0.8, color=colour, label=series.name)
+        axes.errorbar(x, y, yerr=error, fmt="o", markersize=3, linewidth=0.8, color=colour, label=_letters(series.name))
 
 
 def _heatmap(chart: Heatmap) -> bytes:
@@ -146,8 +165,8 @@ def _heatmap(chart: Heatmap) -> bytes:
                     fontsize=6.5,
                     color="white" if is_dark else TEXT_COLOUR,
                 )
-    axes.set_xticks(range(len(chart.columns)), chart.columns, fontsize=SMALL_SIZE)
-    axes.set_yticks(range(len(chart.rows)), chart.rows, fontsize=SMALL_SIZE)
+    axes.set_xticks(range(len(chart.columns)), [_letters(each) for each in chart.columns], fontsize=SMALL_SIZE)
+    axes.set_yticks(range(len(chart.rows)), [_letters(each) for each in chart.rows], fontsize=SMALL_SIZE)
     axes.set_xlabel(chart.x_title, fontsize=SMALL_SIZE)
     axes.set_ylabel(chart.y_title, fontsize=SMALL_SIZE)
     axes.xaxis.tick_top()
@@ -175,3 +194,8 @@ def _bytes(figure: Figure) -> bytes:
     with rc_context({"svg.fonttype": "none", "svg.hashsalt": "report"}):
         figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
     return _LONG.sub(rb"\1", buffer.getvalue())
+
+
+def _letters(text: str) -> str:
+    """A text from outside: a pair of dollars would be a formula."""
+    return text.replace("$", r"\$")

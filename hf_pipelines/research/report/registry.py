@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from hf_pipelines.research.report import account, verdict
+from hf_pipelines.research.report import account, lineage, model, predictions, returns, search, trades, verdict
 from hf_pipelines.research.report.blocks import Block, Missing
 from hf_pipelines.research.report.results import WeekResults
 
@@ -58,5 +58,48 @@ SECTIONS: dict[str, Section] = {
         Section(name="numbers", title="Numbers", build=account.numbers),
         Section(name="equity", title="Equity", build=account.equity),
         Section(name="drawdown", title="Drawdown", build=account.drawdown),
+        Section(name="calendar", title="Months and years", build=returns.calendar),
+        Section(name="windows", title="Rolling", build=returns.windows),
+        Section(name="spread", title="Distribution", build=returns.spread),
+        Section(name="scores", title="Scores", build=predictions.scores, needs=("cv_results",)),
+        Section(name="information", title="Predictions", build=predictions.information, needs=("cv_results",)),
+        Section(
+            name="paths",
+            title="Paths",
+            build=search.paths,
+            needs=("full_validation",),
+            lacking="Paths of combinatorial cross-validation and neighbours of the parameters take refits, which nobody made for this week.",
+            command=search.VALIDATE,
+        ),
+        Section(name="trials", title="Trials", build=search.trials),
+        Section(
+            name="controls",
+            title="Controls",
+            build=search.controls,
+            needs=("validation",),
+            command=MATERIALISE % "validation",
+        ),
+        Section(name="engines", title="Engines", build=search.engines),
+        Section(name="importances", title="Importances", build=model.importances, needs=("cv_results",)),
+        Section(name="belief", title="Calibration", build=predictions.belief, needs=("cv_results",)),
+        Section(
+            name="tests",
+            title="Regimes and stress",
+            build=search.tests,
+            needs=("validation",),
+            command=MATERIALISE % "validation",
+        ),
+        Section(name="trades", title="Trades", build=trades.trades),
+        Section(name="served", title="Models", build=model.served),
+        Section(
+            name="record",
+            title="Live and simulated",
+            build=model.record,
+            needs=("track_record",),
+            lacking="The account of issued signals: not made for this week.",
+            command=MATERIALISE % "track_record",
+        ),
+        Section(name="review", title="Against bias", build=lineage.review),
+        Section(name="lineage", title="Lineage", build=lineage.lineage),
     )
 }

@@ -29,6 +29,8 @@ class Part:
     content_hash, code_version, made_at : str
     inputs : mapping of str to int
         Partitions of each asset that it was made from.
+    verdicts : mapping of str to bool
+        Whether it passed, by the names of guards that looked at it before it was published.
     """
 
     frame: pl.DataFrame
@@ -38,6 +40,38 @@ class Part:
     code_version: str = ""
     made_at: str = ""
     inputs: Mapping[str, int] = field(default_factory=dict)
+    verdicts: Mapping[str, bool] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trials:
+    """What the ledger says of the search; Sharpe ratios are of a session.
+
+    Attributes
+    ----------
+    n_trials, n_independent : int
+    sharpes : tuple of float
+        Of each trial that counts and has one.
+    best_week : str
+        Of the trial with the highest; "" of one without a week.
+    best, expected_maximum : float
+        The highest, and what the best of as many independent trials without skill is expected to show.
+    probabilistic, deflated, deflated_by_all : float
+        Probability that the best is above 0: as if it were the only one, given the independent ones, given all.
+    overfitting : float or None
+        Probability of backtest overfitting; None where too few trials share their sessions.
+    """
+
+    n_trials: int
+    n_independent: int
+    sharpes: tuple[float, ...]
+    best_week: str
+    best: float
+    expected_maximum: float
+    probabilistic: float
+    deflated: float
+    deflated_by_all: float
+    overfitting: float | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,7 +87,11 @@ class WeekResults:
         Its gates.
     parts : mapping of str to Part
         By stage; those that are stored.
-    sessions_per_year, bars_per_year : float
+    sessions_per_year : float
+    trials : Trials or None
+        None where no trial has returns.
+    served : DataFrame
+        `first`, `last` session, `model_week`, `model` (its content), `n_sessions`: which model issued signals when, the newest first.
     """
 
     strategy: str
@@ -65,7 +103,8 @@ class WeekResults:
     decision: Decision
     parts: Mapping[str, Part]
     sessions_per_year: float
-    bars_per_year: float
+    trials: Trials | None
+    served: pl.DataFrame
 
     @property
     def account(self) -> pl.DataFrame:

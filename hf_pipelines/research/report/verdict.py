@@ -60,7 +60,7 @@ def _gates(gates: list[Judged]) -> Table:
     rows = []
     for each in gates:
         asked = "nothing" if each.threshold is None or each.threshold is False else _in_words(each.threshold)
-        command = f" Make it: {each.command}" if each.command else ""
+        command = f" Make it: `{each.command}`" if each.command else ""
         rows.append(
             (
                 Cell(each.gate),

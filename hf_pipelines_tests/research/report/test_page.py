@@ -1,0 +1,304 @@
+"""A report of made-up results: hostile texts are escaped, numbers are those of the tables, every section holds the contract."""
+
+import json
+import re
+from datetime import date, timedelta
+from html.parser import HTMLParser
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+
+from hf_pipelines.research.promotion import Decision, Judged
+from hf_pipelines.research.report.blocks import DASH, Axis, Cell, Chart, Heatmap, Missing, Series, Table, Text
+from hf_pipelines.research.report.frames import before_costs, period_returns, rolling, session_returns, thinned
+from hf_pipelines.research.report.interactive import figure
+from hf_pipelines.research.report.making import make_page, numbers_of
+from hf_pipelines.research.report.page import coded, content_policy
+from hf_pipelines.research.report.pictures import COLOURS, svg
+from hf_pipelines.research.report.registry import SECTIONS, build_section
+from hf_pipelines.research.report.results import Part, WeekResults
+from hf_pipelines.resources.report_files import page_files
+
+N = 300
+
+HOSTILE = [
+    shape.format(at)
+    for at in range(10)
+    for shape in (
+        "<script>window.planted={}</script>",
+        '"><img src=x onerror=window.planted={}>',
+        "</script><svg onload=window.planted={}>",
+        "{{{{ {0} }}}} ${{{{1}}}} `<b onclick=x{0}>` $\\frac{{{0}$",
+        "javascript:window.planted={}//'\"&amp;\u2028",
+    )
+]
+
+
+def results_of(*, n: int = N, texts: tuple[str, ...] = (), seed: int = 0) -> WeekResults:
+    """Results with an account of `n` sessions, whose names are `texts` where they are given."""
+    rng = np.random.default_rng(seed)
+    days = [date(2020, 1, 1) + timedelta(days=at) for at in range(n)]
+    equity = 1e6 * np.cumprod(np.concatenate([[1.0], 1.0 + rng.normal(0.0, 0.01, n - 1)]))
+    account = pl.DataFrame(
+        {
+            "session": days,
+            "ts": pl.Series(days).cast(pl.Datetime("us", "UTC")),
+            "equity": equity,
+            "cash": equity,
+            "gross_exposure": 1.0,
+            "net_exposure": 0.0,
+            "turnover": 0.1,
+            "fees": 10.0,
+            "slippage": 5.0,
+            "borrow": 0.0,
+            "dividends": 0.0,
+            "drawdown": 1.0 - equity / np.maximum.accumulate(equity),
+        }
+    )
+    names = list(texts) or ["AAPL", "MSFT"]
+    trips = pl.DataFrame(
+        {
+            "symbol": names,
+            "return": np.linspace(-0.1, 0.1, len(names)),
+            "holding_bars": 3,
+            "pnl": np.linspace(-5.0, 5.0, len(names)),
+            "costs": 1.0,
+        }
+    )
+    baselines = pl.DataFrame({"account": ["strategy", names[0]], "total_return": [0.1, 0.2]})
+    for name in (
+        "annual_return",
+        "annual_volatility",
+        "sharpe_ratio",
+        "max_drawdown",
+        "turnover_per_year",
+        "costs_total",
+    ):
+        baselines = baselines.with_columns(pl.lit(None, dtype=pl.Float64).alias(name))
+    scores = pl.DataFrame(
+        {
+            "predictor": "model",
+            "score": names,
+            "fold": None,
+            "value": 0.1,
+            "low": None,
+            "high": None,
+            "best_baseline": names,
+            "better_by": None,
+            "probability": None,
+        },
+        schema_overrides={name: pl.Float64 for name in ("low", "high", "better_by", "probability")},
+    )
+    importances = pl.DataFrame(
+        {"fold": 0, "kind": "gain", "name": names, "value": 0.5, "direction": None},
+        schema_overrides={"direction": pl.Float64},
+    )
+    predictions = pl.DataFrame(
+        schema={
+            "symbol": pl.String,
+            "session": pl.Date,
+            "ts": pl.Datetime("us", "UTC"),
+            "fold": pl.Int32,
+            "trained_until": pl.Datetime("us", "UTC"),
+            "prediction": pl.Float64,
+            "target": pl.Float64,
+        }
+    )
+    word = names[0]
+    parts = {
+        "backtest": Part(
+            account,
+            {"metrics": {"total_return": float(equity[-1] / equity[0] - 1.0)}, "beats_random": 0.4},
+            {"round_trips": trips, "baselines": baselines},
+            inputs={word: 3},
+        ),
+        "cv_results": Part(predictions, {"verdict": "\n".join(names)}, {"scores": scores, "importances": importances}),
+    }
+    gates = tuple(
+        Judged(gate=each, value=None, threshold=0.5, default=0.5, verdict="missing", why=each, command=f"hfp {each}")
+        for each in names
+    )
+    return WeekResults(
+        strategy=word,
+        week="2020-11-01",
+        market=word,
+        description=word,
+        currency=word,
+        until=date(2020, 11, 2),
+        decision=Decision(strategy=word, week="2020-11-01", is_gated=True, gates=gates),
+        parts=parts,
+        sessions_per_year=252.0,
+        trials=None,
+        served=pl.DataFrame(
+            {"first": days[:1], "last": days[:1], "model_week": [word], "model": [word], "n_sessions": [1]}
+        ),
+    )
+
+
+class Tags(HTMLParser):
+    """Elements and attributes of a page as a browser's parser finds them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, Any]]] = []
+
+    def handle_starttag(self, tag: str, attrs: Any) -> None:
+        self.tags.append((tag, dict(attrs)))
+
+
+def tags_of(html: bytes) -> list[tuple[str, dict[str, Any]]]:
+    parser = Tags()
+    parser.feed(html.decode())
+    return parser.tags
+
+
+def test_fifty_hostile_texts_make_no_element_and_no_attribute_of_their_own():
+    assert len(HOSTILE) == 50
+    plain, hostile = (
+        make_page(results_of(texts=texts), page_files()).html
+        for texts in (tuple(f"name{at}" for at in range(50)), tuple(HOSTILE))
+    )
+    shape = [[(tag, sorted(attributes)) for tag, attributes in tags_of(page)] for page in (plain, hostile)]
+    # Parts between backticks are code in both or in none.
+    shape = [[each for each in of_page if each[0] != "code"] for of_page in shape]
+    assert shape[1] == shape[0]
+    assert all(not name.startswith("on") for _, attributes in tags_of(hostile) for name in attributes)
+    text = hostile.decode()
+    assert "window.planted=3" in text and "<script>window.planted" not in text and "<img src=x" not in text
+
+
+def test_hostile_names_of_a_chart_are_letters_in_both_renderers():
+    names = tuple(dict.fromkeys(HOSTILE[:10]))
+    axis = Axis("name", "category"), Axis("number", "number")
+    chart = Chart(
+        name="c",
+        title="t",
+        about="a",
+        x=axis[0],
+        y=axis[1],
+        series=(Series(name=names[0], x=names, y=(1.0,) * len(names), mark="bar"),) * 2,
+    )
+    told = json.dumps(figure(chart))
+    assert "<" not in re.sub("<.?extra>", "", told) and "&lt;script&gt;" in told
+    drawn = tags_of(svg(chart))
+    assert {tag for tag, _ in drawn} & {"script", "img"} == set()
+
+
+def test_policy_names_the_very_scripts_of_the_page():
+    files = page_files()
+    html = make_page(results_of(), files).html.decode()
+    policy = dict(
+        tag for tag in [(t, a) for t, a in tags_of(html.encode()) if a.get("http-equiv") == "Content-Security-Policy"]
+    )
+    assert content_policy(files) == policy["meta"]["content"]
+    # Scripts that run have no attribute; the rest are data.
+    assert re.findall(r"<script>(.*?)</script>", html, re.S) == [files.script]
+    assert "unsafe-inline" not in content_policy(files).split("style-src")[0] and "unsafe-eval" not in content_policy(
+        files
+    )
+
+
+def test_code_between_backticks_is_escaped():
+    assert str(coded("a `b<c>` d")) == "a <code>b&lt;c&gt;</code> d"
+    assert str(coded("a `b<c>")) == "a `b&lt;c&gt;"
+
+
+@pytest.mark.parametrize("name", SECTIONS)
+def test_each_section_holds_the_contract(name):
+    section, results = SECTIONS[name], results_of()
+    assert section.name == name and section.title
+    blocks = build_section(section, results)
+    assert blocks
+    for block in blocks:
+        match block:
+            case Table():
+                assert all(len(row) == len(block.columns) for row in block.rows)
+                # An undefined number has its reason, and a number its unit.
+                assert all(cell.reason for row in block.rows for cell in row if not cell.is_defined)
+            case Chart():
+                assert block.about and block.x.title and block.y.title
+                assert all(len(each.x) == len(each.y) for each in block.series)
+                json.dumps(figure(block), allow_nan=False)
+                assert svg(block) == svg(block)
+            case Heatmap():
+                assert {len(row) for row in block.values} == {len(block.columns)} and len(block.values) == len(
+                    block.rows
+                )
+            case Missing():
+                assert block.what and block.command.startswith("hfp ")
+            case Text():
+                assert block.lines
+
+
+def test_names_of_charts_and_tables_are_the_pages_own():
+    page = make_page(results_of(), page_files())
+    names = [
+        block.name for section in page.shown for block in section.blocks if isinstance(block, Table | Chart | Heatmap)
+    ]
+    assert len(names) == len(set(names))
+    ids = re.findall(r' id="([^"]+)"', page.html.decode())
+    assert len(ids) == len(set(ids))
+
+
+def test_palette_of_pictures_is_that_of_the_style_sheet():
+    root = page_files().style.partition("@media")[0]
+    for role, colour in COLOURS.items():
+        assert f"--{role}: {colour.lower()};" in root, role
+
+
+def test_same_results_give_the_same_page_and_under_60_sessions_no_figure_of_a_year():
+    short = make_page(results_of(n=40), page_files())
+    assert make_page(results_of(n=40), page_files()).html == short.html
+    assert "Fewer than 60 sessions: no figure of a year." in short.sentence
+    numbers = numbers_of(short)
+    of_a_year = numbers.filter(pl.col("key").str.contains("annual|sharpe|a_year|turnover"))
+    assert of_a_year.height and of_a_year["value"].null_count() == of_a_year.height
+    assert set(of_a_year["text"]) == {DASH}
+
+
+def test_months_and_years_compound_to_the_whole():
+    account = results_of().account
+    whole = float(account["equity"][-1] / account["equity"][0])
+    for every in ("1mo", "1y"):
+        assert float((1.0 + period_returns(account, every)["value"]).product()) == pytest.approx(whole)
+
+
+def test_rolling_numbers_are_those_of_pandas():
+    account = results_of().account
+    own = session_returns(account)
+    held = own.with_columns(
+        value=pl.col("value") * 0.5 + pl.Series(np.random.default_rng(1).normal(0, 0.01, own.height))
+    )
+    found = rolling(own, held, sessions=63, a_year=252.0)
+    x, y = own["value"].to_pandas(), held["value"].to_pandas()
+    assert found["volatility"].to_numpy() == pytest.approx((x.rolling(63).std() * 252**0.5)[62:].to_numpy())
+    assert found["sharpe"].to_numpy() == pytest.approx(
+        (x.rolling(63).mean() / x.rolling(63).std() * 252**0.5)[62:].to_numpy()
+    )
+    assert found["beta"].to_numpy() == pytest.approx((x.rolling(63).cov(y) / y.rolling(63).var())[62:].to_numpy())
+
+
+def test_costs_are_added_back_as_they_were_paid():
+    account = results_of(n=4).account
+    assert (before_costs(account) - account["equity"]).to_list() == pytest.approx([15.0, 30.0, 45.0, 60.0])
+
+
+def test_thinned_line_keeps_its_ends_and_extremes_and_is_short():
+    y = pl.Series(np.random.default_rng(2).normal(size=100_000))
+    y[50_001], y[70_003] = 99.0, -99.0
+    x, kept = thinned(pl.Series(range(100_000)), y, most=900)
+    assert len(x) <= 1_000 and (x[0], x[-1]) == (0, 99_999)
+    assert {99.0, -99.0} <= set(kept) and x.is_sorted()
+
+
+def test_undefined_numbers_are_a_dash():
+    assert [Cell(each, "ratio", "why").text for each in (None, float("nan"), float("inf"))] == [DASH] * 3
+    assert Cell(None, "ratio", "why").raw == "" and Cell(0.1 + 0.2, "ratio").raw == repr(0.1 + 0.2)
+
+
+def test_what_is_missing_is_said_with_its_command():
+    results = results_of()
+    (block,) = build_section(SECTIONS["paths"], results)
+    assert isinstance(block, Missing) and block.command == "hfp validate AAPL 2020-11-01 --full"
