@@ -4,7 +4,7 @@ Lives here: which weeks the demo makes and what it prints. Does not live here: t
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from time import perf_counter
 
@@ -12,9 +12,11 @@ import polars as pl
 
 from hf_pipelines.commands.candidates import candidate_of
 from hf_pipelines.commands.making import Maker
+from hf_pipelines.commands.reporting import overview_of
 from hf_pipelines.commands.runs import Pipeline
 from hf_pipelines.components.market_stages import MarketPlan
 from hf_pipelines.components.strategy_stages import StrategyPlan, retrained, serving
+from hf_pipelines.components.strategy_stages.report import PAGE
 from hf_pipelines.partitions import parse_key, shift_week, week_key
 from hf_pipelines.research.metrics import ANNUAL_SESSIONS
 from hf_pipelines.research.promotion.decision import MISSING
@@ -73,10 +75,11 @@ class Demo:
                 flush=True,
             )
             self._make(maker, market, plans)
+        reports = self._reports(maker, by_market)
         for _, plans in by_market:
             for plan in plans:
                 print(self._account(plan))
-        print(self._closing(maker.seconds, perf_counter() - began))
+        print(self._closing(maker.seconds, perf_counter() - began, reports))
 
     def _by_market(self) -> list[tuple[MarketPlan, list[StrategyPlan]]]:
         order = [*MODEL_WEEKS]
@@ -177,13 +180,24 @@ class Demo:
             ]
         return lines
 
-    def _closing(self, of_stages: Mapping[str, float], seconds: float) -> str:
+    def _reports(self, maker: Maker, by_market: Sequence[tuple[MarketPlan, list[StrategyPlan]]]) -> list[str]:
+        """Where the page of the first strategy lies, and that of all of them."""
+        market, (plan, *_) = by_market[0]
+        week, asset = _last_week(market), plan.asset("report")
+        maker.make("report", [asset], market, week, week)
+        footer = self.pipeline.store.footer(asset, week)
+        assert footer is not None
+        stored = self.pipeline.store.objects.address(self.pipeline.store.attachment_key(footer, PAGE))
+        return [f"Report of {plan.name}: {stored}", f"Report of all strategies: {overview_of(self.pipeline).address}"]
+
+    def _closing(self, of_stages: Mapping[str, float], seconds: float, reports: Sequence[str]) -> str:
         stages = ", ".join(f"{name} {took:.1f}" for name, took in of_stages.items()) or "nothing was out of date"
         return "\n".join(
             [
                 "",
                 f"Seconds per stage: {stages}; {seconds:.1f} in all.",
                 f"Stored in {self.pipeline.store.objects.uri} (Parquet; any tool reads it).",
+                *reports,
                 "Look at it: hfp ui, then http://127.0.0.1:3000",
             ]
         )

@@ -8,10 +8,18 @@ import webbrowser
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+from hf_pipelines.commands.gates import gates_of
 from hf_pipelines.commands.runs import Pipeline
 from hf_pipelines.commands.validating import backtested_week
+from hf_pipelines.components.strategy_stages.evidence import returns_of_week
 from hf_pipelines.components.strategy_stages.report import PAGE
+from hf_pipelines.partitions import usual_sessions
+from hf_pipelines.research.report.overview import Strategy, make_overview
+from hf_pipelines.resources import settings
+from hf_pipelines.resources.clock import Clock
+from hf_pipelines.resources.report_files import page_files
 
 
 @dataclass(frozen=True)
@@ -56,8 +64,7 @@ def report_of(pipeline: Pipeline, strategy: str, week: str | None, *, out: Path 
         If it cannot be made.
     """
     key = backtested_week(pipeline, strategy, week)
-    if out is not None and (out.is_dir() or not out.parent.is_dir()):
-        raise ValueError(f"`--out` must be a file in a folder that is there, was {str(out)[:200]!r}.")
+    _require_file(out)
     asset = pipeline.strategy(strategy).asset("report")
     pipeline.materialise([asset], key, key)
     store = pipeline.store
@@ -69,6 +76,56 @@ def report_of(pipeline: Pipeline, strategy: str, week: str | None, *, out: Path 
         out.write_bytes(html)
         address = str(out)
     return Reported(str(footer.facts["sentence"]), address, html)
+
+
+def overview_of(pipeline: Pipeline, *, out: Path | None = None) -> Reported:
+    """Make the page of all strategies, of the latest week of each with a backtest; nothing of it is stored.
+
+    Parameters
+    ----------
+    pipeline : Pipeline
+    out : Path, optional
+        Where it is written; default below the folder of the project's data.
+
+    Raises
+    ------
+    ValueError
+        If no strategy has a backtest; if `out` is a folder or lies in none.
+    """
+    _require_file(out)
+    weeks = {each.name: pipeline.store.partitions(each.asset("backtest")) for each in pipeline.strategies()}
+    shown = [_shown(pipeline, name, max(found)) for name, found in weeks.items() if found]
+    if not shown:
+        raise ValueError(
+            "`--overview` must be of strategies with a backtest, none has one; hfp retrain STRATEGY --week SUNDAY --with-inputs."
+        )
+    without = [name for name, found in weeks.items() if not found]
+    html = make_overview(shown, without, page_files(), until=Clock().now().date())
+    path = out or settings.data_dir() / "reports" / "overview.html"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(html)
+    passed = sum(each.decision.is_passed for each in shown)
+    return Reported(f"{passed} of {len(shown)} strategies pass their gates.", str(path), html)
+
+
+def _shown(pipeline: Pipeline, name: str, week: str) -> Strategy:
+    plan = pipeline.strategy(name)
+    footer = pipeline.store.footer(plan.asset("backtest"), week)
+    assert footer is not None
+    metrics: Any = footer.facts["metrics"]
+    return Strategy(
+        name=name,
+        week=week,
+        decision=gates_of(pipeline, name, week),
+        metrics=metrics,
+        returns=returns_of_week(pipeline.store, plan.asset("backtest"), week),
+        sessions_per_year=usual_sessions(plan.market.partitions.calendar_name)[0],
+    )
+
+
+def _require_file(out: Path | None) -> None:
+    if out is not None and (out.is_dir() or not out.parent.is_dir()):
+        raise ValueError(f"`--out` must be a file in a folder that is there, was {str(out)[:200]!r}.")
 
 
 def open_page(found: Reported) -> None:

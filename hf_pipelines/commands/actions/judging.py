@@ -206,23 +206,41 @@ def validate(
 @command(
     panel=JUDGE,
     writes=True,
-    examples=("hfp report tech_direction --open", "hfp report tech_direction 2013-02-24 --out tech_direction.html"),
+    examples=(
+        "hfp report tech_direction --open",
+        "hfp report tech_direction 2013-02-24 --out tech_direction.html",
+        "hfp report --overview",
+    ),
 )
 def report(
-    strategy: StrategyName,
+    strategy: Annotated[
+        str | None,
+        typer.Argument(
+            help="A folder of defs/strategies, such as tech_direction.", autocompletion=strategies, show_default=False
+        ),
+    ] = None,
     week: LatestWeek = None,
+    overview: Annotated[bool, typer.Option("--overview", help="Of all strategies, side by side.")] = False,
     out: Annotated[str | None, typer.Option(metavar="PATH", help="Write the page into a file, too.")] = None,
     opens: Annotated[bool, typer.Option("--open", help="Show it in the browser.")] = False,
 ) -> None:
-    """Make one HTML page of all that is stored of a strategy and week, and say where it lies.
+    """Make one HTML page of all that is stored of a strategy and week, or of all strategies, and say where it lies.
 
-    The verdict and its gates first, then the account with and without costs. It needs no network. Nothing is fitted; what is missing is
-    named with the command that makes it.
+    The verdict and its gates first, then the account, its predictions, the search, the model, its trades and what it was made from. It needs
+    no network. Nothing is fitted; what is missing is named with the command that makes it.
     """
-    from hf_pipelines.commands.reporting import open_page, report_of
+    from hf_pipelines.commands.reporting import open_page, overview_of, report_of
     from hf_pipelines.commands.runs import Pipeline
 
-    found = report_of(Pipeline.open(), strategy, week, out=None if out is None else Path(out))
+    if overview == (strategy is not None):
+        raise ValueError(
+            "`strategy` must be given, or --overview instead of it, was given with it or without both; hfp report STRATEGY or hfp report --overview."
+        )
+    path = None if out is None else Path(out)
+    if strategy is None:
+        found = overview_of(Pipeline.open(), out=path)
+    else:
+        found = report_of(Pipeline.open(), strategy, week, out=path)
     say(found.lines())
     if opens:
         open_page(found)

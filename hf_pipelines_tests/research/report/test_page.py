@@ -2,6 +2,7 @@
 
 import json
 import re
+from dataclasses import replace
 from datetime import date, timedelta
 from html.parser import HTMLParser
 from typing import Any
@@ -14,12 +15,14 @@ from hf_pipelines.research.promotion import Decision, Judged
 from hf_pipelines.research.report.blocks import DASH, Axis, Cell, Chart, Heatmap, Missing, Series, Table, Text
 from hf_pipelines.research.report.frames import before_costs, period_returns, rolling, session_returns, thinned
 from hf_pipelines.research.report.interactive import figure
-from hf_pipelines.research.report.making import make_page, numbers_of
+from hf_pipelines.research.report.making import Page, make_page, numbers_of
+from hf_pipelines.research.report.overview import Strategy, make_overview
 from hf_pipelines.research.report.page import coded, content_policy
 from hf_pipelines.research.report.pictures import COLOURS, svg
 from hf_pipelines.research.report.registry import SECTIONS, build_section
 from hf_pipelines.research.report.results import Part, WeekResults
 from hf_pipelines.resources.report_files import page_files
+from hf_pipelines_tests.doc_pages import Command, command_fault
 
 N = 300
 
@@ -137,6 +140,10 @@ def results_of(*, n: int = N, texts: tuple[str, ...] = (), seed: int = 0) -> Wee
     )
 
 
+def html_charts(page: Page) -> int:
+    return sum(isinstance(block, Chart | Heatmap) for section in page.shown for block in section.blocks)
+
+
 class Tags(HTMLParser):
     """Elements and attributes of a page as a browser's parser finds them."""
 
@@ -232,12 +239,25 @@ def test_each_section_holds_the_contract(name):
                 assert block.lines
 
 
+@pytest.mark.parametrize("name", [name for name, each in SECTIONS.items() if each.needs])
+def test_section_without_its_input_names_a_command_that_there_is(name):
+    results = results_of()
+    (missing,) = build_section(SECTIONS[name], replace(results, parts={}))
+    assert isinstance(missing, Missing)
+    assert command_fault(Command(place=name, text=missing.command, is_whole=True), {}) == ""
+
+
 def test_names_of_charts_and_tables_are_the_pages_own():
     page = make_page(results_of(), page_files())
     names = [
         block.name for section in page.shown for block in section.blocks if isinstance(block, Table | Chart | Heatmap)
     ]
     assert len(names) == len(set(names))
+    # Without JavaScript, and on paper, a picture stands where each chart was.
+    stills = [each for tag, each in tags_of(page.html) if tag == "img"]
+    assert [each["src"].startswith("data:image/svg+xml;base64,") and bool(each["alt"]) for each in stills] == [
+        True
+    ] * html_charts(page)
     ids = re.findall(r' id="([^"]+)"', page.html.decode())
     assert len(ids) == len(set(ids))
 
@@ -302,3 +322,33 @@ def test_what_is_missing_is_said_with_its_command():
     results = results_of()
     (block,) = build_section(SECTIONS["paths"], results)
     assert isinstance(block, Missing) and block.command == "hfp validate AAPL 2020-11-01 --full"
+
+
+def test_overview_sets_strategies_beside_each_other():
+    rng = np.random.default_rng(3)
+    days = [date(2020, 1, 1) + timedelta(days=at) for at in range(100)]
+    base = rng.normal(0.001, 0.01, 100)
+    series = {"one": base, "twin": base * 2.0, "short": base[:40], HOSTILE[0]: -base}
+    decision = results_of().decision
+    strategies = [
+        Strategy(
+            name=name,
+            week="2020-11-01",
+            decision=decision,
+            metrics={"total_return": 0.1},
+            returns=dict(zip(days, values.tolist(), strict=False)),
+            sessions_per_year=252.0,
+        )
+        for name, values in series.items()
+    ]
+    html = make_overview(strategies, ["untrained"], page_files(), until=date(2020, 11, 2))
+    assert b"None of 4 strategies passes its gates." in html and b"<script>window" not in html
+    assert b"hfp retrain untrained --week SUNDAY --with-inputs" in html
+    numbers = {each["data-key"]: each["data-value"] for _, each in tags_of(html) if each.get("data-key")}
+    # Twins go together, opposites apart; 40 sessions have no figure of a year.
+    assert float(numbers["pairs/one/twin/correlation"]) == pytest.approx(1.0)
+    assert float(numbers[f"pairs/one/{HOSTILE[0]}/correlation"]) == pytest.approx(-1.0)
+    assert numbers["pairs/one/short/correlation"] == numbers["pairs/one/short/better"] == ""
+    assert (
+        float(numbers["pairs/one/twin/n_sessions"]) == 100 and numbers["one/backtest/summary/sharpe_ratio/value"] == ""
+    )
