@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 import re
+from collections.abc import Sequence
 from datetime import date
 from typing import TYPE_CHECKING, Any
 
@@ -46,8 +47,13 @@ COLOURS = {
     "muted": MUTED_COLOUR,
 }
 
+# Inches; the width of a letter of a tick, and how far down a slanted one goes for each.
 WIDTH = 7.2
+LETTER, SLOPE = 0.062, 0.5
 PIXELS_PER_INCH = 100.0
+
+# Categories whose names stand upright beside each other.
+MOST_UPRIGHT = 8
 
 # Values of a cell that the colour behind them would hide are written in white.
 DARK_CELL = 0.6
@@ -82,10 +88,12 @@ def _chart(chart: Chart) -> bytes:
     if chart.x.unit == "date":
         date_ticks(axes)
     elif chart.x.unit == "category":
+        is_slanted = len(categories) > MOST_UPRIGHT
         axes.set_xticks(
             range(len(categories)),
             [_letters(named(each)) for each in categories],
-            rotation=30 if len(categories) > 8 else 0,
+            rotation=30 if is_slanted else 0,
+            ha="right" if is_slanted else "center",
         )
     elif chart.x.unit == "fraction":
         percent_ticks(axes.xaxis)
@@ -95,6 +103,7 @@ def _chart(chart: Chart) -> bytes:
         money_ticks(axes.yaxis)
     if len(chart.series) > 1:
         axes.legend(fontsize=SMALL_SIZE, frameon=False, ncols=3, loc="upper left", bbox_to_anchor=(0.0, 1.16))
+    _frame(figure, below=[named(each) for each in categories], is_slanted=len(categories) > MOST_UPRIGHT)
     return _bytes(figure)
 
 
@@ -173,13 +182,27 @@ def _heatmap(chart: Heatmap) -> bytes:
     axes.xaxis.set_label_position("top")
     axes.tick_params(length=0)
     axes.spines[:].set_visible(False)
+    _frame(figure, left=[named(each) for each in chart.rows])
     return _bytes(figure)
 
 
 def _figure(height: float) -> Figure:
     from matplotlib.figure import Figure
 
-    return Figure(figsize=(WIDTH, height), layout="tight")
+    return Figure(figsize=(WIDTH, height))
+
+
+def _frame(figure: Figure, *, below: Sequence[str] = (), left: Sequence[str] = (), is_slanted: bool = False) -> None:
+    """Room for ticks and titles around the axes; to have it found by the library would draw everything twice."""
+    height = float(figure.get_size_inches()[1])
+    slanted = LETTER * max((len(each) for each in below), default=0) * SLOPE if is_slanted else 0.0
+    beside = LETTER * max((len(each) for each in left), default=0)
+    figure.subplots_adjust(
+        left=(0.7 + beside) / WIDTH,
+        right=1.0 - 0.12 / WIDTH,
+        top=1.0 - (0.6 if left else 0.32) / height,
+        bottom=((0.1 if left else 0.5) + slanted) / height,
+    )
 
 
 def _numbers(values: Any) -> Any:
