@@ -52,6 +52,9 @@ WIDTH = 7.2
 LETTER, SLOPE = 0.062, 0.5
 PIXELS_PER_INCH = 100.0
 
+# Series that a legend of one line has room for.
+MOST_NAMED = 5
+
 # Categories whose names stand upright beside each other.
 MOST_UPRIGHT = 8
 
@@ -101,8 +104,9 @@ def _chart(chart: Chart) -> bytes:
         percent_ticks(axes.yaxis)
     elif chart.y.unit == "amount":
         money_ticks(axes.yaxis)
-    if len(chart.series) > 1:
-        axes.legend(fontsize=SMALL_SIZE, frameon=False, ncols=3, loc="upper left", bbox_to_anchor=(0.0, 1.16))
+    if 1 < len(chart.series) <= MOST_NAMED:
+        place = (0.0, 1.0 + 0.28 / (chart.height / PIXELS_PER_INCH))
+        axes.legend(fontsize=SMALL_SIZE, frameon=False, ncols=MOST_NAMED, loc="upper left", bbox_to_anchor=place)
     _frame(figure, below=[named(each) for each in categories], is_slanted=len(categories) > MOST_UPRIGHT)
     return _bytes(figure)
 
@@ -198,7 +202,7 @@ def _frame(figure: Figure, *, below: Sequence[str] = (), left: Sequence[str] = (
     slanted = LETTER * max((len(each) for each in below), default=0) * SLOPE if is_slanted else 0.0
     beside = LETTER * max((len(each) for each in left), default=0)
     figure.subplots_adjust(
-        left=(0.7 + beside) / WIDTH,
+        left=(0.85 + beside) / WIDTH,
         right=1.0 - 0.12 / WIDTH,
         top=1.0 - (0.6 if left else 0.32) / height,
         bottom=((0.1 if left else 0.5) + slanted) / height,
