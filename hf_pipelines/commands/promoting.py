@@ -167,7 +167,9 @@ def shadows_of(pipeline: Pipeline, strategy: str) -> dict[str, Any]:
 
 
 def shadow_lines(found: Mapping[str, Any]) -> Iterator[str]:
-    """The same in words, a line a kind."""
+    """The same in words, a line a kind after an empty one."""
+    if found:
+        yield ""
     for kind, each in found.get("kinds", {}).items():
         yield f"shadow of {kind} issues before week {found['week']}: {shadow_in_words(each)}"
 

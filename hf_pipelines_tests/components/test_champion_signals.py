@@ -7,6 +7,7 @@ from pathlib import Path
 from time import perf_counter
 from typing import Any
 
+import dagster as dg
 import polars as pl
 import pytest
 
@@ -20,6 +21,8 @@ from hf_pipelines.commands.promoting import (
     withdraw,
 )
 from hf_pipelines.commands.signals import issue_lines, issue_of
+from hf_pipelines.components.automation.run_intents import RunHistory
+from hf_pipelines.components.automation.strategy_sensor import StrategySensor
 from hf_pipelines.components.strategy_stages import retrained
 from hf_pipelines.components.strategy_stages.deciding import Issue, decide_issue
 from hf_pipelines.components.strategy_stages.plan import trade
@@ -143,7 +146,7 @@ def test_what_serves_follows_every_decision(project):
         by_hand = trade(plan, each.select("symbol", "session", "ts", "weight"), bars).equity
         assert account["equity"].to_list() == by_hand["equity"].to_list()
     assert {*record.frame["record"]} == {"live", "live_shadow", "live_beside_shadow"}
-    (line,) = shadow_lines(shadows_of(project.pipeline, "ranking"))
+    _, line = shadow_lines(shadows_of(project.pipeline, "ranking"))
     assert line.startswith(
         f"shadow of live issues before week 2012-04-15: configuration {told['shadow'][:12]}, 1 issue: "
     )
@@ -275,3 +278,25 @@ def test_the_champion_is_refitted_beside_a_challenger_as_its_own_yaml_would(proj
     rows, told, _ = issued(project, "2012-04-17")
     assert (told["model_week"], told["held_back"]) == (WEEK, {next_week: f"its controls: {refit.facts['controls']}"})
     assert refit.facts["controls"] in ("cannot be judged", "not trusted")
+
+
+@pytest.mark.pipeline
+def test_signals_wait_for_the_controls_without_which_a_refit_may_not_serve(project):
+    project.rewrite(strategies=[gated(gates={**NOTHING, "controls": True})])
+    objects = project.store.objects
+    # The week under way is the one that has a model, and its controls are still to come.
+    for asset in ("small/bars", "small/features/quick"):
+        for week in (each for each in project.store.partitions(asset) if each >= WEEK):
+            objects.delete(f"{asset}/{week}.parquet")
+    objects.delete(f"ranking/validation/{WEEK}.parquet")
+
+    def notes() -> tuple[str, ...]:
+        history = RunHistory(project.instance, NOW)
+        return StrategySensor(project.pipeline.strategy("ranking"), project.store, history, NOW).tick(None).notes
+
+    assert f"{MODEL} {WEEK} is current" in notes()
+    job = project.definitions.resolve_job_def("ranking_retrain")
+    judging = project.instance.create_run_for_job(job, status=dg.DagsterRunStatus.STARTED)
+    assert f"signals wait for the controls of week {WEEK}: run {judging.run_id[:8]}" in notes()
+    project.instance.report_run_canceled(judging)
+    assert f"{MODEL} {WEEK} is current" in notes()
