@@ -147,6 +147,9 @@ def _growth(strategies: Sequence[Strategy]) -> list[Block]:
     found: list[Block] = []
     for at, each in enumerate(strategies):
         sessions = sorted(each.returns)
+        if not sessions:
+            found.append(Text((f"{each.name} has no return by session.",)))
+            continue
         grown = np.cumprod([1.0 + each.returns[day] for day in sessions])
         x, y = thinned(pl.Series(sessions), pl.Series(grown), most=400)
         found.append(

@@ -26,12 +26,16 @@ from hf_pipelines.research.report.results import WeekResults
 WINDOW = 63
 assert WINDOW >= ANNUAL_SESSIONS
 
+NO_RETURNS = "The account has one session, and no return."
+
 MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 
 
 def calendar(results: WeekResults) -> list[Block]:
     """Months as a map, years as bars and numbers."""
     months, years = (period_returns(results.account, each) for each in ("1mo", "1y"))
+    if months.is_empty():
+        return [Text((NO_RETURNS,))]
     by_month = {(day.year, day.month): value for day, value in months.select("period", "value").rows()}
     names = [day.year for day in years["period"]]
     grid = Heatmap(
@@ -98,6 +102,8 @@ def windows(results: WeekResults) -> list[Block]:
 def spread(results: WeekResults) -> list[Block]:
     """How returns of sessions are spread, and what the tails are."""
     returns = session_returns(results.account)
+    if returns.is_empty():
+        return [Text((NO_RETURNS,))]
     x, y = histogram(returns["value"])
     chart = Chart(
         name="spread",

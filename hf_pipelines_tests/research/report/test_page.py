@@ -352,3 +352,18 @@ def test_overview_sets_strategies_beside_each_other():
     assert (
         float(numbers["pairs/one/twin/n_sessions"]) == 100 and numbers["one/backtest/summary/sharpe_ratio/value"] == ""
     )
+
+
+@pytest.mark.parametrize("n", [1, 2, 63])
+def test_account_of_few_sessions_has_a_page(n):
+    page = make_page(results_of(n=n), page_files())
+    assert b"nan" not in re.sub(rb"base64,[^\"]*|<script.*?</script>|<style.*?</style>", b"", page.html, flags=re.S)
+    assert ("The account has one session, and no return." in page.html.decode()) == (n == 1)
+
+
+def test_overview_of_one_strategy_without_returns_is_a_page():
+    alone = Strategy(
+        name="one", week="2020-11-01", decision=results_of().decision, metrics={}, returns={}, sessions_per_year=252.0
+    )
+    html = make_overview([alone], [], page_files(), until=date(2020, 11, 2)).decode()
+    assert "The one strategy does not pass its gates." in html and "one has no return by session." in html
