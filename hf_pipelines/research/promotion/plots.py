@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
 from hf_pipelines.research.plots.style import (
@@ -53,6 +53,8 @@ STAGE_COLOURS = {
     DEPRECATED: SKY,
     ARCHIVED: PURPLE,
 }
+
+SHORTEST_SPAN = timedelta(minutes=20)
 
 # Configurations and releases of more are in the table.
 MOST_BARS = 12
@@ -127,6 +129,10 @@ def timeline_png(timeline: Timeline, *, strategy: str, told: str, now: datetime)
     _draw_bars(staged, configurations, stage_bars, now)
     staged.set_yticks(range(len(configurations)), [each[:8] for each in configurations], fontsize=SMALL_SIZE)
     served.tick_params(labelbottom=False)
+    if timeline.stages:
+        # Ticks are a minute apart at least: of a history of seconds some minutes before it are shown.
+        first = min(_time(each.since, now) for each in timeline.stages)
+        staged.plot([first - max(SHORTEST_SPAN - (now - first), timedelta(0))], [0.0], alpha=0.0)
     date_ticks(staged)
     shown = [*dict.fromkeys(each.stage for each in timeline.stages)]
     patches = [Patch(color=STAGE_COLOURS[each], label=each) for each in STAGE_COLOURS if each in shown]
