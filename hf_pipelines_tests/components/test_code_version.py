@@ -453,7 +453,7 @@ def test_an_edit_of_a_markets_yaml_touches_only_the_assets_that_read_it(versions
             RULES,
             "rank_long_short",
             "weigh",
-            {f"ranking/{each}" for each in ("backtest", "validation", "full_validation", "signals")},
+            {f"ranking/{each}" for each in ("backtest", "validation", "full_validation", "report", "signals")},
             id="rule",
         ),
         pytest.param(
