@@ -14,6 +14,8 @@ from hf_pipelines.research.promotion.lifecycle import (
     PROMOTED,
     REFUSED,
     ROLLED_BACK,
+    ROLLOUT_ADVANCED,
+    ROLLOUT_STARTED,
     ROLLOUT_STOPPED,
     STAGED,
     WITHDRAWN,
@@ -170,7 +172,7 @@ def test_what_is_no_file_in_the_place_of_the_next_record_stops_a_decision(object
 
 
 SCRIPT = """
-import os, signal, sys, time
+import json, os, signal, sys, time
 from pathlib import Path
 from hf_pipelines.research.promotion.lifecycle import PROMOTED
 from hf_pipelines.resources.object_store import ObjectStore
@@ -201,14 +203,16 @@ if how == "die after":
 if how == "die before":
     os.link = lambda *given, **more: os.kill(os.getpid(), signal.SIGKILL)
 try:
-    history.record_decision(objects, "tech", draft(PROMOTED, rule))
+    given = json.loads(sys.argv[4])
+    history.record_decision(objects, "tech", draft(given.pop("kind", PROMOTED), rule, **given))
 except history.ChampionChangedError as e:
     sys.exit(str(e))
 """
 
 
-def started(objects: ObjectStore, rule: str, how: str) -> "subprocess.Popen[str]":
-    return subprocess.Popen([sys.executable, "-c", SCRIPT, objects.uri, rule, how], stderr=subprocess.PIPE, text=True)
+def started(objects: ObjectStore, rule: str, how: str, **given: object) -> "subprocess.Popen[str]":
+    line = [sys.executable, "-c", SCRIPT, objects.uri, rule, how, json.dumps(given)]
+    return subprocess.Popen(line, stderr=subprocess.PIPE, text=True)
 
 
 def test_of_two_processes_that_promote_at_once_one_wins_and_the_other_is_refused(objects):
@@ -235,6 +239,22 @@ def test_killed_around_the_write_a_record_is_there_once_or_not_at_all(objects, h
     else:
         record_decision(objects, "tech", draft(PROMOTED, "long"))
     assert kinds(objects) == [PROMOTED]
+
+
+@pytest.mark.parametrize(("how", "n_kept"), [("die before", 3), ("die after", 4)])
+def test_killed_around_the_write_a_step_of_a_rollout_is_recorded_once(objects, how, n_kept):
+    for each in (draft(PROMOTED, "long"), draft(STAGED, "short"), draft(ROLLOUT_STARTED, "short")):
+        record_decision(objects, "tech", each)
+    rollout = {**draft(ROLLOUT_STARTED, "short").rollout, "share": 0.1}
+    step = {"kind": ROLLOUT_ADVANCED, "rollout": rollout, "token": "ab" * 16}
+    process = started(objects, "short", how, **step)
+    process.communicate(timeout=60)
+    assert process.returncode == -signal.SIGKILL and len(history_of(objects, "tech").records) == n_kept
+    # Whoever comes next takes the same step: it has the same id.
+    for _ in range(2):
+        record_decision(objects, "tech", draft(ROLLOUT_ADVANCED, "short", rollout=rollout, token="ab" * 16))
+    assert kinds(objects) == [PROMOTED, STAGED, ROLLOUT_STARTED, ROLLOUT_ADVANCED]
+    assert history_of(objects, "tech").state.rollout.share == 0.1
 
 
 def test_a_store_that_answers_twice_has_it_once(objects, monkeypatch):
