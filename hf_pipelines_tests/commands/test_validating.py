@@ -123,7 +123,7 @@ def test_signs_are_told_first_and_are_not_sound():
         "table": [{"test": "as traded", "name": "as traded", **row}],
     }
     lines = list(validation_lines(found))
-    assert lines[1] == (f"controls: not made; hfp materialise tech/validation --from {WEEK}", True)
+    assert lines[1] == (f"controls of the week: not made; hfp materialise tech/validation --from {WEEK}", True)
     assert lines[2] == ("lives on one symbol: without A its Sharpe ratio is 0.10, with it 1.50", False)
     assert all(is_sound for line, is_sound in lines if line != lines[2][0])
     said = "\n".join(line for line, _ in lines)

@@ -349,7 +349,7 @@ def full_validation_lines(found: Mapping[str, Any]) -> list[str]:
         lines.append(found["paths"]["told"])
     if beside["n"]:
         lines.append(
-            f"{beside['n']} neighbours, one step beside its parameters: Sharpe ratio {beside['mean']:.2f} in the mean, "
+            f"{beside['n']} neighbours fitted one step beside its parameters: Sharpe ratio {beside['mean']:.2f} in the mean, "
             f"{beside['worst']:.2f} at worst" + ("" if beside["own"] is None else f", its own {beside['own']:.2f}")
         )
     if beside["told"]:
