@@ -229,7 +229,10 @@ def _of_controls(found: Mapping[str, Any]) -> tuple[str, bool]:
     """Whether the code that made it can be trusted."""
     of_week = found[CONTROLS]
     if of_week is None:
-        return f"controls of the week: not made; hfp materialise {found['strategy']}/validation --from {found['week']}", True
+        return (
+            f"controls of the week: not made; hfp materialise {found['strategy']}/validation --from {found['week']}",
+            True,
+        )
     told = Controls(**{**of_week, "twins": tuple(Twin(**each) for each in of_week["twins"])})
     return controls_in_words(told), told.verdict != NOT_TRUSTED
 
