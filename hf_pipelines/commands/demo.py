@@ -16,11 +16,11 @@ from hf_pipelines.commands.reporting import overview_of
 from hf_pipelines.commands.runs import Pipeline
 from hf_pipelines.components.market_stages import MarketPlan
 from hf_pipelines.components.strategy_stages import StrategyPlan, retrained, serving
-from hf_pipelines.components.strategy_stages.report import PAGE
 from hf_pipelines.partitions import parse_key, shift_week, week_key
 from hf_pipelines.research.metrics import ANNUAL_SESSIONS
 from hf_pipelines.research.promotion.decision import MISSING
 from hf_pipelines.research.signals import reason_in_words, upgrade_issue
+from hf_pipelines.resources.report_files import PAGE
 from hf_pipelines.resources.storage_errors import ObjectMissingError
 
 # The source that comes with the installed packages.

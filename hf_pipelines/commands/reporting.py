@@ -14,12 +14,11 @@ from hf_pipelines.commands.gates import gates_of
 from hf_pipelines.commands.runs import Pipeline
 from hf_pipelines.commands.validating import backtested_week
 from hf_pipelines.components.strategy_stages.evidence import returns_of_week
-from hf_pipelines.components.strategy_stages.report import PAGE
 from hf_pipelines.partitions import usual_sessions
 from hf_pipelines.research.report.overview import Strategy, make_overview
 from hf_pipelines.resources import settings
 from hf_pipelines.resources.clock import Clock
-from hf_pipelines.resources.report_files import page_files
+from hf_pipelines.resources.report_files import PAGE, page_files
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,9 @@ from importlib.resources import files
 
 from hf_pipelines.research.report.page import PageFiles
 
+# What a stored report is called beside its partition.
+PAGE = "report.html"
+
 FOLDER = "templates/report"
 LIBRARY = "plotly-cartesian.min.js.gz"
 LIBRARY_VERSION = "3.7.0"

@@ -45,6 +45,7 @@ from hf_pipelines.resources.dagster_internals import (
 )
 from hf_pipelines.serving.limits import RefusedError, read_body, taken_in_time, uvicorn_limits
 from hf_pipelines.serving.lookout import LookoutThread
+from hf_pipelines.serving.report_pages import ReportPages
 
 LOCAL_HOSTS = frozenset({"127.0.0.1", "localhost", "[::1]"})
 HOST = re.compile(r"(?P<name>\[[0-9a-f:.]+\]|[a-z0-9_.-]+)(:[0-9]{1,5})?")
@@ -333,7 +334,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             if not options.read_only:
                 lookout.start()
             uvicorn.run(
-                Guard(app, hosts=hosts, is_read_only=options.read_only),
+                Guard(ReportPages(app), hosts=hosts, is_read_only=options.read_only),
                 host=options.host,
                 port=options.port,
                 log_level=options.log_level,

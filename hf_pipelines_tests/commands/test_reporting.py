@@ -10,8 +10,8 @@ import pytest
 from playwright.sync_api import Page
 
 from hf_pipelines.commands.reporting import Reported, report_of
-from hf_pipelines.components.strategy_stages.report import PAGE
 from hf_pipelines.research.report.blocks import DASH
+from hf_pipelines.resources.report_files import PAGE
 from hf_pipelines_tests.browser import CHROMIUM, browser_page
 from hf_pipelines_tests.pipeline import Project
 

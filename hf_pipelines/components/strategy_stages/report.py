@@ -36,7 +36,7 @@ from hf_pipelines.resources.footer import SIGNALS
 from hf_pipelines.resources.parquet_io_manager import Loaded
 from hf_pipelines.resources.partition_codec import Content, Stored
 from hf_pipelines.resources.partition_store import PartitionStore, attached_key
-from hf_pipelines.resources.report_files import page_files
+from hf_pipelines.resources.report_files import PAGE, page_files
 from hf_pipelines.resources.trial_ledger import TrialLedger
 from hf_pipelines.resources.trial_ledger.judging import (
     best_of,
@@ -51,9 +51,6 @@ from hf_pipelines.resources.trial_ledger.trials import counted, select
 # Of the week, beside what is there every week: the page says which command makes them.
 REQUIRED = ("cv_results", "backtest")
 OPTIONAL = ("fitted_model", "validation", "full_validation", "track_record")
-
-# What is attached.
-PAGE = "report.html"
 
 # Issues whose models are looked up: a quarter.
 MOST_ISSUES = 65
@@ -93,7 +90,8 @@ def report(plan: StrategyPlan, stages: Sequence[Stage]) -> Stage:
         address = store.objects.address(page_key(plan.asset("report"), key, page.html))
         return content, {
             "says": page.sentence,
-            "page": dg.MetadataValue.url(address) if store.objects.is_remote else dg.MetadataValue.path(address),
+            "page": dg.MetadataValue.url(f"/reports/{plan.name}/{key}"),
+            "stored": dg.MetadataValue.url(address) if store.objects.is_remote else dg.MetadataValue.path(address),
             "open": f"hfp report {plan.name} {key} --open",
             "page_bytes": len(page.html),
             "report_s": perf_counter() - began,
