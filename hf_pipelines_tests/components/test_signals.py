@@ -390,12 +390,13 @@ def test_an_issue_is_printed_with_its_change_against_the_session_before(project)
     assert found["turned_over"] == pytest.approx(sum(map(abs, changes.values())) / 2)
     lines = [*issue_lines(found)]
     assert lines[0].startswith(f"ranking, {DAY}, backfill, by model ")
-    assert lines[1] == f"gross 100.0%, net +0.0%; {found['turned_over']:.1%} turned over since 2012-04-10"
-    assert lines[3].split() == ["symbol", "weight", "change", "prediction", "confidence", "reason"]
-    assert {line.split()[0]: line.split()[1] for line in lines[4:]} == {
+    assert lines[1] == f"decided by the model of week {WEEK}, ungated"
+    assert lines[2] == f"gross 100.0%, net +0.0%; {found['turned_over']:.1%} turned over since 2012-04-10"
+    assert lines[4].split() == ["symbol", "weight", "change", "prediction", "confidence", "reason"]
+    assert {line.split()[0]: line.split()[1] for line in lines[5:]} == {
         symbol: f"{weight:+.4f}" if weight else "0" for symbol, weight in held[DAY].items()
     }
     first = issue_of(pipeline, "ranking", "2012-04-10")
-    assert first["before"] is None and [*issue_lines(first)][1].endswith("; no issue of the session before")
+    assert first["before"] is None and [*issue_lines(first)][2].endswith("; no issue of the session before")
     with pytest.raises(ValueError, match="`day` must be one that ranking has an issue of .*, was '2012-04-09'"):
         issue_of(pipeline, "ranking", "2012-04-09")
