@@ -10,6 +10,7 @@ import pytest
 from playwright.sync_api import Page
 
 from hf_pipelines.commands.reporting import Reported, report_of
+from hf_pipelines.commands.validating import full_validation_of
 from hf_pipelines.research.report.blocks import DASH
 from hf_pipelines.resources.report_files import PAGE
 from hf_pipelines_tests.browser import CHROMIUM, browser_page
@@ -118,6 +119,21 @@ def test_policy_of_the_page_stops_a_script_a_picture_and_a_request_that_are_plan
         "img-src",
     }
     told.clear()
+
+
+def test_command_of_a_section_that_lacks_its_input_makes_it(
+    project: Project, reported: Reported, tmp_path: Path
+) -> None:
+    told = f"hfp validate ranking {WEEK} --full"
+    assert told in reported.html.decode() and "chart-paths" not in reported.html.decode()
+    copied = project.copy(tmp_path / "project")
+    full_validation_of(copied.pipeline, "ranking", WEEK)
+    again = report_of(copied.pipeline, "ranking", WEEK).html.decode()
+    assert "chart-paths" in again and "take refits, which nobody made" not in again
+    rows = copied.store.read("ranking/report", WEEK).frame.filter(section="paths")
+    stored = copied.store.read("ranking/full_validation", WEEK).frame
+    returns = rows.filter(pl.col("key").str.ends_with("/total_return"))
+    assert returns["value"].to_list() == stored["total_return"].to_list()
 
 
 def test_page_is_stored_beside_its_numbers_and_a_place_that_cannot_be_is_refused(
