@@ -28,6 +28,7 @@ from hf_pipelines.partitions import shift_week, usual_sessions
 from hf_pipelines.research.backtest import ENGINES, Execution
 from hf_pipelines.research.costs import Costs
 from hf_pipelines.research.promotion import judge_gates
+from hf_pipelines.research.promotion.lifecycle import Lifecycle
 from hf_pipelines.research.report.making import make_page, numbers_of
 from hf_pipelines.research.report.results import Part, Trials, WeekResults
 from hf_pipelines.research.targets import Target
@@ -252,5 +253,5 @@ def _version(plan: StrategyPlan) -> CodeVersion:
 @cache
 def _made_by() -> CodeVersion:
     """Of what makes the page of any strategy: long to follow, and the same for all."""
-    functions = (make_page, numbers_of, week_results, gather_evidence, champion_of, judge_gates)
+    functions = (make_page, numbers_of, WeekResults, gather_evidence, Lifecycle, judge_gates)
     return code_version(*functions, fields={}, chosen_from=CHOSEN_FROM)

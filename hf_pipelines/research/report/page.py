@@ -16,14 +16,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from hashlib import sha256
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from jinja2 import DictLoader, Environment, StrictUndefined
 from markupsafe import Markup, escape
 
 from hf_pipelines.research.report.blocks import Block, Chart, Heatmap, Missing, Table, Text
 from hf_pipelines.research.report.interactive import figure
 from hf_pipelines.research.report.pictures import svg
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
 
 
 @dataclass(frozen=True, eq=False)
@@ -127,6 +129,8 @@ def coded(text: str) -> Markup:
 
 @lru_cache(maxsize=4)
 def _environment(files: PageFiles) -> Environment:
+    from jinja2 import DictLoader, Environment, StrictUndefined
+
     kinds = {"table": Table, "chart": Chart | Heatmap, "text": Text, "missing": Missing}
     environment = Environment(
         loader=DictLoader(dict(files.templates)),
