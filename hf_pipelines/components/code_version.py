@@ -10,7 +10,6 @@ name takes part: a function that moves to another file is the same function. Wha
 by its name. What cannot be read is refused: nobody would see it change.
 """
 
-import dis
 import enum
 import functools
 import hashlib
@@ -40,6 +39,8 @@ from types import (
 )
 from typing import Any
 
+from hf_pipelines.components.code_names import chains, imported, names
+
 _DIGITS = 16
 
 # Files below these are installed packages and Python itself.
@@ -49,14 +50,6 @@ _OUR_PACKAGE = __name__.partition(".")[0]
 
 _PLAIN = (bool, int, float, complex, str, bytes, type(None), type(...), date, time, timedelta, tzinfo, PurePath)
 
-_IMPORT_NAME = dis.opmap["IMPORT_NAME"]
-
-# Instructions that look a name up among globals, those that read an attribute of what was just loaded, and how far left of
-# its lowest bits the number of the name is: below it a flag of the interpreter.
-_LOOKS_UP = frozenset(dis.opmap[each] for each in ("LOAD_GLOBAL", "LOAD_NAME", "STORE_GLOBAL"))
-_READS = frozenset(dis.opmap[each] for each in ("LOAD_ATTR", "LOAD_METHOD"))
-_NAME_SHIFTS = {each: int(each == dis.opmap["LOAD_GLOBAL"]) for each in _LOOKS_UP | _READS}
-_CACHE = dis.opmap["CACHE"]
 _ABSENT = object()
 
 
@@ -385,11 +378,11 @@ def _foreign(value: Any, where: str) -> str:
 def _found_by_name(function: FunctionType) -> Iterator[tuple[str, Any]]:
     """What a function finds by name outside itself: functions, classes, constants, and what it imports where it runs."""
     code = function.__code__
-    for name in sorted(_names(code) & function.__globals__.keys()):
+    for name in sorted(names(code) & function.__globals__.keys()):
         found = function.__globals__[name]
         if not isinstance(found, ModuleType) or _is_read(code, "", name):
             yield from _resolved(name, found, code)
-    for level, name, taken in sorted(_imported(code)):
+    for level, name, taken in sorted(imported(code)):
         full = resolve_name("." * level + name, function.__globals__.get("__package__")) if level else name
         if _is_own_package(full.partition(".")[0]):
             module = import_module(full)
@@ -403,7 +396,7 @@ def _resolved(name: str, value: Any, code: CodeType) -> Iterator[tuple[str, Any]
     if not isinstance(value, ModuleType):
         yield name, value
     elif _is_own_module(value.__name__):
-        for each in sorted(_names(code) & vars(value).keys()):
+        for each in sorted(names(code) & vars(value).keys()):
             found = vars(value)[each]
             if not isinstance(found, ModuleType) or _is_read(code, name.rpartition(".")[2], each):
                 yield from _resolved(f"{name}.{each}", found, code)
@@ -415,45 +408,4 @@ def _is_read(code: CodeType, before: str, name: str) -> bool:
     A package knows a module when anybody has imported it: it takes part where the code goes through it, not where an
     attribute of something else has its name.
     """
-    return (before, name) in _chains(code)
-
-
-@functools.cache
-def _names(code: CodeType) -> frozenset[str]:
-    inner = (_names(constant) for constant in code.co_consts if isinstance(constant, CodeType))
-    return frozenset(code.co_names).union(*inner)
-
-
-@functools.cache
-def _chains(code: CodeType) -> frozenset[tuple[str, str]]:
-    """Every name that is looked up among globals, after "", and every attribute, after the name it is read of."""
-    inner = (_chains(constant) for constant in code.co_consts if isinstance(constant, CodeType))
-    found, before, high = [], "", 0
-    # `dis.get_instructions` says it too, and four times as slowly: it also finds lines, jumps and words for each.
-    for operation, low in zip(code.co_code[::2], code.co_code[1::2], strict=True):
-        if operation == dis.EXTENDED_ARG:
-            high = (high | low) << 8
-        elif operation != _CACHE:
-            shift = _NAME_SHIFTS.get(operation)
-            name = "" if shift is None else code.co_names[(high | low) >> shift]
-            if operation in _LOOKS_UP:
-                found.append(("", name))
-            elif operation in _READS:
-                found.append((before, name))
-            before, high = name, 0
-    return frozenset(found).union(*inner)
-
-
-@functools.cache
-def _imported(code: CodeType) -> frozenset[tuple[int, str, tuple[str, ...]]]:
-    """Modules that a function imports where it runs: how many packages up, the name, and what is taken out of it."""
-    inner = (_imported(constant) for constant in code.co_consts if isinstance(constant, CodeType))
-    if _IMPORT_NAME not in code.co_code[::2]:
-        return frozenset().union(*inner)
-    steps = [each for each in dis.get_instructions(code) if each.opname != "EXTENDED_ARG"]
-    found = [
-        (level.argval, each.argval, taken.argval or ())
-        for level, taken, each in zip(steps, steps[1:], steps[2:], strict=False)
-        if each.opcode == _IMPORT_NAME
-    ]
-    return frozenset(found).union(*inner)
+    return (before, name) in chains(code)
