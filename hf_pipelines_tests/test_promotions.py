@@ -1,0 +1,41 @@
+"""Promotions from the web UI and from a shell at once, with the real services: one champion, and everybody is told what came of it."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from hf_pipelines.research.promotion.lifecycle import PROMOTED
+from hf_pipelines.resources.promotions.history import history_of
+from hf_pipelines_tests.checkout import RANKING, WEEK, built_checkout, make_checkout
+from hf_pipelines_tests.components.test_promotion import NOTHING
+from hf_pipelines_tests.running import running
+
+ASSET = "short_ranking/promotion"
+
+
+@pytest.mark.servers
+@pytest.mark.long
+def test_promotions_from_the_web_ui_and_from_shells_at_once_leave_one_champion(tmp_path: Path) -> None:
+    shutil.copytree(built_checkout().checkout.data, tmp_path / "data")
+    checkout = make_checkout(tmp_path / "checkout", [{**RANKING, "gates": NOTHING}], tmp_path / "data")
+    with running(checkout, tmp_path / "instance") as services:
+        runs = [services.launch([ASSET], WEEK, tags={"hf/reason": f"run {n}", "hf/actor": "Ann"}) for n in range(2)]
+        shells = [
+            checkout.start(checkout.command("promote", "short_ranking", "--reason", f"shell {n}")) for n in range(2)
+        ]
+        told = ["".join(each.communicate(timeout=300)) for each in shells]
+        ended = [services.wait_for_run(each) for each in runs]
+        history = history_of(checkout.store().objects, "short_ranking")
+        # Who came second made no second champion of the same refit.
+        assert [each["kind"] for each in history.records] == [PROMOTED], told
+        assert history.state.champion is not None and str(history.state.champion.version) == "v1.0.0"
+        (record,) = history.records
+        winner = record["reason"]
+        assert [each.returncode for each in shells] == [0 if f"shell {n}" == winner else 1 for n in range(2)], told
+        assert ended == ["SUCCESS" if f"run {n}" == winner else "FAILURE" for n in range(2)]
+        for n, words in enumerate(told):
+            if f"shell {n}" != winner:
+                assert "champion" in words and "Traceback" not in words, words
+        # The web UI shows what a shell shows.
+        assert "v1.0.0" in checkout.succeed("history", "short_ranking")
