@@ -35,7 +35,7 @@ def stored_week(pipeline: Pipeline, plan: StrategyPlan, kind: str, week: str | N
     asset, strategy = plan.asset(kind), plan.name
     weeks = pipeline.store.partitions(asset)
     if not weeks:
-        raise ValueError(f"`strategy` must have a {kind}, {strategy} has none; {remedy}.")
+        raise ValueError(f"`strategy` must have a stored {kind}, {strategy} has none; {remedy}.")
     if week is not None and week not in weeks:
         raise ValueError(
             f"`week` must be one of which {strategy} has a {kind} ({', '.join(weeks[-5:])}), was {week[:40]!r}; hfp retrain {strategy} "

@@ -157,7 +157,7 @@ def test_point_that_is_none_stays_in_the_table_with_its_reason(project):
 
 
 def test_command_prints_the_stored_points_their_verdict_and_what_is_late(project):
-    with pytest.raises(ValueError, match="`strategy` must have a sweep, ranking has none; hfp retrain ranking"):
+    with pytest.raises(ValueError, match="`strategy` must have a stored sweep, ranking has none; hfp retrain ranking"):
         sweep_of(project.pipeline, "ranking", None)
     project.rewrite(strategies=[swept({**GRID, "choice": "plateau"})])
     project.make(SWEEP, WEEK)

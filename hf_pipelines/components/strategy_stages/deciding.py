@@ -171,7 +171,7 @@ def decided_by(promotion: Mapping[str, Any]) -> str:
     """Who decided an issue, in words."""
     week = promotion.get("model_week", "")
     if not promotion["is_gated"]:
-        return f"the model of week {week}, ungated" if week else "ungated"
+        return f"the model of week {week}, ungated" if week else "the model of its week, ungated"
     if not promotion["champion"]:
         return f"nothing: {promotion['reason']}"
     champion = f"champion {promotion['champion']}{', by override' if promotion['is_override'] else ''}"
