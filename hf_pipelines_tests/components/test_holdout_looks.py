@@ -5,6 +5,7 @@ The small market has 18 weeks from 2012-01-01 on. `early` holds out the week of 
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -35,6 +36,7 @@ from hf_pipelines.resources.holdout_looks import (
     take_look,
 )
 from hf_pipelines.resources.object_store import ObjectStore
+from hf_pipelines.resources.report_files import PAGE
 from hf_pipelines_tests.pipeline import Project, market_of, ridge_strategy
 
 BEGIN = "2012-03-18"
@@ -188,7 +190,16 @@ def test_every_path_to_held_out_sessions_is_closed(held, tmp_path, monkeypatch):
             open_stages.add(stage.asset)
         else:
             assert stage.inputs and all(each.guard is not None for each in stage.inputs), stage.asset
-    assert open_stages == {"early/signals", "early/track_record"}
+    # The report reads what these have stored, and is looked at below.
+    assert open_stages == {"early/report", "early/signals", "early/track_record"}
+    project.make("early/report", STRADDLING)
+    footer = project.store.footer("early/report", STRADDLING)
+    page = project.store.read_attachment(footer, PAGE).decode()
+    # Beside them keys of weeks, which are Sundays, and the sessions alone that issues were made for.
+    shown = {date.fromisoformat(each) for each in re.findall(r"\b2012-\d\d-\d\d\b", page)}
+    later = {each for each in shown if each > date(2012, 3, 18) and each.weekday() != 6}
+    assert later == {date(2012, 4, 2), date(2012, 4, 5)}
+    assert date(2012, 3, 16) in {each for each in shown if each <= date(2012, 3, 18)}
     # What is stored of the strategy: no session of it, in any of its assets but the issues.
     for asset in sorted({str(each) for each in project.store.objects.folders("early")} - {"signals"}):
         for key in project.store.partitions(f"early/{asset}"):

@@ -141,7 +141,9 @@ def test_command_prints_the_stored_table_its_verdict_and_what_is_late(project):
     def pipeline():
         return Pipeline(project.definitions, project.instance, project.store)
 
-    with pytest.raises(ValueError, match="`strategy` must have a stored leaderboard, ranking has none; hfp retrain ranking"):
+    with pytest.raises(
+        ValueError, match="`strategy` must have a stored leaderboard, ranking has none; hfp retrain ranking"
+    ):
         leaderboard_of(pipeline(), "ranking", None)
     far = {"learner": "nearest_neighbours", "params": {"n_neighbors": 10_000}}
     project.rewrite(strategies=[board_strategy({"candidates": [LISTED[0], far], "choice": "simplest"})])
