@@ -25,6 +25,7 @@ from dataclasses import MISSING
 from datetime import date, time, timedelta, tzinfo
 from importlib import import_module
 from importlib.util import find_spec, resolve_name
+from json.encoder import encode_basestring_ascii
 from pathlib import PurePath
 from types import (
     BuiltinFunctionType,
@@ -235,7 +236,8 @@ class _Reader:
 
 def _joined(kind: str, parts: list[str]) -> str:
     """A short text for a long one: what holds it again stays short."""
-    return f"{kind} {_digest(json.dumps(parts))}"
+    # What `json.dumps` makes of a list of texts, without an encoder for each.
+    return f"{kind} {_digest('[' + ', '.join(map(encode_basestring_ascii, parts)) + ']')}"
 
 
 def _digest(text: str) -> str:
