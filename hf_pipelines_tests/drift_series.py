@@ -7,7 +7,10 @@ import numpy as np
 import polars as pl
 from scipy.signal import lfilter
 
+from hf_pipelines.research.drift import Drift, judge_drift, reference_bins, session_histograms
+
 FIRST = date(2015, 1, 1)
+REFERENCE, WINDOW = 756, 63
 # Of the variance of a value, where a session has many: what all symbols of a session share.
 COMMON = 0.3
 
@@ -43,3 +46,17 @@ def drawn_columns(
             values = np.sqrt(COMMON) * values + np.sqrt(1.0 - COMMON) * own
         columns[f"x{place}"] = values.ravel()
     return pl.DataFrame({"session": np.repeat(np.array(sessions), n_symbols).tolist(), **columns})
+
+
+def in_window(frame: pl.DataFrame, value: pl.Expr) -> pl.DataFrame:
+    """Another value of the first column in the window that comes after the reference."""
+    is_newest = pl.col("session") >= FIRST + timedelta(days=REFERENCE)
+    return frame.with_columns(x0=pl.when(is_newest).then(value).otherwise(pl.col("x0")))
+
+
+def judged(frame: pl.DataFrame, *, error: float = 0.05) -> Drift:
+    """Judgement of the last sessions by all those before them."""
+    begin = frame["session"].unique().sort()[-WINDOW]
+    training, newest = frame.filter(pl.col("session") < begin), frame.filter(pl.col("session") >= begin)
+    bins = reference_bins(training, [name for name in frame.columns if name != "session"])
+    return judge_drift(session_histograms(training, bins), session_histograms(newest, bins), error=error)

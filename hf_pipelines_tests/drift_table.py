@@ -10,11 +10,10 @@ from time import process_time
 import numpy as np
 import polars as pl
 
-from hf_pipelines.research.drift import Drift, judge_drift, reference_bins, session_histograms
+from hf_pipelines.research.drift import Drift
 from hf_pipelines.research.drift.judgement import ERROR, NOT_JUDGED
-from hf_pipelines_tests.drift_series import KINDS, drawn_columns
+from hf_pipelines_tests.drift_series import KINDS, REFERENCE, WINDOW, drawn_columns, in_window, judged
 
-REFERENCE, WINDOW = 756, 63
 N_DAYS = 500
 # With 500 symbols a day takes a second.
 N_LARGE_DAYS = 20
@@ -27,22 +26,17 @@ MIXED = ("iid", "AR 0.5", "AR 0.9", "AR 0.9")
 SHIFT, LEAST_FOUND = 1.5, 0.95
 
 
-def judged(seed: int, kinds: list[str], *, n_symbols: int = 1, shift: float = 0.0) -> Drift:
+def judged_day(seed: int, kinds: list[str], *, n_symbols: int = 1, shift: float = 0.0) -> Drift:
     """Judgement of one drawn day; the first column is shifted in its window."""
     frame = drawn_columns(np.random.default_rng([seed, len(kinds)]), kinds, REFERENCE + WINDOW, n_symbols=n_symbols)
-    begin = frame["session"].unique().sort()[REFERENCE]
-    is_newest = pl.col("session") >= begin
-    frame = frame.with_columns(x0=pl.col("x0") + pl.when(is_newest).then(shift).otherwise(0.0))
-    training = frame.filter(~is_newest)
-    bins = reference_bins(training, [name for name in frame.columns if name != "session"])
-    return judge_drift(session_histograms(training, bins), session_histograms(frame.filter(is_newest), bins))
+    return judged(in_window(frame, pl.col("x0") + shift))
 
 
 def alarms(n_days: int, n_columns: int, n_symbols: int) -> Iterator[tuple[str, float, float, float]]:
     """Kind, share of days with an alarm, share of columns that are not judged, and share with an index above 0.2."""
     for kind in (*KINDS, "mixed"):
         kinds = [MIXED[place % len(MIXED)] if kind == "mixed" else kind for place in range(n_columns)]
-        found = [judged(seed, kinds, n_symbols=n_symbols) for seed in range(n_days)]
+        found = [judged_day(seed, kinds, n_symbols=n_symbols) for seed in range(n_days)]
         yield (
             kind,
             float(np.mean([bool(each.drifted) for each in found])),
@@ -74,7 +68,7 @@ def main() -> int:
                 flush=True,
             )
     for kind in ("iid", "AR 0.5", "AR 0.9"):
-        found = [judged(seed, [kind] * 60, shift=SHIFT) for seed in range(N_DAYS // 4)]
+        found = [judged_day(seed, [kind] * 60, shift=SHIFT) for seed in range(N_DAYS // 4)]
         named = float(np.mean(["x0" in each.drifted for each in found]))
         if kind != "AR 0.9" and named < LEAST_FOUND:
             faults.append(f"a shift at {kind}: found in {named:.1%}")

@@ -137,7 +137,6 @@ def judge_drift(reference: SessionHistograms, window: SessionHistograms, *, erro
     p = np.full(len(judged), np.nan)
     if judged.any():
         of_window = _stacked(observed)[judged]
-        # Columns whose distance is always 0 in the reference are told apart by what is left of it.
         scale, others = _scales(null[:, judged], starts, n_sessions, length)
         shifts[judged] = np.max(of_window / scale, axis=-1)
         largest = np.log(np.max(null[:, judged] / others, axis=(1, 2)))

@@ -24,7 +24,7 @@ from hf_pipelines.research.report.blocks import (
     Unit,
     table_of,
 )
-from hf_pipelines.research.report.frames import before_costs, by_session, drawn, thinned
+from hf_pipelines.research.report.frames import before_costs, by_session, drawn, line_of, thinned
 from hf_pipelines.research.report.results import WeekResults
 
 UNITS: dict[str, Unit] = {
@@ -162,14 +162,13 @@ def equity(results: WeekResults) -> list[Block]:
 def drawdown(results: WeekResults) -> list[Block]:
     """How far below its peak it was, and its worst falls."""
     account = by_session(results.account)
-    x, y = thinned(account["session"], -account["drawdown"])
     chart = Chart(
         name="underwater",
         title="Below the last peak",
         about="An area below zero: how far the account was below its highest value so far.",
         x=Axis("session", "date"),
         y=Axis("below the peak", "fraction"),
-        series=(Series(name="drawdown", x=tuple(x.to_list()), y=drawn(y), mark="area", role="bad"),),
+        series=(line_of("drawdown", account["session"], -account["drawdown"], mark="area", role="bad"),),
         height=200,
     )
     found = results.table("backtest", "drawdowns")
@@ -199,8 +198,7 @@ def drawdown(results: WeekResults) -> list[Block]:
 
 
 def _line(name: str, frame: pl.DataFrame, column: str, first: float, role: Role, *, is_dashed: bool = False) -> Series:
-    x, y = thinned(frame["session"], frame[column] / first)
-    return Series(name=name, x=tuple(x.to_list()), y=drawn(y), role=role, is_dashed=is_dashed)
+    return line_of(name, frame["session"], frame[column] / first, role=role, is_dashed=is_dashed)
 
 
 def _others(curves: pl.DataFrame, first: float) -> list[Series]:

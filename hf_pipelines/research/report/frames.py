@@ -6,12 +6,13 @@ Lives here: what is drawn, as numbers, and how a long line is thinned. Not here:
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Literal
 
 import numpy as np
 import polars as pl
 
 from hf_pipelines.research.plots.account import NO_COSTS
-from hf_pipelines.research.report.blocks import MOST_POINTS
+from hf_pipelines.research.report.blocks import MOST_POINTS, Role, Series
 
 
 def by_session(equity: pl.DataFrame) -> pl.DataFrame:
@@ -70,6 +71,21 @@ def drawn(values: pl.Series | Sequence[float], digits: int = 6) -> tuple[float |
     """Values as figures hold them: few digits, and nothing where a value is undefined."""
     series = pl.Series(values, dtype=pl.Float64).fill_nan(None)
     return tuple(None if each is None else float(f"{each:.{digits}g}") for each in series.to_list())
+
+
+def line_of(
+    name: str,
+    sessions: pl.Series,
+    values: pl.Series,
+    *,
+    role: Role = "own",
+    mark: Literal["line", "area"] = "line",
+    is_dashed: bool = False,
+    most: int = MOST_POINTS,
+) -> Series:
+    """A line over sessions, thinned to what is drawn."""
+    x, y = thinned(sessions, values, most=most)
+    return Series(name=name, x=tuple(x.to_list()), y=drawn(y), role=role, mark=mark, is_dashed=is_dashed)
 
 
 def session_returns(account: pl.DataFrame) -> pl.DataFrame:

@@ -24,7 +24,7 @@ from hf_pipelines.research.report.blocks import (
     Unit,
     table_of,
 )
-from hf_pipelines.research.report.frames import by_session, drawn, thinned
+from hf_pipelines.research.report.frames import by_session, drawn, line_of
 from hf_pipelines.research.report.results import WeekResults
 
 # Features that a figure has room for.
@@ -129,9 +129,9 @@ def record(results: WeekResults) -> list[Block]:
     series, rows = [], []
     for (kind,), account in part.frame.partition_by("record", as_dict=True, maintain_order=True).items():
         curve = by_session(account)
-        x, y = thinned(curve["session"], curve["equity"] / float(curve["equity"][0]))
         name = "issued live" if kind == "live" else f"{kind}: simulated"
-        series.append(Series(name=name, x=tuple(x.to_list()), y=drawn(y), role="own" if kind == "live" else "other"))
+        grown = curve["equity"] / float(curve["equity"][0])
+        series.append(line_of(name, curve["session"], grown, role="own" if kind == "live" else "other"))
         numbers = part.facts["records"][str(kind)]
         rows += [
             (

@@ -25,13 +25,12 @@ from hf_pipelines.research.report.blocks import (
     Column,
     Heatmap,
     Missing,
-    Series,
     Table,
     Text,
     Unit,
     table_of,
 )
-from hf_pipelines.research.report.frames import drawn, thinned
+from hf_pipelines.research.report.frames import line_of
 from hf_pipelines.research.report.page import PageFiles, Shown, render
 from hf_pipelines.research.signal_quality import book_of
 
@@ -151,7 +150,6 @@ def _growth(strategies: Sequence[Strategy]) -> list[Block]:
             found.append(Text((f"{each.name} has no return by session.",)))
             continue
         grown = np.cumprod([1.0 + each.returns[day] for day in sessions])
-        x, y = thinned(pl.Series(sessions), pl.Series(grown), most=400)
         found.append(
             Chart(
                 name=f"growth-{at}",
@@ -159,7 +157,7 @@ def _growth(strategies: Sequence[Strategy]) -> list[Block]:
                 about=f"A line: growth of 1 by {each.name} after costs.",
                 x=Axis("session", "date"),
                 y=Axis("growth of 1", "ratio"),
-                series=(Series(name=each.name, x=tuple(x.to_list()), y=drawn(y)),),
+                series=(line_of(each.name, pl.Series(sessions), pl.Series(grown), most=400),),
                 height=160,
                 level=1.0,
             )

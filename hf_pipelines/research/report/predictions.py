@@ -9,7 +9,7 @@ import polars as pl
 
 from hf_pipelines.research.plots.frames import coefficients_by_session, drawn_predictions, outcomes_by_quantile
 from hf_pipelines.research.report.blocks import Axis, Block, Cell, Chart, Column, Heatmap, Series, Table, Text, table_of
-from hf_pipelines.research.report.frames import drawn, thinned
+from hf_pipelines.research.report.frames import drawn, line_of
 from hf_pipelines.research.report.results import WeekResults
 from hf_pipelines.research.score_words import MODEL
 
@@ -58,13 +58,9 @@ def information(results: WeekResults) -> list[Block]:
     blocks: list[Block] = []
     by_session = coefficients_by_session(rows)
     if by_session.height:
-        series = []
-        for name, column, role in (("sum so far", "so_far", "own"),):
-            x, y = thinned(by_session["session"], by_session[column])
-            series.append(Series(name=name, x=tuple(x.to_list()), y=drawn(y), role=role))  # type: ignore[arg-type]
-        blocks.append(_lines("ic-sum", "Rank information coefficient, summed", "sum of coefficients", tuple(series)))
-        x, y = thinned(by_session["session"], by_session["rolling"])
-        smooth = Series(name="mean of 60 sessions", x=tuple(x.to_list()), y=drawn(y))
+        summed = line_of("sum so far", by_session["session"], by_session["so_far"])
+        blocks.append(_lines("ic-sum", "Rank information coefficient, summed", "sum of coefficients", (summed,)))
+        smooth = line_of("mean of 60 sessions", by_session["session"], by_session["rolling"])
         if any(each is not None for each in smooth.y):
             blocks.append(
                 _lines("ic-rolling", "Rank information coefficient, mean of 60 sessions", "coefficient", (smooth,))

@@ -15,10 +15,10 @@ from hf_pipelines.research.report.blocks import Axis, Block, Cell, Chart, Column
 from hf_pipelines.research.report.frames import (
     drawn,
     histogram,
+    line_of,
     period_returns,
     rolling,
     session_returns,
-    thinned,
 )
 from hf_pipelines.research.report.results import WeekResults
 
@@ -81,7 +81,6 @@ def windows(results: WeekResults) -> list[Block]:
     ):
         if found[name].is_null().all():
             continue
-        x, y = thinned(found["session"], found[name])
         charts.append(
             Chart(
                 name=f"rolling-{name}",
@@ -89,7 +88,7 @@ def windows(results: WeekResults) -> list[Block]:
                 about=f"A line: {title.lower()} over the {WINDOW} sessions that end with each session.",
                 x=Axis("session", "date"),
                 y=Axis(title.lower(), "fraction" if unit == "fraction" else "ratio"),
-                series=(Series(name=title, x=tuple(x.to_list()), y=drawn(y)),),
+                series=(line_of(title, found["session"], found[name]),),
                 height=200,
                 level=0.0 if name != "volatility" else None,
             )

@@ -14,12 +14,13 @@ from hf_pipelines.research.report.blocks import (
     Chart,
     Column,
     Missing,
+    Role,
     Series,
     Table,
     Text,
     table_of,
 )
-from hf_pipelines.research.report.frames import drawn, thinned
+from hf_pipelines.research.report.frames import drawn, line_of
 from hf_pipelines.research.report.results import WeekResults
 from hf_pipelines.research.robustness import judge_signs
 
@@ -119,10 +120,8 @@ def paths(results: WeekResults) -> list[Block]:
     if curves is not None and curves.height:
         series = []
         for (path,), curve in curves.partition_by("path", as_dict=True, maintain_order=True).items():
-            x, y = thinned(curve["session"], curve["equity"], most=300)
-            series.append(
-                Series(name=f"path {path}", x=tuple(x.to_list()), y=drawn(y), role="random" if path else "own")
-            )
+            role: Role = "random" if path else "own"
+            series.append(line_of(f"path {path}", curve["session"], curve["equity"], role=role, most=300))
         blocks.append(
             Chart(
                 name="paths",

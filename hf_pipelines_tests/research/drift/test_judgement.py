@@ -8,39 +8,24 @@ import pytest
 
 from hf_pipelines.research.drift import judge_drift, reference_bins, session_histograms
 from hf_pipelines.research.drift.judgement import DRIFTED, NOT_JUDGED, STEADY
-from hf_pipelines_tests.drift_series import FIRST, drawn_columns
-
-REFERENCE, WINDOW = 756, 63
-
-
-def _judged(frame: pl.DataFrame, *, error: float = 0.05, window: int = WINDOW):
-    sessions = frame["session"].unique().sort()
-    begin = sessions[-window]
-    training, newest = frame.filter(pl.col("session") < begin), frame.filter(pl.col("session") >= begin)
-    bins = reference_bins(training, [name for name in frame.columns if name != "session"])
-    return judge_drift(session_histograms(training, bins), session_histograms(newest, bins), error=error)
+from hf_pipelines_tests.drift_series import FIRST, REFERENCE, WINDOW, drawn_columns, in_window, judged
 
 
 def _columns(seed: int, kinds, **changes) -> pl.DataFrame:
     return drawn_columns(np.random.default_rng(seed), kinds, REFERENCE + WINDOW, **changes)
 
 
-def _newest(frame: pl.DataFrame, value: pl.Expr) -> pl.DataFrame:
-    begin = FIRST + timedelta(days=REFERENCE)
-    return frame.with_columns(x0=pl.when(pl.col("session") >= begin).then(value).otherwise(pl.col("x0")))
-
-
 @pytest.mark.parametrize(("kind", "most"), [("iid", 0.10), ("AR 0.5", 0.10), ("AR 0.9", 0.15), ("GARCH", 0.15)])
 def test_stationary_columns_ring_on_at_most_the_stated_share_of_days(kind, most):
-    # Forty days are few: `make drift` has them by the thousand.
-    alarms = sum(bool(_judged(_columns(seed, [kind] * 10)).drifted) for seed in range(40))
+    # Forty days are few: `make drift` has them by the hundred.
+    alarms = sum(bool(judged(_columns(seed, [kind] * 10)).drifted) for seed in range(40))
     assert alarms <= 40 * most + 3
 
 
 def test_fixed_band_of_the_stability_index_rings_where_the_judgement_does_not():
     bands, alarms = 0, 0
     for seed in range(25):
-        drift = _judged(_columns(seed, ["AR 0.9"] * 10))
+        drift = judged(_columns(seed, ["AR 0.9"] * 10))
         bands += (drift.columns["population_stability_index"] > 0.2).sum() / 10
         alarms += bool(drift.drifted)
     assert bands / 25 > 0.7
@@ -49,7 +34,7 @@ def test_fixed_band_of_the_stability_index_rings_where_the_judgement_does_not():
 
 @pytest.mark.parametrize("kinds", [["AR 0.5"] * 20, ["AR 0.5", *["AR 0.9"] * 19]], ids=["alike", "among slower ones"])
 def test_shift_of_one_and_a_half_deviations_is_named_and_nothing_else(kinds):
-    found = [_judged(_newest(_columns(seed, kinds), pl.col("x0") + 1.5)).drifted for seed in range(40)]
+    found = [judged(in_window(_columns(seed, kinds), pl.col("x0") + 1.5)).drifted for seed in range(40)]
     assert sum("x0" in each for each in found) >= 38
     assert sum(len(set(each) - {"x0"}) for each in found) <= 6
 
@@ -67,7 +52,7 @@ def test_shift_of_one_and_a_half_deviations_is_named_and_nothing_else(kinds):
     ids=["dead", "frozen", "wider", "dead of twenty", "wider of twenty", "infinite"],
 )
 def test_dead_frozen_and_wider_columns_are_drift(change, n_symbols):
-    drift = _judged(_newest(_columns(5, ["iid", "AR 0.5", "AR 0.9"], n_symbols=n_symbols), change))
+    drift = judged(in_window(_columns(5, ["iid", "AR 0.5", "AR 0.9"], n_symbols=n_symbols), change))
     assert drift.drifted[0] == "x0"
     assert drift.p < 0.01
 
@@ -92,7 +77,7 @@ def test_what_cannot_be_judged_says_why_and_raises_nothing():
         moved=pl.when(pl.int_range(n) < REFERENCE).then(3.0).otherwise(4.0),
         empty=pl.lit(None, pl.Float64),
     )
-    drift = _judged(frame)
+    drift = judged(frame)
     why = dict(drift.columns.select("column", "why").iter_rows())
     assert dict(drift.columns.select("column", "verdict").iter_rows()) == {
         "x0": STEADY,
@@ -106,15 +91,15 @@ def test_what_cannot_be_judged_says_why_and_raises_nothing():
 
 
 def test_columns_that_can_all_not_be_judged_have_no_p_and_no_alarm():
-    drift = _judged(_columns(7, ["iid"]).with_columns(x0=pl.lit(1.0)))
+    drift = judged(_columns(7, ["iid"]).with_columns(x0=pl.lit(1.0)))
     assert np.isnan(drift.p)
     assert drift.drifted == []
 
 
 def test_judgement_does_not_depend_on_the_order_of_rows_and_columns_or_on_their_units():
-    frame = _newest(_columns(8, ["iid", "AR 0.5", "AR 0.9"], n_symbols=4), pl.col("x0") + 0.5)
-    one = _judged(frame)
-    other = _judged(
+    frame = in_window(_columns(8, ["iid", "AR 0.5", "AR 0.9"], n_symbols=4), pl.col("x0") + 0.5)
+    one = judged(frame)
+    other = judged(
         frame.sample(fraction=1.0, shuffle=True, seed=3)
         .select("session", "x2", "x0", "x1")
         .with_columns(pl.col("x1") * 1024.0)
@@ -126,10 +111,10 @@ def test_judgement_does_not_depend_on_the_order_of_rows_and_columns_or_on_their_
 
 
 def test_smaller_error_never_calls_more():
-    frame = _newest(_columns(9, ["AR 0.5"] * 10), pl.col("x0") + 0.7)
-    called = [set(_judged(frame, error=error).drifted) for error in (0.2, 0.05, 0.01, 0.001)]
+    frame = in_window(_columns(9, ["AR 0.5"] * 10), pl.col("x0") + 0.7)
+    called = [set(judged(frame, error=error).drifted) for error in (0.2, 0.05, 0.01, 0.001)]
     assert all(smaller <= larger for larger, smaller in zip(called, called[1:], strict=False))
-    assert {each["verdict"] for each in _judged(frame).columns.to_dicts()} <= {DRIFTED, STEADY}
+    assert {each["verdict"] for each in judged(frame).columns.to_dicts()} <= {DRIFTED, STEADY}
 
 
 def test_too_few_sessions_wrong_error_and_other_bins_are_refused_with_what_cures():
