@@ -7,12 +7,10 @@ A process that lives and no longer serves (a proxy whose inner process died, a t
 each service is asked again and again, in a thread of its own, whether it still serves.
 """
 
-import ctypes
 import os
 import signal
 import socket
 import subprocess
-import sys
 import threading
 import time
 import urllib.error
@@ -21,12 +19,11 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from functools import lru_cache
 from pathlib import Path
-from typing import Any
 
 import psutil
 
+from hf_pipelines.serving.launcher import launched
 from hf_pipelines.serving.lease import ID_VARIABLE, stop_left_over
 from hf_pipelines.serving.service import STOP_TIMEOUT_S, Service, ServiceFailedError
 
@@ -49,7 +46,6 @@ MAX_LOG_BYTES = 10_000_000
 TAIL_CHARACTERS = 1500
 
 STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-PR_SET_PDEATHSIG = 1
 
 
 class _Probe(threading.Thread):
@@ -204,11 +200,9 @@ class Supervisor:
         if log.exists() and log.stat().st_size > MAX_LOG_BYTES:
             log.replace(log.with_suffix(".log.old"))
         kept.started_at = time.time()
-        # Not in the child: another thread may just hold the loader's lock.
-        _libc()
         with log.open("ab") as output:
             kept.process = subprocess.Popen(
-                service.command,
+                launched(service.command, service.user),
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
@@ -220,10 +214,8 @@ class Supervisor:
                     ID_VARIABLE: self._run_id,
                 },
                 cwd=service.cwd,
-                user=service.user,
                 # Ctrl-C reaches the supervisor alone: it stops the others in order.
                 start_new_session=True,
-                preexec_fn=_die_with_supervisor,
             )
 
     def _lost(self, kept: _Kept, how: str) -> None:
@@ -328,19 +320,6 @@ def _kill_group(process: subprocess.Popen[bytes]) -> None:
     with suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
     process.wait()
-
-
-def _die_with_supervisor() -> None:
-    """In the child: SIGTERM when the supervisor is killed, and Ctrl-C not ignored."""
-    # A shell's `&` leaves SIGINT ignored, and Dagster then ignores SIGTERM as well.
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
-    if sys.platform == "linux":
-        _libc().prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
-
-
-@lru_cache(maxsize=1)
-def _libc() -> Any:
-    return ctypes.CDLL(None)
 
 
 def _say(name: str, text: str) -> None:
