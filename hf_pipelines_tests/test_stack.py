@@ -173,8 +173,8 @@ def stack_chain_through_its_daemon_has_the_hashes_of_the_embedded_default(
     stack: StackProcess, searched: Searched
 ) -> None:
     expected = {key: each for key, each in built_checkout().hashes.items() if not key.startswith("short_trees/")}
-    # 39 weeks of bars, 11 of two feature groups, four weekly stages and one day of signals.
-    assert len(expected) == 39 + 2 * 11 + 4 + 1
+    # 39 weeks of bars, 11 of two feature groups, five weekly stages and one day of signals.
+    assert len(expected) == 39 + 2 * 11 + 5 + 1
     for assets, first, last in CHAIN:
         run_id = searched.run_id = stack.launch(assets, first, last, tags=TAGS)
         status = stack.wait_for_run(run_id, timeout_s=START_S)

@@ -20,7 +20,7 @@ import pickle
 import re
 import sys
 import sysconfig
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import MISSING
 from datetime import date, time, timedelta, tzinfo
 from importlib import import_module
@@ -40,6 +40,7 @@ from types import (
 )
 from typing import Any
 
+from hf_pipelines.components.code_memory import Memory, Read, memory
 from hf_pipelines.components.code_names import chains, imported, names
 
 _DIGITS = 16
@@ -84,7 +85,7 @@ def code_version(*roots: Any, fields: Mapping[str, Any], chosen_from: Collection
     ValueError
         If something that a root reaches cannot be read: a function without a source file, an object of an unknown kind.
     """
-    reader = _Reader({id(each) for each in chosen_from})
+    reader = _Reader(frozenset(id(each) for each in chosen_from))
     sources = sorted({*(reader.read(each, "a root") for each in roots), *reader.functions()})
     text = json.dumps({"fields": fields, "sources": sources}, sort_keys=True, default=str)
     version = CodeVersion(_digest(text))
@@ -99,23 +100,40 @@ class _Reader:
     functions that call each other are no circle then, and it does not matter which of them is met first.
     """
 
-    def __init__(self, left_out: set[int]) -> None:
+    def __init__(self, left_out: frozenset[int]) -> None:
         self.left_out = left_out
         self.codes: set[CodeType] = set()
-        self._waiting: list[FunctionType] = []
-        # The objects are kept with what was read: an id belongs to another one when its object is gone.
-        self._known: dict[int, tuple[Any, str]] = {}
+        self._shared: Memory = memory(left_out)
+        self._in_circles: dict[int, Read] = {}
+        # Of the object that is read just now.
+        self._functions: dict[int, FunctionType] = {}
+        self._is_in_circle = False
 
     def functions(self) -> Iterator[str]:
         """What every function that was reached finds by name."""
-        while self._waiting:
-            function = self._waiting.pop()
-            name = function.__qualname__
-            found = [
-                f"{key}: {self._read_found(function, each, f'{key} of {name}')}"
-                for key, each in _found_by_name(function)
-            ]
-            yield _joined(name, [self.read(function, name), *found])
+        waiting = list(self._functions.values())
+        met = {*self._functions}
+        while waiting:
+            function = waiting.pop()
+            self.codes.add(function.__code__)
+            found = self._shared.found.get(id(function)) or self._find(function)
+            yield found.text
+            new = [each for each in found.functions if id(each) not in met]
+            met.update(map(id, new))
+            waiting += new
+
+    def _find(self, function: FunctionType) -> Read:
+        read = self._read_apart(function, lambda: self._found(function))
+        if not read.is_in_circle:
+            self._shared.found[id(function)] = read
+        return read
+
+    def _found(self, function: FunctionType) -> str:
+        name = function.__qualname__
+        found = [
+            f"{key}: {self._read_found(function, each, f'{key} of {name}')}" for key, each in _found_by_name(function)
+        ]
+        return _joined(name, [self.read(function, name), *found])
 
     def _read_found(self, function: FunctionType, value: Any, where: str) -> str:
         # Our own functions take out of a table what was chosen, which is a root; somebody else's may take any entry.
@@ -128,14 +146,33 @@ class _Reader:
         # Most values are of these types or known: the first question is answered without a walk over classes.
         if type(value) in _PLAIN:
             return f"{type(value).__name__} {value!r}"
-        if id(value) in self.left_out:
+        key = id(value)
+        if key in self.left_out:
             return "chosen from"
-        if id(value) not in self._known:
+        read = self._shared.read.get(key) or self._in_circles.get(key)
+        if read is None:
             if isinstance(value, _PLAIN) and not isinstance(value, enum.Enum):
                 return f"{type(value).__name__} {value!r}"
-            self._known[id(value)] = (value, f"itself {type(value).__name__} {getattr(value, '__qualname__', '')}")
-            self._known[id(value)] = (value, self._read_new(value, where))
-        return self._known[id(value)][1]
+            itself = f"itself {type(value).__name__} {getattr(value, '__qualname__', '')}"
+            self._in_circles[key] = Read(value, itself, (), is_in_circle=True)
+            read = self._read_apart(value, lambda: self._read_new(value, where))
+            if read.is_in_circle:
+                self._in_circles[key] = read
+            else:
+                self._shared.read[key] = read
+                del self._in_circles[key]
+        self._functions.update((id(each), each) for each in read.functions)
+        self._is_in_circle |= read.is_in_circle
+        return read.text
+
+    def _read_apart(self, value: Any, read: Callable[[], str]) -> Read:
+        """An object, with the functions that it holds alone."""
+        around = self._functions, self._is_in_circle
+        self._functions, self._is_in_circle = {}, False
+        text = read()
+        made = Read(value, text, tuple(self._functions.values()), self._is_in_circle)
+        self._functions, self._is_in_circle = around
+        return made
 
     def _read_new(self, value: Any, where: str) -> str:
         match value:
@@ -183,9 +220,8 @@ class _Reader:
 
     def _function(self, function: FunctionType) -> str:
         code, name = function.__code__, function.__qualname__
-        self.codes.add(code)
+        self._functions[id(function)] = function
         cells = zip(code.co_freevars, function.__closure__ or (), strict=True)
-        self._waiting.append(function)
         held = {
             **{f"{each} of the closure": _content(cell) for each, cell in cells},
             "defaults": function.__defaults__,

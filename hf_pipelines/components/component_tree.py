@@ -16,6 +16,7 @@ from dagster.components.core.context import ComponentDeclLoadContext
 from dagster.components.core.decl import ComponentDecl, DefsFolderDecl, build_filesystem_component_decl_from_context
 from dagster.components.core.defs_module import ComponentPath
 
+from hf_pipelines.components.code_memory import reading_code_once
 from hf_pipelines.components.environment_overrides import require_owners
 from hf_pipelines.components.market import Market
 from hf_pipelines.components.strategy import Strategy
@@ -62,7 +63,7 @@ def load_components(path_within_project: Path) -> LoadedComponents:
     if faults:
         raise FaultyYAMLError("\n".join(faults.values()))
     try:
-        with reading_once(components), _without_collections():
+        with reading_once(components), reading_code_once(), _without_collections():
             return LoadedComponents(tree.build_defs(tree.defs_module_path), tree)
     except LOADING_ERRORS as e:
         # The web UI shows the last error first: the fault, not what Dagster wraps around it.

@@ -1,7 +1,9 @@
 """Code versions are the same whatever the process has done before, and follow modules that a function goes through."""
 
 import copy
+import copyreg
 import importlib
+import itertools
 import linecache
 import pickle
 import pkgutil
@@ -14,6 +16,7 @@ import pytest
 
 import hf_pipelines.research
 from hf_pipelines.components import code_version as code_versions
+from hf_pipelines.components.code_memory import reading_code_once
 from hf_pipelines.components.code_version import code_version
 from hf_pipelines.definitions import defs
 
@@ -88,14 +91,64 @@ def test_versions_of_all_assets_stay_when_classes_are_pickled_and_modules_are_im
     assert len(reached) > 20
     for cls in reached:
         # Python writes into the class what a pickle or a copy of an instance needs.
-        empty = object.__new__(cls) if cls.__new__ is object.__new__ else None
-        if empty is not None:
-            empty.__reduce_ex__(2)
+        copyreg._slotnames(cls)
         cls.__annotations__  # noqa: B018 - made when it is asked for
     for found in pkgutil.walk_packages(hf_pipelines.research.__path__, "hf_pipelines.research."):
         importlib.import_module(found.name)
     assert any("__slotnames__" in vars(cls) for cls in reached)
     assert _versions() == before
+
+
+CIRCLES = """
+class Node:
+    def __init__(self, name):
+        self.name, self.others = name, []
+
+class Straight:
+    LEVEL = 1.0
+
+first, second, third = Node("first"), Node("second"), Node("third")
+first.others.append(second)
+second.others += [third, first]
+SHARED = {"of": [Straight(), Node("apart")]}
+
+def by_first(panel):
+    return first, SHARED
+
+def by_second(panel):
+    return second, SHARED, by_first(panel)
+
+def by_third(panel):
+    return third, SHARED
+
+def by_all(panel):
+    return by_third(panel), by_second(panel)
+"""
+BY = ("by_first", "by_second", "by_third", "by_all")
+
+
+def test_version_is_the_same_whichever_other_one_was_made_before_it_in_a_load(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(str(tmp_path))
+    entry = _written(tmp_path, {"__init__.py": "", "entry.py": CIRCLES})
+    alone = {name: code_version(getattr(entry, name), fields={}) for name in BY}
+    assert len({*alone.values()}) == len(BY)
+    for order in itertools.permutations(BY):
+        with reading_code_once():
+            made = {name: code_version(getattr(entry, name), fields={}) for name in order}
+        assert made == alone
+        assert all(made[name].codes == alone[name].codes for name in BY)
+    _forget()
+
+
+def test_what_is_shared_in_a_load_is_read_again_in_the_next(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(str(tmp_path))
+    entry = _written(tmp_path, {"__init__.py": "", "entry.py": CIRCLES})
+    with reading_code_once():
+        before = code_version(entry.by_third, fields={})
+    entry.third.name = "another"
+    with reading_code_once():
+        assert code_version(entry.by_third, fields={}) != before
+    _forget()
 
 
 @pytest.fixture
