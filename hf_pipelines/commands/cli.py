@@ -6,7 +6,6 @@ Lives here: all commands together, what an error says on the command line. Does 
 
 import errno
 import sys
-import warnings
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -26,13 +25,14 @@ from hf_pipelines.commands.actions import (  # noqa: F401
     trying,
 )
 from hf_pipelines.commands.app import PANELS, app
+from hf_pipelines.commands.console import ignore_previews
 
 app.registered_commands.sort(key=lambda each: PANELS.index(str(each.rich_help_panel)))
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Entry point; returns the exit status."""
-    warnings.filterwarnings("ignore", message=".*currently in (beta|preview).*")
+    ignore_previews()
     try:
         app(arguments, prog_name="hfp")
     except SystemExit as e:

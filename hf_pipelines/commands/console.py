@@ -5,6 +5,7 @@ what they say.
 """
 
 import sys
+import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -34,6 +35,22 @@ def set_quiet(is_quiet: bool) -> None:
 def is_quiet() -> bool:
     """Whether progress is left out."""
     return _state["is_quiet"]
+
+
+def ignore_previews() -> None:
+    """Leave out Dagster's warnings of what it calls beta or preview, in this process."""
+    warnings.filterwarnings("ignore", message=".*currently in (beta|preview).*")
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Leave out progress while it is open."""
+    before = is_quiet()
+    set_quiet(True)
+    try:
+        yield
+    finally:
+        set_quiet(before)
 
 
 def say(lines: Iterable[str]) -> None:

@@ -11,9 +11,10 @@ from time import perf_counter
 import polars as pl
 
 from hf_pipelines.commands.candidates import candidate_of
-from hf_pipelines.commands.making import Maker
+from hf_pipelines.commands.making import Maker, Making
 from hf_pipelines.commands.reporting import overview_of
 from hf_pipelines.commands.runs import Pipeline
+from hf_pipelines.commands.side_by_side import open_maker
 from hf_pipelines.components.market_stages import MarketPlan
 from hf_pipelines.components.strategy_stages import StrategyPlan, retrained, serving
 from hf_pipelines.partitions import parse_key, shift_week, week_key
@@ -66,8 +67,16 @@ class Demo:
         ValueError
             If no strategy trades a market of the sample that has an end.
         """
-        began, maker = perf_counter(), Maker(self.pipeline)
-        by_market = self._by_market()
+        began, by_market = perf_counter(), self._by_market()
+        with open_maker(self.pipeline) as maker:
+            self._make_all(maker, by_market)
+        reports = self._reports(by_market)
+        for _, plans in by_market:
+            for plan in plans:
+                print(self._account(plan))
+        print(self._closing(maker.seconds, perf_counter() - began, reports))
+
+    def _make_all(self, maker: Maker, by_market: Sequence[tuple[MarketPlan, list[StrategyPlan]]]) -> None:
         for market, plans in by_market:
             members = [*market.universe.members, market.universe.benchmark]
             print(
@@ -75,11 +84,6 @@ class Demo:
                 flush=True,
             )
             self._make(maker, market, plans)
-        reports = self._reports(maker, by_market)
-        for _, plans in by_market:
-            for plan in plans:
-                print(self._account(plan))
-        print(self._closing(maker.seconds, perf_counter() - began, reports))
 
     def _by_market(self) -> list[tuple[MarketPlan, list[StrategyPlan]]]:
         order = [*MODEL_WEEKS]
@@ -94,7 +98,6 @@ class Demo:
         return [(market, [each for each in plans if each.market.name == name]) for name, market in markets.items()]
 
     def _make(self, maker: Maker, market: MarketPlan, plans: list[StrategyPlan]) -> None:
-        last_day = _last_day(market)
         last_week = _last_week(market)
         issued_from = {each.name: shift_week(last_week, 1 - self._n_weeks(each)) for each in plans}
         first_weeks = {each.name: _first_model_week(each, issued_from[each.name]) for each in plans}
@@ -104,20 +107,33 @@ class Demo:
                 plan.asset(stage): (plan, first_weeks[plan.name], last_week) for stage in (*retrained(plan), "signals")
             }
         maker.make_inputs(market, wanted)
-        if market.feature_groups:
-            maker.make("features_report", [market.report_asset], market, last_week, last_week)
-        for plan in plans:
+        models = [
+            self._models(plan, week)
+            for plan in plans
             for week in market.partitions.trading_weeks(
                 market.partitions.weeks_between(parse_key(first_weeks[plan.name]), parse_key(last_week))
-            ):
-                # Signals of the weeks before need their models, and nothing that judges these.
-                stages = retrained(plan) if self.is_full or week == last_week else serving(plan)
-                maker.make("models", [plan.asset(stage) for stage in stages], market, week, week)
-            first_day = market.partitions.sessions_of_week(issued_from[plan.name])[0].isoformat()
-            maker.make("signals", [plan.asset("signals")], market, first_day, last_day)
-            if self._n_weeks(plan) > 1:
-                # It tells of the weeks before its own.
-                maker.make("track_record", [plan.asset("track_record")], market, last_week, last_week)
+            )
+        ]
+        # What takes longest begins first: weeks that are judged too.
+        models.sort(key=lambda each: -len(each.assets))
+        if market.feature_groups:
+            models.append(Making("features_report", (market.report_asset,), market.name, last_week, last_week))
+        maker.make_all([[each] for each in models])
+        maker.make_all([self._issues(plan, issued_from[plan.name], is_shown=plan == plans[0]) for plan in plans])
+
+    def _models(self, plan: StrategyPlan, week: str) -> Making:
+        # Signals of the weeks before need their models, and nothing that judges these.
+        stages = retrained(plan) if self.is_full or week == _last_week(plan.market) else serving(plan)
+        return Making("models", tuple(plan.asset(stage) for stage in stages), plan.market.name, week, week)
+
+    def _issues(self, plan: StrategyPlan, first_week: str, *, is_shown: bool) -> list[Making]:
+        """Signals and what tells of them, in their order; of one strategy with its page."""
+        market, last_week = plan.market, _last_week(plan.market)
+        first_day = market.partitions.sessions_of_week(first_week)[0].isoformat()
+        made = [Making("signals", (plan.asset("signals"),), market.name, first_day, _last_day(market))]
+        # A track record tells of the weeks before its own.
+        told = ["track_record"] * (self._n_weeks(plan) > 1) + ["report"] * is_shown
+        return [*made, *(Making(each, (plan.asset(each),), market.name, last_week, last_week) for each in told)]
 
     def _n_weeks(self, plan: StrategyPlan) -> int:
         return FULL_WEEKS if self.is_full else MODEL_WEEKS.get(plan.name, 1)
@@ -180,15 +196,16 @@ class Demo:
             ]
         return lines
 
-    def _reports(self, maker: Maker, by_market: Sequence[tuple[MarketPlan, list[StrategyPlan]]]) -> list[str]:
-        """Where the page of the first strategy lies, and that of all of them."""
-        market, (plan, *_) = by_market[0]
-        week, asset = _last_week(market), plan.asset("report")
-        maker.make("report", [asset], market, week, week)
-        footer = self.pipeline.store.footer(asset, week)
-        assert footer is not None
-        stored = self.pipeline.store.objects.address(self.pipeline.store.attachment_key(footer, PAGE))
-        return [f"Report of {plan.name}: {stored}", f"Report of all strategies: {overview_of(self.pipeline).address}"]
+    def _reports(self, by_market: Sequence[tuple[MarketPlan, list[StrategyPlan]]]) -> list[str]:
+        """Where the page of each market's first strategy lies, and that of all of them."""
+        lines = []
+        for market, (plan, *_) in by_market:
+            asset, week = plan.asset("report"), _last_week(market)
+            footer = self.pipeline.store.footer(asset, week)
+            assert footer is not None
+            key = self.pipeline.store.attachment_key(footer, PAGE)
+            lines.append(f"Report of {plan.name}: {self.pipeline.store.objects.address(key)}")
+        return [*lines, f"Report of all strategies: {overview_of(self.pipeline).address}"]
 
     def _closing(self, of_stages: Mapping[str, float], seconds: float, reports: Sequence[str]) -> str:
         stages = ", ".join(f"{name} {took:.1f}" for name, took in of_stages.items()) or "nothing was out of date"

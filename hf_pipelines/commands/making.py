@@ -9,7 +9,9 @@ import sys
 from collections.abc import Mapping, Sequence
 from contextlib import redirect_stderr
 from dataclasses import dataclass, field
+from functools import cached_property
 
+from hf_pipelines.commands.console import quiet
 from hf_pipelines.commands.runs import Pipeline
 from hf_pipelines.components.market_stages import build_stages as build_market_stages
 from hf_pipelines.components.market_stages.plan import MarketPlan
@@ -31,6 +33,42 @@ class Span:
     def holding(self, first: str, last: str) -> "Span":
         """The span that holds these weeks too."""
         return Span(self.asset, min(self.first, first), max(self.last, last))
+
+
+@dataclass(frozen=True)
+class Making:
+    """What is made in one run: assets of one market or strategy, from a partition to another.
+
+    Attributes
+    ----------
+    stage : str
+        That its seconds are counted for.
+    assets : tuple of str
+    market : str
+    first, last : str
+        Partition keys.
+    """
+
+    stage: str
+    assets: tuple[str, ...]
+    market: str
+    first: str
+    last: str
+
+    @property
+    def label(self) -> str:
+        """Such as `us_tech: bars, features/technical`."""
+        return f"{self.assets[0].split('/')[0]}: {', '.join(asset.split('/', 1)[1] for asset in self.assets)}"
+
+    @property
+    def shown(self) -> str:
+        """Such as `2013-02-17 to 2013-02-24`."""
+        return self.first if self.first == self.last else f"{self.first} to {self.last}"
+
+    @property
+    def words(self) -> str:
+        """What is made, of when."""
+        return f"{self.label}, {self.shown}"
 
 
 def market_spans(market: MarketPlan, wanted: Mapping[str, tuple[StrategyPlan | None, str, str]]) -> list[Span]:
@@ -76,19 +114,37 @@ class Maker:
 
     def make_inputs(self, market: MarketPlan, wanted: Mapping[str, tuple[StrategyPlan | None, str, str]]) -> None:
         """What assets of strategies, or of the market, are made from, of the market: see `market_spans`."""
-        for span in market_spans(market, wanted):
-            self.make(span.asset.partition("/")[2], [span.asset], market, span.first, span.last)
+        for wave in _waves(market, market_spans(market, wanted)):
+            self.make_all(
+                [
+                    [Making(span.asset.partition("/")[2], (span.asset,), market.name, span.first, span.last)]
+                    for span in wave
+                ]
+            )
 
-    def make(self, stage: str, assets: Sequence[str], market: MarketPlan, first: str, last: str) -> None:
-        """Assets of one market or strategy, from a partition to another, in one run.
+    def make_all(self, chains: Sequence[Sequence[Making]]) -> None:
+        """Chains of runs that do not need each other; of a chain each needs those before it.
 
         Raises
         ------
         RunFailedError
             With the message of the first failed step.
         """
+        for chain in chains:
+            for each in chain:
+                self.make(each)
+
+    def make(self, making: Making) -> None:
+        """Make what of a run is not current.
+
+        Raises
+        ------
+        RunFailedError
+            With the message of the first failed step.
+        """
+        assets, market = making.assets, self.markets[making.market]
         checker = self.pipeline.checker()
-        keys = self.pipeline.partition_keys(assets[-1], first, last)
+        keys = self.pipeline.partition_keys(assets[-1], making.first, making.last)
         if self.pipeline.kind(assets[-1]) == SIGNALS:
             # Sundays have a partition (a library fact) but no session.
             keys = [key for key in keys if market.partitions.is_session(parse_key(key))]
@@ -97,28 +153,41 @@ class Maker:
         idle = self._idle(assets)
         looked_at = [asset for asset in assets if asset not in idle]
         stale = [key for key in keys if not all(checker.is_current(asset, key).is_current for asset in looked_at)]
-        label = f"{assets[0].split('/')[0]}: {', '.join(asset.split('/', 1)[1] for asset in assets)}"
-        shown = first if first == last else f"{first} to {last}"
         if not stale:
-            print(f"  {label:<70} {shown:<24} {'is current':>12}", flush=True)
+            print(f"  {making.label:<70} {making.shown:<24} {'is current':>12}", flush=True)
             return
-        print(f"  {label:<70} {shown:<24} ", end="", flush=True)
-        ending, warnings = "", io.StringIO()
+        print(f"  {making.label:<70} {making.shown:<24} ", end="", flush=True)
+        ending, warnings = "      failed", io.StringIO()
         try:
-            # Warnings come after the line, not in the middle of it.
-            with redirect_stderr(warnings):
+            # Warnings come after the line, not in the middle of it; how far it was says nothing then.
+            with redirect_stderr(warnings), quiet():
                 seconds = self.pipeline.materialise(assets, stale[0], stale[-1])
-            self.seconds[stage] = self.seconds.get(stage, 0.0) + seconds
+            self.seconds[making.stage] = self.seconds.get(making.stage, 0.0) + seconds
             ending = f"{len(stale):>4} in {seconds:4.1f} s"
         finally:
             print(ending, flush=True)
             print(warnings.getvalue(), end="", file=sys.stderr, flush=True)
+
+    @cached_property
+    def markets(self) -> dict[str, MarketPlan]:
+        """See `Pipeline.markets`."""
+        return self.pipeline.markets()
 
     def _idle(self, assets: Sequence[str]) -> set[str]:
         """Those of some assets of which nothing is to be made: a champion's refit where the YAML's own is the champion's."""
         refits = {asset for asset in assets if asset.endswith(f"/{CHAMPION_MODEL}")}
         plans = {asset: self.pipeline.strategy(asset.split("/")[0]) for asset in refits}
         return {asset for asset, plan in plans.items() if champion_beside(plan, self.pipeline.store) is None}
+
+
+def _waves(market: MarketPlan, spans: Sequence[Span]) -> list[list[Span]]:
+    """Spans that do not need each other together, those before that others need."""
+    inputs = {stage.asset: {each.asset for each in stage.inputs} for stage in build_market_stages(market)}
+    depth: dict[str, int] = {}
+    for span in spans:
+        # In the order in which they are made.
+        depth[span.asset] = max((depth[each] + 1 for each in inputs[span.asset] if each in depth), default=0)
+    return [[span for span in spans if depth[span.asset] == at] for at in sorted({*depth.values()})]
 
 
 def _hold(spans: dict[str, Span], stage: Stage, span: Span, market: MarketPlan) -> None:

@@ -27,6 +27,8 @@ from hf_pipelines.resources.redaction import redacted
 
 # A tracking server that is down must fail the step in seconds, not after MLflow's default of several minutes.
 CLIENT_SETTINGS = {
+    # It would report what is used to its makers, from threads of its own; it looks at this when it is imported.
+    "MLFLOW_DISABLE_TELEMETRY": "true",
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
     "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "1",
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -180,6 +181,20 @@ def test_mlflow_tracking_module_imports_neither_mlflow_nor_dagster_mlflow() -> N
     code = "import sys, hf_pipelines.definitions; print([m for m in ('mlflow', 'dagster_mlflow') if m in sys.modules])"
     done = subprocess.run([sys.executable, "-W", "ignore", "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_mlflow_of_a_user_reports_nothing_to_its_makers(tmp_path: Path, mlflow_template: Path) -> None:
+    (tmp_path / "mlflow.db").write_bytes(mlflow_template.read_bytes())
+    code = (
+        f"from hf_pipelines.resources.mlflow_tracking import MLflowTracking; MLflowTracking(uri='sqlite:///{tmp_path / 'mlflow.db'}').client()\n"
+        "from mlflow.telemetry import get_telemetry_client; print(get_telemetry_client())"
+    )
+    # It reports nothing in tests and on CI servers, by variables that they set.
+    kept = {name: os.environ[name] for name in ("PATH", "PYTHONPATH", "HOME") if name in os.environ}
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", code], env=kept, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.strip() == "None"
 
 
 @pytest.mark.parametrize("scheme", ["http", "postgresql"])

@@ -7,6 +7,7 @@ starts the process. Nothing heavy is imported on top: libraries read their numbe
 import mmap
 import os
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -101,6 +102,10 @@ def read_mapped(path: str) -> mmap.mmap:
 
 def begin_worker(parent: int) -> None:
     """End with the parent, also if that is killed; an interrupt of the terminal is the parent's to handle."""
+    from joblib.externals.loky import process_executor
+
+    # Libraries that a task has loaded are no leak: loky would end the process for them, and the next one would load all of them again.
+    process_executor._MAX_MEMORY_LEAK_SIZE = sys.maxsize
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
 
