@@ -5,7 +5,7 @@ evidence of gates (`evidence`).
 """
 
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import date, datetime
 from functools import cache
 from hashlib import sha256
@@ -33,7 +33,7 @@ from hf_pipelines.research.report.making import make_page, numbers_of
 from hf_pipelines.research.report.results import Part, Trials, WeekResults
 from hf_pipelines.research.targets import Target
 from hf_pipelines.resources.currency import CurrencyChecker
-from hf_pipelines.resources.footer import SIGNALS
+from hf_pipelines.resources.footer import SIGNALS, Footer
 from hf_pipelines.resources.parquet_io_manager import Loaded
 from hf_pipelines.resources.partition_codec import Content, Stored
 from hf_pipelines.resources.partition_store import PartitionStore, attached_key
@@ -154,17 +154,34 @@ def page_key(asset: str, week: str, html: bytes) -> str:
     return attached_key(asset, week, PAGE, sha256(html).hexdigest())
 
 
+class _Attached(Mapping[str, pl.DataFrame]):
+    """Tables beside a partition, each read when it is asked for: trades of years, which no section shows, are most of the bytes."""
+
+    def __init__(self, store: PartitionStore, footer: Footer) -> None:
+        self._store, self._footer = store, footer
+        self._read: dict[str, pl.DataFrame] = {}
+
+    def __getitem__(self, name: str) -> pl.DataFrame:
+        attached = f"{name}{TABLE}"
+        if attached not in self._footer.attachments:
+            raise KeyError(name)
+        if name not in self._read:
+            self._read[name] = pl.read_parquet(io.BytesIO(self._store.read_attachment(self._footer, attached)))
+        return self._read[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return (each.removesuffix(TABLE) for each in self._footer.attachments if each.endswith(TABLE))
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)
+
+
 def _part(store: PartitionStore, stored: Stored) -> Part:
     footer = stored.footer
-    tables = {
-        name.removesuffix(TABLE): pl.read_parquet(io.BytesIO(store.read_attachment(footer, name)))
-        for name in footer.attachments
-        if name.endswith(TABLE)
-    }
     return Part(
         frame=stored.frame,
         facts=footer.facts,
-        tables=tables,
+        tables=_Attached(store, footer),
         content_hash=footer.content_hash,
         code_version=footer.code_version,
         made_at=str(footer.created_at),

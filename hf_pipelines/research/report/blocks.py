@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date, datetime
 from typing import Literal
 
@@ -27,6 +27,13 @@ SMALL = 0.01
 
 # Points of a line that are drawn: twice what a wide screen has columns of pixels for a chart.
 MOST_POINTS = 1_200
+
+
+# Rows of a table, names along an axis, and lines of a chart: more of them nobody reads, and the page is to be mailed. What is cut is counted.
+MOST_ROWS, MOST_NAMES, MOST_LINES = 100, 60, 24
+
+# Characters of a text, such as a message.
+MOST_LETTERS = 2_000
 
 
 @dataclass(frozen=True)
@@ -307,3 +314,32 @@ class Missing:
 
 
 Block = Table | Chart | Heatmap | Text | Missing
+
+
+def bounded(block: Block) -> Block:
+    """A block of a size that a page has room for: a longer table, axis of names or set of lines is cut, and says of how many."""
+    match block:
+        case Table() if len(block.rows) > MOST_ROWS:
+            cut = f"The first {MOST_ROWS} of {len(block.rows):,} rows; all of them are stored."
+            return replace(block, rows=block.rows[:MOST_ROWS], note=" ".join(filter(None, (block.note, cut))))
+        case Chart() if len(block.series) > MOST_LINES or any(_is_long(block, each) for each in block.series):
+            kept = tuple(_cut(each) if _is_long(block, each) else each for each in block.series[:MOST_LINES])
+            most = max(len(each.x) for each in block.series) if block.x.unit == "category" else 0
+            names = f", the first {MOST_NAMES} of {most:,}" if most > MOST_NAMES else ""
+            lines = f", {MOST_LINES} of {len(block.series):,} lines" if len(block.series) > MOST_LINES else ""
+            return replace(block, series=kept, title=f"{block.title}{names}{lines}")
+        case Text() if any(len(each) > MOST_LETTERS for each in block.lines):
+            return replace(
+                block,
+                lines=tuple(each if len(each) <= MOST_LETTERS else f"{each[:MOST_LETTERS]}…" for each in block.lines),
+            )
+    return block
+
+
+def _is_long(chart: Chart, series: Series) -> bool:
+    return chart.x.unit == "category" and len(series.x) > MOST_NAMES
+
+
+def _cut(series: Series) -> Series:
+    low, high = (None if each is None else each[:MOST_NAMES] for each in (series.low, series.high))
+    return replace(series, x=series.x[:MOST_NAMES], y=series.y[:MOST_NAMES], low=low, high=high)

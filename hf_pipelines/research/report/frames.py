@@ -67,6 +67,18 @@ def thinned(*columns: pl.Series, most: int = MOST_POINTS) -> list[pl.Series]:
     return [each.gather(ends) for each in columns]
 
 
+def extremes(frame: pl.DataFrame, by: str, *, most: int) -> tuple[pl.DataFrame, str]:
+    """The rows with the highest and the lowest values of a column, half of each, in their order; and what is left out, in words, "" of nothing."""
+    if frame.height <= most:
+        return frame, ""
+    rows = frame.with_row_index("extremes_at")
+    ordered = rows.sort(by, descending=True, nulls_last=True)
+    kept = pl.concat([ordered.head(most - most // 2), ordered.tail(most // 2)]).sort("extremes_at")
+    return kept.drop(
+        "extremes_at"
+    ), f"The {most - most // 2} highest and {most // 2} lowest of {frame.height:,}; all of them are stored."
+
+
 def drawn(values: pl.Series | Sequence[float], digits: int = 6) -> tuple[float | None, ...]:
     """Values as figures hold them: few digits, and nothing where a value is undefined."""
     series = pl.Series(values, dtype=pl.Float64).fill_nan(None)

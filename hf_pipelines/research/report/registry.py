@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from hf_pipelines.research.report import account, lineage, model, predictions, returns, search, trades, verdict
-from hf_pipelines.research.report.blocks import Block, Missing
+from hf_pipelines.research.report.blocks import Block, Missing, bounded
 from hf_pipelines.research.report.results import WeekResults
 
 RETRAIN = "hfp retrain {strategy} --week {week} --with-inputs"
@@ -48,7 +48,7 @@ def build_section(section: Section, results: WeekResults) -> list[Block]:
     if any(each not in results.parts for each in section.needs):
         command = section.command.format(strategy=results.strategy, week=results.week)
         return [Missing(section.lacking or f"{' and '.join(section.needs)} of the week: not made.", command)]
-    return section.build(results)
+    return [bounded(each) for each in section.build(results)]
 
 
 SECTIONS: dict[str, Section] = {

@@ -20,7 +20,7 @@ from hf_pipelines.research.report.blocks import (
     Text,
     table_of,
 )
-from hf_pipelines.research.report.frames import drawn, line_of
+from hf_pipelines.research.report.frames import drawn, extremes, line_of, thinned
 from hf_pipelines.research.report.results import WeekResults
 from hf_pipelines.research.robustness import judge_signs
 
@@ -36,6 +36,9 @@ ROWS = {
     "total_return": Column("return", "fraction"),
     "max_drawdown": Column("largest drawdown", "fraction"),
 }
+# Of a table of tests that has other rows too, and of a figure of them.
+MOST_SYMBOLS = 20
+
 TOO_FEW = "fewer than 60 sessions have no Sharpe ratio of a year"
 
 
@@ -51,20 +54,14 @@ def trials(results: WeekResults) -> list[Block]:
     scale = results.sessions_per_year**0.5
     ordered = sorted((each * scale for each in found.sharpes), reverse=True)
     expected, best = found.expected_maximum * scale, found.best * scale
+    places, shown = thinned(pl.Series(range(1, len(ordered) + 1)), pl.Series(ordered))
     chart = Chart(
         name="trials",
         title="Trials, best first, beside the best that noise would show",
         about="Points: the Sharpe ratio of each trial that counts. The dotted line: what the best of so many without skill is expected to show.",
         x=Axis("place of the trial", "number"),
         y=Axis("Sharpe ratio a year", "ratio"),
-        series=(
-            Series(
-                name="trials",
-                x=tuple(float(at) for at in range(1, len(ordered) + 1)),
-                y=drawn(pl.Series(ordered)),
-                mark="points",
-            ),
-        ),
+        series=(Series(name="trials", x=tuple(map(float, places)), y=drawn(shown), mark="points"),),
         height=240,
         level=float(f"{expected:.6g}"),
     )
@@ -189,7 +186,12 @@ def tests(results: WeekResults) -> list[Block]:
     found = part.facts["found"]
     signs = [f"{each['name']}: {each['told']}" for each in found["signs"]]
     told = [*signs, judge_signs([each["name"] for each in found["signs"]], part.frame["low"][0])]
-    chosen = part.frame.filter(pl.col("sharpe").is_not_null())
+    # A test of each symbol is a row of many.
+    every = part.frame.with_row_index("stored_row")
+    is_symbol = pl.col("test") == "symbol"
+    symbols, left_out = extremes(every.filter(is_symbol), "total_return", most=MOST_SYMBOLS)
+    rows = pl.concat([every.filter(~is_symbol), symbols]).sort("stored_row")
+    chosen = rows.filter(pl.col("sharpe").is_not_null())
     label = pl.concat_str("test", pl.lit(": "), "name")
     names = chosen.select(pl.when(pl.col("test") == pl.col("name")).then("name").otherwise(label))[:, 0]
     chart = Chart(
@@ -212,7 +214,15 @@ def tests(results: WeekResults) -> list[Block]:
         level=0.0,
     )
     table = table_of(
-        part.frame, ROWS, name="tests-table", title="Every test", reason=TOO_FEW, key="validation/frame", shown_rows=12
+        rows,
+        ROWS,
+        name="tests-table",
+        title="Every test",
+        reason=TOO_FEW,
+        key="validation/frame",
+        note=f"Symbols: {left_out[0].lower()}{left_out[1:]}" if left_out else "",
+        shown_rows=12,
+        at=rows["stored_row"].to_list(),
     )
     return [Text(tuple(told), "bad" if signs else "plain"), *([chart] if chosen.height else []), table]
 

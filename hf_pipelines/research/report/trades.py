@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import polars as pl
 
-from hf_pipelines.research.report.blocks import Axis, Block, Chart, Column, Series, Text, table_of
-from hf_pipelines.research.report.frames import drawn, histogram
+from hf_pipelines.research.report.blocks import MOST_ROWS, Axis, Block, Chart, Column, Series, Text, table_of
+from hf_pipelines.research.report.frames import drawn, extremes, histogram
 from hf_pipelines.research.report.results import WeekResults
 
 
@@ -34,6 +34,7 @@ def trades(results: WeekResults) -> list[Block]:
         )
         .sort("pnl", "symbol", descending=[True, False])
     )
+    shown, left_out = extremes(by_symbol, "pnl", most=MOST_ROWS)
     money = f", {results.currency}" if results.currency else ""
     columns = {
         "symbol": Column("symbol"),
@@ -49,12 +50,13 @@ def trades(results: WeekResults) -> list[Block]:
         _bars("trade-returns", "Return of each trade", "trades", "return over the entry's value", "fraction", x, y),
         _bars("holding", "How long trades are held", "trades", "bars", "number", hold, n),
         table_of(
-            by_symbol,
+            shown,
             columns,
             name="by-symbol",
             title="By symbol",
             reason="no trade of this symbol won, or none lost",
             key="by_symbol",
+            note=left_out,
             shown_rows=12,
         ),
     ]

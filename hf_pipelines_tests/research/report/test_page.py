@@ -11,8 +11,19 @@ import numpy as np
 import polars as pl
 import pytest
 
-from hf_pipelines.research.promotion import Decision, Judged
-from hf_pipelines.research.report.blocks import DASH, Axis, Cell, Chart, Heatmap, Missing, Series, Table, Text
+from hf_pipelines.research.report.blocks import (
+    DASH,
+    Axis,
+    Cell,
+    Chart,
+    Column,
+    Heatmap,
+    Missing,
+    Series,
+    Table,
+    Text,
+    bounded,
+)
 from hf_pipelines.research.report.frames import before_costs, period_returns, rolling, session_returns, thinned
 from hf_pipelines.research.report.interactive import figure
 from hf_pipelines.research.report.making import Page, make_page, numbers_of
@@ -20,11 +31,9 @@ from hf_pipelines.research.report.overview import Strategy, make_overview
 from hf_pipelines.research.report.page import coded, content_policy
 from hf_pipelines.research.report.pictures import COLOURS, svg
 from hf_pipelines.research.report.registry import SECTIONS, build_section
-from hf_pipelines.research.report.results import Part, WeekResults
 from hf_pipelines.resources.report_files import page_files
 from hf_pipelines_tests.doc_pages import Command, command_fault
-
-N = 300
+from hf_pipelines_tests.report_results import results_of, wide_results
 
 HOSTILE = [
     shape.format(at)
@@ -37,107 +46,6 @@ HOSTILE = [
         "javascript:window.planted={}//'\"&amp;\u2028",
     )
 ]
-
-
-def results_of(*, n: int = N, texts: tuple[str, ...] = (), seed: int = 0) -> WeekResults:
-    """Results with an account of `n` sessions, whose names are `texts` where they are given."""
-    rng = np.random.default_rng(seed)
-    days = [date(2020, 1, 1) + timedelta(days=at) for at in range(n)]
-    equity = 1e6 * np.cumprod(np.concatenate([[1.0], 1.0 + rng.normal(0.0, 0.01, n - 1)]))
-    account = pl.DataFrame(
-        {
-            "session": days,
-            "ts": pl.Series(days).cast(pl.Datetime("us", "UTC")),
-            "equity": equity,
-            "cash": equity,
-            "gross_exposure": 1.0,
-            "net_exposure": 0.0,
-            "turnover": 0.1,
-            "fees": 10.0,
-            "slippage": 5.0,
-            "borrow": 0.0,
-            "dividends": 0.0,
-            "drawdown": 1.0 - equity / np.maximum.accumulate(equity),
-        }
-    )
-    names = list(texts) or ["AAPL", "MSFT"]
-    trips = pl.DataFrame(
-        {
-            "symbol": names,
-            "return": np.linspace(-0.1, 0.1, len(names)),
-            "holding_bars": 3,
-            "pnl": np.linspace(-5.0, 5.0, len(names)),
-            "costs": 1.0,
-        }
-    )
-    baselines = pl.DataFrame({"account": ["strategy", names[0]], "total_return": [0.1, 0.2]})
-    for name in (
-        "annual_return",
-        "annual_volatility",
-        "sharpe_ratio",
-        "max_drawdown",
-        "turnover_per_year",
-        "costs_total",
-    ):
-        baselines = baselines.with_columns(pl.lit(None, dtype=pl.Float64).alias(name))
-    scores = pl.DataFrame(
-        {
-            "predictor": "model",
-            "score": names,
-            "fold": None,
-            "value": 0.1,
-            "low": None,
-            "high": None,
-            "best_baseline": names,
-            "better_by": None,
-            "probability": None,
-        },
-        schema_overrides={name: pl.Float64 for name in ("low", "high", "better_by", "probability")},
-    )
-    importances = pl.DataFrame(
-        {"fold": 0, "kind": "gain", "name": names, "value": 0.5, "direction": None},
-        schema_overrides={"direction": pl.Float64},
-    )
-    predictions = pl.DataFrame(
-        schema={
-            "symbol": pl.String,
-            "session": pl.Date,
-            "ts": pl.Datetime("us", "UTC"),
-            "fold": pl.Int32,
-            "trained_until": pl.Datetime("us", "UTC"),
-            "prediction": pl.Float64,
-            "target": pl.Float64,
-        }
-    )
-    word = names[0]
-    parts = {
-        "backtest": Part(
-            account,
-            {"metrics": {"total_return": float(equity[-1] / equity[0] - 1.0)}, "beats_random": 0.4},
-            {"round_trips": trips, "baselines": baselines},
-            inputs={word: 3},
-        ),
-        "cv_results": Part(predictions, {"verdict": "\n".join(names)}, {"scores": scores, "importances": importances}),
-    }
-    gates = tuple(
-        Judged(gate=each, value=None, threshold=0.5, default=0.5, verdict="missing", why=each, command=f"hfp {each}")
-        for each in names
-    )
-    return WeekResults(
-        strategy=word,
-        week="2020-11-01",
-        market=word,
-        description=word,
-        currency=word,
-        until=date(2020, 11, 2),
-        decision=Decision(strategy=word, week="2020-11-01", is_gated=True, gates=gates),
-        parts=parts,
-        sessions_per_year=252.0,
-        trials=None,
-        served=pl.DataFrame(
-            {"first": days[:1], "last": days[:1], "model_week": [word], "model": [word], "n_sessions": [1]}
-        ),
-    )
 
 
 def html_charts(page: Page) -> int:
@@ -316,6 +224,54 @@ def test_thinned_line_keeps_its_ends_and_extremes_and_is_short():
 def test_undefined_numbers_are_a_dash():
     assert [Cell(each, "ratio", "why").text for each in (None, float("nan"), float("inf"))] == [DASH] * 3
     assert Cell(None, "ratio", "why").raw == "" and Cell(0.1 + 0.2, "ratio").raw == repr(0.1 + 0.2)
+
+
+def test_page_of_500_symbols_over_ten_years_is_under_two_megabytes_and_says_what_is_left_out():
+    page = make_page(wide_results(symbols=500, sessions=2_520, trials=3_000), page_files())
+    assert len(page.html) < 2_000_000
+    blocks = {
+        block.name: block for section in page.shown for block in section.blocks if isinstance(block, Table | Chart)
+    }
+    by_symbol, tests = blocks["by-symbol"], blocks["tests-table"]
+    assert (
+        by_symbol.note == "The 50 highest and 50 lowest of 500; all of them are stored." and len(by_symbol.rows) == 100
+    )
+    # Profits are -5 to 5: the largest and the smallest stay.
+    assert [by_symbol.rows[at][5].value for at in (0, -1)] == [5.0, -5.0]
+    assert tests.note == "Symbols: the 10 highest and 10 lowest of 500; all of them are stored."
+    assert [row[0].value for row in tests.rows].count("shock") == 5 and len(tests.rows) == 25
+    # Where a row is stored is said of those that stay.
+    keys = [row[6].key for row in tests.rows]
+    assert keys[0] == "validation/frame/0/total_return" and keys[-1] == "validation/frame/504/total_return"
+    assert len(blocks["importance-gain"].series[0].x) == 20 and "thinned" not in blocks["trials"].title
+
+
+def test_block_that_is_too_large_is_cut_and_counted():
+    many = [str(at) for at in range(300)]
+    table = Table(
+        name="t", title="t", columns=(Column("name"),), rows=tuple((Cell(each),) for each in many), note="Note."
+    )
+    assert bounded(table).note == "Note. The first 100 of 300 rows; all of them are stored."
+    assert [row[0].value for row in bounded(table).rows] == many[:100]
+    bars = Series(name="b", x=many, y=[1.0] * 300, low=[0.5] * 300, mark="bar")
+    axes = Axis("name", "category"), Axis("number", "number")
+    cut = bounded(Chart(name="c", title="Bars", about="a", x=axes[0], y=axes[1], series=(bars,)))
+    assert cut.title == "Bars, the first 60 of 300" and [
+        len(each) for each in (cut.series[0].x, cut.series[0].low)
+    ] == [60, 60]
+    lines = bounded(
+        Chart(
+            name="c",
+            title="Lines",
+            about="a",
+            x=Axis("x", "number"),
+            y=axes[1],
+            series=(Series(name="l", x=[1.0], y=[1.0]),) * 40,
+        )
+    )
+    assert lines.title == "Lines, 24 of 40 lines" and len(lines.series) == 24
+    assert len(bounded(Text(("x" * 9_999,))).lines[0]) == 2_001
+    assert bounded(Text(("x",))) == Text(("x",))
 
 
 def test_what_is_missing_is_said_with_its_command():
