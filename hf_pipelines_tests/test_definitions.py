@@ -45,6 +45,7 @@ STRATEGY_ASSETS = {
     "promotion": ["gates"],
     "signals": ["is_current", "model_known_before", "on_time", "replay"],
     "track_record": ["is_current"],
+    "drift": ["is_current"],
 }
 # Each strategy with its market.
 STRATEGIES = {
@@ -65,6 +66,7 @@ UPSTREAM = {
     "promotion": ["backtest", "cv_results", "fitted_model", "full_validation", "training_matrix", "validation"],
     "signals": ["features", "fitted_model"],
     "track_record": ["bars", "signals"],
+    "drift": ["signals"],
 }
 FEATURE_GROUPS = {
     "tech_direction": ["cross_asset", "technical", "temporal"],
@@ -215,7 +217,7 @@ def test_weekly_assets_of_markets_share_one_partitions_definition_and_those_of_s
     graph = definitions.resolve_asset_graph()
     markets, weekly, daily = set(), set(), set()
     for key in graph.materializable_asset_keys:
-        of_strategy = daily if key.path[-1] == "signals" else weekly
+        of_strategy = daily if key.path[-1] in ("signals", "drift") else weekly
         (markets if key.path[0].startswith("us_tech") else of_strategy).add(graph.get(key).partitions_def)
     assert len(markets) == len(weekly) == len(daily) == 1
     keys = markets.pop().get_partition_keys()

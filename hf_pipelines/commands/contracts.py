@@ -25,7 +25,7 @@ from hf_pipelines.resources.trial_ledger.records import MOST_RECORD_BYTES
 TEXT, NUMBER, DAY, TIME, COUNT = pl.String(), pl.Float64(), pl.Date(), pl.Datetime("us", "UTC"), pl.Int32()
 
 # Names of the JSON Schemas that are shipped, `hf_pipelines/schemas/<name>.json`.
-SCHEMAS = ("footer", "model_card", "payload", "promotion", "signals", "signals_latest")
+SCHEMAS = ("drift_event", "footer", "model_card", "payload", "promotion", "signals", "signals_latest")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -260,6 +260,50 @@ TABLES: dict[str, Table] = {
             ),
         },
     ),
+    "drift": Table(
+        path="<strategy>/drift/<session>.parquet",
+        about="What a session says of each feature and output of the model that decided it, against the sessions that it was trained on. A file a "
+        "session: an alarm lasts by sessions, and a week's file would be known after the week alone. Where nothing served it has no rows. The "
+        "attachment `measures.parquet` has accuracy, scores, account and age; facts of the footer the sentence, where alarms stand, and what "
+        "cannot be judged.",
+        sorted_by=("part", "column"),
+        columns={
+            "part": Column(type=TEXT, meaning="feature, or output: prediction and confidence"),
+            "column": Column(type=TEXT, meaning="name of it"),
+            "verdict": Column(type=TEXT, meaning="drifted, steady or cannot be judged"),
+            "why": Column(type=TEXT, meaning="why it cannot be judged; else empty"),
+            "p": Column(
+                type=NUMBER,
+                meaning="probability of as large a shift, adjusted for all columns of its part; null where not judged",
+            ),
+            "shift": Column(
+                type=NUMBER,
+                meaning="largest of the three distances, its square where it grows with the shift itself, in multiples of what windows of training "
+                "have on average; null where not judged",
+            ),
+            "population_stability_index": Column(
+                type=NUMBER, meaning="distance; the field's bands are 0.1 and 0.2, and call nothing"
+            ),
+            "kolmogorov_smirnov": Column(type=NUMBER, meaning="distance, 0 to 1; null without a value"),
+            "wasserstein": Column(
+                type=NUMBER, meaning="distance in standard deviations of training; null without a value"
+            ),
+            "missing_reference": Column(type=NUMBER, meaning="share of rows of training without a value"),
+            "missing_window": Column(type=NUMBER, meaning="share of rows of the window without a value"),
+            "persistence": Column(
+                type=NUMBER,
+                meaning="correlation of a session's mean rank with the next one's; null where it does not vary",
+            ),
+            "importance": Column(type=NUMBER, meaning="of the model; null where it tells none, and of outputs"),
+            "share": Column(
+                type=NUMBER,
+                meaning="of the shift of all columns of its part, weighted by importance; null where there is none",
+            ),
+            "since": Column(
+                type=DAY, meaning="session from which on a drifted column differs the most; null of others"
+            ),
+        },
+    ),
     **{
         name: Table(
             path=f"<market>/{name}/<Sunday>.parquet",
@@ -313,7 +357,7 @@ def schema_of(name: str) -> dict[str, Any]:
 
     Parameters
     ----------
-    name : {"footer", "model_card", "payload", "promotion", "signals", "signals_latest"}
+    name : {"drift_event", "footer", "model_card", "payload", "promotion", "signals", "signals_latest"}
 
     Returns
     -------
@@ -344,6 +388,7 @@ def contract_pages() -> Iterator[tuple[str, str]]:
         ("model-card", "Model card", "model_card"),
         ("promotion", "Record of a promotion", "promotion"),
         ("payload", "Payload for a portfolio layer", "payload"),
+        ("drift-event", "Event of drift for a portfolio layer", "drift_event"),
     ):
         yield name, _schema_page(title, path)
 

@@ -20,7 +20,8 @@ from hf_pipelines.components.learner_rules import (
 )
 from hf_pipelines.components.strategy_fields import CrossValidationSpec, LearnerSpec, TargetSpec, TrainingSpec
 from hf_pipelines.components.strategy_stages.leaderboard_plan import LeaderboardPlan, TunedCandidates, compared
-from hf_pipelines.components.strategy_stages.plan import LearnerPlan, SplitterPlan
+from hf_pipelines.components.strategy_stages.plan import LearnerPlan
+from hf_pipelines.components.strategy_stages.tuning_plan import SplitterPlan
 from hf_pipelines.research.leaderboard import Candidate, auto_candidates, metric_of
 from hf_pipelines.research.leaderboard.candidates import candidate_name, preset_params, require_distinct
 from hf_pipelines.research.learners import choose_learner

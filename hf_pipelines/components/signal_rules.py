@@ -4,6 +4,8 @@ Lives here: refusing one that would read something else. Does not live here: the
 """
 
 from hf_pipelines.components.strategy_fields import SignalSpec, TargetSpec
+from hf_pipelines.research.learners import LearnerChoice
+from hf_pipelines.research.signals import RULES
 from hf_pipelines.research.targets import TARGETS
 
 
@@ -31,3 +33,32 @@ def require_target_params(signal: SignalSpec, target: TargetSpec) -> None:
                 f"`signal.params.{name}` must be that of the target, {labelled.get(name)!r}, was {value!r}: rule "
                 f"{signal.type!r} reads predictions as they were labelled; write the same in both."
             )
+
+
+def require_columns(signal: SignalSpec, learner: LearnerChoice, target: TargetSpec, *, named: str) -> None:
+    """Refuse a rule that reads what nothing predicts, or believes probabilities that nothing calibrates."""
+    if signal.needs.calibrated and learner.calibration is None:
+        raise ValueError(
+            "`signal.sizing` must be without kelly, which takes probabilities at their word, for a learner without `calibration`, was "
+            "with it; give the learner a `calibration`, or take another size."
+        )
+    predicted = learner.prediction_columns(target.build().classes)
+    if lacking := sorted(set(signal.needs.columns) - set(predicted)):
+        # What has no default names no column.
+        needs = {
+            name: entry.needs({each: getattr(p, "default", None) for each, p in entry.params.items()})
+            for name, entry in sorted(RULES.items())
+        }
+        able = [
+            name
+            for name, each in needs.items()
+            if set(each.columns) <= set(predicted)
+            and target.type in (each.targets or TARGETS)
+            # What is made of others or of conditions reads what these say.
+            and RULES[name].nested is None
+        ]
+        raise ValueError(
+            f"`signal` must be a rule on what learner {named!r} predicts of target {target.type!r} "
+            f"({', '.join(predicted)}), was {signal.type}, which reads {', '.join(lacking)}; take {' or '.join(able)}, or "
+            "another learner and target."
+        )

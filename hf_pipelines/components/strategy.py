@@ -15,6 +15,7 @@ from hf_pipelines.components.asset_facts import owners_field
 from hf_pipelines.components.automation.retraining import retrain_job, retrain_schedule
 from hf_pipelines.components.automation.strategy_sensor import following_sensor, signals_job
 from hf_pipelines.components.diagnostics_fields import DiagnosticsSpec
+from hf_pipelines.components.drift_fields import DriftSpec
 from hf_pipelines.components.extras import require_extra
 from hf_pipelines.components.gate_fields import GatesSpec
 from hf_pipelines.components.interval_fields import IntervalsSpec
@@ -31,7 +32,7 @@ from hf_pipelines.components.modules import register_modules
 from hf_pipelines.components.rollout_fields import RolloutSpec
 from hf_pipelines.components.scaffolders import StrategyScaffolder
 from hf_pipelines.components.setting_values import SettingOverride
-from hf_pipelines.components.signal_rules import require_direction, require_target_params
+from hf_pipelines.components.signal_rules import require_columns, require_direction, require_target_params
 from hf_pipelines.components.stage_asset import build_asset, build_currency_check
 from hf_pipelines.components.strategy_fields import (
     BacktestSpec,
@@ -46,11 +47,12 @@ from hf_pipelines.components.strategy_market import buildable, market_of
 from hf_pipelines.components.strategy_stages import build_stages
 from hf_pipelines.components.strategy_stages.backtest_plan import BacktestPlan
 from hf_pipelines.components.strategy_stages.leaderboard_plan import LeaderboardPlan
-from hf_pipelines.components.strategy_stages.plan import LearnerPlan, RulePlan, StrategyPlan, TuningPlan
+from hf_pipelines.components.strategy_stages.plan import LearnerPlan, RulePlan, StrategyPlan
 from hf_pipelines.components.strategy_stages.promotion import build_promotion
 from hf_pipelines.components.strategy_stages.start import require_nothing_before, week_of_start
 from hf_pipelines.components.strategy_stages.sweep_plan import SweepPlan
 from hf_pipelines.components.strategy_stages.trials_check import build_trials_check
+from hf_pipelines.components.strategy_stages.tuning_plan import TuningPlan
 from hf_pipelines.components.strategy_window import misfits
 from hf_pipelines.components.sweep_fields import SweepSpec, plan_sweep
 from hf_pipelines.components.tuning_fields import TuningSpec, plan_tuning
@@ -59,7 +61,7 @@ from hf_pipelines.components.yaml_lines import line_of
 from hf_pipelines.components.yaml_schema import YamlSchema
 from hf_pipelines.research.backtest import ENGINES, asked_of_engine, require_capable, require_engine
 from hf_pipelines.research.features.registry import names_by_group
-from hf_pipelines.research.learners import ALIASES, LEARNERS, LearnerChoice, Task
+from hf_pipelines.research.learners import ALIASES, LEARNERS, Task
 from hf_pipelines.research.signals import ALIASES as RULE_ALIASES
 from hf_pipelines.research.signals import RULES, fill_rule_params, rule_name
 from hf_pipelines.research.splitters import SPLITTERS
@@ -124,6 +126,7 @@ class Strategy(YamlSchema, dg.Component, dg.Model, dg.Resolvable):
         "model serves.",
     )
     rollout: RolloutSpec = Field(default_factory=RolloutSpec, description="How a challenger is given capital.")
+    drift: DriftSpec = Field(default_factory=DriftSpec, description="How drift is judged, day by day.")
     max_model_age_weeks: int = Field(
         default=0,
         description="Weeks that a model may be old to make signals; 0 takes the model of the day's week only.",
@@ -264,7 +267,7 @@ class Strategy(YamlSchema, dg.Component, dg.Model, dg.Resolvable):
         if self.intervals is not None:
             self.intervals.require_fitting(learner, self.target.build(), self.cross_validation.type)
         require_direction(self.signal, self.target)
-        self._require_columns(learner)
+        require_columns(self.signal, learner, self.target, named=self.learner.type)
         require_target_params(self.signal, self.target)
         asked = asked_of_engine(
             self.backtest.charged,
@@ -293,34 +296,6 @@ class Strategy(YamlSchema, dg.Component, dg.Model, dg.Resolvable):
         self._plan_sweep(dict.fromkeys(names_by_group(self.features), ()))
         self._require_fed()
         return self
-
-    def _require_columns(self, learner: LearnerChoice) -> None:
-        """Refuse a rule that reads what nothing predicts, or believes probabilities that nothing calibrates."""
-        if self.signal.needs.calibrated and learner.calibration is None:
-            raise ValueError(
-                "`signal.sizing` must be without kelly, which takes probabilities at their word, for a learner without `calibration`, was "
-                "with it; give the learner a `calibration`, or take another size."
-            )
-        predicted = learner.prediction_columns(self.target.build().classes)
-        if lacking := sorted(set(self.signal.needs.columns) - set(predicted)):
-            # What has no default names no column.
-            needs = {
-                name: entry.needs({each: getattr(p, "default", None) for each, p in entry.params.items()})
-                for name, entry in sorted(RULES.items())
-            }
-            able = [
-                name
-                for name, each in needs.items()
-                if set(each.columns) <= set(predicted)
-                and self.target.type in (each.targets or TARGETS)
-                # What is made of others or of conditions reads what these say.
-                and RULES[name].nested is None
-            ]
-            raise ValueError(
-                f"`signal` must be a rule on what learner {self.learner.type!r} predicts of target {self.target.type!r} "
-                f"({', '.join(predicted)}), was {self.signal.type}, which reads {', '.join(lacking)}; take {' or '.join(able)}, or "
-                "another learner and target."
-            )
 
     def plan(self, market: MarketPlan) -> StrategyPlan:
         """Everything the assets' bodies need, in research's own types."""
@@ -351,6 +326,7 @@ class Strategy(YamlSchema, dg.Component, dg.Model, dg.Resolvable):
             tuning=self._plan_tuning(selected),
             leaderboard=self._plan_leaderboard(),
             sweep=self._plan_sweep(selected),
+            drift=self.drift.plan(),
             description=self.description,
             start=week_of_start(self.start, market),
             gates=None if self.gates is None else self.gates.thresholds(),
@@ -389,7 +365,7 @@ class Strategy(YamlSchema, dg.Component, dg.Model, dg.Resolvable):
                 f"`leaderboard.feeds` must be left out beside `{given[0]}`, which changes the parameters of one learner, was given; leave one "
                 "of them out."
             )
-        self._require_columns(learner)
+        require_columns(self.signal, learner, self.target, named=self.learner.type)
         if self.intervals is not None:
             self.intervals.require_fitting(learner, self.target.build(), self.cross_validation.type)
 

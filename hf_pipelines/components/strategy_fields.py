@@ -14,7 +14,8 @@ from pydantic import Field, field_validator, model_validator
 from hf_pipelines.components.extras import require_installed
 from hf_pipelines.components.market_fields import require_dates
 from hf_pipelines.components.market_stages.plan import MarketPlan
-from hf_pipelines.components.strategy_stages.plan import LearnerPlan, SplitterPlan, TrainingPlan
+from hf_pipelines.components.strategy_stages.plan import LearnerPlan, TrainingPlan
+from hf_pipelines.components.strategy_stages.tuning_plan import SplitterPlan
 from hf_pipelines.partitions import parse_key, week_key, week_start
 from hf_pipelines.research.backtest import Execution, Fill
 from hf_pipelines.research.costs import Costs

@@ -14,7 +14,7 @@ from pydantic import Field, model_validator
 from hf_pipelines.components.diagnostics_fields import DiagnosticsSpec
 from hf_pipelines.components.extras import require_extra
 from hf_pipelines.components.strategy_fields import CrossValidationSpec, LearnerSpec, SignalSpec, TrainingSpec
-from hf_pipelines.components.strategy_stages.plan import SplitterPlan, TuningPlan
+from hf_pipelines.components.strategy_stages.tuning_plan import SplitterPlan, TuningPlan
 from hf_pipelines.research.learners import LearnerChoice
 from hf_pipelines.research.overfitting.fits import scores_of
 from hf_pipelines.research.signals import fill_rule_params, rule_needs

@@ -52,7 +52,7 @@ class Incident:
     Attributes
     ----------
     kind : str
-        "run", "check", "late" or "stopped".
+        "run", "check", "late", "drift", "decay" or "stopped".
     check : str
         Name of the check, "" for other kinds.
     waiting : tuple of (asset, partition)

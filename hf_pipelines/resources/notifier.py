@@ -21,7 +21,14 @@ from hf_pipelines.resources.webhook import post_json
 LOG_NAME = "notifications.jsonl"
 
 EVENT_WORDS = {"opened": "OPENED", "healed": "HEALED", "dismissed": "DISMISSED"}
-KIND_WORDS = {"run": "failed run", "check": "failed check", "late": "late", "stopped": "stopped"}
+KIND_WORDS = {
+    "run": "failed run",
+    "check": "failed check",
+    "late": "late",
+    "stopped": "stopped",
+    "drift": "drift",
+    "decay": "decay",
+}
 
 
 @dataclass(frozen=True)
@@ -35,7 +42,7 @@ class Notification:
     event : str
         "opened", "healed", or "dismissed" by a person.
     kind : str
-        "run", "check" or "late"; "stopped" for what should happen by itself and does not: `asset` names it.
+        "run", "check", "late", "drift" or "decay"; "stopped" for what should happen by itself and does not: `asset` names it.
     asset, partition : str
     severity : str
         "ERROR", or "WARN" for checks that only warn.
@@ -114,7 +121,12 @@ def run_link(run_id: str) -> str:
     return f"{settings.ui_url()}/runs/{run_id}"
 
 
+def asset_link(asset: str) -> str:
+    """Page of an asset."""
+    return f"{settings.ui_url()}/assets/{quote(asset)}"
+
+
 def check_link(asset: str, check: str) -> str:
     """Page of a check of an asset."""
     query = urlencode({"view": "checks", "checkDetail": check})
-    return f"{settings.ui_url()}/assets/{quote(asset)}?{query}"
+    return f"{asset_link(asset)}?{query}"

@@ -31,7 +31,7 @@ def run(small_project: Project, tmp_path_factory) -> Project:
     project = small_project.copy(tmp_path_factory.mktemp("contracts") / "project")
     project.rewrite(project.market, [STRATEGY])
     project.retrain("classes", WEEK)
-    project.make("classes/signals", DAY)
+    project.make(["classes/signals", "classes/drift"], DAY)
     project.make("classes/track_record", AFTER)
     return project
 
@@ -40,7 +40,7 @@ def run(small_project: Project, tmp_path_factory) -> Project:
 STORED = {
     "bars": "small/bars",
     "features": "small/features/quick",
-    **{each: f"classes/{each}" for each in (*STAGES, "signals", "track_record")},
+    **{each: f"classes/{each}" for each in (*STAGES, "signals", "track_record", "drift")},
 }
 
 
@@ -83,7 +83,7 @@ def test_every_footer_card_and_latest_follows_its_schema(run):
             if stored.kind == "fitted_model":
                 card.validate(values["facts"])
                 assert set(values["facts"]) <= set(card.schema["properties"])
-    assert kinds == {"bars", "features", *STAGES, "signals", "track_record"}
+    assert kinds == {"bars", "features", *STAGES, "signals", "track_record", "drift"}
     latest = json.loads(run.store.objects.get("classes/signals/latest.json"))
     schema = schema_of("signals_latest")
     Draft202012Validator(schema).validate(latest)

@@ -272,7 +272,7 @@ def test_everything_of_research_that_a_stage_calls_is_in_its_version(chain, tmp_
         project.retrain("ranking", WEEK)
         project.make("ranking/full_validation", WEEK)
         project.make("ranking/report", WEEK)
-        project.make("ranking/signals", "2012-04-12")
+        project.make(["ranking/signals", "ranking/drift"], "2012-04-12")
         project.make("ranking/track_record", "2012-04-15")
     market = market_of(project.market)
     strategy = Strategy.resolve_from_yaml(yaml.safe_dump(dict(project.strategies[0])))
@@ -363,7 +363,9 @@ GROUPS = {"small/features/quick", "small/features/cross_asset"}
     [
         pytest.param({"description": "other words"}, set(), id="description"),
         pytest.param({"features": ["quick/quick_roc_2"]}, {"training_matrix", "signals"}, id="features"),
-        pytest.param({"target": {"type": "forward_return", "horizon_bars": 3}}, {"training_matrix"}, id="target"),
+        pytest.param(
+            {"target": {"type": "forward_return", "horizon_bars": 3}}, {"training_matrix", "drift"}, id="target"
+        ),
         pytest.param({"training": {"weeks": 11, "minimum_rows": 40}}, {"training_matrix"}, id="training weeks"),
         pytest.param(
             {"cross_validation": {"n_splits": 3, "min_train_sessions": 10}},
@@ -394,14 +396,17 @@ GROUPS = {"small/features/quick", "small/features/cross_asset"}
             id="cross-validation in full",
         ),
         pytest.param(
-            {"backtest": {"fee_bps": 3.0}}, {"backtest", "validation", "full_validation", "track_record"}, id="costs"
+            {"backtest": {"fee_bps": 3.0}},
+            {"backtest", "validation", "full_validation", "track_record", "drift"},
+            id="costs",
         ),
         pytest.param(
             {"backtest": {"fill": "next_close"}},
-            {"backtest", "validation", "full_validation", "track_record"},
+            {"backtest", "validation", "full_validation", "track_record", "drift"},
             id="fill",
         ),
         pytest.param({"max_model_age_weeks": 1}, {"signals"}, id="model age"),
+        pytest.param({"drift": {"window_sessions": 21}}, {"drift"}, id="drift"),
         pytest.param({"track_record_weeks": 9}, {"track_record"}, id="track record weeks"),
     ],
 )
@@ -421,7 +426,7 @@ def test_an_edit_of_a_strategys_yaml_touches_only_the_assets_that_read_it(versio
             {
                 f"{strategy}/{stage}"
                 for strategy in ("ranking", "direction")
-                for stage in ("backtest", "validation", "full_validation", "track_record")
+                for stage in ("backtest", "validation", "full_validation", "track_record", "drift")
             },
             id="periods per year",
         ),

@@ -191,7 +191,7 @@ def test_every_path_to_held_out_sessions_is_closed(held, tmp_path, monkeypatch):
         else:
             assert stage.inputs and all(each.guard is not None for each in stage.inputs), stage.asset
     # The report reads what these have stored, and is looked at below.
-    assert open_stages == {"early/report", "early/signals", "early/track_record"}
+    assert open_stages == {"early/drift", "early/report", "early/signals", "early/track_record"}
     project.make("early/report", STRADDLING)
     footer = project.store.footer("early/report", STRADDLING)
     page = project.store.read_attachment(footer, PAGE).decode()

@@ -174,12 +174,12 @@ def test_the_code_of_own_entries_is_in_the_versions_of_the_stages_that_run_it(de
     assert seen_in(*learned) >= {"cv_results", "fitted_model"}
     assert seen_in(desk_entries.SymbolMean.predict, desk_entries.load_values) >= {"cv_results", "signals"}
     assert seen_in(desk_entries.SessionRank.transform) >= {"cv_results", "fitted_model", "signals"}
-    assert seen_in(desk_entries.label_next) == {"training_matrix"}
+    assert seen_in(desk_entries.label_next) == {"training_matrix", "drift"}
     assert seen_in(desk_entries.LastSessions.split) == {"cv_results", "validation", "full_validation"}
     ruled = {"backtest", "validation", "full_validation", "report", "signals"}
     assert seen_in(desk_entries.weigh_as_shipped) == ruled
     assert seen_in(desk_entries.size_by_share) == seen_in(desk_entries.bounds_of_longs) == ruled
-    assert seen_in(desk_entries.run_as_shipped) == {"backtest", "report", "track_record"}
+    assert seen_in(desk_entries.run_as_shipped) == {"backtest", "report", "track_record", "drift"}
     market = market_of(desk_project.market)
     of_features = {each.asset: each.code_version.codes for each in build_market_stages(market)}
     assert desk_entries.day_share.__code__ in of_features["small/features/desk"]

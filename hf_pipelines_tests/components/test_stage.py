@@ -117,6 +117,8 @@ def test_stages_in_a_fresh_process_and_store_hold_what_a_range_holds(ranged, tmp
         "direction/track_record",
         "ranking/full_validation",
         "direction/full_validation",
+        "ranking/drift",
+        "direction/drift",
         "ranking/report",
         "direction/report",
         "ranking/promotion",

@@ -47,6 +47,9 @@ AFTER_SCHEDULE = timedelta(hours=2, minutes=10)
 # sensor is stopped, signals are better issued by the existing model.
 PATIENCE = timedelta(hours=1)
 
+# What the job of a session makes, in order.
+ISSUED = ("signals", "drift")
+
 # A fresh cursor starts with the signals of these weeks; older ones are left to a backfill.
 FRESH_WEEKS = 2
 
@@ -55,8 +58,8 @@ def signals_job(plan: StrategyPlan) -> UnresolvedAssetJobDefinition:
     """Job `<strategy>_issue`: signals of sessions."""
     return dg.define_asset_job(
         name=f"{plan.name}_issue",
-        selection=dg.AssetSelection.assets(dg.AssetKey([plan.name, "signals"])),
-        description=f"Issue the signals of {plan.name}, once a session.",
+        selection=dg.AssetSelection.assets(*(dg.AssetKey([plan.name, stage]) for stage in ISSUED)),
+        description=f"Issue the signals of {plan.name}, once a session, and judge drift.",
     )
 
 
@@ -307,7 +310,7 @@ class StrategySensor:
             return [], {**seen, **{week: states[week] for week in states if week not in remaining}}, ""
         intent = RunIntent(
             job=f"{self.plan.name}_issue",
-            assets=(self.plan.asset("signals"),),
+            assets=tuple(map(self.plan.asset, ISSUED)),
             partitions=tuple(days),
             state=digest({week: states[week] for week in states if week not in seen}),
             because=f"features of {days[-1]} and no issue of it",

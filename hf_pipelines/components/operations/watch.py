@@ -15,6 +15,7 @@ from functools import partial
 
 import dagster as dg
 
+from hf_pipelines.components.operations.drifting import look_for_drift
 from hf_pipelines.components.operations.ended_runs import ON_TIME, RunWatch
 from hf_pipelines.components.operations.inventory import Inventory, Watched, is_there
 from hf_pipelines.components.operations.lateness import Expectation, Late, expectations, judged_sessions
@@ -49,7 +50,7 @@ def watch_sensor(watched: Watched) -> dg.SensorDefinition:
         minimum_interval_seconds=TICKS_A_LOOK * settings.tick_seconds(),
         default_status=dg.DefaultSensorStatus.RUNNING,
         description=(
-            "Notices failed runs, failed checks, and bars, models and signals that are late; reports each incident once, and "
+            "Notices failed runs, failed checks, bars, models and signals that are late, and drift; reports each incident once, and "
             "once when it has healed, to the log and to the webhook in HF_WEBHOOK_URL."
         ),
     )
@@ -65,8 +66,10 @@ def watch_sensor(watched: Watched) -> dg.SensorDefinition:
         reported: list[dg.AssetCheckEvaluation] = []
         try:
             reported = look_for_late(watched, storage.store(), instance, book, now)
+            for fault in look_for_drift([each.name for each in watched.strategies], storage.store(), book, now):
+                context.log.warning(fault)
         except StorageUnavailableError as e:
-            context.log.warning(f"what is late is not known: {e}")
+            context.log.warning(f"what is late or has drifted is not known: {e}")
         book.dismiss(asked_dismissals(instance, book.open), now)
         book.forget_old(now)
         if is_news(before, book):

@@ -10,6 +10,7 @@ from hf_pipelines.components.stage import Stage, kept_out
 from hf_pipelines.components.strategy_stages.backtest import backtest
 from hf_pipelines.components.strategy_stages.champion_model import champion_model
 from hf_pipelines.components.strategy_stages.cv_results import cv_results
+from hf_pipelines.components.strategy_stages.drift import drift
 from hf_pipelines.components.strategy_stages.fitted_model import fitted_model
 from hf_pipelines.components.strategy_stages.full_validation import full_validation
 from hf_pipelines.components.strategy_stages.issue_rows import issue_kind
@@ -83,6 +84,7 @@ def build_stages(plan: StrategyPlan) -> list[Stage]:
         *([] if plan.gates is None else [champion_model(plan)]),
         signals(plan),
         track_record(plan),
+        drift(plan),
         *([] if plan.leaderboard is None else [leaderboard(plan)]),
         *([] if plan.sweep is None else [sweep(plan)]),
     ]

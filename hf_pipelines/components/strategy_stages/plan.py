@@ -16,8 +16,10 @@ from hf_pipelines.components.market_stages.feature_inputs import weeks_of_bars
 from hf_pipelines.components.market_stages.plan import MarketPlan
 from hf_pipelines.components.stage import StageInput, window
 from hf_pipelines.components.strategy_stages.backtest_plan import BacktestPlan
+from hf_pipelines.components.strategy_stages.drift_plan import DriftPlan
 from hf_pipelines.components.strategy_stages.leaderboard_plan import LeaderboardPlan
 from hf_pipelines.components.strategy_stages.sweep_plan import SweepPlan
+from hf_pipelines.components.strategy_stages.tuning_plan import SplitterPlan, TuningPlan
 from hf_pipelines.partitions import parse_key, shift_week, week_key, week_start
 from hf_pipelines.research.backtest import ENGINES, BacktestResult
 from hf_pipelines.research.bars import KEY_COLUMNS
@@ -37,10 +39,7 @@ from hf_pipelines.research.signals import (
     window_sessions,
     zero_reasons,
 )
-from hf_pipelines.research.splitters import SPLITTERS, Splitter, build_splitter
 from hf_pipelines.research.targets import Target
-from hf_pipelines.research.tuning import Design
-from hf_pipelines.research.tuning.objectives import Bound, Wanted
 from hf_pipelines.research.tuning.points import Configuration
 from hf_pipelines.research.weights import NONE, WEIGHTINGS, Weightings
 from hf_pipelines.resources.holdout import Holdout
@@ -74,22 +73,6 @@ class TrainingPlan:
 
 
 @dataclass(frozen=True)
-class SplitterPlan:
-    """A key of `SPLITTERS` and every parameter of it."""
-
-    name: str
-    params: Mapping[str, Any]
-
-    def build(self) -> Splitter:
-        return build_splitter(self.name, self.params)
-
-    @property
-    def trains_on_later(self) -> bool:
-        """Whether folds are trained on data after their test rows."""
-        return SPLITTERS[self.name].trains_on_later
-
-
-@dataclass(frozen=True)
 class LearnerPlan:
     """A learner with its preprocessing and calibration, the seed of its fits, and the share of validation rows."""
 
@@ -112,48 +95,6 @@ class RulePlan:
     @property
     def functions(self) -> tuple[Any, ...]:
         return rule_functions(self.name, self.params)
-
-
-@dataclass(frozen=True)
-class TuningPlan:
-    """A study of each week.
-
-    Attributes
-    ----------
-    design : Design
-    wanted : tuple of Wanted
-        Its objectives.
-    bounds : tuple of Bound
-    splitter : SplitterPlan
-        Of the study's folds.
-    is_nested : bool
-        Whether each outer fold has a study of its own.
-    is_adaptive : bool
-        Whether the space is narrowed around the best of the week before.
-    """
-
-    design: Design
-    wanted: tuple[Wanted, ...]
-    bounds: tuple[Bound, ...]
-    splitter: SplitterPlan
-    is_nested: bool
-    is_adaptive: bool
-
-    @property
-    def needs_account(self) -> bool:
-        """Whether trials are traded."""
-        return bool(self.bounds) or any(each.objective.source == "account" for each in self.wanted)
-
-    def fields(self) -> dict[str, Any]:
-        """For code versions, hashes and the ledger."""
-        return {
-            "design": self.design.to_json(),
-            "wanted": [[each.name, each.less_deviations] for each in self.wanted],
-            "constraints": {each.name: each.limit for each in self.bounds},
-            "cross_validation": [self.splitter.name, dict(self.splitter.params)],
-            "nested": self.is_nested,
-            "adaptive": self.is_adaptive,
-        }
 
 
 @dataclass(frozen=True)
@@ -184,6 +125,7 @@ class StrategyPlan:
     overrides: Mapping[str, Any] = field(default_factory=dict)
     leaderboard: LeaderboardPlan | None = None
     sweep: SweepPlan | None = None
+    drift: DriftPlan = DriftPlan()
     start: date | None = None
     gates: Mapping[str, Threshold] | None = None
     refit_margin: float = 0.0

@@ -112,9 +112,14 @@ def track_record(plan: StrategyPlan) -> Stage:
     )
 
 
+def outcome_is_open(holdout: Holdout) -> pl.Expr:
+    """Which rows of issues have an outcome that may be seen: those before the hold-out, and those that were issued live."""
+    return (pl.col("issue_kind") == LIVE) | (pl.col("session") < parse_key(holdout.week))
+
+
 def _not_held_back(holdout: Holdout, issues: pl.DataFrame, key: str) -> pl.DataFrame:
     """Issues whose outcome may be seen: what was issued live is known as it happens; backfilled in the hold-out it is a test of it."""
-    shown = issues.filter((pl.col("issue_kind") == LIVE) | (pl.col("session") < parse_key(holdout.week)))
+    shown = issues.filter(outcome_is_open(holdout))
     if shown.is_empty():
         raise ValueError(
             f"`{holdout.strategy}/signals` must hold an issue for {key} that was live, or that lies before the hold-out, which begins with "

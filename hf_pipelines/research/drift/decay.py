@@ -20,6 +20,10 @@ ALLOWANCE = 0.5
 # Blocks of a score that has not decayed between two false alarms, on average: at five sessions each, ten years.
 RUN_LENGTH = 500.0
 
+# How far above its threshold the sum grows at most, in standard deviations: a score that has come back is told in some blocks, however long
+# it was away. Until the threshold is passed nothing is changed by it.
+MOST_ABOVE = 1.0
+
 # Out-of-fold blocks from which on their mean and deviation are taken as known.
 LEAST_BLOCKS = 20
 
@@ -31,7 +35,7 @@ class Decay:
     Attributes
     ----------
     is_decayed : bool
-        Whether the sum stands above its threshold at the end.
+        Whether the sum has passed its threshold and has not come back to half of it.
     statistic, threshold : float
         Sum at the end, and what it must not pass, in standard deviations of a block's mean.
     since : date or None
@@ -145,14 +149,16 @@ def decayed(
         return None
     expected = float(before.mean())
     forgiven = ALLOWANCE + 1.0 / math.sqrt(len(before))
-    path, begun = [0.0], 0
+    threshold = threshold_for(run_length)
+    path, begun, is_decayed = [0.0], 0, False
     for place, mean in enumerate(now):
-        path.append(max(0.0, path[-1] + (expected - mean) / deviation - forgiven))
+        grown = path[-1] + (expected - mean) / deviation - forgiven
+        path.append(min(max(0.0, grown), threshold + MOST_ABOVE))
+        is_decayed = path[-1] > threshold / 2.0 if is_decayed else path[-1] > threshold
         if path[-1] == 0.0:
             begun = place + 1
-    threshold = threshold_for(run_length)
     since = days[begun * block_sessions] if path[-1] > 0.0 else None
-    return Decay(path[-1] > threshold, path[-1], threshold, since, tuple(path[1:]), len(now), expected)
+    return Decay(is_decayed, path[-1], threshold, since, tuple(path[1:]), len(now), expected)
 
 
 def _block_means(values: np.ndarray, block_sessions: int) -> np.ndarray:

@@ -11,6 +11,7 @@ from datetime import datetime
 
 import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 
 from hf_pipelines.research.metrics.bootstrap import interval
 from hf_pipelines.research.metrics.predictions import is_off
@@ -52,6 +53,23 @@ class Matured:
     ended: datetime | None
 
 
+def right_or_wrong(rows: pl.DataFrame, *, neutral: float | None = 0.0) -> tuple[pl.DataFrame, NDArray[np.bool_]]:
+    """Rows that can be right or wrong, and whether each was right.
+
+    Parameters
+    ----------
+    rows : DataFrame
+        `prediction` and `realised`, both finite, beside anything else.
+    neutral : float or None
+        As of `matured_accuracy`.
+    """
+    said, came = (rows[name].cast(pl.Float64).to_numpy() for name in ("prediction", "realised"))
+    if neutral is None:
+        return rows, said == came
+    moved = is_off(came, neutral)
+    return rows.filter(moved), np.sign(said[moved] - neutral) == np.sign(came[moved] - neutral)
+
+
 def matured_accuracy(
     rows: pl.DataFrame, *, as_of: datetime, label_sessions: int, neutral: float | None = 0.0, last: int = LAST
 ) -> Matured:
@@ -88,13 +106,7 @@ def matured_accuracy(
     known = rows.filter(
         pl.col("label_end") <= as_of, pl.col("prediction").is_finite(), pl.col("realised").is_finite()
     ).sort("label_end", "ts", "symbol")
-    said, came = (known[name].cast(pl.Float64).to_numpy() for name in ("prediction", "realised"))
-    if neutral is None:
-        is_right = said == came
-    else:
-        moved = is_off(came, neutral)
-        known, said, came = known.filter(moved), said[moved], came[moved]
-        is_right = np.sign(said - neutral) == np.sign(came - neutral)
+    known, is_right = right_or_wrong(known, neutral=neutral)
     counted, right = known.tail(last), is_right[-last:].astype(np.float64)
     if counted.is_empty():
         return Matured(0, 0, math.nan, math.nan, math.nan, math.nan, math.nan, None)

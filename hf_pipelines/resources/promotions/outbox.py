@@ -3,7 +3,7 @@
 Lives here: writing payloads, sending them in order, and what was sent. Does not live here: what a payload says
 (`research.promotion.payload`), when that is done (`following`).
 
-Objects below the store's root, each put create-only::
+Objects below the store's root, each put create-only; `<strategy>-drift` in place of the strategy holds what is told of its drift::
 
     _outbox/<strategy>/<number>.json       a payload, from 1 on, without a hole
     _delivered/<strategy>/<number>.json    that the webhook has taken it: its id, and when
@@ -97,7 +97,54 @@ def send_outbox(objects: ObjectStore, history: History, payloads: list[bytes], n
     StorageUnavailableError
         If it is not known what was taken, or could not be noted; it may be sent twice then.
     """
-    delivery, waiting = _delivery(objects, history.strategy, payloads)
+    return _send(objects, history.strategy, payloads, now)
+
+
+def note_event(objects: ObjectStore, strategy: str, event: Mapping[str, Any]) -> bool:
+    """Write an event of drift behind those that are there; whether it was new, by its id.
+
+    Raises
+    ------
+    OutboxError
+        If another process has taken its place just now; it is written by the next look.
+    StorageUnavailableError
+    """
+    held = _events(objects, strategy)
+    if any(json.loads(each)["id"] == event["id"] for each in held):
+        return False
+    number = len(held) + 1
+    try:
+        objects.put_durably(_key(OUTBOX, events_of(strategy), number), _bytes({**event, "n": number}))
+    except ObjectExistsError as e:
+        raise OutboxError(
+            f"`event` {number} of {strategy} must be the only one written, was another's; look again."
+        ) from e
+    return True
+
+
+def send_events(objects: ObjectStore, strategy: str, now: datetime) -> Delivery:
+    """Post the events of drift that no webhook has taken, in order, as `send_outbox`.
+
+    Raises
+    ------
+    NotDeliveredError, StorageUnavailableError
+    """
+    if settings.portfolio_url() is None:
+        return Delivery(0, 0, has_webhook=False)
+    return _send(objects, events_of(strategy), _events(objects, strategy), now)
+
+
+def events_of(strategy: str) -> str:
+    """Folder of a strategy's events of drift: no strategy has a hyphen in its name."""
+    return f"{strategy}-drift"
+
+
+def _events(objects: ObjectStore, strategy: str) -> list[bytes]:
+    return [objects.get(key, max_bytes=MOST_RECORD_BYTES) for key in objects.keys(f"{OUTBOX}/{events_of(strategy)}")]
+
+
+def _send(objects: ObjectStore, stream: str, payloads: list[bytes], now: datetime) -> Delivery:
+    delivery, waiting = _delivery(objects, stream, payloads)
     if not delivery.has_webhook:
         return delivery
     for number in waiting:
@@ -107,11 +154,11 @@ def send_outbox(objects: ObjectStore, history: History, payloads: list[bytes], n
             payloads[number - 1],
             key=payload["id"],
             variable="HF_PORTFOLIO_URL",
-            what=f"payload {number} of {history.strategy}",
+            what=f"payload {number} of {stream}",
         )
         noted = {"id": payload["id"], "at": now.isoformat(timespec="seconds")}
         try:
-            objects.put_durably(_key(DELIVERED, history.strategy, number), _bytes(noted))
+            objects.put_durably(_key(DELIVERED, stream, number), _bytes(noted))
         except ObjectExistsError:
             # Another process has sent it too.
             continue
