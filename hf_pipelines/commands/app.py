@@ -55,6 +55,7 @@ ledger_group = _group("ledger", JUDGE, "The ledger of trials: every evaluated co
 tuning_group = _group("tuning", LOOK, "Studies of parameters while they run.")
 feature_group = _group("feature", JUDGE, "Judge one feature.")
 model_group = _group("model", JUDGE, "Releases of strategies: what serves, what it is made from, what changed.")
+alert_group = _group("alert", LOOK, "Channels that people are alerted by.")
 incident_group = _group("incident", LOOK, "What went wrong and has not healed.")
 
 Asset = Annotated[

@@ -13,6 +13,7 @@ import typer
 
 # Each module adds its commands.
 from hf_pipelines.commands.actions import (  # noqa: F401
+    alerts,
     beginning,
     incidents,
     judging,

@@ -36,10 +36,11 @@ from hf_pipelines.definitions import project_defs, sound_defs
 from hf_pipelines.partitions import parse_key, shift_week, week_key
 from hf_pipelines.research.wording import printable, some_of
 from hf_pipelines.resources import settings
+from hf_pipelines.resources.alert_desk import channel_statuses
 from hf_pipelines.resources.clock import Clock
 from hf_pipelines.resources.currency import Currency, CurrencyChecker
 from hf_pipelines.resources.footer import SIGNALS
-from hf_pipelines.resources.incidents import BOOK_KEY, live_incidents
+from hf_pipelines.resources.incidents import BOOK_KEY, STOPPED_KEY, live_incidents
 from hf_pipelines.resources.parquet_io_manager import KIND_KEY, Storage
 from hf_pipelines.resources.partition_store import SHADOW, PartitionStore
 from hf_pipelines.resources.project import require_project
@@ -212,6 +213,7 @@ class Pipeline:
             histories=histories_of(self.store.objects, [each.name for each in strategies]),
             ungated=[each.name for each in strategies if each.gates is None],
             other_overrides=differing_variables(),
+            channels=channel_statuses(self.instance, (BOOK_KEY, STOPPED_KEY), datetime.now(UTC)),
         )
 
     def _watched(self) -> Watched:

@@ -1,25 +1,23 @@
-"""Delivery: messages of a book of incidents to the log and the webhook, at least once, without blocking the caller.
+"""Delivery: messages of a book of incidents to the log, the webhook and the desk of alerts, at least once, without blocking the caller.
 
 Lives here: the order, and retries while a receiver is away. Does not live here: what is sent (`incidents`), the
-channel (`notifier`).
+channel (`notifier`), what alert channels are told of it (`alert_desk`).
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from datetime import datetime
 from time import monotonic
 from typing import Any
 
-from hf_pipelines.resources import settings
-from hf_pipelines.resources.incidents import Book
+from hf_pipelines.research.alerts.desk import LONGEST_PAUSE, Alert
+from hf_pipelines.resources.alert_desk import DeskKeeper, alert_of, pause_after
+from hf_pipelines.resources.incidents import Book, Incident, Pending
 from hf_pipelines.resources.notifier import Notifier
 from hf_pipelines.resources.webhook import NotDeliveredError
 
 # A tick has a minute; what is not sent within this part of it is sent by the next one.
 DELIVERY_S = 20.0
-
-# The webhook is tried at the next tick after a failure, then ever more rarely.
-LONGEST_PAUSE = timedelta(minutes=10)
 
 
 @dataclass
@@ -30,6 +28,8 @@ class Delivery:
     ----------
     save : callable
         Writes the book down, after each step.
+    desk : DeskKeeper, optional
+        Tells the alert channels.
     """
 
     save: Callable[[Book], None]
@@ -37,14 +37,37 @@ class Delivery:
     notifier: Notifier
     log: Any
     now: datetime
+    desk: DeskKeeper | None = None
 
     def run(self) -> None:
-        deadline = monotonic() + DELIVERY_S
+        # Before the log, which says that they are noted; a moment is in no book.
+        if new := [each for each in self.book.pending if not each.is_logged]:
+            self._alert(new, tells=False)
         self._log()
+        self._post()
+        self._alert([], tells=True)
+
+    def _alert(self, new: Sequence[Pending], *, tells: bool) -> None:
+        if self.desk is None:
+            return
+        by_id = {each.id: each for each in self.book.open}
+        endings = {each.message.id: each.message.cause for each in new if each.message.event in ("healed", "dismissed")}
+        noted = [_alert_of(each, self.now) for each in self.book.open if not each.dismissed]
+        for each in new:
+            message = each.message
+            if message.event in ("opened", "noted") and message.id not in by_id:
+                # What has healed by now was open; else it was never to be kept.
+                noted.append(alert_of(message, check="", now=self.now, is_open=message.id in endings))
+        live = [each.id for each in self.book.open if not each.dismissed]
+        self.desk.round(noted, endings, live, self.now, tells=tells)
+
+    def _post(self) -> None:
+        deadline = monotonic() + DELIVERY_S
         if not self.notifier.has_webhook():
             self._cross_out(len(self.book.pending))
             return
-        if self.book.retry_at > self.now.isoformat():
+        # After a clock that went back it does not lie far ahead.
+        if self.now.isoformat() < self.book.retry_at <= (self.now + LONGEST_PAUSE).isoformat():
             return
         while self.book.pending and monotonic() < deadline:
             try:
@@ -70,8 +93,14 @@ class Delivery:
 
     def _pause(self, refused: NotDeliveredError) -> None:
         self.book.refusals += 1
-        wait = min(timedelta(seconds=settings.tick_seconds()) * 2 ** min(self.book.refusals, 16), LONGEST_PAUSE)
-        # The first retry is at the next tick.
-        self.book.retry_at = "" if self.book.refusals == 1 else (self.now + wait).isoformat()
+        wait = pause_after(self.book.refusals)
+        self.book.retry_at = (self.now + wait).isoformat() if wait else ""
         self.save(self.book)
         self.log.warning(f"{refused}; {len(self.book.pending)} messages wait, and are sent again later")
+
+
+def _alert_of(incident: Incident, now: datetime) -> Alert:
+    message = incident.message("opened", incident.cause, datetime.fromisoformat(incident.opened_at))
+    return alert_of(
+        message, check=incident.check, now=min(now, datetime.fromisoformat(incident.opened_at)), is_open=True
+    )

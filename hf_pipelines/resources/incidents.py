@@ -52,7 +52,7 @@ class Incident:
     Attributes
     ----------
     kind : str
-        "run", "check", "late", "drift", "decay" or "stopped".
+        A name of `notifier.KIND_WORDS`.
     check : str
         Name of the check, "" for other kinds.
     waiting : tuple of (asset, partition)
@@ -188,6 +188,26 @@ class Book:
             self.open.append(incident)
         self._tell(incident.message("opened", incident.cause, now))
         return incident
+
+    def note(
+        self, kind: str, asset: str, *, partition: str, cause: str, remedy: str, url: str, now: datetime, seed: str
+    ) -> None:
+        """Tell once of something that has happened and is no fault, such as a promotion; `seed` makes its id."""
+        text = json.dumps([kind, asset, partition, seed])
+        self._tell(
+            Notification(
+                id=hashlib.sha256(text.encode()).hexdigest()[:16],
+                event="noted",
+                kind=kind,
+                asset=asset,
+                partition=partition,
+                severity="INFO",
+                cause=cause[:MAX_CAUSE],
+                remedy=remedy,
+                url=url,
+                at=_stamp(now),
+            )
+        )
 
     def heal(self, kind: str, pairs: Iterable[Pair], *, cause: str, now: datetime, check: str = "") -> None:
         """Wait no longer for pairs; incidents that wait for nothing have healed."""

@@ -14,21 +14,15 @@ from urllib.parse import quote, urlencode
 
 import dagster as dg
 
+from hf_pipelines.research.alerts.kinds import KINDS, STOPPABLE
 from hf_pipelines.resources import settings
 from hf_pipelines.resources.redaction import redacted
 from hf_pipelines.resources.webhook import post_json
 
 LOG_NAME = "notifications.jsonl"
 
-EVENT_WORDS = {"opened": "OPENED", "healed": "HEALED", "dismissed": "DISMISSED"}
-KIND_WORDS = {
-    "run": "failed run",
-    "check": "failed check",
-    "late": "late",
-    "stopped": "stopped",
-    "drift": "drift",
-    "decay": "decay",
-}
+EVENT_WORDS = {"opened": "OPENED", "healed": "HEALED", "dismissed": "DISMISSED", "noted": "NOTED"}
+KIND_WORDS = {name: kind.words for name, kind in KINDS.items() if name not in STOPPABLE} | {"stopped": "stopped"}
 
 
 @dataclass(frozen=True)
@@ -40,12 +34,12 @@ class Notification:
     id : str
         Of the incident. A message may come twice after a crash: (`id`, `event`) identifies it.
     event : str
-        "opened", "healed", or "dismissed" by a person.
+        "opened", "healed", or "dismissed" by a person; "noted" of what is no fault, such as a promotion.
     kind : str
-        "run", "check", "late", "drift" or "decay"; "stopped" for what should happen by itself and does not: `asset` names it.
+        One of `KIND_WORDS`, such as "run", "check" or "late"; "stopped" for what should happen by itself and does not: `asset` names it.
     asset, partition : str
     severity : str
-        "ERROR", or "WARN" for checks that only warn.
+        "ERROR", "WARN" for checks that only warn, or "INFO" of what is noted.
     cause, remedy : str
         What happened, and what to do about it; "" for what has healed or was dismissed.
     url : str

@@ -46,6 +46,16 @@ ADDRESSES = (
 # Whose path is one as well.
 SECRET_PATHS = ("HF_WEBHOOK_URL", "HF_PORTFOLIO_URL")
 
+# Several addresses, by blanks, of services that have their tokens anywhere in them.
+SECRET_ADDRESSES = ("HF_ALERT_URLS",)
+# Options of such an address that are no secrets.
+PLAIN_OPTIONS = (
+    "avatar", "batch", "bcc", "cc", "cto", "footer", "format", "from", "image", "mode", "name", "overflow", "preview", "redirect", "reply",
+    "retry", "rto", "silent", "smtp", "thread", "to", "topic", "tz", "verify", "wait",
+)  # fmt: skip
+# Words that a path of a server may have, and that no token is.
+PLAIN_PATHS = ("alert", "alerts", "hook", "hooks", "notify", "services", "webhook", "webhooks")
+
 # Options of a database in an address that are none.
 OPTIONS = ("sslmode", "application_name", "options", "connect_timeout", "charset", "region", "timeout")
 
@@ -175,7 +185,11 @@ def _secrets() -> tuple[str, ...]:
 
 
 def _is_secret(name: str) -> bool:
-    return name in ADDRESSES or name in _NAMED or (bool(SECRET_NAME.search(name)) and name not in NO_SECRET)
+    return (
+        name in (*ADDRESSES, *SECRET_ADDRESSES)
+        or name in _NAMED
+        or (bool(SECRET_NAME.search(name)) and name not in NO_SECRET)
+    )
 
 
 # Asked for each text: the environment hardly ever changes.
@@ -183,6 +197,9 @@ def _is_secret(name: str) -> bool:
 def _forms_of(variables: tuple[tuple[str, str], ...]) -> tuple[str, ...]:
     found: set[str] = set()
     for name, value in variables:
+        if name in SECRET_ADDRESSES:
+            found.update(each for address in value.split() for each in _of_service(address))
+            continue
         found.update(_of_address(value, has_secret_path=name in SECRET_PATHS) if name in ADDRESSES else [value])
     return tuple(_longest_first(found))
 
@@ -212,6 +229,23 @@ def _of_address(address: str, *, has_secret_path: bool) -> Iterator[str]:
     yield from (value for name, value in parse_qsl(query) if name.lower() not in OPTIONS)
     if has_secret_path:
         yield from path.split("/")[1:]
+
+
+def _of_service(address: str) -> Iterator[str]:
+    """All that may be a token in the address of a service: user, password, path, options, and a host that is no server."""
+    rest = address.partition("://")[2] or address
+    yield rest
+    place, _, query = rest.partition("?")
+    yield from (value for name, value in parse_qsl(query) if name.lower() not in PLAIN_OPTIONS)
+    user_info, at, place = place.rpartition("@")
+    if at:
+        yield from (user_info, *re.split(r"[@:/]", user_info))
+    host, _, path = place.partition("/")
+    name = host.partition(":")[0]
+    # `slack://T1JJ3T3L2/...`, `tgram://123456:ABC/...`: a server has a dot, or is this machine.
+    if "." not in name and not re.fullmatch(r"localhost|\[.*", name):
+        yield from (host, *host.split(":"), place.partition("?")[0])
+    yield from (each for each in path.split("/") if each.lower() not in PLAIN_PATHS)
 
 
 def _forms(secret: str) -> Iterator[str]:

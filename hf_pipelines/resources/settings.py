@@ -18,6 +18,10 @@ clear text (object stores read their own AWS_* variables).
 | HF_POSTGRES_URL | none | Dagster keeps its runs there instead of in SQLite |
 | HF_WEBHOOK_URL | none | notifications are posted there as JSON besides being logged; the address is a secret |
 | HF_PORTFOLIO_URL | none | payloads of promotions are posted there as JSON besides lying in the store; the address is a secret |
+| HF_ALERT_URLS | none | channels that are alerted: addresses of apprise, by blanks, a name before each as in desk=slack://...; they are secrets |
+| HF_ALERT_ROUTES | all to each | which channel takes what, by semicolons: oncall: severity=critical; desk: strategy=momentum_* kind=drift,decay |
+| HF_ALERT_QUIET, HF_ALERT_TIMEZONE | none, UTC | hours in which only what is critical is sent, such as 22:00-07:00, and the time zone of these and of messages |
+| HF_ALERT_GATHER_SECONDS, HF_ALERT_REMIND_HOURS | 60, 24 | without anything new for so long what waits is one message; what is open is told again after so long |
 | HF_UI_URL | `http://127.0.0.1:3000` | where the web UI is reached, for the links in notifications |
 | HF_DOCS_URL | none | where the site that `make docs` builds is served: assets link to their page there |
 | HF_UI_HOSTS | none | names besides 127.0.0.1 and localhost under which the web UI answers, by commas |
@@ -55,6 +59,7 @@ from datetime import timedelta
 from pathlib import Path
 from tempfile import TemporaryFile
 
+from hf_pipelines.resources.alert_settings import alert_settings
 from hf_pipelines.resources.project import find_project, require_project
 from hf_pipelines.resources.redaction import shown_address
 from hf_pipelines.resources.requirements import require_all
@@ -190,6 +195,7 @@ def require_sound() -> None:
         pictures,
         ray_address,
         studies_url,
+        alert_settings,
         *NUMBERS,
     )
 

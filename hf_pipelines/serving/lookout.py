@@ -20,6 +20,7 @@ import dagster as dg
 from sqlalchemy.exc import SQLAlchemyError
 
 from hf_pipelines.resources import settings
+from hf_pipelines.resources.alert_desk import DeskKeeper, alert_of, send_now
 from hf_pipelines.resources.delivery import Delivery
 from hf_pipelines.resources.incidents import STOPPED_KEY, Book, asked_dismissals, load_book, save_book
 from hf_pipelines.resources.notifier import Notification, Notifier
@@ -51,6 +52,7 @@ class Lookout:
     def __init__(self, instance: dg.DagsterInstance, log: Any = LOG) -> None:
         self._instance = instance
         self._log = log
+        self._desk = DeskKeeper(instance, STOPPED_KEY, log)
         # Stored after each change; kept in memory while the database is away.
         self._book: Book | None = None
         self._before: set[str] = set()
@@ -81,7 +83,7 @@ class Lookout:
         is_young = now - began <= settings.silent_after()
         reported = [each for each in stopped if each.what in AT_ONCE or not is_young]
         self._update(book, stopped, reported, now)
-        Delivery(self._save, book, Notifier(), self._log, now).run()
+        Delivery(self._save, book, Notifier(), self._log, now, self._desk).run()
         return reported
 
     def _update(self, book: Book, stopped: Sequence[Stopped], reported: Sequence[Stopped], now: datetime) -> None:
@@ -167,6 +169,13 @@ def _tell(message: Notification) -> None:
             notifier.post(message)
         except NotDeliveredError as e:
             LOG.warning(str(e))
+    try:
+        # Nobody looks again: it waits for nothing.
+        faults = send_now(alert_of(message, check="", now=datetime.now(UTC), is_open=True))
+    except ValueError as e:
+        faults = [f"alerts are not sent: {e}"]
+    for fault in faults:
+        LOG.warning(fault)
 
 
 def _open(book: Book, group: Sequence[Stopped], now: datetime) -> None:

@@ -14,6 +14,7 @@ from hf_pipelines.components.operations.lateness import Gap, Late, MarketInvento
 from hf_pipelines.partitions import shift_week
 from hf_pipelines.research.promotion.lifecycle import Lifecycle
 from hf_pipelines.research.wording import printable
+from hf_pipelines.resources.alert_desk import ChannelStatus
 from hf_pipelines.resources.incidents import Incident
 from hf_pipelines.resources.promotions.history import History, PromotionHistoryError
 from hf_pipelines.resources.pulse import Stopped
@@ -43,10 +44,11 @@ class Status:
     untrusted: Mapping[str, str] = field(default_factory=dict)
     histories: Mapping[str, History | PromotionHistoryError] = field(default_factory=dict)
     ungated: Sequence[str] = ()
+    channels: Sequence[ChannelStatus] = ()
 
     @property
     def is_well(self) -> bool:
-        """Whether nothing is late, has failed, is dead, has stopped, is lost or unknown to the daemon; a warning is no failure."""
+        """Whether nothing is late, has failed, is dead, has stopped, is lost or unknown, and all channels take alerts; a warning is no failure."""
         is_calm = all(each.severity == "WARN" for each in self.incidents)
         return is_calm and not (
             self.late
@@ -54,6 +56,7 @@ class Status:
             or self.activity.dead
             or self.issue_faults
             or self.untrusted
+            or any(each.fault for each in self.channels)
             or any(isinstance(each, PromotionHistoryError) for each in self.histories.values())
             or self._unloaded_lines()
         )
@@ -77,6 +80,7 @@ class Status:
             *self._outdated_lines(),
             *self._store_lines(),
             *self._incident_lines(),
+            *self._channel_lines(),
         ]
 
     def to_json(self) -> dict[str, Any]:
@@ -116,6 +120,7 @@ class Status:
                 if self.activity.daemon_seen is None
                 else self.activity.daemon_seen.isoformat("T", "seconds"),
             },
+            "alert_channels": [asdict(each) for each in self.channels],
             "open_incidents": [
                 {name: value for name, value in asdict(each).items() if name != "waiting"} for each in self.incidents
             ],
@@ -335,6 +340,22 @@ class Status:
         lines = ["", "Open incidents (one that will not heal or does not matter: hfp incident dismiss ID --why WORDS):"]
         lines += [f"  {line}" for each in shown for line in each.lines()]
         return lines
+
+    def _channel_lines(self) -> list[str]:
+        """A line for each alert channel."""
+        lines = []
+        for each in self.channels:
+            told = [f"{each.n_sent} messages sent"]
+            told += [f"{each.n_refused} tries refused"] if each.n_refused else []
+            told += [f"{each.waiting} alerts wait"] if each.waiting else []
+            told += [f"{each.n_lost} alerts given up"] if each.n_lost else []
+            lines.append(f"  {each.name}: {', '.join(told)}")
+            lines += (
+                [f"    DOES NOT TAKE ALERTS: {printable(each.fault)}", f"    do: hfp alert test --channel {each.name}"]
+                if each.fault
+                else []
+            )
+        return ["", "Alert channels:", *lines] if lines else []
 
 
 def _run_words(runs: Sequence[RunUnderWay]) -> str:

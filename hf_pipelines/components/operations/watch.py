@@ -21,9 +21,10 @@ from hf_pipelines.components.operations.inventory import Inventory, Watched, is_
 from hf_pipelines.components.operations.lateness import Expectation, Late, expectations, judged_sessions
 from hf_pipelines.components.operations.on_time import assets_of, evaluations, on_time_checks
 from hf_pipelines.resources import settings
+from hf_pipelines.resources.alert_desk import DeskKeeper
 from hf_pipelines.resources.clock import Clock
 from hf_pipelines.resources.delivery import Delivery
-from hf_pipelines.resources.incidents import Book, Pair, asked_dismissals, load_book, save_book
+from hf_pipelines.resources.incidents import BOOK_KEY, Book, Pair, asked_dismissals, load_book, save_book
 from hf_pipelines.resources.notifier import Notifier, check_link
 from hf_pipelines.resources.parquet_io_manager import Storage
 from hf_pipelines.resources.partition_store import PartitionStore
@@ -51,7 +52,7 @@ def watch_sensor(watched: Watched) -> dg.SensorDefinition:
         default_status=dg.DefaultSensorStatus.RUNNING,
         description=(
             "Notices failed runs, failed checks, bars, models and signals that are late, and drift; reports each incident once, and "
-            "once when it has healed, to the log and to the webhook in HF_WEBHOOK_URL."
+            "once when it has healed, to the log, to the webhook in HF_WEBHOOK_URL, and to the channels in HF_ALERT_URLS."
         ),
     )
     def watch(
@@ -74,7 +75,8 @@ def watch_sensor(watched: Watched) -> dg.SensorDefinition:
         book.forget_old(now)
         if is_news(before, book):
             save_book(instance, book)
-        Delivery(partial(save_book, instance), book, notifier, context.log, now).run()
+        desk = DeskKeeper(instance, BOOK_KEY, context.log)
+        Delivery(partial(save_book, instance), book, notifier, context.log, now, desk).run()
         summary = f"{len(book.open)} open incidents, {len(book.pending)} messages to deliver"
         return dg.SensorResult(asset_events=reported, skip_reason=dg.SkipReason(summary))
 

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
 from hf_pipelines.research.alerts.kinds import KINDS, SEVERITIES
-from hf_pipelines.research.wording import excerpt
 
 PATTERN = r"[A-Za-z0-9_*?-]{1,80}"
 MOST_ROUTES = 100
@@ -103,6 +102,9 @@ def parse_routes(text: str, channels: Sequence[str]) -> tuple[Route, ...]:
 
 
 def _parse(text: str, channels: Sequence[str]) -> Route:
+    # It loads polars, and every command reads settings.
+    from hf_pipelines.research.wording import excerpt
+
     channel, colon, rest = (each.strip() for each in text.partition(":"))
     if not colon:
         raise ValueError(
