@@ -4,7 +4,7 @@ Lives here: which stored issue, model and features are meant, and whether they s
 (`research.explanations`), parsing of arguments (`cli`).
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,7 +12,8 @@ import polars as pl
 
 from hf_pipelines.commands.runs import Pipeline
 from hf_pipelines.components.extras import EXPLAIN, lacks_shap
-from hf_pipelines.components.strategy_stages import StrategyPlan
+from hf_pipelines.components.strategy_stages import CHAMPION_MODEL, StrategyPlan
+from hf_pipelines.components.strategy_stages.champion_model import champion_rows
 from hf_pipelines.components.strategy_stages.fitted_model import load_model
 from hf_pipelines.components.strategy_stages.issue_rows import history_sessions
 from hf_pipelines.components.strategy_stages.serving import champion_plan, held_by, promotion_of
@@ -35,8 +36,12 @@ from hf_pipelines.research.learners import Pipeline as FittedPipeline
 from hf_pipelines.research.learners import feature_array
 from hf_pipelines.research.matrix import join_features
 from hf_pipelines.research.signals import reason_in_words, upgrade_issue
-from hf_pipelines.resources.lineage import read_content
+from hf_pipelines.research.wording import some_of
+from hf_pipelines.resources.clock import Clock
+from hf_pipelines.resources.footer import FITTED_MODEL
+from hf_pipelines.resources.lineage import CURRENT, read_content
 from hf_pipelines.resources.parquet_io_manager import Loaded
+from hf_pipelines.resources.partition_codec import Stored
 from hf_pipelines.resources.storage_errors import ObjectMissingError
 
 # Features are stored as float32: a prediction that is recomputed may differ by so much.
@@ -53,13 +58,13 @@ def explain_lines(pipeline: Pipeline, strategy: str, symbol: str, day: str) -> I
     """
     plan = pipeline.strategy(strategy)
     issued = _issued(pipeline, plan, symbol, day)
-    plan, week = _decided_by(pipeline, plan, day, issued["model_version"])
-    model = read_content(pipeline.store, plan.asset("fitted_model"), week, issued["model_version"])
+    plan, model = _decided_by(pipeline, plan, day, issued["model_version"])
+    week = model.footer.partition
     card = model.frame.row(0, named=True)
     features, classes = card["features"].split(","), [each for each in card["classes"].split(",") if each]
-    fitted = load_model(Loaded(plan.asset("fitted_model"), {week: model}, pipeline.store), model)
+    fitted = load_model(Loaded(model.footer.asset, {week: model}, pipeline.store), model)
     n_bars = fitted.choice.history_bars
-    session = _features(pipeline, plan, day).filter(pl.col("ts") <= issued["ts"])
+    session = _features(pipeline, plan, day, features).filter(pl.col("ts") <= issued["ts"])
     session = session if n_bars else session.filter(pl.col("ts") == issued["ts"])
     row = (
         session.filter(pl.col("symbol") == symbol, pl.col("ts") == issued["ts"])
@@ -72,7 +77,7 @@ def explain_lines(pipeline: Pipeline, strategy: str, symbol: str, day: str) -> I
             f"`features` of {symbol} on {day} must be known, were not any more: {_unknown(row, features)}; see hfp current."
         )
     asked: dict[str, Any] = {"features": features, "classes": classes, "missing": plan.training.missing}
-    matrix = pipeline.store.read(plan.asset("training_matrix"), week).frame.sort("ts", "symbol")
+    matrix = _training_rows(pipeline, plan, model).sort("ts", "symbol")
     training = matrix.select(features).to_numpy().astype(np.float32)
     made = _of_window if n_bars else _of_row
     ask, found, words = made(plan, fitted, session, symbol, matrix, **asked)
@@ -160,26 +165,51 @@ def _issued(pipeline: Pipeline, plan: StrategyPlan, symbol: str, day: str) -> di
     return row
 
 
-def _decided_by(pipeline: Pipeline, plan: StrategyPlan, day: str, version: str) -> tuple[StrategyPlan, str]:
-    """The configuration that has decided an issue, and the week of its model."""
+def _decided_by(pipeline: Pipeline, plan: StrategyPlan, day: str, version: str) -> tuple[StrategyPlan, Stored]:
+    """The configuration that has decided an issue, and its model."""
     footer = pipeline.store.footer(plan.asset("signals"), day)
-    models = {} if footer is None else footer.inputs.get(plan.asset("fitted_model"), {})
-    weeks = [week for week, digest in models.items() if digest == version]
-    if footer is None or not weeks:
+    assert footer is not None
+    found = [
+        (asset, week)
+        for asset in map(plan.asset, (FITTED_MODEL, CHAMPION_MODEL))
+        for week, digest in footer.inputs.get(asset, {}).items()
+        if digest == version
+    ]
+    if not found:
         raise ValueError(
-            f"`day` must be one whose issue a model of {plan.asset('fitted_model')} has decided, {day} has another one: the champion's refit "
-            "beside a challenger keeps no training rows to explain it by."
+            f"`day` must be one whose issue names the model {version[:12]} that decided it, {day} does not."
         )
     held = held_by(plan, pipeline.store, promotion_of(footer.facts))
-    return (plan if held.serving.champion is None else champion_plan(plan, held)), weeks[0]
+    decided = plan if held.serving.champion is None else champion_plan(plan, held)
+    return decided, read_content(pipeline.store, *found[0], version)
 
 
-def _features(pipeline: Pipeline, plan: StrategyPlan, day: str) -> pl.DataFrame:
+def _training_rows(pipeline: Pipeline, plan: StrategyPlan, model: Stored) -> pl.DataFrame:
+    """The rows that a model was fitted on; of a champion's refit, which keeps none, those that are made again."""
+    week = model.footer.partition
+    if model.footer.asset == plan.asset(CHAMPION_MODEL):
+        return champion_rows(plan, pipeline.store, week, Clock().now())
+    matrix = plan.asset("training_matrix")
+    # A final refit was fitted on another one, and reads of this one alone when its labels ended.
+    digest = model.footer.inputs.get(matrix, {}).get(week, CURRENT)
+    return read_content(pipeline.store, matrix, week, digest).frame
+
+
+def _features(pipeline: Pipeline, plan: StrategyPlan, day: str, features: Sequence[str]) -> pl.DataFrame:
     """Features of a session, and of those before it that the learner reads."""
     weeks = history_sessions(plan, day) if plan.learner_weeks else {week_key(parse_key(day)): [day]}
     days = [parse_key(each) for of_week in weeks.values() for each in of_week]
+    groups = {
+        group: wanted
+        for group, names in plan.market.feature_groups.items()
+        if (wanted := [name for name in names if name in features])
+    }
+    if gone := sorted({*features} - {name for names in groups.values() for name in names}):
+        raise ValueError(
+            f"`features` of {plan.market.name} must hold what the model was fitted with, lacked {some_of(gone)}; put it back."
+        )
     frames = []
-    for group, names in plan.feature_names.items():
+    for group, names in groups.items():
         asset = plan.market.features_asset(group)
         stored = [week for week in weeks if week in {*pipeline.store.partitions(asset)}]
         parts = [pipeline.store.read(asset, week).frame.select(*KEY_COLUMNS, *names) for week in stored]

@@ -17,7 +17,9 @@ from hf_pipelines.components.market_stages import build_stages as build_market_s
 from hf_pipelines.components.market_stages.plan import MarketPlan
 from hf_pipelines.components.stage import Stage, week_of_key
 from hf_pipelines.components.strategy_stages import CHAMPION_MODEL, StrategyPlan, build_stages
+from hf_pipelines.components.strategy_stages.champion_model import KINDS as REFIT_KINDS
 from hf_pipelines.components.strategy_stages.champion_model import champion_beside
+from hf_pipelines.components.strategy_stages.serving import serving_plan
 from hf_pipelines.partitions import parse_key, shift_week
 from hf_pipelines.resources.footer import SIGNALS
 
@@ -113,14 +115,21 @@ class Maker:
     seconds: dict[str, float] = field(default_factory=dict)
 
     def make_inputs(self, market: MarketPlan, wanted: Mapping[str, tuple[StrategyPlan | None, str, str]]) -> None:
-        """What assets of strategies, or of the market, are made from, of the market: see `market_spans`."""
-        for wave in _waves(market, market_spans(market, wanted)):
+        """What assets of strategies, or of the market, are made from, of the market: see `spans`."""
+        for wave in _waves(market, self.spans(market, wanted)):
             self.make_all(
                 [
                     [Making(span.asset.partition("/")[2], (span.asset,), market.name, span.first, span.last)]
                     for span in wave
                 ]
             )
+
+    def spans(self, market: MarketPlan, wanted: Mapping[str, tuple[StrategyPlan | None, str, str]]) -> list[Span]:
+        """As `market_spans`, with what the champion reads where it is another configuration than that of the YAML."""
+        spans: dict[str, Span] = {}
+        for each in [*market_spans(market, wanted), *market_spans(market, self._by_champions(wanted))]:
+            spans[each.asset] = spans.get(each.asset, each).holding(each.first, each.last)
+        return [spans[stage.asset] for stage in build_market_stages(market) if stage.asset in spans]
 
     def make_all(self, chains: Sequence[Sequence[Making]]) -> None:
         """Chains of runs that do not need each other; of a chain each needs those before it.
@@ -172,6 +181,25 @@ class Maker:
     def markets(self) -> dict[str, MarketPlan]:
         """See `Pipeline.markets`."""
         return self.pipeline.markets()
+
+    def _by_champions(
+        self, wanted: Mapping[str, tuple[StrategyPlan | None, str, str]]
+    ) -> dict[str, tuple[StrategyPlan | None, str, str]]:
+        """The same by the champions of their strategies: of issues, and of what the champion's refits are made from."""
+        found: dict[str, tuple[StrategyPlan | None, str, str]] = {}
+        for asset, (plan, first, last) in wanted.items():
+            kind = asset.partition("/")[2]
+            if plan is None or kind not in (SIGNALS, CHAMPION_MODEL):
+                continue
+            try:
+                at = serving_plan(plan, self.pipeline.store)
+            except ValueError:
+                # The run that needs the champion says why it cannot be made; what is beside it is made all the same.
+                continue
+            if at is not None and at is not plan:
+                kinds = REFIT_KINDS if kind == CHAMPION_MODEL else (kind,)
+                found |= {at.asset(each): (at, first, last) for each in kinds}
+        return found
 
     def _idle(self, assets: Sequence[str]) -> set[str]:
         """Those of some assets of which nothing is to be made: a champion's refit where the YAML's own is the champion's."""

@@ -11,6 +11,9 @@ import dagster as dg
 import polars as pl
 import pytest
 
+from hf_pipelines.commands.candidates import candidate_of
+from hf_pipelines.commands.explain import explain_lines
+from hf_pipelines.commands.making import Maker
 from hf_pipelines.commands.promoting import (
     promote,
     roll_back,
@@ -23,17 +26,20 @@ from hf_pipelines.commands.promoting import (
 from hf_pipelines.commands.signals import issue_lines, issue_of
 from hf_pipelines.components.automation.run_intents import RunHistory
 from hf_pipelines.components.automation.strategy_sensor import StrategySensor
-from hf_pipelines.components.strategy_stages import retrained
+from hf_pipelines.components.strategy_stages import CHAMPION_MODEL, retrained
 from hf_pipelines.components.strategy_stages.deciding import Issue, decide_issue
 from hf_pipelines.components.strategy_stages.plan import trade
 from hf_pipelines.components.strategy_stages.trial_records import settings_of
 from hf_pipelines.research.promotion import GATES
+from hf_pipelines.research.promotion.lifecycle import OVERRIDDEN
 from hf_pipelines.research.signals import Reason
 from hf_pipelines.resources.footer import Footer, Stamp
 from hf_pipelines.resources.issues import issue_fault, newest_issue
 from hf_pipelines.resources.partition_codec import Content
-from hf_pipelines.resources.trial_ledger import configuration_hash
+from hf_pipelines.resources.promotions.history import record_decision
+from hf_pipelines.resources.trial_ledger import TrialLedger, configuration_hash
 from hf_pipelines_tests.pipeline import Project, ridge_strategy
+from hf_pipelines_tests.resources.promotions.deciding import draft
 
 BEFORE, WEEK = "2012-04-01", "2012-04-08"
 MONDAY, TUESDAY, WEDNESDAY, THURSDAY, FRIDAY = (f"2012-04-{day:02d}" for day in range(9, 14))
@@ -300,3 +306,109 @@ def test_signals_wait_for_the_controls_without_which_a_refit_may_not_serve(proje
     assert f"signals wait for the controls of week {WEEK}: run {judging.run_id[:8]}" in notes()
     project.instance.report_run_canceled(judging)
     assert f"{MODEL} {WEEK} is current" in notes()
+
+
+@pytest.mark.pipeline
+def test_what_the_champion_alone_reads_is_made_and_waited_for(project):
+    """The champion reads two groups of features, the challenger in the YAML one of them."""
+    more = "small/features/temporal"
+    project.rewrite(
+        {**project.market, "features": ["quick", "temporal/day_of_week"]}, [gated(features=["quick", "temporal"])]
+    )
+    found = candidate_of(project.pipeline, "ranking")
+    told = {"settings": settings_of(found.plan), "yaml": found.yaml, "override": "Ann"}
+    record_decision(project.store.objects, "ranking", draft(OVERRIDDEN, **told))
+
+    def read(stage: str) -> dict[str, tuple[str, str]]:
+        plan = project.pipeline.strategy("ranking")
+        wanted = {
+            plan.asset(stage): (plan, WEEK if stage != "signals" else MONDAY, WEEK if stage != "signals" else MONDAY)
+        }
+        found = Maker(project.pipeline).spans(plan.market, wanted)
+        return {each.asset: (each.first, each.last) for each in found}
+
+    by_champion = read("signals"), {**read("training_matrix"), **read("cv_results")}
+    project.rewrite(strategies=[gated()])
+    assert read("signals") == by_champion[0] and by_champion[0][more] == (WEEK, WEEK)
+    assert read(CHAMPION_MODEL) == by_champion[1] and by_champion[1][more][1] == BEFORE
+    assert more not in read("training_matrix")
+
+    def requested() -> list[str]:
+        history = RunHistory(project.instance, NOW)
+        tick = StrategySensor(project.pipeline.strategy("ranking"), project.store, history, NOW).tick(None)
+        return [
+            tag for each in tick.requests for tag in (each.partition_key or "",) if each.job_name == "ranking_issue"
+        ]
+
+    requests = requested()
+    assert requests == []
+    project.make(more, WEEK)
+    assert requested() != []
+    # Who takes it away from the market is told by the run, which is asked for.
+    project.rewrite({**project.market, "features": ["quick"]})
+    assert requested() != [] and more not in read("signals")
+
+
+@pytest.mark.pipeline
+def test_signals_wait_for_the_champions_refit_that_is_being_made(project):
+    promote(project.pipeline, "ranking", WEEK, "why")
+    stiffer = gated(learner={"type": "ridge", "params": {"alpha": 500.0}})
+    objects = project.store.objects
+    for asset in ("small/bars", "small/features/quick"):
+        for week in (each for each in project.store.partitions(asset) if each >= WEEK):
+            objects.delete(f"{asset}/{week}.parquet")
+
+    def notes() -> tuple[str, ...]:
+        history = RunHistory(project.instance, NOW)
+        return StrategySensor(project.pipeline.strategy("ranking"), project.store, history, NOW).tick(None).notes
+
+    job = project.definitions.resolve_job_def("ranking_retrain")
+    making = project.instance.create_run_for_job(job, status=dg.DagsterRunStatus.STARTED)
+    objects.delete(f"{MODEL}/{BEFORE}.parquet")
+    # The YAML's own refit is the champion's.
+    assert f"{MODEL} {WEEK} is current" in notes()
+    project.rewrite(strategies=[stiffer])
+    waiting = f"signals wait for the champion's refit of week {WEEK}: run {making.run_id[:8]}"
+    assert waiting in notes()
+    project.instance.report_run_canceled(making)
+    assert f"{MODEL} {WEEK} is current" in notes()
+
+
+@pytest.mark.pipeline
+def test_an_issue_is_explained_by_the_rows_that_its_model_was_fitted_on(project):
+    def added(day: str) -> tuple[str, float]:
+        first, *lines = explain_lines(project.pipeline, "ranking", "S001", day)
+        (told,) = (line for line in lines if line.startswith("  prediction "))
+        return first, float(told.split()[-1])
+
+    promote(project.pipeline, "ranking", WEEK, "why")
+    project.make(SIGNALS, MONDAY)
+    before = list(explain_lines(project.pipeline, "ranking", "S001", MONDAY))
+    # A challenger of one feature, by which the same week is trained again: the champion's rows are an earlier content.
+    fewer = gated(
+        features=["quick/quick_roc_2"],
+        learner={"type": "ridge", "params": {"alpha": 500.0}},
+        gates={**NOTHING, "refit_margin": 1.0},
+    )
+    project.rewrite(strategies=[fewer])
+    project.retrain("ranking", WEEK)
+    assert list(explain_lines(project.pipeline, "ranking", "S001", MONDAY)) == before
+    # By a refit beside the challenger, whose rows are made again.
+    project.make("small/features/quick", "2012-04-15")
+    project.make(REFIT, "2012-04-15")
+    # Before the champion's refit may serve the promoted model does, an earlier content of the week that the shadow has too.
+    project.make(SIGNALS, TUESDAY)
+    both = project.store.read(SIGNALS, TUESDAY)
+    assert both.footer.inputs[MODEL] == {WEEK: both.frame["model_version"][0]}
+    assert both.footer.inputs[MODEL] != {WEEK: shadow_of(project, both.footer)["model_version"][0]}
+    assert f"by the model of week {WEEK}" in added(TUESDAY)[0]
+    ledger = TrialLedger(project.store.objects, "bob")
+    n_trials = len(ledger.known())
+    assert n_trials > 0
+    project.make(SIGNALS, "2012-04-16")
+    first, total = added("2012-04-16")
+    issued = project.store.read(SIGNALS, "2012-04-16")
+    prediction = issued.frame.filter(symbol="S001")["prediction"][0]
+    assert issued.footer.facts["promotion"]["model_week"] == "2012-04-15"
+    assert total == pytest.approx(prediction, abs=1e-6) and "by the model of week 2012-04-15" in first
+    assert len(ledger.known()) == n_trials

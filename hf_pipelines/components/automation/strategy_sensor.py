@@ -18,6 +18,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from functools import cached_property
+from typing import Any
 
 import dagster as dg
 
@@ -29,7 +30,9 @@ from hf_pipelines.components.automation.run_intents import (
 )
 from hf_pipelines.components.automation.ticks import Tick, read_cursor, recall
 from hf_pipelines.components.market_stages.feature_inputs import bars_read
-from hf_pipelines.components.strategy_stages import StrategyPlan, retrained
+from hf_pipelines.components.strategy_stages import CHAMPION_MODEL, StrategyPlan, retrained
+from hf_pipelines.components.strategy_stages.serving import fitted_with, held_by
+from hf_pipelines.components.strategy_stages.trial_records import settings_of
 from hf_pipelines.partitions import parse_key, shift_week
 from hf_pipelines.resources import settings
 from hf_pipelines.resources.clock import Clock
@@ -38,7 +41,9 @@ from hf_pipelines.resources.dagster_internals import UnresolvedAssetJobDefinitio
 from hf_pipelines.resources.issues import lost_issue, point_to_latest
 from hf_pipelines.resources.parquet_io_manager import Storage
 from hf_pipelines.resources.partition_store import PartitionStore
+from hf_pipelines.resources.promotions.history import PromotionHistoryError
 from hf_pipelines.resources.storage_errors import StoredPartitionError
+from hf_pipelines.resources.trial_ledger import configuration_hash
 
 # The Sunday schedule requests its run at 02:00; ten minutes later that run is visible.
 AFTER_SCHEDULE = timedelta(hours=2, minutes=10)
@@ -179,6 +184,27 @@ class StrategySensor:
         return {asset: self._input_tags[asset] for asset in _feature_assets(self.plan)}
 
     @cached_property
+    def _champion(self) -> Mapping[str, Any] | None:
+        """Settings of the champion where it is another configuration than that of the YAML.
+
+        A history that is damaged names none here: the run that issues says what is wrong with it.
+        """
+        try:
+            champion = held_by(self.plan, self.store, None).serving.champion
+        except PromotionHistoryError:
+            return None
+        is_own = champion is None or champion.configuration == configuration_hash(settings_of(self.plan))
+        return None if champion is None or is_own else champion.settings
+
+    @cached_property
+    def _champion_features(self) -> list[str]:
+        """Assets of features that the champion reads, and the YAML's configuration does not."""
+        market, groups = self.plan.market, (self._champion or {}).get("features", {})
+        # Of a group that the market has no more the run says that the champion cannot be made.
+        found = [market.features_asset(group) for group in groups if group in market.feature_groups]
+        return [each for each in found if each not in self._feature_tags]
+
+    @cached_property
     def _model_tags(self) -> dict[str, str]:
         return self.store.tags(self.plan.asset("fitted_model"))
 
@@ -215,8 +241,9 @@ class StrategySensor:
         if self._is_early(week):
             return RequestState.SETTLED, [], f"week {week} has not begun"
         if week in self._model_tags and self._checker.is_current(asset, week).is_current:
-            if (run_id := self._judging(week)) is not None:
-                return RequestState.UNDER_WAY, [], f"signals wait for the controls of week {week}: run {run_id[:8]}"
+            if (awaited := self._awaited(week)) is not None:
+                what, making = awaited
+                return RequestState.UNDER_WAY, [], f"signals wait for {what} of week {week}: run {making[:8]}"
             return RequestState.SETTLED, [], f"{asset} {week} is current"
         if (found := self._not_ready(week)) is not None:
             request_state, reason = found
@@ -236,12 +263,18 @@ class StrategySensor:
             )
         return request_state, requests, f"model of week {week} is {request_state.value}"
 
-    def _judging(self, week: str) -> str | None:
-        """Run that is about to make the controls without which a refit may not serve; None if there is none."""
-        is_asked = bool((self.plan.gates or {}).get("controls"))
-        if not is_asked or self.store.footer(self.plan.asset("validation"), week) is not None:
+    def _awaited(self, week: str) -> tuple[str, str] | None:
+        """What a run is about to make without which a refit may not serve, and the run; None if there is nothing."""
+        run_id = self.history.under_way(f"{self.plan.name}_retrain")
+        if run_id is None or self.plan.gates is None:
             return None
-        return self.history.under_way(f"{self.plan.name}_retrain")
+        if self.plan.gates.get("controls") and self.store.footer(self.plan.asset("validation"), week) is None:
+            return "the controls", run_id
+        # The YAML's model is made before that of the champion; an issue is never made again.
+        is_beside = self._champion is not None and fitted_with(self._champion) != fitted_with(settings_of(self.plan))
+        if is_beside and self.store.footer(self.plan.asset(CHAMPION_MODEL), week) is None:
+            return "the champion's refit", run_id
+        return None
 
     def _not_ready(self, week: str) -> tuple[RequestState, str] | None:
         """Why a model of a week cannot be trained now; UNDER_WAY if what it lacks is about to be made."""
@@ -323,7 +356,8 @@ class StrategySensor:
             return [intent.request(attempt)], seen, f"signals of {', '.join(days[:5])}"
         if request_state is RequestState.UNDER_WAY:
             return [], seen, f"signals of {', '.join(days[:5])} are under way"
-        return [], {**states}, f"signals of {', '.join(days[:5])} failed and wait for their features or model to change"
+        handled = {week: state for week, state in states.items() if week not in remaining}
+        return [], handled, f"signals of {', '.join(days[:5])} failed and wait for their features or model to change"
 
     def _signal_states(self) -> dict[str, str]:
         """Weeks that have features and a model to serve them, with a digest of both."""
@@ -351,12 +385,17 @@ class StrategySensor:
                 # Their features are about to be made again.
                 remaining.add(week)
                 continue
-            days += sorted(self._featured(week) - issued)
-        return [day for day in days if self._has_closed(parse_key(day))], remaining
+            closed = [day for day in sorted(self._featured(week) - issued) if self._has_closed(parse_key(day))]
+            # Asked only where something is to be issued: a history is read record by record.
+            ready = self._featured(week, self._champion_features) if closed and self._champion_features else {*closed}
+            days += [day for day in closed if day in ready]
+            if not ready.issuperset(closed):
+                remaining.add(week)
+        return days, remaining
 
-    def _featured(self, week: str) -> set[str]:
-        """Sessions of a week that have features of every group."""
-        footers = [self._checker.footer(asset, week) for asset in self._feature_tags]
+    def _featured(self, week: str, assets: Iterable[str] | None = None) -> set[str]:
+        """Sessions of a week that have features of every group of the YAML, or of some assets."""
+        footers = [self._checker.footer(asset, week) for asset in (self._feature_tags if assets is None else assets)]
         return set.intersection(*(set(footer.session_hashes) if footer else set() for footer in footers))
 
     def _has_closed(self, day: date) -> bool:

@@ -1,8 +1,12 @@
 """`<strategy>/champion_model`: the champion's refit of a week in which the YAML says another configuration."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from datetime import datetime
 from functools import partial
 from typing import Any
+
+import polars as pl
 
 from hf_pipelines.components.code_version import code_version
 from hf_pipelines.components.modules import CHOSEN_FROM
@@ -15,9 +19,8 @@ from hf_pipelines.components.strategy_stages.plan import StrategyPlan
 from hf_pipelines.components.strategy_stages.serving import (
     CHAMPION_MODEL,
     FITTED_WITH,
-    champion_plan,
     fitted_with,
-    held_by,
+    serving_plan,
 )
 from hf_pipelines.components.strategy_stages.training_matrix import training_matrix
 from hf_pipelines.components.strategy_stages.trial_records import settings_of
@@ -31,6 +34,7 @@ from hf_pipelines.resources.parquet_io_manager import Loaded
 from hf_pipelines.resources.partition_codec import Content
 from hf_pipelines.resources.partition_store import PartitionStore
 from hf_pipelines.resources.scratch import scratch_folder
+from hf_pipelines.resources.trial_ledger import TrialLedger, actor_of
 
 # What a refit is made of, in flow order.
 KINDS = ("training_matrix", "cv_results", FITTED_MODEL)
@@ -77,11 +81,45 @@ def champion_beside(plan: StrategyPlan, store: PartitionStore | None) -> Strateg
     ValueError
         If the champion cannot be made of its record, or the history is damaged.
     """
-    held = held_by(plan, store, None)
-    if held.serving.champion is None:
-        return None
-    at = champion_plan(plan, held)
-    return None if fitted_with(settings_of(at)) == fitted_with(settings_of(plan)) else at
+    at = serving_plan(plan, store)
+    return None if at is None or fitted_with(settings_of(at)) == fitted_with(settings_of(plan)) else at
+
+
+def champion_rows(at: StrategyPlan, store: PartitionStore, week: str, now: datetime) -> pl.DataFrame:
+    """Training rows of the champion's refit of a week, which are kept nowhere, made again of what is stored now.
+
+    Parameters
+    ----------
+    at : StrategyPlan
+        The champion's configuration.
+
+    Raises
+    ------
+    ValueError
+        If features or bars of its window are not stored.
+    """
+    # No row of a matrix is a trial: nothing is recorded.
+    ledger = TrialLedger(store.objects, actor_of({}))
+    with _beside(at, store, ledger, now, kinds=KINDS[:1]) as trying:
+        matrix, _ = trying.contents(week)[KINDS[0]]
+        return matrix.frame
+
+
+@contextmanager
+def _beside(
+    at: StrategyPlan,
+    store: PartitionStore,
+    ledger: TrialLedger,
+    now: datetime,
+    tell: Callable[[str], None] = lambda line: None,
+    kinds: tuple[str, ...] = KINDS,
+) -> Iterator[Trying]:
+    """A place of its own in which stages of another configuration are made."""
+    made = [training_matrix(at), *([] if at.tuning is None else [tuning(at)]), cv_results(at), fitted_model(at)]
+    stages = made if at.holdout is None else [kept_out(each, at.holdout) for each in made]
+    with scratch_folder("hf-champion-") as folder:
+        work = PartitionStore(ObjectStore(str(folder)))
+        yield Trying(at, stages, at.market, store, work, ledger, None, now, tell, kinds)
 
 
 def _refit(
@@ -90,11 +128,7 @@ def _refit(
     """The model of a week by another configuration, everything before it made in a place of its own."""
     if run.store is None or run.trials is None:
         raise ValueError("`run` must have a store and a ledger to refit the champion, had none.")
-    made = [training_matrix(at), *([] if at.tuning is None else [tuning(at)]), cv_results(at), fitted_model(at)]
-    stages = made if at.holdout is None else [kept_out(each, at.holdout) for each in made]
-    with scratch_folder("hf-champion-") as folder:
-        work = PartitionStore(ObjectStore(str(folder)))
-        trying = Trying(at, stages, at.market, run.store, work, run.trials, None, run.now, run.log.info, KINDS)
+    with _beside(at, run.store, run.trials, run.now, run.log.info) as trying:
         contents = trying.contents(key)
         model, _ = contents[FITTED_MODEL]
         _, matrix = contents["training_matrix"]

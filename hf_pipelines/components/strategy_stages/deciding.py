@@ -130,7 +130,8 @@ def decide_issue(plan: StrategyPlan, run: StageRun, inputs: Mapping[str, Loaded]
     if not held.serving.shadow:
         return own
     shadow, made_from, told = _shadow(plan, inputs, key, held, now=run.now)
-    issue = Issue(own.rows, _merged(own.inputs, made_from), {**own.promotion, **told}, shadow)
+    # Of a week of which each has a content of its own the champion's is named; the shadow's rows name theirs.
+    issue = Issue(own.rows, _merged(made_from, own.inputs), {**own.promotion, **told}, shadow)
     # A challenger that cannot decide gets no capital in this issue.
     if shadow is None or held.serving.share == 0.0:
         return issue

@@ -152,6 +152,18 @@ def champion_plan(plan: StrategyPlan, held: Held) -> StrategyPlan:
     return found
 
 
+def serving_plan(plan: StrategyPlan, store: PartitionStore | None) -> StrategyPlan | None:
+    """The configuration of the champion as of now; None where the history does not decide, or nothing serves.
+
+    Raises
+    ------
+    ValueError
+        If the champion cannot be made of its record, or the history is damaged.
+    """
+    held = held_by(plan, store, None)
+    return None if held.serving.champion is None else champion_plan(plan, held)
+
+
 def load_inputs(
     plan: StrategyPlan, store: PartitionStore, inputs: tuple[StageInput, ...], key: str
 ) -> dict[str, Loaded]:
