@@ -122,9 +122,10 @@ class Demo:
         maker.make_all([self._issues(plan, issued_from[plan.name], is_shown=plan == plans[0]) for plan in plans])
 
     def _models(self, plan: StrategyPlan, week: str) -> Making:
-        # Signals of the weeks before need their models, and nothing that judges these.
-        stages = retrained(plan) if self.is_full or week == _last_week(plan.market) else serving(plan)
-        return Making("models", tuple(plan.asset(stage) for stage in stages), plan.market.name, week, week)
+        # Signals of the weeks before need their models, and nothing that judges these or shows them: pictures would take a third of the time.
+        is_judged = self.is_full or week == _last_week(plan.market)
+        assets = tuple(plan.asset(stage) for stage in (retrained(plan) if is_judged else serving(plan)))
+        return Making("models", assets, plan.market.name, week, week, is_drawn=is_judged)
 
     def _issues(self, plan: StrategyPlan, first_week: str, *, is_shown: bool) -> list[Making]:
         """Signals and what tells of them, in their order; of one strategy with its page."""

@@ -5,9 +5,10 @@ here: the windows (`components`), what a run does (`runs`).
 """
 
 import io
+import os
 import sys
-from collections.abc import Mapping, Sequence
-from contextlib import redirect_stderr
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext, redirect_stderr
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -22,6 +23,10 @@ from hf_pipelines.components.strategy_stages.champion_model import champion_besi
 from hf_pipelines.components.strategy_stages.serving import serving_plan
 from hf_pipelines.partitions import parse_key, shift_week
 from hf_pipelines.resources.footer import SIGNALS
+from hf_pipelines.resources.settings import NO_PICTURES
+
+# Variable that says whether assets have pictures.
+PICTURES = "HF_PICTURES"
 
 
 @dataclass(frozen=True)
@@ -49,6 +54,8 @@ class Making:
     market : str
     first, last : str
         Partition keys.
+    is_drawn : bool
+        Whether it has pictures, where these are wanted at all (HF_PICTURES).
     """
 
     stage: str
@@ -56,6 +63,7 @@ class Making:
     market: str
     first: str
     last: str
+    is_drawn: bool = True
 
     @property
     def label(self) -> str:
@@ -169,7 +177,7 @@ class Maker:
         ending, warnings = "      failed", io.StringIO()
         try:
             # Warnings come after the line, not in the middle of it; how far it was says nothing then.
-            with redirect_stderr(warnings), quiet():
+            with redirect_stderr(warnings), quiet(), nullcontext() if making.is_drawn else _without_pictures():
                 seconds = self.pipeline.materialise(assets, stale[0], stale[-1])
             self.seconds[making.stage] = self.seconds.get(making.stage, 0.0) + seconds
             ending = f"{len(stale):>4} in {seconds:4.1f} s"
@@ -206,6 +214,18 @@ class Maker:
         refits = {asset for asset in assets if asset.endswith(f"/{CHAMPION_MODEL}")}
         plans = {asset: self.pipeline.strategy(asset.split("/")[0]) for asset in refits}
         return {asset for asset, plan in plans.items() if champion_beside(plan, self.pipeline.store) is None}
+
+
+@contextmanager
+def _without_pictures() -> Iterator[None]:
+    before = os.environ.get(PICTURES)
+    os.environ[PICTURES] = NO_PICTURES
+    try:
+        yield
+    finally:
+        os.environ.pop(PICTURES)
+        if before is not None:
+            os.environ[PICTURES] = before
 
 
 def _waves(market: MarketPlan, spans: Sequence[Span]) -> list[list[Span]]:
