@@ -62,6 +62,7 @@ CHAIN = (
 # Secrets that the stack does not make itself.
 CANARY = {
     "webhook": "canaryHook9Tz",
+    "alert channel": "canaryAlert5Rq",
     "MLflow": "canaryMl6Vb2",
     "wrong PostgreSQL": "canaryBad3Kd",
     "S3 of the second start": "canaryS3Wm4x",
@@ -109,10 +110,16 @@ def searched(folder: Path) -> Iterator[Searched]:
         yield Searched(receiver, arguments)
 
 
+def told_at(receiver: Webhook) -> dict[str, str]:
+    """Variables by which programs and people are told of what goes wrong."""
+    alerts = f"desk=json://{CANARY['alert channel']}:x@127.0.0.1:{receiver.port}/{CANARY['alert channel']}"
+    return {"HF_WEBHOOK_URL": receiver.url, "HF_ALERT_URLS": alerts, "HF_ALERT_GATHER_SECONDS": "0"}
+
+
 @pytest.fixture
 def stack(folder: Path, searched: Searched) -> Iterator[StackProcess]:
     checkout = dataclasses.replace(built_checkout().checkout, data=folder / "data")
-    env = {"HF_WEBHOOK_URL": searched.receiver.url, "HF_TICK_SECONDS": "5"}
+    env = {**told_at(searched.receiver), "HF_TICK_SECONDS": "5"}
     with pytest.MonkeyPatch.context() as patch, stack_process(checkout, env) as started:
         searched.learn(started)
         # They would issue the whole week that the chain makes features of.
@@ -301,7 +308,7 @@ def stack_prints_stores_and_sends_no_secret_when_each_of_its_servers_fails(
 ) -> None:
     printed: list[str] = []
     variables, receiver = stack.variables(), searched.receiver
-    real = dataclasses.replace(stack.checkout, env={**variables, "HF_WEBHOOK_URL": receiver.url})
+    real = dataclasses.replace(stack.checkout, env={**variables, **told_at(receiver)})
     # It waits for a server that is away as often, and shorter.
     impatient = dataclasses.replace(with_short_backoff(stack.checkout, folder), env=real.env)
 
@@ -329,16 +336,22 @@ def stack_prints_stores_and_sends_no_secret_when_each_of_its_servers_fails(
     assert hfp(impatient, *bars, HF_POSTGRES_URL=refused) == 1
     assert "password authentication failed" in printed[-1]
 
-    # A run fails in the stack itself, and the webhook refuses to hear of it.
+    # A run fails in the stack itself, and neither the webhook nor the alert channel takes it.
     receiver.is_failing = True
     failed = stack.launch(["short_ranking/signals"], FIRST_FEATURES, tags=TAGS)
     assert stack.wait_for_run(failed, timeout_s=START_S) == "FAILURE"
 
-    def told() -> int:
-        return sum("short_ranking/signals" in each and FIRST_FEATURES in each for each in receiver.received)
+    def told(field: str = '"event"') -> int:
+        about = [each for each in receiver.received if "short_ranking/signals" in each and FIRST_FEATURES in each]
+        return sum(field in each for each in about)
 
     # The tick that could not deliver it has ended when the next one has begun.
     wait_until(lambda: told() > 1, "second attempt to notify of the failed run", timeout_s=START_S)
+    wait_until(lambda: told('"title"') > 1, "second attempt to alert of the failed run", timeout_s=START_S)
+    assert hfp(real, "status") == 0
+    assert (
+        "desk: 0 messages sent" in printed[-1] and "DOES NOT TAKE ALERTS: channel desk did not take it" in printed[-1]
+    )
 
     texts = [
         *(("printed by hfp", text) for text in printed),

@@ -41,14 +41,14 @@ SEVERITY_OF = {"ERROR": CRITICAL, "WARN": WARNING, "INFO": INFO}
 def alert_of(message: Notification, *, check: str, now: datetime, is_open: bool) -> Alert:
     """What a person is to be told of an incident, or of what has happened and does not last."""
     subject = f"{message.asset} {check}".strip()
-    kind = kind_of(message.kind, message.asset)
+    kind = kind_of(message.kind, message.asset, check)
     return Alert(
         kind=kind,
         subject=subject,
         # A part of the automation belongs to no strategy.
         owner="" if message.kind == "stopped" else message.asset.partition("/")[0],
         severity=SEVERITY_OF.get(message.severity, CRITICAL),
-        what=redacted(f"{message.asset} {message.partition}".strip()),
+        what=redacted(f"{f'{check} of ' if check else ''}{message.asset} {message.partition}".strip()),
         cause=redacted(message.cause),
         remedy=redacted(message.remedy),
         url=redacted(message.url),

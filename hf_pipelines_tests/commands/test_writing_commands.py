@@ -11,7 +11,7 @@ COMMANDS = dict(commands())
 
 # What only reads, makes a project of its own, or is the service itself. Whatever is not named here must be refused.
 READING = {
-    *("status", "current", "signals", "list", "tries", "tuning watch", "incident list"),
+    *("status", "current", "signals", "list", "tries", "tuning watch", "incident list", "alert test"),
     *(
         "compare",
         "leaderboard",

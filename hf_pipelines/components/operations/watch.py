@@ -19,6 +19,7 @@ from hf_pipelines.components.operations.drifting import look_for_drift
 from hf_pipelines.components.operations.ended_runs import ON_TIME, RunWatch
 from hf_pipelines.components.operations.inventory import Inventory, Watched, is_there
 from hf_pipelines.components.operations.lateness import Expectation, Late, expectations, judged_sessions
+from hf_pipelines.components.operations.noticing import Noticed, View, notice
 from hf_pipelines.components.operations.on_time import assets_of, evaluations, on_time_checks
 from hf_pipelines.resources import settings
 from hf_pipelines.resources.alert_desk import DeskKeeper
@@ -51,7 +52,7 @@ def watch_sensor(watched: Watched) -> dg.SensorDefinition:
         minimum_interval_seconds=TICKS_A_LOOK * settings.tick_seconds(),
         default_status=dg.DefaultSensorStatus.RUNNING,
         description=(
-            "Notices failed runs, failed checks, bars, models and signals that are late, and drift; reports each incident once, and "
+            "Notices failed runs, failed checks, bars, models and signals that are late, gaps, drift and decisions; reports each incident once, and "
             "once when it has healed, to the log, to the webhook in HF_WEBHOOK_URL, and to the channels in HF_ALERT_URLS."
         ),
     )
@@ -65,10 +66,12 @@ def watch_sensor(watched: Watched) -> dg.SensorDefinition:
         if context.repository_def is not None:
             RunWatch(instance, context.repository_def, watched, now).update(book)
         reported: list[dg.AssetCheckEvaluation] = []
+        noticed = Noticed.of_cursor(context.cursor)
         try:
             reported = look_for_late(watched, storage.store(), instance, book, now)
             for fault in look_for_drift([each.name for each in watched.strategies], storage.store(), book, now):
                 context.log.warning(fault)
+            noticed = notice(View(watched, storage.store(), now, settings.late_after()), book, noticed)
         except StorageUnavailableError as e:
             context.log.warning(f"what is late or has drifted is not known: {e}")
         book.dismiss(asked_dismissals(instance, book.open), now)
@@ -78,7 +81,7 @@ def watch_sensor(watched: Watched) -> dg.SensorDefinition:
         desk = DeskKeeper(instance, BOOK_KEY, context.log)
         Delivery(partial(save_book, instance), book, notifier, context.log, now, desk).run()
         summary = f"{len(book.open)} open incidents, {len(book.pending)} messages to deliver"
-        return dg.SensorResult(asset_events=reported, skip_reason=dg.SkipReason(summary))
+        return dg.SensorResult(asset_events=reported, cursor=noticed.cursor, skip_reason=dg.SkipReason(summary))
 
     return watch
 

@@ -25,14 +25,18 @@ class Kind:
     meaning: str
 
 
-def kind_of(incident: str, subject: str) -> str:
-    """Kind of an alert about an incident; what has stopped is told apart by what it is.
+def kind_of(incident: str, subject: str, check: str = "") -> str:
+    """Kind of an alert about an incident; what has stopped is told apart by what it is, and the controls from other checks.
 
     Examples
     --------
     >>> kind_of("run", "us_tech/bars"), kind_of("stopped", "sensor watch"), kind_of("stopped", "hfp stack")
     ('run', 'sensor', 'service')
+    >>> kind_of("check", "tech/validation", "controls")
+    'controls'
     """
+    if incident == "check" and check == "controls":
+        return "controls"
     if incident != "stopped":
         return incident
     first = subject.split(" ")[0]
