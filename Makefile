@@ -17,7 +17,7 @@ unexport PYTHONDONTWRITEBYTECODE
 INSTALL := $(BIN)/uv pip install --quiet --native-tls --python $(BIN)/python --constraint constraints.txt --override overrides.txt
 PLAIN_INSTALL := $(BIN)/python -m pip install --quiet --no-compile --constraint constraints.txt
 
-.PHONY: demo demo-full test test-quick every-test quick-tests coverage mutants long quarter quality noise significance controls rollouts drift demonstrations learners ledger ray lint docs kernels ui stack bench soak clean faults wheel-project
+.PHONY: demo demo-full test test-quick every-test quick-tests coverage mutants long quarter quality noise significance controls rollouts drift drift-quarters demonstrations learners ledger ray lint docs kernels ui stack bench soak clean faults wheel-project
 
 demo: $(STAMP)
 	$(BIN)/hfp demo
@@ -104,6 +104,10 @@ rollouts: $(DEV_STAMP)
 # How often drift is called in stationary series, and what is found of a planted shift: docs/concepts/drift.md.
 drift: $(DEV_STAMP)
 	OMP_NUM_THREADS=1 $(BIN)/python -m hf_pipelines_tests.drift_table
+
+# Live quarters with known faults through the asset `drift`: HF_DRIFT_SEEDS of them, default 20.
+drift-quarters: $(DEV_STAMP)
+	OMP_NUM_THREADS=1 $(BIN)/python -W ignore -m hf_pipelines_tests.drift_quarters
 
 # What the count of trials is for: the best of 3,000 that know nothing, all of 1,000, one that knows something, and fifty through the
 # real assets: 6 minutes.

@@ -2,6 +2,7 @@
 
 import io
 import json
+import re
 from datetime import UTC, datetime
 from typing import Any
 
@@ -10,6 +11,7 @@ import pytest
 from jsonschema import Draft202012Validator
 
 from hf_pipelines.commands.contracts import schema_of
+from hf_pipelines.commands.drift import drift_lines, drift_of
 from hf_pipelines.components.operations.drifting import look_for_drift
 from hf_pipelines.components.strategy_stages.drift import MEASURES_NAME
 from hf_pipelines.research.promotion import GATES
@@ -84,11 +86,18 @@ def test_short_history_says_what_cannot_be_judged_and_is_no_zero(small_project: 
     assert any("hold no 13 windows of 5 sessions" in each for each in facts["lacking"])
     measures = pl.read_parquet(io.BytesIO(project.store.read_attachment(stored.footer, MEASURES_NAME)))
     rows = {row["measure"]: row for row in measures.to_dicts()}
+    lines = list(drift_lines(drift_of(project.pipeline, "ranking", None)))
+    assert lines[0] == f"ranking, {MONDAY}: Drift cannot be judged." and "cannot be judged:" in lines
+    assert any(re.match(r"accuracy +no prediction has matured", each) for each in lines)
     assert rows["accuracy"]["value"] is None and rows["accuracy"]["why"] == "no prediction has matured"
     assert rows["age_days"]["value"] == 1.0 and rows["sharpe"]["value"] is None
 
     # Nothing was promoted: no model to judge.
     project.rewrite(strategies=[ridge_strategy(gates={name: False if each.bound is None else None for name, each in GATES.items()})])  # fmt: skip
     project.make(["ranking/signals", "ranking/drift"], "2012-04-10")
+    lines = list(drift_lines(drift_of(project.pipeline, "ranking", "2012-04-10")))
+    assert lines[0] == "ranking, 2012-04-10: Cannot be judged: nothing serves: no champion."
+    with pytest.raises(ValueError, match="`day` must be one that ranking/drift has"):
+        drift_of(project.pipeline, "ranking", "2012-04-11")
     facts = project.store.footer("ranking/drift", "2012-04-10").facts  # type: ignore[union-attr]
     assert facts["sentence"] == "Cannot be judged: nothing serves: no champion."

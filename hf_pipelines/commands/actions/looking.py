@@ -73,6 +73,25 @@ def signals(
         say(issue_lines(found))
 
 
+@command(panel=LOOK, writes=False, examples=("hfp drift tech_ranking", "hfp drift tech_ranking 2013-02-27 --json"))
+def drift(
+    strategy: StrategyName,
+    day: Annotated[
+        str | None, typer.Argument(help="A session, YYYY-MM-DD (default: the newest).", show_default=False)
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Say whether what the model of a session reads, says and achieves is still what it was trained on, and since when it is not."""
+    from hf_pipelines.commands.drift import drift_lines, drift_of
+    from hf_pipelines.commands.runs import Pipeline
+
+    found = drift_of(Pipeline.open(), strategy, day)
+    if as_json:
+        print(json.dumps(found, indent=1))
+    else:
+        say(drift_lines(found))
+
+
 @command(
     panel=LOOK,
     writes=False,

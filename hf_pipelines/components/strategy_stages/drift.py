@@ -4,24 +4,23 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, replace
 from datetime import date
-from io import BytesIO
 from typing import Any
 
-import dagster as dg
 import polars as pl
 
 from hf_pipelines.components.code_version import code_version
-from hf_pipelines.components.display import in_a_window, markdown_table, parquet_bytes
+from hf_pipelines.components.display import parquet_bytes
 from hf_pipelines.components.modules import CHOSEN_FROM
 from hf_pipelines.components.stage import Stage, StageInput
 from hf_pipelines.components.stage_run import Computed, StageRun, each_partition
-from hf_pipelines.components.strategy_stages.drift_inputs import ReadOnce, Served, see, served_by
+from hf_pipelines.components.strategy_stages.drift_display import MATURED, matured_facts, shown
+from hf_pipelines.components.strategy_stages.drift_inputs import ReadOnce, see, served_by
 from hf_pipelines.components.strategy_stages.plan import StrategyPlan, holdout_fields, trade, trading_fields
 from hf_pipelines.partitions import parse_key
 from hf_pipelines.research.account_summary import summarise_account
 from hf_pipelines.research.backtest import BacktestResult
 from hf_pipelines.research.costs import Costs
-from hf_pipelines.research.drift.day import CALLS, COLUMNS, MEASURES, DriftDay, judge_session
+from hf_pipelines.research.drift.day import CALLS, COLUMNS, judge_session
 from hf_pipelines.research.drift.standing import Standing, next_standing
 from hf_pipelines.research.drift.words import sentence_of
 from hf_pipelines.research.matrix import join_features, label_features
@@ -80,6 +79,7 @@ def drift(plan: StrategyPlan) -> Stage:
             STANDING: _as_facts(standing),
             LACKING: list(day.lacking),
             "called": dict(day.called),
+            MATURED: matured_facts(day),
             "model_week": served.week,
             "model": served.model.footer.content_hash,
             "issue_kind": seen.kind,
@@ -90,7 +90,7 @@ def drift(plan: StrategyPlan) -> Stage:
         content = Content(
             day.columns, attachments={MEASURES_NAME: parquet_bytes(day.measures)}, inputs=hashes, facts=facts
         )
-        return content, _shown(told, day, served)
+        return content, shown(plan, run, key, told=told, week=served.week, seen=seen, day=day)
 
     of_each = each_partition(compute, is_needed=lambda key: partitions.is_session(parse_key(key)))
 
@@ -144,13 +144,6 @@ def standing_of(facts: Mapping[str, Any]) -> dict[str, Standing]:
     return {kind: _standing(held[kind]) if kind in held else Standing() for kind in CALLS}
 
 
-def measures_of(content: Loaded, key: str) -> pl.DataFrame:
-    """Measures of a stored session; none where nothing served."""
-    if MEASURES_NAME not in content.parts[key].footer.attachments:
-        return pl.DataFrame(schema=MEASURES)
-    return pl.read_parquet(BytesIO(content.attachment(key, MEASURES_NAME)))
-
-
 def _standing(held: Mapping[str, Any]) -> Standing:
     days = {name: None if held[name] is None else date.fromisoformat(held[name]) for name in ("raised_on", "since")}
     return Standing(**{**held, **days})
@@ -177,16 +170,3 @@ def _standing_before(plan: StrategyPlan, run: StageRun, key: str) -> dict[str, S
         # Whoever reads it is told so; what stood begins anew.
         return standing_of({})
     return standing_of({} if footer is None else footer.facts)
-
-
-def _shown(told: str, day: DriftDay, served: Served) -> dict[str, Any]:
-    numbers = {row["measure"]: row["value"] for row in day.measures.to_dicts() if row["value"] is not None}
-    return {
-        "says": told,
-        "model_week": served.week,
-        "columns": in_a_window(markdown_table(day.columns.sort("share", descending=True, nulls_last=True))),
-        "measures": in_a_window(markdown_table(day.measures)),
-        "window_sessions": day.window_sessions,
-        **({} if not day.lacking else {"cannot_be_judged": dg.MetadataValue.text("\n".join(day.lacking))}),
-        **numbers,
-    }

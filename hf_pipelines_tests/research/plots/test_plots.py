@@ -10,6 +10,7 @@ from hf_pipelines.research.backtest import BacktestResult, run_backtest
 from hf_pipelines.research.costs import Costs
 from hf_pipelines.research.plots import account, features, style
 from hf_pipelines.research.plots.account import AccountLabel, equity_png
+from hf_pipelines.research.plots.drift import accuracy_png, outputs_png, shifts_png
 from hf_pipelines.research.plots.features import correlations_png, coverage_png
 from hf_pipelines.research.plots.importances import importances_png
 from hf_pipelines.research.plots.losses import losses_png
@@ -244,3 +245,32 @@ def test_losses_png_marks_the_best_epoch_of_each_fit_and_draws_ten_of_them():
     assert one != losses_png({"fold 0": ([0.9, 0.5, 0.4], [1.0, 0.7, 0.6])})
     many = {f"fold {at}": curve for at in range(11)}
     assert losses_png(many) == losses_png({**many, "fold 10": ([1.0], [1.0])})
+
+
+@pytest.fixture
+def weeks_of_drift() -> pl.DataFrame:
+    days = [date(2024, 1, 5), date(2024, 1, 12)]
+    rows = [(day, name, verdict, shift) for day in days for name, verdict, shift in (
+        ("steady", "steady", 0.0), ("moved", "drifted", 12.0), ("slow", "cannot be judged", None))]  # fmt: skip
+    return pl.DataFrame(rows, schema=["session", "column", "verdict", "shift"], orient="row")
+
+
+def test_shifts_png_hatches_what_cannot_be_judged_and_colours_what_has_drifted(weeks_of_drift) -> None:
+    image = pixels(shifts_png(weeks_of_drift))
+    assert coloured(image, style.BAD_COLOUR).sum() > 1_000
+    # Hatches are the only lines of that grey.
+    known = pixels(shifts_png(weeks_of_drift.filter(pl.col("column") != "slow")))
+    assert coloured(image, style.MUTED_COLOUR).sum() > 3 * coloured(known, style.MUTED_COLOUR).sum()
+
+
+def test_accuracy_png_draws_what_is_known_alone() -> None:
+    days = [date(2024, 1, 5), date(2024, 1, 8), date(2024, 1, 9)]
+    unknown = pl.DataFrame({"session": days, **dict.fromkeys(("value", "low", "high", "expected"), None)})
+    assert coloured(pixels(accuracy_png(unknown.cast({"value": pl.Float64}))), style.OTHER_COLOUR).sum() == 0
+    known = unknown.with_columns(value=0.6, low=0.5, high=0.7, expected=0.55)
+    assert coloured(pixels(accuracy_png(known)), style.OTHER_COLOUR).sum() > 100
+
+
+def test_outputs_png_of_nothing_is_a_picture() -> None:
+    assert pixels(outputs_png([], [float("nan")])).shape[1] == 950
+    assert coloured(pixels(outputs_png([0.0, 1.0], [0.0, 0.5])), style.OWN_COLOUR).sum() > 100
