@@ -45,6 +45,7 @@ from hf_pipelines.resources.parquet_io_manager import KIND_KEY, Storage
 from hf_pipelines.resources.partition_store import SHADOW, PartitionStore
 from hf_pipelines.resources.project import require_project
 from hf_pipelines.resources.promotions.history import histories_of
+from hf_pipelines.resources.promotions.outbox import deliveries_of
 from hf_pipelines.resources.pulse import Ticking, find_stopped, never_looked_at
 from hf_pipelines.resources.run_launcher import in_process_tags
 from hf_pipelines.resources.setting_variables import differing_variables
@@ -210,7 +211,8 @@ class Pipeline:
             overrides={each.name: each.overrides for each in strategies if each.overrides},
             unstarted={each.name: each.first_trainable_week for each in strategies if each.begins_too_early},
             untrusted=untrusted_weeks(self.store, [each.name for each in strategies]),
-            histories=histories_of(self.store.objects, [each.name for each in strategies]),
+            histories=(histories := histories_of(self.store.objects, [each.name for each in strategies])),
+            deliveries=deliveries_of(self.store.objects, histories),
             ungated=[each.name for each in strategies if each.gates is None],
             other_overrides=differing_variables(),
             channels=channel_statuses(self.instance, (BOOK_KEY, STOPPED_KEY), datetime.now(UTC)),

@@ -39,6 +39,7 @@ from hf_pipelines.resources.footer import Stamp
 from hf_pipelines.resources.incidents import Book
 from hf_pipelines.resources.partition_codec import Content
 from hf_pipelines.resources.promotions.history import FIELDS, PromotionHistoryError, histories_of, record_decision
+from hf_pipelines.resources.promotions.outbox import deliveries_of, fill_outbox, note_event, send_outbox
 from hf_pipelines.resources.retention import Policy
 from hf_pipelines.resources.trial_ledger import configuration_hash
 from hf_pipelines_tests.pipeline import Project, ridge_strategy
@@ -63,6 +64,7 @@ def decided(pipeline: Pipeline, *drafts: Any, strategy: str = "ranking") -> None
 
 def status_of(pipeline: Pipeline) -> Status:
     now = datetime(2012, 5, 7, tzinfo=UTC)
+    histories = histories_of(pipeline.store.objects, [each.name for each in pipeline.strategies()])
     return Status(
         inventory=Watched.of(pipeline.tree()).read(pipeline.store, now),
         late=[],
@@ -71,7 +73,8 @@ def status_of(pipeline: Pipeline) -> Status:
         late_after=timedelta(hours=6),
         now=now,
         ungated=["ranking"],
-        histories=histories_of(pipeline.store.objects, [each.name for each in pipeline.strategies()]),
+        histories=histories,
+        deliveries=deliveries_of(pipeline.store.objects, histories),
     )
 
 
@@ -150,6 +153,34 @@ def test_status_has_a_line_for_each_strategy_with_a_history_and_is_unwell_of_a_d
     assert "_promotions/ranking/00000001.json` must be" in line and not damaged.is_well
     with pytest.raises(PromotionHistoryError):
         stored_history(pipeline, "ranking")
+
+
+def test_status_names_payloads_that_wait_and_an_outbox_that_knows_more_than_its_history(pipeline, monkeypatch):
+    decided(pipeline, draft(PROMOTED), draft(PROMOTED, "short"))
+    history = stored_history(pipeline, "ranking")
+    objects = pipeline.store.objects
+    now = datetime(2026, 1, 2, tzinfo=UTC)
+    # Without a webhook nobody waits: who wants them reads the outbox.
+    send_outbox(objects, history, fill_outbox(objects, history), now)
+    status = status_of(pipeline)
+    assert status.is_well and not any("PAYLOADS" in each for each in status.lines())
+    (told,) = (each["payloads"] for each in status.to_json()["strategies"] if each["strategy"] == "ranking")
+    assert told == "2 payload(s) in _outbox; HF_PORTFOLIO_URL is not set: none is sent"
+    # One that takes nothing: an event of drift waits with them.
+    monkeypatch.setenv("HF_PORTFOLIO_URL", "http://127.0.0.1:9/")
+    note_event(objects, "ranking", {"id": "a"})
+    status = status_of(pipeline)
+    assert (
+        "PAYLOADS WAIT: ranking, 3 payload(s) in _outbox, 3 not taken yet; again each minute, and now by: hfp history ranking --sync"
+        in status.lines()
+    )
+    assert not status.is_well
+    # A history that was cut off at its end is seen by what was told of it.
+    monkeypatch.delenv("HF_PORTFOLIO_URL")
+    Path(objects.address("_promotions/ranking/00000002.json")).unlink()
+    status = status_of(pipeline)
+    (line,) = [each for each in status.lines() if "_outbox/ranking/00000002.json` must be the payload" in each]
+    assert "restore the history" in line and not status.is_well
 
 
 def test_every_record_follows_its_schema_and_what_is_told_for_programs_is_json(pipeline):

@@ -17,6 +17,7 @@ from hf_pipelines.research.wording import printable
 from hf_pipelines.resources.alert_desk import ChannelStatus
 from hf_pipelines.resources.incidents import Incident
 from hf_pipelines.resources.promotions.history import History, PromotionHistoryError
+from hf_pipelines.resources.promotions.outbox import Delivery, OutboxError
 from hf_pipelines.resources.pulse import Stopped
 
 NONE = "-"
@@ -43,6 +44,7 @@ class Status:
     unstarted: Mapping[str, str] = field(default_factory=dict)
     untrusted: Mapping[str, str] = field(default_factory=dict)
     histories: Mapping[str, History | PromotionHistoryError] = field(default_factory=dict)
+    deliveries: Mapping[str, Delivery | OutboxError] = field(default_factory=dict)
     ungated: Sequence[str] = ()
     channels: Sequence[ChannelStatus] = ()
 
@@ -58,6 +60,7 @@ class Status:
             or self.untrusted
             or any(each.fault for each in self.channels)
             or any(isinstance(each, PromotionHistoryError) for each in self.histories.values())
+            or any(isinstance(each, OutboxError) or each.is_behind for each in self.deliveries.values())
             or self._unloaded_lines()
         )
 
@@ -67,6 +70,7 @@ class Status:
             *self._table(),
             *self._holdout_lines(),
             *self._champion_lines(),
+            *self._delivery_lines(),
             *self._control_lines(),
             *self._start_lines(),
             *self._override_lines(),
@@ -100,6 +104,7 @@ class Status:
                     "best_start": self.unstarted.get(each.name),
                     "not_trusted": self.untrusted.get(each.name),
                     "champion": self._champion_words(each.name),
+                    "payloads": self._delivery_words(each.name),
                 }
                 for each in self.inventory.strategies
             ],
@@ -186,6 +191,22 @@ class Status:
             return f"its history of promotions is damaged: {found}".removesuffix(".")
         headline = (Lifecycle() if found is None else found.state).headline
         return f"{headline}, ungated" if name in self.ungated else headline
+
+    def _delivery_lines(self) -> list[str]:
+        """Of strategies whose payloads were not all taken, or are not those of their histories."""
+        lines = []
+        for name, found in self.deliveries.items():
+            if isinstance(found, OutboxError):
+                lines.append(printable(f"{name}: {found}"))
+            elif found.is_behind:
+                lines.append(
+                    f"PAYLOADS WAIT: {name}, {found.in_words}; again each minute, and now by: hfp history {name} --sync"
+                )
+        return lines
+
+    def _delivery_words(self, name: str) -> str | None:
+        found = self.deliveries.get(name)
+        return None if found is None else str(found) if isinstance(found, OutboxError) else found.in_words or None
 
     def _control_lines(self) -> list[str]:
         """Of strategies whose newest week failed its controls."""

@@ -21,7 +21,7 @@ from typing import Any
 from hf_pipelines.research.promotion.payload import payloads_of
 from hf_pipelines.resources import settings
 from hf_pipelines.resources.object_store import ObjectStore
-from hf_pipelines.resources.promotions.history import History
+from hf_pipelines.resources.promotions.history import History, PromotionHistoryError
 from hf_pipelines.resources.storage_errors import ObjectExistsError
 from hf_pipelines.resources.trial_ledger.records import MOST_RECORD_BYTES
 from hf_pipelines.resources.webhook import post_json
@@ -48,6 +48,11 @@ class Delivery:
     n_payloads: int
     n_waiting: int
     has_webhook: bool
+
+    @property
+    def is_behind(self) -> bool:
+        """Whether there is a webhook that has not taken all of them."""
+        return self.has_webhook and self.n_waiting > 0
 
     @property
     def in_words(self) -> str:
@@ -82,7 +87,7 @@ def fill_outbox(objects: ObjectStore, history: History) -> list[bytes]:
                 pass
         if objects.get(key, max_bytes=MOST_RECORD_BYTES) != payload:
             raise _foreign(objects, key, history.strategy)
-    if beyond := sorted(there - {_key(OUTBOX, history.strategy, number + 1) for number in range(len(payloads))}):
+    if beyond := _beyond(there, history.strategy, len(payloads)):
         raise _foreign(objects, beyond[0], history.strategy)
     return payloads
 
@@ -98,6 +103,29 @@ def send_outbox(objects: ObjectStore, history: History, payloads: list[bytes], n
         If it is not known what was taken, or could not be noted; it may be sent twice then.
     """
     return _send(objects, history.strategy, payloads, now)
+
+
+def deliveries_of(
+    objects: ObjectStore, histories: Mapping[str, History | PromotionHistoryError]
+) -> dict[str, Delivery | OutboxError]:
+    """How far the payloads of strategies have come, events of drift among them, by the names of objects alone; nothing is written or sent.
+
+    Of an outbox that holds more than follows from its history, which was cut off at its end then, what is wrong with it.
+    """
+    found: dict[str, Delivery | OutboxError] = {}
+    for strategy, history in histories.items():
+        if isinstance(history, PromotionHistoryError):
+            continue
+        n_payloads = len(payloads_of(strategy, history.records, history.hashes))
+        if beyond := _beyond({*objects.keys(f"{OUTBOX}/{strategy}")}, strategy, n_payloads):
+            found[strategy] = _foreign(objects, beyond[0], strategy)
+            continue
+        streams = {strategy: n_payloads, events_of(strategy): len(objects.keys(f"{OUTBOX}/{events_of(strategy)}"))}
+        parts = [_delivery(objects, stream, n)[0] for stream, n in streams.items()]
+        found[strategy] = Delivery(
+            sum(each.n_payloads for each in parts), sum(each.n_waiting for each in parts), parts[0].has_webhook
+        )
+    return found
 
 
 def note_event(objects: ObjectStore, strategy: str, event: Mapping[str, Any]) -> bool:
@@ -144,7 +172,7 @@ def _events(objects: ObjectStore, strategy: str) -> list[bytes]:
 
 
 def _send(objects: ObjectStore, stream: str, payloads: list[bytes], now: datetime) -> Delivery:
-    delivery, waiting = _delivery(objects, stream, payloads)
+    delivery, waiting = _delivery(objects, stream, len(payloads))
     if not delivery.has_webhook:
         return delivery
     for number in waiting:
@@ -165,12 +193,15 @@ def _send(objects: ObjectStore, stream: str, payloads: list[bytes], now: datetim
     return Delivery(len(payloads), 0, has_webhook=True)
 
 
-def _delivery(objects: ObjectStore, strategy: str, payloads: list[bytes]) -> tuple[Delivery, list[int]]:
-    taken = {*objects.keys(f"{DELIVERED}/{strategy}")}
-    waiting = [
-        number for number in range(1, len(payloads) + 1) if _key(DELIVERED, strategy, number) not in taken
-    ]  # fmt: skip
-    return Delivery(len(payloads), len(waiting), settings.portfolio_url() is not None), waiting
+def _delivery(objects: ObjectStore, stream: str, n_payloads: int) -> tuple[Delivery, list[int]]:
+    taken = {*objects.keys(f"{DELIVERED}/{stream}")}
+    waiting = [number for number in range(1, n_payloads + 1) if _key(DELIVERED, stream, number) not in taken]
+    return Delivery(n_payloads, len(waiting), settings.portfolio_url() is not None), waiting
+
+
+def _beyond(there: set[str], strategy: str, n_payloads: int) -> list[str]:
+    """Objects of an outbox that no payload of its history belongs to."""
+    return sorted(there - {_key(OUTBOX, strategy, number + 1) for number in range(n_payloads)})
 
 
 def _key(folder: str, strategy: str, number: int) -> str:
