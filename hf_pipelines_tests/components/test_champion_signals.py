@@ -287,6 +287,28 @@ def test_the_champion_is_refitted_beside_a_challenger_as_its_own_yaml_would(proj
 
 
 @pytest.mark.pipeline
+def test_a_tuned_champion_is_refitted_by_a_study_of_its_own(project, tmp_path):
+    alpha = {"type": "float", "low": 0.01, "high": 1000.0, "log": True}
+    tuned = gated(tuning={"trials": 3, "batch": 3, "sampler": "random", "space": {"learner": {"alpha": alpha}}})
+    project.rewrite(strategies=[tuned])
+    found = candidate_of(project.pipeline, "ranking")
+    told = {"settings": settings_of(found.plan), "yaml": found.yaml, "override": "Ann"}
+    record_decision(project.store.objects, "ranking", draft(OVERRIDDEN, **told))
+    beside = project.copy(tmp_path / "own")
+    beside.make([f"ranking/{each}" for each in ("training_matrix", "tuning", "cv_results", "fitted_model")], WEEK)
+    expected = beside.store.footer(MODEL, WEEK)
+
+    # The YAML has no study, and none of the week is stored.
+    project.rewrite(strategies=[gated()])
+    project.make(REFIT, WEEK)
+    refit = project.store.footer(REFIT, WEEK)
+    assert refit.attachments == expected.attachments and refit.facts["metrics"] == expected.facts["metrics"]
+    assert project.store.partitions("ranking/tuning") == []
+    trials = TrialLedger(project.store.objects, "bob").known()
+    assert trials.filter(source="tuning").height == 3
+
+
+@pytest.mark.pipeline
 def test_signals_wait_for_the_controls_without_which_a_refit_may_not_serve(project):
     project.rewrite(strategies=[gated(gates={**NOTHING, "controls": True})])
     objects = project.store.objects

@@ -36,8 +36,10 @@ from hf_pipelines.resources.partition_store import PartitionStore
 from hf_pipelines.resources.scratch import scratch_folder
 from hf_pipelines.resources.trial_ledger import TrialLedger, actor_of
 
-# What a refit is made of, in flow order.
-KINDS = ("training_matrix", "cv_results", FITTED_MODEL)
+TUNING = "tuning"
+
+# What a refit is made of, in flow order; a study where its configuration has one.
+KINDS = ("training_matrix", TUNING, "cv_results", FITTED_MODEL)
 
 
 def champion_model(plan: StrategyPlan) -> Stage:
@@ -119,7 +121,8 @@ def _beside(
     stages = made if at.holdout is None else [kept_out(each, at.holdout) for each in made]
     with scratch_folder("hf-champion-") as folder:
         work = PartitionStore(ObjectStore(str(folder)))
-        yield Trying(at, stages, at.market, store, work, ledger, None, now, tell, kinds)
+        own = tuple(kind for kind in kinds if kind != TUNING or at.tuning is not None)
+        yield Trying(at, stages, at.market, store, work, ledger, None, now, tell, own)
 
 
 def _refit(
