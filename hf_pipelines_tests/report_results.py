@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from hf_pipelines.research.drift.day import COLUMNS, MEASURES
 from hf_pipelines.research.promotion import Decision, Judged
 from hf_pipelines.research.report.results import Part, Trials, WeekResults
 
@@ -95,6 +96,7 @@ def results_of(*, n: int = N, texts: tuple[str, ...] = (), seed: int = 0) -> Wee
             inputs={word: 3},
         ),
         "cv_results": Part(predictions, {"verdict": "\n".join(names)}, {"scores": scores, "importances": importances}),
+        "drift": _drift(names),
     }
     gates = tuple(
         Judged(gate=each, value=None, threshold=0.5, default=0.5, verdict="missing", why=each, command=f"hfp {each}")
@@ -181,3 +183,26 @@ VALIDATED: dict[str, Any] = {
         "twins": [{"kind": "planted", "correlation": 0.5, "p": 0.001, "is_found": True}],
     },
 }
+
+
+def _drift(names: list[str]) -> Part:
+    """A session of drift whose first column has drifted and whose others cannot be judged."""
+    is_first = pl.int_range(pl.len()) == 0
+    columns = pl.DataFrame({"column": names}).select(
+        pl.lit("feature").alias("part"),
+        "column",
+        *(pl.lit(None, dtype=kind).alias(name) for name, kind in COLUMNS.items() if name not in ("part", "column")),
+    )
+    columns = columns.with_columns(
+        verdict=pl.when(is_first).then(pl.lit("drifted")).otherwise(pl.lit("cannot be judged")),
+        p=pl.when(is_first).then(0.001),
+        since=pl.when(is_first).then(date(2020, 10, 1)),
+    )
+    measures = pl.DataFrame([{"measure": "accuracy", "why": names[0]}], schema=MEASURES)
+    facts = {
+        "session": "2020-11-06",
+        "sentence": names[0],
+        "lacking": names,
+        "standing": {"drift": {"is_raised": True}},
+    }
+    return Part(columns, facts, {"measures": measures})

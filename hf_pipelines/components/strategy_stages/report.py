@@ -6,6 +6,7 @@ evidence of gates (`evidence`).
 
 import io
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from datetime import date, datetime
 from functools import cache
 from hashlib import sha256
@@ -142,6 +143,7 @@ def week_results(
         until=now.date(),
         decision=judge_gates(evidence, plan.gates),
         parts=_matrix(plan, store, week)
+        | _drift(plan, store, week)
         | {name: _part(store, each.parts[week]) for name, each in inputs.items() if week in each.parts},
         sessions_per_year=usual_sessions(plan.market.partitions.calendar_name)[0],
         trials=_trials(plan, store),
@@ -194,6 +196,15 @@ def _matrix(plan: StrategyPlan, store: PartitionStore, week: str) -> dict[str, P
     """The training matrix by its footer alone: it is large, and nothing of it is shown."""
     footer = store.footer(plan.asset("training_matrix"), week)
     return {} if footer is None else {"training_matrix": _part(store, Stored(pl.DataFrame(), footer))}
+
+
+def _drift(plan: StrategyPlan, store: PartitionStore, week: str) -> dict[str, Part]:
+    """What the last session of the week that was judged says of drift; it is made beside signals, which no page waits for."""
+    asset = plan.asset("drift")
+    if not (days := [each for each in store.partitions(asset) if week <= each < shift_week(week, 1)]):
+        return {}
+    part = _part(store, store.read(asset, days[-1]))
+    return {"drift": replace(part, facts={**part.facts, "session": days[-1]})}
 
 
 def _trials(plan: StrategyPlan, store: PartitionStore) -> Trials | None:

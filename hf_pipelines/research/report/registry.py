@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from hf_pipelines.research.report import account, lineage, model, predictions, returns, search, trades, verdict
+from hf_pipelines.research.report import account, drift, lineage, model, predictions, returns, search, trades, verdict
 from hf_pipelines.research.report.blocks import Block, Missing, bounded
 from hf_pipelines.research.report.results import WeekResults
 
@@ -99,6 +99,7 @@ SECTIONS: dict[str, Section] = {
             lacking="The account of issued signals: not made for this week.",
             command=MATERIALISE % "track_record",
         ),
+        Section(name="drift", title="Drift", build=drift.drift, needs=()),
         Section(name="review", title="Against bias", build=lineage.review),
         Section(name="lineage", title="Lineage", build=lineage.lineage),
     )

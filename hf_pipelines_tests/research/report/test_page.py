@@ -323,3 +323,13 @@ def test_overview_of_one_strategy_without_returns_is_a_page():
     )
     html = make_overview([alone], [], page_files(), until=date(2020, 11, 2)).decode()
     assert "The one strategy does not pass its gates." in html and "one has no return by session." in html
+
+
+def test_drift_of_a_week_that_nobody_judged_says_so_and_an_alarm_is_marked():
+    results = results_of()
+    told, _, measures, columns = build_section(SECTIONS["drift"], results)
+    assert isinstance(told, Text) and told.tone == "bad" and told.lines[0].startswith("By the close of 2020-11-06: ")
+    assert isinstance(measures, Table) and [cell.is_defined for cell in measures.rows[0]] == [True] + [False] * 5
+    assert isinstance(columns, Table) and columns.note == "1 of 2 columns have drifted, 1 cannot be judged."
+    (told,) = build_section(SECTIONS["drift"], replace(results, parts={}))
+    assert isinstance(told, Text) and told.lines[0].startswith("No session of the week was judged")
