@@ -32,6 +32,9 @@ MOST_POINTS = 1_200
 # Rows of a table, names along an axis, and lines of a chart: more of them nobody reads, and the page is to be mailed. What is cut is counted.
 MOST_ROWS, MOST_NAMES, MOST_LINES = 100, 60, 24
 
+# Characters from which on a text of a table is a sentence.
+LONG_TEXT = 24
+
 # Characters of a text, such as a message.
 MOST_LETTERS = 2_000
 
@@ -144,6 +147,12 @@ class Table:
     def reasons(self) -> tuple[str, ...]:
         """Why numbers are undefined, each reason once."""
         return tuple(dict.fromkeys(cell.reason for row in self.rows for cell in row if not cell.is_defined))
+
+    @property
+    def ends_in_words(self) -> bool:
+        """Whether its last column holds sentences, for which a telephone has no room beside the others."""
+        longest = max((len(row[-1].text) for row in self.rows), default=0)
+        return len(self.columns) > 2 and self.columns[-1].unit == "text" and longest > LONG_TEXT
 
 
 def table_of(

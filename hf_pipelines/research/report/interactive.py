@@ -119,6 +119,7 @@ def _heatmap(chart: Heatmap) -> dict[str, Any]:
         "z": [list(row) for row in chart.values],
         "text": text,
         "texttemplate": "%{text}",
+        "textfont": {"color": "role:text"},
         "zmin": -most if chart.is_diverging else 0.0,
         "zmax": most,
         "colorscale": "scale:diverging" if chart.is_diverging else "scale:rising",

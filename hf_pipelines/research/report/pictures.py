@@ -105,8 +105,11 @@ def _chart(chart: Chart) -> bytes:
     elif chart.y.unit == "amount":
         money_ticks(axes.yaxis)
     if 1 < len(chart.series) <= MOST_NAMED:
-        place = (0.0, 1.0 + 0.28 / (chart.height / PIXELS_PER_INCH))
-        axes.legend(fontsize=SMALL_SIZE, frameon=False, ncols=MOST_NAMED, loc="upper left", bbox_to_anchor=place)
+        place = (-0.06, 1.0 + 0.28 / (chart.height / PIXELS_PER_INCH))
+        narrow = {"handlelength": 1.3, "handletextpad": 0.4, "columnspacing": 0.9}
+        axes.legend(
+            fontsize=SMALL_SIZE, frameon=False, ncols=MOST_NAMED, loc="upper left", bbox_to_anchor=place, **narrow
+        )
     _frame(figure, below=[named(each) for each in categories], is_slanted=len(categories) > MOST_UPRIGHT)
     return _bytes(figure)
 

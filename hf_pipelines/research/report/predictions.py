@@ -12,9 +12,13 @@ from hf_pipelines.research.report.blocks import Axis, Block, Cell, Chart, Column
 from hf_pipelines.research.report.frames import drawn, line_of
 from hf_pipelines.research.report.results import WeekResults
 from hf_pipelines.research.score_words import MODEL
+from hf_pipelines.research.targets import HORIZON
 
 # How a pair of classes is written in the columns of fold metrics.
 AS = "_as_"
+
+# Kinds of groups whose coverage is drawn; symbols may be many.
+COVERED = ("all", "fold", "year", "volatility")
 
 
 def scores(results: WeekResults) -> list[Block]:
@@ -158,14 +162,44 @@ def belief(results: WeekResults) -> list[Block]:
     )
     if by_fold is not None and pairs:
         blocks.append(_confusion(by_fold, pairs))
-    coverage = part.facts.get("intervals") or part.facts.get("coverage")
-    if coverage:
-        blocks.append(Text((f"Intervals: {coverage}",)))
+    inside = part.tables.get("coverage")
+    if inside is not None:
+        blocks.append(_coverage(inside))
+    if told := part.facts.get("coverage"):
+        blocks.append(Text(tuple(str(told).split("\n"))))
     if not blocks:
         blocks.append(
             Text(("The target has no classes and the strategy no `intervals:`, so there is nothing to calibrate.",))
         )
     return blocks
+
+
+def _coverage(groups: pl.DataFrame) -> Chart:
+    """How often outcomes lay inside their intervals, beside how often they should; of several horizons each."""
+    rows = groups.filter(pl.col("by").is_in(COVERED))
+    parts = [pl.when(pl.col("by") == pl.col("group")).then("by").otherwise(pl.concat_str("by", pl.lit(" "), "group"))]
+    if HORIZON in rows.columns:
+        parts.insert(0, pl.concat_str(HORIZON, pl.lit(" bars:")))
+    names = rows.select(pl.concat_str(*parts, separator=" ")).to_series()
+    return Chart(
+        name="coverage",
+        title="Share of outcomes inside their intervals",
+        about="Points of groups of predictions with intervals of 95 %; on the dotted line as many are inside as should be.",
+        x=Axis("rows", "category"),
+        y=Axis("share inside", "fraction"),
+        series=(
+            Series(
+                name="inside, 95 %",
+                x=tuple(names),
+                y=drawn(rows["coverage"]),
+                mark="points",
+                low=drawn(rows["low"]),
+                high=drawn(rows["high"]),
+            ),
+        ),
+        height=240,
+        level=float(groups["nominal"][0]),
+    )
 
 
 def _confusion(by_fold: pl.DataFrame, pairs: list[str]) -> Heatmap:

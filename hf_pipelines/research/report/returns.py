@@ -58,11 +58,33 @@ def calendar(results: WeekResults) -> list[Block]:
         height=220,
         level=0.0,
     )
+    held = _benchmark_curve(results)
+    beside = (
+        {}
+        if held is None
+        else dict(
+            period_returns(held.filter(pl.col("session") >= results.account["session"][0]), "1y")
+            .select("period", "value")
+            .iter_rows()
+        )
+    )
     rows = tuple(
-        (Cell(str(day.year)), Cell(value, "fraction", "", f"account/year/{day.year}"), Cell(n, "count"))
+        (
+            Cell(str(day.year)),
+            Cell(value, "fraction", "", f"account/year/{day.year}"),
+            Cell(
+                beside.get(day), "fraction", "the backtest stores no curve of a benchmark", f"benchmark/year/{day.year}"
+            ),
+            Cell(n, "count"),
+        )
         for day, value, n in years.rows()
     )
-    columns = (Column("year"), Column("return", "fraction"), Column("sessions", "count"))
+    columns = (
+        Column("year"),
+        Column("return", "fraction"),
+        Column("benchmark", "fraction"),
+        Column("sessions", "count"),
+    )
     return [grid, bars, Table(name="by-year", title="", columns=columns, rows=rows)]
 
 
@@ -93,6 +115,19 @@ def windows(results: WeekResults) -> list[Block]:
                 level=0.0 if name != "volatility" else None,
             )
         )
+    traded = results.account.group_by("session", maintain_order=True).agg(pl.col("turnover").sum()).sort("session")
+    mean = traded["turnover"].rolling_mean(WINDOW)[WINDOW - 1 :]
+    charts.append(
+        Chart(
+            name="rolling-turnover",
+            title=f"Turnover of a session, mean of the last {WINDOW}",
+            about=f"A line: the part of the equity that is traded in a session, on average over the {WINDOW} that end with each.",
+            x=Axis("session", "date"),
+            y=Axis("of the equity", "fraction"),
+            series=(line_of("turnover", traded["session"][WINDOW - 1 :], mean),),
+            height=200,
+        )
+    )
     if held is None:
         charts.append(Text(("No beta: the backtest stores no curve of a benchmark.",), "note"))
     return charts
@@ -127,10 +162,13 @@ def spread(results: WeekResults) -> list[Block]:
 
 
 def _benchmark(results: WeekResults) -> pl.DataFrame | None:
+    held = _benchmark_curve(results)
+    return None if held is None else session_returns(held)
+
+
+def _benchmark_curve(results: WeekResults) -> pl.DataFrame | None:
     curves = results.table("backtest", CURVES)
     if curves is None:
         return None
     held = curves.filter(~pl.col("account").is_in([EQUAL_WEIGHT, RANDOM]))
-    if held.is_empty():
-        return None
-    return session_returns(held.with_columns(ts=pl.col("session")))
+    return None if held.is_empty() else held.with_columns(ts=pl.col("session"))

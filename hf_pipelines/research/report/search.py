@@ -105,7 +105,8 @@ def trials(results: WeekResults) -> list[Block]:
         told = (
             f"The best of {found.n_trials:,} trials {how} what the best of so many without skill is expected to show."
         )
-    return [Text((told,), "plain" if best > expected else "bad"), table, chart]
+    # One point is no figure.
+    return [Text((told,), "plain" if best > expected else "bad"), table, *([chart] if len(ordered) > 1 else [])]
 
 
 def paths(results: WeekResults) -> list[Block]:

@@ -26,8 +26,10 @@
     }
     if (typeof value !== "string") return value;
     const colour = (name) => style.getPropertyValue(`--${name}`).trim();
-    if (value === "scale:diverging") return [[0, plain(colour("bad"))], [0.5, plain(colour("back"))], [1, plain(colour("own"))]];
-    if (value === "scale:rising") return [[0, plain(colour("back"))], [1, plain(colour("own"))]];
+    // Numbers stand on them: the ends are as far from the page as letters are still read.
+    const end = (name) => plain(`color-mix(in srgb, ${colour(name)} 62%, ${colour("back")})`);
+    if (value === "scale:diverging") return [[0, end("bad")], [0.5, plain(colour("back"))], [1, end("own")]];
+    if (value === "scale:rising") return [[0, plain(colour("back"))], [1, end("own")]];
     if (!value.startsWith("role:")) return value;
     const [, role, fill] = value.split(":");
     return plain(fill ? mixed(colour(role), "65%") : colour(role));

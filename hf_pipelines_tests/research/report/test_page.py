@@ -246,6 +246,53 @@ def test_page_of_500_symbols_over_ten_years_is_under_two_megabytes_and_says_what
     assert len(blocks["importance-gain"].series[0].x) == 20 and "thinned" not in blocks["trials"].title
 
 
+def test_coverage_of_intervals_is_drawn_beside_what_is_promised():
+    groups = pl.DataFrame(
+        {
+            "by": ["all", "fold", "symbol"],
+            "group": ["all", "1", "AAPL"],
+            "nominal": 0.8,
+            "coverage": [0.75, 0.7, 0.1],
+            "low": [0.7, 0.6, 0.0],
+            "high": [0.8, None, 0.2],
+        }
+    )
+    results = results_of()
+    part = replace(results.parts["cv_results"], tables={"coverage": groups}, facts={"coverage": "75 % are inside."})
+    chart, told = build_section(SECTIONS["belief"], replace(results, parts={**results.parts, "cv_results": part}))
+    assert isinstance(chart, Chart) and told == Text(("75 % are inside.",))
+    assert chart.level == 0.8 and [*chart.series[0].x] == ["all", "fold 1"] and [*chart.series[0].y] == [0.75, 0.7]
+    several = pl.concat([groups.with_columns(horizon=pl.lit(each)) for each in (1, 5)])
+    part = replace(part, tables={"coverage": several})
+    chart, _ = build_section(SECTIONS["belief"], replace(results, parts={**results.parts, "cv_results": part}))
+    assert [*chart.series[0].x] == ["1 bars: all", "1 bars: fold 1", "5 bars: all", "5 bars: fold 1"]
+
+
+def test_years_stand_beside_the_benchmarks_and_turnover_is_a_mean_of_sessions():
+    results = wide_results(symbols=2, sessions=400, trials=1)
+    table = build_section(SECTIONS["calendar"], results)[-1]
+    assert isinstance(table, Table)
+    # The benchmark's curve is the account's, times a number: its returns are the same.
+    assert [row[2].value for row in table.rows] == pytest.approx([row[1].value for row in table.rows])
+    without = build_section(SECTIONS["calendar"], results_of())[-1]
+    assert isinstance(without, Table) and {row[2].text for row in without.rows} == {DASH}
+    (turnover,) = [
+        each
+        for each in build_section(SECTIONS["windows"], results)
+        if isinstance(each, Chart) and each.name == "rolling-turnover"
+    ]
+    assert len(turnover.series[0].y) == 400 - 62 and set(turnover.series[0].y) == {0.1}
+
+
+def test_one_trial_is_no_figure_and_sentences_are_marked_for_a_telephone():
+    one, many = (build_section(SECTIONS["trials"], wide_results(symbols=2, sessions=100, trials=n)) for n in (1, 2))
+    assert [type(each) for each in one] == [Text, Table] and [type(each) for each in many] == [Text, Table, Chart]
+    assert not many[1].ends_in_words
+    rows = ((Cell("a"), Cell(1.0, "ratio"), Cell("This is said of it in a sentence.")),)
+    told = Table(name="t", title="t", columns=(Column("a"), Column("b", "ratio"), Column("c")), rows=rows)
+    assert told.ends_in_words
+
+
 def test_block_that_is_too_large_is_cut_and_counted():
     many = [str(at) for at in range(300)]
     table = Table(
