@@ -112,6 +112,8 @@ class Watching:
     landing: Path
     bars: pl.DataFrame
     receiver: Receiver
+    # What people are alerted by.
+    desk: Receiver
 
     def land(self, *days: str) -> None:
         for day in days:
@@ -173,9 +175,11 @@ def watching(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Watchi
     landing = tmp_path / "landing"
     landing.mkdir()
     checkout = fed_checkout(tmp_path / "checkout", landing, bars)
-    with receiving() as receiver:
+    with receiving() as receiver, receiving() as desk:
         env = {
             "HF_WEBHOOK_URL": receiver.url,
+            "HF_ALERT_URLS": f"desk=json://127.0.0.1:{desk.port}/hooks/{TOKEN}",
+            "HF_ALERT_GATHER_SECONDS": "0",
             "HF_UI_URL": "http://ui.example:3000",
             "HF_LATE_HOURS": "0",
             "HF_TICK_SECONDS": "1",
@@ -184,7 +188,7 @@ def watching(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Watchi
             "HF_LEAST_MEMORY_MB": "0",
         }
         with running(checkout, tmp_path, env) as services:
-            yield Watching(services, landing, bars, receiver)
+            yield Watching(services, landing, bars, receiver, desk)
 
 
 def broken_file_is_told_once(watching: Watching) -> dict[str, Any]:
@@ -228,6 +232,9 @@ def test_broken_file_is_told_once_and_once_when_it_is_mended(watching):
     assert (healed["event"], healed["id"], healed["partition"]) == ("healed", opened["id"], WEEKS[1])
     watching.wait_for_looks(1)
     assert len(watching.receiver.got) == 2
+    titles = [f"{word}: failed run: small/bars {WEEKS[1]}" for word in ("CRITICAL", "RESOLVED")]
+    assert [each["title"] for each in watching.desk.got] == titles
+    assert f"Do: {opened['remedy']}\n{opened['url']}\nSince " in watching.desk.got[0]["message"]
     assert json.loads(watching.status("--json").stdout)["open_incidents"] == []
     assert TOKEN not in watching.logs()
 
@@ -312,5 +319,7 @@ def test_incidents_are_told_once_and_once_when_healed_through_restarts_and_an_ab
     daemon.send_signal(signal.SIGCONT)
     watching.wait_for_messages(8)
     assert receiver.seen()[7:] == [("healed", "stopped", "daemon", "")]
+    told = [each["title"] for each in watching.desk.got]
+    assert told[-2:] == ["CRITICAL: stopped: daemon", "RESOLVED: stopped: daemon"]
     well = watching.status("--strict")
     assert (well.returncode, "daemon" in well.stdout) == (0, False)
