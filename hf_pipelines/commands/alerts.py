@@ -80,7 +80,8 @@ def route_lines(found: AlertSettings, owners: Collection[str]) -> list[str]:
     lines += [f"{name}: everything" for name in found.names if name not in {each.channel for each in found.routes}]
     lines += [f"NOTE: {each}" for each in unmatched(found.routes, owners)]
     lines += [
-        f"NOTE: no channel takes {each}: it is in the log, and in hfp incident list" for each in _untaken(found, owners)
+        f"NOTE: no channel takes {each}; such alerts are in the log, and in hfp incident list"
+        for each in _untaken(found, owners)
     ]
     quiet = found.policy.quiet
     lines.append(

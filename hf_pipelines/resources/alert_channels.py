@@ -80,8 +80,8 @@ def _fault(result: Any) -> str:
 def _service(channel: AlertChannel) -> Any:
     import apprise
 
-    # Its own log quotes what was sent; a failure is told by who sends.
-    logging.getLogger("apprise").setLevel(logging.CRITICAL)
+    # What it logs comes back with the result, and is told by who sends.
+    logging.getLogger("apprise").propagate = False
     asset = apprise.AppriseAsset(
         app_id="hf_pipelines",
         app_desc="hf_pipelines",

@@ -8,7 +8,7 @@ that dies in between sends it again (at least once). Of two daemons that look at
 """
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -34,6 +34,8 @@ DESK_SUFFIX = "/alerts"
 
 # A tick has a minute; channels that are not reached within this part of it are by the next one.
 ROUND_S = 10.0
+
+Noted = Callable[[set[str]], Sequence[Alert]]
 
 SEVERITY_OF = {"ERROR": CRITICAL, "WARN": WARNING, "INFO": INFO}
 
@@ -72,11 +74,11 @@ class DeskKeeper:
     key: str
     log: Any
     # Kept in memory while the database is away.
-    _kept: Desk = field(default_factory=Desk)
+    _kept: str = field(default="", repr=False)
 
     def round(
         self,
-        noted: Sequence[Alert],
+        noted: Noted,
         endings: Mapping[str, str],
         open_incidents: Sequence[str],
         now: datetime,
@@ -87,7 +89,9 @@ class DeskKeeper:
 
         Parameters
         ----------
-        noted, endings, open_incidents
+        noted : callable of set of str
+            Alerts that have come, given the ids of the incidents that are known.
+        endings, open_incidents
             As `Desk.take` has them.
         tells : bool
             Without, nothing is sent.
@@ -112,23 +116,24 @@ class DeskKeeper:
     def _round(
         self,
         found: AlertSettings,
-        noted: Iterable[Alert],
+        noted: Noted,
         endings: Mapping[str, str],
         open_incidents: Sequence[str],
         now: datetime,
         *,
         tells: bool,
     ) -> None:
-        desk, before = self._load(), self._kept_text
+        before = self._load()
+        desk = Desk.from_dict(json.loads(before)) if before else Desk()
         desk.set_clock(now)
-        desk.take(noted, endings=endings, open_incidents=open_incidents, now=now)
+        desk.take(noted(desk.known_incidents), endings=endings, open_incidents=open_incidents, now=now)
         deadline = monotonic() + ROUND_S
         for channel in found.channels if tells else ():
             state = desk.channel(channel.name)
             if monotonic() < deadline and (state.retry_at is None or state.retry_at <= now):
                 self._tell(desk, channel, found, now)
         desk.forget(found.names, found.takes, now)
-        if json.dumps(desk.to_dict(), sort_keys=True) != before:
+        if _text(desk) != before:
             self._save(desk)
 
     def _tell(self, desk: Desk, channel: AlertChannel, found: AlertSettings, now: datetime) -> None:
@@ -144,25 +149,29 @@ class DeskKeeper:
             desk.record(channel.name, due, now)
         self._save(desk)
 
-    @property
-    def _kept_text(self) -> str:
-        return json.dumps(self._kept.to_dict(), sort_keys=True)
-
-    def _load(self) -> Desk:
+    def _load(self) -> str:
         with suppress(SQLAlchemyError):
-            self._kept = load_desk(self.instance, self.key)
-        return Desk.from_dict(json.loads(self._kept_text))
+            self._kept = _stored_text(self.instance, self.key)
+        return self._kept
 
     def _save(self, desk: Desk) -> None:
-        text = json.dumps(desk.to_dict(), sort_keys=True)
-        self._kept = Desk.from_dict(json.loads(text))
+        self._kept = _text(desk)
         with suppress(SQLAlchemyError):
-            self.instance.daemon_cursor_storage.set_cursor_values({self.key + DESK_SUFFIX: text})
+            self.instance.daemon_cursor_storage.set_cursor_values({self.key + DESK_SUFFIX: self._kept})
+
+
+def _text(desk: Desk) -> str:
+    return json.dumps(desk.to_dict(), sort_keys=True)
+
+
+def _stored_text(instance: dg.DagsterInstance, key: str) -> str:
+    found: str | None = instance.daemon_cursor_storage.get_cursor_values({key + DESK_SUFFIX}).get(key + DESK_SUFFIX)
+    return found or ""
 
 
 def load_desk(instance: dg.DagsterInstance, key: str) -> Desk:
     """The desk of a book as it was kept last; an empty one at first."""
-    text = instance.daemon_cursor_storage.get_cursor_values({key + DESK_SUFFIX}).get(key + DESK_SUFFIX)
+    text = _stored_text(instance, key)
     return Desk.from_dict(json.loads(text)) if text else Desk()
 
 

@@ -50,16 +50,19 @@ class Delivery:
     def _alert(self, new: Sequence[Pending], *, tells: bool) -> None:
         if self.desk is None:
             return
-        by_id = {each.id: each for each in self.book.open}
+        live = [each for each in self.book.open if not each.dismissed]
+        ids = {each.id for each in self.book.open}
         endings = {each.message.id: each.message.cause for each in new if each.message.event in ("healed", "dismissed")}
-        noted = [_alert_of(each, self.now) for each in self.book.open if not each.dismissed]
-        for each in new:
-            message = each.message
-            if message.event in ("opened", "noted") and message.id not in by_id:
-                # What has healed by now was open; else it was never to be kept.
-                noted.append(alert_of(message, check="", now=self.now, is_open=message.id in endings))
-        live = [each.id for each in self.book.open if not each.dismissed]
-        self.desk.round(noted, endings, live, self.now, tells=tells)
+        # In no book any more: what has healed by now was open, the rest was never to be kept.
+        gone = [
+            each.message for each in new if each.message.event in ("opened", "noted") and each.message.id not in ids
+        ]
+
+        def noted(known: set[str]) -> list[Alert]:
+            passed = [alert_of(each, check="", now=self.now, is_open=each.id in endings) for each in gone]
+            return [*(_alert_of(each, self.now) for each in live if each.id not in known), *passed]
+
+        self.desk.round(noted, endings, [each.id for each in live], self.now, tells=tells)
 
     def _post(self) -> None:
         deadline = monotonic() + DELIVERY_S

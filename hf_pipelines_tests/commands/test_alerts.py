@@ -1,8 +1,18 @@
 """Alerts on the command line: what a person sees who tries the channels, and how a dead one is shown."""
 
+import json
+import logging
+from datetime import UTC, datetime, timedelta
+
+import dagster as dg
 import pytest
 
 from hf_pipelines.commands.cli import main
+from hf_pipelines.resources import settings
+from hf_pipelines.resources.alert_desk import DeskKeeper
+from hf_pipelines.resources.delivery import Delivery
+from hf_pipelines.resources.incidents import BOOK_KEY, Book
+from hf_pipelines.resources.notifier import Notifier
 from hf_pipelines_tests.alert_receivers import web_service
 
 CANARY = "canaryAb3Xy"
@@ -54,3 +64,39 @@ def test_alert_test_without_a_channel_that_can_be_used_says_what_to_set(
     assert main(["alert", "test", *options]) == 1
     shown = capsys.readouterr()
     assert said in shown.err and CANARY not in shown.err + shown.out
+
+
+def test_status_shows_a_channel_that_takes_nothing_and_is_not_well(monkeypatch, capsys, tmp_path):
+    monkeypatch.setenv("HF_DATA_DIR", str(tmp_path))
+    monkeypatch.setenv("DAGSTER_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("HF_ALERT_URLS", f"desk=json://127.0.0.1:1/{CANARY} other=json://127.0.0.1:1/{CANARY}")
+    monkeypatch.setenv("HF_ALERT_ROUTES", "other: kind=drift")
+    settings.prepare_dagster_home()
+    instance, log = dg.DagsterInstance.get(), logging.getLogger("alerts-test")
+    book, before = Book(), datetime.now(UTC) - timedelta(hours=1)
+    book.open_incident(
+        "check",
+        [("a/bars", "2013-01-06")],
+        cause="c",
+        remedy="r",
+        url="u",
+        now=before,
+        check="complete",
+        severity="WARN",
+    )
+    for minutes in (0, 2, 4):
+        at = before + timedelta(minutes=minutes)
+        Delivery(lambda _: None, book, Notifier(), log, at, DeskKeeper(instance, BOOK_KEY, log)).run()
+    assert main(["status", "--strict"]) == 2
+    shown = capsys.readouterr().out
+    assert CANARY not in shown and "  other: 0 messages sent\n" in shown
+    lines = shown[shown.index("Alert channels:") :].splitlines()
+    assert lines[1] == "  desk: 0 messages sent, 2 tries refused, 1 alerts wait"
+    assert lines[2].startswith("    DOES NOT TAKE ALERTS: channel desk did not take it: A Connection error")
+    assert lines[3] == "    do: hfp alert test --channel desk"
+    main(["status", "--json"])
+    channels = json.loads(capsys.readouterr().out)["alert_channels"]
+    assert [(each["name"], each["n_refused"], each["waiting"]) for each in channels] == [
+        ("desk", 2, 1),
+        ("other", 0, 0),
+    ]

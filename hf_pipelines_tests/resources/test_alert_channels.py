@@ -103,14 +103,16 @@ def test_longest_message_is_one_and_no_longer_than_the_service_takes(monkeypatch
 
 
 def test_service_that_fails_redirects_or_is_away_is_named_by_its_channel_alone(monkeypatch, caplog):
+    said = {500: "error=500", 404: "error=404", 302: "error=302"}
     with web_service() as service:
         url = f"pager=json://{CANARY}:{TAIL}@127.0.0.1:{service.port}/hook/{CANARY}?-x-token={TAIL}"
-        for status in (500, 404, 302):
+        for status, words in said.items():
             service.status = status
-            assert refusal(monkeypatch, url, caplog).startswith("channel pager did not take it: ")
+            told = refusal(monkeypatch, url, caplog)
+            assert told.startswith("channel pager did not take it: ") and words in told
         assert [path for path, _ in service.got] == [f"/hook/{CANARY}?x-token={TAIL}"] * 3
-    assert "did not take it" in refusal(monkeypatch, f"json://127.0.0.1:1/{CANARY}", caplog)
-    assert "did not take it" in refusal(monkeypatch, f"jsons://{CANARY}.invalid/{TAIL}", caplog)
+    assert "onnection" in refusal(monkeypatch, f"json://127.0.0.1:1/{CANARY}", caplog)
+    assert "did not take it" in refusal(monkeypatch, f"jsons://no-such-host.invalid/{TAIL}", caplog)
 
 
 def test_mail_that_reaches_one_of_two_is_not_delivered(monkeypatch, caplog):

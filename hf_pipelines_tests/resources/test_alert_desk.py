@@ -14,7 +14,6 @@ from pathlib import Path
 import dagster as dg
 import pytest
 
-from hf_pipelines.research.alerts.desk import Desk
 from hf_pipelines.resources.alert_desk import DeskKeeper, load_desk
 from hf_pipelines.resources.delivery import Delivery
 from hf_pipelines.resources.incidents import BOOK_KEY, Book, load_book, save_book
@@ -193,7 +192,21 @@ def test_supervisor_that_gives_up_alerts_at_once(instance, service):
     assert "Do: mend that, then start `hfp stack` again" in service.bodies()[0]["message"]
 
 
-def test_desk_is_kept_in_a_form_that_later_versions_read(instance, service):
-    deliver(instance, failed_book(), NOW)
-    text = json.dumps(load_desk(instance, BOOK_KEY).to_dict())
-    assert Desk.from_dict(json.loads(text)).to_dict() == json.loads(text)
+def test_desk_that_was_kept_before_is_read_and_goes_on(instance, service):
+    at = NOW.isoformat()
+    told = {"at": at, "is_ended": False, "severity": "critical"}
+    alert = {
+        "cause": "row 3", "ended_at": None, "ending": "", "kind": "run", "moment": "", "n_incidents": 1, "noted_at": at, "open_ids": ["1"],
+        "owner": "a", "remedy": "mend it", "severity": "critical", "subject": "a/bars", "url": "u", "what": "a/bars 2013-01-06",
+    }  # fmt: skip
+    channel = {
+        "fault": "", "n_lost": 0, "n_refused": 0, "n_sent": 1, "refusals": 0, "retry_at": None, "sent_at": at, "told": {"run a/bars": told},
+    }  # fmt: skip
+    kept = {"alerts": {"run a/bars": alert}, "channels": {"desk": channel}, "n_unkept": 0}
+    instance.daemon_cursor_storage.set_cursor_values({f"{BOOK_KEY}/alerts": json.dumps(kept)})
+    assert json.loads(json.dumps(load_desk(instance, BOOK_KEY).to_dict())) == kept
+    # Nothing is open any more.
+    deliver(instance, Book(), NOW + MINUTE)
+    deliver(instance, Book(), NOW + 9 * MINUTE)
+    assert titles(service) == ["RESOLVED: failed run: a/bars 2013-01-06"]
+    assert service.bodies()[0]["message"].startswith("it is no longer watched")

@@ -13,7 +13,7 @@ away for a week is given up, and counted.
 """
 
 from collections.abc import Callable, Collection, Iterable, Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -235,6 +235,11 @@ class Desk:
                 n_incidents=known.n_incidents + 1,
             )
 
+    @property
+    def known_incidents(self) -> set[str]:
+        """Ids of incidents that are open as far as the desk knows."""
+        return {incident for each in self.alerts.values() for incident in each.open_ids}
+
     def due(self, channel: str, takes: Takes, policy: Policy, now: datetime) -> Due | None:
         """What a channel is to be told now; None if nothing, or not yet.
 
@@ -301,8 +306,9 @@ class Desk:
             if state.retry_at is not None:
                 state.retry_at = min(state.retry_at, now + LONGEST_PAUSE)
         for key, each in self.alerts.items():
-            ended = None if each.ended_at is None else min(each.ended_at, now)
-            self.alerts[key] = replace(each, noted_at=min(each.noted_at, now), ended_at=ended)
+            if each.noted_at > now or (each.ended_at is not None and each.ended_at > now):
+                ended = None if each.ended_at is None else min(each.ended_at, now)
+                self.alerts[key] = replace(each, noted_at=min(each.noted_at, now), ended_at=ended)
 
     def waiting(self, channel: str, takes: Takes, policy: Policy, now: datetime) -> int:
         """Alerts that a channel has still to be told of, in quiet hours as well."""
@@ -322,7 +328,14 @@ class Desk:
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON values."""
-        return dict(_plain(asdict(self)))
+        return {
+            "alerts": {key: _plain(vars(each)) for key, each in self.alerts.items()},
+            "channels": {
+                name: {**_plain(vars(each)), "told": {key: _plain(vars(told)) for key, told in each.told.items()}}
+                for name, each in self.channels.items()
+            },
+            "n_unkept": self.n_unkept,
+        }
 
     @staticmethod
     def from_dict(given: Mapping[str, Any]) -> "Desk":
@@ -359,12 +372,9 @@ def _rank(item: Item) -> tuple[int, int, datetime, str]:
     return (order.index(item.event), -SEVERITIES.index(item.alert.severity), item.alert.noted_at, item.alert.key)
 
 
-def _plain(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _plain(each) for key, each in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(each) for each in value]
-    return value.isoformat() if isinstance(value, datetime) else value
+def _plain(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """Fields as JSON values."""
+    return {name: each.isoformat() if isinstance(each, datetime) else each for name, each in fields.items()}
 
 
 def _time(text: str | None) -> datetime | None:
