@@ -9,7 +9,7 @@ that dies in between sends it again (at least once). Of two daemons that look at
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from time import monotonic
@@ -34,6 +34,8 @@ DESK_SUFFIX = "/alerts"
 
 # A tick has a minute; channels that are not reached within this part of it are by the next one.
 ROUND_S = 10.0
+# Another process may be in such a round, with its last channel to come.
+LOCK_S = 22.0
 
 Noted = Callable[[set[str]], Sequence[Alert]]
 
@@ -96,26 +98,27 @@ class DeskKeeper:
         tells : bool
             Without, nothing is sent.
         """
+        found: AlertSettings | None = None
         try:
             found = alert_settings()
         except ValueError as e:
             self.log.warning(f"alerts are not sent: {e}")
-            found = AlertSettings()
-        lock = settings.data_dir() / f"{self.key.replace('/', '_')}.lock"
-        try:
-            lock.parent.mkdir(parents=True, exist_ok=True)
-            with FileLock(lock, timeout=ROUND_S):
-                self._round(found, noted, endings, open_incidents, now, tells=tells)
-        except Timeout:
-            self.log.warning("another process sends alerts; these are sent at the next look")
-        except OSError as e:
-            # A full or lost disk is itself an alert.
-            self.log.warning(f"alerts are sent without a lock: {e.strerror}")
+        with ExitStack() as held:
+            try:
+                lock = settings.data_dir() / f"{self.key.replace('/', '_')}.lock"
+                lock.parent.mkdir(parents=True, exist_ok=True)
+                held.enter_context(FileLock(lock, timeout=LOCK_S))
+            except Timeout:
+                self.log.warning("another process sends alerts; these are sent at the next look")
+                return
+            except OSError as e:
+                # A full or lost disk is itself an alert.
+                self.log.warning(f"alerts are sent without a lock: {e.strerror}")
             self._round(found, noted, endings, open_incidents, now, tells=tells)
 
     def _round(
         self,
-        found: AlertSettings,
+        found: AlertSettings | None,
         noted: Noted,
         endings: Mapping[str, str],
         open_incidents: Sequence[str],
@@ -127,14 +130,21 @@ class DeskKeeper:
         desk = Desk.from_dict(json.loads(before)) if before else Desk()
         desk.set_clock(now)
         desk.take(noted(desk.known_incidents), endings=endings, open_incidents=open_incidents, now=now)
-        deadline = monotonic() + ROUND_S
-        for channel in found.channels if tells else ():
-            state = desk.channel(channel.name)
-            if monotonic() < deadline and (state.retry_at is None or state.retry_at <= now):
-                self._tell(desk, channel, found, now)
-        desk.forget(found.names, found.takes, now)
+        # Settings that cannot be used say nothing of which channels are gone.
+        if found is not None:
+            if tells:
+                self._tell_all(desk, found, now)
+            desk.forget(found.names, found.takes, now)
         if _text(desk) != before:
             self._save(desk)
+
+    def _tell_all(self, desk: Desk, found: AlertSettings, now: datetime) -> None:
+        deadline = monotonic() + ROUND_S
+        # Those that do not answer come last: they may take the time of the others.
+        for channel in sorted(found.channels, key=lambda each: desk.channel(each.name).refusals):
+            retry_at = desk.channel(channel.name).retry_at
+            if monotonic() < deadline and (retry_at is None or retry_at <= now):
+                self._tell(desk, channel, found, now)
 
     def _tell(self, desk: Desk, channel: AlertChannel, found: AlertSettings, now: datetime) -> None:
         due = desk.due(channel.name, found.takes, found.policy, now)

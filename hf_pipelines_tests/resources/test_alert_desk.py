@@ -175,6 +175,12 @@ def test_settings_that_cannot_be_used_fail_no_look_and_lose_nothing(instance, se
     deliver(instance, book, NOW + 4 * MINUTE)
     assert len(service.got) == 1 and CANARY not in "".join(caplog.messages)
     assert load_desk(instance, BOOK_KEY).channel("nosuchservice1").refusals == 1
+    # A fault in between does not make old news new.
+    monkeypatch.setenv("HF_ALERT_URLS", f"nonsense-{CANARY}")
+    deliver(instance, book, NOW + 6 * MINUTE)
+    monkeypatch.setenv("HF_ALERT_URLS", good)
+    deliver(instance, book, NOW + 9 * MINUTE)
+    assert len(service.got) == 1
 
 
 def test_webhook_gets_each_message_as_before_beside_the_alerts(instance, service, monkeypatch):
