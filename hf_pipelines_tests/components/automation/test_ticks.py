@@ -26,6 +26,7 @@ from hf_pipelines_tests.servers import s3_server
 from hf_pipelines_tests.ticking import LATER, Ticking, asked
 
 BARS, FEATURES = "small/bars", "small/features/quick"
+ISSUED = ["ranking/signals", "ranking/drift"]
 
 
 @pytest.fixture
@@ -242,7 +243,7 @@ def test_model_of_the_newest_week_only_is_asked_for_once_and_its_signals_after_i
     issuing = instance.create_run_for_job(job, status=dg.DagsterRunStatus.STARTED)
     assert asked(ticking.follows()) == []
     instance.report_run_canceled(issuing)
-    assert asked(ticking.follows()) == [(["ranking/signals"], ",".join(days))]
+    assert asked(ticking.follows()) == [(ISSUED, ",".join(days))]
     assert store.partitions("ranking/signals") == days
     assert asked(ticking.follows()) == []
 
@@ -325,7 +326,7 @@ class Interleaved:
         for each in self.days[:day]:
             ticking.write(each, kept[each])
         assert asked(ticking.arrivals()) == [([BARS, FEATURES], self.week)]
-        assert asked(ticking.follows(now())) == [(["ranking/signals"], ",".join(self.days[:day]))]
+        assert asked(ticking.follows(now())) == [(ISSUED, ",".join(self.days[:day]))]
         revised = partitions.sessions_of_week(self.past)[0]
         ticking.write(revised, bars_of(ticking, revised).with_columns(pl.col("open", "high", "low", "close") * 1.01))
         # The weeks after it are judged by its bars; none of them changes.
@@ -350,7 +351,7 @@ def test_signals_of_a_new_day_wait_for_the_model_that_a_revised_past_session_is_
     )
     assert asked(ticking.arrivals()) == [([FEATURES], ",".join(found.following))]
     assert asked(ticking.follows(now())) == [(STAGES, found.week)]
-    assert asked(ticking.follows(now())) == [(["ranking/signals"], found.day)]
+    assert asked(ticking.follows(now())) == [(ISSUED, found.day)]
     assert found.issued_by() == {found.model()} != {found.before}
     assert asked(ticking.follows(now())) == []
 
@@ -362,7 +363,7 @@ def test_signals_of_a_week_s_last_day_wait_for_its_model_though_the_next_week_ha
     assert asked(ticking.arrivals()) == [([FEATURES], ",".join(found.following))]
     assert asked(ticking.follows(now())) == [(STAGES, found.week)]
     # The signals of the day that was waited for do not wait for the model of the week that begins too.
-    assert asked(ticking.follows(now())) == [(["ranking/signals"], found.day), (STAGES, ticking.project.weeks[17])]
+    assert asked(ticking.follows(now())) == [(ISSUED, found.day), (STAGES, ticking.project.weeks[17])]
     assert found.issued_by() == {found.model()} != {found.before}
 
 
@@ -380,7 +381,7 @@ def test_signals_do_not_wait_for_features_that_failed(ticking, registry):
     ticking.project.reload()
     # For half a minute Dagster may still say that it executes the run again.
     tick = ticking.follows(now() + timedelta(minutes=1))
-    assert asked(tick) == [(["ranking/signals"], found.day)]
+    assert asked(tick) == [(ISSUED, found.day)]
     assert f"{FEATURES} {found.following[0]} is out of date" in tick.notes[0]
     assert found.issued_by() == {found.before}
 
@@ -388,7 +389,7 @@ def test_signals_do_not_wait_for_features_that_failed(ticking, registry):
 def test_signals_do_not_wait_for_features_that_nobody_makes_longer_than_an_hour(ticking):
     found = Interleaved(ticking, week=17, day=2)
     assert asked(ticking.follows(now() + timedelta(minutes=58))) == []
-    assert asked(ticking.follows(now() + timedelta(minutes=61))) == [(["ranking/signals"], found.day)]
+    assert asked(ticking.follows(now() + timedelta(minutes=61))) == [(ISSUED, found.day)]
     assert found.issued_by() == {found.before}
 
 
@@ -403,7 +404,7 @@ def test_signals_do_not_wait_for_a_model_whose_retraining_failed(ticking):
     ticking.project.rewrite(strategies=strategies)
     assert asked(ticking.follows(now())) == []
     tick = ticking.follows(now() + timedelta(minutes=1))
-    assert asked(tick) == [(["ranking/signals"], found.day)]
+    assert asked(tick) == [(ISSUED, found.day)]
     assert "its run failed; see it, or retrain it" in tick.notes[0]
     assert found.issued_by() == {found.before}
 
