@@ -12,7 +12,6 @@ from datetime import date
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy.optimize import brentq
 
 # Standard deviations of a block's mean that the sum forgives each time: half of the fall that is to be found soonest.
 ALLOWANCE = 0.5
@@ -88,6 +87,9 @@ def threshold_for(run_length: float = RUN_LENGTH, allowance: float = ALLOWANCE) 
     """
     if run_length <= 2.0 or allowance <= 0.0:
         raise ValueError(f"`run_length` must be above 2 and `allowance` above 0, were {run_length} and {allowance}.")
+    # Heavy: definitions load without it.
+    from scipy.optimize import brentq
+
     k = allowance
 
     def excess(h: float) -> float:

@@ -15,7 +15,6 @@ from itertools import pairwise
 
 import numpy as np
 import polars as pl
-from scipy import stats
 
 from hf_pipelines.research.drift.distances import Distances, distances
 from hf_pipelines.research.drift.histograms import N_BINS, Floats, SessionHistograms
@@ -113,6 +112,9 @@ def judge_drift(reference: SessionHistograms, window: SessionHistograms, *, erro
     for windows of the series itself; Whitmore (1986), "Prediction Limits for a Univariate Normal Observation", The American
     Statistician 40(2).
     """
+    # Heavy: definitions load without it.
+    from scipy import stats
+
     length, n_sessions = len(window.sessions), len(reference.sessions)
     if not 0.0 < error <= 0.5:
         raise ValueError(f"`error` must be above 0 and at most 0.5, was {error}.")
