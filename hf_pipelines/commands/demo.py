@@ -70,7 +70,7 @@ class Demo:
         began, by_market = perf_counter(), self._by_market()
         with open_maker(self.pipeline) as maker:
             self._make_all(maker, by_market)
-        reports = self._reports(by_market)
+            reports = self._reports(maker, by_market)
         for _, plans in by_market:
             for plan in plans:
                 print(self._account(plan))
@@ -197,7 +197,7 @@ class Demo:
             ]
         return lines
 
-    def _reports(self, by_market: Sequence[tuple[MarketPlan, list[StrategyPlan]]]) -> list[str]:
+    def _reports(self, maker: Maker, by_market: Sequence[tuple[MarketPlan, list[StrategyPlan]]]) -> list[str]:
         """Where the page of each market's first strategy lies, and that of all of them."""
         lines = []
         for market, (plan, *_) in by_market:
@@ -206,7 +206,8 @@ class Demo:
             assert footer is not None
             key = self.pipeline.store.attachment_key(footer, PAGE)
             lines.append(f"Report of {plan.name}: {self.pipeline.store.objects.address(key)}")
-        return [*lines, f"Report of all strategies: {overview_of(self.pipeline).address}"]
+        overview = overview_of(self.pipeline, **maker.apart)
+        return [*lines, f"Report of all strategies: {overview.address}"]
 
     def _closing(self, of_stages: Mapping[str, float], seconds: float, reports: Sequence[str]) -> str:
         stages = ", ".join(f"{name} {took:.1f}" for name, took in of_stages.items()) or "nothing was out of date"

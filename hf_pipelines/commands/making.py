@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext, redirect_stderr
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Any
 
 from hf_pipelines.commands.console import quiet
 from hf_pipelines.commands.runs import Pipeline
@@ -184,6 +185,11 @@ class Maker:
         finally:
             print(ending, flush=True)
             print(warnings.getvalue(), end="", file=sys.stderr, flush=True)
+
+    @property
+    def apart(self) -> dict[str, Any]:
+        """Where else than in this process something is computed: `workers`, and what gives the pipeline there (`opened`)."""
+        return {}
 
     @cached_property
     def markets(self) -> dict[str, MarketPlan]:

@@ -5,8 +5,9 @@ Lives here: which week is meant, and where the page goes. Does not live here: th
 
 import tempfile
 import webbrowser
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from hf_pipelines.commands.runs import Pipeline
 from hf_pipelines.commands.validating import backtested_week
 from hf_pipelines.components.strategy_stages.evidence import returns_of_week
 from hf_pipelines.partitions import usual_sessions
+from hf_pipelines.research.fan_out import FanOut, Threads
 from hf_pipelines.research.report.overview import Strategy, make_overview
 from hf_pipelines.resources import settings
 from hf_pipelines.resources.clock import Clock
@@ -77,7 +79,13 @@ def report_of(pipeline: Pipeline, strategy: str, week: str | None, *, out: Path 
     return Reported(str(footer.facts["sentence"]), address, html)
 
 
-def overview_of(pipeline: Pipeline, *, out: Path | None = None) -> Reported:
+def overview_of(
+    pipeline: Pipeline,
+    *,
+    out: Path | None = None,
+    workers: FanOut | None = None,
+    opened: Callable[[], Pipeline] | None = None,
+) -> Reported:
     """Make the page of all strategies, of the latest week of each with a backtest; nothing of it is stored.
 
     Parameters
@@ -85,6 +93,8 @@ def overview_of(pipeline: Pipeline, *, out: Path | None = None) -> Reported:
     pipeline : Pipeline
     out : Path, optional
         Where it is written; default below the folder of the project's data.
+    workers : FanOut, optional
+        Where strategies are judged, with what gives the pipeline there (`opened`); default this process, one after the other.
 
     Raises
     ------
@@ -93,7 +103,8 @@ def overview_of(pipeline: Pipeline, *, out: Path | None = None) -> Reported:
     """
     _require_file(out)
     weeks = {each.name: pipeline.store.partitions(each.asset("backtest")) for each in pipeline.strategies()}
-    shown = [_shown(pipeline, name, max(found)) for name, found in weeks.items() if found]
+    latest = [(name, max(found)) for name, found in weeks.items() if found]
+    shown = [*(workers or Threads())(partial(_shown, opened or (lambda: pipeline)), latest)]
     if not shown:
         raise ValueError(
             "`--overview` must be of strategies with a backtest, none has one; hfp retrain STRATEGY --week SUNDAY --with-inputs."
@@ -107,7 +118,8 @@ def overview_of(pipeline: Pipeline, *, out: Path | None = None) -> Reported:
     return Reported(f"{passed} of {len(shown)} strategies pass their gates.", str(path), html)
 
 
-def _shown(pipeline: Pipeline, name: str, week: str) -> Strategy:
+def _shown(opened: Callable[[], Pipeline], of_week: tuple[str, str]) -> Strategy:
+    pipeline, (name, week) = opened(), of_week
     plan = pipeline.strategy(name)
     footer = pipeline.store.footer(plan.asset("backtest"), week)
     assert footer is not None

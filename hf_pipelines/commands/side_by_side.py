@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass, field
 from functools import cache, cached_property, partial
+from typing import Any
 
 from hf_pipelines.commands.console import ignore_previews, progress
 from hf_pipelines.commands.making import Maker, Making
@@ -97,6 +98,11 @@ class ManyMaker(Maker):
                     raise _named(made)
                 if given[place]:
                     shown.advance(given[place][-1].words)
+
+    @property
+    def apart(self) -> dict[str, Any]:
+        """See `Maker.apart`."""
+        return {"workers": self.workers, "opened": self.opened}
 
     @cached_property
     def _make_apart(self) -> Callable[[Sequence[Making]], Made]:
