@@ -28,7 +28,6 @@ from hf_pipelines.resources.promotions.history import (
     History,
     PromotionHistoryError,
     histories_of,
-    strategies_with_history,
 )
 from hf_pipelines.resources.trial_ledger import configuration_hash
 from hf_pipelines.resources.trial_ledger.trials import hash_of_data
@@ -42,9 +41,10 @@ HEADLINE = (*(f"scores/{name}" for name in SCORES_HEADLINE), *(f"account/{name}"
 def models_told(pipeline: Pipeline) -> list[Row]:
     """Every strategy of the project and every one with a history: what serves, since when, how old it is, and whether it is gated."""
     plans = {each.name: each for each in pipeline.strategies()}
-    names = sorted({*plans, *strategies_with_history(pipeline.store.objects)})
-    histories, now = histories_of(pipeline.store.objects, names), Clock().now()
-    return [_row(name, plans.get(name), histories.get(name, History(name)), now) for name in names]
+    histories, now = histories_of(pipeline.store.objects), Clock().now()
+    return [
+        _row(name, plans.get(name), histories.get(name, History(name)), now) for name in sorted({*plans, *histories})
+    ]
 
 
 def _row(strategy: str, plan: StrategyPlan | None, history: History | PromotionHistoryError, now: datetime) -> Row:

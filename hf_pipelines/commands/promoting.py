@@ -24,6 +24,7 @@ from hf_pipelines.resources.clock import Clock
 from hf_pipelines.resources.mlflow_tracking import MLflowTracking
 from hf_pipelines.resources.promotions.following import Followed, follow_history
 from hf_pipelines.resources.promotions.history import PASSING, Draft, History, history_of, record_decision
+from hf_pipelines.resources.promotions.outbox import OutboxError, deliveries_of
 from hf_pipelines.resources.trial_ledger import actor_of, configuration_hash
 
 
@@ -107,6 +108,15 @@ def followed_lines(found: Followed) -> Iterator[str]:
     """What was done, and what is done later."""
     yield from found.done
     yield from (f"later, by itself: {fault}" for fault in found.faults)
+
+
+def payload_lines(pipeline: Pipeline, history: History) -> Iterator[str]:
+    """How far the payloads of a strategy have come, after an empty line; nothing where none was ever made."""
+    found = deliveries_of(pipeline.store.objects, {history.strategy: history})[history.strategy]
+    told = str(found) if isinstance(found, OutboxError) else found.in_words
+    if told:
+        yield ""
+        yield told
 
 
 def promotion_lines(promotion: Promotion, signals: str) -> Iterator[tuple[str, bool]]:

@@ -211,7 +211,7 @@ class Pipeline:
             overrides={each.name: each.overrides for each in strategies if each.overrides},
             unstarted={each.name: each.first_trainable_week for each in strategies if each.begins_too_early},
             untrusted=untrusted_weeks(self.store, [each.name for each in strategies]),
-            histories=(histories := histories_of(self.store.objects, [each.name for each in strategies])),
+            histories=(histories := histories_of(self.store.objects)),
             deliveries=deliveries_of(self.store.objects, histories),
             ungated=[each.name for each in strategies if each.gates is None],
             other_overrides=differing_variables(),

@@ -21,7 +21,6 @@ from hf_pipelines.resources.promotions.history import (
     History,
     PromotionHistoryError,
     histories_of,
-    strategies_with_history,
 )
 from hf_pipelines.resources.storage_errors import StoredPartitionError
 from hf_pipelines.resources.verification import Looked, Mismatch, latest_mismatches, strays, verify
@@ -132,7 +131,7 @@ def verify_store(store: PartitionStore, asset: str | None, say: Say, progress: S
 
 def verify_promotions(store: PartitionStore, say: Say) -> list[PromotionHistoryError]:
     """Look at every record of what was promoted; prints each history that is damaged, and how many there are, nothing of none."""
-    histories = histories_of(store.objects, strategies_with_history(store.objects))
+    histories = histories_of(store.objects)
     faults = [each for each in histories.values() if isinstance(each, PromotionHistoryError)]
     for each in faults:
         say(plain(f"MISMATCH {each}"))

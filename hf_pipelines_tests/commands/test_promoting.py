@@ -13,6 +13,7 @@ from hf_pipelines.commands.contracts import schema_of
 from hf_pipelines.commands.promoting import (
     history_lines,
     history_told,
+    payload_lines,
     promote,
     promotion_lines,
     roll_back,
@@ -64,7 +65,7 @@ def decided(pipeline: Pipeline, *drafts: Any, strategy: str = "ranking") -> None
 
 def status_of(pipeline: Pipeline) -> Status:
     now = datetime(2012, 5, 7, tzinfo=UTC)
-    histories = histories_of(pipeline.store.objects, [each.name for each in pipeline.strategies()])
+    histories = histories_of(pipeline.store.objects)
     return Status(
         inventory=Watched.of(pipeline.tree()).read(pipeline.store, now),
         late=[],
@@ -155,6 +156,14 @@ def test_status_has_a_line_for_each_strategy_with_a_history_and_is_unwell_of_a_d
         stored_history(pipeline, "ranking")
 
 
+def test_status_names_a_champion_whose_strategy_is_gone(pipeline):
+    decided(pipeline, draft(PROMOTED), strategy="gone")
+    gone = "gone: champion v1.0.0 of week 2020-01-12 since 2026-01-02, but it is gone from the project and has no signals; hfp withdraw gone --reason WHY."
+    assert gone in status_of(pipeline).lines()
+    withdraw(pipeline, "gone", "it is gone")
+    assert not any(each.startswith("gone: ") for each in status_of(pipeline).lines())
+
+
 def test_status_names_payloads_that_wait_and_an_outbox_that_knows_more_than_its_history(pipeline, monkeypatch):
     decided(pipeline, draft(PROMOTED), draft(PROMOTED, "short"))
     history = stored_history(pipeline, "ranking")
@@ -164,6 +173,10 @@ def test_status_names_payloads_that_wait_and_an_outbox_that_knows_more_than_its_
     send_outbox(objects, history, fill_outbox(objects, history), now)
     status = status_of(pipeline)
     assert status.is_well and not any("PAYLOADS" in each for each in status.lines())
+    assert list(payload_lines(pipeline, history)) == [
+        "",
+        "2 payload(s) in _outbox; HF_PORTFOLIO_URL is not set: none is sent",
+    ]
     (told,) = (each["payloads"] for each in status.to_json()["strategies"] if each["strategy"] == "ranking")
     assert told == "2 payload(s) in _outbox; HF_PORTFOLIO_URL is not set: none is sent"
     # One that takes nothing: an event of drift waits with them.

@@ -1,6 +1,7 @@
 """Put faults: the process that puts a given object into a store dies at a given point of it.
 
-A put is a call of obstore, or on disk a file `<key>#<number>` that is written and then renamed to its key.
+A put is a call of obstore, or on disk a file `<key>#<number>` that is written and then renamed to its key, or linked to it
+where it may replace nothing.
 
 A test names a folder in HF_TEST_FAULTS. Each file `<number>.json` in that is one fault, `{"key": <regular expression>,
 "at": <point>, "kill": [<pid>, ...]}`: the process that reaches it takes it out, kills those processes and then itself,
@@ -29,7 +30,7 @@ def plant(folder: Path) -> None:
 
     import obstore
 
-    put, opening, renaming = obstore.put, builtins.open, Path.replace
+    put, opening, renaming, linking = obstore.put, builtins.open, Path.replace, os.link
     begun = {}
 
     def taken(key):
@@ -88,6 +89,10 @@ def plant(folder: Path) -> None:
         end(begun.pop(str(target), {"at": None}))
         return done
 
+    def linking_put(path, target, **options):
+        linking(path, target, **options)
+        end(begun.pop(str(target), {"at": None}))
+
     def die_at_event(fault):
         from dagster import DagsterInstance
 
@@ -101,4 +106,4 @@ def plant(folder: Path) -> None:
 
         DagsterInstance.handle_new_event = handling
 
-    obstore.put, builtins.open, Path.replace = putting, opening_to_rename, renaming_put
+    obstore.put, builtins.open, Path.replace, os.link = putting, opening_to_rename, renaming_put, linking_put

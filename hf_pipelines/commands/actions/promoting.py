@@ -102,6 +102,7 @@ def history(
         followed_lines,
         history_lines,
         history_told,
+        payload_lines,
         shadow_lines,
         shadows_of,
         signals_follow,
@@ -123,6 +124,7 @@ def history(
         print(json.dumps({**history_told(found, signals), "shadows": shadows}, indent=1, allow_nan=False))
     else:
         say(history_lines(found, signals))
+        say(payload_lines(pipeline, found))
         say(shadow_lines(shadows))
     return 0
 

@@ -183,6 +183,20 @@ class Status:
         if others:
             told = ", ".join(f"{name} (ungated)" if name in self.ungated else name for name in others)
             lines.append(f"No champion, nothing was ever promoted: {told}.")
+        return [*lines, *(printable(each) for each in self._gone_lines({*names}))]
+
+    def _gone_lines(self, names: set[str]) -> list[str]:
+        """Of strategies that are none of the project and of which something serves all the same, or whose history is damaged."""
+        lines = []
+        for name, found in self.histories.items():
+            if name in names:
+                continue
+            if isinstance(found, PromotionHistoryError):
+                lines.append(f"{name}: {self._champion_words(name)}.")
+            elif found.state.champion is not None:
+                lines.append(
+                    f"{name}: {found.state.headline}, but it is gone from the project and has no signals; hfp withdraw {name} --reason WHY."
+                )
         return lines
 
     def _champion_words(self, name: str) -> str:

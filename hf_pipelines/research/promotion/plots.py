@@ -112,7 +112,7 @@ def timeline_png(timeline: Timeline, *, strategy: str, told: str, now: datetime)
     releases = list(dict.fromkeys(str(each.release.version) for each in timeline.served))[-MOST_BARS:]
     configurations = list(dict.fromkeys(each.configuration for each in timeline.stages))[-MOST_BARS:]
     heights = [max(len(each), 1) for each in (releases, configurations)]
-    figure = new_figure(height=1.75 + BAR_HEIGHT * sum(heights))
+    figure = new_figure(height=2.1 + BAR_HEIGHT * sum(heights))
     served, staged = figure.subplots(2, 1, sharex=True, gridspec_kw={"height_ratios": heights})
     title(
         figure,
@@ -127,7 +127,13 @@ def timeline_png(timeline: Timeline, *, strategy: str, told: str, now: datetime)
     _draw_bars(served, releases, served_bars, now)
     stage_bars = [(each.configuration, each.since, each.until, STAGE_COLOURS[each.stage]) for each in timeline.stages]
     _draw_bars(staged, configurations, stage_bars, now)
-    staged.set_yticks(range(len(configurations)), [each[:8] for each in configurations], fontsize=SMALL_SIZE)
+    # Of all refits of a configuration the version begins alike.
+    versions = {each.release.configuration: each.release.version for each in timeline.served}
+    lines = {of: f"v{each.major}.{each.minor}" for of, each in versions.items()}
+    labels = [f"{each[:8]} {lines.get(each, '')}".rstrip() for each in configurations]
+    staged.set_yticks(range(len(configurations)), labels, fontsize=SMALL_SIZE)
+    for axes, what in ((served, "Release that served"), (staged, "Stage of each configuration, with its version")):
+        axes.set_title(what, loc="left", fontsize=SMALL_SIZE, color=MUTED_COLOUR)
     served.tick_params(labelbottom=False)
     if timeline.stages:
         # Ticks are a minute apart at least: of a history of seconds some minutes before it are shown.

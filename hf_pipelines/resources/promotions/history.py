@@ -217,10 +217,10 @@ def history_of(objects: ObjectStore, strategy: str) -> History:
     return history
 
 
-def histories_of(objects: ObjectStore, strategies: Sequence[str]) -> dict[str, "History | PromotionHistoryError"]:
-    """Histories of those strategies that have one; of a damaged one what is wrong with it."""
+def histories_of(objects: ObjectStore) -> dict[str, "History | PromotionHistoryError"]:
+    """Histories of all strategies that have one, be they gone from the project; of a damaged one what is wrong with it."""
     found: dict[str, History | PromotionHistoryError] = {}
-    for strategy in sorted({*strategies} & {*strategies_with_history(objects)}):
+    for strategy in sorted(strategies_with_history(objects)):
         try:
             found[strategy] = history_of(objects, strategy)
         except PromotionHistoryError as e:
