@@ -17,7 +17,6 @@ from typing import Any
 
 import dagster as dg
 from filelock import FileLock, Timeout
-from sqlalchemy.exc import SQLAlchemyError
 
 from hf_pipelines.research.alerts.desk import LONGEST_PAUSE, NEW, Alert, Desk, Due, Item
 from hf_pipelines.research.alerts.kinds import CRITICAL, INFO, WARNING, kind_of
@@ -70,12 +69,14 @@ class DeskKeeper:
     ----------
     key : str
         Of the book.
+    away : tuple of exception types
+        Raised while the database is away, and waited out: what was told is then kept in memory.
     """
 
     instance: dg.DagsterInstance
     key: str
     log: Any
-    # Kept in memory while the database is away.
+    away: tuple[type[Exception], ...] = ()
     _kept: str = field(default="", repr=False)
 
     def round(
@@ -160,13 +161,13 @@ class DeskKeeper:
         self._save(desk)
 
     def _load(self) -> str:
-        with suppress(SQLAlchemyError):
+        with suppress(*self.away):
             self._kept = _stored_text(self.instance, self.key)
         return self._kept
 
     def _save(self, desk: Desk) -> None:
         self._kept = _text(desk)
-        with suppress(SQLAlchemyError):
+        with suppress(*self.away):
             self.instance.daemon_cursor_storage.set_cursor_values({self.key + DESK_SUFFIX: self._kept})
 
 

@@ -52,7 +52,7 @@ class Lookout:
     def __init__(self, instance: dg.DagsterInstance, log: Any = LOG) -> None:
         self._instance = instance
         self._log = log
-        self._desk = DeskKeeper(instance, STOPPED_KEY, log)
+        self._desk = DeskKeeper(instance, STOPPED_KEY, log, (SQLAlchemyError,))
         # Stored after each change; kept in memory while the database is away.
         self._book: Book | None = None
         self._before: set[str] = set()
