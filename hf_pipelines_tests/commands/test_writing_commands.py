@@ -17,6 +17,7 @@ READING = {
         "leaderboard",
         "sweep",
         "explain",
+        "drift",
         "card",
         "reproduce",
         "validate",
