@@ -170,6 +170,11 @@ CASES = [
         [f"`signal` must be among {', '.join(sorted({*RULES, *RULE_ALIASES}))}, was thresholds"], id="unknown rule",
     ),
     pytest.param(
+        RANKING, "  signal:\n", "  drift: {retrain_on: [age, decay, age]}\n  signal:\n",
+        ["`retrain_on` must name each alarm once, was ['age', 'decay', 'age']; leave out what stands twice."],
+        id="alarm that asks twice",
+    ),
+    pytest.param(
         DIRECTION, "threshold: 0.55, long", "treshold: 0.55, long",
         ["must be among long_short, max_gross, threshold, was treshold"], id="unknown rule param",
     ),

@@ -407,6 +407,7 @@ GROUPS = {"small/features/quick", "small/features/cross_asset"}
         ),
         pytest.param({"max_model_age_weeks": 1}, {"signals"}, id="model age"),
         pytest.param({"drift": {"window_sessions": 21}}, {"drift"}, id="drift"),
+        pytest.param({"drift": {"retrain_on": ["age"], "cooldown_days": 3}}, set(), id="triggers"),
         pytest.param({"track_record_weeks": 9}, {"track_record"}, id="track record weeks"),
     ],
 )

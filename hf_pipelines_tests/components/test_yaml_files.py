@@ -49,7 +49,7 @@ STRATEGY = {
     "backtest": {"engine": "reference", "fill": "next_open", "initial_cash_usd": 1000.0, "fee_bps": 1.0, "slippage_bps": 1.0},
     "max_model_age_weeks": 1,
     "track_record_weeks": 10,
-    "drift": {"window_sessions": 21, "family_error": 0.1},
+    "drift": {"window_sessions": 21, "family_error": 0.1, "retrain_on": ["decay"], "cooldown_days": 14, "most_a_quarter": 2},
 }  # fmt: skip
 KINDS = {"Market": (Market, MARKET), "Strategy": (Strategy, STRATEGY)}
 

@@ -27,6 +27,8 @@ from hf_pipelines.resources.outages import OUTAGES
 # Named as in runs that were launched before: a sensor finds them by it.
 INTENT_TAG = "hf/work"
 ATTEMPT_TAG = "hf/attempt"
+ASKED_BY_TAG = "hf/asked_by"
+ALARM_TAG = "hf/alarm"
 
 # After a failure that did not lie in the data; a killed run is re-executed by Dagster at once.
 BACKOFF = (timedelta(minutes=1), timedelta(minutes=5), timedelta(minutes=25))
@@ -70,6 +72,8 @@ class RunIntent:
         Digest of what it would be made from. The same intent is requested again only when this has changed.
     because : str
         In words, for the run's tags and the sensor's log.
+    alarm : str
+        That asks for it, "" if none does.
     """
 
     job: str
@@ -77,6 +81,7 @@ class RunIntent:
     partitions: tuple[str, ...]
     state: str
     because: str
+    alarm: str = ""
 
     @cached_property
     def key(self) -> str:
@@ -86,6 +91,8 @@ class RunIntent:
         """One run over all partitions; a tag names those of its range that are wanted."""
         first, last = self.partitions[0], self.partitions[-1]
         tags = {INTENT_TAG: self.key, ATTEMPT_TAG: str(attempt), "hf/because": self.because[:500]}
+        if self.alarm:
+            tags |= {ASKED_BY_TAG: "alarm", ALARM_TAG: self.alarm}
         selection = [dg.AssetKey(asset.split("/")) for asset in self.assets]
         if first == last:
             return dg.RunRequest(
@@ -188,6 +195,17 @@ class RunHistory:
         """Id of a run of a job that has not ended, or that Dagster will re-execute."""
         records = self.instance.get_run_records(dg.RunsFilter(job_name=job), limit=5)
         return next((each.dagster_run.run_id for each in records if self._is_under_way(each, records)), None)
+
+    def answered(self, job: str, alarm: str) -> bool:
+        """Whether a run was asked for by an alarm, however that run ended."""
+        filters = dg.RunsFilter(job_name=job, tags={ALARM_TAG: alarm})
+        return bool(self.instance.get_run_records(filters, limit=1))
+
+    def asked_by_alarms(self, job: str, *, since: datetime) -> list[datetime]:
+        """When alarms asked for runs of a job, after `since`; a run that Dagster executes again was asked for once."""
+        filters = dg.RunsFilter(job_name=job, tags={ASKED_BY_TAG: "alarm"}, created_after=since)
+        records = self.instance.get_run_records(filters)
+        return [each.create_timestamp for each in records if each.dagster_run.parent_run_id is None]
 
     def due(self, intents: Sequence[RunIntent]) -> list[dg.RunRequest]:
         """Requests for the intents that are due."""

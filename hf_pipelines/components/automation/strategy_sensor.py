@@ -17,11 +17,12 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import dagster as dg
 
+from hf_pipelines.components.automation.alarms import refit_by_alarm
 from hf_pipelines.components.automation.run_intents import (
     RequestState,
     RunHistory,
@@ -163,9 +164,19 @@ class StrategySensor:
                     break
             else:
                 model = state
+        by_alarm = ""
+        if newest is not None and awaited is None and self.plan.drift.triggers.kinds:
+            retraining, by_alarm = self._request_by_alarm(newest)
         # Signals from the week of an awaited model on wait for it; those before are issued beside its training.
         issuing, weeks, note = self._request_signals(weeks, before=awaited)
-        return _tick([*issuing, *retraining], model, weeks, *notes, note, self._mend_latest())
+        return _tick([*issuing, *retraining], model, weeks, *notes, by_alarm, note, self._mend_latest())
+
+    def _request_by_alarm(self, week: str) -> tuple[list[dg.RunRequest], str]:
+        """A refit of the week under way that an alarm of drift asks for, and a note."""
+        if (found := self._not_ready(week)) is not None:
+            return [], f"no alarm asks for a refit of week {week} yet: {found[1]}"
+        intent = partial(retrain_intent, self.plan, self._input_tags, week)
+        return refit_by_alarm(self.plan, self.store, self.history, self.now, intent)
 
     def _mend_latest(self) -> str:
         """Write `latest.json` again if it is gone or does not name the newest issue; returns a note."""

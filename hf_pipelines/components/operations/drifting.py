@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import Any
 
-from hf_pipelines.components.strategy_stages.drift import SENTENCE, standing_of
+from hf_pipelines.components.strategy_stages.drift import SENTENCE, newest_drift, standing_of
 from hf_pipelines.research.drift.day import ACCURACY, DECAY, DRIFT
 from hf_pipelines.research.drift.event import drift_event
 from hf_pipelines.resources.footer import Footer
@@ -36,7 +36,7 @@ def look_for_drift(strategies: Iterable[str], store: PartitionStore, book: Book,
     faults = []
     for strategy in strategies:
         asset = f"{strategy}/drift"
-        footer = _newest(store, asset)
+        footer = newest_drift(store, asset)
         if footer is None:
             continue
         for kind, standing in standing_of(footer.facts).items():
@@ -65,15 +65,6 @@ def look_for_drift(strategies: Iterable[str], store: PartitionStore, book: Book,
         except NotDeliveredError as e:
             faults.append(str(e))
     return faults
-
-
-def _newest(store: PartitionStore, asset: str) -> Footer | None:
-    days = store.partitions(asset)
-    try:
-        return store.peek(store.key(asset, days[-1]), asset=asset, partition=days[-1]) if days else None
-    except StoredPartitionError:
-        # `hfp verify` names what is damaged.
-        return None
 
 
 def _event(store: PartitionStore, strategy: str, kind: str, footer: Footer) -> Mapping[str, Any]:

@@ -28,8 +28,10 @@ from hf_pipelines.research.predictions import decided_predictions, latest_predic
 from hf_pipelines.research.promotion.serving import serving_of
 from hf_pipelines.research.signals import upgrade_issue
 from hf_pipelines.research.targets import TARGETS, neutral_value
+from hf_pipelines.resources.footer import Footer
 from hf_pipelines.resources.parquet_io_manager import Loaded
 from hf_pipelines.resources.partition_codec import Content
+from hf_pipelines.resources.partition_store import PartitionStore
 from hf_pipelines.resources.storage_errors import StoredPartitionError
 
 # Attachment: a row a measure. Its facts: what is said in words, where each call stands, and what cannot be judged.
@@ -142,6 +144,15 @@ def standing_of(facts: Mapping[str, Any]) -> dict[str, Standing]:
     """Where each call stands, from the facts of a footer."""
     held: Mapping[str, Mapping[str, Any]] = facts.get(STANDING) or {}
     return {kind: _standing(held[kind]) if kind in held else Standing() for kind in CALLS}
+
+
+def newest_drift(store: PartitionStore, asset: str) -> Footer | None:
+    """Footer of the newest session; None without one, and where it is damaged: `hfp verify` names that."""
+    days = store.partitions(asset)
+    try:
+        return store.peek(store.key(asset, days[-1]), asset=asset, partition=days[-1]) if days else None
+    except StoredPartitionError:
+        return None
 
 
 def _standing(held: Mapping[str, Any]) -> Standing:
