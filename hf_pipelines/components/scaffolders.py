@@ -50,13 +50,17 @@ def entry_text(kind: str, values: Mapping[str, str]) -> str:
 # Weeks that a new strategy is trained on.
 TRAINING_WEEKS = 104
 
+# Groups of features that a new strategy reads.
+FEATURES = ("technical", "cross_asset")
+
 # The symbols below it are those of the sample until others take their place.
 DESCRIPTION = '  # In a sentence, for the web UI: whose bars these are.\n  description: ""\n'
 
 
 def component_text(kind: str, name: str, *, market: str | None = None, defs: Path | None = None) -> str:
     """The YAML of a new market, or of a strategy of a market, whose file lies below `defs`."""
-    values = {"entry": name, "market": market or "NAME", "features": "technical, cross_asset"}
+    groups = groups_to_begin_with(defs, market) if defs is not None and market is not None else FEATURES
+    values = {"entry": name, "market": market or "NAME", "features": ", ".join(groups)}
     first = first_week_of_training(defs, market) if defs is not None and market is not None else ""
     text = entry_text(f"{kind}.yaml", {**values, "first": first, "start": first, "weeks": str(TRAINING_WEEKS)})
     if not first:
@@ -75,6 +79,18 @@ def first_week_of_training(defs: Path, market: str) -> str:
         # Its own fault is told when it is loaded.
         return ""
     return first if first <= (end or date.today().isoformat()) else ""
+
+
+def groups_to_begin_with(defs: Path, market: str) -> tuple[str, ...]:
+    """Those of `FEATURES` that a market stores, or all that it stores if it has none of them."""
+    try:
+        stored = read_values(defs / PLURALS["market"] / market / "defs.yaml").attributes["features"]
+        entries = [each for each in stored if not each.startswith("-")]
+    except (FaultyYAMLError, KeyError, TypeError, AttributeError):
+        # Its own fault is told when it is loaded.
+        return FEATURES
+    groups = tuple(dict.fromkeys(each.partition("/")[0] for each in entries))
+    return tuple(each for each in FEATURES if each in groups) or groups or FEATURES
 
 
 def known_markets(defs: Path) -> list[str]:

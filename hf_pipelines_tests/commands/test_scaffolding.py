@@ -2,6 +2,7 @@
 
 import ast
 import os
+import re
 import subprocess
 import sys
 import tomllib
@@ -209,6 +210,22 @@ def test_a_strategy_names_its_market_where_there_are_several_and_none_is_added_t
     assert "`market` must be named, one of other, sample_tech; add --market NAME." in capsys.readouterr().err
     assert new(REPOSITORY, "rule", "x", monkeypatch=monkeypatch) == 1
     assert "`project` must be one of your own, was the checkout of hf_pipelines" in capsys.readouterr().err
+
+
+def test_a_strategy_begins_with_groups_that_its_market_stores(own, monkeypatch):
+    sample = own / "myfund" / "defs" / "markets" / "sample_tech" / "defs.yaml"
+    for market, stored, read in (
+        ("without_cross", "technical, own", "technical"),
+        ("without_both", "statistical, temporal, -temporal/month", "statistical, temporal"),
+    ):
+        assert new(own, "market", market, monkeypatch=monkeypatch) == 0
+        text = sample.read_text().replace("sample_tech", market)
+        changed = re.sub(r"  features: \[.*?\]", f"  features: [{stored}]", text, flags=re.DOTALL)
+        (sample.parent.with_name(market) / "defs.yaml").write_text(changed)
+        assert new(own, "strategy", f"of_{market}", "--market", market, monkeypatch=monkeypatch) == 0
+        folder = own / "myfund" / "defs" / "strategies" / f"of_{market}"
+        assert f"  features: [{read}]\n" in (folder / "defs.yaml").read_text()
+        assert component_of(Strategy, folder).name == f"of_{market}"
 
 
 def scaffold(folder: Path, kind: str, params: dict[str, str] | None = None) -> Path:
