@@ -34,8 +34,10 @@ def drift_of(pipeline: Pipeline, strategy: str, day: str | None) -> dict[str, An
     asset = plan.asset("drift")
     days = pipeline.store.partitions(asset)
     if not days:
+        issued = pipeline.store.partitions(plan.asset("signals"))
         raise ValueError(
-            f"`strategy` must have a session of {asset}, has none; it is made beside signals: hfp materialise {asset} --from DAY."
+            f"`strategy` must have a session of {asset}, has none; the daemon makes it with each session's signals, and so does: "
+            f"hfp materialise {asset} --from {issued[-1] if issued else 'DAY'}."
         )
     if day is not None and day not in days:
         raise ValueError(

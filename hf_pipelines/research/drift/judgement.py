@@ -235,7 +235,7 @@ def _not_judged(reference: SessionHistograms, newest: Floats, persistence: Float
             is_same = np.allclose(here, whole / whole.sum())
             why = "the same in every session of the reference" + ("" if is_same else ", and other values now")
         elif independent < LEAST_INDEPENDENT:
-            why = f"too persistent: its {n_sessions} sessions count as {independent:.0f} independent ones"
+            why = f"too persistent: its {n_sessions} sessions count as {independent:.1f} independent ones, fewer than {LEAST_INDEPENDENT:g}"
         else:
             reasons.append(None)
             continue
