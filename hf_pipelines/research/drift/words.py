@@ -28,10 +28,13 @@ def sentence_of(day: DriftDay, standing: Mapping[str, Standing]) -> str:
     ]
     if not parts and day.called[DRIFT] is None:
         parts = ["drift cannot be judged"]
-    if not parts:
+    n, n_columns = day.columns.filter(verdict=NOT_JUDGED).height, day.columns.height
+    left = f"; {n} of {n_columns} columns cannot be judged" if n else ""
+    if not parts and n:
+        # "No drift" alone would speak for columns that nobody has judged.
+        parts, left = [f"no drift in {n_columns - n} of {n_columns} columns, the others cannot be judged"], ""
+    elif not parts:
         parts = ["no drift"]
-    n = day.columns.filter(verdict=NOT_JUDGED).height
-    left = f"; {n} of {day.columns.height} columns cannot be judged" if n else ""
     text = "; ".join(parts) + left + "."
     return text[0].upper() + text[1:]
 
