@@ -140,6 +140,6 @@ def test_a_shipped_schema_is_one_and_describes_each_field(name):
 def test_a_schema_that_is_not_there_names_those_that_are():
     with pytest.raises(
         ValueError,
-        match="`name` must be one of footer, model_card, payload, promotion, signals, signals_latest, was 'bars'.",
+        match="`name` must be one of drift_event, footer, model_card, payload, promotion, signals, signals_latest, was 'bars'.",
     ):
         schema_of("bars")
