@@ -33,12 +33,14 @@ def refit_by_alarm(
     intent : callable of str to RunIntent
         The run of the week under way, by the reason in words.
     """
-    triggers = plan.drift.triggers
+    triggers, job = plan.drift.triggers, f"{plan.name}_retrain"
     footer = newest_drift(store, plan.asset("drift")) if triggers.kinds else None
-    if footer is None:
+    standing = {} if footer is None else standing_of(footer.facts)
+    alarms = [
+        alarm_of(kind, standing[kind]) for kind in triggers.kinds if kind in standing and standing[kind].is_raised
+    ]
+    if not alarms:
         return [], ""
-    standing, job = standing_of(footer.facts), intent("").job
-    alarms = [alarm_of(kind, standing[kind]) for kind in triggers.kinds if standing[kind].is_raised]
     found = next_refit(
         triggers,
         standing,

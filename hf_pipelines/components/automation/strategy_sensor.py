@@ -165,7 +165,7 @@ class StrategySensor:
             else:
                 model = state
         by_alarm = ""
-        if newest is not None and awaited is None and self.plan.drift.triggers.kinds:
+        if newest is not None and awaited is None:
             retraining, by_alarm = self._request_by_alarm(newest)
         # Signals from the week of an awaited model on wait for it; those before are issued beside its training.
         issuing, weeks, note = self._request_signals(weeks, before=awaited)
@@ -173,10 +173,11 @@ class StrategySensor:
 
     def _request_by_alarm(self, week: str) -> tuple[list[dg.RunRequest], str]:
         """A refit of the week under way that an alarm of drift asks for, and a note."""
-        if (found := self._not_ready(week)) is not None:
-            return [], f"no alarm asks for a refit of week {week} yet: {found[1]}"
         intent = partial(retrain_intent, self.plan, self._input_tags, week)
-        return refit_by_alarm(self.plan, self.store, self.history, self.now, intent)
+        requests, note = refit_by_alarm(self.plan, self.store, self.history, self.now, intent)
+        if requests and (found := self._not_ready(week)) is not None:
+            return [], f"{note} waits: {found[1]}"
+        return requests, note
 
     def _mend_latest(self) -> str:
         """Write `latest.json` again if it is gone or does not name the newest issue; returns a note."""
