@@ -12,6 +12,7 @@ from hf_pipelines.research.alerts.desk import NOTED, Alert, Due, Item
 from hf_pipelines.research.alerts.kinds import CRITICAL, KINDS, SEVERITIES
 from hf_pipelines.research.alerts.routes import takes, unmatched
 from hf_pipelines.research.alerts.wording import message_of
+from hf_pipelines.research.wording import some_of
 from hf_pipelines.resources import settings
 from hf_pipelines.resources.alert_channels import UnusableChannelError, limit_of, send
 from hf_pipelines.resources.alert_settings import QUIET, URLS, AlertChannel, AlertSettings, alert_settings
@@ -79,10 +80,8 @@ def route_lines(found: AlertSettings, owners: Collection[str]) -> list[str]:
     lines = [f"{each.words}" for each in found.routes]
     lines += [f"{name}: everything" for name in found.names if name not in {each.channel for each in found.routes}]
     lines += [f"NOTE: {each}" for each in unmatched(found.routes, owners)]
-    lines += [
-        f"NOTE: no channel takes {each}; such alerts are in the log, and in hfp incident list"
-        for each in _untaken(found, owners)
-    ]
+    if untaken := _untaken(found, owners):
+        lines.append(f"NOTE: no channel takes {some_of(untaken)}; such alerts are in the log, and in hfp incident list")
     quiet = found.policy.quiet
     lines.append(
         f"Quiet hours {quiet}: only what is critical is sent, the rest as a digest after them."
@@ -94,7 +93,7 @@ def route_lines(found: AlertSettings, owners: Collection[str]) -> list[str]:
 
 def _untaken(found: AlertSettings, owners: Collection[str]) -> list[str]:
     """Kinds of alerts, a severity each, that no channel takes for any strategy or market."""
-    kinds = [
+    return [
         f"{severity} {kind}"
         for kind in KINDS
         for severity in SEVERITIES[1:]
@@ -104,5 +103,3 @@ def _untaken(found: AlertSettings, owners: Collection[str]) -> list[str]:
             for owner in (*owners, "")
         )
     ]
-    shown = ", ".join(kinds[:6]) + (f" and {len(kinds) - 6} more" if len(kinds) > 6 else "")
-    return [shown] if kinds else []
