@@ -5,6 +5,7 @@ import math
 
 import numpy as np
 import pytest
+from scipy.special import ndtri
 
 from hf_pipelines.research.overfitting import probability_of_backtest_overfitting
 
@@ -48,6 +49,55 @@ def test_every_split_agrees_with_a_loop(n_periods: int, n_trials: int, n_blocks:
     assert found.tested.tolist() == pytest.approx(tested)
     assert found.probability == pytest.approx(np.mean(np.array(logits) <= 1e-12))
     assert found.degradation == pytest.approx(np.polyfit(chosen, tested, 1)[0])
+
+
+def normals_of_r(seed: int, n: int) -> np.ndarray:
+    """What `set.seed(seed); rnorm(n)` gives in R: its way of seeding the Mersenne twister, inverted with two draws a number."""
+    words = []
+    for _ in range(50 + 625):
+        seed = (69069 * seed + 1) % 2**32
+        words.append(seed)
+    twister = np.random.RandomState()
+    # The first word after the 50 that are thrown away is a place that R then sets to the end.
+    twister.set_state(("MT19937", np.array(words[51:], dtype=np.uint32), 624))
+    even = twister.randint(0, 2**32, size=2 * n, dtype=np.uint64) * 2.3283064365386963e-10
+    return np.asarray(ndtri((np.floor(2**27 * even[::2]) + even[1::2]) / 2**27))
+
+
+# What the R package `pbo` (M. R. Barry, 1.3) prints of trials that it draws: its vignette, with 8 blocks and with 4, and bounds that its
+# tests hold. Its `slope` is the first coefficient of `lm` with the chosen half as the response: the intercept of the other line.
+@pytest.mark.parametrize(
+    ("seed", "shape", "is_centred", "n_blocks", "p_bo", "slope", "ar2", "p_loss"),
+    [
+        pytest.param(765, (2400, 100), True, 8, 1.0, (-0.0030465, -0.0030455), (0.965, 0.975), 1.0, id="vignette, 8"),
+        pytest.param(765, (2400, 100), True, 4, 1.0, (-0.0059095, -0.0059085), (0.875, 0.885), 1.0, id="vignette, 4"),
+        pytest.param(852, (200, 40), False, 4, 0.5, (0.19, 0.20), (-0.24, -0.22), 0.5, id="its own test"),
+    ],
+)
+def test_published_example_is_reproduced(
+    seed: int,
+    shape: tuple[int, int],
+    is_centred: bool,
+    n_blocks: int,
+    p_bo: float,
+    slope: tuple[float, float],
+    ar2: tuple[float, float],
+    p_loss: float,
+) -> None:
+    assert normals_of_r(123, 3).round(8).tolist() == [-0.56047565, -0.23017749, 1.55870831]
+    drawn = normals_of_r(seed, math.prod(shape))
+    returns = drawn.reshape(shape)
+    if is_centred:
+        # By columns, each with the deviation of a session and no mean.
+        returns = drawn.reshape(shape[::-1]).T
+        returns = returns / returns.std(axis=0, ddof=1) / math.sqrt(252)
+        returns = returns - returns.mean(axis=0)
+    found = probability_of_backtest_overfitting(returns - 0.03 / 252, n_blocks=n_blocks)
+    assert (found.probability, found.probability_of_loss) == (p_bo, p_loss)
+    _, first = np.polyfit(found.tested, found.chosen, 1)
+    n = len(found.chosen)
+    adjusted = 1.0 - (1.0 - np.corrcoef(found.chosen, found.tested)[0, 1] ** 2) * (n - 1) / (n - 2)
+    assert slope[0] < first < slope[1] and ar2[0] < adjusted < ar2[1]
 
 
 def test_noise_is_overfitted_in_half_of_the_splits_and_skill_in_none() -> None:
