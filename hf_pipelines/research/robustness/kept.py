@@ -88,6 +88,11 @@ class Tested:
         days = self.panel.session.to_physical().to_numpy()
         return np.flatnonzero(np.append(days[1:] != days[:-1], True))
 
+    @property
+    def nights(self) -> NDArray[np.int64]:
+        """Last row of each session but the last: the next one opens after it."""
+        return self._last_rows[:-1]
+
     @cached_property
     def account(self) -> Account:
         """As the strategy is traded."""

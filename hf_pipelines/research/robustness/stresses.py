@@ -8,8 +8,10 @@ from datetime import date
 
 import numpy as np
 
+from hf_pipelines.research.backtest.panel import TradingPanel
+from hf_pipelines.research.backtest.reference import simulate_panel
 from hf_pipelines.research.metrics.bootstrap import draw_stationary, politis_white_block
-from hf_pipelines.research.robustness.kept import Row, Tested
+from hf_pipelines.research.robustness.kept import Floats, Row, Tested
 from hf_pipelines.research.robustness.slices import only
 
 DELAYS = (1, 2)
@@ -17,6 +19,9 @@ COST_FACTORS = (2.0, 4.0)
 BEST_SESSIONS = 5
 PATHS, PATH_LEVELS = 1_000, {"5 % of the paths": 0.05, "middle path": 0.5, "95 % of the paths": 0.95}
 SHOCKS = {"every position 10 % against it": (0.1, True), "every price 20 % lower": (-0.2, False)}
+# What happened to a share overnight can happen to it again, and to all that are held at once. Shares of few bars have not had theirs.
+LEAST_GAP = 0.05
+GAP = "every position opens against it by the widest gap of its symbol, at least 5 %"
 
 # First and last day of declines that any book of shares should be held to.
 WINDOWS: dict[str, tuple[date, date]] = {
@@ -106,6 +111,46 @@ def shocks(tested: Tested) -> Iterator[Row]:
     for name, (move, is_against) in SHOCKS.items():
         exposed = -move * account.gross_value if is_against else move * account.net_value
         yield tested.row("shock", name, np.array([float(np.maximum((exposed / equity).min(), -1.0))]))
+    yield from _opening_gap(tested)
+
+
+def _opening_gap(tested: Tested) -> Iterator[Row]:
+    """What the worst night would have cost: nobody trades while prices move, and orders of that close are filled after it.
+
+    A long position opens lower by the widest fall overnight that its symbol had, a short one higher by the widest rise. Other prices open where they
+    closed, and all stay there: the return is that from the close to the open, with the costs of the orders that are filled there.
+    """
+    panel, account = tested.panel, tested.account
+    nights = tested.nights
+    if not len(nights):
+        return
+    with np.errstate(divide="ignore", invalid="ignore"):
+        before = panel.close[nights] / panel.split_ratio[nights + 1] - panel.dividend[nights + 1]
+        opened = panel.open[nights + 1]
+        gap = np.where(before > 0.0, opened / before - 1.0, np.nan)
+    fall = np.maximum(-np.nanmin(gap, axis=0, initial=0.0), LEAST_GAP)
+    rise = np.maximum(np.nanmax(gap, axis=0, initial=0.0), LEAST_GAP)
+    shares = account.positions[nights]
+    against = np.where(shares > 0.0, -fall, np.where(shares < 0.0, rise, 0.0))
+    # A symbol that has no bar after the night does not open.
+    cost = np.where(np.isfinite(gap), shares * panel.close[nights] * against, 0.0).sum(axis=1)
+    worst = int(np.argmin(cost / account.equity[nights]))
+    night = int(nights[worst])
+    prices = np.where(np.isfinite(gap[worst]), before[worst] * (1.0 + against[worst]), opened[worst])
+    equity = simulate_panel(_with_row(panel, night + 1, prices), tested.costs, tested.execution).equity
+    yield tested.row("shock", GAP, np.array([max(float(equity[night + 1] / equity[night] - 1.0), -1.0)]))
+
+
+def _with_row(panel: TradingPanel, at: int, prices: Floats) -> TradingPanel:
+    """The panel with other prices on a row, on which nothing moves."""
+
+    def changed(values: Floats) -> Floats:
+        found = np.array(values)
+        found[at] = prices
+        return found
+
+    high, low = (None if each is None else changed(each) for each in (panel.high, panel.low))
+    return replace(panel, open=changed(panel.open), close=changed(panel.close), high=high, low=low)
 
 
 def windows(tested: Tested) -> Iterator[Row]:

@@ -97,6 +97,52 @@ def test_every_number_of_a_short_account_by_hand():
     assert rows["S00"]["total_return"] == pytest.approx(0.089)
 
 
+# Long 5,000 shares of A at 110, short 10,000 of B at 50, of 1,000,000 less 1,000 of fees and with 50,000 gained: at that close all is sold, or turned.
+# A fell 10 % overnight once, B rose 8 %: what is held loses 55,000 and 40,000, and orders are filled at 99 and 54, with 10 bps of that.
+@pytest.mark.parametrize(
+    ("decided", "notional"),
+    [
+        ((0.0, 0.0), 5_000 * 99 + 10_000 * 54),
+        ((-0.5, 0.5), (5_000 + 524_500 / 110) * 99 + (10_000 + 524_500 / 50) * 54),
+    ],
+    ids=["all is sold", "all is turned"],
+)
+def test_gap_is_met_by_what_is_held_and_orders_of_that_close_are_filled_after_it(decided, notional):
+    close = np.array([[100.0, 50.0], [100.0, 50.0], [110.0, 50.0], [110.0, 40.0]])
+    opened = np.array([[100.0, 50.0], [100.0, 50.0], [90.0, 54.0], [121.0, 50.0]])
+    weights = np.array([[0.5, -0.5], [0.0, 0.0], decided, [0.0, 0.0]])
+    panel = replace(panel_of(weights, opened, close), is_decision=np.array([True, False, True, False]))
+    rows = robustness_table(account_of(panel, costs=Costs(fee_bps=10.0))).filter(pl.col("test") == "shock")
+    shocks = dict(rows.select("name", "total_return").iter_rows())
+    (gap,) = (value for name, value in shocks.items() if "opens" in name)
+    assert gap == pytest.approx(-(55_000 + 40_000 + 0.001 * notional) / 1_049_000, rel=1e-9)
+    # A price shock is of what is held alone, whatever was ordered, and worst after the first fills: of 1,000,000 with 999,000 left.
+    assert shocks["every position 10 % against it"] == pytest.approx(-100_000 / 999_000, rel=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("opened", "split", "dividend", "loss"),
+    [
+        pytest.param([100.0, 95.0, 100.0, 98.0], 1.0, 0.0, 0.05, id="moves within a session are none, and least of all is 5 %"),
+        pytest.param([100.0, 95.0, 80.0, 98.0], 1.0, 0.0, 0.20, id="widest fall"),
+        pytest.param([100.0, 95.0, 120.0, 98.0], 1.0, 0.0, 0.05, id="a rise is none against a long position"),
+        pytest.param([100.0, 95.0, 49.0, 49.0], 2.0, 1.0, 0.05 * 98 / 100, id="a split and a dividend are none"),
+    ],
+)  # fmt: skip
+def test_gap_is_of_the_night_and_of_the_share(opened, split, dividend, loss):
+    factor = np.array([[1.0], [1.0], [split], [1.0]])
+    close = np.array([[70.0], [100.0], [100.0 / split], [100.0 / split]])
+    panel = panel_of(np.ones((4, 1)), np.array(opened)[:, None], close)
+    days = [date(2020, 1, 6), date(2020, 1, 6), date(2020, 1, 7), date(2020, 1, 7)]
+    paid = np.array([[0.0], [0.0], [dividend], [0.0]])
+    panel = replace(panel, session=pl.Series(days), split_ratio=factor, dividend=paid)
+    costless = account_of(panel, costs=Costs(fee_bps=0.0))
+    table = robustness_table(costless).filter(pl.col("name").str.contains("opens"))
+    # Sized at 70 and bought at 95 with 1,000,000: it owes a part of what it holds.
+    held = costless.account.net_value[1] / costless.account.equity[1]
+    assert table["total_return"].item() == pytest.approx(-loss * held, rel=1e-9)
+
+
 def test_costs_that_double_take_what_an_account_with_such_costs_lacks():
     panel = skilled(np.random.default_rng(0))
     costs = Costs(fee_bps=1.0, slippage_bps=2.0, borrow_bps_per_year=50.0)
