@@ -2,8 +2,8 @@
 
     python benchmarks/bench_explanations.py [rounds]
 
-Prints, for each library, the least CPU seconds of 500 symbols x 1 session by the library itself and by shap, interleaved, and how far they
-are from each other; the seconds of a whole test set; and the seconds that MLflow takes for a model's run in SQLite.
+Prints, for each library, the least CPU seconds of 500 symbols x 1 session as the learner explains them and by shap, interleaved, and how far
+they are from each other; the seconds of a whole test set; and the seconds that MLflow takes for a model's run in SQLite.
 """
 
 import sys

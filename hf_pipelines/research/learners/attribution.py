@@ -17,6 +17,8 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
+from hf_pipelines.research.learners.tree_boxes import Trees, tree_shapley_values
+
 # What contributions add up to: the value that is predicted, of classes their probabilities; or the scores before the logistic function,
 # of which one is that of the second of two classes, and of more each class has its own (before softmax).
 Space = Literal["prediction", "log_odds"]
@@ -61,6 +63,36 @@ def with_bias_last(found: Any, *, space: Space) -> Attribution:
     return Attribution(array[:, :, -1], array[:, :, :-1], space)
 
 
+def attribute_boxes(
+    trees: Trees,
+    X: npt.NDArray[np.float32],
+    *,
+    base: npt.NDArray[np.float64],
+    scores: npt.NDArray[np.float32] | npt.NDArray[np.float64],
+    space: Space,
+) -> Attribution | None:
+    """Of the trees of a booster, from its own tables.
+
+    Parameters
+    ----------
+    trees : Trees
+    X : array of shape (n_rows, n_columns)
+    base : array of shape (n_outputs,)
+        What the sums of the trees begin with.
+    scores : array of shape (n_rows,) or (n_rows, n_outputs)
+        What the library gives for the rows, in the same space.
+    space : {"prediction", "log_odds"}
+
+    Returns
+    -------
+    Attribution or None
+        None if they do not add up to the scores: the library then reads its tables in another way.
+    """
+    expected, values = tree_shapley_values(trees, X, n_outputs=len(base))
+    found = Attribution(np.tile(base + expected, (len(X), 1)), values, space)
+    return found if adds_up(found, scores) else None
+
+
 def attribute_trees(model: Any, X: npt.NDArray[np.float32], *, space: Space) -> Attribution:
     """Of trees of scikit-learn, by shap's TreeExplainer.
 
@@ -83,7 +115,7 @@ def attribute_trees(model: Any, X: npt.NDArray[np.float32], *, space: Space) -> 
     return Attribution(np.tile(base, (len(X), 1)), values, space)
 
 
-def adds_up(found: Attribution, outputs: npt.NDArray[np.float64]) -> bool:
+def adds_up(found: Attribution, outputs: npt.NDArray[np.float32] | npt.NDArray[np.float64]) -> bool:
     """Whether an attribution adds up to what the learner gives: shap reads some trees otherwise than their library where features are unknown.
 
     Parameters

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from hf_pipelines.research.learners.attribution import Attribution, with_bias_last
+from hf_pipelines.research.learners.attribution import Attribution, Space, attribute_boxes, with_bias_last
 from hf_pipelines.research.learners.boosting import booster
 from hf_pipelines.research.learners.growth import Batches, Data, Grown, Growth, Library
 from hf_pipelines.research.learners.learner import (
@@ -25,6 +25,7 @@ from hf_pipelines.research.learners.learner import (
     Setup,
     sizes_by_name,
 )
+from hf_pipelines.research.learners.tree_boxes import Trees, join_trees
 from hf_pipelines.research.learners.tree_params import (
     ALPHA,
     LEARNING_RATE,
@@ -238,11 +239,48 @@ def predict_xgboost(model: Any, X: np.ndarray, categories: tuple[int, ...], n_th
 
 
 def attribute_grown_xgboost(model: Any, X: np.ndarray, categories: tuple[int, ...], n_threads: int) -> Attribution:
-    """Shapley values of the trees; of classes in log-odds."""
-    config = json.loads(model.save_config())
-    is_regression = config["learner"]["objective"]["name"].startswith("reg:")
-    found = model.predict(_shown(X, categories, n_threads), pred_contribs=True, validate_features=False)
-    return with_bias_last(found, space="prediction" if is_regression else "log_odds")
+    """Shapley values of the trees; of classes in log-odds. XGBoost's own, in seven times the seconds, where trees split by categories."""
+    learner = json.loads(model.save_raw("json"))["learner"]
+    space: Space = "prediction" if learner["objective"]["name"].startswith("reg:") else "log_odds"
+    shown = _shown(X, categories, n_threads)
+    if (trees := _trees(learner)) is not None:
+        scores = model.predict(shown, output_margin=True, validate_features=False)
+        if (own := attribute_boxes(trees, X, base=_base_scores(learner), scores=scores, space=space)) is not None:
+            return own
+    return with_bias_last(model.predict(shown, pred_contribs=True, validate_features=False), space=space)
+
+
+def _trees(learner: Mapping[str, Any]) -> Trees | None:
+    """The trees of a model as XGBoost writes it; None where a split is of categories, or a leaf has more than one value."""
+    model = learner["gradient_booster"]["model"]
+    read = [_tree(each, int(output)) for each, output in zip(model["trees"], model["tree_info"], strict=True)]
+    known = [each for each in read if each is not None]
+    return join_trees(known) if len(known) == len(read) else None
+
+
+def _tree(written: Mapping[str, Any], output: int) -> Trees | None:
+    if any(written["split_type"]) or written["tree_param"]["size_leaf_vector"] != "1":
+        return None
+    # Of a leaf it is the value.
+    conditions = np.asarray(written["split_conditions"], dtype=np.float32)
+    return Trees(
+        root=np.array([0, len(conditions)]),
+        output=np.array([output]),
+        left=np.asarray(written["left_children"], dtype=np.int64),
+        right=np.asarray(written["right_children"], dtype=np.int64),
+        feature=np.asarray(written["split_indices"], dtype=np.int64),
+        threshold=conditions,
+        unknown_left=np.asarray(written["default_left"], dtype=np.bool_),
+        cover=np.asarray(written["sum_hessian"], dtype=np.float64),
+        value=conditions.astype(np.float64),
+    )
+
+
+def _base_scores(learner: Mapping[str, Any]) -> np.ndarray:
+    """What the sums of the trees begin with, a number for each output."""
+    base = np.array(learner["learner_model_param"]["base_score"].strip("[]").split(","), dtype=np.float64)
+    # Of two classes it is written as a probability.
+    return np.log(base / (1.0 - base)) if learner["objective"]["name"] == "binary:logistic" else base
 
 
 def _shown(X: np.ndarray, categories: tuple[int, ...], n_threads: int) -> Any:

@@ -8,14 +8,15 @@ Ke et al. (2017), "LightGBM: A Highly Efficient Gradient Boosting Decision Tree"
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from hf_pipelines.research.learners.attribution import Attribution, with_bias_last
+from hf_pipelines.research.learners.attribution import Attribution, Space, attribute_boxes, with_bias_last
 from hf_pipelines.research.learners.boosting import booster
 from hf_pipelines.research.learners.growth import Data, Grown, Growth, Library
+from hf_pipelines.research.learners.tree_boxes import Trees, join_trees
 from hf_pipelines.research.learners.tree_params import (
     ALPHA,
     LEARNING_RATE,
@@ -29,6 +30,9 @@ from hf_pipelines.research.params import Number
 
 # What a model was grown with, but not what it is.
 _NUMBER_OF_THREADS = re.compile(r"^\[num_threads: -?\d+\]$", flags=re.MULTILINE)
+
+# What LightGBM's text says of a split's unknown values.
+_ZERO_IS_UNKNOWN, _NAN_IS_UNKNOWN = 1, 2
 
 
 def bin_lightgbm(growth: Growth) -> tuple[Any, Any]:
@@ -119,12 +123,75 @@ def predict_lightgbm(model: Any, X: np.ndarray, categories: tuple[int, ...], n_t
 
 
 def attribute_lightgbm(model: Any, X: np.ndarray, categories: tuple[int, ...], n_threads: int) -> Attribution:
-    """Shapley values of the trees; of classes in log-odds."""
+    """Shapley values of the trees; of classes in log-odds. LightGBM's own, in several times the seconds, where trees split by categories."""
+    head, *written = model.model_to_string().split("\nTree=")
+    objective = _fields(head)["objective"].split()[0]
+    space: Space = "prediction" if objective in ("regression", "quantile") else "log_odds"
+    n_outputs = model.num_model_per_iteration()
+    if (trees := _trees(written, n_outputs)) is not None:
+        scores = model.predict(X, raw_score=True, num_threads=n_threads)
+        if (own := attribute_boxes(trees, X, base=np.zeros(n_outputs), scores=scores, space=space)) is not None:
+            return own
     # Of classes side by side.
     flat = np.asarray(model.predict(X, pred_contrib=True, num_threads=n_threads))
-    found = flat.reshape(len(X), -1, X.shape[1] + 1)
-    is_regression = model.dump_model(num_iteration=1)["objective"].split()[0] in ("regression", "quantile")
-    return with_bias_last(found, space="prediction" if is_regression else "log_odds")
+    return with_bias_last(flat.reshape(len(X), -1, X.shape[1] + 1), space=space)
+
+
+def _trees(written: Sequence[str], n_outputs: int) -> Trees | None:
+    """The trees of a model as LightGBM writes it; None where one splits by categories, holds lines in its leaves, or takes 0 for unknown."""
+    read = [_tree(_fields(each), at % n_outputs) for at, each in enumerate(written)]
+    known = [each for each in read if each is not None]
+    return join_trees(known) if len(known) == len(read) else None
+
+
+def _tree(fields: Mapping[str, str], output: int) -> Trees | None:
+    value = _numbers(fields["leaf_value"])
+    n_splits = len(value) - 1
+    kind = _numbers(fields["decision_type"] if n_splits else "").astype(np.int64)
+    # Bits: by categories; unknown goes left; then whether nothing, zero or NaN is unknown.
+    unknown = kind >> 2 & 3
+    if fields["num_cat"] != "0" or fields["is_linear"] != "0" or (unknown == _ZERO_IS_UNKNOWN).any():
+        return None
+
+    def each_node(of_splits: str, of_leaves: np.ndarray) -> np.ndarray:
+        return np.concatenate([_numbers(fields[of_splits] if n_splits else ""), of_leaves])
+
+    no_leaf = np.zeros(n_splits + 1)
+    # A child below 0 is a leaf, -1 the first; leaves come after the splits here.
+    children = np.stack([each_node(side, no_leaf) for side in ("left_child", "right_child")]).astype(np.int64)
+    children = np.where(children < 0, n_splits - 1 - children, children)
+    children[:, n_splits:] = -1
+    threshold = each_node("threshold", no_leaf)
+    is_left = np.zeros(len(threshold), dtype=np.bool_)
+    # Where nothing is unknown, NaN is read as 0.
+    is_left[:n_splits] = np.where(unknown == _NAN_IS_UNKNOWN, kind & 2 > 0, threshold[:n_splits] >= 0)
+    return Trees(
+        root=np.array([0, len(threshold)]),
+        output=np.array([output]),
+        left=children[0],
+        right=children[1],
+        feature=each_node("split_feature", no_leaf).astype(np.int64),
+        threshold=_least_above(threshold),
+        unknown_left=is_left,
+        cover=each_node("internal_count", _numbers(fields["leaf_count"]) if n_splits else np.ones(1)),
+        value=np.concatenate([np.zeros(n_splits), value]),
+    )
+
+
+def _least_above(threshold: np.ndarray) -> np.ndarray:
+    """Of each threshold the least float32 above it: a float32 is at most the one where it is below the other."""
+    with np.errstate(over="ignore"):
+        near = threshold.astype(np.float32)
+    return np.where(near > threshold, near, np.nextafter(near, np.float32(np.inf))).astype(np.float32)
+
+
+def _fields(written: str) -> dict[str, str]:
+    """Lines `name=value` of LightGBM's text."""
+    return dict(line.split("=", 1) for line in written.splitlines() if "=" in line)
+
+
+def _numbers(written: str) -> np.ndarray:
+    return np.array(written.split(), dtype=np.float64)
 
 
 def save_lightgbm(model: Any) -> bytes:
