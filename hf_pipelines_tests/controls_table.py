@@ -1,11 +1,11 @@
-"""How often the controls of a week are wrong: part of `make noise`. The short form is in `research/robustness/test_controls.py`.
+"""How often the controls of a week are wrong: `make controls`. The short form is in `research/robustness/test_controls.py`.
 
 Lives here: many weeks of noise, what permuted twins find in them, and how often a planted signal is found. The limits of both are
 calculated (`research.robustness.controls`); this shows that they hold.
 """
 
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from time import process_time
 from typing import Any
 
@@ -15,7 +15,7 @@ from scipy import stats
 
 from hf_pipelines.research.batched_matrix import BatchedMatrix
 from hf_pipelines.research.learners import LearnerChoice, choose_learner
-from hf_pipelines.research.robustness.controls import FALSE_ALARM, POWER, Controls, run_controls
+from hf_pipelines.research.robustness.controls import FALSE_ALARM, PERMUTED_TWINS, POWER, Controls, run_controls
 from hf_pipelines.research.splitters import PurgedWalkForward, Splitter
 from hf_pipelines.research.targets import Target, build_target
 from hf_pipelines_tests.noise_table import panel_matrix
@@ -43,60 +43,73 @@ def controls_of(
     return run_controls(matrix, learner=learner, splitter=splitter, target=target, weightings=(), seed=seed)
 
 
-def permuted_p(n_weeks: int) -> np.ndarray:
-    """p of the permuted twins of so many weeks in which features and overlapping labels persist."""
+def noise_weeks(n_weeks: int) -> list[Controls]:
+    """Controls of so many weeks in which features and overlapping labels persist."""
     target, learner = build_target("forward_return", horizon_bars=5), choose_learner("ridge")
-    return np.array(
-        [
-            twin.p
-            for seed in range(n_weeks)
-            for twin in controls_of(
-                panel_matrix(target, seed=seed, symbols=3, sessions=200, persistence=0.95, n_features=3),
-                learner,
-                target,
-                WALK,
-                seed=seed,
-            ).twins[:2]
-        ]
-    )
+    return [
+        controls_of(
+            panel_matrix(target, seed=seed, symbols=3, sessions=200, persistence=0.95, n_features=3),
+            learner,
+            target,
+            WALK,
+            seed=seed,
+        )
+        for seed in range(n_weeks)
+    ]
 
 
-def found_shares(n_weeks: int) -> Iterator[tuple[str, float, int]]:
-    """Name, strength and the number of weeks of `n_weeks` in which the planted signal is found."""
+def permuted_p(weeks: Sequence[Controls]) -> np.ndarray:
+    """p of the permuted twins, a row a week."""
+    return np.array([[twin.p for twin in each.twins if twin.kind == "permuted"] for each in weeks])
+
+
+def share_in_words(n: int, of: int) -> str:
+    """A share with its exact bounds of 95 % (Clopper & Pearson 1934)."""
+    bounds = stats.binomtest(n, of).proportion_ci(0.95, "exact")
+    return f"{n:,} of {of:,} weeks, {n / of:.2%} ({bounds.low:.2%} to {bounds.high:.2%})"
+
+
+def found_weeks(n_weeks: int) -> Iterator[tuple[str, list[Controls]]]:
+    """Name of a learner, and the controls of so many weeks."""
     target = build_target("forward_return", horizon_bars=5)
     for (name, n_features), params in LEARNERS_OF_POWER.items():
         learner = choose_learner(name, params)
-        found = [
-            controls_of(
-                panel_matrix(target, seed=seed, symbols=5, sessions=400, persistence=0.95, n_features=n_features),
-                learner,
-                target,
-                WALK,
-                seed=seed,
-            )
-            for seed in range(n_weeks)
-        ]
-        n = sum(each.twins[-1].is_found for each in found)
-        yield f"{name}, {n_features} features", float(np.mean([each.strength for each in found])), n
+        yield (
+            f"{name}, {n_features} feature{'s' * (n_features > 1)}",
+            [
+                controls_of(
+                    panel_matrix(target, seed=seed, symbols=5, sessions=400, persistence=0.95, n_features=n_features),
+                    learner,
+                    target,
+                    WALK,
+                    seed=seed,
+                )
+                for seed in range(n_weeks)
+            ],
+        )
 
 
 def main() -> int:
     """Print the table; 1 if a limit does not hold."""
     began, faults = process_time(), []
-    p = permuted_p(N_ALARMS)
-    n_alarms = int((p <= FALSE_ALARM / 2 + 1e-12).sum())
-    even = float(stats.kstest(p, "uniform").pvalue)
+    weeks = noise_weeks(N_ALARMS)
+    p = permuted_p(weeks)
+    n_alarms = int((p <= FALSE_ALARM / PERMUTED_TWINS + 1e-12).any(axis=1).sum())
+    even = float(stats.kstest(p.ravel(), "uniform").pvalue)
     chance = float(stats.binom.sf(n_alarms - 1, N_ALARMS, FALSE_ALARM))
     print(
-        f"Permuted twins of {N_ALARMS:,} weeks: {n_alarms} weeks called by mistake, {FALSE_ALARM * N_ALARMS:.0f} are expected (p {chance:.3f}); "
-        f"that their p are even: {even:.3f}"
+        f"Permuted, called by mistake: {share_in_words(n_alarms, N_ALARMS)}; {FALSE_ALARM:.2%} is meant (p {chance:.3f})"
     )
+    print(f"That the p of permuted twins are even: p {even:.3f}", flush=True)
     if min(chance, even) < FAMILY_ERROR:
         faults.append("permuted twins are found more often than by chance")
-    for name, strength, n in found_shares(N_POWER):
-        print(f"Planted, {name}: strength {strength:.2f}, found in {n} of {N_POWER} weeks")
-        if stats.binom.cdf(n, N_POWER, POWER) < FAMILY_ERROR / len(LEARNERS_OF_POWER):
-            faults.append(f"a planted signal is found by {name} in {n} of {N_POWER} weeks alone")
+    planted = [("ridge, 3 features", weeks), *found_weeks(N_POWER)]
+    for name, each in planted:
+        n = sum(week.twins[-1].is_found for week in each)
+        strength = float(np.mean([week.strength for week in each]))
+        print(f"Planted, {name}: strength {strength:.2f}, found in {share_in_words(n, len(each))}", flush=True)
+        if stats.binom.cdf(n, len(each), POWER) < FAMILY_ERROR / len(planted):
+            faults.append(f"a planted signal is found by {name} in {n} of {len(each)} weeks alone")
     print(*(f"FAULT: {each}" for each in faults), f"{process_time() - began:.0f} s of a processor", sep="\n")
     return 1 if faults else 0
 

@@ -3,6 +3,7 @@
 Lives here: what is read, and the words. Does not live here: the tests (`research.robustness`, `research.overfitting`).
 """
 
+import itertools
 import math
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -25,9 +26,11 @@ from hf_pipelines.partitions import usual_sessions, week_key
 from hf_pipelines.research.adjustment import adjust
 from hf_pipelines.research.comparison_words import text_table
 from hf_pipelines.research.overfitting import SharpeEstimate, minimum_track_record_length
+from hf_pipelines.research.plots.frames import SYMBOLS_OF_TENTHS, TENTHS
 from hf_pipelines.research.robustness import Controls, controls_in_words, judge_signs
 from hf_pipelines.research.robustness.controls import NOT_TRUSTED, Twin
 from hf_pipelines.research.signal_quality import book_of
+from hf_pipelines.research.wording import number_of
 from hf_pipelines.resources.trial_ledger import TrialLedger
 from hf_pipelines.resources.trial_ledger.judging import (
     best_of,
@@ -240,7 +243,7 @@ def _of_controls(found: Mapping[str, Any]) -> tuple[str, bool]:
 def _of_every_fold(controls: Sequence[Mapping[str, Any]]) -> Iterator[tuple[str, bool]]:
     verdicts = Counter(each["verdict"] for each in controls)
     told = ", ".join(f"{n} {verdict}" for verdict, n in sorted(verdicts.items()))
-    yield f"controls on {len(controls)} folds: {told}", NOT_TRUSTED not in verdicts
+    yield f"controls on {number_of(len(controls), 'fold')}: {told}", NOT_TRUSTED not in verdicts
     for fold, each in enumerate(controls):
         if each["reasons"]:
             yield f"controls on fold {fold}: {'; '.join(each['reasons'])}", each["verdict"] != NOT_TRUSTED
@@ -300,8 +303,13 @@ def _of_trials(trials: Mapping[str, Any]) -> Iterator[str]:
 def _of_signal(signal: Mapping[str, Any]) -> Iterator[str]:
     groups = signal["quantiles"]
     if len(groups) > 1:
-        told = ", ".join(f"{each['outcome']:+.4f}" for each in groups)
-        yield f"mean outcome of {len(groups)} equal groups of its predictions, from the lowest to the highest: {told}"
+        outcomes = [each["outcome"] for each in groups]
+        n_rises = sum(after > before for before, after in itertools.pairwise(outcomes))
+        why = "" if len(groups) == TENTHS else f" (tenths from {SYMBOLS_OF_TENTHS} symbols a time on)"
+        yield (
+            f"mean outcome of {len(groups)} equal groups of its predictions{why}, from the lowest to the highest: "
+            f"{', '.join(f'{each:+.4f}' for each in outcomes)}; it rises at {n_rises} of {len(groups) - 1} steps"
+        )
     told = ", ".join(
         f"{each['horizon_bars']}: {each['mean']:+.3f} (t {each['t']:.1f})"
         for each in signal["decay"]
@@ -328,10 +336,10 @@ def _of_others(
 ) -> Iterator[str]:
     if benchmark is not None:
         told = "too few" if benchmark["correlation"] is None else f"correlation {benchmark['correlation']:.2f}"
-        yield f"beside the benchmark {benchmark['beside']}: {told}, over {benchmark['n_sessions']:,} sessions in common"
+        yield f"beside the benchmark {benchmark['beside']}: {told}, over {number_of(benchmark['n_sessions'], 'session')} in common"
     for each in beside:
         if each["correlation"] is None:
-            yield f"beside {each['beside']}: {each['n_sessions']} sessions in common, too few"
+            yield f"beside {each['beside']}: {number_of(each['n_sessions'], 'session')} in common, too few"
         else:
             name = "all others together" if each["beside"] == "book" else each["beside"]
             yield (

@@ -27,6 +27,7 @@ from hf_pipelines.research.robustness.walk_forward import (
     walk_forward,
 )
 from hf_pipelines.research.signals import upgrade_issue
+from hf_pipelines.research.wording import number_of
 from hf_pipelines.resources.trial_ledger.returns import session_returns
 
 # The newest ones: three years of weeks, whose issues are read in a second or two.
@@ -90,7 +91,7 @@ def walk_lines(found: list[Mapping[str, Any]]) -> Iterator[str]:
     if not found:
         yield "walk-forward: no stored week has a backtest and issues of its own; hfp materialise STRATEGY/signals makes these"
     for each in found:
-        told = f"walk-forward, {each['kind']}, issues {each['issued']}: {each['n_weeks']} weeks, {each['n_sessions']} sessions"
+        told = f"walk-forward, {each['kind']}, issues {each['issued']}: {number_of(each['n_weeks'], 'week')}, {number_of(each['n_sessions'], 'session')}"
         told += f", {each['earned']:+.1%} in all"
         if each["return_out"] is None:
             told += f"; fewer than {ANNUAL_SESSIONS} sessions have no annual figure and no efficiency"

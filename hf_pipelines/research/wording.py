@@ -40,6 +40,17 @@ def some_of(names: Collection[str]) -> str:
     return ", ".join([*names][:NAMES_SHOWN]) + more
 
 
+def number_of(n: int, noun: str) -> str:
+    """So many of a thing.
+
+    Examples
+    --------
+    >>> number_of(1, "week"), number_of(1_500, "session")
+    ('1 week', '1,500 sessions')
+    """
+    return f"{n:,} {noun}{'' if n == 1 else 's'}"
+
+
 def with_nearest(message: str) -> str:
     """A message of an unknown name with the known one that is spelt nearly the same, where the message lists it.
 

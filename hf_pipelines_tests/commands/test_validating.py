@@ -127,7 +127,10 @@ def test_signs_are_told_first_and_are_not_sound():
     assert lines[2] == ("lives on one symbol: without A its Sharpe ratio is 0.10, with it 1.50", False)
     assert all(is_sound for line, is_sound in lines if line != lines[2][0])
     said = "\n".join(line for line, _ in lines)
-    assert "mean outcome of 2 equal groups of its predictions, from the lowest to the highest: -0.0100, +0.0200" in said
+    assert (
+        "mean outcome of 2 equal groups of its predictions (tenths from 50 symbols a time on), from the lowest to the highest: "
+        "-0.0100, +0.0200; it rises at 1 of 1 steps\n" in said
+    )
     assert (
         "2 of 4 paths of cross-validation earned something: lowest -10.0% (Sharpe ratio -0.50), middle +0.0%, highest +20.0% "
         "(Sharpe ratio 1.00); the deepest drawdown is 15.0%" in said

@@ -14,8 +14,9 @@ from hf_pipelines.research.metrics import information_coefficient
 from hf_pipelines.research.predictions import latest_predictions, split_by_path
 from hf_pipelines.research.targets import HORIZON
 
-# Groups of predictions, the lowest first.
-N_QUANTILES = 5
+# Groups of predictions, the lowest first: tenths where each then has five symbols of a time and more.
+FIFTHS, TENTHS = 5, 10
+SYMBOLS_OF_TENTHS = 50
 
 # Sessions that a point of the smooth curve is the mean of.
 ROLLING_SESSIONS = 60
@@ -66,6 +67,8 @@ def coefficients_by_session(predictions: pl.DataFrame) -> pl.DataFrame:
 def outcomes_by_quantile(predictions: pl.DataFrame) -> pl.DataFrame:
     """Mean outcome of the predictions in groups of equal size, from the lowest to the highest, by rank over all rows.
 
+    Ten groups where half of the times have `SYMBOLS_OF_TENTHS` symbols and more, else five.
+
     Parameters
     ----------
     predictions : DataFrame
@@ -77,7 +80,9 @@ def outcomes_by_quantile(predictions: pl.DataFrame) -> pl.DataFrame:
         `quantile` from 1, `low` and `high` of the predictions in it, `outcome` (mean of `target`), `error` (its standard error, as if rows
         were independent: null of one row), `n_rows`; fewer groups where there are fewer rows. Rows of equal predictions are of one group.
     """
-    n_groups = min(N_QUANTILES, max(predictions.height, 1))
+    at_a_time: float | None = predictions.group_by("ts").len()["len"].median()  # type: ignore[assignment]  # of a column of counts
+    most = TENTHS if (at_a_time or 0.0) >= SYMBOLS_OF_TENTHS else FIFTHS
+    n_groups = min(most, max(predictions.height, 1))
     rank = (pl.col("prediction").rank("average") - 0.5) / pl.len()
     return (
         predictions.select("prediction", "target", quantile=(rank * n_groups).floor().cast(pl.Int32) + 1)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 import polars as pl
 
-from hf_pipelines.research.plots.frames import ROLLING_SESSIONS
+from hf_pipelines.research.plots.frames import FIFTHS, ROLLING_SESSIONS
 from hf_pipelines.research.plots.style import (
     MUTED_COLOUR,
     NO_VALUE_COLOUR,
@@ -110,9 +110,11 @@ def quantiles_png(
     )
     axes.axhline(0.0, color="0.3", linewidth=0.8)
     words = {0: "lowest", quantiles.height - 1: "highest"}
+    # Of ten the numbers of rows would lie over each other.
+    is_wide = quantiles.height <= FIFTHS
+    sizes = [f"\n{n:,} rows" if is_wide else "" for n in quantiles["n_rows"]]
     axes.set_xticks(
-        at,
-        [f"{row['quantile']} {words.get(i, '')}\n{row['n_rows']:,} rows" for i, row in enumerate(quantiles.to_dicts())],
+        at, [f"{each} {words.get(i, '')}{sizes[i]}" for i, each in enumerate(quantiles["quantile"].to_list())]
     )
     axes.set_xlabel("Quantile of the prediction")
     axes.set_ylabel(f"Mean {outcome}")
@@ -123,8 +125,11 @@ def quantiles_png(
     declutter(axes, grid="y")
     axes.tick_params(axis="x", length=0)
     title(figure, f"Outcome by quantile of the prediction{', ' * bool(heading)}{heading}")
+    rows = quantiles["n_rows"]
     footer(
-        figure, "Whiskers: two standard errors, as if rows were independent; labels that overlap make them too short."
+        figure,
+        "Whiskers: two standard errors, as if rows were independent; labels that overlap make them too short.",
+        "" if is_wide else f"Each of {rows.min():,} to {rows.max():,} rows.",
     )
     return png_of(figure)
 

@@ -284,7 +284,7 @@ def _judge(
     agreed = float(predicted @ placed)
     # Equal sums of another order must not differ by rounding.
     margin = 1e-9 * float(np.linalg.norm(predicted) * np.linalg.norm(placed))
-    drawn = np.array([predicted @ own[sample.test.drawn(rng, length=length)] for _ in range(DRAWS)])
+    drawn = np.concatenate([own[orders] @ predicted for orders in sample.test.draws(rng, length=length, n=DRAWS)])
     p = (1 + int((drawn >= agreed - margin).sum())) / (1 + DRAWS)
     limit = FALSE_ALARM / (PERMUTED_TWINS if kind == "permuted" else 1)
     norm = float(np.linalg.norm(predicted) * np.linalg.norm(placed))

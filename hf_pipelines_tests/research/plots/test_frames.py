@@ -66,6 +66,15 @@ def test_outcomes_by_quantile_are_means_of_equal_groups() -> None:
     assert same["n_rows"].to_list() == [10] and same["outcome"].to_list() == [4.5]
 
 
+@pytest.mark.parametrize(("symbols", "groups"), [(49, 5), (50, 10)])
+def test_groups_are_tenths_where_each_has_five_symbols_of_a_session(symbols: int, groups: int) -> None:
+    given = predictions(*((f"S{i}", day, 0, float(i), float(i)) for day in range(2) for i in range(symbols)))
+    # A session of few is no reason for fewer groups.
+    found = frames.outcomes_by_quantile(pl.concat([given, predictions(("S0", 2, 0, 0.0, 0.0))]))
+    assert found["quantile"].to_list() == [*range(1, groups + 1)]
+    assert found["outcome"].is_sorted() and found["n_rows"].max() <= 2 * symbols // groups + 2  # type: ignore[operator]
+
+
 def test_hits_by_fold_leave_out_what_says_neither_up_nor_down() -> None:
     found = frames.hits_by_fold(
         predictions(("A", 0, 0, 0.1, 1.0), ("B", 0, 0, 0.1, -1.0), ("C", 0, 0, 0.0, 1.0), ("A", 1, 1, 0.0, 1.0))

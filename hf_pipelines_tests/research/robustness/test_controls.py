@@ -27,7 +27,7 @@ from hf_pipelines.research.robustness.controls import (
 )
 from hf_pipelines.research.splitters import PurgedWalkForward, Splitter
 from hf_pipelines.research.targets import Target, build_target
-from hf_pipelines_tests.controls_table import controls_of, permuted_p
+from hf_pipelines_tests.controls_table import controls_of, noise_weeks, permuted_p
 from hf_pipelines_tests.noise_table import panel_matrix
 from hf_pipelines_tests.sample_matrix import plain_bars
 
@@ -60,9 +60,19 @@ def test_strength_and_effective_rows_by_hand():
 def test_p_of_permuted_twins_is_that_of_chance_where_labels_and_features_persist():
     # Labels of five sessions overlap, and features keep 95 % from one session to the next: by the usual error a third of these
     # correlations would be significant at 5 %.
-    p = permuted_p(16)
+    p = permuted_p(noise_weeks(16)).ravel()
     assert stats.kstest(p, "uniform").pvalue > 0.01
     assert (p <= 0.0005).sum() == 0
+
+
+def test_orders_drawn_together_are_those_drawn_one_by_one(monkeypatch):
+    sample = twins.sample_rows(noise(symbols=3, sessions=300), splitter=WALK, seed=0, n_twins=3)
+    test, (one, many) = sample.test, (np.random.default_rng(7), np.random.default_rng(7))
+    monkeypatch.setattr(twins, "CELLS_AT_A_TIME", 4 * len(test.rows))
+    drawn = [test.drawn(one, length=5) for _ in range(9)]
+    np.testing.assert_array_equal(np.concatenate([*test.draws(many, length=5, n=9)]), drawn)
+    # Each row's label is one of its own symbol, and each label is taken once.
+    assert all((test.column[each] == test.column).all() and len({*each}) == len(each) for each in drawn)
 
 
 class _Given(BaseEstimator, RegressorMixin):
