@@ -112,10 +112,11 @@ def quantiles_png(
     words = {0: "lowest", quantiles.height - 1: "highest"}
     # Of ten the numbers of rows would lie over each other.
     is_wide = quantiles.height <= FIFTHS
-    sizes = [f"\n{n:,} rows" if is_wide else "" for n in quantiles["n_rows"]]
-    axes.set_xticks(
-        at, [f"{each} {words.get(i, '')}{sizes[i]}" for i, each in enumerate(quantiles["quantile"].to_list())]
-    )
+    shown = [
+        f"{row['quantile']} {words.get(i, '')}" + (f"\n{row['n_rows']:,} rows" if is_wide else "")
+        for i, row in enumerate(quantiles.to_dicts())
+    ]
+    axes.set_xticks(at, shown)
     axes.set_xlabel("Quantile of the prediction")
     axes.set_ylabel(f"Mean {outcome}")
     if is_return:
@@ -125,11 +126,10 @@ def quantiles_png(
     declutter(axes, grid="y")
     axes.tick_params(axis="x", length=0)
     title(figure, f"Outcome by quantile of the prediction{', ' * bool(heading)}{heading}")
-    rows = quantiles["n_rows"]
     footer(
         figure,
         "Whiskers: two standard errors, as if rows were independent; labels that overlap make them too short.",
-        "" if is_wide else f"Each of {rows.min():,} to {rows.max():,} rows.",
+        "" if is_wide else f"About {quantiles['n_rows'].sum() // quantiles.height:,} rows each.",
     )
     return png_of(figure)
 

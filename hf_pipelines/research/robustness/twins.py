@@ -61,7 +61,7 @@ class TestedRows:
 
     def drawn(self, rng: np.random.Generator, *, length: int) -> Rows:
         """For each of `rows` the place among them that its label comes from: blocks of sessions rotated and put into a random order."""
-        return next(self.draws(rng, length=length, n=1))[0]
+        return np.asarray(next(self.draws(rng, length=length, n=1))[0])
 
     def draws(self, rng: np.random.Generator, *, length: int, n: int) -> Iterator[Rows]:
         """As many orders as `n` calls of `drawn` give, some at a time, a row each."""
