@@ -27,7 +27,7 @@ from hf_pipelines.research.adjustment import adjust
 from hf_pipelines.research.comparison_words import text_table
 from hf_pipelines.research.overfitting import SharpeEstimate, minimum_track_record_length
 from hf_pipelines.research.plots.frames import SYMBOLS_OF_TENTHS, TENTHS
-from hf_pipelines.research.robustness import Controls, controls_in_words, judge_signs
+from hf_pipelines.research.robustness import Controls, controls_in_words, judge_signs, untested_in_words
 from hf_pipelines.research.robustness.controls import NOT_TRUSTED, Twin
 from hf_pipelines.research.signal_quality import book_of
 from hf_pipelines.research.wording import number_of
@@ -226,6 +226,8 @@ def validation_lines(found: Mapping[str, Any]) -> Iterator[tuple[str, bool]]:
     yield "", True
     head = ("test", "", "sessions", "Sharpe a year", "interval", "return", "drawdown")
     yield from ((line, True) for line in text_table([head, *(_cells(row) for row in found["table"])]))
+    if untested := untested_in_words({row["test"] for row in found["table"]}):
+        yield untested, True
 
 
 def _of_controls(found: Mapping[str, Any]) -> tuple[str, bool]:
@@ -281,7 +283,9 @@ def _of_trials(trials: Mapping[str, Any]) -> Iterator[str]:
             else f"{record['needed']:,} are needed for a Sharpe ratio above 0 with 95 %, were it the only one"
         )
         yield f"minimum track record: the best of them has {record['sessions']:,} sessions; {needs}"
-    if trials["superiority"] is not None:
+    if trials["superiority"] is None:
+        yield "test that the best of the trials earns nothing: needs trials on the same sessions, and sessions enough for blocks"
+    else:
         found = trials["superiority"]
         yield (
             f"test that the best of the trials on the same sessions earns nothing, given so many: p {found['hansen']:.3f} (superior predictive "
@@ -290,12 +294,12 @@ def _of_trials(trials: Mapping[str, Any]) -> Iterator[str]:
     choice = trials["choice"]
     if choice is None:
         yield (
-            f"probability of backtest overfitting: needs two trials on the same sessions, at least 32 of them; the most that share theirs "
+            f"probability of backtest overfitting: needs two different trials on the same sessions, at least 32 of them; the most that share theirs "
             f"are {trials['n_compared']}"
         )
     else:
         yield (
-            f"probability of backtest overfitting: {choice['probability']:.0%}, of {choice['n_trials']} trials on the same sessions in "
+            f"probability of backtest overfitting: {choice['probability']:.0%}, of {choice['n_trials']} different trials on the same sessions in "
             f"{choice['n_blocks']} blocks; that the chosen one loses: {choice['probability_of_loss']:.0%}"
         )
 

@@ -73,7 +73,7 @@ def test_a_stored_backtest_is_kept_again_as_it_was_and_its_tests_stand_beside_it
     lines = [line for line, _ in validation_lines(found)]
     assert lines[0] == f"ranking, week {WEEK}: its out-of-fold account, kept again under other conditions"
     assert lines[2].startswith("its Sharpe ratio is not above zero with certainty")
-    assert any("needs two trials on the same sessions, at least 32 of them" in line for line in lines)
+    assert any("needs two different trials on the same sessions, at least 32 of them" in line for line in lines)
 
 
 def _with_benchmark(project: Project, of_account: dict[Any, float]) -> float:
@@ -144,7 +144,8 @@ def test_signs_are_told_first_and_are_not_sound():
         "beside all others together: correlation 0.50; Sharpe ratio of all others together 1.00, and 1.20 with tech"
         in said
     )
-    assert "as traded" in lines[-1][0] and "+50.0%" in lines[-1][0]
+    assert "as traded" in lines[-2][0] and "+50.0%" in lines[-2][0]
+    assert "delay (needs more bars), paths (needs sessions enough for blocks)" in lines[-1][0]
 
 
 @pytest.mark.pipeline

@@ -8,7 +8,7 @@ Not here: whether the account is luck (`overfitting`, `significance`), filling o
 from hf_pipelines.research.robustness.controls import Controls, controls_in_words, run_controls
 from hf_pipelines.research.robustness.kept import Row, Tested
 from hf_pipelines.research.robustness.neighbourhood import Neighbourhood, is_near, judge_neighbours, neighbours
-from hf_pipelines.research.robustness.registry import TESTS, robustness_table
+from hf_pipelines.research.robustness.registry import TESTS, robustness_table, untested_in_words
 from hf_pipelines.research.robustness.signs import SIGNS, Sign, judge_signs, signs_of
 
 __all__ = [
@@ -27,4 +27,5 @@ __all__ = [
     "robustness_table",
     "run_controls",
     "signs_of",
+    "untested_in_words",
 ]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import asdict
 
 import polars as pl
@@ -26,6 +26,30 @@ TESTS: dict[str, Callable[[Tested], Iterator[Row]]] = {
     "shock": stresses.shocks,
     "window": stresses.windows,
 }
+
+# What a test needs to have a row at all.
+NEEDS = {
+    "year": "a session with a return",
+    "correlation": "two symbols with a bar a session",
+    "sector": "members with a sector",
+    "symbol": "a position",
+    "delay": "more bars",
+    "paths": "sessions enough for blocks",
+    "shock": "an account that is not ruined",
+    "window": "bars that hold one of the known declines whole",
+}
+
+
+def untested_in_words(tests: Collection[str]) -> str:
+    """Which tests have no row, and what they would need; nothing where each has one.
+
+    Examples
+    --------
+    >>> untested_in_words({*TESTS} - {"sector", "paths"})
+    'not tested: sector (needs members with a sector), paths (needs sessions enough for blocks)'
+    """
+    told = ", ".join(f"{name} (needs {NEEDS[name]})" for name in TESTS if name not in tests and name in NEEDS)
+    return f"not tested: {told}" if told else ""
 
 
 def robustness_table(tested: Tested) -> pl.DataFrame:

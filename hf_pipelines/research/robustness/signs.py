@@ -17,6 +17,7 @@ from hf_pipelines.research.metrics.account import ANNUAL_SESSIONS, ROUNDING_VOLA
 from hf_pipelines.research.metrics.ranks import newey_west_lags
 from hf_pipelines.research.robustness.kept import Tested
 from hf_pipelines.research.robustness.stresses import BEST_SESSIONS
+from hf_pipelines.research.wording import number_of, some_of
 
 # So much of what an account earns must be left without one thing.
 LEAST_LEFT = 0.5
@@ -26,6 +27,9 @@ MOST_OF_BEST, MOST_OF_NORMAL = 2.0 / 3.0, 2.0
 
 # In standard errors of a mean of independent returns: below it nothing was earned that could live on anything.
 LEAST_EARNED = 1.0
+
+# Bars without a price after which nobody can be sure to sell, and the share of equity from which that is told.
+STALE_BARS, LEAST_STRANDED = 5, 0.01
 
 # How sure the slope on large moves must be, in standard errors; over all of a fund's strategies a false sign must stay rare.
 LEAST_T = 4.0
@@ -158,6 +162,29 @@ def dies_of_costs(tested: Tested, table: pl.DataFrame) -> Iterator[str]:
         yield f"with costs twice as high its Sharpe ratio is {_shown(row['sharpe'])}"
 
 
+def holds_nothing(tested: Tested, table: pl.DataFrame) -> Iterator[str]:
+    """An account that never held a position: every test of it is of cash."""
+    if len(tested.returns) and not tested.account.gross_value.any():
+        yield f"no position on any of {number_of(len(tested.returns), 'session')}: nothing is tested"
+
+
+def holds_what_trades_no_more(tested: Tested, table: pl.DataFrame) -> Iterator[str]:
+    """Shares that nobody could sell are counted at their last price to the end."""
+    close, account = tested.panel.close, tested.account
+    if len(close) <= STALE_BARS or not account.equity[-1] > 0.0:
+        return
+    stale = ~np.isfinite(close[-STALE_BARS:]).any(axis=0) & (account.positions[-1] != 0.0)
+    at = np.flatnonzero(stale)
+    last = [close[np.isfinite(close[:, each]), each][-1] for each in at]
+    share = float(np.abs(account.positions[-1][at] * last).sum() / account.equity[-1])
+    if share >= LEAST_STRANDED:
+        names = some_of([tested.panel.symbols[int(each)] for each in at])
+        yield (
+            f"at the end {share:.1%} of its equity is in {names}, without a bar for {STALE_BARS} bars and more, at the last price; say in "
+            "`backtest` what becomes of them: `delisted_after_bars`, `delisting_haircut`"
+        )
+
+
 # Name: how it is found, and whether the account must claim something as it is traded.
 SIGNS: dict[str, tuple[Callable[[Tested, pl.DataFrame], Iterator[str]], bool]] = {
     "lives on one symbol": (lives_on_one_symbol, True),
@@ -166,6 +193,8 @@ SIGNS: dict[str, tuple[Callable[[Tested, pl.DataFrame], Iterator[str]], bool]] =
     "needs the price of the close": (needs_the_price_of_the_close, False),
     "decays within a bar": (decays_within_a_bar, True),
     "dies of costs": (dies_of_costs, True),
+    "holds nothing": (holds_nothing, False),
+    "holds what trades no more": (holds_what_trades_no_more, False),
 }
 
 

@@ -27,6 +27,9 @@ from hf_pipelines.resources.trial_ledger.segments import Unreadable
 # Of time, for the probability of backtest overfitting: 12,870 splits.
 N_BLOCKS = 16
 
+# Of returns in standard deviations, by which copies are known.
+COPY_DIGITS = 6
+
 
 def sharpes_of(counted: pl.DataFrame) -> NDArray[np.float64]:
     """Sharpe ratio per period of each trial, NaN where it has none."""
@@ -112,7 +115,8 @@ def judge_superiority(table: NDArray[np.float64]) -> tuple[float, float] | None:
 def sharing_sessions(objects: ObjectStore, counted: pl.DataFrame) -> NDArray[np.float64]:
     """Returns of the trials that share their sessions, a column each.
 
-    Trials of other weeks have other sessions: the largest group is taken, of several as large the one that ends last.
+    Trials of other weeks have other sessions: the largest group is taken, of several as large the one that ends last. Of copies the first is
+    taken.
     """
     groups: dict[bytes, list[NDArray[np.float64]]] = defaultdict(list)
     last: dict[bytes, int] = {}
@@ -125,5 +129,9 @@ def sharing_sessions(objects: ObjectStore, counted: pl.DataFrame) -> NDArray[np.
         return np.empty((0, 0))
     chosen = max(groups, key=lambda each: (len(groups[each]), last[each]))
     table = np.stack(groups[chosen], axis=1)
+    deviation = table.std(axis=0)
     # A trial that never held anything has no Sharpe ratio.
-    return np.asarray(table[:, table.std(axis=0) > 0.0])
+    moved = table[:, deviation > 0.0]
+    # The same bets in another size, or with other rounding, are no other choice: copies of a bad trial would move the middle below the best.
+    _, first = np.unique((moved / deviation[deviation > 0.0]).round(COPY_DIGITS), axis=1, return_index=True)
+    return np.asarray(moved[:, np.sort(first)])

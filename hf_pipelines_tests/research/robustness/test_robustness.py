@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from hf_pipelines.research.backtest import Execution, TradingPanel
 from hf_pipelines.research.backtest.reference import simulate_panel
 from hf_pipelines.research.costs import Costs
-from hf_pipelines.research.robustness import TESTS, Tested, robustness_table, signs_of
+from hf_pipelines.research.robustness import TESTS, Tested, robustness_table, signs_of, untested_in_words
 from hf_pipelines.research.robustness.slices import above_its_past, trailing_correlation, trailing_volatility
 
 Floats = NDArray[np.float64]
@@ -302,16 +302,47 @@ def test_account_that_is_ruined_and_a_market_of_one_symbol_and_few_sessions_are_
     assert not table["name"].str.contains("without S").any()
 
 
+def test_account_of_two_symbols_one_of_which_is_delisted_says_what_it_still_holds():
+    opened, close = walk(np.random.default_rng(8), symbols=2)
+    opened[400:, 1], close[400:, 1] = np.nan, np.nan
+    weights = np.where(np.isnan(close), 0.0, 0.5)
+    tested = account_of(panel_of(weights, opened, close))
+    table = robustness_table(tested)
+    held = tested.account.positions[-1, 1] * close[399, 1] / tested.account.equity[-1]
+    (sign,) = (each for each in signs_of(tested, table) if each.name == "holds what trades no more")
+    assert f"{held:.1%} of its equity is in S01, without a bar for 5 bars and more" in sign.told
+    # No regime of two symbols after it, and a gap of what still opens.
+    together = table.filter(pl.col("test") == "correlation")["n_sessions"].sum()
+    assert together == 399 - 63 - 63 + 1
+    assert table.filter(pl.col("name").str.contains("opens"))["total_return"].is_between(-0.2, -0.02).all()
+    # Where it is said what becomes of them nothing is left.
+    settled = replace(tested, execution=Execution(delisted_after_bars=3, delisting_haircut=0.5))
+    assert "holds what trades no more" not in {each.name for each in signs_of(settled, robustness_table(settled))}
+    # A halt of four bars is none.
+    halted = account_of(panel_of(weights[:404], opened[:404], close[:404]))
+    assert "holds what trades no more" not in {each.name for each in signs_of(halted, robustness_table(halted))}
+
+
+def test_tests_without_a_row_are_named_with_what_they_need():
+    close = 50.0 + np.arange(4.0)[:, None]
+    table = robustness_table(account_of(panel_of(np.ones((4, 1)), close, close)))
+    assert untested_in_words({*table["test"]}) == (
+        "not tested: correlation (needs two symbols with a bar a session), sector (needs members with a sector), paths (needs sessions "
+        "enough for blocks), window (needs bars that hold one of the known declines whole)"
+    )
+
+
 @pytest.mark.parametrize(
     ("n", "weight", "is_moving"),
     [(1, 1.0, True), (2, 1.0, True), (200, 0.0, True), (200, 1.0, False)],
     ids=["one bar", "two bars", "nothing held", "prices that stand still"],
 )
-def test_accounts_of_nothing_have_rows_without_ratios_and_no_sign(n, weight, is_moving):
+def test_accounts_of_nothing_have_rows_without_ratios_and_at_most_the_sign_of_that(n, weight, is_moving):
     opened, close = walk(np.random.default_rng(7), n=200, symbols=3)
     if not is_moving:
         opened, close = np.full_like(opened, 50.0), np.full_like(close, 50.0)
     tested = account_of(panel_of(np.full((n, 3), weight / 3.0), opened[:n], close[:n]), sectors={"S00": "a"})
     table = robustness_table(tested)
-    assert table["sharpe"].is_null().all() and signs_of(tested, table) == []
+    names = [each.name for each in signs_of(tested, table)]
+    assert table["sharpe"].is_null().all() and names == (["holds nothing"] if weight == 0.0 else [])
     assert table.filter(pl.col("test") == "as traded")["n_sessions"].item() == n - 1

@@ -3,6 +3,7 @@
 from datetime import date, timedelta
 
 import numpy as np
+import polars as pl
 
 from hf_pipelines.research.overfitting import probability_of_backtest_overfitting
 from hf_pipelines.resources.trial_ledger import TrialLedger
@@ -28,6 +29,28 @@ def test_choice_is_judged_among_the_trials_that_share_their_sessions(store):
     np.testing.assert_array_equal(np.sort(choice.logits), np.sort(expected.logits))
     assert judge_choice(sharing_sessions(store.objects, counted(ledger.known()).head(1))) == (None, 1)
     assert judge_choice(sharing_sessions(store.objects, counted(ledger.known()).head(0))) == (None, 0)
+
+
+def test_copies_of_a_trial_are_one_choice_and_move_no_middle(store):
+    rng = np.random.default_rng(2)
+    days = [date(2012, 1, 2) + timedelta(days=at) for at in range(64)]
+    returns = rng.normal(0.0, 0.01, (64, 6))
+    # Under other names: the worst again and again, in other sizes, and with the rounding of another machine.
+    worst = returns[:, returns.mean(axis=0).argmin()]
+    copies = [worst, 2.0 * worst, 0.3 * worst, worst * (1.0 + 1e-13)]
+    ledger = TrialLedger(store.objects, "tester")
+    for at, each in enumerate([*returns.T, *copies]):
+        ledger.begin(slot(at), source="cross_validation").end(returns=(days, each.tolist()))
+    choice, n = judge_choice(sharing_sessions(store.objects, counted(ledger.known())))
+    assert choice is not None and n == choice.n_trials == 6
+    assert choice.probability == probability_of_backtest_overfitting(returns, 16).probability
+    # With them it would look as if the best were above the middle more often.
+    every = np.column_stack([returns, *(worst * (1.0 + 1e-6 * at) for at in range(1, 7))])
+    assert probability_of_backtest_overfitting(every, 16).probability < choice.probability
+    idle = TrialLedger(store.objects, "idle")
+    idle.begin(slot(50), source="cross_validation").end(returns=(days, [0.0] * 64))
+    alone = counted(idle.known()).filter(pl.col("trial") == slot(50).id)
+    assert sharing_sessions(store.objects, alone).shape == (64, 0)
 
 
 def test_the_best_of_many_is_held_to_nothing_and_agrees_with_arch(store):
