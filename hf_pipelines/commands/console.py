@@ -4,11 +4,14 @@ Lives here: lines, in colour on a terminal and plain in a pipe, and progress wit
 what they say.
 """
 
+import json
+import math
 import sys
 import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import date
 from functools import cache
 from time import monotonic
 from typing import Any
@@ -60,6 +63,21 @@ def say(lines: Iterable[str]) -> None:
             _terminal().print(line, markup=False, emoji=False, soft_wrap=True)
         else:
             print(line, flush=True)
+
+
+def say_json(told: Any) -> None:
+    """Print what a program reads: days and times in ISO 8601, a number that is not finite as null, which JSON has no word for."""
+    print(json.dumps(_plain(told), indent=1, allow_nan=False))
+
+
+def _plain(told: Any) -> Any:
+    if isinstance(told, dict):
+        return {name: _plain(each) for name, each in told.items()}
+    if isinstance(told, list | tuple):
+        return [_plain(each) for each in told]
+    if isinstance(told, float) and not math.isfinite(told):
+        return None
+    return told.isoformat() if isinstance(told, date) else told
 
 
 @dataclass

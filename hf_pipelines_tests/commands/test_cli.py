@@ -1,10 +1,13 @@
 """The command line says of itself what each argument is, what is meant by a wrong one, and how far it is."""
 
+import json
+import math
 import os
 import pty
 import re
 import subprocess
 import sys
+from datetime import UTC, date, datetime
 from pathlib import Path
 
 import pytest
@@ -114,6 +117,25 @@ def test_lines_are_coloured_on_a_terminal_and_uncut_in_a_pipe():
         and "[red]" in shown
         and long in shown
     )
+
+
+def test_json_is_what_every_parser_reads(capsys):
+    told = {"day": date(2013, 2, 24), "at": datetime(2013, 2, 24, 1, tzinfo=UTC), "sharpe": float("nan")}
+    console.say_json({**told, "most": [math.inf, (0.5, 3)], "is_open": True, "why": None, "name": "é [red]"})
+
+    def refuse(word: str) -> None:
+        raise AssertionError(word)
+
+    read = json.loads(capsys.readouterr().out, parse_constant=refuse)
+    assert read == {
+        "day": "2013-02-24",
+        "at": "2013-02-24T01:00:00+00:00",
+        "sharpe": None,
+        "most": [None, [0.5, 3]],
+        "is_open": True,
+        "why": None,
+        "name": "é [red]",
+    }
 
 
 def test_progress_tells_how_far_it_is_and_how_long_it_takes(monkeypatch, capsys):

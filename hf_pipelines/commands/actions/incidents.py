@@ -1,12 +1,11 @@
 """Incidents: what has gone wrong and has not healed, and those that a person puts aside."""
 
-import json
 from typing import Annotated
 
 import typer
 
 from hf_pipelines.commands.app import LOOK, AsJson, command, incident_group
-from hf_pipelines.commands.console import say
+from hf_pipelines.commands.console import say, say_json
 
 
 @command(panel=LOOK, group=incident_group, writes=False, name="list", examples=("hfp incident list",))
@@ -16,7 +15,7 @@ def incident_list(as_json: AsJson = False) -> None:
 
     incidents = open_incidents()
     if as_json:
-        print(json.dumps(rows_of(incidents), indent=1))
+        say_json(rows_of(incidents))
     else:
         say(incident_lines(incidents))
 

@@ -1,6 +1,5 @@
 """Judging: whether a result is worth something, what a prediction is made of, how many trials it took."""
 
-import json
 import re
 from pathlib import Path
 from typing import Annotated
@@ -10,7 +9,7 @@ import typer
 from hf_pipelines.commands.actions.looking import say_judged
 from hf_pipelines.commands.app import JUDGE, AsJson, StrategyName, Week, command, feature_group, ledger_group
 from hf_pipelines.commands.completion import markets, strategies
-from hf_pipelines.commands.console import say
+from hf_pipelines.commands.console import say, say_json
 
 
 @command(
@@ -55,7 +54,7 @@ def compare(
 
     found = compare_runs(Pipeline.open(), strategy, week)
     if as_json:
-        print(json.dumps(found.to_json(), indent=1))
+        say_json(found.to_json())
     else:
         say(found.lines())
     if picture is not None:
@@ -86,7 +85,7 @@ def leaderboard(
 
     found = leaderboard_of(Pipeline.open(), strategy, week)
     if as_json:
-        print(json.dumps(found, indent=1, default=str))
+        say_json(found)
     else:
         say(leaderboard_lines(found))
 
@@ -110,7 +109,7 @@ def sweep(
 
     found = sweep_of(Pipeline.open(), strategy, week)
     if as_json:
-        print(json.dumps(found, indent=1, default=str))
+        say_json(found)
     else:
         say(sweep_lines(found))
 
@@ -146,7 +145,7 @@ def card(model: ModelName, as_json: AsJson = False) -> None:
 
     found = card_of(Pipeline.open(), model)
     if as_json:
-        print(json.dumps(found, indent=1))
+        say_json(found)
     else:
         say(card_lines(found))
 
@@ -198,7 +197,7 @@ def validate(
 
     found = (full_validation_of if full else validation_of)(Pipeline.open(), strategy, week)
     if as_json:
-        print(json.dumps(found, indent=1, default=str))
+        say_json(found)
         return int(not all(is_sound for _, is_sound in validation_lines(found)))
     return say_judged(validation_lines(found))
 
@@ -266,7 +265,7 @@ def gates(
 
     found = gates_of(Pipeline.open(), strategy, week)
     if as_json:
-        print(json.dumps(found.to_json(), indent=1, allow_nan=False))
+        say_json(found.to_json())
         return int(not found.is_passed)
     return say_judged(gates_lines(found))
 
@@ -294,7 +293,7 @@ def holdout(
     taken = None if reason is None else look(pipeline, strategy, reason)
     found = looks_told(pipeline, strategy)
     if as_json:
-        print(json.dumps(found, indent=1))
+        say_json(found)
         return
     if taken is not None:
         say([look_line(taken), ""])
@@ -394,7 +393,7 @@ def ledger_summary(
 
     found = summarise(open_store(), Scope(strategy, market, actor, since, until))
     if as_json:
-        print(json.dumps(found, indent=1))
+        say_json(found)
     else:
         say(summary_lines(found))
     return 1 if found["unreadable"] else 0

@@ -1,6 +1,5 @@
 """Looking: what there is, what is late or out of date, what a study has found so far."""
 
-import json
 import sys
 from collections.abc import Iterable, Iterator
 from typing import Annotated
@@ -9,7 +8,7 @@ import typer
 
 from hf_pipelines.commands.app import LOOK, AsJson, Asset, StrategyName, command, tuning_group
 from hf_pipelines.commands.completion import kinds
-from hf_pipelines.commands.console import say
+from hf_pipelines.commands.console import say, say_json
 
 
 @command(
@@ -32,7 +31,7 @@ def status(
     found = pipeline.status()
     faults = fault_lines(pipeline.faults)
     if as_json:
-        print(json.dumps({**found.to_json(), "left_out": faults}, indent=1))
+        say_json({**found.to_json(), "left_out": faults})
     else:
         say("\n".join([*found.lines(), *(f"not loaded: {each}" for each in faults)]).splitlines())
     return 2 if strict and (faults or not found.is_well) else 0
@@ -47,7 +46,7 @@ def current(asset: Asset, as_json: AsJson = False) -> int:
     if as_json:
         judged = pipeline.judged(asset)
         found = {key: {"is_current": each.is_current, "reason": each.reason} for key, each in judged.items()}
-        print(json.dumps({"asset": asset, "partitions": found}, indent=1))
+        say_json({"asset": asset, "partitions": found})
         return 0 if all(each.is_current for each in judged.values()) else 1
     lines, n_stale = pipeline.current_lines(asset)
     say(lines)
@@ -68,7 +67,7 @@ def signals(
 
     found = issue_of(Pipeline.open(), strategy, day)
     if as_json:
-        print(json.dumps(found, indent=1))
+        say_json(found)
     else:
         say(issue_lines(found))
 
@@ -87,7 +86,7 @@ def drift(
 
     found = drift_of(Pipeline.open(), strategy, day)
     if as_json:
-        print(json.dumps(found, indent=1))
+        say_json(found)
     else:
         say(drift_lines(found))
 
@@ -121,7 +120,7 @@ def list_entries(
 
     found = listed(kind, pattern, tell=lambda line: print(line, file=sys.stderr))
     if as_json:
-        print(json.dumps(found.rows, indent=1))
+        say_json(found.rows)
     else:
         say(found.lines)
 

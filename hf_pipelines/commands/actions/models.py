@@ -1,6 +1,5 @@
 """Models: the releases of strategies, what each is made from, and what changed."""
 
-import json
 from typing import Annotated
 
 import typer
@@ -8,7 +7,7 @@ import typer
 from hf_pipelines.commands.actions.looking import say_judged
 from hf_pipelines.commands.app import JUDGE, AsJson, StrategyName, command, model_group
 from hf_pipelines.commands.completion import strategies
-from hf_pipelines.commands.console import say
+from hf_pipelines.commands.console import say, say_json
 
 ReleaseName = Annotated[
     str,
@@ -33,7 +32,7 @@ def list_models(as_json: AsJson = False) -> int:
 
     found = models_told(Pipeline.open())
     if as_json:
-        print(json.dumps(found, indent=1, allow_nan=False))
+        say_json(found)
         return int(any(each["fault"] for each in found))
     return say_judged(models_lines(found))
 
@@ -51,7 +50,7 @@ def show(release: ReleaseName, as_json: AsJson = False) -> None:
 
     found = release_told(Pipeline.open(), release)
     if as_json:
-        print(json.dumps(found, indent=1, allow_nan=False))
+        say_json(found)
     else:
         say(release_lines(found))
 
@@ -69,7 +68,7 @@ def lineage(release: ReleaseName, as_json: AsJson = False) -> int:
 
     found = lineage_told(Pipeline.open(), release)
     if as_json:
-        print(json.dumps(found, indent=1, allow_nan=False))
+        say_json(found)
         return int(any(each["lost"] for each in found["made_from"]))
     return say_judged(lineage_lines(found))
 
@@ -87,7 +86,7 @@ def changelog(strategy: StrategyName, as_json: AsJson = False) -> None:
 
     found = changelog_told(Pipeline.open(), strategy)
     if as_json:
-        print(json.dumps(found, indent=1, allow_nan=False))
+        say_json(found)
     else:
         say(changelog_lines(strategy, found))
 
@@ -109,6 +108,6 @@ def diff_releases(release: ReleaseName, other: ReleaseName, as_json: AsJson = Fa
 
     found = diff_told(Pipeline.open(), release, other)
     if as_json:
-        print(json.dumps(found, indent=1, allow_nan=False))
+        say_json(found)
     else:
         say(diff_lines(found))

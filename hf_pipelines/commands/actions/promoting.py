@@ -1,6 +1,5 @@
 """Promoting: what serves, what was decided so far, deciding anew and taking it back."""
 
-import json
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
@@ -9,7 +8,7 @@ import typer
 
 from hf_pipelines.commands.actions.looking import say_judged
 from hf_pipelines.commands.app import JUDGE, AsJson, StrategyName, command
-from hf_pipelines.commands.console import say
+from hf_pipelines.commands.console import say, say_json
 
 Reason = Annotated[str, typer.Option(help="Why; kept and shown for ever.")]
 Champion = Annotated[
@@ -70,7 +69,7 @@ def promote(
             "history": history_told(found.history, signals),
             "followed": asdict(followed(pipeline, found.history)),
         }
-        print(json.dumps(told, indent=1, allow_nan=False))
+        say_json(told)
         return int(found.is_refused)
     status = say_judged(promotion_lines(found, signals))
     say(followed_lines(followed(pipeline, found.history)))
@@ -115,13 +114,13 @@ def history(
     if sync:
         done = followed(pipeline, found)
         if as_json:
-            print(json.dumps(asdict(done), indent=1))
+            say_json(asdict(done))
         else:
             say(followed_lines(done))
         return int(not done.is_whole)
     signals, shadows = signals_follow(pipeline, found), shadows_of(pipeline, strategy)
     if as_json:
-        print(json.dumps({**history_told(found, signals), "shadows": shadows}, indent=1, allow_nan=False))
+        say_json({**history_told(found, signals), "shadows": shadows})
     else:
         say(history_lines(found, signals))
         say(payload_lines(pipeline, found))
@@ -202,7 +201,7 @@ def rollout(
     # The last step is a promotion.
     done = followed(pipeline, history)
     if as_json:
-        print(json.dumps({**rollout_told(history, standing), "followed": asdict(done)}, indent=1, allow_nan=False))
+        say_json({**rollout_told(history, standing), "followed": asdict(done)})
     else:
         say(rollout_lines(history, standing))
         say(followed_lines(done))

@@ -1,6 +1,5 @@
 """Trying: a configuration evaluated beside what is current, the tries there are, and taking one."""
 
-import json
 import re
 from typing import Annotated
 
@@ -8,7 +7,7 @@ import typer
 
 from hf_pipelines.commands.app import LOOK, MAKE, AsJson, command
 from hf_pipelines.commands.completion import strategies
-from hf_pipelines.commands.console import progress, say
+from hf_pipelines.commands.console import progress, say, say_json
 
 
 @command(
@@ -62,7 +61,7 @@ def try_out(
         # A stage is told of as it begins; one that is read as it is stored is none that ends.
         tried = make_try(pipeline, chosen, wanted, lambda line: shown.advance(line, n=int(line.endswith(" s"))))
     if as_json:
-        print(json.dumps(try_json(pipeline, chosen, tried), indent=1))
+        say_json(try_json(pipeline, chosen, tried))
     else:
         say(try_lines(pipeline, chosen, tried))
 
@@ -82,7 +81,7 @@ def tries(
 
     store = open_store()
     if as_json:
-        print(json.dumps([each.to_json() for each in list_tries(store, strategy)], indent=1))
+        say_json([each.to_json() for each in list_tries(store, strategy)])
     else:
         say(tries_lines(store, strategy))
 
