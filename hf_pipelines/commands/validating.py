@@ -213,9 +213,11 @@ def validation_lines(found: Mapping[str, Any]) -> Iterator[tuple[str, bool]]:
     yield from ((f"survivorship: {each}", True) for each in found["doubts"])
     if found["paths"]:
         yield _of_paths(found["paths"]), True
-    yield from ((line, True) for line in walk_lines(found["walk_forward"]))
+    yield from ((line, True) for line in walk_lines(found["walk_forward"], found["strategy"]))
     near = found["neighbourhood"]
-    yield near_in_words(near), True
+    # Where its neighbours were fitted nothing is lacking.
+    if near["n"] or "full" not in found:
+        yield near_in_words(near), True
     yield from ((f"{each['name']}: {each['told']}", False) for each in near["signs"])
     if "full" in found:
         yield from ((line, True) for line in full_validation_lines(found["full"]))
@@ -224,7 +226,7 @@ def validation_lines(found: Mapping[str, Any]) -> Iterator[tuple[str, bool]]:
     yield from ((line, True) for line in _of_signal(found["signal"]))
     yield from ((line, True) for line in _of_others(found["strategy"], found["beside"], found["benchmark"]))
     yield "", True
-    head = ("test", "", "sessions", "Sharpe a year", "interval", "return", "drawdown")
+    head = ("test", "", "sessions", "Sharpe a year", "95 % bounds", "return", "drawdown")
     yield from ((line, True) for line in text_table([head, *(_cells(row) for row in found["table"])]))
     if untested := untested_in_words({row["test"] for row in found["table"]}):
         yield untested, True

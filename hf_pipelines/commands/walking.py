@@ -86,10 +86,10 @@ def walked(pipeline: Pipeline, plan: StrategyPlan) -> list[dict[str, Any]]:
     return found
 
 
-def walk_lines(found: list[Mapping[str, Any]]) -> Iterator[str]:
+def walk_lines(found: list[Mapping[str, Any]], strategy: str) -> Iterator[str]:
     """The walks, a line each, and what they lack."""
     if not found:
-        yield "walk-forward: no stored week has a backtest and issues of its own; hfp materialise STRATEGY/signals makes these"
+        yield f"walk-forward: no stored week has a backtest and issues of its own; hfp materialise {strategy}/signals makes these"
     for each in found:
         told = f"walk-forward, {each['kind']}, issues {each['issued']}: {number_of(each['n_weeks'], 'week')}, {number_of(each['n_sessions'], 'session')}"
         told += f", {each['earned']:+.1%} in all"

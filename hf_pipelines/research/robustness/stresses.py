@@ -17,11 +17,16 @@ from hf_pipelines.research.robustness.slices import only
 DELAYS = (1, 2)
 COST_FACTORS = (2.0, 4.0)
 BEST_SESSIONS = 5
-PATHS, PATH_LEVELS = 1_000, {"5 % of the paths": 0.05, "middle path": 0.5, "95 % of the paths": 0.95}
+PATHS = 1_000
+PATH_LEVELS = {
+    "5 % quantile of other orders": 0.05,
+    "median of other orders": 0.5,
+    "95 % quantile of other orders": 0.95,
+}
 SHOCKS = {"every position 10 % against it": (0.1, True), "every price 20 % lower": (-0.2, False)}
 # What happened to a share overnight can happen to it again, and to all that are held at once. Shares of few bars have not had theirs.
 LEAST_GAP = 0.05
-GAP = "every position opens against it by the widest gap of its symbol, at least 5 %"
+GAP = "every position opens against it by its widest gap"
 
 # First and last day of declines that any book of shares should be held to.
 WINDOWS: dict[str, tuple[date, date]] = {
