@@ -134,14 +134,14 @@ def confusion_png(fold_metrics: pl.DataFrame, *, classes: Sequence[str], heading
     return png_of(figure)
 
 
-def reliability_png(groups: pl.DataFrame, *, note: str = "") -> bytes:
+def reliability_png(groups: pl.DataFrame, *, heading: str = "", note: str = "") -> bytes:
     """Share of hits by how sure predictions were, with intervals, beside the line on which both are equal.
 
     Parameters
     ----------
     groups : DataFrame
         As `Reliability.groups`.
-    note : str
+    heading, note : str
         Above the figure.
 
     Returns
@@ -169,7 +169,7 @@ def reliability_png(groups: pl.DataFrame, *, note: str = "") -> bytes:
     axes.set_ylabel("Share of predictions that were right")
     how = f"Dot: a group of rows, their number beside it; bar: {LEVEL:.0%} interval; dotted: right as often as said"
     declutter(axes, grid="both")
-    title(figure, "", note)
+    title(figure, heading, note)
     footer(figure, how)
     return png_of(figure)
 

@@ -113,10 +113,11 @@ def cv_results(plan: StrategyPlan) -> Stage:
             used = with_features(matrix, at.base) if study and isinstance(matrix, pl.DataFrame) else matrix
             result = validate(used, learner=at.learner.choice, splitter=splitter, examine=examiner(plan, used))
         fit_s = perf_counter() - began
-        importance, importance_shown = fold_importance(plan, result.examined)
+        heading = f"{plan.name}, week {key}"
+        importance, importance_shown = fold_importance(plan, result.examined, heading=heading)
         diagnosed = diagnose_week(at, run, train, result.fold_metrics, n_jobs=n_jobs)
         began_scores = perf_counter()
-        intervals = interval_results(plan, result.predictions, train)
+        intervals = interval_results(plan, result.predictions, train, heading=heading)
         table = tabulate_scores(
             replace(result, fold_metrics=diagnosed.fold_metrics),
             train,
@@ -138,11 +139,10 @@ def cv_results(plan: StrategyPlan) -> Stage:
                 result.predictions, result.fold_metrics, target=plan.target, label_sessions=label_sessions(train)
             )
         )
-        heading = f"{plan.name}, week {key}"
         metadata = {
             **score_metadata(table, plan.target, result.predictions, result.metrics, heading=heading),
             **tuned_metadata(plan, study),
-            **({} if reliability is None else reliability_metadata(reliability)),
+            **({} if reliability is None else reliability_metadata(reliability, heading=heading)),
             **({} if by_fold is None else calibration_metadata(by_fold)),
             "fold_metrics": in_a_window(markdown_table(diagnosed.fold_metrics)),
             **intervals.metadata,

@@ -73,7 +73,9 @@ def importance_fields(plan: StrategyPlan) -> dict[str, Any]:
     return {} if plan.importance is None else {"importance": asdict(plan.importance)}
 
 
-def fold_importance(plan: StrategyPlan, examined: Sequence[pl.DataFrame]) -> tuple[dict[str, bytes], dict[str, Any]]:
+def fold_importance(
+    plan: StrategyPlan, examined: Sequence[pl.DataFrame], *, heading: str
+) -> tuple[dict[str, bytes], dict[str, Any]]:
     """Attachments and metadata of the importances of all folds; nothing of a learner that tells none."""
     rows = pl.concat(examined)
     if rows.is_empty():
@@ -83,7 +85,7 @@ def fold_importance(plan: StrategyPlan, examined: Sequence[pl.DataFrame]) -> tup
         of_kind = rows.filter(kind=kind)
         if of_kind.is_empty():
             continue
-        shown |= _shown(of_kind, by="fold", kind=kind, words=words)
+        shown |= _shown(of_kind, by="fold", kind=kind, words=words, heading=heading)
     return {"importances.parquet": parquet_bytes(rows)}, shown
 
 
@@ -131,7 +133,7 @@ def week_importance(
         return {}
     rows = weekly({**by_week, key: importances})
     words = f"use of the features by the models of {len(by_week) + 1} weeks"
-    return _shown(rows, by="week", kind="weeks", words=words)
+    return _shown(rows, by="week", kind="weeks", words=words, heading=f"{plan.name}, week {key}")
 
 
 def _kinds(plan: StrategyPlan) -> dict[str, str]:
@@ -148,7 +150,7 @@ def _kinds(plan: StrategyPlan) -> dict[str, str]:
 _WAYS = {CONTRIBUTION: UP_DOWN, PERMUTATION: HELP_HARM, CLUSTER: HELP_HARM}
 
 
-def _shown(rows: pl.DataFrame, *, by: str, kind: str, words: str) -> dict[str, Any]:
+def _shown(rows: pl.DataFrame, *, by: str, kind: str, words: str, heading: str) -> dict[str, Any]:
     from hf_pipelines.research.explanations.plots import importance_png
 
     found, ways = evenness(rows, by=by), _WAYS.get(kind)
@@ -156,7 +158,9 @@ def _shown(rows: pl.DataFrame, *, by: str, kind: str, words: str) -> dict[str, A
     signs = {} if ways is None else {"n_up": ways[0], "n_down": ways[1]}
     table = found.table.select("name", "mean", "lowest", "highest", *signs).rename(signs).head(SHOWN_ROWS)
     return {
-        f"importance_{kind}": picture(importance_png, rows, found, by=by, title=words, note=told, ways=ways),
+        f"importance_{kind}": picture(
+            importance_png, rows, found, by=by, title=f"{words}, {heading}", note=told, ways=ways
+        ),
         f"importance_{kind}_says": told,
         f"importance_{kind}_table": in_a_window(markdown_table(table)),
     }

@@ -43,7 +43,9 @@ class IntervalResults:
     metadata: Mapping[str, Any] = field(default_factory=dict)
 
 
-def interval_results(plan: StrategyPlan, predictions: pl.DataFrame, matrix: pl.DataFrame) -> IntervalResults:
+def interval_results(
+    plan: StrategyPlan, predictions: pl.DataFrame, matrix: pl.DataFrame, *, heading: str
+) -> IntervalResults:
     """Out-of-fold predictions with intervals, and how many outcomes lay inside."""
     if plan.intervals is None:
         return IntervalResults(predictions)
@@ -58,7 +60,7 @@ def interval_results(plan: StrategyPlan, predictions: pl.DataFrame, matrix: pl.D
             "coverage_sessions.parquet": parquet_bytes(found.sessions),
         },
         facts={"coverage": words},
-        metadata=_shown(found, words, nominal=plan.intervals.coverage),
+        metadata=_shown(found, words, nominal=plan.intervals.coverage, heading=heading),
     )
 
 
@@ -101,7 +103,7 @@ def interval_fields(plan: StrategyPlan) -> dict[str, Any]:
     return {} if plan.intervals is None else {"intervals": plan.intervals.settings()}
 
 
-def _shown(found: Coverage, words: str, *, nominal: float) -> dict[str, Any]:
+def _shown(found: Coverage, words: str, *, nominal: float, heading: str) -> dict[str, Any]:
     """Words, table and figures, a figure a horizon."""
     metadata: dict[str, Any] = {"coverage": words}
     if found.groups.is_empty():
@@ -112,9 +114,11 @@ def _shown(found: Coverage, words: str, *, nominal: float) -> dict[str, Any]:
     more = f"- Symbols: the {MAX_SYMBOLS} furthest from what is promised; all in coverage.parquet."
     metadata["coverage_table"] = in_a_window(f"{markdown_table(shown)}\n\n{more}")
     if HORIZON not in found.groups.columns:
-        return metadata | {"coverage_picture": picture(coverage_png, found.groups, found.sessions, note=words)}
+        return metadata | {
+            "coverage_picture": picture(coverage_png, found.groups, found.sessions, heading=heading, note=words)
+        }
     for horizon in found.groups[HORIZON].unique().sort():
         groups, sessions = (each.filter(pl.col(HORIZON) == horizon) for each in (found.groups, found.sessions))
         note = f"Horizon {horizon}: outcomes inside their intervals"
-        metadata[f"coverage_picture_{horizon}"] = picture(coverage_png, groups, sessions, note=note)
+        metadata[f"coverage_picture_{horizon}"] = picture(coverage_png, groups, sessions, heading=heading, note=note)
     return metadata

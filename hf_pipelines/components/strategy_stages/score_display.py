@@ -65,7 +65,7 @@ def prediction_pictures(predictions: pl.DataFrame, target: Target, *, heading: s
     return found
 
 
-def reliability_metadata(found: Reliability) -> dict[str, Any]:
+def reliability_metadata(found: Reliability, *, heading: str) -> dict[str, Any]:
     """Whether confidence can be taken for what it says, in words, a number and a figure."""
     from hf_pipelines.research.score_plots import reliability_png
 
@@ -73,7 +73,7 @@ def reliability_metadata(found: Reliability) -> dict[str, Any]:
     return {
         "confidence": words,
         "calibration_error": found.error,
-        "reliability": picture(reliability_png, found.groups, note=words),
+        "reliability": picture(reliability_png, found.groups, heading=heading, note=words),
     }
 
 

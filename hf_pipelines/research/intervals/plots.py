@@ -31,13 +31,15 @@ ROLLING_SESSIONS = 20
 KINDS = (ALL, "fold", "year", "volatility", "symbol")
 
 
-def coverage_png(groups: pl.DataFrame, sessions: pl.DataFrame, *, note: str = "") -> bytes:
+def coverage_png(groups: pl.DataFrame, sessions: pl.DataFrame, *, heading: str = "", note: str = "") -> bytes:
     """Shares of outcomes inside, by group with intervals, and over time.
 
     Parameters
     ----------
     groups, sessions : DataFrame
         As in `Coverage`, of one horizon.
+    heading : str
+        Whose intervals.
     note : str
         Above the figure.
 
@@ -79,6 +81,6 @@ def coverage_png(groups: pl.DataFrame, sessions: pl.DataFrame, *, note: str = ""
     percent_ticks(right.yaxis)
     right.set_ylim(max(min(float(np.nanmin(share)), nominal) - 0.05, -0.02), 1.02)
     date_ticks(right)
-    title(figure, "Share of outcomes inside their intervals", note)
+    title(figure, f"Outcomes inside their intervals{', ' * bool(heading)}{heading}", note)
     footer(figure, how)
     return png_of(figure)
