@@ -48,8 +48,8 @@ class WebServer:
 
 
 @contextmanager
-def web_server(data_dir: Path) -> Iterator[WebServer]:
-    """`hfp ui` on a free port of 127.0.0.1, ready to launch runs; everything it starts is stopped at the end."""
+def web_server(data_dir: Path, code: Path = REPOSITORY) -> Iterator[WebServer]:
+    """`hfp ui` of some code on a free port of 127.0.0.1, ready to launch runs; everything it starts is stopped at the end."""
     server = WebServer(f"http://127.0.0.1:{free_port()}", data_dir)
     command = [sys.executable, "-m", "hf_pipelines.commands.cli", "ui", "--port", server.url.rsplit(":", 1)[1]]
     environment = {
@@ -58,7 +58,7 @@ def web_server(data_dir: Path) -> Iterator[WebServer]:
         "HF_MLFLOW_URI": f"sqlite:///{data_dir / 'mlflow.db'}",
         "HF_POSTGRES_URL": "",
         "DAGSTER_HOME": str(data_dir / "dagster_home"),
-        "PYTHONPATH": os.pathsep.join([f"{FAULT_INJECTION}", f"{REPOSITORY}"]),
+        "PYTHONPATH": os.pathsep.join([f"{FAULT_INJECTION}", f"{code}", f"{REPOSITORY}"]),
     }
     with serving(command, log=data_dir / "ui.log", is_ready=lambda: _is_loaded(server), env=environment, cwd=data_dir):
         yield server

@@ -382,8 +382,9 @@ TAKEN_BY_ITSELF = "what is changed is taken by itself"
 FIRST_COMMAND = re.compile(r"; materialise it first: hfp materialise (\S+) --from (\S+) --to (\S+)")
 
 
-# The end of a command that makes all that is missing, in the right order.
+# The end of a command that makes all that is missing, in the right order, and where a refusal names it.
 WITH_INPUTS = " --with-inputs"
+IN_ONE_GO = re.compile(rf"(?:make it in one go|make both): (hfp .*{WITH_INPUTS})$", re.MULTILINE)
 
 
 def inputs_first(message: str, command: str) -> str:

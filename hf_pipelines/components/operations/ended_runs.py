@@ -19,11 +19,11 @@ from hf_pipelines.components.operations.cause import first_failure
 from hf_pipelines.components.operations.inventory import Watched
 from hf_pipelines.components.run_tags import named_partitions
 from hf_pipelines.components.strategy_stages import LEADERBOARD, RETRAINED, SWEEP, TUNING
-from hf_pipelines.partitions import parse_key
+from hf_pipelines.partitions import parse_key, shift_week, week_key
 from hf_pipelines.resources.dagster_internals import AUTO_RETRY_RUN_ID_TAG, WILL_RETRY_TAG
 from hf_pipelines.resources.incidents import Book, Pair, span
 from hf_pipelines.resources.notifier import check_link, run_link
-from hf_pipelines.resources.parquet_io_manager import TAKEN_BY_ITSELF
+from hf_pipelines.resources.parquet_io_manager import IN_ONE_GO, TAKEN_BY_ITSELF
 
 # Runs looked at in one tick: each costs a query of its events.
 RUNS_A_TICK = 100
@@ -39,6 +39,9 @@ ON_TIME = "on_time"
 
 # A check of the whole asset rather than of what a run made: as long as it fails it is one incident.
 WHOLE_ASSET_CHECKS = ("is_current",)
+
+# What can never be made.
+NOTHING_TO_DO = "nothing: it can never be made; ask for a later one"
 
 # A symbol that is gone will always lack its bars.
 MEMBERSHIP = "end the membership of a symbol that is gone (`until` in `universe`), or "
@@ -215,11 +218,18 @@ class RunWatch:
         possible = [pair for pair in pairs if self._is_possible(pair)]
         _, cause = first_failure(ended.events)
         asset = pairs[0][0] if pairs else ended.run.job_name
+        in_one_go = IN_ONE_GO.search(cause)
+        if pairs and not possible:
+            remedy = NOTHING_TO_DO
+        elif in_one_go:
+            remedy = in_one_go[1]
+        else:
+            remedy = self._remedy(asset, [key for each, key in possible or pairs if each == asset])
         book.open_incident(
             "run",
             possible or pairs or [(asset, "")],
             cause=cause,
-            remedy=self._remedy(asset, [key for each, key in possible or pairs if each == asset]),
+            remedy=remedy,
             url=run_link(ended.run.run_id),
             now=self.now,
             can_heal=bool(possible),
@@ -277,15 +287,21 @@ class RunWatch:
         return [(asset, key) for key in ended.partitions.get(asset, ("",))]
 
     def _is_possible(self, pair: Pair) -> bool:
-        """Whether a partition can be made at all: signals of a Sunday cannot, nor bars and features of a week without sessions."""
+        """Whether a partition can be made at all.
+
+        Signals of a Sunday cannot, nor bars and features of a week without sessions, nor the model of a week whose window begins before the data.
+        """
         asset, key = pair
         owner, _, stage = asset.partition("/")
         partitions = {each.name: each.partitions for each in self.watched.markets}
         partitions |= {each.name: each.market.partitions for each in self.watched.strategies}
+        windows = {each.name: each.train_weeks for each in self.watched.strategies}
         if owner not in partitions or not key:
             return True
         if stage == "signals":
             return partitions[owner].is_session(parse_key(key))
+        if stage in RETRAINED and owner in windows:
+            return key >= shift_week(week_key(partitions[owner].first_week), windows[owner])
         return bool(partitions[owner].sessions_of_week(key)) or not stage.startswith(("bars", "features/"))
 
     def _remedy(self, asset: str, keys: Sequence[str]) -> str:

@@ -306,4 +306,8 @@ def _first_whole_week(plan: StrategyPlan) -> str:
     keys = partitions.weeks_between(partitions.first_week, partitions.end or date.today())
     if len(keys) <= plan.training.weeks:
         return f"of the market's {len(keys)} weeks none has so many before it; take fewer weeks, or a longer history"
-    return f"the first week with a whole window is {keys[plan.training.weeks]}"
+    first = keys[plan.training.weeks]
+    return (
+        f"the first week with a whole window is {first}, take it or a later one"
+        + f'; `start: "{first}"` in the YAML leaves out those before it' * plan.begins_too_early
+    )

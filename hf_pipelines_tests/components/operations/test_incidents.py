@@ -160,6 +160,25 @@ def test_run_that_can_never_succeed_is_told_and_not_kept(watching):
     assert watching.book.open == [] and watching.look() == []
 
 
+def test_week_before_the_first_trainable_one_is_told_without_a_command_that_would_fail_again(watching):
+    assert not watching.project.run("ranking/training_matrix", watching.project.weeks[1]).success
+    assert watching.look() == [f"opened run ranking/training_matrix {watching.project.weeks[1]}"]
+    told = watching.book.pending[-1].message
+    assert "take fewer weeks, or a longer history" in told.cause and told.remedy.startswith(
+        "nothing: it can never be made"
+    )
+    assert watching.book.open == []
+
+
+def test_run_whose_inputs_are_missing_is_mended_by_the_command_that_makes_them_all(watching):
+    week = watching.project.weeks[2]
+    assert not watching.project.run("small/features/temporal", week).success
+    watching.look()
+    (incident,) = watching.book.open
+    assert incident.remedy in incident.cause
+    assert incident.remedy == f"hfp materialise small/features/temporal --from {week} --with-inputs"
+
+
 def test_runs_that_failed_long_before_anybody_watched_are_no_news(watching):
     watching.project.instance.report_run_failed(watching.new_run(), "before")
     watching.book = Book()
