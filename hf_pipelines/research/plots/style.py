@@ -140,6 +140,9 @@ def date_ticks(axes: Axes) -> None:
     style, most = next((style, most) for least, style, most in DATE_STYLES if days >= least)
     locator = AutoDateLocator(minticks=min(3, most - 1), maxticks=most)  # type: ignore[no-untyped-call]
     axes.xaxis.set_major_locator(locator)
+    if all(float(place).is_integer() for place in axes.xaxis.get_majorticklocs()):
+        # Of midnights alone the hour says nothing.
+        style = style.removesuffix(" %H:%M")
     axes.xaxis.set_major_formatter(DateFormatter(style))  # type: ignore[no-untyped-call]
 
 

@@ -1,5 +1,5 @@
 import io
-from datetime import date
+from datetime import date, datetime, timedelta
 
 import numpy as np
 import polars as pl
@@ -98,6 +98,17 @@ def test_equity_png_has_ticks_that_neither_repeat_nor_overlap(drawn, n_sessions:
             assert len(found) == len(set(found)), found
     shown = [each.get_window_extent() for each in figure.axes[-1].get_xticklabels() if each.get_text()]
     assert all(one.x1 <= other.x0 for one, other in zip(shown, shown[1:], strict=False))
+
+
+@pytest.mark.parametrize("step, has_hours", [(timedelta(days=1), False), (timedelta(hours=5), True)])
+def test_ticks_of_a_few_days_have_hours_where_there_are_any(step: timedelta, has_hours: bool) -> None:
+    axes = style.new_figure(height=2.0).subplots()
+    axes.plot([datetime(2013, 2, 19) + at * step for at in range(4)], range(4))
+    style.date_ticks(axes)
+    axes.figure.draw_without_rendering()
+    found = ticks_of(axes.xaxis)
+    assert len(found) > 1 and len(found) == len(set(found))
+    assert all(":" in each for each in found) is has_hours
 
 
 def test_equity_png_of_account_that_never_traded_is_drawn() -> None:
