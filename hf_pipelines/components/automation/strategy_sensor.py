@@ -30,6 +30,7 @@ from hf_pipelines.components.automation.run_intents import (
     digest,
 )
 from hf_pipelines.components.automation.ticks import Tick, read_cursor, recall
+from hf_pipelines.components.automation.unjudged import judge_what_was_missed
 from hf_pipelines.components.market_stages.feature_inputs import bars_read
 from hf_pipelines.components.strategy_stages import CHAMPION_MODEL, StrategyPlan, retrained
 from hf_pipelines.components.strategy_stages.serving import fitted_with, held_by
@@ -169,7 +170,12 @@ class StrategySensor:
             retraining, by_alarm = self._request_by_alarm(newest)
         # Signals from the week of an awaited model on wait for it; those before are issued beside its training.
         issuing, weeks, note = self._request_signals(weeks, before=awaited)
-        return _tick([*issuing, *retraining], model, weeks, *notes, by_alarm, note, self._mend_latest())
+        requests, missed = [*issuing, *retraining], ""
+        if not requests:
+            requests, missed = judge_what_was_missed(
+                self.plan, self.store, self.history, self._issue_tags, self._feature_tags
+            )
+        return _tick(requests, model, weeks, *notes, by_alarm, note, missed, self._mend_latest())
 
     def _request_by_alarm(self, week: str) -> tuple[list[dg.RunRequest], str]:
         """A refit of the week under way that an alarm of drift asks for, and a note."""
@@ -221,6 +227,10 @@ class StrategySensor:
         return self.store.tags(self.plan.asset("fitted_model"))
 
     @cached_property
+    def _issue_tags(self) -> dict[str, str]:
+        return self.store.tags(self.plan.asset("signals"))
+
+    @cached_property
     def _checker(self) -> CurrencyChecker:
         """Compares inputs only: a new release of the code does not retrain models in use."""
         return CurrencyChecker(self.store, {})
@@ -241,7 +251,7 @@ class StrategySensor:
         if before not in self._model_tags or not all(each.is_current for each in judged):
             return [newest]
         sessions = {day.isoformat() for day in self.plan.market.partitions.closed_sessions(before, self.now)}
-        issued = set(self.store.partitions(self.plan.asset("signals")))
+        issued = set(self._issue_tags)
         return [before, newest] if sessions & self._featured(before) - issued else [newest]
 
     def _is_early(self, week: str) -> bool:
@@ -388,7 +398,7 @@ class StrategySensor:
         """Sessions of weeks that can be issued now, and the weeks that must be looked at again."""
         if not weeks:
             return [], set()
-        issued = set(self.store.partitions(self.plan.asset("signals")))
+        issued = set(self._issue_tags)
         days: list[str] = []
         remaining = set()
         for week in weeks:
