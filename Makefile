@@ -101,7 +101,7 @@ controls: $(DEV_STAMP)
 rollouts: $(DEV_STAMP)
 	OMP_NUM_THREADS=1 $(BIN)/python -m hf_pipelines_tests.rollout_table
 
-# How often drift is called in stationary series, and what is found of a planted shift: docs/concepts/drift.md.
+# How often drift is called in stationary series, and what is found of a planted shift, on HF_DRIFT_DAYS days, default 500: docs/concepts/drift.md.
 drift: $(DEV_STAMP)
 	OMP_NUM_THREADS=1 $(BIN)/python -m hf_pipelines_tests.drift_table
 

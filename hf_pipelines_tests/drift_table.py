@@ -3,6 +3,7 @@
 Lives here: many stationary histories, and planted shifts. The short form is in `research/drift/test_judgement.py`.
 """
 
+import os
 import sys
 from collections.abc import Iterator
 from time import process_time
@@ -14,9 +15,9 @@ from hf_pipelines.research.drift import Drift
 from hf_pipelines.research.drift.judgement import ERROR, NOT_JUDGED
 from hf_pipelines_tests.drift_series import KINDS, REFERENCE, WINDOW, drawn_columns, in_window, judged
 
-N_DAYS = 500
-# With 500 symbols a day takes a second.
-N_LARGE_DAYS = 20
+# HF_DRIFT_DAYS of them; with 500 symbols, where a day takes a second, one in 25.
+N_DAYS = int(os.environ.get("HF_DRIFT_DAYS", "500"))
+N_LARGE_DAYS = max(N_DAYS // 25, 1)
 SYMBOLS = 500
 
 # Most alarms, in multiples of the family error; of "AR 0.98" none is judged.

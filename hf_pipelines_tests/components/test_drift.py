@@ -16,7 +16,7 @@ from hf_pipelines.components.operations.drifting import look_for_drift
 from hf_pipelines.components.strategy_stages.drift import MEASURES_NAME
 from hf_pipelines.research.promotion import GATES
 from hf_pipelines.resources.incidents import Book
-from hf_pipelines_tests.drift_quarters import BEGINS, LEVEL, NAMES, Quarter, play
+from hf_pipelines_tests.drift_quarters import BEGINS, LEVEL, NAMES, NONE, Quarter, play
 from hf_pipelines_tests.pipeline import Project, ridge_strategy
 
 NOW = datetime(2013, 1, 1, tzinfo=UTC)
@@ -71,6 +71,30 @@ def test_alarm_is_one_incident_and_one_event_however_long_it_lasts(shifted, monk
     look_for_drift(["ranking"], store, book, NOW)
     assert [each.message.event for each in book.pending] == ["opened", "healed"] and book.open == []
     assert store.objects.keys("_outbox/ranking-drift") == [key]
+
+
+@pytest.mark.pipeline
+def test_feature_that_left_the_market_and_constant_ones_are_said_in_words(tmp_path):
+    left, same, moved = NAMES[1], NAMES[2], NAMES[5]
+
+    def change(frame: pl.DataFrame, week: str) -> pl.DataFrame:
+        is_new = week >= "2012-07-01"
+        frame = frame.with_columns(pl.lit(3.0, pl.Float32).alias(same), pl.lit(3.0 + is_new, pl.Float32).alias(moved))
+        return frame.drop(left) if is_new else frame
+
+    quarter = play(tmp_path, seed=0, planted=NONE, places=slice(BEGINS + 6, BEGINS + 9), change=change)
+    day = quarter.sessions[-1]
+    rows = {row["column"]: row for row in quarter.contents[day].frame.to_dicts()}
+    assert {name: (rows[name]["verdict"], rows[name]["why"]) for name in (left, same, moved)} == {
+        left: ("drifted", "no value in the window"),
+        same: ("cannot be judged", "the same in every session of the reference"),
+        moved: ("cannot be judged", "the same in every session of the reference, and other values now"),
+    }
+    assert (rows[left]["missing_reference"], rows[same]["p"], rows[moved]["p"]) == (0.0, None, None)
+    facts = quarter.facts[day]
+    assert facts["sentence"].startswith(f"Drift of {left} since 2012-07-0")
+    assert facts["sentence"].endswith("; 2 of 7 columns cannot be judged.")
+    assert {f"{name}: {rows[name]['why']}" for name in (left, same, moved)} <= {*facts["lacking"]}
 
 
 @pytest.mark.pipeline

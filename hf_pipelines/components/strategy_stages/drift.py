@@ -73,7 +73,10 @@ def drift(plan: StrategyPlan) -> Stage:
             as_of=partitions.session_close(session),
         )
         standing = {
-            kind: next_standing(before[kind], day.called[kind], session, since=day.since[kind]) for kind in CALLS
+            kind: next_standing(
+                before[kind], day.called[kind], session, since=day.since[kind], is_clear=day.is_clear.get(kind)
+            )
+            for kind in CALLS
         }
         told = sentence_of(day, standing)
         facts: dict[str, Any] = {

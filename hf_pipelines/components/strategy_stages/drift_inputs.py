@@ -8,6 +8,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date
+from itertools import groupby
 from typing import Any
 
 import polars as pl
@@ -202,7 +203,9 @@ def _issued(plan: StrategyPlan, store: PartitionStore, key: str) -> tuple[pl.Dat
     days = [day.isoformat() for week in weeks for day in partitions.sessions_of_week(week) if day.isoformat() <= key]
     loaded = load_partitions(store, asset, days, facts=StageInput("signals", asset, is_optional=True).asset_in().metadata or {}, tags={})  # fmt: skip
     held = [day for day in days if day in loaded.parts]
-    rows = pl.concat([upgrade_issue(loaded.parts[day].frame) for day in held])
+    # Issues next to each other are of one version: upgraded together.
+    versions = groupby((loaded.parts[day].frame for day in held), key=lambda frame: frame.schema)
+    rows = pl.concat([upgrade_issue(pl.concat(alike)) for _, alike in versions])
     if plan.holdout is not None:
         # The session itself has no outcome yet.
         rows = rows.filter(outcome_is_open(plan.holdout) | (pl.col("session") == parse_key(key)))

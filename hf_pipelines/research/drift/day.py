@@ -32,6 +32,11 @@ AGE_BAND = 14.0
 # Windows of training beside the newest one: with fewer a shift must be twice as large to be found.
 USUAL_WINDOWS = 12
 
+# A call is clear at a fifth of its error: others keep an alarm, and raise one only together. Of accuracy, whose interval has 2.5 % above it,
+# the same by the quantiles of a normal value.
+CLEAR_SHARE = 0.2
+CLEAR_WIDTH = 1.314
+
 # Sessions below which a window says nothing.
 LEAST_SESSIONS = 5
 
@@ -124,6 +129,8 @@ class DriftDay:
         `MEASURES`, a row a measure; null where undefined, `why` says it.
     called : mapping of str to bool or None
         Of each of `CALLS`; None: it cannot be judged.
+    is_clear : mapping of str to bool
+        Whether a call is clear enough to raise an alarm in few sessions, of the kinds that have a lower error than that of a call.
     since : mapping of str to date or None
         Since when what is called has lasted.
     window_sessions : int
@@ -137,6 +144,7 @@ class DriftDay:
     columns: pl.DataFrame
     measures: pl.DataFrame
     called: Mapping[str, bool | None]
+    is_clear: Mapping[str, bool]
     since: Mapping[str, date | None]
     window_sessions: int
     p: float
@@ -191,11 +199,14 @@ def judge_session(seen: Seen, *, window_sessions: int, error: float, as_of: date
         ACCURACY: matured.high < ACCURACY_BAND if is_whole and matured is not None else None,
         AGE: seen.age_days > AGE_BAND,
     }
+    is_clear = {DRIFT: p < CLEAR_SHARE * error}
+    if is_whole and matured is not None:
+        is_clear[ACCURACY] = matured.accuracy + CLEAR_WIDTH * (matured.high - matured.accuracy) < ACCURACY_BAND
     since = dict.fromkeys(CALLS) | {
         DRIFT: drifted.sort("p")["since"].first() if drifted.height else None,
         DECAY: None if decay is None else decay.since,
     }
-    return DriftDay(columns, measures, called, since, length, min(p, 1.0), error, tuple(lacking))
+    return DriftDay(columns, measures, called, is_clear, since, length, min(p, 1.0), error, tuple(lacking))
 
 
 def _least(values: pl.Series) -> float:

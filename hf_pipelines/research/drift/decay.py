@@ -110,7 +110,8 @@ def decayed(
     """Hold the score of live sessions to the score out of fold.
 
     Both are cut into blocks of whole sessions, so that labels which overlap are counted once, and a block's mean is measured in standard
-    deviations of out-of-fold blocks. The uncertainty of their own mean is forgiven beside the allowance.
+    deviations of out-of-fold blocks, larger where a block is like the one before. The uncertainty of their own mean is forgiven beside
+    the allowance.
 
     Parameters
     ----------
@@ -146,7 +147,7 @@ def decayed(
     values, days = values[is_known], [day for day, known in zip(days, is_known, strict=True) if known]
     past = np.asarray(out_of_fold, dtype=np.float64)
     before, now = (_block_means(each, block_sessions) for each in (past[np.isfinite(past)], values))
-    deviation = float(before.std(ddof=1)) if len(before) >= LEAST_BLOCKS else 0.0
+    deviation = _long_deviation(before) if len(before) >= LEAST_BLOCKS else 0.0
     if not len(now) or deviation <= 1e-12:
         return None
     expected = float(before.mean())
@@ -161,6 +162,16 @@ def decayed(
             begun = place + 1
     since = days[begun * block_sessions] if path[-1] > 0.0 else None
     return Decay(is_decayed, path[-1], threshold, since, tuple(path[1:]), len(now), expected)
+
+
+def _long_deviation(means: np.ndarray) -> float:
+    """Standard deviation of block means by which their sum grows: neighbours that are alike count for more than one block each."""
+    deviation = float(means.std(ddof=1))
+    if deviation <= 1e-12:
+        return 0.0
+    centred = means - means.mean()
+    alike = max(float((centred[1:] * centred[:-1]).sum() / (centred**2).sum()), 0.0)
+    return deviation * math.sqrt(1.0 + 2.0 * alike)
 
 
 def _block_means(values: np.ndarray, block_sessions: int) -> np.ndarray:

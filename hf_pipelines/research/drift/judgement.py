@@ -28,6 +28,9 @@ LEAST_INDEPENDENT = 20.0
 # Family error of a strategy and day.
 ERROR = 0.05
 
+# Least deviation of a distance's root over windows, a share of its mean: what is alike in all of them is not known better.
+LEAST_DEVIATION = 0.02
+
 # Windows of the reference that are looked at, evenly over all that there are.
 MOST_WINDOWS = 1_000
 
@@ -82,10 +85,11 @@ class Drift:
 def judge_drift(reference: SessionHistograms, window: SessionHistograms, *, error: float = ERROR) -> Drift:
     """Judge a window of sessions by windows of the reference that are as long.
 
-    Each distance of a column is divided by its mean over the windows of the reference, each window of the reference by the mean over those
-    that share no session with it: both are then out of sample. The largest of all columns and distances, its logarithm, is held to
-    those of the windows of the reference by a prediction interval for one more normal value, with as many degrees of freedom as windows
-    fit side by side. A column is held to the same limit: so the family error is that of all of them.
+    The cube root of a distance, which is nearly normal, is measured in standard deviations from its mean over the windows of the reference,
+    that of a window of the reference by those that share no session with it: both are then out of sample, and a distance that hardly varies,
+    such as the index of many rows, tells of a small change. The largest of all columns and distances is held to those of the windows of the
+    reference by a prediction interval for one more normal value, with as many degrees of freedom as windows fit side by side. A column is
+    held to the same limit: so the family error is that of all of them.
 
     Parameters
     ----------
@@ -109,7 +113,7 @@ def judge_drift(reference: SessionHistograms, window: SessionHistograms, *, erro
     References
     ----------
     Westfall & Young (1993), "Resampling-Based Multiple Testing", for the largest of a family; Politis, Romano & Wolf (1999), "Subsampling",
-    for windows of the series itself; Whitmore (1986), "Prediction Limits for a Univariate Normal Observation", The American
+    for windows of the series itself; Wilson & Hilferty (1931), "The Distribution of Chi-Square", for the cube root; Whitmore (1986), "Prediction Limits for a Univariate Normal Observation", The American
     Statistician 40(2).
     """
     # Heavy: definitions load without it.
@@ -139,19 +143,23 @@ def judge_drift(reference: SessionHistograms, window: SessionHistograms, *, erro
     p = np.full(len(judged), np.nan)
     if judged.any():
         of_window = _stacked(observed)[judged]
-        scale, others = _scales(null[:, judged], starts, n_sessions, length)
-        shifts[judged] = np.max(of_window / scale, axis=-1)
-        largest = np.log(np.max(null[:, judged] / others, axis=(1, 2)))
-        deviation = largest.std() * math.sqrt(n_independent / (n_independent - 1.0) * (1.0 + 1.0 / n_independent))
-        with np.errstate(divide="ignore"):
-            distance = (np.log(shifts[judged]) - largest.mean()) / max(deviation, 1e-12)
+        shifts[judged] = np.max(
+            of_window / np.maximum(null[:, judged].mean(axis=0), np.finfo(np.float64).tiny), axis=-1
+        )
+        roots = np.cbrt(null[:, judged])
+        mean, deviation, others, their_deviation = _usual(roots, starts, n_sessions, length)
+        farthest = np.max((np.cbrt(of_window) - mean) / deviation, axis=-1)
+        largest = np.max((roots - others) / their_deviation, axis=(1, 2))
+        spread = largest.std() * math.sqrt(n_independent / (n_independent - 1.0) * (1.0 + 1.0 / n_independent))
+        distance = (farthest - largest.mean()) / max(spread, 1e-12)
         p[judged] = stats.t.sf(distance, n_independent - 1.0)
     missing = [counts[:, -1] / counts.sum(axis=-1).clip(min=1.0) for counts in (whole, newest)]
     rows = [
         {
             "column": name,
             "verdict": NOT_JUDGED if reasons[place] else DRIFTED if p[place] < error else STEADY,
-            "why": reasons[place] or "",
+            # A column that is dead is judged, by what is missing alone.
+            "why": reasons[place] or ("" if newest[place, :-1].sum() else "no value in the window"),
             "p": p[place],
             "shift": shifts[place],
             "population_stability_index": observed.stability[place],
@@ -186,14 +194,20 @@ def _window_sums(counts: Floats, length: int, starts: np.ndarray) -> Floats:
     return np.asarray(around[starts + length] - around[starts])
 
 
-def _scales(null: Floats, starts: np.ndarray, n_sessions: int, length: int) -> tuple[Floats, Floats]:
-    """Mean over all windows, and over those without a common session with each window; shape of `null` without and with windows."""
-    smallest = np.finfo(np.float64).tiny
+def _usual(roots: Floats, starts: np.ndarray, n_sessions: int, length: int) -> tuple[Floats, Floats, Floats, Floats]:
+    """Mean and deviation over all windows, and over those without a common session with each window; the last two as `roots` are."""
     apart = (starts[:, None] - starts[None, :]) % n_sessions
     is_apart = ((apart >= length) & (apart <= n_sessions - length)).astype(np.float64)
-    flat = null.reshape(len(null), -1)
-    others = (is_apart @ flat / is_apart.sum(axis=1, keepdims=True)).reshape(null.shape)
-    return np.maximum(null.mean(axis=0), smallest), np.maximum(others, smallest)
+    is_apart /= is_apart.sum(axis=1, keepdims=True)
+    flat = roots.reshape(len(roots), -1)
+    others = is_apart @ flat
+    variance = np.maximum(is_apart @ flat**2 - others**2, 0.0)
+    mean, others, their = roots.mean(axis=0), others.reshape(roots.shape), np.sqrt(variance).reshape(roots.shape)
+    return mean, _above_rounding(roots.std(axis=0), mean), others, _above_rounding(their, others)
+
+
+def _above_rounding(deviation: Floats, mean: Floats) -> Floats:
+    return np.maximum(deviation, LEAST_DEVIATION * mean + 1e-12)
 
 
 def _persistence(reference: SessionHistograms) -> Floats:

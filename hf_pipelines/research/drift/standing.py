@@ -8,9 +8,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import date
 
-# Sessions in a row with a call before it is an alarm: one day in twenty is called by chance, and windows of neighbouring days are nearly the
-# same, so this does not change the error much; it keeps a single bad file quiet.
+# Sessions in a row with a clear call before it is an alarm: it keeps a single bad file quiet. Windows of neighbouring days are nearly the
+# same, so it is the lower error of a clear call, not their number, that keeps alarms by chance few.
 RAISED_AFTER = 3
+
+# Sessions in a row with any call before it is an alarm: what stays near the limit for so long is none of chance.
+RAISED_AFTER_CALLS = 10
 
 # Sessions in a row without a call before an alarm is over.
 RESOLVED_AFTER = 5
@@ -30,6 +33,8 @@ class Standing:
         Session that raised the alarm; None while there is none.
     since : date or None
         Since when what was called then has lasted.
+    n_clear : int
+        Sessions in a row with a clear call, up to now.
     """
 
     is_raised: bool = False
@@ -37,9 +42,17 @@ class Standing:
     n_quiet: int = 0
     raised_on: date | None = None
     since: date | None = None
+    n_clear: int = 0
 
 
-def next_standing(before: Standing, is_called: bool | None, session: date, *, since: date | None = None) -> Standing:
+def next_standing(
+    before: Standing,
+    is_called: bool | None,
+    session: date,
+    *,
+    since: date | None = None,
+    is_clear: bool | None = None,
+) -> Standing:
     """Where a call stands after one more session.
 
     Parameters
@@ -51,6 +64,9 @@ def next_standing(before: Standing, is_called: bool | None, session: date, *, si
     session : date
     since : date, optional
         Since when what is called has lasted, as far as it is known; kept while the alarm stands.
+    is_clear : bool, optional
+        Whether the call is clear enough to raise an alarm in few sessions; any call makes it last, so that what is near the limit is one alarm, not several.
+        Default: as `is_called`.
 
     Returns
     -------
@@ -71,7 +87,10 @@ def next_standing(before: Standing, is_called: bool | None, session: date, *, si
         if before.is_raised and n_quiet < RESOLVED_AFTER:
             return Standing(True, 0, n_quiet, before.raised_on, before.since)
         return Standing(n_quiet=n_quiet)
-    if before.is_raised:
-        return Standing(True, before.n_called + 1, 0, before.raised_on, before.since)
     n_called = before.n_called + 1
-    return Standing(True, n_called, 0, session, since) if n_called >= RAISED_AFTER else Standing(n_called=n_called)
+    n_clear = before.n_clear + 1 if is_clear is None or is_clear else 0
+    if before.is_raised:
+        return Standing(True, n_called, 0, before.raised_on, before.since, n_clear)
+    if n_clear >= RAISED_AFTER or n_called >= RAISED_AFTER_CALLS:
+        return Standing(True, n_called, 0, session, since, n_clear)
+    return Standing(n_called=n_called, n_clear=n_clear)

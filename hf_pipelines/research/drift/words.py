@@ -23,9 +23,7 @@ def sentence_of(day: DriftDay, standing: Mapping[str, Standing]) -> str:
     raised = [kind for kind, each in standing.items() if each.is_raised]
     pending = [kind for kind, each in day.called.items() if each and kind not in raised]
     parts = [_told(kind, day, standing[kind]) for kind in raised]
-    parts += [
-        f"{_told(kind, day, standing[kind])}, for {standing[kind].n_called} session(s) so far" for kind in pending
-    ]
+    parts += [f"{_told(kind, day, standing[kind])}, {_pending(standing[kind])}" for kind in pending]
     if not parts and day.called[DRIFT] is None:
         parts = ["drift cannot be judged"]
     n, n_columns = day.columns.filter(verdict=NOT_JUDGED).height, day.columns.height
@@ -37,6 +35,12 @@ def sentence_of(day: DriftDay, standing: Mapping[str, Standing]) -> str:
         parts = ["no drift"]
     text = "; ".join(parts) + left + "."
     return text[0].upper() + text[1:]
+
+
+def _pending(standing: Standing) -> str:
+    """How long what is no alarm yet has lasted."""
+    told = f"for {standing.n_called} session(s) so far"
+    return told if standing.n_clear else f"{told}, not clear enough for an alarm"
 
 
 def _told(kind: str, day: DriftDay, standing: Standing) -> str:

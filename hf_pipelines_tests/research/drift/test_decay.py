@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from hf_pipelines.research.drift import decayed, threshold_for
-from hf_pipelines_tests.drift_series import FIRST, drawn_series
+from hf_pipelines_tests.drift_series import FIRST
 
 DAYS = [FIRST + timedelta(days=place) for place in range(5_000)]
 
@@ -19,14 +19,18 @@ def test_threshold_is_the_textbooks():
         threshold_for(1.0)
 
 
-def test_run_between_false_alarms_is_at_least_the_stated_one():
+@pytest.mark.parametrize("block", [5, 10])
+def test_run_between_false_alarms_is_at_least_the_stated_one(block):
     rng = np.random.default_rng(1)
-    # Labels of five sessions overlap: scores of sessions next to each other are alike.
+    # Labels of five sessions overlap: scores of sessions next to each other are alike, and so are blocks as long as a label.
     runs = []
+
+    def scores(n: int) -> np.ndarray:
+        return np.convolve(rng.standard_normal(n + 4), np.ones(5) / np.sqrt(5.0), "valid") * 0.2 + 0.03
+
     for _ in range(60):
-        past = drawn_series(rng, "AR 0.5", (600,)) * 0.2 + 0.03
-        live = drawn_series(rng, "AR 0.5", (2_500,)) * 0.2 + 0.03
-        found = decayed(past, live, DAYS[:2_500], block_sessions=10, run_length=100.0)
+        past, live = scores(600), scores(250 * block)
+        found = decayed(past, live, DAYS[: 250 * block], block_sessions=block, run_length=100.0)
         above = [place for place, value in enumerate(found.path) if value > found.threshold]
         runs.append(above[0] + 1 if above else found.n_blocks)
     assert np.mean(runs) >= 100.0

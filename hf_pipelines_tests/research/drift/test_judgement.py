@@ -57,6 +57,18 @@ def test_dead_frozen_and_wider_columns_are_drift(change, n_symbols):
     assert drift.p < 0.01
 
 
+def test_doubled_volatility_is_certain_though_a_window_holds_few_sessions():
+    # Of twelve symbols that share a part: a change of level by that part is usual, one of spread is not.
+    for seed in range(10):
+        frame = drawn_columns(np.random.default_rng(seed), ["iid"] * 6, 378 + 29, n_symbols=12)
+        is_new = pl.col("session") >= FIRST + timedelta(days=378)
+        frame = frame.with_columns(x0=pl.when(is_new).then(2.0 * pl.col("x0")).otherwise(pl.col("x0")))
+        bins = reference_bins(frame.filter(~is_new), [f"x{place}" for place in range(6)])
+        reference, window = (session_histograms(frame.filter(each), bins) for each in (~is_new, is_new))
+        drift = judge_drift(reference, window)
+        assert drift.drifted[0] == "x0" and drift.p < 0.005
+
+
 def test_column_that_left_the_market_is_missing_in_every_row_and_drift():
     frame = _columns(6, ["iid"] * 3)
     bins = reference_bins(frame.head(REFERENCE), ["x0", "x1", "x2"])
