@@ -8,11 +8,14 @@ the file. Both are most of what writing an event and an idle daemon cost.
 """
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
+from itertools import groupby
+from threading import get_ident
 from typing import Any
 
+from dagster import EventLogEntry
 from sqlalchemy import create_engine, event
 from sqlalchemy.engine import Connection, Engine
 from sqlalchemy.exc import DisconnectionError
@@ -99,21 +102,43 @@ class KeptSchedules(_Kept, SqliteScheduleStorage):
 class KeptEvents(SqliteEventLogStorage):
     """Dagster's events in SQLite, by kept engines: one for each run and one for what all runs share."""
 
+    # Of the thread that stores a batch: its connections by shard.
+    _of_batch: tuple[int, Mapping[str, Connection]] = (0, {})
+
+    def store_event_batch(self, events: Sequence[EventLogEntry]) -> None:
+        """Store events in one transaction of their run's file and one of the shared file, or none of them."""
+        for run_id, of_run in groupby(events, key=lambda each: each.run_id):
+            with self._db_lock, self._open(run_id) as own, self._open(INDEX_SHARD_NAME) as shared:
+                self._of_batch = (get_ident(), {run_id: own, INDEX_SHARD_NAME: shared})
+                try:
+                    for event in of_run:
+                        super().store_event(event)
+                finally:
+                    self._of_batch = (0, {})
+
     @contextmanager
     def _connect(self, shard: str) -> Iterator[Connection]:
-        with self._db_lock:
-            engine = sqlite_engine(self.conn_string_for_shard(shard))
-            if shard not in self._initialized_dbs:
-                self._initdb(engine)
-                self._initialized_dbs.add(shard)
-            with engine.begin() as connection:
-                changes = _changes(connection)
-                yield connection
-                is_changed = _changes(connection) > changes
-            if is_changed and shard != INDEX_SHARD_NAME:
-                # Whoever follows a run, as its page in the web UI does, waits for the file to change: what is written
-                # goes to the log beside it until the last connection is closed.
-                os.utime(self.path_for_shard(shard))
+        thread, held = self._of_batch
+        if thread == get_ident() and shard in held:
+            yield held[shard]
+            return
+        with self._db_lock, self._open(shard) as connection:
+            yield connection
+
+    @contextmanager
+    def _open(self, shard: str) -> Iterator[Connection]:
+        engine = sqlite_engine(self.conn_string_for_shard(shard))
+        if shard not in self._initialized_dbs:
+            self._initdb(engine)
+            self._initialized_dbs.add(shard)
+        with engine.begin() as connection:
+            changes = _changes(connection)
+            yield connection
+            is_changed = _changes(connection) > changes
+        if is_changed and shard != INDEX_SHARD_NAME:
+            # Whoever follows a run, as its page in the web UI does, waits for the file to change: what is written
+            # goes to the log beside it until the last connection is closed.
+            os.utime(self.path_for_shard(shard))
 
 
 def _changes(connection: Connection) -> int:

@@ -18,8 +18,9 @@ import polars as pl
 from hf_pipelines.research.content_hash import content_and_session_hashes, content_hash, session_days
 from hf_pipelines.resources.footer import FOOTER_VERSION, Footer, Stamp, Verdict, kind_by_name
 from hf_pipelines.resources.issued_signals import is_issued, remake
+from hf_pipelines.resources.known_contents import KnownContents
 from hf_pipelines.resources.limits import Limits, parquet_fault
-from hf_pipelines.resources.seals import PARQUET_MAGIC, SEAL_LENGTH, SEAL_MARK, is_sealed, seal
+from hf_pipelines.resources.seals import PARQUET_MAGIC, SEAL_LENGTH, SEAL_MARK, read_seal, seal
 from hf_pipelines.resources.storage_errors import StoredPartitionError
 
 FOOTER_KEY = "hf_pipelines"
@@ -40,6 +41,12 @@ PENDING = "0" * 64
 
 # Columns that say when a row was made, or how long that took; they are outside the content hash.
 VOLATILE_COLUMNS = ("created_at", "issue_kind", "fit_seconds", "predict_seconds")
+
+# By asset, partition and seal; of frames by the limits too, under which they were decoded.
+_FOOTERS, _FRAMES = KnownContents(), KnownContents()
+
+# What a column takes besides its values: a week of five symbols is mostly that.
+COLUMN_BYTES = 1_000
 
 
 @dataclass(frozen=True)
@@ -206,14 +213,15 @@ def _write(frame: pl.DataFrame, footer: Footer, file: IO[bytes]) -> None:
         raise OSError(reason) from e
 
 
-def _check_seal(payload: bytes, *, asset: str, partition: str) -> None:
-    """Refuse bytes that are not exactly those of a file of ours, without parsing them."""
+def _check_seal(payload: bytes, *, asset: str, partition: str) -> str:
+    """Refuse bytes that are not exactly those of a file of ours, without parsing them; returns their seal."""
     if not (payload.startswith(PARQUET_MAGIC) and payload.endswith(PARQUET_MAGIC)):
         raise not_ours(asset, partition, f"{len(payload)} bytes that are no whole Parquet file")
     if payload.rfind(SEAL_MARK) < 0:
         raise not_ours(asset, partition, "a Parquet file written by something else")
-    if not is_sealed(payload):
+    if (found := read_seal(payload)) is None:
         raise not_ours(asset, partition, "a file whose bytes were changed after it was written")
+    return found
 
 
 def read_footer(payload: bytes, *, asset: str, partition: str) -> Footer:
@@ -224,8 +232,18 @@ def read_footer(payload: bytes, *, asset: str, partition: str) -> Footer:
     StoredPartitionError
         If the bytes are no Parquet file of ours, or one of another partition.
     """
-    _check_seal(payload, asset=asset, partition=partition)
-    return parse_footer(payload, asset=asset, partition=partition, size=len(payload))
+    return _sealed_footer(payload, asset=asset, partition=partition)[1]
+
+
+def _sealed_footer(payload: bytes, *, asset: str, partition: str) -> tuple[str, Footer]:
+    """Seal and footer."""
+    found = _check_seal(payload, asset=asset, partition=partition)
+    known: Footer | None = _FOOTERS.get((asset, partition, found))
+    if known is not None:
+        return found, known
+    footer = parse_footer(payload, asset=asset, partition=partition, size=len(payload))
+    _FOOTERS.keep((asset, partition, found), footer, 2 * footer_bytes(payload))
+    return found, footer
 
 
 def footer_bytes(end: bytes) -> int:
@@ -288,9 +306,15 @@ def decode(payload: bytes, *, asset: str, partition: str) -> Stored:
     StoredPartitionError
         If the bytes are truncated, foreign, edited or too large.
     """
-    footer = read_footer(payload, asset=asset, partition=partition)
+    sealed, footer = _sealed_footer(payload, asset=asset, partition=partition)
+    limits = Limits.of_objects()
+    key = (asset, partition, sealed, limits, MAX_CELLS, MAX_BYTES)
+    known: pl.DataFrame | None = _FRAMES.get(key)
+    if known is not None:
+        # Columns are shared, the frame is the reader's own.
+        return Stored(known.clone(), footer)
     check_size(payload, footer)
-    if fault := parquet_fault(payload, Limits.of_objects()):
+    if fault := parquet_fault(payload, limits):
         raise not_ours(asset, partition, f"a table of {fault}", footer.kind)
     frame = pl.read_parquet(io.BytesIO(payload), n_rows=footer.rows + 1)
     found, _ = _hash(frame, footer.attachments, by_session=bool(footer.session_hashes))
@@ -298,6 +322,7 @@ def decode(payload: bytes, *, asset: str, partition: str) -> Stored:
         raise not_ours(
             asset, partition, f"content {found[:12]} under a footer for {footer.content_hash[:12]}", footer.kind
         )
+    _FRAMES.keep(key, frame.clone(), int(frame.estimated_size()) + COLUMN_BYTES * frame.width)
     return Stored(frame, footer)
 
 

@@ -50,6 +50,39 @@ def test_statements_on_sqlite_share_a_connection_to_each_file(instance: dg.Dagst
     assert sorted(opened) == of_first
 
 
+def test_events_of_the_partitions_of_a_run_are_stored_in_one_transaction_of_each_file(
+    instance: dg.DagsterInstance, tmp_path: Path
+) -> None:
+    weeks = dg.StaticPartitionsDefinition([str(each) for each in range(20)])
+
+    @dg.asset(partitions_def=weeks, backfill_policy=dg.BackfillPolicy.single_run())
+    def probe() -> None: ...
+
+    commits: list[str] = []
+    shared = sqlite_engine(f"sqlite:///{tmp_path}/home/storage/history/runs/index.db")
+    event.listen(shared, "commit", lambda connection: commits.append("shared"))
+    tags = {"dagster/asset_partition_range_start": "0", "dagster/asset_partition_range_end": "19"}
+    run = dg.materialize([probe], instance=instance, tags=tags)
+    assert run.success
+    # Twenty that are planned, twenty that were made: each event alone would be forty.
+    assert len(commits) < 20
+    assert set(instance.get_materialized_partitions(KEY)) == {*weeks.get_partition_keys()}
+    of_run = instance.all_logs(run.run_id, of_type=dg.DagsterEventType.ASSET_MATERIALIZATION)
+    assert {each.get_dagster_event().partition for each in of_run} == {*weeks.get_partition_keys()}
+
+
+def test_batch_with_an_event_that_cannot_be_stored_stores_none(instance: dg.DagsterInstance) -> None:
+    run = instance.add_run(dg.DagsterRun("a job", status=dg.DagsterRunStatus.STARTED))
+    instance.report_engine_event("event 0", run)
+    (sound,) = instance.all_logs(run.run_id)
+    broken = sound._replace(timestamp="no number")
+    with pytest.raises(TypeError, match="cannot be interpreted"):
+        instance.event_log_storage.store_event_batch([sound, broken])
+    assert len(instance.all_logs(run.run_id)) == 1
+    instance.event_log_storage.store_event_batch([sound, sound])
+    assert len(instance.all_logs(run.run_id)) == 3
+
+
 def test_sqlite_file_that_is_deleted_or_replaced_is_opened_anew(tmp_path: Path) -> None:
     file, engine = tmp_path / "runs.db", sqlite_engine(f"sqlite:///{tmp_path}/runs.db")
 

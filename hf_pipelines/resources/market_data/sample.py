@@ -43,7 +43,9 @@ class SampleSource:
             )
 
     def listing(self, sessions: Sequence[date]) -> dict[str, str]:
-        return {file.name: file.sha256 for file in self.read(sessions)}
+        # Asked for every week of a market whenever something is looked at: its rows are not needed.
+        wanted = {*sessions}
+        return {_name_of(each): _load(each)[1] for each in self.symbols if not wanted.isdisjoint(_sessions_of(each))}
 
     def read(self, sessions: Sequence[date]) -> list[SourceFile]:
         wanted = pl.DataFrame(
@@ -55,7 +57,7 @@ class SampleSource:
             prices, digest = _load(symbol)
             frame = prices.join(wanted, on="session", how="inner").select(*SOURCE_SCHEMA)
             if frame.height:
-                files.append(SourceFile(f"sample/{symbol}", digest, frame, tuple(sessions)))
+                files.append(SourceFile(_name_of(symbol), digest, frame, tuple(sessions)))
         return files
 
 
@@ -67,6 +69,15 @@ def _load(symbol: str) -> tuple[pl.DataFrame, str]:
         pl.max_horizontal(*PRICE_COLUMNS).alias("high"), pl.min_horizontal(*PRICE_COLUMNS).alias("low")
     )
     return prices, content_hash(prices)
+
+
+@lru_cache(maxsize=16)
+def _sessions_of(symbol: str) -> frozenset[date]:
+    return frozenset(_load(symbol)[0]["session"])
+
+
+def _name_of(symbol: str) -> str:
+    return f"sample/{symbol}"
 
 
 def _load_stock(symbol: str) -> pl.DataFrame:

@@ -90,3 +90,9 @@ def test_sample_source_of_an_unknown_symbol_lists_the_known():
     message = "`universe` must be among AAPL, FB, GOOG, IBM, MSFT, SPX for source `sample`, was TSLA, ZZZ"
     with pytest.raises(ValueError, match=message):
         SampleSource(("AAPL", "ZZZ", "TSLA"), US.hours)
+
+
+@pytest.mark.parametrize("week", ["2004-08-08", "2004-08-15", "2012-05-13", "2013-02-24"])
+def test_listing_names_the_files_that_a_read_gives(week):
+    sessions = US.sessions_of_week(week)
+    assert SOURCE.listing(sessions) == {file.name: file.sha256 for file in SOURCE.read(sessions)}
