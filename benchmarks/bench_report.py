@@ -17,7 +17,9 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from datetime import UTC, date, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +33,7 @@ from hf_pipelines.components.strategy_stages.decided_weights import stored_input
 from hf_pipelines.components.strategy_stages.report import REQUIRED, week_results
 from hf_pipelines.partitions import shift_week
 from hf_pipelines.research.report.making import make_page, numbers_of
+from hf_pipelines.research.report.results import WeekResults
 from hf_pipelines.resources.currency import CurrencyChecker
 from hf_pipelines.resources.footer import Stamp, Verdict
 from hf_pipelines.resources.object_store import ObjectStore
@@ -137,18 +140,28 @@ def _stage(plan: StrategyPlan, name: str) -> Stage:
     return next(each for each in build_stages(plan) if each.asset == plan.asset(name))
 
 
-def measure(folder: Path, symbols: int, years: int) -> dict[str, Any]:
-    """What a report takes, in this process."""
-    project = project_of(folder, symbols, years)
-    plan, store = project.pipeline.strategy("ranking"), PartitionStore(ObjectStore(str(folder / "storage")))
+def gathering(project: Project) -> Callable[[], WeekResults]:
+    """What gathers the results of the week, whose own parts are read."""
+    plan, store = project.pipeline.strategy("ranking"), PartitionStore(ObjectStore(str(project.folder / "storage")))
     week = project.weeks[-1]
     inputs = {
         name: Loaded(plan.asset(name), {week: store.read(plan.asset(name), week)}, store)
         for name in (*REQUIRED, "validation")
     }
+    return partial(week_results, plan, store, week, inputs, checker=CurrencyChecker(store, {}), now=NOW)
+
+
+def page_of(project: Project) -> bytes:
+    """The page of the week that was laid out."""
+    return make_page(gathering(project)(), page_files()).html
+
+
+def measure(folder: Path, symbols: int, years: int) -> dict[str, Any]:
+    """What a report takes, in this process."""
+    gather = gathering(project_of(folder, symbols, years))
     before = peak_mb()
     clocks = [(time.perf_counter(), time.process_time())]
-    results = week_results(plan, store, week, inputs, checker=CurrencyChecker(store, {}), now=NOW)
+    results = gather()
     clocks.append((time.perf_counter(), time.process_time()))
     page = make_page(results, page_files())
     numbers_of(page)

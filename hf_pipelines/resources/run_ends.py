@@ -9,6 +9,7 @@ the events, asks for the status, and never looks at an event again: where it rea
 "started", and the retry that its tags promise never comes; a backfill waits for it forever.
 """
 
+import os
 import time
 from collections.abc import Mapping, Sequence
 from itertools import takewhile
@@ -32,6 +33,9 @@ ENDS = frozenset({DagsterEventType.RUN_FAILURE, DagsterEventType.RUN_SUCCESS, Da
 # A process that died between the two leaves an event without its status: the others must not wait forever. Run
 # monitoring fails that run again.
 GRACE_S = 120.0
+
+# Dagster's variable: events of the partitions of a run that are stored at once. One at a time each waits for the disk twice.
+EVENT_BATCH, EVENTS_AT_ONCE = "DAGSTER_EVENT_BATCH_SIZE", 50
 
 
 class SettledEnds:
@@ -67,6 +71,8 @@ class SettledSqliteStorage(DagsterSqliteStorage):
 
     def __init__(self, base_dir: str, inst_data: ConfigurableClassData | None = None) -> None:
         super().__init__(base_dir, inst_data)
+        # Dagster reads it at each event.
+        os.environ.setdefault(EVENT_BATCH, str(EVENTS_AT_ONCE))
         self._event_log_storage: KeptEvents = _SqliteEvents(self._event_log_storage._base_dir)
         # Where Dagster's own have just made them.
         self._run_storage = KeptRuns(self._run_storage._conn_string)

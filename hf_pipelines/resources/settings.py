@@ -421,10 +421,6 @@ NUMBERS = (
 )  # fmt: skip
 
 
-# Dagster's variable: events of the partitions of a run that are stored at once. One at a time each waits for the disk twice.
-EVENT_BATCH, EVENTS_AT_ONCE = "DAGSTER_EVENT_BATCH_SIZE", 50
-
-
 def prepare_dagster_home() -> Path:
     """Create the folder of the Dagster instance with the project's dagster.yaml in it, and set DAGSTER_HOME.
 
@@ -448,5 +444,4 @@ def prepare_dagster_home() -> Path:
             f"{str(home)[:200]} ({e.strerror or e}); make room or set it to another folder."
         ) from e
     os.environ["DAGSTER_HOME"] = str(home)
-    os.environ.setdefault(EVENT_BATCH, str(EVENTS_AT_ONCE))
     return home

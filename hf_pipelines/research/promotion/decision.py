@@ -163,7 +163,7 @@ def _judge(gate: Gate, evidence: Evidence, threshold: Threshold) -> Judged:
     places = {"strategy": evidence.strategy, "week": evidence.week, "market": evidence.market}
     found, verdict, command = None, MISSING, gate.remedy.format(**places)
     if lacking := gate.lacking(evidence):
-        why = f"Not known, not made or too few sessions to tell: {', '.join(lacking)}."
+        why = f"Not known, not made or too few sessions to tell: {', '.join(lacking).replace('_', ' ')}."
     else:
         is_asked = threshold is not None and threshold is not False
         # What is not asked is shown all the same.

@@ -99,7 +99,11 @@ def summary_table(
         metric = ACCOUNT_METRICS.get(row["metric"])
         unit = "ratio" if row["metric"] in MULTIPLES else UNITS[row["unit"]]
         meaning = "paid of a kind that the engine charges" if metric is None else metric.meaning
-        why = TOO_SHORT if is_short and "a year" in row["unit"] else f"{row['metric']} is not defined of this account"
+        why = (
+            TOO_SHORT
+            if is_short and "a year" in row["unit"]
+            else f"{row['metric'].replace('_', ' ')} is not defined of this account"
+        )
         if metric is not None and metric.group == BENCHMARK and row["value"] is None and not is_short:
             why = "the benchmark has no bars beside this account"
         shown = [

@@ -75,8 +75,8 @@ class Cell:
 
         Examples
         --------
-        >>> Cell(-0.2313, "fraction").text, Cell(0.00021, "fraction").text, Cell(1234, "count").text, Cell(None, "ratio").text
-        ('-23.1%', '0.02%', '1,234', '–')
+        >>> [Cell(each, "fraction").text for each in (-0.2313, 0.00021, -0.00002)], Cell(1234, "count").text, Cell(None, "ratio").text
+        (['-23.1%', '0.02%', '0.00%'], '1,234', '–')
         """
         if not self.is_defined:
             return DASH
@@ -103,12 +103,17 @@ def written(value: Value, unit: Unit) -> str:
     if unit == "count":
         return f"{value:,.0f}"
     if unit == "fraction":
-        return f"{value:.2%}" if 0.0 < abs(value) < SMALL else f"{value:.1%}"
+        return _signed(f"{value:.2%}" if 0.0 < abs(value) < SMALL else f"{value:.1%}")
     if unit == "ratio":
-        return f"{value:.3f}" if 0.0 < abs(value) < SMALL else f"{value:,.2f}"
+        return _signed(f"{value:.3f}" if 0.0 < abs(value) < SMALL else f"{value:,.2f}")
     if unit == "amount":
         return f"{value:,.0f}"
     return f"{value:,.4g}" if abs(value) < 1e4 else f"{value:,.0f}"
+
+
+def _signed(text: str) -> str:
+    """A number without the sign of what is rounded to nothing."""
+    return text if any(each in "123456789" for each in text) else text.removeprefix("-")
 
 
 @dataclass(frozen=True)
@@ -145,8 +150,9 @@ class Table:
 
     @property
     def reasons(self) -> tuple[str, ...]:
-        """Why numbers are undefined, each reason once."""
-        return tuple(dict.fromkeys(cell.reason for row in self.rows for cell in row if not cell.is_defined))
+        """Why numbers are undefined, each reason once; not those that the row itself tells in its last cell."""
+        undefined = ((cell.reason, row[-1].text) for row in self.rows for cell in row if not cell.is_defined)
+        return tuple(dict.fromkeys(reason for reason, told in undefined if reason not in told))
 
     @property
     def ends_in_words(self) -> bool:

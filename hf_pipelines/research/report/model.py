@@ -136,7 +136,7 @@ def record(results: WeekResults) -> list[Block]:
         rows += [
             (
                 Cell(name),
-                Cell(metric.replace("_", " ")),
+                Cell(metric.removeprefix("n_").replace("_", " ")),
                 Cell(
                     numbers.get(metric),
                     _unit(metric),

@@ -38,7 +38,8 @@ def scores(results: WeekResults) -> list[Block]:
         "probability": Column("probability of better", "fraction"),
     }
     rows = found.with_row_index("stored_row").filter(pl.col("fold").is_null(), predictor=MODEL)
-    shown = rows.with_columns(pl.col("best_baseline").fill_null(""))
+    in_words = pl.col("score", "best_baseline").fill_null("").str.replace_all("_", " ", literal=True)
+    shown = rows.with_columns(in_words)
     reason = "no interval or no baseline of this score, or too few sessions for one"
     blocks.append(
         table_of(
@@ -123,7 +124,10 @@ def _of_validation(results: WeekResults) -> list[Block]:
     found: list[Block] = [Table(name="decay", title="Decay: the coefficient by horizon", columns=columns, rows=rows)]
     turned = signal["rank_turnover"]
     if turned is not None:
-        found.append(Text((f"Of the order of the symbols {turned:.0%} is new from one time to the next.",)))
+        alike = f"{1.0 - turned:.2f} (1 is the same order, 0 one that knows nothing of the one before)"
+        found.append(
+            Text((f"The order of the symbols has a rank correlation with that of the bar before of {alike}.",))
+        )
     return found
 
 

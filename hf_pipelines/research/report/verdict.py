@@ -77,7 +77,7 @@ def _gates(gates: list[Judged]) -> Table:
 def _value(judged: Judged) -> Cell:
     key = f"gates/{judged.gate}"
     if judged.value is None:
-        return Cell(None, "number", f"{judged.gate}: {judged.why}", key)
+        return Cell(None, "number", judged.why, key)
     if isinstance(judged.value, str):
         return Cell(judged.value, "text")
     return Cell(judged.value, "number", key=key)

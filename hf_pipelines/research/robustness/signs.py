@@ -89,13 +89,13 @@ def judge_signs(names: Sequence[str], low: float | None) -> str:
     >>> judge_signs((), 0.3), judge_signs(["sells volatility"], 0.3)
     ('no sign that it lives on one thing', 'sells volatility')
     >>> judge_signs((), None)
-    'its Sharpe ratio is not above zero with certainty: there is nothing that could live on anything'
+    'its Sharpe ratio is not above zero with certainty: what it lives on is not asked'
     """
     if names:
         return ", ".join(names)
     if (low or 0.0) > 0.0:
         return "no sign that it lives on one thing"
-    return "its Sharpe ratio is not above zero with certainty: there is nothing that could live on anything"
+    return "its Sharpe ratio is not above zero with certainty: what it lives on is not asked"
 
 
 def lives_on_one_symbol(tested: Tested, table: pl.DataFrame) -> Iterator[str]:

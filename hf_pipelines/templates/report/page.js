@@ -1,5 +1,8 @@
 "use strict";
 (() => {
+  // Without a movement for so long the page stands still.
+  const REST_MS = 200;
+
   const unpacked = async (id) => {
     const packed = Uint8Array.from(atob(document.getElementById(id).textContent), (c) => c.charCodeAt(0));
     return new Response(new Blob([packed]).stream().pipeThrough(new DecompressionStream("gzip"))).text();
@@ -37,8 +40,12 @@
 
   const draw = (holder, figure) => {
     const style = styled(), text = style.getPropertyValue("--text").trim(), line = style.getPropertyValue("--line").trim();
-    const narrow = holder.parentElement.clientWidth < 600;
+    const room = holder.parentElement.clientWidth, narrow = room < 600;
     const { data, layout } = coloured(figure, style);
+    // Numbers in cells and names below bars that a telephone has no room for: the first are moved sideways, the others get height.
+    const least = data[0] && data[0].type === "heatmap" ? 90 + 46 * data[0].x.length : 0;
+    holder.style.width = least > room ? `${least}px` : "";
+    if (narrow && layout.xaxis.type === "category" && Math.max(...data.map((each) => each.x.length)) > 12 && !least) layout.height += 140;
     const axis = (given) => ({ gridcolor: line, zerolinecolor: line, linecolor: line, ...given,
       title: { ...given.title, font: { size: 12 }, standoff: 6 } });
     return Plotly.react(holder, data, {
@@ -55,20 +62,43 @@
     const library = document.createElement("script");
     library.textContent = await unpacked("library");
     document.head.append(library);
-    const shown = new Set();
-    // A chart is drawn when it comes near the window: opening does not wait for those below.
+    const shown = new Set(), near = new Set();
+    let scrolledAt = -REST_MS, waits = false;
+    // A chart takes several frames to draw: while the page moves its picture stands for it.
+    const drawNear = () => {
+      waits = false;
+      const rested = performance.now() - scrolledAt;
+      if (rested < REST_MS) return later(REST_MS - rested);
+      const middle = window.innerHeight / 2;
+      const away = (holder) => {
+        const { top, bottom } = holder.closest("figure").getBoundingClientRect();
+        return Math.abs((top + bottom) / 2 - middle);
+      };
+      const holder = [...near].sort((one, other) => away(one) - away(other))[0];
+      if (!holder) return;
+      near.delete(holder);
+      shown.add(holder);
+      holder.closest("figure").classList.add("drawn");
+      draw(holder, figures[holder.dataset.chart]);
+      later(0);
+    };
+    const later = (delay) => {
+      if (!waits && near.size) setTimeout(drawNear, delay);
+      waits = near.size > 0;
+    };
+    addEventListener("scroll", () => { scrolledAt = performance.now(); }, { passive: true });
+    // Opening does not wait for those below.
     const watch = new IntersectionObserver((entries) => {
       for (const { isIntersecting, target } of entries) {
         const holder = target.querySelector("[data-chart]");
-        if (!isIntersecting || shown.has(holder)) continue;
-        shown.add(holder);
-        target.classList.add("drawn");
-        draw(holder, figures[holder.dataset.chart]);
+        if (shown.has(holder)) continue;
+        if (isIntersecting) near.add(holder); else near.delete(holder);
       }
+      later(0);
     }, { rootMargin: "600px" });
     const holders = [...document.querySelectorAll("[data-chart]")];
     // Its picture keeps the place until then.
-    holders.forEach((holder) => watch.observe(holder.parentElement));
+    holders.forEach((holder) => watch.observe(holder.closest("figure")));
     matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () =>
       shown.forEach((holder) => draw(holder, figures[holder.dataset.chart])));
     document.documentElement.dataset.ready = holders.length;

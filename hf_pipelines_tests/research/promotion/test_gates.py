@@ -174,7 +174,7 @@ def test_a_number_that_is_missing_or_selected_fails_with_what_makes_it(gate: str
         judged = _of(gate, **{name: math.nan if isinstance(getattr(STRONG, name), float) else None})
         assert (judged.verdict, judged.why) == (
             "missing",
-            f"Not known, not made or too few sessions to tell: {name}.",
+            f"Not known, not made or too few sessions to tell: {name.replace('_', ' ')}.",
         ) and judged.command
         judged = _of(gate, selected=frozenset([name]))
         assert judged.verdict == "failed" and "chosen by the very rows" in judged.why
