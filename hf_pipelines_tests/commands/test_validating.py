@@ -146,6 +146,11 @@ def test_signs_are_told_first_and_are_not_sound():
     )
     assert "as traded" in lines[-2][0] and "+50.0%" in lines[-2][0]
     assert "delay (needs more bars), paths (needs sessions enough for blocks)" in lines[-1][0]
+    # Two trials of a fortnight: what cannot be tested of them is named.
+    short = {**found["trials"], "counted": 2, "n_compared": 2, "deflation": {"deflated": 0.5}}
+    said = "\n".join(line for line, _ in validation_lines({**found, "trials": short}))
+    assert "earns nothing: needs trials on the same sessions, and sessions enough for blocks" in said
+    assert "overfitting: needs two different trials on the same sessions, at least 32 of them" in said
 
 
 @pytest.mark.pipeline
