@@ -93,7 +93,7 @@ noise: $(DEV_STAMP)
 significance: $(DEV_STAMP)
 	$(BIN)/python -m hf_pipelines_tests.significance_table
 
-# How often the controls of a week call it by mistake, and how often they find what is planted: 20 minutes of a processor.
+# How often the controls of a week call it by mistake, and how often they find what is planted: 12 minutes of a processor.
 controls: $(DEV_STAMP)
 	OMP_NUM_THREADS=1 $(BIN)/python -m hf_pipelines_tests.controls_table
 

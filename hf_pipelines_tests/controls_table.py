@@ -25,6 +25,8 @@ WALK = PurgedWalkForward(n_splits=2, test_sessions=60, embargo_sessions=1, min_t
 # Weeks of the whole table. Of 3,000 weeks at most 3 are expected to be called by mistake, 9 or more with a probability of 0.4 %.
 N_ALARMS, N_POWER = 3_000, 300
 FAMILY_ERROR = 0.01
+# Of p: more of them lie below it than below the limit of an alarm.
+TAIL = 0.01
 
 # What a planted signal must be found by: with one feature alone, which each must find, and with more than there are sessions.
 LEARNERS_OF_POWER: Mapping[tuple[str, int], dict[str, Any]] = {
@@ -100,7 +102,11 @@ def main() -> int:
     print(
         f"Permuted, called by mistake: {share_in_words(n_alarms, N_ALARMS)}; {FALSE_ALARM:.2%} is meant (p {chance:.3f})"
     )
-    print(f"That the p of permuted twins are even: p {even:.3f}", flush=True)
+    low = int((p <= TAIL).sum())
+    print(
+        f"That the p of permuted twins are even: p {even:.3f}; up to {TAIL:.0%} {low} of {p.size:,}, {TAIL * p.size:.0f} are meant",
+        flush=True,
+    )
     if min(chance, even) < FAMILY_ERROR:
         faults.append("permuted twins are found more often than by chance")
     planted = [("ridge, 3 features", weeks), *found_weeks(N_POWER)]
