@@ -416,8 +416,13 @@ def describe_faults(asset: str, publication: Publication, *, is_watched: bool = 
             found = [f"{name}: {finding}" for name, verdict in failed.items() for finding in verdict.findings]
             faults[key] = f"rejected by {'; '.join(found[:5])} (its bytes are kept under _rejected/{asset}/{key})"
     first, faults = _gather_commands(faults)
-    shown = [f"{key}: {fault}" for key, fault in sorted(faults.items())[:5]]
-    more = f"\n... and {len(faults) - 5} more" if len(faults) > 5 else ""
+    same: dict[str, list[str]] = {}
+    for key, fault in sorted(faults.items()):
+        same.setdefault(fault, []).append(key)
+    # What is wrong with all of a range is said once.
+    shown = [f"{some_of(of_keys)}: {fault}" for fault, of_keys in same.items()][:5]
+    hidden = sum(map(len, [*same.values()][5:]))
+    more = f"\n... and {hidden} more" if hidden else ""
     keys = sorted(faults)
     command = f"hfp materialise {asset} --from {keys[0]}" + (f" --to {keys[-1]}" if len(keys) > 1 else "")
     what, then = (

@@ -631,6 +631,19 @@ def test_bars_of_a_market_that_starts_in_the_middle_of_a_week_lack_nothing_befor
 # --- weeks without bars
 
 
+def test_bars_of_a_folder_that_does_not_exist_name_it_and_not_its_files(small):
+    (small.folder / "source").rmdir()
+    message = failure(small.run(WEEKS[0], WEEKS[-1]))
+    assert (
+        f"`uri` of bars in small must be a folder that exists, was {small.folder / 'source'}; make the folder"
+        in message
+    )
+    assert "correct `source` of the market" in message and message.count("must be a folder") == 1
+    (small.folder / "source").mkdir()
+    small.arrive(session_bars())
+    assert small.run(WEEKS[0], WEEKS[-1]).success
+
+
 def test_bars_of_a_week_without_files_fail_and_leave_the_others(small):
     small.arrive(session_bars(["2013-02-17", "2013-03-03"]))
     message = failure(small.run(WEEKS[0], WEEKS[-1]))

@@ -30,6 +30,17 @@ def test_faults_of_a_range_give_one_command_for_what_is_missing():
     assert sum("hfp materialise m/bars" in line for line in lines) == 1
 
 
+def test_what_is_wrong_with_several_partitions_is_said_once():
+    failures = {**dict.fromkeys(WEEKS, "`uri` must be a folder"), "2012-01-22": "`close` must be finite, was NaN"}
+    lines = describe_faults("m/bars", Publication({}, failures=failures)).splitlines()
+    assert lines[0].startswith("m/bars was not published for 4 partition(s)")
+    assert lines[1:] == [f"{', '.join(WEEKS)}: `uri` must be a folder", "2012-01-22: `close` must be finite, was NaN"]
+    apart = {f"2012-{month:02d}-01": f"fault {min(month, 6)}" for month in range(1, 9)}
+    lines = describe_faults("m/bars", Publication({}, failures=apart)).splitlines()
+    # Of the sixth fault there are three.
+    assert lines[5:] == ["2012-05-01: fault 5", "... and 3 more"]
+
+
 def test_fault_of_one_partition_keeps_its_command():
     failures = {WEEKS[0]: str(missing_error("m/bars", WEEKS[:1]))}
     said = describe_faults("m/features/quick", Publication({}, failures=failures))

@@ -174,6 +174,8 @@ def incomplete_sessions(footer: Footer) -> set[str]:
 def _explain_no_bars(market: MarketPlan, dates: WeekDates) -> str:
     if not dates.closed:
         return f"`bars` must have a closed session in week {dates.week}, had none yet; run it after the first close."
+    if absent := market.absent_folder(market.bars_asset, field="source"):
+        return absent
     folder = market.watched_folders.get(market.bars_asset)
     source, wait = ("the source", "ask again later")
     if folder is not None:

@@ -208,6 +208,16 @@ class MarketPlan:
                 found[self.reference_asset(table)] = each.files
         return found
 
+    def absent_folder(self, asset: str, *, field: str) -> str | None:
+        """What is wrong with the folder of an asset's files that does not exist; `field` of the market's YAML names it."""
+        folder = self.watched_folders.get(asset)
+        if folder is None or folder.folder.is_there():
+            return None
+        return (
+            f"`uri` of {asset.removeprefix(f'{self.name}/')} in {self.name} must be a folder that exists, was {folder.objects.uri}; "
+            f"make the folder, or correct `{field}` of the market."
+        )
+
     @property
     def is_polled(self) -> bool:
         """Whether the source of bars is polled, since it announces nothing."""

@@ -74,13 +74,9 @@ def reference_stage(market: MarketPlan, table: str) -> Stage:
 
 
 def _compute_rows(market: MarketPlan, table: str, run: StageRun, inputs: Mapping[str, Loaded]) -> Computed:
-    folder = market.watched_folders.get(market.reference_asset(table))
-    if folder is not None and not folder.folder.is_there():
-        # Weeks without rows are usual: a mistyped folder would look like them.
-        raise ValueError(
-            f"`uri` of {table} in {market.name} must be a folder that exists, was {folder.objects.uri}; make the folder, "
-            "or correct `references` of the market."
-        )
+    # Weeks without rows are usual: a mistyped folder would look like them.
+    if absent := market.absent_folder(market.reference_asset(table), field="references"):
+        raise ValueError(absent)
     files = market.reference_sources[table].read(table, run.partitions, run.now)
     contents: dict[str, Content] = {}
     failures: dict[str, str] = {}
