@@ -30,7 +30,9 @@ TESTS: dict[str, Callable[[Tested], Iterator[Row]]] = {
 # What a test needs to have a row at all.
 NEEDS = {
     "year": "a session with a return",
-    "correlation": "two symbols with a bar a session",
+    "volatility": f"more than {slices.VOLATILITY_SESSIONS + slices.LEAST_HISTORY} sessions",
+    "trend": f"more than {slices.TREND_SESSIONS} sessions",
+    "correlation": f"two symbols with a bar a session, over more than {slices.CORRELATION_SESSIONS + slices.LEAST_HISTORY} sessions",
     "sector": "members with a sector",
     "symbol": "a position",
     "delay": "more bars",

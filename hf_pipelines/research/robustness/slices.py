@@ -114,4 +114,6 @@ def _trailing_sum(values: Floats, n: int) -> Floats:
 
 def _two(tested: Tested, test: str, names: tuple[str, str], regime: Floats) -> Iterator[Row]:
     for name, value in zip(names, (0.0, 1.0), strict=True):
-        yield tested.row(test, name, tested.returns[regime == value])
+        # A regime that was never there has earned nothing, not 0.
+        if (at := regime == value).any():
+            yield tested.row(test, name, tested.returns[at])

@@ -327,8 +327,8 @@ def test_tests_without_a_row_are_named_with_what_they_need():
     close = 50.0 + np.arange(4.0)[:, None]
     table = robustness_table(account_of(panel_of(np.ones((4, 1)), close, close)))
     assert untested_in_words({*table["test"]}) == (
-        "not tested: correlation (needs two symbols with a bar a session), sector (needs members with a sector), paths (needs sessions "
-        "enough for blocks), window (needs bars that hold one of the known declines whole)"
+        "not tested: volatility (needs more than 84 sessions), trend (needs more than 63 sessions), correlation (needs two symbols with a "
+        "bar a session, over more than 126 sessions), sector (needs members with a sector), paths (needs sessions enough for blocks), window (needs bars that hold one of the known declines whole)"
     )
 
 
