@@ -17,7 +17,7 @@ from hf_pipelines.components.strategy_stages.trial_records import settings_of
 from hf_pipelines.research.comparison_words import text_table
 from hf_pipelines.research.promotion.lifecycle import ROLLED_BACK, WITHDRAWN, Lifecycle, Release
 from hf_pipelines.research.promotion.serving import serving_of
-from hf_pipelines.research.promotion.timeline import timeline_of
+from hf_pipelines.research.promotion.timeline import out_of_time, timeline_of
 from hf_pipelines.research.promotion.words import DIGITS_SHOWN, SERVED_COLUMNS, minute, served_cells
 from hf_pipelines.research.wording import printable
 from hf_pipelines.resources.clock import Clock
@@ -241,6 +241,8 @@ def history_lines(history: History, signals: str) -> Iterator[str]:
     yield from state_lines(history.strategy, state, signals)
     if not history.records:
         return
+    if told := out_of_time(history.records):
+        yield told
     yield ""
     releases = {each.number: each for each in state.releases}
     for each in history.records:

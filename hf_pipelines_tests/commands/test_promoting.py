@@ -35,6 +35,7 @@ from hf_pipelines.research.promotion.lifecycle import (
     ROLLOUT_STARTED,
     ROLLOUT_STOPPED,
     STAGED,
+    WITHDRAWN,
 )
 from hf_pipelines.resources.footer import Stamp
 from hf_pipelines.resources.incidents import Book
@@ -108,6 +109,9 @@ def test_history_tells_what_serves_and_every_decision(pipeline):
     assert lines[8] == "      changed since v1.0.0: rule"
     assert lines[9].startswith("   4  ") and lines[9].endswith("  rolled back, by bob: it loses")
     assert {*lines[11:13]} == {f"configuration {one}: production", f"configuration {two}: deprecated"}
+    decided(pipeline, draft(WITHDRAWN, at="2026-01-01T00:00:00+00:00"))
+    told = list(history_lines(stored_history(pipeline, "ranking"), SIGNALS))[2]
+    assert told.startswith("dated before a decision that came first: 5; a clock was wrong")
     assert [line.split() for line in lines[15:]] == [
         ["v1.0.0", "2026-01-02", "03:04", "2026-01-02", "03:04", WEEK, one, "overridden", "promoted"],
         ["v1.1.0", "2026-01-02", "03:04", *lines[9][6:22].split(), WEEK, two, "promoted", "rolled", "back"],

@@ -29,6 +29,7 @@ from hf_pipelines.components.automation.strategy_sensor import StrategySensor
 from hf_pipelines.components.strategy_stages import CHAMPION_MODEL, retrained
 from hf_pipelines.components.strategy_stages.deciding import Issue, decide_issue
 from hf_pipelines.components.strategy_stages.plan import trade
+from hf_pipelines.components.strategy_stages.serving import without_model
 from hf_pipelines.components.strategy_stages.trial_records import settings_of
 from hf_pipelines.research.promotion import GATES
 from hf_pipelines.research.promotion.lifecycle import OVERRIDDEN
@@ -200,11 +201,29 @@ def test_a_refit_that_is_worse_is_held_back_for_the_one_before_it(project):
     project.rewrite(strategies=[gated(gates={**NOTHING, "controls": True}, max_model_age_weeks=0)])
     rows, told, _ = issued(project, THURSDAY)
     assert {*rows["reason"]} == {Reason.NO_SOUND_MODEL} and (told["champion"], told["model_week"]) == ("v1.0.0", "")
+    why = without_model(project.pipeline.strategy("ranking"), project.store, told, THURSDAY)
+    assert f"had none: that of week {WEEK} is held back: its controls" in why and "hfp rollback ranking" in why
     # Without gates no decision says anything.
     project.rewrite(strategies=[ridge_strategy()])
     rows, told, footer = issued(project, FRIDAY)
     assert told == {"is_gated": False, "model_week": WEEK} and rows["weight"].abs().sum() == 1.0
     assert lines_of(project, FRIDAY)[1] == f"decided by the model of week {WEEK}, ungated"
+
+
+@pytest.mark.pipeline
+def test_a_champion_whose_models_are_stored_no_more_holds_nothing_and_a_check_names_the_command(project):
+    promote(project.pipeline, "ranking", WEEK, "why")
+    assert project.make(SIGNALS, MONDAY).checks[SIGNALS, "champion_decides"].passed
+    for week in project.store.partitions(MODEL):
+        Path(project.store.objects.address(f"{MODEL}/{week}.parquet")).unlink()
+    made = project.make(SIGNALS, TUESDAY)
+    found = made.checks[SIGNALS, "champion_decides"]
+    told = f"was stored in none; make it for the next issue: hfp retrain ranking --week {WEEK} --with-inputs"
+    assert not found.passed and told in found.description
+    assert made.materialised[SIGNALS][TUESDAY]["gross_exposure"] == 0.0
+    # The model that the fit leaves is the one that was promoted.
+    project.make(MODEL, WEEK)
+    assert project.make(SIGNALS, WEDNESDAY).checks[SIGNALS, "champion_decides"].passed
 
 
 @pytest.mark.pipeline

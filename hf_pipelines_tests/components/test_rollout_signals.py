@@ -82,15 +82,14 @@ def sessions(project: Project) -> list[str]:
 
 
 def issue_by_hand(project: Project, days: list[str], *, is_better: bool) -> None:
-    """Issues in which the challenger holds the symbol that rises most by the next open after, or the champion does."""
+    """Issues in which the challenger holds the fourth symbol, which earns more than the first one from session to session, or the champion does."""
     bars = project.store.read("small/bars", WEEK).frame
     for week in project.store.partitions("small/bars"):
         if week > WEEK:
             bars = pl.concat([bars, project.store.read("small/bars", week).frame])
     configuration = configuration_hash(settings_of(project.pipeline.strategy("ranking")))
     keys = ["symbol", "session", "ts"]
-    gain = (pl.col("close").shift(-2).over("symbol") / pl.col("open").shift(-1).over("symbol")).fill_null(1.0)
-    ranked = bars.sort("symbol", "ts").with_columns(rank=gain.rank("ordinal").over("session"))
+    ranked = bars.with_columns(rank=pl.col("symbol").rank("ordinal").over("session"))
     for day in days:
         rows = ranked.filter(pl.col("session") == pl.lit(day).str.to_date()).sort("ts", "symbol")
         best, worst = (rows.select(*keys, weight=(pl.col("rank") == each).cast(pl.Float64)) for each in (4, 1))
@@ -170,6 +169,20 @@ def test_capital_follows_a_better_challenger_step_by_step_until_it_is_the_champi
 
 def issue_of(store: Any, day: str, name: str) -> pl.DataFrame:
     return pl.read_parquet(BytesIO(store.read_attachment(store.footer(SIGNALS, day), name)))
+
+
+@pytest.mark.pipeline
+def test_a_clock_that_is_behind_counts_no_session_that_had_an_issue_before_the_start(project):
+    days = sessions(project)
+    configuration = configuration_hash(settings_of(project.pipeline.strategy("ranking")))
+    stored = project.store.read("small/bars", WEEK).frame.filter(pl.col("session").cast(pl.String) <= days[2])
+    for (day,), rows in stored.partition_by("session", as_dict=True).items():
+        frame = rows.select("symbol", "session", "ts", weight=pl.lit(0.25), issue_kind=pl.lit("live"))
+        facts = {"promotion": {"is_gated": True, "shadow": configuration, "champion": "v1.0.0"}}
+        attached = {"shadow.parquet": parquet_bytes(frame.drop("issue_kind"))}
+        project.store.publish(SIGNALS, str(day), Content(frame, attached, facts=facts), STAMP)
+    # NOW is the Sunday before these sessions.
+    assert started(project).records[-1]["rollout"]["first"] == days[2]
 
 
 @pytest.mark.pipeline

@@ -150,7 +150,8 @@ def start_rollout(
         "configuration": configuration,
         "share": 0.0,
         "staged": staged["n"],
-        "first": max(week, now.date().isoformat()) if is_live else week,
+        # A session that has an issue was seen, whatever a clock that is behind says.
+        "first": max(week, now.date().isoformat(), *store.partitions(plan.asset("signals"))[-1:]) if is_live else week,
         "issue_kind": LIVE if is_live else BACKFILL,
         "settings": asdict(settings),
     }

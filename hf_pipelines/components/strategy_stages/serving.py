@@ -234,6 +234,20 @@ def choose_models(plan: StrategyPlan, inputs: Mapping[str, Loaded], key: str, he
     )
 
 
+def without_model(plan: StrategyPlan, store: PartitionStore | None, stated: Mapping[str, Any], key: str) -> str:
+    """Why no model of the champion decided an issue, and what gives the next issue one."""
+    weeks, week, champion = allowed_weeks(plan, key), week_of_key(key), held_by(plan, store, stated).serving.champion
+    told = f"champion {stated['champion']} must have a sound model of week {weeks[-1]}, or of one since {weeks[0]}"
+    if held_back := stated.get("held_back"):
+        why = "; ".join(f"that of week {of_week} is held back: {each}" for of_week, each in held_back.items())
+        return f"{told}, had none: {why}; mend that, or: hfp rollback {plan.name} --reason WHY"
+    is_own = champion is None or fitted_with(champion.settings) == fitted_with(settings_of(plan))
+    command = (
+        f"retrain {plan.name} --week {week}" if is_own else f"materialise {plan.asset(CHAMPION_MODEL)} --from {week}"
+    )
+    return f"{told}, was stored in none; make it for the next issue: hfp {command} --with-inputs"
+
+
 def allowed_weeks(plan: StrategyPlan, day: str) -> list[str]:
     """Weeks whose model may serve a session, the newest last."""
     return plan.market.partitions.weeks_around(week_of_key(day), first=-plan.max_model_age_weeks, last=0)

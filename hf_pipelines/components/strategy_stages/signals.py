@@ -29,7 +29,7 @@ from hf_pipelines.components.strategy_stages.interval_display import (
 )
 from hf_pipelines.components.strategy_stages.plan import StrategyPlan
 from hf_pipelines.components.strategy_stages.rollouts import advance_rollout, draw_rollout
-from hf_pipelines.components.strategy_stages.serving import held_by, promotion_of, stated_of
+from hf_pipelines.components.strategy_stages.serving import held_by, promotion_of, stated_of, without_model
 from hf_pipelines.partitions import parse_key
 from hf_pipelines.research.intervals import ServedIntervals
 from hf_pipelines.research.learners import build_pipeline, choose_learner, predict_frame
@@ -37,6 +37,7 @@ from hf_pipelines.research.matrix import join_features, usable_rows
 from hf_pipelines.research.promotion.serving import refit_faults, serving_of
 from hf_pipelines.research.signals import (
     SIGNALS_SCHEMA_VERSION,
+    Reason,
     add_absent_members,
     apply_rule,
     reason_functions,
@@ -107,6 +108,13 @@ def signals(plan: StrategyPlan) -> Stage:
             tuple(f"model as of {row['model_as_of']} decided {row['as_of']}" for row in late.head(1).to_dicts()),
         )
 
+    def champion_decides(run: StageRun, inputs: Mapping[str, Loaded], key: str, content: Content) -> Finding:
+        """Of a strategy without gates, and of one without a champion, every issue passes."""
+        told = promotion_of(content.facts)
+        if told.get("reason") != Reason.NO_SOUND_MODEL:
+            return Finding(True, 1)
+        return Finding(False, 1, (f"every weight is 0: {without_model(plan, run.store, told, key)}",))
+
     return Stage(
         asset=plan.asset("signals"),
         kind=SIGNALS,
@@ -159,6 +167,11 @@ def signals(plan: StrategyPlan) -> Stage:
             StageCheck("replay", REPLAY_DESCRIPTION, replays, is_guard=True),
             StageCheck(
                 "model_known_before", "The model's `as_of` is not after the decision.", model_is_older, is_guard=True
+            ),
+            *(
+                [StageCheck("champion_decides", "Where a champion serves, a model of it decided.", champion_decides)]
+                if plan.gates is not None
+                else []
             ),
         ),
         pool=plan.name,

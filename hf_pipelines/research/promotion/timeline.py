@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from hf_pipelines.research.promotion.lifecycle import Lifecycle, Release, states_of
+from hf_pipelines.research.wording import some_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,6 +68,18 @@ def timeline_of(records: Sequence[Mapping[str, Any]]) -> Timeline:
     """
     states = states_of(records)
     return Timeline(_served(records, states), _stages(records, states))
+
+
+def out_of_time(records: Sequence[Mapping[str, Any]]) -> str:
+    """Decisions that tell an earlier time than one before them, in words; "" where there are none."""
+    found, latest = [], ""
+    for record in records:
+        if record["at"] < latest:
+            found.append(str(record["n"]))
+        latest = max(latest, record["at"])
+    if not found:
+        return ""
+    return f"dated before a decision that came first: {some_of(found)}; a clock was wrong, they hold in the order of their numbers"
 
 
 def _served(records: Sequence[Mapping[str, Any]], states: Sequence[Lifecycle]) -> tuple[Spell, ...]:

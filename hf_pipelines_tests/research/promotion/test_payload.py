@@ -11,7 +11,7 @@ from hf_pipelines.research.promotion.lifecycle import (
     WITHDRAWN,
 )
 from hf_pipelines.research.promotion.payload import FIGURES, NOT_KEPT, NOTHING_SERVES, payloads_of
-from hf_pipelines.research.promotion.timeline import timeline_of
+from hf_pipelines.research.promotion.timeline import out_of_time, timeline_of
 
 KNOWN = {name: {"value": float(place), "why": ""} for place, name in enumerate(FIGURES)}
 
@@ -99,6 +99,19 @@ def test_who_served_when_has_no_gap_but_that_of_a_withdrawal():
         ("v1.2.0", "08", "", ""),
     ]
     assert timeline_of([]).served == () == timeline_of(recorded((REFUSED, "long"))).served
+
+
+def test_decisions_of_a_clock_that_was_behind_are_named_once_it_is_right_again():
+    assert out_of_time([]) == out_of_time(ALL) == ""
+    late = [
+        {**ALL[1], "n": 1, "at": "2026-01-09T00:00:00+00:00"},
+        *ALL[2:4],
+        {**ALL[4], "at": "2026-01-10T00:00:00+00:00"},
+    ]
+    told = out_of_time(late)
+    assert told.startswith(
+        f"dated before a decision that came first: {late[1]['n']}, {late[2]['n']}; a clock was wrong"
+    )
 
 
 def test_each_configuration_stands_in_one_stage_from_its_first_decision_on():

@@ -265,18 +265,20 @@ def dying(folder: Path, *kinds: str, url: str) -> "subprocess.Popen[bytes]":
     return popen(command, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
 
 
-def assert_whole(store: PartitionStore, tracking: MLflowTracking, got: list[tuple[str, dict[str, Any]]]) -> None:
+def assert_whole(
+    store: PartitionStore, tracking: MLflowTracking, got: list[tuple[str, dict[str, Any]]], strategy: str = "tech"
+) -> None:
     """Everything that follows from the history is there once, and nothing is left to be done."""
-    history = history_of(store.objects, "tech")
+    history = history_of(store.objects, strategy)
     payloads = [json.loads(each) for each in fill_outbox(store.objects, history)]
     # At least once, and each first one behind those before it.
     assert list(dict.fromkeys(key for key, _ in got)) == [each["id"] for each in payloads]
     assert all(body == payloads[body["n"] - 1] for _, body in got)
-    assert len(store.objects.keys("_delivered/tech")) == len(payloads)
+    assert len(store.objects.keys(f"_delivered/{strategy}")) == len(payloads)
     wanted = wanted_of(history, store)
-    with tracking.registry("tech") as (client, _):
-        assert steps_between(held_by(client, "tech"), wanted) == []
-        assert len(client.search_model_versions("name = 'tech'")) == len(history.state.releases)
+    with tracking.registry(strategy) as (client, _):
+        assert steps_between(held_by(client, strategy), wanted) == []
+        assert len(client.search_model_versions(f"name = '{strategy}'")) == len(history.state.releases)
 
 
 def test_killed_after_each_step_of_promotion_and_rollback_everything_is_there_once(store, tracking, tmp_path):
