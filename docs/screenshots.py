@@ -1,7 +1,8 @@
 """Screenshots of README and docs: the web UI over the demo's data (run `make demo` first).
 
-    HF_DATA_DIR=data .venv/bin/python docs/screenshots.py
+    HF_DATA_DIR=data .venv/bin/python docs/screenshots.py [report]
 
+With `report` that of the report's page alone, which needs no server.
 Needs a Chromium on the PATH, like the browser tests.
 """
 
@@ -17,6 +18,9 @@ DOCS = Path(__file__).resolve().parent
 sys.path.insert(0, str(DOCS.parent))
 
 from hf_pipelines.resources import settings  # noqa: E402
+from hf_pipelines.resources.object_store import ObjectStore  # noqa: E402
+from hf_pipelines.resources.partition_store import PartitionStore  # noqa: E402
+from hf_pipelines.resources.report_files import PAGE  # noqa: E402
 from hf_pipelines_tests.browser import browser_page, materialize, web_server  # noqa: E402
 
 # The others stay folded: all of them do not fit.
@@ -43,9 +47,13 @@ HIDE_TRACES = """() => document.querySelectorAll("*").forEach((each) => {
 # A palette is enough for an interface and a third of the bytes.
 COLOURS = 128
 WIDTH = 1400
+REPORT_SIZE = (1000, 1180)
 
 
 def main() -> None:
+    keep_report()
+    if sys.argv[1:] == ["report"]:
+        return
     with web_server(settings.data_dir()) as server:
         # Large enough for the whole graph at the smallest zoom.
         with browser_page(width=2000, height=2300) as page:
@@ -73,6 +81,19 @@ def main() -> None:
             if f"{DOCS.parent}" in page.locator("body").inner_text():
                 raise RuntimeError("the picture of a failed run shows a folder of this machine: hide what names it.")
             _keep(page, "failed_run")
+
+
+def keep_report() -> None:
+    """The top of the newest report of the strategy, by day."""
+    store = PartitionStore(ObjectStore(settings.storage_uri()))
+    asset = f"{STRATEGY}/report"
+    week = max(store.partitions(asset))
+    footer = store.footer(asset, week)
+    assert footer is not None
+    with browser_page(width=REPORT_SIZE[0], height=REPORT_SIZE[1]) as page:
+        page.set_content(store.read_attachment(footer, PAGE).decode(), wait_until="load")
+        page.emulate_media(color_scheme="light")
+        _keep(page, "report")
 
 
 # A window that is still coming up lets the page below it shine through; what turns for ever is not waited for.

@@ -186,7 +186,8 @@ def tests(results: WeekResults) -> list[Block]:
     part = results.parts["validation"]
     found = part.facts["found"]
     signs = [f"{each['name']}: {each['told']}" for each in found["signs"]]
-    told = [*signs, judge_signs([each["name"] for each in found["signs"]], part.frame["low"][0])]
+    judged = judge_signs([each["name"] for each in found["signs"]], part.frame["low"][0])
+    told = [*signs, f"{judged[:1].upper()}{judged[1:]}."]
     # A test of each symbol is a row of many.
     every = part.frame.with_row_index("stored_row")
     is_symbol = pl.col("test") == "symbol"
