@@ -22,6 +22,7 @@ from hf_pipelines.components.strategy_stages.rollouts import (
     stop_rollout,
 )
 from hf_pipelines.research.comparison_words import text_table
+from hf_pipelines.research.promotion.lifecycle import STAGED, STAGING
 from hf_pipelines.research.promotion.rollout import SHARES
 from hf_pipelines.research.promotion.words import DIGITS_SHOWN
 from hf_pipelines.research.wording import printable
@@ -109,8 +110,7 @@ def rollout_lines(history: History, standing: Standing | None) -> Iterator[str]:
     if told["ongoing"] is not None:
         yield from _ongoing_lines(told["ongoing"])
     elif history.state.rollout is None:
-        name = told["strategy"]
-        yield f"no rollout goes on; hfp promote {name} WEEK --stage --reason WHY, then hfp rollout {name} --start WEEK --reason WHY"
+        yield f"no rollout goes on; {_first_step(history)}"
     if told["steps"]:
         yield ""
         head = (
@@ -129,6 +129,16 @@ def rollout_lines(history: History, standing: Standing | None) -> Iterator[str]:
         # Sentences stand to the left.
         reasons = ("why", *(f"{each['reason']} ({each['actor']})" for each in told["steps"]))
         yield from (printable(f"{line}  {why}") for line, why in zip(text_table([head, *rows]), reasons, strict=True))
+
+
+def _first_step(history: History) -> str:
+    """What begins a rollout: of what is staged already, its start."""
+    name, stages = history.strategy, history.state.stages
+    staged = [each for each in history.records if each["kind"] == STAGED and stages[each["configuration"]] == STAGING]
+    if not staged:
+        return f"hfp promote {name} WEEK --stage --reason WHY, then hfp rollout {name} --start WEEK --reason WHY"
+    configuration, week = staged[-1]["configuration"][:DIGITS_SHOWN], staged[-1]["week"]
+    return f"configuration {configuration} is staged: hfp rollout {name} --start {week} --reason WHY, while the YAML says it"
 
 
 def _ongoing_lines(told: Mapping[str, Any]) -> Iterator[str]:

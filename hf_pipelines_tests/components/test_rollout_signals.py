@@ -212,6 +212,8 @@ def test_a_worse_challenger_is_stopped_and_so_is_one_by_a_person_or_another_deci
         start_rollout(plan, store, "2012-04-01", RolloutSettings(), actor="bob", reason="why", now=NOW)
     with pytest.raises(ValueError, match="`rollout` of ranking must go on to be stopped, none does"):
         stop_rollout(store, "ranking", actor="bob", reason="why", now=NOW)
+    told = [*rollout_lines(*advanced_by_command(project.pipeline, "ranking"))]
+    assert told[1].endswith(f"is staged: hfp rollout ranking --start {WEEK} --reason WHY, while the YAML says it")
     started(project)
     issue_by_hand(project, days[:9], is_better=False)
     # An issue without the challenger, and one that was made afterwards, say nothing.
@@ -238,6 +240,8 @@ def test_a_worse_challenger_is_stopped_and_so_is_one_by_a_person_or_another_deci
     assert (whole.n_issues, whole.n_other) == (9, 2)
     assert str(history.state.champion.version) == "v1.0.0" and advanced(project) == history
     # What was stopped is staged no more: it passes its gates again first.
+    told = [*rollout_lines(history, standing)]
+    assert told[1].startswith("no rollout goes on; hfp promote ranking WEEK --stage --reason WHY, then")
     with pytest.raises(ValueError, match="to be rollout_started, was development"):
         started(project)
     monkeypatch.setenv("HF_ACTOR", "bob")

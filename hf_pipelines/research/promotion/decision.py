@@ -87,6 +87,8 @@ class Decision:
     @property
     def headline(self) -> str:
         """The decision in a sentence."""
+        if all(each.verdict == NOT_ASKED for each in self.gates):
+            return "would pass: none of its gates asks for anything"
         told = "would pass" if self.is_passed else f"refused: {len(self.failed)} of {len(self.gates)} gates fail"
         weaker = [each.gate for each in self.gates if each.is_weaker]
         return told + (f"; asked less than by default: {', '.join(weaker)}" if weaker else "")

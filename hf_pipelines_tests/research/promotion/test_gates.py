@@ -214,6 +214,11 @@ def test_a_weaker_threshold_is_shown_and_a_stricter_one_is_not(gate: str) -> Non
     assert [each.gate for each in without.gates if each.is_passed] == [gate] and gate in without.headline
 
 
+def test_a_strategy_whose_gates_are_all_off_is_not_shown_as_one_that_passes_them() -> None:
+    off = {name: False if gate.bound is None else None for name, gate in GATES.items()}
+    assert judge_gates(STRONG, off).headline == "would pass: none of its gates asks for anything"
+
+
 @pytest.mark.parametrize(
     ("asked", "told"),
     [
