@@ -45,6 +45,11 @@ NEEDS = {
 def untested_in_words(tests: Collection[str]) -> str:
     """Which tests have no row, and what they would need; nothing where each has one.
 
+    Parameters
+    ----------
+    tests : collection of str
+        Keys of `TESTS` that have a row.
+
     Examples
     --------
     >>> untested_in_words({*TESTS} - {"sector", "paths"})
