@@ -251,24 +251,23 @@ def play(folder: Path, *, seed: int, planted: str, places: slice = slice(None), 
 
 @dataclass(frozen=True)
 class Told:
-    """What one quarter has told: sessions after the begin at which its fault was raised, after the end at which that was resolved.
+    """What one quarter has told: sessions after its begin until an alarm stood and named the fault, after its end until that was resolved.
 
     Attributes
     ----------
-    n_raised : int
-        Alarms of the fault's kind while it lasted.
+    n_named : int
+        Alarms that named the fault while it lasted.
     by_chance : tuple of str
         Alarms of any kind when there was no fault, with the session that raised each; of a quarter with one those before it.
     """
 
     planted: str
-    n_raised: int
+    n_named: int
     by_chance: tuple[str, ...]
     n_called: int
     n_sessions: int
     waited: int | None
     resolved: int | None
-    is_named: bool
 
     @property
     def fault(self) -> str:
@@ -276,28 +275,38 @@ class Told:
         if self.planted == NONE:
             return ""
         if self.waited is None or self.waited > WITHIN[self.planted]:
-            return f"raised after {self.waited}, must be within {WITHIN[self.planted]}"
-        if self.n_raised > 1:
-            return f"raised {self.n_raised} times"
+            return f"named after {self.waited}, must be within {WITHIN[self.planted]}"
+        if self.n_named > 1:
+            return f"named by {self.n_named} alarms"
         if self.resolved is None or self.resolved > RESOLVED_WITHIN:
             return f"resolved after {self.resolved}, must be within {RESOLVED_WITHIN}"
-        return "" if self.is_named else "another column is named"
+        return ""
 
 
 def told_of(quarter: Quarter, planted: str) -> Told:
     """What a quarter has told of what was planted into it."""
-    until = len(quarter.sessions) if planted == NONE else BEGINS
+    n = len(quarter.sessions)
+    until = n if planted == NONE else BEGINS
     by_chance = [f"{kind} {place}" for kind in KINDS_OF_ALARMS for place, _ in quarter.alarms(kind) if place < until]
     kind = "decay" if planted == DECAYED else "drift"
-    own = [alarm for alarm in quarter.alarms(kind) if until <= alarm[0] <= ENDS + LINGERS]
-    waited, ended = (own[0][0] - BEGINS, own[0][1]) if own else (None, None)
-    named = {DECAYED: True, NONE: True}.get(planted, False)
-    if own and not named:
-        frame = quarter.contents[quarter.sessions[own[0][0]]].frame
-        named = bool({*frame.filter(verdict="drifted")["column"]} & {*PLANTED_INTO[planted]})
+    own: list[tuple[int, int | None]] = []
+    for raised, ended in quarter.alarms(kind):
+        # One that chance had raised before goes on with what it is told of now.
+        lasted = range(max(raised, until), n if ended is None else ended)
+        first = next((place for place in lasted if _is_named(quarter, place, planted)), n)
+        own += [(first, ended)] if first <= ENDS + LINGERS else []
+    waited, over = (own[0][0] - BEGINS, own[0][1]) if own else (None, None)
     n_called = sum(each["called"][kind] is True for each in quarter.facts.values())
-    resolved = None if ended is None else max(ended - ENDS, 0)
-    return Told(planted, len(own), tuple(by_chance), n_called, len(quarter.sessions), waited, resolved, named)
+    resolved = None if over is None else max(over - ENDS, 0)
+    return Told(planted, len(own), tuple(by_chance), n_called, n, waited, resolved)
+
+
+def _is_named(quarter: Quarter, place: int, planted: str) -> bool:
+    """Whether a session calls what was planted."""
+    if planted == DECAYED:
+        return True
+    drifted = quarter.contents[quarter.sessions[place]].frame.filter(verdict="drifted")["column"]
+    return bool({*drifted} & {*PLANTED_INTO[planted]})
 
 
 def main() -> int:
@@ -327,17 +336,16 @@ def is_above_nominal(every: Sequence[Told]) -> bool:
 
 def table(every: Sequence[Told]) -> list[str]:
     """A line a fault, and what was raised without one beside the nominal number."""
-    lines = [f"{'planted':<20}{'quarters':>9}{'raised':>8}{'sessions until':>16}{'once':>6}{'named':>7}{'resolved after':>16}{'called':>8}"]  # fmt: skip
+    lines = [f"{'planted':<20}{'quarters':>9}{'named':>8}{'sessions until':>16}{'once':>6}{'resolved after':>16}{'called':>8}"]  # fmt: skip
     for planted in PLANTED:
         of = [each for each in every if each.planted == planted]
         waited = sorted(each.waited for each in of if each.waited is not None)
         after = sorted(each.resolved for each in of if each.resolved is not None)
         raised = sum(len(each.by_chance) for each in of) if planted == NONE else len(waited)
-        once, named = (sum(each) for each in ((e.n_raised == 1 for e in of), (e.is_named for e in of)))
         called = sum(each.n_called for each in of) / max(sum(each.n_sessions for each in of), 1)
         shown = [f"{each[len(each) // 2]}, most {each[-1]}" if each else "" for each in (waited, after)]
-        counts = ["", ""] if planted == NONE else [f"{once}", f"{named}"]
-        lines.append(f"{planted:<20}{len(of):>9}{raised:>8}{shown[0]:>16}{counts[0]:>6}{counts[1]:>7}{shown[1]:>16}{called:>8.1%}")  # fmt: skip
+        once = "" if planted == NONE else f"{sum(each.n_named == 1 for each in of)}"
+        lines.append(f"{planted:<20}{len(of):>9}{raised:>8}{shown[0]:>16}{once:>6}{shown[1]:>16}{called:>8.1%}")  # fmt: skip
     quiet = [each for each in every if each.planted == NONE]
     n_sessions = sum(each.n_sessions for each in quiet)
     n, chance = sum(len(each.by_chance) for each in quiet), sorted(f for each in quiet for f in each.by_chance)
