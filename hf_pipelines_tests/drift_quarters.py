@@ -278,7 +278,8 @@ class Told:
             return f"named after {self.waited}, must be within {WITHIN[self.planted]}"
         if self.n_named > 1:
             return f"named by {self.n_named} alarms"
-        if self.resolved is None or self.resolved > RESOLVED_WITHIN:
+        # One that stands when the quarter ends has had no more sessions than these.
+        if (self.n_sessions - ENDS if self.resolved is None else self.resolved) > RESOLVED_WITHIN:
             return f"resolved after {self.resolved}, must be within {RESOLVED_WITHIN}"
         return ""
 
@@ -336,7 +337,7 @@ def is_above_nominal(every: Sequence[Told]) -> bool:
 
 def table(every: Sequence[Told]) -> list[str]:
     """A line a fault, and what was raised without one beside the nominal number."""
-    lines = [f"{'planted':<20}{'quarters':>9}{'named':>8}{'sessions until':>16}{'once':>6}{'resolved after':>16}{'called':>8}"]  # fmt: skip
+    lines = [f"{'planted':<20}{'quarters':>9}{'named':>8}{'sessions until':>16}{'once':>6}{'resolved':>9}{'after':>16}{'called':>8}"]  # fmt: skip
     for planted in PLANTED:
         of = [each for each in every if each.planted == planted]
         waited = sorted(each.waited for each in of if each.waited is not None)
@@ -345,7 +346,7 @@ def table(every: Sequence[Told]) -> list[str]:
         called = sum(each.n_called for each in of) / max(sum(each.n_sessions for each in of), 1)
         shown = [f"{each[len(each) // 2]}, most {each[-1]}" if each else "" for each in (waited, after)]
         once = "" if planted == NONE else f"{sum(each.n_named == 1 for each in of)}"
-        lines.append(f"{planted:<20}{len(of):>9}{raised:>8}{shown[0]:>16}{once:>6}{shown[1]:>16}{called:>8.1%}")  # fmt: skip
+        lines.append(f"{planted:<20}{len(of):>9}{raised:>8}{shown[0]:>16}{once:>6}{len(after):>9}{shown[1]:>16}{called:>8.1%}")  # fmt: skip
     quiet = [each for each in every if each.planted == NONE]
     n_sessions = sum(each.n_sessions for each in quiet)
     n, chance = sum(len(each.by_chance) for each in quiet), sorted(f for each in quiet for f in each.by_chance)
