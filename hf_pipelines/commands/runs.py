@@ -406,14 +406,13 @@ class Pipeline:
         """
         began = perf_counter()
         run_id = str(uuid4())
-        job = self.definitions.resolve_implicit_global_asset_job_def()
         of_run = {**tags, **in_process_tags(run_id)}
         if first != last:
             of_run |= {"dagster/asset_partition_range_start": first, "dagster/asset_partition_range_end": last}
         n_partitions = sum(first <= key <= last for key in self._all_keys(assets[0]))
         with progress(f"run of {some_of(assets)}", len(assets) * n_partitions) as shown:
             self.instance.add_event_listener(run_id, partial(_show, shown))
-            result = job.execute_in_process(
+            result = self.definitions.resolve_implicit_global_asset_job_def().execute_in_process(
                 instance=self.instance,
                 asset_selection=[dg.AssetKey(asset.split("/")) for asset in assets],
                 partition_key=first if first == last else None,
@@ -431,6 +430,8 @@ class Pipeline:
             raise RunFailedError(first_failure(result.all_events)[1])
         for line in _kept_beside(result.all_events):
             print(line, file=sys.stderr)
+        if not result.get_asset_materialization_events():
+            print(f"{some_of(assets)}: nothing was stored, there was nothing to make", file=sys.stderr)
         return perf_counter() - began
 
 
@@ -440,8 +441,7 @@ def _kept_beside(events: Iterable[dg.DagsterEvent]) -> Iterator[str]:
     for event in events:
         if event.is_step_materialization:
             made = event.step_materialization_data.materialization
-            outcome = made.metadata.get("outcome")
-            if outcome is not None and outcome.value == SHADOW:
+            if (outcome := made.metadata.get("outcome")) is not None and outcome.value == SHADOW:
                 found.setdefault("/".join(made.asset_key.path), []).append(str(made.partition))
     for asset, keys in found.items():
         yield (

@@ -211,8 +211,12 @@ def test_a_refit_that_is_worse_is_held_back_for_the_one_before_it(project):
 
 
 @pytest.mark.pipeline
-def test_a_champion_whose_models_are_stored_no_more_holds_nothing_and_a_check_names_the_command(project):
+def test_a_champion_whose_models_are_stored_no_more_holds_nothing_and_a_check_names_the_command(project, capsys):
     promote(project.pipeline, "ranking", WEEK, "why")
+    # Its refit is the YAML's: success alone would say that there is one beside it.
+    project.pipeline.materialise([REFIT], WEEK, WEEK)
+    assert f"{REFIT}: nothing was stored, there was nothing to make" in capsys.readouterr().err
+    assert project.store.partitions(REFIT) == []
     assert project.make(SIGNALS, MONDAY).checks[SIGNALS, "champion_decides"].passed
     for week in project.store.partitions(MODEL):
         Path(project.store.objects.address(f"{MODEL}/{week}.parquet")).unlink()
