@@ -54,7 +54,7 @@ TOLD = ("FunctionCall", "EvaluateScript", "UpdateLayoutTree", "Layout", "PrePain
 def scrolled(page: Page, session: CDPSession, address: str) -> tuple[list[float], list[dict[str, Any]]]:
     """Times of the frames while a page is scrolled, and the events of the browser meanwhile."""
     page.goto(address)
-    page.wait_for_function("document.documentElement.dataset.ready")
+    page.locator("html[data-ready]").wait_for(state="attached")
     page.wait_for_timeout(OPENED_MS)
     events: list[dict[str, Any]] = []
     ended: list[bool] = []
