@@ -63,6 +63,10 @@ EQUIVALENT = {
         'sk.recall_score(codes, predicted, labels=np.unique(codes), average="macro", zero_division=0.0)',
         "0.0  ->  1.0",
     ): "the classes asked for are those that occur: no recall is divided by zero",
+    (
+        "return njit(cache=True)(_keep_account)",
+        "True  ->  False",
+    ): "whether compiled code is kept on the disk: speed alone",
     ("BLOCK_BYTES = 256 * 1024", "256  ->  257"): "how much is hashed at once: speed alone",
     ("BLOCK_BYTES = 256 * 1024", "1024  ->  1025"): "how much is hashed at once: speed alone",
     (

@@ -28,3 +28,13 @@ def test_costs_twice_as_high_are_all_twice_as_high_and_interest_received_stays()
     assert (dearer.fee_bps, dearer.slippage_bps, dearer.borrow_bps_per_year) == (2.0, 4.0, 100.0)
     params = {name: dict(each) for name, each in dearer.kinds}
     assert params["spread"]["half_bps"] == 4.0 and params["cash_interest"]["bps_per_year"] == 300.0
+
+
+def test_costs_are_told_with_every_parameter_of_their_kinds() -> None:
+    spread = {"type": "spread", "params": {"half_bps": 2.0}}
+    told = repr(Costs(fee_bps=1.0, kinds=(spread,)))
+    assert told.startswith("Costs(fee_bps=1.0, slippage_bps=0.0, borrow_bps_per_year=0.0, ")
+    assert "spread.half_bps=2.0" in told
+    # Code versions hold it: what costs otherwise must read otherwise.
+    assert told != repr(Costs(fee_bps=1.0, kinds=({**spread, "params": {"half_bps": 3.0}},)))
+    assert repr(Costs(fee_bps=1.0)) == "Costs(fee_bps=1.0, slippage_bps=0.0, borrow_bps_per_year=0.0)"

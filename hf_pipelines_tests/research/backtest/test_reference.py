@@ -188,6 +188,12 @@ def test_run_backtest_constant_full_weight_without_costs_trades_once() -> None:
     assert result.trades.height == 1
 
 
+def test_run_backtest_of_less_than_a_unit_of_money_earns_the_same_share(two_symbols: pl.DataFrame) -> None:
+    weights, costs = decisions({0: {"A": 0.5}}), Costs(fee_bps=10)
+    small, large = (run(weights, two_symbols, costs, cash=cash) for cash in (0.5, 1000.0))
+    assert small.equity["equity"].to_numpy() * 2000.0 == pytest.approx(large.equity["equity"].to_numpy())
+
+
 def test_run_backtest_ruined_account_raises() -> None:
     bars = symbol_bars("A", open=[10, 10, 10], close=[10, 10, 25])
 
