@@ -230,7 +230,8 @@ class Desk:
             self.alerts[alert.key] = replace(
                 latest,
                 noted_at=known.noted_at,
-                severity=max(latest.severity, alert.severity, key=SEVERITIES.index),
+                # It never falls: a channel of what is critical must hear the end of what it was told of.
+                severity=max(known.severity, alert.severity, key=SEVERITIES.index),
                 open_ids=tuple(dict.fromkeys((*known.open_ids, *alert.open_ids))),
                 n_incidents=known.n_incidents + 1,
             )

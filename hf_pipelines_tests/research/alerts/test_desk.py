@@ -197,6 +197,17 @@ def test_clock_that_goes_back_delays_nothing_and_repeats_nothing(back):
     assert watched.wait(timedelta(hours=25)) == [["still open a/bars", "still open b/bars"]]
 
 
+def test_what_is_open_again_as_less_ends_for_a_channel_that_was_told_of_more():
+    watched = Watched(channels=("desk", "critical-only"))
+    watched.look(alert("a/bars", "first"))
+    assert watched.wait(3 * MINUTE) == [["new a/bars"], ["new a/bars"]]
+    watched.look(healed=["first"])
+    watched.look(alert("a/bars", "second", severity="warning"))
+    assert watched.wait(10 * MINUTE) == []
+    watched.look(healed=["second"])
+    assert watched.wait(10 * MINUTE) == [["ended a/bars"], ["ended a/bars"]]
+
+
 def test_more_alerts_than_are_kept_are_counted():
     watched = Watched()
     watched.look(*(alert(f"s{at}/bars") for at in range(MOST_ALERTS + 7)))
