@@ -26,11 +26,6 @@ def seal_of(payload: bytes | memoryview, at: int) -> bytes:
     return digest.hexdigest().encode()
 
 
-def is_sealed(payload: bytes) -> bool:
-    """Whether the bytes are exactly those of a file that was written by us."""
-    return read_seal(payload) is not None
-
-
 def read_seal(payload: bytes) -> str | None:
     """The seal of a file that is whole and unchanged, None for any other bytes."""
     if not (payload.startswith(PARQUET_MAGIC) and payload.endswith(PARQUET_MAGIC)):
@@ -44,7 +39,7 @@ def read_seal(payload: bytes) -> str | None:
 
 
 def is_sealed_file(read: Callable[[int, int], bytes], size: int, footer: bytes) -> bool:
-    """Like `is_sealed`, of a file that is not in memory as a whole.
+    """Whether `read_seal` would find the seal of a file that is not in memory as a whole.
 
     Parameters
     ----------
