@@ -17,7 +17,7 @@ unexport PYTHONDONTWRITEBYTECODE
 INSTALL := $(BIN)/uv pip install --quiet --native-tls --python $(BIN)/python --constraint constraints.txt --override overrides.txt
 PLAIN_INSTALL := $(BIN)/python -m pip install --quiet --no-compile --constraint constraints.txt
 
-.PHONY: demo demo-full test test-quick every-test quick-tests coverage mutants long quarter quality noise significance controls rollouts drift drift-quarters demonstrations learners ledger ray lint docs kernels ui stack bench soak clean faults wheel-project
+.PHONY: demo demo-full test test-quick every-test quick-tests slow-tests coverage mutants long quarter quality noise significance controls rollouts drift drift-quarters demonstrations learners ledger ray lint docs kernels ui stack bench soak clean faults wheel-project
 
 demo: $(STAMP)
 	$(BIN)/hfp demo
@@ -30,6 +30,8 @@ demo-full: $(STAMP)
 COST := $(BIN)/python -m hf_pipelines_tests.cost
 # Tests that share a fixture of their module run on one worker, in the order of hf_pipelines_tests/conftest.py.
 PYTEST := $(BIN)/python -m pytest -q --numprocesses 3 --dist loadgroup --no-loadscope-reorder
+
+UNITS := not servers and not browser and not pipeline and not long
 
 # All of it, or a part: make test TESTS=hf_pipelines_tests/commands/test_cli.py
 TESTS ?=
@@ -44,13 +46,18 @@ every-test: $(DEV_STAMP)
 	@$(MAKE) --no-print-directory --jobs 2 lint docs kernels
 	$(PYTEST) -m "not long"
 
-# What answers within two minutes: units and contracts; no server, no browser, no run of the pipeline.
+# What answers within two minutes: units and contracts; no server, no browser, no run of the pipeline, no test that was found slow.
 test-quick: $(DEV_STAMP)
 	@$(COST) $(MAKE) --no-print-directory quick-tests
 
 quick-tests: $(DEV_STAMP)
 	@$(MAKE) --no-print-directory --jobs 2 lint kernels
-	$(PYTEST) -m "not servers and not browser and not pipeline and not long"
+	$(PYTEST) -m "$(UNITS) and not slow"
+
+# Measures units and contracts, and writes the list of those that `make test-quick` leaves out.
+slow-tests: $(DEV_STAMP)
+	HF_TEST_COSTS=.test_costs.json $(PYTEST) -m "$(UNITS)"
+	$(BIN)/python -m hf_pipelines_tests.slow_tests .test_costs.json
 
 # Lines and branches of research/ that its own tests run, kernels as plain Python too; fails below 95 %.
 coverage: $(DEV_STAMP)

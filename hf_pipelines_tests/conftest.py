@@ -26,6 +26,7 @@ from hf_pipelines_tests.pipeline import (
     session_bars,
     sessions_from,
 )
+from hf_pipelines_tests.slow_tests import slow_tests, without_case
 
 # Not modules of this process: other processes find them on their PYTHONPATH when they start.
 collect_ignore_glob = ["fault_injection/*"]
@@ -54,17 +55,19 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     Tests of servers come first, the simulated quarter before all, single tests last: nothing long is left to run alone
     at the end.
     """
-    slow = {item.path for item in items if item.get_closest_marker("servers")}
+    of_servers = {item.path for item in items if item.get_closest_marker("servers")}
     for item in items:
         if runs_pipeline(item):
             item.add_marker(pytest.mark.pipeline)
+        if without_case(item.nodeid) in slow_tests():
+            item.add_marker(pytest.mark.slow)
         group = shared_group(item) if isinstance(item, pytest.Function) else ""
         if group and not item.get_closest_marker("xdist_group"):
             item.add_marker(pytest.mark.xdist_group(group))
     items.sort(
         key=lambda item: (
             item.path.name != "test_quarter.py",
-            item.path not in slow,
+            item.path not in of_servers,
             item.get_closest_marker("xdist_group") is None,
         )
     )
