@@ -11,10 +11,10 @@ import polars as pl
 
 from hf_pipelines.commands.runs import Pipeline
 from hf_pipelines.components.strategy_stages.deciding import decided_by, held_back_lines, shadow_words
-from hf_pipelines.components.strategy_stages.serving import promotion_of
+from hf_pipelines.components.strategy_stages.serving import promotion_of, without_model
 from hf_pipelines.research.comparison_words import text_table
 from hf_pipelines.research.plots.frames import turned_over, weight_changes
-from hf_pipelines.research.signals import reason_in_words, upgrade_issue, window_sessions
+from hf_pipelines.research.signals import Reason, reason_in_words, upgrade_issue, window_sessions
 
 # Changes smaller than this are rounding.
 SMALLEST_CHANGE = 1e-9
@@ -61,6 +61,9 @@ def issue_of(pipeline: Pipeline, strategy: str, day: str | None) -> dict[str, An
         "before": before,
         **{name: issue[name][0] for name in DECIDED_BY},
         "promotion": dict(promotion),
+        "without_model": without_model(plan, pipeline.store, promotion, key)
+        if promotion.get("reason") == Reason.NO_SOUND_MODEL
+        else "",
         "gross": float(issue["weight"].abs().sum()),
         "net": float(issue["weight"].sum()),
         "turned_over": None if before is None else turned_over(changes),
@@ -72,7 +75,7 @@ def issue_lines(found: Mapping[str, Any]) -> Iterator[str]:
     """What is held and what changes in a line, then a member a line, the largest weights first."""
     by = f", by model {found['model_version'][:8]}{_decided_by(found)}" if found["model_version"] else ""
     yield f"{found['strategy']}, {found['day']}, {found['issue_kind']}{by}"
-    yield from _promotion_lines(found["promotion"])
+    yield from _promotion_lines(found["promotion"], found["without_model"])
     held = f"gross {found['gross']:.1%}, net {found['net']:+.1%}"
     if found["before"] is None:
         yield f"{held}; no issue of the session before"
@@ -83,11 +86,14 @@ def issue_lines(found: Mapping[str, Any]) -> Iterator[str]:
     yield from text_table([("symbol", "weight", "change", "prediction", "confidence", "reason"), *map(_cells, rows)])
 
 
-def _promotion_lines(promotion: Mapping[str, Any]) -> Iterator[str]:
+def _promotion_lines(promotion: Mapping[str, Any], without_model: str) -> Iterator[str]:
     """Who decided the issue, and by which decision of the history; what was held back, and what is issued beside it."""
     record = f", decision {promotion['record']} of its history" if promotion.get("record") else ""
     yield f"decided by {decided_by(promotion)}{record}"
-    yield from held_back_lines(promotion)
+    if without_model:
+        yield without_model
+    else:
+        yield from held_back_lines(promotion)
     if promotion.get("shadow"):
         yield f"shadow: {shadow_words(promotion)}"
 

@@ -203,6 +203,7 @@ def test_a_refit_that_is_worse_is_held_back_for_the_one_before_it(project):
     assert {*rows["reason"]} == {Reason.NO_SOUND_MODEL} and (told["champion"], told["model_week"]) == ("v1.0.0", "")
     why = without_model(project.pipeline.strategy("ranking"), project.store, told, THURSDAY)
     assert f"had none: that of week {WEEK} is held back: its controls" in why and "hfp rollback ranking" in why
+    assert [line for line in lines_of(project, THURSDAY) if "held back" in line] == [why]
     # Without gates no decision says anything.
     project.rewrite(strategies=[ridge_strategy()])
     rows, told, footer = issued(project, FRIDAY)
