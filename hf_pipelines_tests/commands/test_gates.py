@@ -14,6 +14,8 @@ from hf_pipelines.commands.features import recorded_replay_lines
 from hf_pipelines.commands.gates import gates_lines, gates_of
 from hf_pipelines.commands.validating import full_validation_of
 from hf_pipelines.components.strategy_stages.evidence import (
+    NUMBERS_OF,
+    OF_CONTROLS,
     OF_FOLDS,
     Champion,
     gather_evidence,
@@ -73,6 +75,9 @@ def test_gates_hold_the_numbers_that_are_stored_and_name_what_makes_those_that_a
     assert _gate(found, "calibration").why == "It predicts no classes: there are no probabilities to calibrate."
     # Ten weeks have no annual figure, and show nothing beside other accounts; one trial is no choice.
     assert [_gate(found, name).verdict for name in ("sharpe", "turnover", "beats_portfolios")] == ["missing"] * 3
+    assert _gate(found, "sharpe").why == "Made, of too little to tell it: sharpe."
+    assert _gate(found, "sharpe").command.startswith(f"too few sessions or trades of week {WEEK}: take a later week")
+    assert _gate(found, "stable_paths").why == "Not made yet: path share."
     assert _gate(found, "overfitting").why == "One trial counts: none was chosen among several."
     assert _gate(found, "up_to_date").verdict == "passed"
     assert _gate(found, "stable_paths").command == f"hfp validate ranking {WEEK} --full"
@@ -143,6 +148,9 @@ def test_evidence_of_classes_of_a_champion_and_of_time_is_what_is_stored(small_p
     # Too few sessions to say who is better; and names of evidence that a choice would spoil are names of evidence.
     assert {each.name for each in fields(Evidence)} >= OF_FOLDS
     assert found.selected == frozenset()
+    # These stages were not made; and what waits for a stage is evidence too.
+    assert found.unmade == NUMBERS_OF["validation"] | NUMBERS_OF["full_validation"] | OF_CONTROLS
+    assert {each.name for each in fields(Evidence)} >= OF_CONTROLS.union(*NUMBERS_OF.values())
     assert found.capacity_multiple is None and found.controls_failed is None and found.universe_chosen is None
 
     # A study has chosen parameters by these folds: none of what rests on them passes, however good.

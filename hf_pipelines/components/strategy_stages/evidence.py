@@ -56,6 +56,20 @@ RANDOM = "random strategies"
 # Of a week, in the order in which they are made; the last one only where it was asked for.
 STAGES = ("training_matrix", "cv_results", "backtest", "validation", "full_validation")
 
+# Numbers by the stage that has to be stored for them; of the controls any of two.
+NUMBERS_OF = {
+    "training_matrix": {"rows", "replays_failed", "unreplayed"},
+    "cv_results": {"score_better_by", "score_probability", "calibration_error"},
+    "backtest": {
+        *("sharpe", "sharpe_low", "max_drawdown", "turnover_per_year", "fold_share", "champion_probability"),
+        *("portfolio_probability", "engines_agree", "n_trials", "overfitting", "deflated_sharpe"),
+    },
+    "validation": {"capacity_multiple"},
+    "full_validation": {"path_share"},
+}  # fmt: skip
+OF_CONTROLS = {"controls_failed", "controls_unjudged"}
+LEFT_OUT_IN_BRIEF = {"portfolio_probability", "engines_agree"}
+
 Returns = Mapping[date, float]
 
 
@@ -137,7 +151,16 @@ def gather_evidence(
         universe_chosen=plan.market.universe.chosen,
         champion="" if champion is None else champion.name,
         selected=OF_FOLDS if results is not None and results.facts.get(SELECTED) else frozenset(),
+        unmade=frozenset(_unmade(footers, is_brief=is_brief)),
     )
+
+
+def _unmade(footers: Mapping[str, Footer | None], *, is_brief: bool) -> set[str]:
+    """Numbers that wait for a stage of the week."""
+    found = {name for stage, footer in footers.items() if footer is None for name in NUMBERS_OF[stage]}
+    if footers["validation"] is None and footers["full_validation"] is None:
+        found |= OF_CONTROLS
+    return found | (LEFT_OUT_IN_BRIEF if is_brief else set())
 
 
 def champion_of(plan: StrategyPlan, store: PartitionStore) -> Champion | None:

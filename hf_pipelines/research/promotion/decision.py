@@ -17,6 +17,9 @@ from hf_pipelines.research.wording import some_of
 PASSED, FAILED, MISSING, NOT_ASKED = "passed", "failed", "missing", "not asked"
 
 SELECTED = "The parameters were chosen by the very rows that it is measured on: it is no out-of-sample number."
+LATER = (
+    "too few sessions or trades of week {week}: take a later week, hfp retrain {strategy} --week LATER --with-inputs"
+)
 OUTER = "set `tuning.nested: true`, then hfp retrain {strategy} --week {week} --with-inputs"
 
 
@@ -36,7 +39,7 @@ class Judged:
     why : str
         A sentence.
     command : str
-        What makes a missing or selected input, or an old one anew; else "".
+        What makes a missing or selected input, or an old one anew, or of more sessions; else "".
     is_weaker : bool
         Whether less is asked than by default.
     """
@@ -165,7 +168,11 @@ def _judge(gate: Gate, evidence: Evidence, threshold: Threshold) -> Judged:
     places = {"strategy": evidence.strategy, "week": evidence.week, "market": evidence.market}
     found, verdict, command = None, MISSING, gate.remedy.format(**places)
     if lacking := gate.lacking(evidence):
-        why = f"Not known, not made or too few sessions to tell: {', '.join(lacking).replace('_', ' ')}."
+        unmade = [name for name in lacking if name in evidence.unmade]
+        told = "Not made yet" if unmade else "Made, of too little to tell it"
+        why = f"{told}: {', '.join(unmade or lacking).replace('_', ' ')}."
+        # To make the same once more would tell no more.
+        command = command if unmade or gate.grows else LATER.format(**places)
     else:
         is_asked = threshold is not None and threshold is not False
         # What is not asked is shown all the same.

@@ -75,6 +75,8 @@ class Evidence:
         Probability that this one is better.
     selected : frozenset of str
         Names of the numbers above that are of the very rows by which its parameters were chosen.
+    unmade : frozenset of str
+        Names of the numbers above whose asset is not stored for the week. What is neither here nor measured was made of too little to tell it.
     """
 
     strategy: str
@@ -111,6 +113,7 @@ class Evidence:
     champion: str | None = None
     champion_probability: float | None = None
     selected: frozenset[str] = field(default_factory=frozenset)
+    unmade: frozenset[str] = field(default_factory=frozenset)
 
     def has(self, name: str) -> bool:
         """Whether a number was measured; of several under one name all of them."""
@@ -121,9 +124,7 @@ class Evidence:
 
     def to_json(self) -> dict[str, Any]:
         """For programs and hashes; infinity as "inf"."""
-        return {
-            name: _plain(value) if name != "selected" else sorted(self.selected) for name, value in asdict(self).items()
-        }
+        return {name: _plain(value) for name, value in asdict(self).items()}
 
 
 def _is_known(value: object) -> bool:
@@ -135,6 +136,8 @@ def _plain(value: Any) -> Any:
         return {name: _plain(each) for name, each in value.items()}
     if isinstance(value, tuple):
         return [*value]
+    if isinstance(value, frozenset):
+        return sorted(value)
     return plain_number(value) if isinstance(value, float) else value
 
 

@@ -64,6 +64,8 @@ class Gate:
         Command that makes what is missing; `{strategy}`, `{week}` and `{market}` stand for themselves.
     cures : bool
         Whether that command may turn a failure into a pass, too.
+    grows : bool
+        Whether that command adds to what is there, so that it helps too where this was too little.
     """
 
     name: str
@@ -77,6 +79,7 @@ class Gate:
     meaning: str
     remedy: str
     cures: bool = False
+    grows: bool = False
 
     def lacking(self, evidence: Evidence) -> tuple[str, ...]:
         """What it needs and was not measured."""

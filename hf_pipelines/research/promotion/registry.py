@@ -104,6 +104,7 @@ GATES: dict[str, Gate] = {
             bound="most",
             meaning="Probability of backtest overfitting among the trials that count; one trial alone passes",
             remedy="hfp try {strategy} --set FIELD=VALUE --weeks {week}",
+            grows=True,
         ),
         Gate(
             name="max_drawdown",

@@ -13,7 +13,7 @@ import pytest
 from hf_pipelines.research.promotion import GATES, Decision, Evidence, Judged, judge_gates
 from hf_pipelines_tests.research.promotion.strong import STRONG, WORSE
 
-NAMES = ("strategy", "week", "market", "score_against", "selected")
+NAMES = ("strategy", "week", "market", "score_against", "selected", "unmade")
 
 
 def _of(gate: str, asked: Any = None, **changed: Any) -> Judged:
@@ -157,25 +157,26 @@ def test_strong_evidence_passes_everything_and_the_decision_is_plain_json() -> N
 
 
 def test_nothing_measured_refuses_by_every_gate_each_with_a_command() -> None:
-    decision = judge_gates(Evidence(strategy="tech", week="2013-02-24", market="us_tech"), None)
+    unmade = frozenset(each.name for each in fields(Evidence)) - {*NAMES}
+    decision = judge_gates(Evidence(strategy="tech", week="2013-02-24", market="us_tech", unmade=unmade), None)
     assert not decision.is_gated and decision.headline == f"refused: {len(GATES)} of {len(GATES)} gates fail"
     for each in decision.gates:
-        assert (
-            each.verdict == "missing"
-            and each.value is None
-            and each.why.startswith("Not known, not made or too few sessions to tell: ")
-        )
+        assert each.verdict == "missing" and each.value is None and each.why.startswith("Not made yet: ")
         assert each.command and "{" not in each.command and ("tech" in each.command)
 
 
 @pytest.mark.parametrize("gate", GATES)
 def test_a_number_that_is_missing_or_selected_fails_with_what_makes_it(gate: str) -> None:
     for name in GATES[gate].reads:
-        judged = _of(gate, **{name: math.nan if isinstance(getattr(STRONG, name), float) else None})
-        assert (judged.verdict, judged.why) == (
-            "missing",
-            f"Not known, not made or too few sessions to tell: {name.replace('_', ' ')}.",
-        ) and judged.command
+        lacking, words = math.nan if isinstance(getattr(STRONG, name), float) else None, name.replace("_", " ")
+        judged = _of(gate, **{name: lacking}, unmade=frozenset([name]))
+        assert (judged.verdict, judged.why) == ("missing", f"Not made yet: {words}.")
+        makes = GATES[gate].remedy.format(strategy="tech", week="2013-02-24", market="us_tech")
+        assert judged.command == makes
+        # It is stored, and to make the same once more would change nothing.
+        judged = _of(gate, **{name: lacking})
+        assert (judged.verdict, judged.why) == ("missing", f"Made, of too little to tell it: {words}.")
+        assert (judged.command == makes) is GATES[gate].grows and "2013-02-24" in judged.command
         judged = _of(gate, selected=frozenset([name]))
         assert judged.verdict == "failed" and "chosen by the very rows" in judged.why
         assert judged.command == "set `tuning.nested: true`, then hfp retrain tech --week 2013-02-24 --with-inputs"
