@@ -300,8 +300,8 @@ def _latest_week(store: PartitionStore, strategies: Sequence[str]) -> str:
         )
     shown = "; ".join(f"{name} {some_of(weeks[::-1])}" for name, weeks in stored.items())
     raise ValueError(
-        f"`week` must be one of which all strategies have results, there is none ({shown}); hfp retrain the other one, or name weeks "
-        "as STRATEGY@SUNDAY."
+        f"`week` must be one of which all strategies have results, there is none ({shown}); make one of them for the others, "
+        "hfp retrain STRATEGY --week SUNDAY, or name weeks as STRATEGY@SUNDAY."
     )
 
 

@@ -11,6 +11,7 @@ from typing import Any
 import polars as pl
 
 from hf_pipelines.commands.runs import Pipeline
+from hf_pipelines.commands.signals import first_issue
 from hf_pipelines.components.strategy_stages.drift import MEASURES_NAME
 from hf_pipelines.research.comparison_words import text_table
 from hf_pipelines.research.drift.day import MEASURES, STABILITY_BANDS
@@ -35,9 +36,10 @@ def drift_of(pipeline: Pipeline, strategy: str, day: str | None) -> dict[str, An
     days = pipeline.store.partitions(asset)
     if not days:
         issued = pipeline.store.partitions(plan.asset("signals"))
+        session, before = (issued[-1], "") if issued else first_issue(plan, pipeline.store)
         raise ValueError(
             f"`strategy` must have a session of {asset}, has none; the daemon makes it with each session's signals, and so does: "
-            f"hfp materialise {asset} --from {issued[-1] if issued else 'DAY'}."
+            f"{before}{', then ' if before else ''}hfp materialise {asset} --from {session}."
         )
     if day is not None and day not in days:
         raise ValueError(

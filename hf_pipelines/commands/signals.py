@@ -1,9 +1,9 @@
 """Signals: an issue as it was written, beside that of the session before; the lines of `hfp signals`.
 
-Lives here: which issue is meant, and its words. Does not live here: making it (`components.strategy_stages.signals`).
+Lives here: which issue is meant, its words, and the command that makes a first one. Does not live here: making it (`components.strategy_stages.signals`).
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import date
 from typing import Any
 
@@ -11,10 +11,13 @@ import polars as pl
 
 from hf_pipelines.commands.runs import Pipeline
 from hf_pipelines.components.strategy_stages.deciding import decided_by, held_back_lines, shadow_words
+from hf_pipelines.components.strategy_stages.plan import StrategyPlan
 from hf_pipelines.components.strategy_stages.serving import promotion_of, without_model
+from hf_pipelines.partitions import week_key
 from hf_pipelines.research.comparison_words import text_table
 from hf_pipelines.research.plots.frames import turned_over, weight_changes
 from hf_pipelines.research.signals import Reason, reason_in_words, upgrade_issue, window_sessions
+from hf_pipelines.resources.partition_store import PartitionStore
 
 # Changes smaller than this are rounding.
 SMALLEST_CHANGE = 1e-9
@@ -39,7 +42,8 @@ def issue_of(pipeline: Pipeline, strategy: str, day: str | None) -> dict[str, An
     asset = plan.asset("signals")
     days = pipeline.store.partitions(asset)
     if not days:
-        raise ValueError(f"`strategy` must have issued signals, {strategy} has none; hfp materialise {asset}.")
+        _, command = first_issue(plan, pipeline.store)
+        raise ValueError(f"`strategy` must have issued signals, {strategy} has none; {command}.")
     if day is not None and day not in days:
         raise ValueError(
             f"`day` must be one that {strategy} has an issue of ({', '.join(days[-5:])}), was {day[:40]!r}; hfp materialise {asset} "
@@ -69,6 +73,28 @@ def issue_of(pipeline: Pipeline, strategy: str, day: str | None) -> dict[str, An
         "turned_over": None if before is None else turned_over(changes),
         "table": table.fill_nan(None).with_columns(is_member=is_member).to_dicts(),
     }
+
+
+def first_issue(plan: StrategyPlan, store: PartitionStore) -> tuple[str, str]:
+    """A session that signals can be made of, `SESSION` where no bars are stored, and the commands that make them."""
+    models, stored = store.partitions(plan.asset("fitted_model")), store.partitions(plan.market.bars_asset)
+    days = sessions_to_issue(plan, store, models or stored)
+    day = days[0].isoformat() if days else "SESSION"
+    command = f"hfp materialise {plan.asset('signals')} --from {day} --with-inputs"
+    if models:
+        return day, command
+    week = week_key(days[0]) if days else "SUNDAY"
+    return day, f"hfp retrain {plan.name} --week {week} --with-inputs, then {command}"
+
+
+def sessions_to_issue(plan: StrategyPlan, store: PartitionStore, weeks: Sequence[str]) -> list[date]:
+    """Sessions of the newest of some weeks that has bars; of a market without bars of any of them all sessions of the newest one."""
+    for week in reversed(weeks):
+        if week in store.partitions(plan.market.bars_asset):
+            days: list[date] = store.read(plan.market.bars_asset, week).frame["session"].unique().sort().to_list()
+            if days:
+                return days
+    return plan.market.partitions.sessions_of_week(weeks[-1]) if weeks else []
 
 
 def issue_lines(found: Mapping[str, Any]) -> Iterator[str]:

@@ -14,7 +14,7 @@ import polars as pl
 
 from hf_pipelines.commands.runs import Pipeline
 from hf_pipelines.commands.trials import Scope, summarise
-from hf_pipelines.commands.walking import walk_lines, walked
+from hf_pipelines.commands.walking import walk_command, walk_lines, walked
 from hf_pipelines.components.strategy_stages.controls import CONTROLS
 from hf_pipelines.components.strategy_stages.decided_weights import decide, stored_inputs
 from hf_pipelines.components.strategy_stages.full_validation import full_validation_lines, read_full_validation
@@ -71,6 +71,7 @@ def validation_of(pipeline: Pipeline, strategy: str, week: str | None) -> dict[s
         "beside": _beside(pipeline, strategy, key, sessions_per_year).to_dicts(),
         "benchmark": _benchmark(pipeline, plan, key, sessions_per_year),
         "walk_forward": walked(pipeline, plan),
+        "walk_forward_command": walk_command(plan, pipeline.store),
     }
 
 
@@ -213,7 +214,7 @@ def validation_lines(found: Mapping[str, Any]) -> Iterator[tuple[str, bool]]:
     yield from ((f"survivorship: {each}", True) for each in found["doubts"])
     if found["paths"]:
         yield _of_paths(found["paths"]), True
-    yield from ((line, True) for line in walk_lines(found["walk_forward"], found["strategy"]))
+    yield from ((line, True) for line in walk_lines(found["walk_forward"], found["walk_forward_command"]))
     near = found["neighbourhood"]
     # Where its neighbours were fitted nothing is lacking.
     if near["n"] or "full" not in found:

@@ -14,6 +14,7 @@ import numpy as np
 import polars as pl
 
 from hf_pipelines.commands.runs import Pipeline
+from hf_pipelines.commands.signals import sessions_to_issue
 from hf_pipelines.components.strategy_stages.accounts import with_cost_columns
 from hf_pipelines.components.strategy_stages.plan import StrategyPlan, trade
 from hf_pipelines.partitions import parse_key, usual_sessions, week_key
@@ -28,6 +29,7 @@ from hf_pipelines.research.robustness.walk_forward import (
 )
 from hf_pipelines.research.signals import upgrade_issue
 from hf_pipelines.research.wording import number_of
+from hf_pipelines.resources.partition_store import PartitionStore
 from hf_pipelines.resources.trial_ledger.returns import session_returns
 
 # The newest ones: three years of weeks, whose issues are read in a second or two.
@@ -86,10 +88,18 @@ def walked(pipeline: Pipeline, plan: StrategyPlan) -> list[dict[str, Any]]:
     return found
 
 
-def walk_lines(found: list[Mapping[str, Any]], strategy: str) -> Iterator[str]:
-    """The walks, a line each, and what they lack."""
+def walk_command(plan: StrategyPlan, store: PartitionStore) -> str:
+    """What makes the issues of the newest week that has a backtest and may be walked; "" where a hold-out has all of them."""
+    weeks = store.partitions(plan.asset("backtest"))
+    days = sessions_to_issue(plan, store, [each for each in weeks if plan.holdout is None or each < plan.holdout.week])
+    return f"hfp materialise {plan.asset('signals')} --from {days[0]} --to {days[-1]} --with-inputs" if days else ""
+
+
+def walk_lines(found: list[Mapping[str, Any]], command: str) -> Iterator[str]:
+    """The walks, a line each, and what they lack; `command` makes the first issues."""
     if not found:
-        yield f"walk-forward: no stored week has a backtest and issues of its own; hfp materialise {strategy}/signals makes these"
+        made = f"; {command} makes these" if command else " before the hold-out"
+        yield f"walk-forward: no stored week has a backtest and issues of its own{made}"
     for each in found:
         told = f"walk-forward, {each['kind']}, issues {each['issued']}: {number_of(each['n_weeks'], 'week')}, {number_of(each['n_sessions'], 'session')}"
         told += f", {each['earned']:+.1%} in all"

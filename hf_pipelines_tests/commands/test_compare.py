@@ -128,7 +128,10 @@ def test_what_is_not_there_is_refused(pipeline, words, week, message):
 
 def test_strategies_without_a_week_in_common_are_refused(pipeline):
     pipeline.store.objects.delete(f"one/cv_results/{WEEK}.parquet")
-    with pytest.raises(ValueError, match=f"none \\(one {NEXT_WEEK}; two {WEEK}\\); hfp retrain the other one, or name"):
+    with pytest.raises(
+        ValueError,
+        match=f"none \\(one {NEXT_WEEK}; two {WEEK}\\); make one of them for the others, hfp retrain STRATEGY --week SUNDAY, or name",
+    ):
         lines(pipeline, "one", "two")
     pipeline.store.objects.delete(f"two/cv_results/{WEEK}.parquet")
     with pytest.raises(ValueError, match="must have results of a week, two has none; hfp retrain two --week SUNDAY"):

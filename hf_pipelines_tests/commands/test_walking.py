@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from hf_pipelines.commands.runs import Pipeline
-from hf_pipelines.commands.walking import walk_lines, walked
+from hf_pipelines.commands.walking import walk_command, walk_lines, walked
 from hf_pipelines_tests.pipeline import Project, ridge_strategy
 
 pytestmark = pytest.mark.pipeline
@@ -19,11 +19,13 @@ def test_a_walk_is_made_of_the_weeks_that_are_stored(small_project: Project, tmp
         pipeline = Pipeline(project.definitions, project.instance, project.store)
         return walked(pipeline, pipeline.strategy("ranking"))
 
-    assert list(walk_lines(walk(), "ranking")) == [
-        "walk-forward: no stored week has a backtest and issues of its own; hfp materialise ranking/signals makes these"
-    ]
     for week in ("2012-04-01", "2012-04-15"):
         project.retrain("ranking", week)
+    command = walk_command(project.pipeline.strategy("ranking"), project.store)
+    assert command == "hfp materialise ranking/signals --from 2012-04-16 --to 2012-04-20 --with-inputs"
+    assert list(walk_lines(walk(), command)) == [
+        f"walk-forward: no stored week has a backtest and issues of its own; {command} makes these"
+    ]
     # Friday 6 April was Good Friday.
     project.make("ranking/signals", "2012-04-02", "2012-04-05")
     project.make("ranking/signals", "2012-04-16", "2012-04-20")
@@ -43,7 +45,7 @@ def test_a_walk_is_made_of_the_weeks_that_are_stored(small_project: Project, tmp
     assert rolling["earned"] == pytest.approx(np.prod(1.0 + np.array(earned)) - 1.0, rel=1e-6)
     # Eight sessions have no annual figure.
     assert [rolling[name] for name in ("return_in", "return_out", "efficiency", "sharpe_out")] == [None] * 4
-    (line, _) = walk_lines([rolling, anchored], "ranking")
+    (line, _) = walk_lines([rolling, anchored], "")
     assert (
         "2 weeks, 8 sessions" in line
         and "fewer than 60 sessions have no annual figure and no efficiency; weeks between them that are not stored: 1"
@@ -55,4 +57,4 @@ def test_a_walk_is_made_of_the_weeks_that_are_stored(small_project: Project, tmp
     project.make(["ranking/cv_results", "ranking/fitted_model"], "2012-04-15")
     again = walk()[0]
     assert again["weeks_of_another_model"] == 1
-    assert "weeks whose stored model is not the one that issued: 1" in next(walk_lines([again], "ranking"))
+    assert "weeks whose stored model is not the one that issued: 1" in next(walk_lines([again], ""))

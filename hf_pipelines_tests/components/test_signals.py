@@ -9,6 +9,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 
+from hf_pipelines.commands.drift import drift_of
 from hf_pipelines.commands.runs import Pipeline
 from hf_pipelines.commands.signals import issue_lines, issue_of
 from hf_pipelines.components.strategy_stages import issue_kind
@@ -378,7 +379,18 @@ def test_track_record_keeps_live_and_backfilled_issues_apart(project):
     assert equity["live"]["equity"][-1] != equity["backfill"]["equity"][-1]
 
 
-def test_an_issue_is_printed_with_its_change_against_the_session_before(project):
+def test_an_issue_is_printed_with_its_change_against_the_session_before(project, small_project):
+    # Of none there is a command that makes one, with what it needs.
+    make = "hfp materialise ranking/signals --from {} --with-inputs"
+    with pytest.raises(ValueError, match=f"ranking has none; {make.format('2012-04-09')}\\.$"):
+        issue_of(project.pipeline, "ranking", None)
+    with pytest.raises(ValueError, match=f"so does: {make.format('2012-04-09')}, then .*/drift --from 2012-04-09\\.$"):
+        drift_of(project.pipeline, "ranking", None)
+    newest = project.store.partitions(small_project.pipeline.strategy("ranking").market.bars_asset)[-1]
+    with pytest.raises(
+        ValueError, match=f"ranking has none; hfp retrain ranking --week {newest} --with-inputs, then hfp"
+    ):
+        issue_of(small_project.pipeline, "ranking", None)
     project.make(SIGNALS, "2012-04-10", "2012-04-11", now=LONG_AFTER)
     pipeline = Pipeline(project.definitions, project.instance, project.store)
     found = issue_of(pipeline, "ranking", None)
