@@ -148,7 +148,7 @@ class Late:
 
 @dataclass(frozen=True)
 class Gap:
-    """A week without a model, bars or features between weeks that have some; a backfill fills it, no sensor does.
+    """A week without a model after the first that has one, or without bars or features between weeks that have some; a backfill fills it, no sensor does.
 
     Attributes
     ----------
@@ -202,7 +202,7 @@ def expectations(
 
 
 def find_gaps(strategy: StrategyInventory) -> list[Gap]:
-    """Weeks since the first model that have bars, have passed, and have no model of their own."""
+    """Weeks after the first that has a model that have bars and no model of their own, but for the market's newest week."""
     newest = strategy.market.newest_week
     first = min(strategy.models, default=None)
     if first is None:

@@ -302,7 +302,10 @@ class Status:
         gaps = [gap for gap in self._gaps() if not gap.is_rejected]
         if not gaps:
             return []
-        lines = ["", "Weeks without a model, before the newest one; nothing asks for them by itself:"]
+        lines = [
+            "",
+            "Weeks without a model since the first that has one, but for the market's newest; nothing asks for them by itself:",
+        ]
         for asset, first, last in _stretches(gaps):
             until = "" if first == last else f" --to {last}"
             lines.append(f"  {asset} {_span(first, last)}: hfp retrain {asset.split('/')[0]} --week {first}{until}")

@@ -209,6 +209,10 @@ def test_rejected_stages_of_a_strategy_are_no_weeks_without_a_model_and_name_the
     strategy = StrategyInventory("ranking", market, {"2012-01-08": None}, rejected=rejected)
     lines = replace(told, inventory=Inventory((market,), (strategy,))).lines()
     assert not any(line.startswith("Weeks without a model") for line in lines)
+    # Without a guard they are weeks without a model, though no later week has one.
+    plain = replace(told, inventory=Inventory((market,), (replace(strategy, rejected={}),))).lines()
+    header = "Weeks without a model since the first that has one, but for the market's newest; nothing asks for them by itself:"
+    assert plain[plain.index(header) + 1].startswith("  ranking/fitted_model 2012-01-15 to ")
     at = lines.index("Weeks that a guard has rejected, so that nothing of them is stored:")
     assert lines[at + 1 : at + 3] == [
         "  ranking/training_matrix 2012-01-15 to 2012-01-22: its bytes are kept under _rejected/ranking/training_matrix",
