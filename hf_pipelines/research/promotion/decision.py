@@ -34,7 +34,7 @@ class Judged:
     value : float, bool, str or None
         None where nothing was measured or there is nothing to measure.
     threshold, default : float, bool or None
-        What is asked, and what would be asked of a strategy that says nothing; None: nothing is asked.
+        What it was held to, and what would be asked of a strategy that says nothing; None: nothing is asked.
     verdict : {"passed", "failed", "missing", "not asked"}
     why : str
         A sentence.
@@ -183,6 +183,8 @@ def _judge(gate: Gate, evidence: Evidence, threshold: Threshold) -> Judged:
             verdict, why, command = FAILED, SELECTED, OUTER.format(**places)
     if threshold is None or threshold is False:
         verdict, command = NOT_ASKED, ""
+    elif found is not None and found.applied is not None:
+        threshold = found.applied
     return Judged(
         gate=gate.name,
         value=None if found is None else found.value,

@@ -30,11 +30,14 @@ class Found:
     is_passed : bool
     why : str
         A sentence.
+    applied : float, optional
+        The threshold that it was held to, where the evidence makes it another than the one asked for.
     """
 
     value: float | bool | str | None
     is_passed: bool
     why: str
+    applied: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,6 +11,7 @@ Probability of Backtest Overfitting", J. Computational Finance 20(4). Guo et al.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from hf_pipelines.research.promotion.evidence import Evidence
@@ -131,9 +132,9 @@ def holdout_looks(evidence: Evidence, most: float) -> Found:
     looks = _known(evidence.holdout_looks)
     if not evidence.has_holdout:
         why = f"It has no hold-out now, and {_looks(looks)} at one."
-        return Found(looks, looks == 0, why)
+        return Found(looks, looks == 0, why, applied=0.0)
     allowed = min(most, float(_known(evidence.holdout_budget)))
-    return at_most(float(looks), allowed, "The number of looks at the hold-out", form=".0f")
+    return replace(at_most(float(looks), allowed, "The number of looks at the hold-out", form=".0f"), applied=allowed)
 
 
 def members(evidence: Evidence, asked: bool) -> Found:

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from hf_pipelines.research.promotion import GATES, Decision, Evidence, Judged, judge_gates
+from hf_pipelines.research.promotion.words import gate_cells
 from hf_pipelines_tests.research.promotion.strong import STRONG, WORSE
 
 NAMES = ("strategy", "week", "market", "score_against", "selected", "unmade")
@@ -208,8 +209,16 @@ def test_a_weaker_threshold_is_shown_and_a_stricter_one_is_not(gate: str) -> Non
     else:
         sign = -1.0 if entry.bound == "least" else 1.0
         weaker, same = float(entry.default) + sign * 0.01, float(entry.default) - sign * 0.01
-    assert _of(gate, asked=weaker).is_weaker and not _of(gate, asked=same).is_weaker and not _of(gate).is_weaker
-    assert judge_gates(STRONG, {gate: weaker}).headline == f"would pass; asked less than by default: {gate}"
+    # `holdout.looks` bounds what a gate may allow.
+    assert (
+        _of(gate, asked=weaker, holdout_budget=9).is_weaker
+        and not _of(gate, asked=same).is_weaker
+        and not _of(gate).is_weaker
+    )
+    assert (
+        judge_gates(replace(STRONG, holdout_budget=9), {gate: weaker}).headline
+        == f"would pass; asked less than by default: {gate}"
+    )
     # What is not asked stands in nobody's way, and is shown.
     without = judge_gates(Evidence(strategy="tech", week="2013-02-24"), {gate: None})
     assert [each.gate for each in without.gates if each.is_passed] == [gate] and gate in without.headline
@@ -241,10 +250,17 @@ def test_what_needs_no_number_passes_in_words() -> None:
     assert _of("overfitting", n_trials=1, overfitting=None).verdict == "passed"
     assert _of("overfitting", n_trials=2, overfitting=None).verdict == "missing"
     assert _of("calibration", is_classification=False, calibration_error=None).verdict == "passed"
-    gone = {"has_holdout": False, "holdout_budget": None}
+    gone: dict[str, Any] = {"has_holdout": False, "holdout_budget": None}
     assert _of("holdout_looks", holdout_looks=0, **gone).verdict == "passed"
     # Whoever takes the block away after looks wins none.
-    assert _of("holdout_looks", holdout_looks=2, **gone).why == "It has no hold-out now, and 2 looks were taken at one."
+    refused = _of("holdout_looks", holdout_looks=2, **gone)
+    assert refused.why == "It has no hold-out now, and 2 looks were taken at one." and refused.threshold == 0.0
+    # The threshold shown is the one applied: the smaller of the gate's own and `holdout.looks`.
+    for asked, budget, applied in ((3.0, 1, 1.0), (2.0, 3, 2.0), (100.0, 1, 1.0), (None, 1, None)):
+        judged = judge_gates(replace(STRONG, holdout_budget=budget), {"holdout_looks": asked})
+        shown = next(each for each in judged.gates if each.gate == "holdout_looks")
+        assert shown.threshold == applied and shown.is_weaker == (asked is None)
+        assert gate_cells(shown)[2] == ("- (weaker than 3)" if applied is None else f"{applied:.0f}")
 
 
 def test_the_guide_s_table_is_that_of_the_gates() -> None:
