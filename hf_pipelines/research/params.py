@@ -179,6 +179,9 @@ class Listing:
 
 Param: TypeAlias = Number | Choice | Flag | Text | Nested | Listing
 
+# YAML 1.1 takes `1e-3` for text: to it a number has a point before the exponent, and a sign after the `e`.
+SCIENTIFIC = re.compile(r"[-+]?[0-9]{1,30}(\.[0-9]{0,30})?[eE][-+]?[0-9]{1,3}")
+
 # Checks the value of a `Nested`, given where it stands (such as `members.0`), and returns what stands for it.
 NestedCheck: TypeAlias = Callable[[Any, str], Any]
 
@@ -209,14 +212,14 @@ def complete_params(
     Returns
     -------
     dict of str to value
-        A whole number for a float has become one, a list a tuple.
+        A whole number for a float has become one, and so has text like `1e-3`; a list is a tuple.
 
     Raises
     ------
     ValueError
         If a parameter is unknown or missing, or its value outside of its range (NaN is).
     TypeError
-        If a value is of another type; a whole number may stand for any number.
+        If a value is of another type; a whole number may stand for any number, and so may text like `1e-3`, which is no number to YAML 1.1.
 
     Examples
     --------
@@ -264,11 +267,6 @@ def searched_params(spec: Mapping[str, Param]) -> dict[str, Param]:
 
 def search_space(param: Param) -> str:
     """What a tuner draws a parameter from by default, in words; "" for one that it leaves alone.
-
-    Parameters
-    ----------
-    param : Param
-        Of an entry.
 
     Examples
     --------
@@ -437,6 +435,8 @@ def _checked(value: Any, param: Param, name: str, owner: str, nested: NestedChec
 
 
 def _number(value: Any, param: Number, told: str) -> float:
+    if isinstance(value, str) and not param.is_whole and SCIENTIFIC.fullmatch(value):
+        value = float(value)
     if isinstance(value, bool) or not isinstance(value, int if param.is_whole else int | float):
         kind = "a whole number" if param.is_whole else "a number"
         raise TypeError(f"{told} must be {kind}, was {_shown(value)}.")

@@ -43,6 +43,10 @@ def test_complete_params_takes_whole_numbers_for_floats_null_for_optional_and_li
     given = complete(rate=1, leaves=None, quantiles=[0, 1], weights=None)
     assert repr(given["rate"]) == "1.0"
     assert given["leaves"] is None and given["weights"] is None
+    # To YAML 1.1 a number of this notation without a point, or without a sign of its exponent, is text.
+    for text, value in (("1e-3", 0.001), ("1E-3", 0.001), ("+2.5e-1", 0.25), ("1.0e0", 1.0)):
+        assert repr(complete(rate=text)["rate"]) == repr(value)
+    assert complete(quantiles=["1e-1"])["quantiles"] == (0.1,)
     assert repr(given["quantiles"]) == "(0.0, 1.0)"
 
 
@@ -55,6 +59,10 @@ def test_complete_params_takes_whole_numbers_for_floats_null_for_optional_and_li
         ({"depth": True}, TypeError, "`depth` of 'tree' must be a whole number, was True"),
         ({"depth": None}, TypeError, "`depth` of 'tree' must be a whole number, was None"),
         ({"rate": math.nan}, ValueError, "`rate` of 'tree' must be from 1e-06 to 1, was nan"),
+        ({"depth": "1e1"}, TypeError, "`depth` of 'tree' must be a whole number, was '1e1'"),
+        ({"rate": "1e3"}, ValueError, "`rate` of 'tree' must be from 1e-06 to 1, was 1000.0"),
+        ({"rate": "1e999"}, ValueError, "`rate` of 'tree' must be from 1e-06 to 1, was inf"),
+        ({"rate": " 1e-3"}, TypeError, "`rate` of 'tree' must be a number, was ' 1e-3'"),
         ({"rate": "0.1"}, TypeError, "`rate` of 'tree' must be a number, was '0.1'"),
         ({"method": "fast"}, ValueError, "`method` of 'tree' must be one of hist, exact, was 'fast'"),
         ({"method": 1}, TypeError, "`method` of 'tree' must be one of hist, exact, was 1"),
