@@ -250,7 +250,7 @@ CASES = [
     ),
     pytest.param(
         DIRECTION, "    n_splits: 5", "    test_sessions: 200",
-        ["`n_splits` blocks of 200 sessions must leave 40 to train on", "was 5 with 7", "So many sessions are the most that 156 "
+        ["`n_splits` blocks of 200 sessions must leave 40 to train on", "was 5 with 7", "; raise `training.weeks`, ", "So many sessions are the most that 156 "
          "`training.weeks` of market us_tech hold."],
         id="blocks longer than the window",
     ),

@@ -43,6 +43,7 @@ from hf_pipelines.research.splitters.intervals import (
     label_intervals,
     training_intervals,
 )
+from hf_pipelines.research.splitters.past_blocks import MORE_SESSIONS
 from hf_pipelines.research.splitters.splitter import Splitter, has_paths
 from hf_pipelines.research.targets import HORIZON, Target
 from hf_pipelines.research.validation_rows import VALIDATION_SHARE
@@ -328,7 +329,7 @@ def _folds(splitter: Splitter, matrix: pl.DataFrame) -> list[Fold]:
     if empty or not folds:
         raise ValueError(
             f"`split` of {type(splitter).__name__} must give each fold rows to train on and rows to test, was without in "
-            f"{'every fold' if not folds else 'fold ' + ', '.join(empty[:5])}; load more history or ask for fewer folds."
+            f"{'every fold' if not folds else 'fold ' + ', '.join(empty[:5])}; {MORE_SESSIONS}, or ask for fewer folds."
         )
     return folds
 

@@ -476,7 +476,9 @@ class Planted:
     [
         pytest.param(Planted(), "`split` of Planted must give each fold rows .* was without in every fold", id="none"),
         pytest.param(
-            Planted(([0], [9]), ([], [10])), "was without in fold 1; load more history", id="nothing to train on"
+            Planted(([0], [9]), ([], [10])),
+            "was without in fold 1; raise `training.weeks`, load more history",
+            id="nothing to train on",
         ),
         pytest.param(Planted(([0], [])), "was without in fold 0", id="nothing to test"),
         pytest.param(

@@ -104,7 +104,9 @@ def sample_rows(matrix: pl.DataFrame | BatchedMatrix, *, splitter: Splitter, see
     labels = labels_of(matrix)
     folds = folds_of(splitter, labels)
     if not folds:
-        raise ValueError(f"`split` of {type(splitter).__name__} must give a fold, was without; load more history.")
+        raise ValueError(
+            f"`split` of {type(splitter).__name__} must give a fold, was without; raise `training.weeks`, or load more history."
+        )
     fold = folds[-1]
     allowed = int(SHARE_OF_ROWS * sum(len(each.train) for each in folds) / n_twins)
     most = min(max(allowed, USUAL_TRAIN_ROWS), MOST_TRAIN_ROWS)

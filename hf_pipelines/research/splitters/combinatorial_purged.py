@@ -10,7 +10,7 @@ from math import comb
 import numpy as np
 
 from hf_pipelines.research.splitters.intervals import overlaps
-from hf_pipelines.research.splitters.past_blocks import Rows, SessionTimes, require_at_least
+from hf_pipelines.research.splitters.past_blocks import MORE_SESSIONS, Rows, SessionTimes, require_at_least
 
 
 def folds_around(
@@ -48,7 +48,7 @@ def folds_around(
             spans = " and ".join(f"{times.sessions[each[0]]} to {times.sessions[each[-1]]}" for each in blocks)
             raise ValueError(
                 f"`min_train_sessions` ({min_train_sessions}) must be left to train on around the block from {spans} in fold "
-                f"{fold}, was {n_train_sessions}; load more history, or ask for a shorter embargo or fewer blocks."
+                f"{fold}, was {n_train_sessions}; {MORE_SESSIONS}, or ask for a shorter embargo or fewer blocks."
             )
         yield train, test
 
@@ -57,8 +57,8 @@ def equal_blocks(n_sessions: int, n_blocks: int, *, name: str) -> list[Rows]:
     """Consecutive sessions in equal parts; the first `n_sessions % n_blocks` of them have one more."""
     if n_sessions < n_blocks:
         raise ValueError(
-            f"`{name}` must be at most the {n_sessions} sessions given, was {n_blocks}; load more history or ask for fewer "
-            "blocks."
+            f"`{name}` must be at most the {n_sessions} sessions given, was {n_blocks}; {MORE_SESSIONS}, or ask for "
+            "fewer blocks."
         )
     return np.array_split(np.arange(n_sessions), n_blocks)
 

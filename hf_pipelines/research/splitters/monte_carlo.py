@@ -6,7 +6,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from hf_pipelines.research.splitters.past_blocks import Block, PastSplitter, SessionTimes, require_at_least
+from hf_pipelines.research.splitters.past_blocks import (
+    MORE_SESSIONS,
+    Block,
+    PastSplitter,
+    SessionTimes,
+    require_at_least,
+)
 
 
 @dataclass(frozen=True)
@@ -65,7 +71,7 @@ class MonteCarlo(PastSplitter):
             raise ValueError(
                 f"`n_splits` must be at most the places of {self.train_sessions} + {self.test_sessions} sessions and "
                 f"{self.embargo_sessions} of embargo among the {n_sessions} given ({max(n_places, 0)}), was {self.n_splits}; "
-                "load more history, or ask for shorter or fewer blocks."
+                f"{MORE_SESSIONS}, or ask for shorter or fewer blocks."
             )
         places = np.random.default_rng(self.seed).choice(n_places, size=self.n_splits, replace=False)
         return [Block(first + at, first + at + self.test_sessions) for at in sorted(places.tolist())]

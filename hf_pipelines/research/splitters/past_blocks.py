@@ -15,6 +15,9 @@ from hf_pipelines.research.splitters.intervals import Intervals, Times, check_ti
 
 Rows = npt.NDArray[np.int64]
 
+# What gives a splitter more sessions: a strategy's window has a number of weeks, and bars may fill it or not.
+MORE_SESSIONS = "raise `training.weeks`, load more history where bars do not fill them"
+
 
 @dataclass(frozen=True, eq=False)
 class SessionTimes:
@@ -99,8 +102,8 @@ def past_folds(
         if n_train_sessions < min_train_sessions:
             raise ValueError(
                 f"`min_train_sessions` ({min_train_sessions}) must be left to train on before "
-                f"{times.sessions[block.start]} in fold {fold}, was {n_train_sessions}; load more history or ask for "
-                "fewer or shorter test blocks."
+                f"{times.sessions[block.start]} in fold {fold}, was {n_train_sessions}; {MORE_SESSIONS}, "
+                "or ask for fewer or shorter test blocks."
             )
         yield train, test
 

@@ -4,7 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from hf_pipelines.research.splitters.past_blocks import Block, PastSplitter, SessionTimes, require_at_least
+from hf_pipelines.research.splitters.past_blocks import (
+    MORE_SESSIONS,
+    Block,
+    PastSplitter,
+    SessionTimes,
+    require_at_least,
+)
 
 
 @dataclass(frozen=True)
@@ -93,7 +99,7 @@ class PurgedWalkForward(PastSplitter):
             raise ValueError(
                 f"`n_splits` blocks of {max(test, 1)} sessions must leave {self.min_train_sessions} to train "
                 f"on and {self.embargo_sessions} of embargo, was {self.n_splits} with {n_sessions} sessions; "
-                "load more history or ask for fewer or shorter test blocks."
+                f"{MORE_SESSIONS}, or ask for fewer or shorter test blocks."
             )
         return [Block(first + fold * step, first + fold * step + test) for fold in range(self.n_splits)]
 

@@ -18,7 +18,13 @@ from typing import Literal
 import numpy as np
 import polars as pl
 
-from hf_pipelines.research.splitters.past_blocks import Block, PastSplitter, SessionTimes, require_at_least
+from hf_pipelines.research.splitters.past_blocks import (
+    MORE_SESSIONS,
+    Block,
+    PastSplitter,
+    SessionTimes,
+    require_at_least,
+)
 
 # Two years to train on, tested on half a year, moved by a quarter.
 TWO_YEARS_BY_QUARTERS = {"train": 24, "test": 6, "step": 3, "unit": "months"}
@@ -79,7 +85,7 @@ class WalkForward(PastSplitter):
         if not found:
             raise ValueError(
                 f"`train` + `test` must fit into the {len(times.sessions)} sessions given, was {self.train} + {self.test} "
-                f"{self.unit} with {self.embargo_sessions} sessions of embargo; load more history or ask for shorter ones."
+                f"{self.unit} with {self.embargo_sessions} sessions of embargo; {MORE_SESSIONS}, or ask for shorter ones."
             )
         return found
 
@@ -147,8 +153,8 @@ class _ByShare(PastSplitter):
         if first - self.embargo_sessions < self.min_train_sessions:
             raise ValueError(
                 f"`n_splits` blocks of {test} sessions must leave {self.min_train_sessions} to train on and "
-                f"{self.embargo_sessions} of embargo, was {self.n_splits} with {n_sessions} sessions; load more history or "
-                "ask for fewer or shorter test blocks."
+                f"{self.embargo_sessions} of embargo, was {self.n_splits} with {n_sessions} sessions; {MORE_SESSIONS}, "
+                "or ask for fewer or shorter test blocks."
             )
         return [Block(first + fold * test, first + (fold + 1) * test) for fold in range(self.n_splits)]
 
@@ -246,7 +252,7 @@ class TimeSeriesWindows(PastSplitter):
         if not starts:
             raise ValueError(
                 f"`initial_train` + `horizon` must fit into the {n_sessions} sessions given, was {self.initial_train} + "
-                f"{self.horizon} with {self.embargo_sessions} of embargo; load more history or ask for shorter ones."
+                f"{self.horizon} with {self.embargo_sessions} of embargo; {MORE_SESSIONS}, or ask for shorter ones."
             )
         return [Block(start, start + self.horizon) for start in starts]
 
