@@ -188,12 +188,12 @@ class Pipeline:
         watched = self._watched()
         inventory = watched.read(self.store, now)
         strategies = self.strategies()
-        ticking = Ticking.of_repository(self.definitions.get_repository_def())
+        ticking = Ticking.of_repository(repository := self.definitions.get_repository_def())
         return Status(
             inventory=inventory,
             late=inventory.late(now, late_after),
             incidents=live_incidents(self.instance, [BOOK_KEY]),
-            activity=Activity.read(self.instance, now),
+            activity=Activity.read(self.instance, now, repository),
             late_after=late_after,
             now=now,
             holes=watched.holes(self.store),

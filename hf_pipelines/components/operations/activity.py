@@ -1,7 +1,7 @@
 """Activity: the runs that are queued, under way or dead, and whether the daemon is alive.
 
 Lives here: reading both from the instance. Does not live here: how they are shown (`status`), ended runs
-(`ended_runs`).
+(`ended_runs`), what a run has left (`outcomes`).
 """
 
 from collections.abc import Mapping
@@ -11,6 +11,7 @@ from datetime import UTC, datetime, timedelta
 import dagster as dg
 from dagster import RunRecord
 
+from hf_pipelines.components.operations.outcomes import Outcomes
 from hf_pipelines.components.run_tags import named_partitions
 from hf_pipelines.resources.dagster_internals import IN_PROGRESS_RUN_STATUSES
 from hf_pipelines.resources.incidents import span
@@ -42,6 +43,8 @@ class RunUnderWay:
         Queued rather than at work.
     death : str
         Why it will never end, "" while it may.
+    is_made : bool
+        Of a dead run whether all that it was to make was made since, or had nothing to make.
     """
 
     run_id: str
@@ -50,6 +53,7 @@ class RunUnderWay:
     partitions: str
     is_waiting: bool
     death: str = ""
+    is_made: bool = False
 
 
 @dataclass(frozen=True)
@@ -65,13 +69,17 @@ class Activity:
         return self.daemon_seen is not None and self.now - self.daemon_seen < HEARTBEAT_PATIENCE
 
     @staticmethod
-    def read(instance: dg.DagsterInstance, now: datetime) -> "Activity":
+    def read(
+        instance: dg.DagsterInstance, now: datetime, repository: dg.RepositoryDefinition | None = None
+    ) -> "Activity":
+        """What the instance records; by the assets of a repository also whether what dead runs left was made since."""
+        outcomes = None if repository is None else Outcomes(instance, repository)
         statuses = [*IN_PROGRESS_RUN_STATUSES, dg.DagsterRunStatus.NOT_STARTED]
         records = instance.get_run_records(dg.RunsFilter(statuses=statuses), limit=MAX_RUNS)
         dead = deaths(instance, [each.dagster_run for each in records])
         beats = [each.timestamp for each in instance.get_daemon_heartbeats().values()]
         return Activity(
-            runs=tuple(_run(each, dead, now) for each in reversed(records)),
+            runs=tuple(_run(each, dead, now, outcomes) for each in reversed(records)),
             daemon_seen=datetime.fromtimestamp(max(beats), UTC) if beats else None,
             now=now,
         )
@@ -83,11 +91,11 @@ class Activity:
 
     @property
     def dead(self) -> list[RunUnderWay]:
-        """Runs that are recorded as under way and will never end, the oldest first."""
-        return [each for each in self.runs if each.death]
+        """Runs that are recorded as under way, will never end and have left something to make, the oldest first."""
+        return [each for each in self.runs if each.death and not each.is_made]
 
 
-def _run(record: RunRecord, dead: Mapping[str, str], now: datetime) -> RunUnderWay:
+def _run(record: RunRecord, dead: Mapping[str, str], now: datetime, outcomes: Outcomes | None) -> RunUnderWay:
     run = record.dagster_run
     began = record.update_timestamp.astimezone(UTC)
     death = dead.get(run.run_id, "")
@@ -101,6 +109,7 @@ def _run(record: RunRecord, dead: Mapping[str, str], now: datetime) -> RunUnderW
         partitions=_partitions(run.tags),
         is_waiting=run.status in WAITING,
         death=death,
+        is_made=bool(death) and outcomes is not None and outcomes.is_made(run),
     )
 
 

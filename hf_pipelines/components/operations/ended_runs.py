@@ -1,24 +1,23 @@
 """Ended runs: the incidents that they open and heal.
 
-Lives here: which runs have ended since the last look, what failed in them and what they made. Does not live here: the
-incidents themselves (`resources.incidents`), what is late (`lateness`).
+Lives here: which runs have ended since the last look, and what is told of them. Does not live here: what they made and
+left (`outcomes`), the incidents themselves (`resources.incidents`), what is late (`lateness`).
 
 Runs are looked at by their own records, not by their events: ids of events are given before they are visible, and who
 reads on from the last id can miss one. Each look begins a little before the last one ended, and knows what it has seen.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from functools import cached_property
 
 import dagster as dg
 from dagster import RunRecord
 
 from hf_pipelines.components.operations.cause import first_failure
 from hf_pipelines.components.operations.inventory import Watched
-from hf_pipelines.components.run_tags import named_partitions
-from hf_pipelines.components.strategy_stages import LEADERBOARD, RETRAINED, SWEEP, TUNING
+from hf_pipelines.components.operations.outcomes import Outcome, Outcomes
+from hf_pipelines.components.strategy_stages import CHAMPION_MODEL, LEADERBOARD, RETRAINED, SWEEP, TUNING
 from hf_pipelines.partitions import parse_key, shift_week, week_key
 from hf_pipelines.resources.dagster_internals import AUTO_RETRY_RUN_ID_TAG, WILL_RETRY_TAG
 from hf_pipelines.resources.incidents import Book, Pair, span
@@ -34,68 +33,23 @@ OVERLAP = timedelta(minutes=2)
 # Dagster notes on a failed run whether it will run it again just after the failure itself.
 VERDICT_PATIENCE = timedelta(minutes=1)
 
-# What is late has its own incidents, not those of a failed check.
-ON_TIME = "on_time"
-
 # A check of the whole asset rather than of what a run made: as long as it fails it is one incident.
 WHOLE_ASSET_CHECKS = ("is_current",)
 
 # What can never be made.
 NOTHING_TO_DO = "nothing: it can never be made; ask for a later one"
 
+# Stages that have partitions of days, also of those without a session.
+DAILY = ("signals", "drift")
+
+# Stages that have nothing to make of a week without sessions, as their names begin.
+OF_SESSIONS = ("bars", "features/", CHAMPION_MODEL)
+
+# Stages that are made of the week's training matrix; a champion's refit has a window of its own.
+OF_A_MATRIX = (*RETRAINED, TUNING, LEADERBOARD, SWEEP, "full_validation")
+
 # A symbol that is gone will always lack its bars.
 MEMBERSHIP = "end the membership of a symbol that is gone (`until` in `universe`), or "
-
-EVENTS = {
-    dg.DagsterEventType.STEP_FAILURE,
-    dg.DagsterEventType.RUN_FAILURE,
-    dg.DagsterEventType.ASSET_MATERIALIZATION,
-    dg.DagsterEventType.ASSET_CHECK_EVALUATION,
-}
-
-
-@dataclass(frozen=True)
-class EndedRun:
-    """A run that ended: what it was to make, and its events.
-
-    Attributes
-    ----------
-    assets : tuple of str
-        Asset paths that it was to make.
-    partitions : mapping of asset to tuple of str
-        The partitions of each; "" for an asset or run without partitions.
-    """
-
-    run: dg.DagsterRun
-    events: Sequence[dg.DagsterEvent]
-    assets: tuple[str, ...]
-    partitions: Mapping[str, tuple[str, ...]]
-
-    @cached_property
-    def made(self) -> set[Pair]:
-        """Partitions that it published."""
-        found = (each.step_materialization_data.materialization for each in self.events if each.is_step_materialization)
-        return {("/".join(each.asset_key.path), each.partition or "") for each in found}
-
-    @cached_property
-    def evaluations(self) -> list[dg.AssetCheckEvaluation]:
-        wanted = dg.DagsterEventType.ASSET_CHECK_EVALUATION
-        found = [each.asset_check_evaluation_data for each in self.events if each.event_type is wanted]
-        return [each for each in found if each.check_name != ON_TIME]
-
-    def failed_pairs(self) -> list[Pair]:
-        """Partitions that it should have made and did not: of the failed steps, or of all assets if no step failed."""
-        steps = [each.step_key or "" for each in self.events if each.is_step_failure]
-        assets = list(dict.fromkeys(filter(None, (self._asset_of(step) for step in steps)))) or list(self.assets)
-        asked = [(asset, key) for asset in assets for key in self.partitions.get(asset, ("",))]
-        # A step that failed after publishing everything must run again all the same.
-        return [pair for pair in asked if pair not in self.made] or asked
-
-    def _asset_of(self, step: str) -> str | None:
-        """Asset of a step, or of a step that checks one."""
-        names = {asset.replace("/", "__"): asset for asset in self.assets}
-        found = [name for name in names if step == name or step.startswith(f"{name}_")]
-        return names[max(found, key=len)] if found else None
 
 
 @dataclass
@@ -112,6 +66,10 @@ class RunWatch:
     repository: dg.RepositoryDefinition
     watched: Watched
     now: datetime
+
+    @property
+    def _outcomes(self) -> Outcomes:
+        return Outcomes(self.instance, self.repository)
 
     def update(self, book: Book) -> None:
         """Open and heal incidents."""
@@ -152,7 +110,7 @@ class RunWatch:
     def _look(self, record: RunRecord, book: Book) -> None:
         run = record.dagster_run
         is_failed = run.status is dg.DagsterRunStatus.FAILURE
-        ended = self._read(run)
+        ended = self._outcomes.of(run)
         self._heal(ended, book)
         if is_failed and run.tags.get(WILL_RETRY_TAG) == "true":
             book.awaited_runs.append(run.run_id)
@@ -170,42 +128,14 @@ class RunWatch:
             if run.tags.get(WILL_RETRY_TAG) == "true":
                 waiting.append(run_id)
             else:
-                self._open(self._read(run), book)
+                self._open(self._outcomes.of(run), book)
         book.awaited_runs = waiting
 
-    def _read(self, run: dg.DagsterRun) -> EndedRun:
-        entries = self.instance.all_logs(run.run_id, of_type=EVENTS)
-        assets = self._assets(run)
-        return EndedRun(
-            run=run,
-            events=[each.dagster_event for each in entries if each.dagster_event is not None],
-            assets=assets,
-            partitions={asset: self._partitions(run, asset) for asset in assets},
-        )
-
-    def _assets(self, run: dg.DagsterRun) -> tuple[str, ...]:
-        """Assets of a run in the order of their making; those of its job if it selects none."""
-        selected: Iterable[dg.AssetKey] = run.asset_selection or ()
-        if not selected and self.repository.has_job(run.job_name):
-            selected = self.repository.get_job(run.job_name).asset_layer.executable_asset_keys
-        wanted = set(selected)
-        graph = self.repository.asset_graph
-        ordered = [key for level in graph.toposorted_asset_keys_by_level for key in sorted(level) if key in wanted]
-        return tuple("/".join(key.path) for key in ordered)
-
-    def _partitions(self, run: dg.DagsterRun, asset: str) -> tuple[str, ...]:
-        """Partitions of an asset that a run was to make."""
-        if named := named_partitions(run.tags):
-            return named
-        first, last = (run.tags.get(f"dagster/asset_partition_range_{each}") for each in ("start", "end"))
-        definition = self.repository.asset_graph.get(dg.AssetKey(asset.split("/"))).partitions_def
-        if first is None or last is None or definition is None:
-            return ("",)
-        return tuple(definition.get_partition_keys_in_range(dg.PartitionKeyRange(first, last)))
-
-    def _heal(self, ended: EndedRun, book: Book) -> None:
+    def _heal(self, ended: Outcome, book: Book) -> None:
         if book.waiting("run"):
-            book.heal("run", ended.made, cause=f"made by run {ended.run.run_id[:8]}", now=self.now)
+            by = f"run {ended.run.run_id[:8]}"
+            book.heal("run", ended.made, cause=f"made by {by}", now=self.now)
+            book.heal("run", ended.done - ended.made, cause=f"{by} had nothing to make of it", now=self.now)
         for each in ended.evaluations:
             asset = "/".join(each.asset_key.path)
             if book.waiting("check", each.check_name):
@@ -213,8 +143,11 @@ class RunWatch:
                 cause = f"check {each.check_name} of {asset} passed in run {ended.run.run_id[:8]}"
                 book.heal("check", passed, cause=cause, now=self.now, check=each.check_name)
 
-    def _open(self, ended: EndedRun, book: Book) -> None:
-        pairs = ended.failed_pairs()
+    def _open(self, ended: Outcome, book: Book) -> None:
+        pairs = self._outcomes.left(ended)
+        if ended.assets and not pairs:
+            # A run that was killed, and whose command was typed again before anybody noticed.
+            return
         possible = [pair for pair in pairs if self._is_possible(pair)]
         _, cause = first_failure(ended.events)
         asset = pairs[0][0] if pairs else ended.run.job_name
@@ -236,7 +169,7 @@ class RunWatch:
             seed=ended.run.run_id,
         )
 
-    def _open_checks(self, ended: EndedRun, book: Book, *, is_failed: bool) -> None:
+    def _open_checks(self, ended: Outcome, book: Book, *, is_failed: bool) -> None:
         # A guard that rejects a partition fails its run as well: one incident.
         reported = book.waiting("run") if is_failed else set()
         for each in ended.evaluations:
@@ -259,20 +192,20 @@ class RunWatch:
                 seed=ended.run.run_id,
             )
 
-    def _judged(self, ended: EndedRun, each: dg.AssetCheckEvaluation) -> list[Pair]:
+    def _judged(self, ended: Outcome, each: dg.AssetCheckEvaluation) -> list[Pair]:
         """Partitions that an evaluation covers."""
         asset = "/".join(each.asset_key.path)
         keys = ("",) if each.check_name in WHOLE_ASSET_CHECKS else ended.partitions.get(asset, ("",))
         return [(asset, key) for key in keys]
 
-    def _failing(self, ended: EndedRun, each: dg.AssetCheckEvaluation) -> list[Pair]:
+    def _failing(self, ended: Outcome, each: dg.AssetCheckEvaluation) -> list[Pair]:
         """Faulty partitions of an evaluation, as incidents name them."""
         if each.passed:
             return []
         is_whole = each.check_name in WHOLE_ASSET_CHECKS
         return self._judged(ended, each) if is_whole else self._named(ended, each)
 
-    def _named(self, ended: EndedRun, each: dg.AssetCheckEvaluation) -> list[Pair]:
+    def _named(self, ended: Outcome, each: dg.AssetCheckEvaluation) -> list[Pair]:
         """Faulty partitions that an evaluation names in its table, else all that it covers."""
         if each.passed:
             return []
@@ -289,7 +222,8 @@ class RunWatch:
     def _is_possible(self, pair: Pair) -> bool:
         """Whether a partition can be made at all.
 
-        Signals of a Sunday cannot, nor bars and features of a week without sessions, nor the model of a week whose window begins before the data.
+        Signals and drift of a Sunday cannot, nor bars, features and a champion's refit of a week without sessions, nor what is made of a
+        training matrix in a week whose window begins before the data.
         """
         asset, key = pair
         owner, _, stage = asset.partition("/")
@@ -298,11 +232,11 @@ class RunWatch:
         windows = {each.name: each.train_weeks for each in self.watched.strategies}
         if owner not in partitions or not key:
             return True
-        if stage == "signals":
+        if stage in DAILY:
             return partitions[owner].is_session(parse_key(key))
-        if stage in RETRAINED and owner in windows:
+        if stage in OF_A_MATRIX and owner in windows:
             return key >= shift_week(week_key(partitions[owner].first_week), windows[owner])
-        return bool(partitions[owner].sessions_of_week(key)) or not stage.startswith(("bars", "features/"))
+        return bool(partitions[owner].sessions_of_week(key)) or not stage.startswith(OF_SESSIONS)
 
     def _remedy(self, asset: str, keys: Sequence[str]) -> str:
         owner, _, stage = asset.partition("/")

@@ -11,9 +11,9 @@ from collections.abc import Iterable, Sequence
 
 import dagster as dg
 
-from hf_pipelines.components.operations.ended_runs import ON_TIME
 from hf_pipelines.components.operations.inventory import Inventory, Watched, WatchedStrategy, read_market, read_strategy
 from hf_pipelines.components.operations.lateness import Late
+from hf_pipelines.components.operations.outcomes import ON_TIME
 from hf_pipelines.resources import settings
 from hf_pipelines.resources.clock import Clock
 from hf_pipelines.resources.parquet_io_manager import Storage

@@ -279,7 +279,10 @@ class Status:
             return []
         remedy = "nothing: the daemon fails it, and executes again what was launched, within a minute"
         if not self.activity.is_daemon_alive:
-            remedy = "start the daemon (hfp ui): it fails the run, and executes again what was launched"
+            remedy = (
+                "a command that was killed is typed again, and the run is shown no longer once all that it was to make is made; or start the "
+                "daemon (hfp ui): it fails the run, and executes again what was launched"
+            )
         lines = ["", "Dead runs, recorded as under way:"]
         for each in self.activity.dead:
             what = f"{', '.join(each.assets[:3])} {each.partitions}".strip() or each.job

@@ -16,11 +16,12 @@ from functools import partial
 import dagster as dg
 
 from hf_pipelines.components.operations.drifting import look_for_drift
-from hf_pipelines.components.operations.ended_runs import ON_TIME, RunWatch
+from hf_pipelines.components.operations.ended_runs import RunWatch
 from hf_pipelines.components.operations.inventory import Inventory, Watched, is_there
 from hf_pipelines.components.operations.lateness import Expectation, Late, expectations, judged_sessions
 from hf_pipelines.components.operations.noticing import Noticed, View, notice
 from hf_pipelines.components.operations.on_time import assets_of, evaluations, on_time_checks
+from hf_pipelines.components.operations.outcomes import ON_TIME
 from hf_pipelines.resources import settings
 from hf_pipelines.resources.alert_desk import DeskKeeper
 from hf_pipelines.resources.clock import Clock

@@ -1,20 +1,24 @@
 """Incidents: of real runs on a real instance; opened once, healed once, and nothing lost in between."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta
 from functools import partial
 from pathlib import Path
 
 import dagster as dg
 import pytest
+from dagster._core.test_utils import create_run_for_test
+from dagster._core.utils import make_new_run_id
 
+from hf_pipelines.components.operations.activity import Activity
 from hf_pipelines.components.operations.ended_runs import RunWatch
 from hf_pipelines.components.operations.inventory import Watched
 from hf_pipelines.components.operations.watch import is_news
 from hf_pipelines.resources.delivery import Delivery
 from hf_pipelines.resources.incidents import MAX_CAUSE, Book, load_book, save_book
 from hf_pipelines.resources.notifier import Notifier
+from hf_pipelines.resources.run_launcher import WORKER_TAG, CheckedRunLauncher, Worker
 from hf_pipelines_tests.pipeline import (
     Project,
     files_market,
@@ -27,6 +31,8 @@ from hf_pipelines_tests.resources.test_notifier import receiver
 
 NOW = datetime(2026, 11, 21, 6, 0, tzinfo=UTC)
 N_WEEKS = 6
+# Of a strategy with gates, only where its champion is another configuration than that of the YAML.
+REFIT = "ranking/champion_model"
 
 
 @dataclass
@@ -56,11 +62,11 @@ class Watching:
     def source(self, day: date) -> Path:
         return self.project.folder / "source" / f"{day}.parquet"
 
-    def new_run(self, *tags: tuple[str, str]) -> dg.DagsterRun:
+    def new_run(self, *tags: tuple[str, str], assets: Sequence[str] = ("small/bars",)) -> dg.DagsterRun:
         job = self.project.definitions.resolve_implicit_global_asset_job_def()
         return self.project.instance.create_run_for_job(
             job,
-            asset_selection=frozenset({dg.AssetKey(["small", "bars"])}),
+            asset_selection=frozenset(dg.AssetKey(each.split("/")) for each in assets),
             tags={"dagster/partition": self.project.weeks[0], **dict(tags)},
         )
 
@@ -69,7 +75,7 @@ class Watching:
 def watching(tmp_path) -> Watching:
     bars = session_bars(sessions_from(date(2012, 1, 3), N_WEEKS), symbols=2, seed=1)
     market = files_market(tmp_path / "source", bars, features=shipped_features("temporal"))
-    strategy = ridge_strategy(features=["temporal"])
+    strategy = ridge_strategy(features=["temporal"], gates={"turnover": 1_000_000.0})
     found = Watching(Project(tmp_path, market, [strategy]), Book())
     found.look(ahead=timedelta(0))
     return found
@@ -146,6 +152,64 @@ def test_run_that_is_run_again_is_no_incident_unless_it_was_not_run_again_after_
     assert watching.book.awaited_runs == [] and watching.look() == []
 
 
+def test_killed_run_whose_command_was_typed_again_before_anybody_noticed_is_no_incident(watching):
+    project, assets = watching.project, ["small/bars", REFIT]
+    dead = watching.new_run(assets=assets)
+    # Nothing serves: there is no refit to make.
+    project.make(assets, project.weeks[0])
+    assert project.store.partitions(REFIT) == []
+    project.instance.report_run_failed(dead, "the process of the run is gone")
+    assert watching.look() == [] and watching.book.open == []
+
+
+def test_incident_that_waits_for_what_there_is_nothing_to_make_of_heals_by_the_command_that_it_names(watching):
+    project, week = watching.project, watching.project.weeks[0]
+    project.instance.report_run_failed(watching.new_run(assets=["small/bars", REFIT]), "the process of the run is gone")
+    assert watching.look() == [f"opened run {REFIT} {week}"]
+    assert watching.book.open[0].remedy == f"hfp materialise {REFIT} --from {week} --to {week}"
+    project.make("small/bars", week)
+    assert watching.look() == [] and watching.book.open[0].waiting == ((REFIT, week),)
+    project.pipeline.materialise([REFIT], week, week)
+    assert watching.look() == [f"healed run {REFIT} {week}"] and watching.book.open == []
+    assert watching.book.pending[-1].message.cause.endswith("had nothing to make of it")
+
+
+def test_dead_run_is_no_trouble_once_every_partition_that_it_left_is_made_or_had_nothing_to_make(watching):
+    project, instance = watching.project, watching.project.instance
+    launcher = CheckedRunLauncher()
+    launcher.register_instance(instance)
+    instance._run_launcher = launcher
+    first, second, third = project.weeks[:3]
+    run_id = make_new_run_id()
+    create_run_for_test(
+        instance,
+        run_id=run_id,
+        status=dg.DagsterRunStatus.STARTED,
+        asset_selection=frozenset(dg.AssetKey(each.split("/")) for each in ("small/bars", REFIT)),
+        tags={
+            "dagster/asset_partition_range_start": first,
+            "dagster/asset_partition_range_end": third,
+            WORKER_TAG: replace(Worker.of(run_id), boot="the one before").to_tag(),
+        },
+    )
+
+    def n_dead() -> int:
+        return len(Activity.read(instance, datetime.now(UTC), project.definitions.get_repository_def()).dead)
+
+    assert n_dead() == 1
+    project.make(REFIT, first, third)
+    # A run that fails has made some.
+    broken = days_of(project, [2])[0]
+    watching.break_file(broken)
+    assert not project.run("small/bars", first, third).success
+    assert n_dead() == 1
+    watching.source(broken).unlink()
+    project.make("small/bars", third)
+    assert n_dead() == 0
+    (run,) = Activity.read(instance, datetime.now(UTC)).dead
+    assert run.run_id == run_id and second in project.store.partitions("small/bars")
+
+
 def test_run_that_a_person_cancelled_is_no_incident(watching):
     run = watching.new_run()
     watching.project.instance.report_run_canceled(run)
@@ -158,6 +222,12 @@ def test_run_that_can_never_succeed_is_told_and_not_kept(watching):
     assert watching.look() == ["opened run ranking/signals 2012-01-08"]
     assert "the next session is 2012-01-09" in watching.book.pending[-1].message.cause
     assert watching.book.open == [] and watching.look() == []
+
+
+def test_drift_of_a_sunday_is_told_and_not_kept(watching):
+    assert not watching.project.run("ranking/drift", "2012-01-08").success
+    assert watching.look() == ["opened run ranking/drift 2012-01-08"]
+    assert watching.book.open == []
 
 
 def test_week_before_the_first_trainable_one_is_told_without_a_command_that_would_fail_again(watching):
