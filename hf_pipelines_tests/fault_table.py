@@ -47,6 +47,7 @@ FAULTS: tuple[tuple[str, str, str], ...] = (
     ("the queue does not move", "stopped", "resources/test_pulse.py::test_queue_that_does_not_move_has_stopped_also_behind_a_dead_run"),
     ("disk or memory runs out", "told before", "resources/test_pulse.py::test_disk_and_memory_below_what_is_stated_are_told_before_they_run_out"),
     ("a run died and there is no daemon", "shown as dead, status 2", "components/operations/test_status.py::test_run_whose_process_is_gone_is_dead_also_without_a_daemon_and_not_well"),
+    ("a killed command is typed again", "no trouble, no incident", "components/operations/test_incidents.py::test_dead_run_is_no_trouble_once_every_partition_that_it_left_is_made_or_had_nothing_to_make"),
     ("a week was rejected", "shown as rejected", "components/operations/test_status.py::test_rejected_weeks_are_told_as_rejected_and_the_others_as_to_make"),
     # Servers that are away or answer nonsense.
     ("S3 fails for a moment", "the very bytes", "test_storage_faults.py::test_object_store_whose_server_fails_for_a_moment_reads_and_writes_the_very_bytes"),
