@@ -160,13 +160,15 @@ def registry() -> Iterator[dict[str, Feature]]:
 
 @contextmanager
 def registered(features: Sequence[Feature]) -> Iterator[None]:
-    """Features in the registry for as long as the context lasts."""
-    FEATURES.update({feature.name: feature for feature in features})
+    """Features in the registry for as long as the context lasts, and for as long as one around it does."""
+    # A fixture of the session is made inside of one of a module where another test of that came first.
+    added = {feature.name: feature for feature in features if feature.name not in FEATURES}
+    FEATURES.update(added)
     try:
         yield
     finally:
-        for feature in features:
-            del FEATURES[feature.name]
+        for name in added:
+            del FEATURES[name]
 
 
 @contextmanager

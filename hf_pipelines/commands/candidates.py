@@ -21,7 +21,7 @@ def candidate_of(pipeline: Pipeline, strategy: str) -> Candidate:
     (component,) = (each for each in pipeline.tree().get_all_components(of_type=Strategy) if each.name == strategy)
     return Candidate(
         plan=plan,
-        yaml=component.model_dump(mode="json"),
+        yaml=component.stored_yaml(),
         store=pipeline.store,
         checker=pipeline.checker(),
         now=Clock().now(),

@@ -297,6 +297,10 @@ class Strategy(YamlSchema, dg.Component, dg.Model, dg.Resolvable):
         self._require_fed()
         return self
 
+    def stored_yaml(self) -> dict[str, Any]:
+        """The YAML with every default, by its own names, as a record of a promotion keeps it: `plan_of` makes the same of it."""
+        return self.model_dump(mode="json", by_alias=True)
+
     def plan(self, market: MarketPlan) -> StrategyPlan:
         """Everything the assets' bodies need, in research's own types."""
         # A whole group is what the market stores of it.
@@ -400,9 +404,7 @@ class Strategy(YamlSchema, dg.Component, dg.Model, dg.Resolvable):
         return dg.Definitions(
             assets=[
                 *(build_asset(each, owners=owners, tags=plan.tags) for each in stages),
-                build_promotion(
-                    plan, owners=owners, yaml=self.model_dump(mode="json"), versions=versions, issues=issues
-                ),
+                build_promotion(plan, owners=owners, yaml=self.stored_yaml(), versions=versions, issues=issues),
             ],
             asset_checks=[*checks, build_trials_check(plan)],
             jobs=[retrain, issue],

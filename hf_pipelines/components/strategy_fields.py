@@ -127,8 +127,9 @@ class HoldoutSpec(dg.Model):
 
     @field_validator("from_")
     @classmethod
-    def _check_date(cls, day: str) -> str:
-        require_dates("from", [day])
+    def _check_date(cls, day: str | None) -> str | None:
+        if day is not None:
+            require_dates("from", [day])
         return day
 
     @model_validator(mode="after")

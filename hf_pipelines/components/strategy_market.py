@@ -179,4 +179,8 @@ def buildable(resolved: Mapping[str, Any], market: MarketPlan, modules: Sequence
         raise ValueError(f"`market` must be {market.name}, was {str(resolved.get('market'))[:80]}.")
     if lacking := sorted({*map(str, resolved.get("modules") or ())} - {*modules}):
         raise ValueError(f"`modules` must name {', '.join(lacking)[:200]} too, did not; name them.")
+    # Records of an earlier version name a field as Python does.
+    if "from_" in (holdout := dict(resolved.get("holdout") or {})):
+        holdout["from"] = holdout.pop("from_")
+        return {**resolved, "holdout": holdout}
     return resolved
