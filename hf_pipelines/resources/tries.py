@@ -141,6 +141,12 @@ def try_key(strategy: str, number: str) -> str:
     return f"{TRIES}/{strategy}/{number}/{RECORD}"
 
 
+def inner_key(key: str) -> tuple[str, str]:
+    """Folder of the try that an object of the store lies in, "" of none, and the object's key below it."""
+    *folder, inner = key.split("/", 3)
+    return ("/".join(folder), inner) if len(folder) == 3 and folder[0] == TRIES else ("", key)
+
+
 def store_of_try(store: PartitionStore, strategy: str, number: str) -> PartitionStore:
     """Where the contents of a try lie."""
     return PartitionStore(

@@ -18,6 +18,7 @@ from hf_pipelines.resources.partition_codec import decode, parse_footer, read_fo
 from hf_pipelines.resources.partition_store import SUFFIX, VERSIONS, PartitionStore, is_partition_key
 from hf_pipelines.resources.seals import SEAL_LENGTH, SEAL_MARK, seal_of
 from hf_pipelines.resources.storage_errors import ObjectMissingError, StoredPartitionError
+from hf_pipelines.resources.tries import inner_key
 
 ATTACHED = "_attached"
 KINDS = (VERSIONS, "_rejected", ATTACHED)
@@ -74,7 +75,7 @@ def verify(store: PartitionStore, asset: str | None = None, *, now: datetime) ->
     wanted = [key for key in there if _is_ours(key)]
     present = set(wanted)
     if asset is not None:
-        wanted = [key for key in wanted if asset == _owner(key)[0]]
+        wanted = [key for key in wanted if asset == _owner(key).label]
     gone: set[str] = set()
     for number, key in enumerate(wanted, 1):
         try:
@@ -84,21 +85,28 @@ def verify(store: PartitionStore, asset: str | None = None, *, now: datetime) ->
             # A publish or the housekeeping has replaced it meanwhile.
             continue
         except StoredPartitionError as e:
-            owner, partition, named = _owner(key)
-            remedy = "" if named else remake(owner, partition, store.kind(owner))
+            owner = _owner(key)
             refused = Mismatch(
-                owner, partition, store.objects.address(key), "file", "what was published", e.was, remedy
+                owner.label,
+                owner.partition,
+                store.objects.address(key),
+                "file",
+                "what was published",
+                e.was,
+                _remedy(store, owner),
             )
             yield Looked(number, len(wanted), 0, (refused,))
             continue
         found = [*_mismatches(store, key, payload, present)]
-        owner, partition, named = _owner(key)
-        if not found and not named:
-            footer = parse_footer(payload, asset=owner, partition=partition, size=len(payload))
+        owner = _owner(key)
+        # A try keeps no inputs of its own, and issues nothing.
+        if not found and not owner.name and not owner.folder:
+            asset_of, partition = owner.asset, owner.partition
+            footer = parse_footer(payload, asset=asset_of, partition=partition, size=len(payload))
             found += _missing_inputs(store, footer, None, present, gone)
-            if is_issued(footer.kind) and (fault := issue_fault(store, owner, partition, now, payload)):
+            if is_issued(footer.kind) and (fault := issue_fault(store, asset_of, partition, now, payload)):
                 path = store.objects.address(key)
-                found.append(Mismatch(owner, partition, path, "issue", "one that was published", fault))
+                found.append(Mismatch(asset_of, partition, path, "issue", "one that was published", fault))
         yield Looked(number, len(wanted), len(payload), tuple(found))
     for footer in current_footers(store) if asset is not None else ():
         lost = tuple(_missing_inputs(store, footer, asset, present, gone))
@@ -127,7 +135,8 @@ def latest_mismatches(store: PartitionStore, asset: str | None, now: datetime) -
 
 
 def _is_ours(key: str) -> bool:
-    """Whether a key is one of what is published: a partition, a version, an attachment."""
+    """Whether a key is one of what is published, or came of a try: a partition, a version, an attachment."""
+    _, key = inner_key(key)
     if key.startswith(f"{ATTACHED}/"):
         return True
     kind, _, name = key.partition("/")
@@ -135,15 +144,48 @@ def _is_ours(key: str) -> bool:
     return key.endswith(SUFFIX) and (is_kept or is_partition_key(name.rpartition("/")[2].removesuffix(SUFFIX)))
 
 
-def _owner(key: str) -> tuple[str, str, str]:
-    """Asset, partition and name in its folder that a key belongs to; the name is "" of what is current."""
-    kind, _, rest = key.partition("/")
+@dataclass(frozen=True)
+class _Owner:
+    """What a key belongs to.
+
+    Attributes
+    ----------
+    folder : str
+        Of the try that it lies in; "" of none.
+    asset, partition : str
+    name : str
+        In the folder of what is kept beside the current content; "" of what is current.
+    """
+
+    folder: str
+    asset: str
+    partition: str
+    name: str
+
+    @property
+    def label(self) -> str:
+        """The asset, with the try that it is of."""
+        return f"{self.folder}/{self.asset}" if self.folder else self.asset
+
+
+def _owner(key: str) -> _Owner:
+    folder, inner = inner_key(key)
+    kind, _, rest = inner.partition("/")
     if kind in KINDS:
         # What lies higher up belongs to no asset, and is named when it is read.
         asset, partition, name = ["", "", *rest.rsplit("/", 2)][-3:]
-        return asset, partition, name.removesuffix(".parquet")
-    asset, _, name = key.rpartition("/")
-    return asset, name.removesuffix(".parquet"), ""
+        return _Owner(folder, asset, partition, name.removesuffix(".parquet"))
+    asset, _, name = inner.rpartition("/")
+    return _Owner(folder, asset, name.removesuffix(".parquet"), "")
+
+
+def _remedy(store: PartitionStore, owner: _Owner) -> str:
+    """How damage is mended, in words; "" of what is not current."""
+    if owner.name:
+        return ""
+    if owner.folder:
+        return f"remove the folder {store.objects.address(owner.folder)}, and try it again if you want: hfp try"
+    return remake(owner.asset, owner.partition, store.kind(owner.asset))
 
 
 def _missing_inputs(
@@ -169,30 +211,31 @@ def _missing_inputs(
 
 
 def _mismatches(store: PartitionStore, key: str, payload: bytes, present: set[str]) -> Iterator[Mismatch]:
-    path = store.objects.address(key)
-    asset, partition, named = _owner(key)
-    if key.startswith(f"{ATTACHED}/"):
+    path, owner, remedy = store.objects.address(key), _owner(key), _remedy(store, _owner(key))
+    label, asset, partition, named = owner.label, owner.asset, owner.partition, owner.name
+    _, inner = inner_key(key)
+    if inner.startswith(f"{ATTACHED}/"):
         expected = named.partition(".")[0]
         if (found := sha256(payload).hexdigest()) != expected:
-            yield Mismatch(asset, partition, path, "sha256", expected, found)
+            yield Mismatch(label, partition, path, "sha256", expected, found)
         return
-    remedy = "" if named else remake(asset, partition, store.kind(asset))
     at = payload.rfind(SEAL_MARK) + len(SEAL_MARK)
     if at >= len(SEAL_MARK) and (seal := seal_of(payload, at)) != (written := payload[at : at + SEAL_LENGTH]):
         expected = written.decode("ascii", "backslashreplace")
-        yield Mismatch(asset, partition, path, "seal", expected, seal.decode(), remedy)
+        yield Mismatch(label, partition, path, "seal", expected, seal.decode(), remedy)
         return
     try:
         footer = read_footer(payload, asset=asset, partition=partition)
         if named and DIGEST_PATTERN.fullmatch(named) and named != footer.content_hash:
-            yield Mismatch(asset, partition, path, "content hash", named, footer.content_hash)
+            yield Mismatch(label, partition, path, "content hash", named, footer.content_hash)
         decode(payload, asset=asset, partition=partition)
     except StoredPartitionError as e:
-        yield Mismatch(asset, partition, path, "file", "what was published", e.was, remedy)
+        yield Mismatch(label, partition, path, "file", "what was published", e.was, remedy)
         return
     if not named:
         for name in footer.attachments:
-            if (attached := store.attachment_key(footer, name)) not in present:
+            attached = "/".join(filter(None, (owner.folder, store.attachment_key(footer, name))))
+            if attached not in present:
                 address = store.objects.address(attached)
                 expected = footer.attachments[name]
-                yield Mismatch(asset, partition, address, "attachment", expected, "nothing", remedy)
+                yield Mismatch(label, partition, address, "attachment", expected, "nothing", remedy)

@@ -3,12 +3,14 @@
 import hashlib
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import tempfile
 import time
 from datetime import UTC, datetime
+from pathlib import Path
 
 import polars as pl
 import pytest
@@ -21,6 +23,7 @@ from hf_pipelines.resources.retention import Holdings, Policy
 from hf_pipelines.resources.retention import tries as tries_collector
 from hf_pipelines.resources.trial_ledger import TrialLedger, n_trials
 from hf_pipelines.resources.tries import find_try, list_tries, store_of_try
+from hf_pipelines.resources.verification import verify
 from hf_pipelines_tests.commands.try_script import MODULE
 from hf_pipelines_tests.forked import popen
 from hf_pipelines_tests.pipeline import Project, ridge_strategy, trees_strategy
@@ -30,6 +33,7 @@ RIDGE = ridge_strategy("ranking", cross_validation=SPLITS)
 TREES = trees_strategy("direction", cross_validation=SPLITS)
 STAMP = Stamp("code-1", "run-1", "2012-04-01T07:00:00+00:00")
 STAGES = ("training_matrix", "cv_results", "backtest")
+NOW = datetime(2012, 7, 1, tzinfo=UTC)
 
 
 @pytest.fixture(scope="module")
@@ -108,6 +112,39 @@ def test_a_try_is_a_trial_of_its_strategy_once_and_touches_nothing_that_is_curre
     text = "\n".join(try_lines(project.pipeline, chosen, tried))
     assert "learner.params.alpha: 1 -> 2.5" in text and f"ranking~{record.id}" in text
     assert "nothing that is current was touched" in text
+
+
+def test_a_try_is_verified_where_it_lies_and_damage_of_it_is_found_as_any_other(trained, tmp_path):
+    project, week = trained[0].copy(tmp_path / "project"), trained[1]
+    _, tried = made(project, "ranking", "signal.params.n_long=2")
+    looked = [*verify(project.store, now=NOW)]
+    assert [found for each in looked for found in each.mismatches] == []
+    folder = f"_tries/ranking/{tried.record.id}"
+    of_try = [key for key in project.store.objects.keys(folder) if not key.endswith(".json")]
+    others = [key for key in project.store.objects.all_keys() if not key.startswith("_") and key.endswith(".parquet")]
+    assert looked[-1].of >= len(of_try) + len(others)
+    # One byte of a partition and of an attachment, and an attachment that is gone.
+    partition = f"{folder}/ranking/backtest/{week}.parquet"
+    scores, other, *_ = sorted(key for key in of_try if f"/_attached/ranking/backtest/{week}/" in key)
+    for key in (partition, scores):
+        path = Path(project.store.objects.address(key))
+        payload = bytearray(path.read_bytes())
+        payload[len(payload) // 2] ^= 1
+        path.write_bytes(payload)
+    found = {each.path: each for looked in verify(project.store, now=NOW) for each in looked.mismatches}
+    assert {*found} == {project.store.objects.address(key) for key in (partition, scores)}
+    damaged = found[project.store.objects.address(partition)]
+    assert (damaged.asset, damaged.partition) == (f"{folder}/ranking/backtest", week)
+    remedy = f"remove the folder {project.store.objects.address(folder)}, and try it again if you want: hfp try"
+    assert damaged.remedy == remedy
+    # The remedy cures.
+    shutil.rmtree(project.store.objects.address(folder))
+    assert [found for looked in verify(project.store, now=NOW) for found in looked.mismatches] == []
+    _, again = made(project, "ranking", "signal.params.n_long=2")
+    assert again.record.id == tried.record.id
+    Path(project.store.objects.address(other)).unlink()
+    (gone,) = (found for looked in verify(project.store, now=NOW) for found in looked.mismatches)
+    assert (gone.what, gone.path, gone.remedy) == ("attachment", project.store.objects.address(other), remedy)
 
 
 def test_programs_read_a_try_and_what_it_is_beside_its_strategy(trained, monkeypatch):
