@@ -4,7 +4,7 @@ Lives here: the strategy that they make, checked as its YAML is. Does not live h
 be (`yaml_files`), setting a value in a text (`yaml_edit`), those of the environment (`environment_overrides`).
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,8 +12,8 @@ from hf_pipelines.components.setting_values import SettingOverride, at_overrides
 from hf_pipelines.components.strategy import Strategy
 from hf_pipelines.components.yaml_components import component_of_values
 from hf_pipelines.components.yaml_edit import set_value
-from hf_pipelines.components.yaml_files import read_text, values_of_text
-from hf_pipelines.components.yaml_lines import FaultyYAMLError
+from hf_pipelines.components.yaml_files import plain_values, read_text, values_of_text
+from hf_pipelines.components.yaml_lines import FaultyYAMLError, FieldPath
 
 STRATEGY_TYPE = "hf_pipelines.components.Strategy"
 
@@ -61,7 +61,7 @@ def edit_strategy(path: Path, overrides: Sequence[SettingOverride], *, is_in_pla
     for each in overrides:
         _require_free(each, of_environment)
         try:
-            text, keeps = set_value(text, ("attributes", *each.place), each.value)
+            text, keeps = set_value(text, ("attributes", *_as_written(text, each.place)), each.value)
         except ValueError as e:
             raise ValueError(f"{each.origin}: {e}") from e
         keeps_comments &= keeps
@@ -70,6 +70,20 @@ def edit_strategy(path: Path, overrides: Sequence[SettingOverride], *, is_in_pla
     except FaultyYAMLError as e:
         raise ValueError(f"{at_overrides(str(e), overrides)}{_remedy_of_type(str(e), overrides)}") from e
     return EditedStrategy(path, before, text, strategy, keeps_comments)
+
+
+def _as_written(text: str, place: FieldPath) -> FieldPath:
+    """A place; of a parameter of `cross_validation`, which may stand beside `type` or below `params`, that at which the text has it."""
+    splitter = plain_values(text)["attributes"].get("cross_validation")
+    if place[:1] != ("cross_validation",) or not isinstance(splitter, Mapping):
+        return place
+    below = splitter.get("params")
+    match place[1:]:
+        case ("params", str(name)) if name in splitter:
+            return ("cross_validation", name)
+        case (str(name),) if isinstance(below, Mapping) and name in below:
+            return ("cross_validation", "params", name)
+    return place
 
 
 def _remedy_of_type(fault: str, overrides: Sequence[SettingOverride]) -> str:

@@ -16,7 +16,7 @@ import polars as pl
 import pytest
 
 from hf_pipelines.commands.accepting import accept_lines
-from hf_pipelines.commands.tries import candidate, make_try, try_json, try_lines, weeks_of
+from hf_pipelines.commands.tries import candidate, make_try, settings_shown, try_json, try_lines, weeks_of
 from hf_pipelines.resources.footer import Stamp
 from hf_pipelines.resources.partition_codec import Content
 from hf_pipelines.resources.retention import Holdings, Policy
@@ -308,6 +308,22 @@ def commented(trained, tmp_path):
     path = project.folder / project.package / "defs/strategies/ranking/defs.yaml"
     path.write_text(COMMENTED)
     return project, path
+
+
+def test_fields_that_are_shown_are_those_that_set_takes(commented):
+    project, path = commented
+    steps = "    sizing: [{type: fixed_fraction, params: {fraction: 0.1}}]\n    limits: [{type: holding, params: {sessions: 3}}]\n"
+    path.write_text(COMMENTED + steps)
+    shown = settings_shown(candidate(project.pipeline, "ranking", []).plan)
+    assert shown["cross_validation.n_splits"] == 3 and shown["signal.limits.0.params.sessions"] == 3
+    own = {name: value for name, value in shown.items() if not name.startswith(("features", "own_code"))}
+    same = candidate(project.pipeline, "ranking", [f"{name}={json.dumps(value)}" for name, value in own.items()])
+    assert same.differs() == {}
+    # A parameter of the splitter may stand beside its `type` or below `params`, and is set where it stands.
+    two = candidate(project.pipeline, "ranking", ["cross_validation.params.n_splits=2"])
+    assert two.differs() == {"cross_validation.n_splits": (3, 2)} and "    n_splits: 2\n" in two.edited.text
+    path.write_text(path.read_text().replace("    n_splits: 3\n", "    params: {n_splits: 3}\n"))
+    assert "{n_splits: 2}" in candidate(project.pipeline, "ranking", ["cross_validation.n_splits=2"]).edited.text
 
 
 def test_accept_writes_the_yaml_that_was_tried_and_nothing_else_of_it(commented):

@@ -13,7 +13,11 @@ from typing import Any
 _DATACLASS = re.compile(r"\w+\((?P<fields>.*)\)")
 _FIELD = re.compile(r"(?P<name>[\w.]+)=(?P<value>'[^']*'|[^,]+)")
 
-_FIELDS = {"rule": "signal", "account": "backtest"}
+_FIELDS = {"rule": "signal", "account": "backtest", "validation_share": "learner.validation_share"}
+_ACCOUNT_FIELDS = {"initial_cash": "initial_cash_usd"}
+
+# Of a rule with sizing and limits, which stand beside its `params` in the YAML.
+_BESIDE_RULE = ("sizing", "limits", "memory_weeks")
 
 # Of the ledger's own: which code is not the project's, and how many bars a year has.
 _LEFT_OUT = ("backtest.periods_per_year",)
@@ -35,7 +39,14 @@ def flat_settings(settings: Mapping[str, Any], *, seed: int | None) -> dict[str,
     for name, value in settings.items():
         field = _FIELDS.get(name, name)
         match name, value:
-            case (("target" | "cross_validation" | "rule"), [kind, params, *_]):
+            case "rule", ["chain", {"rule": {"type": kind, "params": params}, "max_gross": None, **beside}]:
+                found |= {f"{field}.type": kind, **_flat(params, f"{field}.params")}
+                # Empty ones are left out: a rule without any has none.
+                for each in _BESIDE_RULE:
+                    found |= _flat(beside[each], f"{field}.{each}") if beside.get(each) else {}
+            case "cross_validation", [kind, params]:
+                found |= {f"{field}.type": kind, **_flat(params, field)}
+            case (("target" | "rule"), [kind, params, *_]):
                 found |= {f"{field}.type": kind, **_flat(params, f"{field}.params")}
                 # Beside the `type` in the YAML.
                 if f"{field}.params.horizon_bars" in found:
@@ -46,7 +57,9 @@ def flat_settings(settings: Mapping[str, Any], *, seed: int | None) -> dict[str,
                 engine, execution = value["engine"]
                 found |= {f"{field}.engine": engine}
                 for told in (execution, value["costs"]):
-                    found |= {f"{field}.{each}": of for each, of in _fields_of(str(told)).items()}
+                    found |= {
+                        f"{field}.{_ACCOUNT_FIELDS.get(each, each)}": of for each, of in _fields_of(str(told)).items()
+                    }
             case _:
                 found |= _flat(value, field)
     return {name: value for name, value in found.items() if name not in _LEFT_OUT and value != ""}
