@@ -95,6 +95,7 @@ def test_signs_are_told_first_and_are_not_sound():
         "doubts": [],
         "controls": None,
         "walk_forward": [],
+        "walk_forward_command": "",
         "neighbourhood": {"n": 0, "told": "no neighbours", "signs": []},
         "paths": [
             {"total_return": value, "sharpe": sharpe, "max_drawdown": 0.1 - value / 2}
