@@ -44,6 +44,9 @@ CHEAP_MODULE_FIXTURES = frozenset({"quick", "small_project", "modules_of_a_file"
 
 TESTS = Path(__file__).parent
 
+# What a process tells those that it starts of its project.
+OF_A_PROJECT = ("HF_PROJECT", "PYTHONPATH")
+
 # Who imports any of these, of this package, runs Dagster or commands as processes.
 HARNESS = ("pipeline.Project", "checkout.", "running.", "stack_process.", "ticking.")
 
@@ -138,6 +141,7 @@ def data_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         # A test that makes something again means it: to answer it by what is stored would show nothing.
         patch.setenv("HF_ANSWER_TRIALS", "0")
         for name in (
+            "HF_PROJECT",
             "HF_STORAGE_URI",
             "HF_LANDING_URI",
             "HF_S3_ENDPOINT",
@@ -191,15 +195,27 @@ def _registered_by_modules() -> tuple[set[tuple[str, str]], set[str]]:
     return (set(), set()) if modules is None else ({*modules._origins}, {*modules._feature_origins})
 
 
+@contextmanager
+def restoring_project() -> Iterator[None]:
+    """What a command says in the environment of the project that it runs, for the processes that it starts, ends with the context."""
+    before = {name: os.environ.get(name) for name in OF_A_PROJECT}
+    yield
+    for name, value in before.items():
+        if value is None:
+            os.environ.pop(name, None)
+        else:
+            os.environ[name] = value
+
+
 @pytest.fixture(autouse=True, scope="module")
 def modules_of_a_file() -> Iterator[None]:
-    with forgetting_modules():
+    with forgetting_modules(), restoring_project():
         yield
 
 
 @pytest.fixture(autouse=True)
 def modules_of_a_test(modules_of_a_file: None) -> Iterator[None]:
-    with forgetting_modules():
+    with forgetting_modules(), restoring_project():
         yield
 
 

@@ -74,6 +74,8 @@ class _State:
     faults: list[Fault] = field(default_factory=list)
     is_refusing: bool = False
     log: list[list[Any]] = field(default_factory=list)
+    # How often the log was forgotten: a request that began before is of who asked then.
+    era: int = 0
     lock: threading.Lock = field(default_factory=threading.Lock)
 
     def strike(self, method: str, path: str) -> Fault | None:
@@ -89,9 +91,10 @@ class _State:
                 return fault
         return None
 
-    def note(self, method: str, path: str, what: int | str) -> None:
+    def note(self, era: int, method: str, path: str, what: int | str) -> None:
         with self.lock:
-            self.log.append([method, path, what])
+            if era == self.era:
+                self.log.append([method, path, what])
 
 
 class _Proxy(BaseHTTPRequestHandler):
@@ -102,21 +105,21 @@ class _Proxy(BaseHTTPRequestHandler):
         """Say nothing: the test asks for the log."""
 
     def _serve(self) -> None:
-        state, path = self.state, unquote(self.path)
+        state, path, era = self.state, unquote(self.path), self.state.era
         fault = Fault(cut="connection") if state.is_refusing else state.strike(self.command, path) or Fault()
         length = int(self.headers.get("Content-Length") or 0)
         time.sleep(fault.delay_s)
         body = self.rfile.read(length // 2 if fault.cut == "request" else length)
         if fault.status is not None:
-            state.note(self.command, path, fault.status)
+            state.note(era, self.command, path, fault.status)
             self._answer(fault.status, {"Content-Type": "application/xml"}, self._error(fault.status))
             return
         if fault.cut in ("connection", "request"):
-            state.note(self.command, path, f"cut {fault.cut}")
+            state.note(era, self.command, path, f"cut {fault.cut}")
             self._drop()
             return
         status, headers, answer = self._ask(body)
-        state.note(self.command, path, f"cut {fault.cut}" if fault.cut else status)
+        state.note(era, self.command, path, f"cut {fault.cut}" if fault.cut else status)
         if fault.cut != "answer":
             self._answer(status, headers, answer, n_bytes=len(answer) // 2 if fault.cut else None)
         if fault.cut:
@@ -210,6 +213,7 @@ class _Switch:
                 found = list(self.state.log)
                 if order.get("forget"):
                     self.state.log.clear()
+                    self.state.era += 1
             return found
 
     def _open(self) -> None:

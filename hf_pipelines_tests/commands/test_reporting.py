@@ -100,7 +100,8 @@ def test_page_is_drawn_without_a_request_or_a_complaint_and_fits_a_telephone(rep
 
 @in_browser
 def test_policy_of_the_page_stops_a_script_a_picture_and_a_request_that_are_planted(opened: Any) -> None:
-    page, told, _ = opened
+    page, told, asked = opened
+    before = [*told], [*asked]
     page.evaluate(
         """() => {
             const script = document.createElement("script"); script.textContent = "window.planted = 1"; document.body.append(script);
@@ -120,7 +121,8 @@ def test_policy_of_the_page_stops_a_script_a_picture_and_a_request_that_are_plan
         "script-src",
         "img-src",
     }
-    told.clear()
+    # What was planted is not the page's.
+    told[:], asked[:] = before
 
 
 def test_command_of_a_section_that_lacks_its_input_makes_it(

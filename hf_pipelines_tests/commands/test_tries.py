@@ -87,13 +87,13 @@ def test_a_try_is_a_trial_of_its_strategy_once_and_touches_nothing_that_is_curre
     project, week = trained
     before, counted = everything_current(project), n_counted(project, "ranking")
     of_another = n_counted(project, "direction")
-    chosen, tried = made(project, "ranking", "learner.params.alpha=2.5", "signal.params.n_long=2")
-    _, again = made(project, "ranking", "learner.params.alpha=2.5", "signal.params.n_long=2")
+    chosen, tried = made(project, "ranking", "learner.params.alpha=2.25", "signal.params.n_long=2")
+    _, again = made(project, "ranking", "learner.params.alpha=2.25", "signal.params.n_long=2")
     assert again.record.id == tried.record.id and again.record.weeks[week].trial == tried.record.weeks[week].trial
     assert everything_current(project) == before and n_counted(project, "ranking") == counted + 1
     assert n_counted(project, "direction") == of_another
     record = find_try(project.store, tried.record.name[: len("ranking~") + 4])
-    assert record.differs == {"learner.params.alpha": (1.0, 2.5), "signal.params.n_long": (1, 2)}
+    assert record.differs == {"learner.params.alpha": (1.0, 2.25), "signal.params.n_long": (1, 2)}
     known = TrialLedger(project.store.objects, "test").known().filter(trial=record.weeks[week].trial).row(0, named=True)
     assert (known["strategy"], known["source"], known["outcome"], known["n_begun"]) == (
         "ranking",
@@ -102,7 +102,7 @@ def test_a_try_is_a_trial_of_its_strategy_once_and_touches_nothing_that_is_curre
         2,
     )
     # What it predicts is what the strategy would predict if its YAML had been written so.
-    written = {**RIDGE, "learner": {"type": "ridge", "params": {"alpha": 2.5}}}
+    written = {**RIDGE, "learner": {"type": "ridge", "params": {"alpha": 2.25}}}
     written["signal"] = {"type": "rank_long_short", "params": {"n_long": 2, "n_short": 1}}
     other = project.copy(project.folder.parent / "written")
     other.rewrite(other.market, [written, TREES])
@@ -110,7 +110,7 @@ def test_a_try_is_a_trial_of_its_strategy_once_and_touches_nothing_that_is_curre
     for stage in ("cv_results", "backtest"):
         assert other.store.footer(f"ranking/{stage}", week).content_hash == record.weeks[week].contents[stage]
     text = "\n".join(try_lines(project.pipeline, chosen, tried))
-    assert "learner.params.alpha: 1 -> 2.5" in text and f"ranking~{record.id}" in text
+    assert "learner.params.alpha: 1 -> 2.25" in text and f"ranking~{record.id}" in text
     assert "nothing that is current was touched" in text
 
 
