@@ -17,7 +17,7 @@ unexport PYTHONDONTWRITEBYTECODE
 INSTALL := $(BIN)/uv pip install --quiet --native-tls --python $(BIN)/python --constraint constraints.txt --override overrides.txt
 PLAIN_INSTALL := $(BIN)/python -m pip install --quiet --no-compile --constraint constraints.txt
 
-.PHONY: demo demo-full test test-quick every-test quick-tests slow-tests coverage mutants long quarter quality noise significance controls rollouts drift drift-quarters demonstrations learners ledger ray lint docs kernels ui stack bench soak clean faults wheel-project
+.PHONY: demo demo-full test test-quick every-test quick-tests units slow-tests coverage mutants long quarter quality noise significance controls rollouts drift drift-quarters demonstrations learners ledger ray lint docs kernels ui stack bench soak clean faults wheel-project
 
 demo: $(STAMP)
 	$(BIN)/hfp demo
@@ -50,8 +50,10 @@ every-test: $(DEV_STAMP)
 test-quick: $(DEV_STAMP)
 	@$(COST) $(MAKE) --no-print-directory quick-tests
 
-quick-tests: $(DEV_STAMP)
-	@$(MAKE) --no-print-directory --jobs 2 lint kernels
+quick-tests: $(DEV_STAMP) kernels
+	@$(MAKE) --no-print-directory --jobs 2 units lint
+
+units: $(DEV_STAMP)
 	$(PYTEST) -m "$(UNITS) and not slow"
 
 # Measures units and contracts, and writes the list of those that `make test-quick` leaves out.
