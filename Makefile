@@ -66,10 +66,11 @@ slow-tests: $(DEV_STAMP)
 THROUGH_ASSETS := $(addprefix hf_pipelines_tests/,test_bad_input.py components/test_drift.py components/test_sweep.py commands/test_explain.py)
 OF_KERNELS := $(addprefix hf_pipelines_tests/research/,backtest/test_reference.py backtest/test_limited.py backtest/test_many.py signals/test_limits.py \
 	learners/test_tree_boxes.py)
+COVERED := $(subst -m pytest,-m coverage run -m pytest,$(PYTEST))
 coverage: $(DEV_STAMP)
 	@$(BIN)/python -m coverage erase
-	$(BIN)/python -m coverage run -m $(subst $(BIN)/python -m ,,$(PYTEST)) -m "not long" hf_pipelines_tests/research hf_pipelines/research $(THROUGH_ASSETS)
-	NUMBA_DISABLE_JIT=1 $(BIN)/python -m coverage run -m $(subst $(BIN)/python -m ,,$(PYTEST)) $(OF_KERNELS)
+	$(COVERED) -m "not long" hf_pipelines_tests/research hf_pipelines/research $(THROUGH_ASSETS)
+	NUMBA_DISABLE_JIT=1 $(COVERED) $(OF_KERNELS)
 	@$(BIN)/python -m coverage combine --quiet
 	@$(BIN)/python -m coverage report
 

@@ -16,7 +16,7 @@ from hf_pipelines.components.strategy_stages.serving import promotion_of, withou
 from hf_pipelines.partitions import week_key
 from hf_pipelines.research.comparison_words import text_table
 from hf_pipelines.research.plots.frames import turned_over, weight_changes
-from hf_pipelines.research.signals import Reason, reason_in_words, upgrade_issue, window_sessions
+from hf_pipelines.research.signals import reason_in_words, upgrade_issue, window_sessions
 from hf_pipelines.resources.partition_store import PartitionStore
 
 # Changes smaller than this are rounding.
@@ -65,9 +65,7 @@ def issue_of(pipeline: Pipeline, strategy: str, day: str | None) -> dict[str, An
         "before": before,
         **{name: issue[name][0] for name in DECIDED_BY},
         "promotion": dict(promotion),
-        "without_model": without_model(plan, pipeline.store, promotion, key)
-        if promotion.get("reason") == Reason.NO_SOUND_MODEL
-        else "",
+        "without_model": without_model(plan, pipeline.store, promotion, key),
         "gross": float(issue["weight"].abs().sum()),
         "net": float(issue["weight"].sum()),
         "turned_over": None if before is None else turned_over(changes),
@@ -89,8 +87,9 @@ def first_issue(plan: StrategyPlan, store: PartitionStore) -> tuple[str, str]:
 
 def sessions_to_issue(plan: StrategyPlan, store: PartitionStore, weeks: Sequence[str]) -> list[date]:
     """Sessions of the newest of some weeks that has bars; of a market without bars of any of them all sessions of the newest one."""
+    stored = set(store.partitions(plan.market.bars_asset))
     for week in reversed(weeks):
-        if week in store.partitions(plan.market.bars_asset):
+        if week in stored:
             days: list[date] = store.read(plan.market.bars_asset, week).frame["session"].unique().sort().to_list()
             if days:
                 return days

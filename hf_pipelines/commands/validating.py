@@ -53,7 +53,7 @@ def validation_of(pipeline: Pipeline, strategy: str, week: str | None) -> dict[s
     """
     plan, key = pipeline.strategy(strategy), backtested_week(pipeline, strategy, week)
     sessions_per_year = usual_sessions(plan.market.partitions.calendar_name)[0]
-    found = _of_week(pipeline, plan, key)
+    found, walks = _of_week(pipeline, plan, key), walked(pipeline, plan)
     return {
         "strategy": strategy,
         "week": key,
@@ -70,8 +70,8 @@ def validation_of(pipeline: Pipeline, strategy: str, week: str | None) -> dict[s
         ),
         "beside": _beside(pipeline, strategy, key, sessions_per_year).to_dicts(),
         "benchmark": _benchmark(pipeline, plan, key, sessions_per_year),
-        "walk_forward": walked(pipeline, plan),
-        "walk_forward_command": walk_command(plan, pipeline.store),
+        "walk_forward": walks,
+        "walk_forward_command": "" if walks else walk_command(plan, pipeline.store),
     }
 
 

@@ -74,8 +74,10 @@ def edit_strategy(path: Path, overrides: Sequence[SettingOverride], *, is_in_pla
 
 def _as_written(text: str, place: FieldPath) -> FieldPath:
     """A place; of a parameter of `cross_validation`, which may stand beside `type` or below `params`, that at which the text has it."""
+    if place[:1] != ("cross_validation",):
+        return place
     splitter = plain_values(text)["attributes"].get("cross_validation")
-    if place[:1] != ("cross_validation",) or not isinstance(splitter, Mapping):
+    if not isinstance(splitter, Mapping):
         return place
     below = splitter.get("params")
     match place[1:]:

@@ -78,6 +78,7 @@ def verify(store: PartitionStore, asset: str | None = None, *, now: datetime) ->
         wanted = [key for key in wanted if asset == _owner(key).label]
     gone: set[str] = set()
     for number, key in enumerate(wanted, 1):
+        owner, path = _owner(key), store.objects.address(key)
         try:
             # Without the cache: the store's own bytes are verified.
             payload = store.objects.get(key)
@@ -85,28 +86,17 @@ def verify(store: PartitionStore, asset: str | None = None, *, now: datetime) ->
             # A publish or the housekeeping has replaced it meanwhile.
             continue
         except StoredPartitionError as e:
-            owner = _owner(key)
-            refused = Mismatch(
-                owner.label,
-                owner.partition,
-                store.objects.address(key),
-                "file",
-                "what was published",
-                e.was,
-                _remedy(store, owner),
-            )
+            remedy = _remedy(store, owner)
+            refused = Mismatch(owner.label, owner.partition, path, "file", "what was published", e.was, remedy)
             yield Looked(number, len(wanted), 0, (refused,))
             continue
-        found = [*_mismatches(store, key, payload, present)]
-        owner = _owner(key)
+        found = [*_mismatches(store, owner, path, payload, present)]
         # A try keeps no inputs of its own, and issues nothing.
         if not found and not owner.name and not owner.folder:
-            asset_of, partition = owner.asset, owner.partition
-            footer = parse_footer(payload, asset=asset_of, partition=partition, size=len(payload))
+            footer = parse_footer(payload, asset=owner.asset, partition=owner.partition, size=len(payload))
             found += _missing_inputs(store, footer, None, present, gone)
-            if is_issued(footer.kind) and (fault := issue_fault(store, asset_of, partition, now, payload)):
-                path = store.objects.address(key)
-                found.append(Mismatch(asset_of, partition, path, "issue", "one that was published", fault))
+            if is_issued(footer.kind) and (fault := issue_fault(store, owner.asset, owner.partition, now, payload)):
+                found.append(Mismatch(owner.label, owner.partition, path, "issue", "one that was published", fault))
         yield Looked(number, len(wanted), len(payload), tuple(found))
     for footer in current_footers(store) if asset is not None else ():
         lost = tuple(_missing_inputs(store, footer, asset, present, gone))
@@ -155,12 +145,15 @@ class _Owner:
     asset, partition : str
     name : str
         In the folder of what is kept beside the current content; "" of what is current.
+    kind : str
+        That folder, one of KINDS; "" of what is current.
     """
 
     folder: str
     asset: str
     partition: str
-    name: str
+    name: str = ""
+    kind: str = ""
 
     @property
     def label(self) -> str:
@@ -174,9 +167,9 @@ def _owner(key: str) -> _Owner:
     if kind in KINDS:
         # What lies higher up belongs to no asset, and is named when it is read.
         asset, partition, name = ["", "", *rest.rsplit("/", 2)][-3:]
-        return _Owner(folder, asset, partition, name.removesuffix(".parquet"))
+        return _Owner(folder, asset, partition, name.removesuffix(".parquet"), kind)
     asset, _, name = inner.rpartition("/")
-    return _Owner(folder, asset, name.removesuffix(".parquet"), "")
+    return _Owner(folder, asset, name.removesuffix(".parquet"))
 
 
 def _remedy(store: PartitionStore, owner: _Owner) -> str:
@@ -210,15 +203,16 @@ def _missing_inputs(
                 )
 
 
-def _mismatches(store: PartitionStore, key: str, payload: bytes, present: set[str]) -> Iterator[Mismatch]:
-    path, owner, remedy = store.objects.address(key), _owner(key), _remedy(store, _owner(key))
+def _mismatches(
+    store: PartitionStore, owner: _Owner, path: str, payload: bytes, present: set[str]
+) -> Iterator[Mismatch]:
     label, asset, partition, named = owner.label, owner.asset, owner.partition, owner.name
-    _, inner = inner_key(key)
-    if inner.startswith(f"{ATTACHED}/"):
+    if owner.kind == ATTACHED:
         expected = named.partition(".")[0]
         if (found := sha256(payload).hexdigest()) != expected:
             yield Mismatch(label, partition, path, "sha256", expected, found)
         return
+    remedy = _remedy(store, owner)
     at = payload.rfind(SEAL_MARK) + len(SEAL_MARK)
     if at >= len(SEAL_MARK) and (seal := seal_of(payload, at)) != (written := payload[at : at + SEAL_LENGTH]):
         expected = written.decode("ascii", "backslashreplace")

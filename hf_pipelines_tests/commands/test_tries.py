@@ -114,6 +114,10 @@ def test_a_try_is_a_trial_of_its_strategy_once_and_touches_nothing_that_is_curre
     assert "nothing that is current was touched" in text
 
 
+def mismatches(project):
+    return [found for looked in verify(project.store, now=NOW) for found in looked.mismatches]
+
+
 def test_a_try_is_verified_where_it_lies_and_damage_of_it_is_found_as_any_other(trained, tmp_path):
     project, week = trained[0].copy(tmp_path / "project"), trained[1]
     _, tried = made(project, "ranking", "signal.params.n_long=2")
@@ -131,7 +135,7 @@ def test_a_try_is_verified_where_it_lies_and_damage_of_it_is_found_as_any_other(
         payload = bytearray(path.read_bytes())
         payload[len(payload) // 2] ^= 1
         path.write_bytes(payload)
-    found = {each.path: each for looked in verify(project.store, now=NOW) for each in looked.mismatches}
+    found = {each.path: each for each in mismatches(project)}
     assert {*found} == {project.store.objects.address(key) for key in (partition, scores)}
     damaged = found[project.store.objects.address(partition)]
     assert (damaged.asset, damaged.partition) == (f"{folder}/ranking/backtest", week)
@@ -139,11 +143,11 @@ def test_a_try_is_verified_where_it_lies_and_damage_of_it_is_found_as_any_other(
     assert damaged.remedy == remedy
     # The remedy cures.
     shutil.rmtree(project.store.objects.address(folder))
-    assert [found for looked in verify(project.store, now=NOW) for found in looked.mismatches] == []
+    assert mismatches(project) == []
     _, again = made(project, "ranking", "signal.params.n_long=2")
     assert again.record.id == tried.record.id
     Path(project.store.objects.address(other)).unlink()
-    (gone,) = (found for looked in verify(project.store, now=NOW) for found in looked.mismatches)
+    (gone,) = mismatches(project)
     assert (gone.what, gone.path, gone.remedy) == ("attachment", project.store.objects.address(other), remedy)
 
 

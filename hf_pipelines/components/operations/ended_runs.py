@@ -54,22 +54,11 @@ MEMBERSHIP = "end the membership of a symbol that is gone (`until` in `universe`
 
 @dataclass
 class RunWatch:
-    """Reads the runs that ended since the book was last written.
+    """Reads the runs that ended since the book was last written."""
 
-    Parameters
-    ----------
-    repository : RepositoryDefinition
-        Knows the assets of jobs and their partitions.
-    """
-
-    instance: dg.DagsterInstance
-    repository: dg.RepositoryDefinition
+    outcomes: Outcomes
     watched: Watched
     now: datetime
-
-    @property
-    def _outcomes(self) -> Outcomes:
-        return Outcomes(self.instance, self.repository)
 
     def update(self, book: Book) -> None:
         """Open and heal incidents."""
@@ -97,7 +86,7 @@ class RunWatch:
     def _ended_after(self, since: datetime, book: Book) -> list[RunRecord]:
         """Runs that ended since then and were not looked at, the first to end first."""
         statuses = [dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.SUCCESS]
-        records = self.instance.get_run_records(dg.RunsFilter(statuses=statuses, updated_after=since))
+        records = self.outcomes.instance.get_run_records(dg.RunsFilter(statuses=statuses, updated_after=since))
         # Tags that were added later change a record, too.
         new = [each for each in records if each.dagster_run.run_id not in book.seen_runs and _ended(each) > since]
         return sorted(new, key=_ended)
@@ -105,12 +94,14 @@ class RunWatch:
     def _is_undecided(self, record: RunRecord) -> bool:
         run = record.dagster_run
         is_unmarked = run.status is dg.DagsterRunStatus.FAILURE and WILL_RETRY_TAG not in run.tags
-        return is_unmarked and self.instance.run_retries_enabled and _ended(record) > self.now - VERDICT_PATIENCE
+        return (
+            is_unmarked and self.outcomes.instance.run_retries_enabled and _ended(record) > self.now - VERDICT_PATIENCE
+        )
 
     def _look(self, record: RunRecord, book: Book) -> None:
         run = record.dagster_run
         is_failed = run.status is dg.DagsterRunStatus.FAILURE
-        ended = self._outcomes.of(run)
+        ended = self.outcomes.of(run)
         self._heal(ended, book)
         if is_failed and run.tags.get(WILL_RETRY_TAG) == "true":
             book.awaited_runs.append(run.run_id)
@@ -122,13 +113,13 @@ class RunWatch:
         """At failed runs that were to be executed again: a run that was not counts as failed."""
         waiting = []
         for run_id in book.awaited_runs:
-            run = self.instance.get_run_by_id(run_id)
+            run = self.outcomes.instance.get_run_by_id(run_id)
             if run is None or AUTO_RETRY_RUN_ID_TAG in run.tags:
                 continue
             if run.tags.get(WILL_RETRY_TAG) == "true":
                 waiting.append(run_id)
             else:
-                self._open(self._outcomes.of(run), book)
+                self._open(self.outcomes.of(run), book)
         book.awaited_runs = waiting
 
     def _heal(self, ended: Outcome, book: Book) -> None:
@@ -144,7 +135,7 @@ class RunWatch:
                 book.heal("check", passed, cause=cause, now=self.now, check=each.check_name)
 
     def _open(self, ended: Outcome, book: Book) -> None:
-        pairs = self._outcomes.left(ended)
+        pairs = self.outcomes.left(ended)
         if ended.assets and not pairs:
             # A run that was killed, and whose command was typed again before anybody noticed.
             return

@@ -21,7 +21,7 @@ from hf_pipelines.components.operations.inventory import Inventory, Watched, is_
 from hf_pipelines.components.operations.lateness import Expectation, Late, expectations, judged_sessions
 from hf_pipelines.components.operations.noticing import Noticed, View, notice
 from hf_pipelines.components.operations.on_time import assets_of, evaluations, on_time_checks
-from hf_pipelines.components.operations.outcomes import ON_TIME
+from hf_pipelines.components.operations.outcomes import ON_TIME, Outcomes
 from hf_pipelines.resources import settings
 from hf_pipelines.resources.alert_desk import DeskKeeper
 from hf_pipelines.resources.clock import Clock
@@ -65,7 +65,7 @@ def watch_sensor(watched: Watched) -> dg.SensorDefinition:
         before = load_book(instance)
         book = load_book(instance)
         if context.repository_def is not None:
-            RunWatch(instance, context.repository_def, watched, now).update(book)
+            RunWatch(Outcomes(instance, context.repository_def), watched, now).update(book)
         reported: list[dg.AssetCheckEvaluation] = []
         noticed = Noticed.of_cursor(context.cursor)
         try:

@@ -15,6 +15,7 @@ from hf_pipelines.components.strategy_stages.plan import StrategyPlan
 from hf_pipelines.components.strategy_stages.trial_records import settings_of
 from hf_pipelines.partitions import parse_key, shift_week
 from hf_pipelines.research.promotion.serving import Refit, Serving, refit_faults, serving_of
+from hf_pipelines.research.signals import Reason
 from hf_pipelines.resources.parquet_io_manager import Loaded, load_partitions
 from hf_pipelines.resources.partition_codec import Stored, decode
 from hf_pipelines.resources.partition_store import VERSIONS, PartitionStore
@@ -235,7 +236,9 @@ def choose_models(plan: StrategyPlan, inputs: Mapping[str, Loaded], key: str, he
 
 
 def without_model(plan: StrategyPlan, store: PartitionStore | None, stated: Mapping[str, Any], key: str) -> str:
-    """Why no model of the champion decided an issue, and what gives the next issue one."""
+    """Why no model of the champion decided an issue, and what gives the next issue one; "" where one did, or nothing serves."""
+    if stated.get("reason") != Reason.NO_SOUND_MODEL:
+        return ""
     weeks, week, champion = allowed_weeks(plan, key), week_of_key(key), held_by(plan, store, stated).serving.champion
     told = f"champion {stated['champion']} must have a sound model of week {weeks[-1]}, or of one since {weeks[0]}"
     if held_back := stated.get("held_back"):

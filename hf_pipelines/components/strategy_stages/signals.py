@@ -37,7 +37,6 @@ from hf_pipelines.research.matrix import join_features, usable_rows
 from hf_pipelines.research.promotion.serving import refit_faults, serving_of
 from hf_pipelines.research.signals import (
     SIGNALS_SCHEMA_VERSION,
-    Reason,
     add_absent_members,
     apply_rule,
     reason_functions,
@@ -110,10 +109,8 @@ def signals(plan: StrategyPlan) -> Stage:
 
     def champion_decides(run: StageRun, inputs: Mapping[str, Loaded], key: str, content: Content) -> Finding:
         """Of a strategy without gates, and of one without a champion, every issue passes."""
-        told = promotion_of(content.facts)
-        if told.get("reason") != Reason.NO_SOUND_MODEL:
-            return Finding(True, 1)
-        return Finding(False, 1, (f"every weight is 0: {without_model(plan, run.store, told, key)}",))
+        why = without_model(plan, run.store, promotion_of(content.facts), key)
+        return Finding(not why, 1, (f"every weight is 0: {why}",) if why else ())
 
     return Stage(
         asset=plan.asset("signals"),

@@ -14,6 +14,7 @@ from dagster._core.utils import make_new_run_id
 from hf_pipelines.components.operations.activity import Activity
 from hf_pipelines.components.operations.ended_runs import RunWatch
 from hf_pipelines.components.operations.inventory import Watched
+from hf_pipelines.components.operations.outcomes import Outcomes
 from hf_pipelines.components.operations.watch import is_news
 from hf_pipelines.resources.delivery import Delivery
 from hf_pipelines.resources.incidents import MAX_CAUSE, Book, load_book, save_book
@@ -52,9 +53,9 @@ class Watching:
         return [f"{each.event} {each.kind} {each.asset} {each.partition}" for each in told]
 
     def run_watch(self, now: datetime) -> RunWatch:
-        repository = self.project.definitions.get_repository_def()
+        outcomes = Outcomes(self.project.instance, self.project.definitions.get_repository_def())
         tree = dg.ComponentTree.for_project(self.project.folder / self.project.package)
-        return RunWatch(self.project.instance, repository, Watched.of(tree), now)
+        return RunWatch(outcomes, Watched.of(tree), now)
 
     def break_file(self, day: date) -> None:
         self.source(day).write_bytes(b"no table")
