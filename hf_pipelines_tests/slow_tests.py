@@ -1,7 +1,7 @@
 """Tests that `make test-quick` leaves out: those that a measured run found to be slow, in `slow_tests.txt`.
 
-`make slow-tests` measures and writes the list anew. A test that is not in it runs: a new one does until the list is
-written the next time, and a case of a test that stays, as of one more entry of a registry, is with its test.
+`make slow-tests` measures and writes the list anew. A test that is not in it runs, so a new test runs until the list is
+next written. A new case, such as one more entry of a registry, runs if its test does.
 """
 
 import json

@@ -148,7 +148,9 @@ class Late:
 
 @dataclass(frozen=True)
 class Gap:
-    """A week without a model after the first that has one, or without bars or features between weeks that have some; a backfill fills it, no sensor does.
+    """A week that lacks a model, bars or features; a backfill fills it, no sensor does.
+
+    Of models: after the first week that has one. Of bars and features: between weeks that have some.
 
     Attributes
     ----------
@@ -202,7 +204,7 @@ def expectations(
 
 
 def find_gaps(strategy: StrategyInventory) -> list[Gap]:
-    """Weeks after the first that has a model that have bars and no model of their own, but for the market's newest week."""
+    """Weeks with bars and without a model, after the first one with a model; the market's newest week is left out."""
     newest = strategy.market.newest_week
     first = min(strategy.models, default=None)
     if first is None:
